@@ -1,0 +1,85 @@
+# make run    builds what is missing and starts the gateway; ARGS="…" goes behind `sluicegate serve`
+# make test   everything that must hold, cheapest first
+# make help   the rest
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: run test build check plugins setup setup-test clean help force
+
+# cargo where rustup puts it, for a shell that has not been restarted since.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# host/build.rs takes the components and pages from here, so nobody's own setting may move it.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export SLUICEGATE_BIN := $(CURDIR)/target/debug/sluicegate
+ifeq ($(origin CHROMIUM),undefined)
+test: export CHROMIUM = $(firstword $(shell command -v chromium chromium-browser google-chrome google-chrome-stable))
+endif
+
+ARGS ?=
+
+## run: build and start the gateway on 127.0.0.1:8080, e.g. make run ARGS="--config examples/config/lan.toml"
+run: build
+	@exec target/release/sluicegate serve $(ARGS)
+
+## build: the release binary, target/release/sluicegate
+build: setup plugins target/stamps/web
+	cargo build --release --locked -p sluicegate
+
+## test: formatting, lints, docs, unit, end-to-end and browser tests
+test: setup-test web/node_modules/.installed
+	@printf '\n== pages: types and unit tests\n'
+	cd web && npm run --silent check && npm test --silent
+	@printf '\n== formatting\n'
+	cargo fmt --all --check
+	@printf '\n== components and pages\n'
+	@$(MAKE) --no-print-directory plugins target/stamps/web
+	@printf '\n== lints\n'
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@printf '\n== documentation\n'
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@printf '\n== the gateway and its tests\n'
+	cargo build --locked -p sluicegate
+	cargo test --workspace --locked
+	@printf '\n== browser\n'
+	cd web && npm run --silent test:browser
+
+## check: formatting, lints and types only
+check: setup-test plugins target/stamps/web
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd web && npm run --silent check
+
+## plugins: the WebAssembly components, target/plugins/*.wasm
+plugins: setup
+	plugins/build
+
+setup:
+	@.ci/setup run
+
+setup-test:
+	@.ci/setup test
+
+# npm ci empties node_modules, the stamp with it, so it never claims what is not there.
+web/node_modules/.installed: web/package.json web/package-lock.json | setup
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+# The folders are among the sources because a removed file changes nothing else.
+web_sources := $(shell find web -name node_modules -prune -o -path web/test -prune -o -path web -o -print)
+
+target/stamps/web: web/node_modules/.installed $(web_sources) $(if $(wildcard target/web/index.html),,force)
+	cd web && npm run --silent build
+	@mkdir -p $(@D) && touch $@
+
+## clean: remove what was built and fetched
+clean:
+	rm -rf target web/node_modules
+
+## help: this list
+help:
+	@sed -n 's/^## //p' Makefile
+
+force:

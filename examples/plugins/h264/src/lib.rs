@@ -1,0 +1,220 @@
+//! A transport from outside the gateway: H.264 as one endless HTTP body, for anything that reads raw Annex B.
+//!
+//! Build it and name it in the config:
+//!
+//! ```toml
+//! [transports.h264]
+//! plugin = "target/plugins/h264.wasm"
+//! stale = "2s"
+//! ```
+//!
+//! Then `ffplay http://127.0.0.1:8080/live/demo/h264` plays it, and `curl http://127.0.0.1:8080/live/demo/h264/info` tells
+//! about it. The SDK is the only dependency.
+
+use sluicegate_sdk::serde::Deserialize;
+use sluicegate_sdk::{
+    Buffer, Chunk, Kind, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport,
+    h264, log, serde_json,
+};
+
+/// What the config may say, besides `plugin` and `limits`, which the gateway keeps to itself. With `deny_unknown_fields` a
+/// typing mistake is found when the gateway starts, and by `sluicegate check`.
+#[derive(Deserialize)]
+#[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
+struct Options {
+    /// A viewer that is further behind skips to the newest picture that stands alone. Default `"2s"`.
+    stale: Millis,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            stale: Millis(2000),
+        }
+    }
+}
+
+/// What one instance knows. There is one for each stream, shared by all its viewers, and it may be replaced at any time:
+/// everything in here has to come from `configure` and from the samples since the newest group began, which are what a new
+/// instance is given.
+struct H264 {
+    track: Option<u32>,
+    /// The answer to `info`, but for the two numbers below.
+    about: serde_json::Value,
+    group: u64,
+    /// In this group.
+    pictures: u32,
+}
+
+impl Transport for H264 {
+    /// Called first. The profile says what this transport needs: the gateway converts the source to one of `formats` if it has
+    /// to, and brings the bytes to the viewers by one of `carriers`.
+    fn open(options: &str) -> Result<(Self, Profile), String> {
+        let Options { stale } = sluicegate_sdk::options(options)?;
+        let profile = Profile {
+            carriers: vec!["http".into()],
+            formats: vec!["h264/annexb".into()],
+            uplink: None,
+            lanes: vec![Lane {
+                stale_ms: stale.0,
+                datagrams: false,
+            }],
+            // Each picture that stands alone begins a group...
+            group_ms: 0,
+            // ...and one group is what a new instance needs to know.
+            history: 1,
+            latency_ms: 500,
+        };
+        let h264 = H264 {
+            track: None,
+            about: serde_json::Value::Null,
+            group: 0,
+            pictures: 0,
+        };
+        Ok((h264, profile))
+    }
+
+    /// The tracks are known, or have changed. The answer is the header, which each viewer gets before its first chunk: here
+    /// the parameter sets, without which no decoder can start.
+    fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+        self.track = None;
+        self.about = serde_json::Value::Null;
+        for track in &info.tracks {
+            let Kind::Video(video) = track.kind else {
+                continue;
+            };
+            self.track = Some(track.id);
+            self.about = serde_json::json!({
+                "codec": track.codec,
+                "width": video.width,
+                "height": video.height,
+                "frame_rate": video.frame_rate,
+                "epoch": info.epoch,
+            });
+            return match h264::parameter_sets(&track.config) {
+                Ok(sets) => vec![Buffer::from(sets).into()],
+                Err(error) => {
+                    log::warn(format!("no parameter sets for the header: {error}"));
+                    vec![]
+                }
+            };
+        }
+        vec![]
+    }
+
+    /// One picture. `sample.data` is a handle: the bytes stay with the gateway, and giving the handle back as it is costs the
+    /// same for a small picture and a large one. To put bytes before or behind it, join them:
+    /// `Buffer::new([head.into(), sample.data.slice(0, sample.size)])`.
+    fn push(&mut self, sample: Sample) -> Vec<Chunk> {
+        if self.track != Some(sample.track) {
+            return vec![];
+        }
+        if sample.group != self.group {
+            self.group = sample.group;
+            self.pictures = 0;
+        }
+        self.pictures += 1;
+        vec![Chunk {
+            payload: sample.data.into(),
+            lane: 0,
+            independent: sample.independent,
+        }]
+    }
+
+    /// A GET: of the transport itself (`""`), which becomes a viewer, or of something below it, which is answered. Asked once
+    /// between two pictures, however many clients there are.
+    fn request(&self, path: &str, _query: &str) -> Reply {
+        match path {
+            "" => Reply::Follow("video/h264".into()),
+            // Before the stream has started: the gateway asks again as soon as something has happened.
+            "info" if self.about.is_null() => Reply::Pending,
+            "info" => {
+                let mut about = self.about.clone();
+                about["group"] = self.group.into();
+                about["pictures"] = self.pictures.into();
+                Reply::json(about.to_string())
+            }
+            _ => Reply::not_found(path),
+        }
+    }
+}
+
+// Makes the type above into this component's exports.
+sluicegate_sdk::export!(H264);
+
+/// `cargo test` runs these natively: the mock stands in for the gateway.
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use sluicegate_sdk::mock::{self, Muxer};
+
+    const AVCC: [u8; 16] = [
+        1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
+    ];
+    const SETS: [u8; 13] = [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0, 0, 0, 1, 0x68, 0xce];
+
+    fn info() -> StreamInfo {
+        mock::video("h264/annexb", "avc1.42c01e", &AVCC)
+    }
+
+    fn samples() -> Vec<Sample> {
+        let pictures = [(true, b"I0"), (false, b"p1"), (true, b"I2"), (false, b"p3")];
+        mock::samples(
+            0,
+            pictures.map(|(independent, bytes)| (independent, bytes.to_vec())),
+        )
+    }
+
+    fn running() -> Muxer<H264> {
+        let mut muxer = Muxer::open("").unwrap();
+        muxer.configure(&info());
+        for sample in samples() {
+            muxer.push(sample);
+        }
+        muxer
+    }
+
+    #[test]
+    fn viewer_reads_one_annex_b_stream() {
+        let got = running().watch(0, ("http", "", ""), |i| i >= 2).unwrap();
+        assert_eq!(mock::bytes(&got), [&SETS[..], b"I2p3"].concat());
+    }
+
+    #[test]
+    fn info_tells_about_the_stream() {
+        let Reply::Done(response) = running().request("info", "") else {
+            panic!("an answer")
+        };
+        let about: serde_json::Value = serde_json::from_slice(&response.body.to_vec()).unwrap();
+        assert_eq!(about["codec"], "avc1.42c01e");
+        assert_eq!(
+            (&about["width"], &about["height"]),
+            (&640.into(), &360.into())
+        );
+        assert_eq!(about["pictures"], 2);
+    }
+
+    #[test]
+    fn info_waits_for_the_stream() {
+        let muxer = Muxer::<H264>::open("").unwrap();
+        assert_eq!(muxer.request("info", ""), Reply::Pending);
+    }
+
+    #[test]
+    fn new_instance_goes_on_where_the_old_one_was() {
+        mock::assert_restartable::<H264>("", &info(), &samples());
+    }
+
+    #[test]
+    fn mistake_in_the_config_is_named() {
+        let Err(error) = Muxer::<H264>::open(r#"{"stale": "2 parsecs"}"#) else {
+            panic!("taken")
+        };
+        assert_eq!(
+            error,
+            "option `stale`: `2 parsecs` is no duration: write e.g. \"200ms\" or \"2s\""
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! `/live/{stream}/{transport}/…`: requests and viewers of a transport.
+
+use super::{Body, error, full, set};
+use crate::{
+    carrier::{ViewerBody, websocket},
+    gateway::Gateway,
+    plugin::muxer::{Refusal, Reply},
+    viewer::Carrier,
+};
+use http_body_util::{Either, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    upgrade::OnUpgrade,
+};
+use hyper_util::rt::TokioIo;
+use std::{net::SocketAddr, sync::Arc};
+use tokio::net::TcpStream;
+
+/// Serves a GET or a WebSocket handshake below a transport's path.
+pub async fn serve(
+    gateway: &Arc<Gateway>,
+    peer: SocketAddr,
+    stream: &str,
+    transport: &str,
+    rest: &str,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let Some(stream) = gateway.streams.get(stream) else {
+        return error(false, StatusCode::NOT_FOUND, &unknown("stream", stream, gateway.streams.keys()));
+    };
+    let Some(transport) = gateway.transports.get(transport) else {
+        return error(false, StatusCode::NOT_FOUND, &unknown("transport", transport, gateway.transports.keys()));
+    };
+    let handshake = websocket::accept(request.method(), request.version(), request.headers());
+    let accepted = match handshake {
+        Ok(accepted) => Some(accepted),
+        Err(websocket::NoHandshake::NotAsked) => None,
+        Err(websocket::NoHandshake::Version) => {
+            let mut response = error(false, StatusCode::UPGRADE_REQUIRED, "this gateway speaks version 13 of WebSocket");
+            set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
+            return response;
+        }
+        Err(websocket::NoHandshake::Broken(reason)) => return error(false, StatusCode::BAD_REQUEST, reason),
+    };
+    if gateway.is_draining() {
+        return error(false, StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down");
+    }
+    let user = match gateway.muxers.enter(stream, transport) {
+        Ok(user) => user,
+        Err(refusal) => return refused(&refusal),
+    };
+    let place = gateway.viewers.clone();
+    if let Some(accepted) = accepted {
+        let place = place.enter(&stream.name, &transport.name, peer);
+        let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
+        let viewing = match joined {
+            Ok(viewing) => viewing,
+            Err(refusal) => return refused(&refusal),
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (counter, drain, guard) = (place.counter.clone(), gateway.drain(), gateway.upgrades());
+        tokio::spawn(async move {
+            if let Some((socket, first)) = socket(upgrade).await {
+                websocket::run(socket, first, viewing, counter, drain).await;
+            }
+            drop((place, guard));
+        });
+        return switching(&accepted);
+    }
+    let content_type = match user.request(rest, &query).await {
+        Err(refusal) => return refused(&refusal),
+        Ok(Reply::Done(response)) => {
+            let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let mut answer = full(status, &response.content_type, response.body.to_bytes());
+            if response.immutable {
+                set(&mut answer, header::CACHE_CONTROL, "public, max-age=31536000, immutable");
+            }
+            return answer;
+        }
+        Ok(Reply::Follow(content_type)) => content_type,
+    };
+    if request.method() == hyper::Method::HEAD {
+        return full(StatusCode::OK, &content_type, "");
+    }
+    let place = place.enter(&stream.name, &transport.name, peer);
+    match user.join(place.id, Carrier::Http, rest, &query).await {
+        Err(refusal) => refused(&refusal),
+        Ok(viewing) => {
+            let mut response = Response::new(Either::Right(ViewerBody::new(viewing, place)));
+            set(&mut response, header::CONTENT_TYPE, &content_type);
+            response
+        }
+    }
+}
+
+/// The socket under an upgraded connection, and what was read of it already.
+async fn socket(upgrade: OnUpgrade) -> Option<(TcpStream, bytes::Bytes)> {
+    match upgrade.await {
+        Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+            Err(_) => {
+                tracing::error!("an upgraded connection is of a kind that the gateway does not serve");
+                None
+            }
+        },
+        Err(error) => {
+            tracing::debug!("the upgrade failed: {error}");
+            None
+        }
+    }
+}
+
+fn switching(accepted: &str) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    set(&mut response, header::SEC_WEBSOCKET_ACCEPT, accepted);
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let status = match refusal {
+        Refusal::Rejected(_) | Refusal::Carrier(_) => StatusCode::BAD_REQUEST,
+        Refusal::Format(_) => StatusCode::NOT_ACCEPTABLE,
+        Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = error(false, status, &refusal.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        set(&mut response, header::RETRY_AFTER, "1");
+    }
+    response
+}
+
+/// "no stream `poch`; did you mean `porch`?"
+fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
+    let shown: String = name.chars().take(64).collect();
+    let nearest = known
+        .clone()
+        .map(|known| (strsim::damerau_levenshtein(&shown, known), known))
+        .min()
+        .filter(|(distance, _)| *distance <= 2);
+    match nearest {
+        Some((_, nearest)) => format!("there is no {kind} `{shown}`; did you mean `{nearest}`?"),
+        None => {
+            let names: Vec<&str> = known.map(String::as_str).take(20).collect();
+            format!("there is no {kind} `{shown}`; there are: {}", names.join(", "))
+        }
+    }
+}

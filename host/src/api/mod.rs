@@ -1,0 +1,137 @@
+//! The wire contract: routes, their roles, and what they answer.
+
+mod live;
+mod pages;
+mod routes;
+mod state;
+
+pub use routes::{ROUTES, Route, Target};
+
+use crate::{
+    auth,
+    carrier::ViewerBody,
+    gateway::Gateway,
+};
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+};
+use routes::{Found, Parameters};
+use std::{net::SocketAddr, sync::Arc};
+
+/// What goes back: a whole body, or one that goes on.
+pub type Body = Either<Full<Bytes>, ViewerBody>;
+
+/// Answers one request.
+pub async fn respond(gateway: &Arc<Gateway>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    let json = request.uri().path().starts_with("/api/");
+    let head = request.method() == hyper::Method::HEAD;
+    let (route, parameters) = match routes::find(request.method(), request.uri().path()) {
+        Found::Route(route, parameters) => (route, parameters),
+        Found::OtherMethod(allowed) => {
+            let mut response = error(json, StatusCode::METHOD_NOT_ALLOWED, &format!("this path answers {allowed}"));
+            set(&mut response, header::ALLOW, allowed);
+            return finish(response, None);
+        }
+        Found::BadPath(reason) => return finish(error(json, StatusCode::BAD_REQUEST, reason), None),
+        Found::Nothing => {
+            let text = "there is nothing here; streams are listed at / and in /api/devices";
+            return finish(error(json, StatusCode::NOT_FOUND, text), None);
+        }
+    };
+    let foreign = match auth::check(&gateway.config.server, peer, route.role, request.headers()) {
+        Ok(foreign) => foreign,
+        Err(denied) => {
+            let status = match denied {
+                auth::Denied::Host(_) => StatusCode::MISDIRECTED_REQUEST,
+                auth::Denied::Origin(_) | auth::Denied::Admin => StatusCode::FORBIDDEN,
+            };
+            return finish(error(json, status, &denied.to_string()), None);
+        }
+    };
+    let mut response = route_to(gateway, peer, route.target, &parameters, request).await;
+    if head {
+        // The body of a viewer must not run for who only asks for the head.
+        *response.body_mut() = Either::Left(Full::default());
+    }
+    finish(response, foreign)
+}
+
+async fn route_to(
+    gateway: &Arc<Gateway>,
+    peer: SocketAddr,
+    target: Target,
+    parameters: &Parameters,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let name = || parameters.get("stream").or(parameters.get("serial")).unwrap_or_default();
+    match target {
+        Target::Dashboard => pages::page("index.html", request.headers()),
+        Target::Watch => pages::page("watch.html", request.headers()),
+        Target::Asset => pages::page(&format!("assets/{}", parameters.get("name").unwrap_or_default()), request.headers()),
+        Target::Health => state::health(),
+        Target::Ready => state::ready(gateway),
+        Target::Devices => state::devices(gateway),
+        Target::Device => state::device(gateway, name()),
+        Target::Sessions => state::sessions(gateway),
+        Target::Plugins => state::plugins(gateway),
+        Target::Live => {
+            let transport = parameters.get("transport").unwrap_or_default();
+            let rest = parameters.get("rest").unwrap_or_default();
+            live::serve(gateway, peer, name(), transport, rest, request).await
+        }
+        Target::NalStream => live::serve(gateway, peer, name(), "nal", "", request).await,
+    }
+}
+
+/// A whole response.
+fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    set(&mut response, header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => full(status, "application/json", body),
+        Err(failed) => error(true, StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
+    }
+}
+
+/// What went wrong and what to do, as JSON below `/api/`, else as text.
+fn error(as_json: bool, status: StatusCode, text: &str) -> Response<Body> {
+    if as_json {
+        return json(status, &serde_json::json!({ "error": text }));
+    }
+    full(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+/// A header whose value may come from elsewhere; one that is no header value is left out.
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn finish(mut response: Response<Body>, foreign: Option<String>) -> Response<Body> {
+    let embeddable = foreign.is_some();
+    if let Some(origin) = foreign {
+        set(&mut response, header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
+    }
+    let headers: &mut HeaderMap = response.headers_mut();
+    let mut fixed = |name: &'static str, value: &'static str| {
+        headers
+            .entry(HeaderName::from_static(name))
+            .or_insert(HeaderValue::from_static(value));
+    };
+    fixed("cache-control", "no-store");
+    fixed("vary", "Origin");
+    fixed("x-content-type-options", "nosniff");
+    fixed("referrer-policy", "same-origin");
+    fixed("cross-origin-resource-policy", if embeddable { "cross-origin" } else { "same-origin" });
+    response
+}

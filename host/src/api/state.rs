@@ -1,0 +1,250 @@
+//! What the gateway says of itself: `/healthz`, `/readyz`, `/api/…`. All rates are bits a second.
+
+use super::{Body, error, json};
+use crate::{
+    gateway::Gateway,
+    media::sample::Codec,
+    plugin::muxer::Phase,
+    stream::{State, Stream, unix_ms},
+};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
+
+/// A stream, as `/api/devices` lists it.
+#[derive(Debug, Serialize)]
+struct Device {
+    /// The stream's name.
+    serial: String,
+    /// Base of its transports' paths.
+    url: String,
+    /// Its page.
+    watch: String,
+    state: State,
+    reason: String,
+    /// Unix milliseconds.
+    since: u64,
+    /// Without secrets.
+    source: String,
+    width: Option<u32>,
+    height: Option<u32>,
+    codec: Option<String>,
+    frame_rate: f32,
+    bits_in: u64,
+    bits_out: u64,
+    viewers: usize,
+    decoder: &'static str,
+    transports: Vec<String>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamUse {
+    serial: String,
+    viewers: usize,
+    bits_in: u64,
+    bits_out: u64,
+    decoder: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Session {
+    id: String,
+    stream: String,
+    transport: String,
+    rendition: &'static str,
+    /// Unix milliseconds.
+    since: u64,
+    reason: &'static str,
+    bytes: u64,
+    jumps: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Plugin {
+    /// The transport.
+    name: String,
+    /// name@version of the component.
+    component: String,
+    built_in: bool,
+    /// SHA-256.
+    hash: String,
+    size: usize,
+    limits: Limits,
+    calls: u64,
+    pushes: u64,
+    failures: u64,
+    instances: u64,
+    us_per_call: f64,
+    /// The instances at work.
+    muxers: Vec<Muxer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    memory: usize,
+    call_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Muxer {
+    stream: String,
+    state: &'static str,
+    reason: String,
+    failures: u64,
+    overruns: u64,
+    buffered_bytes: usize,
+}
+
+/// Alive, and the time, for clients that measure latency.
+pub fn health() -> Response<Body> {
+    json(StatusCode::OK, &serde_json::json!({ "status": "ok", "now": unix_ms(SystemTime::now()) }))
+}
+
+/// Ready to serve, until it drains.
+pub fn ready(gateway: &Gateway) -> Response<Body> {
+    if gateway.is_draining() {
+        return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "draining" }));
+    }
+    json(StatusCode::OK, &serde_json::json!({ "status": "ready" }))
+}
+
+/// Every configured stream.
+pub fn devices(gateway: &Gateway) -> Response<Body> {
+    let devices: Vec<Device> = gateway.streams.values().map(|stream| describe(gateway, stream)).collect();
+    json(StatusCode::OK, &devices)
+}
+
+/// One stream.
+pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
+    match gateway.streams.get(serial) {
+        Some(stream) => json(StatusCode::OK, &describe(gateway, stream)),
+        None => error(true, StatusCode::NOT_FOUND, "there is no stream of that name; /api/devices lists them"),
+    }
+}
+
+/// Streams in use and who watches.
+pub fn sessions(gateway: &Gateway) -> Response<Body> {
+    let streams: Vec<StreamUse> = gateway
+        .streams
+        .values()
+        .map(|stream| StreamUse {
+            serial: stream.name.clone(),
+            viewers: gateway.viewers.of_stream(&stream.name).0,
+            bits_in: stream.report().bits_per_second,
+            bits_out: gateway.bits_out(&stream.name),
+            decoder: decoder(stream),
+        })
+        .collect();
+    let sessions: Vec<Session> = gateway
+        .viewers
+        .list()
+        .into_iter()
+        .map(|viewer| Session {
+            id: viewer.id,
+            stream: viewer.stream,
+            transport: viewer.transport,
+            rendition: "",
+            since: unix_ms(viewer.since),
+            reason: "asked for",
+            bytes: viewer.counter.bytes.load(Ordering::Relaxed),
+            jumps: viewer.counter.jumps.load(Ordering::Relaxed),
+        })
+        .collect();
+    json(StatusCode::OK, &serde_json::json!({ "streams": streams, "sessions": sessions }))
+}
+
+/// The components and how they do.
+pub fn plugins(gateway: &Gateway) -> Response<Body> {
+    let muxers = gateway.muxers.list();
+    let plugins: Vec<Plugin> = gateway
+        .transports
+        .values()
+        .map(|transport| {
+            let usage = &transport.usage;
+            let calls = usage.calls.load(Ordering::Relaxed);
+            Plugin {
+                name: transport.name.clone(),
+                component: transport.plugin.to_string(),
+                built_in: transport.built_in,
+                hash: transport.plugin.hash.clone(),
+                size: transport.plugin.size,
+                limits: Limits {
+                    memory: transport.plugin.limits.memory,
+                    call_ms: u64::try_from(transport.plugin.limits.call.as_millis()).unwrap_or(u64::MAX),
+                },
+                calls,
+                pushes: usage.pushes.load(Ordering::Relaxed),
+                failures: usage.failures.load(Ordering::Relaxed),
+                instances: usage.instances.load(Ordering::Relaxed),
+                us_per_call: usage.nanos.load(Ordering::Relaxed) as f64 / 1000.0 / calls.max(1) as f64,
+                muxers: muxers
+                    .iter()
+                    .filter(|muxer| muxer.transport == transport.name)
+                    .map(|muxer| {
+                        let (state, reason) = match muxer.health.phase() {
+                            Phase::Running => ("running", String::new()),
+                            Phase::BackingOff(reason) => ("backing-off", reason),
+                            Phase::Broken(reason) => ("broken", reason),
+                        };
+                        Muxer {
+                            stream: muxer.stream.clone(),
+                            state,
+                            reason,
+                            failures: muxer.health.failures(),
+                            overruns: muxer.health.overruns(),
+                            buffered_bytes: muxer.outlet.bytes(),
+                        }
+                    })
+                    .collect(),
+            }
+        })
+        .collect();
+    json(StatusCode::OK, &plugins)
+}
+
+fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
+    let report = stream.report();
+    let path = encode(&stream.name);
+    let (viewers, _) = gateway.viewers.of_stream(&stream.name);
+    let track = report.track.as_ref();
+    Device {
+        serial: stream.name.clone(),
+        url: format!("/live/{path}"),
+        watch: format!("/watch/{path}"),
+        state: report.state,
+        reason: report.reason,
+        since: report.since,
+        source: stream.source.to_string(),
+        width: track.map(|track| track.width),
+        height: track.map(|track| track.height),
+        codec: track.map(|track| match track.codec {
+            Codec::Jpeg => "jpeg".to_owned(),
+            Codec::H264 => track.codec_string.clone(),
+        }),
+        frame_rate: report.frame_rate,
+        bits_in: report.bits_per_second,
+        bits_out: gateway.bits_out(&stream.name),
+        viewers,
+        decoder: decoder(stream),
+        transports: gateway.transports.keys().cloned().collect(),
+        notes: report.notes,
+    }
+}
+
+fn decoder(stream: &Arc<Stream>) -> &'static str {
+    if stream.is_decoding() { "running" } else { "stopped" }
+}
+
+/// A stream's name as one segment of a path (RFC 3986 3.3).
+fn encode(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! One decoded picture.
+
+use ffmpeg::color::{Range as AvRange, Space};
+use ffmpeg::format::Pixel;
+use ffmpeg_next as ffmpeg;
+
+use super::colour::{Colour, Matrix, Range};
+use crate::media::picture::View;
+
+/// Pictures of more lines than this are HD, and HD that names no matrix is taken for BT.709, as browsers do.
+const SD_LINES: u32 = 576;
+
+/// A decoded picture: owned, counted by libav, cheap to move, safe to share behind an `Arc`.
+pub struct Frame {
+    video: ffmpeg::frame::Video,
+}
+
+impl Frame {
+    /// Pixels across.
+    pub fn width(&self) -> u32 {
+        self.video.width()
+    }
+
+    /// Pixels down.
+    pub fn height(&self) -> u32 {
+        self.video.height()
+    }
+
+    /// The time given with its access unit, 90 kHz.
+    pub fn pts(&self) -> Option<i64> {
+        self.video.pts()
+    }
+
+    /// Whether it was coded without reference to others.
+    pub fn is_key(&self) -> bool {
+        self.video.is_key()
+    }
+
+    /// Whether parts of it were lost or guessed.
+    pub fn is_corrupt(&self) -> bool {
+        self.video.is_corrupt() || self.video.has_decode_errors()
+    }
+
+    /// libav's pixel format.
+    pub fn format(&self) -> Pixel {
+        self.video.format()
+    }
+
+    /// What its samples mean. A picture that does not say is taken as limited range; as BT.709 above 576 lines and
+    /// BT.601 below.
+    pub fn colour(&self) -> Colour {
+        use Pixel::{YUVJ411P, YUVJ420P, YUVJ422P, YUVJ440P, YUVJ444P};
+        let range = match (self.video.color_range(), self.format()) {
+            (AvRange::JPEG, _) => Range::Full,
+            (_, YUVJ411P | YUVJ420P | YUVJ422P | YUVJ440P | YUVJ444P) => Range::Full,
+            (AvRange::Unspecified, Pixel::GRAY8) => Range::Full,
+            _ => Range::Limited,
+        };
+        let matrix = match self.video.color_space() {
+            Space::BT709 => Matrix::Bt709,
+            Space::BT470BG | Space::SMPTE170M => Matrix::Bt601,
+            Space::BT2020NCL | Space::BT2020CL => Matrix::Bt2020,
+            _ if self.height() > SD_LINES => Matrix::Bt709,
+            _ => Matrix::Bt601,
+        };
+        Colour { range, matrix }
+    }
+
+    /// Its planes, if it is planar 4:2:0 with 8 bits and even sides; others go through [`super::Scaler`].
+    pub fn view(&self) -> Option<View<'_>> {
+        view_of(&self.video)
+    }
+
+    /// The picture as libav has it.
+    pub(super) fn video(&self) -> &ffmpeg::frame::Video {
+        &self.video
+    }
+}
+
+impl From<ffmpeg::frame::Video> for Frame {
+    /// Takes over a picture that came from a decoder or a raw source.
+    fn from(video: ffmpeg::frame::Video) -> Self {
+        Self { video }
+    }
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frame")
+            .field("width", &self.width())
+            .field("height", &self.height())
+            .field("format", &self.format())
+            .field("pts", &self.pts())
+            .field("corrupt", &self.is_corrupt())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The planes of a picture, if it is planar 4:2:0 with 8 bits and even sides.
+pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<View<'_>> {
+    if !matches!(video.format(), Pixel::YUV420P | Pixel::YUVJ420P) || video.planes() < 3 {
+        return None;
+    }
+    let planes = [video.data(0), video.data(1), video.data(2)];
+    View::new(
+        video.width(),
+        video.height(),
+        planes,
+        [video.stride(0), video.stride(1), video.stride(2)],
+    )
+    .ok()
+}

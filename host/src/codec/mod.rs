@@ -1,0 +1,144 @@
+//! Decoding, encoding, scaling and JPEG, on libav and libjpeg-turbo.
+//!
+//! Everything here works on the thread that calls it, at the cost the doc comments state, and keeps nothing of a
+//! call but what the next needs. [`Decoder`] and [`Encoder`] may move between threads; [`Scaler`] and
+//! [`JpegEncoder`] stay on the one that made them, since libswscale's context does not say it may move.
+
+mod colour;
+mod decode;
+mod encode;
+mod frame;
+mod jpeg;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Once;
+
+use ffmpeg_next as ffmpeg;
+use thiserror::Error;
+
+use crate::media::picture::SizeError;
+
+pub use colour::{Colour, Matrix, Range};
+pub use decode::Decoder;
+pub use encode::{Encoder, Packet, Settings};
+pub use frame::Frame;
+pub use jpeg::JpegEncoder;
+pub use scale::{Scaler, fit};
+
+/// Ticks a second of every `pts` and `dts` in this module: 90 kHz.
+pub const TIME_BASE: u32 = 90_000;
+
+/// What can go wrong with a picture.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// This build of libavcodec lacks a codec.
+    #[error("libavcodec here has no {what}: install a build of FFmpeg that has it")]
+    Missing {
+        /// Which codec.
+        what: &'static str,
+    },
+    /// A codec refused its settings.
+    #[error("cannot open the {what}")]
+    Open {
+        /// Which codec, with what settings.
+        what: String,
+        /// What libav says.
+        source: ffmpeg::Error,
+    },
+    /// A setting is outside of what can be encoded.
+    #[error("cannot encode with {setting} {value}: it must be from {least} to {most}")]
+    Setting {
+        /// Name of the field in [`Settings`].
+        setting: &'static str,
+        /// What it was.
+        value: u64,
+        /// Smallest good value.
+        least: u64,
+        /// Largest good value.
+        most: u64,
+    },
+    /// A picture was not encoded.
+    #[error("cannot encode the picture at {pts}/90000 s")]
+    Encode {
+        /// The picture's time.
+        pts: i64,
+        /// What libav says.
+        source: ffmpeg::Error,
+    },
+    /// A picture of another size than the encoder's.
+    #[error("the encoder takes {expected:?} pixels, the picture has {found:?}: scale it first")]
+    Size {
+        /// Width and height the encoder was made for.
+        expected: (u32, u32),
+        /// Width and height of the picture.
+        found: (u32, u32),
+    },
+    /// An access unit could not be decoded; the next may well be.
+    #[error("cannot decode the access unit of {bytes} bytes at {pts}/90000 s")]
+    Decode {
+        /// The access unit's time.
+        pts: i64,
+        /// Its length.
+        bytes: usize,
+        /// What libav says.
+        source: ffmpeg::Error,
+    },
+    /// An access unit of no bytes or of too many.
+    #[error("an access unit has {bytes} bytes: from 1 to {most} can be decoded")]
+    Length {
+        /// Its length.
+        bytes: usize,
+        /// The largest that is taken.
+        most: usize,
+    },
+    /// A picture could not be brought to another size or pixel format.
+    #[error("cannot convert a {width}x{height} picture in {format}")]
+    Scale {
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
+        /// libav's name of its pixel format.
+        format: String,
+        /// What libav says.
+        source: ffmpeg::Error,
+    },
+    /// A size that planar 4:2:0 cannot have.
+    #[error(transparent)]
+    Picture(#[from] SizeError),
+    /// libjpeg-turbo refused.
+    #[error("cannot make the JPEG")]
+    Jpeg(#[from] turbojpeg::Error),
+    /// libav could not get memory for a picture.
+    #[error("no memory for a {width}x{height} picture")]
+    Memory {
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
+    },
+}
+
+/// Prepares libav, once, however often it is called. libav's own lines on stderr are turned off but for those
+/// before an abort: what fails is in the errors, and a camera with a bad cable must not fill the log.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Registers the error texts and cannot fail since FFmpeg 4.
+        let _ = ffmpeg::init();
+        ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
+    });
+}
+
+/// Whether libav only says that it wants input, or has no more to give.
+fn is_dry(error: ffmpeg::Error) -> bool {
+    matches!(
+        error,
+        ffmpeg::Error::Eof
+            | ffmpeg::Error::Other {
+                errno: ffmpeg::error::EAGAIN
+            }
+    )
+}

@@ -1,0 +1,396 @@
+//! The configuration: one TOML file, read once at start.
+//!
+//! [`Config::load`] reads it, [`Config::default`] is what runs without one. Whatever is wrong in a file is found
+//! here and told as `FILE:LINE:COLUMN: what, with what, what to do`; what needs a component or a socket to be
+//! judged (a source, a transport's own options) is left to the modules that have one.
+
+mod document;
+mod error;
+mod later;
+mod net;
+mod text;
+mod transport;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use document::{Document, Problem, Step};
+pub use error::{Error, Invalid};
+pub use later::{Capture, Client, Match, Policy, Rendition, Tls};
+pub use net::{HostName, Network, Origin};
+pub use transport::{Limits, Transport};
+pub use units::{BitRate, ByteSize, Span};
+
+/// The largest config file that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// Everything the config file says, with the defaults filled in.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a config file"
+)]
+pub struct Config {
+    /// `[server]`: where the gateway listens and to whom it answers.
+    #[serde(default)]
+    pub server: Server,
+    /// `[streams.NAME]`, by name. Empty if the file has none; see [`Config::require_streams`].
+    #[serde(default)]
+    pub streams: BTreeMap<String, Stream>,
+    /// `[transports.NAME]`, by name. Built-in transports need no entry; one without `plugin` sets their options.
+    #[serde(default)]
+    pub transports: BTreeMap<String, Transport>,
+    /// `[policy]`. Parsed, but refused by this version.
+    #[serde(default)]
+    pub policy: Option<Policy>,
+    /// `[[clients]]`, first match first. Parsed, but refused by this version.
+    #[serde(default)]
+    pub clients: Vec<Client>,
+    /// `[capture]`. Parsed, but refused by this version.
+    #[serde(default)]
+    pub capture: Capture,
+    /// The folder of the config file. Plugin paths are already resolved against it.
+    #[serde(skip)]
+    pub dir: PathBuf,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read or is larger than [`MAX_FILE`], else as [`Config::parse`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let read = |reason| Error::Read {
+            file: path.to_owned(),
+            reason,
+        };
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+            .map_err(read)?;
+        if bytes.len() as u64 > MAX_FILE {
+            let what = format!("it is larger than {}", ByteSize::from_bytes(MAX_FILE));
+            return Err(read(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(text, path),
+            Err(error) => {
+                let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+                let what = format!("line {line} is not UTF-8; save the file as UTF-8");
+                Err(read(io::Error::new(io::ErrorKind::InvalidData, what)))
+            }
+        }
+    }
+
+    /// Checks `text`, the contents of `file`. The file itself is not touched: its name is for messages, its folder
+    /// is what relative paths are resolved against.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first mistake: bad TOML, an unknown or repeated key, a value of the wrong type,
+    /// without a unit or out of range, a name that cannot be a URL path, a `listen` that needs `open = true`, or a
+    /// part of the config that this version lacks.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
+        let document = Document::parse(text, file)?;
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| document.explain_serde(&error))?;
+        config.dir = match file.parent() {
+            Some(dir) if dir != Path::new("") => dir.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        later::refuse(&document)
+            .and_then(|()| config.check(&document))
+            .map_err(|problem| document.explain(&problem))?;
+        for transport in config.transports.values_mut() {
+            transport.plugin = transport.plugin.take().map(|path| config.dir.join(path));
+        }
+        Ok(config)
+    }
+
+    /// Says what to write where neither the config nor the command line names a stream. For the caller who has
+    /// added the command line's sources; `file` is the config file, for the message.
+    ///
+    /// # Errors
+    /// [`Error::NoStreams`] if there is no stream.
+    pub fn require_streams(&self, file: &Path) -> Result<(), Error> {
+        match self.streams.is_empty() {
+            false => Ok(()),
+            true => Err(Error::NoStreams {
+                file: file.to_owned(),
+            }),
+        }
+    }
+
+    fn check(&self, document: &Document<'_>) -> Result<(), Problem> {
+        self.server
+            .check_listen()
+            .map_err(|what| Problem::value(vec!["server".into(), "listen".into()], what))?;
+        for (name, stream) in &self.streams {
+            let path = vec!["streams".into(), name.into()];
+            check_stream_name(name).map_err(|what| Problem::key(path.clone(), what))?;
+            stream.check(&path, document)?;
+        }
+        for (name, transport) in &self.transports {
+            let path = vec!["transports".into(), name.into()];
+            transport::check_name(name).map_err(|what| Problem::key(path.clone(), what))?;
+            transport.check(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// What runs with no config file: one stream `demo`, the test pattern, on 127.0.0.1:8080.
+impl Default for Config {
+    fn default() -> Self {
+        let demo = Stream {
+            encode: Encode {
+                frame_rate: 30,
+                bitrate: BitRate::from_bits_per_second(2_500_000),
+                ..Encode::default()
+            },
+            ..Stream::default()
+        };
+        Self {
+            server: Server::default(),
+            streams: BTreeMap::from([("demo".into(), demo)]),
+            transports: BTreeMap::new(),
+            policy: None,
+            clients: Vec::new(),
+            capture: Capture::default(),
+            dir: PathBuf::from("."),
+        }
+    }
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
+pub struct Server {
+    /// The address and port to listen on; port 0 lets the system choose. Default `127.0.0.1:8080`.
+    #[serde(deserialize_with = "net::listen")]
+    pub listen: SocketAddr,
+    /// Host names it answers to, beside the loopback ones. Default none.
+    pub names: Vec<HostName>,
+    /// Foreign pages that may embed it, as browsers write them in `Origin`. Default none.
+    pub origins: Vec<Origin>,
+    /// Whether anybody who reaches a non-loopback address may watch. Default false.
+    pub open: bool,
+    /// Where TLS gets its certificate; absent: plain HTTP. Parsed, but refused by this version.
+    pub tls: Option<Tls>,
+    /// Proxies whose `Forwarded` headers are believed. Default none. Parsed, but refused by this version.
+    pub trusted_proxies: Vec<Network>,
+}
+
+impl Server {
+    /// Whether `listen` may be used: there are no accounts yet, so an address that others can reach takes a
+    /// deliberate `open = true`. For the caller who has changed `listen` or `open` from the command line.
+    ///
+    /// # Errors
+    /// A sentence that says why not and what to write.
+    pub fn check_listen(&self) -> Result<(), String> {
+        if self.open || self.listen.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        let (listen, port) = (self.listen, self.listen.port());
+        Err(format!(
+            "{listen} can be reached from other machines and there are no accounts yet, so anybody there could \
+             watch; allow that with open = true, or keep to this machine with listen = \"127.0.0.1:{port}\""
+        ))
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            names: Vec::new(),
+            origins: Vec::new(),
+            open: false,
+            tls: None,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// `[streams.NAME]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table such as { source = \"rtsp://camera.local/stream1\" }"
+)]
+pub struct Stream {
+    /// Where the pictures come from, as written; the source module judges it.
+    pub source: String,
+    /// How long the source goes on after its last user. Default 10 s.
+    #[serde(default = "idle")]
+    pub idle: Span,
+    /// Whether the source runs without users, from start to end. Default false; excludes `idle`.
+    #[serde(default)]
+    pub always_on: bool,
+    /// The settings for what has to be encoded. H.264 that arrives as H.264 passes untouched.
+    #[serde(default)]
+    pub encode: Encode,
+    /// The stream at other settings, by name. Parsed, but refused by this version.
+    #[serde(default)]
+    pub renditions: BTreeMap<String, Rendition>,
+}
+
+/// The test pattern.
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            source: "test-pattern".into(),
+            idle: Self::IDLE,
+            always_on: false,
+            encode: Encode::default(),
+            renditions: BTreeMap::new(),
+        }
+    }
+}
+
+impl Stream {
+    /// The default of `idle`: 10 s.
+    pub const IDLE: Span = Span::from_duration(Duration::from_secs(10));
+
+    fn check(&self, path: &[Step], document: &Document<'_>) -> Result<(), Problem> {
+        let at = |key: &str| [path, &[key.into()]].concat();
+        if self.source.is_empty() {
+            let what =
+                "is empty; write e.g. source = \"test-pattern\" or \"rtsp://camera.local/stream1\"";
+            return Err(Problem::value(at("source"), what));
+        }
+        if self.always_on && document.has(&at("idle")) {
+            let what = "means nothing with always-on = true; keep one of the two";
+            return Err(Problem::key(at("idle"), what));
+        }
+        self.encode.check(&at("encode"))
+    }
+}
+
+fn idle() -> Span {
+    Stream::IDLE
+}
+
+/// `encode = { … }`: how pictures are encoded to H.264.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table such as { width = 1280, height = 720 }"
+)]
+pub struct Encode {
+    /// Pixels, even, 64 to 8192. Default 1280.
+    pub width: u32,
+    /// Pixels, even, 64 to 8192. Default 720.
+    pub height: u32,
+    /// Whole pictures per second, 1 to 240. Default 15.
+    pub frame_rate: u32,
+    /// Average and VBV cap, 10k to 1G bits per second. Default 1M.
+    pub bitrate: BitRate,
+    /// From one keyframe to the next, 100 ms to 1 min. Default 2 s.
+    pub keyframe_interval: Span,
+}
+
+impl Encode {
+    fn check(&self, path: &[Step]) -> Result<(), Problem> {
+        let fail =
+            |key: &str, what: String| Err(Problem::value([path, &[key.into()]].concat(), what));
+        for (key, size) in [("width", self.width), ("height", self.height)] {
+            if !(64..=8192).contains(&size) || size % 2 != 0 {
+                return fail(
+                    key,
+                    format!(
+                        "{size} is no size for H.264 here; write an even number from 64 to 8192"
+                    ),
+                );
+            }
+        }
+        if !(1..=240).contains(&self.frame_rate) {
+            let rate = self.frame_rate;
+            return fail(
+                "frame-rate",
+                format!("{rate} pictures per second is out of range; write 1 to 240"),
+            );
+        }
+        if !(10_000..=1_000_000_000).contains(&self.bitrate.bits_per_second()) {
+            let rate = self.bitrate;
+            return fail(
+                "bitrate",
+                format!("{rate} bit/s is out of range; write \"10k\" to \"1G\""),
+            );
+        }
+        let keyframes = self.keyframe_interval;
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&keyframes.duration()) {
+            return fail(
+                "keyframe-interval",
+                format!("{keyframes} is out of range; write \"100ms\" to \"1m\""),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Default for Encode {
+    fn default() -> Self {
+        Self {
+            width: 1280,
+            height: 720,
+            frame_rate: 15,
+            bitrate: BitRate::from_bits_per_second(1_000_000),
+            keyframe_interval: Span::from_duration(Duration::from_secs(2)),
+        }
+    }
+}
+
+/// Whether `name` can name a stream. It becomes one segment of URL paths: 1 to 128 bytes, no character that means
+/// something there (`/ \ ? # % @`), none that is invisible or turns text around, no space at an end, not `.` or `..`,
+/// no `~` in front (that is where a ticket goes).
+///
+/// # Errors
+/// A phrase that goes on from the name: what is wrong with it and what to do.
+pub fn check_stream_name(name: &str) -> Result<(), String> {
+    // Bidirectional controls, line separators and the byte order mark: not control characters by Unicode's
+    // category, but a name that hides or reorders its text in a log or a page.
+    let hidden = |c: char| matches!(u32::from(c), 0x200e..=0x200f | 0x2028..=0x202e | 0x2066..=0x2069 | 0xfeff);
+    let odd = |c: char| c.is_control() || hidden(c) || "/\\?#%@".contains(c);
+    if name.is_empty() {
+        return Err("is no stream name: it is empty".into());
+    }
+    if name.len() > 128 {
+        return Err("is no stream name: it is longer than 128 bytes".into());
+    }
+    if name == "." || name == ".." {
+        return Err("is no stream name: in a URL it means a folder; choose another".into());
+    }
+    if name.starts_with('~') {
+        return Err("is no stream name: it must not start with `~`".into());
+    }
+    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+        return Err("is no stream name: it has a space at an end; remove it".into());
+    }
+    match name.chars().find(|c| odd(*c)) {
+        Some(c) => Err(format!(
+            "is no stream name: it contains `{}`; use letters, digits, `-`, `_` and `.`",
+            c.escape_debug()
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

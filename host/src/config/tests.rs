@@ -1,0 +1,340 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::json;
+
+use super::*;
+
+mod mistakes;
+
+fn parse(text: &str) -> Result<Config, Error> {
+    Config::parse(text, Path::new("sluice.toml"))
+}
+
+/// The error of `text`, whose first line must start with `start`; the rest must contain each of `parts`.
+#[track_caller]
+fn refused(text: &str, start: &str, parts: &[&str]) -> String {
+    let error = parse(text).expect_err(text).to_string();
+    assert!(error.starts_with(start), "{text}\n{error}");
+    for part in parts {
+        assert!(error.contains(part), "{text}\n{error}\nlacks {part}");
+    }
+    error
+}
+
+#[test]
+fn no_file_is_the_demo_on_loopback() {
+    let config = Config::default();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.streams.len(), 1);
+    let demo = &config.streams["demo"];
+    assert_eq!(demo.source, "test-pattern");
+    assert_eq!(demo.idle.duration(), Duration::from_secs(10));
+    assert_eq!((demo.encode.width, demo.encode.height), (1280, 720));
+    assert_eq!(demo.encode.frame_rate, 15);
+    assert_eq!(demo.encode.bitrate.bits_per_second(), 1_000_000);
+}
+
+#[test]
+fn a_file_without_streams_says_what_to_write_if_nothing_else_names_one() {
+    let config = parse("").unwrap();
+    let error = config
+        .require_streams(Path::new("sluice.toml"))
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("sluice.toml has no streams; add one")
+    );
+    assert!(Config::default().require_streams(Path::new("x")).is_ok());
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::parse(
+        r#"
+        [server]
+        listen = "0.0.0.0:0"
+        names = ["Cam.home.example"]
+        origins = ["https://home.example"]
+        open = true
+
+        [streams.porch]
+        source = "rtsp://camera.local/stream1"
+        idle = "1m"
+        encode = { width = 640, height = 360, frame-rate = 10, bitrate = "500k", keyframe-interval = "1s" }
+
+        [streams."192.168.0.7:5555"]
+        source = "test-pattern"
+        always-on = true
+
+        [transports.flv]
+        plugin = "plugins/flv.wasm"
+        limits = { memory = "8MiB", call = "5ms" }
+        part = "200ms"
+        count = 3
+        ratio = 0.5
+        on = true
+        list = [1, { a = "b" }]
+        since = 2026-11-21T03:00:00Z
+        deep.er = 1
+        "#,
+        Path::new("conf/sluice.toml"),
+    )
+    .unwrap();
+
+    assert_eq!(config.dir, Path::new("conf"));
+    assert_eq!(config.server.listen.port(), 0);
+    assert_eq!(config.server.names[0].as_str(), "cam.home.example");
+    assert_eq!(config.server.origins[0].as_str(), "https://home.example");
+    assert!(config.server.open);
+
+    let porch = &config.streams["porch"];
+    assert_eq!(porch.idle.duration(), Duration::from_secs(60));
+    let expected = Encode {
+        width: 640,
+        height: 360,
+        frame_rate: 10,
+        bitrate: BitRate::from_bits_per_second(500_000),
+        keyframe_interval: Span::from_duration(Duration::from_secs(1)),
+    };
+    assert_eq!(porch.encode, expected);
+    assert!(config.streams["192.168.0.7:5555"].always_on);
+
+    let flv = &config.transports["flv"];
+    assert_eq!(
+        flv.plugin.as_deref(),
+        Some(Path::new("conf/plugins/flv.wasm"))
+    );
+    assert_eq!(flv.limits.memory.bytes(), 8 << 20);
+    assert_eq!(flv.limits.call.duration(), Duration::from_millis(5));
+    assert_eq!(
+        flv.options,
+        json!({
+            "part": "200ms", "count": 3, "ratio": 0.5, "on": true, "list": [1, { "a": "b" }],
+            "since": "2026-11-21T03:00:00Z", "deep": { "er": 1 },
+        })
+    );
+}
+
+#[test]
+fn a_transport_needs_no_plugin_and_has_limits_and_empty_options_by_default() {
+    let config = parse("[transports.hls]").unwrap();
+    assert_eq!(config.transports["hls"], Transport::default());
+    assert_eq!(Transport::default().options.to_string(), "{}");
+    assert_eq!(Limits::default().memory.to_string(), "32MiB");
+    assert_eq!(Limits::default().call.to_string(), "20ms");
+}
+
+#[test]
+fn an_address_others_can_reach_needs_open() {
+    for listen in [
+        "0.0.0.0:80",
+        "192.168.0.2:80",
+        "[::]:80",
+        "[::ffff:10.0.0.1]:80",
+    ] {
+        let text = format!("[server]\nlisten = '{listen}'\n");
+        refused(
+            &text,
+            "sluice.toml:2:10: `listen` in [server]: ",
+            &["open = true", "127.0.0.1:80"],
+        );
+        assert!(parse(&format!("{text}open = true")).is_ok());
+    }
+    for listen in [
+        "127.0.0.1:0",
+        "127.9.9.9:80",
+        "[::1]:80",
+        "[::ffff:127.0.0.1]:80",
+    ] {
+        assert!(
+            parse(&format!("[server]\nlisten = '{listen}'")).is_ok(),
+            "{listen}"
+        );
+    }
+    for listen in [
+        "localhost:80",
+        ":80",
+        "80",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+        "",
+    ] {
+        let text = format!("[server]\nlisten = '{listen}'");
+        refused(
+            &text,
+            "sluice.toml:2:10: `listen` in [server]: ",
+            &["e.g. \"127.0.0.1:8080\""],
+        );
+    }
+    refused(
+        "[server]\nlisten = 80",
+        "sluice.toml:2:10:",
+        &["e.g. \"127.0.0.1:8080\""],
+    );
+    let mut server = Server::default();
+    server.listen.set_ip([0, 0, 0, 0].into());
+    assert!(server.check_listen().is_err());
+}
+
+#[test]
+fn a_stream_name_must_fit_into_a_url() {
+    let long = "x".repeat(128);
+    for name in [
+        "porch",
+        "a-b_c.d",
+        "192.168.0.7:5555",
+        "Türkamera 2",
+        "门口",
+        "~a~b".trim_start_matches('~'),
+        &long,
+    ] {
+        assert_eq!(check_stream_name(name), Ok(()), "{name}");
+    }
+    let longer = "x".repeat(129);
+    for name in [
+        "",
+        ".",
+        "..",
+        "~ticket",
+        "a/b",
+        "a\\b",
+        "a@b",
+        "a?b",
+        "a#b",
+        "a%2Fb",
+        "a\nb",
+        "a\0b",
+        " a",
+        "a ",
+        "a\u{202e}b",
+        &longer,
+    ] {
+        assert!(check_stream_name(name).is_err(), "{name:?}");
+    }
+    refused(
+        "[streams.'a/b']\nsource = 'x'",
+        "sluice.toml:1:10: `a/b` in [streams] is no stream name: it contains `/`",
+        &["| [streams.'a/b']\n  |          ^^^^^"],
+    );
+}
+
+#[test]
+fn a_transport_name_is_a_plain_word() {
+    for name in ["HLS", "frame.jpg", "", "1a", "a/b", "-a"] {
+        refused(
+            &format!("[transports.'{name}']"),
+            "sluice.toml:1:13: `",
+            &["is no transport name"],
+        );
+    }
+    assert!(parse("[transports.my_own-2]").is_ok());
+}
+
+#[test]
+fn idle_and_always_on_exclude_each_other() {
+    let text = "[streams.a]\nsource = 'x'\nalways-on = true\nidle = '1s'";
+    refused(
+        text,
+        "sluice.toml:4:1: `idle` in [streams.a] means nothing with always-on = true",
+        &[],
+    );
+}
+
+#[test]
+fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
+    let stream = "[streams.a]\nsource = 'x'\n";
+    for (text, line, key) in [
+        ("[server]\ntls = 'self-signed'", 2, "`tls` in [server]"),
+        (
+            "[server]\ntls = { certificate = 'c.pem', key = 'k.pem' }",
+            2,
+            "`tls` in [server]",
+        ),
+        (
+            "[server]\ntrusted-proxies = ['10.0.0.0/8']",
+            2,
+            "`trusted-proxies` in [server]",
+        ),
+        (
+            &format!("{stream}renditions.mobile = {{ width = 640, bitrate = '500k' }}"),
+            3,
+            "`renditions` in [streams.a]",
+        ),
+        ("[transports.x]\nwasi = true", 2, "`wasi` in [transports.x]"),
+        (
+            "[transports.x]\nrecord = 'x.rec'",
+            2,
+            "`record` in [transports.x]",
+        ),
+        ("[policy]\nplugin = 'auto'", 1, "`policy`"),
+        (
+            "[[clients]]\nmatch = { network = '10.0.0.0/8', header = { X-Room = 'hall' } }\ntransport = 'mjpeg'",
+            1,
+            "`clients`",
+        ),
+        (
+            "[capture]\ndir = 'captures'\nquality = 80\ntimeout = '5s'\ndecoder = true",
+            1,
+            "`capture`",
+        ),
+        ("[capture]\n[server]\ntls = 'self-signed'", 1, "`capture`"),
+    ] {
+        let what = format!("{key} is part of the config but not in this version yet; remove it");
+        refused(text, &format!("sluice.toml:{line}:"), &[&what]);
+    }
+    for (text, what) in [
+        ("[server]\ntls = 'yes'", "`yes` is no kind of TLS"),
+        (
+            "[server]\ntls = { certificate = 'c.pem' }",
+            "`key` is missing in [server.tls]",
+        ),
+        ("[server]\ntrusted-proxies = ['x']", "`x` is no network"),
+        ("[policy]\nplugn = 'auto'", "did you mean `plugin`?"),
+        ("[capture]\ntimeout = 5", "expected a duration"),
+    ] {
+        refused(text, "sluice.toml:", &[what]);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load(Path::new("/nowhere/sluice.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("cannot read the config /nowhere/sluice.toml: "),
+        "{error}"
+    );
+    let dir = std::env::temp_dir().join(format!("sluicegate-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("bad.toml");
+    std::fs::write(&file, b"# ok\n# \xff\n").unwrap();
+    let latin = Config::load(&file).unwrap_err().to_string();
+    std::fs::write(&file, vec![b'#'; MAX_FILE as usize + 1]).unwrap();
+    let large = Config::load(&file).unwrap_err().to_string();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(
+        latin.ends_with("line 2 is not UTF-8; save the file as UTF-8"),
+        "{latin}"
+    );
+    assert!(large.ends_with("it is larger than 1MiB"), "{large}");
+}
+
+#[test]
+fn every_example_is_a_config() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/config");
+    let mut count = 0;
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            assert!(config.require_streams(&path).is_ok(), "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 4);
+}

@@ -1,0 +1,251 @@
+//! Start, supervision and the order of shutdown.
+
+use crate::{
+    carrier,
+    config::{self, Config},
+    plugin::{self, Engine, LoadError, muxer::Muxers, transports::{Transport, TransportError}},
+    source::{Spec, SpecError},
+    stream::Stream,
+    viewer,
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+/// From the signal to the end at most.
+const DRAIN: Duration = Duration::from_secs(8);
+/// How often idle streams are looked for and rates are taken.
+const TIDY: Duration = Duration::from_millis(500);
+/// Rates are taken over about this long.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// Why the gateway does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A stream's source says nothing.
+    #[error("[streams.{stream}]: {source}")]
+    Source {
+        /// Its name.
+        stream: String,
+        /// Why.
+        source: SpecError,
+    },
+    /// A component does not load.
+    #[error(transparent)]
+    Engine(#[from] LoadError),
+    /// A transport does not open.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// No stream to serve.
+    #[error("there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config")]
+    NoStream,
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}; is another program using it? choose another with --listen or `listen` under [server]")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The system refuses something a gateway needs.
+    #[error("cannot {what}: {reason}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        reason: std::io::Error,
+    },
+}
+
+/// Everything that requests are answered from.
+#[derive(Debug)]
+pub struct Gateway {
+    /// As read.
+    pub config: Config,
+    /// By name.
+    pub streams: BTreeMap<String, Arc<Stream>>,
+    /// By name.
+    pub transports: BTreeMap<String, Arc<Transport>>,
+    /// The running ones.
+    pub muxers: Arc<Muxers>,
+    /// Who watches.
+    pub viewers: Arc<viewer::Registry>,
+    draining: watch::Sender<bool>,
+    /// Kept by every upgraded connection; the receiving end sees when the last is gone.
+    upgrades: mpsc::Sender<()>,
+    rates: Mutex<BTreeMap<String, Rate>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    at: Instant,
+    bytes: u64,
+    bits_per_second: u64,
+}
+
+impl Gateway {
+    /// Does everything that can fail without opening a socket: sources are parsed, components loaded and opened.
+    pub fn prepare(config: Config) -> Result<(Gateway, mpsc::Receiver<()>), StartError> {
+        let mut streams = BTreeMap::new();
+        for (name, settings) in &config.streams {
+            let source = Spec::parse(&settings.source, &config.dir)
+                .map_err(|source| StartError::Source { stream: name.clone(), source })?;
+            streams.insert(name.clone(), Stream::new(name, source, settings));
+        }
+        if streams.is_empty() {
+            return Err(StartError::NoStream);
+        }
+        let engine = Engine::new()?;
+        let transports = plugin::transports::load(&engine, &config.transports)?;
+        let (upgrades, done) = mpsc::channel(1);
+        let gateway = Gateway {
+            config,
+            streams,
+            transports,
+            muxers: Arc::default(),
+            viewers: Arc::default(),
+            draining: watch::Sender::new(false),
+            upgrades,
+            rates: Mutex::default(),
+        };
+        Ok((gateway, done))
+    }
+
+    /// Tells when the gateway shuts down.
+    pub fn drain(&self) -> Drain {
+        Drain(self.draining.subscribe())
+    }
+
+    /// Whether it is shutting down.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// To be kept by a connection for as long as it is to be waited for.
+    pub fn upgrades(&self) -> mpsc::Sender<()> {
+        self.upgrades.clone()
+    }
+
+    /// What viewers of a stream get, bits a second.
+    pub fn bits_out(&self, stream: &str) -> u64 {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.get(stream).map_or(0, |rate| rate.bits_per_second)
+    }
+
+    fn tidy(&self) {
+        let now = Instant::now();
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, stream) in &self.streams {
+            stream.tidy(now);
+            stream.report();
+            let (_, bytes) = self.viewers.of_stream(name);
+            let rate = rates.entry(name.clone()).or_insert(Rate { at: now, bytes, bits_per_second: 0 });
+            let passed = now - rate.at;
+            if passed >= WINDOW {
+                let bits = bytes.saturating_sub(rate.bytes) as f64 * 8.0 / passed.as_secs_f64();
+                *rate = Rate { at: now, bytes, bits_per_second: bits as u64 };
+            }
+        }
+    }
+}
+
+/// Tells when the gateway shuts down.
+#[derive(Clone, Debug)]
+pub struct Drain(watch::Receiver<bool>);
+
+impl Drain {
+    /// Returns when the gateway shuts down.
+    pub async fn wait(&mut self) {
+        // An error means that the gateway is gone, which is as good.
+        let _ = self.0.wait_for(|draining| *draining).await;
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let (gateway, mut done) = Gateway::prepare(config)?;
+    let gateway = Arc::new(gateway);
+    let address = gateway.config.server.listen;
+    let listener = TcpListener::bind(address).await.map_err(|reason| StartError::Listen { address, reason })?;
+    let system = |what| move |reason| StartError::System { what, reason };
+    let local = listener.local_addr().map_err(system("read the address listened on"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
+    // Kept so that streams that are always on have a user.
+    let always_on: Vec<_> =
+        gateway.streams.values().filter(|stream| stream.always_on()).map(Stream::enter).collect();
+    println!("sluicegate is at http://{}/", shown(local));
+    let server = tokio::spawn(carrier::http::serve(listener, gateway.clone()));
+    let mut tick = tokio::time::interval(TIDY);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => gateway.tidy(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("shutting down; a second signal ends at once");
+    gateway.muxers.shut_down("the gateway is shutting down");
+    gateway.draining.send_replace(true);
+    let drained = async {
+        let _ = server.await;
+        // Every upgraded connection holds a sender; ours does not count.
+        while gateway.upgrades.strong_count() > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = tokio::time::sleep(DRAIN) => tracing::warn!("some connections did not end in time and are cut"),
+        _ = terminate.recv() => exit_at_once(),
+        _ = interrupt.recv() => exit_at_once(),
+    }
+    done.close();
+    drop(always_on);
+    for stream in gateway.streams.values() {
+        stream.shut_down();
+    }
+    Ok(())
+}
+
+/// The wildcard address is no place to browse to.
+fn shown(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (std::net::Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (std::net::Ipv6Addr::LOCALHOST, v6.port()).into(),
+        other => other,
+    }
+}
+
+fn exit_at_once() {
+    std::process::exit(143);
+}
+
+/// The streams named on the command line, added to those of the config.
+pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
+    for text in sources {
+        let spec = Spec::parse_argument(text).map_err(|source| StartError::Source { stream: text.clone(), source })?;
+        let base = spec.default_name();
+        let mut name = base.clone();
+        let mut nth = 1;
+        while config.streams.contains_key(&name) {
+            nth += 1;
+            name = format!("{base}-{nth}");
+        }
+        let source = match &spec {
+            Spec::File(path) => format!("file:{}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display()),
+            _ => text.clone(),
+        };
+        config.streams.insert(name, config::Stream { source, ..config::Stream::default() });
+    }
+    Ok(())
+}

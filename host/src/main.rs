@@ -1,0 +1,118 @@
+//! The command line.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use sluicegate::{
+    config::Config,
+    gateway::{self, Gateway},
+    plugin::{Engine, Instance, Limits, Usage},
+    telemetry,
+};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+/// An edge gateway for live video whose transports are WebAssembly components.
+#[derive(Parser)]
+#[command(name = "sluicegate", version = env!("CARGO_PKG_VERSION"))]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve streams: those of the config, and a stream for each SOURCE. Without either, a demo.
+    Serve {
+        /// The config file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Address to listen on, instead of the config's.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// A file, a URL, or another source such as annexb:listen:5000.
+        #[arg(value_name = "SOURCE")]
+        sources: Vec<String>,
+    },
+    /// Check a config as `serve` would, without opening a socket.
+    Check {
+        /// The config file (TOML).
+        file: PathBuf,
+    },
+    /// Look at components.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Say what a component is, and whether this gateway can use it.
+    Inspect {
+        /// A component, or a core module with an embedded component type.
+        file: PathBuf,
+        /// Options for its `open`, as JSON.
+        #[arg(long, default_value = "{}", value_name = "JSON")]
+        options: String,
+    },
+}
+
+fn main() -> ExitCode {
+    telemetry::init();
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluicegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve { config, listen, sources } => {
+            let mut settings = match &config {
+                Some(file) => Config::load(file)?,
+                None if sources.is_empty() => Config::default(),
+                None => Config { streams: Default::default(), ..Config::default() },
+            };
+            if let Some(listen) = listen {
+                settings.server.listen = listen;
+                settings.server.check_listen().map_err(anyhow::Error::msg)?;
+            }
+            gateway::add_sources(&mut settings, &sources)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("cannot start the runtime")?;
+            runtime.block_on(gateway::run(settings))?;
+            // Connections that would not end are not waited for.
+            runtime.shutdown_background();
+            Ok(())
+        }
+        Command::Check { file } => {
+            let config = Config::load(&file)?;
+            config.require_streams(&file)?;
+            let (gateway, _) = Gateway::prepare(config).with_context(|| file.display().to_string())?;
+            println!("{}: good: {} streams, {} transports", file.display(), gateway.streams.len(), gateway.transports.len());
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
+    }
+}
+
+fn inspect(file: &std::path::Path, options: &str) -> anyhow::Result<()> {
+    let engine = Engine::new()?;
+    let plugin = engine.load_file(file, Limits::default())?;
+    println!("component  {plugin}");
+    println!("file       {} ({} bytes)", file.display(), plugin.size);
+    println!("sha256     {}", plugin.hash);
+    println!("imports    {}", plugin.imports.join(", "));
+    println!("exports    {}", plugin.exports.join(", "));
+    let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
+    let carriers: Vec<&str> = profile.carriers.iter().map(|carrier| carrier.name()).collect();
+    let formats: Vec<&str> = profile.formats.iter().map(|format| format.name()).collect();
+    println!("carriers   {}", carriers.join(", "));
+    println!("formats    {}", formats.join(", "));
+    println!("lanes      {:?}", profile.lanes);
+    println!("history    {} groups of at least {} ms", profile.history, profile.group_ms);
+    println!("latency    {} ms", profile.latency_ms);
+    Ok(())
+}

@@ -1,0 +1,534 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::super::annexb::{self, Piece, Splitter};
+use super::super::slice::Field;
+use super::super::testing::{PpsOptions, SliceOptions, SpsOptions, chunks, nal_unit, recovery_sei};
+use super::*;
+use proptest::prelude::*;
+
+const SPS: SpsOptions = SpsOptions {
+    id: 0,
+    profile: 77,
+    level: 31,
+    poc_type: 0,
+    width_mbs: 20,
+    height_mbs: 15,
+    crop_right: 0,
+    fields: false,
+};
+const PPS: PpsOptions = PpsOptions {
+    id: 0,
+    sps_id: 0,
+    bottom_field_order: false,
+    redundant_pictures: false,
+    qp: 0,
+};
+const AUD: Bytes = Bytes::from_static(&[9, 0x10]);
+const FILLER: Bytes = Bytes::from_static(&[12, 0xff, 0x80]);
+const PREFIX: Bytes = Bytes::from_static(&[0x6e, 0x40, 0x80, 0x80]);
+const SEI: Bytes = Bytes::from_static(&[6, 5, 2, 1, 2, 0x80]);
+
+fn idr() -> SliceOptions {
+    SliceOptions {
+        idr: true,
+        slice_type: 2,
+        ..SliceOptions::default()
+    }
+}
+
+fn p(frame_num: u32) -> SliceOptions {
+    SliceOptions {
+        frame_num,
+        order: [2 * frame_num as i32 % 16, 0],
+        ..SliceOptions::default()
+    }
+}
+
+/// The same picture's slice further down.
+fn below(slice: SliceOptions, first_mb: u32) -> SliceOptions {
+    SliceOptions { first_mb, ..slice }
+}
+
+fn slice(options: SliceOptions) -> Bytes {
+    options.nal(&SPS, &PPS)
+}
+
+fn assemble(assembler: &mut Assembler, nals: &[Bytes]) -> Vec<AccessUnit> {
+    let mut units: Vec<AccessUnit> = nals
+        .iter()
+        .filter_map(|nal| assembler.push(nal.clone()))
+        .collect();
+    units.extend(assembler.flush());
+    units
+}
+
+/// How many NAL units each access unit has.
+fn shape(units: &[AccessUnit]) -> Vec<usize> {
+    units.iter().map(|unit| unit.nals.len()).collect()
+}
+
+#[test]
+fn what_precedes_a_picture_goes_with_it() {
+    let nals = [
+        AUD,
+        SPS.nal(),
+        PPS.nal(),
+        SEI,
+        slice(idr()),
+        slice(p(1)),
+        FILLER,
+        AUD,
+        slice(p(2)),
+        SEI,
+        slice(p(3)),
+        PPS.nal(),
+        slice(p(4)),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    assert_eq!(shape(&units), [5, 2, 2, 2, 2]);
+    let starts: Vec<_> = units.iter().map(|unit| unit.start).collect();
+    assert_eq!(starts, [Some(Start::Idr), None, None, None, None]);
+    let out: Vec<Bytes> = units.into_iter().flat_map(|unit| unit.nals).collect();
+    assert_eq!(out, nals);
+}
+
+#[test]
+fn slices_of_one_picture_stay_together() {
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        slice(below(idr(), 100)),
+        slice(below(idr(), 200)),
+        slice(p(1)),
+        slice(below(p(1), 100)),
+        slice(p(2)),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    assert_eq!(shape(&units), [5, 2, 1]);
+}
+
+#[test]
+fn idr_pictures_that_all_have_the_same_id_are_told_apart_by_their_tops() {
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        slice(below(idr(), 9)),
+        slice(idr()),
+        slice(idr()),
+    ];
+    assert_eq!(
+        shape(&assemble(&mut Assembler::default(), &nals)),
+        [4, 1, 1]
+    );
+}
+
+#[test]
+fn slices_in_any_order_are_one_picture() {
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(below(idr(), 9)),
+        slice(idr()),
+        slice(below(idr(), 3)),
+        slice(p(1)),
+    ];
+    assert_eq!(shape(&assemble(&mut Assembler::default(), &nals)), [5, 1]);
+}
+
+#[test]
+fn redundant_slices_belong_to_the_primary_picture() {
+    let pps = PpsOptions {
+        redundant_pictures: true,
+        ..PPS
+    };
+    let redundant = |options| SliceOptions {
+        redundant: 1,
+        ..options
+    };
+    let options = [idr(), redundant(idr()), p(1), redundant(p(1)), p(2)];
+    let mut nals = vec![SPS.nal(), pps.nal()];
+    nals.extend(options.iter().map(|options| options.nal(&SPS, &pps)));
+    assert_eq!(
+        shape(&assemble(&mut Assembler::default(), &nals)),
+        [4, 2, 1]
+    );
+}
+
+#[test]
+fn a_prefix_goes_with_the_slice_behind_it() {
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        PREFIX,
+        slice(idr()),
+        PREFIX,
+        slice(below(idr(), 9)),
+        PREFIX,
+        slice(p(1)),
+        PREFIX,
+        AUD,
+        slice(p(2)),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    assert_eq!(shape(&units), [6, 2, 3]);
+}
+
+#[test]
+fn fields_are_access_units_and_the_second_one_says_so() {
+    let sps = SpsOptions {
+        fields: true,
+        ..SPS
+    };
+    let top = |options| SliceOptions {
+        field: Some(Field::Top),
+        ..options
+    };
+    let bottom = |options| SliceOptions {
+        field: Some(Field::Bottom),
+        ..options
+    };
+    let second = SliceOptions {
+        frame_num: 0,
+        ..SliceOptions::default()
+    };
+    let options = [
+        top(idr()),
+        bottom(second),
+        top(p(1)),
+        bottom(p(1)),
+        top(p(2)),
+        top(p(3)),
+        bottom(p(3)),
+    ];
+    let mut nals = vec![sps.nal(), PPS.nal()];
+    nals.extend(options.iter().map(|options| options.nal(&sps, &PPS)));
+    let units = assemble(&mut Assembler::default(), &nals);
+    let second: Vec<bool> = units.iter().map(|unit| unit.second_field).collect();
+    assert_eq!(second, [false, true, false, true, false, false, true]);
+}
+
+#[test]
+fn nothing_comes_out_before_a_start_with_parameter_sets() {
+    let mut assembler = Assembler::default();
+    let nals = [slice(p(3)), slice(idr()), SPS.nal(), PPS.nal(), slice(p(4))];
+    assert_eq!(assemble(&mut assembler, &nals), []);
+    assert_eq!(assembler.dropped(), 3);
+    assert!(assembler.is_waiting());
+    assert_eq!(
+        assembler.take_error(),
+        Some(Error::MissingParameterSets { pps: 0 })
+    );
+    assert_eq!(assembler.take_error(), None);
+    let units = assemble(&mut assembler, &[SEI, slice(idr()), slice(p(1))]);
+    assert_eq!(shape(&units), [2, 1]);
+    assert!(units[0].parameter_sets.is_some() && units[1].parameter_sets.is_none());
+}
+
+#[test]
+fn the_rest_of_a_picture_that_was_joined_half_way_is_no_start() {
+    let mut assembler = Assembler::default();
+    assembler
+        .set_parameter_sets(&[SPS.nal()], &[PPS.nal()])
+        .unwrap();
+    let nals = [
+        slice(below(idr(), 9)),
+        slice(p(1)),
+        slice(idr()),
+        slice(below(idr(), 9)),
+    ];
+    assert_eq!(shape(&assemble(&mut assembler, &nals)), [2]);
+    assert_eq!(assembler.dropped(), 2);
+}
+
+#[test]
+fn a_recovery_point_is_a_start() {
+    let mut assembler = Assembler::default();
+    let nals = [
+        slice(p(1)),
+        SPS.nal(),
+        PPS.nal(),
+        recovery_sei(12),
+        slice(p(2)),
+        slice(p(3)),
+        recovery_sei(0),
+        slice(idr()),
+    ];
+    let units = assemble(&mut assembler, &nals);
+    let starts: Vec<_> = units.iter().map(|unit| unit.start).collect();
+    assert_eq!(
+        starts,
+        [Some(Start::Recovery { frames: 12 }), None, Some(Start::Idr)]
+    );
+    assert_eq!(shape(&units), [4, 1, 2]);
+}
+
+#[test]
+fn parameter_sets_from_outside_serve_until_the_stream_has_its_own() {
+    let mut assembler = Assembler::default();
+    assembler
+        .set_parameter_sets(&[SPS.nal()], &[PPS.nal()])
+        .unwrap();
+    assert_eq!(assembler.parameter_sets().unwrap().picture.width, 320);
+    let wider = SpsOptions {
+        width_mbs: 40,
+        ..SPS
+    };
+    let units = assemble(
+        &mut assembler,
+        &[slice(idr()), slice(p(1)), wider.nal(), slice(idr())],
+    );
+    let widths: Vec<_> = units
+        .iter()
+        .map(|unit| unit.parameter_sets.as_ref().map(|sets| sets.picture.width))
+        .collect();
+    assert_eq!(widths, [Some(320), None, Some(640)]);
+    assert_eq!(assembler.parameter_sets().unwrap().sps, [wider.nal()]);
+}
+
+#[test]
+fn parameter_sets_are_reported_when_they_change_and_not_when_they_repeat() {
+    let other = PpsOptions { qp: 3, ..PPS };
+    let beside = PpsOptions {
+        id: 4,
+        qp: 2,
+        ..PPS
+    };
+    let elsewhere = PpsOptions {
+        id: 5,
+        sps_id: 1,
+        ..PPS
+    };
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        other.nal(),
+        slice(p(1)),
+        beside.nal(),
+        elsewhere.nal(),
+        p(2).nal(&SPS, &beside),
+        slice(p(3)),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    let sets: Vec<_> = units
+        .iter()
+        .map(|unit| unit.parameter_sets.as_ref().map(|sets| sets.pps.clone()))
+        .collect();
+    let expected = [
+        Some(vec![PPS.nal()]),
+        None,
+        Some(vec![other.nal()]),
+        Some(vec![other.nal(), beside.nal()]),
+        None,
+    ];
+    assert_eq!(sets, expected);
+}
+
+#[test]
+fn a_broken_sps_leaves_the_one_before_in_use() {
+    let mut assembler = Assembler::default();
+    let broken = Bytes::from_static(&[0x67, 77, 0]);
+    let nals = [SPS.nal(), PPS.nal(), slice(idr()), broken, slice(p(1))];
+    let units = assemble(&mut assembler, &nals);
+    assert_eq!(shape(&units), [3, 2]);
+    assert_eq!(units[1].parameter_sets, None);
+    assert_eq!(
+        assembler.take_error().unwrap().to_string(),
+        "the SPS cannot be read (too short); it is ignored"
+    );
+}
+
+#[test]
+fn a_loss_drops_everything_to_the_next_start() {
+    let mut assembler = Assembler::default();
+    assert_eq!(
+        assemble(&mut assembler, &[SPS.nal(), PPS.nal(), slice(idr())]).len(),
+        1
+    );
+    assert_eq!(assembler.push(slice(p(1))), None);
+    assembler.damaged();
+    let nals = [
+        slice(below(p(1), 9)),
+        slice(p(2)),
+        slice(idr()),
+        slice(p(1)),
+    ];
+    let units = assemble(&mut assembler, &nals);
+    assert_eq!(shape(&units), [1, 1]);
+    assert_eq!(units[0].start, Some(Start::Idr));
+    assert_eq!(units[0].parameter_sets, None);
+    assert_eq!(assembler.dropped(), 3);
+}
+
+#[test]
+fn a_flush_in_the_middle_of_a_picture_loses_no_slice() {
+    let mut assembler = Assembler::default();
+    let units = assemble(&mut assembler, &[SPS.nal(), PPS.nal(), slice(idr())]);
+    assert!(!units[0].continues);
+    let units = assemble(
+        &mut assembler,
+        &[slice(below(idr(), 9)), slice(below(idr(), 12)), slice(p(1))],
+    );
+    assert_eq!(shape(&units), [2, 1]);
+    assert!(units[0].continues && !units[1].continues);
+    assert_eq!(units[0].start, None);
+}
+
+#[test]
+fn a_flush_keeps_what_precedes_the_next_picture() {
+    let mut assembler = Assembler::default();
+    assert_eq!(assemble(&mut assembler, &[SPS.nal(), PPS.nal()]), []);
+    assert_eq!(
+        shape(&assemble(&mut assembler, &[slice(idr()), FILLER])),
+        [4]
+    );
+    assert_eq!(assemble(&mut assembler, &[FILLER, AUD]), []);
+    assert_eq!(shape(&assemble(&mut assembler, &[slice(p(1))])), [3]);
+}
+
+#[test]
+fn an_access_unit_over_the_limit_is_dropped_to_the_next_start() {
+    for limits in [
+        Limits {
+            bytes: 60,
+            nals: 100,
+        },
+        Limits {
+            bytes: 10000,
+            nals: 6,
+        },
+    ] {
+        let mut assembler = Assembler::new(limits);
+        let mut nals = vec![SPS.nal(), PPS.nal(), slice(idr()), slice(p(1))];
+        nals.extend((1..20).map(|at| slice(below(p(1), at))));
+        nals.extend([slice(p(2)), slice(idr())]);
+        let units = assemble(&mut assembler, &nals);
+        assert_eq!(shape(&units), [3, 1], "{limits:?}");
+        assert_eq!(units[1].start, Some(Start::Idr));
+        assert_eq!(assembler.take_error(), Some(Error::TooLarge(limits)));
+    }
+}
+
+#[test]
+fn nal_units_without_a_picture_do_not_pile_up() {
+    let mut assembler = Assembler::new(Limits {
+        bytes: 1000,
+        nals: 10,
+    });
+    for _ in 0..1000 {
+        assert_eq!(assembler.push(SEI), None);
+        assert!(assembler.unit.nals.len() <= 10);
+    }
+    assert_eq!(assembler.dropped(), 0);
+}
+
+#[test]
+fn b_slices_are_seen() {
+    let b = SliceOptions {
+        slice_type: 6,
+        ref_idc: 0,
+        ..p(2)
+    };
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        slice(p(1)),
+        slice(b),
+        slice(below(b, 4)),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    let seen: Vec<bool> = units.iter().map(|unit| unit.bidirectional).collect();
+    assert_eq!(seen, [false, false, true]);
+}
+
+/// Pictures of one to three slices, some with an AUD, an SEI or repeated parameter sets before them.
+fn stream() -> impl Strategy<Value = Vec<Vec<Bytes>>> {
+    let picture = (
+        1u32..4,
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<u16>(),
+    );
+    prop::collection::vec(picture, 1..12).prop_map(|pictures| {
+        let mut units = Vec::new();
+        for (number, (slices, aud, sei, again, payload)) in pictures.into_iter().enumerate() {
+            let number = number as u32;
+            let first = if number.is_multiple_of(5) {
+                idr()
+            } else {
+                p(number % 5)
+            };
+            let mut unit = Vec::new();
+            unit.extend(aud.then_some(AUD));
+            if first.idr || again {
+                unit.extend([SPS.nal(), PPS.nal()]);
+            }
+            unit.extend(sei.then_some(SEI));
+            unit.extend((0..slices).map(|at| {
+                slice(SliceOptions {
+                    payload,
+                    ..below(first, at * 20)
+                })
+            }));
+            units.push(unit);
+        }
+        units
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_nal_unit_comes_out_once_in_its_access_unit_however_the_bytes_are_cut(
+        expected in stream(),
+        cuts in prop::collection::vec(0usize..60, 0..30),
+    ) {
+        let nals: Vec<Bytes> = expected.iter().flatten().cloned().collect();
+        let mut splitter = Splitter::new(1000);
+        let mut assembler = Assembler::default();
+        let mut units = Vec::new();
+        for chunk in chunks(&annexb::join(&nals), &cuts) {
+            for piece in splitter.push(chunk) {
+                let Piece::Nal(nal) = piece else { panic!("{piece:?}") };
+                units.extend(assembler.push(nal));
+            }
+        }
+        units.extend(splitter.flush().and_then(|nal| assembler.push(nal)));
+        units.extend(assembler.flush());
+        let out: Vec<Vec<Bytes>> = units.iter().map(|unit| unit.nals.clone()).collect();
+        prop_assert_eq!(out, expected);
+        prop_assert_eq!(assembler.dropped(), 0);
+    }
+
+    #[test]
+    fn any_nal_units_pass_in_order_or_are_dropped(
+        noise in prop::collection::vec(nal_unit(), 0..40),
+        flushes in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let mut assembler = Assembler::new(Limits { bytes: 400, nals: 12 });
+        let mut nals = vec![SPS.nal(), PPS.nal(), slice(idr())];
+        nals.extend(noise);
+        nals.push(Bytes::new());
+        let mut out = Vec::new();
+        for (nal, flush) in nals.iter().zip(flushes.into_iter().chain([true; 4])) {
+            out.extend(assembler.push(nal.clone()));
+            if flush {
+                out.extend(assembler.flush());
+            }
+            if assembler.dropped() % 3 == 2 {
+                assembler.damaged();
+            }
+        }
+        out.extend(assembler.flush());
+        let mut rest = nals.iter();
+        for nal in out.iter().flat_map(|unit| &unit.nals) {
+            prop_assert!(rest.any(|given| given == nal), "out of order or made up: {:?}", nal);
+        }
+    }
+}

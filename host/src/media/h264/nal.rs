@@ -1,0 +1,28 @@
+//! NAL unit types, ISO/IEC 14496-10 table 7-1.
+
+/// Slice of a picture that is not an IDR picture.
+pub const SLICE: u8 = 1;
+/// Data partition A: the slice header and the motion of a slice in three parts.
+pub const PARTITION_A: u8 = 2;
+/// Slice of an IDR picture.
+pub const IDR: u8 = 5;
+/// Supplemental enhancement information.
+pub const SEI: u8 = 6;
+/// Sequence parameter set.
+pub const SPS: u8 = 7;
+/// Picture parameter set.
+pub const PPS: u8 = 8;
+/// Access unit delimiter.
+pub const AUD: u8 = 9;
+/// Prefix of the slice that follows (SVC, MVC).
+pub const PREFIX: u8 = 14;
+
+/// `nal_unit_type` of a NAL unit; 0 (unspecified) for an empty one.
+pub fn unit_type(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |header| header & 0x1f)
+}
+
+/// `nal_ref_idc` of a NAL unit, 0 to 3; 0 where no later picture refers to this one.
+pub fn ref_idc(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |header| header >> 5 & 3)
+}

@@ -1,0 +1,9 @@
+//! What pictures are made of: times, samples, groups, H.264. Pure: no I/O, no clock.
+
+pub mod blocks;
+pub mod group;
+pub mod h264;
+pub mod pattern;
+pub mod picture;
+pub mod sample;
+pub mod time;

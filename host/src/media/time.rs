@@ -1,0 +1,191 @@
+//! One rising timeline out of whatever times a source gives.
+
+use std::time::Duration;
+
+/// Ticks a second of every video track.
+pub const TIMESCALE: u32 = 90_000;
+
+/// A gap in a source's own times beyond which they are taken for new ones.
+const LEAP: u64 = 10 * TIMESCALE as u64;
+
+/// A point in time, read by the caller: pure code never asks a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Microseconds since the Unix epoch; may jump.
+    pub unix_us: u64,
+    /// Since the run began; never goes back.
+    pub elapsed: Duration,
+}
+
+impl Moment {
+    /// Ticks of [`TIMESCALE`] since the run began.
+    pub fn ticks(&self) -> u64 {
+        ticks(self.elapsed)
+    }
+}
+
+/// A duration in ticks of [`TIMESCALE`].
+pub fn ticks(duration: Duration) -> u64 {
+    let ticks = duration.as_micros() * u128::from(TIMESCALE) / 1_000_000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+/// `value` units of `numerator / denominator` seconds, in ticks of [`TIMESCALE`].
+pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
+    if denominator == 0 {
+        return 0;
+    }
+    let scaled = i128::from(value) * i128::from(numerator) * i128::from(TIMESCALE)
+        / i128::from(denominator);
+    scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+}
+
+/// How the next sample is joined to the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Join {
+    /// The source's times go on.
+    Continue,
+    /// The source begins again with no gap: a file that loops.
+    Seamless,
+    /// The source was away: go on at the present time.
+    Gap,
+}
+
+/// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps.
+#[derive(Debug)]
+pub struct Timeline {
+    offset: i64,
+    last: Option<u64>,
+    step: u64,
+    join: Join,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline {
+            offset: 0,
+            last: None,
+            step: u64::from(TIMESCALE) / 25,
+            join: Join::Gap,
+        }
+    }
+}
+
+impl Timeline {
+    /// The source begins again where it ended.
+    pub fn loops(&mut self) {
+        self.join = Join::Seamless;
+    }
+
+    /// The source was lost and comes back.
+    pub fn resumes(&mut self) {
+        self.join = Join::Gap;
+    }
+
+    /// The decode time of the next sample.
+    ///
+    /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
+    /// Without `decode` the present stands in.
+    pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
+        let next = self.last.map_or(0, |last| last + self.step);
+        let present = self.last.map_or(now.ticks(), |last| now.ticks().max(last + 1));
+        let at = match decode {
+            None => {
+                self.join = Join::Gap;
+                present
+            }
+            Some(decode) => {
+                let placed = u64::try_from(decode.saturating_add(self.offset)).ok();
+                match (self.join, placed) {
+                    (Join::Continue, Some(placed))
+                        if self.last.is_none_or(|last| placed > last && placed - last < LEAP) =>
+                    {
+                        placed
+                    }
+                    // Equal or slightly earlier times come from rounding and from two pictures in
+                    // one packet: nudge. Farther back the source has begun again.
+                    (Join::Continue, Some(placed))
+                        if self.last.is_some_and(|last| placed <= last && last - placed < LEAP / 10) =>
+                    {
+                        self.last.map_or(placed, |last| last + 1)
+                    }
+                    (Join::Seamless, _) => self.rebase(decode, next),
+                    _ => self.rebase(decode, present),
+                }
+            }
+        };
+        if duration > 0 {
+            self.step = u64::from(duration);
+        } else if let Some(last) = self.last
+            && at - last < LEAP
+        {
+            self.step = at - last;
+        }
+        self.last = Some(at);
+        at
+    }
+
+    fn rebase(&mut self, decode: i64, at: u64) -> u64 {
+        self.offset = i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(decode);
+        self.join = Join::Continue;
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment {
+            unix_us: ms * 1000,
+            elapsed: Duration::from_millis(ms),
+        }
+    }
+
+    #[test]
+    fn a_loop_goes_on_one_duration_after_its_end() {
+        let mut timeline = Timeline::default();
+        let first: Vec<_> = (0..3)
+            .map(|n| timeline.place(Some(9000 + n * 3000), 3000, at(n as u64 * 33)))
+            .collect();
+        assert_eq!(first, [0, 3000, 6000]);
+        timeline.loops();
+        assert_eq!(timeline.place(Some(9000), 3000, at(99)), 9000);
+        assert_eq!(timeline.place(Some(12000), 3000, at(133)), 12000);
+    }
+
+    #[test]
+    fn a_lost_source_goes_on_at_the_present() {
+        let mut timeline = Timeline::default();
+        timeline.place(Some(0), 3000, at(0));
+        timeline.resumes();
+        assert_eq!(timeline.place(Some(500), 3000, at(4000)), 360_000);
+    }
+
+    #[test]
+    fn a_leap_in_the_sources_times_is_taken_for_a_new_start() {
+        let mut timeline = Timeline::default();
+        timeline.place(Some(1_000_000), 3000, at(0));
+        assert_eq!(timeline.place(Some(5), 3000, at(50)), 4500);
+        assert_eq!(timeline.place(Some(3005), 3000, at(90)), 7500);
+    }
+
+    proptest! {
+        #[test]
+        fn decode_times_always_rise(steps in prop::collection::vec(
+            (prop::option::of(any::<i64>()), 0u32..10_000, 0u64..100, 0u8..20), 1..200)) {
+            let mut timeline = Timeline::default();
+            let (mut last, mut clock) = (None, 0);
+            for (decode, duration, passed, event) in steps {
+                clock += passed;
+                match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
+                let time = timeline.place(decode, duration, at(clock));
+                prop_assert!(last.is_none_or(|last| time > last));
+                last = Some(time);
+            }
+        }
+    }
+}

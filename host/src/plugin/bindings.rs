@@ -1,0 +1,14 @@
+//! What `wit/gateway.wit` generates for the host.
+#![allow(missing_docs)]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "transport-plugin",
+    imports: { default: trappable },
+    with: {
+        "sluicegate:gateway/media.buffer": crate::plugin::payload::Payload,
+    },
+});
+
+pub use exports::sluicegate::gateway::transport;
+pub use sluicegate::gateway::{log, media};

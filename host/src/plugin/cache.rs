@@ -1,0 +1,159 @@
+//! Compiled components, kept between starts where only this user can write.
+
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+use wasmtime::component::Component;
+
+/// Bytes of the checksum in front of the compiled code.
+const CHECKSUM: usize = 32;
+
+/// A private folder of compiled code, by the hash of what it was compiled from.
+#[derive(Debug)]
+pub struct Cache {
+    dir: Option<PathBuf>,
+}
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/sluicegate/compiled` or `~/.cache/sluicegate/compiled`; without either, nothing is kept.
+    pub fn for_user() -> Cache {
+        let base = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+        Cache::at(base.map(|base| base.join("sluicegate/compiled")))
+    }
+
+    /// A cache in that folder, which is made if need be; unusable if anybody else can write there.
+    pub fn at(dir: Option<PathBuf>) -> Cache {
+        let dir = dir.filter(|dir| match private(dir) {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::info!("compiled components are not kept: {}: {reason}", dir.display());
+                false
+            }
+        });
+        Cache { dir }
+    }
+
+    /// The component compiled from `wasm`, from the cache or anew.
+    pub fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> wasmtime::Result<Component> {
+        let Some(dir) = &self.dir else {
+            return Component::new(engine, wasm);
+        };
+        let path = dir.join(key(engine, wasm));
+        if let Some(component) = load(engine, &path) {
+            return Ok(component);
+        }
+        let compiled = engine.precompile_component(wasm)?;
+        if let Err(error) = store(&path, &compiled) {
+            tracing::info!("compiled component is not kept: {}: {error}", path.display());
+        }
+        deserialize(engine, &compiled)
+    }
+}
+
+fn key(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
+    let mut compatible = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut compatible);
+    let digest = Sha256::digest(wasm);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex}-{:016x}", compatible.finish())
+}
+
+fn private(dir: &Path) -> Result<(), String> {
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(|error| error.to_string())?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        return Err("it must be a folder of this user's with mode 0700".into());
+    }
+    Ok(())
+}
+
+fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        return None;
+    }
+    let bytes = fs::read(path).ok()?;
+    let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
+    if checksum != Sha256::digest(compiled).as_slice() {
+        return None;
+    }
+    deserialize(engine, compiled).ok()
+}
+
+fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(Sha256::digest(compiled).as_slice())?;
+    file.write_all(compiled)?;
+    drop(file);
+    fs::rename(&temporary, path)
+}
+
+/// The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
+///
+/// The bytes are either what `precompile_component` just returned, or a file of this user's, mode 0600, in a folder of
+/// mode 0700, whose checksum holds. Who can write there can replace this program too.
+#[allow(unsafe_code)]
+fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: see above: only output of this engine's own compiler gets here.
+    unsafe { Component::deserialize(engine, compiled) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("sluicegate-cache-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn a_second_start_reads_what_the_first_compiled_and_damage_is_noticed() {
+        let dir = scratch("reuse");
+        let engine = wasmtime::Engine::default();
+        let wasm = wat::parse_str("(component)").unwrap();
+        Cache::at(Some(dir.clone())).compile(&engine, &wasm).unwrap();
+        let file = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+        assert!(load(&engine, &file).is_some());
+        let mut bytes = fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert!(load(&engine, &file).is_none());
+        Cache::at(Some(dir.clone())).compile(&engine, &wasm).unwrap();
+        assert!(load(&engine, &file).is_some());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_not_used() {
+        let dir = scratch("open");
+        fs::create_dir_all(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Cache::at(Some(dir.clone())).dir.is_none());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

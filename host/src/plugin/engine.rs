@@ -1,0 +1,373 @@
+//! One wasmtime engine for all guests, and the loading of plugins.
+
+use super::{
+    Limits,
+    bindings::{TransportPlugin, TransportPluginPre},
+    cache::Cache,
+    guest::{Guest, TICK},
+    metadata::Metadata,
+};
+use sha2::{Digest, Sha256};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle, Thread},
+};
+use thiserror::Error;
+use wasmtime::{
+    Config,
+    component::{Component, Linker, types::ComponentItem},
+};
+
+/// The interface that a transport exports, and its functions.
+const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
+const FUNCTIONS: [&str; 8] = ["open", "configure", "push", "stop", "request", "join", "message", "leave"];
+/// A plugin's file is read only up to this size.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// Why a plugin cannot be used.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the plugin {path}: {source}; check the path, which is relative to the config file")]
+    Read {
+        /// As looked for.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is larger than any plugin may be.
+    #[error("{path} is {size} bytes; a plugin may have at most {LARGEST_FILE}")]
+    TooLarge {
+        /// Of the file.
+        path: String,
+        /// Bytes.
+        size: u64,
+    },
+    /// Neither a component nor a core module.
+    #[error("{0} is not WebAssembly (it does not begin with \\0asm); give a component or a core module built with wit-bindgen")]
+    NotWasm(String),
+    /// A core module that cannot be made a component.
+    #[error("{path} is a core module that cannot be made a component: {reason}; build it with the SDK or wit-bindgen for wasm32-unknown-unknown")]
+    Encode {
+        /// Of the file.
+        path: String,
+        /// As the encoder says.
+        reason: String,
+    },
+    /// Does not compile.
+    #[error("{path} does not compile: {reason}")]
+    Compile {
+        /// Of the file.
+        path: String,
+        /// As the compiler says.
+        reason: String,
+    },
+    /// Of another world.
+    #[error("{path} is no transport: it exports {found}, not `{TRANSPORT}`; implement the world `transport-plugin` of wit/gateway.wit")]
+    OtherWorld {
+        /// Of the file.
+        path: String,
+        /// What it exports.
+        found: String,
+    },
+    /// Some functions are missing.
+    #[error("{path} is no transport: its `{TRANSPORT}` lacks the function {missing}")]
+    Missing {
+        /// Of the file.
+        path: String,
+        /// Names of functions.
+        missing: String,
+    },
+    /// Wants what the gateway does not give.
+    #[error("{path} imports {imports}, which the gateway does not offer: guests see only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)")]
+    Imports {
+        /// Of the file.
+        path: String,
+        /// Names of interfaces.
+        imports: String,
+    },
+    /// Right names, wrong types.
+    #[error("{path} does not fit this gateway's interface: {reason}; build it against this version's wit/gateway.wit")]
+    Mismatch {
+        /// Of the file.
+        path: String,
+        /// As the linker says.
+        reason: String,
+    },
+    /// wasmtime does not start.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+}
+
+/// The engine, its linker and its clock.
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    linker: Linker<Guest>,
+    cache: Cache,
+    ticker: Arc<Ticker>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// A loaded transport component.
+pub struct Plugin {
+    /// As its own metadata says, else the file's name.
+    pub name: String,
+    /// As its own metadata says, else "0".
+    pub version: String,
+    /// SHA-256 of the file, in hex.
+    pub hash: String,
+    /// Of the file.
+    pub size: usize,
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
+    /// Interfaces it exports.
+    pub exports: Vec<String>,
+    /// What each instance may use.
+    pub limits: Limits,
+    pub(super) pre: TransportPluginPre<Guest>,
+    pub(super) ticker: Arc<Ticker>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plugin({self})")
+    }
+}
+
+impl std::fmt::Display for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+impl Engine {
+    /// An engine whose compiled code is kept in the user's cache.
+    pub fn new() -> Result<Arc<Engine>, LoadError> {
+        Engine::with_cache(Cache::for_user()).map_err(|error| LoadError::Engine(format!("{error:#}")))
+    }
+
+    fn with_cache(cache: Cache) -> wasmtime::Result<Arc<Engine>> {
+        let mut config = Config::new();
+        // Same calls in, same bytes out, on every machine.
+        config
+            .cranelift_nan_canonicalization(true)
+            .wasm_relaxed_simd(false)
+            .epoch_interruption(true);
+        let wasm = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::new(&wasm);
+        TransportPlugin::add_to_linker::<_, wasmtime::component::HasSelf<Guest>>(&mut linker, |guest| guest)?;
+        let ticker = Ticker::start(wasm.clone());
+        Ok(Arc::new(Engine { wasm, linker, cache, ticker }))
+    }
+
+    /// Loads a component, or a core module with an embedded component type, from a file.
+    pub fn load_file(&self, path: &Path, limits: Limits) -> Result<Arc<Plugin>, LoadError> {
+        let shown = path.display().to_string();
+        let read = |source| LoadError::Read { path: shown.clone(), source };
+        let size = std::fs::metadata(path).map_err(read)?.len();
+        if size > LARGEST_FILE {
+            return Err(LoadError::TooLarge { path: shown, size });
+        }
+        let bytes = std::fs::read(path).map_err(read)?;
+        self.load(&shown, &bytes, limits)
+    }
+
+    /// Loads from memory; `origin` names it in errors.
+    pub fn load(&self, origin: &str, bytes: &[u8], limits: Limits) -> Result<Arc<Plugin>, LoadError> {
+        let path = || origin.to_owned();
+        let metadata = Metadata::read(bytes);
+        let encoded = if wasmparser::Parser::is_component(bytes) {
+            None
+        } else if wasmparser::Parser::is_core_wasm(bytes) {
+            Some(encode(bytes).map_err(|error| LoadError::Encode {
+                path: path(),
+                reason: error,
+            })?)
+        } else {
+            return Err(LoadError::NotWasm(path()));
+        };
+        let component = self
+            .cache
+            .compile(&self.wasm, encoded.as_deref().unwrap_or(bytes))
+            .map_err(|error| LoadError::Compile {
+                path: path(),
+                reason: format!("{error:#}"),
+            })?;
+        let (imports, exports) = self.judge(origin, &component)?;
+        let pre = self
+            .linker
+            .instantiate_pre(&component)
+            .and_then(TransportPluginPre::new)
+            .map_err(|error| LoadError::Mismatch {
+                path: path(),
+                reason: format!("{error:#}"),
+            })?;
+        let stem = Path::new(origin).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Ok(Arc::new(Plugin {
+            name: metadata.name.or(stem).unwrap_or_else(path),
+            version: metadata.version.unwrap_or_else(|| "0".into()),
+            hash: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            size: bytes.len(),
+            imports,
+            exports,
+            limits,
+            pre,
+            ticker: self.ticker.clone(),
+        }))
+    }
+
+    /// Whether the component is of our world; names what is wrong.
+    fn judge(&self, origin: &str, component: &Component) -> Result<(Vec<String>, Vec<String>), LoadError> {
+        let path = || origin.to_owned();
+        let ty = component.component_type();
+        let imports: Vec<String> = ty.imports(&self.wasm).map(|(name, _)| name.to_owned()).collect();
+        let exports: Vec<String> = ty.exports(&self.wasm).map(|(name, _)| name.to_owned()).collect();
+        let transport = ty.exports(&self.wasm).find(|(name, _)| *name == TRANSPORT);
+        let Some((_, item)) = transport else {
+            return Err(LoadError::OtherWorld {
+                path: path(),
+                found: if exports.is_empty() { "nothing".into() } else { quoted(&exports) },
+            });
+        };
+        let functions: Vec<String> = match item.ty {
+            ComponentItem::ComponentInstance(instance) => {
+                instance.exports(&self.wasm).map(|(name, _)| name.to_owned()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let missing: Vec<String> = FUNCTIONS
+            .iter()
+            .filter(|name| !functions.iter().any(|function| function == *name))
+            .map(|name| (*name).to_owned())
+            .collect();
+        if !missing.is_empty() {
+            return Err(LoadError::Missing { path: path(), missing: quoted(&missing) });
+        }
+        let foreign: Vec<String> = imports
+            .iter()
+            .filter(|name| !name.starts_with("sluicegate:gateway/"))
+            .cloned()
+            .collect();
+        if !foreign.is_empty() {
+            return Err(LoadError::Imports { path: path(), imports: quoted(&foreign) });
+        }
+        Ok((imports, exports))
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    wit_component::ComponentEncoder::default()
+        .module(module)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .map_err(|error| format!("{error:#}"))
+}
+
+/// Advances the engine's epoch while there are instances; otherwise it sleeps.
+#[derive(Debug)]
+pub struct Ticker {
+    instances: AtomicUsize,
+    thread: std::sync::OnceLock<Thread>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> Arc<Ticker> {
+        let ticker = Arc::new(Ticker {
+            instances: AtomicUsize::new(0),
+            thread: std::sync::OnceLock::new(),
+        });
+        let weak = Arc::downgrade(&ticker);
+        let started: std::io::Result<JoinHandle<()>> = thread::Builder::new().name("ticker".into()).spawn(move || {
+            while let Some(ticker) = weak.upgrade() {
+                let idle = ticker.instances.load(Ordering::Acquire) == 0;
+                drop(ticker);
+                if idle {
+                    thread::park_timeout(TICK * 200);
+                } else {
+                    thread::sleep(TICK);
+                    engine.increment_epoch();
+                }
+            }
+        });
+        match started {
+            Ok(handle) => {
+                let _ = ticker.thread.set(handle.thread().clone());
+            }
+            Err(error) => tracing::error!("no thread for the guests' clock: {error}; endless loops in plugins go unnoticed"),
+        }
+        ticker
+    }
+
+    /// An instance exists from here until the guard is dropped.
+    pub(super) fn run(self: &Arc<Ticker>) -> Ticking {
+        if self.instances.fetch_add(1, Ordering::AcqRel) == 0
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+        Ticking(self.clone())
+    }
+}
+
+/// Keeps the epoch advancing.
+#[derive(Debug)]
+pub struct Ticking(Arc<Ticker>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.instances.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        let engine = Engine::with_cache(Cache::at(None)).unwrap();
+        engine.load("some.wasm", bytes, Limits::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn text_is_not_webassembly() {
+        assert!(refusal(b"(module)").contains("not WebAssembly"));
+    }
+
+    #[test]
+    fn a_core_module_without_a_component_type_is_refused_with_what_to_do() {
+        let module = wat::parse_str("(module (func (export \"push\")))").unwrap();
+        let text = refusal(&module);
+        assert!(text.contains("some.wasm") && text.contains("wit-bindgen"), "{text}");
+    }
+
+    #[test]
+    fn a_component_of_another_world_is_told_what_is_missing() {
+        let empty = wat::parse_str("(component)").unwrap();
+        assert!(refusal(&empty).contains("exports nothing, not `sluicegate:gateway/transport@0.1.0`"));
+        let partial = wat::parse_str(
+            r#"(component
+                (core module $m (func (export "leave") (param i64)))
+                (core instance $i (instantiate $m))
+                (func $leave (param "viewer" u64) (canon lift (core func $i "leave")))
+                (instance $t (export "leave" (func $leave)))
+                (export "sluicegate:gateway/transport@0.1.0" (instance $t)))"#,
+        )
+        .unwrap();
+        let text = refusal(&partial);
+        assert!(text.contains("lacks the function `open`, `configure`, `push`") && !text.contains("`leave`"), "{text}");
+    }
+}

@@ -1,0 +1,237 @@
+//! What one instance may hold and ask for: the host's side of the interfaces `media` and `log`, with their limits.
+
+use super::{
+    Limits,
+    bindings::{log, media},
+    payload::Payload,
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+use wasmtime::{
+    ResourceLimiter, UpdateDeadline,
+    component::{Resource, ResourceTable},
+};
+
+/// The epoch's tick: how often a running guest is looked at.
+pub const TICK: Duration = Duration::from_millis(5);
+/// Log lines an instance may write in one call, and the characters of one.
+const LOG_LINES: u32 = 32;
+const LOG_CHARS: usize = 2000;
+
+/// A limit that a guest ran into.
+#[derive(Debug, Error)]
+pub enum Breach {
+    /// Ran longer than `limits.call`.
+    #[error("it ran longer than its limit of {0:?} a call (limits.call)")]
+    Deadline(Duration),
+    /// Holds more bytes than `limits.buffers`.
+    #[error("its buffers hold more than {0} bytes")]
+    Buffers(usize),
+    /// Gave out more than the limit in one call.
+    #[error("it gave out more than {0} bytes or {1} items in one call")]
+    Output(usize, usize),
+    /// A slice that reaches over its buffer's end.
+    #[error("a slice of {length} bytes at {offset} is out of a buffer of {size} bytes")]
+    Slice {
+        /// Where the slice starts.
+        offset: u32,
+        /// Its length.
+        length: u32,
+        /// Of the buffer.
+        size: usize,
+    },
+}
+
+/// The data of a guest's `Store`.
+#[derive(Debug)]
+pub struct Guest {
+    /// Names it in the log: plugin@version, stream.
+    pub label: Arc<str>,
+    /// The handles it holds.
+    pub table: ResourceTable,
+    limits: Limits,
+    held: usize,
+    ran_at_first_tick: Option<Duration>,
+    memory_refused: bool,
+    log_lines: u32,
+    said: Option<String>,
+}
+
+impl Guest {
+    /// A guest that holds nothing yet.
+    pub fn new(label: Arc<str>, limits: Limits) -> Guest {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Guest {
+            label,
+            table,
+            limits,
+            held: 0,
+            ran_at_first_tick: None,
+            memory_refused: false,
+            log_lines: 0,
+            said: None,
+        }
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Before each call.
+    pub fn begin_call(&mut self) {
+        self.ran_at_first_tick = None;
+        self.memory_refused = false;
+        self.log_lines = 0;
+        self.said = None;
+    }
+
+    /// Hands a buffer to the guest.
+    pub fn lend(&mut self, payload: Payload) -> wasmtime::Result<Resource<Payload>> {
+        let held = self.held + payload.len();
+        if held > self.limits.buffers {
+            return Err(Breach::Buffers(self.limits.buffers).into());
+        }
+        let handle = self.table.push(payload)?;
+        self.held = held;
+        Ok(handle)
+    }
+
+    /// Takes a buffer back out of the guest's hands.
+    pub fn take(&mut self, handle: Resource<Payload>) -> wasmtime::Result<Payload> {
+        let payload = self.table.delete(handle)?;
+        self.held -= payload.len();
+        Ok(payload)
+    }
+
+    /// The newest error that the guest logged in this call: what a panic says before it traps.
+    pub fn said(&mut self) -> Option<String> {
+        self.said.take()
+    }
+
+    /// Whether the guest asked for more memory than it may have in this call.
+    pub fn memory_refused(&self) -> Option<usize> {
+        self.memory_refused.then_some(self.limits.memory)
+    }
+
+    /// At each tick during a call: counts the time this thread really ran, so that a busy machine kills nobody.
+    pub fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        let ran = thread_time();
+        match self.ran_at_first_tick {
+            None => self.ran_at_first_tick = Some(ran),
+            Some(first) if ran.saturating_sub(first) > self.limits.call => {
+                return Err(Breach::Deadline(self.limits.call).into());
+            }
+            Some(_) => {}
+        }
+        Ok(UpdateDeadline::Continue(1))
+    }
+}
+
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+impl media::Host for Guest {}
+
+impl media::HostBuffer for Guest {
+    fn new(&mut self, pieces: Vec<media::Piece>) -> wasmtime::Result<Resource<Payload>> {
+        let mut runs: Vec<Bytes> = Vec::with_capacity(pieces.len());
+        let mut total = 0usize;
+        for piece in pieces {
+            match piece {
+                media::Piece::Bytes(bytes) => {
+                    total += bytes.len();
+                    runs.push(bytes.into());
+                }
+                media::Piece::Slice(slice) => {
+                    let source = self.table.get(&slice.source)?;
+                    let (offset, length) = (slice.offset as usize, slice.length as usize);
+                    if offset.checked_add(length).is_none_or(|end| end > source.len()) {
+                        return Err(Breach::Slice {
+                            offset: slice.offset,
+                            length: slice.length,
+                            size: source.len(),
+                        }
+                        .into());
+                    }
+                    total += length;
+                    runs.extend(source.slice(offset, length));
+                }
+            }
+            if self.held + total > self.limits.buffers {
+                return Err(Breach::Buffers(self.limits.buffers).into());
+            }
+        }
+        self.lend(runs.into_iter().collect())
+    }
+
+    fn size(&mut self, buffer: Resource<Payload>) -> wasmtime::Result<u32> {
+        Ok(u32::try_from(self.table.get(&buffer)?.len()).unwrap_or(u32::MAX))
+    }
+
+    fn read(&mut self, buffer: Resource<Payload>, offset: u32, length: u32) -> wasmtime::Result<Vec<u8>> {
+        let payload = self.table.get(&buffer)?;
+        let mut bytes = Vec::with_capacity((length as usize).min(payload.len()));
+        for piece in payload.slice(offset as usize, length as usize) {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    fn drop(&mut self, buffer: Resource<Payload>) -> wasmtime::Result<()> {
+        self.take(buffer).map(|_| ())
+    }
+}
+
+impl log::Host for Guest {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.log_lines += 1;
+        if self.log_lines > LOG_LINES {
+            return Ok(());
+        }
+        let message: String = message.chars().filter(|c| !c.is_control()).take(LOG_CHARS).collect();
+        let guest = &*self.label;
+        match level {
+            log::Level::Error => {
+                tracing::debug!(guest, "guest error: {message}");
+                self.said = Some(message);
+            }
+            log::Level::Warn => tracing::warn!(guest, "{message}"),
+            log::Level::Info => tracing::info!(guest, "{message}"),
+            log::Level::Debug => tracing::debug!(guest, "{message}"),
+        }
+        Ok(())
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = desired <= self.limits.memory;
+        self.memory_refused |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 100_000)
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+}

@@ -1,0 +1,464 @@
+//! One guest at work: calls under limits, answers taken out of its hands at once.
+
+use super::{
+    Plugin,
+    bindings::{TransportPlugin, media, transport},
+    engine::Ticking,
+    guest::{Breach, Guest},
+    payload::Payload,
+};
+use crate::{
+    media::{
+        sample::{Codec, Format, Sample},
+        time::TIMESCALE,
+    },
+    stream::Info,
+    viewer::{Carrier, Content},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+use wasmtime::Store;
+
+/// Groups of history that a plugin may ask for at most, and lanes it may have.
+const MOST_HISTORY: u32 = 64;
+const MOST_LANES: usize = 16;
+
+/// A call that did not end well. The instance is of no use afterwards.
+#[derive(Debug, Error)]
+#[error("{plugin} on stream {stream}: `{call}` failed: {reason}")]
+pub struct Failure {
+    /// name@version.
+    pub plugin: String,
+    /// Name of the stream.
+    pub stream: String,
+    /// The function called.
+    pub call: &'static str,
+    /// The limit, the trap, and what the guest said before.
+    pub reason: String,
+}
+
+/// Why an instance does not open.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It does not like its options.
+    #[error("{plugin} refuses its options: {message}")]
+    Refused {
+        /// name@version.
+        plugin: String,
+        /// As it says.
+        message: String,
+    },
+    /// It failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// What a transport says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Carriers that the host knows.
+    pub carriers: Vec<Carrier>,
+    /// Formats that the host knows, best first.
+    pub formats: Vec<Format>,
+    /// How far behind a viewer may fall, per lane.
+    pub lanes: Vec<Duration>,
+    /// See `profile.group-ms`.
+    pub group_ms: u32,
+    /// See `profile.history`.
+    pub history: u32,
+    /// See `profile.latency-ms`.
+    pub latency_ms: u32,
+}
+
+impl Profile {
+    /// The format in which a source of this codec is handed over, if any.
+    pub fn format_for(&self, codec: Codec) -> Option<Format> {
+        self.formats.iter().copied().find(|format| format.codec() == codec)
+    }
+}
+
+/// What `push` and `stop` give out.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// What goes on the wire.
+    pub content: Content,
+    /// Index into the profile's lanes.
+    pub lane: u8,
+    /// A viewer may start here.
+    pub independent: bool,
+}
+
+/// What `request` gives.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The whole response.
+    Done(Response),
+    /// Ask again later.
+    Pending,
+    /// 200 with this content type; the client becomes a viewer.
+    Follow(String),
+}
+
+/// An HTTP response without its carrier's headers.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type.
+    pub content_type: String,
+    /// Good for ever under its URL.
+    pub immutable: bool,
+    /// The content.
+    pub body: Payload,
+}
+
+/// What is to happen to one viewer.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// To this viewer only.
+    Send(Content),
+    /// Only these lanes from here on.
+    Lanes(Vec<u8>),
+    /// Ask the source for an independent sample soon.
+    Keyframe,
+    /// The viewer is to go, for this reason.
+    Close(String),
+}
+
+/// A viewer's effects, or why it may not join.
+pub type Joined = Result<Vec<Effect>, String>;
+
+/// Calls and time of a plugin, over all its instances.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// Calls of any function.
+    pub calls: AtomicU64,
+    /// Nanoseconds spent in them.
+    pub nanos: AtomicU64,
+    /// Calls of `push`.
+    pub pushes: AtomicU64,
+    /// Traps, timeouts and breaches.
+    pub failures: AtomicU64,
+    /// Instances made.
+    pub instances: AtomicU64,
+}
+
+/// A `Store` with one instance in it.
+pub struct Instance {
+    store: Store<Guest>,
+    guest: TransportPlugin,
+    plugin: Arc<Plugin>,
+    stream: Arc<str>,
+    usage: Arc<Usage>,
+    format: Option<Format>,
+    _ticking: Ticking,
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Instance({} on {})", self.plugin, self.stream)
+    }
+}
+
+impl Instance {
+    /// Makes an instance and opens it with its options (JSON).
+    pub fn open(plugin: &Arc<Plugin>, stream: &str, options: &str, usage: Arc<Usage>) -> Result<(Instance, Profile), OpenError> {
+        let ticking = plugin.ticker.run();
+        let limits = plugin.limits;
+        let label: Arc<str> = format!("{plugin} {stream}").into();
+        let mut store = Store::new(plugin.pre.engine(), Guest::new(label, limits));
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(limits.hostcall);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut context| context.data_mut().tick());
+        usage.instances.fetch_add(1, Ordering::Relaxed);
+        let guest = plugin.pre.instantiate(&mut store).map_err(|error| {
+            usage.failures.fetch_add(1, Ordering::Relaxed);
+            Failure {
+                plugin: plugin.to_string(),
+                stream: stream.to_owned(),
+                call: "instantiate",
+                reason: explain(&error, store.data_mut()),
+            }
+        })?;
+        let mut instance = Instance {
+            store,
+            guest,
+            plugin: plugin.clone(),
+            stream: stream.into(),
+            usage,
+            format: None,
+            _ticking: ticking,
+        };
+        let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
+        let refuse = |message: String| OpenError::Refused { plugin: plugin.to_string(), message };
+        let profile = profile(opened.map_err(refuse)?).map_err(refuse)?;
+        Ok((instance, profile))
+    }
+
+    /// The first tracks, or a break; samples are pushed in `format` from here on. Gives the header.
+    pub fn configure(&mut self, info: &Info, format: Format, bandwidth: u32) -> Result<Vec<Content>, Failure> {
+        let track = &info.track;
+        let video = media::Video {
+            width: track.width,
+            height: track.height,
+            frame_rate: track.frame_rate,
+            keyframe_ms: track.keyframe_ms,
+        };
+        let info = transport::StreamInfo {
+            started_at: info.started_at,
+            epoch: info.epoch,
+            tracks: vec![media::Track {
+                id: track.id,
+                format: format.name().into(),
+                codec: track.codec_string.clone(),
+                config: track.config.to_vec(),
+                timescale: TIMESCALE,
+                kind: media::Kind::Video(video),
+            }],
+            renditions: vec![transport::Rendition {
+                name: String::new(),
+                base: String::new(),
+                codecs: track.codec_string.clone(),
+                bandwidth,
+                width: track.width,
+                height: track.height,
+                frame_rate: track.frame_rate,
+            }],
+        };
+        self.format = Some(format);
+        self.call("configure", |mut store, guest| {
+            let payloads = guest.call_configure(&mut store, &info)?;
+            let mut budget = Budget::new(&store);
+            payloads.into_iter().map(|payload| budget.content(store.data_mut(), payload)).collect()
+        })
+    }
+
+    /// One sample of that group. A sample in another format than configured is passed over.
+    pub fn push(&mut self, sample: &Sample, group: u64) -> Result<Vec<Chunk>, Failure> {
+        let Some(data) = self.format.and_then(|format| sample.packaged(format)) else { return Ok(Vec::new()) };
+        self.usage.pushes.fetch_add(1, Ordering::Relaxed);
+        self.call("push", |mut store, guest| {
+            let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let data = store.data_mut().lend(data.into())?;
+            let sample = media::Sample {
+                track: 1,
+                group,
+                decode_time: sample.decode_time,
+                composition_offset: sample.composition_offset,
+                duration: sample.duration,
+                independent: sample.independent,
+                captured_at: sample.captured_at,
+                size,
+                data,
+            };
+            let chunks = guest.call_push(&mut store, sample)?;
+            take_chunks(&mut store, chunks)
+        })
+    }
+
+    /// Nothing comes until the next `configure` or, if `last`, ever.
+    pub fn stop(&mut self, reason: &str, last: bool) -> Result<Vec<Chunk>, Failure> {
+        self.call("stop", |mut store, guest| {
+            let chunks = guest.call_stop(&mut store, reason, last)?;
+            take_chunks(&mut store, chunks)
+        })
+    }
+
+    /// A GET below the transport's path.
+    pub fn request(&mut self, path: &str, query: &str) -> Result<Answer, Failure> {
+        self.call("request", |mut store, guest| {
+            let reply = guest.call_request(&mut store, path, query)?;
+            let mut budget = Budget::new(&store);
+            Ok(match reply {
+                transport::Reply::Pending => Answer::Pending,
+                transport::Reply::Follow(content_type) => Answer::Follow(content_type),
+                transport::Reply::Done(response) => Answer::Done(Response {
+                    status: response.status,
+                    content_type: response.content_type,
+                    immutable: response.immutable,
+                    body: budget.payload(store.data_mut(), response.body)?,
+                }),
+            })
+        })
+    }
+
+    /// A viewer comes.
+    pub fn join(&mut self, viewer: u64, carrier: Carrier, path: &str, query: &str) -> Result<Joined, Failure> {
+        self.call("join", |mut store, guest| {
+            match guest.call_join(&mut store, viewer, carrier.name(), path, query)? {
+                Ok(effects) => take_effects(&mut store, effects).map(Ok),
+                Err(refusal) => Ok(Err(refusal)),
+            }
+        })
+    }
+
+    /// A viewer sent something.
+    pub fn message(&mut self, viewer: u64, data: Content) -> Result<Vec<Effect>, Failure> {
+        self.call("message", |mut store, guest| {
+            let payload = match data {
+                Content::Text(text) => transport::Payload::Text(text.to_string()),
+                Content::Binary(bytes) => transport::Payload::Binary(store.data_mut().lend(bytes)?),
+            };
+            let effects = guest.call_message(&mut store, viewer, &payload)?;
+            take_effects(&mut store, effects)
+        })
+    }
+
+    /// A viewer is gone.
+    pub fn leave(&mut self, viewer: u64) -> Result<(), Failure> {
+        self.call("leave", |mut store, guest| guest.call_leave(&mut store, viewer))
+    }
+
+    fn call<R>(
+        &mut self,
+        name: &'static str,
+        call: impl FnOnce(wasmtime::StoreContextMut<'_, Guest>, &transport::Guest) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        self.store.data_mut().begin_call();
+        self.store.set_epoch_deadline(1);
+        let began = Instant::now();
+        let result = call(wasmtime::AsContextMut::as_context_mut(&mut self.store), self.guest.sluicegate_gateway_transport());
+        self.usage.calls.fetch_add(1, Ordering::Relaxed);
+        self.usage
+            .nanos
+            .fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        result.map_err(|error| {
+            self.usage.failures.fetch_add(1, Ordering::Relaxed);
+            Failure {
+                plugin: self.plugin.to_string(),
+                stream: self.stream.to_string(),
+                call: name,
+                reason: explain(&error, self.store.data_mut()),
+            }
+        })
+    }
+}
+
+/// What went wrong in a few words: the limit or trap, and what the guest said before.
+fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
+    let cause = error.root_cause().to_string();
+    let mut reason = match guest.memory_refused() {
+        Some(limit) => format!("it wanted more memory than its limit of {limit} bytes (limits.memory): {cause}"),
+        None => cause,
+    };
+    if let Some(said) = guest.said() {
+        reason.push_str("; it said: ");
+        reason.push_str(&said);
+    }
+    reason
+}
+
+fn profile(raw: transport::Profile) -> Result<Profile, String> {
+    let carriers: Vec<Carrier> = raw
+        .carriers
+        .iter()
+        .filter_map(|name| [Carrier::Http, Carrier::WebSocket].into_iter().find(|carrier| carrier.name() == name))
+        .collect();
+    let formats: Vec<Format> = raw.formats.iter().filter_map(|name| Format::from_name(name)).collect();
+    if carriers.is_empty() {
+        return Err(format!("its profile names no carrier of this gateway: {:?}; there are http and websocket", raw.carriers));
+    }
+    if formats.is_empty() {
+        return Err(format!(
+            "its profile names no format of this gateway: {:?}; there are h264/annexb, h264/avcc and jpeg",
+            raw.formats
+        ));
+    }
+    if raw.lanes.len() > MOST_LANES {
+        return Err(format!("its profile has {} lanes; at most {MOST_LANES} are possible", raw.lanes.len()));
+    }
+    Ok(Profile {
+        carriers,
+        formats,
+        lanes: raw.lanes.iter().map(|lane| Duration::from_millis(lane.stale_ms.into())).collect(),
+        group_ms: raw.group_ms,
+        history: raw.history.clamp(1, MOST_HISTORY),
+        latency_ms: raw.latency_ms,
+    })
+}
+
+/// What one call may still give out.
+struct Budget {
+    limits: super::Limits,
+    bytes: usize,
+    items: usize,
+}
+
+impl Budget {
+    fn new(store: &wasmtime::StoreContextMut<'_, Guest>) -> Budget {
+        let limits = store.data().limits();
+        Budget { limits, bytes: limits.output, items: limits.items }
+    }
+
+    fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        match (self.bytes.checked_sub(bytes), self.items.checked_sub(1)) {
+            (Some(bytes), Some(items)) => {
+                (self.bytes, self.items) = (bytes, items);
+                Ok(())
+            }
+            _ => Err(Breach::Output(self.limits.output, self.limits.items).into()),
+        }
+    }
+
+    fn payload(&mut self, guest: &mut Guest, handle: wasmtime::component::Resource<Payload>) -> wasmtime::Result<Payload> {
+        let payload = guest.take(handle)?;
+        self.spend(payload.len())?;
+        Ok(payload)
+    }
+
+    fn content(&mut self, guest: &mut Guest, payload: transport::Payload) -> wasmtime::Result<Content> {
+        match payload {
+            transport::Payload::Binary(handle) => self.payload(guest, handle).map(Content::Binary),
+            transport::Payload::Text(text) => {
+                self.spend(text.len())?;
+                Ok(Content::Text(text.into()))
+            }
+        }
+    }
+}
+
+fn take_chunks(store: &mut wasmtime::StoreContextMut<'_, Guest>, chunks: Vec<transport::Chunk>) -> wasmtime::Result<Vec<Chunk>> {
+    let mut budget = Budget::new(store);
+    chunks
+        .into_iter()
+        .map(|chunk| {
+            Ok(Chunk {
+                content: budget.content(store.data_mut(), chunk.payload)?,
+                lane: chunk.lane,
+                independent: chunk.independent,
+            })
+        })
+        .collect()
+}
+
+fn take_effects(store: &mut wasmtime::StoreContextMut<'_, Guest>, effects: Vec<transport::Effect>) -> wasmtime::Result<Vec<Effect>> {
+    let mut budget = Budget::new(store);
+    let mut taken = Vec::new();
+    for effect in effects {
+        taken.push(match effect {
+            transport::Effect::Send(payload) => Effect::Send(budget.content(store.data_mut(), payload)?),
+            transport::Effect::Lanes(lanes) => {
+                budget.spend(lanes.len())?;
+                Effect::Lanes(lanes)
+            }
+            // No profile that asks for an uplink is granted one yet.
+            transport::Effect::Uplink(handle) => {
+                budget.payload(store.data_mut(), handle)?;
+                continue;
+            }
+            transport::Effect::Keyframe => Effect::Keyframe,
+            transport::Effect::Close(reason) => {
+                budget.spend(reason.len())?;
+                Effect::Close(reason)
+            }
+        });
+    }
+    Ok(taken)
+}

@@ -1,0 +1,545 @@
+//! The thread of a muxer: follows a feed, asks the guest, fills the outlet, and repairs the guest when it breaks.
+
+use super::{Ground, JoinRequest, Message, Muxer, Muxers, Phase, Refusal, Reply};
+use crate::{
+    media::sample::{Codec, Format},
+    plugin::{
+        Answer, Effect, Failure, Instance, OpenError, Profile,
+        transports::Transport,
+    },
+    stream::{Entry, Feed, Info, JpegFeed, Next, Reader, Stream},
+    viewer::{Content, Header},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a request may be answered "later", and a client may wait for a guest that is not up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that may wait for an answer, and answers kept until the next sample.
+const MOST_PENDING: usize = 1024;
+const MOST_ANSWERS: usize = 256;
+/// Samples taken before requests are looked at again.
+const BATCH: usize = 64;
+/// How often an otherwise idle muxer looks at its clock.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The state of a muxer's thread.
+pub(super) struct Actor {
+    muxer: Arc<Muxer>,
+    muxers: Arc<Muxers>,
+    stream: Arc<Stream>,
+    transport: Arc<Transport>,
+    began: Instant,
+    instance: Option<Instance>,
+    profile: Option<Profile>,
+    source: Option<Source>,
+    viewers: BTreeMap<u64, Viewer>,
+    requests: Vec<Request>,
+    joins: Vec<Join>,
+    /// Of this stretch between two samples, by path and query.
+    answers: BTreeMap<(String, String), Answer>,
+}
+
+/// The feed that fits the transport, and the place in it.
+struct Source {
+    reader: Reader,
+    format: Format,
+    /// The next entry that viewers have not seen the outcome of.
+    position: u64,
+    /// The tracks at `position`.
+    info: Option<Arc<Info>>,
+    /// Samples are passed over until an independent one.
+    wants_start: bool,
+    /// Samples on which the guest failed.
+    left_out: BTreeSet<u64>,
+    /// Keeps JPEGs coming.
+    _jpeg: Option<Arc<JpegFeed>>,
+}
+
+struct Viewer {
+    request: JoinRequest,
+    effects: mpsc::Sender<Effect>,
+    /// The guest failed on its join when it was rebuilt: the viewer goes on, the guest hears no more of it.
+    unheard: bool,
+}
+
+struct Request {
+    path: String,
+    query: String,
+    reply: oneshot::Sender<Result<Reply, Refusal>>,
+    deadline: Instant,
+}
+
+struct Join {
+    viewer: u64,
+    request: JoinRequest,
+    effects: mpsc::Sender<Effect>,
+    reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
+    deadline: Instant,
+}
+
+impl Actor {
+    pub(super) fn new(muxer: Arc<Muxer>, muxers: Arc<Muxers>, stream: Arc<Stream>, transport: Arc<Transport>) -> Actor {
+        Actor {
+            muxer,
+            muxers,
+            stream,
+            transport,
+            began: Instant::now(),
+            instance: None,
+            profile: None,
+            source: None,
+            viewers: BTreeMap::new(),
+            requests: Vec::new(),
+            joins: Vec::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// Works until the muxer is idle or told to end.
+    pub(super) fn run(mut self) {
+        let mut ground = Ground { user: self.stream.enter(), usage: self.transport.usage.clone() };
+        // Wakes this thread when the source's tracks become known.
+        let watch = ground.user.feed().reader();
+        loop {
+            if let Some(reason) = self.read_inbox() {
+                self.end(&reason);
+                self.muxers.remove(&self.muxer);
+                return;
+            }
+            let now = Instant::now();
+            self.bring_up(&ground, now);
+            let more = self.follow(&ground, now);
+            self.serve(now);
+            self.expire(now);
+            if let Some(since) = self.muxers.retire(&self.muxer, self.stream.idle()) {
+                ground.user.unused_since(since);
+                self.end("nobody is watching");
+                drop(watch);
+                return;
+            }
+            if !more && self.muxer.lock().is_empty() {
+                thread::park_timeout(self.next_look(now));
+            }
+        }
+    }
+
+    /// Sorts new messages; gives the reason if the muxer is to end.
+    fn read_inbox(&mut self) -> Option<String> {
+        let messages = std::mem::take(&mut *self.muxer.lock());
+        let deadline = Instant::now() + PATIENCE;
+        for message in messages {
+            match message {
+                Message::End(reason) => return Some(reason),
+                Message::Request { path, query, reply } => {
+                    self.requests.push(Request { path, query, reply, deadline });
+                }
+                Message::Join { viewer, request, effects, reply } => {
+                    self.joins.push(Join { viewer, request, effects, reply, deadline });
+                }
+                Message::Leave { viewer } => {
+                    self.joins.retain(|join| join.viewer != viewer);
+                    if self.viewers.remove(&viewer).is_some_and(|known| !known.unheard) {
+                        self.ask(|instance| instance.leave(viewer));
+                    }
+                }
+                Message::FromViewer { viewer, data } => {
+                    if let Some(effects) = self.ask(|instance| instance.message(viewer, data)) {
+                        self.apply(viewer, effects);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes an instance if there is none and one may be made, and brings it to where the last one was.
+    fn bring_up(&mut self, ground: &Ground, now: Instant) {
+        if self.instance.is_some() || self.muxer.health.retry_at().is_some_and(|at| now < at) {
+            return;
+        }
+        let opened = Instance::open(&self.transport.plugin, &self.stream.name, &self.transport.options, ground.usage.clone());
+        let (instance, profile) = match opened {
+            Ok(opened) => opened,
+            Err(OpenError::Failed(failure)) => return self.fail(&failure),
+            Err(error @ OpenError::Refused { .. }) => {
+                let reason = error.to_string();
+                tracing::error!("{reason}");
+                self.muxer.health.failed(now, reason);
+                return;
+            }
+        };
+        if self.profile.as_ref() != Some(&profile) {
+            self.muxer.outlet.set_lanes(profile.lanes.clone());
+            // Another plugin may want another feed.
+            self.source = None;
+            self.profile = Some(profile);
+        }
+        self.instance = Some(instance);
+        if self.replay() && self.rejoin() {
+            self.muxer.health.recovered();
+        }
+    }
+
+    /// Feeds a new instance what the old one knew; what it gives out was given out before.
+    fn replay(&mut self) -> bool {
+        let (Some(source), Some(profile)) = (&self.source, &self.profile) else { return true };
+        let end = source.position;
+        let (mut position, mut info) = match source.reader.history_start(profile.group_ms, profile.history) {
+            Some((start, info)) if start < end => (start, info),
+            _ => (end, source.info.clone()),
+        };
+        let group_ms = profile.group_ms;
+        if let Some(info) = info.take()
+            && !self.configure(&info)
+        {
+            return false;
+        }
+        while position < end {
+            let Some(source) = &self.source else { return true };
+            match source.reader.next(position, group_ms) {
+                Next::Entry(Entry::Sample(sample), group) if !source.left_out.contains(&position) => {
+                    if self.ask(|instance| instance.push(&sample, group)).is_none() {
+                        if let Some(source) = &mut self.source {
+                            source.left_out.insert(position);
+                        }
+                        return false;
+                    }
+                }
+                Next::Entry(Entry::Sample(_), _) => {}
+                Next::Entry(Entry::Configure(info), _) => {
+                    if !self.configure(&info) {
+                        return false;
+                    }
+                }
+                Next::Entry(Entry::Stop(reason), _) => {
+                    if self.ask(|instance| instance.stop(&reason, false)).is_none() {
+                        return false;
+                    }
+                }
+                Next::Wait | Next::Lost(..) => return true,
+            }
+            position += 1;
+        }
+        true
+    }
+
+    /// Tells a new instance of the viewers that are there; they have their sends and lanes already.
+    fn rejoin(&mut self) -> bool {
+        let known: Vec<(u64, JoinRequest)> =
+            self.viewers.iter().filter(|(_, known)| !known.unheard).map(|(viewer, known)| (*viewer, known.request.clone())).collect();
+        for (viewer, request) in known {
+            let joined = self.ask(|instance| instance.join(viewer, request.carrier, &request.path, &request.query));
+            if joined.is_none() {
+                if let Some(known) = self.viewers.get_mut(&viewer) {
+                    known.unheard = true;
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Pushes what is new; says whether there is more.
+    fn follow(&mut self, ground: &Ground, now: Instant) -> bool {
+        if self.instance.is_none() || !self.choose_source(ground) {
+            return false;
+        }
+        let group_ms = self.profile.as_ref().map_or(0, |profile| profile.group_ms);
+        for _ in 0..BATCH {
+            let Some(source) = &mut self.source else { return true };
+            let position = source.position;
+            let chunks = match source.reader.next(position, group_ms) {
+                Next::Wait => return false,
+                Next::Lost(on, info) => {
+                    self.muxer.health.overran();
+                    source.position = on;
+                    source.wants_start = true;
+                    source.info = info.clone();
+                    if info.is_some_and(|info| !self.configure(&info)) {
+                        return false;
+                    }
+                    continue;
+                }
+                Next::Entry(Entry::Configure(info), _) => {
+                    source.position += 1;
+                    source.info = Some(info.clone());
+                    if info.track.codec != source.format.codec() {
+                        // Found again by `choose_source`.
+                        self.source = None;
+                        return true;
+                    }
+                    if !self.configure(&info) {
+                        return false;
+                    }
+                    continue;
+                }
+                Next::Entry(Entry::Stop(reason), _) => {
+                    source.position += 1;
+                    self.ask(|instance| instance.stop(&reason, false))
+                }
+                Next::Entry(Entry::Sample(sample), group) => {
+                    source.position += 1;
+                    if source.wants_start && !sample.independent {
+                        continue;
+                    }
+                    source.wants_start = false;
+                    let pushed = self.ask(|instance| instance.push(&sample, group));
+                    if pushed.is_none()
+                        && let Some(source) = &mut self.source
+                    {
+                        source.left_out.insert(position);
+                        source.left_out.retain(|left_out| left_out + (1 << 16) > position);
+                    }
+                    pushed
+                }
+            };
+            self.forget_answers();
+            let Some(chunks) = chunks else { return false };
+            let at = now.saturating_duration_since(self.began).max(self.began.elapsed());
+            self.muxer
+                .outlet
+                .publish(chunks.into_iter().map(|chunk| (chunk.content, chunk.lane, chunk.independent)), at);
+        }
+        true
+    }
+
+    /// Finds the feed whose format the transport takes. False while the source's tracks are unknown or do not fit.
+    fn choose_source(&mut self, ground: &Ground) -> bool {
+        if self.source.is_some() {
+            return true;
+        }
+        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else { return false };
+        let profile = profile.clone();
+        let codec = info.track.codec;
+        let chosen = match profile.format_for(codec) {
+            Some(format) => Some((ground.user.feed().clone(), format, None)),
+            None if profile.formats.contains(&Format::Jpeg) && codec == Codec::H264 => match ground.user.jpeg_feed() {
+                Ok(jpeg) => Some((jpeg.feed().clone(), Format::Jpeg, Some(jpeg))),
+                Err(error) => {
+                    self.refuse_all(|| Refusal::Unavailable(format!("no thread for the JPEGs: {error}")));
+                    return false;
+                }
+            },
+            None => None,
+        };
+        let Some((feed, format, jpeg)) = chosen else {
+            let (stream, transport) = (&self.stream.name, &self.transport.name);
+            let wants: Vec<&str> = profile.formats.iter().map(|format| format.name()).collect();
+            let text = format!(
+                "stream `{stream}` is {codec} and transport `{transport}` takes {}; it is not converted in this version",
+                wants.join(", ")
+            );
+            self.refuse_all(|| Refusal::Format(text.clone()));
+            return false;
+        };
+        self.attach(&feed, format, jpeg, &profile)
+    }
+
+    fn attach(&mut self, feed: &Arc<Feed>, format: Format, jpeg: Option<Arc<JpegFeed>>, profile: &Profile) -> bool {
+        let reader = feed.reader();
+        reader.need(profile.group_ms, profile.history);
+        let (position, info) = match reader.history_start(profile.group_ms, profile.history) {
+            Some((start, info)) => (start, info),
+            // Nothing to start at yet: from the newest tracks on, if they are known.
+            None => (reader.end(), feed.info()),
+        };
+        self.source = Some(Source {
+            reader,
+            format,
+            position,
+            info: info.clone(),
+            wants_start: true,
+            left_out: BTreeSet::new(),
+            _jpeg: jpeg,
+        });
+        info.is_none_or(|info| self.configure(&info))
+    }
+
+    fn configure(&mut self, info: &Arc<Info>) -> bool {
+        let Some(format) = self.source.as_ref().map(|source| source.format) else { return false };
+        let bandwidth = u32::try_from(self.stream.report().bits_per_second).unwrap_or(u32::MAX);
+        let header = self.ask(|instance| instance.configure(info, format, bandwidth));
+        self.forget_answers();
+        let known = header.is_some();
+        if let Some(header) = header {
+            self.muxer.outlet.set_header(Header::new(header));
+        }
+        known
+    }
+
+    /// Answers who is waiting, as far as the guest can.
+    fn serve(&mut self, now: Instant) {
+        if self.instance.is_none() {
+            return;
+        }
+        for join in std::mem::take(&mut self.joins) {
+            if self.instance.is_none() {
+                self.joins.push(join);
+                continue;
+            }
+            let carriers = self.profile.as_ref().map(|profile| profile.carriers.clone()).unwrap_or_default();
+            if !carriers.contains(&join.request.carrier) {
+                let names: Vec<&str> = carriers.iter().map(|carrier| carrier.name()).collect();
+                let _ = join.reply.send(Err(Refusal::Carrier(format!(
+                    "transport `{}` does not go over {}, only over {}",
+                    self.transport.name,
+                    join.request.carrier.name(),
+                    names.join(" or ")
+                ))));
+                continue;
+            }
+            let request = &join.request;
+            let asked = self.ask(|instance| instance.join(join.viewer, request.carrier, &request.path, &request.query));
+            let answer = match asked {
+                Some(Ok(effects)) => {
+                    self.viewers.insert(join.viewer, Viewer { request: join.request, effects: join.effects, unheard: false });
+                    Ok(effects)
+                }
+                Some(Err(refusal)) => Err(Refusal::Rejected(refusal)),
+                None => Err(self.unwell()),
+            };
+            let _ = join.reply.send(answer);
+        }
+        for request in std::mem::take(&mut self.requests) {
+            if request.reply.is_closed() {
+                continue;
+            }
+            match self.answer(&request.path, &request.query) {
+                Some(Answer::Done(response)) => {
+                    let _ = request.reply.send(Ok(Reply::Done(Arc::new(response))));
+                }
+                Some(Answer::Follow(content_type)) => {
+                    let _ = request.reply.send(Ok(Reply::Follow(content_type)));
+                }
+                Some(Answer::Pending) if self.requests.len() < MOST_PENDING && now < request.deadline => {
+                    self.requests.push(request);
+                }
+                Some(Answer::Pending) => {
+                    let text = "what was asked for did not come in time; try again".to_owned();
+                    let _ = request.reply.send(Err(Refusal::Unavailable(text)));
+                }
+                None => {
+                    let _ = request.reply.send(Err(self.unwell()));
+                }
+            }
+        }
+    }
+
+    /// The guest's answer, asked once per URL between two samples.
+    fn answer(&mut self, path: &str, query: &str) -> Option<Answer> {
+        let key = (path.to_owned(), query.to_owned());
+        if let Some(answer) = self.answers.get(&key) {
+            return Some(answer.clone());
+        }
+        let answer = self.ask(|instance| instance.request(path, query))?;
+        if self.answers.len() < MOST_ANSWERS {
+            self.answers.insert(key, answer.clone());
+        }
+        Some(answer)
+    }
+
+    fn forget_answers(&mut self) {
+        self.answers.retain(|_, answer| matches!(answer, Answer::Done(response) if response.immutable));
+    }
+
+    /// Lets go who waited too long, or for what will not come.
+    fn expire(&mut self, now: Instant) {
+        if self.instance.is_some() {
+            return;
+        }
+        let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
+        let unwell = self.unwell();
+        for request in self.requests.extract_if(.., |request| broken || now >= request.deadline) {
+            let _ = request.reply.send(Err(unwell.clone()));
+        }
+        for join in self.joins.extract_if(.., |join| broken || now >= join.deadline) {
+            let _ = join.reply.send(Err(unwell.clone()));
+        }
+    }
+
+    fn refuse_all(&mut self, refusal: impl Fn() -> Refusal) {
+        for request in self.requests.drain(..) {
+            let _ = request.reply.send(Err(refusal()));
+        }
+        for join in self.joins.drain(..) {
+            let _ = join.reply.send(Err(refusal()));
+        }
+        for (_, viewer) in std::mem::take(&mut self.viewers) {
+            let _ = viewer.effects.try_send(Effect::Close(refusal().to_string()));
+        }
+    }
+
+    fn unwell(&self) -> Refusal {
+        let reason = match self.muxer.health.phase() {
+            Phase::Running => "it failed".to_owned(),
+            Phase::BackingOff(reason) | Phase::Broken(reason) => reason,
+        };
+        Refusal::Unavailable(format!("the transport is being repaired; try again. {reason}"))
+    }
+
+    /// Calls the guest; a failure ends the instance, is logged once, and gives `None`.
+    fn ask<R>(&mut self, call: impl FnOnce(&mut Instance) -> Result<R, Failure>) -> Option<R> {
+        match call(self.instance.as_mut()?) {
+            Ok(answer) => Some(answer),
+            Err(failure) => {
+                self.fail(&failure);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        self.instance = None;
+        self.answers.clear();
+        let reason = failure.to_string();
+        let broken = self.muxer.health.failed(Instant::now(), reason.clone());
+        if broken {
+            tracing::error!("{reason}; that was too often, the transport rests on this stream");
+        } else {
+            tracing::error!("{reason}; a new instance takes over");
+        }
+    }
+
+    fn apply(&mut self, viewer: u64, effects: Vec<Effect>) {
+        let Some(known) = self.viewers.get(&viewer) else { return };
+        // A full queue drops the sender, which closes the viewer.
+        if effects.into_iter().any(|effect| known.effects.try_send(effect).is_err()) {
+            self.viewers.remove(&viewer);
+        }
+    }
+
+    fn end(&mut self, reason: &str) {
+        if let Some(chunks) = self.ask(|instance| instance.stop(reason, true)) {
+            let at = self.began.elapsed();
+            self.muxer
+                .outlet
+                .publish(chunks.into_iter().map(|chunk| (chunk.content, chunk.lane, chunk.independent)), at);
+        }
+        self.muxer.outlet.close(reason);
+        let stopped = || Refusal::Unavailable(format!("the transport was stopped: {reason}; try again"));
+        for message in std::mem::take(&mut *self.muxer.lock()) {
+            match message {
+                Message::Request { reply, .. } => drop(reply.send(Err(stopped()))),
+                Message::Join { reply, .. } => drop(reply.send(Err(stopped()))),
+                Message::FromViewer { data: Content::Binary(_) | Content::Text(_), .. }
+                | Message::Leave { .. }
+                | Message::End(_) => {}
+            }
+        }
+        self.requests.drain(..).for_each(|request| drop(request.reply.send(Err(stopped()))));
+        self.joins.drain(..).for_each(|join| drop(join.reply.send(Err(stopped()))));
+    }
+
+    fn next_look(&self, now: Instant) -> Duration {
+        match (self.instance.is_none(), self.muxer.health.retry_at()) {
+            (true, Some(at)) => at.saturating_duration_since(now).min(LOOK),
+            _ => LOOK,
+        }
+    }
+}

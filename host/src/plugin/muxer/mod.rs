@@ -1,0 +1,316 @@
+//! A muxer: one transport at work on one stream, as an actor with a thread and a `Store` of its own.
+//!
+//! The handle here is what carriers hold; `actor` is the thread.
+
+mod actor;
+mod health;
+
+pub use health::{Health, Phase};
+
+use super::{Effect, Response, Usage, transports::Transport};
+use crate::{
+    stream::{Stream, User},
+    viewer::{Carrier, Content, Cursor, Outlet},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::{self, Thread},
+    time::Instant,
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that may wait for a muxer; beyond, the next is refused.
+const MOST_WAITING: usize = 4096;
+/// Effects that may wait for one viewer; beyond, the viewer is closed.
+const EFFECTS: usize = 64;
+
+/// Why a muxer does not serve a client.
+#[derive(Clone, Debug, Error)]
+pub enum Refusal {
+    /// The component does not take this viewer.
+    #[error("{0}")]
+    Rejected(String),
+    /// The transport does not go over this carrier.
+    #[error("{0}")]
+    Carrier(String),
+    /// The stream's format does not fit and is not converted.
+    #[error("{0}")]
+    Format(String),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a GET got.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The whole response.
+    Done(Arc<Response>),
+    /// 200 with this content type, then join.
+    Follow(String),
+}
+
+/// The handle of a running muxer.
+#[derive(Debug)]
+pub struct Muxer {
+    /// Name of the stream.
+    pub stream: String,
+    /// Name of the transport.
+    pub transport: String,
+    /// What it gave out.
+    pub outlet: Outlet,
+    /// How the guest is doing.
+    pub health: Health,
+    inbox: Mutex<VecDeque<Message>>,
+    thread: OnceLock<Thread>,
+}
+
+enum Message {
+    Request {
+        path: String,
+        query: String,
+        reply: oneshot::Sender<Result<Reply, Refusal>>,
+    },
+    Join {
+        viewer: u64,
+        request: JoinRequest,
+        effects: mpsc::Sender<Effect>,
+        reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
+    },
+    FromViewer {
+        viewer: u64,
+        data: Content,
+    },
+    Leave {
+        viewer: u64,
+    },
+    End(String),
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// How a viewer asked to join, kept for when the instance is rebuilt.
+#[derive(Clone, Debug)]
+struct JoinRequest {
+    carrier: Carrier,
+    path: String,
+    query: String,
+}
+
+impl Muxer {
+    fn send(&self, message: Message) -> Result<(), Refusal> {
+        let mut inbox = self.lock();
+        // Leaving must always be possible, or the muxer would never learn of it.
+        if inbox.len() >= MOST_WAITING && !matches!(message, Message::Leave { .. } | Message::End(_)) {
+            return Err(Refusal::Unavailable(format!(
+                "transport `{}` of stream `{}` has too much to do; try again",
+                self.transport, self.stream
+            )));
+        }
+        inbox.push_back(message);
+        drop(inbox);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> Refusal {
+        Refusal::Unavailable(format!("transport `{}` of stream `{}` was stopped; try again", self.transport, self.stream))
+    }
+}
+
+/// Keeps a muxer running and talks to it.
+#[derive(Debug)]
+pub struct MuxerUser {
+    muxer: Arc<Muxer>,
+    muxers: Arc<Muxers>,
+}
+
+impl MuxerUser {
+    /// The muxer.
+    pub fn muxer(&self) -> &Arc<Muxer> {
+        &self.muxer
+    }
+
+    /// Answers a GET; waits as long as the component says "later", within the host's limit.
+    pub async fn request(&self, path: &str, query: &str) -> Result<Reply, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.muxer.send(Message::Request {
+            path: path.to_owned(),
+            query: query.to_owned(),
+            reply,
+        })?;
+        answer.await.unwrap_or_else(|_| Err(self.muxer.gone()))
+    }
+
+    /// Makes the client a viewer, until the returned [`Viewing`] is dropped.
+    pub async fn join(self, viewer: u64, carrier: Carrier, path: &str, query: &str) -> Result<Viewing, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let (sender, effects) = mpsc::channel(EFFECTS);
+        self.muxer.send(Message::Join {
+            viewer,
+            request: JoinRequest {
+                carrier,
+                path: path.to_owned(),
+                query: query.to_owned(),
+            },
+            effects: sender,
+            reply,
+        })?;
+        // From here on the muxer may know the viewer, so it must be told when it goes.
+        let mut viewing = Viewing {
+            user: self,
+            viewer,
+            cursor: Cursor::new(carrier),
+            effects,
+            first: Vec::new(),
+        };
+        let gone = viewing.user.muxer.gone();
+        viewing.first = answer.await.unwrap_or(Err(gone))?;
+        Ok(viewing)
+    }
+}
+
+impl Drop for MuxerUser {
+    fn drop(&mut self) {
+        self.muxers.leave(&self.muxer);
+    }
+}
+
+/// A viewer that has joined.
+#[derive(Debug)]
+pub struct Viewing {
+    user: MuxerUser,
+    viewer: u64,
+    /// Its place in the muxer's ring.
+    pub cursor: Cursor,
+    /// What the component wants of this viewer from here on.
+    pub effects: mpsc::Receiver<Effect>,
+    /// What the component answered when it joined.
+    pub first: Vec<Effect>,
+}
+
+impl Viewing {
+    /// The muxer's chunks.
+    pub fn outlet(&self) -> &Outlet {
+        &self.user.muxer.outlet
+    }
+
+    /// The muxer.
+    pub fn muxer(&self) -> &Arc<Muxer> {
+        &self.user.muxer
+    }
+
+    /// Hands the component what the viewer sent.
+    pub fn message(&self, data: Content) -> Result<(), Refusal> {
+        self.user.muxer.send(Message::FromViewer { viewer: self.viewer, data })
+    }
+}
+
+impl Drop for Viewing {
+    fn drop(&mut self) {
+        // Never refused: see `send`.
+        let _ = self.user.muxer.send(Message::Leave { viewer: self.viewer });
+    }
+}
+
+/// All running muxers.
+#[derive(Debug, Default)]
+pub struct Muxers {
+    running: Mutex<BTreeMap<(String, String), Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    muxer: Arc<Muxer>,
+    users: usize,
+    unused_since: Instant,
+}
+
+impl Muxers {
+    /// The muxer of that transport on that stream, started if need be.
+    pub fn enter(self: &Arc<Muxers>, stream: &Arc<Stream>, transport: &Arc<Transport>) -> Result<MuxerUser, Refusal> {
+        let key = (stream.name.clone(), transport.name.clone());
+        let mut running = self.lock();
+        if let Some(slot) = running.get_mut(&key) {
+            slot.users += 1;
+            return Ok(MuxerUser { muxer: slot.muxer.clone(), muxers: self.clone() });
+        }
+        let muxer = Arc::new(Muxer {
+            stream: stream.name.clone(),
+            transport: transport.name.clone(),
+            outlet: Outlet::default(),
+            health: Health::default(),
+            inbox: Mutex::default(),
+            thread: OnceLock::new(),
+        });
+        let actor = actor::Actor::new(muxer.clone(), self.clone(), stream.clone(), transport.clone());
+        let thread = thread::Builder::new()
+            .name(format!("mux {} {}", transport.name, stream.name))
+            .spawn(move || actor.run())
+            .map_err(|error| Refusal::Unavailable(format!("no thread for the transport: {error}")))?;
+        let _ = muxer.thread.set(thread.thread().clone());
+        running.insert(key, Slot { muxer: muxer.clone(), users: 1, unused_since: Instant::now() });
+        Ok(MuxerUser { muxer, muxers: self.clone() })
+    }
+
+    /// Every running muxer.
+    pub fn list(&self) -> Vec<Arc<Muxer>> {
+        self.lock().values().map(|slot| slot.muxer.clone()).collect()
+    }
+
+    /// Ends every muxer; their viewers are told the reason once they have got what is there.
+    pub fn shut_down(&self, reason: &str) {
+        for muxer in self.list() {
+            let _ = muxer.send(Message::End(reason.to_owned()));
+        }
+    }
+
+    /// Removes the muxer if nobody used it for `idle`; says since when.
+    fn retire(&self, muxer: &Muxer, idle: std::time::Duration) -> Option<Instant> {
+        let mut running = self.lock();
+        let key = (muxer.stream.clone(), muxer.transport.clone());
+        let slot = running.get(&key)?;
+        let since = slot.unused_since;
+        if slot.users > 0 || since.elapsed() < idle {
+            return None;
+        }
+        running.remove(&key);
+        Some(since)
+    }
+
+    /// Removes the muxer whoever uses it.
+    fn remove(&self, muxer: &Muxer) {
+        self.lock().remove(&(muxer.stream.clone(), muxer.transport.clone()));
+    }
+
+    fn leave(&self, muxer: &Arc<Muxer>) {
+        let mut running = self.lock();
+        let key = (muxer.stream.clone(), muxer.transport.clone());
+        if let Some(slot) = running.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.muxer, muxer)) {
+            slot.users -= 1;
+            slot.unused_since = Instant::now();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Slot>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an actor runs on: the stream, kept running.
+struct Ground {
+    user: User,
+    usage: Arc<Usage>,
+}

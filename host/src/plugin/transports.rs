@@ -1,0 +1,105 @@
+//! The transports of this gateway: built in, replaced or added by the config.
+
+use super::{Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usage};
+use crate::config;
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use thiserror::Error;
+
+/// The components in the binary, by name.
+const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/plugins.rs"));
+
+/// A transport by its name in paths.
+#[derive(Debug)]
+pub struct Transport {
+    /// As in `/live/{stream}/{name}`.
+    pub name: String,
+    /// The component.
+    pub plugin: Arc<Plugin>,
+    /// JSON for `open`.
+    pub options: String,
+    /// Whether the component is in the binary.
+    pub built_in: bool,
+    /// As its `open` said with these options.
+    pub profile: Profile,
+    /// Calls of all its instances.
+    pub usage: Arc<Usage>,
+}
+
+/// Why a transport cannot be used.
+#[derive(Debug, Error)]
+pub enum TransportError {
+    /// The component cannot be loaded.
+    #[error("[transports.{name}]: {source}")]
+    Load {
+        /// Of the transport.
+        name: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// Nothing of that name is built in.
+    #[error("[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}")]
+    NotBuiltIn {
+        /// Of the transport.
+        name: String,
+        /// Names.
+        built_in: String,
+    },
+    /// It does not open.
+    #[error("[transports.{name}]: {source}")]
+    Open {
+        /// Of the transport.
+        name: String,
+        /// Why.
+        source: OpenError,
+    },
+}
+
+/// The names of the built-in transports.
+pub fn built_in<'a>() -> impl Iterator<Item = &'a str> {
+    BUILT_IN.iter().map(|(name, _)| *name)
+}
+
+/// Loads every transport and lets each judge its options.
+pub fn load(engine: &Engine, config: &BTreeMap<String, config::Transport>) -> Result<BTreeMap<String, Arc<Transport>>, TransportError> {
+    let mut transports = BTreeMap::new();
+    for name in built_in().chain(config.keys().map(String::as_str)) {
+        if transports.contains_key(name) {
+            continue;
+        }
+        transports.insert(name.to_owned(), load_one(engine, name, config.get(name))?);
+    }
+    Ok(transports)
+}
+
+fn load_one(engine: &Engine, name: &str, config: Option<&config::Transport>) -> Result<Arc<Transport>, TransportError> {
+    let limits = config.map_or_else(Limits::default, |config| Limits {
+        memory: usize::try_from(config.limits.memory.bytes()).unwrap_or(usize::MAX),
+        call: config.limits.call.duration().max(Duration::from_millis(1)),
+        ..Limits::default()
+    });
+    let file = config.and_then(|config| config.plugin.as_deref());
+    let bytes = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, bytes)| *bytes);
+    let plugin = match (file, bytes) {
+        (Some(path), _) => engine.load_file(Path::new(path), limits),
+        (None, Some(bytes)) => engine.load(name, bytes, limits),
+        (None, None) => {
+            return Err(TransportError::NotBuiltIn {
+                name: name.to_owned(),
+                built_in: built_in().collect::<Vec<_>>().join(", "),
+            });
+        }
+    };
+    let plugin = plugin.map_err(|source| TransportError::Load { name: name.to_owned(), source })?;
+    let options = config.map_or_else(|| "{}".to_owned(), |config| config.options.to_string());
+    let usage = Arc::<Usage>::default();
+    let (_, profile) = Instance::open(&plugin, "(check)", &options, usage.clone())
+        .map_err(|source| TransportError::Open { name: name.to_owned(), source })?;
+    Ok(Arc::new(Transport {
+        name: name.to_owned(),
+        plugin,
+        options,
+        built_in: file.is_none(),
+        profile,
+        usage,
+    }))
+}

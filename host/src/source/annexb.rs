@@ -1,0 +1,129 @@
+//! Bare Annex B from a socket or standard input.
+//!
+//! There are no times and no lengths: a picture is stamped when its first byte comes, and ends where the next one starts or
+//! after [`SILENCE`]. A sender that pauses longer than that inside a picture loses the pictures up to the next start point.
+
+use super::{SourceError, Stop};
+use crate::stream::Ingest;
+use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    os::fd::AsFd,
+    time::Duration,
+};
+
+/// After this long without a byte the picture is complete.
+const SILENCE: Duration = Duration::from_millis(20);
+/// How often a waiting source looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(200);
+const CONNECT: Duration = Duration::from_secs(5);
+const CHUNK: usize = 64 << 10;
+
+/// Takes one connection at a time on `address`; when it ends, the next.
+pub fn run_listener(address: SocketAddr, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+    let what = format!("annexb:listen:{address}");
+    let open = |error: io::Error| SourceError::Open {
+        what: what.clone(),
+        reason: format!("{error}; is the port taken by another program?"),
+    };
+    let listener = TcpListener::bind(address).map_err(open)?;
+    listener.set_nonblocking(true).map_err(open)?;
+    while !stop.is_stopped() {
+        if !readable(&listener, LOOK).map_err(open)? {
+            continue;
+        }
+        match listener.accept() {
+            Ok((connection, peer)) => {
+                tracing::debug!("{what}: {peer} connected");
+                let ended = connection.set_nonblocking(false).and_then(|()| pump(connection, ingest, stop));
+                if !stop.is_stopped() {
+                    ingest.lost(match &ended {
+                        Ok(()) => format!("{peer} disconnected"),
+                        Err(error) => format!("{peer}: {error}"),
+                    });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(open(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Connects to `address` and reads until it ends.
+pub fn run_connection(address: &str, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+    let what = format!("annexb:tcp://{address}");
+    let open = |error: io::Error| SourceError::Open { what: what.clone(), reason: error.to_string() };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut connection = None;
+    for candidate in address.to_socket_addrs().map_err(open)? {
+        match TcpStream::connect_timeout(&candidate, CONNECT) {
+            Ok(found) => {
+                connection = Some(found);
+                break;
+            }
+            Err(error) => last = error,
+        }
+    }
+    let Some(connection) = connection else { return Err(open(last)) };
+    match pump(connection, ingest, stop) {
+        _ if stop.is_stopped() => Ok(()),
+        Ok(()) => Err(SourceError::Ended(what)),
+        Err(error) => Err(SourceError::Read { what, reason: error.to_string() }),
+    }
+}
+
+/// Reads standard input until it ends.
+pub fn run_stdin(ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+    let what = "annexb:-".to_owned();
+    match pump(io::stdin(), ingest, stop) {
+        _ if stop.is_stopped() => Ok(()),
+        Ok(()) => Err(SourceError::Ended(what)),
+        Err(error) => Err(SourceError::Read { what, reason: error.to_string() }),
+    }
+}
+
+fn pump(mut input: impl Read + AsFd, ingest: &mut Ingest, stop: &Stop) -> io::Result<()> {
+    ingest.connected();
+    let mut buffer = BytesMut::new();
+    let mut flushed = true;
+    while !stop.is_stopped() {
+        let wait = if flushed { LOOK } else { SILENCE };
+        if !readable(&input, wait)? {
+            if !flushed {
+                ingest.silence();
+                flushed = true;
+            }
+            continue;
+        }
+        buffer.resize(CHUNK, 0);
+        match input.read(&mut buffer) {
+            Ok(0) => {
+                ingest.silence();
+                return Ok(());
+            }
+            Ok(size) => {
+                ingest.byte_stream(buffer.split_to(size).freeze());
+                flushed = false;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether something can be read within `timeout`.
+fn readable(input: &impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

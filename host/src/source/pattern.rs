@@ -1,0 +1,58 @@
+//! The generated picture, encoded as it is made.
+
+use super::{SourceError, Stop};
+use crate::{
+    codec::{Encoder, Settings},
+    config,
+    media::{h264::annexb, pattern::Painter, time::TIMESCALE},
+    stream::{Ingest, SourceTimes, frame_ticks},
+};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Paints, encodes and delivers pictures at the configured rate.
+pub fn run(encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+    let fail = |error: crate::codec::Error| SourceError::Read {
+        what: "test-pattern".into(),
+        reason: error.to_string(),
+    };
+    let mut encoder = Encoder::new(settings(encode)).map_err(fail)?;
+    let mut painter = Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
+    ingest.configured(encode.frame_rate as f32);
+    let start = Instant::now();
+    let mut number = 0u64;
+    while !stop.is_stopped() {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let picture = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
+        let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate)).unwrap_or(i64::MAX);
+        for packet in encoder.encode(picture, at, false).map_err(fail)? {
+            ingest.access_unit(
+                annexb::split(&packet.data),
+                SourceTimes {
+                    decode: Some(packet.dts),
+                    presentation: Some(packet.pts),
+                    duration: frame_ticks(encode.frame_rate),
+                },
+            );
+        }
+        number += 1;
+        let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(encode.frame_rate));
+        // A machine that was too busy skips numbers instead of racing to catch up.
+        let late = start.elapsed().saturating_sub(due);
+        if late > Duration::from_millis(500) {
+            number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate) / 1_000_000_000;
+        }
+        stop.wait_until(start + due);
+    }
+    Ok(())
+}
+
+fn settings(encode: &config::Encode) -> Settings {
+    let keyframes = encode.keyframe_interval.duration().as_millis();
+    Settings {
+        width: encode.width,
+        height: encode.height,
+        frame_rate: encode.frame_rate,
+        bitrate: u32::try_from(encode.bitrate.bits_per_second()).unwrap_or(u32::MAX),
+        keyframe_interval_ms: u32::try_from(keyframes).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,139 @@
+//! A ring that a source writes and muxers follow.
+
+use super::ring::{Bounds, Entry, Info, Ring};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::Thread,
+};
+
+/// One ring, and the threads to wake when something is added.
+#[derive(Debug)]
+pub struct Feed {
+    state: Mutex<State>,
+    next_reader: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring,
+    readers: BTreeMap<u64, Thread>,
+}
+
+impl Feed {
+    /// An empty feed of a run that began at `started_at_us` (Unix microseconds).
+    pub fn new(started_at_us: u64) -> Arc<Feed> {
+        Arc::new(Feed {
+            state: Mutex::new(State {
+                ring: Ring::new(Bounds::default(), started_at_us),
+                readers: BTreeMap::new(),
+            }),
+            next_reader: AtomicU64::new(1),
+        })
+    }
+
+    /// Adds an entry and wakes the readers. The lock is not held while they are woken.
+    pub fn publish(&self, entry: Entry) {
+        let wake: Vec<Thread> = {
+            let mut state = self.lock();
+            state.ring.push(entry);
+            state.readers.values().cloned().collect()
+        };
+        for thread in wake {
+            thread.unpark();
+        }
+    }
+
+    /// The calling thread is unparked on every addition until the reader is dropped.
+    pub fn reader(self: &Arc<Feed>) -> Reader {
+        let id = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        self.lock().readers.insert(id, std::thread::current());
+        Reader { feed: self.clone(), id }
+    }
+
+    /// Whether the newest group is larger than the ring; see [`Ring::is_cut`].
+    pub fn is_cut(&self) -> bool {
+        self.lock().ring.is_cut()
+    }
+
+    /// The newest tracks.
+    pub fn info(&self) -> Option<Arc<Info>> {
+        self.lock().ring.info().cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One thread's view of a feed.
+#[derive(Debug)]
+pub struct Reader {
+    feed: Arc<Feed>,
+    id: u64,
+}
+
+/// What a reader finds at a position.
+#[derive(Debug)]
+pub enum Next {
+    /// The entry there; for a sample with its group number.
+    Entry(Entry, u64),
+    /// Nothing yet.
+    Wait,
+    /// It is gone: the reader was too slow. It may go on at this position, whose tracks these are.
+    Lost(u64, Option<Arc<Info>>),
+}
+
+impl Reader {
+    /// Keeps `history` groups of `group_ms` for this reader.
+    pub fn need(&self, group_ms: u32, history: u32) {
+        self.feed.lock().ring.need(self.id, group_ms, history);
+    }
+
+    /// Where an instance with these needs starts, and the tracks there.
+    pub fn history_start(&self, group_ms: u32, history: u32) -> Option<(u64, Option<Arc<Info>>)> {
+        let state = self.feed.lock();
+        let start = state.ring.history_start(group_ms, history)?;
+        Some((start, state.ring.info_at(start)))
+    }
+
+    /// The newest independent sample, and the tracks there.
+    pub fn newest_start(&self) -> Option<(u64, Option<Arc<Info>>)> {
+        let state = self.feed.lock();
+        let start = state.ring.newest_start_after(0)?;
+        Some((start, state.ring.info_at(start)))
+    }
+
+    /// The entry at `position`.
+    pub fn next(&self, position: u64, group_ms: u32) -> Next {
+        let state = self.feed.lock();
+        if let Some(entry) = state.ring.get(position) {
+            let group = match entry {
+                Entry::Sample(sample) => state.ring.group(group_ms, sample.decode_time).unwrap_or(0),
+                _ => 0,
+            };
+            return Next::Entry(entry.clone(), group);
+        }
+        if position >= state.ring.end() {
+            return Next::Wait;
+        }
+        let on = state.ring.newest_start_after(position).unwrap_or(state.ring.end());
+        Next::Lost(on, state.ring.info_at(on))
+    }
+
+    /// The position after the newest entry.
+    pub fn end(&self) -> u64 {
+        self.feed.lock().ring.end()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.feed.lock();
+        state.readers.remove(&self.id);
+        state.ring.release(self.id);
+    }
+}

@@ -1,0 +1,314 @@
+//! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
+
+use super::{feed::Feed, ring::Entry, ring::Info, status::Status};
+use crate::media::{
+    h264::{
+        self,
+        access_unit::{AccessUnit, Assembler},
+        annexb::{Piece, Splitter},
+        parameter_sets::ParameterSets,
+    },
+    sample::{Codec, Sample, Times, Track},
+    time::{Moment, Timeline, rescale},
+};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Largest NAL unit that is believed.
+const LARGEST_NAL: usize = 16 << 20;
+
+/// What a source knows of a packet's times, in ticks of [`crate::media::time::TIMESCALE`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceTimes {
+    /// When it is to be decoded.
+    pub decode: Option<i64>,
+    /// When it is to be shown.
+    pub presentation: Option<i64>,
+    /// 0: unknown.
+    pub duration: u32,
+}
+
+/// Makes samples of one source's packets and publishes them.
+pub struct Ingest {
+    feed: Arc<Feed>,
+    status: Arc<Status>,
+    clock: Box<dyn Fn() -> Moment + Send>,
+    started_at: u64,
+    splitter: Splitter,
+    assembler: Assembler,
+    timeline: Timeline,
+    /// When the first byte of the access unit in the assembler came.
+    begun: Option<Moment>,
+    epoch: u32,
+    track: Option<Track>,
+    /// The viewers were told that nothing comes.
+    stopped: bool,
+    configured: bool,
+    frame_rate: f32,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest").field("track", &self.track).finish_non_exhaustive()
+    }
+}
+
+impl Ingest {
+    /// Publishes to `feed`; `clock` gives the present, in a run that began at `started_at` (Unix microseconds).
+    pub fn new(feed: Arc<Feed>, status: Arc<Status>, started_at: u64, clock: Box<dyn Fn() -> Moment + Send>) -> Ingest {
+        Ingest {
+            feed,
+            status,
+            clock,
+            started_at,
+            splitter: Splitter::new(LARGEST_NAL),
+            assembler: Assembler::default(),
+            timeline: Timeline::default(),
+            begun: None,
+            epoch: 0,
+            track: None,
+            stopped: false,
+            configured: false,
+            frame_rate: 0.0,
+        }
+    }
+
+    /// The source is open; nothing came yet.
+    pub fn connected(&mut self) {
+        self.status.connected();
+    }
+
+    /// The source told its configuration, and the rate it claims (0: unknown).
+    pub fn configured(&mut self, frame_rate: f32) {
+        self.configured = true;
+        self.frame_rate = if frame_rate.is_finite() && (0.0..=1000.0).contains(&frame_rate) { frame_rate } else { 0.0 };
+        self.connected();
+    }
+
+    /// Whether [`Ingest::configured`] was called since the source was last opened or lost.
+    pub fn is_configured(&self) -> bool {
+        self.configured
+    }
+
+    /// Parameter sets that are not in the stream itself; other NAL units are passed over.
+    pub fn parameter_sets(&mut self, nals: Vec<Bytes>) {
+        let of_type = |kind: u8| -> Vec<Bytes> {
+            nals.iter().filter(|nal| h264::nal::unit_type(nal) == kind).cloned().collect()
+        };
+        let (sps, pps) = (of_type(h264::nal::SPS), of_type(h264::nal::PPS));
+        if let Err(error) = self.assembler.set_parameter_sets(&sps, &pps) {
+            self.status.note("parameter sets", format!("a parameter set is left out: {error}"));
+        }
+    }
+
+    /// Bytes of an Annex B stream, cut anywhere; stamped as they come.
+    pub fn byte_stream(&mut self, bytes: Bytes) {
+        self.status.received(bytes.len());
+        let now = (self.clock)();
+        for piece in self.splitter.push(bytes) {
+            match piece {
+                Piece::Nal(nal) => {
+                    let complete = self.assembler.push(nal);
+                    let begun = self.begun.replace(now);
+                    match complete {
+                        Some(unit) => self.emit(unit, SourceTimes::default(), begun.unwrap_or(now)),
+                        None => self.begun = begun.or(Some(now)),
+                    }
+                }
+                Piece::Damaged(damage) => {
+                    self.status.note("damage", damage.to_string());
+                    self.damaged();
+                }
+            }
+        }
+        self.look_for_waiting();
+    }
+
+    /// Nothing comes for now: what is there is a whole picture.
+    pub fn silence(&mut self) {
+        let now = (self.clock)();
+        if let Some(nal) = self.splitter.flush()
+            && let Some(unit) = self.assembler.push(nal)
+        {
+            let begun = self.begun.replace(now).unwrap_or(now);
+            self.emit(unit, SourceTimes::default(), begun);
+        }
+        if let Some(unit) = self.assembler.flush() {
+            let begun = self.begun.take().unwrap_or(now);
+            self.emit(unit, SourceTimes::default(), begun);
+        }
+        self.begun = None;
+    }
+
+    /// NAL units that make up whole pictures, usually one.
+    pub fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
+        let now = (self.clock)();
+        self.status.received(nals.iter().map(Bytes::len).sum());
+        let mut times = times;
+        for nal in nals {
+            if let Some(unit) = self.assembler.push(nal) {
+                self.emit(unit, times, now);
+                // A second picture in the packet: the timeline puts it behind the first.
+                times.presentation = None;
+            }
+        }
+        if let Some(unit) = self.assembler.flush() {
+            self.emit(unit, times, now);
+        }
+        self.look_for_waiting();
+    }
+
+    /// One JPEG picture.
+    pub fn jpeg(&mut self, data: Bytes, times: SourceTimes) {
+        let now = (self.clock)();
+        self.status.received(data.len());
+        let Some((width, height)) = jpeg_size(&data) else {
+            self.status.note("damage", "a picture that is no JPEG is left out".into());
+            return;
+        };
+        self.reconfigure(Track {
+            id: 1,
+            codec: Codec::Jpeg,
+            codec_string: String::new(),
+            config: Bytes::new(),
+            width,
+            height,
+            frame_rate: self.frame_rate,
+            keyframe_ms: 0,
+        });
+        let times = self.place(times, now);
+        self.publish(Sample::jpeg(times, data));
+    }
+
+    /// Bytes were lost: nothing until the next random access point.
+    pub fn damaged(&mut self) {
+        self.assembler.damaged();
+        self.begun = None;
+    }
+
+    /// The source begins again where it ended.
+    pub fn loops(&mut self) {
+        self.timeline.loops();
+        self.configured = false;
+    }
+
+    /// The source is gone for now; viewers stay.
+    pub fn lost(&mut self, reason: String) {
+        if self.track.is_some() && !self.stopped {
+            self.feed.publish(Entry::Stop(reason.as_str().into()));
+            self.stopped = true;
+        }
+        self.timeline.resumes();
+        self.splitter = Splitter::new(LARGEST_NAL);
+        self.assembler = Assembler::default();
+        self.begun = None;
+        self.configured = false;
+        self.status.retrying(reason);
+    }
+
+    fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
+        if let Some(sets) = &unit.parameter_sets {
+            self.reconfigure(track(sets, self.frame_rate));
+        } else if self.stopped
+            && let Some(sets) = self.assembler.parameter_sets()
+        {
+            self.reconfigure(track(sets, self.frame_rate));
+        }
+        let times = self.place(times, arrived);
+        self.publish(Sample::h264(times, unit.start.is_some(), unit.nals));
+    }
+
+    fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {
+        let decode = times.decode.or(times.presentation);
+        let offset = match (times.presentation, times.decode) {
+            (Some(shown), Some(decoded)) => shown.saturating_sub(decoded),
+            _ => 0,
+        };
+        Times {
+            decode_time: self.timeline.place(decode, times.duration, arrived),
+            composition_offset: i32::try_from(offset).unwrap_or(0),
+            duration: times.duration,
+            captured_at: arrived.unix_us,
+        }
+    }
+
+    /// A break, if the track is another one or the source was away.
+    fn reconfigure(&mut self, track: Track) {
+        let same = self.track.as_ref() == Some(&track);
+        if same && !self.stopped {
+            return;
+        }
+        if self.track.is_some() {
+            self.epoch += 1;
+        }
+        self.status.tracks(&track);
+        self.track = Some(track.clone());
+        self.stopped = false;
+        self.feed.publish(Entry::Configure(Arc::new(Info {
+            started_at: self.started_at,
+            epoch: self.epoch,
+            track,
+        })));
+    }
+
+    fn publish(&mut self, sample: Sample) {
+        self.status.live(sample.independent);
+        self.feed.publish(Entry::Sample(Arc::new(sample)));
+        self.status.cut(self.feed.is_cut());
+    }
+
+    fn look_for_waiting(&mut self) {
+        if let Some(error) = self.assembler.take_error() {
+            self.status.note("stream", error.to_string());
+        }
+        if self.track.is_none() || self.stopped {
+            self.status.waiting_for_keyframe(self.assembler.dropped());
+        }
+    }
+}
+
+fn track(sets: &ParameterSets, claimed_rate: f32) -> Track {
+    let picture = &sets.picture;
+    Track {
+        id: 1,
+        codec: Codec::H264,
+        codec_string: picture.codec.clone(),
+        config: sets.decoder_config(),
+        width: picture.width,
+        height: picture.height,
+        frame_rate: if claimed_rate > 0.0 { claimed_rate } else { picture.frame_rate.unwrap_or(0.0) },
+        keyframe_ms: 0,
+    }
+}
+
+/// Width and height from a JPEG's frame header (ITU-T T.81 B.2.2).
+fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
+    if data.get(..2)? != [0xff, 0xd8] {
+        return None;
+    }
+    let mut at = 2;
+    loop {
+        while *data.get(at)? == 0xff && *data.get(at + 1)? == 0xff {
+            at += 1;
+        }
+        if *data.get(at)? != 0xff {
+            return None;
+        }
+        let marker = *data.get(at + 1)?;
+        let length = usize::from(u16::from_be_bytes([*data.get(at + 2)?, *data.get(at + 3)?]));
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let word = |at: usize| Some(u32::from(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?])));
+            let (height, width) = (word(at + 5)?, word(at + 7)?);
+            return (width > 0 && height > 0).then_some((width, height));
+        }
+        if marker == 0xda || marker == 0xd9 {
+            return None;
+        }
+        at += 2 + length.max(2);
+    }
+}
+
+/// The duration of one picture at `rate` a second, in ticks.
+pub fn frame_ticks(rate: u32) -> u32 {
+    u32::try_from(rescale(1, 1, i32::try_from(rate).unwrap_or(1))).unwrap_or(0)
+}

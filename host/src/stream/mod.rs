@@ -1,0 +1,272 @@
+//! Streams: a source that runs while it has users, with its ring of recent samples.
+
+mod feed;
+mod ingest;
+mod jpeg;
+mod ring;
+mod status;
+
+pub use feed::{Feed, Next, Reader};
+pub use ingest::{Ingest, SourceTimes, frame_ticks};
+pub use jpeg::JpegFeed;
+pub use ring::{Bounds, Entry, Info, Ring};
+pub use status::{Report, State, Status, unix_ms};
+
+use crate::{
+    config,
+    media::time::Moment,
+    source::{self, SourceError, Spec, Stop},
+};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Between attempts to open a failed source: the first wait and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// A configured stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// As in the config and in paths.
+    pub name: String,
+    /// Where its pictures come from.
+    pub source: Spec,
+    idle: Duration,
+    always_on: bool,
+    encode: config::Encode,
+    status: Arc<Status>,
+    control: Mutex<Control>,
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    users: usize,
+    run: Option<Arc<Run>>,
+    unused_since: Option<Instant>,
+    /// The thread of the run before, which may still be ending.
+    ending: Option<JoinHandle<()>>,
+}
+
+/// One stretch of a source's work, from its first user to its idle stop.
+#[derive(Debug)]
+struct Run {
+    feed: Arc<Feed>,
+    started_at_us: u64,
+    stop: Stop,
+    jpeg: Mutex<Weak<JpegFeed>>,
+}
+
+impl Stream {
+    /// A stream that does not run yet.
+    pub fn new(name: &str, source: Spec, config: &config::Stream) -> Arc<Stream> {
+        Arc::new(Stream {
+            name: name.to_owned(),
+            source,
+            idle: config.idle.duration(),
+            always_on: config.always_on,
+            encode: config.encode,
+            status: Arc::default(),
+            control: Mutex::default(),
+        })
+    }
+
+    /// Takes part in the stream; the source runs until an idle time after the last user left.
+    pub fn enter(self: &Arc<Stream>) -> User {
+        let mut control = self.lock();
+        control.users += 1;
+        control.unused_since = None;
+        let run = match &control.run {
+            Some(run) => run.clone(),
+            None => {
+                let (run, thread) = self.start(control.ending.take());
+                control.run = Some(run.clone());
+                control.ending = thread;
+                run
+            }
+        };
+        User { stream: self.clone(), run, unused_since: None }
+    }
+
+    /// How it is doing.
+    pub fn report(&self) -> Report {
+        self.status.report(self.source.may_be_silent())
+    }
+
+    /// Whether JPEGs are being made of it.
+    pub fn is_decoding(&self) -> bool {
+        let run = self.lock().run.clone();
+        run.is_some_and(|run| run.jpeg().upgrade().is_some_and(|jpeg| jpeg.is_decoding()))
+    }
+
+    /// How long it runs on after its last user.
+    pub fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// Whether it runs without users.
+    pub fn always_on(&self) -> bool {
+        self.always_on
+    }
+
+    /// Called now and then: stops the source if nobody used it for the idle time.
+    pub fn tidy(&self, now: Instant) {
+        let mut control = self.lock();
+        let unused = control.unused_since.is_some_and(|since| now - since >= self.idle);
+        if unused && control.users == 0 {
+            self.end(&mut control);
+        }
+    }
+
+    /// Stops the source whoever uses it, and waits for its thread.
+    pub fn shut_down(&self) {
+        let mut control = self.lock();
+        self.end(&mut control);
+        let thread = control.ending.take();
+        drop(control);
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    fn end(&self, control: &mut Control) {
+        control.unused_since = None;
+        if let Some(run) = control.run.take() {
+            run.stop.stop();
+            self.status.idle();
+        }
+    }
+
+    fn start(self: &Arc<Stream>, before: Option<JoinHandle<()>>) -> (Arc<Run>, Option<JoinHandle<()>>) {
+        let began = Instant::now();
+        let started_at_us = unix_us();
+        let run = Arc::new(Run {
+            feed: Feed::new(started_at_us),
+            started_at_us,
+            stop: Stop::default(),
+            jpeg: Mutex::default(),
+        });
+        let clock = move || Moment { unix_us: unix_us(), elapsed: began.elapsed() };
+        let mut ingest = Ingest::new(run.feed.clone(), self.status.clone(), started_at_us, Box::new(clock));
+        let (stream, stop) = (self.clone(), run.stop.clone());
+        self.status.starting();
+        let spawned = thread::Builder::new().name(format!("source {}", self.name)).spawn(move || {
+            stop.attach();
+            // Ports and devices of the run before are free only when its thread has ended.
+            if let Some(before) = before {
+                let _ = before.join();
+            }
+            stream.supervise(&mut ingest, &stop);
+        });
+        match spawned {
+            Ok(thread) => (run, Some(thread)),
+            Err(error) => {
+                self.status.failed(format!("no thread for the source: {error}"));
+                (run, None)
+            }
+        }
+    }
+
+    /// Runs the source again and again until told to stop.
+    fn supervise(&self, ingest: &mut Ingest, stop: &Stop) {
+        let mut wait = BACKOFF.0;
+        let mut told = String::new();
+        loop {
+            let began = Instant::now();
+            let ended = source::run(&self.source, &self.encode, ingest, stop);
+            let Err(error) = ended else { return };
+            if stop.is_stopped() {
+                return;
+            }
+            let reason = error.to_string();
+            if matches!((&self.source, &error), (Spec::AnnexbStdin, SourceError::Ended(_))) {
+                ingest.lost(reason.clone());
+                self.status.failed(reason);
+                return;
+            }
+            // A source that worked for a while earns a quick retry; a reason is logged once.
+            if began.elapsed() > BACKOFF.1 {
+                wait = BACKOFF.0;
+                told.clear();
+            }
+            if told != reason {
+                tracing::warn!(stream = self.name, "{reason}; retrying");
+                told.clone_from(&reason);
+            }
+            ingest.lost(reason);
+            stop.wait(jittered(wait));
+            wait = (wait * 2).min(BACKOFF.1);
+            if stop.is_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn leave(&self, since: Instant) {
+        let mut control = self.lock();
+        control.users -= 1;
+        if control.users == 0 {
+            control.unused_since = Some(since);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    fn jpeg(&self) -> MutexGuard<'_, Weak<JpegFeed>> {
+        self.jpeg.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a stream's source running.
+#[derive(Debug)]
+pub struct User {
+    stream: Arc<Stream>,
+    run: Arc<Run>,
+    unused_since: Option<Instant>,
+}
+
+impl User {
+    /// The samples as the source gives them.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.run.feed
+    }
+
+    /// Nobody has used it since then, so that the idle time counts from there.
+    pub fn unused_since(&mut self, since: Instant) {
+        self.unused_since = Some(since);
+    }
+
+    /// JPEGs of the stream; made while anybody holds this.
+    pub fn jpeg_feed(&self) -> std::io::Result<Arc<JpegFeed>> {
+        let mut jpeg = self.run.jpeg();
+        if let Some(running) = jpeg.upgrade() {
+            return Ok(running);
+        }
+        let running = JpegFeed::start(&self.stream.name, &self.run.feed, self.run.started_at_us)?;
+        *jpeg = Arc::downgrade(&running);
+        Ok(running)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.stream.leave(self.unused_since.unwrap_or_else(Instant::now));
+    }
+}
+
+fn unix_us() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |passed| u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Half to one and a half of `wait`, so that many sources lost at once do not all come back at once.
+fn jittered(wait: Duration) -> Duration {
+    let dice = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), unix_us());
+    wait / 2 + wait.mul_f64((dice % 1000) as f64 / 1000.0)
+}

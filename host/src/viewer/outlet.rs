@@ -1,0 +1,593 @@
+//! What a muxer has given out lately, and cursors over it: one ring for all viewers, no queue per viewer.
+
+use crate::plugin::payload::Payload;
+use bytes::{Bytes, BytesMut};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// Bytes and chunks kept for viewers that are behind; beyond, the oldest go and who needed them jumps.
+const MOST_BYTES: usize = 64 << 20;
+const MOST_CHUNKS: usize = 16_384;
+/// A start point older than this beside the newest chunk is not kept for new viewers of a lane that went quiet.
+const OLD_START: Duration = Duration::from_secs(60);
+/// Chunks up to this size are written as one run of bytes; copying that much once costs less than two runs per viewer.
+const FLAT: usize = 64 << 10;
+
+/// What is in a chunk or a header.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Bytes.
+    Binary(Payload),
+    /// Text, for carriers that have it.
+    Text(Arc<str>),
+}
+
+impl Content {
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Binary(payload) => payload.len(),
+            Content::Text(text) => text.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether both read the same.
+    pub fn same(&self, other: &Content) -> bool {
+        match (self, other) {
+            (Content::Binary(one), Content::Binary(two)) => one.same_bytes(two),
+            (Content::Text(one), Content::Text(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+/// Content with its wire form, made once per carrier.
+#[derive(Debug)]
+pub struct Piece {
+    content: Content,
+    http: OnceLock<Vec<Bytes>>,
+    websocket: OnceLock<Vec<Bytes>>,
+}
+
+impl Piece {
+    /// A piece whose wire form is made when first asked for.
+    pub fn new(content: Content) -> Piece {
+        Piece { content, http: OnceLock::new(), websocket: OnceLock::new() }
+    }
+
+    /// The bytes on that carrier; nothing for text where there is no text.
+    pub fn wire(&self, carrier: Carrier) -> &[Bytes] {
+        match carrier {
+            Carrier::Http => self.http.get_or_init(|| match &self.content {
+                Content::Binary(payload) => flat(&[], payload),
+                Content::Text(_) => Vec::new(),
+            }),
+            Carrier::WebSocket => self.websocket.get_or_init(|| match &self.content {
+                Content::Binary(payload) => {
+                    flat(&crate::carrier::websocket::frame_header(false, payload.len()), payload)
+                }
+                Content::Text(text) => {
+                    let bytes = Bytes::copy_from_slice(text.as_bytes());
+                    flat(&crate::carrier::websocket::frame_header(true, bytes.len()), &bytes.into())
+                }
+            }),
+        }
+    }
+}
+
+fn flat(head: &[u8], payload: &Payload) -> Vec<Bytes> {
+    let parts = payload.parts();
+    if payload.len() <= FLAT {
+        if let ([], [one]) = (head, parts) {
+            return vec![one.clone()];
+        }
+        let mut all = BytesMut::with_capacity(head.len() + payload.len());
+        all.extend_from_slice(head);
+        parts.iter().for_each(|part| all.extend_from_slice(part));
+        return if all.is_empty() { Vec::new() } else { vec![all.freeze()] };
+    }
+    let head = (!head.is_empty()).then(|| Bytes::copy_from_slice(head));
+    head.into_iter().chain(parts.iter().cloned()).collect()
+}
+
+/// How bytes get to a viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// The body of an HTTP response.
+    Http,
+    /// Messages of a WebSocket.
+    WebSocket,
+}
+
+impl Carrier {
+    /// Its name in the WIT.
+    pub fn name(self) -> &'static str {
+        match self {
+            Carrier::Http => "http",
+            Carrier::WebSocket => "websocket",
+        }
+    }
+}
+
+/// What is sent before the chunks that were made under it.
+#[derive(Debug, Default)]
+pub struct Header(Vec<Piece>);
+
+impl Header {
+    /// A header of these pieces.
+    pub fn new(pieces: Vec<Content>) -> Header {
+        Header(pieces.into_iter().map(Piece::new).collect())
+    }
+
+    /// Whether a viewer that has this one has the other too.
+    pub fn same(&self, other: &Header) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(one, two)| one.content.same(&two.content))
+    }
+}
+
+/// One chunk in the ring.
+#[derive(Debug)]
+struct Slot {
+    piece: Arc<Piece>,
+    lane: u8,
+    header: Arc<Header>,
+    at: Duration,
+}
+
+/// The chunks of one muxer.
+#[derive(Debug, Default)]
+pub struct Outlet {
+    ring: Mutex<Ring>,
+}
+
+impl Outlet {
+    /// Sets how far viewers may fall behind, per lane. Lanes of a swapped plugin replace the old ones.
+    pub fn set_lanes(&self, stale: Vec<Duration>) {
+        self.lock().set_lanes(stale);
+    }
+
+    /// The header of the chunks that follow.
+    pub fn set_header(&self, header: Header) {
+        let mut ring = self.lock();
+        if !ring.header.same(&header) {
+            ring.header = Arc::new(header);
+        }
+    }
+
+    /// Adds chunks made at `at` and wakes the viewers.
+    pub fn publish(&self, chunks: impl IntoIterator<Item = (Content, u8, bool)>, at: Duration) {
+        let mut ring = self.lock();
+        let before = ring.end();
+        for (content, lane, independent) in chunks {
+            ring.push(content, lane, independent, at);
+        }
+        if ring.end() != before {
+            wake_all(ring);
+        }
+    }
+
+    /// Nothing will follow: viewers end when they have got what is there.
+    pub fn close(&self, reason: &str) {
+        let mut ring = self.lock();
+        ring.closed = Some(reason.into());
+        wake_all(ring);
+    }
+
+    /// Why nothing will follow.
+    pub fn closed(&self) -> Option<Arc<str>> {
+        self.lock().closed.clone()
+    }
+
+    /// Bytes held for viewers.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// What the viewer gets next, in order: at least one chunk if there is any, at most about `budget` bytes.
+    /// Otherwise the task is woken when there is more, or nothing will follow.
+    pub fn poll_take(&self, context: &mut Context<'_>, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Poll<Next> {
+        let mut ring = self.lock();
+        let taken = ring.take(cursor, budget, out);
+        if taken.chunks > 0 {
+            return Poll::Ready(Next::Taken(taken));
+        }
+        if let Some(reason) = &ring.closed {
+            return Poll::Ready(Next::Closed(reason.clone()));
+        }
+        match ring.waiting.get_mut(&cursor.id) {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => drop(ring.waiting.insert(cursor.id, context.waker().clone())),
+        }
+        Poll::Pending
+    }
+
+    #[cfg(test)]
+    fn take(&self, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Taken {
+        self.lock().take(cursor, budget, out)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes who waits, without the lock.
+fn wake_all(mut ring: MutexGuard<'_, Ring>) {
+    let wake: Vec<Waker> = ring.waiting.drain().map(|(_, waker)| waker).collect();
+    drop(ring);
+    wake.into_iter().for_each(Waker::wake);
+}
+
+/// What a viewer finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Chunks were put out.
+    Taken(Taken),
+    /// Nothing will follow, for this reason.
+    Closed(Arc<str>),
+}
+
+/// What was put out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Chunks put out.
+    pub chunks: u32,
+    /// Bytes put out.
+    pub bytes: usize,
+    /// Jumps to a newer start point.
+    pub jumps: u32,
+}
+
+/// A viewer's place in the ring.
+#[derive(Debug)]
+pub struct Cursor {
+    id: u64,
+    carrier: Carrier,
+    lanes: Vec<Place>,
+    header: Option<Arc<Header>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Waits for the lane's first start point.
+    Waiting,
+    /// Has everything of the lane before this position.
+    At(u64),
+    /// Does not get the lane.
+    Off,
+}
+
+impl Cursor {
+    /// A viewer that has got nothing yet.
+    pub fn new(carrier: Carrier) -> Cursor {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Cursor {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            carrier,
+            lanes: Vec::new(),
+            header: None,
+        }
+    }
+
+    /// From here on only these lanes.
+    pub fn choose(&mut self, lanes: &[u8]) {
+        let most = lanes.iter().map(|lane| usize::from(*lane) + 1).max().unwrap_or(0);
+        if self.lanes.len() < most {
+            self.lanes.resize(most, Place::Waiting);
+        }
+        for (lane, place) in self.lanes.iter_mut().enumerate() {
+            let wanted = lanes.iter().any(|chosen| usize::from(*chosen) == lane);
+            *place = match (wanted, *place) {
+                (false, _) => Place::Off,
+                (true, Place::Off) => Place::Waiting,
+                (true, place) => place,
+            };
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    slots: VecDeque<Slot>,
+    first: u64,
+    bytes: usize,
+    header: Arc<Header>,
+    lanes: Vec<Lane>,
+    closed: Option<Arc<str>>,
+    waiting: HashMap<u64, Waker>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    stale: Duration,
+    newest_start: Option<u64>,
+}
+
+impl Ring {
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn slot(&self, position: u64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+    }
+
+    fn set_lanes(&mut self, stale: Vec<Duration>) {
+        let old = std::mem::take(&mut self.lanes);
+        let mut starts = old.into_iter().map(|lane| lane.newest_start);
+        self.lanes = stale
+            .into_iter()
+            .map(|stale| Lane { stale, newest_start: starts.next().flatten() })
+            .collect();
+    }
+
+    fn push(&mut self, content: Content, lane: u8, independent: bool, at: Duration) {
+        let position = self.end();
+        let Some(state) = self.lanes.get_mut(usize::from(lane)) else { return };
+        if independent {
+            state.newest_start = Some(position);
+        }
+        self.bytes += content.len();
+        self.slots.push_back(Slot {
+            piece: Arc::new(Piece::new(content)),
+            lane,
+            header: self.header.clone(),
+            at,
+        });
+        self.evict(at);
+    }
+
+    fn evict(&mut self, now: Duration) {
+        let stale = self.lanes.iter().map(|lane| lane.stale).max().unwrap_or_default();
+        let pinned = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.newest_start)
+            .filter(|start| self.slot(*start).is_some_and(|slot| now.saturating_sub(slot.at) < OLD_START))
+            .min()
+            .unwrap_or(u64::MAX);
+        while let Some(front) = self.slots.front() {
+            let unneeded = self.first < pinned && now.saturating_sub(front.at) > stale;
+            let too_much = self.bytes > MOST_BYTES || self.slots.len() > MOST_CHUNKS;
+            if self.slots.len() == 1 || !(unneeded || too_much) {
+                return;
+            }
+            if let Some(gone) = self.slots.pop_front() {
+                self.bytes -= gone.piece.content.len();
+            }
+            self.first += 1;
+        }
+    }
+
+    fn take(&self, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Taken {
+        let mut taken = Taken::default();
+        if cursor.lanes.len() < self.lanes.len() {
+            cursor.lanes.resize(self.lanes.len(), Place::Waiting);
+        }
+        self.settle(cursor, &mut taken);
+        let from = cursor.lanes.iter().filter_map(|place| match place {
+            Place::At(position) => Some(*position),
+            _ => None,
+        });
+        let Some(mut position) = from.min() else { return taken };
+        while let Some(slot) = self.slot(position) {
+            let place = cursor.lanes.get_mut(usize::from(slot.lane));
+            if let Some(Place::At(at)) = place
+                && *at <= position
+            {
+                if taken.bytes >= budget {
+                    return taken;
+                }
+                *at = position + 1;
+                let known = cursor.header.as_ref().is_some_and(|header| Arc::ptr_eq(header, &slot.header));
+                if !known {
+                    for piece in &slot.header.0 {
+                        put(piece, cursor.carrier, out, &mut taken);
+                    }
+                    cursor.header = Some(slot.header.clone());
+                }
+                put(&slot.piece, cursor.carrier, out, &mut taken);
+                taken.chunks += 1;
+            }
+            position += 1;
+        }
+        // What was passed over in quiet lanes need not be looked at again.
+        let end = self.end();
+        for place in &mut cursor.lanes {
+            if let Place::At(at) = place {
+                *at = end.max(*at);
+            }
+        }
+        taken
+    }
+
+    /// Starts lanes that have a start point now, and moves lanes that are too far behind to their newest one.
+    fn settle(&self, cursor: &mut Cursor, taken: &mut Taken) {
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let Some(place) = cursor.lanes.get_mut(number) else { continue };
+            let start = lane.newest_start.filter(|start| *start >= self.first);
+            match (*place, start) {
+                (Place::Waiting, Some(start)) => *place = Place::At(start),
+                (Place::At(at), Some(start)) if start > at => {
+                    if at < self.first || lane.stale.is_zero() || self.behind(number, at) > lane.stale {
+                        *place = Place::At(start);
+                        taken.jumps += 1;
+                    }
+                }
+                // What it needed next is gone and there is no start point: it waits for one.
+                (Place::At(at), None) if at < self.first => {
+                    *place = Place::Waiting;
+                    taken.jumps += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// How much older the lane's chunk at or after `at` is than the newest chunk.
+    fn behind(&self, lane: usize, at: u64) -> Duration {
+        let newest = self.slots.back().map(|slot| slot.at).unwrap_or_default();
+        let skip = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let next = self.slots.iter().skip(skip).find(|slot| usize::from(slot.lane) == lane);
+        next.map_or(Duration::ZERO, |slot| newest.saturating_sub(slot.at))
+    }
+}
+
+fn put(piece: &Piece, carrier: Carrier, out: &mut VecDeque<Bytes>, taken: &mut Taken) {
+    for bytes in piece.wire(carrier) {
+        taken.bytes += bytes.len();
+        out.push_back(bytes.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn content(text: &str) -> Content {
+        Content::Binary(Bytes::copy_from_slice(text.as_bytes()).into())
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn read(outlet: &Outlet, cursor: &mut Cursor) -> (String, u32) {
+        let mut out = VecDeque::new();
+        let taken = outlet.take(cursor, usize::MAX, &mut out);
+        let text: Vec<u8> = out.into_iter().flatten().collect();
+        (String::from_utf8(text).unwrap(), taken.jumps)
+    }
+
+    fn outlet(stale: u64) -> Outlet {
+        let outlet = Outlet::default();
+        outlet.set_lanes(vec![ms(stale)]);
+        outlet.set_header(Header::new(vec![content("<h>")]));
+        outlet
+    }
+
+    #[test]
+    fn a_late_viewer_gets_the_header_and_the_newest_start() {
+        let outlet = outlet(1000);
+        outlet.publish([(content("a"), 0, true), (content("b"), 0, false), (content("C"), 0, true), (content("d"), 0, false)], ms(0));
+        let mut cursor = Cursor::new(Carrier::Http);
+        assert_eq!(read(&outlet, &mut cursor), ("<h>Cd".into(), 0));
+        outlet.publish([(content("e"), 0, false)], ms(10));
+        assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
+        assert_eq!(read(&outlet, &mut cursor), (String::new(), 0));
+    }
+
+    #[test]
+    fn a_viewer_too_far_behind_jumps_forward_and_is_counted() {
+        let outlet = outlet(1000);
+        let mut cursor = Cursor::new(Carrier::Http);
+        outlet.publish([(content("a"), 0, true)], ms(0));
+        assert_eq!(read(&outlet, &mut cursor).0, "<h>a");
+        outlet.publish([(content("b"), 0, false)], ms(100));
+        outlet.publish([(content("C"), 0, true)], ms(900));
+        outlet.publish([(content("d"), 0, false)], ms(1200));
+        assert_eq!(read(&outlet, &mut cursor), ("Cd".into(), 1));
+    }
+
+    #[test]
+    fn a_viewer_a_little_behind_gets_everything() {
+        let outlet = outlet(1000);
+        let mut cursor = Cursor::new(Carrier::Http);
+        outlet.publish([(content("a"), 0, true)], ms(0));
+        outlet.publish([(content("B"), 0, true)], ms(900));
+        let mut early = Cursor::new(Carrier::Http);
+        early.lanes = vec![Place::At(0)];
+        assert_eq!(read(&outlet, &mut early), ("<h>aB".into(), 0));
+        assert_eq!(read(&outlet, &mut cursor).0, "<h>B");
+    }
+
+    #[test]
+    fn with_a_lag_bound_of_zero_only_the_newest_counts() {
+        let outlet = outlet(0);
+        let mut cursor = Cursor::new(Carrier::Http);
+        outlet.publish([(content("a"), 0, true)], ms(0));
+        read(&outlet, &mut cursor);
+        outlet.publish([(content("b"), 0, true), (content("c"), 0, true)], ms(1));
+        assert_eq!(read(&outlet, &mut cursor), ("c".into(), 1));
+    }
+
+    #[test]
+    fn a_changed_header_comes_before_the_next_chunk_and_an_equal_one_does_not() {
+        let outlet = outlet(1000);
+        let mut cursor = Cursor::new(Carrier::Http);
+        outlet.publish([(content("a"), 0, true)], ms(0));
+        read(&outlet, &mut cursor);
+        outlet.set_header(Header::new(vec![content("<h>")]));
+        outlet.publish([(content("b"), 0, true)], ms(1));
+        assert_eq!(read(&outlet, &mut cursor).0, "b");
+        outlet.set_header(Header::new(vec![content("<new>")]));
+        outlet.publish([(content("c"), 0, true)], ms(2));
+        assert_eq!(read(&outlet, &mut cursor).0, "<new>c");
+    }
+
+    #[test]
+    fn a_websocket_gets_text_and_frame_headers_http_passes_text_over() {
+        let outlet = outlet(1000);
+        outlet.publish([(Content::Text("hi".into()), 0, true)], ms(0));
+        assert_eq!(read(&outlet, &mut Cursor::new(Carrier::Http)).0, "<h>");
+        let mut out = VecDeque::new();
+        outlet.take(&mut Cursor::new(Carrier::WebSocket), usize::MAX, &mut out);
+        let bytes: Vec<u8> = out.into_iter().flatten().collect();
+        assert_eq!(bytes, [&[0x82, 3][..], b"<h>", &[0x81, 2], b"hi"].concat());
+    }
+
+    #[test]
+    fn a_viewer_of_one_lane_gets_no_other() {
+        let outlet = Outlet::default();
+        outlet.set_lanes(vec![ms(1000), ms(1000)]);
+        let mut cursor = Cursor::new(Carrier::Http);
+        cursor.choose(&[1]);
+        outlet.publish([(content("a"), 0, true), (content("x"), 1, true), (content("b"), 0, false), (content("y"), 1, false)], ms(0));
+        assert_eq!(read(&outlet, &mut cursor).0, "xy");
+    }
+
+    proptest! {
+        /// However slowly a viewer reads: chunks come once, in order, and after a jump at an independent one.
+        #[test]
+        fn delivery_is_in_order_and_jumps_land_on_start_points(
+            events in prop::collection::vec((0u64..400, any::<bool>(), prop::option::of(0usize..40)), 1..300)) {
+            let outlet = Outlet::default();
+            outlet.set_lanes(vec![ms(1000)]);
+            let mut cursor = Cursor::new(Carrier::Http);
+            let (mut now, mut number, mut last) = (0u64, 0u32, None::<u32>);
+            let mut starts = Vec::new();
+            for (step, independent, read) in events {
+                now += step;
+                if independent { starts.push(number); }
+                outlet.publish([(Content::Binary(Bytes::copy_from_slice(&number.to_be_bytes()).into()), 0, independent)], ms(now));
+                number += 1;
+                let Some(budget) = read else { continue };
+                let mut out = VecDeque::new();
+                let taken = outlet.take(&mut cursor, budget, &mut out);
+                let all: Vec<u8> = out.into_iter().flatten().collect();
+                for (nth, bytes) in all.chunks(4).enumerate() {
+                    let got = u32::from_be_bytes(bytes.try_into().unwrap());
+                    let goes_on = last.is_some_and(|last| got == last + 1);
+                    prop_assert!(goes_on || starts.contains(&got));
+                    prop_assert!(goes_on || last.is_none() || (nth == 0 && taken.jumps == 1));
+                    prop_assert!(last.is_none_or(|last| got > last));
+                    last = Some(got);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! MJPEG: `GET /live/{stream}/mjpeg` is an endless `multipart/x-mixed-replace`, one part a picture, always the newest.
+//!
+//! # Framing
+//!
+//! A part is its head, the picture, and *the delimiter after it* (RFC 2046, 5.1.1), all in one chunk:
+//!
+//! ```text
+//! Content-Type: image/jpeg CRLF
+//! Content-Length: N CRLF
+//! CRLF
+//! <N bytes> CRLF
+//! --frame CRLF
+//! ```
+//!
+//! - The delimiter comes at once with the picture, not with the next one, because many clients know a part's end only by it
+//!   and would show each picture one too late.
+//! - A viewer's very first delimiter is sent when it joins, and not as the header that `configure` may answer: that goes to
+//!   those who watch already as well, whose stream ends in a delimiter, and a second one in a row would be an empty part.
+//!   So whoever starts at any picture, misses any, or lives through a reconfiguration sees well-formed multipart.
+//! - Chromium shows a picture only when the head of the next part is complete, so it lags by one. Before a silence that would
+//!   be for good: `stop` therefore repeats the last picture, which pushes it onto the screen.
+//! - The end is that repetition with the close delimiter `--frame--` in place of the other. Alone it would follow a delimiter:
+//!   again an empty part.
+
+use sluicegate_sdk::{
+    Buffer, Chunk, Effect, Kind, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo,
+    Transport,
+};
+
+const CONTENT_TYPE: &str = "multipart/x-mixed-replace; boundary=frame";
+const FIRST_DELIMITER: &str = "--frame\r\n";
+const DELIMITER: &str = "\r\n--frame\r\n";
+const CLOSE_DELIMITER: &str = "\r\n--frame--\r\n";
+
+struct Mjpeg {
+    /// The id of the one track that is pictures.
+    pictures: Option<u32>,
+    /// The last picture and its size.
+    newest: Option<(Buffer, u32)>,
+}
+
+impl Transport for Mjpeg {
+    fn open(options: &str) -> Result<(Self, Profile), String> {
+        sluicegate_sdk::options::<NoOptions>(options)?;
+        let profile = Profile {
+            carriers: vec!["http".into()],
+            formats: vec!["jpeg".into()],
+            uplink: None,
+            // Whoever is late gets the newest picture and never one from before it.
+            lanes: vec![Lane {
+                stale_ms: 0,
+                datagrams: false,
+            }],
+            group_ms: 0,
+            history: 1,
+            latency_ms: 150,
+        };
+        Ok((
+            Mjpeg {
+                pictures: None,
+                newest: None,
+            },
+            profile,
+        ))
+    }
+
+    fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+        let mut tracks = info.tracks.iter();
+        self.pictures = tracks
+            .find(|track| matches!(track.kind, Kind::Video(_)))
+            .map(|track| track.id);
+        vec![]
+    }
+
+    fn push(&mut self, sample: Sample) -> Vec<Chunk> {
+        if self.pictures != Some(sample.track) {
+            return vec![];
+        }
+        let chunk = part(&sample.data, sample.size, DELIMITER);
+        self.newest = Some((sample.data, sample.size));
+        vec![chunk]
+    }
+
+    fn stop(&mut self, _reason: &str, last: bool) -> Vec<Chunk> {
+        let end = if last { CLOSE_DELIMITER } else { DELIMITER };
+        self.newest
+            .iter()
+            .map(|(picture, size)| part(picture, *size, end))
+            .collect()
+    }
+
+    fn request(&self, path: &str, _query: &str) -> Reply {
+        match path {
+            "" => Reply::Follow(CONTENT_TYPE.into()),
+            _ => Reply::not_found(path),
+        }
+    }
+
+    fn join(
+        &mut self,
+        _viewer: u64,
+        _carrier: &str,
+        path: &str,
+        _query: &str,
+    ) -> Result<Vec<Effect>, String> {
+        match path {
+            "" => Ok(vec![Effect::Send(
+                Buffer::from(FIRST_DELIMITER.as_bytes()).into(),
+            )]),
+            _ => Err(format!("mjpeg has nothing at \"{path}\"")),
+        }
+    }
+}
+
+fn part(picture: &Buffer, size: u32, delimiter: &str) -> Chunk {
+    let head = format!("Content-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n");
+    let payload = Buffer::new([head.into(), picture.slice(0, size), delimiter.into()]).into();
+    Chunk {
+        payload,
+        lane: 0,
+        independent: true,
+    }
+}
+
+sluicegate_sdk::export!(Mjpeg);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use proptest::prelude::*;
+    use sluicegate_sdk::mock::{self, Muxer};
+
+    fn info() -> StreamInfo {
+        mock::video("jpeg", "", &[])
+    }
+
+    fn samples(pictures: &[&[u8]]) -> Vec<Sample> {
+        mock::samples(0, pictures.iter().map(|picture| (true, picture.to_vec())))
+    }
+
+    fn watch(muxer: &mut Muxer<Mjpeg>, keeps_up: impl Fn(usize) -> bool) -> Vec<u8> {
+        mock::bytes(&muxer.watch(0, ("http", "", ""), keeps_up).unwrap())
+    }
+
+    /// A strict reader: the pictures, and whether the close delimiter was there.
+    fn read(stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
+        const HEAD: &[u8] = b"Content-Type: image/jpeg\r\nContent-Length: ";
+        let mut pictures = vec![];
+        let mut rest = stream
+            .strip_prefix(b"--frame\r\n")
+            .expect("the dash-boundary comes first");
+        while !rest.is_empty() {
+            let part = rest
+                .strip_prefix(HEAD)
+                .expect("a part starts with its head");
+            let digits = part.iter().position(|byte| !byte.is_ascii_digit()).unwrap();
+            let length: usize = std::str::from_utf8(&part[..digits])
+                .unwrap()
+                .parse()
+                .unwrap();
+            let body = part[digits..]
+                .strip_prefix(b"\r\n\r\n")
+                .expect("the head ends");
+            pictures.push(body[..length].to_vec());
+            let after = body[length..]
+                .strip_prefix(b"\r\n--frame")
+                .expect("a delimiter follows");
+            if after == b"--\r\n" {
+                return (pictures, true);
+            }
+            rest = after
+                .strip_prefix(b"\r\n")
+                .expect("the delimiter's line ends");
+        }
+        (pictures, false)
+    }
+
+    #[test]
+    fn picture_carries_its_type_its_length_and_the_delimiter_behind_it() {
+        let mut muxer = Muxer::<Mjpeg>::open("{}").unwrap();
+        assert!(muxer.configure(&info()).is_empty());
+        let chunks: Vec<Chunk> = samples(&[b"JPEG"])
+            .into_iter()
+            .flat_map(|s| muxer.push(s))
+            .collect();
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| chunk.independent && chunk.lane == 0)
+        );
+        assert_eq!(
+            mock::chunk_bytes(&chunks),
+            b"Content-Type: image/jpeg\r\nContent-Length: 4\r\n\r\nJPEG\r\n--frame\r\n"
+        );
+    }
+
+    #[test]
+    fn silence_repeats_the_last_picture_and_the_end_closes_the_stream() {
+        let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
+        muxer.configure(&info());
+        for sample in samples(&[b"a", b"b"]) {
+            muxer.push(sample);
+        }
+        muxer.stop("source lost", false);
+        muxer.configure(&info());
+        muxer.stop("shutting down", true);
+        let pictures = [b"a", b"b", b"b", b"b"].map(|picture| picture.to_vec());
+        assert_eq!(
+            read(&watch(&mut muxer, |_| true)),
+            (pictures.to_vec(), true)
+        );
+    }
+
+    #[test]
+    fn end_without_any_picture_sends_nothing() {
+        let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
+        muxer.configure(&info());
+        assert!(muxer.stop("never came", true).is_empty());
+        assert_eq!(watch(&mut muxer, |_| true), FIRST_DELIMITER.as_bytes());
+    }
+
+    #[test]
+    fn only_the_transport_itself_is_followed() {
+        let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
+        assert_eq!(
+            muxer.request("", "fps=5"),
+            Reply::Follow(CONTENT_TYPE.into())
+        );
+        let Reply::Done(response) = muxer.request("x", "") else {
+            panic!("an answer")
+        };
+        assert_eq!(response.status, 404);
+        assert!(muxer.join(1, "http", "x", "").is_err());
+    }
+
+    #[test]
+    fn other_tracks_are_passed_over() {
+        let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
+        muxer.configure(&info());
+        let mut sample = samples(&[b"sound"]).remove(0);
+        sample.track = 2;
+        assert!(muxer.push(sample).is_empty());
+    }
+
+    #[test]
+    fn options_are_refused() {
+        let Err(error) = Muxer::<Mjpeg>::open(r#"{"fps": 5}"#) else {
+            panic!("taken")
+        };
+        assert_eq!(error, "unknown option `fps`: there are no options");
+    }
+
+    proptest! {
+        #[test]
+        fn every_viewer_sees_well_formed_multipart(
+            pictures in proptest::collection::vec(
+                (proptest::collection::vec(any::<u8>(), 0..40), any::<bool>(), any::<bool>()), 1..20),
+        ) {
+            let mut muxer = Muxer::<Mjpeg>::open("{}").unwrap();
+            muxer.configure(&info());
+            let bytes = pictures.iter().map(|(bytes, ..)| (true, bytes.clone()));
+            for (sample, (_, _, break_before)) in mock::samples(0, bytes).into_iter().zip(&pictures) {
+                if *break_before {
+                    muxer.configure(&info());
+                }
+                muxer.push(sample);
+            }
+            let seen: Vec<Vec<u8>> =
+                pictures.iter().filter(|(_, seen, _)| *seen).map(|(bytes, ..)| bytes.clone()).collect();
+            let stream = watch(&mut muxer, |i| pictures[i].1);
+            prop_assert_eq!(read(&stream), (seen, false));
+        }
+
+        #[test]
+        fn restarts_from_any_picture(
+            pictures in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..20),
+        ) {
+            let samples = mock::samples(0, pictures.into_iter().map(|bytes| (true, bytes)));
+            mock::assert_restartable::<Mjpeg>("{}", &info(), &samples);
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! A native host for unit tests: calls a transport as the gateway does and shows what a viewer would get.
+//!
+//! Nothing here is part of a component; what a transport must not do ends in a panic that says so.
+
+// A harness for tests: its failures are assertions.
+#![allow(clippy::panic, clippy::expect_used)]
+
+use std::cell::RefCell;
+
+use crate::{
+    Buffer, Chunk, Effect, Kind, Payload, Profile, Rendition, Reply, Sample, StreamInfo, Track,
+    Transport, Video,
+};
+
+/// The test of invariant 5: a new instance that is fed from any group start emits, sample by sample, the same chunks as one
+/// that was there from the beginning, and the same when it is stopped. `samples` start at a group.
+///
+/// # Panics
+/// If it does not, with the group and the sample.
+pub fn assert_restartable<T: Transport>(options: &str, info: &StreamInfo, samples: &[Sample]) {
+    let run = |from: usize| -> (Vec<Vec<Chunk>>, Vec<Payload>, Vec<Chunk>) {
+        let mut muxer = Muxer::<T>::open(options).expect("options");
+        let header = muxer.configure(info);
+        let chunks = samples[from..]
+            .iter()
+            .map(|sample| muxer.push(sample.clone()))
+            .collect();
+        (chunks, header, muxer.stop("end", true))
+    };
+    let (all, header, end) = run(0);
+    for from in group_starts(samples) {
+        let group = samples[from].group;
+        let (again, header_again, end_again) = run(from);
+        assert_eq!(
+            header, header_again,
+            "fed from group {group}: another header"
+        );
+        for (i, (first, second)) in all[from..].iter().zip(&again).enumerate() {
+            assert_eq!(
+                first,
+                second,
+                "fed from group {group}: sample {} differs",
+                from + i
+            );
+        }
+        assert_eq!(end, end_again, "fed from group {group}: another end");
+    }
+}
+
+/// Where groups start in `samples`.
+pub fn group_starts(samples: &[Sample]) -> impl Iterator<Item = usize> {
+    (0..samples.len()).filter(|&i| i == 0 || samples[i].group > samples[i - 1].group)
+}
+
+/// One open transport. What it emits is kept, as the gateway keeps its ring, for [`Muxer::watch`].
+pub struct Muxer<T> {
+    transport: T,
+    profile: Profile,
+    headers: Vec<Vec<Payload>>,
+    /// Each with the number of headers that were there before it.
+    ring: Vec<(usize, Chunk)>,
+}
+
+impl<T: Transport> Muxer<T> {
+    /// # Errors
+    /// What the transport says about its options.
+    ///
+    /// # Panics
+    /// If the profile is one that the gateway refuses.
+    pub fn open(options: &str) -> Result<Self, String> {
+        let (transport, profile) = T::open(options)?;
+        assert!(
+            !profile.carriers.is_empty(),
+            "a profile names at least one carrier"
+        );
+        assert!(
+            !profile.formats.is_empty(),
+            "a profile names at least one format"
+        );
+        assert!(profile.history >= 1, "a profile's history is at least 1");
+        Ok(Muxer {
+            transport,
+            profile,
+            headers: vec![],
+            ring: vec![],
+        })
+    }
+
+    /// What `open` answered.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The transport, to look into.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// The header.
+    pub fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+        let header = self.transport.configure(info);
+        self.headers.push(header.clone());
+        header
+    }
+
+    /// What a sample gives.
+    ///
+    /// # Panics
+    /// Before `configure`, and if a chunk is on a lane that the profile does not have.
+    pub fn push(&mut self, sample: Sample) -> Vec<Chunk> {
+        assert!(!self.headers.is_empty(), "`configure` comes before `push`");
+        let chunks = self.transport.push(sample);
+        self.keep(chunks)
+    }
+
+    /// What was held back.
+    ///
+    /// # Panics
+    /// If a chunk is on a lane that the profile does not have.
+    pub fn stop(&mut self, reason: &str, last: bool) -> Vec<Chunk> {
+        let chunks = self.transport.stop(reason, last);
+        self.keep(chunks)
+    }
+
+    /// A GET below the transport's path.
+    pub fn request(&self, path: &str, query: &str) -> Reply {
+        self.transport.request(path, query)
+    }
+
+    /// A viewer arrives.
+    ///
+    /// # Errors
+    /// Why the transport refuses it.
+    pub fn join(
+        &mut self,
+        viewer: u64,
+        carrier: &str,
+        path: &str,
+        query: &str,
+    ) -> Result<Vec<Effect>, String> {
+        self.transport.join(viewer, carrier, path, query)
+    }
+
+    /// Something from a viewer.
+    pub fn message(&mut self, viewer: u64, data: Payload) -> Vec<Effect> {
+        self.transport.message(viewer, data)
+    }
+
+    /// A viewer has gone.
+    pub fn leave(&mut self, viewer: u64) {
+        self.transport.leave(viewer);
+    }
+
+    /// What a viewer gets that joins by `join` and then takes the kept chunks for whose index `keeps_up` is true: it starts,
+    /// and goes on after each gap, at a chunk where a viewer may start, with the header before it if it has not had that
+    /// one. One lane only: a viewer of several is several of these.
+    ///
+    /// # Errors
+    /// Why the transport refuses it.
+    pub fn watch(
+        &mut self,
+        lane: u8,
+        join: (&str, &str, &str),
+        keeps_up: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Payload>, String> {
+        let (carrier, path, query) = join;
+        let mut got = vec![];
+        for effect in self.join(u64::MAX, carrier, path, query)? {
+            if let Effect::Send(payload) = effect {
+                got.push(payload);
+            }
+        }
+        let mut header = 0;
+        let mut in_step = false;
+        for (i, (headers, chunk)) in self.ring.iter().enumerate() {
+            if chunk.lane != lane {
+                continue;
+            }
+            in_step = keeps_up(i) && (in_step || chunk.independent);
+            if in_step {
+                if *headers != header {
+                    got.extend(self.headers[headers - 1].iter().cloned());
+                    header = *headers;
+                }
+                got.push(chunk.payload.clone());
+            }
+        }
+        Ok(got)
+    }
+
+    fn keep(&mut self, chunks: Vec<Chunk>) -> Vec<Chunk> {
+        for chunk in &chunks {
+            let lanes = self.profile.lanes.len();
+            assert!(
+                usize::from(chunk.lane) < lanes,
+                "a chunk on lane {}, of {lanes}",
+                chunk.lane
+            );
+            self.ring.push((self.headers.len(), chunk.clone()));
+        }
+        chunks
+    }
+}
+
+/// The bytes of what a viewer got, one after the other; text counts as its UTF-8.
+pub fn bytes<'a>(payloads: impl IntoIterator<Item = &'a Payload>) -> Vec<u8> {
+    payloads.into_iter().flat_map(Payload::to_vec).collect()
+}
+
+/// The bytes of chunks, one after the other.
+pub fn chunk_bytes(chunks: &[Chunk]) -> Vec<u8> {
+    bytes(chunks.iter().map(|chunk| &chunk.payload))
+}
+
+impl Payload {
+    /// The bytes, or the text's UTF-8.
+    pub fn to_vec(&self) -> Vec<u8> {
+        match self {
+            Payload::Binary(buffer) => buffer.to_vec(),
+            Payload::Text(text) => text.clone().into_bytes(),
+        }
+    }
+}
+
+/// A stream of one video track, 640×360 at 30 pictures a second, timescale 90 000.
+pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
+    let (width, height, frame_rate) = (640, 360, 30.0);
+    let video = Video {
+        width,
+        height,
+        frame_rate,
+        keyframe_ms: 2000,
+    };
+    StreamInfo {
+        started_at: 1_700_000_000_000_000,
+        epoch: 0,
+        tracks: vec![Track {
+            id: 1,
+            format: format.into(),
+            codec: codec.into(),
+            config: config.into(),
+            timescale: 90_000,
+            kind: Kind::Video(video),
+        }],
+        renditions: vec![Rendition {
+            name: String::new(),
+            base: String::new(),
+            codecs: codec.into(),
+            bandwidth: 1_000_000,
+            width,
+            height,
+            frame_rate,
+        }],
+    }
+}
+
+/// Samples for [`video`] out of pictures, each with whether it is independent; grouped as the host does for `group_ms`.
+pub fn samples(group_ms: u32, pictures: impl IntoIterator<Item = (bool, Vec<u8>)>) -> Vec<Sample> {
+    const DURATION: u32 = 3000;
+    let mut group = 1_700_000_000;
+    let mut group_began = None;
+    let mut samples = vec![];
+    for (i, (independent, data)) in (0..).zip(pictures) {
+        let decode_time = i * u64::from(DURATION);
+        match group_began {
+            None => group_began = Some(decode_time),
+            Some(began) if independent && (decode_time - began) >= u64::from(group_ms) * 90 => {
+                group += 1;
+                group_began = Some(decode_time);
+            }
+            Some(_) => {}
+        }
+        let data = Buffer::from(data);
+        samples.push(Sample {
+            track: 1,
+            group,
+            decode_time,
+            composition_offset: 0,
+            duration: DURATION,
+            independent,
+            captured_at: 1_700_000_000_000_000 + decode_time * 100 / 9,
+            size: data.size(),
+            data,
+        });
+    }
+    samples
+}
+
+thread_local! {
+    static LOGS: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
+}
+
+pub(crate) fn log(line: String) {
+    LOGS.with(|logs| logs.borrow_mut().push(line));
+}
+
+/// The lines that this thread's transports logged since the last time, as `level: message`.
+pub fn take_logs() -> Vec<String> {
+    LOGS.with(RefCell::take)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{Lane, log};
+
+    /// Numbers each picture: within its group, or, against the rule, since the instance began.
+    struct Counter {
+        for_ever: bool,
+        group: u64,
+        count: u8,
+    }
+
+    impl Transport for Counter {
+        fn open(options: &str) -> Result<(Self, Profile), String> {
+            let lanes = vec![Lane {
+                stale_ms: 0,
+                datagrams: false,
+            }];
+            let profile = Profile {
+                carriers: vec!["http".into()],
+                formats: vec!["jpeg".into()],
+                uplink: None,
+                lanes,
+                group_ms: 0,
+                history: 1,
+                latency_ms: 0,
+            };
+            Ok((
+                Counter {
+                    for_ever: options == "for ever",
+                    group: 0,
+                    count: 0,
+                },
+                profile,
+            ))
+        }
+
+        fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+            log::info(format!("epoch {}", info.epoch));
+            vec![Payload::Text(format!("<{}>", info.epoch))]
+        }
+
+        fn push(&mut self, sample: Sample) -> Vec<Chunk> {
+            if sample.group != self.group && !self.for_ever {
+                self.count = 0;
+            }
+            self.group = sample.group;
+            self.count += 1;
+            let payload = Payload::Text(format!("{}", self.count));
+            vec![Chunk {
+                payload,
+                lane: 0,
+                independent: sample.independent,
+            }]
+        }
+    }
+
+    fn pictures(kinds: &str) -> Vec<Sample> {
+        samples(0, kinds.chars().map(|kind| (kind == 'I', vec![kind as u8])))
+    }
+
+    #[test]
+    fn what_depends_on_its_group_only_is_restartable() {
+        assert_restartable::<Counter>("", &video("jpeg", "", &[]), &pictures("IppIpIIpp"));
+    }
+
+    #[test]
+    #[should_panic(expected = "fed from group 1700000001: sample 2 differs")]
+    fn what_remembers_more_is_found_out() {
+        assert_restartable::<Counter>("for ever", &video("jpeg", "", &[]), &pictures("IpIp"));
+    }
+
+    #[test]
+    fn viewer_starts_at_an_independent_chunk_and_gets_the_header_again_when_it_changed() {
+        let mut muxer = Muxer::<Counter>::open("").unwrap();
+        let mut info = video("jpeg", "", &[]);
+        muxer.configure(&info);
+        let samples = pictures("IppIpIpp");
+        for (i, sample) in samples.into_iter().enumerate() {
+            if i == 5 {
+                info.epoch = 1;
+                muxer.configure(&info);
+            }
+            muxer.push(sample);
+        }
+        let mut watch = |keeps_up: fn(usize) -> bool| {
+            let got = muxer.watch(0, ("http", "", ""), keeps_up).unwrap();
+            String::from_utf8(bytes(&got)).unwrap()
+        };
+        assert_eq!(watch(|_| true), "<0>12312<1>123");
+        assert_eq!(watch(|i| i > 0), "<0>12<1>123");
+        assert_eq!(watch(|i| i != 1), "<0>112<1>123");
+        assert_eq!(watch(|i| i > 4), "<1>123");
+        assert_eq!(take_logs(), ["info: epoch 0", "info: epoch 1"]);
+    }
+
+    #[test]
+    fn groups_last_at_least_their_time() {
+        let of = |group_ms| -> Vec<usize> {
+            let all = samples(group_ms, "IpIIpI".chars().map(|kind| (kind == 'I', vec![])));
+            group_starts(&all).collect()
+        };
+        assert_eq!(of(0), [0, 2, 3, 5]);
+        assert_eq!(of(66), [0, 2, 5]);
+        assert_eq!(of(100), [0, 3]);
+    }
+}

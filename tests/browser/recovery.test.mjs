@@ -1,0 +1,67 @@
+// Hidden pages let go, and a gateway that goes and returns is found again.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage, numberReaches, picture, playing, setHidden, until } from "./support.mjs";
+
+describe("recovery", { timeout: 240_000 }, () => {
+  const gateway = new Gateway();
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  for (const transport of ["nal", "mjpeg"]) {
+    test(`${transport}: a hidden page gives its connection back and takes it up again when shown`, async () => {
+      const { page, problems, close } = await newPage(browser);
+      await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+      await playing(page, transport);
+      await until("one viewer", async () => (await gateway.device()).viewers === 1);
+      await setHidden(page, true);
+      await until("no viewer", async () => (await gateway.device()).viewers === 0);
+      assert.equal((await picture(page)).stats.phase, "paused");
+      await setHidden(page, false);
+      const { number } = await playing(page, transport);
+      await numberReaches(page, number + 5);
+      await until("one viewer again", async () => (await gateway.device()).viewers === 1);
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
+
+  for (const [transport, signal] of [["nal", "SIGKILL"], ["mjpeg", "SIGKILL"], ["nal", "SIGTERM"], ["mjpeg", "SIGTERM"]]) {
+    test(`${transport}: a gateway ended by ${signal} and started again is found without a hand`, async () => {
+      const { page, close } = await newPage(browser);
+      await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+      await playing(page, transport);
+      await page.evaluate(() => (window.sameDocument = true));
+      await gateway.stop(signal);
+      await page.waitForFunction(() => ["waiting", "connecting"].includes(document.querySelector("sluicegate-player").stats.phase));
+      await page.locator("sluicegate-player").getByRole("status").getByText(/Trying again|Connecting/).waitFor();
+      await gateway.start();
+      const { number, stats } = await playing(page, transport);
+      await numberReaches(page, number + 5);
+      assert.ok(stats.reconnects > 0);
+      assert.equal(await page.evaluate(() => window.sameDocument), true);
+      await close();
+    });
+  }
+
+  test("the dashboard says that the gateway is away, and takes it back when it is there", async () => {
+    const { page, close } = await newPage(browser);
+    await page.goto(gateway.url);
+    await page.locator('[data-serial="demo"]').waitFor();
+    await gateway.stop("SIGKILL");
+    await page.getByRole("alert").getByText("does not answer").waitFor();
+    await gateway.start();
+    await page.getByRole("alert").waitFor({ state: "hidden" });
+    await page.locator('[data-serial="demo"]').waitFor();
+    await close();
+  });
+});

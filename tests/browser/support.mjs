@@ -1,0 +1,171 @@
+// What the browser tests stand on: a real gateway process, a real headless Chromium, and pages that notice every error.
+//
+// SLUICEGATE_BIN names the gateway (default: target/release or target/debug), CHROMIUM the browser (default:
+// /usr/bin/chromium). Screenshots go to target/screenshots.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+// playwright-core is installed once, for web/.
+const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
+
+const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+
+/** The longest any condition may take to come true, in ms: generous, since the machine may be busy with other tests. */
+export const DEADLINE = 30_000;
+
+/** A gateway with no config file, so with its stream `demo`, on a port of the system's choice. */
+export class Gateway {
+  #child = null;
+  url = "";
+
+  /** Starts, or starts again on the port it had. Resolves once it says where it listens. */
+  async start() {
+    const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
+    const child = spawn(binary(), ["serve", "--listen", listen], { stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = child;
+    // Nothing stays behind, however the tests end.
+    const end = () => child.kill("SIGKILL");
+    process.once("exit", end);
+    child.once("exit", () => process.off("exit", end));
+    let log = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => (log = (log + text).slice(-4000)));
+    const url = new Promise((resolve, reject) => {
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        const found = /http:\/\/127\.0\.0\.1:\d+\//.exec(line);
+        if (found !== null) resolve(found[0]);
+      });
+      child.once("error", reject);
+      child.once("exit", (code) => reject(new Error(`the gateway ended with ${code} before it listened:\n${log}`)));
+    });
+    this.url = await url;
+    return this;
+  }
+
+  /** Ends the process with this signal and waits until it is gone. */
+  async stop(signal = "SIGTERM") {
+    const child = this.#child;
+    this.#child = null;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit");
+    child.kill(signal);
+    await gone;
+  }
+
+  /** The stream as `/api/devices` has it now. */
+  async device(serial = "demo") {
+    const response = await fetch(new URL("/api/devices", this.url));
+    assert.equal(response.status, 200);
+    return (await response.json()).find((device) => device.serial === serial);
+  }
+}
+
+function binary() {
+  const named = process.env.SLUICEGATE_BIN;
+  if (named !== undefined && named !== "") return named;
+  const built = ["target/release/sluicegate", "target/debug/sluicegate"].map(root).find((path) => existsSync(path));
+  assert.ok(built, "no gateway to test: build it, or name it in SLUICEGATE_BIN");
+  return built;
+}
+
+/** A headless Chromium. QUIC stays on: other tests of this browser need it. */
+export function launch() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--autoplay-policy=no-user-gesture-required",
+    ],
+  });
+}
+
+/** A page in a profile of its own. `problems` collects console errors, exceptions and CSP violations. */
+export async function newPage(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE);
+  const problems = [];
+  page.on("console", (message) => {
+    if (message.type() === "error") problems.push(message.text());
+  });
+  page.on("pageerror", (error) => problems.push(String(error)));
+  await page.exposeFunction("reportViolation", (text) => problems.push(text));
+  await page.addInitScript(() => {
+    document.addEventListener("securitypolicyviolation", (event) => {
+      window.reportViolation(`CSP: ${event.violatedDirective} blocked ${event.blockedURI}`);
+    });
+  });
+  return { page, problems, close: () => context.close() };
+}
+
+/** Waits until the player paints pictures with a frame number, and gives back its state then. */
+export async function playing(page, transport) {
+  await page.waitForFunction(
+    (wanted) => {
+      const player = document.querySelector("sluicegate-player");
+      const stats = player?.stats;
+      return stats?.phase === "playing" && (wanted === undefined || stats.transport === wanted) && player.readNumber() !== null;
+    },
+    transport,
+  );
+  return picture(page);
+}
+
+/** The painted picture's frame number and clock, read at the same moment. */
+export function picture(page) {
+  return page.evaluate(() => {
+    const player = document.querySelector("sluicegate-player");
+    return { number: player.readNumber(), clock: player.readClock(), stats: player.stats };
+  });
+}
+
+/** Waits until the painted frame number is at least `number` (numbers here are far from their wrap). */
+export async function numberReaches(page, number) {
+  await page.waitForFunction((least) => (document.querySelector("sluicegate-player").readNumber() ?? -1) >= least, number);
+  return picture(page);
+}
+
+/** Asks until `check` gives something true, and gives that back; fails with `what` after the deadline. */
+export async function until(what, check) {
+  const end = Date.now() + DEADLINE;
+  for (;;) {
+    const value = await check();
+    if (value) return value;
+    assert.ok(Date.now() < end, `${what}: not within ${DEADLINE} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/**
+ * Makes the page believe it was hidden or shown. Headless Chromium counts every tab as visible, also minimised or behind
+ * another one, so this stands in for the browser; all that follows from it is real.
+ */
+export function setHidden(page, hidden) {
+  return page.evaluate((value) => {
+    Object.defineProperty(document, "visibilityState", { configurable: true, get: () => (value ? "hidden" : "visible") });
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+}
+
+/** Pixels by which the page is wider than its window. */
+export function overflow(page) {
+  return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+}
+
+/** Keeps a screenshot as target/screenshots/NAME.png. */
+export async function screenshot(page, name, options = {}) {
+  const directory = root("target/screenshots");
+  mkdirSync(directory, { recursive: true });
+  await page.screenshot({ path: `${directory}/${name}.png`, ...options });
+}

@@ -1,0 +1,391 @@
+//! A transport that misbehaves as its options tell it, and is otherwise `nal`: H.264 in Annex B over WebSocket. For tests of
+//! the gateway's limits, repair and error messages.
+//!
+//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL}`, all but `in` and `do` optional.
+//!
+//! | `in` | `open` `configure` `push` `stop` `request` `join` `message` `leave` |
+//! |---|---|
+//! | `do` | `trap` `panic` `loop` `memory` `log` `hold` `output` `giant` `nonsense` `refuse`: see `Deed` |
+//! | `after` | that many calls of `in` go well first; counted since the instance began |
+//! | `every` | only samples whose number is N − 1 modulo N; the number is decode time / duration, so a new instance agrees |
+//! | `once` | once in an instance's life; a new instance does it again |
+
+// Misbehaviour is its purpose.
+#![allow(clippy::panic)]
+
+use std::cell::{Cell, RefCell};
+
+use sluicegate_sdk::serde::Deserialize;
+use sluicegate_sdk::{
+    Buffer, Chunk, Effect, Kind, Lane, Payload, Profile, Reply, Response, Sample, StreamInfo,
+    Transport, h264, log,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(crate = "sluicegate_sdk::serde", rename_all = "kebab-case")]
+enum Call {
+    Open,
+    Configure,
+    Push,
+    Stop,
+    Request,
+    Join,
+    Message,
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(crate = "sluicegate_sdk::serde", rename_all = "kebab-case")]
+enum Deed {
+    /// A bare trap: nothing reaches the log.
+    Trap,
+    /// A Rust panic: its message is logged, then it traps.
+    Panic,
+    /// Never comes back.
+    Loop,
+    /// Allocates until it is refused, keeps it, and goes on.
+    Memory,
+    /// Writes 100 000 lines of 1 KiB to the log, and goes on.
+    Log,
+    /// `push`: keeps the sample's buffer for ever; elsewhere keeps 100 000 new ones; and goes on.
+    Hold,
+    /// Answers with 100 000 small texts, or one of 8 MiB where the answer is one text.
+    Output,
+    /// Answers with one buffer of 512 MiB, joined of slices of a small one.
+    Giant,
+    /// Answers what cannot be: unknown lanes, a status of 9999, a content type of two lines, an empty profile.
+    #[serde(alias = "reply-nonsense")]
+    Nonsense,
+    /// `open` and `join`: an error. Elsewhere nothing.
+    Refuse,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
+struct Options {
+    r#in: Option<Call>,
+    r#do: Option<Deed>,
+    after: u32,
+    every: u64,
+    once: bool,
+}
+
+struct Hostile {
+    options: Options,
+    video: Option<u32>,
+    calls: Cell<u32>,
+    done: Cell<bool>,
+    held: RefCell<Vec<Buffer>>,
+    memory: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Transport for Hostile {
+    fn open(options: &str) -> Result<(Self, Profile), String> {
+        let hostile = Hostile {
+            options: sluicegate_sdk::options(options)?,
+            video: None,
+            calls: Cell::new(0),
+            done: Cell::new(false),
+            held: RefCell::default(),
+            memory: RefCell::default(),
+        };
+        let mut profile = Profile {
+            carriers: vec!["websocket".into()],
+            formats: vec!["h264/annexb".into()],
+            uplink: None,
+            lanes: vec![Lane {
+                stale_ms: 1000,
+                datagrams: false,
+            }],
+            group_ms: 0,
+            history: 1,
+            latency_ms: 80,
+        };
+        match hostile.misbehave(Call::Open) {
+            Some(Deed::Refuse) => return Err("hostile refuses these options".into()),
+            Some(Deed::Output) => return Err("x".repeat(8 << 20)),
+            Some(Deed::Nonsense) => {
+                profile.carriers = vec!["carrier pigeon".into()];
+                profile.formats.clear();
+                profile.lanes = (0..1000)
+                    .map(|_| Lane {
+                        stale_ms: u32::MAX,
+                        datagrams: true,
+                    })
+                    .collect();
+                profile.history = 0;
+            }
+            _ => {}
+        }
+        Ok((hostile, profile))
+    }
+
+    fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+        let track = info
+            .tracks
+            .iter()
+            .find(|track| matches!(track.kind, Kind::Video(_)));
+        self.video = track.map(|track| track.id);
+        match self.misbehave(Call::Configure) {
+            Some(Deed::Output) => return texts(),
+            Some(Deed::Giant) => return vec![giant().into()],
+            Some(Deed::Nonsense) => return vec![Payload::Text(String::new())],
+            _ => {}
+        }
+        let sets = track.and_then(|track| h264::parameter_sets(&track.config).ok());
+        sets.into_iter()
+            .map(|sets| Buffer::from(sets).into())
+            .collect()
+    }
+
+    fn push(&mut self, sample: Sample) -> Vec<Chunk> {
+        if self.video != Some(sample.track) {
+            return vec![];
+        }
+        let independent = sample.independent;
+        let chunk = |payload, lane| Chunk {
+            payload,
+            lane,
+            independent,
+        };
+        if self.chosen(&sample) {
+            match self.misbehave(Call::Push) {
+                Some(Deed::Output) => {
+                    return texts().into_iter().map(|text| chunk(text, 0)).collect();
+                }
+                Some(Deed::Giant) => return vec![chunk(giant().into(), 0)],
+                Some(Deed::Nonsense) => return vec![chunk(sample.data.into(), 200)],
+                Some(Deed::Hold) => {
+                    let shared = sample.data.share();
+                    self.held.borrow_mut().push(sample.data);
+                    return vec![chunk(shared.into(), 0)];
+                }
+                _ => {}
+            }
+        }
+        vec![chunk(sample.data.into(), 0)]
+    }
+
+    fn stop(&mut self, _reason: &str, _last: bool) -> Vec<Chunk> {
+        let chunk = |payload, lane| Chunk {
+            payload,
+            lane,
+            independent: true,
+        };
+        match self.misbehave(Call::Stop) {
+            Some(Deed::Output) => texts().into_iter().map(|text| chunk(text, 0)).collect(),
+            Some(Deed::Giant) => vec![chunk(giant().into(), 0)],
+            Some(Deed::Nonsense) => vec![chunk(Payload::Text("late".into()), 200)],
+            _ => vec![],
+        }
+    }
+
+    fn request(&self, path: &str, _query: &str) -> Reply {
+        match self.misbehave(Call::Request) {
+            Some(Deed::Output) => Reply::text(200, "x".repeat(8 << 20)),
+            Some(Deed::Giant) => {
+                let content_type = "application/octet-stream".into();
+                Reply::Done(Response {
+                    status: 200,
+                    content_type,
+                    immutable: true,
+                    body: giant(),
+                })
+            }
+            Some(Deed::Nonsense) => {
+                let content_type = "text/plain\r\nSet-Cookie: owned=1\r\n\r\n<h1>".into();
+                let body = Buffer::from(b"nonsense".as_slice());
+                Reply::Done(Response {
+                    status: 9999,
+                    content_type,
+                    immutable: true,
+                    body,
+                })
+            }
+            _ if path.is_empty() => Reply::text(426, "Connect with a WebSocket.\n"),
+            _ => Reply::not_found(path),
+        }
+    }
+
+    fn join(
+        &mut self,
+        _viewer: u64,
+        _carrier: &str,
+        _path: &str,
+        _query: &str,
+    ) -> Result<Vec<Effect>, String> {
+        match self.misbehave(Call::Join) {
+            Some(Deed::Refuse) => Err("hostile refuses this viewer".into()),
+            deed => Ok(effects(deed)),
+        }
+    }
+
+    fn message(&mut self, _viewer: u64, _data: Payload) -> Vec<Effect> {
+        effects(self.misbehave(Call::Message))
+    }
+
+    fn leave(&mut self, _viewer: u64) {
+        self.misbehave(Call::Leave);
+    }
+}
+
+impl Hostile {
+    fn chosen(&self, sample: &Sample) -> bool {
+        let Options {
+            r#in: Some(Call::Push),
+            every,
+            ..
+        } = self.options
+        else {
+            return true;
+        };
+        let number = sample.decode_time / u64::from(sample.duration.max(1));
+        every == 0 || number % every == every - 1
+    }
+
+    /// Does what can be done in any call, and hands back what the call has to do by its answer.
+    fn misbehave(&self, call: Call) -> Option<Deed> {
+        if self.options.r#in != Some(call) {
+            return None;
+        }
+        let calls = self.calls.get();
+        self.calls.set(calls.saturating_add(1));
+        if calls < self.options.after || (self.options.once && self.done.replace(true)) {
+            return None;
+        }
+        match self.options.r#do? {
+            Deed::Trap => trap(),
+            Deed::Panic => panic!("hostile was told to panic in {call:?}"),
+            Deed::Loop => loop {
+                std::hint::black_box(());
+            },
+            Deed::Memory => self.hog(),
+            Deed::Log => {
+                let line = "x".repeat(1024);
+                (0..100_000).for_each(|_| log::info(&line));
+            }
+            Deed::Hold if call != Call::Push => {
+                let new = (0..100_000_u32).map(|i| Buffer::from(i.to_be_bytes().as_slice()));
+                self.held.borrow_mut().extend(new);
+            }
+            Deed::Hold | Deed::Output | Deed::Giant | Deed::Nonsense | Deed::Refuse => {}
+        }
+        self.options.r#do
+    }
+
+    fn hog(&self) {
+        const STEP: usize = 1 << 20;
+        let mut memory = self.memory.borrow_mut();
+        loop {
+            let mut bytes = Vec::new();
+            if memory.try_reserve(1).is_err() || bytes.try_reserve_exact(STEP).is_err() {
+                return;
+            }
+            // Touched, or it would only be reserved.
+            bytes.resize(STEP, 0x5a);
+            memory.push(bytes);
+        }
+    }
+}
+
+fn effects(deed: Option<Deed>) -> Vec<Effect> {
+    match deed {
+        Some(Deed::Output) => texts().into_iter().map(Effect::Send).collect(),
+        Some(Deed::Giant) => vec![Effect::Send(giant().into())],
+        // No such lanes, and no uplink in the profile.
+        Some(Deed::Nonsense) => {
+            vec![
+                Effect::Lanes(vec![7, 7, 255]),
+                Effect::Uplink(Buffer::from(b"?".as_slice())),
+            ]
+        }
+        _ => vec![],
+    }
+}
+
+fn texts() -> Vec<Payload> {
+    (0..100_000)
+        .map(|i| Payload::Text(format!("{i:064}")))
+        .collect()
+}
+
+fn giant() -> Buffer {
+    const STEP: u32 = 1 << 20;
+    let small = Buffer::from(vec![0x5a; STEP as usize]);
+    Buffer::new((0..512).map(|_| small.slice(0, STEP)))
+}
+
+fn trap() -> ! {
+    #[cfg(target_arch = "wasm32")]
+    std::arch::wasm32::unreachable();
+    #[cfg(not(target_arch = "wasm32"))]
+    panic!("a bare trap");
+}
+
+sluicegate_sdk::export!(Hostile);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use sluicegate_sdk::mock;
+
+    const AVCC: [u8; 16] = [
+        1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
+    ];
+
+    // Not through `mock::Muxer`, which would refuse what this does.
+    fn lanes(options: &str, samples: Vec<Sample>) -> Vec<u8> {
+        let (mut hostile, _) = Hostile::open(options).unwrap();
+        hostile.configure(&mock::video("h264/annexb", "avc1.42c01e", &AVCC));
+        samples
+            .into_iter()
+            .flat_map(|sample| hostile.push(sample))
+            .map(|chunk| chunk.lane)
+            .collect()
+    }
+
+    fn samples() -> Vec<Sample> {
+        mock::samples(0, (0..6).map(|i| (i % 2 == 0, vec![i])))
+    }
+
+    #[test]
+    fn does_as_nal_without_options() {
+        mock::assert_restartable::<Hostile>("", &mock::video("h264/annexb", "", &AVCC), &samples());
+        assert_eq!(lanes("{}", samples()), [0; 6]);
+    }
+
+    #[test]
+    fn misbehaves_when_it_is_told_to() {
+        for (when, expected) in [
+            ("", [200; 6]),
+            (r#", "after": 4"#, [0, 0, 0, 0, 200, 200]),
+            (r#", "after": 1, "once": true"#, [0, 200, 0, 0, 0, 0]),
+            (r#", "every": 3"#, [0, 0, 200, 0, 0, 200]),
+        ] {
+            let options = format!(r#"{{"in": "push", "do": "nonsense"{when}}}"#);
+            assert_eq!(lanes(&options, samples()), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn new_instance_misbehaves_on_the_same_samples() {
+        let options = r#"{"in": "push", "do": "reply-nonsense", "every": 3}"#;
+        assert_eq!(lanes(options, samples().split_off(2)), [200, 0, 0, 200]);
+    }
+
+    #[test]
+    #[should_panic(expected = "hostile was told to panic in Stop")]
+    fn panic_names_the_call() {
+        let (mut hostile, _) = Hostile::open(r#"{"in": "stop", "do": "panic"}"#).unwrap();
+        hostile.stop("", true);
+    }
+
+    #[test]
+    fn refuses() {
+        assert!(Hostile::open(r#"{"in": "open", "do": "refuse"}"#).is_err());
+        let (mut hostile, _) = Hostile::open(r#"{"in": "join", "do": "refuse"}"#).unwrap();
+        assert!(hostile.join(1, "websocket", "", "").is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! Clients: plain HTTP, MJPEG, and H.264 over WebSocket.
+
+use anyhow::{Context, Result, bail};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use sluicegate::media::{
+    blocks,
+    h264::{annexb, nal},
+};
+use std::{net::SocketAddr, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::CloseFrame},
+};
+
+/// A GET on a connection of its own: status, head, body. Understands `Content-Length` and chunked bodies.
+pub async fn http_get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<(u16, String, Vec<u8>)> {
+    request(address, "GET", path, headers).await
+}
+
+/// A request without a body, on a connection of its own.
+pub async fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<(u16, String, Vec<u8>)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head.push_str(&format!("Host: {address}\r\n"));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await?;
+    let end = raw.windows(4).position(|four| four == b"\r\n\r\n").context("no end of the response's head")?;
+    let head = String::from_utf8_lossy(&raw[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+    let mut body = Bytes::copy_from_slice(&raw[end + 4..]);
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = unchunk(body)?;
+    }
+    Ok((status, head, body.to_vec()))
+}
+
+fn unchunk(mut body: Bytes) -> Result<Bytes> {
+    let mut all = BytesMut::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").context("no chunk size")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&body[..end])?, 16)?;
+        body.advance(end + 2);
+        if size == 0 {
+            return Ok(all.freeze());
+        }
+        all.extend_from_slice(&body.split_to(size));
+        body.advance(2);
+    }
+}
+
+/// An MJPEG viewer.
+pub struct Mjpeg {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+/// Connects to `/live/{stream}/mjpeg`.
+pub async fn mjpeg(address: SocketAddr, stream: &str) -> Result<Mjpeg> {
+    let mut socket = TcpStream::connect(address).await?;
+    // HTTP/1.0 so that the body comes without chunk sizes in between.
+    socket.write_all(format!("GET /live/{stream}/mjpeg HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut viewer = Mjpeg { stream: socket, buffer: BytesMut::new() };
+    let head = viewer.until(b"\r\n\r\n").await?;
+    let head = String::from_utf8_lossy(&head).into_owned();
+    if !head.contains(" 200 ") || !head.contains("multipart/x-mixed-replace; boundary=frame") {
+        bail!("not MJPEG: {head}");
+    }
+    Ok(viewer)
+}
+
+impl Mjpeg {
+    /// The next picture: its JPEG.
+    pub async fn next(&mut self) -> Result<Bytes> {
+        loop {
+            let head = self.until(b"\r\n\r\n").await?;
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "))
+                .with_context(|| format!("a part without length: {head:?}"))?;
+            let length: usize = length.trim().parse()?;
+            while self.buffer.len() < length {
+                self.more().await?;
+            }
+            return Ok(self.buffer.split_to(length).freeze());
+        }
+    }
+
+    /// The frame number in the next picture that carries one.
+    pub async fn next_number(&mut self) -> Result<u32> {
+        loop {
+            let jpeg = self.next().await?;
+            if let Some(number) = jpeg_number(&jpeg) {
+                return Ok(number);
+            }
+        }
+    }
+
+    async fn until(&mut self, end: &[u8]) -> Result<Bytes> {
+        loop {
+            if let Some(at) = self.buffer.windows(end.len()).position(|part| part == end) {
+                return Ok(self.buffer.split_to(at + end.len()).freeze());
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn more(&mut self) -> Result<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            bail!("the MJPEG stream ended");
+        }
+        Ok(())
+    }
+}
+
+/// The frame number in a JPEG of the test pattern.
+pub fn jpeg_number(jpeg: &[u8]) -> Option<u32> {
+    let image = turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::GRAY).ok()?;
+    blocks::read(&image.pixels, image.pitch, image.width, image.height, blocks::Row::Number)
+}
+
+/// A viewer of `/live/{stream}/nal`.
+pub struct Nal {
+    pub socket: WebSocketStream<TcpStream>,
+}
+
+impl Nal {
+    /// Connects to a stream.
+    pub async fn connect(address: SocketAddr, stream: &str) -> Result<Nal> {
+        Nal::open(address, &format!("/live/{stream}/nal")).await
+    }
+
+    /// Connects to any WebSocket path.
+    pub async fn open(address: SocketAddr, path: &str) -> Result<Nal> {
+        let tcp = TcpStream::connect(address).await?;
+        let (socket, _) = tokio_tungstenite::client_async(format!("ws://{address}{path}"), tcp).await?;
+        Ok(Nal { socket })
+    }
+
+    /// The next binary message; an error when the connection ends.
+    pub async fn next(&mut self) -> Result<Bytes> {
+        loop {
+            match self.socket.next().await.context("the WebSocket ended")?? {
+                Message::Binary(data) => return Ok(data),
+                Message::Text(text) => bail!("text on nal: {text}"),
+                Message::Close(close) => bail!("closed: {close:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads until the server closes and gives its close frame.
+    pub async fn closed(&mut self) -> Result<Option<CloseFrame>> {
+        loop {
+            match self.socket.next().await.context("ended without a close frame")?? {
+                Message::Close(close) => return Ok(close),
+                _ => {}
+            }
+        }
+    }
+
+    /// The NAL units of the next access unit, without those that only repeat parameter sets in a message of their own.
+    pub async fn next_unit(&mut self) -> Result<Unit> {
+        loop {
+            let data = self.next().await?;
+            let nals = annexb::split(&data);
+            if !is_header(&nals) {
+                return Ok(Unit { nals, data, at: Instant::now() });
+            }
+        }
+    }
+}
+
+/// One access unit as it came.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub nals: Vec<Bytes>,
+    pub data: Bytes,
+    pub at: Instant,
+}
+
+impl Unit {
+    /// Whether it holds an IDR picture.
+    pub fn is_idr(&self) -> bool {
+        self.nals.iter().any(|unit| nal::unit_type(unit) == nal::IDR)
+    }
+}
+
+/// Whether a message is only the header: parameter sets and nothing else.
+pub fn is_header(nals: &[Bytes]) -> bool {
+    nals.iter().all(|unit| matches!(nal::unit_type(unit), nal::SPS | nal::PPS))
+}

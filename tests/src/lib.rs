@@ -1,0 +1,23 @@
+//! What the end-to-end tests share: a gateway as a process, media made by ffmpeg out of the test pattern, and clients.
+//!
+//! Every wait is for a condition and has a deadline; nothing sleeps to let something happen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+pub mod client;
+pub mod gateway;
+pub mod media;
+
+pub use client::{Nal, http_get, mjpeg};
+pub use gateway::{Gateway, scratch};
+
+use std::{future::Future, time::Duration};
+
+/// How long anything may take on a busy machine before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fails the test with `what` if `future` takes longer than [`PATIENCE`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}

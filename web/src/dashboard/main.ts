@@ -1,0 +1,76 @@
+// The dashboard: every stream the gateway knows, and who watches, live.
+
+import { ApiError, type Device, fetchDevices, fetchViewers, type Viewer } from "../net/api";
+import { byId, element, setText } from "../page/dom";
+import { bitRate, counted, duration } from "../page/format";
+import { poll } from "../page/poll";
+import { Card } from "./card";
+
+const cards = new Map<string, Card>();
+const list = byId("streams");
+const banner = byId("banner");
+const empty = byId("empty");
+
+poll(async (signal) => {
+  try {
+    const [devices, viewers] = await Promise.all([fetchDevices(signal), fetchViewers(signal).catch(noViewers)]);
+    showDevices(devices);
+    showViewers(viewers);
+    banner.hidden = true;
+  } catch (error) {
+    if (document.visibilityState !== "visible") return;
+    const text = error instanceof ApiError ? `The gateway says: ${error.message}` : "The gateway does not answer. Trying again.";
+    setText(banner, text);
+    banner.hidden = false;
+  }
+  document.documentElement.dataset["stale"] = String(!banner.hidden);
+});
+
+/** A gateway without that route still has its streams shown; one that is gone is noticed by the other request. */
+function noViewers(error: unknown): Viewer[] {
+  if (error instanceof ApiError) return [];
+  throw error;
+}
+
+function showDevices(devices: readonly Device[]): void {
+  const now = Date.now();
+  const gone = new Set(cards.keys());
+  devices.forEach((device, at) => {
+    gone.delete(device.serial);
+    let card = cards.get(device.serial);
+    if (card === undefined) {
+      card = new Card(device);
+      cards.set(device.serial, card);
+    } else {
+      card.update(device, now);
+    }
+    const place = list.children[at];
+    if (place !== card.node) list.insertBefore(card.node, place ?? null);
+  });
+  for (const serial of gone) {
+    cards.get(serial)?.node.remove();
+    cards.delete(serial);
+  }
+  const live = devices.filter((device) => device.state === "live").length;
+  const sum = (pick: (device: Device) => number | null): number =>
+    devices.reduce((total, device) => total + (pick(device) ?? 0), 0);
+  setText(byId("total-streams"), `${live} of ${devices.length}`);
+  setText(byId("total-viewers"), String(sum((device) => device.viewers)));
+  setText(byId("total-in"), bitRate(sum((device) => device.bitsIn)));
+  setText(byId("total-out"), bitRate(sum((device) => device.bitsOut)));
+  empty.hidden = devices.length > 0;
+}
+
+function showViewers(viewers: readonly Viewer[]): void {
+  const section = byId("viewers");
+  section.hidden = viewers.length === 0;
+  setText(byId("viewers-title"), counted(viewers.length, "viewer", "viewers"));
+  const now = Date.now();
+  const rows = viewers.slice(0, 100).map((viewer) => {
+    const stream = viewer.rendition === "" ? viewer.stream : `${viewer.stream}@${viewer.rendition}`;
+    const since = viewer.since === null ? "–" : duration(now - viewer.since);
+    const cells = [stream, viewer.transport, since, viewer.reason].map((text) => element("td", {}, text || "–"));
+    return element("tr", {}, ...cells);
+  });
+  byId("viewers-rows").replaceChildren(...rows);
+}

@@ -1,0 +1,36 @@
+// What the gateway says when it says no, as text for people.
+
+const LONGEST = 300;
+
+/** The message in an error answer: JSON `message`, `error` or `reason`, or plain text; else the status. */
+export async function errorText(response: Response): Promise<string> {
+  const status = `${response.status} ${response.statusText}`.trim();
+  let body = "";
+  try {
+    body = (await response.text()).trim();
+  } catch {
+    return status;
+  }
+  const text = fromJson(body) ?? (body.startsWith("<") ? "" : body);
+  return text === "" ? status : text.slice(0, LONGEST);
+}
+
+function fromJson(body: string): string | null {
+  if (!body.startsWith("{")) return null;
+  try {
+    return messageIn(JSON.parse(body));
+  } catch {
+    return null;
+  }
+}
+
+function messageIn(value: unknown): string | null {
+  if (typeof value === "string") return value;
+  if (typeof value !== "object" || value === null) return null;
+  const fields = value as Record<string, unknown>;
+  for (const name of ["message", "error", "reason"]) {
+    const text = messageIn(fields[name]);
+    if (text !== null) return text;
+  }
+  return null;
+}

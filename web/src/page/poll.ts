@@ -1,0 +1,51 @@
+// Asks again and again while the page is visible, one request at a time.
+
+const PAUSE_MS = 1000;
+const LONGEST_MS = 5000;
+
+/** Calls `ask` now and a second after each of its ends, as long as the page is visible. `ask` must not throw. */
+export function poll(ask: (signal: AbortSignal) => Promise<void>): void {
+  let running: AbortController | null = null;
+
+  const run = async (current: AbortController): Promise<void> => {
+    while (!current.signal.aborted) {
+      // One deadline per request, so that a gateway that stopped answering is noticed.
+      const request = new AbortController();
+      const cancel = (): void => request.abort();
+      current.signal.addEventListener("abort", cancel);
+      const deadline = setTimeout(cancel, LONGEST_MS);
+      await ask(request.signal);
+      clearTimeout(deadline);
+      current.signal.removeEventListener("abort", cancel);
+      await pause(PAUSE_MS, current.signal);
+    }
+  };
+  const follow = (): void => {
+    const visible = document.visibilityState === "visible";
+    if (visible && running === null) {
+      running = new AbortController();
+      void run(running);
+    } else if (!visible) {
+      running?.abort();
+      running = null;
+    }
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
+}

@@ -1,0 +1,101 @@
+// MJPEG: read by fetch rather than by an <img>, so that bytes are counted, an end is noticed, and only the newest picture is decoded.
+
+import { boundaryOf, MultipartError, MultipartReader } from "../media/multipart";
+import { errorText } from "../net/errors";
+import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
+
+/** Plays `{base}/mjpeg`. */
+export function openMjpeg(base: URL, sink: Sink): Transport {
+  const abort = new AbortController();
+  const decoder = new NewestJpeg(sink);
+  void read(transportUrl(base, "mjpeg"), abort.signal, sink, decoder).then((ending) => {
+    decoder.stop();
+    if (!abort.signal.aborted) sink.ended(ending);
+  });
+  return {
+    stop: () => {
+      abort.abort();
+      decoder.stop();
+    },
+  };
+}
+
+async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJpeg): Promise<Ending> {
+  let response: Response;
+  try {
+    response = await fetch(url, { signal, cache: "no-store" });
+  } catch {
+    return { kind: "unreachable", reason: "the gateway does not answer" };
+  }
+  if (!response.ok) return { kind: "refused", reason: await errorText(response) };
+  const boundary = boundaryOf(response.headers.get("content-type"));
+  if (boundary === null || response.body === null) {
+    return { kind: "refused", reason: "the gateway's answer is not a multipart stream" };
+  }
+  const parts = new MultipartReader(boundary);
+  const body = response.body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await body.read();
+      if (done) return { kind: "draining", reason: "the gateway ended the stream" };
+      sink.bytes(value.length);
+      for (const part of parts.push(value)) {
+        if (part.type === "image/jpeg") decoder.offer(part.body);
+      }
+      if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };
+    }
+  } catch (error) {
+    const reason = error instanceof MultipartError ? error.message : "the connection broke off";
+    return { kind: "lost", reason };
+  } finally {
+    void body.cancel().catch(() => undefined);
+  }
+}
+
+/** Decodes one JPEG at a time; of those that arrive meanwhile only the newest is kept. */
+class NewestJpeg {
+  readonly #sink: Sink;
+  #waiting: { jpeg: Uint8Array<ArrayBuffer>; arrived: number } | null = null;
+  #busy = false;
+  #stopped = false;
+
+  constructor(sink: Sink) {
+    this.#sink = sink;
+  }
+
+  offer(jpeg: Uint8Array<ArrayBuffer>): void {
+    if (this.#waiting !== null) this.#sink.dropped(1);
+    this.#waiting = { jpeg, arrived: performance.now() };
+    if (!this.#busy) void this.#decode();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#waiting = null;
+  }
+
+  async #decode(): Promise<void> {
+    this.#busy = true;
+    for (let next = this.#waiting; next !== null && !this.#stopped; next = this.#waiting) {
+      this.#waiting = null;
+      try {
+        const bitmap = await createImageBitmap(new Blob([next.jpeg], { type: "image/jpeg" }));
+        if (this.#stopped) {
+          bitmap.close();
+        } else {
+          this.#sink.picture({
+            image: bitmap,
+            width: bitmap.width,
+            height: bitmap.height,
+            arrived: next.arrived,
+            close: () => bitmap.close(),
+          });
+        }
+      } catch {
+        // One damaged picture; the next replaces it.
+        if (!this.#stopped) this.#sink.dropped(1);
+      }
+    }
+    this.#busy = false;
+  }
+}

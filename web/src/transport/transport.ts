@@ -1,0 +1,59 @@
+// What every transport gives the player, whatever it speaks on the wire.
+
+/** The transports the element's `transport` attribute names. */
+export type TransportName = "nal" | "mjpeg";
+
+/** A decoded picture on its way to the canvas. Whoever holds it last closes it. */
+export interface Picture {
+  readonly image: CanvasImageSource;
+  /** Size to show, in pixels. */
+  readonly width: number;
+  readonly height: number;
+  /** When its bytes had arrived, on the clock of `performance.now()`. */
+  readonly arrived: number;
+  close(): void;
+}
+
+/**
+ * Why a transport is over.
+ * - `unreachable`: nobody answered.
+ * - `refused`: the gateway answered, but not with this stream.
+ * - `lost`: it had begun and broke off.
+ * - `draining`: the gateway said it is going away.
+ * - `unsupported`: this browser cannot play it, and trying again will not help.
+ */
+export type EndKind = "unreachable" | "refused" | "lost" | "draining" | "unsupported";
+
+/** The end of a transport, in words for the viewer. */
+export interface Ending {
+  readonly kind: EndKind;
+  readonly reason: string;
+}
+
+/** Where a transport delivers. `ended` is called at most once, and nothing after it. */
+export interface Sink {
+  /** Takes the picture over. */
+  picture(picture: Picture): void;
+  /** Media bytes that arrived. */
+  bytes(count: number): void;
+  /** Pictures that were not shown because they came too fast or could not be decoded. */
+  dropped(count: number): void;
+  ended(ending: Ending): void;
+}
+
+/** A running transport. */
+export interface Transport {
+  /** Closes sockets, decoders and pictures in flight; the sink hears nothing more. */
+  stop(): void;
+}
+
+/** Starts a transport on a stream's base address, such as `http://host/live/demo`. */
+export type Opener = (base: URL, sink: Sink) => Transport;
+
+/** The address of a transport below a stream's base address. */
+export function transportUrl(base: URL, name: TransportName): URL {
+  const url = new URL(base);
+  url.pathname = `${url.pathname.replace(/\/+$/, "")}/${name}`;
+  if (name === "nal") url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url;
+}

@@ -1,0 +1,110 @@
+// The page of one stream: the player, the choice of transport (kept in `?transport=`), and the figures beside it.
+
+import { type Device, fetchDevices, whyUnknown } from "../net/api";
+import { addressList } from "../page/addresses";
+import { setBadge } from "../page/badge";
+import { byId, setText } from "../page/dom";
+import { bitRate, frameRate, milliseconds, size } from "../page/format";
+import { poll } from "../page/poll";
+import type { SluicegatePlayer } from "../player/element";
+import type { SessionState } from "../player/session";
+import type { Stats } from "../player/stats";
+
+const stream = streamInPath(location.pathname);
+const base = `/live/${encodeName(stream)}`;
+const player = byId("player") as SluicegatePlayer;
+const problem = byId("problem");
+const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
+
+document.title = `${stream} · Sluicegate`;
+setText(byId("name"), stream);
+byId("addresses").append(addressList(base));
+followTransport();
+player.addEventListener("sluicegate-state", (event) => showState((event as CustomEvent<SessionState>).detail));
+player.addEventListener("sluicegate-stats", (event) => showStats((event as CustomEvent<Stats>).detail));
+player.setAttribute("src", base);
+
+poll(async (signal) => {
+  try {
+    const devices = await fetchDevices(signal);
+    // A rendition is addressed as `stream@rendition`; the list names streams.
+    const device = devices.find(({ serial }) => serial === stream || stream.startsWith(`${serial}@`));
+    const unknown = device === undefined ? await whyUnknown(stream, signal) : null;
+    setBadge(byId("badge"), device?.state ?? "unknown");
+    if (device !== undefined) showDevice(device);
+    showProblem(unknown);
+  } catch {
+    // The player notices the same and says it where everybody looks.
+    if (document.visibilityState === "visible") setBadge(byId("badge"), "unreachable");
+  }
+});
+
+/** An unknown stream is not asked for again and again; once the gateway knows it, it plays. */
+function showProblem(text: string | null): void {
+  setText(problem, text ?? "");
+  problem.hidden = text === null;
+  player.hidden = text !== null;
+  if (text !== null) {
+    player.removeAttribute("src");
+  } else if (!player.hasAttribute("src")) {
+    player.setAttribute("src", base);
+  }
+}
+
+function showDevice(device: Device): void {
+  setText(byId("source"), device.source);
+  const asked = device.reason === "" || device.state === "live" ? "" : device.reason;
+  setText(byId("reason"), [asked, ...device.notes].filter((text) => text !== "").join(" · "));
+  setText(byId("source-size"), [size(device.width, device.height), frameRate(device.frameRate)].join(" · "));
+  setText(byId("viewers"), String(device.viewers));
+}
+
+function showState(state: SessionState): void {
+  const names = { nal: "WebCodecs", mjpeg: "MJPEG" };
+  setText(byId("transport-now"), state.transport === null ? "–" : names[state.transport]);
+  setText(byId("fallback"), state.fallback === "" ? "" : `Playing MJPEG instead: ${state.fallback}.`);
+}
+
+function showStats(stats: Stats): void {
+  setText(byId("latency-label"), stats.latencyKind === "decode" ? "Decode delay" : "Picture latency");
+  setText(byId("latency"), milliseconds(stats.latencyMs));
+  setText(byId("frames"), `${stats.framesPerSecond.toFixed(1)} /s`);
+  setText(byId("rate"), bitRate(stats.bitsPerSecond));
+  setText(byId("dropped"), String(stats.dropped));
+  setText(byId("reconnects"), String(stats.reconnects));
+}
+
+function followTransport(): void {
+  const pinned = new URLSearchParams(location.search).get("transport") ?? "auto";
+  const chosen = choices.find((choice) => choice.value === pinned) ?? choices[0];
+  if (chosen !== undefined) chosen.checked = true;
+  const use = (value: string): void => player.setAttribute("transport", value);
+  use(chosen?.value ?? "auto");
+  for (const choice of choices) {
+    choice.addEventListener("change", () => {
+      use(choice.value);
+      const address = new URL(location.href);
+      if (choice.value === "auto") {
+        address.searchParams.delete("transport");
+      } else {
+        address.searchParams.set("transport", choice.value);
+      }
+      history.replaceState(null, "", address);
+    });
+  }
+}
+
+/** `/watch/NAME`, percent-encoded or not. */
+function streamInPath(path: string): string {
+  const name = path.replace(/^\/watch\//, "").replace(/\/+$/, "");
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
+/** `@` parts stream and rendition, so it stays as it is. */
+function encodeName(name: string): string {
+  return encodeURIComponent(name).replaceAll("%40", "@");
+}

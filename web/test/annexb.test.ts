@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { codecString, concat, inspect, sameBytes, withParameters } from "../src/media/annexb";
+import { annexB, AUD, DELTA, IDR, PPS, RECOVERY, seeded, SPS, USER_DATA } from "./support";
+
+test("a keyframe with parameter sets is seen as such, with start codes of either length", () => {
+  for (const startCode of [[0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0, 0, 1]]) {
+    const unit = inspect(annexB([AUD, SPS, PPS, IDR, IDR], startCode));
+    assert.deepEqual([...(unit.sps ?? [])], SPS);
+    assert.deepEqual([...(unit.parameters ?? [])], [...annexB([SPS, PPS])]);
+    assert.deepEqual([unit.picture, unit.idr, unit.hasPps, unit.recovery], [true, true, true, false]);
+  }
+});
+
+test("a delta picture carries nothing but itself", () => {
+  const unit = inspect(annexB([AUD, DELTA]));
+  assert.deepEqual([unit.picture, unit.idr, unit.sps, unit.parameters], [true, false, null, null]);
+});
+
+test("a message of parameter sets is no picture", () => {
+  const unit = inspect(annexB([AUD, SPS, PPS, USER_DATA]));
+  assert.equal(unit.picture, false);
+  assert.notEqual(unit.parameters, null);
+});
+
+test("a recovery point is found behind other messages and not within them", () => {
+  assert.equal(inspect(annexB([RECOVERY, DELTA])).recovery, true);
+  assert.equal(inspect(annexB([USER_DATA, DELTA])).recovery, false);
+  const behindEscaped = [0x06, 0x05, 0x03, 0x00, 0x00, 0x03, 0x01, 0x06, 0x01, 0xc4, 0x80];
+  assert.equal(inspect(annexB([behindEscaped, DELTA])).recovery, true);
+});
+
+test("parameter sets go behind the access unit delimiter", () => {
+  const bytes = annexB([AUD, IDR]);
+  const unit = inspect(bytes);
+  const whole = withParameters(bytes, unit.insertAt, annexB([SPS, PPS]));
+  assert.deepEqual([...whole], [...annexB([AUD, SPS, PPS, IDR])]);
+  assert.equal(inspect(annexB([IDR])).insertAt, 0);
+});
+
+test("the codec string is profile, constraints and level in hex", () => {
+  assert.equal(codecString(Uint8Array.from(SPS)), "avc1.42c01f");
+  assert.equal(codecString(Uint8Array.of(0x67, 0x64, 0x00, 0x0a)), "avc1.64000a");
+  assert.equal(codecString(Uint8Array.of(0x67, 0x64)), null);
+});
+
+test("whatever bytes come, nothing throws", () => {
+  const random = seeded(2);
+  for (let run = 0; run < 2000; run++) {
+    // Mostly zeros and ones, so that start codes happen.
+    const bytes = Uint8Array.from({ length: Math.floor(random() * 64) }, () =>
+      random() < 0.7 ? Math.floor(random() * 2) : Math.floor(random() * 256),
+    );
+    const unit = inspect(bytes);
+    assert.ok(unit.insertAt <= bytes.length);
+  }
+});
+
+test("bytes are joined and compared", () => {
+  assert.deepEqual([...concat([Uint8Array.of(1), Uint8Array.of(), Uint8Array.of(2, 3)])], [1, 2, 3]);
+  assert.ok(sameBytes(Uint8Array.of(1, 2), Uint8Array.of(1, 2)));
+  assert.ok(!sameBytes(Uint8Array.of(1, 2), Uint8Array.of(1, 3)));
+  assert.ok(!sameBytes(Uint8Array.of(1), Uint8Array.of(1, 2)));
+});

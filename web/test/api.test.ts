@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { levelPath } from "../src/dashboard/flow";
+import { parseDevices, parseViewers } from "../src/net/api";
+import { errorText } from "../src/net/errors";
+import { bitRate, duration, frameRate, milliseconds, size } from "../src/page/format";
+import { Meter } from "../src/player/meter";
+import { transportUrl } from "../src/transport/transport";
+
+test("a device with everything is read as it is", () => {
+  const [device] = parseDevices([
+    {
+      serial: "demo",
+      url: "/live/demo",
+      watch: "/watch/demo",
+      state: "live",
+      reason: "",
+      since: 1_763_700_000_000,
+      source: "test-pattern",
+      width: 1280,
+      height: 720,
+      codec: "h264",
+      frame_rate: 30,
+      bits_in: 1e6,
+      bits_out: 2e6,
+      viewers: 2,
+      decoder: "running",
+      transports: ["mjpeg", "nal"],
+      notes: ["a note"],
+    },
+  ]);
+  assert.deepEqual([device?.frameRate, device?.bitsIn, device?.viewers, device?.transports], [30, 1e6, 2, ["mjpeg", "nal"]]);
+});
+
+test("absent, unknown and wrong fields do no harm", () => {
+  const [device] = parseDevices([{ serial: "a b/ä", viewers: "many", bits_in: null, notes: [1, "x"], since: "2026-11-21T03:00:00Z", new: {} }]);
+  assert.deepEqual(
+    [device?.url, device?.watch, device?.viewers, device?.bitsIn, device?.notes, device?.state],
+    ["/live/a%20b%2F%C3%A4", "/watch/a%20b%2F%C3%A4", 0, null, ["x"], "unknown"],
+  );
+  assert.equal(device?.since, Date.UTC(2026, 10, 21, 3));
+  for (const odd of [null, 5, "x", {}, [null, 3, {}]]) assert.deepEqual(parseDevices(odd), []);
+  for (const odd of [null, 5, {}, { sessions: 1 }]) assert.deepEqual(parseViewers(odd), []);
+});
+
+test("links that lead away from the gateway are not followed", () => {
+  for (const bad of ["javascript:alert(1)", "//elsewhere/live", "https://elsewhere/", "/\\elsewhere"]) {
+    assert.equal(parseDevices([{ serial: "x", watch: bad }])[0]?.watch, "/watch/x");
+  }
+});
+
+test("an error answer is told in the gateway's own words", async () => {
+  for (const [body, text] of [
+    ['{"error":"no stream called x"}', "no stream called x"],
+    ['{"error":{"code":"UNKNOWN_DEVICE","message":"no such device"}}', "no such device"],
+    ["no stream called x\n", "no stream called x"],
+    ["<html>proxy page</html>", "404 Not Found"],
+    ["", "404 Not Found"],
+    ["{broken", "{broken"],
+  ] as const) {
+    assert.equal(await errorText(new Response(body, { status: 404, statusText: "Not Found" })), text);
+  }
+});
+
+test("transport addresses stand below the stream's", () => {
+  assert.equal(transportUrl(new URL("http://h:1/live/demo"), "nal").href, "ws://h:1/live/demo/nal");
+  assert.equal(transportUrl(new URL("https://h/live/a%20b@small/"), "nal").href, "wss://h/live/a%20b@small/nal");
+  assert.equal(transportUrl(new URL("https://h/live/demo"), "mjpeg").href, "https://h/live/demo/mjpeg");
+});
+
+test("figures read well", () => {
+  assert.deepEqual([bitRate(0), bitRate(999), bitRate(64_000), bitRate(2_340_000), bitRate(null)], ["0 bit/s", "999 bit/s", "64 kbit/s", "2.3 Mbit/s", "–"]);
+  assert.deepEqual([frameRate(30), frameRate(29.97), frameRate(0)], ["30 fps", "29.97 fps", "–"]);
+  assert.deepEqual([size(1280, 720), size(null, 720), milliseconds(41.6)], ["1280 × 720", "–", "42 ms"]);
+  assert.deepEqual([duration(59_000), duration(3_599_000), duration(3_661_000), duration(300_000_000)], ["59 s", "59 min", "1 h 1 min", "3 days"]);
+});
+
+test("rates are those of the time between two looks", () => {
+  const meter = new Meter(0);
+  for (let frame = 0; frame < 60; frame++) meter.frame();
+  meter.bytes(1000);
+  assert.deepEqual(meter.look(2000), { framesPerSecond: 30, bitsPerSecond: 4000 });
+  assert.deepEqual(meter.look(3000), { framesPerSecond: 0, bitsPerSecond: 0 });
+});
+
+test("the flow is an area from the first value to the right edge", () => {
+  assert.equal(levelPath([5]), "");
+  assert.match(levelPath([1, 2]), /^M118\.0 32L118\.0 19\.2L120\.0 6\.4L120 32Z$/);
+});

@@ -1,0 +1,199 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Decoder, NalFeed, type Unit } from "../src/transport/nal_feed";
+import { annexB, AUD, DELTA, IDR, OTHER_SPS, PPS, RECOVERY, SPS, USER_DATA } from "./support";
+
+/** Writes down what it is told. */
+class Recorder implements Decoder {
+  readonly log: string[] = [];
+  readonly units: { key: boolean; recovery: boolean; timestamp: number; data: number[] }[] = [];
+  queued = 0;
+
+  configure(codec: string): void {
+    this.log.push(codec);
+    this.queued = 0;
+  }
+
+  decode(unit: Unit): void {
+    this.log.push(unit.key ? "key" : "delta");
+    this.units.push({ ...unit, data: [...unit.data] });
+  }
+}
+
+/** A feed whose time moves 1 ms with every message, and otherwise when told. */
+function feed(): {
+  decoder: Recorder;
+  feed: NalFeed;
+  drops: () => number;
+  send: (...nals: number[][]) => void;
+  wait: (ms: number) => void;
+} {
+  const decoder = new Recorder();
+  let drops = 0;
+  let now = 0;
+  const made = new NalFeed(decoder, (count) => (drops += count));
+  return {
+    decoder,
+    feed: made,
+    drops: () => drops,
+    send: (...nals) => made.message(annexB(nals), (now += 1000)),
+    wait: (ms) => (now += ms * 1000),
+  };
+}
+
+const KEY = [AUD, SPS, PPS, IDR];
+
+test("a stream with parameter sets in its keyframes goes through untouched", () => {
+  const { decoder, send } = feed();
+  send(...KEY);
+  send(AUD, DELTA);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "delta"]);
+  assert.deepEqual(decoder.units[0]?.data, [...annexB(KEY)]);
+});
+
+test("parameter sets that come in a message of their own are put before every keyframe without", () => {
+  const { decoder, send } = feed();
+  send(SPS, PPS);
+  send(USER_DATA);
+  send(AUD, IDR);
+  send(AUD, DELTA);
+  send(AUD, IDR);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "delta", "key"]);
+  for (const at of [0, 2]) assert.deepEqual(decoder.units[at]?.data, [...annexB([AUD, SPS, PPS, IDR])]);
+});
+
+test("a PPS sent apart from its SPS, again and again, is kept once", () => {
+  const { decoder, send } = feed();
+  send(SPS);
+  for (let times = 0; times < 3; times++) send(PPS);
+  send(IDR);
+  assert.deepEqual(decoder.units[0]?.data, [...annexB([SPS, PPS, IDR])]);
+});
+
+test("pictures before the first keyframe, and keyframes before the first SPS, are dropped", () => {
+  const { decoder, drops, send } = feed();
+  send(DELTA);
+  send(IDR);
+  send(DELTA);
+  send(...KEY);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key"]);
+  assert.equal(drops(), 3);
+});
+
+test("another SPS configures the decoder anew, the same one does not", () => {
+  const { decoder, send } = feed();
+  send(...KEY);
+  send(...KEY);
+  send(AUD, OTHER_SPS, PPS, IDR);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "key", "avc1.640028", "key"]);
+});
+
+test("a decoder that is behind for half a second is given nothing up to the next keyframe", () => {
+  const { decoder, feed: nal, drops, send, wait } = feed();
+  send(...KEY);
+  nal.shown();
+  send(DELTA);
+  decoder.queued = 5;
+  wait(600);
+  send(DELTA);
+  decoder.queued = 0;
+  send(DELTA);
+  assert.equal(drops(), 2);
+  send(...KEY);
+  send(DELTA);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "delta", "key", "delta"]);
+});
+
+test("a burst that the decoder works off in time loses nothing", () => {
+  const { decoder, feed: nal, drops, send, wait } = feed();
+  send(...KEY);
+  nal.shown();
+  for (let burst = 0; burst < 5; burst++) {
+    decoder.queued = 0;
+    wait(300);
+    send(DELTA);
+    for (decoder.queued = 1; decoder.queued < 20; decoder.queued++) send(DELTA);
+  }
+  assert.equal(drops(), 0);
+});
+
+test("a keyframe that finds the decoder behind clears its queue", () => {
+  const { decoder, feed: nal, send, wait } = feed();
+  send(...KEY);
+  nal.shown();
+  send(DELTA);
+  decoder.queued = 5;
+  wait(600);
+  send(...KEY);
+  assert.deepEqual(decoder.log.slice(-2), ["avc1.42c01f", "key"]);
+  assert.equal(decoder.queued, 0);
+  decoder.queued = 5;
+  send(DELTA);
+  assert.equal(decoder.log.at(-1), "delta");
+});
+
+test("an endless queue is cut however fast it grew", () => {
+  const { decoder, drops, send } = feed();
+  send(...KEY);
+  decoder.queued = 901;
+  send(DELTA);
+  assert.equal(drops(), 1);
+});
+
+test("the burst a late viewer is sent is decoded whole", () => {
+  const { decoder, feed: nal, drops, send, wait } = feed();
+  send(...KEY);
+  for (let count = 1; count <= 300; count++) {
+    decoder.queued = count;
+    send(DELTA);
+    if (count === 100) nal.shown();
+  }
+  wait(2000);
+  send(DELTA);
+  assert.equal(drops(), 0);
+  assert.equal(decoder.units.length, 302);
+  wait(1000);
+  send(DELTA);
+  assert.equal(drops(), 1);
+});
+
+test("an intra-refresh stream starts at a recovery point; one with IDR pictures does not", () => {
+  const refresh = feed();
+  refresh.send(SPS, PPS);
+  refresh.send(DELTA);
+  refresh.send(RECOVERY, DELTA);
+  refresh.send(DELTA);
+  assert.deepEqual(refresh.decoder.log, ["avc1.42c01f", "key", "delta"]);
+  assert.deepEqual(refresh.decoder.units.map(({ recovery }) => recovery), [true, false]);
+
+  const plain = feed();
+  plain.send(...KEY);
+  plain.send(RECOVERY, DELTA);
+  assert.deepEqual(plain.decoder.log, ["avc1.42c01f", "key", "delta"]);
+});
+
+test("an intra-refresh stream watched from its only IDR picture goes on after a failure", () => {
+  const { decoder, feed: nal, send } = feed();
+  send(...KEY);
+  nal.decoderFailed();
+  send(RECOVERY, DELTA);
+  send(RECOVERY, DELTA);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "avc1.42c01f", "key"]);
+});
+
+test("after a failure the next keyframe configures the decoder again", () => {
+  const { decoder, feed: nal, send } = feed();
+  send(SPS, PPS);
+  send(IDR);
+  nal.decoderFailed();
+  send(DELTA);
+  send(IDR);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "avc1.42c01f", "key"]);
+  assert.deepEqual(decoder.units[1]?.data, [...annexB([SPS, PPS, IDR])]);
+});
+
+test("timestamps rise even when messages arrive together", () => {
+  const { decoder, feed: nal } = feed();
+  for (let count = 0; count < 4; count++) nal.message(annexB(KEY), 500);
+  assert.deepEqual(decoder.units.map(({ timestamp }) => timestamp), [500, 501, 502, 503]);
+});
