@@ -32,7 +32,12 @@ fn main() {
         let file = web.join(&name);
         println!("cargo::rerun-if-changed={}", file.display());
         let content = fs::read(&file).unwrap_or_default();
-        let _ = write!(table, "({name:?}, \"{:016x}\", include_bytes!({:?})),", fingerprint(&content), absolute(&file));
+        let _ = write!(
+            table,
+            "({name:?}, \"{:016x}\", include_bytes!({:?})),",
+            fingerprint(&content),
+            absolute(&file)
+        );
     }
     table.push(']');
     write_out("pages.rs", &table);
@@ -51,13 +56,16 @@ fn collect(dir: &Path, prefix: &str, files: &mut Vec<String>) {
 
 /// FNV-1a: tells versions of a file apart.
 fn fingerprint(content: &[u8]) -> u64 {
-    content
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn absolute(path: &Path) -> String {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+    fs::canonicalize(path)
+        .unwrap_or_else(|_| path.to_owned())
+        .display()
+        .to_string()
 }
 
 fn write_out(name: &str, content: &str) {

@@ -67,11 +67,18 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve { config, listen, sources } => {
+        Command::Serve {
+            config,
+            listen,
+            sources,
+        } => {
             let mut settings = match &config {
                 Some(file) => Config::load(file)?,
                 None if sources.is_empty() => Config::default(),
-                None => Config { streams: Default::default(), ..Config::default() },
+                None => Config {
+                    streams: Default::default(),
+                    ..Config::default()
+                },
             };
             if let Some(listen) = listen {
                 settings.server.listen = listen;
@@ -90,8 +97,14 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check { file } => {
             let config = Config::load(&file)?;
             config.require_streams(&file)?;
-            let (gateway, _) = Gateway::prepare(config).with_context(|| file.display().to_string())?;
-            println!("{}: good: {} streams, {} transports", file.display(), gateway.streams.len(), gateway.transports.len());
+            let (gateway, _) =
+                Gateway::prepare(config).with_context(|| file.display().to_string())?;
+            println!(
+                "{}: good: {} streams, {} transports",
+                file.display(),
+                gateway.streams.len(),
+                gateway.transports.len()
+            );
             Ok(())
         }
         Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
@@ -107,12 +120,19 @@ fn inspect(file: &std::path::Path, options: &str) -> anyhow::Result<()> {
     println!("imports    {}", plugin.imports.join(", "));
     println!("exports    {}", plugin.exports.join(", "));
     let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
-    let carriers: Vec<&str> = profile.carriers.iter().map(|carrier| carrier.name()).collect();
+    let carriers: Vec<&str> = profile
+        .carriers
+        .iter()
+        .map(|carrier| carrier.name())
+        .collect();
     let formats: Vec<&str> = profile.formats.iter().map(|format| format.name()).collect();
     println!("carriers   {}", carriers.join(", "));
     println!("formats    {}", formats.join(", "));
     println!("lanes      {:?}", profile.lanes);
-    println!("history    {} groups of at least {} ms", profile.history, profile.group_ms);
+    println!(
+        "history    {} groups of at least {} ms",
+        profile.history, profile.group_ms
+    );
     println!("latency    {} ms", profile.latency_ms);
     Ok(())
 }

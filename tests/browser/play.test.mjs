@@ -24,7 +24,8 @@ describe("watch page", { timeout: 240_000 }, () => {
       // Past the burst that a late viewer gets and a source that has just started.
       const first = await numberReaches(page, (await playing(page, transport)).number + 30);
       const second = await numberReaches(page, first.number + 90);
-      const { frame_rate: rate = 30 } = await gateway.device();
+      // The demo's own; a busy machine leaves numbers out and does not fall behind.
+      const rate = 30;
 
       // The clock row says when a picture was made, so number and clock must have gone on alike.
       const frames = second.number - first.number;

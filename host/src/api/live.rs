@@ -29,24 +29,42 @@ pub async fn serve(
 ) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let Some(stream) = gateway.streams.get(stream) else {
-        return error(false, StatusCode::NOT_FOUND, &unknown("stream", stream, gateway.streams.keys()));
+        return error(
+            false,
+            StatusCode::NOT_FOUND,
+            &unknown("stream", stream, gateway.streams.keys()),
+        );
     };
     let Some(transport) = gateway.transports.get(transport) else {
-        return error(false, StatusCode::NOT_FOUND, &unknown("transport", transport, gateway.transports.keys()));
+        return error(
+            false,
+            StatusCode::NOT_FOUND,
+            &unknown("transport", transport, gateway.transports.keys()),
+        );
     };
     let handshake = websocket::accept(request.method(), request.version(), request.headers());
     let accepted = match handshake {
         Ok(accepted) => Some(accepted),
         Err(websocket::NoHandshake::NotAsked) => None,
         Err(websocket::NoHandshake::Version) => {
-            let mut response = error(false, StatusCode::UPGRADE_REQUIRED, "this gateway speaks version 13 of WebSocket");
+            let mut response = error(
+                false,
+                StatusCode::UPGRADE_REQUIRED,
+                "this gateway speaks version 13 of WebSocket",
+            );
             set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
             return response;
         }
-        Err(websocket::NoHandshake::Broken(reason)) => return error(false, StatusCode::BAD_REQUEST, reason),
+        Err(websocket::NoHandshake::Broken(reason)) => {
+            return error(false, StatusCode::BAD_REQUEST, reason);
+        }
     };
     if gateway.is_draining() {
-        return error(false, StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down");
+        return error(
+            false,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the gateway is shutting down",
+        );
     }
     let user = match gateway.muxers.enter(stream, transport) {
         Ok(user) => user,
@@ -73,10 +91,17 @@ pub async fn serve(
     let content_type = match user.request(rest, &query).await {
         Err(refusal) => return refused(&refusal),
         Ok(Reply::Done(response)) => {
-            let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let status = StatusCode::from_u16(response.status)
+                .ok()
+                .filter(|status| status.as_u16() >= 200)
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut answer = full(status, &response.content_type, response.body.to_bytes());
             if response.immutable {
-                set(&mut answer, header::CACHE_CONTROL, "public, max-age=31536000, immutable");
+                set(
+                    &mut answer,
+                    header::CACHE_CONTROL,
+                    "public, max-age=31536000, immutable",
+                );
             }
             return answer;
         }
@@ -102,7 +127,9 @@ async fn socket(upgrade: OnUpgrade) -> Option<(TcpStream, bytes::Bytes)> {
         Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
             Err(_) => {
-                tracing::error!("an upgraded connection is of a kind that the gateway does not serve");
+                tracing::error!(
+                    "an upgraded connection is of a kind that the gateway does not serve"
+                );
                 None
             }
         },
@@ -148,7 +175,10 @@ fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String> +
         Some((_, nearest)) => format!("there is no {kind} `{shown}`; did you mean `{nearest}`?"),
         None => {
             let names: Vec<&str> = known.map(String::as_str).take(20).collect();
-            format!("there is no {kind} `{shown}`; there are: {}", names.join(", "))
+            format!(
+                "there is no {kind} `{shown}`; there are: {}",
+                names.join(", ")
+            )
         }
     }
 }

@@ -7,11 +7,7 @@ mod state;
 
 pub use routes::{ROUTES, Route, Target};
 
-use crate::{
-    auth,
-    carrier::ViewerBody,
-    gateway::Gateway,
-};
+use crate::{auth, carrier::ViewerBody, gateway::Gateway};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::{
@@ -26,17 +22,27 @@ use std::{net::SocketAddr, sync::Arc};
 pub type Body = Either<Full<Bytes>, ViewerBody>;
 
 /// Answers one request.
-pub async fn respond(gateway: &Arc<Gateway>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+pub async fn respond(
+    gateway: &Arc<Gateway>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let json = request.uri().path().starts_with("/api/");
     let head = request.method() == hyper::Method::HEAD;
     let (route, parameters) = match routes::find(request.method(), request.uri().path()) {
         Found::Route(route, parameters) => (route, parameters),
         Found::OtherMethod(allowed) => {
-            let mut response = error(json, StatusCode::METHOD_NOT_ALLOWED, &format!("this path answers {allowed}"));
+            let mut response = error(
+                json,
+                StatusCode::METHOD_NOT_ALLOWED,
+                &format!("this path answers {allowed}"),
+            );
             set(&mut response, header::ALLOW, allowed);
             return finish(response, None);
         }
-        Found::BadPath(reason) => return finish(error(json, StatusCode::BAD_REQUEST, reason), None),
+        Found::BadPath(reason) => {
+            return finish(error(json, StatusCode::BAD_REQUEST, reason), None);
+        }
         Found::Nothing => {
             let text = "there is nothing here; streams are listed at / and in /api/devices";
             return finish(error(json, StatusCode::NOT_FOUND, text), None);
@@ -67,11 +73,19 @@ async fn route_to(
     parameters: &Parameters,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let name = || parameters.get("stream").or(parameters.get("serial")).unwrap_or_default();
+    let name = || {
+        parameters
+            .get("stream")
+            .or(parameters.get("serial"))
+            .unwrap_or_default()
+    };
     match target {
         Target::Dashboard => pages::page("index.html", request.headers()),
         Target::Watch => pages::page("watch.html", request.headers()),
-        Target::Asset => pages::page(&format!("assets/{}", parameters.get("name").unwrap_or_default()), request.headers()),
+        Target::Asset => pages::page(
+            &format!("assets/{}", parameters.get("name").unwrap_or_default()),
+            request.headers(),
+        ),
         Target::Health => state::health(),
         Target::Ready => state::ready(gateway),
         Target::Devices => state::devices(gateway),
@@ -132,6 +146,13 @@ fn finish(mut response: Response<Body>, foreign: Option<String>) -> Response<Bod
     fixed("vary", "Origin");
     fixed("x-content-type-options", "nosniff");
     fixed("referrer-policy", "same-origin");
-    fixed("cross-origin-resource-policy", if embeddable { "cross-origin" } else { "same-origin" });
+    fixed(
+        "cross-origin-resource-policy",
+        if embeddable {
+            "cross-origin"
+        } else {
+            "same-origin"
+        },
+    );
     response
 }

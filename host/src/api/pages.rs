@@ -15,7 +15,9 @@ pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
         return error(false, StatusCode::NOT_FOUND, "there is no such file");
     };
     let tag = format!("\"{hash}\"");
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let mut response = if known {
         full(StatusCode::NOT_MODIFIED, content_type(name), "")
     } else {

@@ -37,7 +37,12 @@ pub struct Route {
 }
 
 const fn get(pattern: &'static str, role: Role, target: Target) -> Route {
-    Route { method: Method::GET, pattern, role, target }
+    Route {
+        method: Method::GET,
+        pattern,
+        role,
+        target,
+    }
 }
 
 /// Every route, the first match wins; access tests are made from this.
@@ -53,7 +58,11 @@ pub const ROUTES: &[Route] = &[
     get("/api/plugins", Role::Admin, Target::Plugins),
     get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
     get("/live/{stream}/{transport}", Role::View, Target::Live),
-    get("/live/{stream}/{transport}/{*rest}", Role::View, Target::Live),
+    get(
+        "/live/{stream}/{transport}/{*rest}",
+        Role::View,
+        Target::Live,
+    ),
 ];
 
 /// The values of a route's names, decoded.
@@ -63,7 +72,10 @@ pub struct Parameters(Vec<(&'static str, String)>);
 impl Parameters {
     /// The value of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -86,17 +98,25 @@ pub fn find(method: &Method, path: &str) -> Found {
         return Found::BadPath("the path is longer than 2048 characters");
     }
     let Some(segments) = segments(path) else {
-        return Found::BadPath("the path is not well formed: after % come two hex digits, and the whole is UTF-8 without control characters");
+        return Found::BadPath(
+            "the path is not well formed: after % come two hex digits, and the whole is UTF-8 without control characters",
+        );
     };
     let mut other = false;
     for route in ROUTES {
-        let Some(parameters) = matches(route.pattern, &segments) else { continue };
+        let Some(parameters) = matches(route.pattern, &segments) else {
+            continue;
+        };
         if route.method == *method || (route.method == Method::GET && *method == Method::HEAD) {
             return Found::Route(route, parameters);
         }
         other = true;
     }
-    if other { Found::OtherMethod("GET, HEAD") } else { Found::Nothing }
+    if other {
+        Found::OtherMethod("GET, HEAD")
+    } else {
+        Found::Nothing
+    }
 }
 
 fn segments(path: &str) -> Option<Vec<String>> {
@@ -120,7 +140,9 @@ fn decode(segment: &str) -> Option<String> {
         bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = &rest[2..];
     }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains(char::is_control))
 }
 
 fn matches(pattern: &'static str, segments: &[String]) -> Option<Parameters> {
@@ -133,7 +155,10 @@ fn matches(pattern: &'static str, segments: &[String]) -> Option<Parameters> {
         }
         let (segment, rest) = left.split_first()?;
         left = rest;
-        match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+        match part
+            .strip_prefix('{')
+            .and_then(|part| part.strip_suffix('}'))
+        {
             Some(_) if segment.is_empty() => return None,
             Some(name) => parameters.0.push((name, segment.clone())),
             None if part == segment => {}
@@ -151,21 +176,41 @@ mod tests {
 
     fn target(path: &str) -> Option<(Target, Vec<String>)> {
         match find(&Method::GET, path) {
-            Found::Route(route, parameters) => Some((route.target, parameters.0.into_iter().map(|(_, value)| value).collect())),
+            Found::Route(route, parameters) => Some((
+                route.target,
+                parameters.0.into_iter().map(|(_, value)| value).collect(),
+            )),
             _ => None,
         }
     }
 
     #[test]
     fn paths_lead_where_the_contract_says() {
-        let values = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+        let values = |values: &[&str]| {
+            values
+                .iter()
+                .map(|value| (*value).to_owned())
+                .collect::<Vec<_>>()
+        };
         for (path, expected) in [
             ("/", Some((Target::Dashboard, values(&[])))),
             ("/watch/porch", Some((Target::Watch, values(&["porch"])))),
-            ("/live/porch/mjpeg", Some((Target::Live, values(&["porch", "mjpeg"])))),
-            ("/live/back%20yard/hls/a/b.m3u8", Some((Target::Live, values(&["back yard", "hls", "a/b.m3u8"])))),
-            ("/live/porch/hls/", Some((Target::Live, values(&["porch", "hls", ""])))),
-            ("/api/ws/stream/emulator-5554", Some((Target::NalStream, values(&["emulator-5554"])))),
+            (
+                "/live/porch/mjpeg",
+                Some((Target::Live, values(&["porch", "mjpeg"]))),
+            ),
+            (
+                "/live/back%20yard/hls/a/b.m3u8",
+                Some((Target::Live, values(&["back yard", "hls", "a/b.m3u8"]))),
+            ),
+            (
+                "/live/porch/hls/",
+                Some((Target::Live, values(&["porch", "hls", ""]))),
+            ),
+            (
+                "/api/ws/stream/emulator-5554",
+                Some((Target::NalStream, values(&["emulator-5554"]))),
+            ),
             ("/live//mjpeg", None),
             ("/watch/", None),
             ("/nothing", None),
@@ -176,16 +221,31 @@ mod tests {
 
     #[test]
     fn other_methods_are_told_what_there_is() {
-        assert!(matches!(find(&Method::POST, "/healthz"), Found::OtherMethod("GET, HEAD")));
+        assert!(matches!(
+            find(&Method::POST, "/healthz"),
+            Found::OtherMethod("GET, HEAD")
+        ));
         assert!(matches!(find(&Method::HEAD, "/healthz"), Found::Route(..)));
     }
 
     #[test]
     fn malformed_paths_are_told_apart_from_missing_ones() {
-        for path in ["/live/%", "/live/%zz/nal", "/live/%ff/nal", "/live/a%00b/nal", "nope"] {
-            assert!(matches!(find(&Method::GET, path), Found::BadPath(_)), "{path}");
+        for path in [
+            "/live/%",
+            "/live/%zz/nal",
+            "/live/%ff/nal",
+            "/live/a%00b/nal",
+            "nope",
+        ] {
+            assert!(
+                matches!(find(&Method::GET, path), Found::BadPath(_)),
+                "{path}"
+            );
         }
-        assert!(matches!(find(&Method::GET, &format!("/{}", "a".repeat(3000))), Found::BadPath(_)));
+        assert!(matches!(
+            find(&Method::GET, &format!("/{}", "a".repeat(3000))),
+            Found::BadPath(_)
+        ));
     }
 
     proptest! {

@@ -101,20 +101,30 @@ struct Muxer {
 
 /// Alive, and the time, for clients that measure latency.
 pub fn health() -> Response<Body> {
-    json(StatusCode::OK, &serde_json::json!({ "status": "ok", "now": unix_ms(SystemTime::now()) }))
+    json(
+        StatusCode::OK,
+        &serde_json::json!({ "status": "ok", "now": unix_ms(SystemTime::now()) }),
+    )
 }
 
 /// Ready to serve, until it drains.
 pub fn ready(gateway: &Gateway) -> Response<Body> {
     if gateway.is_draining() {
-        return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "draining" }));
+        return json(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &serde_json::json!({ "status": "draining" }),
+        );
     }
     json(StatusCode::OK, &serde_json::json!({ "status": "ready" }))
 }
 
 /// Every configured stream.
 pub fn devices(gateway: &Gateway) -> Response<Body> {
-    let devices: Vec<Device> = gateway.streams.values().map(|stream| describe(gateway, stream)).collect();
+    let devices: Vec<Device> = gateway
+        .streams
+        .values()
+        .map(|stream| describe(gateway, stream))
+        .collect();
     json(StatusCode::OK, &devices)
 }
 
@@ -122,7 +132,11 @@ pub fn devices(gateway: &Gateway) -> Response<Body> {
 pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
     match gateway.streams.get(serial) {
         Some(stream) => json(StatusCode::OK, &describe(gateway, stream)),
-        None => error(true, StatusCode::NOT_FOUND, "there is no stream of that name; /api/devices lists them"),
+        None => error(
+            true,
+            StatusCode::NOT_FOUND,
+            "there is no stream of that name; /api/devices lists them",
+        ),
     }
 }
 
@@ -154,7 +168,10 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
             jumps: viewer.counter.jumps.load(Ordering::Relaxed),
         })
         .collect();
-    json(StatusCode::OK, &serde_json::json!({ "streams": streams, "sessions": sessions }))
+    json(
+        StatusCode::OK,
+        &serde_json::json!({ "streams": streams, "sessions": sessions }),
+    )
 }
 
 /// The components and how they do.
@@ -174,13 +191,16 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
                 size: transport.plugin.size,
                 limits: Limits {
                     memory: transport.plugin.limits.memory,
-                    call_ms: u64::try_from(transport.plugin.limits.call.as_millis()).unwrap_or(u64::MAX),
+                    call_ms: u64::try_from(transport.plugin.limits.call.as_millis())
+                        .unwrap_or(u64::MAX),
                 },
                 calls,
                 pushes: usage.pushes.load(Ordering::Relaxed),
                 failures: usage.failures.load(Ordering::Relaxed),
                 instances: usage.instances.load(Ordering::Relaxed),
-                us_per_call: usage.nanos.load(Ordering::Relaxed) as f64 / 1000.0 / calls.max(1) as f64,
+                us_per_call: usage.nanos.load(Ordering::Relaxed) as f64
+                    / 1000.0
+                    / calls.max(1) as f64,
                 muxers: muxers
                     .iter()
                     .filter(|muxer| muxer.transport == transport.name)
@@ -236,14 +256,20 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
 }
 
 fn decoder(stream: &Arc<Stream>) -> &'static str {
-    if stream.is_decoding() { "running" } else { "stopped" }
+    if stream.is_decoding() {
+        "running"
+    } else {
+        "stopped"
+    }
 }
 
 /// A stream's name as one segment of a path (RFC 3986 3.3).
 fn encode(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             _ => format!("%{byte:02X}"),
         })
         .collect()

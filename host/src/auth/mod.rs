@@ -20,7 +20,9 @@ pub enum Role {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Denied {
     /// No `Host`, or one that is not ours (DNS rebinding).
-    #[error("this gateway does not answer to the host name `{0}`; add it to `names` under [server]")]
+    #[error(
+        "this gateway does not answer to the host name `{0}`; add it to `names` under [server]"
+    )]
     Host(String),
     /// A page of another site.
     #[error("pages of {0} may not use this gateway; add it to `origins` under [server]")]
@@ -31,8 +33,17 @@ pub enum Denied {
 }
 
 /// Checks Host, Origin and role; gives the foreign origin to name in CORS headers, if there is one.
-pub fn check(server: &Server, peer: SocketAddr, role: Role, headers: &HeaderMap) -> Result<Option<String>, Denied> {
-    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+pub fn check(
+    server: &Server,
+    peer: SocketAddr,
+    role: Role,
+    headers: &HeaderMap,
+) -> Result<Option<String>, Denied> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &header::HeaderValue| value.to_str().ok())
+    };
     let host = text(header::HOST).unwrap_or_default();
     if !is_ours(server, host) {
         return Err(Denied::Host(host.chars().take(100).collect()));
@@ -40,14 +51,22 @@ pub fn check(server: &Server, peer: SocketAddr, role: Role, headers: &HeaderMap)
     let mut foreign = None;
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("(unreadable)");
-        let own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-        if server.origins.iter().any(|allowed| allowed.as_str().eq_ignore_ascii_case(origin)) {
+        let own = origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        if server
+            .origins
+            .iter()
+            .any(|allowed| allowed.as_str().eq_ignore_ascii_case(origin))
+        {
             foreign = Some(origin.to_owned());
         } else if !own {
             return Err(Denied::Origin(origin.chars().take(100).collect()));
         }
     }
-    if role == Role::Admin && !(peer.ip().to_canonical().is_loopback() && is_loopback(name_of(host))) {
+    if role == Role::Admin
+        && !(peer.ip().to_canonical().is_loopback() && is_loopback(name_of(host)))
+    {
         return Err(Denied::Admin);
     }
     Ok(foreign)
@@ -62,12 +81,18 @@ fn is_ours(server: &Server, host: &str) -> bool {
     let address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     is_loopback(name)
         || (address && server.open)
-        || server.names.iter().any(|own| own.as_str().eq_ignore_ascii_case(name))
+        || server
+            .names
+            .iter()
+            .any(|own| own.as_str().eq_ignore_ascii_case(name))
 }
 
 fn is_loopback(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
-        || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// The name in a `Host` header, without the port.
@@ -86,10 +111,21 @@ mod tests {
     use std::path::Path;
 
     fn server(text: &str) -> Server {
-        Config::parse(&format!("[server]\n{text}\n[streams.a]\nsource = \"test-pattern\""), Path::new("t.toml")).unwrap().server
+        Config::parse(
+            &format!("[server]\n{text}\n[streams.a]\nsource = \"test-pattern\""),
+            Path::new("t.toml"),
+        )
+        .unwrap()
+        .server
     }
 
-    fn ask(server: &Server, peer: &str, role: Role, host: &str, origin: Option<&str>) -> Result<Option<String>, Denied> {
+    fn ask(
+        server: &Server,
+        peer: &str,
+        role: Role,
+        host: &str,
+        origin: Option<&str>,
+    ) -> Result<Option<String>, Denied> {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(origin) = origin {
@@ -101,24 +137,65 @@ mod tests {
     #[test]
     fn only_own_names_are_answered_to() {
         let closed = server("names = [\"cam.home.example\"]");
-        for host in ["127.0.0.1:8080", "localhost", "[::1]:8080", "LOCALHOST:1", "cam.home.example:8080"] {
-            assert_eq!(ask(&closed, "127.0.0.1:5", Role::View, host, None), Ok(None), "{host}");
+        for host in [
+            "127.0.0.1:8080",
+            "localhost",
+            "[::1]:8080",
+            "LOCALHOST:1",
+            "cam.home.example:8080",
+        ] {
+            assert_eq!(
+                ask(&closed, "127.0.0.1:5", Role::View, host, None),
+                Ok(None),
+                "{host}"
+            );
         }
-        for host in ["evil.example", "192.168.1.2", "localhost.evil.example", "", "[::1"] {
-            assert!(matches!(ask(&closed, "127.0.0.1:5", Role::View, host, None), Err(Denied::Host(_))), "{host}");
+        for host in [
+            "evil.example",
+            "192.168.1.2",
+            "localhost.evil.example",
+            "",
+            "[::1",
+        ] {
+            assert!(
+                matches!(
+                    ask(&closed, "127.0.0.1:5", Role::View, host, None),
+                    Err(Denied::Host(_))
+                ),
+                "{host}"
+            );
         }
         let open = server("listen = \"0.0.0.0:8080\"\nopen = true");
-        assert_eq!(ask(&open, "192.168.1.9:5", Role::View, "192.168.1.2:8080", None), Ok(None));
+        assert_eq!(
+            ask(&open, "192.168.1.9:5", Role::View, "192.168.1.2:8080", None),
+            Ok(None)
+        );
         assert!(ask(&open, "192.168.1.9:5", Role::View, "evil.example", None).is_err());
     }
 
     #[test]
     fn foreign_pages_need_to_be_listed_and_are_named_exactly() {
         let server = server("origins = [\"https://pets.example\"]");
-        let ask = |origin| ask(&server, "127.0.0.1:5", Role::View, "localhost:8080", Some(origin));
+        let ask = |origin| {
+            ask(
+                &server,
+                "127.0.0.1:5",
+                Role::View,
+                "localhost:8080",
+                Some(origin),
+            )
+        };
         assert_eq!(ask("http://localhost:8080"), Ok(None));
-        assert_eq!(ask("https://pets.example"), Ok(Some("https://pets.example".into())));
-        for origin in ["https://evil.example", "null", "http://localhost:9999", "https://pets.example.evil.example"] {
+        assert_eq!(
+            ask("https://pets.example"),
+            Ok(Some("https://pets.example".into()))
+        );
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost:9999",
+            "https://pets.example.evil.example",
+        ] {
             assert!(matches!(ask(origin), Err(Denied::Origin(_))), "{origin}");
         }
     }
@@ -126,8 +203,17 @@ mod tests {
     #[test]
     fn administrators_come_from_loopback() {
         let open = server("listen = \"0.0.0.0:8080\"\nopen = true");
-        assert_eq!(ask(&open, "127.0.0.1:5", Role::Admin, "localhost", None), Ok(None));
-        assert_eq!(ask(&open, "192.168.1.9:5", Role::Admin, "localhost", None), Err(Denied::Admin));
-        assert_eq!(ask(&open, "127.0.0.1:5", Role::Admin, "192.168.1.2", None), Err(Denied::Admin));
+        assert_eq!(
+            ask(&open, "127.0.0.1:5", Role::Admin, "localhost", None),
+            Ok(None)
+        );
+        assert_eq!(
+            ask(&open, "192.168.1.9:5", Role::Admin, "localhost", None),
+            Err(Denied::Admin)
+        );
+        assert_eq!(
+            ask(&open, "127.0.0.1:5", Role::Admin, "192.168.1.2", None),
+            Err(Denied::Admin)
+        );
     }
 }

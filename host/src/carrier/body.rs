@@ -27,7 +27,12 @@ impl ViewerBody {
     /// The body for a viewer that has joined.
     pub fn new(mut viewing: Viewing, place: Place) -> ViewerBody {
         let first = std::mem::take(&mut viewing.first);
-        let mut body = ViewerBody { viewing, place, queue: VecDeque::new(), ended: false };
+        let mut body = ViewerBody {
+            viewing,
+            place,
+            queue: VecDeque::new(),
+            ended: false,
+        };
         for effect in first {
             body.apply(effect);
         }
@@ -36,7 +41,9 @@ impl ViewerBody {
 
     fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(content) => self.queue.extend(Piece::new(content).wire(Carrier::Http).iter().cloned()),
+            Effect::Send(content) => self
+                .queue
+                .extend(Piece::new(content).wire(Carrier::Http).iter().cloned()),
             Effect::Lanes(lanes) => self.viewing.cursor.choose(&lanes),
             // No source of this version can be asked for one.
             Effect::Keyframe => {}
@@ -49,11 +56,17 @@ impl Body for ViewerBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         loop {
             if let Some(bytes) = this.queue.pop_front() {
-                this.place.counter.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                this.place
+                    .counter
+                    .bytes
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if this.ended {
@@ -68,13 +81,22 @@ impl Body for ViewerBody {
                 Poll::Pending => {}
             }
             let muxer = this.viewing.muxer().clone();
-            match muxer.outlet.poll_take(context, &mut this.viewing.cursor, 1, &mut this.queue) {
+            match muxer
+                .outlet
+                .poll_take(context, &mut this.viewing.cursor, 1, &mut this.queue)
+            {
                 Poll::Pending if this.ended => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Closed(_)) => this.ended = true,
                 Poll::Ready(Next::Taken(taken)) => {
-                    this.place.counter.chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
-                    this.place.counter.jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
+                    this.place
+                        .counter
+                        .chunks
+                        .fetch_add(taken.chunks.into(), Ordering::Relaxed);
+                    this.place
+                        .counter
+                        .jumps
+                        .fetch_add(taken.jumps.into(), Ordering::Relaxed);
                 }
             }
         }

@@ -30,7 +30,9 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
     let mut drain = gateway.drain();
     let mut told = false;
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.wait() => break,
@@ -94,5 +96,9 @@ fn tune(socket: &TcpStream) {
     let socket = SockRef::from(socket);
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_user_timeout(Some(DEAD));
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(DEAD / 2).with_interval(DEAD / 6));
+    let _ = socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(DEAD / 2)
+            .with_interval(DEAD / 6),
+    );
 }

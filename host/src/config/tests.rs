@@ -30,8 +30,8 @@ fn no_file_is_the_demo_on_loopback() {
     assert_eq!(demo.source, "test-pattern");
     assert_eq!(demo.idle.duration(), Duration::from_secs(10));
     assert_eq!((demo.encode.width, demo.encode.height), (1280, 720));
-    assert_eq!(demo.encode.frame_rate, 15);
-    assert_eq!(demo.encode.bitrate.bits_per_second(), 1_000_000);
+    assert_eq!(demo.encode.frame_rate, 30);
+    assert_eq!(demo.encode.bitrate.bits_per_second(), 2_500_000);
 }
 
 #[test]

@@ -3,7 +3,11 @@
 use crate::{
     carrier,
     config::{self, Config},
-    plugin::{self, Engine, LoadError, muxer::Muxers, transports::{Transport, TransportError}},
+    plugin::{
+        self, Engine, LoadError,
+        muxer::Muxers,
+        transports::{Transport, TransportError},
+    },
     source::{Spec, SpecError},
     stream::Stream,
     viewer,
@@ -46,10 +50,14 @@ pub enum StartError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// No stream to serve.
-    #[error("there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config")]
+    #[error(
+        "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
+    )]
     NoStream,
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {reason}; is another program using it? choose another with --listen or `listen` under [server]")]
+    #[error(
+        "cannot listen on {address}: {reason}; is another program using it? choose another with --listen or `listen` under [server]"
+    )]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -97,8 +105,12 @@ impl Gateway {
     pub fn prepare(config: Config) -> Result<(Gateway, mpsc::Receiver<()>), StartError> {
         let mut streams = BTreeMap::new();
         for (name, settings) in &config.streams {
-            let source = Spec::parse(&settings.source, &config.dir)
-                .map_err(|source| StartError::Source { stream: name.clone(), source })?;
+            let source = Spec::parse(&settings.source, &config.dir).map_err(|source| {
+                StartError::Source {
+                    stream: name.clone(),
+                    source,
+                }
+            })?;
             streams.insert(name.clone(), Stream::new(name, source, settings));
         }
         if streams.is_empty() {
@@ -148,11 +160,19 @@ impl Gateway {
             stream.tidy(now);
             stream.report();
             let (_, bytes) = self.viewers.of_stream(name);
-            let rate = rates.entry(name.clone()).or_insert(Rate { at: now, bytes, bits_per_second: 0 });
+            let rate = rates.entry(name.clone()).or_insert(Rate {
+                at: now,
+                bytes,
+                bits_per_second: 0,
+            });
             let passed = now - rate.at;
             if passed >= WINDOW {
                 let bits = bytes.saturating_sub(rate.bytes) as f64 * 8.0 / passed.as_secs_f64();
-                *rate = Rate { at: now, bytes, bits_per_second: bits as u64 };
+                *rate = Rate {
+                    at: now,
+                    bytes,
+                    bits_per_second: bits as u64,
+                };
             }
         }
     }
@@ -175,14 +195,22 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (gateway, mut done) = Gateway::prepare(config)?;
     let gateway = Arc::new(gateway);
     let address = gateway.config.server.listen;
-    let listener = TcpListener::bind(address).await.map_err(|reason| StartError::Listen { address, reason })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|reason| StartError::Listen { address, reason })?;
     let system = |what| move |reason| StartError::System { what, reason };
-    let local = listener.local_addr().map_err(system("read the address listened on"))?;
+    let local = listener
+        .local_addr()
+        .map_err(system("read the address listened on"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
     // Kept so that streams that are always on have a user.
-    let always_on: Vec<_> =
-        gateway.streams.values().filter(|stream| stream.always_on()).map(Stream::enter).collect();
+    let always_on: Vec<_> = gateway
+        .streams
+        .values()
+        .filter(|stream| stream.always_on())
+        .map(Stream::enter)
+        .collect();
     println!("sluicegate is at http://{}/", shown(local));
     let server = tokio::spawn(carrier::http::serve(listener, gateway.clone()));
     let mut tick = tokio::time::interval(TIDY);
@@ -194,8 +222,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         }
     }
     tracing::info!("shutting down; a second signal ends at once");
-    gateway.muxers.shut_down("the gateway is shutting down");
+    // First, so that no muxer starts behind the ones that are told to end.
     gateway.draining.send_replace(true);
+    gateway.muxers.shut_down("the gateway is shutting down");
     let drained = async {
         let _ = server.await;
         // Every upgraded connection holds a sender; ours does not count.
@@ -220,8 +249,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 /// The wildcard address is no place to browse to.
 fn shown(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (std::net::Ipv4Addr::LOCALHOST, v4.port()).into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (std::net::Ipv6Addr::LOCALHOST, v6.port()).into(),
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            (std::net::Ipv4Addr::LOCALHOST, v4.port()).into()
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
+        }
         other => other,
     }
 }
@@ -233,7 +266,10 @@ fn exit_at_once() {
 /// The streams named on the command line, added to those of the config.
 pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
     for text in sources {
-        let spec = Spec::parse_argument(text).map_err(|source| StartError::Source { stream: text.clone(), source })?;
+        let spec = Spec::parse_argument(text).map_err(|source| StartError::Source {
+            stream: text.clone(),
+            source,
+        })?;
         let base = spec.default_name();
         let mut name = base.clone();
         let mut nth = 1;
@@ -242,10 +278,21 @@ pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartE
             name = format!("{base}-{nth}");
         }
         let source = match &spec {
-            Spec::File(path) => format!("file:{}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display()),
+            Spec::File(path) => format!(
+                "file:{}",
+                std::path::absolute(path)
+                    .unwrap_or_else(|_| path.clone())
+                    .display()
+            ),
             _ => text.clone(),
         };
-        config.streams.insert(name, config::Stream { source, ..config::Stream::default() });
+        config.streams.insert(
+            name,
+            config::Stream {
+                source,
+                ..config::Stream::default()
+            },
+        );
     }
     Ok(())
 }

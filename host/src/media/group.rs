@@ -40,7 +40,10 @@ impl Groups {
         }
         let period = self.period_ms * u64::from(TIMESCALE) / 1000;
         let number = match self.starts.back() {
-            None => (self.started_at_us / 1000 + decode_time * 1000 / u64::from(TIMESCALE)) / self.period_ms.max(1),
+            None => {
+                (self.started_at_us / 1000 + decode_time * 1000 / u64::from(TIMESCALE))
+                    / self.period_ms.max(1)
+            }
             Some(last) if last.closed || decode_time >= last.time + period => last.number + 1,
             Some(_) => return,
         };
@@ -60,14 +63,20 @@ impl Groups {
 
     /// The group that a sample at `decode_time` belongs to.
     pub fn at(&self, decode_time: u64) -> Option<u64> {
-        let after = self.starts.partition_point(|start| start.time <= decode_time);
-        self.starts.get(after.checked_sub(1)?).map(|start| start.number)
+        let after = self
+            .starts
+            .partition_point(|start| start.time <= decode_time);
+        self.starts
+            .get(after.checked_sub(1)?)
+            .map(|start| start.number)
     }
 
     /// The decode time at which the `history`-th newest group begins (1: the newest); the oldest known if there are fewer.
     pub fn history_start(&self, history: u32) -> Option<u64> {
         let back = (history.max(1) as usize).min(self.starts.len());
-        self.starts.get(self.starts.len().checked_sub(back)?).map(|start| start.time)
+        self.starts
+            .get(self.starts.len().checked_sub(back)?)
+            .map(|start| start.time)
     }
 
     /// Forgets groups that ended before `decode_time`; numbers go on.

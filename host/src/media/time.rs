@@ -35,8 +35,8 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     if denominator == 0 {
         return 0;
     }
-    let scaled = i128::from(value) * i128::from(numerator) * i128::from(TIMESCALE)
-        / i128::from(denominator);
+    let scaled =
+        i128::from(value) * i128::from(numerator) * i128::from(TIMESCALE) / i128::from(denominator);
     scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
@@ -88,7 +88,9 @@ impl Timeline {
     /// Without `decode` the present stands in.
     pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
         let next = self.last.map_or(0, |last| last + self.step);
-        let present = self.last.map_or(now.ticks(), |last| now.ticks().max(last + 1));
+        let present = self
+            .last
+            .map_or(now.ticks(), |last| now.ticks().max(last + 1));
         let at = match decode {
             None => {
                 self.join = Join::Gap;
@@ -98,14 +100,18 @@ impl Timeline {
                 let placed = u64::try_from(decode.saturating_add(self.offset)).ok();
                 match (self.join, placed) {
                     (Join::Continue, Some(placed))
-                        if self.last.is_none_or(|last| placed > last && placed - last < LEAP) =>
+                        if self
+                            .last
+                            .is_none_or(|last| placed > last && placed - last < LEAP) =>
                     {
                         placed
                     }
                     // Equal or slightly earlier times come from rounding and from two pictures in
                     // one packet: nudge. Farther back the source has begun again.
                     (Join::Continue, Some(placed))
-                        if self.last.is_some_and(|last| placed <= last && last - placed < LEAP / 10) =>
+                        if self
+                            .last
+                            .is_some_and(|last| placed <= last && last - placed < LEAP / 10) =>
                     {
                         self.last.map_or(placed, |last| last + 1)
                     }

@@ -34,7 +34,10 @@ impl Cache {
         let dir = dir.filter(|dir| match private(dir) {
             Ok(()) => true,
             Err(reason) => {
-                tracing::info!("compiled components are not kept: {}: {reason}", dir.display());
+                tracing::info!(
+                    "compiled components are not kept: {}: {reason}",
+                    dir.display()
+                );
                 false
             }
         });
@@ -52,7 +55,10 @@ impl Cache {
         }
         let compiled = engine.precompile_component(wasm)?;
         if let Err(error) = store(&path, &compiled) {
-            tracing::info!("compiled component is not kept: {}: {error}", path.display());
+            tracing::info!(
+                "compiled component is not kept: {}: {error}",
+                path.display()
+            );
         }
         deserialize(engine, &compiled)
     }
@@ -76,7 +82,10 @@ fn private(dir: &Path) -> Result<(), String> {
         Err(error) => return Err(error.to_string()),
     }
     let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
-    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+    if !found.is_dir()
+        || found.uid() != rustix::process::geteuid().as_raw()
+        || found.mode() & 0o077 != 0
+    {
         return Err("it must be a folder of this user's with mode 0700".into());
     }
     Ok(())
@@ -84,7 +93,10 @@ fn private(dir: &Path) -> Result<(), String> {
 
 fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
     let found = fs::symlink_metadata(path).ok()?;
-    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+    if !found.is_file()
+        || found.uid() != rustix::process::geteuid().as_raw()
+        || found.mode() & 0o077 != 0
+    {
         return None;
     }
     let bytes = fs::read(path).ok()?;
@@ -126,7 +138,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("sluicegate-cache-{}-{name}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("sluicegate-cache-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         dir
     }
@@ -136,14 +149,18 @@ mod tests {
         let dir = scratch("reuse");
         let engine = wasmtime::Engine::default();
         let wasm = wat::parse_str("(component)").unwrap();
-        Cache::at(Some(dir.clone())).compile(&engine, &wasm).unwrap();
+        Cache::at(Some(dir.clone()))
+            .compile(&engine, &wasm)
+            .unwrap();
         let file = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
         assert!(load(&engine, &file).is_some());
         let mut bytes = fs::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&file, &bytes).unwrap();
         assert!(load(&engine, &file).is_none());
-        Cache::at(Some(dir.clone())).compile(&engine, &wasm).unwrap();
+        Cache::at(Some(dir.clone()))
+            .compile(&engine, &wasm)
+            .unwrap();
         assert!(load(&engine, &file).is_some());
         fs::remove_dir_all(dir).unwrap();
     }

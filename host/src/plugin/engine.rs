@@ -5,7 +5,7 @@ use super::{
     bindings::{TransportPlugin, TransportPluginPre},
     cache::Cache,
     guest::{Guest, TICK},
-    metadata::Metadata,
+    metadata::{self, Metadata},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -24,7 +24,16 @@ use wasmtime::{
 
 /// The interface that a transport exports, and its functions.
 const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
-const FUNCTIONS: [&str; 8] = ["open", "configure", "push", "stop", "request", "join", "message", "leave"];
+const FUNCTIONS: [&str; 8] = [
+    "open",
+    "configure",
+    "push",
+    "stop",
+    "request",
+    "join",
+    "message",
+    "leave",
+];
 /// A plugin's file is read only up to this size.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -32,7 +41,9 @@ const LARGEST_FILE: u64 = 64 << 20;
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("cannot read the plugin {path}: {source}; check the path, which is relative to the config file")]
+    #[error(
+        "cannot read the plugin {path}: {source}; check the path, which is relative to the config file"
+    )]
     Read {
         /// As looked for.
         path: String,
@@ -48,10 +59,14 @@ pub enum LoadError {
         size: u64,
     },
     /// Neither a component nor a core module.
-    #[error("{0} is not WebAssembly (it does not begin with \\0asm); give a component or a core module built with wit-bindgen")]
+    #[error(
+        "{0} is not WebAssembly (it does not begin with \\0asm); give a component or a core module built with wit-bindgen"
+    )]
     NotWasm(String),
     /// A core module that cannot be made a component.
-    #[error("{path} is a core module that cannot be made a component: {reason}; build it with the SDK or wit-bindgen for wasm32-unknown-unknown")]
+    #[error(
+        "{path} is a core module that cannot be made a component: {reason}; build it with the SDK or wit-bindgen for wasm32-unknown-unknown"
+    )]
     Encode {
         /// Of the file.
         path: String,
@@ -67,7 +82,9 @@ pub enum LoadError {
         reason: String,
     },
     /// Of another world.
-    #[error("{path} is no transport: it exports {found}, not `{TRANSPORT}`; implement the world `transport-plugin` of wit/gateway.wit")]
+    #[error(
+        "{path} is no transport: it exports {found}, not `{TRANSPORT}`; implement the world `transport-plugin` of wit/gateway.wit"
+    )]
     OtherWorld {
         /// Of the file.
         path: String,
@@ -83,7 +100,9 @@ pub enum LoadError {
         missing: String,
     },
     /// Wants what the gateway does not give.
-    #[error("{path} imports {imports}, which the gateway does not offer: guests see only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)")]
+    #[error(
+        "{path} imports {imports}, which the gateway does not offer: guests see only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)"
+    )]
     Imports {
         /// Of the file.
         path: String,
@@ -91,7 +110,9 @@ pub enum LoadError {
         imports: String,
     },
     /// Right names, wrong types.
-    #[error("{path} does not fit this gateway's interface: {reason}; build it against this version's wit/gateway.wit")]
+    #[error(
+        "{path} does not fit this gateway's interface: {reason}; build it against this version's wit/gateway.wit"
+    )]
     Mismatch {
         /// Of the file.
         path: String,
@@ -152,7 +173,8 @@ impl std::fmt::Display for Plugin {
 impl Engine {
     /// An engine whose compiled code is kept in the user's cache.
     pub fn new() -> Result<Arc<Engine>, LoadError> {
-        Engine::with_cache(Cache::for_user()).map_err(|error| LoadError::Engine(format!("{error:#}")))
+        Engine::with_cache(Cache::for_user())
+            .map_err(|error| LoadError::Engine(format!("{error:#}")))
     }
 
     fn with_cache(cache: Cache) -> wasmtime::Result<Arc<Engine>> {
@@ -164,15 +186,26 @@ impl Engine {
             .epoch_interruption(true);
         let wasm = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasm);
-        TransportPlugin::add_to_linker::<_, wasmtime::component::HasSelf<Guest>>(&mut linker, |guest| guest)?;
+        TransportPlugin::add_to_linker::<_, wasmtime::component::HasSelf<Guest>>(
+            &mut linker,
+            |guest| guest,
+        )?;
         let ticker = Ticker::start(wasm.clone());
-        Ok(Arc::new(Engine { wasm, linker, cache, ticker }))
+        Ok(Arc::new(Engine {
+            wasm,
+            linker,
+            cache,
+            ticker,
+        }))
     }
 
     /// Loads a component, or a core module with an embedded component type, from a file.
     pub fn load_file(&self, path: &Path, limits: Limits) -> Result<Arc<Plugin>, LoadError> {
         let shown = path.display().to_string();
-        let read = |source| LoadError::Read { path: shown.clone(), source };
+        let read = |source| LoadError::Read {
+            path: shown.clone(),
+            source,
+        };
         let size = std::fs::metadata(path).map_err(read)?.len();
         if size > LARGEST_FILE {
             return Err(LoadError::TooLarge { path: shown, size });
@@ -182,7 +215,12 @@ impl Engine {
     }
 
     /// Loads from memory; `origin` names it in errors.
-    pub fn load(&self, origin: &str, bytes: &[u8], limits: Limits) -> Result<Arc<Plugin>, LoadError> {
+    pub fn load(
+        &self,
+        origin: &str,
+        bytes: &[u8],
+        limits: Limits,
+    ) -> Result<Arc<Plugin>, LoadError> {
         let path = || origin.to_owned();
         let metadata = Metadata::read(bytes);
         let encoded = if wasmparser::Parser::is_component(bytes) {
@@ -211,11 +249,16 @@ impl Engine {
                 path: path(),
                 reason: format!("{error:#}"),
             })?;
-        let stem = Path::new(origin).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let stem = Path::new(origin)
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
         Ok(Arc::new(Plugin {
             name: metadata.name.or(stem).unwrap_or_else(path),
             version: metadata.version.unwrap_or_else(|| "0".into()),
-            hash: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: Sha256::digest(bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             size: bytes.len(),
             imports,
             exports,
@@ -226,22 +269,37 @@ impl Engine {
     }
 
     /// Whether the component is of our world; names what is wrong.
-    fn judge(&self, origin: &str, component: &Component) -> Result<(Vec<String>, Vec<String>), LoadError> {
+    fn judge(
+        &self,
+        origin: &str,
+        component: &Component,
+    ) -> Result<(Vec<String>, Vec<String>), LoadError> {
         let path = || origin.to_owned();
         let ty = component.component_type();
-        let imports: Vec<String> = ty.imports(&self.wasm).map(|(name, _)| name.to_owned()).collect();
-        let exports: Vec<String> = ty.exports(&self.wasm).map(|(name, _)| name.to_owned()).collect();
+        let imports: Vec<String> = ty
+            .imports(&self.wasm)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let exports: Vec<String> = ty
+            .exports(&self.wasm)
+            .map(|(name, _)| name.to_owned())
+            .collect();
         let transport = ty.exports(&self.wasm).find(|(name, _)| *name == TRANSPORT);
         let Some((_, item)) = transport else {
             return Err(LoadError::OtherWorld {
                 path: path(),
-                found: if exports.is_empty() { "nothing".into() } else { quoted(&exports) },
+                found: if exports.is_empty() {
+                    "nothing".into()
+                } else {
+                    quoted(&exports)
+                },
             });
         };
         let functions: Vec<String> = match item.ty {
-            ComponentItem::ComponentInstance(instance) => {
-                instance.exports(&self.wasm).map(|(name, _)| name.to_owned()).collect()
-            }
+            ComponentItem::ComponentInstance(instance) => instance
+                .exports(&self.wasm)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
             _ => Vec::new(),
         };
         let missing: Vec<String> = FUNCTIONS
@@ -250,7 +308,10 @@ impl Engine {
             .map(|name| (*name).to_owned())
             .collect();
         if !missing.is_empty() {
-            return Err(LoadError::Missing { path: path(), missing: quoted(&missing) });
+            return Err(LoadError::Missing {
+                path: path(),
+                missing: quoted(&missing),
+            });
         }
         let foreign: Vec<String> = imports
             .iter()
@@ -258,7 +319,10 @@ impl Engine {
             .cloned()
             .collect();
         if !foreign.is_empty() {
-            return Err(LoadError::Imports { path: path(), imports: quoted(&foreign) });
+            return Err(LoadError::Imports {
+                path: path(),
+                imports: quoted(&foreign),
+            });
         }
         Ok((imports, exports))
     }
@@ -270,6 +334,10 @@ fn quoted(names: &[String]) -> String {
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    // Without one the encoder makes a component that imports and exports nothing.
+    if !metadata::has_component_type(module) {
+        return Err("it carries no component type".into());
+    }
     wit_component::ComponentEncoder::default()
         .module(module)
         .and_then(|encoder| encoder.validate(true).encode())
@@ -290,23 +358,26 @@ impl Ticker {
             thread: std::sync::OnceLock::new(),
         });
         let weak = Arc::downgrade(&ticker);
-        let started: std::io::Result<JoinHandle<()>> = thread::Builder::new().name("ticker".into()).spawn(move || {
-            while let Some(ticker) = weak.upgrade() {
-                let idle = ticker.instances.load(Ordering::Acquire) == 0;
-                drop(ticker);
-                if idle {
-                    thread::park_timeout(TICK * 200);
-                } else {
-                    thread::sleep(TICK);
-                    engine.increment_epoch();
+        let started: std::io::Result<JoinHandle<()>> =
+            thread::Builder::new().name("ticker".into()).spawn(move || {
+                while let Some(ticker) = weak.upgrade() {
+                    let idle = ticker.instances.load(Ordering::Acquire) == 0;
+                    drop(ticker);
+                    if idle {
+                        thread::park_timeout(TICK * 200);
+                    } else {
+                        thread::sleep(TICK);
+                        engine.increment_epoch();
+                    }
                 }
-            }
-        });
+            });
         match started {
             Ok(handle) => {
                 let _ = ticker.thread.set(handle.thread().clone());
             }
-            Err(error) => tracing::error!("no thread for the guests' clock: {error}; endless loops in plugins go unnoticed"),
+            Err(error) => tracing::error!(
+                "no thread for the guests' clock: {error}; endless loops in plugins go unnoticed"
+            ),
         }
         ticker
     }
@@ -339,7 +410,10 @@ mod tests {
 
     fn refusal(bytes: &[u8]) -> String {
         let engine = Engine::with_cache(Cache::at(None)).unwrap();
-        engine.load("some.wasm", bytes, Limits::default()).unwrap_err().to_string()
+        engine
+            .load("some.wasm", bytes, Limits::default())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -351,13 +425,18 @@ mod tests {
     fn a_core_module_without_a_component_type_is_refused_with_what_to_do() {
         let module = wat::parse_str("(module (func (export \"push\")))").unwrap();
         let text = refusal(&module);
-        assert!(text.contains("some.wasm") && text.contains("wit-bindgen"), "{text}");
+        assert!(
+            text.contains("some.wasm") && text.contains("wit-bindgen"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_component_of_another_world_is_told_what_is_missing() {
         let empty = wat::parse_str("(component)").unwrap();
-        assert!(refusal(&empty).contains("exports nothing, not `sluicegate:gateway/transport@0.1.0`"));
+        assert!(
+            refusal(&empty).contains("exports nothing, not `sluicegate:gateway/transport@0.1.0`")
+        );
         let partial = wat::parse_str(
             r#"(component
                 (core module $m (func (export "leave") (param i64)))
@@ -368,6 +447,10 @@ mod tests {
         )
         .unwrap();
         let text = refusal(&partial);
-        assert!(text.contains("lacks the function `open`, `configure`, `push`") && !text.contains("`leave`"), "{text}");
+        assert!(
+            text.contains("lacks the function `open`, `configure`, `push`")
+                && !text.contains("`leave`"),
+            "{text}"
+        );
     }
 }

@@ -154,7 +154,10 @@ impl media::HostBuffer for Guest {
                 media::Piece::Slice(slice) => {
                     let source = self.table.get(&slice.source)?;
                     let (offset, length) = (slice.offset as usize, slice.length as usize);
-                    if offset.checked_add(length).is_none_or(|end| end > source.len()) {
+                    if offset
+                        .checked_add(length)
+                        .is_none_or(|end| end > source.len())
+                    {
                         return Err(Breach::Slice {
                             offset: slice.offset,
                             length: slice.length,
@@ -177,7 +180,12 @@ impl media::HostBuffer for Guest {
         Ok(u32::try_from(self.table.get(&buffer)?.len()).unwrap_or(u32::MAX))
     }
 
-    fn read(&mut self, buffer: Resource<Payload>, offset: u32, length: u32) -> wasmtime::Result<Vec<u8>> {
+    fn read(
+        &mut self,
+        buffer: Resource<Payload>,
+        offset: u32,
+        length: u32,
+    ) -> wasmtime::Result<Vec<u8>> {
         let payload = self.table.get(&buffer)?;
         let mut bytes = Vec::with_capacity((length as usize).min(payload.len()));
         for piece in payload.slice(offset as usize, length as usize) {
@@ -197,7 +205,11 @@ impl log::Host for Guest {
         if self.log_lines > LOG_LINES {
             return Ok(());
         }
-        let message: String = message.chars().filter(|c| !c.is_control()).take(LOG_CHARS).collect();
+        let message: String = message
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(LOG_CHARS)
+            .collect();
         let guest = &*self.label;
         match level {
             log::Level::Error => {
@@ -213,13 +225,23 @@ impl log::Host for Guest {
 }
 
 impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let granted = desired <= self.limits.memory;
         self.memory_refused |= !granted;
         Ok(granted)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= 100_000)
     }
 

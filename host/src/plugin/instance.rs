@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     media::{
-        sample::{Codec, Format, Sample},
+        sample::{Codec, Format, Sample, Track},
         time::TIMESCALE,
     },
     stream::Info,
@@ -79,7 +79,10 @@ pub struct Profile {
 impl Profile {
     /// The format in which a source of this codec is handed over, if any.
     pub fn format_for(&self, codec: Codec) -> Option<Format> {
-        self.formats.iter().copied().find(|format| format.codec() == codec)
+        self.formats
+            .iter()
+            .copied()
+            .find(|format| format.codec() == codec)
     }
 }
 
@@ -168,7 +171,12 @@ impl std::fmt::Debug for Instance {
 
 impl Instance {
     /// Makes an instance and opens it with its options (JSON).
-    pub fn open(plugin: &Arc<Plugin>, stream: &str, options: &str, usage: Arc<Usage>) -> Result<(Instance, Profile), OpenError> {
+    pub fn open(
+        plugin: &Arc<Plugin>,
+        stream: &str,
+        options: &str,
+        usage: Arc<Usage>,
+    ) -> Result<(Instance, Profile), OpenError> {
         let ticking = plugin.ticker.run();
         let limits = plugin.limits;
         let label: Arc<str> = format!("{plugin} {stream}").into();
@@ -197,13 +205,16 @@ impl Instance {
             _ticking: ticking,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
-        let refuse = |message: String| OpenError::Refused { plugin: plugin.to_string(), message };
+        let refuse = |message: String| OpenError::Refused {
+            plugin: plugin.to_string(),
+            message,
+        };
         let profile = profile(opened.map_err(refuse)?).map_err(refuse)?;
         Ok((instance, profile))
     }
 
     /// The first tracks, or a break; samples are pushed in `format` from here on. Gives the header.
-    pub fn configure(&mut self, info: &Info, format: Format, bandwidth: u32) -> Result<Vec<Content>, Failure> {
+    pub fn configure(&mut self, info: &Info, format: Format) -> Result<Vec<Content>, Failure> {
         let track = &info.track;
         let video = media::Video {
             width: track.width,
@@ -226,7 +237,7 @@ impl Instance {
                 name: String::new(),
                 base: String::new(),
                 codecs: track.codec_string.clone(),
-                bandwidth,
+                bandwidth: likely_bandwidth(track),
                 width: track.width,
                 height: track.height,
                 frame_rate: track.frame_rate,
@@ -236,13 +247,18 @@ impl Instance {
         self.call("configure", |mut store, guest| {
             let payloads = guest.call_configure(&mut store, &info)?;
             let mut budget = Budget::new(&store);
-            payloads.into_iter().map(|payload| budget.content(store.data_mut(), payload)).collect()
+            payloads
+                .into_iter()
+                .map(|payload| budget.content(store.data_mut(), payload))
+                .collect()
         })
     }
 
     /// One sample of that group. A sample in another format than configured is passed over.
     pub fn push(&mut self, sample: &Sample, group: u64) -> Result<Vec<Chunk>, Failure> {
-        let Some(data) = self.format.and_then(|format| sample.packaged(format)) else { return Ok(Vec::new()) };
+        let Some(data) = self.format.and_then(|format| sample.packaged(format)) else {
+            return Ok(Vec::new());
+        };
         self.usage.pushes.fetch_add(1, Ordering::Relaxed);
         self.call("push", |mut store, guest| {
             let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
@@ -290,7 +306,13 @@ impl Instance {
     }
 
     /// A viewer comes.
-    pub fn join(&mut self, viewer: u64, carrier: Carrier, path: &str, query: &str) -> Result<Joined, Failure> {
+    pub fn join(
+        &mut self,
+        viewer: u64,
+        carrier: Carrier,
+        path: &str,
+        query: &str,
+    ) -> Result<Joined, Failure> {
         self.call("join", |mut store, guest| {
             match guest.call_join(&mut store, viewer, carrier.name(), path, query)? {
                 Ok(effects) => take_effects(&mut store, effects).map(Ok),
@@ -313,22 +335,31 @@ impl Instance {
 
     /// A viewer is gone.
     pub fn leave(&mut self, viewer: u64) -> Result<(), Failure> {
-        self.call("leave", |mut store, guest| guest.call_leave(&mut store, viewer))
+        self.call("leave", |mut store, guest| {
+            guest.call_leave(&mut store, viewer)
+        })
     }
 
     fn call<R>(
         &mut self,
         name: &'static str,
-        call: impl FnOnce(wasmtime::StoreContextMut<'_, Guest>, &transport::Guest) -> wasmtime::Result<R>,
+        call: impl FnOnce(
+            wasmtime::StoreContextMut<'_, Guest>,
+            &transport::Guest,
+        ) -> wasmtime::Result<R>,
     ) -> Result<R, Failure> {
         self.store.data_mut().begin_call();
         self.store.set_epoch_deadline(1);
         let began = Instant::now();
-        let result = call(wasmtime::AsContextMut::as_context_mut(&mut self.store), self.guest.sluicegate_gateway_transport());
+        let result = call(
+            wasmtime::AsContextMut::as_context_mut(&mut self.store),
+            self.guest.sluicegate_gateway_transport(),
+        );
         self.usage.calls.fetch_add(1, Ordering::Relaxed);
-        self.usage
-            .nanos
-            .fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        self.usage.nanos.fetch_add(
+            u64::try_from(began.elapsed().as_nanos()).unwrap_or(0),
+            Ordering::Relaxed,
+        );
         result.map_err(|error| {
             self.usage.failures.fetch_add(1, Ordering::Relaxed);
             Failure {
@@ -341,11 +372,23 @@ impl Instance {
     }
 }
 
+/// A tenth of a bit a pixel: of the picture's size only, so that a rebuilt instance is told the same.
+fn likely_bandwidth(track: &Track) -> u32 {
+    let rate = if track.frame_rate > 0.0 {
+        f64::from(track.frame_rate)
+    } else {
+        25.0
+    };
+    (f64::from(track.width) * f64::from(track.height) * rate / 10.0) as u32
+}
+
 /// What went wrong in a few words: the limit or trap, and what the guest said before.
 fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
     let cause = error.root_cause().to_string();
     let mut reason = match guest.memory_refused() {
-        Some(limit) => format!("it wanted more memory than its limit of {limit} bytes (limits.memory): {cause}"),
+        Some(limit) => format!(
+            "it wanted more memory than its limit of {limit} bytes (limits.memory): {cause}"
+        ),
         None => cause,
     };
     if let Some(said) = guest.said() {
@@ -359,11 +402,22 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
     let carriers: Vec<Carrier> = raw
         .carriers
         .iter()
-        .filter_map(|name| [Carrier::Http, Carrier::WebSocket].into_iter().find(|carrier| carrier.name() == name))
+        .filter_map(|name| {
+            [Carrier::Http, Carrier::WebSocket]
+                .into_iter()
+                .find(|carrier| carrier.name() == name)
+        })
         .collect();
-    let formats: Vec<Format> = raw.formats.iter().filter_map(|name| Format::from_name(name)).collect();
+    let formats: Vec<Format> = raw
+        .formats
+        .iter()
+        .filter_map(|name| Format::from_name(name))
+        .collect();
     if carriers.is_empty() {
-        return Err(format!("its profile names no carrier of this gateway: {:?}; there are http and websocket", raw.carriers));
+        return Err(format!(
+            "its profile names no carrier of this gateway: {:?}; there are http and websocket",
+            raw.carriers
+        ));
     }
     if formats.is_empty() {
         return Err(format!(
@@ -372,12 +426,19 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
         ));
     }
     if raw.lanes.len() > MOST_LANES {
-        return Err(format!("its profile has {} lanes; at most {MOST_LANES} are possible", raw.lanes.len()));
+        return Err(format!(
+            "its profile has {} lanes; at most {MOST_LANES} are possible",
+            raw.lanes.len()
+        ));
     }
     Ok(Profile {
         carriers,
         formats,
-        lanes: raw.lanes.iter().map(|lane| Duration::from_millis(lane.stale_ms.into())).collect(),
+        lanes: raw
+            .lanes
+            .iter()
+            .map(|lane| Duration::from_millis(lane.stale_ms.into()))
+            .collect(),
         group_ms: raw.group_ms,
         history: raw.history.clamp(1, MOST_HISTORY),
         latency_ms: raw.latency_ms,
@@ -394,7 +455,11 @@ struct Budget {
 impl Budget {
     fn new(store: &wasmtime::StoreContextMut<'_, Guest>) -> Budget {
         let limits = store.data().limits();
-        Budget { limits, bytes: limits.output, items: limits.items }
+        Budget {
+            limits,
+            bytes: limits.output,
+            items: limits.items,
+        }
     }
 
     fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
@@ -407,13 +472,21 @@ impl Budget {
         }
     }
 
-    fn payload(&mut self, guest: &mut Guest, handle: wasmtime::component::Resource<Payload>) -> wasmtime::Result<Payload> {
+    fn payload(
+        &mut self,
+        guest: &mut Guest,
+        handle: wasmtime::component::Resource<Payload>,
+    ) -> wasmtime::Result<Payload> {
         let payload = guest.take(handle)?;
         self.spend(payload.len())?;
         Ok(payload)
     }
 
-    fn content(&mut self, guest: &mut Guest, payload: transport::Payload) -> wasmtime::Result<Content> {
+    fn content(
+        &mut self,
+        guest: &mut Guest,
+        payload: transport::Payload,
+    ) -> wasmtime::Result<Content> {
         match payload {
             transport::Payload::Binary(handle) => self.payload(guest, handle).map(Content::Binary),
             transport::Payload::Text(text) => {
@@ -424,7 +497,10 @@ impl Budget {
     }
 }
 
-fn take_chunks(store: &mut wasmtime::StoreContextMut<'_, Guest>, chunks: Vec<transport::Chunk>) -> wasmtime::Result<Vec<Chunk>> {
+fn take_chunks(
+    store: &mut wasmtime::StoreContextMut<'_, Guest>,
+    chunks: Vec<transport::Chunk>,
+) -> wasmtime::Result<Vec<Chunk>> {
     let mut budget = Budget::new(store);
     chunks
         .into_iter()
@@ -438,12 +514,17 @@ fn take_chunks(store: &mut wasmtime::StoreContextMut<'_, Guest>, chunks: Vec<tra
         .collect()
 }
 
-fn take_effects(store: &mut wasmtime::StoreContextMut<'_, Guest>, effects: Vec<transport::Effect>) -> wasmtime::Result<Vec<Effect>> {
+fn take_effects(
+    store: &mut wasmtime::StoreContextMut<'_, Guest>,
+    effects: Vec<transport::Effect>,
+) -> wasmtime::Result<Vec<Effect>> {
     let mut budget = Budget::new(store);
     let mut taken = Vec::new();
     for effect in effects {
         taken.push(match effect {
-            transport::Effect::Send(payload) => Effect::Send(budget.content(store.data_mut(), payload)?),
+            transport::Effect::Send(payload) => {
+                Effect::Send(budget.content(store.data_mut(), payload)?)
+            }
             transport::Effect::Lanes(lanes) => {
                 budget.spend(lanes.len())?;
                 Effect::Lanes(lanes)

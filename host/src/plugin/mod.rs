@@ -12,7 +12,9 @@ pub mod transports;
 
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::Breach;
-pub use instance::{Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Response, Usage};
+pub use instance::{
+    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Response, Usage,
+};
 
 use std::time::Duration;
 

@@ -37,7 +37,9 @@ pub enum TransportError {
         source: LoadError,
     },
     /// Nothing of that name is built in.
-    #[error("[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}")]
+    #[error(
+        "[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}"
+    )]
     NotBuiltIn {
         /// Of the transport.
         name: String,
@@ -60,7 +62,10 @@ pub fn built_in<'a>() -> impl Iterator<Item = &'a str> {
 }
 
 /// Loads every transport and lets each judge its options.
-pub fn load(engine: &Engine, config: &BTreeMap<String, config::Transport>) -> Result<BTreeMap<String, Arc<Transport>>, TransportError> {
+pub fn load(
+    engine: &Engine,
+    config: &BTreeMap<String, config::Transport>,
+) -> Result<BTreeMap<String, Arc<Transport>>, TransportError> {
     let mut transports = BTreeMap::new();
     for name in built_in().chain(config.keys().map(String::as_str)) {
         if transports.contains_key(name) {
@@ -71,14 +76,21 @@ pub fn load(engine: &Engine, config: &BTreeMap<String, config::Transport>) -> Re
     Ok(transports)
 }
 
-fn load_one(engine: &Engine, name: &str, config: Option<&config::Transport>) -> Result<Arc<Transport>, TransportError> {
+fn load_one(
+    engine: &Engine,
+    name: &str,
+    config: Option<&config::Transport>,
+) -> Result<Arc<Transport>, TransportError> {
     let limits = config.map_or_else(Limits::default, |config| Limits {
         memory: usize::try_from(config.limits.memory.bytes()).unwrap_or(usize::MAX),
         call: config.limits.call.duration().max(Duration::from_millis(1)),
         ..Limits::default()
     });
     let file = config.and_then(|config| config.plugin.as_deref());
-    let bytes = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, bytes)| *bytes);
+    let bytes = BUILT_IN
+        .iter()
+        .find(|(built_in, _)| *built_in == name)
+        .map(|(_, bytes)| *bytes);
     let plugin = match (file, bytes) {
         (Some(path), _) => engine.load_file(Path::new(path), limits),
         (None, Some(bytes)) => engine.load(name, bytes, limits),
@@ -89,11 +101,19 @@ fn load_one(engine: &Engine, name: &str, config: Option<&config::Transport>) -> 
             });
         }
     };
-    let plugin = plugin.map_err(|source| TransportError::Load { name: name.to_owned(), source })?;
+    let plugin = plugin.map_err(|source| TransportError::Load {
+        name: name.to_owned(),
+        source,
+    })?;
     let options = config.map_or_else(|| "{}".to_owned(), |config| config.options.to_string());
     let usage = Arc::<Usage>::default();
-    let (_, profile) = Instance::open(&plugin, "(check)", &options, usage.clone())
-        .map_err(|source| TransportError::Open { name: name.to_owned(), source })?;
+    let (_, profile) =
+        Instance::open(&plugin, "(check)", &options, usage.clone()).map_err(|source| {
+            TransportError::Open {
+                name: name.to_owned(),
+                source,
+            }
+        })?;
     Ok(Arc::new(Transport {
         name: name.to_owned(),
         plugin,

@@ -22,7 +22,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 const CHUNK: usize = 64 << 10;
 
 /// Takes one connection at a time on `address`; when it ends, the next.
-pub fn run_listener(address: SocketAddr, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_listener(
+    address: SocketAddr,
+    ingest: &mut Ingest,
+    stop: &Stop,
+) -> Result<(), SourceError> {
     let what = format!("annexb:listen:{address}");
     let open = |error: io::Error| SourceError::Open {
         what: what.clone(),
@@ -37,7 +41,9 @@ pub fn run_listener(address: SocketAddr, ingest: &mut Ingest, stop: &Stop) -> Re
         match listener.accept() {
             Ok((connection, peer)) => {
                 tracing::debug!("{what}: {peer} connected");
-                let ended = connection.set_nonblocking(false).and_then(|()| pump(connection, ingest, stop));
+                let ended = connection
+                    .set_nonblocking(false)
+                    .and_then(|()| pump(connection, ingest, stop));
                 if !stop.is_stopped() {
                     ingest.lost(match &ended {
                         Ok(()) => format!("{peer} disconnected"),
@@ -55,7 +61,10 @@ pub fn run_listener(address: SocketAddr, ingest: &mut Ingest, stop: &Stop) -> Re
 /// Connects to `address` and reads until it ends.
 pub fn run_connection(address: &str, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
     let what = format!("annexb:tcp://{address}");
-    let open = |error: io::Error| SourceError::Open { what: what.clone(), reason: error.to_string() };
+    let open = |error: io::Error| SourceError::Open {
+        what: what.clone(),
+        reason: error.to_string(),
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut connection = None;
     for candidate in address.to_socket_addrs().map_err(open)? {
@@ -67,11 +76,16 @@ pub fn run_connection(address: &str, ingest: &mut Ingest, stop: &Stop) -> Result
             Err(error) => last = error,
         }
     }
-    let Some(connection) = connection else { return Err(open(last)) };
+    let Some(connection) = connection else {
+        return Err(open(last));
+    };
     match pump(connection, ingest, stop) {
         _ if stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
-        Err(error) => Err(SourceError::Read { what, reason: error.to_string() }),
+        Err(error) => Err(SourceError::Read {
+            what,
+            reason: error.to_string(),
+        }),
     }
 }
 
@@ -81,7 +95,10 @@ pub fn run_stdin(ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
     match pump(io::stdin(), ingest, stop) {
         _ if stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
-        Err(error) => Err(SourceError::Read { what, reason: error.to_string() }),
+        Err(error) => Err(SourceError::Read {
+            what,
+            reason: error.to_string(),
+        }),
     }
 }
 

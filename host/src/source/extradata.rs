@@ -13,7 +13,10 @@ pub fn of(parameters: &Parameters) -> Bytes {
     // bytes (avcodec.h, AVCodecParameters). The bytes are copied before either can change.
     let found = unsafe {
         let raw = parameters.as_ptr();
-        let (data, size) = ((*raw).extradata, usize::try_from((*raw).extradata_size).unwrap_or(0));
+        let (data, size) = (
+            (*raw).extradata,
+            usize::try_from((*raw).extradata_size).unwrap_or(0),
+        );
         if data.is_null() || size == 0 || size > LARGEST {
             return Bytes::new();
         }

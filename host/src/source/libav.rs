@@ -18,6 +18,8 @@ use std::{
 
 /// A network source that says nothing this long is taken for lost.
 const SILENCE: Duration = Duration::from_secs(10);
+/// A gap in a file's times that is not waited for.
+const LEAP: Duration = Duration::from_secs(30);
 /// Largest packet that is believed.
 const LARGEST_PACKET: usize = 64 << 20;
 
@@ -32,7 +34,11 @@ pub fn run_file(path: &Path, ingest: &mut Ingest, stop: &Stop) -> Result<(), Sou
             if stop.is_stopped() {
                 return Ok(());
             }
-            pace.wait(packet.times.decode.or(packet.times.presentation), packet.times.duration, stop);
+            pace.wait(
+                packet.times.decode.or(packet.times.presentation),
+                packet.times.duration,
+                stop,
+            );
             packet.deliver(ingest);
             sent += 1;
         }
@@ -61,21 +67,31 @@ pub fn run_url(url: &str, ingest: &mut Ingest, stop: &Stop) -> Result<(), Source
     while let Some(packet) = input.next(ingest)? {
         packet.deliver(ingest);
     }
-    if stop.is_stopped() { Ok(()) } else { Err(SourceError::Ended(what)) }
+    if stop.is_stopped() {
+        Ok(())
+    } else {
+        Err(SourceError::Ended(what))
+    }
 }
 
 /// Keeps a file at the speed it was made for.
 #[derive(Default)]
 struct Pace {
+    /// When the packet of that time is due.
     anchor: Option<(Instant, i64)>,
     last: i64,
     step: i64,
+    /// When the next packet is due, whatever its time: the file has begun again.
+    restart: Option<Instant>,
 }
 
 impl Pace {
     fn wait(&mut self, ticks: Option<i64>, duration: u32, stop: &Stop) {
         let ticks = ticks.unwrap_or(self.last + self.step);
         let now = Instant::now();
+        if let Some(restart) = self.restart.take() {
+            self.anchor = Some((restart, ticks));
+        }
         let (start, zero) = *self.anchor.get_or_insert((now, ticks));
         if duration > 0 {
             self.step = i64::from(duration);
@@ -83,31 +99,27 @@ impl Pace {
             self.step = ticks - self.last;
         }
         self.last = ticks;
-        let due = start + Duration::from_micros(u64::try_from((ticks - zero) * 100 / 9).unwrap_or(0));
+        let due = start + after(ticks - zero);
         // A leap in the file's times is not waited for.
-        if due > now + Duration::from_secs(30) {
+        if due > now + LEAP {
             self.anchor = Some((now, ticks));
         } else {
             stop.wait_until(due);
         }
     }
 
-    /// The next packet follows the last one's duration, whatever its own time.
+    /// The file begins again: its first packet follows the last one's duration.
     fn loops(&mut self) {
-        if let Some((start, zero)) = self.anchor.take() {
-            let played = Duration::from_micros(u64::try_from((self.last + self.step - zero) * 100 / 9).unwrap_or(0));
-            let end = start + played;
-            self.anchor = None;
-            self.resume_at(end);
-        }
+        self.restart = self
+            .anchor
+            .map(|(start, zero)| start + after(self.last + self.step - zero));
     }
+}
 
-    fn resume_at(&mut self, end: Instant) {
-        let now = Instant::now();
-        if end > now {
-            std::thread::sleep((end - now).min(Duration::from_millis(200)));
-        }
-    }
+/// Ticks as a duration; none if negative.
+fn after(ticks: i64) -> Duration {
+    let ticks = u64::try_from(ticks).unwrap_or(0);
+    Duration::from_micros(ticks.saturating_mul(100) / 9)
 }
 
 struct Input {
@@ -148,7 +160,11 @@ impl Packet {
 
 impl Input {
     fn open(what: &str, url: &str, options: Dictionary, stop: &Stop) -> Result<Input, SourceError> {
-        let fail = |reason: String| SourceError::Open { what: what.to_owned(), reason };
+        let fail = |reason: String| SourceError::Open {
+            what: what.to_owned(),
+            reason,
+        };
+        crate::codec::init();
         let deadline = Arc::new(Deadline::new());
         let (watch, stopped) = (deadline.clone(), stop.clone());
         let context = format::input_with_interrupt_and_dictionary(
@@ -188,8 +204,11 @@ impl Input {
             return Ok(());
         }
         if extradata.first() == Some(&1) {
-            let config = h264::avcc::DecoderConfig::parse(extradata).map_err(|error| self.failed(error.to_string()))?;
-            self.coding = Coding::Avcc { length_size: config.length_size };
+            let config = h264::avcc::DecoderConfig::parse(extradata)
+                .map_err(|error| self.failed(error.to_string()))?;
+            self.coding = Coding::Avcc {
+                length_size: config.length_size,
+            };
             ingest.parameter_sets(config.sps.into_iter().chain(config.pps).collect());
         } else {
             ingest.parameter_sets(h264::annexb::split(extradata));
@@ -198,7 +217,10 @@ impl Input {
     }
 
     fn failed(&self, reason: String) -> SourceError {
-        SourceError::Read { what: self.what.clone(), reason }
+        SourceError::Read {
+            what: self.what.clone(),
+            reason,
+        }
     }
 
     /// The next packet of the video track; `None` at the end or when told to stop.
@@ -218,15 +240,22 @@ impl Input {
             let mut packet = packet::Packet::empty();
             match packet.read(&mut self.context) {
                 Ok(()) => {}
-                Err(ffmpeg::Error::Eof | ffmpeg::Error::Exit) if !self.deadline.passed() => return Ok(None),
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Exit) if !self.deadline.passed() => {
+                    return Ok(None);
+                }
                 Err(error) => return Err(self.failed(self.deadline.explain(&error))),
             }
             if packet.stream() != self.index {
                 continue;
             }
-            let Some(data) = packet.data().filter(|data| !data.is_empty()) else { continue };
+            let Some(data) = packet.data().filter(|data| !data.is_empty()) else {
+                continue;
+            };
             if data.len() > LARGEST_PACKET {
-                return Err(self.failed(format!("a packet of {} bytes is more than is believed", data.len())));
+                return Err(self.failed(format!(
+                    "a packet of {} bytes is more than is believed",
+                    data.len()
+                )));
             }
             let data = Bytes::copy_from_slice(data);
             let renewed = packet
@@ -268,14 +297,20 @@ struct Deadline {
 
 impl Deadline {
     fn new() -> Deadline {
-        let deadline = Deadline { start: Instant::now(), at_ms: AtomicU64::new(0) };
+        let deadline = Deadline {
+            start: Instant::now(),
+            at_ms: AtomicU64::new(0),
+        };
         deadline.extend();
         deadline
     }
 
     fn extend(&self) {
         let at = self.start.elapsed() + SILENCE;
-        self.at_ms.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.at_ms.store(
+            u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     fn passed(&self) -> bool {
@@ -283,6 +318,10 @@ impl Deadline {
     }
 
     fn explain(&self, error: &ffmpeg::Error) -> String {
-        if self.passed() { format!("nothing came for {} s", SILENCE.as_secs()) } else { error.to_string() }
+        if self.passed() {
+            format!("nothing came for {} s", SILENCE.as_secs())
+        } else {
+            error.to_string()
+        }
     }
 }

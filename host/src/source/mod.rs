@@ -94,7 +94,12 @@ impl Stop {
 /// Runs the source until it is told to stop (`Ok`), ends or fails.
 ///
 /// Blocking; call it on a thread of its own. May be called again after a failure.
-pub fn run(spec: &Spec, encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run(
+    spec: &Spec,
+    encode: &config::Encode,
+    ingest: &mut Ingest,
+    stop: &Stop,
+) -> Result<(), SourceError> {
     match spec {
         Spec::TestPattern => pattern::run(encode, ingest, stop),
         Spec::File(path) => libav::run_file(path, ingest, stop),

@@ -16,14 +16,18 @@ pub fn run(encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<
         reason: error.to_string(),
     };
     let mut encoder = Encoder::new(settings(encode)).map_err(fail)?;
-    let mut painter = Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
+    let mut painter =
+        Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
     ingest.configured(encode.frame_rate as f32);
     let start = Instant::now();
     let mut number = 0u64;
     while !stop.is_stopped() {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let picture = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
-        let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate)).unwrap_or(i64::MAX);
+        let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
+            .unwrap_or(i64::MAX);
         for packet in encoder.encode(picture, at, false).map_err(fail)? {
             ingest.access_unit(
                 annexb::split(&packet.data),
@@ -39,7 +43,8 @@ pub fn run(encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<
         // A machine that was too busy skips numbers instead of racing to catch up.
         let late = start.elapsed().saturating_sub(due);
         if late > Duration::from_millis(500) {
-            number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate) / 1_000_000_000;
+            number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate)
+                / 1_000_000_000;
         }
         stop.wait_until(start + due);
     }

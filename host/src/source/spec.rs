@@ -28,7 +28,9 @@ pub enum Spec {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SpecError {
     /// No scheme that is known.
-    #[error("`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-")]
+    #[error(
+        "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
+    )]
     Unknown(String),
     /// Part of the design, not of this version.
     #[error("sources of the kind `{0}` are not in this version yet")]
@@ -49,7 +51,11 @@ impl Spec {
         }
         if let Some(path) = text.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(SpecError::NoPath) } else { Ok(Spec::File(dir.join(path))) };
+            return if path.is_empty() {
+                Err(SpecError::NoPath)
+            } else {
+                Ok(Spec::File(dir.join(path)))
+            };
         }
         if let Some(rest) = text.strip_prefix("annexb:") {
             return annexb(rest).ok_or_else(|| SpecError::Annexb(text.into()));
@@ -60,7 +66,9 @@ impl Spec {
             }
         }
         match text.split_once("://") {
-            Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => Ok(Spec::Url(text.into())),
+            Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
+                Ok(Spec::Url(text.into()))
+            }
             _ => Err(SpecError::Unknown(text.into())),
         }
     }
@@ -77,22 +85,38 @@ impl Spec {
     pub fn default_name(&self) -> String {
         let raw = match self {
             Spec::TestPattern => "demo".into(),
-            Spec::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
+            Spec::File(path) => path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+                .unwrap_or_default(),
             Spec::Url(url) => host(url).to_owned(),
             Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin => "annexb".into(),
         };
         let name: String = raw
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                    c
+                } else {
+                    '-'
+                }
+            })
             .take(64)
             .collect();
         let name = name.trim_matches(['.', '-']);
-        if name.is_empty() { "stream".into() } else { name.into() }
+        if name.is_empty() {
+            "stream".into()
+        } else {
+            name.into()
+        }
     }
 
     /// Whether the source may be still without being lost.
     pub fn may_be_silent(&self) -> bool {
-        matches!(self, Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin)
+        matches!(
+            self,
+            Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin
+        )
     }
 }
 
@@ -128,26 +152,38 @@ fn annexb(rest: &str) -> Option<Spec> {
 
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 fn authority(url: &str) -> Option<(usize, usize)> {
     let start = url.find("://")? + 3;
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    let end = url[start..]
+        .find(['/', '?', '#'])
+        .map_or(url.len(), |at| start + at);
     Some((start, end))
 }
 
 fn host(url: &str) -> &str {
-    let Some((start, end)) = authority(url) else { return url };
+    let Some((start, end)) = authority(url) else {
+        return url;
+    };
     let authority = &url[start..end];
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     host.rsplit_once(':').map_or(host, |(host, _)| host)
 }
 
 fn without_secrets(url: &str) -> String {
-    let Some((start, end)) = authority(url) else { return url.into() };
+    let Some((start, end)) = authority(url) else {
+        return url.into();
+    };
     let authority = &url[start..end];
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     let path = url[end..].split(['?', '#']).next().unwrap_or_default();
     format!("{}{host}{path}", &url[..start])
 }
@@ -166,8 +202,14 @@ mod tests {
             ("file:/b.ts", Spec::File("/b.ts".into())),
             ("rtsp://u:p@cam/1", Spec::Url("rtsp://u:p@cam/1".into())),
             ("annexb:-", Spec::AnnexbStdin),
-            ("annexb:listen:5000", Spec::AnnexbListen("127.0.0.1:5000".parse().unwrap())),
-            ("annexb:listen:0.0.0.0:5000", Spec::AnnexbListen("0.0.0.0:5000".parse().unwrap())),
+            (
+                "annexb:listen:5000",
+                Spec::AnnexbListen("127.0.0.1:5000".parse().unwrap()),
+            ),
+            (
+                "annexb:listen:0.0.0.0:5000",
+                Spec::AnnexbListen("0.0.0.0:5000".parse().unwrap()),
+            ),
             ("annexb:tcp://box:99", Spec::AnnexbConnect("box:99".into())),
         ] {
             assert_eq!(Spec::parse(text, dir), Ok(spec), "{text}");
@@ -177,7 +219,16 @@ mod tests {
     #[test]
     fn what_is_no_source_says_what_is() {
         let dir = Path::new("");
-        for text in ["", "camera", "://x", "file:", "annexb:", "annexb:tcp://x", "annexb:listen:99999", "v4l2:/dev/video0"] {
+        for text in [
+            "",
+            "camera",
+            "://x",
+            "file:",
+            "annexb:",
+            "annexb:tcp://x",
+            "annexb:listen:99999",
+            "v4l2:/dev/video0",
+        ] {
             let error = Spec::parse(text, dir).unwrap_err().to_string();
             assert!(error.len() > 20, "{text}: {error}");
         }
@@ -185,7 +236,11 @@ mod tests {
 
     #[test]
     fn what_is_shown_carries_no_secret() {
-        let spec = Spec::parse("rtsp://admin:hunter2@cam.local:554/live?token=abc", Path::new("")).unwrap();
+        let spec = Spec::parse(
+            "rtsp://admin:hunter2@cam.local:554/live?token=abc",
+            Path::new(""),
+        )
+        .unwrap();
         assert_eq!(spec.to_string(), "rtsp://cam.local:554/live");
         assert_eq!(spec.default_name(), "cam.local");
     }

@@ -51,7 +51,10 @@ impl Feed {
     pub fn reader(self: &Arc<Feed>) -> Reader {
         let id = self.next_reader.fetch_add(1, Ordering::Relaxed);
         self.lock().readers.insert(id, std::thread::current());
-        Reader { feed: self.clone(), id }
+        Reader {
+            feed: self.clone(),
+            id,
+        }
     }
 
     /// Whether the newest group is larger than the ring; see [`Ring::is_cut`].
@@ -88,23 +91,14 @@ pub enum Next {
 }
 
 impl Reader {
-    /// Keeps `history` groups of `group_ms` for this reader.
-    pub fn need(&self, group_ms: u32, history: u32) {
-        self.feed.lock().ring.need(self.id, group_ms, history);
-    }
-
-    /// Where an instance with these needs starts, and the tracks there.
-    pub fn history_start(&self, group_ms: u32, history: u32) -> Option<(u64, Option<Arc<Info>>)> {
-        let state = self.feed.lock();
-        let start = state.ring.history_start(group_ms, history)?;
-        Some((start, state.ring.info_at(start)))
-    }
-
-    /// The newest independent sample, and the tracks there.
-    pub fn newest_start(&self) -> Option<(u64, Option<Arc<Info>>)> {
-        let state = self.feed.lock();
-        let start = state.ring.newest_start_after(0)?;
-        Some((start, state.ring.info_at(start)))
+    /// Keeps `history` groups of `group_ms` for this reader, and says where it starts: at the oldest of them, else at
+    /// what comes next; and the tracks there.
+    pub fn start(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
+        let mut state = self.feed.lock();
+        state.ring.need(self.id, group_ms, history);
+        let end = state.ring.end();
+        let start = state.ring.history_start(group_ms, history).unwrap_or(end);
+        (start, state.ring.info_at(start))
     }
 
     /// The entry at `position`.
@@ -112,7 +106,9 @@ impl Reader {
         let state = self.feed.lock();
         if let Some(entry) = state.ring.get(position) {
             let group = match entry {
-                Entry::Sample(sample) => state.ring.group(group_ms, sample.decode_time).unwrap_or(0),
+                Entry::Sample(sample) => {
+                    state.ring.group(group_ms, sample.decode_time).unwrap_or(0)
+                }
                 _ => 0,
             };
             return Next::Entry(entry.clone(), group);
@@ -120,7 +116,10 @@ impl Reader {
         if position >= state.ring.end() {
             return Next::Wait;
         }
-        let on = state.ring.newest_start_after(position).unwrap_or(state.ring.end());
+        let on = state
+            .ring
+            .newest_start_after(position)
+            .unwrap_or(state.ring.end());
         Next::Lost(on, state.ring.info_at(on))
     }
 

@@ -49,13 +49,20 @@ pub struct Ingest {
 
 impl std::fmt::Debug for Ingest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ingest").field("track", &self.track).finish_non_exhaustive()
+        f.debug_struct("Ingest")
+            .field("track", &self.track)
+            .finish_non_exhaustive()
     }
 }
 
 impl Ingest {
     /// Publishes to `feed`; `clock` gives the present, in a run that began at `started_at` (Unix microseconds).
-    pub fn new(feed: Arc<Feed>, status: Arc<Status>, started_at: u64, clock: Box<dyn Fn() -> Moment + Send>) -> Ingest {
+    pub fn new(
+        feed: Arc<Feed>,
+        status: Arc<Status>,
+        started_at: u64,
+        clock: Box<dyn Fn() -> Moment + Send>,
+    ) -> Ingest {
         Ingest {
             feed,
             status,
@@ -81,7 +88,11 @@ impl Ingest {
     /// The source told its configuration, and the rate it claims (0: unknown).
     pub fn configured(&mut self, frame_rate: f32) {
         self.configured = true;
-        self.frame_rate = if frame_rate.is_finite() && (0.0..=1000.0).contains(&frame_rate) { frame_rate } else { 0.0 };
+        self.frame_rate = if frame_rate.is_finite() && (0.0..=1000.0).contains(&frame_rate) {
+            frame_rate
+        } else {
+            0.0
+        };
         self.connected();
     }
 
@@ -93,11 +104,17 @@ impl Ingest {
     /// Parameter sets that are not in the stream itself; other NAL units are passed over.
     pub fn parameter_sets(&mut self, nals: Vec<Bytes>) {
         let of_type = |kind: u8| -> Vec<Bytes> {
-            nals.iter().filter(|nal| h264::nal::unit_type(nal) == kind).cloned().collect()
+            nals.iter()
+                .filter(|nal| h264::nal::unit_type(nal) == kind)
+                .cloned()
+                .collect()
         };
         let (sps, pps) = (of_type(h264::nal::SPS), of_type(h264::nal::PPS));
         if let Err(error) = self.assembler.set_parameter_sets(&sps, &pps) {
-            self.status.note("parameter sets", format!("a parameter set is left out: {error}"));
+            self.status.note(
+                "parameter sets",
+                format!("a parameter set is left out: {error}"),
+            );
         }
     }
 
@@ -163,7 +180,8 @@ impl Ingest {
         let now = (self.clock)();
         self.status.received(data.len());
         let Some((width, height)) = jpeg_size(&data) else {
-            self.status.note("damage", "a picture that is no JPEG is left out".into());
+            self.status
+                .note("damage", "a picture that is no JPEG is left out".into());
             return;
         };
         self.reconfigure(Track {
@@ -252,7 +270,7 @@ impl Ingest {
     }
 
     fn publish(&mut self, sample: Sample) {
-        self.status.live(sample.independent);
+        self.status.live();
         self.feed.publish(Entry::Sample(Arc::new(sample)));
         self.status.cut(self.feed.is_cut());
     }
@@ -276,7 +294,11 @@ fn track(sets: &ParameterSets, claimed_rate: f32) -> Track {
         config: sets.decoder_config(),
         width: picture.width,
         height: picture.height,
-        frame_rate: if claimed_rate > 0.0 { claimed_rate } else { picture.frame_rate.unwrap_or(0.0) },
+        frame_rate: if claimed_rate > 0.0 {
+            claimed_rate
+        } else {
+            picture.frame_rate.unwrap_or(0.0)
+        },
         keyframe_ms: 0,
     }
 }
@@ -297,7 +319,12 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
         let marker = *data.get(at + 1)?;
         let length = usize::from(u16::from_be_bytes([*data.get(at + 2)?, *data.get(at + 3)?]));
         if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            let word = |at: usize| Some(u32::from(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?])));
+            let word = |at: usize| {
+                Some(u32::from(u16::from_be_bytes([
+                    *data.get(at)?,
+                    *data.get(at + 1)?,
+                ])))
+            };
             let (height, width) = (word(at + 5)?, word(at + 7)?);
             return (width > 0 && height > 0).then_some((width, height));
         }

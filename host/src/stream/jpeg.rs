@@ -49,29 +49,39 @@ struct Counts {
 
 impl JpegFeed {
     /// Follows `source` on a thread of its own.
-    pub fn start(stream: &str, source: &Arc<Feed>, started_at_us: u64) -> std::io::Result<Arc<JpegFeed>> {
+    pub fn start(
+        stream: &str,
+        source: &Arc<Feed>,
+        started_at_us: u64,
+    ) -> std::io::Result<Arc<JpegFeed>> {
         let running = Arc::new(JpegFeed {
             feed: Feed::new(started_at_us),
             stop: Stop::default(),
             counts: Arc::default(),
         });
         let (name, source) = (stream.to_owned(), source.clone());
-        let (out, stop, counts) = (running.feed.clone(), running.stop.clone(), running.counts.clone());
-        thread::Builder::new().name(format!("jpeg {stream}")).spawn(move || {
-            // Made here because a scaler stays on its thread.
-            let worker = Worker {
-                stream: name,
-                out,
-                stop,
-                counts,
-                codec: None,
-                jpeg: None,
-                next_due: 0,
-                newest: None,
-                last: None,
-            };
-            worker.run(&source);
-        })?;
+        let (out, stop, counts) = (
+            running.feed.clone(),
+            running.stop.clone(),
+            running.counts.clone(),
+        );
+        thread::Builder::new()
+            .name(format!("jpeg {stream}"))
+            .spawn(move || {
+                // Made here because a scaler stays on its thread.
+                let worker = Worker {
+                    stream: name,
+                    out,
+                    stop,
+                    counts,
+                    codec: None,
+                    jpeg: None,
+                    next_due: 0,
+                    newest: None,
+                    last: None,
+                };
+                worker.run(&source);
+            })?;
         Ok(running)
     }
 
@@ -111,12 +121,8 @@ impl Worker {
     fn run(mut self, source: &Arc<Feed>) {
         self.stop.attach();
         let reader = source.reader();
-        reader.need(0, 1);
-        let (mut position, mut info) = match reader.history_start(0, 1) {
-            Some((start, info)) => (start, info),
-            None => (0, None),
-        };
-        if let Some(info) = info.take() {
+        let (mut position, info) = reader.start(0, 1);
+        if let Some(info) = info {
             self.configure(&info);
         }
         while !self.stop.is_stopped() {
@@ -156,7 +162,9 @@ impl Worker {
         match entry {
             Entry::Configure(info) => self.configure(&info),
             Entry::Stop(reason) => self.out.publish(Entry::Stop(reason)),
-            Entry::Sample(sample) if sample.codec() == Codec::Jpeg => self.out.publish(Entry::Sample(sample)),
+            Entry::Sample(sample) if sample.codec() == Codec::Jpeg => {
+                self.out.publish(Entry::Sample(sample))
+            }
             Entry::Sample(sample) => {
                 self.decode(&sample);
                 if caught_up {
@@ -167,7 +175,9 @@ impl Worker {
     }
 
     fn configure(&mut self, info: &Info) {
-        self.counts.decoding.store(info.track.codec != Codec::Jpeg, Ordering::Relaxed);
+        self.counts
+            .decoding
+            .store(info.track.codec != Codec::Jpeg, Ordering::Relaxed);
         self.codec = None;
         self.last = None;
         if info.track.codec == Codec::Jpeg {
@@ -206,12 +216,19 @@ impl Worker {
     }
 
     fn decode(&mut self, sample: &Sample) {
-        let (Some(decoder), Some(data)) = (&mut self.codec, sample.packaged(Format::H264AnnexB)) else { return };
-        let shown = i64::try_from(sample.decode_time).unwrap_or(i64::MAX) + i64::from(sample.composition_offset);
+        let (Some(decoder), Some(data)) = (&mut self.codec, sample.packaged(Format::H264AnnexB))
+        else {
+            return;
+        };
+        let shown = i64::try_from(sample.decode_time).unwrap_or(i64::MAX)
+            + i64::from(sample.composition_offset);
         if let Err(error) = decoder.decode(&data, shown) {
             let failed = self.counts.failed.fetch_add(1, Ordering::Relaxed);
             if failed == 0 {
-                tracing::warn!(stream = self.stream, "a picture could not be decoded: {error}");
+                tracing::warn!(
+                    stream = self.stream,
+                    "a picture could not be decoded: {error}"
+                );
             }
         }
         self.newest = Some(sample.times());
@@ -219,11 +236,15 @@ impl Worker {
 
     /// Makes a JPEG of the newest decoded picture, unless one was made just before.
     fn emit(&mut self) {
-        let (Some(decoder), Some(times)) = (&mut self.codec, self.newest) else { return };
+        let (Some(decoder), Some(times)) = (&mut self.codec, self.newest) else {
+            return;
+        };
         if times.decode_time < self.next_due {
             return;
         }
-        let Some(frame) = decoder.newest() else { return };
+        let Some(frame) = decoder.newest() else {
+            return;
+        };
         let encoder = match &mut self.jpeg {
             Some(encoder) => encoder,
             None => match JpegEncoder::new() {
@@ -246,9 +267,13 @@ impl Worker {
                 };
                 self.newest = None;
                 self.last = Some((times, data.clone()));
-                self.out.publish(Entry::Sample(Arc::new(Sample::jpeg(times, data))));
+                self.out
+                    .publish(Entry::Sample(Arc::new(Sample::jpeg(times, data))));
             }
-            Err(error) => tracing::warn!(stream = self.stream, "a picture could not be made a JPEG: {error}"),
+            Err(error) => tracing::warn!(
+                stream = self.stream,
+                "a picture could not be made a JPEG: {error}"
+            ),
         }
     }
 }
@@ -256,8 +281,12 @@ impl Worker {
 impl Worker {
     fn repeat(&mut self) {
         if let Some((times, data)) = self.last.take() {
-            let times = Times { decode_time: times.decode_time + 1, ..times };
-            self.out.publish(Entry::Sample(Arc::new(Sample::jpeg(times, data))));
+            let times = Times {
+                decode_time: times.decode_time + 1,
+                ..times
+            };
+            self.out
+                .publish(Entry::Sample(Arc::new(Sample::jpeg(times, data))));
         }
     }
 }

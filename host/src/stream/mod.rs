@@ -86,7 +86,11 @@ impl Stream {
                 run
             }
         };
-        User { stream: self.clone(), run, unused_since: None }
+        User {
+            stream: self.clone(),
+            run,
+            unused_since: None,
+        }
     }
 
     /// How it is doing.
@@ -113,7 +117,9 @@ impl Stream {
     /// Called now and then: stops the source if nobody used it for the idle time.
     pub fn tidy(&self, now: Instant) {
         let mut control = self.lock();
-        let unused = control.unused_since.is_some_and(|since| now - since >= self.idle);
+        let unused = control
+            .unused_since
+            .is_some_and(|since| now - since >= self.idle);
         if unused && control.users == 0 {
             self.end(&mut control);
         }
@@ -138,7 +144,10 @@ impl Stream {
         }
     }
 
-    fn start(self: &Arc<Stream>, before: Option<JoinHandle<()>>) -> (Arc<Run>, Option<JoinHandle<()>>) {
+    fn start(
+        self: &Arc<Stream>,
+        before: Option<JoinHandle<()>>,
+    ) -> (Arc<Run>, Option<JoinHandle<()>>) {
         let began = Instant::now();
         let started_at_us = unix_us();
         let run = Arc::new(Run {
@@ -147,22 +156,33 @@ impl Stream {
             stop: Stop::default(),
             jpeg: Mutex::default(),
         });
-        let clock = move || Moment { unix_us: unix_us(), elapsed: began.elapsed() };
-        let mut ingest = Ingest::new(run.feed.clone(), self.status.clone(), started_at_us, Box::new(clock));
+        let clock = move || Moment {
+            unix_us: unix_us(),
+            elapsed: began.elapsed(),
+        };
+        let mut ingest = Ingest::new(
+            run.feed.clone(),
+            self.status.clone(),
+            started_at_us,
+            Box::new(clock),
+        );
         let (stream, stop) = (self.clone(), run.stop.clone());
         self.status.starting();
-        let spawned = thread::Builder::new().name(format!("source {}", self.name)).spawn(move || {
-            stop.attach();
-            // Ports and devices of the run before are free only when its thread has ended.
-            if let Some(before) = before {
-                let _ = before.join();
-            }
-            stream.supervise(&mut ingest, &stop);
-        });
+        let spawned = thread::Builder::new()
+            .name(format!("source {}", self.name))
+            .spawn(move || {
+                stop.attach();
+                // Ports and devices of the run before are free only when its thread has ended.
+                if let Some(before) = before {
+                    let _ = before.join();
+                }
+                stream.supervise(&mut ingest, &stop);
+            });
         match spawned {
             Ok(thread) => (run, Some(thread)),
             Err(error) => {
-                self.status.failed(format!("no thread for the source: {error}"));
+                self.status
+                    .failed(format!("no thread for the source: {error}"));
                 (run, None)
             }
         }
@@ -180,7 +200,10 @@ impl Stream {
                 return;
             }
             let reason = error.to_string();
-            if matches!((&self.source, &error), (Spec::AnnexbStdin, SourceError::Ended(_))) {
+            if matches!(
+                (&self.source, &error),
+                (Spec::AnnexbStdin, SourceError::Ended(_))
+            ) {
                 ingest.lost(reason.clone());
                 self.status.failed(reason);
                 return;
@@ -255,14 +278,17 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        self.stream.leave(self.unused_since.unwrap_or_else(Instant::now));
+        self.stream
+            .leave(self.unused_since.unwrap_or_else(Instant::now));
     }
 }
 
 fn unix_us() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |passed| u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
+        .map_or(0, |passed| {
+            u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+        })
 }
 
 /// Half to one and a half of `wait`, so that many sources lost at once do not all come back at once.

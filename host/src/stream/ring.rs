@@ -131,7 +131,8 @@ impl Ring {
 
     /// The entry at `position`; `None` if it is gone or not there yet.
     pub fn get(&self, position: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+        self.entries
+            .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
     }
 
     /// The newest tracks.
@@ -193,7 +194,10 @@ impl Ring {
 
     /// Where a reader that fell behind goes on: the newest independent sample at or after `position`.
     pub fn newest_start_after(&self, position: u64) -> Option<u64> {
-        self.starts.back().map(|(start, _)| *start).filter(|start| *start >= position)
+        self.starts
+            .back()
+            .map(|(start, _)| *start)
+            .filter(|start| *start >= position)
     }
 
     fn close_groups(&mut self) {
@@ -218,7 +222,8 @@ impl Ring {
             shortened = true;
         }
         if shortened {
-            while self.entries.len() > 1 && !self.starts_at_front() && self.starts.front().is_some() {
+            while self.entries.len() > 1 && !self.starts_at_front() && self.starts.front().is_some()
+            {
                 self.pop();
             }
             self.cut = self.starts.is_empty();
@@ -227,12 +232,16 @@ impl Ring {
             Entry::Sample(sample) => Some(sample.decode_time),
             _ => None,
         }) {
-            self.groups.values_mut().for_each(|groups| groups.forget_before(oldest));
+            self.groups
+                .values_mut()
+                .for_each(|groups| groups.forget_before(oldest));
         }
     }
 
     fn starts_at_front(&self) -> bool {
-        self.starts.front().is_some_and(|(position, _)| *position == self.first)
+        self.starts
+            .front()
+            .is_some_and(|(position, _)| *position == self.first)
     }
 
     fn over(&self, bytes: usize, span: Option<u64>) -> bool {
@@ -243,7 +252,11 @@ impl Ring {
             Entry::Sample(sample) => Some(sample.decode_time),
             _ => None,
         };
-        match (span, self.entries.iter().find_map(time), self.entries.iter().rev().find_map(time)) {
+        match (
+            span,
+            self.entries.iter().find_map(time),
+            self.entries.iter().rev().find_map(time),
+        ) {
             (Some(span), Some(oldest), Some(newest)) => newest - oldest > span,
             _ => false,
         }
@@ -256,7 +269,11 @@ impl Ring {
             Some(Entry::Stop(_)) | None => {}
         }
         self.first += 1;
-        while self.starts.front().is_some_and(|(position, _)| *position < self.first) {
+        while self
+            .starts
+            .front()
+            .is_some_and(|(position, _)| *position < self.first)
+        {
             self.starts.pop_front();
         }
     }
@@ -274,7 +291,10 @@ mod tests {
 
     fn sample(time: u64, independent: bool, size: usize) -> Entry {
         Entry::Sample(Arc::new(Sample::h264(
-            Times { decode_time: time, ..Times::default() },
+            Times {
+                decode_time: time,
+                ..Times::default()
+            },
             independent,
             vec![Bytes::from(vec![0; size])],
         )))
@@ -298,7 +318,14 @@ mod tests {
     }
 
     fn small() -> Ring {
-        Ring::new(Bounds { bytes: 1000, span: 15 * SECOND, entries: 1000 }, 0)
+        Ring::new(
+            Bounds {
+                bytes: 1000,
+                span: 15 * SECOND,
+                entries: 1000,
+            },
+            0,
+        )
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Default for Status {
 impl Status {
     /// The source is being opened.
     pub fn starting(&self) {
-        self.lock().enter(State::Starting, "opening the source".into());
+        self.lock()
+            .enter(State::Starting, "opening the source".into());
     }
 
     /// The source is open.
@@ -128,12 +129,22 @@ impl Status {
     }
 
     /// A sample went out.
-    pub fn live(&self, _independent: bool) {
+    pub fn live(&self) {
         self.samples.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.last_sample = Instant::now();
         if inner.state != State::Live {
             inner.enter(State::Live, "pictures come".into());
+            // Rates are of the time since pictures come, not of the silence before.
+            inner.window = (
+                inner.last_sample,
+                self.bytes.load(Ordering::Relaxed),
+                self.samples.load(Ordering::Relaxed),
+            );
+            inner.rates = (
+                0,
+                inner.track.as_ref().map_or(0.0, |track| track.frame_rate),
+            );
         }
     }
 
@@ -141,7 +152,10 @@ impl Status {
     pub fn waiting_for_keyframe(&self, dropped: u64) {
         let mut inner = self.lock();
         if dropped > 0 && inner.state != State::WaitingForKeyframe {
-            inner.enter(State::WaitingForKeyframe, "no parameter sets and keyframe seen yet".into());
+            inner.enter(
+                State::WaitingForKeyframe,
+                "no parameter sets and keyframe seen yet".into(),
+            );
         }
     }
 
@@ -181,7 +195,10 @@ impl Status {
 
     /// How it is doing. `may_be_silent`: silence is this source's right.
     pub fn report(&self, may_be_silent: bool) -> Report {
-        let (bytes, samples) = (self.bytes.load(Ordering::Relaxed), self.samples.load(Ordering::Relaxed));
+        let (bytes, samples) = (
+            self.bytes.load(Ordering::Relaxed),
+            self.samples.load(Ordering::Relaxed),
+        );
         let now = Instant::now();
         let mut inner = self.lock();
         let passed = now - inner.window.0;
@@ -196,12 +213,23 @@ impl Status {
         let quiet = now - inner.last_sample;
         let silent = inner.state == State::Live && quiet > SILENT;
         let (state, reason) = if silent {
-            let right = if may_be_silent { "; this source may be still" } else { "" };
-            (State::Silent, format!("no picture for {} s{right}", quiet.as_secs()))
+            let right = if may_be_silent {
+                "; this source may be still"
+            } else {
+                ""
+            };
+            (
+                State::Silent,
+                format!("no picture for {} s{right}", quiet.as_secs()),
+            )
         } else {
             (inner.state, inner.reason.clone())
         };
-        let since = if silent { SystemTime::now() - (quiet - SILENT) } else { inner.since };
+        let since = if silent {
+            SystemTime::now() - (quiet - SILENT)
+        } else {
+            inner.since
+        };
         Report {
             state,
             reason,
@@ -212,7 +240,13 @@ impl Status {
             notes: inner
                 .notes
                 .values()
-                .map(|(text, times)| if *times > 1 { format!("{text} ({times} times)") } else { text.clone() })
+                .map(|(text, times)| {
+                    if *times > 1 {
+                        format!("{text} ({times} times)")
+                    } else {
+                        text.clone()
+                    }
+                })
                 .collect(),
         }
     }
@@ -233,6 +267,7 @@ impl Inner {
 
 /// Unix milliseconds.
 pub fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+    time.duration_since(UNIX_EPOCH).map_or(0, |passed| {
+        u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+    })
 }

@@ -64,7 +64,11 @@ pub struct Piece {
 impl Piece {
     /// A piece whose wire form is made when first asked for.
     pub fn new(content: Content) -> Piece {
-        Piece { content, http: OnceLock::new(), websocket: OnceLock::new() }
+        Piece {
+            content,
+            http: OnceLock::new(),
+            websocket: OnceLock::new(),
+        }
     }
 
     /// The bytes on that carrier; nothing for text where there is no text.
@@ -75,12 +79,16 @@ impl Piece {
                 Content::Text(_) => Vec::new(),
             }),
             Carrier::WebSocket => self.websocket.get_or_init(|| match &self.content {
-                Content::Binary(payload) => {
-                    flat(&crate::carrier::websocket::frame_header(false, payload.len()), payload)
-                }
+                Content::Binary(payload) => flat(
+                    &crate::carrier::websocket::frame_header(false, payload.len()),
+                    payload,
+                ),
                 Content::Text(text) => {
                     let bytes = Bytes::copy_from_slice(text.as_bytes());
-                    flat(&crate::carrier::websocket::frame_header(true, bytes.len()), &bytes.into())
+                    flat(
+                        &crate::carrier::websocket::frame_header(true, bytes.len()),
+                        &bytes.into(),
+                    )
                 }
             }),
         }
@@ -96,7 +104,11 @@ fn flat(head: &[u8], payload: &Payload) -> Vec<Bytes> {
         let mut all = BytesMut::with_capacity(head.len() + payload.len());
         all.extend_from_slice(head);
         parts.iter().for_each(|part| all.extend_from_slice(part));
-        return if all.is_empty() { Vec::new() } else { vec![all.freeze()] };
+        return if all.is_empty() {
+            Vec::new()
+        } else {
+            vec![all.freeze()]
+        };
     }
     let head = (!head.is_empty()).then(|| Bytes::copy_from_slice(head));
     head.into_iter().chain(parts.iter().cloned()).collect()
@@ -133,7 +145,12 @@ impl Header {
 
     /// Whether a viewer that has this one has the other too.
     pub fn same(&self, other: &Header) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(one, two)| one.content.same(&two.content))
+        self.0.len() == other.0.len()
+            && self
+                .0
+                .iter()
+                .zip(&other.0)
+                .all(|(one, two)| one.content.same(&two.content))
     }
 }
 
@@ -197,7 +214,13 @@ impl Outlet {
 
     /// What the viewer gets next, in order: at least one chunk if there is any, at most about `budget` bytes.
     /// Otherwise the task is woken when there is more, or nothing will follow.
-    pub fn poll_take(&self, context: &mut Context<'_>, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Poll<Next> {
+    pub fn poll_take(
+        &self,
+        context: &mut Context<'_>,
+        cursor: &mut Cursor,
+        budget: usize,
+        out: &mut VecDeque<Bytes>,
+    ) -> Poll<Next> {
         let mut ring = self.lock();
         let taken = ring.take(cursor, budget, out);
         if taken.chunks > 0 {
@@ -283,7 +306,11 @@ impl Cursor {
 
     /// From here on only these lanes.
     pub fn choose(&mut self, lanes: &[u8]) {
-        let most = lanes.iter().map(|lane| usize::from(*lane) + 1).max().unwrap_or(0);
+        let most = lanes
+            .iter()
+            .map(|lane| usize::from(*lane) + 1)
+            .max()
+            .unwrap_or(0);
         if self.lanes.len() < most {
             self.lanes.resize(most, Place::Waiting);
         }
@@ -321,7 +348,8 @@ impl Ring {
     }
 
     fn slot(&self, position: u64) -> Option<&Slot> {
-        self.slots.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+        self.slots
+            .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
     }
 
     fn set_lanes(&mut self, stale: Vec<Duration>) {
@@ -329,13 +357,18 @@ impl Ring {
         let mut starts = old.into_iter().map(|lane| lane.newest_start);
         self.lanes = stale
             .into_iter()
-            .map(|stale| Lane { stale, newest_start: starts.next().flatten() })
+            .map(|stale| Lane {
+                stale,
+                newest_start: starts.next().flatten(),
+            })
             .collect();
     }
 
     fn push(&mut self, content: Content, lane: u8, independent: bool, at: Duration) {
         let position = self.end();
-        let Some(state) = self.lanes.get_mut(usize::from(lane)) else { return };
+        let Some(state) = self.lanes.get_mut(usize::from(lane)) else {
+            return;
+        };
         if independent {
             state.newest_start = Some(position);
         }
@@ -350,12 +383,20 @@ impl Ring {
     }
 
     fn evict(&mut self, now: Duration) {
-        let stale = self.lanes.iter().map(|lane| lane.stale).max().unwrap_or_default();
+        let stale = self
+            .lanes
+            .iter()
+            .map(|lane| lane.stale)
+            .max()
+            .unwrap_or_default();
         let pinned = self
             .lanes
             .iter()
             .filter_map(|lane| lane.newest_start)
-            .filter(|start| self.slot(*start).is_some_and(|slot| now.saturating_sub(slot.at) < OLD_START))
+            .filter(|start| {
+                self.slot(*start)
+                    .is_some_and(|slot| now.saturating_sub(slot.at) < OLD_START)
+            })
             .min()
             .unwrap_or(u64::MAX);
         while let Some(front) = self.slots.front() {
@@ -381,17 +422,22 @@ impl Ring {
             Place::At(position) => Some(*position),
             _ => None,
         });
-        let Some(mut position) = from.min() else { return taken };
+        let Some(mut position) = from.min() else {
+            return taken;
+        };
         while let Some(slot) = self.slot(position) {
             let place = cursor.lanes.get_mut(usize::from(slot.lane));
             if let Some(Place::At(at)) = place
                 && *at <= position
             {
-                if taken.bytes >= budget {
+                if taken.chunks > 0 && taken.bytes >= budget {
                     return taken;
                 }
                 *at = position + 1;
-                let known = cursor.header.as_ref().is_some_and(|header| Arc::ptr_eq(header, &slot.header));
+                let known = cursor
+                    .header
+                    .as_ref()
+                    .is_some_and(|header| Arc::ptr_eq(header, &slot.header));
                 if !known {
                     for piece in &slot.header.0 {
                         put(piece, cursor.carrier, out, &mut taken);
@@ -416,15 +462,20 @@ impl Ring {
     /// Starts lanes that have a start point now, and moves lanes that are too far behind to their newest one.
     fn settle(&self, cursor: &mut Cursor, taken: &mut Taken) {
         for (number, lane) in self.lanes.iter().enumerate() {
-            let Some(place) = cursor.lanes.get_mut(number) else { continue };
+            let Some(place) = cursor.lanes.get_mut(number) else {
+                continue;
+            };
             let start = lane.newest_start.filter(|start| *start >= self.first);
             match (*place, start) {
                 (Place::Waiting, Some(start)) => *place = Place::At(start),
-                (Place::At(at), Some(start)) if start > at => {
-                    if at < self.first || lane.stale.is_zero() || self.behind(number, at) > lane.stale {
-                        *place = Place::At(start);
-                        taken.jumps += 1;
-                    }
+                (Place::At(at), Some(start))
+                    if start > at
+                        && (at < self.first
+                            || lane.stale.is_zero()
+                            || self.behind(number, at) > lane.stale) =>
+                {
+                    *place = Place::At(start);
+                    taken.jumps += 1;
                 }
                 // What it needed next is gone and there is no start point: it waits for one.
                 (Place::At(at), None) if at < self.first => {
@@ -440,7 +491,11 @@ impl Ring {
     fn behind(&self, lane: usize, at: u64) -> Duration {
         let newest = self.slots.back().map(|slot| slot.at).unwrap_or_default();
         let skip = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let next = self.slots.iter().skip(skip).find(|slot| usize::from(slot.lane) == lane);
+        let next = self
+            .slots
+            .iter()
+            .skip(skip)
+            .find(|slot| usize::from(slot.lane) == lane);
         next.map_or(Duration::ZERO, |slot| newest.saturating_sub(slot.at))
     }
 }
@@ -483,7 +538,15 @@ mod tests {
     #[test]
     fn a_late_viewer_gets_the_header_and_the_newest_start() {
         let outlet = outlet(1000);
-        outlet.publish([(content("a"), 0, true), (content("b"), 0, false), (content("C"), 0, true), (content("d"), 0, false)], ms(0));
+        outlet.publish(
+            [
+                (content("a"), 0, true),
+                (content("b"), 0, false),
+                (content("C"), 0, true),
+                (content("d"), 0, false),
+            ],
+            ms(0),
+        );
         let mut cursor = Cursor::new(Carrier::Http);
         assert_eq!(read(&outlet, &mut cursor), ("<h>Cd".into(), 0));
         outlet.publish([(content("e"), 0, false)], ms(10));
@@ -556,7 +619,15 @@ mod tests {
         outlet.set_lanes(vec![ms(1000), ms(1000)]);
         let mut cursor = Cursor::new(Carrier::Http);
         cursor.choose(&[1]);
-        outlet.publish([(content("a"), 0, true), (content("x"), 1, true), (content("b"), 0, false), (content("y"), 1, false)], ms(0));
+        outlet.publish(
+            [
+                (content("a"), 0, true),
+                (content("x"), 1, true),
+                (content("b"), 0, false),
+                (content("y"), 1, false),
+            ],
+            ms(0),
+        );
         assert_eq!(read(&outlet, &mut cursor).0, "xy");
     }
 

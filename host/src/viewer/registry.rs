@@ -59,7 +59,12 @@ pub struct Place {
 
 impl Registry {
     /// Adds a viewer until the place is dropped.
-    pub fn enter(self: &Arc<Registry>, stream: &str, transport: &str, address: SocketAddr) -> Place {
+    pub fn enter(
+        self: &Arc<Registry>,
+        stream: &str,
+        transport: &str,
+        address: SocketAddr,
+    ) -> Place {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let counter = Arc::<Counter>::default();
         lock(&self.entries).insert(
@@ -73,7 +78,11 @@ impl Registry {
                 counter: counter.clone(),
             },
         );
-        Place { registry: self.clone(), id, counter }
+        Place {
+            registry: self.clone(),
+            id,
+            counter,
+        }
     }
 
     /// Everybody, in order of arrival.
@@ -87,15 +96,21 @@ impl Registry {
         lock(&self.entries)
             .values()
             .filter(|entry| entry.stream == stream)
-            .fold((0, past), |(count, bytes), entry| (count + 1, bytes + entry.counter.bytes.load(Ordering::Relaxed)))
+            .fold((0, past), |(count, bytes), entry| {
+                (
+                    count + 1,
+                    bytes + entry.counter.bytes.load(Ordering::Relaxed),
+                )
+            })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(entry) = lock(&self.registry.entries).remove(&self.id) {
-            *lock(&self.registry.past_bytes).entry(entry.stream).or_default() +=
-                entry.counter.bytes.load(Ordering::Relaxed);
+            *lock(&self.registry.past_bytes)
+                .entry(entry.stream)
+                .or_default() += entry.counter.bytes.load(Ordering::Relaxed);
         }
     }
 }
@@ -111,6 +126,10 @@ fn unguessable() -> String {
     let mut bytes = [0u8; 16];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(16) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        _ => format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1)),
+        _ => format!(
+            "{:016x}{:016x}",
+            RandomState::new().hash_one(0),
+            RandomState::new().hash_one(1)
+        ),
     }
 }

@@ -17,7 +17,10 @@ pub struct Close {
 impl Close {
     /// A close with that code and reason.
     pub fn new(code: u16, reason: impl Into<String>) -> Close {
-        Close { code, reason: reason.into() }
+        Close {
+            code,
+            reason: reason.into(),
+        }
     }
 
     fn protocol(reason: &str) -> Close {
@@ -47,7 +50,9 @@ pub fn frame_header(text: bool, length: usize) -> Vec<u8> {
 
 /// An answer to a ping.
 pub fn pong_frame(payload: &[u8]) -> Bytes {
-    [header(10, payload.len()).as_slice(), payload].concat().into()
+    [header(10, payload.len()).as_slice(), payload]
+        .concat()
+        .into()
 }
 
 /// A close frame; the reason is shortened to what fits.
@@ -57,7 +62,13 @@ pub fn close_frame(close: &Close) -> Bytes {
         end -= 1;
     }
     let reason = &close.reason.as_bytes()[..end];
-    [header(8, 2 + reason.len()).as_slice(), &close.code.to_be_bytes(), reason].concat().into()
+    [
+        header(8, 2 + reason.len()).as_slice(),
+        &close.code.to_be_bytes(),
+        reason,
+    ]
+    .concat()
+    .into()
 }
 
 fn header(opcode: u8, length: usize) -> Vec<u8> {
@@ -94,9 +105,11 @@ impl Reader {
     ///
     /// # Errors
     /// The close to answer with where the client breaks the protocol or sends too much.
-    pub fn next(&mut self) -> Result<Option<Event>, Close> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, Close> {
         loop {
-            let Some((head, length, mask)) = self.head()? else { return Ok(None) };
+            let Some((head, length, mask)) = self.head()? else {
+                return Ok(None);
+            };
             let opcode = head & 0x0f;
             let last = head & 0x80 != 0;
             let header = self.header_length();
@@ -112,7 +125,9 @@ impl Reader {
                 (0, None) => return Err(Close::protocol("a continuation of nothing")),
                 (0, Some((_, message))) => message.extend_from_slice(&payload),
                 (1 | 2, None) => self.message = Some((opcode == 1, payload)),
-                (1 | 2, Some(_)) => return Err(Close::protocol("a new message inside a fragmented one")),
+                (1 | 2, Some(_)) => {
+                    return Err(Close::protocol("a new message inside a fragmented one"));
+                }
                 (8, _) => return closing(&payload).map(|close| Some(Event::Close(close))),
                 (9, _) => return Ok(Some(Event::Ping(payload.freeze()))),
                 (10, _) => return Ok(Some(Event::Pong)),
@@ -132,16 +147,22 @@ impl Reader {
 
     /// First byte, payload length and mask of the frame in front, all checked before anything is allocated for it.
     fn head(&self) -> Result<Option<(u8, usize, [u8; 4])>, Close> {
-        let [head, length, ..] = self.buffer[..] else { return Ok(None) };
+        let [head, length, ..] = self.buffer[..] else {
+            return Ok(None);
+        };
         if head & 0x70 != 0 {
-            return Err(Close::protocol("reserved bits are set, but no extension was agreed on"));
+            return Err(Close::protocol(
+                "reserved bits are set, but no extension was agreed on",
+            ));
         }
         if length & 0x80 == 0 {
             return Err(Close::protocol("frames of a client must be masked"));
         }
         let control = head & 0x08 != 0;
         if control && (head & 0x80 == 0 || length & 0x7f > 125) {
-            return Err(Close::protocol("a control frame that is fragmented or longer than 125 bytes"));
+            return Err(Close::protocol(
+                "a control frame that is fragmented or longer than 125 bytes",
+            ));
         }
         let header = self.header_length();
         if self.buffer.len() < header {
@@ -149,13 +170,24 @@ impl Reader {
         }
         let length = match length & 0x7f {
             126 => u64::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])),
-            127 => self.buffer[2..10].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)),
+            127 => self.buffer[2..10]
+                .iter()
+                .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)),
             short => u64::from(short),
         };
-        let held = self.message.as_ref().filter(|_| !control).map_or(0, |(_, message)| message.len());
-        let length = usize::try_from(length).ok().filter(|length| length.saturating_add(held) <= LARGEST);
+        let held = self
+            .message
+            .as_ref()
+            .filter(|_| !control)
+            .map_or(0, |(_, message)| message.len());
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| length.saturating_add(held) <= LARGEST);
         let Some(length) = length else {
-            return Err(Close::new(1009, format!("a message of more than {LARGEST} bytes")));
+            return Err(Close::new(
+                1009,
+                format!("a message of more than {LARGEST} bytes"),
+            ));
         };
         let mask = [
             self.buffer[header - 4],
@@ -177,7 +209,11 @@ impl Reader {
 
 fn closing(payload: &[u8]) -> Result<Option<Close>, Close> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
-        return if payload.is_empty() { Ok(None) } else { Err(Close::protocol("a close code of one byte")) };
+        return if payload.is_empty() {
+            Ok(None)
+        } else {
+            Err(Close::protocol("a close code of one byte"))
+        };
     };
     let code = u16::from_be_bytes(*code);
     let good = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
@@ -200,7 +236,12 @@ mod tests {
         frame[1] |= 0x80;
         let mask = [7, 1, 2, 3];
         frame.extend_from_slice(&mask);
-        frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+        frame.extend(
+            payload
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| byte ^ mask[at % 4]),
+        );
         frame
     }
 
@@ -208,7 +249,7 @@ mod tests {
         let mut reader = Reader::default();
         reader.buffer().extend_from_slice(bytes);
         let mut events = Vec::new();
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.next_event()? {
             events.push(event);
         }
         Ok(events)
@@ -216,7 +257,13 @@ mod tests {
 
     #[test]
     fn fragments_are_joined_around_control_frames() {
-        let bytes = [masked(0x01, b"he"), masked(0x89, b"?"), masked(0x80, b"llo"), masked(0x88, &1000u16.to_be_bytes())].concat();
+        let bytes = [
+            masked(0x01, b"he"),
+            masked(0x89, b"?"),
+            masked(0x80, b"llo"),
+            masked(0x88, &1000u16.to_be_bytes()),
+        ]
+        .concat();
         let events = read(&bytes).unwrap();
         assert_eq!(
             events,
@@ -241,9 +288,17 @@ mod tests {
             (masked(0x88, &1005u16.to_be_bytes()), 1002),
             (masked(0x81, b"\xff"), 1007),
             (masked(0x82, &vec![0; LARGEST + 1]), 1009),
-            ([&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat(), 1009),
+            (
+                [&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat(),
+                1009,
+            ),
         ] {
-            assert_eq!(read(&bytes).unwrap_err().code, code, "{:?}", &bytes[..bytes.len().min(12)]);
+            assert_eq!(
+                read(&bytes).unwrap_err().code,
+                code,
+                "{:?}",
+                &bytes[..bytes.len().min(12)]
+            );
         }
     }
 
@@ -261,7 +316,7 @@ mod tests {
             let (mut reader, mut got) = (Reader::default(), Vec::new());
             for chunk in bytes.chunks(step) {
                 reader.buffer().extend_from_slice(chunk);
-                while let Some(event) = reader.next().unwrap() { got.push(event); }
+                while let Some(event) = reader.next_event().unwrap() { got.push(event); }
             }
             let sent: Vec<Event> = payloads.into_iter().map(|payload| Event::Binary(payload.into())).collect();
             prop_assert_eq!(got, sent);

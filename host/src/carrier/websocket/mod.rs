@@ -25,30 +25,49 @@ pub enum NoHandshake {
 }
 
 /// Checks the handshake and gives the `Sec-WebSocket-Accept` value.
-pub fn accept(method: &Method, version: Version, headers: &HeaderMap) -> Result<String, NoHandshake> {
+pub fn accept(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<String, NoHandshake> {
     let has = |name: header::HeaderName, token: &str| {
         headers.get_all(name).iter().any(|value| {
-            value
-                .to_str()
-                .is_ok_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+            value.to_str().is_ok_and(|value| {
+                value
+                    .split(',')
+                    .any(|part| part.trim().eq_ignore_ascii_case(token))
+            })
         })
     };
     if !has(header::UPGRADE, "websocket") {
         return Err(NoHandshake::NotAsked);
     }
     if method != Method::GET || version < Version::HTTP_11 {
-        return Err(NoHandshake::Broken("a WebSocket handshake is a GET of HTTP/1.1"));
+        return Err(NoHandshake::Broken(
+            "a WebSocket handshake is a GET of HTTP/1.1",
+        ));
     }
     if !has(header::CONNECTION, "upgrade") {
-        return Err(NoHandshake::Broken("a WebSocket handshake needs `Connection: Upgrade`"));
+        return Err(NoHandshake::Broken(
+            "a WebSocket handshake needs `Connection: Upgrade`",
+        ));
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
         return Err(NoHandshake::Version);
     }
     let key = headers
         .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16))
-        .ok_or(NoHandshake::Broken("`Sec-WebSocket-Key` must be 16 bytes in base64"))?;
+        .filter(|key| {
+            STANDARD
+                .decode(key.as_bytes())
+                .is_ok_and(|bytes| bytes.len() == 16)
+        })
+        .ok_or(NoHandshake::Broken(
+            "`Sec-WebSocket-Key` must be 16 bytes in base64",
+        ))?;
     let mut hash = Sha1::new();
     hash.update(key.as_bytes());
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
@@ -61,7 +80,15 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    header::HeaderName::from_static(name),
+                    value.parse().unwrap(),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -79,11 +106,23 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_apart() {
         let mut bad = headers(&[("upgrade", "websocket"), ("connection", "upgrade")]);
-        assert_eq!(accept(&Method::GET, Version::HTTP_11, &bad), Err(NoHandshake::Version));
+        assert_eq!(
+            accept(&Method::GET, Version::HTTP_11, &bad),
+            Err(NoHandshake::Version)
+        );
         bad.insert("sec-websocket-version", "13".parse().unwrap());
         bad.insert("sec-websocket-key", "short".parse().unwrap());
-        assert!(matches!(accept(&Method::GET, Version::HTTP_11, &bad), Err(NoHandshake::Broken(_))));
-        assert!(matches!(accept(&Method::POST, Version::HTTP_11, &bad), Err(NoHandshake::Broken(_))));
-        assert_eq!(accept(&Method::GET, Version::HTTP_11, &HeaderMap::new()), Err(NoHandshake::NotAsked));
+        assert!(matches!(
+            accept(&Method::GET, Version::HTTP_11, &bad),
+            Err(NoHandshake::Broken(_))
+        ));
+        assert!(matches!(
+            accept(&Method::POST, Version::HTTP_11, &bad),
+            Err(NoHandshake::Broken(_))
+        ));
+        assert_eq!(
+            accept(&Method::GET, Version::HTTP_11, &HeaderMap::new()),
+            Err(NoHandshake::NotAsked)
+        );
     }
 }

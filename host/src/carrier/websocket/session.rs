@@ -41,15 +41,32 @@ enum End {
 }
 
 /// Serves the viewer until it leaves, the muxer ends or the gateway drains.
-pub async fn run<S>(socket: S, first: Bytes, mut viewing: Viewing, counter: Arc<Counter>, mut drain: Drain)
-where
+pub async fn run<S>(
+    socket: S,
+    first: Bytes,
+    mut viewing: Viewing,
+    counter: Arc<Counter>,
+    mut drain: Drain,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut input, output) = tokio::io::split(socket);
     let mut reader = Reader::default();
     reader.buffer().extend_from_slice(&first);
-    let mut writer = Writer { output, queue: VecDeque::new(), control: 0 };
-    let end = converse(&mut input, &mut reader, &mut writer, &mut viewing, &counter, &mut drain).await;
+    let mut writer = Writer {
+        output,
+        queue: VecDeque::new(),
+        control: 0,
+    };
+    let end = converse(
+        &mut input,
+        &mut reader,
+        &mut writer,
+        &mut viewing,
+        &counter,
+        &mut drain,
+    )
+    .await;
     // The guest need not hear of the farewell.
     drop(viewing);
     farewell(end, &mut input, &mut reader, &mut writer).await;
@@ -78,7 +95,7 @@ where
     let mut fresh = VecDeque::new();
     loop {
         loop {
-            match reader.next() {
+            match reader.next_event() {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     if let Some(end) = hear(event, viewing, writer) {
@@ -149,13 +166,16 @@ fn hear<W>(event: Event, viewing: &Viewing, writer: &mut Writer<W>) -> Option<En
 }
 
 fn refused(sent: Result<(), crate::plugin::muxer::Refusal>) -> Option<End> {
-    sent.err().map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
+    sent.err()
+        .map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
 }
 
 fn apply<W>(effect: Effect, viewing: &mut Viewing, writer: &mut Writer<W>) -> Option<End> {
     match effect {
         Effect::Send(content) => {
-            writer.queue.extend(Piece::new(content).wire(Carrier::WebSocket).iter().cloned());
+            writer
+                .queue
+                .extend(Piece::new(content).wire(Carrier::WebSocket).iter().cloned());
             None
         }
         Effect::Lanes(lanes) => {
@@ -194,7 +214,7 @@ where
     }
     let _ = timeout_at(deadline, async {
         loop {
-            match reader.next() {
+            match reader.next_event() {
                 Ok(Some(Event::Close(_))) | Err(_) => return,
                 Ok(Some(_)) => {}
                 Ok(None) => {

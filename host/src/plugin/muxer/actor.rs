@@ -3,10 +3,7 @@
 use super::{Ground, JoinRequest, Message, Muxer, Muxers, Phase, Refusal, Reply};
 use crate::{
     media::sample::{Codec, Format},
-    plugin::{
-        Answer, Effect, Failure, Instance, OpenError, Profile,
-        transports::Transport,
-    },
+    plugin::{Answer, Effect, Failure, Instance, OpenError, Profile, transports::Transport},
     stream::{Entry, Feed, Info, JpegFeed, Next, Reader, Stream},
     viewer::{Content, Header},
 };
@@ -84,7 +81,12 @@ struct Join {
 }
 
 impl Actor {
-    pub(super) fn new(muxer: Arc<Muxer>, muxers: Arc<Muxers>, stream: Arc<Stream>, transport: Arc<Transport>) -> Actor {
+    pub(super) fn new(
+        muxer: Arc<Muxer>,
+        muxers: Arc<Muxers>,
+        stream: Arc<Stream>,
+        transport: Arc<Transport>,
+    ) -> Actor {
         Actor {
             muxer,
             muxers,
@@ -103,7 +105,10 @@ impl Actor {
 
     /// Works until the muxer is idle or told to end.
     pub(super) fn run(mut self) {
-        let mut ground = Ground { user: self.stream.enter(), usage: self.transport.usage.clone() };
+        let mut ground = Ground {
+            user: self.stream.enter(),
+            usage: self.transport.usage.clone(),
+        };
         // Wakes this thread when the source's tracks become known.
         let watch = ground.user.feed().reader();
         loop {
@@ -114,7 +119,7 @@ impl Actor {
             }
             let now = Instant::now();
             self.bring_up(&ground, now);
-            let more = self.follow(&ground, now);
+            let more = self.follow(&ground);
             self.serve(now);
             self.expire(now);
             if let Some(since) = self.muxers.retire(&self.muxer, self.stream.idle()) {
@@ -137,14 +142,34 @@ impl Actor {
             match message {
                 Message::End(reason) => return Some(reason),
                 Message::Request { path, query, reply } => {
-                    self.requests.push(Request { path, query, reply, deadline });
+                    self.requests.push(Request {
+                        path,
+                        query,
+                        reply,
+                        deadline,
+                    });
                 }
-                Message::Join { viewer, request, effects, reply } => {
-                    self.joins.push(Join { viewer, request, effects, reply, deadline });
+                Message::Join {
+                    viewer,
+                    request,
+                    effects,
+                    reply,
+                } => {
+                    self.joins.push(Join {
+                        viewer,
+                        request,
+                        effects,
+                        reply,
+                        deadline,
+                    });
                 }
                 Message::Leave { viewer } => {
                     self.joins.retain(|join| join.viewer != viewer);
-                    if self.viewers.remove(&viewer).is_some_and(|known| !known.unheard) {
+                    if self
+                        .viewers
+                        .remove(&viewer)
+                        .is_some_and(|known| !known.unheard)
+                    {
                         self.ask(|instance| instance.leave(viewer));
                     }
                 }
@@ -163,7 +188,12 @@ impl Actor {
         if self.instance.is_some() || self.muxer.health.retry_at().is_some_and(|at| now < at) {
             return;
         }
-        let opened = Instance::open(&self.transport.plugin, &self.stream.name, &self.transport.options, ground.usage.clone());
+        let opened = Instance::open(
+            &self.transport.plugin,
+            &self.stream.name,
+            &self.transport.options,
+            ground.usage.clone(),
+        );
         let (instance, profile) = match opened {
             Ok(opened) => opened,
             Err(OpenError::Failed(failure)) => return self.fail(&failure),
@@ -188,53 +218,67 @@ impl Actor {
 
     /// Feeds a new instance what the old one knew; what it gives out was given out before.
     fn replay(&mut self) -> bool {
-        let (Some(source), Some(profile)) = (&self.source, &self.profile) else { return true };
-        let end = source.position;
-        let (mut position, mut info) = match source.reader.history_start(profile.group_ms, profile.history) {
-            Some((start, info)) if start < end => (start, info),
-            _ => (end, source.info.clone()),
+        let (Some(source), Some(profile)) = (&self.source, &self.profile) else {
+            return true;
         };
-        let group_ms = profile.group_ms;
-        if let Some(info) = info.take()
-            && !self.configure(&info)
-        {
-            return false;
+        let (end, group_ms) = (source.position, profile.group_ms);
+        let (mut position, mut info) = source.reader.start(group_ms, profile.history);
+        if position >= end {
+            (position, info) = (end, source.info.clone());
+        }
+        // The header counts once, at the end: who watches has got those in between.
+        let mut header = None;
+        if let Some(info) = info {
+            header = self.configure(&info);
+            if header.is_none() {
+                return false;
+            }
         }
         while position < end {
-            let Some(source) = &self.source else { return true };
-            match source.reader.next(position, group_ms) {
-                Next::Entry(Entry::Sample(sample), group) if !source.left_out.contains(&position) => {
-                    if self.ask(|instance| instance.push(&sample, group)).is_none() {
-                        if let Some(source) = &mut self.source {
-                            source.left_out.insert(position);
-                        }
-                        return false;
+            let Some(source) = &self.source else {
+                return true;
+            };
+            let worked = match source.reader.next(position, group_ms) {
+                Next::Entry(Entry::Sample(_), _) if source.left_out.contains(&position) => true,
+                Next::Entry(Entry::Sample(sample), group) => {
+                    let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
+                    if !pushed && let Some(source) = &mut self.source {
+                        source.left_out.insert(position);
                     }
+                    pushed
                 }
-                Next::Entry(Entry::Sample(_), _) => {}
                 Next::Entry(Entry::Configure(info), _) => {
-                    if !self.configure(&info) {
-                        return false;
-                    }
+                    header = self.configure(&info);
+                    header.is_some()
                 }
                 Next::Entry(Entry::Stop(reason), _) => {
-                    if self.ask(|instance| instance.stop(&reason, false)).is_none() {
-                        return false;
-                    }
+                    self.ask(|instance| instance.stop(&reason, false)).is_some()
                 }
-                Next::Wait | Next::Lost(..) => return true,
+                Next::Wait | Next::Lost(..) => break,
+            };
+            if !worked {
+                return false;
             }
             position += 1;
+        }
+        if let Some(header) = header {
+            self.muxer.outlet.set_header(header);
         }
         true
     }
 
     /// Tells a new instance of the viewers that are there; they have their sends and lanes already.
     fn rejoin(&mut self) -> bool {
-        let known: Vec<(u64, JoinRequest)> =
-            self.viewers.iter().filter(|(_, known)| !known.unheard).map(|(viewer, known)| (*viewer, known.request.clone())).collect();
+        let known: Vec<(u64, JoinRequest)> = self
+            .viewers
+            .iter()
+            .filter(|(_, known)| !known.unheard)
+            .map(|(viewer, known)| (*viewer, known.request.clone()))
+            .collect();
         for (viewer, request) in known {
-            let joined = self.ask(|instance| instance.join(viewer, request.carrier, &request.path, &request.query));
+            let joined = self.ask(|instance| {
+                instance.join(viewer, request.carrier, &request.path, &request.query)
+            });
             if joined.is_none() {
                 if let Some(known) = self.viewers.get_mut(&viewer) {
                     known.unheard = true;
@@ -246,13 +290,15 @@ impl Actor {
     }
 
     /// Pushes what is new; says whether there is more.
-    fn follow(&mut self, ground: &Ground, now: Instant) -> bool {
+    fn follow(&mut self, ground: &Ground) -> bool {
         if self.instance.is_none() || !self.choose_source(ground) {
             return false;
         }
         let group_ms = self.profile.as_ref().map_or(0, |profile| profile.group_ms);
         for _ in 0..BATCH {
-            let Some(source) = &mut self.source else { return true };
+            let Some(source) = &mut self.source else {
+                return true;
+            };
             let position = source.position;
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => return false,
@@ -261,7 +307,7 @@ impl Actor {
                     source.position = on;
                     source.wants_start = true;
                     source.info = info.clone();
-                    if info.is_some_and(|info| !self.configure(&info)) {
+                    if info.is_some_and(|info| !self.announce(&info)) {
                         return false;
                     }
                     continue;
@@ -274,7 +320,7 @@ impl Actor {
                         self.source = None;
                         return true;
                     }
-                    if !self.configure(&info) {
+                    if !self.announce(&info) {
                         return false;
                     }
                     continue;
@@ -294,17 +340,22 @@ impl Actor {
                         && let Some(source) = &mut self.source
                     {
                         source.left_out.insert(position);
-                        source.left_out.retain(|left_out| left_out + (1 << 16) > position);
+                        source
+                            .left_out
+                            .retain(|left_out| left_out + (1 << 16) > position);
                     }
                     pushed
                 }
             };
             self.forget_answers();
             let Some(chunks) = chunks else { return false };
-            let at = now.saturating_duration_since(self.began).max(self.began.elapsed());
-            self.muxer
-                .outlet
-                .publish(chunks.into_iter().map(|chunk| (chunk.content, chunk.lane, chunk.independent)), at);
+            let at = self.began.elapsed();
+            self.muxer.outlet.publish(
+                chunks
+                    .into_iter()
+                    .map(|chunk| (chunk.content, chunk.lane, chunk.independent)),
+                at,
+            );
         }
         true
     }
@@ -314,18 +365,24 @@ impl Actor {
         if self.source.is_some() {
             return true;
         }
-        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else { return false };
+        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
+            return false;
+        };
         let profile = profile.clone();
         let codec = info.track.codec;
         let chosen = match profile.format_for(codec) {
             Some(format) => Some((ground.user.feed().clone(), format, None)),
-            None if profile.formats.contains(&Format::Jpeg) && codec == Codec::H264 => match ground.user.jpeg_feed() {
-                Ok(jpeg) => Some((jpeg.feed().clone(), Format::Jpeg, Some(jpeg))),
-                Err(error) => {
-                    self.refuse_all(|| Refusal::Unavailable(format!("no thread for the JPEGs: {error}")));
-                    return false;
+            None if profile.formats.contains(&Format::Jpeg) && codec == Codec::H264 => {
+                match ground.user.jpeg_feed() {
+                    Ok(jpeg) => Some((jpeg.feed().clone(), Format::Jpeg, Some(jpeg))),
+                    Err(error) => {
+                        self.refuse_all(|| {
+                            Refusal::Unavailable(format!("no thread for the JPEGs: {error}"))
+                        });
+                        return false;
+                    }
                 }
-            },
+            }
             None => None,
         };
         let Some((feed, format, jpeg)) = chosen else {
@@ -341,14 +398,15 @@ impl Actor {
         self.attach(&feed, format, jpeg, &profile)
     }
 
-    fn attach(&mut self, feed: &Arc<Feed>, format: Format, jpeg: Option<Arc<JpegFeed>>, profile: &Profile) -> bool {
+    fn attach(
+        &mut self,
+        feed: &Arc<Feed>,
+        format: Format,
+        jpeg: Option<Arc<JpegFeed>>,
+        profile: &Profile,
+    ) -> bool {
         let reader = feed.reader();
-        reader.need(profile.group_ms, profile.history);
-        let (position, info) = match reader.history_start(profile.group_ms, profile.history) {
-            Some((start, info)) => (start, info),
-            // Nothing to start at yet: from the newest tracks on, if they are known.
-            None => (reader.end(), feed.info()),
-        };
+        let (position, info) = reader.start(profile.group_ms, profile.history);
         self.source = Some(Source {
             reader,
             format,
@@ -358,19 +416,24 @@ impl Actor {
             left_out: BTreeSet::new(),
             _jpeg: jpeg,
         });
-        info.is_none_or(|info| self.configure(&info))
+        info.is_none_or(|info| self.announce(&info))
     }
 
-    fn configure(&mut self, info: &Arc<Info>) -> bool {
-        let Some(format) = self.source.as_ref().map(|source| source.format) else { return false };
-        let bandwidth = u32::try_from(self.stream.report().bits_per_second).unwrap_or(u32::MAX);
-        let header = self.ask(|instance| instance.configure(info, format, bandwidth));
-        self.forget_answers();
+    /// Tells the guest of the tracks, and the viewers of the header that follows from them.
+    fn announce(&mut self, info: &Info) -> bool {
+        let header = self.configure(info);
         let known = header.is_some();
         if let Some(header) = header {
-            self.muxer.outlet.set_header(Header::new(header));
+            self.muxer.outlet.set_header(header);
         }
         known
+    }
+
+    fn configure(&mut self, info: &Info) -> Option<Header> {
+        let format = self.source.as_ref().map(|source| source.format)?;
+        self.forget_answers();
+        self.ask(|instance| instance.configure(info, format))
+            .map(Header::new)
     }
 
     /// Answers who is waiting, as far as the guest can.
@@ -383,7 +446,11 @@ impl Actor {
                 self.joins.push(join);
                 continue;
             }
-            let carriers = self.profile.as_ref().map(|profile| profile.carriers.clone()).unwrap_or_default();
+            let carriers = self
+                .profile
+                .as_ref()
+                .map(|profile| profile.carriers.clone())
+                .unwrap_or_default();
             if !carriers.contains(&join.request.carrier) {
                 let names: Vec<&str> = carriers.iter().map(|carrier| carrier.name()).collect();
                 let _ = join.reply.send(Err(Refusal::Carrier(format!(
@@ -395,10 +462,19 @@ impl Actor {
                 continue;
             }
             let request = &join.request;
-            let asked = self.ask(|instance| instance.join(join.viewer, request.carrier, &request.path, &request.query));
+            let asked = self.ask(|instance| {
+                instance.join(join.viewer, request.carrier, &request.path, &request.query)
+            });
             let answer = match asked {
                 Some(Ok(effects)) => {
-                    self.viewers.insert(join.viewer, Viewer { request: join.request, effects: join.effects, unheard: false });
+                    self.viewers.insert(
+                        join.viewer,
+                        Viewer {
+                            request: join.request,
+                            effects: join.effects,
+                            unheard: false,
+                        },
+                    );
                     Ok(effects)
                 }
                 Some(Err(refusal)) => Err(Refusal::Rejected(refusal)),
@@ -417,7 +493,9 @@ impl Actor {
                 Some(Answer::Follow(content_type)) => {
                     let _ = request.reply.send(Ok(Reply::Follow(content_type)));
                 }
-                Some(Answer::Pending) if self.requests.len() < MOST_PENDING && now < request.deadline => {
+                Some(Answer::Pending)
+                    if self.requests.len() < MOST_PENDING && now < request.deadline =>
+                {
                     self.requests.push(request);
                 }
                 Some(Answer::Pending) => {
@@ -445,7 +523,8 @@ impl Actor {
     }
 
     fn forget_answers(&mut self) {
-        self.answers.retain(|_, answer| matches!(answer, Answer::Done(response) if response.immutable));
+        self.answers
+            .retain(|_, answer| matches!(answer, Answer::Done(response) if response.immutable));
     }
 
     /// Lets go who waited too long, or for what will not come.
@@ -455,10 +534,16 @@ impl Actor {
         }
         let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
         let unwell = self.unwell();
-        for request in self.requests.extract_if(.., |request| broken || now >= request.deadline) {
+        for request in self
+            .requests
+            .extract_if(.., |request| broken || now >= request.deadline)
+        {
             let _ = request.reply.send(Err(unwell.clone()));
         }
-        for join in self.joins.extract_if(.., |join| broken || now >= join.deadline) {
+        for join in self
+            .joins
+            .extract_if(.., |join| broken || now >= join.deadline)
+        {
             let _ = join.reply.send(Err(unwell.clone()));
         }
     }
@@ -471,7 +556,9 @@ impl Actor {
             let _ = join.reply.send(Err(refusal()));
         }
         for (_, viewer) in std::mem::take(&mut self.viewers) {
-            let _ = viewer.effects.try_send(Effect::Close(refusal().to_string()));
+            let _ = viewer
+                .effects
+                .try_send(Effect::Close(refusal().to_string()));
         }
     }
 
@@ -480,7 +567,9 @@ impl Actor {
             Phase::Running => "it failed".to_owned(),
             Phase::BackingOff(reason) | Phase::Broken(reason) => reason,
         };
-        Refusal::Unavailable(format!("the transport is being repaired; try again. {reason}"))
+        Refusal::Unavailable(format!(
+            "the transport is being repaired; try again. {reason}"
+        ))
     }
 
     /// Calls the guest; a failure ends the instance, is logged once, and gives `None`.
@@ -507,9 +596,14 @@ impl Actor {
     }
 
     fn apply(&mut self, viewer: u64, effects: Vec<Effect>) {
-        let Some(known) = self.viewers.get(&viewer) else { return };
+        let Some(known) = self.viewers.get(&viewer) else {
+            return;
+        };
         // A full queue drops the sender, which closes the viewer.
-        if effects.into_iter().any(|effect| known.effects.try_send(effect).is_err()) {
+        if effects
+            .into_iter()
+            .any(|effect| known.effects.try_send(effect).is_err())
+        {
             self.viewers.remove(&viewer);
         }
     }
@@ -517,23 +611,34 @@ impl Actor {
     fn end(&mut self, reason: &str) {
         if let Some(chunks) = self.ask(|instance| instance.stop(reason, true)) {
             let at = self.began.elapsed();
-            self.muxer
-                .outlet
-                .publish(chunks.into_iter().map(|chunk| (chunk.content, chunk.lane, chunk.independent)), at);
+            self.muxer.outlet.publish(
+                chunks
+                    .into_iter()
+                    .map(|chunk| (chunk.content, chunk.lane, chunk.independent)),
+                at,
+            );
         }
         self.muxer.outlet.close(reason);
-        let stopped = || Refusal::Unavailable(format!("the transport was stopped: {reason}; try again"));
+        let stopped =
+            || Refusal::Unavailable(format!("the transport was stopped: {reason}; try again"));
         for message in std::mem::take(&mut *self.muxer.lock()) {
             match message {
                 Message::Request { reply, .. } => drop(reply.send(Err(stopped()))),
                 Message::Join { reply, .. } => drop(reply.send(Err(stopped()))),
-                Message::FromViewer { data: Content::Binary(_) | Content::Text(_), .. }
+                Message::FromViewer {
+                    data: Content::Binary(_) | Content::Text(_),
+                    ..
+                }
                 | Message::Leave { .. }
                 | Message::End(_) => {}
             }
         }
-        self.requests.drain(..).for_each(|request| drop(request.reply.send(Err(stopped()))));
-        self.joins.drain(..).for_each(|join| drop(join.reply.send(Err(stopped()))));
+        self.requests
+            .drain(..)
+            .for_each(|request| drop(request.reply.send(Err(stopped()))));
+        self.joins
+            .drain(..)
+            .for_each(|join| drop(join.reply.send(Err(stopped()))));
     }
 
     fn next_look(&self, now: Instant) -> Duration {

@@ -75,7 +75,9 @@ impl Health {
     /// The guest failed. Says whether that was once too often.
     pub fn failed(&self, now: Instant, reason: String) -> bool {
         let mut inner = self.lock();
-        inner.failures.retain(|failure| now.saturating_duration_since(*failure) < WINDOW);
+        inner
+            .failures
+            .retain(|failure| now.saturating_duration_since(*failure) < WINDOW);
         inner.failures.push_back(now);
         inner.total += 1;
         inner.reason = reason;
@@ -116,7 +118,11 @@ mod tests {
         for nth in 1..MOST_FAILURES {
             assert!(!health.failed(now, "trap".into()));
             let wait = health.retry_at().unwrap() - now;
-            assert!(if nth == 1 { wait.is_zero() } else { wait > last || wait == BACKOFF.1 });
+            assert!(if nth == 1 {
+                wait.is_zero()
+            } else {
+                wait > last || wait == BACKOFF.1
+            });
             last = wait;
             health.recovered();
             assert_eq!(health.phase(), Phase::Running);

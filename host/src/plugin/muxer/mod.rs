@@ -107,7 +107,9 @@ impl Muxer {
     fn send(&self, message: Message) -> Result<(), Refusal> {
         let mut inbox = self.lock();
         // Leaving must always be possible, or the muxer would never learn of it.
-        if inbox.len() >= MOST_WAITING && !matches!(message, Message::Leave { .. } | Message::End(_)) {
+        if inbox.len() >= MOST_WAITING
+            && !matches!(message, Message::Leave { .. } | Message::End(_))
+        {
             return Err(Refusal::Unavailable(format!(
                 "transport `{}` of stream `{}` has too much to do; try again",
                 self.transport, self.stream
@@ -126,7 +128,10 @@ impl Muxer {
     }
 
     fn gone(&self) -> Refusal {
-        Refusal::Unavailable(format!("transport `{}` of stream `{}` was stopped; try again", self.transport, self.stream))
+        Refusal::Unavailable(format!(
+            "transport `{}` of stream `{}` was stopped; try again",
+            self.transport, self.stream
+        ))
     }
 }
 
@@ -155,7 +160,13 @@ impl MuxerUser {
     }
 
     /// Makes the client a viewer, until the returned [`Viewing`] is dropped.
-    pub async fn join(self, viewer: u64, carrier: Carrier, path: &str, query: &str) -> Result<Viewing, Refusal> {
+    pub async fn join(
+        self,
+        viewer: u64,
+        carrier: Carrier,
+        path: &str,
+        query: &str,
+    ) -> Result<Viewing, Refusal> {
         let (reply, answer) = oneshot::channel();
         let (sender, effects) = mpsc::channel(EFFECTS);
         self.muxer.send(Message::Join {
@@ -214,14 +225,19 @@ impl Viewing {
 
     /// Hands the component what the viewer sent.
     pub fn message(&self, data: Content) -> Result<(), Refusal> {
-        self.user.muxer.send(Message::FromViewer { viewer: self.viewer, data })
+        self.user.muxer.send(Message::FromViewer {
+            viewer: self.viewer,
+            data,
+        })
     }
 }
 
 impl Drop for Viewing {
     fn drop(&mut self) {
         // Never refused: see `send`.
-        let _ = self.user.muxer.send(Message::Leave { viewer: self.viewer });
+        let _ = self.user.muxer.send(Message::Leave {
+            viewer: self.viewer,
+        });
     }
 }
 
@@ -240,12 +256,19 @@ struct Slot {
 
 impl Muxers {
     /// The muxer of that transport on that stream, started if need be.
-    pub fn enter(self: &Arc<Muxers>, stream: &Arc<Stream>, transport: &Arc<Transport>) -> Result<MuxerUser, Refusal> {
+    pub fn enter(
+        self: &Arc<Muxers>,
+        stream: &Arc<Stream>,
+        transport: &Arc<Transport>,
+    ) -> Result<MuxerUser, Refusal> {
         let key = (stream.name.clone(), transport.name.clone());
         let mut running = self.lock();
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
-            return Ok(MuxerUser { muxer: slot.muxer.clone(), muxers: self.clone() });
+            return Ok(MuxerUser {
+                muxer: slot.muxer.clone(),
+                muxers: self.clone(),
+            });
         }
         let muxer = Arc::new(Muxer {
             stream: stream.name.clone(),
@@ -255,19 +278,39 @@ impl Muxers {
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });
-        let actor = actor::Actor::new(muxer.clone(), self.clone(), stream.clone(), transport.clone());
+        let actor = actor::Actor::new(
+            muxer.clone(),
+            self.clone(),
+            stream.clone(),
+            transport.clone(),
+        );
         let thread = thread::Builder::new()
             .name(format!("mux {} {}", transport.name, stream.name))
             .spawn(move || actor.run())
-            .map_err(|error| Refusal::Unavailable(format!("no thread for the transport: {error}")))?;
+            .map_err(|error| {
+                Refusal::Unavailable(format!("no thread for the transport: {error}"))
+            })?;
         let _ = muxer.thread.set(thread.thread().clone());
-        running.insert(key, Slot { muxer: muxer.clone(), users: 1, unused_since: Instant::now() });
-        Ok(MuxerUser { muxer, muxers: self.clone() })
+        running.insert(
+            key,
+            Slot {
+                muxer: muxer.clone(),
+                users: 1,
+                unused_since: Instant::now(),
+            },
+        );
+        Ok(MuxerUser {
+            muxer,
+            muxers: self.clone(),
+        })
     }
 
     /// Every running muxer.
     pub fn list(&self) -> Vec<Arc<Muxer>> {
-        self.lock().values().map(|slot| slot.muxer.clone()).collect()
+        self.lock()
+            .values()
+            .map(|slot| slot.muxer.clone())
+            .collect()
     }
 
     /// Ends every muxer; their viewers are told the reason once they have got what is there.
@@ -292,13 +335,17 @@ impl Muxers {
 
     /// Removes the muxer whoever uses it.
     fn remove(&self, muxer: &Muxer) {
-        self.lock().remove(&(muxer.stream.clone(), muxer.transport.clone()));
+        self.lock()
+            .remove(&(muxer.stream.clone(), muxer.transport.clone()));
     }
 
     fn leave(&self, muxer: &Arc<Muxer>) {
         let mut running = self.lock();
         let key = (muxer.stream.clone(), muxer.transport.clone());
-        if let Some(slot) = running.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.muxer, muxer)) {
+        if let Some(slot) = running
+            .get_mut(&key)
+            .filter(|slot| Arc::ptr_eq(&slot.muxer, muxer))
+        {
             slot.users -= 1;
             slot.unused_since = Instant::now();
         }
