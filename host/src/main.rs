@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sluicegate::{
+    api,
     config::Config,
     gateway::{self, Gateway},
     plugin::{Engine, Instance, Limits, Usage},
@@ -89,7 +90,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the runtime")?;
-            runtime.block_on(gateway::run(settings))?;
+            runtime.block_on(gateway::run(settings, api::respond))?;
             // Connections that would not end are not waited for.
             runtime.shutdown_background();
             Ok(())

@@ -23,7 +23,7 @@ pub type Body = Either<Full<Bytes>, ViewerBody>;
 
 /// Answers one request.
 pub async fn respond(
-    gateway: &Arc<Gateway>,
+    gateway: Arc<Gateway>,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -58,7 +58,7 @@ pub async fn respond(
             return finish(error(json, status, &denied.to_string()), None);
         }
     };
-    let mut response = route_to(gateway, peer, route.target, &parameters, request).await;
+    let mut response = route_to(&gateway, peer, route.target, &parameters, request).await;
     if head {
         // The body of a viewer must not run for who only asks for the head.
         *response.body_mut() = Either::Left(Full::default());

@@ -1,13 +1,19 @@
 //! HTTP/1.1 on hyper: connections, their limits, and the upgrade to WebSocket.
 
-use crate::{api, gateway::Gateway};
-use hyper::{server::conn::http1, service::service_fn};
+use super::{BoxError, Drain};
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     time::Instant,
 };
 
@@ -24,10 +30,19 @@ const DEAD: Duration = Duration::from_secs(60);
 /// After an error of accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the gateway drains; returns when every connection has ended.
-pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
+/// Serves until the gateway drains, each request by `answer`; returns when every connection has ended. A clone of
+/// `upgrades` is held by each.
+pub async fn serve<A, F, B>(
+    listener: TcpListener,
+    mut drain: Drain,
+    upgrades: mpsc::Sender<()>,
+    answer: A,
+) where
+    A: Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut drain = gateway.drain();
     let mut told = false;
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -40,10 +55,10 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
         match accepted {
             Ok((socket, peer)) => {
                 told = false;
-                let gateway = gateway.clone();
+                let (answer, drain, upgrades) = (answer.clone(), drain.clone(), upgrades.clone());
                 tokio::spawn(async move {
-                    converse(socket, peer, gateway).await;
-                    drop(slot);
+                    converse(socket, peer, drain, answer).await;
+                    drop((slot, upgrades));
                 });
             }
             Err(error) => {
@@ -61,14 +76,17 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
     let _ = slots.acquire_many(all).await;
 }
 
-async fn converse(socket: TcpStream, peer: SocketAddr, gateway: Arc<Gateway>) {
+async fn converse<A, F, B>(socket: TcpStream, peer: SocketAddr, mut drain: Drain, answer: A)
+where
+    A: Fn(SocketAddr, Request<Incoming>) -> F,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+{
     tune(&socket);
     let began = Instant::now();
-    let mut drain = gateway.drain();
-    let upgrades = gateway.upgrades();
     let service = service_fn(move |request| {
-        let gateway = gateway.clone();
-        async move { Ok::<_, Infallible>(api::respond(&gateway, peer, request).await) }
+        let answered = answer(peer, request);
+        async move { Ok::<_, Infallible>(answered.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -88,7 +106,6 @@ async fn converse(socket: TcpStream, peer: SocketAddr, gateway: Arc<Gateway>) {
     if let Err(error) = ended {
         tracing::debug!(%peer, "connection ended after {:?}: {error}", began.elapsed());
     }
-    drop(upgrades);
 }
 
 fn tune(socket: &TcpStream) {

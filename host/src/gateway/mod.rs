@@ -1,7 +1,7 @@
 //! Start, supervision and the order of shutdown.
 
 use crate::{
-    carrier,
+    carrier::{self, BoxError, Drain},
     config::{self, Config},
     plugin::{
         self, Engine, LoadError,
@@ -11,6 +11,11 @@ use crate::{
     source::{Spec, SpecError},
     stream::Stream,
     viewer,
+};
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
 };
 use std::{
     collections::BTreeMap,
@@ -134,7 +139,7 @@ impl Gateway {
 
     /// Tells when the gateway shuts down.
     pub fn drain(&self) -> Drain {
-        Drain(self.draining.subscribe())
+        Drain::new(&self.draining)
     }
 
     /// Whether it is shutting down.
@@ -178,20 +183,13 @@ impl Gateway {
     }
 }
 
-/// Tells when the gateway shuts down.
-#[derive(Clone, Debug)]
-pub struct Drain(watch::Receiver<bool>);
-
-impl Drain {
-    /// Returns when the gateway shuts down.
-    pub async fn wait(&mut self) {
-        // An error means that the gateway is gone, which is as good.
-        let _ = self.0.wait_for(|draining| *draining).await;
-    }
-}
-
-/// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
-pub async fn run(config: Config) -> Result<(), StartError> {
+/// Serves until SIGTERM or SIGINT, each request by `answer`; a second signal ends the process at once.
+pub async fn run<A, F, B>(config: Config, answer: A) -> Result<(), StartError>
+where
+    A: Fn(Arc<Gateway>, SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let (gateway, mut done) = Gateway::prepare(config)?;
     let gateway = Arc::new(gateway);
     let address = gateway.config.server.listen;
@@ -212,7 +210,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .map(Stream::enter)
         .collect();
     println!("sluicegate is at http://{}/", shown(local));
-    let server = tokio::spawn(carrier::http::serve(listener, gateway.clone()));
+    let server = tokio::spawn({
+        let (served, drain, upgrades) = (gateway.clone(), gateway.drain(), gateway.upgrades());
+        carrier::http::serve(listener, drain, upgrades, move |peer, request| {
+            answer(served.clone(), peer, request)
+        })
+    });
     let mut tick = tokio::time::interval(TIDY);
     loop {
         tokio::select! {

@@ -1,6 +1,7 @@
 //! What pictures are made of: times, samples, groups, H.264. Pure: no I/O, no clock.
 
 pub mod blocks;
+pub mod buffer;
 pub mod group;
 pub mod h264;
 pub mod pattern;

@@ -6,7 +6,7 @@ wasmtime::component::bindgen!({
     world: "transport-plugin",
     imports: { default: trappable },
     with: {
-        "sluicegate:gateway/media.buffer": crate::plugin::payload::Payload,
+        "sluicegate:gateway/media.buffer": crate::media::buffer::Buffer,
     },
 });
 

@@ -3,8 +3,8 @@
 use super::{
     Limits,
     bindings::{log, media},
-    payload::Payload,
 };
+use crate::media::buffer::Buffer;
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -89,7 +89,7 @@ impl Guest {
     }
 
     /// Hands a buffer to the guest.
-    pub fn lend(&mut self, payload: Payload) -> wasmtime::Result<Resource<Payload>> {
+    pub fn lend(&mut self, payload: Buffer) -> wasmtime::Result<Resource<Buffer>> {
         let held = self.held + payload.len();
         if held > self.limits.buffers {
             return Err(Breach::Buffers(self.limits.buffers).into());
@@ -100,7 +100,7 @@ impl Guest {
     }
 
     /// Takes a buffer back out of the guest's hands.
-    pub fn take(&mut self, handle: Resource<Payload>) -> wasmtime::Result<Payload> {
+    pub fn take(&mut self, handle: Resource<Buffer>) -> wasmtime::Result<Buffer> {
         let payload = self.table.delete(handle)?;
         self.held -= payload.len();
         Ok(payload)
@@ -142,7 +142,7 @@ fn thread_time() -> Duration {
 impl media::Host for Guest {}
 
 impl media::HostBuffer for Guest {
-    fn new(&mut self, pieces: Vec<media::Piece>) -> wasmtime::Result<Resource<Payload>> {
+    fn new(&mut self, pieces: Vec<media::Piece>) -> wasmtime::Result<Resource<Buffer>> {
         let mut runs: Vec<Bytes> = Vec::with_capacity(pieces.len());
         let mut total = 0usize;
         for piece in pieces {
@@ -176,13 +176,13 @@ impl media::HostBuffer for Guest {
         self.lend(runs.into_iter().collect())
     }
 
-    fn size(&mut self, buffer: Resource<Payload>) -> wasmtime::Result<u32> {
+    fn size(&mut self, buffer: Resource<Buffer>) -> wasmtime::Result<u32> {
         Ok(u32::try_from(self.table.get(&buffer)?.len()).unwrap_or(u32::MAX))
     }
 
     fn read(
         &mut self,
-        buffer: Resource<Payload>,
+        buffer: Resource<Buffer>,
         offset: u32,
         length: u32,
     ) -> wasmtime::Result<Vec<u8>> {
@@ -194,7 +194,7 @@ impl media::HostBuffer for Guest {
         Ok(bytes)
     }
 
-    fn drop(&mut self, buffer: Resource<Payload>) -> wasmtime::Result<()> {
+    fn drop(&mut self, buffer: Resource<Buffer>) -> wasmtime::Result<()> {
         self.take(buffer).map(|_| ())
     }
 }

@@ -5,10 +5,10 @@ use super::{
     bindings::{TransportPlugin, media, transport},
     engine::Ticking,
     guest::{Breach, Guest},
-    payload::Payload,
 };
 use crate::{
     media::{
+        buffer::Buffer,
         sample::{Codec, Format, Sample, Track},
         time::TIMESCALE,
     },
@@ -118,7 +118,7 @@ pub struct Response {
     /// Good for ever under its URL.
     pub immutable: bool,
     /// The content.
-    pub body: Payload,
+    pub body: Buffer,
 }
 
 /// What is to happen to one viewer.
@@ -475,8 +475,8 @@ impl Budget {
     fn payload(
         &mut self,
         guest: &mut Guest,
-        handle: wasmtime::component::Resource<Payload>,
-    ) -> wasmtime::Result<Payload> {
+        handle: wasmtime::component::Resource<Buffer>,
+    ) -> wasmtime::Result<Buffer> {
         let payload = guest.take(handle)?;
         self.spend(payload.len())?;
         Ok(payload)

@@ -7,7 +7,6 @@ mod guest;
 mod instance;
 mod metadata;
 pub mod muxer;
-pub mod payload;
 pub mod transports;
 
 pub use engine::{Engine, LoadError, Plugin};

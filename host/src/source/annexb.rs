@@ -3,8 +3,7 @@
 //! There are no times and no lengths: a picture is stamped when its first byte comes, and ends where the next one starts or
 //! after [`SILENCE`]. A sender that pauses longer than that inside a picture loses the pictures up to the next start point.
 
-use super::{SourceError, Stop};
-use crate::stream::Ingest;
+use super::{Sink, SourceError, Stop};
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -24,7 +23,7 @@ const CHUNK: usize = 64 << 10;
 /// Takes one connection at a time on `address`; when it ends, the next.
 pub fn run_listener(
     address: SocketAddr,
-    ingest: &mut Ingest,
+    sink: &mut dyn Sink,
     stop: &Stop,
 ) -> Result<(), SourceError> {
     let what = format!("annexb:listen:{address}");
@@ -34,6 +33,7 @@ pub fn run_listener(
     };
     let listener = TcpListener::bind(address).map_err(open)?;
     listener.set_nonblocking(true).map_err(open)?;
+    sink.listening(format!("waiting for a sender to connect to {address}"));
     while !stop.is_stopped() {
         if !readable(&listener, LOOK).map_err(open)? {
             continue;
@@ -43,9 +43,9 @@ pub fn run_listener(
                 tracing::debug!("{what}: {peer} connected");
                 let ended = connection
                     .set_nonblocking(false)
-                    .and_then(|()| pump(connection, ingest, stop));
+                    .and_then(|()| pump(connection, sink, stop));
                 if !stop.is_stopped() {
-                    ingest.lost(match &ended {
+                    sink.lost(match &ended {
                         Ok(()) => format!("{peer} disconnected"),
                         Err(error) => format!("{peer}: {error}"),
                     });
@@ -59,7 +59,7 @@ pub fn run_listener(
 }
 
 /// Connects to `address` and reads until it ends.
-pub fn run_connection(address: &str, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_connection(address: &str, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     let what = format!("annexb:tcp://{address}");
     let open = |error: io::Error| SourceError::Open {
         what: what.clone(),
@@ -79,7 +79,7 @@ pub fn run_connection(address: &str, ingest: &mut Ingest, stop: &Stop) -> Result
     let Some(connection) = connection else {
         return Err(open(last));
     };
-    match pump(connection, ingest, stop) {
+    match pump(connection, sink, stop) {
         _ if stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
         Err(error) => Err(SourceError::Read {
@@ -90,9 +90,9 @@ pub fn run_connection(address: &str, ingest: &mut Ingest, stop: &Stop) -> Result
 }
 
 /// Reads standard input until it ends.
-pub fn run_stdin(ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_stdin(sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     let what = "annexb:-".to_owned();
-    match pump(io::stdin(), ingest, stop) {
+    match pump(io::stdin(), sink, stop) {
         _ if stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
         Err(error) => Err(SourceError::Read {
@@ -102,15 +102,15 @@ pub fn run_stdin(ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
     }
 }
 
-fn pump(mut input: impl Read + AsFd, ingest: &mut Ingest, stop: &Stop) -> io::Result<()> {
-    ingest.connected();
+fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
+    sink.connected();
     let mut buffer = BytesMut::new();
     let mut flushed = true;
     while !stop.is_stopped() {
         let wait = if flushed { LOOK } else { SILENCE };
         if !readable(&input, wait)? {
             if !flushed {
-                ingest.silence();
+                sink.silence();
                 flushed = true;
             }
             continue;
@@ -118,11 +118,11 @@ fn pump(mut input: impl Read + AsFd, ingest: &mut Ingest, stop: &Stop) -> io::Re
         buffer.resize(CHUNK, 0);
         match input.read(&mut buffer) {
             Ok(0) => {
-                ingest.silence();
+                sink.silence();
                 return Ok(());
             }
             Ok(size) => {
-                ingest.byte_stream(buffer.split_to(size).freeze());
+                sink.byte_stream(buffer.split_to(size).freeze());
                 flushed = false;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,10 +1,7 @@
 //! Files and URLs through libavformat.
 
-use super::{SourceError, Stop, extradata, spec::Spec};
-use crate::{
-    media::{h264, time::rescale},
-    stream::{Ingest, SourceTimes},
-};
+use super::{Sink, SourceError, SourceTimes, Stop, extradata, spec::Spec};
+use crate::media::{h264, time::rescale};
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, format, media, packet};
 use std::{
@@ -24,13 +21,13 @@ const LEAP: Duration = Duration::from_secs(30);
 const LARGEST_PACKET: usize = 64 << 20;
 
 /// Streams a file in real time, again and again, on one rising timeline.
-pub fn run_file(path: &Path, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_file(path: &Path, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     let what = format!("file:{}", path.display());
     let mut pace = Pace::default();
     loop {
         let mut input = Input::open(&what, &path.to_string_lossy(), Dictionary::new(), stop)?;
         let mut sent = 0u64;
-        while let Some(packet) = input.next(ingest)? {
+        while let Some(packet) = input.next(sink)? {
             if stop.is_stopped() {
                 return Ok(());
             }
@@ -39,7 +36,7 @@ pub fn run_file(path: &Path, ingest: &mut Ingest, stop: &Stop) -> Result<(), Sou
                 packet.times.duration,
                 stop,
             );
-            packet.deliver(ingest);
+            packet.deliver(sink);
             sent += 1;
         }
         if stop.is_stopped() {
@@ -51,21 +48,21 @@ pub fn run_file(path: &Path, ingest: &mut Ingest, stop: &Stop) -> Result<(), Sou
                 reason: "it holds no picture".into(),
             });
         }
-        ingest.loops();
+        sink.loops();
         pace.loops();
     }
 }
 
 /// Streams whatever libavformat opens at `url`; RTSP over TCP.
-pub fn run_url(url: &str, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_url(url: &str, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     let what = Spec::Url(url.into()).to_string();
     let mut options = Dictionary::new();
     options.set("rtsp_transport", "tcp");
     options.set("fflags", "nobuffer");
     options.set("analyzeduration", "1500000");
     let mut input = Input::open(&what, url, options, stop)?;
-    while let Some(packet) = input.next(ingest)? {
-        packet.deliver(ingest);
+    while let Some(packet) = input.next(sink)? {
+        packet.deliver(sink);
     }
     if stop.is_stopped() {
         Ok(())
@@ -150,10 +147,10 @@ enum Body {
 }
 
 impl Packet {
-    fn deliver(self, ingest: &mut Ingest) {
+    fn deliver(self, sink: &mut dyn Sink) {
         match self.body {
-            Body::Nals(nals) => ingest.access_unit(nals, self.times),
-            Body::Jpeg(data) => ingest.jpeg(data, self.times),
+            Body::Nals(nals) => sink.access_unit(nals, self.times),
+            Body::Jpeg(data) => sink.jpeg(data, self.times),
         }
     }
 }
@@ -199,7 +196,7 @@ impl Input {
     }
 
     /// Reads the configuration again: at the start, and where a packet brings a new one.
-    fn configure(&mut self, extradata: &Bytes, ingest: &mut Ingest) -> Result<(), SourceError> {
+    fn configure(&mut self, extradata: &Bytes, sink: &mut dyn Sink) -> Result<(), SourceError> {
         if self.coding == Coding::Jpeg || extradata.is_empty() {
             return Ok(());
         }
@@ -209,9 +206,9 @@ impl Input {
             self.coding = Coding::Avcc {
                 length_size: config.length_size,
             };
-            ingest.parameter_sets(config.sps.into_iter().chain(config.pps).collect());
+            sink.parameter_sets(config.sps.into_iter().chain(config.pps).collect());
         } else {
-            ingest.parameter_sets(h264::annexb::split(extradata));
+            sink.parameter_sets(h264::annexb::split(extradata));
         }
         Ok(())
     }
@@ -224,15 +221,15 @@ impl Input {
     }
 
     /// The next packet of the video track; `None` at the end or when told to stop.
-    fn next(&mut self, ingest: &mut Ingest) -> Result<Option<Packet>, SourceError> {
-        if !ingest.is_configured() {
+    fn next(&mut self, sink: &mut dyn Sink) -> Result<Option<Packet>, SourceError> {
+        if !sink.is_configured() {
             let config = self
                 .context
                 .stream(self.index)
                 .map(|stream| (extradata::of(&stream.parameters()), stream.avg_frame_rate()));
             if let Some((extradata, rate)) = config {
-                ingest.configured(f64::from(rate) as f32);
-                self.configure(&extradata, ingest)?;
+                sink.configured(f64::from(rate) as f32);
+                self.configure(&extradata, sink)?;
             }
         }
         loop {
@@ -263,7 +260,7 @@ impl Input {
                 .find(|side| side.kind() == packet::side_data::Type::NewExtraData)
                 .map(|side| Bytes::copy_from_slice(side.data()));
             if let Some(extradata) = renewed {
-                self.configure(&extradata, ingest)?;
+                self.configure(&extradata, sink)?;
             }
             let base = (self.time_base.numerator(), self.time_base.denominator());
             let ticks = |value: i64| rescale(value, base.0, base.1);
@@ -279,7 +276,7 @@ impl Input {
                     Ok(nals) => Body::Nals(nals),
                     Err(error) => {
                         tracing::debug!("{}: a broken packet is left out: {error}", self.what);
-                        ingest.damaged();
+                        sink.damaged();
                         continue;
                     }
                 },

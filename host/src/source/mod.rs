@@ -1,4 +1,4 @@
-//! Where pictures come from. Each source runs on a thread of its own and hands what it reads to an [`Ingest`].
+//! Where pictures come from. Each source runs on a thread of its own and hands what it reads to a [`Sink`].
 
 mod annexb;
 mod extradata;
@@ -8,7 +8,8 @@ mod spec;
 
 pub use spec::{Spec, SpecError};
 
-use crate::{config, stream::Ingest};
+use crate::config;
+use bytes::Bytes;
 use std::{
     sync::{
         Arc, OnceLock,
@@ -41,6 +42,45 @@ pub enum SourceError {
     /// It ended and cannot begin again.
     #[error("{0} ended")]
     Ended(String),
+}
+
+/// What a source knows of a packet's times, in ticks of [`crate::media::time::TIMESCALE`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceTimes {
+    /// When it is to be decoded.
+    pub decode: Option<i64>,
+    /// When it is to be shown.
+    pub presentation: Option<i64>,
+    /// 0: unknown.
+    pub duration: u32,
+}
+
+/// Takes what a source reads.
+pub trait Sink {
+    /// The source waits for somebody to connect to it; `reason` says where.
+    fn listening(&mut self, reason: String);
+    /// The source is open; nothing came yet.
+    fn connected(&mut self);
+    /// The source told its configuration, and the rate it claims (0: unknown).
+    fn configured(&mut self, frame_rate: f32);
+    /// Whether [`Sink::configured`] was called since the source was last opened or lost.
+    fn is_configured(&self) -> bool;
+    /// Parameter sets that are not in the stream itself; other NAL units are passed over.
+    fn parameter_sets(&mut self, nals: Vec<Bytes>);
+    /// Bytes of an Annex B stream, cut anywhere; stamped as they come.
+    fn byte_stream(&mut self, bytes: Bytes);
+    /// Nothing comes for now: what is there is a whole picture.
+    fn silence(&mut self);
+    /// NAL units that make up whole pictures, usually one.
+    fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes);
+    /// One JPEG picture.
+    fn jpeg(&mut self, data: Bytes, times: SourceTimes);
+    /// Bytes were lost: nothing until the next random access point.
+    fn damaged(&mut self);
+    /// The source begins again where it ended.
+    fn loops(&mut self);
+    /// The source is gone for now; viewers stay.
+    fn lost(&mut self, reason: String);
 }
 
 /// Tells a source's thread to end.
@@ -97,15 +137,15 @@ impl Stop {
 pub fn run(
     spec: &Spec,
     encode: &config::Encode,
-    ingest: &mut Ingest,
+    sink: &mut dyn Sink,
     stop: &Stop,
 ) -> Result<(), SourceError> {
     match spec {
-        Spec::TestPattern => pattern::run(encode, ingest, stop),
-        Spec::File(path) => libav::run_file(path, ingest, stop),
-        Spec::Url(url) => libav::run_url(url, ingest, stop),
-        Spec::AnnexbListen(address) => annexb::run_listener(*address, ingest, stop),
-        Spec::AnnexbConnect(address) => annexb::run_connection(address, ingest, stop),
-        Spec::AnnexbStdin => annexb::run_stdin(ingest, stop),
+        Spec::TestPattern => pattern::run(encode, sink, stop),
+        Spec::File(path) => libav::run_file(path, sink, stop),
+        Spec::Url(url) => libav::run_url(url, sink, stop),
+        Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
+        Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
+        Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
     }
 }

@@ -1,16 +1,15 @@
 //! The generated picture, encoded as it is made.
 
-use super::{SourceError, Stop};
+use super::{Sink, SourceError, SourceTimes, Stop};
 use crate::{
     codec::{Encoder, Settings},
     config,
     media::{h264::annexb, pattern::Painter, time::TIMESCALE},
-    stream::{Ingest, SourceTimes, frame_ticks},
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Paints, encodes and delivers pictures at the configured rate.
-pub fn run(encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<(), SourceError> {
+pub fn run(encode: &config::Encode, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     let fail = |error: crate::codec::Error| SourceError::Read {
         what: "test-pattern".into(),
         reason: error.to_string(),
@@ -18,7 +17,7 @@ pub fn run(encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<
     let mut encoder = Encoder::new(settings(encode)).map_err(fail)?;
     let mut painter =
         Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
-    ingest.configured(encode.frame_rate as f32);
+    sink.configured(encode.frame_rate as f32);
     let start = Instant::now();
     let mut number = 0u64;
     while !stop.is_stopped() {
@@ -29,12 +28,12 @@ pub fn run(encode: &config::Encode, ingest: &mut Ingest, stop: &Stop) -> Result<
         let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
             .unwrap_or(i64::MAX);
         for packet in encoder.encode(picture, at, false).map_err(fail)? {
-            ingest.access_unit(
+            sink.access_unit(
                 annexb::split(&packet.data),
                 SourceTimes {
                     decode: Some(packet.dts),
                     presentation: Some(packet.pts),
-                    duration: frame_ticks(encode.frame_rate),
+                    duration: TIMESCALE / encode.frame_rate,
                 },
             );
         }

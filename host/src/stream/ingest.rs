@@ -9,24 +9,14 @@ use crate::media::{
         parameter_sets::ParameterSets,
     },
     sample::{Codec, Sample, Times, Track},
-    time::{Moment, Timeline, rescale},
+    time::{Moment, Timeline},
 };
+use crate::source::{Sink, SourceTimes};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// Largest NAL unit that is believed.
 const LARGEST_NAL: usize = 16 << 20;
-
-/// What a source knows of a packet's times, in ticks of [`crate::media::time::TIMESCALE`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SourceTimes {
-    /// When it is to be decoded.
-    pub decode: Option<i64>,
-    /// When it is to be shown.
-    pub presentation: Option<i64>,
-    /// 0: unknown.
-    pub duration: u32,
-}
 
 /// Makes samples of one source's packets and publishes them.
 pub struct Ingest {
@@ -79,14 +69,18 @@ impl Ingest {
             frame_rate: 0.0,
         }
     }
+}
 
-    /// The source is open; nothing came yet.
-    pub fn connected(&mut self) {
+impl Sink for Ingest {
+    fn listening(&mut self, reason: String) {
+        self.status.listening(reason);
+    }
+
+    fn connected(&mut self) {
         self.status.connected();
     }
 
-    /// The source told its configuration, and the rate it claims (0: unknown).
-    pub fn configured(&mut self, frame_rate: f32) {
+    fn configured(&mut self, frame_rate: f32) {
         self.configured = true;
         self.frame_rate = if frame_rate.is_finite() && (0.0..=1000.0).contains(&frame_rate) {
             frame_rate
@@ -96,13 +90,11 @@ impl Ingest {
         self.connected();
     }
 
-    /// Whether [`Ingest::configured`] was called since the source was last opened or lost.
-    pub fn is_configured(&self) -> bool {
+    fn is_configured(&self) -> bool {
         self.configured
     }
 
-    /// Parameter sets that are not in the stream itself; other NAL units are passed over.
-    pub fn parameter_sets(&mut self, nals: Vec<Bytes>) {
+    fn parameter_sets(&mut self, nals: Vec<Bytes>) {
         let of_type = |kind: u8| -> Vec<Bytes> {
             nals.iter()
                 .filter(|nal| h264::nal::unit_type(nal) == kind)
@@ -118,8 +110,7 @@ impl Ingest {
         }
     }
 
-    /// Bytes of an Annex B stream, cut anywhere; stamped as they come.
-    pub fn byte_stream(&mut self, bytes: Bytes) {
+    fn byte_stream(&mut self, bytes: Bytes) {
         self.status.received(bytes.len());
         let now = (self.clock)();
         for piece in self.splitter.push(bytes) {
@@ -141,8 +132,7 @@ impl Ingest {
         self.look_for_waiting();
     }
 
-    /// Nothing comes for now: what is there is a whole picture.
-    pub fn silence(&mut self) {
+    fn silence(&mut self) {
         let now = (self.clock)();
         if let Some(nal) = self.splitter.flush()
             && let Some(unit) = self.assembler.push(nal)
@@ -157,8 +147,7 @@ impl Ingest {
         self.begun = None;
     }
 
-    /// NAL units that make up whole pictures, usually one.
-    pub fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
+    fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
         let now = (self.clock)();
         self.status.received(nals.iter().map(Bytes::len).sum());
         let mut times = times;
@@ -175,8 +164,7 @@ impl Ingest {
         self.look_for_waiting();
     }
 
-    /// One JPEG picture.
-    pub fn jpeg(&mut self, data: Bytes, times: SourceTimes) {
+    fn jpeg(&mut self, data: Bytes, times: SourceTimes) {
         let now = (self.clock)();
         self.status.received(data.len());
         let Some((width, height)) = jpeg_size(&data) else {
@@ -198,20 +186,17 @@ impl Ingest {
         self.publish(Sample::jpeg(times, data));
     }
 
-    /// Bytes were lost: nothing until the next random access point.
-    pub fn damaged(&mut self) {
+    fn damaged(&mut self) {
         self.assembler.damaged();
         self.begun = None;
     }
 
-    /// The source begins again where it ended.
-    pub fn loops(&mut self) {
+    fn loops(&mut self) {
         self.timeline.loops();
         self.configured = false;
     }
 
-    /// The source is gone for now; viewers stay.
-    pub fn lost(&mut self, reason: String) {
+    fn lost(&mut self, reason: String) {
         if self.track.is_some() && !self.stopped {
             self.feed.publish(Entry::Stop(reason.as_str().into()));
             self.stopped = true;
@@ -223,7 +208,9 @@ impl Ingest {
         self.configured = false;
         self.status.retrying(reason);
     }
+}
 
+impl Ingest {
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         if let Some(sets) = &unit.parameter_sets {
             self.reconfigure(track(sets, self.frame_rate));
@@ -333,9 +320,4 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
         }
         at += 2 + length.max(2);
     }
-}
-
-/// The duration of one picture at `rate` a second, in ticks.
-pub fn frame_ticks(rate: u32) -> u32 {
-    u32::try_from(rescale(1, 1, i32::try_from(rate).unwrap_or(1))).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ mod ring;
 mod status;
 
 pub use feed::{Feed, Next, Reader};
-pub use ingest::{Ingest, SourceTimes, frame_ticks};
+pub use ingest::Ingest;
 pub use jpeg::JpegFeed;
 pub use ring::{Bounds, Entry, Info, Ring};
 pub use status::{Report, State, Status, unix_ms};
@@ -15,7 +15,7 @@ pub use status::{Report, State, Status, unix_ms};
 use crate::{
     config,
     media::time::Moment,
-    source::{self, SourceError, Spec, Stop},
+    source::{self, Sink, SourceError, Spec, Stop},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},

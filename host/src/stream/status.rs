@@ -102,6 +102,11 @@ impl Status {
             .enter(State::Starting, "opening the source".into());
     }
 
+    /// The source waits for somebody to connect to it; `reason` says where.
+    pub fn listening(&self, reason: String) {
+        self.lock().enter(State::Starting, reason);
+    }
+
     /// The source is open.
     pub fn connected(&self) {
         let mut inner = self.lock();

@@ -2,6 +2,8 @@
 
 mod outlet;
 mod registry;
+mod wire;
 
-pub use outlet::{Carrier, Content, Cursor, Header, Next, Outlet, Piece, Taken};
+pub use outlet::{Cursor, Header, Next, Outlet, Taken};
 pub use registry::{Counter, Entry, Place, Registry};
+pub use wire::{Carrier, Content, Piece, frame_head};

@@ -1,11 +1,11 @@
 //! What a muxer has given out lately, and cursors over it: one ring for all viewers, no queue per viewer.
 
-use crate::plugin::payload::Payload;
-use bytes::{Bytes, BytesMut};
+use super::wire::{Carrier, Content, Piece};
+use bytes::Bytes;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -17,121 +17,6 @@ const MOST_BYTES: usize = 64 << 20;
 const MOST_CHUNKS: usize = 16_384;
 /// A start point older than this beside the newest chunk is not kept for new viewers of a lane that went quiet.
 const OLD_START: Duration = Duration::from_secs(60);
-/// Chunks up to this size are written as one run of bytes; copying that much once costs less than two runs per viewer.
-const FLAT: usize = 64 << 10;
-
-/// What is in a chunk or a header.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// Bytes.
-    Binary(Payload),
-    /// Text, for carriers that have it.
-    Text(Arc<str>),
-}
-
-impl Content {
-    /// Bytes in it.
-    pub fn len(&self) -> usize {
-        match self {
-            Content::Binary(payload) => payload.len(),
-            Content::Text(text) => text.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether both read the same.
-    pub fn same(&self, other: &Content) -> bool {
-        match (self, other) {
-            (Content::Binary(one), Content::Binary(two)) => one.same_bytes(two),
-            (Content::Text(one), Content::Text(two)) => one == two,
-            _ => false,
-        }
-    }
-}
-
-/// Content with its wire form, made once per carrier.
-#[derive(Debug)]
-pub struct Piece {
-    content: Content,
-    http: OnceLock<Vec<Bytes>>,
-    websocket: OnceLock<Vec<Bytes>>,
-}
-
-impl Piece {
-    /// A piece whose wire form is made when first asked for.
-    pub fn new(content: Content) -> Piece {
-        Piece {
-            content,
-            http: OnceLock::new(),
-            websocket: OnceLock::new(),
-        }
-    }
-
-    /// The bytes on that carrier; nothing for text where there is no text.
-    pub fn wire(&self, carrier: Carrier) -> &[Bytes] {
-        match carrier {
-            Carrier::Http => self.http.get_or_init(|| match &self.content {
-                Content::Binary(payload) => flat(&[], payload),
-                Content::Text(_) => Vec::new(),
-            }),
-            Carrier::WebSocket => self.websocket.get_or_init(|| match &self.content {
-                Content::Binary(payload) => flat(
-                    &crate::carrier::websocket::frame_header(false, payload.len()),
-                    payload,
-                ),
-                Content::Text(text) => {
-                    let bytes = Bytes::copy_from_slice(text.as_bytes());
-                    flat(
-                        &crate::carrier::websocket::frame_header(true, bytes.len()),
-                        &bytes.into(),
-                    )
-                }
-            }),
-        }
-    }
-}
-
-fn flat(head: &[u8], payload: &Payload) -> Vec<Bytes> {
-    let parts = payload.parts();
-    if payload.len() <= FLAT {
-        if let ([], [one]) = (head, parts) {
-            return vec![one.clone()];
-        }
-        let mut all = BytesMut::with_capacity(head.len() + payload.len());
-        all.extend_from_slice(head);
-        parts.iter().for_each(|part| all.extend_from_slice(part));
-        return if all.is_empty() {
-            Vec::new()
-        } else {
-            vec![all.freeze()]
-        };
-    }
-    let head = (!head.is_empty()).then(|| Bytes::copy_from_slice(head));
-    head.into_iter().chain(parts.iter().cloned()).collect()
-}
-
-/// How bytes get to a viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Carrier {
-    /// The body of an HTTP response.
-    Http,
-    /// Messages of a WebSocket.
-    WebSocket,
-}
-
-impl Carrier {
-    /// Its name in the WIT.
-    pub fn name(self) -> &'static str {
-        match self {
-            Carrier::Http => "http",
-            Carrier::WebSocket => "websocket",
-        }
-    }
-}
 
 /// What is sent before the chunks that were made under it.
 #[derive(Debug, Default)]
@@ -150,7 +35,7 @@ impl Header {
                 .0
                 .iter()
                 .zip(&other.0)
-                .all(|(one, two)| one.content.same(&two.content))
+                .all(|(one, two)| one.content().same(two.content()))
     }
 }
 
@@ -406,7 +291,7 @@ impl Ring {
                 return;
             }
             if let Some(gone) = self.slots.pop_front() {
-                self.bytes -= gone.piece.content.len();
+                self.bytes -= gone.piece.content().len();
             }
             self.first += 1;
         }

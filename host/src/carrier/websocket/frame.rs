@@ -1,5 +1,6 @@
 //! Frames (RFC 6455 5). Pure: bytes in, events out.
 
+use crate::viewer::frame_head;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Largest message that is taken from a client.
@@ -43,14 +44,9 @@ pub enum Event {
     Close(Option<Close>),
 }
 
-/// The header of an unmasked, unfragmented message.
-pub fn frame_header(text: bool, length: usize) -> Vec<u8> {
-    header(if text { 1 } else { 2 }, length)
-}
-
 /// An answer to a ping.
 pub fn pong_frame(payload: &[u8]) -> Bytes {
-    [header(10, payload.len()).as_slice(), payload]
+    [frame_head(10, payload.len()).as_slice(), payload]
         .concat()
         .into()
 }
@@ -63,28 +59,12 @@ pub fn close_frame(close: &Close) -> Bytes {
     }
     let reason = &close.reason.as_bytes()[..end];
     [
-        header(8, 2 + reason.len()).as_slice(),
+        frame_head(8, 2 + reason.len()).as_slice(),
         &close.code.to_be_bytes(),
         reason,
     ]
     .concat()
     .into()
-}
-
-fn header(opcode: u8, length: usize) -> Vec<u8> {
-    let mut header = vec![0x80 | opcode];
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short @ 0..=125), _) => header.push(short),
-        (_, Ok(medium)) => {
-            header.push(126);
-            header.extend_from_slice(&medium.to_be_bytes());
-        }
-        _ => {
-            header.push(127);
-            header.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    header
 }
 
 /// Takes a client's bytes apart. Holds at most one message of 64 KiB, and one frame.
@@ -231,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = header(0, payload.len());
+        let mut frame = frame_head(0, payload.len());
         frame[0] = head;
         frame[1] |= 0x80;
         let mask = [7, 1, 2, 3];

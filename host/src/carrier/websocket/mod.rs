@@ -6,7 +6,7 @@
 mod frame;
 mod session;
 
-pub use frame::{Close, Event, Reader, close_frame, frame_header, pong_frame};
+pub use frame::{Close, Event, Reader, close_frame, pong_frame};
 pub use session::run;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -1,8 +1,7 @@
 //! One WebSocket viewer: chunks down, messages up, a clean close at the end.
 
-use super::{Close, Event, Reader, close_frame, pong_frame};
+use super::{super::Drain, Close, Event, Reader, close_frame, pong_frame};
 use crate::{
-    gateway::Drain,
     plugin::{Effect, muxer::Viewing},
     viewer::{Carrier, Content, Counter, Next, Piece},
 };

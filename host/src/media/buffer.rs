@@ -1,4 +1,4 @@
-//! The bytes behind a guest's `buffer` handle.
+//! Bytes in shared runs: what a guest's `buffer` handle stands for.
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,12 +9,12 @@ const MOST_PARTS: usize = 64;
 
 /// An immutable rope of shared runs of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Payload {
+pub struct Buffer {
     parts: Vec<Bytes>,
     len: usize,
 }
 
-impl Payload {
+impl Buffer {
     /// Bytes in all.
     pub fn len(&self) -> usize {
         self.len
@@ -54,39 +54,39 @@ impl Payload {
     }
 
     /// Whether both would read the same.
-    pub fn same_bytes(&self, other: &Payload) -> bool {
+    pub fn same_bytes(&self, other: &Buffer) -> bool {
         self.len == other.len && self.to_bytes() == other.to_bytes()
     }
 }
 
-impl From<Bytes> for Payload {
+impl From<Bytes> for Buffer {
     fn from(bytes: Bytes) -> Self {
         [bytes].into_iter().collect()
     }
 }
 
-impl FromIterator<Bytes> for Payload {
+impl FromIterator<Bytes> for Buffer {
     fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Self {
-        let mut payload = Payload::default();
+        let mut buffer = Buffer::default();
         let mut small = BytesMut::new();
         for piece in pieces {
-            payload.len += piece.len();
+            buffer.len += piece.len();
             if piece.len() < SMALL {
                 small.extend_from_slice(&piece);
             } else {
                 if !small.is_empty() {
-                    payload.parts.push(small.split().freeze());
+                    buffer.parts.push(small.split().freeze());
                 }
-                payload.parts.push(piece);
+                buffer.parts.push(piece);
             }
         }
         if !small.is_empty() {
-            payload.parts.push(small.freeze());
+            buffer.parts.push(small.freeze());
         }
-        if payload.parts.len() > MOST_PARTS {
-            payload.parts = vec![concat(&payload.parts)];
+        if buffer.parts.len() > MOST_PARTS {
+            buffer.parts = vec![concat(&buffer.parts)];
         }
-        payload
+        buffer
     }
 }
 
@@ -106,16 +106,16 @@ mod tests {
         fn any_pieces_read_as_their_concatenation(
             sizes in prop::collection::vec(0usize..9000, 0..80), offset in 0usize..20_000, length in 0usize..20_000) {
             let mut all = Vec::new();
-            let payload: Payload = sizes.iter().enumerate().map(|(n, size)| {
+            let buffer: Buffer = sizes.iter().enumerate().map(|(n, size)| {
                 let piece = vec![n as u8; *size];
                 all.extend_from_slice(&piece);
                 Bytes::from(piece)
             }).collect();
-            prop_assert_eq!(payload.len(), all.len());
-            prop_assert_eq!(&payload.to_bytes()[..], &all[..]);
+            prop_assert_eq!(buffer.len(), all.len());
+            prop_assert_eq!(&buffer.to_bytes()[..], &all[..]);
             let from = offset.min(all.len());
             let to = (from + length).min(all.len());
-            let slice: Vec<u8> = payload.slice(offset, length).flatten().collect();
+            let slice: Vec<u8> = buffer.slice(offset, length).flatten().collect();
             prop_assert_eq!(&slice[..], &all[from..to]);
         }
     }
