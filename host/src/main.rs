@@ -9,7 +9,13 @@ use sluicegate::{
     plugin::{Engine, Instance, Limits, Usage},
     telemetry,
 };
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::{ErrorKind, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 /// An edge gateway for live video whose transports are WebAssembly components.
 #[derive(Parser)]
@@ -100,40 +106,48 @@ fn run(command: Command) -> anyhow::Result<()> {
             config.require_streams(&file)?;
             let (gateway, _) =
                 Gateway::prepare(config).with_context(|| file.display().to_string())?;
-            println!(
-                "{}: good: {} streams, {} transports",
+            say(&format!(
+                "{}: good: {} streams, {} transports\n",
                 file.display(),
                 gateway.streams.len(),
                 gateway.transports.len()
-            );
-            Ok(())
+            ))
         }
         Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
     }
 }
 
-fn inspect(file: &std::path::Path, options: &str) -> anyhow::Result<()> {
+fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let engine = Engine::new()?;
     let plugin = engine.load_file(file, Limits::default())?;
-    println!("component  {plugin}");
-    println!("file       {} ({} bytes)", file.display(), plugin.size);
-    println!("sha256     {}", plugin.hash);
-    println!("imports    {}", plugin.imports.join(", "));
-    println!("exports    {}", plugin.exports.join(", "));
+    say(&format!(
+        "component  {plugin}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
+        file.display(),
+        plugin.size,
+        plugin.hash,
+        plugin.imports.join(", "),
+        plugin.exports.join(", "),
+    ))?;
     let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
-    let carriers: Vec<&str> = profile
-        .carriers
-        .iter()
-        .map(|carrier| carrier.name())
-        .collect();
-    let formats: Vec<&str> = profile.formats.iter().map(|format| format.name()).collect();
-    println!("carriers   {}", carriers.join(", "));
-    println!("formats    {}", formats.join(", "));
-    println!("lanes      {:?}", profile.lanes);
-    println!(
-        "history    {} groups of at least {} ms",
-        profile.history, profile.group_ms
-    );
-    println!("latency    {} ms", profile.latency_ms);
-    Ok(())
+    let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
+    let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
+    say(&format!(
+        "carriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nlatency    {} ms\n",
+        carriers.join(", "),
+        formats.join(", "),
+        profile.lanes,
+        profile.history,
+        profile.group_ms,
+        profile.latency_ms,
+    ))
+}
+
+/// To standard output, which may be closed.
+fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }

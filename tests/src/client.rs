@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use sluicegate::media::{
     blocks,
     h264::{annexb, nal},
@@ -18,15 +18,27 @@ use tokio_tungstenite::{
 };
 
 /// A GET on a connection of its own: status, head, body. Understands `Content-Length` and chunked bodies.
-pub async fn http_get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<(u16, String, Vec<u8>)> {
+pub async fn http_get(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<(u16, String, Vec<u8>)> {
     request(address, "GET", path, headers).await
 }
 
 /// A request without a body, on a connection of its own.
-pub async fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<(u16, String, Vec<u8>)> {
+pub async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<(u16, String, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
         head.push_str(&format!("Host: {address}\r\n"));
     }
     for (name, value) in headers {
@@ -36,11 +48,21 @@ pub async fn request(address: SocketAddr, method: &str, path: &str, headers: &[(
     stream.write_all(head.as_bytes()).await?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).await?;
-    let end = raw.windows(4).position(|four| four == b"\r\n\r\n").context("no end of the response's head")?;
+    let end = raw
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .context("no end of the response's head")?;
     let head = String::from_utf8_lossy(&raw[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .context("no status")?;
     let mut body = Bytes::copy_from_slice(&raw[end + 4..]);
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+    if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
         body = unchunk(body)?;
     }
     Ok((status, head, body.to_vec()))
@@ -49,7 +71,10 @@ pub async fn request(address: SocketAddr, method: &str, path: &str, headers: &[(
 fn unchunk(mut body: Bytes) -> Result<Bytes> {
     let mut all = BytesMut::new();
     loop {
-        let end = body.windows(2).position(|two| two == b"\r\n").context("no chunk size")?;
+        let end = body
+            .windows(2)
+            .position(|two| two == b"\r\n")
+            .context("no chunk size")?;
         let size = usize::from_str_radix(std::str::from_utf8(&body[..end])?, 16)?;
         body.advance(end + 2);
         if size == 0 {
@@ -70,8 +95,15 @@ pub struct Mjpeg {
 pub async fn mjpeg(address: SocketAddr, stream: &str) -> Result<Mjpeg> {
     let mut socket = TcpStream::connect(address).await?;
     // HTTP/1.0 so that the body comes without chunk sizes in between.
-    socket.write_all(format!("GET /live/{stream}/mjpeg HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-    let mut viewer = Mjpeg { stream: socket, buffer: BytesMut::new() };
+    socket
+        .write_all(
+            format!("GET /live/{stream}/mjpeg HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes(),
+        )
+        .await?;
+    let mut viewer = Mjpeg {
+        stream: socket,
+        buffer: BytesMut::new(),
+    };
     let head = viewer.until(b"\r\n\r\n").await?;
     let head = String::from_utf8_lossy(&head).into_owned();
     if !head.contains(" 200 ") || !head.contains("multipart/x-mixed-replace; boundary=frame") {
@@ -83,19 +115,17 @@ pub async fn mjpeg(address: SocketAddr, stream: &str) -> Result<Mjpeg> {
 impl Mjpeg {
     /// The next picture: its JPEG.
     pub async fn next(&mut self) -> Result<Bytes> {
-        loop {
-            let head = self.until(b"\r\n\r\n").await?;
-            let head = String::from_utf8_lossy(&head).into_owned();
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("Content-Length: "))
-                .with_context(|| format!("a part without length: {head:?}"))?;
-            let length: usize = length.trim().parse()?;
-            while self.buffer.len() < length {
-                self.more().await?;
-            }
-            return Ok(self.buffer.split_to(length).freeze());
+        let head = self.until(b"\r\n\r\n").await?;
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "))
+            .with_context(|| format!("a part without length: {head:?}"))?;
+        let length: usize = length.trim().parse()?;
+        while self.buffer.len() < length {
+            self.more().await?;
         }
+        Ok(self.buffer.split_to(length).freeze())
     }
 
     /// The frame number in the next picture that carries one.
@@ -128,7 +158,13 @@ impl Mjpeg {
 /// The frame number in a JPEG of the test pattern.
 pub fn jpeg_number(jpeg: &[u8]) -> Option<u32> {
     let image = turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::GRAY).ok()?;
-    blocks::read(&image.pixels, image.pitch, image.width, image.height, blocks::Row::Number)
+    blocks::read(
+        &image.pixels,
+        image.pitch,
+        image.width,
+        image.height,
+        blocks::Row::Number,
+    )
 }
 
 /// A viewer of `/live/{stream}/nal`.
@@ -145,7 +181,8 @@ impl Nal {
     /// Connects to any WebSocket path.
     pub async fn open(address: SocketAddr, path: &str) -> Result<Nal> {
         let tcp = TcpStream::connect(address).await?;
-        let (socket, _) = tokio_tungstenite::client_async(format!("ws://{address}{path}"), tcp).await?;
+        let (socket, _) =
+            tokio_tungstenite::client_async(format!("ws://{address}{path}"), tcp).await?;
         Ok(Nal { socket })
     }
 
@@ -161,12 +198,17 @@ impl Nal {
         }
     }
 
+    /// Sends a text.
+    pub async fn say(&mut self, text: String) -> Result<()> {
+        Ok(self.socket.send(Message::Text(text.into())).await?)
+    }
+
     /// Reads until the server closes and gives its close frame.
     pub async fn closed(&mut self) -> Result<Option<CloseFrame>> {
         loop {
-            match self.socket.next().await.context("ended without a close frame")?? {
-                Message::Close(close) => return Ok(close),
-                _ => {}
+            let message = self.socket.next().await;
+            if let Message::Close(close) = message.context("ended without a close frame")?? {
+                return Ok(close);
             }
         }
     }
@@ -177,7 +219,11 @@ impl Nal {
             let data = self.next().await?;
             let nals = annexb::split(&data);
             if !is_header(&nals) {
-                return Ok(Unit { nals, data, at: Instant::now() });
+                return Ok(Unit {
+                    nals,
+                    data,
+                    at: Instant::now(),
+                });
             }
         }
     }
@@ -194,11 +240,14 @@ pub struct Unit {
 impl Unit {
     /// Whether it holds an IDR picture.
     pub fn is_idr(&self) -> bool {
-        self.nals.iter().any(|unit| nal::unit_type(unit) == nal::IDR)
+        self.nals
+            .iter()
+            .any(|unit| nal::unit_type(unit) == nal::IDR)
     }
 }
 
 /// Whether a message is only the header: parameter sets and nothing else.
 pub fn is_header(nals: &[Bytes]) -> bool {
-    nals.iter().all(|unit| matches!(nal::unit_type(unit), nal::SPS | nal::PPS))
+    nals.iter()
+        .all(|unit| matches!(nal::unit_type(unit), nal::SPS | nal::PPS))
 }

@@ -1,11 +1,14 @@
 //! A gateway as a process of its own, on a port from the system.
 
-use crate::{PATIENCE, http_get};
+use crate::{Nal, PATIENCE, client::is_header, http_get, media::cut, within};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, atomic::{AtomicU32, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 use tokio::{
@@ -29,13 +32,19 @@ impl Gateway {
         }
         let own = std::env::current_exe().unwrap();
         let path = own.parent().unwrap().parent().unwrap().join("sluicegate");
-        assert!(path.is_file(), "build the gateway first: cargo build -p sluicegate");
+        assert!(
+            path.is_file(),
+            "build the gateway first: cargo build -p sluicegate"
+        );
         path
     }
 
     /// The repository's top.
     pub fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap()
+            .to_owned()
     }
 
     /// A component that `plugins/build` made.
@@ -45,7 +54,11 @@ impl Gateway {
 
     /// Serves the sources named (or the demo, without any).
     pub async fn serve(sources: &[&str]) -> Gateway {
-        let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(sources).copied().collect();
+        let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"]
+            .iter()
+            .chain(sources)
+            .copied()
+            .collect();
         Gateway::start(&arguments, Stdio::null()).await.0
     }
 
@@ -54,7 +67,18 @@ impl Gateway {
         let dir = scratch("config");
         let file = dir.join("sluice.toml");
         std::fs::write(&file, config).unwrap();
-        Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()], Stdio::null()).await.0
+        Gateway::start(
+            &[
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--config",
+                file.to_str().unwrap(),
+            ],
+            Stdio::null(),
+        )
+        .await
+        .0
     }
 
     /// Starts it with these arguments; `stdin` may be piped.
@@ -76,17 +100,34 @@ impl Gateway {
             }
         });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("the gateway says nothing");
-        let first = first.unwrap().unwrap_or_else(|| panic!("the gateway ended: {:?}", log.lock().unwrap()));
-        let address = first.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
+        let first = tokio::time::timeout(PATIENCE, lines.next_line())
+            .await
+            .expect("the gateway says nothing");
+        let first = first
+            .unwrap()
+            .unwrap_or_else(|| panic!("the gateway ended: {:?}", log.lock().unwrap()));
+        let address = first
+            .split("http://")
+            .nth(1)
+            .and_then(|rest| rest.trim_end_matches('/').parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
         let stdin = child.stdin.take();
-        (Gateway { address, child, log }, stdin)
+        (
+            Gateway {
+                address,
+                child,
+                log,
+            },
+            stdin,
+        )
     }
 
     /// The process id.
     pub fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_raw(i32::try_from(self.child.id().expect("it has ended")).unwrap()).unwrap()
+        rustix::process::Pid::from_raw(
+            i32::try_from(self.child.id().expect("it has ended")).unwrap(),
+        )
+        .unwrap()
     }
 
     /// Sends a signal.
@@ -102,14 +143,22 @@ impl Gateway {
     }
 
     /// Asks an API path until the answer satisfies `good`; fails with the last answer after a deadline.
-    pub async fn api_until(&self, path: &str, what: &str, good: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    pub async fn api_until(
+        &self,
+        path: &str,
+        what: &str,
+        good: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
         let began = Instant::now();
         loop {
             let value = self.api(path).await;
             if good(&value) {
                 return value;
             }
-            assert!(began.elapsed() < PATIENCE, "{what}: still {value:#} after {PATIENCE:?}");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what}: still {value:#} after {PATIENCE:?}"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -118,18 +167,53 @@ impl Gateway {
     pub async fn logged(&self, text: &str) -> String {
         let began = Instant::now();
         loop {
-            if let Some(line) = self.log.lock().unwrap().iter().find(|line| line.contains(text)) {
+            if let Some(line) = self
+                .log
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|line| line.contains(text))
+            {
                 return line.clone();
             }
-            assert!(began.elapsed() < PATIENCE, "{text:?} is not in the log: {:#?}", self.log.lock().unwrap());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{text:?} is not in the log: {:#?}",
+                self.log.lock().unwrap()
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
 
+    /// Whether a new viewer of the stream gets parameter sets and a keyframe; fails the test if not.
+    pub async fn serves(&self, stream: &str) {
+        let viewer = within("connect", Nal::connect(self.address, stream)).await;
+        let mut viewer = viewer.unwrap();
+        let first = within("the header", viewer.next()).await.unwrap();
+        assert!(is_header(&cut(&first)));
+        let unit = within("a keyframe", viewer.next_unit()).await.unwrap();
+        assert!(unit.is_idr());
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        kilobytes.unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Processor time used so far, of all threads.
     pub fn cpu(&self) -> std::time::Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id().unwrap())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id().unwrap())).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         std::time::Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
@@ -139,7 +223,28 @@ impl Gateway {
 pub fn scratch(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
-    let dir = Gateway::root().join(format!("target/scratch/{name}-{}-{nth}", std::process::id()));
+    if nth == 0 {
+        forget_old_scratch();
+    }
+    let dir = Gateway::root().join(format!(
+        "target/scratch/{name}-{}-{nth}",
+        std::process::id()
+    ));
     std::fs::create_dir_all(&dir).unwrap();
     dir
+}
+
+/// Removes what earlier runs left; the newest run's stays for who wants to look.
+fn forget_old_scratch() {
+    let Ok(entries) = std::fs::read_dir(Gateway::root().join("target/scratch")) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process: Option<u32> = name.rsplit('-').nth(1).and_then(|id| id.parse().ok());
+        if process.is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists()) {
+            // Another test's process may be at it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }

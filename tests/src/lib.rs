@@ -3,12 +3,19 @@
 //! Every wait is for a condition and has a deadline; nothing sleeps to let something happen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod camera;
 pub mod client;
+pub mod command;
+pub mod feeder;
 pub mod gateway;
 pub mod media;
+pub mod raw;
 
+pub use camera::{Camera, Watcher};
 pub use client::{Nal, http_get, mjpeg};
+pub use feeder::Feeder;
 pub use gateway::{Gateway, scratch};
+pub use raw::Raw;
 
 use std::{future::Future, time::Duration};
 

@@ -4,7 +4,7 @@ use crate::{Gateway, scratch};
 use bytes::Bytes;
 use sluicegate::{
     codec::Decoder,
-    media::{blocks, h264::annexb, pattern::Painter},
+    media::{blocks, h264::nal, pattern::Painter},
 };
 use std::{
     io::Write,
@@ -14,10 +14,27 @@ use std::{
 
 /// Encodes `count` pictures of the test pattern, numbered from `first`, with the ffmpeg arguments given, into `name`.
 /// The rate is 30 a second unless the arguments say otherwise behind the input.
-pub fn encode_pattern(name: &str, size: (u32, u32), first: u64, count: u64, arguments: &[&str]) -> PathBuf {
+pub fn encode_pattern(
+    name: &str,
+    size: (u32, u32),
+    first: u64,
+    count: u64,
+    arguments: &[&str],
+) -> PathBuf {
     let path = scratch("media").join(name);
     let mut ffmpeg = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-r", "30"])
+        .args([
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-y",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "yuv420p",
+            "-r",
+            "30",
+        ])
         .args(["-s", &format!("{}x{}", size.0, size.1), "-i", "-"])
         .args(arguments)
         .arg(&path)
@@ -35,33 +52,121 @@ pub fn encode_pattern(name: &str, size: (u32, u32), first: u64, count: u64, argu
         }
     }
     drop(input);
-    assert!(ffmpeg.wait().unwrap().success(), "ffmpeg could not encode {name}");
+    assert!(
+        ffmpeg.wait().unwrap().success(),
+        "ffmpeg could not encode {name}"
+    );
     path
 }
 
 /// The NAL units of an Annex B file, in order.
 pub fn nals_of(path: &Path) -> Vec<Bytes> {
-    annexb::split(&std::fs::read(path).unwrap().into())
+    cut(&std::fs::read(path).unwrap())
+}
+
+/// The NAL units of a byte stream by the plainest reading of H.264 B.1, to judge the gateway's own by.
+pub fn cut(stream: &[u8]) -> Vec<Bytes> {
+    let codes: Vec<usize> = (0..stream.len().saturating_sub(2))
+        .filter(|at| stream[*at..*at + 3] == [0, 0, 1])
+        .collect();
+    let ends = codes.iter().skip(1).copied().chain([stream.len()]);
+    codes
+        .iter()
+        .zip(ends)
+        .map(|(code, end)| {
+            let nal = &stream[code + 3..end];
+            let padding = nal.iter().rev().take_while(|byte| **byte == 0).count();
+            Bytes::copy_from_slice(&nal[..nal.len() - padding])
+        })
+        .filter(|nal| !nal.is_empty())
+        .collect()
+}
+
+/// NAL units grouped to access units: one begins at the first that follows a picture's slices and is no slice of it.
+/// Good for what ffmpeg's encoders make: every picture has its top slice, and nothing follows a picture's slices.
+pub fn pictures(nals: &[Bytes]) -> Vec<Vec<Bytes>> {
+    let mut pictures: Vec<Vec<Bytes>> = Vec::new();
+    let mut ended = true;
+    for unit in nals {
+        let slice = matches!(nal::unit_type(unit), nal::SLICE | nal::IDR);
+        // `first_mb_in_slice` is 0 when its Exp-Golomb code is the single bit 1.
+        let top = slice && unit[1] & 0x80 != 0;
+        if ended && (top || !slice) {
+            pictures.push(Vec::new());
+            ended = false;
+        }
+        pictures.last_mut().unwrap().push(unit.clone());
+        ended |= slice;
+    }
+    pictures
+}
+
+/// A byte stream of these NAL units, each behind a start code of as many bytes as `length` says for its place.
+pub fn with_start_codes(nals: &[Bytes], length: impl Fn(usize) -> usize) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for (at, unit) in nals.iter().enumerate() {
+        stream.resize(stream.len() + length(at) - 1, 0);
+        stream.push(1);
+        stream.extend_from_slice(unit);
+    }
+    stream
+}
+
+/// The NAL units in the video track of an mp4, mkv or ts file as the ffmpeg program reads its packets, nothing added.
+pub fn packets_of(path: &Path) -> Vec<Bytes> {
+    let out = scratch("media").join("track.data");
+    ffmpeg(|command| {
+        command
+            .arg("-i")
+            .arg(path)
+            .args(["-map", "0:v:0", "-c", "copy", "-f", "data"])
+            .arg(&out)
+    });
+    let data = std::fs::read(&out).unwrap();
+    if data.starts_with(&[0, 0, 1]) || data.starts_with(&[0, 0, 0, 1]) {
+        return cut(&data);
+    }
+    let mut nals = Vec::new();
+    let mut rest = &data[..];
+    while let Some((length, body)) = rest.split_first_chunk::<4>() {
+        let (unit, more) = body.split_at(u32::from_be_bytes(*length) as usize);
+        nals.push(Bytes::copy_from_slice(unit));
+        rest = more;
+    }
+    nals
+}
+
+/// Runs the ffmpeg program with the arguments that `add` adds; it writes over what is there.
+pub fn ffmpeg(add: impl FnOnce(&mut Command) -> &mut Command) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]);
+    add(&mut command);
+    let done = command.status().expect("the tests need the ffmpeg program");
+    assert!(done.success(), "{command:?}");
 }
 
 /// The H.264 track of any file as Annex B, by the ffmpeg program, which adds parameter sets to keyframes.
 pub fn annexb_of(path: &Path) -> PathBuf {
     let out = scratch("media").join("track.h264");
-    let done = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error", "-y", "-i"])
-        .arg(path)
-        .args(["-an", "-c:v", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "h264"])
-        .arg(&out)
-        .status()
-        .expect("the tests need the ffmpeg program");
-    assert!(done.success());
+    ffmpeg(|command| {
+        command
+            .arg("-i")
+            .arg(path)
+            .args(["-an", "-c:v", "copy", "-bsf:v", "h264_mp4toannexb"])
+            .args(["-f", "h264"])
+            .arg(&out)
+    });
     out
 }
 
 /// Real footage that test set-up fetched from a package.
 pub fn footage(name: &str) -> PathBuf {
     let path = Gateway::root().join("target/media").join(name);
-    assert!(path.is_file(), "{} is missing: run `.ci/setup test`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `.ci/setup test`",
+        path.display()
+    );
     path
 }
 
@@ -73,7 +178,10 @@ pub struct NumberReader {
 
 impl Default for NumberReader {
     fn default() -> Self {
-        NumberReader { decoder: Decoder::h264().unwrap(), pts: 0 }
+        NumberReader {
+            decoder: Decoder::h264().unwrap(),
+            pts: 0,
+        }
     }
 }
 
@@ -85,7 +193,13 @@ impl NumberReader {
         let _ = self.decoder.decode_each(access_unit, self.pts, |frame| {
             let view = frame.view().expect("a planar picture");
             let (width, height) = (view.width() as usize, view.height() as usize);
-            numbers.extend(blocks::read(view.plane(0), view.stride(0), width, height, blocks::Row::Number));
+            numbers.extend(blocks::read(
+                view.plane(0),
+                view.stride(0),
+                width,
+                height,
+                blocks::Row::Number,
+            ));
         });
         numbers
     }

@@ -19,6 +19,7 @@ use hyper::{
 };
 use std::{
     collections::BTreeMap,
+    io::Write,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -41,12 +42,12 @@ const WINDOW: Duration = Duration::from_secs(2);
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A stream's source says nothing.
-    #[error("[streams.{stream}]: {source}")]
+    #[error("[streams.{stream}]: {reason}")]
     Source {
         /// Its name.
         stream: String,
         /// Why.
-        source: SpecError,
+        reason: SpecError,
     },
     /// A component does not load.
     #[error(transparent)]
@@ -110,10 +111,10 @@ impl Gateway {
     pub fn prepare(config: Config) -> Result<(Gateway, mpsc::Receiver<()>), StartError> {
         let mut streams = BTreeMap::new();
         for (name, settings) in &config.streams {
-            let source = Spec::parse(&settings.source, &config.dir).map_err(|source| {
+            let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
                 StartError::Source {
                     stream: name.clone(),
-                    source,
+                    reason,
                 }
             })?;
             streams.insert(name.clone(), Stream::new(name, source, settings));
@@ -209,7 +210,12 @@ where
         .filter(|stream| stream.always_on())
         .map(Stream::enter)
         .collect();
-    println!("sluicegate is at http://{}/", shown(local));
+    // Nobody need listen.
+    let _ = writeln!(
+        std::io::stdout(),
+        "sluicegate is at http://{}/",
+        shown(local)
+    );
     let server = tokio::spawn({
         let (served, drain, upgrades) = (gateway.clone(), gateway.drain(), gateway.upgrades());
         carrier::http::serve(listener, drain, upgrades, move |peer, request| {
@@ -269,9 +275,9 @@ fn exit_at_once() {
 /// The streams named on the command line, added to those of the config.
 pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
     for text in sources {
-        let spec = Spec::parse_argument(text).map_err(|source| StartError::Source {
+        let spec = Spec::parse_argument(text).map_err(|reason| StartError::Source {
             stream: text.clone(),
-            source,
+            reason,
         })?;
         let base = spec.default_name();
         let mut name = base.clone();

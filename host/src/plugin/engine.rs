@@ -42,13 +42,13 @@ const LARGEST_FILE: u64 = 64 << 20;
 pub enum LoadError {
     /// The file cannot be read.
     #[error(
-        "cannot read the plugin {path}: {source}; check the path, which is relative to the config file"
+        "cannot read the plugin {path}: {reason}; check the path, which is relative to the config file"
     )]
     Read {
         /// As looked for.
         path: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file is larger than any plugin may be.
     #[error("{path} is {size} bytes; a plugin may have at most {LARGEST_FILE}")]
@@ -202,9 +202,9 @@ impl Engine {
     /// Loads a component, or a core module with an embedded component type, from a file.
     pub fn load_file(&self, path: &Path, limits: Limits) -> Result<Arc<Plugin>, LoadError> {
         let shown = path.display().to_string();
-        let read = |source| LoadError::Read {
+        let read = |reason| LoadError::Read {
             path: shown.clone(),
-            source,
+            reason,
         };
         let size = std::fs::metadata(path).map_err(read)?.len();
         if size > LARGEST_FILE {
@@ -334,6 +334,12 @@ fn quoted(names: &[String]) -> String {
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    let damage = wasmparser::Parser::new(0)
+        .parse_all(module)
+        .find_map(Result::err);
+    if let Some(error) = damage {
+        return Err(format!("it is cut short or damaged: {error}"));
+    }
     // Without one the encoder makes a component that imports and exports nothing.
     if !metadata::has_component_type(module) {
         return Err("it carries no component type".into());

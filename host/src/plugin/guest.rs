@@ -28,6 +28,9 @@ pub enum Breach {
     /// Holds more bytes than `limits.buffers`.
     #[error("its buffers hold more than {0} bytes")]
     Buffers(usize),
+    /// Holds more handles than `limits.handles`.
+    #[error("it holds more than {0} handles")]
+    Handles(usize),
     /// Gave out more than the limit in one call.
     #[error("it gave out more than {0} bytes or {1} items in one call")]
     Output(usize, usize),
@@ -94,7 +97,10 @@ impl Guest {
         if held > self.limits.buffers {
             return Err(Breach::Buffers(self.limits.buffers).into());
         }
-        let handle = self.table.push(payload)?;
+        let handle = self
+            .table
+            .push(payload)
+            .map_err(|_| Breach::Handles(self.limits.handles))?;
         self.held = held;
         Ok(handle)
     }

@@ -29,12 +29,12 @@ pub struct Transport {
 #[derive(Debug, Error)]
 pub enum TransportError {
     /// The component cannot be loaded.
-    #[error("[transports.{name}]: {source}")]
+    #[error("[transports.{name}]: {reason}")]
     Load {
         /// Of the transport.
         name: String,
         /// Why.
-        source: LoadError,
+        reason: LoadError,
     },
     /// Nothing of that name is built in.
     #[error(
@@ -47,12 +47,12 @@ pub enum TransportError {
         built_in: String,
     },
     /// It does not open.
-    #[error("[transports.{name}]: {source}")]
+    #[error("[transports.{name}]: {reason}")]
     Open {
         /// Of the transport.
         name: String,
         /// Why.
-        source: OpenError,
+        reason: OpenError,
     },
 }
 
@@ -101,17 +101,17 @@ fn load_one(
             });
         }
     };
-    let plugin = plugin.map_err(|source| TransportError::Load {
+    let plugin = plugin.map_err(|reason| TransportError::Load {
         name: name.to_owned(),
-        source,
+        reason,
     })?;
     let options = config.map_or_else(|| "{}".to_owned(), |config| config.options.to_string());
     let usage = Arc::<Usage>::default();
     let (_, profile) =
-        Instance::open(&plugin, "(check)", &options, usage.clone()).map_err(|source| {
+        Instance::open(&plugin, "(check)", &options, usage.clone()).map_err(|reason| {
             TransportError::Open {
                 name: name.to_owned(),
-                source,
+                reason,
             }
         })?;
     Ok(Arc::new(Transport {

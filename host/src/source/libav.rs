@@ -58,8 +58,10 @@ pub fn run_url(url: &str, sink: &mut dyn Sink, stop: &Stop) -> Result<(), Source
     let what = Spec::Url(url.into()).to_string();
     let mut options = Dictionary::new();
     options.set("rtsp_transport", "tcp");
-    options.set("fflags", "nobuffer");
     options.set("analyzeduration", "1500000");
+    // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
+    // the first keyframe is in it (`nobuffer` would lose it).
+    options.set("fpsprobesize", "0");
     let mut input = Input::open(&what, url, options, stop)?;
     while let Some(packet) = input.next(sink)? {
         packet.deliver(sink);

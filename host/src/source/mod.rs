@@ -67,7 +67,7 @@ pub trait Sink {
     fn is_configured(&self) -> bool;
     /// Parameter sets that are not in the stream itself; other NAL units are passed over.
     fn parameter_sets(&mut self, nals: Vec<Bytes>);
-    /// Bytes of an Annex B stream, cut anywhere; stamped as they come.
+    /// Bytes of an Annex B stream, cut anywhere; a picture is stamped when its first byte comes.
     fn byte_stream(&mut self, bytes: Bytes);
     /// Nothing comes for now: what is there is a whole picture.
     fn silence(&mut self);

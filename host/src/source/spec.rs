@@ -32,6 +32,11 @@ pub enum SpecError {
         "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
     )]
     Unknown(String),
+    /// On the command line: no scheme that is known, and no such file.
+    #[error(
+        "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
+    )]
+    NoFile(String),
     /// Part of the design, not of this version.
     #[error("sources of the kind `{0}` are not in this version yet")]
     NotYet(String),
@@ -77,6 +82,7 @@ impl Spec {
     pub fn parse_argument(text: &str) -> Result<Spec, SpecError> {
         match Spec::parse(text, Path::new("")) {
             Err(SpecError::Unknown(_)) if Path::new(text).exists() => Ok(Spec::File(text.into())),
+            Err(SpecError::Unknown(_)) => Err(SpecError::NoFile(text.into())),
             parsed => parsed,
         }
     }

@@ -27,8 +27,9 @@ pub struct Ingest {
     splitter: Splitter,
     assembler: Assembler,
     timeline: Timeline,
-    /// When the first byte of the access unit in the assembler came.
+    /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
     begun: Option<Moment>,
+    nal_begun: Option<Moment>,
     epoch: u32,
     track: Option<Track>,
     /// The viewers were told that nothing comes.
@@ -62,6 +63,7 @@ impl Ingest {
             assembler: Assembler::default(),
             timeline: Timeline::default(),
             begun: None,
+            nal_begun: None,
             epoch: 0,
             track: None,
             stopped: false,
@@ -113,38 +115,32 @@ impl Sink for Ingest {
     fn byte_stream(&mut self, bytes: Bytes) {
         self.status.received(bytes.len());
         let now = (self.clock)();
+        let mut begun = self.nal_begun.take().unwrap_or(now);
         for piece in self.splitter.push(bytes) {
             match piece {
-                Piece::Nal(nal) => {
-                    let complete = self.assembler.push(nal);
-                    let begun = self.begun.replace(now);
-                    match complete {
-                        Some(unit) => self.emit(unit, SourceTimes::default(), begun.unwrap_or(now)),
-                        None => self.begun = begun.or(Some(now)),
-                    }
-                }
+                Piece::Nal(nal) => self.nal(nal, begun),
                 Piece::Damaged(damage) => {
                     self.status.note("damage", damage.to_string());
                     self.damaged();
                 }
             }
+            begun = now;
         }
+        self.nal_begun = self.splitter.has_unfinished().then_some(begun);
         self.look_for_waiting();
     }
 
     fn silence(&mut self) {
         let now = (self.clock)();
-        if let Some(nal) = self.splitter.flush()
-            && let Some(unit) = self.assembler.push(nal)
-        {
-            let begun = self.begun.replace(now).unwrap_or(now);
-            self.emit(unit, SourceTimes::default(), begun);
+        let begun = self.nal_begun.take().unwrap_or(now);
+        if let Some(nal) = self.splitter.flush() {
+            self.nal(nal, begun);
         }
+        let begun = self.begun.take().unwrap_or(now);
         if let Some(unit) = self.assembler.flush() {
-            let begun = self.begun.take().unwrap_or(now);
             self.emit(unit, SourceTimes::default(), begun);
         }
-        self.begun = None;
+        self.look_for_waiting();
     }
 
     fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
@@ -205,12 +201,29 @@ impl Sink for Ingest {
         self.splitter = Splitter::new(LARGEST_NAL);
         self.assembler = Assembler::default();
         self.begun = None;
+        self.nal_begun = None;
         self.configured = false;
         self.status.retrying(reason);
     }
 }
 
 impl Ingest {
+    /// A NAL unit without times, whose first byte came at `begun`.
+    fn nal(&mut self, nal: Bytes, begun: Moment) {
+        let dropped = self.assembler.dropped();
+        match self.assembler.push(nal) {
+            Some(unit) => {
+                let first = self.begun.replace(begun).unwrap_or(begun);
+                self.emit(unit, SourceTimes::default(), first);
+            }
+            // The picture before was left out: this begins the next.
+            None if self.assembler.dropped() != dropped => self.begun = Some(begun),
+            None => {
+                self.begun.get_or_insert(begun);
+            }
+        }
+    }
+
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         if let Some(sets) = &unit.parameter_sets {
             self.reconfigure(track(sets, self.frame_rate));
@@ -267,7 +280,13 @@ impl Ingest {
             self.status.note("stream", error.to_string());
         }
         if self.track.is_none() || self.stopped {
-            self.status.waiting_for_keyframe(self.assembler.dropped());
+            if self.assembler.dropped() > 0 {
+                self.status
+                    .waiting_for_keyframe("no parameter sets and keyframe seen yet");
+            }
+        } else if self.assembler.is_waiting() {
+            self.status
+                .waiting_for_keyframe("bytes were lost; pictures go on at the next keyframe");
         }
     }
 }
@@ -321,3 +340,6 @@ fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
         at += 2 + length.max(2);
     }
 }
+
+#[cfg(test)]
+mod tests;

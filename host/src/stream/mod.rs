@@ -176,7 +176,12 @@ impl Stream {
                 if let Some(before) = before {
                     let _ = before.join();
                 }
+                stream.status.starting();
                 stream.supervise(&mut ingest, &stop);
+                // Again, as the last sample may have come after `end` said so.
+                if stop.is_stopped() {
+                    stream.status.idle();
+                }
             });
         match spawned {
             Ok(thread) => (run, Some(thread)),

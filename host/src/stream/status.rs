@@ -153,14 +153,11 @@ impl Status {
         }
     }
 
-    /// Pictures come that cannot be decoded yet.
-    pub fn waiting_for_keyframe(&self, dropped: u64) {
+    /// Pictures come that cannot be decoded, for this reason.
+    pub fn waiting_for_keyframe(&self, reason: &str) {
         let mut inner = self.lock();
-        if dropped > 0 && inner.state != State::WaitingForKeyframe {
-            inner.enter(
-                State::WaitingForKeyframe,
-                "no parameter sets and keyframe seen yet".into(),
-            );
+        if inner.state != State::WaitingForKeyframe {
+            inner.enter(State::WaitingForKeyframe, reason.into());
         }
     }
 

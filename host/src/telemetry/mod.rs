@@ -1,5 +1,6 @@
 //! Logs.
 
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Logs to standard error, at `info` unless `RUST_LOG` says otherwise.
@@ -9,6 +10,7 @@ pub fn init() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .try_init();
 }

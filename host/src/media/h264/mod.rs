@@ -18,4 +18,4 @@ pub mod parameter_sets;
 mod sei;
 mod slice;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

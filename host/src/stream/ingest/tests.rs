@@ -1,0 +1,412 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::{
+    media::{
+        h264::{
+            annexb,
+            testing::{PpsOptions, SliceOptions, SpsOptions},
+        },
+        sample::Format,
+    },
+    source::Sink,
+    stream::{Next, Reader, Report, State},
+};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Unix microseconds when the run begins.
+const STARTED: u64 = 1_700_000_000_000_000;
+/// One picture at 30 a second, in ticks.
+const STEP: i64 = 3000;
+
+#[test]
+fn picture_ends_where_the_next_starts_or_in_a_silence_and_is_stamped_at_its_first_byte() {
+    let mut rig = Rig::new();
+    let [start, next, last] = [keyframe(1), picture(2), picture(3)];
+    rig.bytes(10, &start);
+    assert_eq!(rig.published(), "");
+    // The first bytes of the next picture's NAL unit.
+    rig.bytes(40, &next[..5]);
+    rig.bytes(45, &next[5..]);
+    rig.bytes(70, &last);
+    assert_eq!(rig.published(), "configure 0 320x240; 10 ms: key 1");
+    rig.at(90);
+    rig.ingest.silence();
+    assert_eq!(rig.published(), "40 ms: 2; 70 ms: 3");
+    rig.at(110);
+    rig.ingest.silence();
+    assert_eq!(rig.published(), "");
+    assert_eq!(rig.report().state, State::Live);
+}
+
+#[test]
+fn picture_alone_is_stamped_at_its_first_byte_and_not_when_the_silence_ends_it() {
+    let mut rig = Rig::new();
+    for (number, ms) in [(1, 100), (2, 200), (3, 300)] {
+        let bytes = if number == 1 {
+            keyframe(1)
+        } else {
+            picture(number)
+        };
+        rig.bytes(ms, &bytes[..6]);
+        rig.bytes(ms + 5, &bytes[6..]);
+        rig.at(ms + 25);
+        rig.ingest.silence();
+    }
+    assert_eq!(
+        rig.published(),
+        "configure 0 320x240; 100 ms: key 1; 200 ms: 2; 300 ms: 3"
+    );
+}
+
+#[test]
+fn picture_that_goes_on_after_a_silence_is_damage_until_the_next_keyframe() {
+    let mut rig = Rig::new();
+    rig.bytes(0, &keyframe(1));
+    rig.at(20);
+    rig.ingest.silence();
+    let cut = picture(2);
+    rig.bytes(33, &cut[..cut.len() - 1]);
+    rig.at(53);
+    rig.ingest.silence();
+    assert_eq!(rig.samples().len(), 2);
+    rig.bytes(60, &cut[cut.len() - 1..]);
+    rig.bytes(66, &[picture(3), picture(4)].concat());
+    assert_eq!(rig.published(), "");
+    let report = rig.report();
+    assert_eq!(report.state, State::WaitingForKeyframe);
+    assert_eq!(
+        report.reason,
+        "bytes were lost; pictures go on at the next keyframe"
+    );
+    assert!(
+        report.notes[0].contains("went on after a silence"),
+        "{:?}",
+        report.notes
+    );
+    rig.bytes(100, &[keyframe(5), picture(6)].concat());
+    rig.at(130);
+    rig.ingest.silence();
+    assert_eq!(rig.published(), "100 ms: key 5; 100 ms: 6");
+    assert_eq!(rig.report().state, State::Live);
+}
+
+#[test]
+fn what_comes_before_the_first_keyframe_is_left_out_and_said() {
+    let mut rig = Rig::new();
+    rig.ingest.connected();
+    assert_eq!(rig.report().state, State::Starting);
+    rig.bytes(0, &picture(1));
+    rig.at(20);
+    rig.ingest.silence();
+    assert_eq!(rig.published(), "");
+    assert_eq!(rig.report().state, State::WaitingForKeyframe);
+    rig.bytes(40, &keyframe(2));
+    rig.at(60);
+    rig.ingest.silence();
+    assert_eq!(rig.published(), "configure 0 320x240; 40 ms: key 2");
+}
+
+#[test]
+fn loop_goes_on_without_a_break_one_duration_after_its_end() {
+    let mut rig = Rig::new();
+    for turn in 0..2 {
+        rig.ingest.configured(30.0);
+        for number in 0..3 {
+            rig.at(turn * 100 + u64::from(number) * 33);
+            rig.packet(&nals_of(number), i64::from(number) * STEP + 900);
+        }
+        rig.ingest.loops();
+        assert!(!rig.ingest.is_configured());
+    }
+    assert_eq!(
+        rig.published(),
+        "configure 0 320x240; 0 ms: key 0; 33 ms: 1; 66 ms: 2; 100 ms: key 0; 133 ms: 1; 166 ms: 2"
+    );
+}
+
+#[test]
+fn source_that_is_lost_and_returns_begins_an_epoch_at_the_present() {
+    let mut rig = Rig::new();
+    rig.packet(&nals_of(0), 0);
+    rig.ingest.lost("the cable is out".into());
+    rig.ingest.lost("nobody is there".into());
+    assert_eq!(
+        rig.published(),
+        "configure 0 320x240; 0 ms: key 0; stop: the cable is out"
+    );
+    let report = rig.report();
+    assert_eq!(
+        (report.state, report.reason.as_str()),
+        (State::Retrying, "nobody is there")
+    );
+    rig.at(4000);
+    // Nothing of before is used: not even its parameter sets.
+    rig.packet(&nals_of(1), 500);
+    assert_eq!(rig.published(), "");
+    assert_eq!(rig.report().state, State::WaitingForKeyframe);
+    rig.packet(&nals_of(0), 1000);
+    rig.packet(&nals_of(1), 1000 + STEP);
+    assert_eq!(
+        rig.published(),
+        "configure 1 320x240; 4000 ms: key 0; 4033 ms: 1"
+    );
+    assert_eq!(rig.report().state, State::Live);
+}
+
+#[test]
+fn source_that_never_gave_a_picture_is_lost_without_a_break() {
+    let mut rig = Rig::new();
+    rig.ingest.lost("connection refused".into());
+    assert_eq!(rig.published(), "");
+    assert_eq!(rig.report().state, State::Retrying);
+    rig.packet(&nals_of(0), 0);
+    assert_eq!(rig.published(), "configure 0 320x240; 0 ms: key 0");
+}
+
+#[test]
+fn half_a_picture_before_a_loss_does_not_run_into_what_comes_after() {
+    let mut rig = Rig::new();
+    let whole = keyframe(1);
+    rig.bytes(0, &whole[..whole.len() - 2]);
+    rig.ingest.lost("reset".into());
+    rig.bytes(100, &whole[whole.len() - 2..]);
+    rig.bytes(110, &keyframe(2));
+    rig.at(130);
+    rig.ingest.silence();
+    assert_eq!(rig.published(), "configure 0 320x240; 110 ms: key 2");
+}
+
+#[test]
+fn change_of_size_begins_an_epoch_and_the_same_parameter_sets_again_do_not() {
+    let mut rig = Rig::new();
+    rig.packet(&nals_of(0), 0);
+    rig.packet(&nals_of(0), STEP);
+    let large = SpsOptions {
+        width_mbs: 40,
+        height_mbs: 30,
+        ..SpsOptions::default()
+    };
+    rig.packet(
+        &[large.nal(), PpsOptions::default().nal(), slice(2, true)],
+        2 * STEP,
+    );
+    assert_eq!(
+        rig.published(),
+        "configure 0 320x240; 0 ms: key 0; 33 ms: key 0; configure 1 640x480; 66 ms: key 2"
+    );
+}
+
+#[test]
+fn two_pictures_in_a_packet_are_two_samples_in_order() {
+    let mut rig = Rig::new();
+    rig.packet(&[nals_of(0), nals_of(1)].concat(), 0);
+    rig.packet(&nals_of(2), 2 * STEP);
+    let times: Vec<u64> = rig
+        .samples()
+        .iter()
+        .map(|sample| sample.decode_time)
+        .collect();
+    assert_eq!(times, [0, 1, 6000]);
+}
+
+#[test]
+fn presentation_follows_decoding_by_what_the_source_says() {
+    let mut rig = Rig::new();
+    for (number, (decode, shown)) in [(-3000, 0), (0, 9000), (3000, 3000)]
+        .into_iter()
+        .enumerate()
+    {
+        let times = SourceTimes {
+            decode: Some(decode),
+            presentation: Some(shown),
+            duration: 3000,
+        };
+        rig.ingest.access_unit(nals_of(number as u16), times);
+    }
+    let times: Vec<_> = rig
+        .samples()
+        .iter()
+        .map(|sample| (sample.decode_time, sample.composition_offset))
+        .collect();
+    assert_eq!(times, [(0, 3000), (3000, 9000), (6000, 0)]);
+}
+
+#[test]
+fn parameter_sets_from_outside_the_stream_are_enough() {
+    let mut rig = Rig::new();
+    rig.ingest.parameter_sets(vec![
+        SpsOptions::default().nal(),
+        PpsOptions::default().nal(),
+    ]);
+    rig.packet(&nals_of(0)[2..], 0);
+    assert_eq!(rig.published(), "configure 0 320x240; 0 ms: key 0");
+}
+
+#[test]
+fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
+    let mut rig = Rig::new();
+    let jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff\xc0\x00\x0b\x08\x00\xf0\x01\x40\x01\x01\x11\x00\xff\xd9";
+    rig.ingest
+        .jpeg(Bytes::from_static(jpeg), SourceTimes::default());
+    rig.ingest
+        .jpeg(Bytes::from_static(b"text"), SourceTimes::default());
+    rig.ingest
+        .jpeg(Bytes::from_static(&jpeg[..9]), SourceTimes::default());
+    let entries = rig.entries();
+    assert_eq!(entries.len(), 2);
+    assert!(
+        matches!(&entries[0], Entry::Configure(info) if (info.track.width, info.track.height) == (320, 240))
+    );
+    assert!(
+        rig.report().notes[0].contains("no JPEG"),
+        "{:?}",
+        rig.report().notes
+    );
+}
+
+/// An ingest on virtual time, and what it publishes.
+struct Rig {
+    ingest: Ingest,
+    ms: Arc<AtomicU64>,
+    reader: Reader,
+    status: Arc<Status>,
+    read: u64,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let (feed, status, ms) = (
+            Feed::new(STARTED),
+            Arc::<Status>::default(),
+            Arc::<AtomicU64>::default(),
+        );
+        let clock = ms.clone();
+        let clock = move || {
+            let ms = clock.load(Ordering::Relaxed);
+            Moment {
+                unix_us: STARTED + ms * 1000,
+                elapsed: Duration::from_millis(ms),
+            }
+        };
+        let reader = feed.reader();
+        let ingest = Ingest::new(feed, status.clone(), STARTED, Box::new(clock));
+        Rig {
+            ingest,
+            ms,
+            reader,
+            status,
+            read: 0,
+        }
+    }
+
+    fn at(&mut self, ms: u64) {
+        self.ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn bytes(&mut self, ms: u64, bytes: &[u8]) {
+        self.at(ms);
+        self.ingest.byte_stream(Bytes::copy_from_slice(bytes));
+    }
+
+    fn packet(&mut self, nals: &[Bytes], ticks: i64) {
+        let times = SourceTimes {
+            decode: Some(ticks),
+            presentation: Some(ticks),
+            duration: STEP as u32,
+        };
+        self.ingest.access_unit(nals.to_vec(), times);
+    }
+
+    fn entries(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        while let Next::Entry(entry, _) = self.reader.next(self.read, 0) {
+            self.read += 1;
+            entries.push(entry);
+        }
+        entries
+    }
+
+    fn samples(&mut self) -> Vec<Arc<Sample>> {
+        let entries = self.entries().into_iter();
+        entries
+            .filter_map(|entry| match entry {
+                Entry::Sample(sample) => Some(sample),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What was published since, in words. A sample is told by its decode time and its number.
+    fn published(&mut self) -> String {
+        let entries = self.entries().into_iter();
+        let words = entries.map(|entry| match entry {
+            Entry::Configure(info) => {
+                format!(
+                    "configure {} {}x{}",
+                    info.epoch, info.track.width, info.track.height
+                )
+            }
+            Entry::Stop(reason) => format!("stop: {reason}"),
+            Entry::Sample(sample) => {
+                let data = sample.packaged(Format::H264AnnexB).unwrap();
+                let key = if sample.independent { "key " } else { "" };
+                format!("{} ms: {key}{}", sample.decode_time / 90, number(&data))
+            }
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+
+    fn report(&self) -> Report {
+        self.status.report(true)
+    }
+}
+
+/// A keyframe with its parameter sets, as a byte stream.
+fn keyframe(number: u16) -> Vec<u8> {
+    let [sps, pps] = sets();
+    annexb::join(&[sps, pps, slice(number, true)]).to_vec()
+}
+
+/// A picture that refers to others, as a byte stream.
+fn picture(number: u16) -> Vec<u8> {
+    annexb::join(&[slice(number, false)]).to_vec()
+}
+
+/// Picture 0 is a keyframe, the others are not.
+fn nals_of(number: u16) -> Vec<Bytes> {
+    match number {
+        0 => [sets().to_vec(), vec![slice(0, true)]].concat(),
+        _ => vec![slice(number, false)],
+    }
+}
+
+fn sets() -> [Bytes; 2] {
+    [SpsOptions::default().nal(), PpsOptions::default().nal()]
+}
+
+fn slice(number: u16, key: bool) -> Bytes {
+    let options = SliceOptions {
+        idr: key,
+        slice_type: if key { 2 } else { 0 },
+        frame_num: if key { 0 } else { number.into() },
+        idr_pic_id: number.into(),
+        payload: 0xbe00 + number,
+        ..SliceOptions::default()
+    };
+    options.nal(&SpsOptions::default(), &PpsOptions::default())
+}
+
+/// Which picture of these it is.
+fn number(data: &[u8]) -> u16 {
+    (0..16)
+        .find(|number| {
+            [true, false]
+                .iter()
+                .any(|key| data.ends_with(&slice(*number, *key)))
+        })
+        .expect("a picture of this test")
+}

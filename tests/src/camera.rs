@@ -1,0 +1,219 @@
+//! A camera in the test's hands: it gives the gateway one picture at a time, and all are told apart.
+
+use crate::{
+    Feeder, Nal,
+    client::is_header,
+    media::{cut, encode_pattern, nals_of, pictures, with_start_codes},
+    within,
+};
+use bytes::Bytes;
+use sluicegate::media::h264::nal;
+use std::{collections::HashMap, sync::OnceLock};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
+
+/// Pictures of the clip, of which every [`GROUP`]th is an IDR picture with its parameter sets.
+pub const COUNT: usize = 120;
+/// Pictures in a group.
+pub const GROUP: usize = 10;
+
+const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// The pictures of the clip, the NAL units of each.
+pub fn clip() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    CLIP.get_or_init(|| {
+        let arguments = [
+            "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10",
+        ];
+        let file = encode_pattern("clip.h264", (320, 192), 0, COUNT as u64, &arguments);
+        Clip::new(pictures(&nals_of(&file)))
+    })
+}
+
+/// Pictures, and where each is found again.
+pub struct Clip {
+    pub pictures: Vec<Vec<Bytes>>,
+    places: HashMap<Vec<Bytes>, usize>,
+}
+
+impl Clip {
+    /// Of pictures that all differ.
+    pub fn new(pictures: Vec<Vec<Bytes>>) -> Clip {
+        assert_eq!(pictures.len(), COUNT);
+        let places: HashMap<_, _> = pictures.iter().cloned().zip(0..).collect();
+        assert_eq!(places.len(), COUNT, "pictures that are alike");
+        Clip { pictures, places }
+    }
+
+    /// The same pictures, each with so many bytes of filler data (H.264 7.3.2.7) behind it.
+    pub fn fatter(&self, bytes: usize) -> Clip {
+        const FILLER: u8 = 12;
+        let filler = [&[FILLER][..], &vec![0xff; bytes], &[0x80]].concat();
+        let filler = Bytes::from(filler);
+        let fat =
+            |picture: &Vec<Bytes>| [picture.as_slice(), std::slice::from_ref(&filler)].concat();
+        Clip::new(self.pictures.iter().map(fat).collect())
+    }
+
+    /// Which picture a message is, if it is one.
+    pub fn find(&self, message: &[u8]) -> Option<usize> {
+        let mut nals = cut(message);
+        nals.retain(|unit| nal::unit_type(unit) != nal::AUD);
+        self.places.get(&nals).copied()
+    }
+
+    /// Which picture a message is.
+    pub fn place(&self, message: &[u8]) -> usize {
+        self.find(message).unwrap_or_else(|| {
+            let kinds = cut(message).into_iter();
+            let kinds: Vec<_> = kinds
+                .map(|unit| (nal::unit_type(&unit), unit.len()))
+                .collect();
+            panic!("not a picture of the clip: (type, length) {kinds:?}")
+        })
+    }
+}
+
+/// Gives the clip's pictures, round and round.
+pub struct Camera {
+    pub feeder: Feeder,
+    clip: &'static Clip,
+    connection: Option<TcpStream>,
+    /// The start code of the next picture was sent.
+    begun: bool,
+    next: usize,
+}
+
+impl Camera {
+    /// One that waits for the gateway.
+    pub async fn new(clip: &'static Clip) -> Camera {
+        Camera {
+            feeder: Feeder::bind().await,
+            clip,
+            connection: None,
+            begun: false,
+            next: 0,
+        }
+    }
+
+    /// `[streams.cam]` of it.
+    pub fn config(&self) -> String {
+        format!("[streams.cam]\nsource = \"{}\"\n", self.feeder.source())
+    }
+
+    /// Sends the next picture to who is connected, or to who connects; says which one, counted over all rounds. It is
+    /// complete for the gateway when nothing has followed for 20 ms.
+    pub async fn send(&mut self) -> usize {
+        self.send_with(&[]).await
+    }
+
+    async fn send_with(&mut self, behind: &[u8]) -> usize {
+        let picture = &self.clip.pictures[self.next % COUNT];
+        let mut bytes = with_start_codes(picture, |_| 4);
+        bytes.extend_from_slice(behind);
+        if self.connection.is_none() {
+            self.connection = Some(self.feeder.accept().await);
+            self.begun = false;
+        }
+        let from = if self.begun { START_CODE.len() } else { 0 };
+        self.begun = !behind.is_empty();
+        let connection = self.connection.as_mut().unwrap();
+        within("the gateway reads", connection.write_all(&bytes[from..]))
+            .await
+            .unwrap();
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// As [`Camera::send`], and waits until the viewer has it, which must be what comes next there.
+    pub async fn show(&mut self, to: &mut Watcher) -> usize {
+        let sent = self.send().await;
+        self.arrives(sent, to).await
+    }
+
+    /// As [`Camera::show`], without the silence behind the picture: the next one's start is told with it.
+    pub async fn show_at_once(&mut self, to: &mut Watcher) -> usize {
+        // An access unit delimiter (H.264 7.3.2.4) ends the picture, and a start code ends the delimiter.
+        let next = [&START_CODE[..], &[nal::AUD, 0xf0], &START_CODE].concat();
+        let sent = self.send_with(&next).await;
+        self.arrives(sent, to).await
+    }
+
+    async fn arrives(&self, sent: usize, to: &mut Watcher) -> usize {
+        let (place, _) = within(&format!("picture {sent}"), to.next()).await;
+        assert_eq!(place, sent % COUNT, "a gap");
+        sent
+    }
+
+    /// Goes on with a connection that was accepted by hand.
+    pub fn take_over(&mut self, connection: TcpStream) {
+        self.connection = Some(connection);
+        self.begun = false;
+    }
+
+    /// The place in the clip of the picture sent last.
+    pub fn newest(&self) -> usize {
+        (self.next - 1) % COUNT
+    }
+
+    /// Hangs up and begins the next group when the gateway comes again.
+    pub fn hang_up(&mut self) {
+        self.connection = None;
+        self.next = self.next.next_multiple_of(GROUP);
+    }
+}
+
+/// A viewer whose messages are read as fast as they come.
+pub struct Watcher {
+    arrived: mpsc::UnboundedReceiver<(usize, Bytes)>,
+    outgoing: mpsc::UnboundedSender<String>,
+}
+
+impl Watcher {
+    /// Connects to a WebSocket path that gives the clip's pictures.
+    pub async fn open(address: std::net::SocketAddr, path: &str, clip: &'static Clip) -> Watcher {
+        let viewer = within(&format!("open {path}"), Nal::open(address, path)).await;
+        Watcher::new(viewer.unwrap(), path.to_owned(), clip)
+    }
+
+    fn new(mut viewer: Nal, path: String, clip: &'static Clip) -> Watcher {
+        let (to, arrived) = mpsc::unbounded_channel();
+        let (outgoing, mut from) = mpsc::unbounded_channel::<String>();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    message = viewer.next() => {
+                        let message = message.unwrap_or_else(|error| panic!("{path}: {error:#}"));
+                        if !is_header(&cut(&message)) && to.send((clip.place(&message), message)).is_err() {
+                            return;
+                        }
+                    }
+                    text = from.recv() => match text {
+                        Some(text) => viewer.say(text).await.unwrap(),
+                        None => return,
+                    }
+                }
+            }
+        });
+        Watcher { arrived, outgoing }
+    }
+
+    /// The next picture: its place in the clip and the message it came in.
+    pub async fn next(&mut self) -> (usize, Bytes) {
+        self.arrived.recv().await.expect("the viewer was cut off")
+    }
+
+    /// As [`Watcher::next`], if it is there already.
+    pub fn ready(&mut self) -> Option<(usize, Bytes)> {
+        match self.arrived.try_recv() {
+            Ok(next) => Some(next),
+            Err(mpsc::error::TryRecvError::Empty) => None,
+            Err(_) => panic!("the viewer was cut off"),
+        }
+    }
+
+    /// Sends a text to the gateway.
+    pub fn say(&self, text: &str) {
+        self.outgoing.send(text.to_owned()).unwrap();
+    }
+}

@@ -1,0 +1,80 @@
+//! The other side of a bare Annex B source: a TCP server that the gateway connects to.
+
+use crate::within;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// A server that gives the gateway a byte stream; its port is free again when it is dropped.
+pub struct Feeder {
+    listener: TcpListener,
+}
+
+impl Feeder {
+    /// On a port from the system.
+    pub async fn bind() -> Feeder {
+        Feeder::bind_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// On a port that another feeder had before.
+    pub async fn bind_at(address: SocketAddr) -> Feeder {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Feeder { listener }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// Its name as a source.
+    pub fn source(&self) -> String {
+        format!("annexb:tcp://{}", self.address())
+    }
+
+    /// The gateway's next connection.
+    pub async fn accept(&self) -> TcpStream {
+        let accepted = within("the gateway connects to its source", self.listener.accept());
+        let (connection, _) = accepted.await.unwrap();
+        connection.set_nodelay(true).unwrap();
+        connection
+    }
+}
+
+/// Writes all of it, in chunks of odd sizes between 1 and some thousand bytes, always the same ones.
+pub async fn pour(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    let mut dice = 0x9e37_79b9u32;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // xorshift32; mostly small, sometimes large.
+        dice ^= dice << 13;
+        dice ^= dice >> 17;
+        dice ^= dice << 5;
+        let most = if dice & 0x300 == 0 { 30 } else { 5000 };
+        let (chunk, more) = rest.split_at((1 + dice as usize % most).min(rest.len()));
+        to.write_all(chunk).await.unwrap();
+        rest = more;
+    }
+    to.flush().await.unwrap();
+}
+
+/// Waits until the gateway has closed the connection.
+pub async fn gone(mut connection: TcpStream) {
+    let mut byte = [0];
+    let end = within(
+        "the gateway lets go of its source",
+        connection.read(&mut byte),
+    )
+    .await;
+    assert!(
+        matches!(end, Ok(0) | Err(_)),
+        "the gateway wrote to its source"
+    );
+}
+
+/// A port that nobody listens on now.
+pub async fn free_port() -> u16 {
+    Feeder::bind().await.address().port()
+}
