@@ -27,7 +27,10 @@ fn open(plugin: &Arc<Plugin>) -> (Instance, Profile) {
     Instance::open(plugin, "test", "{}", Arc::<Usage>::default()).unwrap()
 }
 
-fn flat(chunk: &Chunk) -> (Vec<u8>, u8, bool) {
+/// A chunk's bytes, its lane, and whether a viewer may start there.
+type Flat = (Vec<u8>, u8, bool);
+
+fn flat(chunk: &Chunk) -> Flat {
     let bytes = match &chunk.content {
         Content::Binary(buffer) => buffer.to_bytes().to_vec(),
         Content::Text(text) => text.as_bytes().to_vec(),
@@ -110,7 +113,7 @@ fn run(
     info: &Info,
     samples: &[Sample],
     start: usize,
-) -> (Vec<Vec<u8>>, Vec<Vec<(Vec<u8>, u8, bool)>>) {
+) -> (Vec<Vec<u8>>, Vec<Vec<Flat>>) {
     let (mut instance, profile) = open(plugin);
     let format = profile.format_for(info.track.codec).unwrap();
     // The host counts groups over the whole run, not from where an instance starts.

@@ -42,7 +42,7 @@ const LARGEST_FILE: u64 = 64 << 20;
 pub enum LoadError {
     /// The file cannot be read.
     #[error(
-        "cannot read the plugin {path}: {reason}; check the path, which is relative to the config file"
+        "cannot read the plugin {path}: {reason}; check the path (one in a config is relative to the config file)"
     )]
     Read {
         /// As looked for.

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::media::buffer::Buffer;
 use bytes::Bytes;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use thiserror::Error;
 use wasmtime::{
     ResourceLimiter, UpdateDeadline,
@@ -15,8 +18,9 @@ use wasmtime::{
 
 /// The epoch's tick: how often a running guest is looked at.
 pub const TICK: Duration = Duration::from_millis(5);
-/// Log lines an instance may write in one call, and the characters of one.
+/// Log lines an instance may write within this time, and the characters of one.
 const LOG_LINES: u32 = 32;
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 const LOG_CHARS: usize = 2000;
 
 /// A limit that a guest ran into.
@@ -34,6 +38,9 @@ pub enum Breach {
     /// Gave out more than the limit in one call.
     #[error("it gave out more than {0} bytes or {1} items in one call")]
     Output(usize, usize),
+    /// A chunk on a lane that its profile does not have.
+    #[error("it gave out a chunk on lane {0}; its profile has {1}, counted from 0")]
+    Lane(u8, usize),
     /// A slice that reaches over its buffer's end.
     #[error("a slice of {length} bytes at {offset} is out of a buffer of {size} bytes")]
     Slice {
@@ -57,8 +64,41 @@ pub struct Guest {
     held: usize,
     ran_at_first_tick: Option<Duration>,
     memory_refused: bool,
-    log_lines: u32,
+    log: LogBudget,
     said: Option<String>,
+}
+
+/// What is left of the log lines that it may write.
+#[derive(Debug)]
+struct LogBudget {
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LogBudget {
+    fn new() -> LogBudget {
+        LogBudget {
+            since: Instant::now(),
+            lines: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Whether one more line may be written; says first how many could not.
+    fn spend(&mut self, guest: &str) -> bool {
+        if self.since.elapsed() >= LOG_PERIOD {
+            let left_out = self.left_out;
+            *self = LogBudget::new();
+            if left_out > 0 {
+                tracing::warn!(guest, "{left_out} lines of its log were left out");
+            }
+        }
+        let granted = self.lines < LOG_LINES;
+        self.lines = self.lines.saturating_add(1);
+        self.left_out += u64::from(!granted);
+        granted
+    }
 }
 
 impl Guest {
@@ -73,7 +113,7 @@ impl Guest {
             held: 0,
             ran_at_first_tick: None,
             memory_refused: false,
-            log_lines: 0,
+            log: LogBudget::new(),
             said: None,
         }
     }
@@ -87,7 +127,6 @@ impl Guest {
     pub fn begin_call(&mut self) {
         self.ran_at_first_tick = None;
         self.memory_refused = false;
-        self.log_lines = 0;
         self.said = None;
     }
 
@@ -207,8 +246,9 @@ impl media::HostBuffer for Guest {
 
 impl log::Host for Guest {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.log_lines += 1;
-        if self.log_lines > LOG_LINES {
+        let guest = &*self.label;
+        // The last error of a call explains its trap, however much was logged before.
+        if level != log::Level::Error && !self.log.spend(guest) {
             return Ok(());
         }
         let message: String = message
@@ -216,7 +256,6 @@ impl log::Host for Guest {
             .filter(|c| !c.is_control())
             .take(LOG_CHARS)
             .collect();
-        let guest = &*self.label;
         match level {
             log::Level::Error => {
                 tracing::debug!(guest, "guest error: {message}");

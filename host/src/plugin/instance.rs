@@ -160,6 +160,8 @@ pub struct Instance {
     stream: Arc<str>,
     usage: Arc<Usage>,
     format: Option<Format>,
+    /// How many lanes its profile has.
+    lanes: usize,
     _ticking: Ticking,
 }
 
@@ -202,6 +204,7 @@ impl Instance {
             stream: stream.into(),
             usage,
             format: None,
+            lanes: 0,
             _ticking: ticking,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
@@ -210,6 +213,7 @@ impl Instance {
             message,
         };
         let profile = profile(opened.map_err(refuse)?).map_err(refuse)?;
+        instance.lanes = profile.lanes.len();
         Ok((instance, profile))
     }
 
@@ -260,6 +264,7 @@ impl Instance {
             return Ok(Vec::new());
         };
         self.usage.pushes.fetch_add(1, Ordering::Relaxed);
+        let lanes = self.lanes;
         self.call("push", |mut store, guest| {
             let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
             let data = store.data_mut().lend(data.into())?;
@@ -275,15 +280,16 @@ impl Instance {
                 data,
             };
             let chunks = guest.call_push(&mut store, sample)?;
-            take_chunks(&mut store, chunks)
+            take_chunks(&mut store, chunks, lanes)
         })
     }
 
     /// Nothing comes until the next `configure` or, if `last`, ever.
     pub fn stop(&mut self, reason: &str, last: bool) -> Result<Vec<Chunk>, Failure> {
+        let lanes = self.lanes;
         self.call("stop", |mut store, guest| {
             let chunks = guest.call_stop(&mut store, reason, last)?;
-            take_chunks(&mut store, chunks)
+            take_chunks(&mut store, chunks, lanes)
         })
     }
 
@@ -500,11 +506,15 @@ impl Budget {
 fn take_chunks(
     store: &mut wasmtime::StoreContextMut<'_, Guest>,
     chunks: Vec<transport::Chunk>,
+    lanes: usize,
 ) -> wasmtime::Result<Vec<Chunk>> {
     let mut budget = Budget::new(store);
     chunks
         .into_iter()
         .map(|chunk| {
+            if usize::from(chunk.lane) >= lanes {
+                return Err(Breach::Lane(chunk.lane, lanes).into());
+            }
             Ok(Chunk {
                 content: budget.content(store.data_mut(), chunk.payload)?,
                 lane: chunk.lane,
