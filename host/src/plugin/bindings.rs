@@ -10,5 +10,5 @@ wasmtime::component::bindgen!({
     },
 });
 
+pub use self::sluicegate::gateway::{log, media};
 pub use exports::sluicegate::gateway::transport;
-pub use sluicegate::gateway::{log, media};
