@@ -9,7 +9,10 @@ use ffmpeg::{Dictionary, Rational, picture};
 use ffmpeg_next as ffmpeg;
 
 use super::{Error, TIME_BASE, init, is_dry};
-use crate::media::picture::{Picture, View};
+use crate::{
+    config::{Encode, EncoderName},
+    media::picture::{Picture, View},
+};
 
 /// What an encoder is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Settings {
     pub bitrate: u32,
     /// Milliseconds from one keyframe to the next, 1 to 600,000; rounded to whole pictures.
     pub keyframe_interval_ms: u32,
+    /// Which encoder.
+    pub encoder: EncoderName,
 }
 
 impl Default for Settings {
@@ -35,7 +40,23 @@ impl Default for Settings {
             frame_rate: 15,
             bitrate: 1_000_000,
             keyframe_interval_ms: 2_000,
+            encoder: EncoderName::Libx264,
         }
+    }
+}
+
+impl Settings {
+    /// As the config says, with the encoder it names or else the first that works here.
+    pub fn of(encode: &Encode) -> Result<Self, Error> {
+        let keyframes = encode.keyframe_interval.duration().as_millis();
+        Ok(Self {
+            width: encode.width,
+            height: encode.height,
+            frame_rate: encode.frame_rate,
+            bitrate: u32::try_from(encode.bitrate.bits_per_second()).unwrap_or(u32::MAX),
+            keyframe_interval_ms: u32::try_from(keyframes).unwrap_or(u32::MAX),
+            encoder: encode.encoder.unwrap_or(EncoderName::Libx264),
+        })
     }
 }
 
@@ -73,14 +94,15 @@ impl Encoder {
             frame_rate,
             bitrate,
             keyframe_interval_ms,
+            encoder,
         } = settings;
         check("frame_rate", frame_rate, 1..=240)?;
         check("bitrate", bitrate, 16_000..=200_000_000)?;
         check("keyframe_interval_ms", keyframe_interval_ms, 1..=600_000)?;
         let _ = Picture::new(width, height)?;
 
-        let codec = codec::encoder::find_by_name("libx264").ok_or(Error::Missing {
-            what: "libx264 encoder",
+        let codec = codec::encoder::find_by_name(encoder.as_str()).ok_or(Error::Missing {
+            what: encoder.as_str(),
         })?;
         let open = |source| Error::Open {
             what: format!(

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
+use crate::config::EncoderName;
 use crate::media::blocks::{self, Row};
 use crate::media::pattern::Painter;
 use crate::media::picture::{Picture, View};
@@ -14,6 +15,7 @@ const SMALL: Settings = Settings {
     frame_rate: 30,
     bitrate: 500_000,
     keyframe_interval_ms: 1_000,
+    encoder: EncoderName::Libx264,
 };
 
 fn ticks(frame: u64) -> i64 {
@@ -313,6 +315,7 @@ fn the_numbers_survive_as_far_as_a_jpeg_of_320_pixels() {
         frame_rate: 30,
         bitrate: 1_500_000,
         keyframe_interval_ms: 1_000,
+        encoder: EncoderName::Libx264,
     };
     let mut decoder = Decoder::h264().unwrap();
     let mut jpegs = JpegEncoder::new().unwrap();

@@ -5,6 +5,7 @@
 //! judged (a source, a transport's own options) is left to the modules that have one.
 
 mod document;
+mod encoder;
 mod error;
 mod later;
 mod net;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use document::{Document, Problem, Step};
+pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
 pub use later::{Capture, Client, Match, Policy, Rendition, Tls};
 pub use net::{HostName, Network, Origin};
@@ -300,10 +302,12 @@ pub struct Encode {
     pub height: u32,
     /// Whole pictures per second, 1 to 240. Default 15.
     pub frame_rate: u32,
-    /// Average and VBV cap, 10k to 1G bits per second. Default 1M.
+    /// Average and VBV cap, 16k to 200M bits per second. Default 1M.
     pub bitrate: BitRate,
     /// From one keyframe to the next, 100 ms to 1 min. Default 2 s.
     pub keyframe_interval: Span,
+    /// The encoder; default: the first that works here.
+    pub encoder: Option<EncoderName>,
 }
 
 impl Encode {
@@ -327,11 +331,11 @@ impl Encode {
                 format!("{rate} pictures per second is out of range; write 1 to 240"),
             );
         }
-        if !(10_000..=1_000_000_000).contains(&self.bitrate.bits_per_second()) {
+        if !(16_000..=200_000_000).contains(&self.bitrate.bits_per_second()) {
             let rate = self.bitrate;
             return fail(
                 "bitrate",
-                format!("{rate} bit/s is out of range; write \"10k\" to \"1G\""),
+                format!("{rate} bit/s is out of range; write \"16k\" to \"200M\""),
             );
         }
         let keyframes = self.keyframe_interval;
@@ -353,6 +357,7 @@ impl Default for Encode {
             frame_rate: 15,
             bitrate: BitRate::from_bits_per_second(1_000_000),
             keyframe_interval: Span::from_duration(Duration::from_secs(2)),
+            encoder: None,
         }
     }
 }

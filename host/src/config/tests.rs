@@ -96,6 +96,7 @@ fn every_key_is_read() {
         frame_rate: 10,
         bitrate: BitRate::from_bits_per_second(500_000),
         keyframe_interval: Span::from_duration(Duration::from_secs(1)),
+        encoder: None,
     };
     assert_eq!(porch.encode, expected);
     assert!(config.streams["192.168.0.7:5555"].always_on);

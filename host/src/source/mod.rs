@@ -83,6 +83,22 @@ pub trait Sink {
     fn lost(&mut self, reason: String);
 }
 
+/// Asks a source that encodes for a keyframe; others cannot give one and leave it be.
+#[derive(Clone, Debug, Default)]
+pub struct Keyframes(Arc<AtomicBool>);
+
+impl Keyframes {
+    /// The next picture is to be a keyframe.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one was asked for since the last call.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// Tells a source's thread to end.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
@@ -139,9 +155,10 @@ pub fn run(
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
+    keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
     match spec {
-        Spec::TestPattern => pattern::run(encode, sink, stop),
+        Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
         Spec::File(path) => libav::run_file(path, sink, stop),
         Spec::Url(url) => libav::run_url(url, sink, stop),
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),

@@ -1,6 +1,6 @@
 //! The generated picture, encoded as it is made.
 
-use super::{Sink, SourceError, SourceTimes, Stop};
+use super::{Keyframes, Sink, SourceError, SourceTimes, Stop};
 use crate::{
     codec::{Encoder, Settings},
     config,
@@ -9,12 +9,17 @@ use crate::{
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Paints, encodes and delivers pictures at the configured rate.
-pub fn run(encode: &config::Encode, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
+pub fn run(
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
     let fail = |error: crate::codec::Error| SourceError::Read {
         what: "test-pattern".into(),
         reason: error.to_string(),
     };
-    let mut encoder = Encoder::new(settings(encode)).map_err(fail)?;
+    let mut encoder = Settings::of(encode).and_then(Encoder::new).map_err(fail)?;
     let mut painter =
         Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
     sink.configured(encode.frame_rate as f32);
@@ -27,7 +32,10 @@ pub fn run(encode: &config::Encode, sink: &mut dyn Sink, stop: &Stop) -> Result<
         let picture = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
         let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
             .unwrap_or(i64::MAX);
-        for packet in encoder.encode(picture, at, false).map_err(fail)? {
+        for packet in encoder
+            .encode(picture, at, keyframes.take())
+            .map_err(fail)?
+        {
             sink.access_unit(
                 annexb::split(&packet.data),
                 SourceTimes {
@@ -48,15 +56,4 @@ pub fn run(encode: &config::Encode, sink: &mut dyn Sink, stop: &Stop) -> Result<
         stop.wait_until(start + due);
     }
     Ok(())
-}
-
-fn settings(encode: &config::Encode) -> Settings {
-    let keyframes = encode.keyframe_interval.duration().as_millis();
-    Settings {
-        width: encode.width,
-        height: encode.height,
-        frame_rate: encode.frame_rate,
-        bitrate: u32::try_from(encode.bitrate.bits_per_second()).unwrap_or(u32::MAX),
-        keyframe_interval_ms: u32::try_from(keyframes).unwrap_or(u32::MAX),
-    }
 }

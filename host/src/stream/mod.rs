@@ -15,7 +15,7 @@ pub use status::{Report, State, Status, unix_ms};
 use crate::{
     config,
     media::time::Moment,
-    source::{self, Sink, SourceError, Spec, Stop},
+    source::{self, Keyframes, Sink, SourceError, Spec, Stop},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -199,7 +199,13 @@ impl Stream {
         let mut told = String::new();
         loop {
             let began = Instant::now();
-            let ended = source::run(&self.source, &self.encode, ingest, stop);
+            let ended = source::run(
+                &self.source,
+                &self.encode,
+                ingest,
+                stop,
+                &Keyframes::default(),
+            );
             let Err(error) = ended else { return };
             if stop.is_stopped() {
                 return;

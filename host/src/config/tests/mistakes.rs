@@ -9,7 +9,7 @@ fn an_error_shows_the_line_and_underlines_the_place() {
     assert_eq!(
         parse(text).unwrap_err().to_string(),
         "sluice.toml:4:1: unknown key `bitrat` in [streams.porch.encode]; did you mean `bitrate`? known keys: \
-         `width`, `height`, `frame-rate`, `bitrate`, `keyframe-interval`\n  |\n4 | bitrat = \"1M\"\n  | ^^^^^^"
+         `width`, `height`, `frame-rate`, `bitrate`, `keyframe-interval`, `encoder`\n  |\n4 | bitrat = \"1M\"\n  | ^^^^^^"
     );
 }
 
@@ -201,6 +201,10 @@ fn a_value_out_of_range_says_the_range() {
         (
             "keyframe-interval = '0s'",
             "0s is out of range; write \"100ms\" to \"1m\"",
+        ),
+        (
+            "encoder = 'x264'",
+            "`encoder` in [streams.a.encode]: `x264` is no encoder that is known here; write one of h264_amf, h264_nvenc, h264_qsv, h264_vaapi, h264_v4l2m2m, libx264",
         ),
     ] {
         let text = format!("[streams.a]\nsource = 'x'\nencode = {{ {encode} }}");
