@@ -93,26 +93,29 @@ pub struct Mjpeg {
 
 /// Connects to `/live/{stream}/mjpeg`.
 pub async fn mjpeg(address: SocketAddr, stream: &str) -> Result<Mjpeg> {
-    let mut socket = TcpStream::connect(address).await?;
-    // HTTP/1.0 so that the body comes without chunk sizes in between.
-    socket
-        .write_all(
-            format!("GET /live/{stream}/mjpeg HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes(),
-        )
-        .await?;
-    let mut viewer = Mjpeg {
-        stream: socket,
-        buffer: BytesMut::new(),
-    };
-    let head = viewer.until(b"\r\n\r\n").await?;
-    let head = String::from_utf8_lossy(&head).into_owned();
-    if !head.contains(" 200 ") || !head.contains("multipart/x-mixed-replace; boundary=frame") {
-        bail!("not MJPEG: {head}");
-    }
-    Ok(viewer)
+    Mjpeg::open(address, &format!("/live/{stream}/mjpeg")).await
 }
 
 impl Mjpeg {
+    /// Connects to any path that gives JPEGs.
+    pub async fn open(address: SocketAddr, path: &str) -> Result<Mjpeg> {
+        let mut socket = TcpStream::connect(address).await?;
+        // HTTP/1.0 so that the body comes without chunk sizes in between.
+        socket
+            .write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
+            .await?;
+        let mut viewer = Mjpeg {
+            stream: socket,
+            buffer: BytesMut::new(),
+        };
+        let head = viewer.until(b"\r\n\r\n").await?;
+        let head = String::from_utf8_lossy(&head).into_owned();
+        if !head.contains(" 200 ") || !head.contains("multipart/x-mixed-replace; boundary=frame") {
+            bail!("not MJPEG: {head}");
+        }
+        Ok(viewer)
+    }
+
     /// The next picture: its JPEG.
     pub async fn next(&mut self) -> Result<Bytes> {
         let head = self.until(b"\r\n\r\n").await?;

@@ -1,6 +1,6 @@
 //! `/live/{stream}/{transport}/…`: requests and viewers of a transport.
 
-use super::{Body, error, full, set};
+use super::{Body, ask, error, full, set};
 use crate::{
     carrier::{ViewerBody, websocket},
     gateway::Gateway,
@@ -28,6 +28,7 @@ pub async fn serve(
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default().to_owned();
+    let (stream, rendition) = ask::split(stream);
     let Some(stream) = gateway.streams.get(stream) else {
         return error(
             false,
@@ -35,6 +36,15 @@ pub async fn serve(
             &unknown("stream", stream, gateway.streams.keys()),
         );
     };
+    if let Some(rendition) = rendition
+        && !stream.renditions().any(|known| known == rendition)
+    {
+        return error(
+            false,
+            StatusCode::NOT_FOUND,
+            &unknown("rendition", rendition, stream.renditions()),
+        );
+    }
     let Some(transport) = gateway.transports.get(transport) else {
         return error(
             false,
@@ -66,13 +76,26 @@ pub async fn serve(
             "the gateway is shutting down",
         );
     }
-    let user = match gateway.muxers.enter(stream, transport) {
+    let asked = match ask::read(
+        rendition.unwrap_or_default(),
+        &query,
+        &transport.profile.formats,
+    ) {
+        Ok(asked) => asked,
+        Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
+    };
+    let user = match gateway.muxers.enter(stream, &asked.variant, transport) {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };
     let place = gateway.viewers.clone();
     if let Some(accepted) = accepted {
-        let place = place.enter(&stream.name, &transport.name, peer);
+        let place = place.enter(
+            &stream.name,
+            &asked.variant.rendition,
+            &transport.name,
+            peer,
+        );
         let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
@@ -110,11 +133,17 @@ pub async fn serve(
     if request.method() == hyper::Method::HEAD {
         return full(StatusCode::OK, &content_type, "");
     }
-    let place = place.enter(&stream.name, &transport.name, peer);
+    let place = place.enter(
+        &stream.name,
+        &asked.variant.rendition,
+        &transport.name,
+        peer,
+    );
     match user.join(place.id, Carrier::Http, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
-            let mut response = Response::new(Either::Right(ViewerBody::new(viewing, place)));
+            let mut response =
+                Response::new(Either::Right(ViewerBody::new(viewing, place, asked.pace)));
             set(&mut response, header::CONTENT_TYPE, &content_type);
             response
         }
@@ -173,6 +202,9 @@ fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String> +
         .filter(|(distance, _)| *distance <= 2);
     match nearest {
         Some((_, nearest)) => format!("there is no {kind} `{shown}`; did you mean `{nearest}`?"),
+        None if known.clone().next().is_none() => {
+            format!("there is no {kind} `{shown}`, nor any other")
+        }
         None => {
             let names: Vec<&str> = known.map(String::as_str).take(20).collect();
             format!(

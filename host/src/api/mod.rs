@@ -1,5 +1,6 @@
 //! The wire contract: routes, their roles, and what they answer.
 
+mod ask;
 mod live;
 mod pages;
 mod routes;

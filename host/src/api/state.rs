@@ -5,12 +5,15 @@ use crate::{
     gateway::Gateway,
     media::sample::Codec,
     plugin::muxer::Phase,
-    stream::{State, Stream, unix_ms},
+    stream::{State, Stream, Work, unix_ms},
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -37,8 +40,21 @@ struct Device {
     bits_out: u64,
     viewers: usize,
     decoder: &'static str,
+    /// What was made of its pictures since the gateway started.
+    made: Made,
+    renditions: Vec<String>,
     transports: Vec<String>,
     notes: Vec<String>,
+}
+
+/// Counts of pictures.
+#[derive(Debug, Serialize)]
+struct Made {
+    decoded: u64,
+    failed: u64,
+    dropped: u64,
+    jpegs: u64,
+    encoded: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,7 +71,7 @@ struct Session {
     id: String,
     stream: String,
     transport: String,
-    rendition: &'static str,
+    rendition: String,
     /// Unix milliseconds.
     since: u64,
     reason: &'static str,
@@ -161,7 +177,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
             id: viewer.id,
             stream: viewer.stream,
             transport: viewer.transport,
-            rendition: "",
+            rendition: viewer.rendition,
             since: unix_ms(viewer.since),
             reason: "asked for",
             bytes: viewer.counter.bytes.load(Ordering::Relaxed),
@@ -250,8 +266,21 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         bits_out: gateway.bits_out(&stream.name),
         viewers,
         decoder: decoder(stream),
+        made: made(stream.work()),
+        renditions: stream.renditions().cloned().collect(),
         transports: gateway.transports.keys().cloned().collect(),
         notes: report.notes,
+    }
+}
+
+fn made(work: &Work) -> Made {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Made {
+        decoded: count(&work.decoded),
+        failed: count(&work.failed),
+        dropped: count(&work.dropped),
+        jpegs: count(&work.jpegs),
+        encoded: count(&work.encoded),
     }
 }
 

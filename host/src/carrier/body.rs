@@ -12,7 +12,9 @@ use std::{
     pin::Pin,
     sync::atomic::Ordering,
     task::{Context, Poll},
+    time::Duration,
 };
+use tokio::time::{Instant, Sleep, sleep};
 
 /// A viewer over plain HTTP: chunks as they come, one at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]
@@ -20,17 +22,43 @@ pub struct ViewerBody {
     viewing: Viewing,
     place: Place,
     queue: VecDeque<Bytes>,
+    pace: Option<Pace>,
     ended: bool,
 }
 
+/// Chunks at most this often; between them the viewer takes nothing, so that it then gets the newest.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    due: Pin<Box<Sleep>>,
+}
+
+impl Pace {
+    fn new(interval: Duration) -> Pace {
+        Pace {
+            interval,
+            due: Box::pin(sleep(Duration::ZERO)),
+        }
+    }
+
+    /// A chunk was taken: the next is due an interval after this one was, or after now if this one was late.
+    fn taken(&mut self) {
+        let now = Instant::now();
+        let due = self.due.deadline() + self.interval;
+        let due = if due > now { due } else { now + self.interval };
+        self.due.as_mut().reset(due);
+    }
+}
+
 impl ViewerBody {
-    /// The body for a viewer that has joined.
-    pub fn new(mut viewing: Viewing, place: Place) -> ViewerBody {
+    /// The body for a viewer that has joined, and wants chunks no more often than every `pace`.
+    pub fn new(mut viewing: Viewing, place: Place, pace: Option<Duration>) -> ViewerBody {
         let first = std::mem::take(&mut viewing.first);
         let mut body = ViewerBody {
             viewing,
             place,
             queue: VecDeque::new(),
+            pace: pace.map(Pace::new),
             ended: false,
         };
         for effect in first {
@@ -45,7 +73,7 @@ impl ViewerBody {
                 .queue
                 .extend(Piece::new(content).wire(Carrier::Http).iter().cloned()),
             Effect::Lanes(lanes) => self.viewing.cursor.choose(&lanes),
-            // No source of this version can be asked for one.
+            // The muxer has kept it.
             Effect::Keyframe => {}
             Effect::Close(_) => self.ended = true,
         }
@@ -80,6 +108,12 @@ impl Body for ViewerBody {
                 Poll::Ready(None) => this.ended = this.viewing.outlet().closed().is_none(),
                 Poll::Pending => {}
             }
+            if let Some(pace) = &mut this.pace
+                && !this.ended
+                && pace.due.as_mut().poll(context).is_pending()
+            {
+                return Poll::Pending;
+            }
             let muxer = this.viewing.muxer().clone();
             match muxer
                 .outlet
@@ -89,6 +123,9 @@ impl Body for ViewerBody {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Closed(_)) => this.ended = true,
                 Poll::Ready(Next::Taken(taken)) => {
+                    if let Some(pace) = &mut this.pace {
+                        pace.taken();
+                    }
                     this.place
                         .counter
                         .chunks

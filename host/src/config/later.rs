@@ -11,13 +11,12 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::document::{Document, Problem};
-use super::{BitRate, Network, Span};
+use super::{Network, Span};
 
 /// What this version parses and refuses; `*` stands for any name.
 const LATER: &[&[&str]] = &[
     &["server", "tls"],
     &["server", "trusted-proxies"],
-    &["streams", "*", "renditions"],
     &["transports", "*", "wasi"],
     &["transports", "*", "record"],
     &["policy"],
@@ -86,27 +85,6 @@ impl<'de> Deserialize<'de> for Tls {
 
         deserializer.deserialize_any(Either)
     }
-}
-
-/// `renditions.NAME = { … }`: what differs from the stream's `encode`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    rename_all = "kebab-case",
-    expecting = "a table such as { width = 640, bitrate = \"500k\" }"
-)]
-pub struct Rendition {
-    /// Pixels; as the stream's, or following its height, if absent.
-    pub width: Option<u32>,
-    /// Pixels; as the stream's, or following its width, if absent.
-    pub height: Option<u32>,
-    /// Whole pictures per second; as the stream's if absent.
-    pub frame_rate: Option<u32>,
-    /// Average and cap; as the stream's if absent.
-    pub bitrate: Option<BitRate>,
-    /// From one keyframe to the next; as the stream's if absent.
-    pub keyframe_interval: Option<Span>,
 }
 
 /// `[policy]`: which component picks transports and renditions for sessions.

@@ -5,6 +5,7 @@
 //! judged (a source, a transport's own options) is left to the modules that have one.
 
 mod document;
+mod encode;
 mod encoder;
 mod error;
 mod later;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use document::{Document, Problem, Step};
+pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
-pub use later::{Capture, Client, Match, Policy, Rendition, Tls};
+pub use later::{Capture, Client, Match, Policy, Tls};
 pub use net::{HostName, Network, Origin};
 pub use transport::{Limits, Transport};
 pub use units::{BitRate, ByteSize, Span};
@@ -246,7 +248,7 @@ pub struct Stream {
     /// The settings for what has to be encoded. H.264 that arrives as H.264 passes untouched.
     #[serde(default)]
     pub encode: Encode,
-    /// The stream at other settings, by name. Parsed, but refused by this version.
+    /// The stream at other settings, by name.
     #[serde(default)]
     pub renditions: BTreeMap<String, Rendition>,
 }
@@ -279,87 +281,20 @@ impl Stream {
             let what = "means nothing with always-on = true; keep one of the two";
             return Err(Problem::key(at("idle"), what));
         }
-        self.encode.check(&at("encode"))
-    }
-}
-
-fn idle() -> Span {
-    Stream::IDLE
-}
-
-/// `encode = { … }`: how pictures are encoded to H.264.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    rename_all = "kebab-case",
-    expecting = "a table such as { width = 1280, height = 720 }"
-)]
-pub struct Encode {
-    /// Pixels, even, 64 to 8192. Default 1280.
-    pub width: u32,
-    /// Pixels, even, 64 to 8192. Default 720.
-    pub height: u32,
-    /// Whole pictures per second, 1 to 240. Default 15.
-    pub frame_rate: u32,
-    /// Average and VBV cap, 16k to 200M bits per second. Default 1M.
-    pub bitrate: BitRate,
-    /// From one keyframe to the next, 100 ms to 1 min. Default 2 s.
-    pub keyframe_interval: Span,
-    /// The encoder; default: the first that works here.
-    pub encoder: Option<EncoderName>,
-}
-
-impl Encode {
-    fn check(&self, path: &[Step]) -> Result<(), Problem> {
-        let fail =
-            |key: &str, what: String| Err(Problem::value([path, &[key.into()]].concat(), what));
-        for (key, size) in [("width", self.width), ("height", self.height)] {
-            if !(64..=8192).contains(&size) || size % 2 != 0 {
-                return fail(
-                    key,
-                    format!(
-                        "{size} is no size for H.264 here; write an even number from 64 to 8192"
-                    ),
-                );
-            }
-        }
-        if !(1..=240).contains(&self.frame_rate) {
-            let rate = self.frame_rate;
-            return fail(
-                "frame-rate",
-                format!("{rate} pictures per second is out of range; write 1 to 240"),
-            );
-        }
-        if !(16_000..=200_000_000).contains(&self.bitrate.bits_per_second()) {
-            let rate = self.bitrate;
-            return fail(
-                "bitrate",
-                format!("{rate} bit/s is out of range; write \"16k\" to \"200M\""),
-            );
-        }
-        let keyframes = self.keyframe_interval;
-        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&keyframes.duration()) {
-            return fail(
-                "keyframe-interval",
-                format!("{keyframes} is out of range; write \"100ms\" to \"1m\""),
-            );
+        self.encode.check(&at("encode"))?;
+        for (name, rendition) in &self.renditions {
+            let path = [path, &["renditions".into(), name.into()]].concat();
+            check_stream_name(name).map_err(|what| {
+                Problem::key(path.clone(), what.replace("stream name", "rendition name"))
+            })?;
+            rendition.check(&path)?;
         }
         Ok(())
     }
 }
 
-impl Default for Encode {
-    fn default() -> Self {
-        Self {
-            width: 1280,
-            height: 720,
-            frame_rate: 15,
-            bitrate: BitRate::from_bits_per_second(1_000_000),
-            keyframe_interval: Span::from_duration(Duration::from_secs(2)),
-            encoder: None,
-        }
-    }
+fn idle() -> Span {
+    Stream::IDLE
 }
 
 /// Whether `name` can name a stream. It becomes one segment of URL paths: 1 to 128 bytes, no character that means

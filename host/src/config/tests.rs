@@ -243,8 +243,32 @@ fn idle_and_always_on_exclude_each_other() {
 }
 
 #[test]
+fn renditions_are_checked_as_the_stream_is() {
+    let stream = "[streams.a]\nsource = 'x'\nrenditions.";
+    let good = format!("{stream}mobile = {{ width = 640, frame-rate = 10, bitrate = '500k' }}");
+    let config = parse(&good).unwrap();
+    let mobile = config.streams["a"].renditions["mobile"];
+    assert_eq!((mobile.width, mobile.height), (Some(640), None));
+    for (rendition, what) in [
+        ("m = { width = 641 }", "641 is no size for H.264"),
+        ("m = { frame-rate = 0 }", "write 1 to 240"),
+        ("m = { bitrate = '1k' }", "write \"16k\" to \"200M\""),
+        (
+            "m = { keyframe-interval = '1h' }",
+            "write \"100ms\" to \"1m\"",
+        ),
+        ("m = { widht = 640 }", "did you mean `width`?"),
+        (
+            "'a@b' = { width = 640 }",
+            "is no rendition name: it contains `@`",
+        ),
+    ] {
+        refused(&format!("{stream}{rendition}"), "sluice.toml:3:", &[what]);
+    }
+}
+
+#[test]
 fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
-    let stream = "[streams.a]\nsource = 'x'\n";
     for (text, line, key) in [
         ("[server]\ntls = 'self-signed'", 2, "`tls` in [server]"),
         (
@@ -256,11 +280,6 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
             "[server]\ntrusted-proxies = ['10.0.0.0/8']",
             2,
             "`trusted-proxies` in [server]",
-        ),
-        (
-            &format!("{stream}renditions.mobile = {{ width = 640, bitrate = '500k' }}"),
-            3,
-            "`renditions` in [streams.a]",
         ),
         ("[transports.x]\nwasi = true", 2, "`wasi` in [transports.x]"),
         (

@@ -138,6 +138,46 @@ impl Timeline {
     }
 }
 
+/// Lets at most so many pictures a second pass. On a grid, so that of 30 a second 10 pass and not 7.5; one that is a
+/// little early is on time.
+#[derive(Debug)]
+pub struct Cadence {
+    step: u64,
+    due: u64,
+}
+
+impl Cadence {
+    /// Lets `most` (at least 1) pictures a second pass, the first at once.
+    pub fn new(most: u32) -> Cadence {
+        Cadence {
+            step: u64::from(TIMESCALE / most.max(1)).max(1),
+            due: 0,
+        }
+    }
+
+    /// Ticks from one picture to the next.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether a picture of this time may pass.
+    pub fn is_due(&self, time: u64) -> bool {
+        time >= self.due
+    }
+
+    /// A picture of this time has passed.
+    pub fn passed(&mut self, time: u64) {
+        let early = self.step / 8;
+        let slot = (time + early) / self.step;
+        self.due = (slot + 1) * self.step - early;
+    }
+
+    /// The next may pass whatever its time.
+    pub fn reset(&mut self) {
+        self.due = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -192,6 +232,23 @@ mod tests {
                 prop_assert!(last.is_none_or(|last| time > last));
                 last = Some(time);
             }
+        }
+    }
+
+    #[test]
+    fn of_thirty_pictures_ten_pass_wherever_they_fall() {
+        for offset in [0, 1, 999, 2999, 8999, 123_456_789] {
+            let mut cadence = Cadence::new(10);
+            let mut passed = 0;
+            for picture in 0..300u64 {
+                // A millisecond early or late.
+                let time = offset + picture * 3000 + (picture % 3) * 90;
+                if cadence.is_due(time) {
+                    cadence.passed(time);
+                    passed += 1;
+                }
+            }
+            assert!((99..=101).contains(&passed), "{passed} at {offset}");
         }
     }
 }

@@ -123,6 +123,22 @@ impl Reader {
         Next::Lost(on, state.ring.info_at(on))
     }
 
+    /// If the sample before `position` is more than `ticks` behind the newest one: the newest independent sample, if
+    /// that is at or after `position`.
+    pub fn later_start(&self, position: u64, ticks: u64) -> Option<u64> {
+        let state = self.feed.lock();
+        let reached = state.ring.get(position.checked_sub(1)?)?;
+        let newest = state.ring.get(state.ring.end().checked_sub(1)?)?;
+        match (reached, newest) {
+            (Entry::Sample(reached), Entry::Sample(newest))
+                if newest.decode_time > reached.decode_time.saturating_add(ticks) =>
+            {
+                state.ring.newest_start_after(position)
+            }
+            _ => None,
+        }
+    }
+
     /// The position after the newest entry.
     pub fn end(&self) -> u64 {
         self.feed.lock().ring.end()

@@ -291,7 +291,8 @@ impl Ingest {
     }
 }
 
-fn track(sets: &ParameterSets, claimed_rate: f32) -> Track {
+/// The track that parameter sets tell of; `claimed_rate` (0: unknown) goes before the rate in them.
+pub(super) fn track(sets: &ParameterSets, claimed_rate: f32) -> Track {
     let picture = &sets.picture;
     Track {
         id: 1,

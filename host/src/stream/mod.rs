@@ -1,24 +1,36 @@
 //! Streams: a source that runs while it has users, with its ring of recent samples.
 
+mod encoded;
 mod feed;
+mod frames;
 mod ingest;
 mod jpeg;
+mod made;
 mod ring;
 mod status;
+mod variant;
 
+pub use encoded::Encoding;
 pub use feed::{Feed, Next, Reader};
+pub use frames::Work;
 pub use ingest::Ingest;
-pub use jpeg::JpegFeed;
+pub use jpeg::Look;
+pub use made::{Made, MakeError};
 pub use ring::{Bounds, Entry, Info, Ring};
 pub use status::{Report, State, Status, unix_ms};
+pub use variant::{Ask, Recipe, Variant};
 
 use crate::{
     config,
-    media::time::Moment,
+    media::{
+        sample::{Codec, Format},
+        time::Moment,
+    },
     source::{self, Keyframes, Sink, SourceError, Spec, Stop},
 };
+use made::Workshop;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -35,8 +47,9 @@ pub struct Stream {
     pub source: Spec,
     idle: Duration,
     always_on: bool,
-    encode: config::Encode,
+    recipes: variant::Recipes,
     status: Arc<Status>,
+    work: Arc<Work>,
     control: Mutex<Control>,
 }
 
@@ -53,9 +66,9 @@ struct Control {
 #[derive(Debug)]
 struct Run {
     feed: Arc<Feed>,
-    started_at_us: u64,
     stop: Stop,
-    jpeg: Mutex<Weak<JpegFeed>>,
+    keyframes: Keyframes,
+    workshop: Workshop,
 }
 
 impl Stream {
@@ -66,8 +79,12 @@ impl Stream {
             source,
             idle: config.idle.duration(),
             always_on: config.always_on,
-            encode: config.encode,
+            recipes: variant::Recipes {
+                encode: config.encode,
+                renditions: config.renditions.clone(),
+            },
             status: Arc::default(),
+            work: Arc::default(),
             control: Mutex::default(),
         })
     }
@@ -98,10 +115,37 @@ impl Stream {
         self.status.report(self.source.may_be_silent())
     }
 
-    /// Whether JPEGs are being made of it.
+    /// Whether its pictures are being decoded.
     pub fn is_decoding(&self) -> bool {
         let run = self.lock().run.clone();
-        run.is_some_and(|run| run.jpeg().upgrade().is_some_and(|jpeg| jpeg.is_decoding()))
+        run.is_some_and(|run| run.workshop.is_decoding())
+    }
+
+    /// How the encoders that work on decoded pictures of it are set.
+    pub fn encoders(&self) -> Vec<config::Encode> {
+        let run = self.lock().run.clone();
+        run.map(|run| run.workshop.encoders()).unwrap_or_default()
+    }
+
+    /// What was decoded and made of it since the gateway started.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// Names of its renditions.
+    pub fn renditions(&self) -> impl Iterator<Item = &String> + Clone {
+        self.recipes.renditions.keys()
+    }
+
+    /// What `variant` is while the source is coded as `codec`, for a transport that takes `formats`: the format, and
+    /// what has to be made for it. `None` if it cannot be had.
+    pub fn choose(
+        &self,
+        variant: &Variant,
+        codec: Codec,
+        formats: &[Format],
+    ) -> Option<(Format, Option<Recipe>)> {
+        self.recipes.choose(variant, codec, formats)
     }
 
     /// How long it runs on after its last user.
@@ -150,11 +194,18 @@ impl Stream {
     ) -> (Arc<Run>, Option<JoinHandle<()>>) {
         let began = Instant::now();
         let started_at_us = unix_us();
+        let feed = Feed::new(started_at_us);
         let run = Arc::new(Run {
-            feed: Feed::new(started_at_us),
-            started_at_us,
             stop: Stop::default(),
-            jpeg: Mutex::default(),
+            keyframes: Keyframes::default(),
+            workshop: Workshop::new(
+                &self.name,
+                feed.clone(),
+                started_at_us,
+                self.status.clone(),
+                self.work.clone(),
+            ),
+            feed,
         });
         let clock = move || Moment {
             unix_us: unix_us(),
@@ -166,7 +217,8 @@ impl Stream {
             started_at_us,
             Box::new(clock),
         );
-        let (stream, stop) = (self.clone(), run.stop.clone());
+        let stream = self.clone();
+        let (stop, keyframes) = (run.stop.clone(), run.keyframes.clone());
         self.status.starting();
         let spawned = thread::Builder::new()
             .name(format!("source {}", self.name))
@@ -177,7 +229,7 @@ impl Stream {
                     let _ = before.join();
                 }
                 stream.status.starting();
-                stream.supervise(&mut ingest, &stop);
+                stream.supervise(&mut ingest, &stop, &keyframes);
                 // Again, as the last sample may have come after `end` said so.
                 if stop.is_stopped() {
                     stream.status.idle();
@@ -194,18 +246,12 @@ impl Stream {
     }
 
     /// Runs the source again and again until told to stop.
-    fn supervise(&self, ingest: &mut Ingest, stop: &Stop) {
+    fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
         let mut wait = BACKOFF.0;
         let mut told = String::new();
         loop {
             let began = Instant::now();
-            let ended = source::run(
-                &self.source,
-                &self.encode,
-                ingest,
-                stop,
-                &Keyframes::default(),
-            );
+            let ended = source::run(&self.source, &self.recipes.encode, ingest, stop, keyframes);
             let Err(error) = ended else { return };
             if stop.is_stopped() {
                 return;
@@ -250,12 +296,6 @@ impl Stream {
     }
 }
 
-impl Run {
-    fn jpeg(&self) -> MutexGuard<'_, Weak<JpegFeed>> {
-        self.jpeg.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Keeps a stream's source running.
 #[derive(Debug)]
 pub struct User {
@@ -275,15 +315,14 @@ impl User {
         self.unused_since = Some(since);
     }
 
-    /// JPEGs of the stream; made while anybody holds this.
-    pub fn jpeg_feed(&self) -> std::io::Result<Arc<JpegFeed>> {
-        let mut jpeg = self.run.jpeg();
-        if let Some(running) = jpeg.upgrade() {
-            return Ok(running);
-        }
-        let running = JpegFeed::start(&self.stream.name, &self.run.feed, self.run.started_at_us)?;
-        *jpeg = Arc::downgrade(&running);
-        Ok(running)
+    /// What `recipe` gives; made while anybody holds it.
+    pub fn make(&self, recipe: Recipe) -> Result<Arc<Made>, MakeError> {
+        self.run.workshop.make(recipe)
+    }
+
+    /// By which the source is asked for a keyframe.
+    pub fn keyframes(&self) -> &Keyframes {
+        &self.run.keyframes
     }
 }
 

@@ -92,6 +92,11 @@ impl Outlet {
         self.lock().closed.clone()
     }
 
+    /// Whether a viewer has come to wait for a start point since the newest one.
+    pub fn start_wanted(&self) -> bool {
+        self.lock().start_wanted
+    }
+
     /// Bytes held for viewers.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
@@ -108,6 +113,7 @@ impl Outlet {
     ) -> Poll<Next> {
         let mut ring = self.lock();
         let taken = ring.take(cursor, budget, out);
+        ring.start_wanted |= taken.waits;
         if taken.chunks > 0 {
             return Poll::Ready(Next::Taken(taken));
         }
@@ -156,6 +162,8 @@ pub struct Taken {
     pub bytes: usize,
     /// Jumps to a newer start point.
     pub jumps: u32,
+    /// A lane needs a newer start point than there is.
+    pub waits: bool,
 }
 
 /// A viewer's place in the ring.
@@ -218,6 +226,7 @@ struct Ring {
     header: Arc<Header>,
     lanes: Vec<Lane>,
     closed: Option<Arc<str>>,
+    start_wanted: bool,
     waiting: HashMap<u64, Waker>,
 }
 
@@ -256,6 +265,7 @@ impl Ring {
         };
         if independent {
             state.newest_start = Some(position);
+            self.start_wanted = false;
         }
         self.bytes += content.len();
         self.slots.push_back(Slot {
@@ -366,6 +376,11 @@ impl Ring {
                 (Place::At(at), None) if at < self.first => {
                     *place = Place::Waiting;
                     taken.jumps += 1;
+                    taken.waits = true;
+                }
+                (Place::Waiting, None) => taken.waits = true,
+                (Place::At(at), _) if !lane.stale.is_zero() => {
+                    taken.waits |= self.behind(number, at) > lane.stale;
                 }
                 _ => {}
             }

@@ -28,6 +28,8 @@ pub struct Entry {
     pub id: String,
     /// Name of the stream.
     pub stream: String,
+    /// Name of the rendition; empty: the stream itself.
+    pub rendition: String,
     /// Name of the transport.
     pub transport: String,
     /// Where it comes from.
@@ -62,6 +64,7 @@ impl Registry {
     pub fn enter(
         self: &Arc<Registry>,
         stream: &str,
+        rendition: &str,
         transport: &str,
         address: SocketAddr,
     ) -> Place {
@@ -72,6 +75,7 @@ impl Registry {
             Entry {
                 id: unguessable(),
                 stream: stream.to_owned(),
+                rendition: rendition.to_owned(),
                 transport: transport.to_owned(),
                 address,
                 since: SystemTime::now(),

@@ -181,7 +181,7 @@ fn apply<W>(effect: Effect, viewing: &mut Viewing, writer: &mut Writer<W>) -> Op
             viewing.cursor.choose(&lanes);
             None
         }
-        // No source of this version can be asked for one.
+        // The muxer has kept it.
         Effect::Keyframe => None,
         Effect::Close(reason) => Some(End::Close(Close::new(1000, reason))),
     }

@@ -2,9 +2,9 @@
 
 use super::{Ground, JoinRequest, Message, Muxer, Muxers, Phase, Refusal, Reply};
 use crate::{
-    media::sample::{Codec, Format},
+    media::sample::Format,
     plugin::{Answer, Effect, Failure, Instance, OpenError, Profile, transports::Transport},
-    stream::{Entry, Feed, Info, JpegFeed, Next, Reader, Stream},
+    stream::{Entry, Feed, Info, Made, Next, Reader, Stream, Variant},
     viewer::{Content, Header},
 };
 use std::{
@@ -22,6 +22,9 @@ const MOST_PENDING: usize = 1024;
 const MOST_ANSWERS: usize = 256;
 /// Samples taken before requests are looked at again.
 const BATCH: usize = 64;
+/// A viewer waits this long for a start point before a keyframe is asked for; from one request to the next.
+const KEYFRAME_WAIT: Duration = Duration::from_millis(100);
+const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
 /// How often an otherwise idle muxer looks at its clock.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -30,6 +33,7 @@ pub(super) struct Actor {
     muxer: Arc<Muxer>,
     muxers: Arc<Muxers>,
     stream: Arc<Stream>,
+    variant: Variant,
     transport: Arc<Transport>,
     began: Instant,
     instance: Option<Instance>,
@@ -40,6 +44,7 @@ pub(super) struct Actor {
     joins: Vec<Join>,
     /// Of this stretch between two samples, by path and query.
     answers: BTreeMap<(String, String), Answer>,
+    keyframe: KeyframeWish,
 }
 
 /// The feed that fits the transport, and the place in it.
@@ -54,8 +59,17 @@ struct Source {
     wants_start: bool,
     /// Samples on which the guest failed.
     left_out: BTreeSet<u64>,
-    /// Keeps JPEGs coming.
-    _jpeg: Option<Arc<JpegFeed>>,
+    /// Keeps what is made for it coming.
+    made: Option<Arc<Made>>,
+}
+
+/// That whoever encodes makes a keyframe.
+#[derive(Default)]
+struct KeyframeWish {
+    wanted: bool,
+    /// Since when a viewer has been waiting for a start point.
+    waited_since: Option<Instant>,
+    asked: Option<Instant>,
 }
 
 struct Viewer {
@@ -85,12 +99,14 @@ impl Actor {
         muxer: Arc<Muxer>,
         muxers: Arc<Muxers>,
         stream: Arc<Stream>,
+        variant: Variant,
         transport: Arc<Transport>,
     ) -> Actor {
         Actor {
             muxer,
             muxers,
             stream,
+            variant,
             transport,
             began: Instant::now(),
             instance: None,
@@ -100,6 +116,7 @@ impl Actor {
             requests: Vec::new(),
             joins: Vec::new(),
             answers: BTreeMap::new(),
+            keyframe: KeyframeWish::default(),
         }
     }
 
@@ -122,6 +139,7 @@ impl Actor {
             let more = self.follow(&ground);
             self.serve(now);
             self.expire(now);
+            self.ask_for_keyframe(&ground, now);
             if let Some(since) = self.muxers.retire(&self.muxer, self.stream.idle()) {
                 ground.user.unused_since(since);
                 self.end("nobody is watching");
@@ -190,7 +208,7 @@ impl Actor {
         }
         let opened = Instance::open(
             &self.transport.plugin,
-            &self.stream.name,
+            &self.muxer.stream,
             &self.transport.options,
             ground.usage.clone(),
         );
@@ -370,39 +388,30 @@ impl Actor {
         };
         let profile = profile.clone();
         let codec = info.track.codec;
-        let chosen = match profile.format_for(codec) {
-            Some(format) => Some((ground.user.feed().clone(), format, None)),
-            None if profile.formats.contains(&Format::Jpeg) && codec == Codec::H264 => {
-                match ground.user.jpeg_feed() {
-                    Ok(jpeg) => Some((jpeg.feed().clone(), Format::Jpeg, Some(jpeg))),
-                    Err(error) => {
-                        self.refuse_all(|| {
-                            Refusal::Unavailable(format!("no thread for the JPEGs: {error}"))
-                        });
-                        return false;
-                    }
-                }
-            }
-            None => None,
-        };
-        let Some((feed, format, jpeg)) = chosen else {
-            let (stream, transport) = (&self.stream.name, &self.transport.name);
-            let wants: Vec<&str> = profile.formats.iter().map(|format| format.name()).collect();
-            let text = format!(
-                "stream `{stream}` is {codec} and transport `{transport}` takes {}; it is not converted in this version",
-                wants.join(", ")
-            );
+        let chosen = self.stream.choose(&self.variant, codec, &profile.formats);
+        let Some((format, recipe)) = chosen else {
+            let (stream, transport) = (&self.muxer.stream, &self.transport.name);
+            let text =
+                format!("transport `{transport}` takes nothing that `{stream}` can be made into");
             self.refuse_all(|| Refusal::Format(text.clone()));
             return false;
         };
-        self.attach(&feed, format, jpeg, &profile)
+        let made = match recipe.map(|recipe| ground.user.make(recipe)).transpose() {
+            Ok(made) => made,
+            Err(error) => {
+                self.refuse_all(|| Refusal::Unavailable(error.to_string()));
+                return false;
+            }
+        };
+        let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
+        self.attach(&feed.clone(), format, made, &profile)
     }
 
     fn attach(
         &mut self,
         feed: &Arc<Feed>,
         format: Format,
-        jpeg: Option<Arc<JpegFeed>>,
+        made: Option<Arc<Made>>,
         profile: &Profile,
     ) -> bool {
         let reader = feed.reader();
@@ -414,9 +423,29 @@ impl Actor {
             info: info.clone(),
             wants_start: true,
             left_out: BTreeSet::new(),
-            _jpeg: jpeg,
+            made,
         });
         info.is_none_or(|info| self.announce(&info))
+    }
+
+    /// Asks whoever encodes, if somebody waits for it and the last request was not just before.
+    fn ask_for_keyframe(&mut self, ground: &Ground, now: Instant) {
+        let Some(source) = &self.source else { return };
+        let wish = &mut self.keyframe;
+        // What has not begun begins with one.
+        if source.reader.end() == 0 || !self.muxer.outlet.start_wanted() {
+            wish.waited_since = None;
+        } else if now >= *wish.waited_since.get_or_insert(now) + KEYFRAME_WAIT {
+            wish.wanted = true;
+        }
+        if !wish.wanted || wish.asked.is_some_and(|asked| now < asked + KEYFRAME_PAUSE) {
+            return;
+        }
+        match &source.made {
+            Some(made) => made.keyframes().ask(),
+            None => ground.user.keyframes().ask(),
+        }
+        (wish.wanted, wish.asked) = (false, Some(now));
     }
 
     /// Tells the guest of the tracks, and the viewers of the header that follows from them.
@@ -466,7 +495,8 @@ impl Actor {
                 instance.join(join.viewer, request.carrier, &request.path, &request.query)
             });
             let answer = match asked {
-                Some(Ok(effects)) => {
+                Some(Ok(mut effects)) => {
+                    self.keep_keyframes(&mut effects);
                     self.viewers.insert(
                         join.viewer,
                         Viewer {
@@ -595,7 +625,8 @@ impl Actor {
         }
     }
 
-    fn apply(&mut self, viewer: u64, effects: Vec<Effect>) {
+    fn apply(&mut self, viewer: u64, mut effects: Vec<Effect>) {
+        self.keep_keyframes(&mut effects);
         let Some(known) = self.viewers.get(&viewer) else {
             return;
         };
@@ -606,6 +637,15 @@ impl Actor {
         {
             self.viewers.remove(&viewer);
         }
+    }
+
+    /// Takes out the wish for a keyframe, which is no viewer's to fulfil.
+    fn keep_keyframes(&mut self, effects: &mut Vec<Effect>) {
+        effects.retain(|effect| {
+            let keyframe = matches!(effect, Effect::Keyframe);
+            self.keyframe.wanted |= keyframe;
+            !keyframe
+        });
     }
 
     fn end(&mut self, reason: &str) {

@@ -9,7 +9,7 @@ pub use health::{Health, Phase};
 
 use super::{Effect, Response, Usage, transports::Transport};
 use crate::{
-    stream::{Stream, User},
+    stream::{Stream, User, Variant},
     viewer::{Carrier, Content, Cursor, Outlet},
 };
 use std::{
@@ -55,7 +55,7 @@ pub enum Reply {
 /// The handle of a running muxer.
 #[derive(Debug)]
 pub struct Muxer {
-    /// Name of the stream.
+    /// Name of the stream, and of the form that it is in: "porch", "porch@mobile", "porch?width=640".
     pub stream: String,
     /// Name of the transport.
     pub transport: String,
@@ -255,13 +255,14 @@ struct Slot {
 }
 
 impl Muxers {
-    /// The muxer of that transport on that stream, started if need be.
+    /// The muxer of that transport on that form of the stream, started if need be.
     pub fn enter(
         self: &Arc<Muxers>,
         stream: &Arc<Stream>,
+        variant: &Variant,
         transport: &Arc<Transport>,
     ) -> Result<MuxerUser, Refusal> {
-        let key = (stream.name.clone(), transport.name.clone());
+        let key = (format!("{}{variant}", stream.name), transport.name.clone());
         let mut running = self.lock();
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
@@ -271,7 +272,7 @@ impl Muxers {
             });
         }
         let muxer = Arc::new(Muxer {
-            stream: stream.name.clone(),
+            stream: key.0.clone(),
             transport: transport.name.clone(),
             outlet: Outlet::default(),
             health: Health::default(),
@@ -282,10 +283,11 @@ impl Muxers {
             muxer.clone(),
             self.clone(),
             stream.clone(),
+            variant.clone(),
             transport.clone(),
         );
         let thread = thread::Builder::new()
-            .name(format!("mux {} {}", transport.name, stream.name))
+            .name(format!("mux {} {}", transport.name, key.0))
             .spawn(move || actor.run())
             .map_err(|error| {
                 Refusal::Unavailable(format!("no thread for the transport: {error}"))

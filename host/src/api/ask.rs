@@ -1,0 +1,114 @@
+//! What a viewer asks of a stream in the path and the query: `porch@mobile`, `?width=640&quality=60&fps=5`. Pure.
+
+use crate::{
+    media::sample::Format,
+    stream::{Ask, Variant},
+};
+use std::{ops::RangeInclusive, time::Duration};
+
+/// What may be asked for.
+const WIDTH: RangeInclusive<f64> = 16.0..=8192.0;
+const QUALITY: RangeInclusive<f64> = 1.0..=100.0;
+const FPS: RangeInclusive<f64> = 0.1..=60.0;
+
+/// A stream's name, and its rendition's if there is one.
+pub fn split(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('@') {
+        Some((stream, rendition)) => (stream, Some(rendition)),
+        None => (name, None),
+    }
+}
+
+/// What of the stream is wanted, and the time from one picture to the next at least.
+#[derive(Debug, PartialEq)]
+pub struct Asked {
+    /// The form.
+    pub variant: Variant,
+    /// By `fps`.
+    pub pace: Option<Duration>,
+}
+
+/// Reads the query of a request for a transport that takes `formats`; other parameters than the host's are the
+/// component's. The error says what to write.
+pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<Asked, String> {
+    let mut asked = Asked {
+        variant: Variant {
+            rendition: rendition.to_owned(),
+            ask: Ask::default(),
+        },
+        pace: None,
+    };
+    if formats.first() != Some(&Format::Jpeg) {
+        return Ok(asked);
+    }
+    let (mut width, mut quality) = (None, None);
+    for pair in query.split('&') {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("width", text) => width = Some(number("width", text, WIDTH, true)? as u32),
+            ("quality", text) => quality = Some(number("quality", text, QUALITY, true)? as u8),
+            ("fps", text) => {
+                let rate = number("fps", text, FPS, false)?;
+                asked.pace = Some(Duration::from_secs_f64(1.0 / rate));
+            }
+            _ => {}
+        }
+    }
+    asked.variant.ask = Ask::new(width, quality);
+    Ok(asked)
+}
+
+fn number(name: &str, text: &str, good: RangeInclusive<f64>, whole: bool) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|number| good.contains(number) && (!whole || number.fract() == 0.0))
+        .ok_or_else(|| {
+            let kind = if whole { "a whole number" } else { "a number" };
+            let shown: String = text.chars().take(32).collect();
+            format!(
+                "`{name}={shown}` cannot be served: write {kind} from {} to {}",
+                good.start(),
+                good.end()
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_query_is_read_for_jpegs_only() {
+        let asked = read("", "width=700&x=1&quality=61&fps=0.5", &[Format::Jpeg]).unwrap();
+        assert_eq!(asked.variant.to_string(), "?width=800&quality=60");
+        assert_eq!(asked.pace, Some(Duration::from_secs(2)));
+        let asked = read("mobile", "width=junk", &[Format::H264AnnexB]).unwrap();
+        assert_eq!(
+            (asked.variant.to_string(), asked.pace),
+            ("@mobile".into(), None)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_told() {
+        for (query, what) in [
+            ("width=0", "`width=0`"),
+            ("width=", "`width=`"),
+            ("width=1e9", "from 16 to 8192"),
+            ("quality=50.5", "a whole number from 1 to 100"),
+            ("fps=NaN", "a number from 0.1 to 60"),
+            ("fps=-1", "`fps=-1`"),
+        ] {
+            let error = read("", query, &[Format::Jpeg]).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_answered(query in ".{0,80}") {
+            let _ = read("", &query, &[Format::Jpeg]);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `encode` and `renditions`: how pictures are encoded to H.264.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::document::{Problem, Step};
+use super::{BitRate, EncoderName, Span};
+
+/// `encode = { … }`: how pictures are encoded to H.264.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table such as { width = 1280, height = 720 }"
+)]
+pub struct Encode {
+    /// Pixels, even, 64 to 8192. Default 1280.
+    pub width: u32,
+    /// Pixels, even, 64 to 8192. Default 720.
+    pub height: u32,
+    /// Whole pictures per second, 1 to 240. Default 15.
+    pub frame_rate: u32,
+    /// Average and VBV cap, 16k to 200M bits per second. Default 1M.
+    pub bitrate: BitRate,
+    /// From one keyframe to the next, 100 ms to 1 min. Default 2 s.
+    pub keyframe_interval: Span,
+    /// The encoder; default: the first that works here.
+    pub encoder: Option<EncoderName>,
+}
+
+impl Encode {
+    pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
+        Check(path)
+            .side("width", self.width)?
+            .side("height", self.height)?
+            .frame_rate(self.frame_rate)?
+            .bitrate(self.bitrate)?
+            .keyframe_interval(self.keyframe_interval)
+    }
+}
+
+impl Default for Encode {
+    fn default() -> Self {
+        Self {
+            width: 1280,
+            height: 720,
+            frame_rate: 15,
+            bitrate: BitRate::from_bits_per_second(1_000_000),
+            keyframe_interval: Span::from_duration(Duration::from_secs(2)),
+            encoder: None,
+        }
+    }
+}
+
+/// `renditions.NAME = { … }`: what differs from the stream's `encode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table such as { width = 640, bitrate = \"500k\" }"
+)]
+pub struct Rendition {
+    /// Pixels; as the stream's, or following its height, if absent.
+    pub width: Option<u32>,
+    /// Pixels; as the stream's, or following its width, if absent.
+    pub height: Option<u32>,
+    /// Whole pictures per second; as the stream's if absent.
+    pub frame_rate: Option<u32>,
+    /// Average and cap; as the stream's if absent.
+    pub bitrate: Option<BitRate>,
+    /// From one keyframe to the next; as the stream's if absent.
+    pub keyframe_interval: Option<Span>,
+}
+
+impl Rendition {
+    pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
+        let check = Check(path);
+        for (key, side) in [("width", self.width), ("height", self.height)] {
+            side.map_or(Ok(&check), |side| check.side(key, side))?;
+        }
+        self.frame_rate
+            .map_or(Ok(&check), |rate| check.frame_rate(rate))?;
+        self.bitrate
+            .map_or(Ok(&check), |rate| check.bitrate(rate))?;
+        self.keyframe_interval
+            .map_or(Ok(()), |interval| check.keyframe_interval(interval))
+    }
+}
+
+/// What may be written at a path of the config.
+struct Check<'a>(&'a [Step]);
+
+impl Check<'_> {
+    fn side(&self, key: &str, size: u32) -> Result<&Self, Problem> {
+        if (64..=8192).contains(&size) && size % 2 == 0 {
+            return Ok(self);
+        }
+        self.refuse(
+            key,
+            format!("{size} is no size for H.264 here; write an even number from 64 to 8192"),
+        )
+    }
+
+    fn frame_rate(&self, rate: u32) -> Result<&Self, Problem> {
+        if (1..=240).contains(&rate) {
+            return Ok(self);
+        }
+        self.refuse(
+            "frame-rate",
+            format!("{rate} pictures per second is out of range; write 1 to 240"),
+        )
+    }
+
+    fn bitrate(&self, rate: BitRate) -> Result<&Self, Problem> {
+        if (16_000..=200_000_000).contains(&rate.bits_per_second()) {
+            return Ok(self);
+        }
+        self.refuse(
+            "bitrate",
+            format!("{rate} bit/s is out of range; write \"16k\" to \"200M\""),
+        )
+    }
+
+    fn keyframe_interval(&self, interval: Span) -> Result<(), Problem> {
+        if (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval.duration()) {
+            return Ok(());
+        }
+        self.refuse(
+            "keyframe-interval",
+            format!("{interval} is out of range; write \"100ms\" to \"1m\""),
+        )
+    }
+
+    fn refuse<T>(&self, key: &str, what: String) -> Result<T, Problem> {
+        Err(Problem::value([self.0, &[key.into()]].concat(), what))
+    }
+}

@@ -1,0 +1,404 @@
+//! The decoded pictures of a stream: decoded once, however many things are made of them, and only while any is.
+
+use super::{
+    feed::{Feed, Next, Reader},
+    ring::{Entry, Info},
+    status::Status,
+};
+use crate::{
+    codec::{Decoder, Frame},
+    media::{
+        h264,
+        sample::{Codec, Format, Sample},
+        time::TIMESCALE,
+    },
+    source::Stop,
+};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, Thread},
+};
+
+/// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
+const LATE: u64 = TIMESCALE as u64;
+/// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
+const MOST_HELD: usize = 64;
+
+/// What has been made of a stream's pictures since the gateway started.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Pictures decoded.
+    pub decoded: AtomicU64,
+    /// Access units that could not be decoded.
+    pub failed: AtomicU64,
+    /// Decoded pictures or access units left out because the machine is too slow.
+    pub dropped: AtomicU64,
+    /// JPEGs made.
+    pub jpegs: AtomicU64,
+    /// Pictures encoded to H.264.
+    pub encoded: AtomicU64,
+}
+
+/// A decoder at work. The thread ends when the last holder lets go.
+#[derive(Debug)]
+pub struct Frames {
+    shared: Arc<Shared>,
+    stop: Stop,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    work: Arc<Work>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    followers: BTreeMap<u64, Mailbox>,
+    next: u64,
+    info: Option<Arc<Info>>,
+    newest: Option<Arc<Decoded>>,
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    thread: Thread,
+    events: VecDeque<Event>,
+    /// Pictures that may wait; at the bound the oldest goes.
+    most: usize,
+}
+
+/// What a follower is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The pictures that follow are of these tracks.
+    Configure(Arc<Info>),
+    /// The next picture, in the order of showing.
+    Picture(Arc<Decoded>),
+    /// Nothing comes until the next `Configure`, for this reason.
+    Stop(Arc<str>),
+}
+
+/// A decoded picture and where it belongs.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The picture.
+    pub frame: Frame,
+    /// When it is shown, on the stream's timeline; rises.
+    pub time: u64,
+    /// Microseconds since the Unix epoch.
+    pub captured_at: u64,
+    /// The source's sample was independent.
+    pub independent: bool,
+}
+
+impl Frames {
+    /// Follows `source` on a thread of its own.
+    pub fn start(
+        stream: &str,
+        source: &Arc<Feed>,
+        status: Arc<Status>,
+        work: Arc<Work>,
+    ) -> std::io::Result<Arc<Frames>> {
+        let frames = Arc::new(Frames {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                work,
+            }),
+            stop: Stop::default(),
+        });
+        let (source, stop, shared) = (source.clone(), frames.stop.clone(), frames.shared.clone());
+        thread::Builder::new()
+            .name(format!("decode {stream}"))
+            .spawn(move || {
+                stop.attach();
+                let worker = Worker {
+                    reader: source.reader(),
+                    shared,
+                    status,
+                    decoder: None,
+                    coding: None,
+                    held: BTreeMap::new(),
+                    behind: true,
+                    last: None,
+                };
+                worker.run(&stop);
+            })?;
+        Ok(frames)
+    }
+
+    /// Tells the calling thread of every picture from the newest one on, at most `most` (at least 1) waiting; it is
+    /// unparked for each.
+    pub fn follow(self: &Arc<Frames>, most: usize) -> Follower {
+        let mut state = self.shared.lock();
+        let id = state.next;
+        state.next += 1;
+        let known = state.info.clone().map(Event::Configure);
+        let newest = state.newest.clone().map(Event::Picture);
+        state.followers.insert(
+            id,
+            Mailbox {
+                thread: thread::current(),
+                events: known.into_iter().chain(newest).collect(),
+                most,
+            },
+        );
+        drop(state);
+        Follower {
+            frames: self.clone(),
+            id,
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+/// One thread's place among those that get the pictures.
+#[derive(Debug)]
+pub struct Follower {
+    frames: Arc<Frames>,
+    id: u64,
+}
+
+impl Follower {
+    /// What came next, if there is anything.
+    pub fn next(&self) -> Option<Event> {
+        let mut state = self.frames.shared.lock();
+        state.followers.get_mut(&self.id)?.events.pop_front()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_caught_up(&self) -> bool {
+        let state = self.frames.shared.lock();
+        state
+            .followers
+            .get(&self.id)
+            .is_none_or(|mailbox| mailbox.events.is_empty())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.frames.shared.lock().followers.remove(&self.id);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event) {
+        let mut wake = Vec::new();
+        let mut state = self.lock();
+        match &event {
+            Event::Configure(info) => {
+                state.info = Some(info.clone());
+                state.newest = None;
+            }
+            Event::Picture(picture) => state.newest = Some(picture.clone()),
+            Event::Stop(_) => {}
+        }
+        for mailbox in state.followers.values_mut() {
+            if mailbox.push(event.clone()) {
+                self.work.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            wake.push(mailbox.thread.clone());
+        }
+        drop(state);
+        wake.iter().for_each(Thread::unpark);
+    }
+}
+
+impl Mailbox {
+    /// Says whether a picture had to go for it. Who wants the newest only misses nothing by it.
+    fn push(&mut self, event: Event) -> bool {
+        let is_picture = |event: &Event| matches!(event, Event::Picture(_));
+        let mut dropped = false;
+        match &event {
+            Event::Picture(_) => {
+                let waiting = self.events.iter().filter(|event| is_picture(event)).count();
+                if waiting >= self.most.max(1)
+                    && let Some(oldest) = self.events.iter().position(is_picture)
+                {
+                    self.events.remove(oldest);
+                    dropped = self.most > 1;
+                }
+            }
+            // What waits is of no use behind a break.
+            Event::Configure(_) => self.events.clear(),
+            Event::Stop(_) => {}
+        }
+        self.events.push_back(event);
+        dropped
+    }
+}
+
+struct Worker {
+    reader: Reader,
+    shared: Arc<Shared>,
+    status: Arc<Status>,
+    decoder: Option<Decoder>,
+    coding: Option<Format>,
+    /// Of access units whose pictures have not come out: when captured, and whether independent, by time of showing.
+    held: BTreeMap<i64, (u64, bool)>,
+    /// Only the newest picture counts, until the newest sample is reached.
+    behind: bool,
+    last: Option<u64>,
+}
+
+impl Worker {
+    fn run(mut self, stop: &Stop) {
+        let (mut position, info) = self.reader.start(0, 1);
+        if let Some(info) = info {
+            self.configure(&info);
+        }
+        while !stop.is_stopped() {
+            match self.reader.next(position, 0) {
+                Next::Entry(Entry::Sample(sample), _) => {
+                    position += 1;
+                    self.decode(&sample, self.reader.end() == position);
+                    if let Some(on) = self.reader.later_start(position, LATE) {
+                        self.shared
+                            .work
+                            .dropped
+                            .fetch_add(on - position, Ordering::Relaxed);
+                        self.skip();
+                        position = on;
+                    }
+                }
+                Next::Entry(Entry::Configure(info), _) => {
+                    position += 1;
+                    self.configure(&info);
+                }
+                Next::Entry(Entry::Stop(reason), _) => {
+                    position += 1;
+                    self.shared.tell(Event::Stop(reason));
+                }
+                Next::Lost(on, info) => {
+                    self.skip();
+                    position = on;
+                    if let Some(info) = info {
+                        self.configure(&info);
+                    }
+                }
+                Next::Wait => thread::park(),
+            }
+        }
+    }
+
+    fn configure(&mut self, info: &Arc<Info>) {
+        self.held.clear();
+        self.behind = true;
+        let (decoder, format) = match info.track.codec {
+            Codec::H264 => (Decoder::h264(), Format::H264AnnexB),
+            Codec::Jpeg => (Decoder::mjpeg(), Format::Jpeg),
+        };
+        match decoder {
+            Ok(mut decoder) => {
+                let sets = h264::avcc::DecoderConfig::parse(&info.track.config)
+                    .map(|config| [config.sps, config.pps].concat())
+                    .unwrap_or_default();
+                if !sets.is_empty() {
+                    // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
+                    let _ = decoder.decode(&h264::annexb::join(&sets), 0);
+                }
+                self.decoder = Some(decoder);
+                self.coding = Some(format);
+            }
+            Err(error) => {
+                self.decoder = None;
+                self.status
+                    .note("decoder", format!("no pictures can be made: {error}"));
+            }
+        }
+        self.shared.tell(Event::Configure(info.clone()));
+    }
+
+    fn skip(&mut self) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.reset();
+        }
+        self.held.clear();
+        self.behind = true;
+    }
+
+    fn decode(&mut self, sample: &Sample, newest: bool) {
+        let Some(data) = self.coding.and_then(|coding| sample.packaged(coding)) else {
+            return;
+        };
+        let frames = self.decode_data(&data, sample);
+        self.shared
+            .work
+            .decoded
+            .fetch_add(frames.len() as u64, Ordering::Relaxed);
+        let caught_up = self.behind && newest;
+        let skip = if caught_up {
+            frames.len().saturating_sub(1)
+        } else {
+            0
+        };
+        let deliver = newest || !self.behind;
+        for frame in frames.into_iter().skip(skip) {
+            if let Some(decoded) = self.place(frame, sample)
+                && deliver
+            {
+                self.behind = false;
+                self.shared.tell(Event::Picture(Arc::new(decoded)));
+            }
+        }
+    }
+
+    fn decode_data(&mut self, data: &Bytes, sample: &Sample) -> Vec<Frame> {
+        let Some(decoder) = &mut self.decoder else {
+            return Vec::new();
+        };
+        let shown = i64::try_from(sample.decode_time).unwrap_or(i64::MAX)
+            + i64::from(sample.composition_offset);
+        self.held
+            .insert(shown, (sample.captured_at, sample.independent));
+        if self.held.len() > MOST_HELD {
+            self.held.pop_first();
+        }
+        let mut frames = Vec::new();
+        if let Err(error) = decoder.decode_each(data, shown, |frame| frames.push(frame)) {
+            self.shared.work.failed.fetch_add(1, Ordering::Relaxed);
+            self.status.note(
+                "decoding",
+                format!("a picture could not be decoded: {error}"),
+            );
+        }
+        frames
+    }
+
+    /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.
+    fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
+        let shown = frame
+            .pts()
+            .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
+        let (captured_at, independent) = self
+            .held
+            .remove(&shown)
+            .unwrap_or((sample.captured_at, sample.independent));
+        let time = u64::try_from(shown).ok()?;
+        if self.last.is_some_and(|last| time <= last) {
+            return None;
+        }
+        self.last = Some(time);
+        Some(Decoded {
+            frame,
+            time,
+            captured_at,
+            independent,
+        })
+    }
+}
