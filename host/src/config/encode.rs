@@ -95,7 +95,7 @@ struct Check<'a>(&'a [Step]);
 
 impl Check<'_> {
     fn side(&self, key: &str, size: u32) -> Result<&Self, Problem> {
-        if (64..=8192).contains(&size) && size % 2 == 0 {
+        if (64..=8192).contains(&size) && size.is_multiple_of(2) {
             return Ok(self);
         }
         self.refuse(
