@@ -4,12 +4,13 @@ use super::{Body, error, json};
 use crate::{
     gateway::Gateway,
     media::sample::Codec,
-    plugin::muxer::Phase,
-    stream::{State, Stream, unix_ms},
+    stream::{State, Stream},
+    telemetry::unix_ms,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::SystemTime,
 };
@@ -36,6 +37,8 @@ struct Device {
     bits_in: u64,
     bits_out: u64,
     viewers: usize,
+    /// Of transports that have any.
+    viewers_by_transport: BTreeMap<String, usize>,
     decoder: &'static str,
     transports: Vec<String>,
     notes: Vec<String>,
@@ -95,6 +98,8 @@ struct Muxer {
     state: &'static str,
     reason: String,
     failures: u64,
+    calls: u64,
+    us_per_call: f64,
     overruns: u64,
     buffered_bytes: usize,
 }
@@ -147,7 +152,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .values()
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
-            viewers: gateway.viewers.of_stream(&stream.name).0,
+            viewers: watching(gateway, stream).values().sum(),
             bits_in: stream.report().bits_per_second,
             bits_out: gateway.bits_out(&stream.name),
             decoder: decoder(stream),
@@ -181,8 +186,7 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
         .transports
         .values()
         .map(|transport| {
-            let usage = &transport.usage;
-            let calls = usage.calls.load(Ordering::Relaxed);
+            let spent = transport.usage.total();
             Plugin {
                 name: transport.name.clone(),
                 component: transport.plugin.to_string(),
@@ -194,28 +198,26 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
                     call_ms: u64::try_from(transport.plugin.limits.call.as_millis())
                         .unwrap_or(u64::MAX),
                 },
-                calls,
-                pushes: usage.pushes.load(Ordering::Relaxed),
-                failures: usage.failures.load(Ordering::Relaxed),
-                instances: usage.instances.load(Ordering::Relaxed),
-                us_per_call: usage.nanos.load(Ordering::Relaxed) as f64
-                    / 1000.0
-                    / calls.max(1) as f64,
+                calls: spent.calls,
+                pushes: spent.pushes,
+                failures: spent.failures,
+                instances: spent.instances,
+                us_per_call: spent.us_per_call(),
                 muxers: muxers
                     .iter()
                     .filter(|muxer| muxer.transport == transport.name)
                     .map(|muxer| {
-                        let (state, reason) = match muxer.health.phase() {
-                            Phase::Running => ("running", String::new()),
-                            Phase::BackingOff(reason) => ("backing-off", reason),
-                            Phase::Broken(reason) => ("broken", reason),
-                        };
+                        let phase = muxer.health.phase();
+                        let (state, reason) = phase.name_and_reason();
+                        let spent = muxer.usage.read();
                         Muxer {
                             stream: muxer.stream.clone(),
                             state,
-                            reason,
+                            reason: reason.to_owned(),
                             failures: muxer.health.failures(),
-                            overruns: muxer.health.overruns(),
+                            calls: spent.calls,
+                            us_per_call: spent.us_per_call(),
+                            overruns: spent.overruns,
                             buffered_bytes: muxer.outlet.bytes(),
                         }
                     })
@@ -229,7 +231,7 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
 fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
     let report = stream.report();
     let path = encode(&stream.name);
-    let (viewers, _) = gateway.viewers.of_stream(&stream.name);
+    let watching = watching(gateway, stream);
     let track = report.track.as_ref();
     Device {
         serial: stream.name.clone(),
@@ -248,11 +250,21 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         frame_rate: report.frame_rate,
         bits_in: report.bits_per_second,
         bits_out: gateway.bits_out(&stream.name),
-        viewers,
+        viewers: watching.values().sum(),
+        viewers_by_transport: watching,
         decoder: decoder(stream),
         transports: gateway.transports.keys().cloned().collect(),
         notes: report.notes,
     }
+}
+
+/// Viewers of a stream, by transport, where there are any.
+fn watching(gateway: &Gateway, stream: &Stream) -> BTreeMap<String, usize> {
+    let totals = gateway.viewers.of_stream(&stream.name).into_iter();
+    totals
+        .map(|(transport, totals)| (transport, totals.viewers))
+        .filter(|(_, viewers)| *viewers > 0)
+        .collect()
 }
 
 fn decoder(stream: &Arc<Stream>) -> &'static str {

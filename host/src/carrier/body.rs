@@ -2,7 +2,7 @@
 
 use crate::{
     plugin::{Effect, muxer::Viewing},
-    viewer::{Carrier, Next, Piece, Place},
+    viewer::{Carrier, Meter, Next, Piece, Place},
 };
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
@@ -10,26 +10,29 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
-    sync::atomic::Ordering,
     task::{Context, Poll},
+    time::Instant,
 };
 
 /// A viewer over plain HTTP: chunks as they come, one at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]
 pub struct ViewerBody {
     viewing: Viewing,
-    place: Place,
+    meter: Meter,
+    /// Kept for as long as it watches.
+    _place: Place,
     queue: VecDeque<Bytes>,
     ended: bool,
 }
 
 impl ViewerBody {
-    /// The body for a viewer that has joined.
-    pub fn new(mut viewing: Viewing, place: Place) -> ViewerBody {
+    /// The body for a viewer that has joined, and whose request came at `asked`.
+    pub fn new(mut viewing: Viewing, place: Place, asked: Instant) -> ViewerBody {
         let first = std::mem::take(&mut viewing.first);
         let mut body = ViewerBody {
             viewing,
-            place,
+            meter: place.meter(asked),
+            _place: place,
             queue: VecDeque::new(),
             ended: false,
         };
@@ -63,10 +66,8 @@ impl Body for ViewerBody {
         let this = &mut *self;
         loop {
             if let Some(bytes) = this.queue.pop_front() {
-                this.place
-                    .counter
-                    .bytes
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                this.meter
+                    .wrote(bytes.len(), this.queue.is_empty(), Instant::now());
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if this.ended {
@@ -88,16 +89,7 @@ impl Body for ViewerBody {
                 Poll::Pending if this.ended => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Closed(_)) => this.ended = true,
-                Poll::Ready(Next::Taken(taken)) => {
-                    this.place
-                        .counter
-                        .chunks
-                        .fetch_add(taken.chunks.into(), Ordering::Relaxed);
-                    this.place
-                        .counter
-                        .jumps
-                        .fetch_add(taken.jumps.into(), Ordering::Relaxed);
-                }
+                Poll::Ready(Next::Taken(taken)) => this.meter.took(&taken),
             }
         }
     }

@@ -12,12 +12,13 @@ use crate::{
         time::TIMESCALE,
     },
     source::Stop,
+    telemetry::Chain,
 };
 use bytes::Bytes;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -38,32 +39,28 @@ const SILENCE: Duration = Duration::from_millis(250);
 pub struct JpegFeed {
     feed: Arc<Feed>,
     stop: Stop,
-    counts: Arc<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    decoding: AtomicBool,
-    failed: AtomicU64,
+    decoding: Arc<AtomicBool>,
 }
 
 impl JpegFeed {
-    /// Follows `source` on a thread of its own.
+    /// Follows `source` on a thread of its own; pictures are counted in `counts`.
     pub fn start(
         stream: &str,
         source: &Arc<Feed>,
         started_at_us: u64,
+        counts: &Arc<codec::Counts>,
     ) -> std::io::Result<Arc<JpegFeed>> {
         let running = Arc::new(JpegFeed {
             feed: Feed::new(started_at_us),
             stop: Stop::default(),
-            counts: Arc::default(),
+            decoding: Arc::default(),
         });
         let (name, source) = (stream.to_owned(), source.clone());
-        let (out, stop, counts) = (
+        let (out, stop, decoding, counts) = (
             running.feed.clone(),
             running.stop.clone(),
-            running.counts.clone(),
+            running.decoding.clone(),
+            counts.clone(),
         );
         thread::Builder::new()
             .name(format!("jpeg {stream}"))
@@ -73,7 +70,9 @@ impl JpegFeed {
                     stream: name,
                     out,
                     stop,
+                    decoding,
                     counts,
+                    told: Told::default(),
                     codec: None,
                     jpeg: None,
                     next_due: 0,
@@ -92,7 +91,7 @@ impl JpegFeed {
 
     /// Whether pictures are really decoded; those that come as JPEG are passed on.
     pub fn is_decoding(&self) -> bool {
-        self.counts.decoding.load(Ordering::Relaxed)
+        self.decoding.load(Ordering::Relaxed)
     }
 }
 
@@ -102,11 +101,20 @@ impl Drop for JpegFeed {
     }
 }
 
+/// What was logged already: the first of a kind says enough.
+#[derive(Default)]
+struct Told {
+    decode: bool,
+    encode: bool,
+}
+
 struct Worker {
     stream: String,
     out: Arc<Feed>,
     stop: Stop,
-    counts: Arc<Counts>,
+    decoding: Arc<AtomicBool>,
+    counts: Arc<codec::Counts>,
+    told: Told,
     codec: Option<Decoder>,
     jpeg: Option<JpegEncoder>,
     /// The decode time before which no further JPEG is made.
@@ -175,8 +183,7 @@ impl Worker {
     }
 
     fn configure(&mut self, info: &Info) {
-        self.counts
-            .decoding
+        self.decoding
             .store(info.track.codec != Codec::Jpeg, Ordering::Relaxed);
         self.codec = None;
         self.last = None;
@@ -191,9 +198,13 @@ impl Worker {
                     .unwrap_or_default();
                 // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
                 let _ = decoder.decode(&h264::annexb::join(&sets), 0);
-                self.codec = Some(decoder);
+                self.codec = Some(decoder.counted(&self.counts));
             }
-            Err(error) => tracing::error!(stream = self.stream, "no decoder for JPEGs: {error}"),
+            Err(error) => tracing::error!(
+                stream = self.stream,
+                "no decoder for JPEGs: {}",
+                Chain(&error)
+            ),
         }
         let (width, height) = fit(info.track.width, info.track.height);
         self.out.publish(Entry::Configure(Arc::new(Info {
@@ -223,11 +234,11 @@ impl Worker {
         let shown = i64::try_from(sample.decode_time).unwrap_or(i64::MAX)
             + i64::from(sample.composition_offset);
         if let Err(error) = decoder.decode(&data, shown) {
-            let failed = self.counts.failed.fetch_add(1, Ordering::Relaxed);
-            if failed == 0 {
+            if !std::mem::replace(&mut self.told.decode, true) {
                 tracing::warn!(
                     stream = self.stream,
-                    "a picture could not be decoded: {error}"
+                    "a picture could not be decoded: {}",
+                    Chain(&error)
                 );
             }
         }
@@ -248,9 +259,11 @@ impl Worker {
         let encoder = match &mut self.jpeg {
             Some(encoder) => encoder,
             None => match JpegEncoder::new() {
-                Ok(encoder) => self.jpeg.insert(encoder),
+                Ok(encoder) => self.jpeg.insert(encoder.counted(&self.counts)),
                 Err(error) => {
-                    tracing::error!(stream = self.stream, "no JPEG encoder: {error}");
+                    if !std::mem::replace(&mut self.told.encode, true) {
+                        tracing::error!(stream = self.stream, "no JPEG encoder: {}", Chain(&error));
+                    }
                     return;
                 }
             },
@@ -270,10 +283,15 @@ impl Worker {
                 self.out
                     .publish(Entry::Sample(Arc::new(Sample::jpeg(times, data))));
             }
-            Err(error) => tracing::warn!(
-                stream = self.stream,
-                "a picture could not be made a JPEG: {error}"
-            ),
+            Err(error) => {
+                if !std::mem::replace(&mut self.told.encode, true) {
+                    tracing::warn!(
+                        stream = self.stream,
+                        "a picture could not be made a JPEG: {}",
+                        Chain(&error)
+                    );
+                }
+            }
         }
     }
 }

@@ -10,12 +10,13 @@ pub use feed::{Feed, Next, Reader};
 pub use ingest::Ingest;
 pub use jpeg::JpegFeed;
 pub use ring::{Bounds, Entry, Info, Ring};
-pub use status::{Report, State, Status, unix_ms};
+pub use status::{Report, State, Status, Totals};
 
 use crate::{
-    config,
+    codec, config,
     media::time::Moment,
     source::{self, Keyframes, Sink, SourceError, Spec, Stop},
+    telemetry::Events,
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -59,15 +60,20 @@ struct Run {
 }
 
 impl Stream {
-    /// A stream that does not run yet.
-    pub fn new(name: &str, source: Spec, config: &config::Stream) -> Arc<Stream> {
+    /// A stream that does not run yet; what happens to it is told to `events`.
+    pub fn new(
+        name: &str,
+        source: Spec,
+        config: &config::Stream,
+        events: &Arc<Events>,
+    ) -> Arc<Stream> {
         Arc::new(Stream {
             name: name.to_owned(),
             source,
             idle: config.idle.duration(),
             always_on: config.always_on,
             encode: config.encode,
-            status: Arc::default(),
+            status: Arc::new(Status::new(name, events.clone())),
             control: Mutex::default(),
         })
     }
@@ -96,6 +102,25 @@ impl Stream {
     /// How it is doing.
     pub fn report(&self) -> Report {
         self.status.report(self.source.may_be_silent())
+    }
+
+    /// What happened to it since the gateway started.
+    pub fn totals(&self) -> Totals {
+        self.status.totals()
+    }
+
+    /// Pictures decoded and made of it since the gateway started.
+    pub fn codec(&self) -> &codec::Counts {
+        &self.status.codec
+    }
+
+    /// Bytes of coded pictures held in its rings.
+    pub fn ring_bytes(&self) -> usize {
+        let run = self.lock().run.clone();
+        run.map_or(0, |run| {
+            let jpegs = run.jpeg().upgrade();
+            run.feed.bytes() + jpegs.map_or(0, |jpegs| jpegs.feed().bytes())
+        })
     }
 
     /// Whether JPEGs are being made of it.
@@ -281,7 +306,12 @@ impl User {
         if let Some(running) = jpeg.upgrade() {
             return Ok(running);
         }
-        let running = JpegFeed::start(&self.stream.name, &self.run.feed, self.run.started_at_us)?;
+        let running = JpegFeed::start(
+            &self.stream.name,
+            &self.run.feed,
+            self.run.started_at_us,
+            &self.stream.status.codec,
+        )?;
         *jpeg = Arc::downgrade(&running);
         Ok(running)
     }
