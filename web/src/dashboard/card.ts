@@ -82,7 +82,7 @@ export class Card {
       muxer === null || muxer.reason === "" ? [] : [`${transport} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
     );
     setItems(this.#notes, [...device.notes, ...unwell]);
-    this.#flow.push(device.bitsIn ?? 0);
+    this.#flow.push(device.bitsIn ?? 0, now);
     if (device.url !== this.#url) {
       this.#url = device.url;
       this.#preview.url = device.url;
