@@ -1,13 +1,13 @@
 //! The command line.
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use sluicegate::{
     api,
     config::Config,
     gateway::{self, Gateway},
     plugin::{Engine, Instance, Limits, Usage},
-    telemetry,
+    telemetry::{self, LogFormat},
 };
 use std::{
     io::{ErrorKind, Write},
@@ -21,8 +21,36 @@ use std::{
 #[derive(Parser)]
 #[command(name = "sluicegate", version = env!("CARGO_PKG_VERSION"))]
 struct Arguments {
+    /// How the log on standard error is written; RUST_LOG says how much of it.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        env = "SLUICEGATE_LOG_FORMAT"
+    )]
+    log_format: Lines,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Lines {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<Lines> for LogFormat {
+    fn from(lines: Lines) -> Self {
+        match lines {
+            Lines::Text => LogFormat::Text,
+            Lines::Json => LogFormat::Json,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -62,11 +90,15 @@ enum PluginCommand {
 }
 
 fn main() -> ExitCode {
-    telemetry::init();
-    match run(Arguments::parse().command) {
+    let arguments = Arguments::parse();
+    telemetry::init(arguments.log_format.into());
+    match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sluicegate: {error:#}");
+            match arguments.log_format {
+                Lines::Text => eprintln!("sluicegate: {error:#}"),
+                Lines::Json => tracing::error!("{error:#}"),
+            }
             ExitCode::FAILURE
         }
     }

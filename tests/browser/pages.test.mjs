@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, overflow, playing, screenshot } from "./support.mjs";
+import { Gateway, launch, newPage, overflow, playing, screenshot, until } from "./support.mjs";
 
 describe("pages", { timeout: 240_000 }, () => {
   const gateway = new Gateway();
@@ -15,6 +15,30 @@ describe("pages", { timeout: 240_000 }, () => {
   after(async () => {
     await browser?.close();
     await gateway.stop();
+  });
+
+  test("the dashboard tells what happens, and how the transports' components do", async () => {
+    const { page, problems, close } = await newPage(browser);
+    await page.goto(gateway.url);
+    const card = page.locator('[data-serial="demo"]');
+    await card.waitFor();
+    const viewer = await newPage(browser);
+    await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
+    await playing(viewer.page, "nal");
+    // The first that watches, as the stream is idle until then. By EventSource alone: no figure says who came.
+    const happened = page.getByRole("log", { name: "What happened" });
+    await happened.getByText("a viewer of demo came, on nal").first().waitFor();
+    await happened.getByText("demo is live: pictures come").first().waitFor();
+    const row = card.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
+    await row.waitFor();
+    const [viewers, micros, state] = await row.getByRole("cell").allInnerTexts();
+    assert.deepEqual([viewers, state], ["1", "running"]);
+    assert.ok(Number(micros) > 0, micros);
+    await viewer.close();
+    await happened.getByText("a viewer of demo left, on nal").first().waitFor();
+    assert.deepEqual([...problems, ...viewer.problems], []);
+    await screenshot(page, "dashboard-happenings", { fullPage: true });
+    await close();
   });
 
   test("the dashboard lists demo, and shows it live with its viewer as soon as somebody watches", async () => {
@@ -34,6 +58,39 @@ describe("pages", { timeout: 240_000 }, () => {
     await viewer.close();
     await card.getByText("0 viewers", { exact: true }).waitFor();
     assert.deepEqual([...problems, ...viewer.problems], []);
+    await close();
+  });
+
+  test("a preview plays only after a click, and only while it is on the screen", async () => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const watched = async (count) => until(`${count} viewers`, async () => (await gateway.device()).viewers === count);
+    await watched(0);
+    await page.goto(gateway.url);
+    const button = page.getByRole("button", { name: "Preview demo" });
+    await button.waitFor();
+    assert.equal((await gateway.device()).viewers, 0);
+    await button.focus();
+    await page.keyboard.press("Enter");
+    await playing(page);
+    assert.equal(await button.getAttribute("aria-expanded"), "true");
+    await watched(1);
+    await screenshot(page, "dashboard-preview");
+
+    // Far above the screen, as at the end of a long list.
+    await page.evaluate(() => {
+      document.body.style.minHeight = "5000px";
+      window.scrollTo(0, 4000);
+    });
+    await watched(0);
+    await page.evaluate(() => window.scrollTo(0, 0));
+    await playing(page);
+    await watched(1);
+
+    await button.click();
+    assert.equal(await button.getAttribute("aria-expanded"), "false");
+    await page.locator("sluicegate-player").waitFor({ state: "detached" });
+    await watched(0);
+    assert.deepEqual(problems, []);
     await close();
   });
 
@@ -75,6 +132,10 @@ describe("pages", { timeout: 240_000 }, () => {
       await page.goto(gateway.url);
       await page.locator('[data-serial="demo"]').waitFor();
       await page.getByText("Addresses").click();
+      await page.getByRole("button", { name: "Preview demo" }).click();
+      await playing(page);
+      await page.getByRole("table", { name: "Transports of demo" }).waitFor();
+      await page.getByRole("log", { name: "What happened" }).waitFor();
       assert.ok((await overflow(page)) <= 0);
       await screenshot(page, `dashboard-360-${colorScheme}`, { fullPage: true });
 

@@ -62,6 +62,14 @@ describe("recovery", { timeout: 240_000 }, () => {
     await gateway.start();
     await page.getByRole("alert").waitFor({ state: "hidden" });
     await page.locator('[data-serial="demo"]').waitFor();
+    // The events are followed again too, and what was before is known to be lost.
+    const happened = page.getByRole("log", { name: "What happened" });
+    await happened.getByText("events from before are not known").waitFor();
+    const viewer = await newPage(browser);
+    await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
+    await playing(viewer.page, "nal");
+    await happened.getByText("a viewer of demo came, on nal").waitFor();
+    await viewer.close();
     await close();
   });
 });

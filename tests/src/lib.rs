@@ -9,12 +9,14 @@ pub mod command;
 pub mod feeder;
 pub mod gateway;
 pub mod media;
+pub mod metrics;
 pub mod raw;
 
 pub use camera::{Camera, Watcher};
 pub use client::{Nal, http_get, mjpeg};
 pub use feeder::Feeder;
 pub use gateway::{Gateway, scratch};
+pub use metrics::Metrics;
 pub use raw::Raw;
 
 use std::{future::Future, time::Duration};

@@ -15,7 +15,7 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tokio::net::TcpStream;
 
 /// Serves a GET or a WebSocket handshake below a transport's path.
@@ -27,6 +27,7 @@ pub async fn serve(
     rest: &str,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
+    let came = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (stream, rendition) = ask::split(stream);
     let Some(stream) = gateway.streams.get(stream) else {
@@ -102,10 +103,10 @@ pub async fn serve(
             Err(refusal) => return refused(&refusal),
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let (counter, drain, guard) = (place.counter.clone(), gateway.drain(), gateway.upgrades());
+        let (meter, drain, guard) = (place.meter(came), gateway.drain(), gateway.upgrades());
         tokio::spawn(async move {
             if let Some((socket, first)) = socket(upgrade).await {
-                websocket::run(socket, first, viewing, counter, drain).await;
+                websocket::run(socket, first, viewing, meter, drain).await;
             }
             drop((place, guard));
         });
@@ -118,7 +119,11 @@ pub async fn serve(
                 .ok()
                 .filter(|status| status.as_u16() >= 200)
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let mut answer = full(status, &response.content_type, response.body.to_bytes());
+            let body = response.body.to_bytes();
+            gateway
+                .viewers
+                .answered(&stream.name, &transport.name, body.len());
+            let mut answer = full(status, &response.content_type, body);
             if response.immutable {
                 set(
                     &mut answer,
@@ -142,8 +147,8 @@ pub async fn serve(
     match user.join(place.id, Carrier::Http, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
-            let mut response =
-                Response::new(Either::Right(ViewerBody::new(viewing, place, asked.pace)));
+            let body = ViewerBody::new(viewing, place, came, asked.pace);
+            let mut response = Response::new(Either::Right(Either::Left(body)));
             set(&mut response, header::CONTENT_TYPE, &content_type);
             response
         }

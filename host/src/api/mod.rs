@@ -1,11 +1,14 @@
 //! The wire contract: routes, their roles, and what they answer.
 
 mod ask;
+mod events;
 mod live;
+mod metrics;
 mod pages;
 mod routes;
 mod state;
 
+pub use events::EventBody;
 pub use routes::{ROUTES, Route, Target};
 
 use crate::{auth, carrier::ViewerBody, gateway::Gateway};
@@ -20,7 +23,7 @@ use routes::{Found, Parameters};
 use std::{net::SocketAddr, sync::Arc};
 
 /// What goes back: a whole body, or one that goes on.
-pub type Body = Either<Full<Bytes>, ViewerBody>;
+pub type Body = Either<Full<Bytes>, Either<ViewerBody, EventBody>>;
 
 /// Answers one request.
 pub async fn respond(
@@ -89,6 +92,8 @@ async fn route_to(
         ),
         Target::Health => state::health(),
         Target::Ready => state::ready(gateway),
+        Target::Metrics => metrics::metrics(gateway),
+        Target::Events => events::follow(gateway, request.uri().query(), request.headers()),
         Target::Devices => state::devices(gateway),
         Target::Device => state::device(gateway, name()),
         Target::Sessions => state::sessions(gateway),

@@ -2,14 +2,16 @@
 
 use super::{Body, error, json};
 use crate::{
+    codec,
     gateway::Gateway,
     media::sample::Codec,
-    plugin::muxer::Phase,
-    stream::{State, Stream, Work, unix_ms},
+    stream::{State, Stream},
+    telemetry::unix_ms,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +41,8 @@ struct Device {
     bits_in: u64,
     bits_out: u64,
     viewers: usize,
+    /// Of transports that have any.
+    viewers_by_transport: BTreeMap<String, usize>,
     decoder: &'static str,
     /// What was made of its pictures since the gateway started.
     made: Made,
@@ -111,6 +115,8 @@ struct Muxer {
     state: &'static str,
     reason: String,
     failures: u64,
+    calls: u64,
+    us_per_call: f64,
     overruns: u64,
     buffered_bytes: usize,
 }
@@ -163,7 +169,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .values()
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
-            viewers: gateway.viewers.of_stream(&stream.name).0,
+            viewers: watching(gateway, stream).values().sum(),
             bits_in: stream.report().bits_per_second,
             bits_out: gateway.bits_out(&stream.name),
             decoder: decoder(stream),
@@ -197,8 +203,7 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
         .transports
         .values()
         .map(|transport| {
-            let usage = &transport.usage;
-            let calls = usage.calls.load(Ordering::Relaxed);
+            let spent = transport.usage.total();
             Plugin {
                 name: transport.name.clone(),
                 component: transport.plugin.to_string(),
@@ -210,28 +215,26 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
                     call_ms: u64::try_from(transport.plugin.limits.call.as_millis())
                         .unwrap_or(u64::MAX),
                 },
-                calls,
-                pushes: usage.pushes.load(Ordering::Relaxed),
-                failures: usage.failures.load(Ordering::Relaxed),
-                instances: usage.instances.load(Ordering::Relaxed),
-                us_per_call: usage.nanos.load(Ordering::Relaxed) as f64
-                    / 1000.0
-                    / calls.max(1) as f64,
+                calls: spent.calls,
+                pushes: spent.pushes,
+                failures: spent.failures,
+                instances: spent.instances,
+                us_per_call: spent.us_per_call(),
                 muxers: muxers
                     .iter()
                     .filter(|muxer| muxer.transport == transport.name)
                     .map(|muxer| {
-                        let (state, reason) = match muxer.health.phase() {
-                            Phase::Running => ("running", String::new()),
-                            Phase::BackingOff(reason) => ("backing-off", reason),
-                            Phase::Broken(reason) => ("broken", reason),
-                        };
+                        let phase = muxer.health.phase();
+                        let (state, reason) = phase.name_and_reason();
+                        let spent = muxer.usage.read();
                         Muxer {
                             stream: muxer.stream.clone(),
                             state,
-                            reason,
+                            reason: reason.to_owned(),
                             failures: muxer.health.failures(),
-                            overruns: muxer.health.overruns(),
+                            calls: spent.calls,
+                            us_per_call: spent.us_per_call(),
+                            overruns: spent.overruns,
                             buffered_bytes: muxer.outlet.bytes(),
                         }
                     })
@@ -245,7 +248,7 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
 fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
     let report = stream.report();
     let path = encode(&stream.name);
-    let (viewers, _) = gateway.viewers.of_stream(&stream.name);
+    let watching = watching(gateway, stream);
     let track = report.track.as_ref();
     Device {
         serial: stream.name.clone(),
@@ -264,24 +267,34 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         frame_rate: report.frame_rate,
         bits_in: report.bits_per_second,
         bits_out: gateway.bits_out(&stream.name),
-        viewers,
+        viewers: watching.values().sum(),
+        viewers_by_transport: watching,
         decoder: decoder(stream),
-        made: made(stream.work()),
+        made: made(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
         transports: gateway.transports.keys().cloned().collect(),
         notes: report.notes,
     }
 }
 
-fn made(work: &Work) -> Made {
+fn made(counts: &codec::Counts) -> Made {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Made {
-        decoded: count(&work.decoded),
-        failed: count(&work.failed),
-        dropped: count(&work.dropped),
-        jpegs: count(&work.jpegs),
-        encoded: count(&work.encoded),
+        decoded: count(&counts.decoded),
+        failed: count(&counts.decode_failures),
+        dropped: count(&counts.dropped),
+        jpegs: count(&counts.jpegs),
+        encoded: count(&counts.encoded),
     }
+}
+
+/// Viewers of a stream, by transport, where there are any.
+fn watching(gateway: &Gateway, stream: &Stream) -> BTreeMap<String, usize> {
+    let totals = gateway.viewers.of_stream(&stream.name).into_iter();
+    totals
+        .map(|(transport, totals)| (transport, totals.viewers))
+        .filter(|(_, viewers)| *viewers > 0)
+        .collect()
 }
 
 fn decoder(stream: &Arc<Stream>) -> &'static str {

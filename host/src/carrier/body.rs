@@ -2,7 +2,7 @@
 
 use crate::{
     plugin::{Effect, muxer::Viewing},
-    viewer::{Carrier, Next, Piece, Place},
+    viewer::{Carrier, Meter, Next, Piece, Place},
 };
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
@@ -10,17 +10,18 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
-    sync::atomic::Ordering,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{self, Sleep, sleep};
 
 /// A viewer over plain HTTP: chunks as they come, one at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]
 pub struct ViewerBody {
     viewing: Viewing,
-    place: Place,
+    meter: Meter,
+    /// Kept for as long as it watches.
+    _place: Place,
     queue: VecDeque<Bytes>,
     pace: Option<Pace>,
     ended: bool,
@@ -43,7 +44,7 @@ impl Pace {
 
     /// A chunk was taken: the next is due an interval after this one was, or after now if this one was late.
     fn taken(&mut self) {
-        let now = Instant::now();
+        let now = time::Instant::now();
         let due = self.due.deadline() + self.interval;
         let due = if due > now { due } else { now + self.interval };
         self.due.as_mut().reset(due);
@@ -51,12 +52,19 @@ impl Pace {
 }
 
 impl ViewerBody {
-    /// The body for a viewer that has joined, and wants chunks no more often than every `pace`.
-    pub fn new(mut viewing: Viewing, place: Place, pace: Option<Duration>) -> ViewerBody {
+    /// The body for a viewer that has joined, whose request came at `asked`, and who wants chunks no more often than
+    /// every `pace`.
+    pub fn new(
+        mut viewing: Viewing,
+        place: Place,
+        asked: Instant,
+        pace: Option<Duration>,
+    ) -> ViewerBody {
         let first = std::mem::take(&mut viewing.first);
         let mut body = ViewerBody {
             viewing,
-            place,
+            meter: place.meter(asked),
+            _place: place,
             queue: VecDeque::new(),
             pace: pace.map(Pace::new),
             ended: false,
@@ -91,10 +99,8 @@ impl Body for ViewerBody {
         let this = &mut *self;
         loop {
             if let Some(bytes) = this.queue.pop_front() {
-                this.place
-                    .counter
-                    .bytes
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                this.meter
+                    .wrote(bytes.len(), this.queue.is_empty(), Instant::now());
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if this.ended {
@@ -126,14 +132,7 @@ impl Body for ViewerBody {
                     if let Some(pace) = &mut this.pace {
                         pace.taken();
                     }
-                    this.place
-                        .counter
-                        .chunks
-                        .fetch_add(taken.chunks.into(), Ordering::Relaxed);
-                    this.place
-                        .counter
-                        .jumps
-                        .fetch_add(taken.jumps.into(), Ordering::Relaxed);
+                    this.meter.took(&taken);
                 }
             }
         }

@@ -4,7 +4,8 @@ use ffmpeg::codec::{self, Id, threading};
 use ffmpeg::{Dictionary, Rational};
 use ffmpeg_next as ffmpeg;
 
-use super::{Error, Frame, TIME_BASE, init, is_dry};
+use super::{Counts, Error, Frame, TIME_BASE, init, is_dry};
+use std::sync::{Arc, atomic::Ordering};
 
 /// The longest access unit that is taken.
 const MAX_BYTES: usize = 64 << 20;
@@ -15,6 +16,7 @@ const MAX_PIXELS: &str = "67108864";
 pub struct Decoder {
     decoder: codec::decoder::Video,
     newest: Option<Frame>,
+    counts: Arc<Counts>,
 }
 
 impl Decoder {
@@ -61,7 +63,14 @@ impl Decoder {
         Ok(Self {
             decoder: opened.map_err(|source| cannot_open(id, source))?,
             newest: None,
+            counts: Arc::default(),
         })
+    }
+
+    /// From here on its pictures and failures are counted there.
+    pub fn counted(mut self, counts: &Arc<Counts>) -> Self {
+        self.counts = counts.clone();
+        self
     }
 
     /// Decodes one access unit whose picture is shown at `pts` (90 kHz), and keeps the newest picture that comes
@@ -96,8 +105,10 @@ impl Decoder {
         packet.set_pts(Some(pts));
         let sent = self.decoder.send_packet(&packet);
         let received = self.receive(take);
-        sent.and(received)
-            .map_err(|source| Error::Decode { pts, bytes, source })
+        sent.and(received).map_err(|source| {
+            self.counts.decode_failures.fetch_add(1, Ordering::Relaxed);
+            Error::Decode { pts, bytes, source }
+        })
     }
 
     /// The newest picture since the last call, if there is one.
@@ -132,7 +143,10 @@ impl Decoder {
         loop {
             let mut video = ffmpeg::frame::Video::empty();
             match self.decoder.receive_frame(&mut video) {
-                Ok(()) => take(Frame::from(video)),
+                Ok(()) => {
+                    self.counts.decoded.fetch_add(1, Ordering::Relaxed);
+                    take(Frame::from(video));
+                }
                 Err(error) if is_dry(error) => return Ok(()),
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,9 @@
 //! H.264 by libx264, for live: no look-ahead, no B-frames, every picture comes out as it goes in.
 
-use std::ops::RangeInclusive;
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use ffmpeg::codec::{self, threading};
@@ -8,7 +11,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::{Dictionary, Rational, picture};
 use ffmpeg_next as ffmpeg;
 
-use super::{Error, TIME_BASE, init, is_dry};
+use super::{Counts, Error, TIME_BASE, init, is_dry};
 use crate::{
     config::{Encode, EncoderName},
     media::picture::{Picture, View},
@@ -79,6 +82,7 @@ pub struct Encoder {
     encoder: codec::encoder::video::Encoder,
     frame: ffmpeg::frame::Video,
     size: (u32, u32),
+    counts: Arc<Counts>,
 }
 
 /// Of libx264's presets the fastest that still uses CABAC and the loop filter: at 1 Mbit/s those are seen.
@@ -157,12 +161,36 @@ impl Encoder {
             encoder,
             frame,
             size: (width, height),
+            counts: Arc::default(),
         })
+    }
+
+    /// From here on its pictures and failures are counted there.
+    pub fn counted(mut self, counts: &Arc<Counts>) -> Self {
+        self.counts = counts.clone();
+        self
     }
 
     /// Encodes a picture of the settings' size at `pts` (90 kHz, rising) and gives what came out: that picture, at
     /// once. `force_keyframe` makes it an IDR picture, from which the keyframe interval starts anew.
     pub fn encode(
+        &mut self,
+        picture: View<'_>,
+        pts: i64,
+        force_keyframe: bool,
+    ) -> Result<Vec<Packet>, Error> {
+        let made = self.take(picture, pts, force_keyframe);
+        match &made {
+            Ok(packets) => self
+                .counts
+                .encoded
+                .fetch_add(packets.len() as u64, Ordering::Relaxed),
+            Err(_) => self.counts.encode_failures.fetch_add(1, Ordering::Relaxed),
+        };
+        made
+    }
+
+    fn take(
         &mut self,
         picture: View<'_>,
         pts: i64,

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use turbojpeg::{Compressor, OutputBuf, Subsamp, YuvPlanesImage};
 
-use super::{Colour, Error, Frame, Scaler, fit};
+use super::{Colour, Counts, Error, Frame, Scaler, fit};
+use std::sync::{Arc, atomic::Ordering};
 
 /// Makes baseline 4:2:0 JPEGs, in full range and BT.601 as JFIF wants them. About 2 ms a picture at 1280×720 and
 /// quality 80. Keeps its scalers from one picture to the next.
@@ -11,6 +12,7 @@ pub struct JpegEncoder {
     scaler: Scaler,
     compressor: Compressor,
     quality: u8,
+    counts: Arc<Counts>,
 }
 
 impl JpegEncoder {
@@ -20,12 +22,35 @@ impl JpegEncoder {
             scaler: Scaler::new(),
             compressor: Compressor::new()?,
             quality: 0,
+            counts: Arc::default(),
         })
+    }
+
+    /// From here on its JPEGs and failures are counted there.
+    pub fn counted(mut self, counts: &Arc<Counts>) -> Self {
+        self.counts = counts.clone();
+        self
     }
 
     /// The picture as JPEG, scaled down to fit `max_width`×`max_height` ([`fit`]; [`u32::MAX`] for no limit), at
     /// `quality` 1 to 100; what lies outside is taken as the nearer end.
     pub fn encode(
+        &mut self,
+        frame: &Frame,
+        quality: u8,
+        max_width: u32,
+        max_height: u32,
+    ) -> Result<Bytes, Error> {
+        let made = self.make(frame, quality, max_width, max_height);
+        let counter = match &made {
+            Ok(_) => &self.counts.jpegs,
+            Err(_) => &self.counts.jpeg_failures,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        made
+    }
+
+    fn make(
         &mut self,
         frame: &Frame,
         quality: u8,

@@ -5,6 +5,7 @@
 //! [`JpegEncoder`] stay on the one that made them, since libswscale's context does not say it may move.
 
 mod colour;
+mod counts;
 mod decode;
 mod encode;
 mod frame;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::media::picture::SizeError;
 
 pub use colour::{Colour, Matrix, Range};
+pub use counts::Counts;
 pub use decode::Decoder;
 pub use encode::{Encoder, Packet, Settings};
 pub use frame::Frame;

@@ -10,6 +10,7 @@ use crate::{
     },
     source::{Spec, SpecError},
     stream::Stream,
+    telemetry::Events,
     viewer,
 };
 use bytes::Bytes;
@@ -93,6 +94,8 @@ pub struct Gateway {
     pub muxers: Arc<Muxers>,
     /// Who watches.
     pub viewers: Arc<viewer::Registry>,
+    /// What happens, for who follows it.
+    pub events: Arc<Events>,
     draining: watch::Sender<bool>,
     /// Kept by every upgraded connection; the receiving end sees when the last is gone.
     upgrades: mpsc::Sender<()>,
@@ -109,6 +112,7 @@ struct Rate {
 impl Gateway {
     /// Does everything that can fail without opening a socket: sources are parsed, components loaded and opened.
     pub fn prepare(config: Config) -> Result<(Gateway, mpsc::Receiver<()>), StartError> {
+        let events = Arc::<Events>::default();
         let mut streams = BTreeMap::new();
         for (name, settings) in &config.streams {
             let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
@@ -117,7 +121,7 @@ impl Gateway {
                     reason,
                 }
             })?;
-            streams.insert(name.clone(), Stream::new(name, source, settings));
+            streams.insert(name.clone(), Stream::new(name, source, settings, &events));
         }
         if streams.is_empty() {
             return Err(StartError::NoStream);
@@ -129,8 +133,9 @@ impl Gateway {
             config,
             streams,
             transports,
-            muxers: Arc::default(),
-            viewers: Arc::default(),
+            muxers: Muxers::new(&events),
+            viewers: viewer::Registry::new(&events),
+            events,
             draining: watch::Sender::new(false),
             upgrades,
             rates: Mutex::default(),
@@ -161,11 +166,15 @@ impl Gateway {
 
     fn tidy(&self) {
         let now = Instant::now();
+        let mut out: BTreeMap<String, u64> = BTreeMap::new();
+        for ((stream, _), totals) in self.viewers.totals() {
+            *out.entry(stream).or_default() += totals.bytes;
+        }
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, stream) in &self.streams {
             stream.tidy(now);
             stream.report();
-            let (_, bytes) = self.viewers.of_stream(name);
+            let bytes = out.get(name).copied().unwrap_or(0);
             let rate = rates.entry(name.clone()).or_insert(Rate {
                 at: now,
                 bytes,

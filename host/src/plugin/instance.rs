@@ -1,7 +1,7 @@
 //! One guest at work: calls under limits, answers taken out of its hands at once.
 
 use super::{
-    Plugin,
+    Plugin, Usage,
     bindings::{TransportPlugin, media, transport},
     engine::Ticking,
     guest::{Breach, Guest},
@@ -16,10 +16,7 @@ use crate::{
     viewer::{Carrier, Content},
 };
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use thiserror::Error;
@@ -136,21 +133,6 @@ pub enum Effect {
 
 /// A viewer's effects, or why it may not join.
 pub type Joined = Result<Vec<Effect>, String>;
-
-/// Calls and time of a plugin, over all its instances.
-#[derive(Debug, Default)]
-pub struct Usage {
-    /// Calls of any function.
-    pub calls: AtomicU64,
-    /// Nanoseconds spent in them.
-    pub nanos: AtomicU64,
-    /// Calls of `push`.
-    pub pushes: AtomicU64,
-    /// Traps, timeouts and breaches.
-    pub failures: AtomicU64,
-    /// Instances made.
-    pub instances: AtomicU64,
-}
 
 /// A `Store` with one instance in it.
 pub struct Instance {

@@ -8,12 +8,14 @@ mod instance;
 mod metadata;
 pub mod muxer;
 pub mod transports;
+mod usage;
 
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::Breach;
 pub use instance::{
-    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Response, Usage,
+    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Response,
 };
+pub use usage::{Spent, Usage, Usages};
 
 use std::time::Duration;
 

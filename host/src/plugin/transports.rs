@@ -1,6 +1,6 @@
 //! The transports of this gateway: built in, replaced or added by the config.
 
-use super::{Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usage};
+use super::{Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages};
 use crate::config;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -22,7 +22,7 @@ pub struct Transport {
     /// As its `open` said with these options.
     pub profile: Profile,
     /// Calls of all its instances.
-    pub usage: Arc<Usage>,
+    pub usage: Usages,
 }
 
 /// Why a transport cannot be used.
@@ -106,9 +106,9 @@ fn load_one(
         reason,
     })?;
     let options = config.map_or_else(|| "{}".to_owned(), |config| config.options.to_string());
-    let usage = Arc::<Usage>::default();
+    let usage = Usages::default();
     let (_, profile) =
-        Instance::open(&plugin, "(check)", &options, usage.clone()).map_err(|reason| {
+        Instance::open(&plugin, "(check)", &options, usage.check.clone()).map_err(|reason| {
             TransportError::Open {
                 name: name.to_owned(),
                 reason,

@@ -8,7 +8,7 @@ mod spec;
 
 pub use spec::{Spec, SpecError};
 
-use crate::config;
+use crate::{codec, config};
 use bytes::Bytes;
 use std::{
     sync::{
@@ -81,6 +81,8 @@ pub trait Sink {
     fn loops(&mut self);
     /// The source is gone for now; viewers stay.
     fn lost(&mut self, reason: String);
+    /// Where codecs on the way to the sink count their pictures.
+    fn codec_counts(&self) -> &Arc<codec::Counts>;
 }
 
 /// Asks a source that encodes for a keyframe; others cannot give one and leave it be.

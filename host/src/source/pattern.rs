@@ -19,7 +19,10 @@ pub fn run(
         what: "test-pattern".into(),
         reason: error.to_string(),
     };
-    let mut encoder = Settings::of(encode).and_then(Encoder::new).map_err(fail)?;
+    let mut encoder = Settings::of(encode)
+        .and_then(Encoder::new)
+        .map_err(fail)?
+        .counted(sink.codec_counts());
     let mut painter =
         Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
     sink.configured(encode.frame_rate as f32);

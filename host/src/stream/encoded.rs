@@ -2,7 +2,7 @@
 
 use super::{
     feed::Feed,
-    frames::{Decoded, Event, Follower, Work},
+    frames::{Decoded, Event, Follower},
     ingest,
     ring::{Entry, Info},
     status::Status,
@@ -16,12 +16,9 @@ use crate::{
         time::{Cadence, TIMESCALE},
     },
     source::{Keyframes, Stop},
+    telemetry::Chain,
 };
-use std::{
-    sync::{Arc, atomic::Ordering},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
 /// The keyframe interval of an encoder that makes keyframes where the source does.
 const AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
@@ -50,7 +47,6 @@ pub(super) fn run(
     encoding: Encoding,
     out: &Feed,
     status: &Status,
-    work: &Work,
     keyframes: &Keyframes,
     stop: &Stop,
 ) {
@@ -58,7 +54,6 @@ pub(super) fn run(
         encoding,
         out,
         status,
-        work,
         keyframes,
         source: None,
         encoder: None,
@@ -77,7 +72,10 @@ pub(super) fn run(
             Some(Event::Picture(picture)) => {
                 if let Err(error) = worker.encode(&picture) {
                     worker.encoder = None;
-                    status.note("encoder", format!("a picture is left out: {error}"));
+                    status.note(
+                        "encoder",
+                        format!("a picture is left out: {}", Chain(&error)),
+                    );
                 }
             }
             None => thread::park(),
@@ -89,7 +87,6 @@ struct Worker<'a> {
     encoding: Encoding,
     out: &'a Feed,
     status: &'a Status,
-    work: &'a Work,
     keyframes: &'a Keyframes,
     source: Option<Arc<Info>>,
     encoder: Option<(Encoder, Settings)>,
@@ -124,7 +121,10 @@ impl Worker<'_> {
             .as_ref()
             .is_none_or(|(_, old)| *old != settings)
         {
-            self.encoder = Some((Encoder::new(settings)?, settings));
+            self.encoder = Some((
+                Encoder::new(settings)?.counted(&self.status.codec),
+                settings,
+            ));
             self.assembler = Assembler::default();
             self.announced = false;
         }
@@ -143,7 +143,6 @@ impl Worker<'_> {
         let force = self.keyframes.take() || starts_group || !self.announced;
         let time = i64::try_from(picture.time).unwrap_or(i64::MAX);
         for packet in encoder.encode(view, time, force)? {
-            self.work.encoded.fetch_add(1, Ordering::Relaxed);
             for nal in annexb::split(&packet.data) {
                 // The picture before ended with its packet.
                 let _ = self.assembler.push(nal);

@@ -62,6 +62,11 @@ impl Feed {
         self.lock().ring.is_cut()
     }
 
+    /// Bytes of coded pictures held.
+    pub fn bytes(&self) -> usize {
+        self.lock().ring.bytes()
+    }
+
     /// The newest tracks.
     pub fn info(&self) -> Option<Arc<Info>> {
         self.lock().ring.info().cloned()

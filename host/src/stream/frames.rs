@@ -6,21 +6,19 @@ use super::{
     status::Status,
 };
 use crate::{
-    codec::{Decoder, Frame},
+    codec::{Counts, Decoder, Frame},
     media::{
         h264,
         sample::{Codec, Format, Sample},
         time::TIMESCALE,
     },
     source::Stop,
+    telemetry::Chain,
 };
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::{self, Thread},
 };
 
@@ -28,21 +26,6 @@ use std::{
 const LATE: u64 = TIMESCALE as u64;
 /// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
 const MOST_HELD: usize = 64;
-
-/// What has been made of a stream's pictures since the gateway started.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// Pictures decoded.
-    pub decoded: AtomicU64,
-    /// Access units that could not be decoded.
-    pub failed: AtomicU64,
-    /// Decoded pictures or access units left out because the machine is too slow.
-    pub dropped: AtomicU64,
-    /// JPEGs made.
-    pub jpegs: AtomicU64,
-    /// Pictures encoded to H.264.
-    pub encoded: AtomicU64,
-}
 
 /// A decoder at work. The thread ends when the last holder lets go.
 #[derive(Debug)]
@@ -54,7 +37,7 @@ pub struct Frames {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    work: Arc<Work>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
@@ -103,12 +86,11 @@ impl Frames {
         stream: &str,
         source: &Arc<Feed>,
         status: Arc<Status>,
-        work: Arc<Work>,
     ) -> std::io::Result<Arc<Frames>> {
         let frames = Arc::new(Frames {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
-                work,
+                counts: status.codec.clone(),
             }),
             stop: Stop::default(),
         });
@@ -210,7 +192,7 @@ impl Shared {
         }
         for mailbox in state.followers.values_mut() {
             if mailbox.push(event.clone()) {
-                self.work.dropped.fetch_add(1, Ordering::Relaxed);
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
             wake.push(mailbox.thread.clone());
         }
@@ -269,7 +251,7 @@ impl Worker {
                     self.decode(&sample, self.reader.end() == position);
                     if let Some(on) = self.reader.later_start(position, LATE) {
                         self.shared
-                            .work
+                            .counts
                             .dropped
                             .fetch_add(on - position, Ordering::Relaxed);
                         self.skip();
@@ -312,13 +294,15 @@ impl Worker {
                     // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
                     let _ = decoder.decode(&h264::annexb::join(&sets), 0);
                 }
-                self.decoder = Some(decoder);
+                self.decoder = Some(decoder.counted(&self.shared.counts));
                 self.coding = Some(format);
             }
             Err(error) => {
                 self.decoder = None;
-                self.status
-                    .note("decoder", format!("no pictures can be made: {error}"));
+                self.status.note(
+                    "decoder",
+                    format!("no pictures can be made: {}", Chain(&error)),
+                );
             }
         }
         self.shared.tell(Event::Configure(info.clone()));
@@ -337,10 +321,6 @@ impl Worker {
             return;
         };
         let frames = self.decode_data(&data, sample);
-        self.shared
-            .work
-            .decoded
-            .fetch_add(frames.len() as u64, Ordering::Relaxed);
         let caught_up = self.behind && newest;
         let skip = if caught_up {
             frames.len().saturating_sub(1)
@@ -371,10 +351,9 @@ impl Worker {
         }
         let mut frames = Vec::new();
         if let Err(error) = decoder.decode_each(data, shown, |frame| frames.push(frame)) {
-            self.shared.work.failed.fetch_add(1, Ordering::Relaxed);
             self.status.note(
                 "decoding",
-                format!("a picture could not be decoded: {error}"),
+                format!("a picture could not be decoded: {}", Chain(&error)),
             );
         }
         frames

@@ -1,17 +1,20 @@
 //! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
 
 use super::{feed::Feed, ring::Entry, ring::Info, status::Status};
-use crate::media::{
-    h264::{
-        self,
-        access_unit::{AccessUnit, Assembler},
-        annexb::{Piece, Splitter},
-        parameter_sets::ParameterSets,
+use crate::{
+    codec,
+    media::{
+        h264::{
+            self,
+            access_unit::{AccessUnit, Assembler},
+            annexb::{Piece, Splitter},
+            parameter_sets::ParameterSets,
+        },
+        sample::{Codec, Sample, Times, Track},
+        time::{Moment, Timeline},
     },
-    sample::{Codec, Sample, Times, Track},
-    time::{Moment, Timeline},
+    source::{Sink, SourceTimes},
 };
-use crate::source::{Sink, SourceTimes};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -204,6 +207,10 @@ impl Sink for Ingest {
         self.nal_begun = None;
         self.configured = false;
         self.status.retrying(reason);
+    }
+
+    fn codec_counts(&self) -> &Arc<codec::Counts> {
+        &self.status.codec
     }
 }
 

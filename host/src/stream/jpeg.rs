@@ -2,7 +2,7 @@
 
 use super::{
     feed::Feed,
-    frames::{Decoded, Event, Follower, Work},
+    frames::{Decoded, Event, Follower},
     ring::{Entry, Info},
 };
 use crate::{
@@ -12,13 +12,10 @@ use crate::{
         time::Cadence,
     },
     source::Stop,
+    telemetry::Chain,
 };
 use bytes::Bytes;
-use std::{
-    sync::{Arc, atomic::Ordering},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
 /// After this long without another picture the newest one goes out even if one went out just before.
 const SETTLED: Duration = Duration::from_millis(40);
@@ -57,14 +54,15 @@ pub(super) fn run(
     look: Look,
     stream: &str,
     out: &Feed,
-    work: &Work,
+    counts: &Arc<codec::Counts>,
     stop: &Stop,
 ) {
     let mut worker = Worker {
         look,
         stream,
         out,
-        work,
+        counts,
+        told: false,
         encoder: None,
         cadence: Cadence::new(look.most_per_second),
         newest: None,
@@ -104,7 +102,9 @@ struct Worker<'a> {
     look: Look,
     stream: &'a str,
     out: &'a Feed,
-    work: &'a Work,
+    counts: &'a Arc<codec::Counts>,
+    /// A failure was logged: the first says enough.
+    told: bool,
     encoder: Option<JpegEncoder>,
     cadence: Cadence,
     /// What came last, while no JPEG was made since.
@@ -152,9 +152,11 @@ impl Worker<'_> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             None => match JpegEncoder::new() {
-                Ok(encoder) => self.encoder.insert(encoder),
+                Ok(encoder) => self.encoder.insert(encoder.counted(self.counts)),
                 Err(error) => {
-                    tracing::error!(stream = self.stream, "no JPEG encoder: {error}");
+                    if !std::mem::replace(&mut self.told, true) {
+                        tracing::error!(stream = self.stream, "no JPEG encoder: {}", Chain(&error));
+                    }
                     return;
                 }
             },
@@ -167,7 +169,6 @@ impl Worker<'_> {
         } = self.look;
         match encoder.encode(&picture.frame, quality, max_width, max_height) {
             Ok(data) => {
-                self.work.jpegs.fetch_add(1, Ordering::Relaxed);
                 self.cadence.passed(picture.time);
                 let times = Times {
                     decode_time: picture.time,
@@ -178,10 +179,15 @@ impl Worker<'_> {
                 self.publish(times, data.clone());
                 self.last = Some((times, data));
             }
-            Err(error) => tracing::warn!(
-                stream = self.stream,
-                "a picture could not be made a JPEG: {error}"
-            ),
+            Err(error) => {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::warn!(
+                        stream = self.stream,
+                        "a picture could not be made a JPEG: {}",
+                        Chain(&error)
+                    );
+                }
+            }
         }
     }
 

@@ -1,13 +1,6 @@
 //! What is made of a stream's pictures natively: JPEGs and H.264 of other sizes, each once, while anybody uses it.
 
-use super::{
-    encoded,
-    feed::Feed,
-    frames::{Frames, Work},
-    jpeg,
-    status::Status,
-    variant::Recipe,
-};
+use super::{encoded, feed::Feed, frames::Frames, jpeg, status::Status, variant::Recipe};
 use crate::{
     config,
     source::{Keyframes, Stop},
@@ -70,7 +63,6 @@ pub(super) struct Workshop {
     source: Arc<Feed>,
     started_at_us: u64,
     status: Arc<Status>,
-    work: Arc<Work>,
     inner: Mutex<Inner>,
 }
 
@@ -86,14 +78,12 @@ impl Workshop {
         source: Arc<Feed>,
         started_at_us: u64,
         status: Arc<Status>,
-        work: Arc<Work>,
     ) -> Workshop {
         Workshop {
             stream: stream.to_owned(),
             source,
             started_at_us,
             status,
-            work,
             inner: Mutex::default(),
         }
     }
@@ -113,12 +103,7 @@ impl Workshop {
         }
         let frames = match inner.frames.upgrade() {
             Some(frames) => frames,
-            None => Frames::start(
-                &self.stream,
-                &self.source,
-                self.status.clone(),
-                self.work.clone(),
-            )?,
+            None => Frames::start(&self.stream, &self.source, self.status.clone())?,
         };
         inner.frames = Arc::downgrade(&frames);
         let made = self.start(recipe, frames)?;
@@ -129,6 +114,13 @@ impl Workshop {
     /// Whether pictures are decoded.
     pub fn is_decoding(&self) -> bool {
         self.lock().frames.strong_count() > 0
+    }
+
+    /// Bytes of coded pictures held.
+    pub fn bytes(&self) -> usize {
+        let made = self.lock().made.clone();
+        let running = made.iter().filter_map(Weak::upgrade);
+        running.map(|made| made.feed.bytes()).sum()
     }
 
     /// How the encoders at work are set.
@@ -151,7 +143,7 @@ impl Workshop {
             stop: Stop::default(),
         });
         let (out, keyframes, stop) = (made.feed.clone(), made.keyframes.clone(), made.stop.clone());
-        let (stream, status, work) = (self.stream.clone(), self.status.clone(), self.work.clone());
+        let (stream, status) = (self.stream.clone(), self.status.clone());
         let kind = match recipe {
             Recipe::Jpeg { .. } => "jpeg",
             Recipe::H264(_) => "encode",
@@ -164,12 +156,12 @@ impl Workshop {
                     Recipe::Jpeg { look, .. } => {
                         let follower = frames.follow(1);
                         drop(frames);
-                        jpeg::run(&follower, look, &stream, &out, &work, &stop);
+                        jpeg::run(&follower, look, &stream, &out, &status.codec, &stop);
                     }
                     Recipe::H264(encoding) => {
                         let follower = frames.follow(MOST_WAITING);
                         drop(frames);
-                        encoded::run(&follower, encoding, &out, &status, &work, &keyframes, &stop);
+                        encoded::run(&follower, encoding, &out, &status, &keyframes, &stop);
                     }
                 }
             })?;

@@ -12,21 +12,21 @@ mod variant;
 
 pub use encoded::Encoding;
 pub use feed::{Feed, Next, Reader};
-pub use frames::Work;
 pub use ingest::Ingest;
 pub use jpeg::Look;
 pub use made::{Made, MakeError};
 pub use ring::{Bounds, Entry, Info, Ring};
-pub use status::{Report, State, Status, unix_ms};
+pub use status::{Report, State, Status, Totals};
 pub use variant::{Ask, Recipe, Variant};
 
 use crate::{
-    config,
+    codec, config,
     media::{
         sample::{Codec, Format},
         time::Moment,
     },
     source::{self, Keyframes, Sink, SourceError, Spec, Stop},
+    telemetry::Events,
 };
 use made::Workshop;
 use std::{
@@ -49,7 +49,6 @@ pub struct Stream {
     always_on: bool,
     recipes: variant::Recipes,
     status: Arc<Status>,
-    work: Arc<Work>,
     control: Mutex<Control>,
 }
 
@@ -72,8 +71,13 @@ struct Run {
 }
 
 impl Stream {
-    /// A stream that does not run yet.
-    pub fn new(name: &str, source: Spec, config: &config::Stream) -> Arc<Stream> {
+    /// A stream that does not run yet; what happens to it is told to `events`.
+    pub fn new(
+        name: &str,
+        source: Spec,
+        config: &config::Stream,
+        events: &Arc<Events>,
+    ) -> Arc<Stream> {
         Arc::new(Stream {
             name: name.to_owned(),
             source,
@@ -83,8 +87,7 @@ impl Stream {
                 encode: config.encode,
                 renditions: config.renditions.clone(),
             },
-            status: Arc::default(),
-            work: Arc::default(),
+            status: Arc::new(Status::new(name, events.clone())),
             control: Mutex::default(),
         })
     }
@@ -115,6 +118,22 @@ impl Stream {
         self.status.report(self.source.may_be_silent())
     }
 
+    /// What happened to it since the gateway started.
+    pub fn totals(&self) -> Totals {
+        self.status.totals()
+    }
+
+    /// Pictures decoded and made of it since the gateway started.
+    pub fn codec(&self) -> &codec::Counts {
+        &self.status.codec
+    }
+
+    /// Bytes of coded pictures held in its rings.
+    pub fn ring_bytes(&self) -> usize {
+        let run = self.lock().run.clone();
+        run.map_or(0, |run| run.feed.bytes() + run.workshop.bytes())
+    }
+
     /// Whether its pictures are being decoded.
     pub fn is_decoding(&self) -> bool {
         let run = self.lock().run.clone();
@@ -125,11 +144,6 @@ impl Stream {
     pub fn encoders(&self) -> Vec<config::Encode> {
         let run = self.lock().run.clone();
         run.map(|run| run.workshop.encoders()).unwrap_or_default()
-    }
-
-    /// What was decoded and made of it since the gateway started.
-    pub fn work(&self) -> &Work {
-        &self.work
     }
 
     /// Names of its renditions.
@@ -198,13 +212,7 @@ impl Stream {
         let run = Arc::new(Run {
             stop: Stop::default(),
             keyframes: Keyframes::default(),
-            workshop: Workshop::new(
-                &self.name,
-                feed.clone(),
-                started_at_us,
-                self.status.clone(),
-                self.work.clone(),
-            ),
+            workshop: Workshop::new(&self.name, feed.clone(), started_at_us, self.status.clone()),
             feed,
         });
         let clock = move || Moment {

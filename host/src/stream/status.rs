@@ -1,13 +1,17 @@
 //! How a stream is doing, as `/api/devices` tells it.
 
-use crate::media::sample::Track;
+use crate::{
+    codec,
+    media::sample::Track,
+    telemetry::{Events, unix_ms},
+};
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// After this long without a sample a live stream is called silent.
@@ -16,8 +20,7 @@ const SILENT: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// The states of the wire contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nobody uses it.
     Idle,
@@ -33,6 +36,38 @@ pub enum State {
     Retrying,
     /// The source ended for good.
     Failed,
+}
+
+impl State {
+    /// Every state a stream can be in.
+    pub const ALL: [State; 7] = [
+        State::Idle,
+        State::Starting,
+        State::Live,
+        State::WaitingForKeyframe,
+        State::Silent,
+        State::Retrying,
+        State::Failed,
+    ];
+
+    /// As in the wire contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Starting => "starting",
+            State::Live => "live",
+            State::WaitingForKeyframe => "waiting-for-keyframe",
+            State::Silent => "silent",
+            State::Retrying => "retrying",
+            State::Failed => "failed",
+        }
+    }
+}
+
+impl serde::Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// A reading of a [`Status`].
@@ -54,12 +89,48 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// Written by a stream's threads, read by the API.
+/// What happened to a stream since the gateway started; never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes from the source.
+    pub bytes: u64,
+    /// Samples published.
+    pub samples: u64,
+    /// Times the source failed or ended.
+    pub failures: u64,
+    /// Times it was there again afterwards.
+    pub restarts: u64,
+    /// Groups that outgrew the ring.
+    pub cut_groups: u64,
+}
+
+/// Written by a stream's threads, read by the API. Changes of state are events too.
 #[derive(Debug)]
 pub struct Status {
+    stream: String,
+    events: Arc<Events>,
     inner: Mutex<Inner>,
     bytes: AtomicU64,
     samples: AtomicU64,
+    /// Pictures decoded and made of this stream, by whom ever.
+    pub codec: Arc<codec::Counts>,
+}
+
+/// The event `stream`.
+#[derive(serde::Serialize)]
+struct Changed<'a> {
+    serial: &'a str,
+    state: State,
+    reason: &'a str,
+    /// Unix milliseconds.
+    since: u64,
+}
+
+/// The event `group-cut`.
+#[derive(serde::Serialize)]
+struct GroupCut<'a> {
+    serial: &'a str,
+    reason: &'a str,
 }
 
 #[derive(Debug)]
@@ -73,64 +144,82 @@ struct Inner {
     /// Bytes and samples at the last two window borders.
     window: (Instant, u64, u64),
     rates: (u64, f32),
+    /// What was told last.
+    told: (State, String),
+    failures: u64,
+    restarts: u64,
+    cut_groups: u64,
 }
 
-impl Default for Status {
-    fn default() -> Self {
+impl Status {
+    /// Of that stream, whose changes are told to `events`.
+    pub fn new(stream: &str, events: Arc<Events>) -> Status {
         let now = Instant::now();
+        let reason = "nobody is watching";
         Status {
+            stream: stream.to_owned(),
+            events,
+            codec: Arc::default(),
             inner: Mutex::new(Inner {
                 state: State::Idle,
-                reason: "nobody is watching".into(),
+                reason: reason.into(),
                 since: SystemTime::now(),
                 track: None,
                 notes: BTreeMap::new(),
                 last_sample: now,
                 window: (now, 0, 0),
                 rates: (0, 0.0),
+                told: (State::Idle, reason.into()),
+                failures: 0,
+                restarts: 0,
+                cut_groups: 0,
             }),
             bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
         }
     }
-}
 
-impl Status {
     /// The source is being opened.
     pub fn starting(&self) {
-        self.lock()
-            .enter(State::Starting, "opening the source".into());
+        self.enter(&mut self.lock(), State::Starting, "opening the source");
     }
 
     /// The source waits for somebody to connect to it; `reason` says where.
     pub fn listening(&self, reason: String) {
-        self.lock().enter(State::Starting, reason);
+        self.enter(&mut self.lock(), State::Starting, &reason);
     }
 
     /// The source is open.
     pub fn connected(&self) {
         let mut inner = self.lock();
         if inner.state != State::Live {
-            inner.enter(State::Starting, "connected; no picture yet".into());
+            self.enter(&mut inner, State::Starting, "connected; no picture yet");
         }
     }
 
     /// The source was stopped for want of users.
     pub fn idle(&self) {
         let mut inner = self.lock();
-        inner.enter(State::Idle, "nobody is watching".into());
+        self.enter(&mut inner, State::Idle, "nobody is watching");
         inner.notes.clear();
         inner.rates = (0, 0.0);
     }
 
     /// The source failed and is tried again.
     pub fn retrying(&self, reason: String) {
-        self.lock().enter(State::Retrying, reason);
+        let mut inner = self.lock();
+        inner.failures += 1;
+        self.enter(&mut inner, State::Retrying, &reason);
     }
 
     /// The source ended for good.
     pub fn failed(&self, reason: String) {
-        self.lock().enter(State::Failed, reason);
+        let mut inner = self.lock();
+        // One that was about to be retried for this reason was counted then.
+        if (inner.state, &inner.reason) != (State::Retrying, &reason) {
+            inner.failures += 1;
+        }
+        self.enter(&mut inner, State::Failed, &reason);
     }
 
     /// A sample went out.
@@ -138,8 +227,9 @@ impl Status {
         self.samples.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.last_sample = Instant::now();
-        if inner.state != State::Live {
-            inner.enter(State::Live, "pictures come".into());
+        // A silence that was told of is over.
+        if inner.state != State::Live || inner.told.0 != State::Live {
+            self.enter(&mut inner, State::Live, "pictures come");
             // Rates are of the time since pictures come, not of the silence before.
             inner.window = (
                 inner.last_sample,
@@ -157,7 +247,7 @@ impl Status {
     pub fn waiting_for_keyframe(&self, reason: &str) {
         let mut inner = self.lock();
         if inner.state != State::WaitingForKeyframe {
-            inner.enter(State::WaitingForKeyframe, reason.into());
+            self.enter(&mut inner, State::WaitingForKeyframe, reason);
         }
     }
 
@@ -179,6 +269,10 @@ impl Status {
             if cut {
                 let text = "the group of pictures is larger than the ring: late viewers start at the next keyframe; a shorter keyframe interval helps";
                 inner.notes.insert(KEY, (text.into(), 1));
+                inner.cut_groups += 1;
+                let (serial, reason) = (self.stream.as_str(), text);
+                self.events
+                    .publish("group-cut", &GroupCut { serial, reason });
             } else {
                 inner.notes.remove(KEY);
             }
@@ -191,11 +285,23 @@ impl Status {
         let note = inner.notes.entry(key).or_insert_with(|| (String::new(), 0));
         *note = (text, note.1 + 1);
         if note.1 == 1 {
-            tracing::warn!("{}", note.0);
+            tracing::warn!(stream = self.stream, "{}", note.0);
         }
     }
 
-    /// How it is doing. `may_be_silent`: silence is this source's right.
+    /// What happened so far.
+    pub fn totals(&self) -> Totals {
+        let inner = self.lock();
+        Totals {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            samples: self.samples.load(Ordering::Relaxed),
+            failures: inner.failures,
+            restarts: inner.restarts,
+            cut_groups: inner.cut_groups,
+        }
+    }
+
+    /// How it is doing; a silence is noticed here. `may_be_silent`: silence is this source's right.
     pub fn report(&self, may_be_silent: bool) -> Report {
         let (bytes, samples) = (
             self.bytes.load(Ordering::Relaxed),
@@ -232,6 +338,9 @@ impl Status {
         } else {
             inner.since
         };
+        if silent && inner.told.0 != State::Silent {
+            self.tell(&mut inner, state, &reason, since);
+        }
         Report {
             state,
             reason,
@@ -253,23 +362,37 @@ impl Status {
         }
     }
 
+    fn enter(&self, inner: &mut Inner, state: State, reason: &str) {
+        // A silence counts as a state of its own.
+        if inner.told.0 != state {
+            inner.since = SystemTime::now();
+        }
+        if inner.state == State::Retrying
+            && !matches!(state, State::Retrying | State::Idle | State::Failed)
+        {
+            inner.restarts += 1;
+        }
+        inner.state = state;
+        if inner.reason != reason {
+            inner.reason = reason.to_owned();
+        }
+        if inner.told.0 != state || inner.told.1 != reason {
+            self.tell(inner, state, reason, inner.since);
+        }
+    }
+
+    fn tell(&self, inner: &mut Inner, state: State, reason: &str, since: SystemTime) {
+        inner.told = (state, reason.to_owned());
+        let changed = Changed {
+            serial: &self.stream,
+            state,
+            reason,
+            since: unix_ms(since),
+        };
+        self.events.publish("stream", &changed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Inner {
-    fn enter(&mut self, state: State, reason: String) {
-        if self.state != state {
-            self.since = SystemTime::now();
-        }
-        (self.state, self.reason) = (state, reason);
-    }
-}
-
-/// Unix milliseconds.
-pub fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |passed| {
-        u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
-    })
 }

@@ -1,16 +1,22 @@
-//! Logs.
+//! What the gateway says of itself to who runs it: logs, events, figures.
+//!
+//! Nothing here imports from another module, so every module may write to it.
 
-use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+pub mod events;
+pub mod exposition;
+mod histogram;
+mod logs;
+pub mod process;
 
-/// Logs to standard error, at `info` unless `RUST_LOG` says otherwise.
-pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // Only a second call in one process can fail, and then the first one holds.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
+pub use events::Events;
+pub use histogram::{Histogram, Reading};
+pub use logs::{Chain, LogFormat, init};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix milliseconds.
+pub fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |passed| {
+        u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+    })
 }

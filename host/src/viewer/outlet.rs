@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Bytes and chunks kept for viewers that are behind; beyond, the oldest go and who needed them jumps.
@@ -46,6 +46,7 @@ struct Slot {
     lane: u8,
     header: Arc<Header>,
     at: Duration,
+    published: Instant,
 }
 
 /// The chunks of one muxer.
@@ -70,10 +71,11 @@ impl Outlet {
 
     /// Adds chunks made at `at` and wakes the viewers.
     pub fn publish(&self, chunks: impl IntoIterator<Item = (Content, u8, bool)>, at: Duration) {
+        let published = Instant::now();
         let mut ring = self.lock();
         let before = ring.end();
         for (content, lane, independent) in chunks {
-            ring.push(content, lane, independent, at);
+            ring.push(content, lane, independent, at, published);
         }
         if ring.end() != before {
             wake_all(ring);
@@ -164,6 +166,8 @@ pub struct Taken {
     pub jumps: u32,
     /// A lane needs a newer start point than there is.
     pub waits: bool,
+    /// When the muxer gave out the oldest of the chunks, of those since the viewer came.
+    pub published: Option<Instant>,
 }
 
 /// A viewer's place in the ring.
@@ -173,6 +177,7 @@ pub struct Cursor {
     carrier: Carrier,
     lanes: Vec<Place>,
     header: Option<Arc<Header>>,
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +199,7 @@ impl Cursor {
             carrier,
             lanes: Vec::new(),
             header: None,
+            since: Instant::now(),
         }
     }
 
@@ -258,7 +264,14 @@ impl Ring {
             .collect();
     }
 
-    fn push(&mut self, content: Content, lane: u8, independent: bool, at: Duration) {
+    fn push(
+        &mut self,
+        content: Content,
+        lane: u8,
+        independent: bool,
+        at: Duration,
+        published: Instant,
+    ) {
         let position = self.end();
         let Some(state) = self.lanes.get_mut(usize::from(lane)) else {
             return;
@@ -273,6 +286,7 @@ impl Ring {
             lane,
             header: self.header.clone(),
             at,
+            published,
         });
         self.evict(at);
     }
@@ -341,6 +355,9 @@ impl Ring {
                 }
                 put(&slot.piece, cursor.carrier, out, &mut taken);
                 taken.chunks += 1;
+                if taken.published.is_none() && slot.published >= cursor.since {
+                    taken.published = Some(slot.published);
+                }
             }
             position += 1;
         }

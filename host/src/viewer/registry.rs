@@ -1,5 +1,8 @@
-//! Who is watching, for `/api/sessions`.
+//! Who is watching, what they got, and how soon.
 
+use super::Taken;
+use crate::telemetry::{Events, Histogram};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -7,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 /// Counted as it happens.
@@ -40,26 +43,89 @@ pub struct Entry {
     pub counter: Arc<Counter>,
 }
 
-/// Everybody who is watching.
-#[derive(Debug, Default)]
-pub struct Registry {
-    entries: Mutex<BTreeMap<u64, Entry>>,
-    next: AtomicU64,
-    /// Bytes to viewers that have left, by stream.
-    past_bytes: Mutex<BTreeMap<String, u64>>,
+/// What went out on one stream by one transport since the gateway started, to those who left too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Who is there now.
+    pub viewers: usize,
+    /// Who came so far.
+    pub came: u64,
+    /// Bytes handed to sockets.
+    pub bytes: u64,
+    /// Chunks handed to sockets.
+    pub chunks: u64,
+    /// Jumps of slow viewers.
+    pub jumps: u64,
+    /// Requests that were answered whole.
+    pub answers: u64,
 }
 
-/// A place in the registry; gives it up when dropped.
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.viewers += other.viewers;
+        self.came += other.came;
+        self.bytes += other.bytes;
+        self.chunks += other.chunks;
+        self.jumps += other.jumps;
+        self.answers += other.answers;
+    }
+}
+
+/// How soon the viewers of one transport got something.
+#[derive(Debug, Default)]
+pub struct Delays {
+    /// From the request to the first bytes handed to the socket.
+    pub first_byte: Histogram,
+    /// From a chunk given out by the muxer to it handed to a viewer's socket: one for each write, of its oldest chunk.
+    pub delivery: Histogram,
+}
+
+/// Everybody who is watching.
 #[derive(Debug)]
-pub struct Place {
-    registry: Arc<Registry>,
-    /// Unique in this process.
-    pub id: u64,
-    /// What the viewer got.
-    pub counter: Arc<Counter>,
+pub struct Registry {
+    events: Arc<Events>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: BTreeMap<u64, Entry>,
+    newest: u64,
+    /// Without those who are there, by stream and transport.
+    past: BTreeMap<(String, String), Totals>,
+    /// By transport.
+    delays: BTreeMap<String, Arc<Delays>>,
+}
+
+/// The event `viewer-came`.
+#[derive(Serialize)]
+struct Came<'a> {
+    /// Its number, which is no secret: `/api/sessions` has the id.
+    viewer: u64,
+    stream: &'a str,
+    transport: &'a str,
+}
+
+/// The event `viewer-left`.
+#[derive(Serialize)]
+struct Left<'a> {
+    viewer: u64,
+    stream: &'a str,
+    transport: &'a str,
+    seconds: u64,
+    bytes: u64,
+    jumps: u64,
 }
 
 impl Registry {
+    /// Nobody yet; who comes and goes is told to `events`.
+    pub fn new(events: &Arc<Events>) -> Arc<Registry> {
+        Arc::new(Registry {
+            events: events.clone(),
+            inner: Mutex::default(),
+        })
+    }
+
     /// Adds a viewer until the place is dropped.
     pub fn enter(
         self: &Arc<Registry>,
@@ -68,59 +134,192 @@ impl Registry {
         transport: &str,
         address: SocketAddr,
     ) -> Place {
-        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let counter = Arc::<Counter>::default();
-        lock(&self.entries).insert(
-            id,
-            Entry {
-                id: unguessable(),
-                stream: stream.to_owned(),
-                rendition: rendition.to_owned(),
-                transport: transport.to_owned(),
-                address,
-                since: SystemTime::now(),
-                counter: counter.clone(),
+        let entry = Entry {
+            id: unguessable(),
+            stream: stream.to_owned(),
+            rendition: rendition.to_owned(),
+            transport: transport.to_owned(),
+            address,
+            since: SystemTime::now(),
+            counter: counter.clone(),
+        };
+        let mut inner = self.lock();
+        inner.newest += 1;
+        let id = inner.newest;
+        inner.entries.insert(id, entry);
+        let delays = inner
+            .delays
+            .entry(transport.to_owned())
+            .or_default()
+            .clone();
+        drop(inner);
+        self.events.publish(
+            "viewer-came",
+            &Came {
+                viewer: id,
+                stream,
+                transport,
             },
         );
         Place {
             registry: self.clone(),
             id,
             counter,
+            delays,
         }
+    }
+
+    /// Counts a request that was answered whole, with so many bytes.
+    pub fn answered(&self, stream: &str, transport: &str, bytes: usize) {
+        let mut inner = self.lock();
+        let past = inner.past_of(stream, transport);
+        past.answers += 1;
+        past.bytes += bytes as u64;
     }
 
     /// Everybody, in order of arrival.
     pub fn list(&self) -> Vec<Entry> {
-        lock(&self.entries).values().cloned().collect()
+        self.lock().entries.values().cloned().collect()
     }
 
-    /// Viewers of a stream, and the bytes they and those before them got.
-    pub fn of_stream(&self, stream: &str) -> (usize, u64) {
-        let past = lock(&self.past_bytes).get(stream).copied().unwrap_or(0);
-        lock(&self.entries)
-            .values()
-            .filter(|entry| entry.stream == stream)
-            .fold((0, past), |(count, bytes), entry| {
-                (
-                    count + 1,
-                    bytes + entry.counter.bytes.load(Ordering::Relaxed),
-                )
-            })
+    /// What went out, by stream and transport.
+    pub fn totals(&self) -> BTreeMap<(String, String), Totals> {
+        let inner = self.lock();
+        let mut totals = inner.past.clone();
+        for entry in inner.entries.values() {
+            let key = (entry.stream.clone(), entry.transport.clone());
+            *totals.entry(key).or_default() += entry.totals();
+        }
+        totals
+    }
+
+    /// What went out on a stream, by transport.
+    pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Totals> {
+        self.totals()
+            .into_iter()
+            .filter(|((of, _), _)| of == stream)
+            .map(|((_, transport), totals)| (transport, totals))
+            .collect()
+    }
+
+    /// How soon viewers got something, by transport.
+    pub fn delays(&self) -> BTreeMap<String, Arc<Delays>> {
+        self.lock().delays.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn past_of(&mut self, stream: &str, transport: &str) -> &mut Totals {
+        let key = (stream.to_owned(), transport.to_owned());
+        self.past.entry(key).or_default()
+    }
+}
+
+impl Entry {
+    fn totals(&self) -> Totals {
+        Totals {
+            viewers: 1,
+            came: 1,
+            bytes: self.counter.bytes.load(Ordering::Relaxed),
+            chunks: self.counter.chunks.load(Ordering::Relaxed),
+            jumps: self.counter.jumps.load(Ordering::Relaxed),
+            answers: 0,
+        }
+    }
+}
+
+/// A place in the registry; gives it up when dropped.
+#[derive(Debug)]
+pub struct Place {
+    registry: Arc<Registry>,
+    /// Unique in this process.
+    pub id: u64,
+    counter: Arc<Counter>,
+    delays: Arc<Delays>,
+}
+
+impl Place {
+    /// What its carrier counts with; the request for it came at `asked`.
+    pub fn meter(&self, asked: Instant) -> Meter {
+        Meter {
+            counter: self.counter.clone(),
+            delays: self.delays.clone(),
+            asked: Some(asked),
+            published: None,
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(entry) = lock(&self.registry.entries).remove(&self.id) {
-            *lock(&self.registry.past_bytes)
-                .entry(entry.stream)
-                .or_default() += entry.counter.bytes.load(Ordering::Relaxed);
-        }
+        let mut inner = self.registry.lock();
+        let Some(entry) = inner.entries.remove(&self.id) else {
+            return;
+        };
+        // Under one lock, so that no reading finds it in neither place.
+        let totals = entry.totals();
+        *inner.past_of(&entry.stream, &entry.transport) += Totals {
+            viewers: 0,
+            ..totals
+        };
+        drop(inner);
+        self.registry.events.publish(
+            "viewer-left",
+            &Left {
+                viewer: self.id,
+                stream: &entry.stream,
+                transport: &entry.transport,
+                seconds: entry.since.elapsed().map_or(0, |passed| passed.as_secs()),
+                bytes: totals.bytes,
+                jumps: totals.jumps,
+            },
+        );
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Counts what one viewer gets, in its carrier's hands. No lock, no allocation.
+#[derive(Debug)]
+pub struct Meter {
+    counter: Arc<Counter>,
+    delays: Arc<Delays>,
+    /// When it asked, until it got something.
+    asked: Option<Instant>,
+    /// When the oldest chunk under way was given out.
+    published: Option<Instant>,
+}
+
+impl Meter {
+    /// Chunks were taken out of the ring for it.
+    pub fn took(&mut self, taken: &Taken) {
+        let Counter { chunks, jumps, .. } = &*self.counter;
+        chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
+        if taken.jumps > 0 {
+            jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
+        }
+        self.published = self.published.or(taken.published);
+    }
+
+    /// Bytes were handed to its socket; `all`: none are left under way.
+    pub fn wrote(&mut self, bytes: usize, all: bool, now: Instant) {
+        self.counter
+            .bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(asked) = self.asked.take() {
+            self.delays
+                .first_byte
+                .observe(now.saturating_duration_since(asked));
+        }
+        if all && let Some(published) = self.published.take() {
+            self.delays
+                .delivery
+                .observe(now.saturating_duration_since(published));
+        }
+    }
 }
 
 /// 128 bits from the operating system's randomness, in hex.
@@ -135,5 +334,81 @@ fn unguessable() -> String {
             RandomState::new().hash_one(0),
             RandomState::new().hash_one(1)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::time::Duration;
+
+    fn registry() -> Arc<Registry> {
+        Registry::new(&Arc::default())
+    }
+
+    fn come(registry: &Arc<Registry>, transport: &str) -> Place {
+        registry.enter("cam", transport, ([127, 0, 0, 1], 1).into())
+    }
+
+    #[test]
+    fn what_viewers_got_stays_counted_when_they_leave() {
+        let registry = registry();
+        let (stays, leaves) = (come(&registry, "nal"), come(&registry, "nal"));
+        let now = Instant::now();
+        for (place, bytes) in [(&stays, 10), (&leaves, 5)] {
+            let mut meter = place.meter(now);
+            meter.took(&Taken {
+                chunks: 2,
+                jumps: 1,
+                ..Taken::default()
+            });
+            meter.wrote(bytes, true, now);
+        }
+        registry.answered("cam", "hls", 7);
+        let before = registry.of_stream("cam");
+        drop(leaves);
+        let after = registry.of_stream("cam");
+        assert_eq!((before["nal"].viewers, after["nal"].viewers), (2, 1));
+        let nal = Totals {
+            viewers: 1,
+            came: 2,
+            bytes: 15,
+            chunks: 4,
+            jumps: 2,
+            answers: 0,
+        };
+        assert_eq!(after["nal"], nal);
+        assert_eq!((after["hls"].answers, after["hls"].bytes), (1, 7));
+        drop(stays);
+        assert_eq!(
+            registry.of_stream("cam")["nal"],
+            Totals { viewers: 0, ..nal }
+        );
+        assert!(registry.of_stream("other").is_empty());
+    }
+
+    #[test]
+    fn delays_run_from_the_request_and_from_the_oldest_chunk_to_the_last_byte_of_a_write() {
+        let registry = registry();
+        let place = come(&registry, "nal");
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut meter = place.meter(start);
+        let taken = |published| Taken {
+            chunks: 1,
+            published,
+            ..Taken::default()
+        };
+        // Chunks from before it came are no delivery.
+        meter.took(&taken(None));
+        meter.wrote(1, true, at(3));
+        meter.took(&taken(Some(at(10))));
+        meter.wrote(1, false, at(11));
+        meter.wrote(1, true, at(40));
+        let delays = &registry.delays()["nal"];
+        let (first, delivery) = (delays.first_byte.read(), delays.delivery.read());
+        assert_eq!((first.count, first.seconds), (1, 0.003));
+        assert_eq!((delivery.count, delivery.seconds), (1, 0.03));
     }
 }

@@ -6,6 +6,10 @@ import { badge, setBadge } from "../page/badge";
 import { element, setText } from "../page/dom";
 import { bitRate, counted, duration, frameRate, size } from "../page/format";
 import { Flow } from "./flow";
+import { MuxerTable, type Row } from "./muxers";
+import { Preview } from "./preview";
+
+let made = 0;
 
 /** A card and what is in it. */
 export class Card {
@@ -19,6 +23,8 @@ export class Card {
   readonly #out = element("dd");
   readonly #notes = element("ul", { class: "notes" });
   readonly #flow = new Flow();
+  readonly #muxers: MuxerTable;
+  readonly #preview: Preview;
   readonly #link: HTMLAnchorElement;
   readonly #watch: HTMLAnchorElement;
   readonly #details: HTMLDetailsElement;
@@ -27,6 +33,8 @@ export class Card {
   constructor(device: Device) {
     this.#link = element("a", {}, device.serial);
     this.#watch = element("a", { class: "button", "aria-label": `Watch ${device.serial}` }, "Watch");
+    this.#muxers = new MuxerTable(device.serial);
+    this.#preview = new Preview(`preview-${++made}`, device.serial, device.url);
     this.#details = element("details", {}, element("summary", {}, "Addresses"));
     this.node = element(
       "article",
@@ -36,14 +44,21 @@ export class Card {
       this.#reason,
       this.#facts,
       element("div", { class: "water" }, this.#flow.node, rates(this.#in, this.#out)),
+      this.#muxers.node,
       this.#notes,
-      element("footer", {}, this.#watch, this.#viewers),
+      this.#preview.node,
+      element("footer", {}, this.#watch, this.#preview.button, this.#viewers),
       this.#details,
     );
-    this.update(device, Date.now());
   }
 
-  update(device: Device, now: number): void {
+  /** The stream is gone. */
+  remove(): void {
+    this.#preview.close();
+    this.node.remove();
+  }
+
+  update(device: Device, rows: readonly Row[], now: number): void {
     setBadge(this.#badge, device.state);
     this.node.dataset["state"] = device.state;
     this.#link.href = device.watch;
@@ -57,14 +72,20 @@ export class Card {
       codecName(device.codec),
       frameRate(device.frameRate),
       ...(device.decoder === "running" ? ["decoder running"] : []),
+      ...(device.encoder === "" ? [] : [`encoder ${device.encoder}`]),
     ]);
     setText(this.#in, bitRate(device.bitsIn));
     setText(this.#out, bitRate(device.bitsOut));
     setText(this.#viewers, counted(device.viewers, "viewer", "viewers"));
-    setItems(this.#notes, device.notes);
-    this.#flow.push(device.bitsIn ?? 0);
+    this.#muxers.update(rows);
+    const unwell = rows.flatMap(({ transport, muxer }) =>
+      muxer === null || muxer.reason === "" ? [] : [`${transport} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
+    );
+    setItems(this.#notes, [...device.notes, ...unwell]);
+    this.#flow.push(device.bitsIn ?? 0, now);
     if (device.url !== this.#url) {
       this.#url = device.url;
+      this.#preview.url = device.url;
       this.#details.replaceChildren(element("summary", {}, "Addresses"), addressList(device.url));
     }
   }

@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const POINTS = 60;
+const STEP_MS = 1000;
 const WIDTH = 120;
 const HEIGHT = 32;
 
@@ -10,6 +11,7 @@ export class Flow {
   readonly node: SVGSVGElement;
   readonly #level: SVGPathElement;
   readonly #values: number[] = [];
+  #newest = -Infinity;
 
   constructor() {
     this.node = document.createElementNS(SVG, "svg");
@@ -21,7 +23,14 @@ export class Flow {
     this.node.append(this.#level);
   }
 
-  push(value: number): void {
+  /** A value of the time `now`, in ms; one that follows within a second takes the place of the last. */
+  push(value: number, now: number): void {
+    // A little early is on time.
+    if (now - this.#newest < STEP_MS * 0.9) {
+      this.#values.pop();
+    } else {
+      this.#newest = now;
+    }
     this.#values.push(value);
     if (this.#values.length > POINTS) this.#values.shift();
     this.#level.setAttribute("d", levelPath(this.#values));

@@ -1,20 +1,32 @@
-// The dashboard: every stream the gateway knows, and who watches, live.
+// The dashboard: every stream the gateway knows, who watches, and what happened, live. Events say that something changed;
+// the figures are asked for then, and once a second for the rates.
 
-import { ApiError, type Device, fetchDevices, fetchViewers, type Viewer } from "../net/api";
+import { ApiError, type Device, fetchDevices, fetchMuxers, fetchViewers, type Muxer, type Viewer } from "../net/api";
+import { followEvents } from "../net/events";
 import { byId, element, setText } from "../page/dom";
 import { bitRate, counted, duration } from "../page/format";
 import { poll } from "../page/poll";
 import { Card } from "./card";
+import { Happenings } from "./happenings";
+import { rowsOf } from "./muxers";
 
 const cards = new Map<string, Card>();
 const list = byId("streams");
 const banner = byId("banner");
 const empty = byId("empty");
+const happenings = new Happenings(byId("happenings"), byId("happenings-list"));
+/** Whether this page may see how the transports' components do; asked once for each run of the gateway. */
+let maySeeMuxers = true;
 
-poll(async (signal) => {
+const look = poll(async (signal) => {
   try {
-    const [devices, viewers] = await Promise.all([fetchDevices(signal), fetchViewers(signal).catch(noViewers)]);
-    showDevices(devices);
+    const [devices, viewers, muxers] = await Promise.all([
+      fetchDevices(signal),
+      fetchViewers(signal).catch(none),
+      maySeeMuxers ? fetchMuxers(signal).catch(none) : [],
+    ]);
+    maySeeMuxers &&= muxers !== null;
+    showDevices(devices, muxers ?? []);
     showViewers(viewers);
     banner.hidden = true;
   } catch (error) {
@@ -26,13 +38,19 @@ poll(async (signal) => {
   document.documentElement.dataset["stale"] = String(!banner.hidden);
 });
 
+followEvents((happening) => {
+  if (happening.kind === "hello") maySeeMuxers = true;
+  happenings.add(happening);
+  look();
+});
+
 /** A gateway without that route still has its streams shown; one that is gone is noticed by the other request. */
-function noViewers(error: unknown): Viewer[] {
+function none(error: unknown): [] {
   if (error instanceof ApiError) return [];
   throw error;
 }
 
-function showDevices(devices: readonly Device[]): void {
+function showDevices(devices: readonly Device[], muxers: readonly Muxer[]): void {
   const now = Date.now();
   const gone = new Set(cards.keys());
   devices.forEach((device, at) => {
@@ -41,14 +59,13 @@ function showDevices(devices: readonly Device[]): void {
     if (card === undefined) {
       card = new Card(device);
       cards.set(device.serial, card);
-    } else {
-      card.update(device, now);
     }
+    card.update(device, rowsOf(device, muxers), now);
     const place = list.children[at];
     if (place !== card.node) list.insertBefore(card.node, place ?? null);
   });
   for (const serial of gone) {
-    cards.get(serial)?.node.remove();
+    cards.get(serial)?.remove();
     cards.delete(serial);
   }
   const live = devices.filter((device) => device.state === "live").length;

@@ -2,6 +2,7 @@
 // older page and a newer gateway get along.
 
 import { errorText } from "./errors";
+import { list, number, object, text, texts, time } from "./json";
 
 /** The states of a stream (wire contract); anything else is shown as it is named. */
 export type StreamState =
@@ -33,7 +34,11 @@ export interface Device {
   readonly bitsIn: number | null;
   readonly bitsOut: number | null;
   readonly viewers: number;
+  /** Of transports that have any. */
+  readonly viewersByTransport: ReadonlyMap<string, number>;
   readonly decoder: string;
+  /** What encodes the stream, or "" if nothing does. */
+  readonly encoder: string;
   readonly transports: readonly string[];
   readonly notes: readonly string[];
 }
@@ -46,6 +51,20 @@ export interface Viewer {
   readonly rendition: string;
   readonly since: number | null;
   readonly reason: string;
+}
+
+/** One transport at work on one stream, from `GET /api/plugins`. */
+export interface Muxer {
+  readonly stream: string;
+  readonly transport: string;
+  /** name@version of its component. */
+  readonly component: string;
+  readonly state: "running" | "backing-off" | "broken" | string;
+  readonly reason: string;
+  readonly calls: number;
+  /** Mean of all calls. */
+  readonly microsPerCall: number;
+  readonly failures: number;
 }
 
 /** The gateway answered, but not with what was asked for; the message is its own. */
@@ -66,6 +85,16 @@ export async function fetchDevices(signal: AbortSignal): Promise<Device[]> {
 /** Everybody who watches. */
 export async function fetchViewers(signal: AbortSignal): Promise<Viewer[]> {
   return parseViewers(await getJson("/api/sessions", signal));
+}
+
+/** Every transport at work; null if this page may not know, which is for the gateway's own machine only. */
+export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> {
+  try {
+    return parseMuxers(await getJson("/api/plugins", signal));
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 403) return null;
+    throw error;
+  }
 }
 
 /** Why the gateway does not know the stream of this name, in its words; null if it does know it. */
@@ -100,7 +129,9 @@ export function parseDevices(json: unknown): Device[] {
       bitsIn: number(entry["bits_in"]),
       bitsOut: number(entry["bits_out"]),
       viewers: number(entry["viewers"]) ?? 0,
+      viewersByTransport: counts(entry["viewers_by_transport"]),
       decoder: text(entry["decoder"]),
+      encoder: text(entry["encoder"]) || text(object(entry["encoder"])?.["name"]),
       transports: texts(entry["transports"]),
       notes: texts(entry["notes"]),
     };
@@ -120,33 +151,31 @@ export function parseViewers(json: unknown): Viewer[] {
   }));
 }
 
+/** Reads the answer of `/api/plugins`. */
+export function parseMuxers(json: unknown): Muxer[] {
+  return list(json).flatMap((plugin) =>
+    list(plugin["muxers"]).map((muxer) => ({
+      stream: text(muxer["stream"]),
+      transport: text(plugin["name"]),
+      component: text(plugin["component"]),
+      state: text(muxer["state"]),
+      reason: text(muxer["reason"]),
+      calls: number(muxer["calls"]) ?? 0,
+      microsPerCall: number(muxer["us_per_call"]) ?? 0,
+      failures: number(muxer["failures"]) ?? 0,
+    })),
+  );
+}
+
 async function getJson(address: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(address, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();
 }
 
-function list(value: unknown): Record<string, unknown>[] {
-  if (!Array.isArray(value)) return [];
-  return value.filter((entry): entry is Record<string, unknown> => typeof entry === "object" && entry !== null);
-}
-
-function text(value: unknown): string {
-  return typeof value === "string" ? value : "";
-}
-
-function texts(value: unknown): string[] {
-  return Array.isArray(value) ? value.filter((entry): entry is string => typeof entry === "string") : [];
-}
-
-function number(value: unknown): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-/** Unix ms, or RFC 3339. */
-function time(value: unknown): number | null {
-  if (typeof value === "string") return number(Date.parse(value));
-  return number(value);
+function counts(value: unknown): Map<string, number> {
+  const entries = Object.entries(object(value) ?? {});
+  return new Map(entries.flatMap(([name, count]) => (typeof count === "number" ? [[name, count]] : [])));
 }
 
 /** A path on this host; links must not lead anywhere else. */

@@ -3,14 +3,13 @@
 use super::{super::Drain, Close, Event, Reader, close_frame, pong_frame};
 use crate::{
     plugin::{Effect, muxer::Viewing},
-    viewer::{Carrier, Content, Counter, Next, Piece},
+    viewer::{Carrier, Content, Meter, Next, Piece},
 };
 use bytes::{Buf, Bytes};
 use std::{
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
-    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -40,13 +39,8 @@ enum End {
 }
 
 /// Serves the viewer until it leaves, the muxer ends or the gateway drains.
-pub async fn run<S>(
-    socket: S,
-    first: Bytes,
-    mut viewing: Viewing,
-    counter: Arc<Counter>,
-    mut drain: Drain,
-) where
+pub async fn run<S>(socket: S, first: Bytes, mut viewing: Viewing, meter: Meter, mut drain: Drain)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut input, output) = tokio::io::split(socket);
@@ -56,13 +50,13 @@ pub async fn run<S>(
         output,
         queue: VecDeque::new(),
         control: 0,
+        meter,
     };
     let end = converse(
         &mut input,
         &mut reader,
         &mut writer,
         &mut viewing,
-        &counter,
         &mut drain,
     )
     .await;
@@ -76,7 +70,6 @@ async fn converse<R, W>(
     reader: &mut Reader,
     writer: &mut Writer<W>,
     viewing: &mut Viewing,
-    counter: &Counter,
     drain: &mut Drain,
 ) -> End
 where
@@ -112,10 +105,7 @@ where
             biased;
             wrote = writer.write(), if !idle => match wrote {
                 Ok(0) | Err(_) => return End::Gone,
-                Ok(size) => {
-                    counter.bytes.fetch_add(size as u64, Ordering::Relaxed);
-                    progress = Instant::now();
-                }
+                Ok(_) => progress = Instant::now(),
             },
             read = input.read_buf(reader.buffer()) => match read {
                 Ok(0) | Err(_) => return End::Gone,
@@ -129,8 +119,7 @@ where
             },
             next = poll_fn(|context| muxer.outlet.poll_take(context, &mut viewing.cursor, BATCH, &mut fresh)), if idle => match next {
                 Next::Taken(taken) => {
-                    counter.chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
-                    counter.jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
+                    writer.meter.took(&taken);
                     std::mem::swap(&mut writer.queue, &mut fresh);
                 }
                 Next::Closed(reason) => return End::Close(Close::new(1001, &*reason)),
@@ -233,6 +222,7 @@ struct Writer<W> {
     queue: VecDeque<Bytes>,
     /// Control frames put into the queue since it was last empty.
     control: usize,
+    meter: Meter,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -252,9 +242,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             left -= front.len();
             self.queue.pop_front();
         }
-        if self.queue.is_empty() {
+        let all = self.queue.is_empty();
+        if all {
             self.control = 0;
         }
+        self.meter.wrote(wrote, all, std::time::Instant::now());
         Ok(wrote)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -45,6 +45,17 @@ pub(super) struct Actor {
     /// Of this stretch between two samples, by path and query.
     answers: BTreeMap<(String, String), Answer>,
     keyframe: KeyframeWish,
+}
+
+/// The event `plugin`: a guest failed, rests or works again.
+#[derive(serde::Serialize)]
+struct Changed<'a> {
+    stream: &'a str,
+    transport: &'a str,
+    /// name@version.
+    plugin: String,
+    state: &'static str,
+    reason: &'a str,
 }
 
 /// The feed that fits the transport, and the place in it.
@@ -124,7 +135,6 @@ impl Actor {
     pub(super) fn run(mut self) {
         let mut ground = Ground {
             user: self.stream.enter(),
-            usage: self.transport.usage.clone(),
         };
         // Wakes this thread when the source's tracks become known.
         let watch = ground.user.feed().reader();
@@ -135,7 +145,7 @@ impl Actor {
                 return;
             }
             let now = Instant::now();
-            self.bring_up(&ground, now);
+            self.bring_up(now);
             let more = self.follow(&ground);
             self.serve(now);
             self.expire(now);
@@ -202,7 +212,7 @@ impl Actor {
     }
 
     /// Makes an instance if there is none and one may be made, and brings it to where the last one was.
-    fn bring_up(&mut self, ground: &Ground, now: Instant) {
+    fn bring_up(&mut self, now: Instant) {
         if self.instance.is_some() || self.muxer.health.retry_at().is_some_and(|at| now < at) {
             return;
         }
@@ -210,17 +220,12 @@ impl Actor {
             &self.transport.plugin,
             &self.muxer.stream,
             &self.transport.options,
-            ground.usage.clone(),
+            self.muxer.usage.clone(),
         );
         let (instance, profile) = match opened {
             Ok(opened) => opened,
             Err(OpenError::Failed(failure)) => return self.fail(&failure),
-            Err(error @ OpenError::Refused { .. }) => {
-                let reason = error.to_string();
-                tracing::error!("{reason}");
-                self.muxer.health.failed(now, reason);
-                return;
-            }
+            Err(error @ OpenError::Refused { .. }) => return self.unfit(error.to_string(), "open"),
         };
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
@@ -229,8 +234,8 @@ impl Actor {
             self.profile = Some(profile);
         }
         self.instance = Some(instance);
-        if self.replay() && self.rejoin() {
-            self.muxer.health.recovered();
+        if self.replay() && self.rejoin() && self.muxer.health.recovered() {
+            self.tell();
         }
     }
 
@@ -321,7 +326,7 @@ impl Actor {
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => return false,
                 Next::Lost(on, info) => {
-                    self.muxer.health.overran();
+                    self.muxer.usage.overruns.fetch_add(1, Ordering::Relaxed);
                     source.position = on;
                     source.wants_start = true;
                     source.info = info.clone();
@@ -616,13 +621,39 @@ impl Actor {
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
         self.answers.clear();
-        let reason = failure.to_string();
+        self.unfit(failure.to_string(), failure.call);
+    }
+
+    /// There is no working instance, for this reason.
+    fn unfit(&self, reason: String, call: &str) {
         let broken = self.muxer.health.failed(Instant::now(), reason.clone());
-        if broken {
-            tracing::error!("{reason}; that was too often, the transport rests on this stream");
+        let outcome = if broken {
+            "that was too often, the transport rests on this stream"
         } else {
-            tracing::error!("{reason}; a new instance takes over");
-        }
+            "a new instance takes over"
+        };
+        tracing::error!(
+            stream = self.stream.name,
+            transport = self.transport.name,
+            plugin = %self.transport.plugin,
+            call,
+            "{reason}; {outcome}"
+        );
+        self.tell();
+    }
+
+    /// Tells how the guest is doing.
+    fn tell(&self) {
+        let phase = self.muxer.health.phase();
+        let (state, reason) = phase.name_and_reason();
+        let changed = Changed {
+            stream: &self.stream.name,
+            transport: &self.transport.name,
+            plugin: self.transport.plugin.to_string(),
+            state,
+            reason,
+        };
+        self.muxers.events.publish("plugin", &changed);
     }
 
     fn apply(&mut self, viewer: u64, mut effects: Vec<Effect>) {

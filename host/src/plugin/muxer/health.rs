@@ -37,7 +37,20 @@ struct Inner {
     retry_at: Option<Instant>,
     broken: bool,
     reason: String,
-    overruns: u64,
+}
+
+impl Phase {
+    /// Every phase by its name.
+    pub const NAMES: [&str; 3] = ["running", "backing-off", "broken"];
+
+    /// Its name, and the reason if it is not well.
+    pub fn name_and_reason(&self) -> (&'static str, &str) {
+        match self {
+            Phase::Running => (Phase::NAMES[0], ""),
+            Phase::BackingOff(reason) => (Phase::NAMES[1], reason),
+            Phase::Broken(reason) => (Phase::NAMES[2], reason),
+        }
+    }
 }
 
 impl Health {
@@ -56,20 +69,16 @@ impl Health {
         self.lock().total
     }
 
-    /// Times the muxer was too slow for the ring and left samples out.
-    pub fn overruns(&self) -> u64 {
-        self.lock().overruns
-    }
-
     /// When the next instance may be made; `None`: at once.
     pub fn retry_at(&self) -> Option<Instant> {
         self.lock().retry_at
     }
 
-    /// An instance works.
-    pub fn recovered(&self) {
+    /// An instance works. Says whether the one before had failed.
+    pub fn recovered(&self) -> bool {
         let mut inner = self.lock();
-        (inner.retry_at, inner.broken) = (None, false);
+        inner.broken = false;
+        inner.retry_at.take().is_some()
     }
 
     /// The guest failed. Says whether that was once too often.
@@ -94,10 +103,6 @@ impl Health {
         };
         inner.retry_at = Some(now + wait);
         inner.broken
-    }
-
-    pub(super) fn overran(&self) {
-        self.lock().overruns += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

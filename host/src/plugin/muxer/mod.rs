@@ -10,6 +10,7 @@ pub use health::{Health, Phase};
 use super::{Effect, Response, Usage, transports::Transport};
 use crate::{
     stream::{Stream, User, Variant},
+    telemetry::Events,
     viewer::{Carrier, Content, Cursor, Outlet},
 };
 use std::{
@@ -63,6 +64,8 @@ pub struct Muxer {
     pub outlet: Outlet,
     /// How the guest is doing.
     pub health: Health,
+    /// What the guest cost on this stream, in earlier runs of the muxer too.
+    pub usage: Arc<Usage>,
     inbox: Mutex<VecDeque<Message>>,
     thread: OnceLock<Thread>,
 }
@@ -242,8 +245,9 @@ impl Drop for Viewing {
 }
 
 /// All running muxers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Muxers {
+    events: Arc<Events>,
     running: Mutex<BTreeMap<(String, String), Slot>>,
 }
 
@@ -255,6 +259,14 @@ struct Slot {
 }
 
 impl Muxers {
+    /// None yet; how their guests do is told to `events`.
+    pub fn new(events: &Arc<Events>) -> Arc<Muxers> {
+        Arc::new(Muxers {
+            events: events.clone(),
+            running: Mutex::default(),
+        })
+    }
+
     /// The muxer of that transport on that form of the stream, started if need be.
     pub fn enter(
         self: &Arc<Muxers>,
@@ -276,6 +288,7 @@ impl Muxers {
             transport: transport.name.clone(),
             outlet: Outlet::default(),
             health: Health::default(),
+            usage: transport.usage.on(&stream.name),
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });
@@ -361,5 +374,4 @@ impl Muxers {
 /// What an actor runs on: the stream, kept running.
 struct Ground {
     user: User,
-    usage: Arc<Usage>,
 }

@@ -281,7 +281,7 @@ impl Rig {
     fn new() -> Rig {
         let (feed, status, ms) = (
             Feed::new(STARTED),
-            Arc::<Status>::default(),
+            Arc::new(Status::new("test", Arc::default())),
             Arc::<AtomicU64>::default(),
         );
         let clock = ms.clone();

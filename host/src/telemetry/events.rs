@@ -1,0 +1,354 @@
+//! What happened lately, for who follows it: one bounded ring, and readers that are woken.
+//!
+//! A writer never waits for a reader: who is further behind than the ring is told how many events it missed.
+
+use bytes::Bytes;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, SystemTime},
+};
+
+/// Events that are kept, and the bytes of them.
+const MOST_EVENTS: usize = 1024;
+const MOST_BYTES: usize = 1 << 20;
+/// Bytes a reader gets at a time.
+const BATCH: usize = 16 << 10;
+/// How long a client waits before it connects again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The events of this run of the gateway, numbered from 1. An id on the wire is `{run}-{number}`.
+#[derive(Debug)]
+pub struct Events {
+    /// Another one after every start of the gateway.
+    run: u64,
+    started: SystemTime,
+    ring: Mutex<Ring>,
+    next_reader: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Ring {
+    /// As they go on the wire.
+    events: VecDeque<Bytes>,
+    bytes: usize,
+    /// Number of the newest.
+    newest: u64,
+    waiting: BTreeMap<u64, Waker>,
+}
+
+#[derive(Serialize)]
+struct Stamped<'a, T> {
+    /// Unix milliseconds.
+    at: u64,
+    #[serde(flatten)]
+    data: &'a T,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let started = SystemTime::now();
+        let run = started
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |passed| passed.as_micros());
+        Events {
+            run: u64::try_from(run).unwrap_or(u64::MAX),
+            started,
+            ring: Mutex::new(Ring {
+                events: VecDeque::new(),
+                bytes: 0,
+                newest: 0,
+                waiting: BTreeMap::new(),
+            }),
+            next_reader: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Events {
+    /// Tells everybody. `data` is a struct without a field `at`.
+    pub fn publish(&self, name: &'static str, data: &impl Serialize) {
+        let at = super::unix_ms(SystemTime::now());
+        // What is published are plain structs, which always have a JSON form.
+        let Ok(data) = serde_json::to_string(&Stamped { at, data }) else {
+            return;
+        };
+        let mut ring = self.lock();
+        ring.newest += 1;
+        let event = self.wire(name, ring.newest, &data);
+        ring.bytes += event.len();
+        ring.events.push_back(event);
+        while ring.events.len() > MOST_EVENTS || ring.bytes > MOST_BYTES {
+            let gone = ring.events.pop_front().map_or(0, |event| event.len());
+            ring.bytes -= gone;
+        }
+        let waiting = std::mem::take(&mut ring.waiting);
+        drop(ring);
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    /// A reader of what follows; with the id of an event, of what came after that one, as far as it is kept.
+    pub fn reader(self: &Arc<Events>, last: Option<&str>) -> Reader {
+        let newest = self.lock().newest;
+        let known = last.map(|last| self.number(last).filter(|number| *number <= newest));
+        let position = known.flatten().unwrap_or(newest);
+        let mut first = format!("retry: {}\n", RETRY.as_millis()).into_bytes();
+        first.extend_from_slice(
+            &self.wire(
+                "hello",
+                position,
+                &serde_json::json!({
+                    "at": super::unix_ms(SystemTime::now()),
+                    "run": self.run.to_string(),
+                    "started": super::unix_ms(self.started),
+                    "version": env!("CARGO_PKG_VERSION"),
+                })
+                .to_string(),
+            ),
+        );
+        if known == Some(None) {
+            first.extend_from_slice(&self.missed(position, None));
+        }
+        Reader {
+            events: self.clone(),
+            id: self.next_reader.fetch_add(1, Ordering::Relaxed),
+            first: Some(first.into()),
+            position,
+        }
+    }
+
+    /// How many readers wait for the next event.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// The number in an id of this run.
+    fn number(&self, id: &str) -> Option<u64> {
+        let (run, number) = id.split_once('-')?;
+        (run.parse() == Ok(self.run)).then(|| number.parse().ok())?
+    }
+
+    fn missed(&self, position: u64, count: Option<u64>) -> Bytes {
+        let reason = match count {
+            Some(_) => "they were too long ago",
+            None => "the last event is not one of this run",
+        };
+        let data = serde_json::json!({
+            "at": super::unix_ms(SystemTime::now()),
+            "count": count,
+            "reason": reason,
+        });
+        self.wire("missed", position, &data.to_string())
+    }
+
+    /// An event as it goes on the wire
+    /// (<https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>).
+    fn wire(&self, name: &str, number: u64, data: &str) -> Bytes {
+        format!("id: {}-{number}\nevent: {name}\ndata: {data}\n\n", self.run).into()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the events.
+#[derive(Debug)]
+pub struct Reader {
+    events: Arc<Events>,
+    id: u64,
+    first: Option<Bytes>,
+    /// Number of the newest event that it has.
+    position: u64,
+}
+
+impl Reader {
+    /// What is new, as it goes on the wire: about 16 KiB at most. Otherwise the task is woken when there is more.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(first);
+        }
+        let mut ring = self.events.lock();
+        if self.position >= ring.newest {
+            ring.waiting.insert(self.id, context.waker().clone());
+            return Poll::Pending;
+        }
+        let before_oldest = ring.newest - ring.events.len() as u64;
+        let missed = before_oldest.saturating_sub(self.position);
+        self.position += missed;
+        let mut text = Vec::new();
+        if missed > 0 {
+            text.extend_from_slice(&self.events.missed(self.position, Some(missed)));
+        }
+        let known = usize::try_from(self.position - before_oldest).unwrap_or(usize::MAX);
+        for event in ring.events.iter().skip(known) {
+            if !text.is_empty() && text.len() + event.len() > BATCH {
+                break;
+            }
+            text.extend_from_slice(event);
+            self.position += 1;
+        }
+        Poll::Ready(text.into())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.events.lock().waiting.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use std::{
+        sync::atomic::AtomicUsize,
+        task::{Wake, Waker},
+    };
+
+    #[derive(Serialize)]
+    struct Said {
+        text: String,
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn say(events: &Events, text: &str) {
+        events.publish("said", &Said { text: text.into() });
+    }
+
+    /// The names and ids of what is there, and the whole of it.
+    fn read(reader: &mut Reader) -> (Vec<(String, String)>, String) {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut all = String::new();
+        while let Poll::Ready(text) = reader.poll(&mut context) {
+            all.push_str(std::str::from_utf8(&text).unwrap());
+        }
+        let field = |event: &str, name: &str| {
+            let line = event.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().to_owned()
+        };
+        let events = all
+            .split("\n\n")
+            .filter(|event| !event.is_empty())
+            .map(|event| (field(event, "event: "), field(event, "id: ")))
+            .collect();
+        (events, all)
+    }
+
+    fn names(events: &[(String, String)]) -> Vec<&str> {
+        events.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_new_reader_is_greeted_and_gets_what_follows() {
+        let events = Arc::<Events>::default();
+        say(&events, "before");
+        let mut reader = events.reader(None);
+        let (first, text) = read(&mut reader);
+        assert_eq!(names(&first), ["hello"]);
+        assert!(text.starts_with("retry: 2000\nid: "), "{text}");
+        say(&events, "a\nb");
+        let (then, text) = read(&mut reader);
+        assert_eq!(then, [("said".into(), format!("{}-2", events.run))]);
+        assert!(text.contains("\"text\":\"a\\nb\"}\n\n"), "{text}");
+    }
+
+    #[test]
+    fn who_returns_gets_what_it_missed_and_no_more() {
+        let events = Arc::<Events>::default();
+        for n in 0..5 {
+            say(&events, &n.to_string());
+        }
+        let last = format!("{}-3", events.run);
+        let (got, _) = read(&mut events.reader(Some(&last)));
+        let run = events.run;
+        assert_eq!(
+            got,
+            [
+                ("hello".into(), last),
+                ("said".into(), format!("{run}-4")),
+                ("said".into(), format!("{run}-5"))
+            ]
+        );
+    }
+
+    #[test]
+    fn an_id_of_another_run_or_of_none_replays_nothing_and_says_so() {
+        let events = Arc::<Events>::default();
+        say(&events, "x");
+        let later = format!("{}-2", events.run);
+        for id in [
+            "1-1",
+            "",
+            "x",
+            "1",
+            "-",
+            &later,
+            "99999999999999999999999-1",
+        ] {
+            let (got, text) = read(&mut events.reader(Some(id)));
+            assert_eq!(names(&got), ["hello", "missed"], "{id}");
+            assert!(text.contains("\"count\":null"), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_is_further_behind_than_the_ring_is_told_how_many_it_missed() {
+        let events = Arc::<Events>::default();
+        let mut slow = events.reader(None);
+        for n in 0..3 * MOST_EVENTS {
+            say(&events, &n.to_string());
+        }
+        let (got, text) = read(&mut slow);
+        assert_eq!(names(&got)[..3], ["hello", "missed", "said"]);
+        assert_eq!(got.len(), 2 + MOST_EVENTS);
+        assert!(text.contains(&format!("\"count\":{}", 2 * MOST_EVENTS)));
+        let ids: Vec<u64> = got[2..]
+            .iter()
+            .map(|(_, id)| events.number(id).unwrap())
+            .collect();
+        assert!(ids.windows(2).all(|two| two[1] == two[0] + 1), "{ids:?}");
+    }
+
+    #[test]
+    fn large_events_are_bounded_in_bytes() {
+        let events = Arc::<Events>::default();
+        for _ in 0..100 {
+            say(&events, &"x".repeat(100_000));
+        }
+        let ring = events.lock();
+        assert!(ring.bytes <= MOST_BYTES && ring.events.len() == 10);
+    }
+
+    #[test]
+    fn waiting_readers_are_woken_once_and_forgotten_when_they_go() {
+        let events = Arc::<Events>::default();
+        let woken = Arc::<Woken>::default();
+        let waker = woken.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let (mut stays, mut goes) = (events.reader(None), events.reader(None));
+        for reader in [&mut stays, &mut goes] {
+            assert!(reader.poll(&mut context).is_ready());
+            assert!(reader.poll(&mut context).is_pending());
+        }
+        assert_eq!(events.waiting(), 2);
+        drop(goes);
+        say(&events, "x");
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(events.waiting(), 0);
+    }
+}

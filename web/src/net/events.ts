@@ -1,0 +1,97 @@
+// What happens in the gateway, from `GET /api/events`, while the page is visible. A page that is shown again asks for what
+// it missed meanwhile.
+
+import { number, object, text } from "./json";
+import { Backoff } from "./backoff";
+
+/** Something that happened; `at` in Unix ms. */
+export type Happening =
+  | { readonly kind: "stream"; readonly at: number; readonly stream: string; readonly state: string; readonly reason: string }
+  | { readonly kind: "group-cut"; readonly at: number; readonly stream: string; readonly reason: string }
+  | { readonly kind: "viewer-came" | "viewer-left"; readonly at: number; readonly stream: string; readonly transport: string }
+  | {
+      readonly kind: "plugin";
+      readonly at: number;
+      readonly stream: string;
+      readonly transport: string;
+      readonly plugin: string;
+      readonly state: string;
+      readonly reason: string;
+    }
+  /** The gateway greets; `run` is another one after each of its starts. */
+  | { readonly kind: "hello"; readonly at: number; readonly run: string }
+  /** Events are not there any more; `count` is null where the gateway does not know how many. */
+  | { readonly kind: "missed"; readonly at: number; readonly count: number | null };
+
+type Kind = Happening["kind"];
+const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "hello", "missed"];
+
+/** Reads an event; null if it is not what this page knows. */
+export function parseHappening(kind: Kind, json: string): Happening | null {
+  const data = object(parse(json));
+  if (data === null) return null;
+  const at = number(data["at"]) ?? 0;
+  const of = text(data["stream"]) || text(data["serial"]);
+  const [state, reason] = [text(data["state"]), text(data["reason"])];
+  switch (kind) {
+    case "stream":
+      return { kind, at, stream: of, state, reason };
+    case "group-cut":
+      return { kind, at, stream: of, reason };
+    case "viewer-came":
+    case "viewer-left":
+      return { kind, at, stream: of, transport: text(data["transport"]) };
+    case "plugin":
+      return { kind, at, stream: of, transport: text(data["transport"]), plugin: text(data["plugin"]), state, reason };
+    case "hello":
+      return { kind, at, run: text(data["run"]) };
+    case "missed":
+      return { kind, at, count: number(data["count"]) };
+  }
+}
+
+/** Follows the events for as long as the page is there and visible. */
+export function followEvents(happened: (happening: Happening) => void): void {
+  const backoff = new Backoff();
+  let source: EventSource | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let last = "";
+
+  const close = (): void => {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+  };
+  const open = (): void => {
+    close();
+    const query = last === "" ? "" : `?last-event-id=${encodeURIComponent(last)}`;
+    const opened = new EventSource(`/api/events${query}`);
+    source = opened;
+    for (const kind of KINDS) {
+      opened.addEventListener(kind, (event) => {
+        last = event.lastEventId;
+        backoff.reset();
+        const happening = parseHappening(kind, String(event.data));
+        if (happening !== null) happened(happening);
+      });
+    }
+    opened.addEventListener("error", () => {
+      // It connects again by itself, except after an answer that is no event stream.
+      if (opened.readyState === EventSource.CLOSED && source === opened) timer = setTimeout(open, backoff.next());
+    });
+  };
+  const follow = (): void => {
+    if (document.visibilityState === "visible") open();
+    else close();
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
+}
+
+function parse(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,28 @@
+// Reading JSON that may lack a field or have it in another type: then it is null or the plain default.
+
+export function object(value: unknown): Record<string, unknown> | null {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
+}
+
+export function list(value: unknown): Record<string, unknown>[] {
+  if (!Array.isArray(value)) return [];
+  return value.map(object).filter((entry) => entry !== null);
+}
+
+export function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+export function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((entry): entry is string => typeof entry === "string") : [];
+}
+
+export function number(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+/** Unix ms, or RFC 3339. */
+export function time(value: unknown): number | null {
+  if (typeof value === "string") return number(Date.parse(value));
+  return number(value);
+}

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { sentence } from "../src/dashboard/happenings";
+import { rowsOf } from "../src/dashboard/muxers";
+import { microsBetween } from "../src/dashboard/recent";
+import { parseDevices, parseMuxers } from "../src/net/api";
+import { parseHappening } from "../src/net/events";
+
+const PLUGINS = [
+  {
+    name: "nal",
+    component: "nal@0.1.0",
+    muxers: [
+      { stream: "door", state: "running", reason: "", calls: 10, us_per_call: 2.5, failures: 0 },
+      { stream: "porch", state: "broken", reason: "it trapped", calls: 4, us_per_call: 9, failures: 10 },
+    ],
+  },
+  { name: "mjpeg", component: "mjpeg@0.1.0", muxers: [] },
+];
+
+test("muxers are read as they are, and what is odd does no harm", () => {
+  const muxers = parseMuxers(PLUGINS);
+  assert.deepEqual(
+    muxers.map(({ stream, transport, component, state, calls }) => [stream, transport, component, state, calls]),
+    [
+      ["door", "nal", "nal@0.1.0", "running", 10],
+      ["porch", "nal", "nal@0.1.0", "broken", 4],
+    ],
+  );
+  for (const odd of [null, {}, [{}], [{ muxers: 5 }], [[]]]) assert.deepEqual(parseMuxers(odd), []);
+  assert.deepEqual(parseMuxers([{ muxers: [{}] }])[0]?.calls, 0);
+});
+
+test("a stream's table has the transports with viewers and those at work, by name", () => {
+  const [device] = parseDevices([{ serial: "door", viewers_by_transport: { nal: 2, hls: 1, odd: "x" } }]);
+  assert.ok(device);
+  const rows = rowsOf(device, parseMuxers(PLUGINS));
+  assert.deepEqual(
+    rows.map(({ transport, viewers, muxer }) => [transport, viewers, muxer?.state]),
+    [
+      ["hls", 1, undefined],
+      ["nal", 2, "running"],
+    ],
+  );
+  const [idle] = parseDevices([{ serial: "porch" }]);
+  assert.ok(idle);
+  assert.deepEqual(rowsOf(idle, parseMuxers(PLUGINS)).map(({ viewers, muxer }) => [viewers, muxer?.reason]), [[0, "it trapped"]]);
+  assert.deepEqual(rowsOf(idle, []), []);
+});
+
+test("the encoder is shown by its name, however it is told", () => {
+  for (const encoder of ["libx264", { name: "libx264", passed_over: [] }]) {
+    assert.equal(parseDevices([{ serial: "x", encoder }])[0]?.encoder, "libx264");
+  }
+  for (const encoder of [undefined, null, 5, {}]) assert.equal(parseDevices([{ serial: "x", encoder }])[0]?.encoder, "");
+});
+
+test("the cost of a call is that of the calls since the last look", () => {
+  const at = (calls: number, microsPerCall: number) => ({ calls, microsPerCall });
+  assert.equal(microsBetween(undefined, at(10, 3)), 3);
+  assert.equal(microsBetween(at(10, 3), at(20, 4)), 5);
+  assert.equal(microsBetween(at(10, 3), at(10, 3)), 3);
+  // The gateway was started again.
+  assert.equal(microsBetween(at(100, 3), at(5, 7)), 7);
+});
+
+test("events are read as they come, and what is none does no harm", () => {
+  assert.deepEqual(parseHappening("stream", '{"at":5,"serial":"door","state":"live","reason":"pictures come","since":4}'), {
+    kind: "stream",
+    at: 5,
+    stream: "door",
+    state: "live",
+    reason: "pictures come",
+  });
+  assert.deepEqual(parseHappening("viewer-came", '{"at":5,"viewer":1,"stream":"door","transport":"nal"}'), {
+    kind: "viewer-came",
+    at: 5,
+    stream: "door",
+    transport: "nal",
+  });
+  assert.deepEqual(parseHappening("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });
+  assert.deepEqual(parseHappening("hello", "{}"), { kind: "hello", at: 0, run: "" });
+  for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseHappening("stream", odd), null);
+});
+
+test("events read well", () => {
+  const said = (kind: Parameters<typeof parseHappening>[0], data: object) => {
+    const happening = parseHappening(kind, JSON.stringify(data));
+    return happening && sentence(happening);
+  };
+  assert.deepEqual(said("stream", { serial: "door", state: "waiting-for-keyframe", reason: "" }), { text: "door is waiting for keyframe", tone: "plain" });
+  assert.deepEqual(said("stream", { serial: "door", state: "retrying", reason: "gone" }), { text: "door is retrying: gone", tone: "bad" });
+  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "broken", reason: "trap" }), {
+    text: "hls of door rests, it failed too often: trap",
+    tone: "bad",
+  });
+  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "hls of door works again", tone: "good" });
+  assert.deepEqual(said("missed", { count: 7 }), { text: "7 events from before are not known", tone: "plain" });
+  assert.equal(said("hello", {}), null);
+});
