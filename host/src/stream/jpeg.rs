@@ -233,14 +233,14 @@ impl Worker {
         };
         let shown = i64::try_from(sample.decode_time).unwrap_or(i64::MAX)
             + i64::from(sample.composition_offset);
-        if let Err(error) = decoder.decode(&data, shown) {
-            if !std::mem::replace(&mut self.told.decode, true) {
-                tracing::warn!(
-                    stream = self.stream,
-                    "a picture could not be decoded: {}",
-                    Chain(&error)
-                );
-            }
+        if let Err(error) = decoder.decode(&data, shown)
+            && !std::mem::replace(&mut self.told.decode, true)
+        {
+            tracing::warn!(
+                stream = self.stream,
+                "a picture could not be decoded: {}",
+                Chain(&error)
+            );
         }
         self.newest = Some(sample.times());
     }
