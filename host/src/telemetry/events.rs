@@ -122,11 +122,6 @@ impl Events {
         }
     }
 
-    /// How many readers wait for the next event.
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting.len()
-    }
-
     /// The number in an id of this run.
     fn number(&self, id: &str) -> Option<u64> {
         let (run, number) = id.split_once('-')?;
@@ -345,10 +340,10 @@ mod tests {
             assert!(reader.poll(&mut context).is_ready());
             assert!(reader.poll(&mut context).is_pending());
         }
-        assert_eq!(events.waiting(), 2);
+        assert_eq!(events.lock().waiting.len(), 2);
         drop(goes);
         say(&events, "x");
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert_eq!(events.waiting(), 0);
+        assert!(events.lock().waiting.is_empty());
     }
 }

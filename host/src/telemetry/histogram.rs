@@ -80,6 +80,6 @@ mod tests {
             (at(0.000_05), at(0.000_1), at(0.01), at(10.0), reading.count),
             (Some(2), Some(3), Some(4), Some(5), 7)
         );
-        assert!((reading.seconds - 3620.010_101).abs() < 1e-6);
+        assert!((reading.seconds - 3_620.010_101).abs() < 1e-6);
     }
 }

@@ -348,7 +348,7 @@ mod tests {
     }
 
     fn come(registry: &Arc<Registry>, transport: &str) -> Place {
-        registry.enter("cam", transport, ([127, 0, 0, 1], 1).into())
+        registry.enter("cam", "", transport, ([127, 0, 0, 1], 1).into())
     }
 
     #[test]
