@@ -2,7 +2,7 @@
 
 use super::{Body, error, full, set};
 use crate::{
-    carrier::{ViewerBody, websocket},
+    carrier::{Socket, ViewerBody, websocket},
     gateway::Gateway,
     plugin::muxer::{Refusal, Reply},
     viewer::Carrier,
@@ -16,7 +16,6 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, sync::Arc};
-use tokio::net::TcpStream;
 
 /// Serves a GET or a WebSocket handshake below a transport's path.
 pub async fn serve(
@@ -79,12 +78,12 @@ pub async fn serve(
             Err(refusal) => return refused(&refusal),
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let (counter, drain, guard) = (place.counter.clone(), gateway.drain(), gateway.upgrades());
+        let (counter, drain) = (place.counter.clone(), gateway.drain());
         tokio::spawn(async move {
             if let Some((socket, first)) = socket(upgrade).await {
                 websocket::run(socket, first, viewing, counter, drain).await;
             }
-            drop((place, guard));
+            drop(place);
         });
         return switching(&accepted);
     }
@@ -122,9 +121,9 @@ pub async fn serve(
 }
 
 /// The socket under an upgraded connection, and what was read of it already.
-async fn socket(upgrade: OnUpgrade) -> Option<(TcpStream, bytes::Bytes)> {
+async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
     match upgrade.await {
-        Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(upgraded) => match upgraded.downcast::<TokioIo<Socket>>() {
             Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
             Err(_) => {
                 tracing::error!(

@@ -55,14 +55,15 @@ pub async fn run<S>(
     let mut writer = Writer {
         output,
         queue: VecDeque::new(),
+        flushed: true,
         control: 0,
+        counter,
     };
     let end = converse(
         &mut input,
         &mut reader,
         &mut writer,
         &mut viewing,
-        &counter,
         &mut drain,
     )
     .await;
@@ -76,7 +77,6 @@ async fn converse<R, W>(
     reader: &mut Reader,
     writer: &mut Writer<W>,
     viewing: &mut Viewing,
-    counter: &Counter,
     drain: &mut Drain,
 ) -> End
 where
@@ -104,18 +104,15 @@ where
                 Err(close) => return End::Close(close),
             }
         }
-        let idle = writer.queue.is_empty();
+        let idle = writer.is_idle();
         if idle {
             progress = Instant::now();
         }
         tokio::select! {
             biased;
             wrote = writer.write(), if !idle => match wrote {
-                Ok(0) | Err(_) => return End::Gone,
-                Ok(size) => {
-                    counter.bytes.fetch_add(size as u64, Ordering::Relaxed);
-                    progress = Instant::now();
-                }
+                Ok(()) => progress = Instant::now(),
+                Err(_) => return End::Gone,
             },
             read = input.read_buf(reader.buffer()) => match read {
                 Ok(0) | Err(_) => return End::Gone,
@@ -129,8 +126,8 @@ where
             },
             next = poll_fn(|context| muxer.outlet.poll_take(context, &mut viewing.cursor, BATCH, &mut fresh)), if idle => match next {
                 Next::Taken(taken) => {
-                    counter.chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
-                    counter.jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
+                    writer.counter.chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
+                    writer.counter.jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
                     std::mem::swap(&mut writer.queue, &mut fresh);
                 }
                 Next::Closed(reason) => return End::Close(Close::new(1001, &*reason)),
@@ -201,10 +198,8 @@ where
     writer.queue.push_back(close_frame(&close));
     let deadline = Instant::now() + CLOSING;
     let said = timeout_at(deadline, async {
-        while !writer.queue.is_empty() {
-            if writer.write().await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
+        while !writer.is_idle() {
+            writer.write().await?;
         }
         writer.output.shutdown().await
     });
@@ -231,18 +226,44 @@ where
 struct Writer<W> {
     output: W,
     queue: VecDeque<Bytes>,
+    /// Nothing is left in the socket's own buffer either, which TLS has.
+    flushed: bool,
     /// Control frames put into the queue since it was last empty.
     control: usize,
+    counter: Arc<Counter>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    async fn write(&mut self) -> io::Result<usize> {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.flushed
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        if !self.queue.is_empty() {
+            self.write_some().await?;
+        }
+        if self.queue.is_empty() {
+            self.control = 0;
+            self.output.flush().await?;
+            self.flushed = true;
+        }
+        Ok(())
+    }
+
+    async fn write_some(&mut self) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = self.queue.len().min(SLICES);
         for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
             *slice = IoSlice::new(bytes);
         }
         let wrote = self.output.write_vectored(&slices[..count]).await?;
+        if wrote == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.flushed = false;
+        self.counter
+            .bytes
+            .fetch_add(wrote as u64, Ordering::Relaxed);
         let mut left = wrote;
         while let Some(front) = self.queue.front_mut() {
             if left < front.len() {
@@ -252,9 +273,6 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             left -= front.len();
             self.queue.pop_front();
         }
-        if self.queue.is_empty() {
-            self.control = 0;
-        }
-        Ok(wrote)
+        Ok(())
     }
 }
