@@ -136,8 +136,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check { file } => {
             let config = Config::load(&file)?;
             config.require_streams(&file)?;
-            let (gateway, _) =
-                Gateway::prepare(config).with_context(|| file.display().to_string())?;
+            let gateway = Gateway::prepare(config).with_context(|| file.display().to_string())?;
             say(&format!(
                 "{}: good: {} streams, {} transports\n",
                 file.display(),

@@ -2,7 +2,7 @@
 
 use super::{Body, ask, error, full, set};
 use crate::{
-    carrier::{ViewerBody, websocket},
+    carrier::{Socket, ViewerBody, websocket},
     gateway::Gateway,
     plugin::muxer::{Refusal, Reply},
     viewer::Carrier,
@@ -16,7 +16,6 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
-use tokio::net::TcpStream;
 
 /// Serves a GET or a WebSocket handshake below a transport's path.
 pub async fn serve(
@@ -103,12 +102,12 @@ pub async fn serve(
             Err(refusal) => return refused(&refusal),
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let (meter, drain, guard) = (place.meter(came), gateway.drain(), gateway.upgrades());
+        let (meter, drain) = (place.meter(came), gateway.drain());
         tokio::spawn(async move {
             if let Some((socket, first)) = socket(upgrade).await {
                 websocket::run(socket, first, viewing, meter, drain).await;
             }
-            drop((place, guard));
+            drop(place);
         });
         return switching(&accepted);
     }
@@ -156,9 +155,9 @@ pub async fn serve(
 }
 
 /// The socket under an upgraded connection, and what was read of it already.
-async fn socket(upgrade: OnUpgrade) -> Option<(TcpStream, bytes::Bytes)> {
+async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
     match upgrade.await {
-        Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(upgraded) => match upgraded.downcast::<TokioIo<Socket>>() {
             Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
             Err(_) => {
                 tracing::error!(

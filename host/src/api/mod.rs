@@ -11,7 +11,11 @@ mod state;
 pub use events::EventBody;
 pub use routes::{ROUTES, Route, Target};
 
-use crate::{auth, carrier::ViewerBody, gateway::Gateway};
+use crate::{
+    auth::{self, Peer},
+    carrier::ViewerBody,
+    gateway::Gateway,
+};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::{
@@ -28,7 +32,7 @@ pub type Body = Either<Full<Bytes>, Either<ViewerBody, EventBody>>;
 /// Answers one request.
 pub async fn respond(
     gateway: Arc<Gateway>,
-    peer: SocketAddr,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let json = request.uri().path().starts_with("/api/");
@@ -52,7 +56,16 @@ pub async fn respond(
             return finish(error(json, StatusCode::NOT_FOUND, text), None);
         }
     };
-    let foreign = match auth::check(&gateway.config.server, peer, route.role, request.headers()) {
+    let server = &gateway.config.server;
+    let caller = auth::caller(server, peer, request.headers());
+    let checked = auth::check(
+        server,
+        &caller,
+        route.role,
+        request.uri(),
+        request.headers(),
+    );
+    let foreign = match checked {
         Ok(foreign) => foreign,
         Err(denied) => {
             let status = match denied {
@@ -62,7 +75,7 @@ pub async fn respond(
             return finish(error(json, status, &denied.to_string()), None);
         }
     };
-    let mut response = route_to(&gateway, peer, route.target, &parameters, request).await;
+    let mut response = route_to(&gateway, caller.address, route.target, &parameters, request).await;
     if head {
         // The body of a viewer must not run for who only asks for the head.
         *response.body_mut() = Either::Left(Full::default());

@@ -1,8 +1,12 @@
-//! Who may ask what: roles, Host and Origin. Pure.
+//! Who may ask what: roles, Host and Origin, and who it is behind a proxy. Pure.
+
+mod forwarded;
+
+pub use forwarded::{Caller, Peer, caller};
 
 use crate::config::Server;
-use hyper::{HeaderMap, header};
-use std::net::{IpAddr, SocketAddr};
+use hyper::{HeaderMap, Uri, header};
+use std::net::IpAddr;
 use thiserror::Error;
 
 /// What a route asks of who calls it.
@@ -35,25 +39,22 @@ pub enum Denied {
 /// Checks Host, Origin and role; gives the foreign origin to name in CORS headers, if there is one.
 pub fn check(
     server: &Server,
-    peer: SocketAddr,
+    caller: &Caller,
     role: Role,
+    uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Option<String>, Denied> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &header::HeaderValue| value.to_str().ok())
-    };
-    let host = text(header::HOST).unwrap_or_default();
+    let host = host(uri, headers);
     if !is_ours(server, host) {
         return Err(Denied::Host(host.chars().take(100).collect()));
     }
     let mut foreign = None;
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("(unreadable)");
-        let own = origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        let own = origin.split_once("://").is_some_and(|(scheme, authority)| {
+            // Where it is not known to be TLS, a proxy that nobody told us about may have ended it.
+            authority.eq_ignore_ascii_case(host) && (scheme == "https" || !caller.secure)
+        });
         if server
             .origins
             .iter()
@@ -64,12 +65,22 @@ pub fn check(
             return Err(Denied::Origin(origin.chars().take(100).collect()));
         }
     }
-    if role == Role::Admin
-        && !(peer.ip().to_canonical().is_loopback() && is_loopback(name_of(host)))
-    {
+    if role == Role::Admin && !(caller.local && is_loopback(name_of(host))) {
         return Err(Denied::Admin);
     }
     Ok(foreign)
+}
+
+/// The host asked for: `:authority` of HTTP/2 and of a request in absolute form, before which `Host` does not count
+/// (RFC 9113 section 8.3.1, RFC 9112 section 3.2.2).
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default(),
+    }
 }
 
 fn is_ours(server: &Server, host: &str) -> bool {
@@ -126,12 +137,75 @@ mod tests {
         host: &str,
         origin: Option<&str>,
     ) -> Result<Option<String>, Denied> {
+        let peer = Peer {
+            address: peer.parse().unwrap(),
+            tls: false,
+        };
+        ask_by(server, peer, role, host, origin)
+    }
+
+    fn ask_by(
+        server: &Server,
+        peer: Peer,
+        role: Role,
+        host: &str,
+        origin: Option<&str>,
+    ) -> Result<Option<String>, Denied> {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
-        check(server, peer.parse().unwrap(), role, &headers)
+        let caller = caller(server, peer, &headers);
+        check(server, &caller, role, &Uri::from_static("/"), &headers)
+    }
+
+    #[test]
+    fn over_tls_a_page_is_our_own_only_if_it_came_by_tls() {
+        let server = server("");
+        for (tls, origin, own) in [
+            (true, "https://localhost:8080", true),
+            (true, "http://localhost:8080", false),
+            (false, "http://localhost:8080", true),
+            // Behind a proxy that ends TLS and that nobody named.
+            (false, "https://localhost:8080", true),
+        ] {
+            let address = "127.0.0.1:5".parse().unwrap();
+            let asked = ask_by(
+                &server,
+                Peer { address, tls },
+                Role::View,
+                "localhost:8080",
+                Some(origin),
+            );
+            assert_eq!(asked.is_ok(), own, "{tls} {origin}");
+        }
+    }
+
+    #[test]
+    fn the_authority_counts_before_the_host_header() {
+        let server = server("");
+        let address = "127.0.0.1:5".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        for (uri, host, good) in [
+            ("https://localhost:8080/x", "evil.example", true),
+            ("http://evil.example/x", "localhost:8080", false),
+            ("https://me@localhost:8080/x", "localhost:8080", false),
+            ("/x", "localhost:8080", true),
+        ] {
+            headers.insert(header::HOST, host.parse().unwrap());
+            let caller = caller(
+                &server,
+                Peer {
+                    address,
+                    tls: false,
+                },
+                &headers,
+            );
+            let uri = uri.parse().unwrap();
+            let checked = check(&server, &caller, Role::Admin, &uri, &headers);
+            assert_eq!(checked.is_ok(), good, "{uri} {host}");
+        }
     }
 
     #[test]

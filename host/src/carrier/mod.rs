@@ -1,12 +1,20 @@
 //! The native byte movers under the transports.
 
 mod body;
+mod door;
 mod drain;
-pub mod http;
+mod http;
+mod listener;
+mod socket;
+mod tls;
 pub mod websocket;
 
 pub use body::ViewerBody;
+pub use door::Door;
 pub use drain::Drain;
+pub use listener::serve;
+pub use socket::Socket;
+pub use tls::{Tls, TlsError};
 
 /// Why a body of a response broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -2,21 +2,16 @@
 //! asks for is silently left out. A version that brings one deletes its line from [`LATER`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::document::{Document, Problem};
 use super::{Network, Span};
 
 /// What this version parses and refuses; `*` stands for any name.
 const LATER: &[&[&str]] = &[
-    &["server", "tls"],
-    &["server", "trusted-proxies"],
     &["transports", "*", "wasi"],
     &["transports", "*", "record"],
     &["policy"],
@@ -32,58 +27,6 @@ pub(super) fn refuse(document: &Document<'_>) -> Result<(), Problem> {
             "is part of the config but not in this version yet; remove it",
         )),
         None => Ok(()),
-    }
-}
-
-/// `tls` of the server: where the certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tls {
-    /// `"self-signed"`: the gateway makes one.
-    SelfSigned,
-    /// `{ certificate = "…", key = "…" }`: PEM files, relative to the config file, read again when they change.
-    Files {
-        /// The certificate chain.
-        certificate: PathBuf,
-        /// Its private key.
-        key: PathBuf,
-    },
-}
-
-impl<'de> Deserialize<'de> for Tls {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Files {
-            certificate: PathBuf,
-            key: PathBuf,
-        }
-
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Tls;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"self-signed\" or { certificate = \"…\", key = \"…\" }")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Tls, E> {
-                match text {
-                    "self-signed" => Ok(Tls::SelfSigned),
-                    _ => Err(E::custom(format!(
-                        "`{text}` is no kind of TLS; write \"self-signed\" or {{ certificate = \"…\", key = \"…\" }}"
-                    ))),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tls, A::Error> {
-                let Files { certificate, key } =
-                    Files::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Tls::Files { certificate, key })
-            }
-        }
-
-        deserializer.deserialize_any(Either)
     }
 }
 

@@ -10,7 +10,9 @@ mod encoder;
 mod error;
 mod later;
 mod net;
+pub mod private;
 mod text;
+mod tls;
 mod transport;
 mod units;
 
@@ -27,8 +29,9 @@ use document::{Document, Problem, Step};
 pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
-pub use later::{Capture, Client, Match, Policy, Tls};
+pub use later::{Capture, Client, Match, Policy};
 pub use net::{HostName, Network, Origin};
+pub use tls::Tls;
 pub use transport::{Limits, Transport};
 pub use units::{BitRate, ByteSize, Span};
 
@@ -116,6 +119,9 @@ impl Config {
         for transport in config.transports.values_mut() {
             transport.plugin = transport.plugin.take().map(|path| config.dir.join(path));
         }
+        if let Some(tls) = &mut config.server.tls {
+            tls.resolve(&config.dir);
+        }
         Ok(config)
     }
 
@@ -137,6 +143,18 @@ impl Config {
         self.server
             .check_listen()
             .map_err(|what| Problem::value(vec!["server".into(), "listen".into()], what))?;
+        for (key, count) in [
+            ("connections", self.server.connections),
+            (
+                "connections-per-address",
+                self.server.connections_per_address,
+            ),
+        ] {
+            if !(1..=1_000_000).contains(&count) {
+                let what = format!("{count} is out of range; write 1 to 1000000");
+                return Err(Problem::value(vec!["server".into(), key.into()], what));
+            }
+        }
         for (name, stream) in &self.streams {
             let path = vec!["streams".into(), name.into()];
             check_stream_name(name).map_err(|what| Problem::key(path.clone(), what))?;
@@ -192,10 +210,15 @@ pub struct Server {
     pub origins: Vec<Origin>,
     /// Whether anybody who reaches a non-loopback address may watch. Default false.
     pub open: bool,
-    /// Where TLS gets its certificate; absent: plain HTTP. Parsed, but refused by this version.
+    /// Where TLS gets its certificate. Absent: plain HTTP.
     pub tls: Option<Tls>,
-    /// Proxies whose `Forwarded` headers are believed. Default none. Parsed, but refused by this version.
+    /// Proxies whose word is taken for whom they ask (`Forwarded`, `X-Forwarded-For`). Default none.
     pub trusted_proxies: Vec<Network>,
+    /// The most connections at a time, 1 to 1,000,000; fewer where the system lets the process open fewer files.
+    /// Default 16,384.
+    pub connections: u32,
+    /// The most of them from one address, or one IPv6 /64; loopback and trusted proxies are free. Default 256.
+    pub connections_per_address: u32,
 }
 
 impl Server {
@@ -225,6 +248,8 @@ impl Default for Server {
             open: false,
             tls: None,
             trusted_proxies: Vec::new(),
+            connections: 16_384,
+            connections_per_address: 256,
         }
     }
 }

@@ -270,17 +270,6 @@ fn renditions_are_checked_as_the_stream_is() {
 #[test]
 fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
     for (text, line, key) in [
-        ("[server]\ntls = 'self-signed'", 2, "`tls` in [server]"),
-        (
-            "[server]\ntls = { certificate = 'c.pem', key = 'k.pem' }",
-            2,
-            "`tls` in [server]",
-        ),
-        (
-            "[server]\ntrusted-proxies = ['10.0.0.0/8']",
-            2,
-            "`trusted-proxies` in [server]",
-        ),
         ("[transports.x]\nwasi = true", 2, "`wasi` in [transports.x]"),
         (
             "[transports.x]\nrecord = 'x.rec'",
@@ -298,7 +287,7 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
             1,
             "`capture`",
         ),
-        ("[capture]\n[server]\ntls = 'self-signed'", 1, "`capture`"),
+        ("[capture]\n[server]\nopen = false", 1, "`capture`"),
     ] {
         let what = format!("{key} is part of the config but not in this version yet; remove it");
         refused(text, &format!("sluice.toml:{line}:"), &[&what]);

@@ -1,7 +1,8 @@
 //! Start, supervision and the order of shutdown.
 
 use crate::{
-    carrier::{self, BoxError, Drain},
+    auth::Peer,
+    carrier::{self, BoxError, Door, Drain, Tls, TlsError},
     config::{self, Config},
     plugin::{
         self, Engine, LoadError,
@@ -29,7 +30,7 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
 };
 
 /// From the signal to the end at most.
@@ -56,6 +57,9 @@ pub enum StartError {
     /// A transport does not open.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// No certificate.
+    #[error("`tls` under [server]: {0}")]
+    Tls(#[from] TlsError),
     /// No stream to serve.
     #[error(
         "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
@@ -96,9 +100,8 @@ pub struct Gateway {
     pub viewers: Arc<viewer::Registry>,
     /// What happens, for who follows it.
     pub events: Arc<Events>,
+    tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
-    /// Kept by every upgraded connection; the receiving end sees when the last is gone.
-    upgrades: mpsc::Sender<()>,
     rates: Mutex<BTreeMap<String, Rate>>,
 }
 
@@ -110,8 +113,9 @@ struct Rate {
 }
 
 impl Gateway {
-    /// Does everything that can fail without opening a socket: sources are parsed, components loaded and opened.
-    pub fn prepare(config: Config) -> Result<(Gateway, mpsc::Receiver<()>), StartError> {
+    /// Does everything that can fail without opening a socket: sources are parsed, the certificate is read or made,
+    /// components are loaded and opened.
+    pub fn prepare(config: Config) -> Result<Gateway, StartError> {
         let events = Arc::<Events>::default();
         let mut streams = BTreeMap::new();
         for (name, settings) in &config.streams {
@@ -126,21 +130,23 @@ impl Gateway {
         if streams.is_empty() {
             return Err(StartError::NoStream);
         }
+        let tls = match &config.server.tls {
+            Some(tls) => Some(Arc::new(Tls::open(tls, &config.server)?)),
+            None => None,
+        };
         let engine = Engine::new()?;
         let transports = plugin::transports::load(&engine, &config.transports)?;
-        let (upgrades, done) = mpsc::channel(1);
-        let gateway = Gateway {
+        Ok(Gateway {
             config,
             streams,
             transports,
             muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),
             events,
+            tls,
             draining: watch::Sender::new(false),
-            upgrades,
             rates: Mutex::default(),
-        };
-        Ok((gateway, done))
+        })
     }
 
     /// Tells when the gateway shuts down.
@@ -151,11 +157,6 @@ impl Gateway {
     /// Whether it is shutting down.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
-    }
-
-    /// To be kept by a connection for as long as it is to be waited for.
-    pub fn upgrades(&self) -> mpsc::Sender<()> {
-        self.upgrades.clone()
     }
 
     /// What viewers of a stream get, bits a second.
@@ -196,12 +197,11 @@ impl Gateway {
 /// Serves until SIGTERM or SIGINT, each request by `answer`; a second signal ends the process at once.
 pub async fn run<A, F, B>(config: Config, answer: A) -> Result<(), StartError>
 where
-    A: Fn(Arc<Gateway>, SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Arc<Gateway>, Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let (gateway, mut done) = Gateway::prepare(config)?;
-    let gateway = Arc::new(gateway);
+    let gateway = Arc::new(Gateway::prepare(config)?);
     let address = gateway.config.server.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -219,15 +219,24 @@ where
         .filter(|stream| stream.always_on())
         .map(Stream::enter)
         .collect();
+    let scheme = match &gateway.tls {
+        Some(tls) => {
+            tracing::info!("certificate in use: SHA-256 {}", tls.fingerprint());
+            tokio::spawn(tls.clone().watch());
+            "https"
+        }
+        None => "http",
+    };
     // Nobody need listen.
     let _ = writeln!(
         std::io::stdout(),
-        "sluicegate is at http://{}/",
+        "sluicegate is at {scheme}://{}/",
         shown(local)
     );
     let server = tokio::spawn({
-        let (served, drain, upgrades) = (gateway.clone(), gateway.drain(), gateway.upgrades());
-        carrier::http::serve(listener, drain, upgrades, move |peer, request| {
+        let door = Door::new(&gateway.config.server, gateway.streams.len());
+        let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
+        carrier::serve(listener, door, tls, drain, move |peer, request| {
             answer(served.clone(), peer, request)
         })
     });
@@ -243,20 +252,12 @@ where
     // First, so that no muxer starts behind the ones that are told to end.
     gateway.draining.send_replace(true);
     gateway.muxers.shut_down("the gateway is shutting down");
-    let drained = async {
-        let _ = server.await;
-        // Every upgraded connection holds a sender; ours does not count.
-        while gateway.upgrades.strong_count() > 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
     tokio::select! {
-        () = drained => {}
+        _ = server => {}
         () = tokio::time::sleep(DRAIN) => tracing::warn!("some connections did not end in time and are cut"),
         _ = terminate.recv() => exit_at_once(),
         _ = interrupt.recv() => exit_at_once(),
     }
-    done.close();
     drop(always_on);
     for stream in gateway.streams.values() {
         stream.shut_down();

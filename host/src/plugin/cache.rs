@@ -1,11 +1,9 @@
 //! Compiled components, kept between starts where only this user can write.
 
+use crate::config::private;
 use sha2::{Digest, Sha256};
 use std::{
-    fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::Write,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use wasmtime::component::Component;
@@ -22,16 +20,12 @@ pub struct Cache {
 impl Cache {
     /// `$XDG_CACHE_HOME/sluicegate/compiled` or `~/.cache/sluicegate/compiled`; without either, nothing is kept.
     pub fn for_user() -> Cache {
-        let base = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-        Cache::at(base.map(|base| base.join("sluicegate/compiled")))
+        Cache::at(private::folder("XDG_CACHE_HOME", ".cache", "compiled"))
     }
 
     /// A cache in that folder, which is made if need be; unusable if anybody else can write there.
     pub fn at(dir: Option<PathBuf>) -> Cache {
-        let dir = dir.filter(|dir| match private(dir) {
+        let dir = dir.filter(|dir| match private::make(dir) {
             Ok(()) => true,
             Err(reason) => {
                 tracing::info!(
@@ -54,7 +48,8 @@ impl Cache {
             return Ok(component);
         }
         let compiled = engine.precompile_component(wasm)?;
-        if let Err(error) = store(&path, &compiled) {
+        let checksum = Sha256::digest(&compiled);
+        if let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled]) {
             tracing::info!(
                 "compiled component is not kept: {}: {error}",
                 path.display()
@@ -72,53 +67,13 @@ fn key(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
     format!("{hex}-{:016x}", compatible.finish())
 }
 
-fn private(dir: &Path) -> Result<(), String> {
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent).map_err(|error| error.to_string())?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error.to_string()),
-    }
-    let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
-    if !found.is_dir()
-        || found.uid() != rustix::process::geteuid().as_raw()
-        || found.mode() & 0o077 != 0
-    {
-        return Err("it must be a folder of this user's with mode 0700".into());
-    }
-    Ok(())
-}
-
 fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
-    let found = fs::symlink_metadata(path).ok()?;
-    if !found.is_file()
-        || found.uid() != rustix::process::geteuid().as_raw()
-        || found.mode() & 0o077 != 0
-    {
-        return None;
-    }
-    let bytes = fs::read(path).ok()?;
+    let bytes = private::read(path)?;
     let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
     if checksum != Sha256::digest(compiled).as_slice() {
         return None;
     }
     deserialize(engine, compiled).ok()
-}
-
-fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(Sha256::digest(compiled).as_slice())?;
-    file.write_all(compiled)?;
-    drop(file);
-    fs::rename(&temporary, path)
 }
 
 /// The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
@@ -135,7 +90,7 @@ fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<C
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     fn scratch(name: &str) -> PathBuf {
         let dir =

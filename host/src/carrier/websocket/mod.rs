@@ -39,6 +39,12 @@ pub fn accept(
             })
         })
     };
+    if version == Version::HTTP_2 && headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        // There is no Upgrade in HTTP/2, and this gateway does not offer RFC 8441.
+        return Err(NoHandshake::Broken(
+            "a WebSocket needs a connection of HTTP/1.1; offer only http/1.1 in ALPN",
+        ));
+    }
     if !has(header::UPGRADE, "websocket") {
         return Err(NoHandshake::NotAsked);
     }

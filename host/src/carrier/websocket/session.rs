@@ -49,6 +49,7 @@ where
     let mut writer = Writer {
         output,
         queue: VecDeque::new(),
+        flushed: true,
         control: 0,
         meter,
     };
@@ -97,15 +98,15 @@ where
                 Err(close) => return End::Close(close),
             }
         }
-        let idle = writer.queue.is_empty();
+        let idle = writer.is_idle();
         if idle {
             progress = Instant::now();
         }
         tokio::select! {
             biased;
             wrote = writer.write(), if !idle => match wrote {
-                Ok(0) | Err(_) => return End::Gone,
-                Ok(_) => progress = Instant::now(),
+                Ok(()) => progress = Instant::now(),
+                Err(_) => return End::Gone,
             },
             read = input.read_buf(reader.buffer()) => match read {
                 Ok(0) | Err(_) => return End::Gone,
@@ -190,10 +191,8 @@ where
     writer.queue.push_back(close_frame(&close));
     let deadline = Instant::now() + CLOSING;
     let said = timeout_at(deadline, async {
-        while !writer.queue.is_empty() {
-            if writer.write().await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
+        while !writer.is_idle() {
+            writer.write().await?;
         }
         writer.output.shutdown().await
     });
@@ -220,19 +219,41 @@ where
 struct Writer<W> {
     output: W,
     queue: VecDeque<Bytes>,
+    /// Nothing is left in the socket's own buffer either, which TLS has.
+    flushed: bool,
     /// Control frames put into the queue since it was last empty.
     control: usize,
     meter: Meter,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    async fn write(&mut self) -> io::Result<usize> {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.flushed
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        if !self.queue.is_empty() {
+            self.write_some().await?;
+        }
+        if self.queue.is_empty() {
+            self.control = 0;
+            self.output.flush().await?;
+            self.flushed = true;
+        }
+        Ok(())
+    }
+
+    async fn write_some(&mut self) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = self.queue.len().min(SLICES);
         for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
             *slice = IoSlice::new(bytes);
         }
         let wrote = self.output.write_vectored(&slices[..count]).await?;
+        if wrote == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.flushed = false;
         let mut left = wrote;
         while let Some(front) = self.queue.front_mut() {
             if left < front.len() {
@@ -242,11 +263,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             left -= front.len();
             self.queue.pop_front();
         }
-        let all = self.queue.is_empty();
-        if all {
-            self.control = 0;
-        }
-        self.meter.wrote(wrote, all, std::time::Instant::now());
-        Ok(wrote)
+        self.meter
+            .wrote(wrote, self.queue.is_empty(), std::time::Instant::now());
+        Ok(())
     }
 }

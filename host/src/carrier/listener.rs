@@ -1,0 +1,78 @@
+//! The accept loop.
+
+use super::{
+    BoxError, Drain,
+    door::{Burst, Door},
+    http,
+    tls::Tls,
+};
+use crate::auth::Peer;
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+/// After an error of accept, such as too many open files: the connection waits in the kernel, and so do we.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the gateway drains, each request by `answer`; returns when every connection has ended, those that
+/// became WebSockets too.
+pub async fn serve<A, F, B>(
+    listener: TcpListener,
+    door: Arc<Door>,
+    tls: Option<Arc<Tls>>,
+    mut drain: Drain,
+    answer: A,
+) where
+    A: Fn(Peer, Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let (mut refusals, mut failures) = (Burst::default(), Burst::default());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.wait() => break,
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(hidden) = failures.tell(Instant::now()) {
+                    tracing::error!(
+                        "cannot accept connections: {error}; trying on ({hidden} more times since the last word)"
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match door.enter(address.ip()) {
+            Ok(ticket) => {
+                let (answer, tls, drain) = (answer.clone(), tls.clone(), drain.clone());
+                tokio::spawn(http::converse(socket, address, ticket, tls, drain, answer));
+            }
+            Err(refused) => {
+                hang_up(socket);
+                if let Some(hidden) = refusals.tell(Instant::now()) {
+                    tracing::warn!(
+                        "refused a connection: {refused} ({hidden} more since the last word)"
+                    );
+                }
+            }
+        }
+    }
+    // The port is free from here on.
+    drop(listener);
+    door.empty().await;
+}
+
+/// By a reset, which leaves nothing behind in the kernel.
+fn hang_up(socket: TcpStream) {
+    let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}

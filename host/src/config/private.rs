@@ -1,0 +1,68 @@
+//! Folders and files that only the gateway's own user can read and write: what is kept between starts.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// `$VARIABLE/sluicegate/NAME`, or `~/FALLBACK/sluicegate/NAME` where the variable names no absolute path; `None`
+/// without a home. The variables are those of the XDG Base Directory Specification.
+pub fn folder(variable: &str, fallback: &str, name: &str) -> Option<PathBuf> {
+    let base = std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(fallback)));
+    base.map(|base| base.join("sluicegate").join(name))
+}
+
+/// Makes the folder if need be.
+///
+/// # Errors
+/// Why it cannot be used: it cannot be made, or others can get at it.
+pub fn make(dir: &Path) -> Result<(), String> {
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(|error| error.to_string())?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
+    match found.is_dir() && is_own(&found) {
+        true => Ok(()),
+        false => Err("it must be a folder of this user's with mode 0700".into()),
+    }
+}
+
+/// The content of a file that nobody else could write; `None` if there is none.
+pub fn read(path: &Path) -> Option<Vec<u8>> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if !found.is_file() || !is_own(&found) {
+        return None;
+    }
+    fs::read(path).ok()
+}
+
+/// Writes or replaces a file, whole or not at all.
+///
+/// # Errors
+/// As the system says.
+pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    drop(file);
+    fs::rename(&temporary, path)
+}
+
+fn is_own(found: &fs::Metadata) -> bool {
+    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
+}
