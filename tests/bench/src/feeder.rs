@@ -1,0 +1,137 @@
+//! The camera: a TCP server that sends pictures at their times to whoever connects.
+
+use crate::{
+    clock::now,
+    film::{Album, Film, Stamp},
+};
+use anyhow::Result;
+use std::{
+    io::{ErrorKind, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// What is sent, and how it is laid out.
+#[derive(Clone)]
+pub enum Roll {
+    /// Bare Annex B, as a camera sends it.
+    Camera(Arc<Film>),
+    /// The bytes that viewers of the film get, each run behind its length in 4 bytes: for programs that only pass on.
+    Messages(Arc<Film>),
+    /// The same of the album.
+    Parts(Arc<Album>),
+}
+
+impl Roll {
+    fn rate(&self) -> u32 {
+        match self {
+            Roll::Camera(film) | Roll::Messages(film) => film.rate,
+            Roll::Parts(_) => Album::RATE,
+        }
+    }
+
+    /// What goes to a connection that has got something before, or has not.
+    fn bytes(&self, number: u64) -> Vec<u8> {
+        let stamp = Stamp { number, sent: now() };
+        match self {
+            Roll::Camera(film) => film.camera(stamp),
+            Roll::Messages(film) => {
+                let message = film.message(stamp);
+                let frame = frame_head(message.len());
+                run(&[&frame, &message])
+            }
+            Roll::Parts(album) => {
+                let nth = usize::try_from(number).unwrap_or(0) % album.jpegs.len().max(1);
+                let jpeg: &[u8] = album.jpegs.get(nth).map_or(&[], |jpeg| jpeg);
+                let head = format!("Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", jpeg.len());
+                let (delimiter, end) = ("\r\n--frame\r\n", "\r\n");
+                let size = format!("{:X}\r\n", head.len() + jpeg.len() + delimiter.len());
+                run(&[size.as_bytes(), head.as_bytes(), jpeg, delimiter.as_bytes(), end.as_bytes()])
+            }
+        }
+    }
+}
+
+/// The head of an unmasked binary message (RFC 6455 5.2).
+fn frame_head(length: usize) -> Vec<u8> {
+    match u16::try_from(length) {
+        Ok(short @ 0..126) => vec![0x82, short as u8],
+        Ok(medium) => [&[0x82, 126][..], &medium.to_be_bytes()].concat(),
+        Err(_) => [&[0x82, 127][..], &(length as u64).to_be_bytes()].concat(),
+    }
+}
+
+fn run(parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    [&[&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()[..]], parts].concat().concat()
+}
+
+/// A camera at work; it stops when this is dropped.
+pub struct Feeder {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feeder {
+    /// Starts it on a port from the system.
+    pub fn start(roll: Roll) -> Result<Feeder> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::Builder::new().name("feeder".into()).spawn(move || {
+            feed(&listener, &roll, &stopped);
+        })?;
+        Ok(Feeder { address, stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
+    let step = 1_000_000_000 / u64::from(roll.rate());
+    let (began, mut number) = (now(), 0);
+    let mut connections: Vec<TcpStream> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_nanos((began + number * step).saturating_sub(now())));
+        loop {
+            match listener.accept() {
+                Ok((connection, _)) => connections.extend(greet(connection, roll)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return eprintln!("the feeder cannot accept: {error}"),
+            }
+        }
+        if !connections.is_empty() {
+            let bytes = roll.bytes(number);
+            connections.retain_mut(|connection| connection.write_all(&bytes).is_ok());
+        }
+        number += 1;
+    }
+}
+
+/// The connection ready for the first picture; none if it is gone already.
+fn greet(mut connection: TcpStream, roll: &Roll) -> Option<TcpStream> {
+    connection.set_nonblocking(false).ok()?;
+    connection.set_nodelay(true).ok()?;
+    // Who does not read is no reason to wait for ever at the end.
+    connection.set_write_timeout(Some(Duration::from_secs(5))).ok()?;
+    if matches!(roll, Roll::Camera(_)) {
+        connection.write_all(&Film::opening()).ok()?;
+    }
+    Some(connection)
+}

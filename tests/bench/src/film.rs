@@ -1,0 +1,224 @@
+//! What is shown: H.264 and JPEGs made by ffmpeg, each picture with its number in it, so that a viewer can tell whether it
+//! got every one, once, in order and whole.
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{BufMut, Bytes};
+use sluicegate::media::h264::{annexb, nal};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Names the user data that carries a picture's number; 16 bytes, as its UUID.
+const MARK: &[u8; 16] = b"sluicegate-bench";
+/// An access unit delimiter, in Annex B.
+const AUD: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
+/// Start code and head of the user data (H.264 D.2.6): 48 bytes of payload.
+const SEI: [u8; 7] = [0, 0, 0, 1, 6, 5, 48];
+/// In a message: delimiter, head, mark, number and time in 16 hexadecimal digits each, stop bit.
+const STAMP: usize = AUD.len() + SEI.len() + MARK.len() + 32 + 1;
+/// Bytes of a message or part that have to be looked at to know which picture it is.
+pub const HEAD: usize = 72;
+
+/// A picture's number and when it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Counted over all rounds of the film.
+    pub number: u64,
+    /// [`crate::clock::now`].
+    pub sent: u64,
+}
+
+/// An H.264 film.
+pub struct Film {
+    /// Behind the stamp: the rest of each access unit, every NAL unit behind a start code of four bytes.
+    bodies: Vec<Bytes>,
+    /// Pictures a second.
+    pub rate: u32,
+}
+
+/// Size, rate and speed of an H.264 film.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Pixels.
+    pub size: (u32, u32),
+    /// Pictures a second.
+    pub rate: u32,
+    /// Bits a second, as told to the encoder.
+    pub bits: u32,
+}
+
+impl Film {
+    /// Ten seconds, a keyframe every two; made once into `dir`.
+    pub fn make(dir: &Path, shape: Shape) -> Result<Film> {
+        let Shape { size: (width, height), rate, bits } = shape;
+        let path = dir.join(format!("film-{width}x{height}-{rate}-{bits}.h264"));
+        if !path.exists() {
+            let input = format!("testsrc2=size={width}x{height}:rate={rate}:duration=10,noise=alls=14:allf=t");
+            let (bits, buffer) = (bits.to_string(), (bits / 2).to_string());
+            let group = (2 * rate).to_string();
+            ffmpeg(&path, &[
+                "-f", "lavfi", "-i", &input, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-bf", "0",
+                "-g", &group, "-keyint_min", &group, "-sc_threshold", "0", "-b:v", &bits, "-maxrate", &bits, "-bufsize", &buffer,
+                "-f", "h264",
+            ])?;
+        }
+        let stream = Bytes::from(fs::read(&path)?);
+        let mut bodies: Vec<Vec<u8>> = Vec::new();
+        let mut complete = true;
+        for unit in annexb::split(&stream) {
+            let slice = matches!(nal::unit_type(&unit), nal::SLICE | nal::IDR);
+            // `first_mb_in_slice` is 0 when its Exp-Golomb code is the single bit 1.
+            let top = slice && unit.get(1).is_some_and(|byte| byte & 0x80 != 0);
+            if complete && (top || !slice) {
+                bodies.push(Vec::new());
+                complete = false;
+            }
+            complete |= slice;
+            if let Some(body) = bodies.last_mut() {
+                body.extend_from_slice(&[0, 0, 0, 1]);
+                body.extend_from_slice(&unit);
+            }
+        }
+        ensure!(bodies.len() == 10 * rate as usize, "{} has {} pictures", path.display(), bodies.len());
+        Ok(Film { bodies: bodies.into_iter().map(Bytes::from).collect(), rate })
+    }
+
+    /// How many pictures there are.
+    pub fn pictures(&self) -> usize {
+        self.bodies.len()
+    }
+
+    fn body(&self, number: u64) -> &[u8] {
+        let nth = usize::try_from(number).unwrap_or(0) % self.bodies.len().max(1);
+        self.bodies.get(nth).map_or(&[], |body| body)
+    }
+
+    /// The bytes that a viewer gets of a picture.
+    pub fn message(&self, stamp: Stamp) -> Vec<u8> {
+        let body = self.body(stamp.number);
+        let mut message = Vec::with_capacity(STAMP + body.len());
+        message.extend_from_slice(&AUD);
+        message.extend_from_slice(&SEI);
+        message.extend_from_slice(MARK);
+        message.extend_from_slice(format!("{:016x}{:016x}", stamp.number, stamp.sent).as_bytes());
+        message.push(0x80);
+        message.extend_from_slice(body);
+        message
+    }
+
+    /// The bytes that a camera sends: the picture, and the delimiter of the next with a start code behind it, which together
+    /// tell that the picture is complete. Before the first one goes [`Film::opening`].
+    pub fn camera(&self, stamp: Stamp) -> Vec<u8> {
+        let mut bytes = self.message(stamp).split_off(AUD.len() + 4);
+        bytes.extend_from_slice(&Film::opening());
+        bytes
+    }
+
+    /// What a camera sends first: a delimiter and a start code.
+    pub fn opening() -> [u8; AUD.len() + 4] {
+        [0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1]
+    }
+
+    /// Bytes in all pictures.
+    pub fn size(&self) -> usize {
+        self.bodies.iter().map(|body| STAMP + body.len()).sum()
+    }
+
+    /// Which picture a message of so many bytes is that begins with `head`; nothing if it is none of this film.
+    pub fn recognise(&self, head: &[u8], length: usize) -> Option<Stamp> {
+        let rest = head.strip_prefix(&AUD)?.strip_prefix(&SEI)?.strip_prefix(MARK)?;
+        let stamp = Stamp { number: hexadecimal(rest.get(..16)?)?, sent: hexadecimal(rest.get(16..32)?)? };
+        (length == STAMP + self.body(stamp.number).len()).then_some(stamp)
+    }
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// JPEGs, all of one size in bytes.
+pub struct Album {
+    /// Each with its place in a comment (ISO/IEC 10918-1 B.2.4.5) at its front.
+    pub jpegs: Vec<Bytes>,
+    /// The same in a file that libavformat reads, at [`Album::RATE`].
+    pub file: PathBuf,
+}
+
+impl Album {
+    /// Pictures a second.
+    pub const RATE: u32 = 10;
+    const COUNT: usize = 50;
+    const SIZE: usize = 40_000;
+
+    /// 1280×720, five seconds; made once into `dir`.
+    pub fn make(dir: &Path) -> Result<Album> {
+        let (raw, list, file) = (dir.join("album.mjpeg"), dir.join("album-numbered.mjpeg"), dir.join("album.mkv"));
+        if !raw.exists() {
+            let input = format!("testsrc2=size=1280x720:rate={}:duration=5", Album::RATE);
+            ffmpeg(&raw, &["-f", "lavfi", "-i", &input, "-pix_fmt", "yuvj420p", "-c:v", "mjpeg", "-q:v", "9", "-f", "mjpeg"])?;
+        }
+        let mut jpegs = Vec::new();
+        for picture in cut_jpegs(&fs::read(&raw)?) {
+            ensure!(
+                picture.len() + 64 <= Album::SIZE,
+                "a picture of {} bytes does not fit into {}", picture.len(), Album::SIZE
+            );
+            jpegs.push(numbered(picture, jpegs.len(), Album::SIZE));
+        }
+        ensure!(jpegs.len() == Album::COUNT, "{} has {} pictures", raw.display(), jpegs.len());
+        if !file.exists() {
+            fs::write(&list, jpegs.concat())?;
+            let (rate, list) = (Album::RATE.to_string(), list.to_string_lossy().into_owned());
+            ffmpeg(&file, &["-f", "mjpeg", "-framerate", &rate, "-i", &list, "-c:v", "copy", "-f", "matroska"])?;
+        }
+        Ok(Album { jpegs, file })
+    }
+
+    /// Which picture a JPEG of so many bytes is that begins with `head`; nothing if it is none of these.
+    pub fn recognise(&self, head: &[u8], length: usize) -> Option<usize> {
+        let rest = head.strip_prefix(&[0xff, 0xd8, 0xff, 0xfe])?.get(2..)?;
+        let place = usize::try_from(hexadecimal(rest.strip_prefix(MARK)?.get(..16)?)?).ok()?;
+        (self.jpegs.get(place)?.len() == length).then_some(place)
+    }
+}
+
+/// The picture with a comment behind its first marker: its place, and dots up to `size` bytes in all.
+fn numbered(picture: &[u8], place: usize, size: usize) -> Bytes {
+    let mut text = [MARK.as_slice(), format!("{place:016x}").as_bytes()].concat();
+    text.resize(text.len().max(size.saturating_sub(picture.len() + 4)), b'.');
+    let mut out = Vec::with_capacity(size);
+    out.put_slice(&[0xff, 0xd8, 0xff, 0xfe]);
+    out.put_u16(u16::try_from(text.len() + 2).unwrap_or(u16::MAX));
+    out.put_slice(&text);
+    out.put_slice(picture.get(2..).unwrap_or_default());
+    out.into()
+}
+
+/// Each from its first marker to the next one's.
+fn cut_jpegs(stream: &[u8]) -> Vec<&[u8]> {
+    let starts: Vec<usize> = stream
+        .windows(3)
+        .enumerate()
+        .filter(|(_, three)| *three == [0xff, 0xd8, 0xff])
+        .map(|(at, _)| at)
+        .collect();
+    let ends = starts.iter().skip(1).copied().chain([stream.len()]);
+    starts.iter().zip(ends).filter_map(|(start, end)| stream.get(*start..end)).collect()
+}
+
+/// Runs ffmpeg into a file that is only there when it is complete.
+fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
+    let making = path.with_extension("making");
+    let done = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"])
+        .args(arguments)
+        .arg(&making)
+        .status()
+        .context("cannot run ffmpeg, which makes what is shown; .ci/setup test installs it")?;
+    if !done.success() {
+        bail!("ffmpeg could not make {}", path.display());
+    }
+    Ok(fs::rename(&making, path)?)
+}

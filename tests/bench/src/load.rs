@@ -1,0 +1,357 @@
+//! The load: many viewers on one thread, which reads, checks and counts, and costs less than what it measures.
+//!
+//! Every message is cut out and counted, its number read and compared with the one before, and its length with the film's. Of
+//! one viewer in [`CHECKED`] every byte is compared.
+
+use crate::{
+    clock::{Histogram, now},
+    film::{Album, Film, HEAD},
+    process::Used,
+    wire::{Cutter, Kind},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::event::{Timespec, epoll};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// One viewer in so many has every byte compared.
+const CHECKED: usize = 50;
+const READ: usize = 256 << 10;
+/// How often the thread looks whether there are new viewers or it is to end.
+const LOOK: i64 = 20_000_000;
+/// After so much quiet the viewers that are not watched closely are read.
+const QUIET: u64 = 8_000_000;
+
+/// What viewers are to see.
+#[derive(Clone)]
+pub enum Show {
+    /// Access units over WebSocket.
+    Film(Arc<Film>),
+    /// JPEGs in a multipart body.
+    Album(Arc<Album>),
+    /// JPEGs of somebody else's making: counted, and looked at for their first marker only.
+    AnyJpegs,
+}
+
+impl Show {
+    fn kind(&self) -> Kind {
+        match self {
+            Show::Film(_) => Kind::WebSocket,
+            Show::Album(_) | Show::AnyJpegs => Kind::Multipart,
+        }
+    }
+}
+
+/// Viewers at work; they leave when this is dropped.
+pub struct Load {
+    show: Show,
+    epolls: [Arc<OwnedFd>; 2],
+    /// One viewer in so many is read as soon as there is something, the others when all is quiet.
+    closely: usize,
+    arrivals: mpsc::Sender<(u64, Viewer)>,
+    shared: Arc<Shared>,
+    opened: u64,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    counts: Mutex<(Counts, Duration)>,
+    stop: AtomicBool,
+}
+
+/// What was received.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Viewers that have got something.
+    pub viewers: u64,
+    /// Pictures.
+    pub messages: u64,
+    /// Bytes, everything included.
+    pub bytes: u64,
+    /// Pictures that were left out before one that came.
+    pub missed: u64,
+    /// Times that happened.
+    pub gaps: u64,
+    /// Pictures of which every byte was compared.
+    pub compared: u64,
+    /// Sent to received, of those who are watched closely.
+    pub delays: Histogram,
+    /// What was wrong: no picture of the film, out of order, broken off. The first few in words.
+    pub faults: u64,
+    /// The first few faults.
+    pub said: Vec<String>,
+}
+
+impl Counts {
+    /// Of one fault.
+    fn fault(&mut self, what: impl FnOnce() -> String) {
+        self.faults += 1;
+        if self.said.len() < 5 {
+            self.said.push(what());
+        }
+    }
+}
+
+struct Viewer {
+    socket: TcpStream,
+    cutter: Cutter,
+    /// The newest picture's number.
+    last: Option<u64>,
+    whole: bool,
+    seen: bool,
+}
+
+impl Load {
+    /// No viewers yet, all of which will be watched closely.
+    pub fn new(show: Show) -> Result<Load> {
+        Load::watching(show, 1)
+    }
+
+    /// As [`Load::new`], with one in `closely` watched closely.
+    pub fn watching(show: Show, closely: usize) -> Result<Load> {
+        let make = || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
+        let epolls = [make()?, make()?];
+        let (arrivals, arrived) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let reader = Reader {
+            show: show.clone(),
+            epolls: epolls.clone(),
+            shared: shared.clone(),
+            arrived,
+            viewers: Vec::new(),
+            buffer: vec![0; READ],
+        };
+        let thread = thread::Builder::new().name("load".into()).spawn(move || {
+            let shared = reader.shared.clone();
+            if let Err(error) = reader.run() {
+                lock(&shared.counts).0.fault(|| format!("the load ended: {error:#}"));
+            }
+        })?;
+        Ok(Load { show, epolls, closely, arrivals, shared, opened: 0, thread: Some(thread) })
+    }
+
+    /// Opens so many viewers more of `path`.
+    pub fn open(&mut self, address: SocketAddr, path: &str, count: usize) -> Result<()> {
+        let request = request(self.show.kind(), address, path);
+        for _ in 0..count {
+            let mut socket = TcpStream::connect(address).with_context(|| format!("viewer {} cannot connect", self.opened))?;
+            socket.write_all(request.as_bytes())?;
+            socket.set_nonblocking(true)?;
+            let id = self.opened;
+            let nth = usize::try_from(id)?;
+            let whole = nth.is_multiple_of(CHECKED);
+            let close = nth.is_multiple_of(self.closely);
+            let poll = &self.epolls[usize::from(!close)];
+            let event = socket.try_clone()?;
+            let cutter = Cutter::new(self.show.kind(), if whole { usize::MAX } else { HEAD });
+            let viewer = Viewer { socket, cutter, last: None, whole, seen: false };
+            self.arrivals.send((id, viewer)).map_err(|_| anyhow!("the load's thread ended"))?;
+            epoll::add(poll, &event, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+            drop(event);
+            self.opened += 1;
+        }
+        Ok(())
+    }
+
+    /// How many viewers there are.
+    pub fn viewers(&self) -> u64 {
+        self.opened
+    }
+
+    /// What was received since the last time, and the processor time it took.
+    pub fn take(&self) -> (Counts, Duration) {
+        let mut counts = lock(&self.shared.counts);
+        let viewers = counts.0.viewers;
+        let taken = std::mem::take(&mut *counts);
+        counts.0.viewers = viewers;
+        taken
+    }
+
+    /// Waits until every viewer has got something.
+    pub fn settled(&self, patience: Duration) -> Result<()> {
+        let until = now() + u64::try_from(patience.as_nanos())?;
+        loop {
+            let (viewers, said) = {
+                let counts = lock(&self.shared.counts);
+                (counts.0.viewers, counts.0.said.clone())
+            };
+            if viewers == self.opened {
+                return Ok(());
+            }
+            if now() > until || !said.is_empty() {
+                bail!("{viewers} of {} viewers got something within {patience:?}; {said:?}", self.opened);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a viewer of that kind asks for, as a browser would.
+pub fn request(kind: Kind, address: SocketAddr, path: &str) -> String {
+    let upgrade = match kind {
+        Kind::WebSocket => {
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        }
+        Kind::Multipart => "",
+    };
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{upgrade}\r\n")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Reader {
+    show: Show,
+    epolls: [Arc<OwnedFd>; 2],
+    shared: Arc<Shared>,
+    arrived: mpsc::Receiver<(u64, Viewer)>,
+    viewers: Vec<Option<Viewer>>,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn run(mut self) -> Result<()> {
+        let mut events = Vec::with_capacity(1024);
+        let (mut busy, mut used) = (0, Used::of_this_thread()?);
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let look = Timespec { tv_sec: 0, tv_nsec: LOOK };
+            if self.read(0, &mut events, look)? > 0 {
+                busy = now();
+            }
+            if now() > busy + QUIET {
+                while self.read(1, &mut events, Timespec { tv_sec: 0, tv_nsec: 0 })? > 0 {}
+            }
+            let now_used = Used::of_this_thread()?;
+            lock(&self.shared.counts).1 += now_used.saturating_sub(used);
+            used = now_used;
+        }
+        Ok(())
+    }
+
+    /// Reads once from each viewer that has something; says how many had.
+    fn read(&mut self, set: usize, events: &mut Vec<epoll::Event>, wait: Timespec) -> Result<usize> {
+        events.clear();
+        match epoll::wait(&self.epolls[set], rustix::buffer::spare_capacity(events), Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut counts = lock(&self.shared.counts);
+        for event in events.iter() {
+            let data = event.data;
+            let id = usize::try_from(data.u64())?;
+            while self.viewers.len() <= id {
+                // Told before it was polled, so it is there.
+                let (_, viewer) = self.arrived.recv()?;
+                self.viewers.push(Some(viewer));
+            }
+            let Some(slot) = self.viewers.get_mut(id) else { continue };
+            let Some(viewer) = slot else { continue };
+            match viewer.socket.read(&mut self.buffer) {
+                Ok(0) => {
+                    counts.0.fault(|| format!("viewer {id}: the connection ended"));
+                    *slot = None;
+                }
+                Ok(size) => {
+                    let bytes = self.buffer.get(..size).unwrap_or_default();
+                    if let Err(error) = viewer.take(&self.show, set == 0, bytes, &mut counts.0) {
+                        counts.0.fault(|| format!("viewer {id}: {error:#}"));
+                        *slot = None;
+                    }
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => {
+                    counts.0.fault(|| format!("viewer {id}: {error}"));
+                    *slot = None;
+                }
+            }
+        }
+        Ok(events.len())
+    }
+}
+
+impl Viewer {
+    fn take(&mut self, show: &Show, closely: bool, bytes: &[u8], counts: &mut Counts) -> Result<()> {
+        let at = now();
+        counts.bytes += bytes.len() as u64;
+        let (last, whole, seen) = (&mut self.last, self.whole, &mut self.seen);
+        self.cutter.take(bytes, &mut |head, length| {
+            if !std::mem::replace(seen, true) {
+                counts.viewers += 1;
+            }
+            counts.messages += 1;
+            let number = match show {
+                Show::Film(film) => match film.recognise(head, length) {
+                    Some(stamp) => {
+                        if closely {
+                            counts.delays.add(at.saturating_sub(stamp.sent));
+                        }
+                        if whole {
+                            counts.compared += 1;
+                            if film.message(stamp) != head {
+                                counts.fault(|| format!("picture {} is not as it was sent", stamp.number));
+                            }
+                        }
+                        stamp.number
+                    }
+                    // The parameter sets come first.
+                    None if last.is_none() && head.starts_with(&[0, 0, 0, 1, 0x67]) => {
+                        counts.messages -= 1;
+                        return;
+                    }
+                    None => return counts.fault(|| format!("{length} bytes that are no picture: {:02x?}", head.get(..16))),
+                },
+                Show::Album(album) => match album.recognise(head, length) {
+                    Some(place) => {
+                        if whole {
+                            counts.compared += 1;
+                            if album.jpegs.get(place).is_none_or(|jpeg| jpeg != head) {
+                                counts.fault(|| format!("JPEG {place} is not as it was sent"));
+                            }
+                        }
+                        // Counted on over the rounds of the album.
+                        let count = album.jpegs.len() as u64;
+                        let behind = |last: u64| (place as u64 + count - last % count) % count;
+                        last.map_or(place as u64, |last| last + behind(last))
+                    }
+                    None => return counts.fault(|| format!("{length} bytes that are no JPEG of the album")),
+                },
+                Show::AnyJpegs => {
+                    if !head.starts_with(&[0xff, 0xd8, 0xff]) {
+                        counts.fault(|| format!("{length} bytes that are no JPEG"));
+                    }
+                    return;
+                }
+            };
+            match *last {
+                Some(last) if number > last + 1 => {
+                    counts.gaps += 1;
+                    counts.missed += number - last - 1;
+                }
+                Some(last) if number <= last => counts.fault(|| format!("picture {number} after {last}")),
+                _ => {}
+            }
+            *last = Some(number);
+        })
+    }
+}
