@@ -1,30 +1,15 @@
 //! Which way to write to many sockets costs least: the same bytes, the same viewers, one program for each way.
 
 use crate::{
-    clock::Histogram,
     feeder::{Feeder, Roll},
     film::Film,
     load::{Load, Show},
-    process::{Process, Used},
+    process::Process,
     server::Way,
 };
 use anyhow::Result;
 use clap::ValueEnum;
 use std::{sync::Arc, thread, time::Duration};
-
-/// What one way cost in one round.
-pub struct Measured {
-    /// Of the program.
-    pub used: Used,
-    /// Of the load.
-    pub load: Duration,
-    /// Messages that arrived.
-    pub messages: u64,
-    /// Sent to received.
-    pub delays: Histogram,
-    /// What arrived wrong, late or not at all.
-    pub faults: Vec<String>,
-}
 
 /// Measures each way at so many viewers, `rounds` times in turn, each for `time`.
 pub fn run(film: &Arc<Film>, counts: &[usize], rounds: usize, time: Duration) -> Result<()> {
@@ -41,10 +26,10 @@ pub fn run(film: &Arc<Film>, counts: &[usize], rounds: usize, time: Duration) ->
                 load.open(process.address, "/", count)?;
                 load.settled(Duration::from_secs(20))?;
                 thread::sleep(Duration::from_millis(500));
-                load.take();
+                load.take()?;
                 let before = process.used()?;
                 thread::sleep(time);
-                let (counts, load_used) = load.take();
+                let (counts, load_used) = load.take()?;
                 let used = process.used()?.since(&before);
                 let each = |time: Duration| time.as_secs_f64() * 1e6 / counts.messages.max(1) as f64;
                 println!(

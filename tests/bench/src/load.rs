@@ -6,7 +6,7 @@
 use crate::{
     clock::{Histogram, now},
     film::{Album, Film, HEAD},
-    process::Used,
+    process::running,
     wire::{Cutter, Kind},
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,7 +17,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -61,13 +61,17 @@ pub struct Load {
     arrivals: mpsc::Sender<(u64, Viewer)>,
     shared: Arc<Shared>,
     opened: u64,
+    /// The processor time when it was last asked for.
+    used: Mutex<Duration>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    counts: Mutex<(Counts, Duration)>,
+    counts: Mutex<Counts>,
     stop: AtomicBool,
+    /// The thread's id, for its processor time.
+    thread: AtomicI32,
 }
 
 /// What was received.
@@ -135,10 +139,10 @@ impl Load {
         let thread = thread::Builder::new().name("load".into()).spawn(move || {
             let shared = reader.shared.clone();
             if let Err(error) = reader.run() {
-                lock(&shared.counts).0.fault(|| format!("the load ended: {error:#}"));
+                lock(&shared.counts).fault(|| format!("the load ended: {error:#}"));
             }
         })?;
-        Ok(Load { show, epolls, closely, arrivals, shared, opened: 0, thread: Some(thread) })
+        Ok(Load { show, epolls, closely, arrivals, shared, opened: 0, used: Mutex::default(), thread: Some(thread) })
     }
 
     /// Opens so many viewers more of `path`.
@@ -170,12 +174,15 @@ impl Load {
     }
 
     /// What was received since the last time, and the processor time it took.
-    pub fn take(&self) -> (Counts, Duration) {
-        let mut counts = lock(&self.shared.counts);
-        let viewers = counts.0.viewers;
-        let taken = std::mem::take(&mut *counts);
-        counts.0.viewers = viewers;
-        taken
+    pub fn take(&self) -> Result<(Counts, Duration)> {
+        let taken = {
+            let mut counts = lock(&self.shared.counts);
+            let viewers = counts.viewers;
+            std::mem::replace(&mut *counts, Counts { viewers, ..Counts::default() })
+        };
+        let used = running(self.shared.thread.load(Ordering::Relaxed))?;
+        let before = std::mem::replace(&mut *lock(&self.used), used);
+        Ok((taken, used.saturating_sub(before)))
     }
 
     /// Waits until every viewer has got something.
@@ -184,7 +191,7 @@ impl Load {
         loop {
             let (viewers, said) = {
                 let counts = lock(&self.shared.counts);
-                (counts.0.viewers, counts.0.said.clone())
+                (counts.viewers, counts.said.clone())
             };
             if viewers == self.opened {
                 return Ok(());
@@ -233,7 +240,9 @@ struct Reader {
 impl Reader {
     fn run(mut self) -> Result<()> {
         let mut events = Vec::with_capacity(1024);
-        let (mut busy, mut used) = (0, Used::of_this_thread()?);
+        let mut busy = 0;
+        let id = rustix::thread::gettid().as_raw_nonzero().get();
+        self.shared.thread.store(id, Ordering::Relaxed);
         while !self.shared.stop.load(Ordering::Relaxed) {
             let look = Timespec { tv_sec: 0, tv_nsec: LOOK };
             if self.read(0, &mut events, look)? > 0 {
@@ -242,9 +251,6 @@ impl Reader {
             if now() > busy + QUIET {
                 while self.read(1, &mut events, Timespec { tv_sec: 0, tv_nsec: 0 })? > 0 {}
             }
-            let now_used = Used::of_this_thread()?;
-            lock(&self.shared.counts).1 += now_used.saturating_sub(used);
-            used = now_used;
         }
         Ok(())
     }
@@ -269,19 +275,19 @@ impl Reader {
             let Some(viewer) = slot else { continue };
             match viewer.socket.read(&mut self.buffer) {
                 Ok(0) => {
-                    counts.0.fault(|| format!("viewer {id}: the connection ended"));
+                    counts.fault(|| format!("viewer {id}: the connection ended"));
                     *slot = None;
                 }
                 Ok(size) => {
                     let bytes = self.buffer.get(..size).unwrap_or_default();
-                    if let Err(error) = viewer.take(&self.show, set == 0, bytes, &mut counts.0) {
-                        counts.0.fault(|| format!("viewer {id}: {error:#}"));
+                    if let Err(error) = viewer.take(&self.show, set == 0, bytes, &mut counts) {
+                        counts.fault(|| format!("viewer {id}: {error:#}"));
                         *slot = None;
                     }
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    counts.0.fault(|| format!("viewer {id}: {error}"));
+                    counts.fault(|| format!("viewer {id}: {error}"));
                     *slot = None;
                 }
             }

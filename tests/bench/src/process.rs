@@ -107,14 +107,6 @@ impl Used {
         Ok(used)
     }
 
-    /// Of the thread that asks.
-    pub fn of_this_thread() -> Result<Duration> {
-        let id = rustix::thread::gettid().as_raw_nonzero();
-        let schedule = fs::read_to_string(format!("/proc/self/task/{id}/schedstat"))?;
-        let nanos = schedule.split_whitespace().next().and_then(|field| field.parse().ok());
-        Ok(Duration::from_nanos(nanos.unwrap_or(0)))
-    }
-
     /// What was used since.
     pub fn since(&self, before: &Used) -> Used {
         Used {
@@ -132,6 +124,13 @@ impl Used {
     pub fn kernel_share(&self) -> f64 {
         self.ticks.1 as f64 / (self.ticks.0 + self.ticks.1).max(1) as f64
     }
+}
+
+/// Processor time so far of one of this process's threads.
+pub fn running(thread: i32) -> Result<Duration> {
+    let schedule = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"))?;
+    let nanos = schedule.split_whitespace().next().and_then(|field| field.parse().ok());
+    Ok(Duration::from_nanos(nanos.unwrap_or(0)))
 }
 
 /// Memory, threads and descriptors of a process.
