@@ -25,7 +25,8 @@ impl Default for Options {
     }
 }
 
-struct Nal {
+/// The transport.
+pub struct Nal {
     /// The id of the one track that is sent.
     video: Option<u32>,
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 /// Nanoseconds of the machine's monotonic clock, the same in every process.
 pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(now.tv_nsec).unwrap_or(0)
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
 /// Buckets in each doubling: a value is told within 1/64.

@@ -37,7 +37,10 @@ impl Roll {
 
     /// What goes to a connection that has got something before, or has not.
     fn bytes(&self, number: u64) -> Vec<u8> {
-        let stamp = Stamp { number, sent: now() };
+        let stamp = Stamp {
+            number,
+            sent: now(),
+        };
         match self {
             Roll::Camera(film) => film.camera(stamp),
             Roll::Messages(film) => {
@@ -48,10 +51,19 @@ impl Roll {
             Roll::Parts(album) => {
                 let nth = usize::try_from(number).unwrap_or(0) % album.jpegs.len().max(1);
                 let jpeg: &[u8] = album.jpegs.get(nth).map_or(&[], |jpeg| jpeg);
-                let head = format!("Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", jpeg.len());
+                let head = format!(
+                    "Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+                    jpeg.len()
+                );
                 let (delimiter, end) = ("\r\n--frame\r\n", "\r\n");
                 let size = format!("{:X}\r\n", head.len() + jpeg.len() + delimiter.len());
-                run(&[size.as_bytes(), head.as_bytes(), jpeg, delimiter.as_bytes(), end.as_bytes()])
+                run(&[
+                    size.as_bytes(),
+                    head.as_bytes(),
+                    jpeg,
+                    delimiter.as_bytes(),
+                    end.as_bytes(),
+                ])
             }
         }
     }
@@ -68,7 +80,12 @@ fn frame_head(length: usize) -> Vec<u8> {
 
 fn run(parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    [&[&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()[..]], parts].concat().concat()
+    [
+        &[&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()[..]],
+        parts,
+    ]
+    .concat()
+    .concat()
 }
 
 /// A camera at work; it stops when this is dropped.
@@ -87,10 +104,16 @@ impl Feeder {
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = thread::Builder::new().name("feeder".into()).spawn(move || {
-            feed(&listener, &roll, &stopped);
-        })?;
-        Ok(Feeder { address, stop, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("feeder".into())
+            .spawn(move || {
+                feed(&listener, &roll, &stopped);
+            })?;
+        Ok(Feeder {
+            address,
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -108,7 +131,9 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
     let (began, mut number) = (now(), 0);
     let mut connections: Vec<TcpStream> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_nanos((began + number * step).saturating_sub(now())));
+        thread::sleep(Duration::from_nanos(
+            (began + number * step).saturating_sub(now()),
+        ));
         loop {
             match listener.accept() {
                 Ok((connection, _)) => connections.extend(greet(connection, roll)),
@@ -129,7 +154,9 @@ fn greet(mut connection: TcpStream, roll: &Roll) -> Option<TcpStream> {
     connection.set_nonblocking(false).ok()?;
     connection.set_nodelay(true).ok()?;
     // Who does not read is no reason to wait for ever at the end.
-    connection.set_write_timeout(Some(Duration::from_secs(5))).ok()?;
+    connection
+        .set_write_timeout(Some(Duration::from_secs(5)))
+        .ok()?;
     if matches!(roll, Roll::Camera(_)) {
         connection.write_all(&Film::opening()).ok()?;
     }

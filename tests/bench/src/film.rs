@@ -52,17 +52,49 @@ pub struct Shape {
 impl Film {
     /// Ten seconds, a keyframe every two; made once into `dir`.
     pub fn make(dir: &Path, shape: Shape) -> Result<Film> {
-        let Shape { size: (width, height), rate, bits } = shape;
+        let Shape {
+            size: (width, height),
+            rate,
+            bits,
+        } = shape;
         let path = dir.join(format!("film-{width}x{height}-{rate}-{bits}.h264"));
         if !path.exists() {
-            let input = format!("testsrc2=size={width}x{height}:rate={rate}:duration=10,noise=alls=14:allf=t");
+            let input = format!(
+                "testsrc2=size={width}x{height}:rate={rate}:duration=10,noise=alls=14:allf=t"
+            );
             let (bits, buffer) = (bits.to_string(), (bits / 2).to_string());
             let group = (2 * rate).to_string();
-            ffmpeg(&path, &[
-                "-f", "lavfi", "-i", &input, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-bf", "0",
-                "-g", &group, "-keyint_min", &group, "-sc_threshold", "0", "-b:v", &bits, "-maxrate", &bits, "-bufsize", &buffer,
-                "-f", "h264",
-            ])?;
+            ffmpeg(
+                &path,
+                &[
+                    "-f",
+                    "lavfi",
+                    "-i",
+                    &input,
+                    "-pix_fmt",
+                    "yuv420p",
+                    "-c:v",
+                    "libx264",
+                    "-preset",
+                    "veryfast",
+                    "-bf",
+                    "0",
+                    "-g",
+                    &group,
+                    "-keyint_min",
+                    &group,
+                    "-sc_threshold",
+                    "0",
+                    "-b:v",
+                    &bits,
+                    "-maxrate",
+                    &bits,
+                    "-bufsize",
+                    &buffer,
+                    "-f",
+                    "h264",
+                ],
+            )?;
         }
         let stream = Bytes::from(fs::read(&path)?);
         let mut bodies: Vec<Vec<u8>> = Vec::new();
@@ -81,8 +113,16 @@ impl Film {
                 body.extend_from_slice(&unit);
             }
         }
-        ensure!(bodies.len() == 10 * rate as usize, "{} has {} pictures", path.display(), bodies.len());
-        Ok(Film { bodies: bodies.into_iter().map(Bytes::from).collect(), rate })
+        ensure!(
+            bodies.len() == 10 * rate as usize,
+            "{} has {} pictures",
+            path.display(),
+            bodies.len()
+        );
+        Ok(Film {
+            bodies: bodies.into_iter().map(Bytes::from).collect(),
+            rate,
+        })
     }
 
     /// How many pictures there are.
@@ -121,15 +161,16 @@ impl Film {
         [0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1]
     }
 
-    /// Bytes in all pictures.
-    pub fn size(&self) -> usize {
-        self.bodies.iter().map(|body| STAMP + body.len()).sum()
-    }
-
     /// Which picture a message of so many bytes is that begins with `head`; nothing if it is none of this film.
     pub fn recognise(&self, head: &[u8], length: usize) -> Option<Stamp> {
-        let rest = head.strip_prefix(&AUD)?.strip_prefix(&SEI)?.strip_prefix(MARK)?;
-        let stamp = Stamp { number: hexadecimal(rest.get(..16)?)?, sent: hexadecimal(rest.get(16..32)?)? };
+        let rest = head
+            .strip_prefix(&AUD)?
+            .strip_prefix(&SEI)?
+            .strip_prefix(MARK)?;
+        let stamp = Stamp {
+            number: hexadecimal(rest.get(..16)?)?,
+            sent: hexadecimal(rest.get(16..32)?)?,
+        };
         (length == STAMP + self.body(stamp.number).len()).then_some(stamp)
     }
 }
@@ -154,24 +195,55 @@ impl Album {
 
     /// 1280×720, five seconds; made once into `dir`.
     pub fn make(dir: &Path) -> Result<Album> {
-        let (raw, list, file) = (dir.join("album.mjpeg"), dir.join("album-numbered.mjpeg"), dir.join("album.mkv"));
+        let (raw, list, file) = (
+            dir.join("album.mjpeg"),
+            dir.join("album-numbered.mjpeg"),
+            dir.join("album.mkv"),
+        );
         if !raw.exists() {
             let input = format!("testsrc2=size=1280x720:rate={}:duration=5", Album::RATE);
-            ffmpeg(&raw, &["-f", "lavfi", "-i", &input, "-pix_fmt", "yuvj420p", "-c:v", "mjpeg", "-q:v", "9", "-f", "mjpeg"])?;
+            ffmpeg(
+                &raw,
+                &[
+                    "-f", "lavfi", "-i", &input, "-pix_fmt", "yuvj420p", "-c:v", "mjpeg", "-q:v",
+                    "9", "-f", "mjpeg",
+                ],
+            )?;
         }
         let mut jpegs = Vec::new();
         for picture in cut_jpegs(&fs::read(&raw)?) {
             ensure!(
                 picture.len() + 64 <= Album::SIZE,
-                "a picture of {} bytes does not fit into {}", picture.len(), Album::SIZE
+                "a picture of {} bytes does not fit into {}",
+                picture.len(),
+                Album::SIZE
             );
             jpegs.push(numbered(picture, jpegs.len(), Album::SIZE));
         }
-        ensure!(jpegs.len() == Album::COUNT, "{} has {} pictures", raw.display(), jpegs.len());
+        ensure!(
+            jpegs.len() == Album::COUNT,
+            "{} has {} pictures",
+            raw.display(),
+            jpegs.len()
+        );
         if !file.exists() {
             fs::write(&list, jpegs.concat())?;
             let (rate, list) = (Album::RATE.to_string(), list.to_string_lossy().into_owned());
-            ffmpeg(&file, &["-f", "mjpeg", "-framerate", &rate, "-i", &list, "-c:v", "copy", "-f", "matroska"])?;
+            ffmpeg(
+                &file,
+                &[
+                    "-f",
+                    "mjpeg",
+                    "-framerate",
+                    &rate,
+                    "-i",
+                    &list,
+                    "-c:v",
+                    "copy",
+                    "-f",
+                    "matroska",
+                ],
+            )?;
         }
         Ok(Album { jpegs, file })
     }
@@ -205,7 +277,11 @@ fn cut_jpegs(stream: &[u8]) -> Vec<&[u8]> {
         .map(|(at, _)| at)
         .collect();
     let ends = starts.iter().skip(1).copied().chain([stream.len()]);
-    starts.iter().zip(ends).filter_map(|(start, end)| stream.get(*start..end)).collect()
+    starts
+        .iter()
+        .zip(ends)
+        .filter_map(|(start, end)| stream.get(*start..end))
+        .collect()
 }
 
 /// Runs ffmpeg into a file that is only there when it is complete.

@@ -29,8 +29,9 @@ const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
 /// How often the thread looks whether there are new viewers or it is to end.
 const LOOK: i64 = 20_000_000;
-/// After so much quiet the viewers that are not watched closely are read.
+/// After so much quiet, and so long after the last time, the viewers that are not watched closely are read.
 const QUIET: u64 = 8_000_000;
+const PAUSE: u64 = 50_000_000;
 
 /// What viewers are to see.
 #[derive(Clone)]
@@ -124,7 +125,8 @@ impl Load {
 
     /// As [`Load::new`], with one in `closely` watched closely.
     pub fn watching(show: Show, closely: usize) -> Result<Load> {
-        let make = || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
+        let make =
+            || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
         let epolls = [make()?, make()?];
         let (arrivals, arrived) = mpsc::channel();
         let shared = Arc::new(Shared::default());
@@ -142,14 +144,24 @@ impl Load {
                 lock(&shared.counts).fault(|| format!("the load ended: {error:#}"));
             }
         })?;
-        Ok(Load { show, epolls, closely, arrivals, shared, opened: 0, used: Mutex::default(), thread: Some(thread) })
+        Ok(Load {
+            show,
+            epolls,
+            closely,
+            arrivals,
+            shared,
+            opened: 0,
+            used: Mutex::default(),
+            thread: Some(thread),
+        })
     }
 
     /// Opens so many viewers more of `path`.
     pub fn open(&mut self, address: SocketAddr, path: &str, count: usize) -> Result<()> {
         let request = request(self.show.kind(), address, path);
         for _ in 0..count {
-            let mut socket = TcpStream::connect(address).with_context(|| format!("viewer {} cannot connect", self.opened))?;
+            let mut socket = TcpStream::connect(address)
+                .with_context(|| format!("viewer {} cannot connect", self.opened))?;
             socket.write_all(request.as_bytes())?;
             socket.set_nonblocking(true)?;
             let id = self.opened;
@@ -159,18 +171,26 @@ impl Load {
             let poll = &self.epolls[usize::from(!close)];
             let event = socket.try_clone()?;
             let cutter = Cutter::new(self.show.kind(), if whole { usize::MAX } else { HEAD });
-            let viewer = Viewer { socket, cutter, last: None, whole, seen: false };
-            self.arrivals.send((id, viewer)).map_err(|_| anyhow!("the load's thread ended"))?;
-            epoll::add(poll, &event, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+            let viewer = Viewer {
+                socket,
+                cutter,
+                last: None,
+                whole,
+                seen: false,
+            };
+            self.arrivals
+                .send((id, viewer))
+                .map_err(|_| anyhow!("the load's thread ended"))?;
+            epoll::add(
+                poll,
+                &event,
+                epoll::EventData::new_u64(id),
+                epoll::EventFlags::IN,
+            )?;
             drop(event);
             self.opened += 1;
         }
         Ok(())
-    }
-
-    /// How many viewers there are.
-    pub fn viewers(&self) -> u64 {
-        self.opened
     }
 
     /// What was received since the last time, and the processor time it took.
@@ -178,7 +198,13 @@ impl Load {
         let taken = {
             let mut counts = lock(&self.shared.counts);
             let viewers = counts.viewers;
-            std::mem::replace(&mut *counts, Counts { viewers, ..Counts::default() })
+            std::mem::replace(
+                &mut *counts,
+                Counts {
+                    viewers,
+                    ..Counts::default()
+                },
+            )
         };
         let used = running(self.shared.thread.load(Ordering::Relaxed))?;
         let before = std::mem::replace(&mut *lock(&self.used), used);
@@ -197,7 +223,10 @@ impl Load {
                 return Ok(());
             }
             if now() > until || !said.is_empty() {
-                bail!("{viewers} of {} viewers got something within {patience:?}; {said:?}", self.opened);
+                bail!(
+                    "{viewers} of {} viewers got something within {patience:?}; {said:?}",
+                    self.opened
+                );
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -240,25 +269,46 @@ struct Reader {
 impl Reader {
     fn run(mut self) -> Result<()> {
         let mut events = Vec::with_capacity(1024);
-        let mut busy = 0;
+        let (mut busy, mut all) = (0, 0);
         let id = rustix::thread::gettid().as_raw_nonzero().get();
         self.shared.thread.store(id, Ordering::Relaxed);
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let look = Timespec { tv_sec: 0, tv_nsec: LOOK };
+            let look = Timespec {
+                tv_sec: 0,
+                tv_nsec: LOOK,
+            };
             if self.read(0, &mut events, look)? > 0 {
                 busy = now();
             }
-            if now() > busy + QUIET {
-                while self.read(1, &mut events, Timespec { tv_sec: 0, tv_nsec: 0 })? > 0 {}
+            if now() > (busy + QUIET).max(all + PAUSE) {
+                all = now();
+                while self.read(
+                    1,
+                    &mut events,
+                    Timespec {
+                        tv_sec: 0,
+                        tv_nsec: 0,
+                    },
+                )? > 0
+                {}
             }
         }
         Ok(())
     }
 
     /// Reads once from each viewer that has something; says how many had.
-    fn read(&mut self, set: usize, events: &mut Vec<epoll::Event>, wait: Timespec) -> Result<usize> {
+    fn read(
+        &mut self,
+        set: usize,
+        events: &mut Vec<epoll::Event>,
+        wait: Timespec,
+    ) -> Result<usize> {
         events.clear();
-        match epoll::wait(&self.epolls[set], rustix::buffer::spare_capacity(events), Some(&wait)) {
+        match epoll::wait(
+            &self.epolls[set],
+            rustix::buffer::spare_capacity(events),
+            Some(&wait),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -271,7 +321,9 @@ impl Reader {
                 let (_, viewer) = self.arrived.recv()?;
                 self.viewers.push(Some(viewer));
             }
-            let Some(slot) = self.viewers.get_mut(id) else { continue };
+            let Some(slot) = self.viewers.get_mut(id) else {
+                continue;
+            };
             let Some(viewer) = slot else { continue };
             match viewer.socket.read(&mut self.buffer) {
                 Ok(0) => {
@@ -285,7 +337,8 @@ impl Reader {
                         *slot = None;
                     }
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     counts.fault(|| format!("viewer {id}: {error}"));
                     *slot = None;
@@ -297,7 +350,13 @@ impl Reader {
 }
 
 impl Viewer {
-    fn take(&mut self, show: &Show, closely: bool, bytes: &[u8], counts: &mut Counts) -> Result<()> {
+    fn take(
+        &mut self,
+        show: &Show,
+        closely: bool,
+        bytes: &[u8],
+        counts: &mut Counts,
+    ) -> Result<()> {
         let at = now();
         counts.bytes += bytes.len() as u64;
         let (last, whole, seen) = (&mut self.last, self.whole, &mut self.seen);
@@ -315,7 +374,9 @@ impl Viewer {
                         if whole {
                             counts.compared += 1;
                             if film.message(stamp) != head {
-                                counts.fault(|| format!("picture {} is not as it was sent", stamp.number));
+                                counts.fault(|| {
+                                    format!("picture {} is not as it was sent", stamp.number)
+                                });
                             }
                         }
                         stamp.number
@@ -325,7 +386,14 @@ impl Viewer {
                         counts.messages -= 1;
                         return;
                     }
-                    None => return counts.fault(|| format!("{length} bytes that are no picture: {:02x?}", head.get(..16))),
+                    None => {
+                        return counts.fault(|| {
+                            format!(
+                                "{length} bytes that are no picture: {:02x?}",
+                                head.get(..16)
+                            )
+                        });
+                    }
                 },
                 Show::Album(album) => match album.recognise(head, length) {
                     Some(place) => {
@@ -340,7 +408,10 @@ impl Viewer {
                         let behind = |last: u64| (place as u64 + count - last % count) % count;
                         last.map_or(place as u64, |last| last + behind(last))
                     }
-                    None => return counts.fault(|| format!("{length} bytes that are no JPEG of the album")),
+                    None => {
+                        return counts
+                            .fault(|| format!("{length} bytes that are no JPEG of the album"));
+                    }
                 },
                 Show::AnyJpegs => {
                     if !head.starts_with(&[0xff, 0xd8, 0xff]) {
@@ -354,7 +425,9 @@ impl Viewer {
                     counts.gaps += 1;
                     counts.missed += number - last - 1;
                 }
-                Some(last) if number <= last => counts.fault(|| format!("picture {number} after {last}")),
+                Some(last) if number <= last => {
+                    counts.fault(|| format!("picture {number} after {last}"))
+                }
                 _ => {}
             }
             *last = Some(number);

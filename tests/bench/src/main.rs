@@ -1,48 +1,198 @@
 //! `make bench`: what the gateway costs and how fast it is, beside a bare program that writes the same bytes to the same number
-//! of sockets.
+//! of sockets. BENCHMARKS.md says how, and what came of it.
 
+mod bench;
 mod clock;
-mod fanout;
 mod feeder;
 mod film;
 mod load;
+mod native;
 mod process;
+mod report;
+mod scenario;
 mod server;
 mod wire;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use anyhow::{Context, Result, ensure};
+use bench::{Bench, Transport};
+use clap::{Parser, Subcommand, ValueEnum};
+use report::Table;
+use scenario::{connect, fanout, latency, others, profile, sandbox, start, streams, viewers};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 #[derive(Parser)]
 struct Arguments {
+    /// The gateway's release build.
+    #[arg(long, default_value = "target/release/sluicegate", global = true)]
+    gateway: PathBuf,
+    /// The built components.
+    #[arg(long, default_value = "target/plugins", global = true)]
+    components: PathBuf,
+    /// Where films and configs are kept.
+    #[arg(long, default_value = "target/bench", global = true)]
+    dir: PathBuf,
+    /// A file whose tables are replaced by what was measured.
+    #[arg(long, global = true)]
+    write: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Take runs of bytes from an address and write each to all viewers.
-    Serve { way: server::Way, source: SocketAddr },
-    /// Compare ways to write to many sockets.
-    Fanout {
-        #[arg(long, default_values_t = [300, 1000])]
-        viewers: Vec<usize>,
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-        #[arg(long, default_value_t = 5)]
+    /// Measure.
+    Run {
+        /// Less of everything, to see whether it works: the figures are of no use.
+        #[arg(long)]
+        quick: bool,
+        /// Only these.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Question>,
+    },
+    /// Say where the time of a delivery goes.
+    Profile {
+        #[arg(long, default_value_t = 300)]
+        viewers: usize,
+        #[arg(long, default_value = "nal")]
+        transport: Transport,
+        #[arg(long, default_value_t = 8)]
         seconds: u64,
+    },
+    /// Take runs of bytes from an address and write each to all viewers: what the gateway is compared with.
+    Serve {
+        way: server::Way,
+        source: SocketAddr,
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
-        Command::Serve { way, source } => server::serve(way, source),
-        Command::Fanout { viewers, rounds, seconds } => {
-            let dir = Path::new("target/bench");
-            std::fs::create_dir_all(dir)?;
-            let film = film::Film::make(dir, film::Shape { size: (1280, 720), rate: 30, bits: 2_500_000 })?;
-            fanout::run(&Arc::new(film), &viewers, rounds, Duration::from_secs(seconds))
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Question {
+    Nal,
+    Mjpeg,
+    Sandbox,
+    Latency,
+    Connect,
+    Start,
+    Streams,
+    Others,
+    Fanout,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluicegate-bench: {error:#}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let write = arguments.write.as_deref();
+    match arguments.command {
+        Command::Serve { way, source } => server::serve(way, source),
+        Command::Run { quick, only } => {
+            more_descriptors()?;
+            let bench = Bench::new(&arguments.dir, &arguments.gateway, quick)?;
+            let began = Instant::now();
+            tell_machine(write)?;
+            let mut missed = Vec::new();
+            for question in Question::value_variants() {
+                if !only.is_empty() && !only.contains(question) {
+                    continue;
+                }
+                let tables = ask(&bench, *question, &arguments.components)
+                    .with_context(|| format!("{question:?}"))?;
+                for table in tables {
+                    show(&table, write)?;
+                    if table.missed() {
+                        missed.push(table.name);
+                    }
+                }
+            }
+            println!(
+                "\nMeasured in {:.0} s. Aims missed in: {}.",
+                began.elapsed().as_secs_f64(),
+                if missed.is_empty() {
+                    "none".into()
+                } else {
+                    missed.join(", ")
+                }
+            );
+            Ok(())
+        }
+        Command::Profile {
+            viewers,
+            transport,
+            seconds,
+        } => {
+            more_descriptors()?;
+            let bench = Bench::new(&arguments.dir, &arguments.gateway, false)?;
+            for table in profile::run(&bench, transport, viewers, Duration::from_secs(seconds))? {
+                show(&table, write)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn ask(bench: &Bench, question: Question, components: &Path) -> Result<Vec<Table>> {
+    Ok(match question {
+        Question::Nal => viewers::run(bench, Transport::Nal)?.into(),
+        Question::Mjpeg => viewers::run(bench, Transport::Mjpeg)?.into(),
+        Question::Sandbox => vec![sandbox::run(bench, components)?],
+        Question::Latency => vec![latency::run(bench)?],
+        Question::Connect => vec![connect::run(bench)?],
+        Question::Start => vec![start::run(bench)?],
+        Question::Streams => vec![streams::run(bench)?],
+        Question::Others => vec![others::run(bench)?],
+        Question::Fanout => {
+            let (viewers, rounds, time) = bench.pick(
+                (&[50][..], 1, Duration::from_secs(1)),
+                (&[300, 1000], 3, Duration::from_secs(4)),
+            );
+            vec![fanout::run(bench, viewers, rounds, time)?]
+        }
+    })
+}
+
+fn tell_machine(write: Option<&Path>) -> Result<()> {
+    let machine = report::machine()?;
+    println!("{machine}");
+    if let Some(file) = write {
+        report::replace(file, "machine", &format!("{machine}\n"))?;
+    }
+    Ok(())
+}
+
+fn show(table: &Table, write: Option<&Path>) -> Result<()> {
+    println!("\n== {}\n\n{}", table.name, table.markdown());
+    write.map_or(Ok(()), |file| table.put(file))
+}
+
+/// A viewer takes a descriptor here and one in what is measured.
+fn more_descriptors() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const WANTED: u64 = 4096;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= WANTED) {
+        return Ok(());
+    }
+    ensure!(
+        limit.maximum.is_none_or(|most| most >= WANTED),
+        "{WANTED} open files are needed: raise the hard limit (ulimit -Hn)"
+    );
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(WANTED),
+            maximum: limit.maximum,
+        },
+    )?)
 }

@@ -19,7 +19,11 @@ pub struct Process {
 
 impl Process {
     /// Starts it and waits for its first line, which names its address.
-    pub fn start(program: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Result<Process> {
+    pub fn start(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> Result<Process> {
         let mut child = Command::new(program)
             .args(arguments)
             .envs(environment.iter().copied())
@@ -32,14 +36,20 @@ impl Process {
         if let Some(out) = child.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
         }
-        let address = line
-            .split_whitespace()
-            .find_map(|word| word.trim_start_matches("http://").trim_end_matches('/').parse().ok());
+        let address = line.split_whitespace().find_map(|word| {
+            word.trim_start_matches("http://")
+                .trim_end_matches('/')
+                .parse()
+                .ok()
+        });
         match address {
             Some(address) => Ok(Process { child, address }),
             None => {
                 let _ = child.kill();
-                bail!("{} did not say where it listens: {line:?}", program.display())
+                bail!(
+                    "{} did not say where it listens: {line:?}",
+                    program.display()
+                )
             }
         }
     }
@@ -47,11 +57,6 @@ impl Process {
     /// Its id.
     pub fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    /// What it has used so far.
-    pub fn used(&self) -> Result<Used> {
-        Used::of(self.id())
     }
 
     /// What it holds now.
@@ -92,7 +97,9 @@ impl Used {
             let Ok(schedule) = fs::read_to_string(dir.join("schedstat")) else {
                 continue;
             };
-            let mut numbers = schedule.split_whitespace().map(|field| field.parse().unwrap_or(0));
+            let mut numbers = schedule
+                .split_whitespace()
+                .map(|field| field.parse().unwrap_or(0));
             used.running += Duration::from_nanos(numbers.next().unwrap_or(0));
             used.waiting += Duration::from_nanos(numbers.next().unwrap_or(0));
             let status = fs::read_to_string(dir.join("status")).unwrap_or_default();
@@ -101,7 +108,12 @@ impl Used {
         let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
         let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let fields: Vec<&str> = after.split_whitespace().collect();
-        let ticks = |nth: usize| fields.get(nth).and_then(|field| field.parse().ok()).unwrap_or(0);
+        let ticks = |nth: usize| {
+            fields
+                .get(nth)
+                .and_then(|field| field.parse().ok())
+                .unwrap_or(0)
+        };
         // Fields 14 and 15 of proc(5), counted from the third.
         used.ticks = (ticks(11), ticks(12));
         Ok(used)
@@ -129,7 +141,10 @@ impl Used {
 /// Processor time so far of one of this process's threads.
 pub fn running(thread: i32) -> Result<Duration> {
     let schedule = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"))?;
-    let nanos = schedule.split_whitespace().next().and_then(|field| field.parse().ok());
+    let nanos = schedule
+        .split_whitespace()
+        .next()
+        .and_then(|field| field.parse().ok());
     Ok(Duration::from_nanos(nanos.unwrap_or(0)))
 }
 
@@ -164,7 +179,11 @@ impl Holds {
 pub fn socket_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/sockstat")?;
     let line = text.lines().find(|line| line.starts_with("TCP:"));
-    let pages = line.and_then(|line| line.split_whitespace().skip_while(|word| *word != "mem").nth(1));
+    let pages = line.and_then(|line| {
+        line.split_whitespace()
+            .skip_while(|word| *word != "mem")
+            .nth(1)
+    });
     let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
     Ok(pages * rustix::param::page_size() as u64)
 }

@@ -71,7 +71,11 @@ fn welcome(socket: &mut TcpStream) -> Result<()> {
     let (mut request, mut byte) = (Vec::new(), [0; 1024]);
     while !request.ends_with(b"\r\n\r\n") {
         let size = socket.read(&mut byte)?;
-        request.extend_from_slice(byte.get(..size).filter(|read| !read.is_empty()).context("no request")?);
+        request.extend_from_slice(
+            byte.get(..size)
+                .filter(|read| !read.is_empty())
+                .context("no request")?,
+        );
     }
     let answer: &[u8] = if String::from_utf8_lossy(&request).contains("websocket") {
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -86,19 +90,23 @@ fn welcome(socket: &mut TcpStream) -> Result<()> {
 
 /// Gives each viewer that comes to `take`, on a thread of its own.
 fn accept(listener: TcpListener, mut take: impl FnMut(TcpStream) + Send + 'static) -> Result<()> {
-    thread::Builder::new().name("accept".into()).spawn(move || {
-        for mut socket in listener.incoming().flatten() {
-            if welcome(&mut socket).is_ok() {
-                take(socket);
+    thread::Builder::new()
+        .name("accept".into())
+        .spawn(move || {
+            for mut socket in listener.incoming().flatten() {
+                if welcome(&mut socket).is_ok() {
+                    take(socket);
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
 fn bare(listener: TcpListener, runs: Runs) -> Result<()> {
     let (arrive, arrived) = mpsc::channel();
-    accept(listener, move |socket| drop(arrive.send((socket, Bytes::new()))))?;
+    accept(listener, move |socket| {
+        drop(arrive.send((socket, Bytes::new())))
+    })?;
     let mut viewers: Vec<(TcpStream, Bytes)> = Vec::new();
     for run in runs {
         viewers.extend(arrived.try_iter());
@@ -188,7 +196,11 @@ impl Ring {
 /// `threads`: 0 for as many as there are processors.
 fn tasks(listener: TcpListener, runs: Runs, threads: usize) -> Result<()> {
     let runtime = runtime(threads)?;
-    let (ring, ids, handle) = (Arc::new(Ring::default()), AtomicU64::new(0), runtime.handle().clone());
+    let (ring, ids, handle) = (
+        Arc::new(Ring::default()),
+        AtomicU64::new(0),
+        runtime.handle().clone(),
+    );
     let shared = ring.clone();
     accept(listener, move |socket| {
         let (ring, id) = (shared.clone(), ids.fetch_add(1, Ordering::Relaxed));
@@ -274,18 +286,29 @@ fn passes(listener: TcpListener, runs: Runs, count: usize) -> Result<()> {
     for viewers in viewers.iter().skip(1).cloned() {
         let (hand, handed) = mpsc::channel::<Bytes>();
         helpers.push(hand);
-        thread::Builder::new().name("pass".into()).spawn(move || handed.iter().for_each(|run| pass(&viewers, &run)))?;
+        thread::Builder::new()
+            .name("pass".into())
+            .spawn(move || handed.iter().for_each(|run| pass(&viewers, &run)))?;
     }
     let (all, mut nth) = (viewers.clone(), 0);
     accept(listener, move |socket| {
         let _inside = handle.enter();
-        let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
-        let viewer = Arc::new(Shared { socket, rest: Mutex::default(), full: Notify::new() });
+        let Ok(socket) = tokio::net::TcpStream::from_std(socket) else {
+            return;
+        };
+        let viewer = Arc::new(Shared {
+            socket,
+            rest: Mutex::default(),
+            full: Notify::new(),
+        });
         let following = viewer.clone();
         handle.spawn(async move { following.follow().await });
         nth += 1;
         if let Some(viewers) = all.get(nth % count) {
-            viewers.lock().unwrap_or_else(PoisonError::into_inner).push(viewer);
+            viewers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(viewer);
         }
     })?;
     for run in runs {
@@ -300,5 +323,8 @@ fn passes(listener: TcpListener, runs: Runs, count: usize) -> Result<()> {
 }
 
 fn pass(viewers: &Mutex<Vec<Arc<Shared>>>, run: &Bytes) {
-    viewers.lock().unwrap_or_else(PoisonError::into_inner).retain(|viewer| viewer.push(run));
+    viewers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|viewer| viewer.push(run));
 }

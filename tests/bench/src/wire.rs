@@ -80,6 +80,11 @@ impl Cutter {
         cut
     }
 
+    /// Whether a message has begun, and `wanted` likes what is kept of it.
+    pub fn inside_of(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        self.state == State::Message && !self.head.is_empty() && wanted(&self.head)
+    }
+
     fn cut(&mut self, mut bytes: &[u8], message: &mut impl FnMut(&[u8], usize)) -> Result<()> {
         loop {
             if self.state == State::Head {
@@ -167,7 +172,11 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn take(&mut self, mut bytes: &[u8], content: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn take(
+        &mut self,
+        mut bytes: &[u8],
+        content: &mut impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         while !bytes.is_empty() {
             if self.left == 0 {
                 let Some((byte, rest)) = bytes.split_first() else {
@@ -217,11 +226,14 @@ mod tests {
         for length in [300usize, 70_000] {
             match u16::try_from(length) {
                 Ok(short) => stream.extend([&[0x82, 126][..], &short.to_be_bytes()].concat()),
-                Err(_) => stream.extend([&[0x82, 127][..], &(length as u64).to_be_bytes()].concat()),
+                Err(_) => {
+                    stream.extend([&[0x82, 127][..], &(length as u64).to_be_bytes()].concat())
+                }
             }
             stream.extend(vec![b'x'; length]);
         }
-        let wanted = [("abc", 3), ("", 0), ("xxxx", 300), ("xxxx", 70_000)].map(|(head, length)| (head.to_owned(), length));
+        let wanted = [("abc", 3), ("", 0), ("xxxx", 300), ("xxxx", 70_000)]
+            .map(|(head, length)| (head.to_owned(), length));
         for at_a_time in [1, 2, 3, 7, 1000, usize::MAX] {
             assert_eq!(cut(Kind::WebSocket, &stream, at_a_time).unwrap(), wanted);
         }
@@ -240,7 +252,10 @@ mod tests {
         );
         for at_a_time in [1, 2, 5, 90, usize::MAX] {
             for stream in [&plain, &chunked] {
-                assert_eq!(cut(Kind::Multipart, stream.as_bytes(), at_a_time).unwrap(), wanted);
+                assert_eq!(
+                    cut(Kind::Multipart, stream.as_bytes(), at_a_time).unwrap(),
+                    wanted
+                );
             }
         }
     }
@@ -251,9 +266,18 @@ mod tests {
             (Kind::WebSocket, "HTTP/1.1 404 Not Found\r\n\r\n"),
             (Kind::WebSocket, "HTTP/1.1 101 S\r\n\r\n\u{1}\u{1}a"),
             (Kind::Multipart, "HTTP/1.1 101 S\r\n\r\n"),
-            (Kind::Multipart, "HTTP/1.1 200 OK\r\n\r\n--x\r\nContent-Type: a\r\n\r\n"),
-            (Kind::Multipart, "HTTP/1.1 200 OK\r\n\r\nContent-Length: 1\r\n\r\n"),
-            (Kind::Multipart, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            (
+                Kind::Multipart,
+                "HTTP/1.1 200 OK\r\n\r\n--x\r\nContent-Type: a\r\n\r\n",
+            ),
+            (
+                Kind::Multipart,
+                "HTTP/1.1 200 OK\r\n\r\nContent-Length: 1\r\n\r\n",
+            ),
+            (
+                Kind::Multipart,
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            ),
         ] {
             assert!(cut(kind, stream.as_bytes(), 5).is_err(), "{stream:?}");
         }

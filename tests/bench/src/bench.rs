@@ -1,0 +1,236 @@
+//! What the scenarios share: what is shown, the programs measured, and one measurement of one of them.
+
+use crate::{
+    feeder::{Feeder, Roll},
+    film::{Album, Film, Shape},
+    load::{Counts, Load, Show},
+    process::{Holds, Process, Used, socket_memory},
+    server::Way,
+};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+/// How long viewers may take to get their first picture.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A run.
+pub struct Bench {
+    /// Where films, configs and the cache of compiled components are.
+    pub dir: PathBuf,
+    /// The gateway's binary.
+    pub gateway: PathBuf,
+    /// Less of everything, to see whether it works.
+    pub quick: bool,
+    /// 1280×720, 30 a second, 2.5 Mbit/s.
+    pub film: Arc<Film>,
+    /// 1280×720, 10 a second, 40 KB each.
+    pub album: Arc<Album>,
+}
+
+impl Bench {
+    /// Makes what is shown, if it is not there.
+    pub fn new(dir: &Path, gateway: &Path, quick: bool) -> Result<Bench> {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        let dir = fs::canonicalize(dir)?;
+        let gateway = fs::canonicalize(gateway).with_context(|| {
+            format!(
+                "{} is missing: cargo build --release -p sluicegate",
+                gateway.display()
+            )
+        })?;
+        let shape = Shape {
+            size: (1280, 720),
+            rate: 30,
+            bits: 2_500_000,
+        };
+        let (film, album) = (Film::make(&dir, shape)?.into(), Album::make(&dir)?.into());
+        Ok(Bench {
+            dir,
+            gateway,
+            quick,
+            film,
+            album,
+        })
+    }
+
+    /// One of two, by whether the run is quick.
+    pub fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// A gateway with this config.
+    pub fn serve(&self, config: &str) -> Result<Process> {
+        let file = self.dir.join("bench.toml");
+        fs::write(&file, config)?;
+        let file = file.to_string_lossy();
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", &file];
+        Process::start(&self.gateway, &arguments, &[("XDG_CACHE_HOME", &self.dir)])
+    }
+
+    /// A program that only passes on what the feeder gives.
+    pub fn pass_on(&self, way: Way, feeder: &Feeder) -> Result<Process> {
+        let name = way
+            .to_possible_value()
+            .map_or(String::new(), |value| value.get_name().to_owned());
+        let arguments = ["serve", &name, &feeder.address.to_string()];
+        Process::start(&std::env::current_exe()?, &arguments, &[])
+    }
+}
+
+/// A transport, what it shows and how it gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// H.264 over WebSocket.
+    Nal,
+    /// JPEGs over HTTP.
+    Mjpeg,
+}
+
+impl Transport {
+    /// Its name, as in paths.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Nal => "nal",
+            Transport::Mjpeg => "mjpeg",
+        }
+    }
+}
+
+/// The gateway and the bare program, both showing the same.
+pub struct Pair {
+    /// What viewers get.
+    pub show: Show,
+    /// The gateway.
+    pub gateway: Process,
+    /// The bare program.
+    pub bare: Process,
+    /// Of the stream in the gateway.
+    pub path: String,
+    _feeders: Vec<Feeder>,
+}
+
+impl Pair {
+    /// Starts both.
+    pub fn start(bench: &Bench, transport: Transport) -> Result<Pair> {
+        let mut feeders = Vec::new();
+        let (show, source, roll) = match transport {
+            Transport::Nal => {
+                let camera = Feeder::start(Roll::Camera(bench.film.clone()))?;
+                let source = format!("annexb:tcp://{}", camera.address);
+                feeders.push(camera);
+                (
+                    Show::Film(bench.film.clone()),
+                    source,
+                    Roll::Messages(bench.film.clone()),
+                )
+            }
+            Transport::Mjpeg => {
+                let source = format!("file:{}", bench.album.file.display());
+                (
+                    Show::Album(bench.album.clone()),
+                    source,
+                    Roll::Parts(bench.album.clone()),
+                )
+            }
+        };
+        let passed = Feeder::start(roll)?;
+        let bare = bench.pass_on(Way::Bare, &passed)?;
+        feeders.push(passed);
+        let gateway = bench.serve(&format!("[streams.cam]\nsource = \"{source}\"\n"))?;
+        Ok(Pair {
+            show,
+            gateway,
+            bare,
+            path: format!("/live/cam/{}", transport.name()),
+            _feeders: feeders,
+        })
+    }
+}
+
+/// One measurement.
+pub struct Measured {
+    /// Of the process measured.
+    pub used: Used,
+    /// At the end of it.
+    pub holds: Holds,
+    /// What the viewers got.
+    pub counts: Counts,
+    /// Processor time of the load.
+    pub load: Duration,
+    /// How long it took.
+    pub time: Duration,
+    /// Bytes in the kernel for sockets, of both ends.
+    pub sockets: u64,
+}
+
+impl Measured {
+    /// Opens `viewers` on the process, lets them settle, and measures for `time`.
+    ///
+    /// # Errors
+    /// If they do not all get pictures, or get anything wrong.
+    pub fn take(
+        process: u32,
+        show: &Show,
+        to: (SocketAddr, &str),
+        viewers: usize,
+        time: Duration,
+    ) -> Result<Measured> {
+        let mut load = Load::watching(show.clone(), 10)?;
+        load.open(to.0, to.1, viewers)?;
+        load.settled(PATIENCE)?;
+        // What they got to begin with is through.
+        thread::sleep(Duration::from_millis(700));
+        Measured::of(process, &load, time)
+    }
+
+    /// Measures what goes on for `time`.
+    pub fn of(process: u32, load: &Load, time: Duration) -> Result<Measured> {
+        load.take()?;
+        let before = Used::of(process)?;
+        let began = std::time::Instant::now();
+        thread::sleep(time);
+        let used = Used::of(process)?.since(&before);
+        let time = began.elapsed();
+        let (counts, load) = load.take()?;
+        let measured = Measured {
+            used,
+            holds: Holds::of(process)?,
+            counts,
+            load,
+            time,
+            sockets: socket_memory()?,
+        };
+        let counts = &measured.counts;
+        ensure!(
+            counts.faults == 0,
+            "{} times something wrong was received: {:#?}",
+            counts.faults,
+            counts.said
+        );
+        ensure!(counts.messages > 0, "nothing was received");
+        Ok(measured)
+    }
+
+    /// Parts of one processor, 1 for all of it.
+    pub fn processor(&self) -> f64 {
+        self.used.running.as_secs_f64() / self.time.as_secs_f64()
+    }
+
+    /// Microseconds of processor time for each picture that arrived.
+    pub fn each(&self) -> f64 {
+        self.used.running.as_secs_f64() * 1e6 / self.counts.messages.max(1) as f64
+    }
+
+    /// What did not come of what was to, 0 to 1.
+    pub fn missed(&self) -> f64 {
+        self.counts.missed as f64 / (self.counts.messages + self.counts.missed).max(1) as f64
+    }
+}

@@ -1,0 +1,112 @@
+//! From a viewer's `connect` to what it waits for, while the stream runs and others watch.
+
+use crate::{
+    bench::{Bench, Pair, Transport},
+    clock::{Histogram, now},
+    load::{Load, request},
+    report::{Table, ms},
+    wire::{Cutter, Kind},
+};
+use anyhow::{Result, ensure};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// Milliseconds.
+const AIM: f64 = 5.0;
+const WATCHING: usize = 50;
+
+/// One viewer after the other on both transports.
+pub fn run(bench: &Bench) -> Result<Table> {
+    let count = bench.pick(30, 300);
+    let mut table = Table::new(
+        "connect",
+        &[
+            "<transport",
+            "viewers",
+            "first byte p50 ms",
+            "p99 ms",
+            "first picture's first byte p50 ms",
+            "p99 ms",
+            "first picture whole p50 ms",
+            "p99 ms",
+        ],
+    );
+    let mut aims = Vec::new();
+    for transport in [Transport::Nal, Transport::Mjpeg] {
+        let pair = Pair::start(bench, transport)?;
+        let mut load = Load::new(pair.show.clone())?;
+        load.open(pair.gateway.address, &pair.path, WATCHING)?;
+        load.settled(Duration::from_secs(20))?;
+        let kind = match transport {
+            Transport::Nal => Kind::WebSocket,
+            Transport::Mjpeg => Kind::Multipart,
+        };
+        let mut times: [Histogram; 3] = Default::default();
+        for _ in 0..count {
+            for (histogram, nanos) in
+                times
+                    .iter_mut()
+                    .zip(visit(pair.gateway.address, &pair.path, kind)?)
+            {
+                histogram.add(nanos);
+            }
+        }
+        let cells = times
+            .iter()
+            .flat_map(|times| [0.5, 0.99].map(|part| ms(times.quantile(part))));
+        table.row(
+            [transport.name().to_owned(), count.to_string()]
+                .into_iter()
+                .chain(cells),
+        );
+        aims.push((
+            transport.name(),
+            times[0].quantile(0.5).as_secs_f64() * 1e3,
+            times[0].quantile(0.99).as_secs_f64() * 1e3,
+        ));
+    }
+    for (name, half, most) in aims {
+        table.aim(
+            &format!("connect to first byte on {name}, p50"),
+            half,
+            AIM,
+            |ms| format!("{ms:.2} ms"),
+        );
+        table.aim(&format!("the same, p99"), most, AIM, |ms| {
+            format!("{ms:.2} ms")
+        });
+    }
+    Ok(table)
+}
+
+/// Nanoseconds from `connect` to the first byte, to the first byte of a picture, and to the end of the first picture.
+fn visit(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> {
+    let began = now();
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.write_all(request(kind, address, path).as_bytes())?;
+    let (mut cutter, mut buffer) = (Cutter::new(kind, 5), vec![0; 64 << 10]);
+    let mut times = [None; 3];
+    while times[2].is_none() {
+        let size = socket.read(&mut buffer)?;
+        ensure!(size > 0, "the viewer was let go");
+        let at = now() - began;
+        times[0].get_or_insert(at);
+        let mut whole = false;
+        cutter.take(buffer.get(..size).unwrap_or_default(), &mut |head, _| {
+            // Parameter sets are no picture.
+            whole |= !head.starts_with(&[0, 0, 0, 1, 0x67]);
+        })?;
+        if whole || cutter.inside_of(|head| !head.starts_with(&[0, 0, 0, 1, 0x67])) {
+            times[1].get_or_insert(at);
+        }
+        if whole {
+            times[2].get_or_insert(at);
+        }
+    }
+    Ok(times.map(Option::unwrap_or_default))
+}

@@ -1,0 +1,173 @@
+//! Other programs of the kind, if they are on the PATH: the same load, the same JPEGs.
+
+use crate::{
+    bench::{Bench, Measured},
+    load::Show,
+    report::Table,
+};
+use anyhow::Result;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+const VIEWERS: [usize; 2] = [50, 300];
+
+/// What each cost, or why it was not measured.
+pub fn run(bench: &Bench) -> Result<Table> {
+    let time = bench.pick(Duration::from_millis(1500), Duration::from_secs(5));
+    let viewers = bench.pick(&VIEWERS[..1], &VIEWERS);
+    let mut table = Table::new(
+        "others",
+        &[
+            "<program",
+            "viewers",
+            "% of a core",
+            "µs a picture",
+            "pictures a second and viewer",
+            "resident MB",
+        ],
+    );
+    for (name, start) in [("go2rtc", go2rtc as Start), ("ustreamer", ustreamer)] {
+        let Some(program) = on_path(name) else {
+            table.note(format!("`{name}` is not on the PATH: not measured."));
+            continue;
+        };
+        let subject = match start(bench, &program) {
+            Ok(subject) => subject,
+            Err(reason) => {
+                table.note(format!(
+                    "`{name}` is there but was not measured: {reason:#}."
+                ));
+                continue;
+            }
+        };
+        for &count in viewers {
+            match Measured::take(
+                subject.child.id(),
+                &Show::AnyJpegs,
+                (subject.address, subject.path),
+                count,
+                time,
+            ) {
+                Ok(measured) => table.row([
+                    name.to_owned(),
+                    count.to_string(),
+                    format!("{:.1}", measured.processor() * 100.0),
+                    format!("{:.2}", measured.each()),
+                    format!(
+                        "{:.1}",
+                        measured.counts.messages as f64
+                            / measured.time.as_secs_f64()
+                            / count as f64
+                    ),
+                    format!("{:.1}", measured.holds.resident as f64 / 1e6),
+                ]),
+                Err(reason) => table.note(format!("`{name}` at {count} viewers: {reason:#}.")),
+            }
+        }
+    }
+    table.note(match on_path("mediamtx") {
+        Some(_) => "`mediamtx` is there, but gives over HTTP only HLS and WebRTC's signalling, neither of which this gateway has yet: not measured.",
+        None => "`mediamtx` is not on the PATH: not measured.",
+    });
+    Ok(table)
+}
+
+type Start = fn(&Bench, &Path) -> Result<Subject>;
+
+struct Subject {
+    child: Child,
+    address: SocketAddr,
+    path: &'static str,
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The album through a pipe, passed on as it is; reading it is ffmpeg's and not counted.
+fn go2rtc(bench: &Bench, program: &Path) -> Result<Subject> {
+    let address = free()?;
+    let config = bench.dir.join("go2rtc.yaml");
+    fs::write(
+        &config,
+        format!(
+            "api:\n  listen: \"{address}\"\nrtsp:\n  listen: \"\"\nwebrtc:\n  listen: \"\"\nlog:\n  level: error\nstreams:\n  \
+             bench: \"exec:ffmpeg -v error -re -stream_loop -1 -i {} -c:v copy -f mjpeg -\"\n",
+            bench.album.file.display()
+        ),
+    )?;
+    let mut command = Command::new(program);
+    command.arg("-config").arg(&config);
+    Subject::start(command, address, "/api/stream.mjpeg?src=bench")
+}
+
+/// A camera's own JPEGs, passed on as they are.
+fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
+    let device = Path::new("/dev/video0");
+    anyhow::ensure!(
+        device.exists(),
+        "it reads V4L2 devices only, and there is no {}",
+        device.display()
+    );
+    let address = free()?;
+    let mut command = Command::new(program);
+    command.arg("--device").arg(device).args([
+        "--format",
+        "MJPEG",
+        "--encoder",
+        "HW",
+        "--resolution",
+        "1280x720",
+    ]);
+    command.args([
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &address.port().to_string(),
+        "--log-level",
+        "0",
+    ]);
+    Subject::start(command, address, "/stream")
+}
+
+impl Subject {
+    fn start(mut command: Command, address: SocketAddr, path: &'static str) -> Result<Subject> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let mut subject = Subject {
+            child,
+            address,
+            path,
+        };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            anyhow::ensure!(subject.child.try_wait()?.is_none(), "it ended");
+            anyhow::ensure!(
+                began.elapsed() < Duration::from_secs(10),
+                "it does not listen on {address}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(subject)
+    }
+}
+
+fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Where a program is.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}

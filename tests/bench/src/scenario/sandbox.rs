@@ -1,0 +1,256 @@
+//! What asking a component costs: `push` in the sandbox, as the gateway calls it, beside the same source linked natively.
+
+use crate::{
+    bench::{Bench, Measured, Pair, Transport},
+    clock::{Histogram, now},
+    native::{Mjpeg, Nal},
+    report::Table,
+};
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use sluicegate::{
+    media::sample::{Codec, Format, Sample, Times, Track},
+    plugin::{Engine, Instance, Limits, Usage},
+    stream::Info,
+};
+use sluicegate_sdk as sdk;
+use std::{
+    hint::black_box,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Calls timed at once: one alone takes no longer than looking at the clock a few times.
+const BATCH: usize = 32;
+/// Of the process's time at 300 viewers, in hundredths.
+const AIM: f64 = 2.0;
+
+/// Both transports; `components` is the folder with their `.wasm` files.
+pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
+    let mut table = Table::new(
+        "sandbox",
+        &[
+            "<transport",
+            "bytes a picture",
+            "sandbox p50 µs",
+            "p99",
+            "native p50 µs",
+            "p99",
+            "sandbox : native",
+            "viewers",
+            "µs a call in the gateway",
+            "of the gateway's time",
+        ],
+    );
+    let viewers = bench.pick(20, 300);
+    let mut aims = Vec::new();
+    for transport in [Transport::Nal, Transport::Mjpeg] {
+        let pictures: Vec<Bytes> = match transport {
+            Transport::Nal => (0..bench.film.pictures() as u64)
+                .map(|number| {
+                    bench
+                        .film
+                        .message(crate::film::Stamp { number, sent: 0 })
+                        .into()
+                })
+                .collect(),
+            Transport::Mjpeg => bench.album.jpegs.clone(),
+        };
+        let size = pictures.iter().map(Bytes::len).sum::<usize>() / pictures.len();
+        let batches = bench.pick(500, 20_000);
+        let inside = sandboxed(
+            &components.join(format!("{}.wasm", transport.name())),
+            transport,
+            &pictures,
+            batches,
+        )?;
+        let outside = match transport {
+            Transport::Nal => native::<Nal>(transport, &pictures, batches)?,
+            Transport::Mjpeg => native::<Mjpeg>(transport, &pictures, batches)?,
+        };
+        let (each, share) = share(bench, transport, viewers)?;
+        let us =
+            |times: &Histogram, part: f64| times.quantile(part).as_secs_f64() * 1e6 / BATCH as f64;
+        table.row([
+            transport.name().to_owned(),
+            size.to_string(),
+            format!("{:.2}", us(&inside, 0.5)),
+            format!("{:.2}", us(&inside, 0.99)),
+            format!("{:.2}", us(&outside, 0.5)),
+            format!("{:.2}", us(&outside, 0.99)),
+            format!("{:.1} ×", us(&inside, 0.5) / us(&outside, 0.5)),
+            viewers.to_string(),
+            format!("{each:.2}"),
+            format!("{:.2} %", share * 100.0),
+        ]);
+        aims.push((transport, share * 100.0));
+    }
+    for (transport, share) in aims {
+        table.aim(
+            &format!(
+                "{} at {viewers} viewers, all calls of the guest",
+                transport.name()
+            ),
+            share,
+            AIM,
+            |share| format!("{share:.2} %"),
+        );
+    }
+    Ok(table)
+}
+
+fn format(transport: Transport) -> Format {
+    match transport {
+        Transport::Nal => Format::H264AnnexB,
+        Transport::Mjpeg => Format::Jpeg,
+    }
+}
+
+/// Batches of calls in a component, after as many to warm up as make a tenth.
+fn sandboxed(
+    component: &Path,
+    transport: Transport,
+    pictures: &[Bytes],
+    batches: usize,
+) -> Result<Histogram> {
+    let engine = Engine::new()?;
+    let plugin = engine
+        .load_file(component, Limits::default())
+        .with_context(|| format!("{}: run plugins/build", component.display()))?;
+    let (mut instance, _) = Instance::open(&plugin, "bench", "{}", Arc::<Usage>::default())?;
+    let codec = format(transport).codec();
+    let track = Track {
+        id: 1,
+        codec,
+        codec_string: String::new(),
+        config: Bytes::new(),
+        width: 1280,
+        height: 720,
+        frame_rate: 30.0,
+        keyframe_ms: 2000,
+    };
+    instance.configure(
+        &Info {
+            started_at: 0,
+            epoch: 0,
+            track,
+        },
+        format(transport),
+    )?;
+    let samples: Vec<Sample> = (0..)
+        .zip(pictures)
+        .map(|(nth, picture)| {
+            let times = Times {
+                decode_time: nth * 3000,
+                duration: 3000,
+                ..Times::default()
+            };
+            match codec {
+                Codec::Jpeg => Sample::jpeg(times, picture.clone()),
+                Codec::H264 => Sample::h264(
+                    times,
+                    nth % 60 == 0,
+                    sluicegate::media::h264::annexb::split(picture),
+                ),
+            }
+        })
+        .collect();
+    // Packaged once for all transports, so not part of the call.
+    for sample in &samples {
+        sample.packaged(format(transport));
+    }
+    let mut samples = samples.iter().cycle();
+    timed(batches, || {
+        let sample = samples.next().context("no samples")?;
+        let chunks = instance.push(sample, sample.decode_time / 180_000)?;
+        black_box(&chunks);
+        Ok(())
+    })
+}
+
+fn native<T: sdk::Transport>(
+    transport: Transport,
+    pictures: &[Bytes],
+    batches: usize,
+) -> Result<Histogram> {
+    let (mut muxer, _) = T::open("{}").map_err(|refusal| anyhow!(refusal))?;
+    muxer.configure(&sdk::mock::video(format(transport).name(), "", &[]));
+    let pictures = pictures.iter().enumerate().map(|(nth, picture)| {
+        (
+            nth % 60 == 0 || transport == Transport::Mjpeg,
+            picture.to_vec(),
+        )
+    });
+    let samples = sdk::mock::samples(2000, pictures);
+    let mut samples = samples.iter().cycle();
+    timed(batches, || {
+        let sample = samples.next().context("no samples")?;
+        let chunks = muxer.push(sample.clone());
+        black_box(&chunks);
+        Ok(())
+    })
+}
+
+fn timed(batches: usize, mut call: impl FnMut() -> Result<()>) -> Result<Histogram> {
+    let mut times = Histogram::default();
+    for batch in 0..batches + batches / 10 {
+        let began = now();
+        for _ in 0..BATCH {
+            call()?;
+        }
+        if batch >= batches / 10 {
+            times.add(now() - began);
+        }
+    }
+    Ok(times)
+}
+
+/// Microseconds of a call in a gateway with so many viewers, and the calls' part of its processor time.
+fn share(bench: &Bench, transport: Transport, viewers: usize) -> Result<(f64, f64)> {
+    let pair = Pair::start(bench, transport)?;
+    let mut load = crate::load::Load::watching(pair.show.clone(), 10)?;
+    load.open(pair.gateway.address, &pair.path, viewers)?;
+    load.settled(Duration::from_secs(20))?;
+    std::thread::sleep(Duration::from_millis(700));
+    let before = calls(pair.gateway.address, transport)?;
+    let measured = Measured::of(
+        pair.gateway.id(),
+        &load,
+        bench.pick(Duration::from_secs(1), Duration::from_secs(6)),
+    )?;
+    let after = calls(pair.gateway.address, transport)?;
+    let spent = after.1 - before.1;
+    Ok((
+        spent / (after.0 - before.0).max(1.0),
+        spent / 1e6 / measured.used.running.as_secs_f64(),
+    ))
+}
+
+/// Calls of a transport so far, and the microseconds they took.
+fn calls(address: SocketAddr, transport: Transport) -> Result<(f64, f64)> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        socket,
+        "GET /api/plugins HTTP/1.0\r\nHost: {address}\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("no answer from /api/plugins")?;
+    let plugins: serde_json::Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+    let plugins = plugins.as_array().context("/api/plugins is no list")?;
+    let plugin = plugins
+        .iter()
+        .find(|plugin| plugin["name"] == transport.name())
+        .context("no such transport")?;
+    let calls = plugin["calls"].as_f64().context("no calls")?;
+    Ok((
+        calls,
+        calls * plugin["us_per_call"].as_f64().context("no time")?,
+    ))
+}

@@ -1,0 +1,76 @@
+//! Growth over the number of streams, each with a viewer.
+
+use crate::{
+    bench::{Bench, Measured},
+    feeder::{Feeder, Roll},
+    film::{Film, Shape},
+    load::{Load, Show},
+    report::{Table, mb},
+};
+use anyhow::Result;
+use std::{fmt::Write, sync::Arc, thread, time::Duration};
+
+/// One viewer on `nal` for each.
+pub fn run(bench: &Bench) -> Result<Table> {
+    let counts = bench.pick(&[1, 8][..], &[1, 4, 16, 64]);
+    let time = bench.pick(Duration::from_millis(1500), Duration::from_secs(6));
+    let shape = Shape {
+        size: (320, 180),
+        rate: 30,
+        bits: 250_000,
+    };
+    let film = Arc::new(Film::make(&bench.dir, shape)?);
+    let mut table = Table::new(
+        "streams",
+        &[
+            "streams",
+            "% of a core",
+            "µs a picture",
+            "resident MB",
+            "threads",
+            "descriptors",
+        ],
+    );
+    let mut ends = Vec::new();
+    for &count in counts {
+        let feeder = Feeder::start(Roll::Camera(film.clone()))?;
+        let mut config = String::new();
+        for nth in 0..count {
+            write!(
+                config,
+                "[streams.cam{nth}]\nsource = \"annexb:tcp://{}\"\n",
+                feeder.address
+            )?;
+        }
+        let gateway = bench.serve(&config)?;
+        let mut load = Load::new(Show::Film(film.clone()))?;
+        for nth in 0..count {
+            load.open(gateway.address, &format!("/live/cam{nth}/nal"), 1)?;
+        }
+        load.settled(Duration::from_secs(30))?;
+        thread::sleep(Duration::from_secs(1));
+        let measured = Measured::of(gateway.id(), &load, time)?;
+        table.row([
+            count.to_string(),
+            format!("{:.1}", measured.processor() * 100.0),
+            format!("{:.1}", measured.each()),
+            mb(measured.holds.resident),
+            measured.holds.threads.to_string(),
+            measured.holds.descriptors.to_string(),
+        ]);
+        ends.push((
+            count as f64,
+            measured.processor(),
+            measured.holds.resident as f64,
+        ));
+    }
+    if let (Some(first), Some(last)) = (ends.first(), ends.last()) {
+        let streams = last.0 - first.0;
+        table.note(format!(
+            "Each further stream with its viewer: {:.2} % of a core, {:.0} KB.",
+            (last.1 - first.1) / streams * 100.0,
+            (last.2 - first.2) / streams / 1e3,
+        ));
+    }
+    Ok(table)
+}
