@@ -16,6 +16,9 @@ use std::{
     time::Duration,
 };
 
+/// How often a camera that nobody looks at looks whether somebody comes.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What is sent, and how it is laid out.
 #[derive(Clone)]
 pub enum Roll {
@@ -35,7 +38,14 @@ impl Roll {
         }
     }
 
-    /// What goes to a connection that has got something before, or has not.
+    /// Whether a connection may begin with that picture.
+    fn starts(&self, number: u64) -> bool {
+        match self {
+            Roll::Camera(film) | Roll::Messages(film) => film.is_key(number),
+            Roll::Parts(_) => true,
+        }
+    }
+
     fn bytes(&self, number: u64) -> Vec<u8> {
         let stamp = Stamp {
             number,
@@ -128,7 +138,8 @@ impl Drop for Feeder {
 
 fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
     let step = 1_000_000_000 / u64::from(roll.rate());
-    let (began, mut number) = (now(), 0);
+    let (mut began, mut number) = (now(), 0);
+    let mut waiting: Vec<TcpStream> = Vec::new();
     let mut connections: Vec<TcpStream> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_nanos(
@@ -136,15 +147,24 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
         ));
         loop {
             match listener.accept() {
-                Ok((connection, _)) => connections.extend(greet(connection, roll)),
+                Ok((connection, _)) => waiting.extend(greet(connection, roll)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return eprintln!("the feeder cannot accept: {error}"),
             }
         }
-        if !connections.is_empty() {
-            let bytes = roll.bytes(number);
-            connections.retain_mut(|connection| connection.write_all(&bytes).is_ok());
+        if connections.is_empty() {
+            // For who comes first the film begins.
+            (began, number) = (now(), 0);
         }
+        if roll.starts(number) {
+            connections.append(&mut waiting);
+        }
+        if connections.is_empty() {
+            thread::sleep(LOOK);
+            continue;
+        }
+        let bytes = roll.bytes(number);
+        connections.retain_mut(|connection| connection.write_all(&bytes).is_ok());
         number += 1;
     }
 }

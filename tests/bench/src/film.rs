@@ -130,6 +130,11 @@ impl Film {
         self.bodies.len()
     }
 
+    /// Whether decoding may begin with that picture.
+    pub fn is_key(&self, number: u64) -> bool {
+        number.is_multiple_of(2 * u64::from(self.rate))
+    }
+
     fn body(&self, number: u64) -> &[u8] {
         let nth = usize::try_from(number).unwrap_or(0) % self.bodies.len().max(1);
         self.bodies.get(nth).map_or(&[], |body| body)

@@ -45,6 +45,9 @@ impl Table {
 
     /// In Markdown.
     pub fn markdown(&self) -> String {
+        if self.rows.is_empty() {
+            return self.notes.join("\n\n") + "\n";
+        }
         let mut out = String::new();
         let line = |cells: &mut dyn Iterator<Item = String>| {
             format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))

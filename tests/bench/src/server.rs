@@ -32,7 +32,9 @@ pub enum Way {
     /// The thread that has the run tries to write it to each tokio socket in turn; a task per viewer takes over while its
     /// socket is full.
     Pass,
-    /// The same with the viewers shared between two threads.
+    /// The same in a tokio task that is woken for each run, so that the thread that has it writes to no socket.
+    PassInATask,
+    /// The pass with the viewers shared between two threads.
     TwoPasses,
 }
 
@@ -45,8 +47,9 @@ pub fn serve(way: Way, source: SocketAddr) -> Result<()> {
         Way::Bare => bare(listener, runs),
         Way::Tasks => tasks(listener, runs, 0),
         Way::TasksOnOneThread => tasks(listener, runs, 1),
-        Way::Pass => passes(listener, runs, 1),
-        Way::TwoPasses => passes(listener, runs, 2),
+        Way::Pass => passes(listener, runs, 1, false),
+        Way::PassInATask => passes(listener, runs, 1, true),
+        Way::TwoPasses => passes(listener, runs, 2, false),
     }
 }
 
@@ -278,7 +281,7 @@ impl Shared {
     }
 }
 
-fn passes(listener: TcpListener, runs: Runs, count: usize) -> Result<()> {
+fn passes(listener: TcpListener, runs: Runs, count: usize, in_a_task: bool) -> Result<()> {
     let runtime = runtime(0)?;
     let handle = runtime.handle().clone();
     let viewers: Vec<Arc<Mutex<Vec<Arc<Shared>>>>> = (0..count).map(|_| Arc::default()).collect();
@@ -311,13 +314,22 @@ fn passes(listener: TcpListener, runs: Runs, count: usize) -> Result<()> {
                 .push(viewer);
         }
     })?;
+    let first = viewers.first().cloned().unwrap_or_default();
+    if in_a_task {
+        let (hand, mut handed) = tokio::sync::mpsc::unbounded_channel();
+        runtime.spawn(async move {
+            while let Some(run) = handed.recv().await {
+                pass(&first, &run);
+            }
+        });
+        runs.for_each(|run| drop(hand.send(run)));
+        return Ok(());
+    }
     for run in runs {
         for helper in &helpers {
             helper.send(run.clone())?;
         }
-        if let Some(first) = viewers.first() {
-            pass(first, &run);
-        }
+        pass(&first, &run);
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
             "p99",
             "native p50 µs",
             "p99",
-            "sandbox : native",
+            "the sandbox adds, µs",
             "viewers",
             "µs a call in the gateway",
             "of the gateway's time",
@@ -81,7 +81,7 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
             format!("{:.2}", us(&inside, 0.99)),
             format!("{:.2}", us(&outside, 0.5)),
             format!("{:.2}", us(&outside, 0.99)),
-            format!("{:.1} ×", us(&inside, 0.5) / us(&outside, 0.5)),
+            format!("{:.2}", us(&inside, 0.5) - us(&outside, 0.5)),
             viewers.to_string(),
             format!("{each:.2}"),
             format!("{:.2} %", share * 100.0),
@@ -99,6 +99,10 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
             |share| format!("{share:.2} %"),
         );
     }
+    table.note(
+        "Calls one after the other, of which the caches profit. In the gateway a call comes every 33 or 100 ms and finds them cold. \
+         Linked natively, `mjpeg` copies each picture to join it with its head, which in the sandbox the host does by reference.",
+    );
     Ok(table)
 }
 
