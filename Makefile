@@ -7,7 +7,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: run test build check plugins setup setup-test clean help force
+.PHONY: run test bench profile build check plugins setup setup-test setup-bench setup-profile clean help force
 
 # cargo where rustup puts it, for a shell that has not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -46,6 +46,16 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== browser\n'
 	cd web && npm run --silent test:browser
 
+## bench: measure the gateway beside a bare program, into BENCHMARKS.md; QUICK=1: to see whether it works; ONLY=nal,latency,…
+bench: setup-bench build
+	cargo build --release --locked -p sluicegate-bench
+	@target/release/sluicegate-bench run $(if $(QUICK),--quick,--write BENCHMARKS.md) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+## profile: where the time of a delivery goes, into BENCHMARKS.md; ARGS="--transport mjpeg --viewers 1000" prints it only
+profile: setup-profile build
+	cargo build --release --locked -p sluicegate-bench
+	@target/release/sluicegate-bench profile $(or $(ARGS),--write BENCHMARKS.md)
+
 ## check: formatting, lints and types only
 check: setup-test plugins target/stamps/web
 	cargo fmt --all --check
@@ -61,6 +71,12 @@ setup:
 
 setup-test:
 	@.ci/setup test
+
+setup-bench:
+	@.ci/setup bench
+
+setup-profile:
+	@.ci/setup profile
 
 # npm ci empties node_modules, the stamp with it, so it never claims what is not there.
 web/node_modules/.installed: web/package.json web/package-lock.json | setup

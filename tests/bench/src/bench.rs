@@ -7,11 +7,12 @@ use crate::{
     process::{Holds, Process, Used, socket_memory},
     server::Way,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::{
     fs,
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -82,6 +83,19 @@ impl Bench {
             .map_or(String::new(), |value| value.get_name().to_owned());
         let arguments = ["serve", &name, &feeder.address.to_string()];
         Process::start(&std::env::current_exe()?, &arguments, &[])
+    }
+}
+
+/// What the gateway says at an address.
+pub fn get(address: SocketAddr, path: &str) -> Result<String> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    write!(socket, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+        _ => bail!("{path}: {answer}"),
     }
 }
 

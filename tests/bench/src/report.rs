@@ -164,7 +164,7 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     match (sorted.get(middle), sorted.get(middle.wrapping_sub(1))) {
-        (Some(high), Some(low)) if sorted.len() % 2 == 0 => (high + low) / 2.0,
+        (Some(high), Some(low)) if sorted.len().is_multiple_of(2) => (high + low) / 2.0,
         (Some(one), _) => *one,
         _ => f64::NAN,
     }

@@ -286,7 +286,8 @@ fn passes(listener: TcpListener, runs: Runs, count: usize, in_a_task: bool) -> R
     let handle = runtime.handle().clone();
     let viewers: Vec<Arc<Mutex<Vec<Arc<Shared>>>>> = (0..count).map(|_| Arc::default()).collect();
     let mut helpers = Vec::new();
-    for viewers in viewers.iter().skip(1).cloned() {
+    for others in viewers.iter().skip(1) {
+        let viewers = others.clone();
         let (hand, handed) = mpsc::channel::<Bytes>();
         helpers.push(hand);
         thread::Builder::new()

@@ -75,9 +75,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
             AIM,
             |ms| format!("{ms:.2} ms"),
         );
-        table.aim(&format!("the same, p99"), most, AIM, |ms| {
-            format!("{ms:.2} ms")
-        });
+        table.aim("the same, p99", most, AIM, |ms| format!("{ms:.2} ms"));
     }
     Ok(table)
 }

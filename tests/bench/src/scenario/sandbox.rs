@@ -1,7 +1,7 @@
 //! What asking a component costs: `push` in the sandbox, as the gateway calls it, beside the same source linked natively.
 
 use crate::{
-    bench::{Bench, Measured, Pair, Transport},
+    bench::{Bench, Measured, Pair, Transport, get},
     clock::{Histogram, now},
     native::{Mjpeg, Nal},
     report::Table,
@@ -14,14 +14,7 @@ use sluicegate::{
     stream::Info,
 };
 use sluicegate_sdk as sdk;
-use std::{
-    hint::black_box,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{hint::black_box, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 /// Calls timed at once: one alone takes no longer than looking at the clock a few times.
 const BATCH: usize = 32;
@@ -235,18 +228,8 @@ fn share(bench: &Bench, transport: Transport, viewers: usize) -> Result<(f64, f6
 
 /// Calls of a transport so far, and the microseconds they took.
 fn calls(address: SocketAddr, transport: Transport) -> Result<(f64, f64)> {
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        socket,
-        "GET /api/plugins HTTP/1.0\r\nHost: {address}\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    let (_, body) = answer
-        .split_once("\r\n\r\n")
-        .context("no answer from /api/plugins")?;
-    let plugins: serde_json::Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+    let body = get(address, "/api/plugins")?;
+    let plugins: serde_json::Value = serde_json::from_str(&body).context(body)?;
     let plugins = plugins.as_array().context("/api/plugins is no list")?;
     let plugin = plugins
         .iter()
