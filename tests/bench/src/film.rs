@@ -303,3 +303,83 @@ fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
     }
     Ok(fs::rename(&making, path)?)
 }
+
+#[cfg(test)]
+pub mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    impl Film {
+        /// The same, so many a second.
+        pub fn at_rate(self, rate: u32) -> Film {
+            Film { rate, ..self }
+        }
+    }
+
+    /// A film of pictures that are nothing but bytes, one a second.
+    pub fn film(bodies: &[&[u8]]) -> Film {
+        Film {
+            bodies: bodies
+                .iter()
+                .map(|body| Bytes::copy_from_slice(body))
+                .collect(),
+            rate: 1,
+        }
+    }
+
+    #[test]
+    fn a_picture_is_recognised_by_its_stamp_and_its_length() {
+        let film = film(&[b"one", b"three", b"five"]);
+        let stamp = Stamp {
+            number: 4,
+            sent: 77,
+        };
+        let message = film.message(stamp);
+        assert!(message.ends_with(b"three"));
+        assert_eq!(
+            film.recognise(&message[..HEAD.min(message.len())], message.len()),
+            Some(stamp)
+        );
+        assert_eq!(film.recognise(&message, message.len() - 1), None);
+        assert_eq!(film.recognise(&message[1..], message.len()), None);
+    }
+
+    #[test]
+    fn what_the_camera_sends_is_the_messages_and_the_next_ones_start() {
+        let film = film(&[b"\0\0\0\x01\x65a", b"\0\0\0\x01\x41b"]);
+        let stamps = [0, 1].map(|number| Stamp { number, sent: 5 });
+        let sent = [
+            Film::opening().to_vec(),
+            film.camera(stamps[0]),
+            film.camera(stamps[1]),
+        ]
+        .concat();
+        let seen = [
+            film.message(stamps[0]),
+            film.message(stamps[1]),
+            Film::opening().to_vec(),
+        ]
+        .concat();
+        assert_eq!(sent, seen);
+    }
+
+    #[test]
+    fn a_numbered_jpeg_has_its_size_and_is_recognised() {
+        let picture = [&[0xff, 0xd8, 0xff, 0xdb][..], &[7; 500], &[0xff, 0xd9]].concat();
+        let jpegs: Vec<Bytes> = (0..3)
+            .map(|place| numbered(&picture, place, 1000))
+            .collect();
+        let album = Album {
+            jpegs: jpegs.clone(),
+            file: PathBuf::new(),
+        };
+        for (place, jpeg) in jpegs.iter().enumerate() {
+            assert_eq!(jpeg.len(), 1000);
+            assert_eq!(album.recognise(&jpeg[..HEAD], 1000), Some(place));
+            assert!(jpeg.ends_with(&picture[2..]));
+        }
+        assert_eq!(album.recognise(&jpegs[1][..HEAD], 999), None);
+        assert_eq!(album.recognise(&picture, picture.len()), None);
+        assert_eq!(cut_jpegs(&jpegs.concat()), jpegs);
+    }
+}

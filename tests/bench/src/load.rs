@@ -434,3 +434,113 @@ impl Viewer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::film::{Stamp, tests::film};
+    use std::net::TcpListener;
+
+    /// What is counted when a viewer gets these messages.
+    fn watch(whole: bool, messages: &[Vec<u8>]) -> Counts {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let keep = if whole { usize::MAX } else { HEAD };
+        let cutter = Cutter::new(Kind::WebSocket, keep);
+        let mut viewer = Viewer {
+            socket,
+            cutter,
+            last: None,
+            whole,
+            seen: false,
+        };
+        let (show, mut counts) = (Show::Film(Arc::new(film(&PICTURES))), Counts::default());
+        let mut stream = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
+        for message in messages {
+            stream.extend([0x82, u8::try_from(message.len()).unwrap()]);
+            stream.extend(message);
+        }
+        viewer.take(&show, true, &stream, &mut counts).unwrap();
+        counts
+    }
+
+    const PICTURES: [&[u8]; 3] = [b"a first picture", b"another", b"the third one"];
+
+    fn message(number: u64) -> Vec<u8> {
+        film(&PICTURES).message(Stamp {
+            number,
+            sent: now(),
+        })
+    }
+
+    #[test]
+    fn pictures_in_order_are_counted_and_timed() {
+        let sets = vec![0, 0, 0, 1, 0x67, 1];
+        let counts = watch(true, &[sets, message(5), message(6), message(7)]);
+        assert_eq!(
+            (counts.viewers, counts.messages, counts.compared),
+            (1, 3, 3)
+        );
+        assert_eq!(
+            (counts.faults, counts.gaps, counts.missed),
+            (0, 0, 0),
+            "{:?}",
+            counts.said
+        );
+        assert_eq!(counts.delays.count(), 3);
+    }
+
+    #[test]
+    fn a_gap_is_counted_with_what_was_missed() {
+        let counts = watch(false, &[message(0), message(4), message(5)]);
+        assert_eq!(
+            (counts.messages, counts.gaps, counts.missed, counts.faults),
+            (3, 1, 3, 0)
+        );
+    }
+
+    #[test]
+    fn a_picture_twice_or_out_of_order_is_a_fault() {
+        for second in [3, 1] {
+            assert_eq!(watch(false, &[message(3), message(second)]).faults, 1);
+        }
+    }
+
+    #[test]
+    fn a_picture_that_is_cut_or_altered_is_a_fault() {
+        let mut cut = message(1);
+        cut.pop();
+        assert_eq!(watch(false, &[message(0), cut]).faults, 1);
+        let mut altered = message(1);
+        *altered.last_mut().unwrap() ^= 1;
+        assert_eq!(watch(true, &[message(0), altered.clone()]).faults, 1);
+        // Only where every byte is compared.
+        assert_eq!(watch(false, &[message(0), altered]).faults, 0);
+        assert_eq!(watch(false, &[b"something else".to_vec()]).faults, 1);
+    }
+
+    #[test]
+    fn viewers_of_a_bare_program_get_every_picture() {
+        use crate::{
+            feeder::{Feeder, Roll},
+            server::{Way, serve_on},
+        };
+        let film = Arc::new(film(&PICTURES).at_rate(50));
+        let feeder = Feeder::start(Roll::Messages(film.clone())).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, source) = (listener.local_addr().unwrap(), feeder.address);
+        thread::spawn(move || serve_on(listener, Way::Tasks, source));
+        let mut load = Load::watching(Show::Film(film), 10).unwrap();
+        load.open(address, "/", 30).unwrap();
+        load.settled(Duration::from_secs(30)).unwrap();
+        let (counts, _) = load.take().unwrap();
+        assert!(counts.messages >= 30 && counts.delays.count() > 0);
+        assert_eq!(
+            (counts.viewers, counts.faults, counts.missed),
+            (30, 0, 0),
+            "{:?}",
+            counts.said
+        );
+    }
+}

@@ -42,6 +42,11 @@ pub enum Way {
 pub fn serve(way: Way, source: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("listening on http://{}", listener.local_addr()?);
+    serve_on(listener, way, source)
+}
+
+/// Serves who connects to `listener` until `source` ends.
+pub fn serve_on(listener: TcpListener, way: Way, source: SocketAddr) -> Result<()> {
     let runs = Runs(TcpStream::connect(source)?);
     match way {
         Way::Bare => bare(listener, runs),
