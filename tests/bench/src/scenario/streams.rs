@@ -10,6 +10,9 @@ use crate::{
 use anyhow::Result;
 use std::{fmt::Write, sync::Arc, thread, time::Duration};
 
+/// A little more than the ring keeps (`Bounds` of `stream`).
+const HISTORY: Duration = Duration::from_secs(18);
+
 /// One viewer on `nal` for each.
 pub fn run(bench: &Bench) -> Result<Table> {
     let counts = bench.pick(&[1, 8][..], &[1, 4, 16, 64]);
@@ -48,7 +51,8 @@ pub fn run(bench: &Bench) -> Result<Table> {
             load.open(gateway.address, &format!("/live/cam{nth}/nal"), 1)?;
         }
         load.settled(Duration::from_secs(30))?;
-        thread::sleep(Duration::from_secs(1));
+        // Until the streams' history is as long as it gets.
+        thread::sleep(bench.pick(Duration::from_secs(1), HISTORY));
         let measured = Measured::of(gateway.id(), &load, time)?;
         table.row([
             count.to_string(),
