@@ -25,7 +25,8 @@ impl Default for Options {
     }
 }
 
-struct Nal {
+/// H.264 access units, as they came.
+pub struct Nal {
     /// The id of the one track that is sent.
     video: Option<u32>,
 }
