@@ -114,7 +114,7 @@ fuzz_target!(|input: &[u8]| {
             // What a log line and an answer to clients are made of.
             let text = failure.to_string();
             assert!(
-                text.starts_with("sluicegate-fuzzed@") && text.len() < 10_000,
+                text.starts_with("fuzzed@") && text.len() < 10_000,
                 "{text}"
             );
             return;
