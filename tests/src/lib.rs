@@ -6,8 +6,10 @@
 pub mod camera;
 pub mod client;
 pub mod command;
+pub mod damage;
 pub mod feeder;
 pub mod gateway;
+pub mod measure;
 pub mod media;
 pub mod metrics;
 pub mod raw;

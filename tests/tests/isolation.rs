@@ -5,6 +5,7 @@ use serde_json::Value;
 use sluicegate_tests::{
     Camera, Gateway, Nal, Watcher,
     camera::{self, GROUP},
+    measure::{CHANCE, Summary},
     media::NumberReader,
     mjpeg, within,
 };
@@ -13,13 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
-
-/// What may be added to the 99th percentile of a picture's way from the source's socket to a viewer, if 10 % are less.
-///
-/// With every processor taken, a thread that wakes up may wait for a slice of Linux's scheduler, which is about 3 ms, and
-/// a picture passes four: the source's, the muxer's, the carrier's and the test's. By chance that sum comes in one
-/// measurement and not in the next; a guest on a thread that others need would cost the two seconds that it loops.
-const CHANCE: Duration = Duration::from_millis(12);
 
 /// They measure, so they take turns.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -246,26 +240,6 @@ impl Drop for Busy {
         for child in &mut self.0 {
             let _ = child.kill();
             let _ = child.wait();
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Summary {
-    median: Duration,
-    p99: Duration,
-    #[allow(dead_code)]
-    max: Duration,
-}
-
-impl Summary {
-    fn of(mut all: Vec<Duration>) -> Summary {
-        all.sort_unstable();
-        let at = |percent: usize| all[(all.len() * percent / 100).min(all.len() - 1)];
-        Summary {
-            median: at(50),
-            p99: at(99),
-            max: at(100),
         }
     }
 }

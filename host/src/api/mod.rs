@@ -9,7 +9,7 @@ mod routes;
 mod state;
 
 pub use events::EventBody;
-pub use routes::{ROUTES, Route, Target};
+pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
 
 use crate::{
     auth::{self, Peer},
@@ -23,7 +23,6 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
 };
-use routes::{Found, Parameters};
 use std::{net::SocketAddr, sync::Arc};
 
 /// What goes back: a whole body, or one that goes on.

@@ -164,6 +164,9 @@ impl Input {
             reason,
         };
         crate::codec::init();
+        let mut options = options;
+        // A packet that the demuxer knows to be damaged is a loss, which shows by the gap that it leaves.
+        options.set("fflags", "discardcorrupt");
         let deadline = Arc::new(Deadline::new());
         let (watch, stopped) = (deadline.clone(), stop.clone());
         let context = format::input_with_interrupt_and_dictionary(

@@ -32,7 +32,7 @@ const FIRST_DELIMITER: &str = "--frame\r\n";
 const DELIMITER: &str = "\r\n--frame\r\n";
 const CLOSE_DELIMITER: &str = "\r\n--frame--\r\n";
 
-/// The transport.
+/// Pictures, the newest one only.
 pub struct Mjpeg {
     /// The id of the one track that is pictures.
     pictures: Option<u32>,

@@ -25,7 +25,7 @@ impl Default for Options {
     }
 }
 
-/// The transport.
+/// H.264 access units, as they came.
 pub struct Nal {
     /// The id of the one track that is sent.
     video: Option<u32>,

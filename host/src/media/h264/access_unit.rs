@@ -11,7 +11,9 @@ use std::sync::Arc;
 /// Puts NAL units in decoding order together to access units, untouched, each once and in order.
 ///
 /// Nothing comes out before the first picture that decoding may start at and whose parameter sets are known, and nothing
-/// between a loss and the next such picture; [`Self::dropped`] counts what was left out. An access unit is complete when
+/// between a loss and the next such picture; [`Self::dropped`] counts what was left out. A loss is what [`Self::damaged`]
+/// tells and what shows: a NAL unit marked as damaged (`forbidden_zero_bit`), a gap in `frame_num`, a picture without its
+/// first slice, another SPS without a start. Parameter sets that cannot be read are left out. An access unit is complete when
 /// the next one begins, or when [`Self::flush`] says so. Each field of an interlaced frame is an access unit of its own.
 /// Holds one access unit of at most [`Limits`] and the newest parameter sets of each id.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Assembler {
     unit: Unit,
     /// The picture that was given out last.
     previous: Option<Picture>,
+    /// `frame_num` of the last reference picture that was given out.
+    reference: Option<u32>,
     dropped: u64,
     error: Option<Error>,
 }
@@ -102,9 +106,29 @@ pub enum Error {
         /// `pic_parameter_set_id`.
         pps: u8,
     },
+    /// Something is not there that this or later pictures are made from.
+    #[error("{0}; pictures are left out up to the next keyframe")]
+    Loss(Loss),
     /// An access unit outgrew [`Limits`].
     #[error("an access unit is larger than {} bytes or {} NAL units and was dropped", .0.bytes, .0.nals)]
     TooLarge(Limits),
+}
+
+/// By what a loss shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// `forbidden_zero_bit` is set: somebody on the way knows that the NAL unit is damaged.
+    #[error("a NAL unit is marked as damaged")]
+    Marked,
+    /// A gap in `frame_num`, 7.4.3.
+    #[error("reference pictures are missing")]
+    Pictures,
+    /// No slice begins at the top.
+    #[error("the first slice of a picture is missing")]
+    Top,
+    /// Another SPS at a picture that is no start, 7.4.1.2.1.
+    #[error("the SPS changes in the middle of a sequence")]
+    Sequence,
 }
 
 /// The access unit under construction.
@@ -128,6 +152,8 @@ struct Picture {
     second_field: bool,
     continues: bool,
     sets: Option<Arc<ParameterSets>>,
+    /// Why it does not go on from the picture before.
+    loss: Option<Loss>,
 }
 
 impl Assembler {
@@ -141,12 +167,18 @@ impl Assembler {
 
     /// Takes the next NAL unit; gives the access unit that ended before it.
     pub fn push(&mut self, nal: Bytes) -> Option<AccessUnit> {
+        if nal::is_marked_damaged(&nal) {
+            self.error = Some(Error::Loss(Loss::Marked));
+            self.damaged();
+            return None;
+        }
         let finished = match nal::unit_type(&nal) {
             nal::SLICE | nal::PARTITION_A | nal::IDR => self.push_slice(&nal),
             kind @ (nal::SPS | nal::PPS) => {
                 let finished = self.finish_picture();
                 if let Err(error) = self.store(kind, &nal) {
                     self.error = Some(error.into());
+                    return finished;
                 }
                 finished
             }
@@ -184,6 +216,7 @@ impl Assembler {
         let unit = std::mem::take(&mut self.unit);
         self.dropped += u64::from(unit.picture.is_some());
         self.previous = None;
+        self.reference = None;
         self.running = false;
     }
 
@@ -263,6 +296,7 @@ impl Assembler {
                 .as_ref()
                 .is_some_and(|previous| previous.takes(&header)),
             sets: None,
+            loss: None,
         };
         match header {
             Ok(header) => {
@@ -278,7 +312,11 @@ impl Assembler {
                     picture.tops = previous.tops;
                 }
                 picture.add(&header);
+                let before = self.sets.clone();
                 picture.sets = self.activate(header.pps_id);
+                if !picture.continues && !picture.second_field {
+                    picture.loss = self.loss_before(&header, before.as_deref());
+                }
             }
             Err(unreadable) => {
                 if let Some(pps) = unreadable.missing_pps {
@@ -304,14 +342,25 @@ impl Assembler {
             _ => recovery.map(|frames| Start::Recovery { frames }),
         };
         // A start whose top is missing is what was left of one when this stream was joined or damaged.
-        let startable = start.is_some() && picture.tops != 0;
-        let Some(sets) = picture.sets.clone().filter(|_| self.running || startable) else {
+        let loss = match picture.tops {
+            0 => Some(Loss::Top),
+            _ => picture.loss.filter(|_| start.is_none()),
+        };
+        let usable = loss.is_none() && (self.running || start.is_some());
+        let Some(sets) = picture.sets.clone().filter(|_| usable) else {
+            if let Some(loss) = loss.filter(|_| self.running) {
+                self.error = Some(Error::Loss(loss));
+            }
             self.dropped += 1;
             self.running = false;
             self.previous = None;
+            self.reference = None;
             return None;
         };
         self.running = true;
+        if let Some(header) = picture.header.as_ref().filter(|header| header.reference) {
+            self.reference = Some(header.frame_num);
+        }
         let changed = self.reported.as_ref() != Some(&sets);
         if changed {
             self.reported = Some(sets.clone());
@@ -326,6 +375,19 @@ impl Assembler {
         };
         self.previous = Some(picture);
         Some(unit)
+    }
+
+    /// Whether something is missing before a picture, or is not what it was, if decoding goes on from `before`.
+    fn loss_before(&self, header: &Header, before: Option<&ParameterSets>) -> Option<Loss> {
+        let (_, sps) = self.lookup(header.pps_id)?;
+        if header.idr || !self.running {
+            return None;
+        }
+        if before.is_some_and(|before| before.sps.first() != Some(&sps.nal)) {
+            return Some(Loss::Sequence);
+        }
+        let follows = |reference| header.follows(reference, sps);
+        (!self.reference.is_none_or(follows)).then_some(Loss::Pictures)
     }
 
     fn lookup(&self, pps: u8) -> Option<(&Pps, &Sps)> {

@@ -22,6 +22,11 @@ pub fn unit_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header & 0x1f)
 }
 
+/// Whether `forbidden_zero_bit` is set: "the NAL unit may contain bit errors" (RFC 6184 1.3).
+pub fn is_marked_damaged(nal: &[u8]) -> bool {
+    nal.first().is_some_and(|header| header & 0x80 != 0)
+}
+
 /// `nal_ref_idc` of a NAL unit, 0 to 3; 0 where no later picture refers to this one.
 pub fn ref_idc(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header >> 5 & 3)

@@ -150,6 +150,8 @@ pub(super) struct Head {
 pub(super) struct SliceSyntax {
     pub separate_colour_planes: bool,
     pub frame_num_bits: u32,
+    /// `gaps_in_frame_num_value_allowed_flag`: reference pictures may be left out on purpose.
+    pub gaps_allowed: bool,
     pub frames_only: bool,
     pub order: OrderSyntax,
 }
@@ -237,6 +239,7 @@ impl Sps {
             slice: SliceSyntax {
                 separate_colour_planes: chroma.separate_colour_plane_flag,
                 frame_num_bits: u32::from(sps.log2_max_frame_num()),
+                gaps_allowed: sps.gaps_in_frame_num_value_allowed_flag,
                 frames_only: sps.frame_mbs_flags == FrameMbsFlags::Frames,
                 order: match sps.pic_order_cnt {
                     PicOrderCntType::TypeZero {

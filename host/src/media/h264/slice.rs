@@ -22,7 +22,8 @@ pub struct Header {
     pub field: Option<Field>,
     pub idr: bool,
     pub frame_num: u32,
-    reference: bool,
+    /// Later pictures may be predicted from this one.
+    pub reference: bool,
     idr_pic_id: u32,
     order: [i64; 2],
 }
@@ -147,6 +148,18 @@ impl Header {
             self.redundant = bits.read_ue("redundant_pic_cnt")? > 0;
         }
         Ok(())
+    }
+}
+
+impl Header {
+    /// Whether nothing is missing between `reference`, the `frame_num` of the last reference picture, and this picture,
+    /// as far as the counting tells (7.4.3): what it is predicted from can have been there.
+    ///
+    /// `memory_management_control_operation` 5, with which an encoder starts to count anew without an IDR picture, is not
+    /// looked for: no live encoder is known to use it.
+    pub fn follows(&self, reference: u32, sps: &Sps) -> bool {
+        let next = reference.wrapping_add(1) & ((1 << sps.slice.frame_num_bits) - 1);
+        sps.slice.gaps_allowed || self.frame_num == reference || self.frame_num == next
     }
 }
 

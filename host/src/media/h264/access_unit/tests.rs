@@ -335,7 +335,7 @@ fn a_broken_sps_leaves_the_one_before_in_use() {
     let broken = Bytes::from_static(&[0x67, 77, 0]);
     let nals = [SPS.nal(), PPS.nal(), slice(idr()), broken, slice(p(1))];
     let units = assemble(&mut assembler, &nals);
-    assert_eq!(shape(&units), [3, 2]);
+    assert_eq!(shape(&units), [3, 1]);
     assert_eq!(units[1].parameter_sets, None);
     assert_eq!(
         assembler.take_error().unwrap().to_string(),
@@ -531,4 +531,117 @@ proptest! {
             prop_assert!(rest.any(|given| given == nal), "out of order or made up: {:?}", nal);
         }
     }
+}
+
+/// How many access units of these come out, and what is said of the rest.
+fn told(nals: &[Bytes]) -> (usize, Option<Error>) {
+    let mut assembler = Assembler::default();
+    let units = assemble(&mut assembler, nals);
+    (units.len(), assembler.take_error())
+}
+
+#[test]
+fn nothing_follows_a_missing_reference_picture_until_the_next_start() {
+    let sets = [SPS.nal(), PPS.nal()];
+    let unused = |frame_num| SliceOptions {
+        ref_idc: 0,
+        ..p(frame_num)
+    };
+    let loss = Some(Error::Loss(Loss::Pictures));
+    for (what, pictures, out, error) in [
+        ("none missing", &[idr(), p(1), p(2), p(3)][..], 4, None),
+        (
+            "one",
+            &[idr(), p(1), p(3), p(4), idr(), p(1)],
+            4,
+            loss.clone(),
+        ),
+        (
+            "an IDR picture",
+            &[idr(), p(1), p(2), p(1), p(2)],
+            3,
+            loss.clone(),
+        ),
+        ("a swap", &[idr(), p(2), p(1), p(3)], 1, loss.clone()),
+        (
+            "one that none refers to",
+            &[idr(), unused(1), p(1), unused(2), p(2)],
+            5,
+            None,
+        ),
+        (
+            "the count begins anew",
+            &[idr(), p(15), p(0), p(1)],
+            1,
+            loss,
+        ),
+    ] {
+        let nals = [
+            &sets[..],
+            &pictures.iter().map(|one| slice(*one)).collect::<Vec<_>>(),
+        ];
+        assert_eq!(told(&nals.concat()), (out, error), "{what}");
+    }
+    // Up to 15 and on from 0: `frame_num` has four bits here.
+    let round = std::iter::once(idr()).chain((1..20).map(|n| p(n % 16)));
+    let nals: Vec<Bytes> = sets.iter().cloned().chain(round.map(slice)).collect();
+    assert_eq!(told(&nals), (20, None));
+}
+
+#[test]
+fn a_picture_without_its_first_slice_is_a_loss() {
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        slice(below(p(1), 100)),
+        slice(p(2)),
+        slice(idr()),
+    ];
+    assert_eq!(told(&nals), (2, Some(Error::Loss(Loss::Top))));
+}
+
+#[test]
+fn a_nal_unit_marked_as_damaged_is_a_loss() {
+    let mut marked = slice(p(2)).to_vec();
+    marked[0] |= 0x80;
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        AUD,
+        slice(p(1)),
+        AUD,
+        marked.into(),
+        AUD,
+        slice(p(3)),
+        AUD,
+        slice(idr()),
+    ];
+    assert_eq!(told(&nals), (3, Some(Error::Loss(Loss::Marked))));
+}
+
+#[test]
+fn another_sps_without_a_start_is_a_loss_and_one_that_cannot_be_read_is_left_out() {
+    let other = SpsOptions {
+        width_mbs: 40,
+        ..SPS
+    };
+    let broken = Bytes::from_static(&[0x67, 77, 0, 31, 0]);
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        other.nal(),
+        slice(p(1)),
+        SPS.nal(),
+        slice(idr()),
+        broken.clone(),
+        slice(p(1)),
+    ];
+    let mut assembler = Assembler::default();
+    let units = assemble(&mut assembler, &nals);
+    assert_eq!(units.len(), 3);
+    assert!(units.iter().all(|unit| !unit.nals.contains(&other.nal())));
+    assert!(units.iter().all(|unit| !unit.nals.contains(&broken)));
 }

@@ -1,0 +1,66 @@
+//! NAL units of any kind in any order: access units hold each once and in order, within the bounds, and begin at a start.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use sluicegate::media::h264::{
+    access_unit::{AccessUnit, Assembler, Limits},
+    annexb,
+};
+use sluicegate_fuzz::Input;
+
+const LIMITS: Limits = Limits {
+    bytes: 4096,
+    nals: 32,
+};
+
+fuzz_target!(|input: &[u8]| {
+    let mut input = Input(input);
+    let (acts, stream) = (input.bytes(), input.rest());
+    let mut assembler = Assembler::new(LIMITS);
+    let mut left = Vec::new();
+    let check = |unit: AccessUnit, running: &mut bool, left: &mut Vec<Bytes>| {
+        assert!(
+            !unit.nals.is_empty() && unit.nals.len() <= LIMITS.nals && unit.size() <= LIMITS.bytes
+        );
+        assert!(*running || unit.start.is_some(), "goes on without a start");
+        assert!(*running || unit.parameter_sets.is_some() || !left.is_empty());
+        *running = true;
+        // In the order they came, each once: leave out what was dropped before it.
+        for nal in &unit.nals {
+            let at = left
+                .iter()
+                .position(|pushed: &Bytes| pushed.as_ptr() == nal.as_ptr());
+            drop(left.drain(..=at.expect("a NAL unit that did not come, or twice")));
+        }
+    };
+    let mut running = false;
+    let mut acts = acts.iter().cycle();
+    for nal in annexb::split(&Bytes::copy_from_slice(stream)) {
+        left.push(nal.clone());
+        let dropped = assembler.dropped();
+        if let Some(unit) = assembler.push(nal) {
+            // What was finished ended before this NAL unit, whatever becomes of that.
+            check(unit, &mut running, &mut left);
+        }
+        running &= assembler.dropped() == dropped && !assembler.is_waiting();
+        match acts.next() {
+            Some(0..=40) => {
+                if let Some(unit) = assembler.flush() {
+                    check(unit, &mut running, &mut left);
+                }
+                running &= !assembler.is_waiting();
+            }
+            Some(41..=43) => {
+                assembler.damaged();
+                running = false;
+            }
+            _ => {}
+        }
+        let _ = assembler.take_error();
+    }
+    if let Some(unit) = assembler.flush() {
+        check(unit, &mut running, &mut left);
+    }
+});

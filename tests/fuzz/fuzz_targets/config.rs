@@ -1,0 +1,33 @@
+//! The config file: taken or refused with its file's name and line, and the same config each time. Source strings too.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use libfuzzer_sys::fuzz_target;
+use sluicegate::{config::Config, source::Spec};
+use std::path::Path;
+
+fuzz_target!(|input: &[u8]| {
+    let text = &*String::from_utf8_lossy(input);
+    let file = Path::new("dir/some.toml");
+    match Config::parse(text, file) {
+        Ok(config) => {
+            assert_eq!(Config::parse(text, file).ok().as_ref(), Some(&config));
+            for stream in config.streams.values() {
+                source(&stream.source);
+            }
+        }
+        Err(error) => {
+            let shown = error.to_string();
+            assert!(shown.starts_with("dir/some.toml:"), "{shown}");
+            assert!(shown.len() < 1000 + 4 * text.len(), "{shown}");
+        }
+    }
+    source(text);
+});
+
+fn source(text: &str) {
+    if let Ok(spec) = Spec::parse(text, Path::new("dir")) {
+        let (shown, name) = (spec.to_string(), spec.default_name());
+        assert!(!shown.is_empty() && !name.is_empty(), "{text:?}");
+    }
+}

@@ -1,0 +1,223 @@
+//! A component that does what the bytes say, on the host's side: nothing panics, what it gives out is within the limits, and
+//! viewers get whole frames of it.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use sluicegate::{
+    media::sample::{Codec, Format, Sample, Times, Track},
+    plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin},
+    stream::Info,
+    viewer::{Carrier, Content, Cursor, Header, Next, Outlet},
+};
+use sluicegate_fuzz::{Input, as_text, root};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+const LIMITS: Limits = Limits {
+    memory: 4 << 20,
+    call: Duration::from_millis(10),
+    handles: 64,
+    buffers: 1 << 20,
+    output: 256 << 10,
+    items: 64,
+    hostcall: 128 << 10,
+};
+
+// Options, then calls: which one, what it takes beside its script, the script.
+fuzz_target!(|input: &[u8]| {
+    let mut input = Input(input);
+    static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
+    let plugin = PLUGIN.get_or_init(|| {
+        let engine = Engine::new().expect("an engine");
+        let file = root().join("target/plugins/fuzzed.wasm");
+        let plugin = engine
+            .load_file(&file, LIMITS)
+            .expect("run plugins/build first");
+        // It lives as long as this process.
+        std::mem::forget(engine);
+        plugin
+    });
+    let options = as_text(input.bytes());
+    let Ok((mut instance, profile)) = Instance::open(plugin, "stream", &options, Arc::default())
+    else {
+        return;
+    };
+    assert!(!profile.carriers.is_empty() && !profile.formats.is_empty());
+    assert!(profile.lanes.len() <= 16 && (1..=64).contains(&profile.history));
+    let outlet = Outlet::default();
+    outlet.set_lanes(profile.lanes.clone());
+    let mut viewers = [Viewer::new(Carrier::Http), Viewer::new(Carrier::WebSocket)];
+    let lanes = profile.lanes.len();
+    let mut at = 0;
+    while !input.is_empty() {
+        at += 1;
+        let (call, flag) = (input.byte() % 10, input.flag());
+        let failed = match call {
+            0 => {
+                let info = info(input.bytes());
+                instance.configure(&info, Format::H264AnnexB).map(|header| {
+                    bounded(header.iter().map(Content::len));
+                    outlet.set_header(Header::new(header));
+                })
+            }
+            1..=4 => {
+                let times = Times {
+                    decode_time: at * 3000,
+                    ..Times::default()
+                };
+                let script = Bytes::copy_from_slice(input.bytes());
+                let sample = match call {
+                    1 => Sample::jpeg(times, script),
+                    _ => Sample::h264(times, flag, vec![script]),
+                };
+                let pushed = instance.push(&sample, at);
+                pushed.map(|chunks| publish(&outlet, chunks, lanes, at))
+            }
+            5 => instance
+                .stop(&as_text(input.bytes()), flag)
+                .map(|chunks| publish(&outlet, chunks, lanes, at)),
+            6 => instance.request(&as_text(input.bytes()), "").map(|answer| {
+                if let Answer::Done(response) = answer {
+                    bounded([response.body.len()]);
+                }
+            }),
+            7 => {
+                let carrier = if flag {
+                    Carrier::WebSocket
+                } else {
+                    Carrier::Http
+                };
+                let joined = instance.join(at, carrier, &as_text(input.bytes()), "");
+                joined.map(|effects| apply(effects.unwrap_or_default(), &mut viewers))
+            }
+            8 => {
+                let data = match flag {
+                    true => Content::Text(as_text(input.bytes()).into()),
+                    false => Content::Binary(Bytes::copy_from_slice(input.bytes()).into()),
+                };
+                instance
+                    .message(at, data)
+                    .map(|effects| apply(effects, &mut viewers))
+            }
+            _ => instance.leave(input.quad()),
+        };
+        for viewer in &mut viewers {
+            viewer.read(&outlet);
+        }
+        if let Err(failure) = failed {
+            // What a log line and an answer to clients are made of.
+            let text = failure.to_string();
+            assert!(
+                text.starts_with("fuzzed@") && text.len() < 10_000,
+                "{text}"
+            );
+            return;
+        }
+    }
+});
+
+struct Viewer {
+    cursor: Cursor,
+    carrier: Carrier,
+}
+
+impl Viewer {
+    fn new(carrier: Carrier) -> Viewer {
+        Viewer {
+            cursor: Cursor::new(carrier),
+            carrier,
+        }
+    }
+
+    fn read(&mut self, outlet: &Outlet) {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut wire = VecDeque::new();
+        while let Poll::Ready(Next::Taken(taken)) =
+            outlet.poll_take(&mut context, &mut self.cursor, 64 << 10, &mut wire)
+        {
+            assert!(taken.chunks > 0);
+        }
+        if self.carrier == Carrier::WebSocket {
+            whole_frames(&wire.into_iter().flatten().collect::<Vec<u8>>());
+        }
+    }
+}
+
+/// RFC 6455 5.2: text or binary, not masked, not fragmented, one after the other to the last byte.
+fn whole_frames(mut wire: &[u8]) {
+    while let [head, length, rest @ ..] = wire {
+        assert!(matches!(head, 0x81 | 0x82), "{head:#x}");
+        let (length, rest) = match length {
+            126 => {
+                let (length, rest) = rest.split_first_chunk().expect("a length");
+                (u64::from(u16::from_be_bytes(*length)), rest)
+            }
+            127 => {
+                let (length, rest) = rest.split_first_chunk().expect("a length");
+                (u64::from_be_bytes(*length), rest)
+            }
+            short => (u64::from(*short), rest),
+        };
+        wire = rest.get(length as usize..).expect("a whole frame");
+    }
+    assert!(wire.is_empty());
+}
+
+fn publish(outlet: &Outlet, chunks: Vec<Chunk>, lanes: usize, at: u64) {
+    assert!(chunks.iter().all(|chunk| usize::from(chunk.lane) < lanes));
+    bounded(chunks.iter().map(|chunk| chunk.content.len()));
+    let chunks = chunks
+        .into_iter()
+        .map(|chunk| (chunk.content, chunk.lane, chunk.independent));
+    outlet.publish(chunks, Duration::from_millis(at * 33));
+}
+
+fn apply(effects: Vec<Effect>, viewers: &mut [Viewer]) {
+    bounded(effects.iter().map(|effect| match effect {
+        Effect::Send(content) => content.len(),
+        Effect::Lanes(lanes) => lanes.len(),
+        Effect::Close(reason) => reason.len(),
+        Effect::Keyframe => 0,
+    }));
+    for effect in effects {
+        if let Effect::Lanes(lanes) = effect {
+            viewers
+                .iter_mut()
+                .for_each(|viewer| viewer.cursor.choose(&lanes));
+        }
+    }
+}
+
+fn bounded(sizes: impl IntoIterator<Item = usize>) {
+    let (mut items, mut bytes) = (0, 0);
+    for size in sizes {
+        (items, bytes) = (items + 1, bytes + size);
+    }
+    assert!(
+        items <= LIMITS.items && bytes <= LIMITS.output,
+        "{items} items, {bytes} bytes"
+    );
+}
+
+fn info(config: &[u8]) -> Info {
+    Info {
+        started_at: 0,
+        epoch: 0,
+        track: Track {
+            id: 1,
+            codec: Codec::H264,
+            codec_string: "avc1.64001f".into(),
+            config: Bytes::copy_from_slice(config),
+            width: 320,
+            height: 192,
+            frame_rate: 30.0,
+            keyframe_ms: 0,
+        },
+    }
+}

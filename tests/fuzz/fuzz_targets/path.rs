@@ -1,0 +1,99 @@
+//! Request paths, and the headers by which access is judged.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use hyper::{
+    HeaderMap, Method,
+    header::{HOST, HeaderName, HeaderValue, ORIGIN},
+};
+use libfuzzer_sys::fuzz_target;
+use sluicegate::{
+    api::{Found, ROUTES, find},
+    auth::{Role, check},
+    carrier::websocket,
+    config::{Config, Server},
+};
+use sluicegate_fuzz::Input;
+use std::{net::SocketAddr, path::Path, sync::OnceLock};
+
+const OTHERS: [&str; 8] = [
+    "forwarded",
+    "x-forwarded-for",
+    "connection",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    "sec-websocket-extensions",
+];
+
+fuzz_target!(|input: &[u8]| {
+    let mut input = Input(input);
+    let (post, remote, open) = (input.flag(), input.flag(), input.flag());
+    let path = &*input.text();
+    let method = if post { Method::POST } else { Method::GET };
+    match find(&method, path) {
+        Found::Route(route, parameters) => {
+            assert!(path.len() <= 2048 && route.method == method);
+            for name in ["stream", "transport", "serial", "name", "id"] {
+                let value = parameters.get(name);
+                assert!(
+                    value
+                        .is_none_or(|value| !value.is_empty() && !value.contains(char::is_control))
+                );
+            }
+        }
+        Found::OtherMethod(_) => {
+            assert!(ROUTES.iter().any(|route| route.method != method));
+        }
+        Found::BadPath(_) | Found::Nothing => {}
+    }
+
+    let mut headers = HeaderMap::new();
+    let mut add = |name: HeaderName, value: &[u8]| {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(name, value);
+        }
+    };
+    add(HOST, input.bytes());
+    if input.flag() {
+        add(ORIGIN, input.bytes());
+    }
+    while !input.is_empty() {
+        let name = OTHERS[usize::from(input.byte()) % OTHERS.len()];
+        add(HeaderName::from_static(name), input.bytes());
+    }
+    let peer: SocketAddr = if remote {
+        ([192, 168, 1, 9], 5000).into()
+    } else {
+        ([127, 0, 0, 1], 5000).into()
+    };
+    for role in [Role::Public, Role::View, Role::Admin] {
+        if let Ok(foreign) = check(server(open), peer, role, &headers) {
+            // Only what the config lists is ever named to other sites.
+            assert!(
+                foreign.is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))
+            );
+            assert!(headers.contains_key(HOST), "without a Host");
+            assert!(
+                role != Role::Admin || !remote,
+                "an administrator from elsewhere"
+            );
+        }
+    }
+    let _ = websocket::accept(&method, hyper::Version::HTTP_11, &headers);
+});
+
+fn server(open: bool) -> &'static Server {
+    static SERVERS: OnceLock<[Server; 2]> = OnceLock::new();
+    let servers =
+        SERVERS.get_or_init(|| {
+            ["", "listen = \"0.0.0.0:80\"\nopen = true\n"].map(|more| {
+            let text = format!(
+                "[server]\nnames = [\"cam.example\"]\norigins = [\"https://pets.example\"]\n{more}"
+            );
+            Config::parse(&text, Path::new("some.toml")).expect("a config").server
+        })
+        });
+    &servers[usize::from(open)]
+}

@@ -1,0 +1,135 @@
+//! The built-in transports and the SDK under them, natively: whatever a host says, a guest does not panic, and it can be
+//! replaced at the start of any group.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use libfuzzer_sys::fuzz_target;
+use sluicegate_fuzz::Input;
+use sluicegate_sdk::{
+    Audio, Buffer, Kind, Payload, Profile, Rendition, Reply, Sample, StreamInfo, Track, Transport,
+    Video, mock,
+};
+
+// They are components, not libraries, so their sources are read here.
+#[path = "../../../plugins/mjpeg/src/lib.rs"]
+mod mjpeg;
+#[path = "../../../plugins/nal/src/lib.rs"]
+mod nal;
+
+fuzz_target!(|input: &[u8]| {
+    let mut input = Input(input);
+    match input.flag() {
+        true => run::<nal::Nal>(input, "h264/annexb"),
+        false => run::<mjpeg::Mjpeg>(input, "jpeg"),
+    }
+    let _ = mock::take_logs();
+});
+
+fn run<T: Transport>(mut input: Input<'_>, format: &str) {
+    let (mut transport, profile): (T, Profile) = match T::open(&input.text()) {
+        Ok(opened) => opened,
+        Err(reason) => return assert!(!reason.is_empty()),
+    };
+    let mut pictures: Vec<(bool, Vec<u8>)> = Vec::new();
+    let info = |input: &mut Input<'_>| {
+        let tracks: Vec<Track> = (0..input.byte() % 3).map(|_| track(input)).collect();
+        StreamInfo {
+            started_at: input.quad(),
+            epoch: input.long(),
+            renditions: tracks.iter().map(|track| rendition(track)).collect(),
+            tracks,
+        }
+    };
+    while !input.is_empty() {
+        match input.byte() % 8 {
+            0 => drop(transport.configure(&info(&mut input))),
+            1 | 2 => {
+                let sample = sample(&mut input);
+                let independent = sample.independent;
+                pictures.push((independent || pictures.is_empty(), sample.data.to_vec()));
+                for chunk in transport.push(sample) {
+                    assert!(usize::from(chunk.lane) < profile.lanes.len());
+                    assert!(chunk.independent == independent || format == "jpeg");
+                }
+            }
+            3 => {
+                for chunk in transport.stop(&input.text(), input.flag()) {
+                    assert!(usize::from(chunk.lane) < profile.lanes.len());
+                }
+            }
+            4 => {
+                if let Reply::Done(response) = transport.request(&input.text(), &input.text()) {
+                    assert!((100..600).contains(&response.status));
+                }
+            }
+            5 => {
+                let carrier = if input.flag() { "websocket" } else { "http" };
+                let (path, query) = (input.text(), input.text());
+                let _ = transport.join(input.quad(), carrier, &path, &query);
+            }
+            6 => {
+                let data = match input.flag() {
+                    true => Payload::Text(input.text()),
+                    false => Buffer::from(input.bytes()).into(),
+                };
+                drop(transport.message(input.quad(), data));
+            }
+            _ => transport.leave(input.quad()),
+        }
+    }
+    pictures.truncate(8);
+    let samples = mock::samples(0, pictures);
+    mock::assert_restartable::<T>("{}", &mock::video(format, "", &[]), &samples);
+}
+
+/// Of what a host says anything may be wrong but the size.
+fn sample(input: &mut Input<'_>) -> Sample {
+    let data = input.bytes();
+    Sample {
+        track: u32::from(input.byte() % 3),
+        group: input.quad(),
+        decode_time: input.quad(),
+        composition_offset: input.long().cast_signed(),
+        duration: input.long(),
+        independent: input.flag(),
+        captured_at: input.quad(),
+        size: data.len() as u32,
+        data: Buffer::from(data),
+    }
+}
+
+fn track(input: &mut Input<'_>) -> Track {
+    Track {
+        id: u32::from(input.byte() % 3),
+        format: input.text(),
+        codec: input.text(),
+        config: input.bytes().into(),
+        timescale: input.long(),
+        kind: match input.byte() % 4 {
+            0 => Kind::Data,
+            1 => Kind::Audio(Audio {
+                sample_rate: input.long(),
+                channels: input.byte(),
+                language: input.text(),
+            }),
+            _ => Kind::Video(Video {
+                width: input.long(),
+                height: input.long(),
+                frame_rate: f32::from_bits(input.long()),
+                keyframe_ms: input.long(),
+            }),
+        },
+    }
+}
+
+fn rendition(track: &Track) -> Rendition {
+    Rendition {
+        name: track.codec.clone(),
+        base: track.format.clone(),
+        codecs: track.codec.clone(),
+        bandwidth: track.timescale,
+        width: track.id,
+        height: track.id,
+        frame_rate: f32::NAN,
+    }
+}

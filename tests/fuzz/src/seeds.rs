@@ -1,0 +1,299 @@
+//! Writes a small corpus for each target, out of what the repository has: `seeds FOLDER`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use sluicegate::{
+    codec::{Encoder, Settings},
+    media::{h264::annexb, pattern::Painter},
+};
+use sluicegate_fuzz::{field, root};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn main() {
+    let top = PathBuf::from(std::env::args_os().nth(1).expect("seeds FOLDER"));
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let dir = top.join(target);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(name), bytes).unwrap();
+    };
+
+    let streams = [encode((64, 48)), encode((320, 192))];
+    for (stream, nth) in streams.iter().zip(0..) {
+        let nals = annexb::split(&stream.clone().into());
+        let most = (u16::MAX - 1).to_be_bytes();
+        let cuts = field(&[100, 3, 1, 1, 2, 200]);
+        write(
+            "annexb",
+            &format!("{nth}"),
+            &[&most[..], &cuts, stream].concat(),
+        );
+        write(
+            "access_unit",
+            &format!("{nth}"),
+            &[&field(&[])[..], stream].concat(),
+        );
+        write(
+            "access_unit",
+            &format!("flush-{nth}"),
+            &[&field(&[90, 10])[..], stream].concat(),
+        );
+        let of = |kind: u8| nals.iter().find(|nal| nal[0] & 0x1f == kind).unwrap();
+        let (sps, pps) = (of(7), of(8));
+        write(
+            "sps",
+            &format!("{nth}"),
+            &[&field(&sps[1..])[..], &pps[1..]].concat(),
+        );
+        let record = [
+            &[1, sps[1], sps[2], sps[3], 0xff, 0xe1, 0, sps.len() as u8][..],
+            sps,
+            &[1, 0, pps.len() as u8],
+            pps,
+        ];
+        let record = record.concat();
+        write(
+            "avcc",
+            &format!("record-{nth}"),
+            &[&[4], &record[..]].concat(),
+        );
+        let sample = nals
+            .iter()
+            .map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat());
+        let sample: Vec<u8> = sample.flatten().collect();
+        write(
+            "avcc",
+            &format!("sample-{nth}"),
+            &[&[4], &sample[..sample.len().min(4000)]].concat(),
+        );
+
+        // A stream in bytes, with a silence; and one in packets with its sets beside it, damaged and lost in between.
+        let bytes = stream
+            .chunks(700)
+            .flat_map(|chunk| [&[0][..], &field(chunk)].concat());
+        write(
+            "ingest",
+            &format!("bytes-{nth}"),
+            &bytes.chain([3]).collect::<Vec<u8>>(),
+        );
+        let mut packets = [&[7][..], &field(sps), &field(pps), &[8, 0x41, 0xf0, 0, 0]].concat();
+        for (nal, number) in nals
+            .iter()
+            .filter(|nal| nal[0] & 0x1f == 5 || nal[0] & 0x1f == 1)
+            .zip(0u64..)
+        {
+            packets.extend(
+                [
+                    &[4, 1][..],
+                    &field(nal),
+                    &[1],
+                    &(number * 3000).to_be_bytes(),
+                    &[0, 0, 0, 0, 0],
+                ]
+                .concat(),
+            );
+            if number == 3 {
+                packets.extend([9, 11, 0, 33, 10, 0]);
+            }
+        }
+        write("ingest", &format!("packets-{nth}"), &packets);
+        write(
+            "transport",
+            &format!("nal-{nth}"),
+            &transport(1, "{\"stale\": \"250ms\"}", "h264/annexb", &record, sps),
+        );
+        write(
+            "transport",
+            &format!("mjpeg-{nth}"),
+            &transport(0, "{}", "jpeg", &[], b"\xff\xd8\xff\xd9"),
+        );
+    }
+
+    for file in files("examples/config", "toml") {
+        write("config", &name(&file), &fs::read(&file).unwrap());
+    }
+    for source in [
+        "rtsp://user:secret@camera.local/stream1",
+        "annexb:listen:[::1]:9000",
+        "annexb:tcp://cam:1",
+        "file:a.mp4",
+        "test-pattern",
+    ] {
+        write(
+            "config",
+            &format!("source-{}", source.len()),
+            source.as_bytes(),
+        );
+    }
+    for (path, nth) in [
+        "/live/back%20yard/mjpeg/a/b",
+        "/api/ws/stream/emulator-5554",
+        "/watch/porch",
+        "/assets/x.js",
+    ]
+    .iter()
+    .zip(0..)
+    {
+        let headers = [
+            field(b"localhost:8080"),
+            vec![1],
+            field(b"https://pets.example"),
+            vec![2],
+            field(b"Upgrade"),
+            vec![3],
+            field(b"websocket"),
+            vec![4],
+            field(b"dGhlIHNhbXBsZSBub25jZQ=="),
+            vec![5],
+            field(b"13"),
+        ];
+        write(
+            "path",
+            &format!("{nth}"),
+            &[
+                &[0, nth & 1, 0][..],
+                &field(path.as_bytes()),
+                &headers.concat(),
+            ]
+            .concat(),
+        );
+    }
+    let frames: [&[u8]; 6] = [
+        &[
+            0x81,
+            0x85,
+            1,
+            2,
+            3,
+            4,
+            b'h' ^ 1,
+            b'e' ^ 2,
+            b'l' ^ 3,
+            b'l' ^ 4,
+            b'o' ^ 1,
+        ],
+        &[0x01, 0x81, 0, 0, 0, 0, b'a'],
+        &[0x80, 0x81, 0, 0, 0, 0, b'b'],
+        &[0x89, 0x80, 0, 0, 0, 0],
+        &[0x82, 0xfe, 0, 0x7e, 9, 9, 9, 9],
+        &[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8],
+    ];
+    for (nth, frame) in frames.iter().chain([&&frames.concat()[..]]).enumerate() {
+        write(
+            "websocket",
+            &format!("{nth}"),
+            &[&field(&[3, 1, 4, 1, 5])[..], frame].concat(),
+        );
+    }
+
+    for file in files("target/plugins", "wasm") {
+        write("component", &name(&file), &fs::read(&file).unwrap());
+    }
+    write("component", "empty", b"\0asm\x0d\0\x01\0");
+    write("component", "module", b"\0asm\x01\0\0\0");
+
+    // Scripts that get somewhere; see tests/plugins/fuzzed. Three acts: a buffer of five bytes, one joined of it and more
+    // bytes, a log line. Then the answer.
+    let acts: [&[u8]; 6] = [
+        &[
+            3, 0, 5, 1, 2, 3, 4, 5, 1, 2, 0, 2, 9, 9, 1, 0, 1, 0, 0, 0, 3, 0, 0, 0, 5, 5, 2,
+        ],
+        &[2, 8, 240, 60, 7, 12],
+        &[3, 2, 1, 0, 0, 0, 9, 0, 0, 0, 0, 3, 0, 4, 0],
+        &[1, 6, 4],
+        &[1, 9, 0, 16, 0, 0],
+        &[0],
+    ];
+    let answers: [&[u8]; 6] = [
+        &[2, 1, 0, 1, 0, 0, 3, b'a', b'b', 1, 1],
+        &[1, 2, 2, 0, 3, 1, 2, 3, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0],
+        &[2, 200, 0, 2, 1, 0],
+        &[1, 0, 5, 4, 1, 2],
+        &[4, 0, 0, 0, 1, 2, 0, 1, 3, 4, 0],
+        &[240, 70, 1, 0, 0, 1],
+    ];
+    for (act, one) in acts.iter().zip(0..) {
+        for (answer, two) in answers.iter().zip(0..) {
+            let script = field(&[*act, answer].concat());
+            let calls = (0..10u8).flat_map(|call| [&[call, call & 1][..], &script].concat());
+            let calls: Vec<u8> = calls.collect();
+            write(
+                "guest",
+                &format!("{one}-{two}"),
+                &[&field(&[0, 0])[..], &calls, &calls].concat(),
+            );
+        }
+    }
+}
+
+fn transport(which: u8, options: &str, format: &str, record: &[u8], picture: &[u8]) -> Vec<u8> {
+    let track = [
+        &[0, 1, 1][..],
+        &field(format.as_bytes()),
+        &field(b"avc1.64001f"),
+        &field(record),
+        &[0, 1, 0x5f, 0x90, 2],
+        &[0; 28],
+    ]
+    .concat();
+    let sample = [&[1][..], &field(picture), &[1], &[0; 24], &[1], &[0; 8]].concat();
+    let rest = [
+        &[4][..],
+        &field(b""),
+        &field(b"a=b"),
+        &[5, 1, 0, 0],
+        &[0; 8],
+        &[6, 1],
+        &field(b"hi"),
+        &[0; 8],
+        &[3, 4],
+        b"gone\x01",
+    ]
+    .concat();
+    [
+        &[which][..],
+        &field(options.as_bytes()),
+        &track,
+        &sample,
+        &sample,
+        &rest,
+    ]
+    .concat()
+}
+
+/// Two groups of a moving picture, in Annex B.
+fn encode((width, height): (u32, u32)) -> Vec<u8> {
+    let settings = Settings {
+        width,
+        height,
+        frame_rate: 30,
+        bitrate: 200_000,
+        keyframe_interval_ms: 100,
+    };
+    let mut encoder = Encoder::new(settings).unwrap();
+    let mut painter = Painter::new(width, height).unwrap();
+    let mut stream = Vec::new();
+    for number in 0..6u64 {
+        let picture = painter.paint(number, number * 33);
+        for packet in encoder
+            .encode(picture, number as i64 * 3000, false)
+            .unwrap()
+        {
+            stream.extend_from_slice(&packet.data);
+        }
+    }
+    stream
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|found| found == extension));
+    files.sort();
+    files
+}
+
+fn name(file: &Path) -> String {
+    file.file_stem().unwrap().to_string_lossy().into_owned()
+}

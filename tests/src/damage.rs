@@ -1,0 +1,219 @@
+//! Streams damaged on purpose, the same way for the same seed, and a judge of what is left of them.
+
+use bytes::Bytes;
+use ffmpeg_next::{self as ffmpeg, Dictionary, codec};
+use sluicegate::media::h264::nal;
+
+/// xorshift64*: any numbers, the same for the same seed.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// From 0 to `below`, not included.
+    pub fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.roll(256) as u8).collect()
+    }
+}
+
+/// What happens to pictures on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    FlippedInSlice,
+    FlippedInHeader,
+    Cut,
+    Noise,
+    LostStartCode,
+    LostBytes,
+    NonsensePps,
+    Doubled,
+    LostUnit,
+    LostPictures,
+    SwappedPictures,
+    SwappedUnits,
+    OtherSps,
+    NonsenseSps,
+    EndlessNumber,
+    Marked,
+}
+
+impl Damage {
+    pub const ALL: [Damage; 16] = [
+        Damage::FlippedInSlice,
+        Damage::FlippedInHeader,
+        Damage::Cut,
+        Damage::Noise,
+        Damage::LostStartCode,
+        Damage::LostBytes,
+        Damage::NonsensePps,
+        Damage::Doubled,
+        Damage::LostUnit,
+        Damage::LostPictures,
+        Damage::SwappedPictures,
+        Damage::SwappedUnits,
+        Damage::OtherSps,
+        Damage::NonsenseSps,
+        Damage::EndlessNumber,
+        Damage::Marked,
+    ];
+
+    /// Whether it shows without decoding, for a stream with one slice a picture: then nothing undecodable may come out,
+    /// not even until the next keyframe.
+    pub fn shows(self) -> bool {
+        matches!(
+            self,
+            Damage::LostUnit
+                | Damage::LostPictures
+                | Damage::SwappedPictures
+                | Damage::OtherSps
+                | Damage::NonsenseSps
+                | Damage::EndlessNumber
+                | Damage::Marked
+        )
+    }
+
+    /// The bytes of a group of pictures with this damage. `other` is the SPS of another stream.
+    pub fn apply(self, group: &[Vec<Bytes>], other: &Bytes, dice: &mut Dice) -> Vec<u8> {
+        let mut group: Vec<Vec<Vec<u8>>> = group
+            .iter()
+            .map(|picture| picture.iter().map(|unit| unit.to_vec()).collect())
+            .collect();
+        // Of what comes before the last picture, so that what follows is seen.
+        let at = dice.roll(group.len() - 1);
+        let slices: Vec<usize> = (0..group[at].len())
+            .filter(|place| matches!(nal::unit_type(&group[at][*place]), nal::SLICE | nal::IDR))
+            .collect();
+        let unit = slices[dice.roll(slices.len())];
+        let picture = &mut group[at];
+        match self {
+            Damage::FlippedInSlice => {
+                for _ in 0..=dice.roll(8) {
+                    let byte = 12 + dice.roll(picture[unit].len() - 12);
+                    picture[unit][byte] ^= 1 << dice.roll(8);
+                }
+            }
+            Damage::FlippedInHeader => {
+                let any = dice.roll(picture.len());
+                let most = picture[any].len().min(10);
+                picture[any][dice.roll(most)] ^= 1 << dice.roll(8);
+            }
+            Damage::Cut => {
+                let length = 1 + dice.roll(picture[unit].len() - 1);
+                picture[unit].truncate(length);
+            }
+            Damage::Noise => {
+                let mut noise = vec![dice.roll(128) as u8];
+                let count = dice.roll(300);
+                noise.extend(dice.bytes(count));
+                let place = dice.roll(picture.len() + 1);
+                picture.insert(place, noise);
+            }
+            Damage::LostStartCode | Damage::LostBytes => {
+                let mut stream = stream_of(&group);
+                let codes: Vec<usize> = (4..stream.len() - 2)
+                    .filter(|at| stream[*at..*at + 3] == [0, 0, 1])
+                    .collect();
+                let code = codes[dice.roll(codes.len())];
+                let (from, to) = match self {
+                    Damage::LostStartCode => (code - 1, code + 3),
+                    _ => (code - dice.roll(code.min(200)), code + 3 + dice.roll(50)),
+                };
+                drop(stream.drain(from..to.min(stream.len())));
+                return stream;
+            }
+            Damage::NonsensePps => {
+                let count = 1 + dice.roll(20);
+                picture.insert(0, [vec![0x68], dice.bytes(count)].concat());
+            }
+            Damage::Doubled => {
+                let double = picture[unit].clone();
+                picture.insert(unit, double);
+            }
+            Damage::LostUnit => drop(picture.remove(unit)),
+            Damage::LostPictures => {
+                let count = 1 + dice.roll(group.len() - 1 - at);
+                drop(group.drain(at..at + count));
+            }
+            Damage::SwappedPictures => group.swap(at, at + 1),
+            Damage::SwappedUnits => {
+                let other = dice.roll(picture.len());
+                picture.swap(unit, other);
+            }
+            Damage::OtherSps => {
+                // Before a picture that is no keyframe, which has its own.
+                let at = 1 + dice.roll(group.len() - 1);
+                group[at].insert(0, other.to_vec());
+            }
+            Damage::NonsenseSps => {
+                // `profile_idc`, constraints and level are as they were, and no picture has more than 16384 pixels a side.
+                let mut sps = other[..4].to_vec();
+                sps.extend([0xff, 0xfe, 0, 0, 3, 0, 0, 3, 1]);
+                picture.insert(0, sps);
+            }
+            Damage::EndlessNumber => {
+                // `first_mb_in_slice` with more zeros in front than any number may have.
+                let head = picture[unit][0];
+                picture[unit] = vec![head, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0x80];
+            }
+            Damage::Marked => picture[unit][0] |= 0x80,
+        }
+        stream_of(&group)
+    }
+}
+
+fn stream_of(pictures: &[Vec<Vec<u8>>]) -> Vec<u8> {
+    let units = pictures.iter().flatten();
+    units
+        .flat_map(|unit| [&[0, 0, 0, 1], unit.as_slice()].concat())
+        .collect()
+}
+
+/// libavcodec's H.264 decoder, told to make an error of whatever it would conceal.
+pub struct Judge {
+    decoder: codec::decoder::Video,
+    /// How many access units it did not like.
+    pub errors: usize,
+}
+
+impl Default for Judge {
+    fn default() -> Judge {
+        ffmpeg::init().unwrap();
+        let codec = codec::decoder::find(codec::Id::H264).unwrap();
+        let mut context = codec::Context::new();
+        context.set_flags(codec::Flags::LOW_DELAY);
+        let options: Dictionary<'_> = [("err_detect", "explode"), ("threads", "1")]
+            .into_iter()
+            .collect();
+        let opened = context.decoder().open_as_with(codec, options);
+        Judge {
+            decoder: opened.and_then(|opened| opened.video()).unwrap(),
+            errors: 0,
+        }
+    }
+}
+
+impl Judge {
+    /// Decodes an access unit in Annex B; says how many pictures came out.
+    pub fn feed(&mut self, access_unit: &[u8]) -> usize {
+        let sent = self
+            .decoder
+            .send_packet(&codec::packet::Packet::copy(access_unit));
+        let mut count = 0;
+        let mut frame = ffmpeg::frame::Video::empty();
+        while self.decoder.receive_frame(&mut frame).is_ok() {
+            self.errors += usize::from(frame.is_corrupt());
+            count += 1;
+        }
+        self.errors += usize::from(sent.is_err());
+        count
+    }
+}
