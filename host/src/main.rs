@@ -3,8 +3,8 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sluicegate::{
-    api,
-    config::Config,
+    api, codec,
+    config::{Config, EncoderName},
     gateway::{self, Gateway},
     plugin::{Engine, Instance, Limits, Usage},
     telemetry,
@@ -43,6 +43,12 @@ enum Command {
     Check {
         /// The config file (TOML).
         file: PathBuf,
+    },
+    /// What `serve` runs to find out whether an encoder works here.
+    #[command(hide = true)]
+    ProbeEncoder {
+        /// libavcodec's name of it.
+        name: EncoderName,
     },
     /// Look at components.
     #[command(subcommand)]
@@ -92,6 +98,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 settings.server.check_listen().map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
+            codec::probe_with(std::env::current_exe().context("cannot find this program")?);
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -112,6 +119,10 @@ fn run(command: Command) -> anyhow::Result<()> {
                 gateway.streams.len(),
                 gateway.transports.len()
             ))
+        }
+        Command::ProbeEncoder { name } => {
+            codec::answer(name);
+            Ok(())
         }
         Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
     }

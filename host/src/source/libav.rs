@@ -1,6 +1,6 @@
 //! Files and URLs through libavformat.
 
-use super::{Sink, SourceError, SourceTimes, Stop, extradata, spec::Spec};
+use super::{Sink, SourceError, SourceTimes, Stop, spec::Spec};
 use crate::media::{h264, time::rescale};
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, format, media, packet};
@@ -225,10 +225,12 @@ impl Input {
     /// The next packet of the video track; `None` at the end or when told to stop.
     fn next(&mut self, sink: &mut dyn Sink) -> Result<Option<Packet>, SourceError> {
         if !sink.is_configured() {
-            let config = self
-                .context
-                .stream(self.index)
-                .map(|stream| (extradata::of(&stream.parameters()), stream.avg_frame_rate()));
+            let config = self.context.stream(self.index).map(|stream| {
+                (
+                    crate::codec::extradata(&stream.parameters()),
+                    stream.avg_frame_rate(),
+                )
+            });
             if let Some((extradata, rate)) = config {
                 sink.configured(f64::from(rate) as f32);
                 self.configure(&extradata, sink)?;

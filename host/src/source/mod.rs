@@ -1,7 +1,6 @@
 //! Where pictures come from. Each source runs on a thread of its own and hands what it reads to a [`Sink`].
 
 mod annexb;
-mod extradata;
 mod libav;
 mod pattern;
 mod spec;
