@@ -9,7 +9,7 @@ use ffmpeg::{Dictionary, Rational, picture};
 use ffmpeg_next as ffmpeg;
 
 use super::headers::Headers;
-use super::{Error, TIME_BASE, extradata, init, is_dry, probe};
+use super::{Error, TIME_BASE, chain, extradata, init, is_dry, probe};
 use crate::{
     config::{Encode, EncoderName},
     media::picture::{Picture, View},
@@ -361,13 +361,6 @@ impl Encoder {
                 key,
             });
         }
-    }
-}
-
-fn chain(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

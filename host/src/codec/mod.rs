@@ -161,6 +161,17 @@ pub fn init() {
     });
 }
 
+/// An error with its causes, on one line.
+pub fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
 /// Whether libav only says that it wants input, or has no more to give.
 fn is_dry(error: ffmpeg::Error) -> bool {
     matches!(

@@ -3,7 +3,7 @@
 //! That libavcodec lists an encoder says nothing: without its driver and device it fails to open, crashes or hangs. So each is
 //! tried out by encoding two pictures in a process of its own, once, when first something is to be encoded.
 
-use super::{Decoder, Encoder, Error, Settings, init};
+use super::{Decoder, Encoder, Error, Settings, chain, init};
 use crate::{
     config::EncoderName,
     media::{
@@ -176,7 +176,7 @@ fn try_out(name: EncoderName) -> Outcome {
     let (width, height) = (settings.width, settings.height);
     let words = |error: Error| match &error {
         Error::Open { source, .. } => format!("cannot be opened: {source}"),
-        _ => error.to_string(),
+        _ => chain(&error),
     };
     let mut encoder = Encoder::new(settings).map_err(words)?;
     let mut painter = Painter::new(width, height).map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@ mod annexb;
 mod libav;
 mod pattern;
 mod spec;
+mod transcode;
 
 pub use spec::{Spec, SpecError};
 
@@ -62,8 +63,6 @@ pub trait Sink {
     fn connected(&mut self);
     /// The source told its configuration, and the rate it claims (0: unknown).
     fn configured(&mut self, frame_rate: f32);
-    /// Whether [`Sink::configured`] was called since the source was last opened or lost.
-    fn is_configured(&self) -> bool;
     /// Parameter sets that are not in the stream itself; other NAL units are passed over.
     fn parameter_sets(&mut self, nals: Vec<Bytes>);
     /// Bytes of an Annex B stream, cut anywhere; a picture is stamped when its first byte comes.
@@ -76,6 +75,8 @@ pub trait Sink {
     fn jpeg(&mut self, data: Bytes, times: SourceTimes);
     /// Bytes were lost: nothing until the next random access point.
     fn damaged(&mut self);
+    /// Something worth knowing, kept once per `key` with the newest text and a count.
+    fn note(&mut self, key: &'static str, text: String);
     /// The source begins again where it ended.
     fn loops(&mut self);
     /// The source is gone for now; viewers stay.
@@ -158,8 +159,8 @@ pub fn run(
 ) -> Result<(), SourceError> {
     match spec {
         Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
-        Spec::File(path) => libav::run_file(path, sink, stop),
-        Spec::Url(url) => libav::run_url(url, sink, stop),
+        Spec::File(path) => libav::run_file(path, encode, sink, stop, keyframes),
+        Spec::Url(url) => libav::run_url(url, encode, sink, stop, keyframes),
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),

@@ -2,7 +2,7 @@
 
 use super::{Keyframes, Sink, SourceError, SourceTimes, Stop};
 use crate::{
-    codec::{Encoder, Settings},
+    codec::{self, Encoder, Settings},
     config,
     media::{h264::annexb, pattern::Painter, time::TIMESCALE},
 };
@@ -15,9 +15,9 @@ pub fn run(
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let fail = |error: crate::codec::Error| SourceError::Read {
+    let fail = |error: codec::Error| SourceError::Read {
         what: "test-pattern".into(),
-        reason: error.to_string(),
+        reason: codec::chain(&error),
     };
     let mut encoder = Settings::of(encode).and_then(Encoder::new).map_err(fail)?;
     let mut painter =
