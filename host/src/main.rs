@@ -7,7 +7,7 @@ use sluicegate::{
     config::{Config, EncoderName},
     gateway::{self, Gateway},
     plugin::{Engine, Instance, Limits, Usage},
-    telemetry,
+    source, telemetry,
 };
 use std::{
     io::{ErrorKind, Write},
@@ -44,6 +44,8 @@ enum Command {
         /// The config file (TOML).
         file: PathBuf,
     },
+    /// List the cameras of this machine and what they give.
+    Sources,
     /// What `serve` runs to find out whether an encoder works here.
     #[command(hide = true)]
     ProbeEncoder {
@@ -120,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 gateway.transports.len()
             ))
         }
+        Command::Sources => say(&source::listing(&source::cameras())),
         Command::ProbeEncoder { name } => {
             codec::answer(name);
             Ok(())

@@ -1,12 +1,15 @@
 //! Where pictures come from. Each source runs on a thread of its own and hands what it reads to a [`Sink`].
 
 mod annexb;
+mod camera;
+mod device;
 mod libav;
 mod pattern;
 mod spec;
 mod transcode;
 
-pub use spec::{Spec, SpecError};
+pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
+pub use spec::{Screen, Spec, SpecError};
 
 use crate::config;
 use bytes::Bytes;
@@ -161,6 +164,9 @@ pub fn run(
         Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
         Spec::File(path) => libav::run_file(path, encode, sink, stop, keyframes),
         Spec::Url(url) => libav::run_url(url, encode, sink, stop, keyframes),
+        Spec::Camera(path) => device::run_camera(path, encode, sink, stop, keyframes),
+        Spec::Screen(screen) => device::run_screen(screen, encode, sink, stop, keyframes),
+        Spec::Lavfi(graph) => device::run_lavfi(graph, encode, sink, stop, keyframes),
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
