@@ -3,10 +3,11 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use sluicegate::{
-    api,
-    config::Config,
+    api, codec,
+    config::{Config, EncoderName},
     gateway::{self, Gateway},
     plugin::{Engine, Instance, Limits, Usage},
+    source,
     telemetry::{self, LogFormat},
 };
 use std::{
@@ -72,6 +73,14 @@ enum Command {
         /// The config file (TOML).
         file: PathBuf,
     },
+    /// List the cameras of this machine and what they give.
+    Sources,
+    /// What `serve` runs to find out whether an encoder works here.
+    #[command(hide = true)]
+    ProbeEncoder {
+        /// libavcodec's name of it.
+        name: EncoderName,
+    },
     /// Look at components.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -124,6 +133,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 settings.server.check_listen().map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
+            codec::probe_with(std::env::current_exe().context("cannot find this program")?);
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -143,6 +153,11 @@ fn run(command: Command) -> anyhow::Result<()> {
                 gateway.streams.len(),
                 gateway.transports.len()
             ))
+        }
+        Command::Sources => say(&source::listing(&source::cameras())),
+        Command::ProbeEncoder { name } => {
+            codec::answer(name);
+            Ok(())
         }
         Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
     }

@@ -103,11 +103,24 @@ impl Decoder {
         }
         let mut packet = codec::packet::Packet::copy(access_unit);
         packet.set_pts(Some(pts));
-        let sent = self.decoder.send_packet(&packet);
+        self.decode_packet(&packet, take)
+    }
+
+    /// As [`Decoder::decode_each`], of a packet as libav has it, whose times are in 90 kHz if it has any.
+    pub fn decode_packet(
+        &mut self,
+        packet: &codec::packet::Packet,
+        take: impl FnMut(Frame),
+    ) -> Result<(), Error> {
+        let sent = self.decoder.send_packet(packet);
         let received = self.receive(take);
         sent.and(received).map_err(|source| {
             self.counts.decode_failures.fetch_add(1, Ordering::Relaxed);
-            Error::Decode { pts, bytes, source }
+            Error::Decode {
+                pts: packet.pts().or(packet.dts()).unwrap_or(0),
+                bytes: packet.size(),
+                source,
+            }
         })
     }
 
@@ -120,12 +133,18 @@ impl Decoder {
     /// start. [`Decoder::newest`] then is the last picture.
     pub fn drain(&mut self) -> Result<(), Error> {
         let mut newest = None;
-        let sent = self.decoder.send_eof();
-        let received = self.receive(|frame| newest = Some(frame));
-        self.decoder.flush();
+        let result = self.drain_each(|frame| newest = Some(frame));
         if newest.is_some() {
             self.newest = newest;
         }
+        result
+    }
+
+    /// As [`Decoder::drain`], but hands every picture that comes out to `take`.
+    pub fn drain_each(&mut self, take: impl FnMut(Frame)) -> Result<(), Error> {
+        let sent = self.decoder.send_eof();
+        let received = self.receive(take);
+        self.decoder.flush();
         sent.and(received).map_err(|source| Error::Decode {
             pts: 0,
             bytes: 0,

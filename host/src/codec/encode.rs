@@ -1,7 +1,8 @@
-//! H.264 by libx264, for live: no look-ahead, no B-frames, every picture comes out as it goes in.
+//! H.264 for live: no look-ahead, no B-frames; by libx264 every picture comes out as it goes in, hardware may be one behind.
 
 use std::{
     ops::RangeInclusive,
+    path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -11,10 +12,12 @@ use ffmpeg::format::Pixel;
 use ffmpeg::{Dictionary, Rational, picture};
 use ffmpeg_next as ffmpeg;
 
-use super::{Counts, Error, TIME_BASE, init, is_dry};
+use super::headers::Headers;
+use super::{Counts, Error, TIME_BASE, extradata, init, is_dry, probe};
 use crate::{
     config::{Encode, EncoderName},
     media::picture::{Picture, View},
+    telemetry::Chain,
 };
 
 /// What an encoder is made with.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub keyframe_interval_ms: u32,
     /// Which encoder.
     pub encoder: EncoderName,
+    /// Whether libx264 stands in where `encoder` refuses these settings; graphics cards encode so many streams and no more.
+    pub stand_in: bool,
 }
 
 impl Default for Settings {
@@ -44,12 +49,17 @@ impl Default for Settings {
             bitrate: 1_000_000,
             keyframe_interval_ms: 2_000,
             encoder: EncoderName::Libx264,
+            stand_in: false,
         }
     }
 }
 
 impl Settings {
-    /// As the config says, with the encoder it names or else the first that works here.
+    /// As the config says, with the encoder it names or else the first that works here; finding that out takes a moment the
+    /// first time, and seconds where a driver hangs.
+    ///
+    /// # Errors
+    /// [`Error::Pinned`] if the encoder that is named does not work here, [`Error::NoEncoder`] if none does.
     pub fn of(encode: &Encode) -> Result<Self, Error> {
         let keyframes = encode.keyframe_interval.duration().as_millis();
         Ok(Self {
@@ -58,7 +68,8 @@ impl Settings {
             frame_rate: encode.frame_rate,
             bitrate: u32::try_from(encode.bitrate.bits_per_second()).unwrap_or(u32::MAX),
             keyframe_interval_ms: u32::try_from(keyframes).unwrap_or(u32::MAX),
-            encoder: encode.encoder.unwrap_or(EncoderName::Libx264),
+            encoder: probe::choose(encode.encoder)?,
+            stand_in: encode.encoder.is_none(),
         })
     }
 }
@@ -77,20 +88,137 @@ pub struct Packet {
     pub key: bool,
 }
 
-/// An H.264 encoder, at work on one thread: 4 to 6 ms a picture at 1280×720.
+/// An H.264 encoder. libx264 works on the calling thread: 4 to 6 ms a picture at 1280×720.
 pub struct Encoder {
     encoder: codec::encoder::video::Encoder,
     frame: ffmpeg::frame::Video,
+    headers: Headers,
+    layout: Layout,
     size: (u32, u32),
     counts: Arc<Counts>,
 }
 
-/// Of libx264's presets the fastest that still uses CABAC and the loop filter: at 1 Mbit/s those are seen.
-const PRESET: &str = "superfast";
+/// How an encoder takes pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Y, U and V apart.
+    Planar,
+    /// Y, then U and V in turns.
+    SemiPlanar,
+}
+
+impl Layout {
+    fn format(self) -> Pixel {
+        match self {
+            Self::Planar => Pixel::YUV420P,
+            Self::SemiPlanar => Pixel::NV12,
+        }
+    }
+
+    fn planes(self) -> usize {
+        match self {
+            Self::Planar => 3,
+            Self::SemiPlanar => 2,
+        }
+    }
+}
+
+/// What an encoder takes, and its own options for low delay, a full IDR picture on request and no more bits than asked for.
+struct Driver {
+    layout: Layout,
+    options: &'static [(&'static str, &'static str)],
+}
+
+fn driver(name: EncoderName) -> Result<Driver, Error> {
+    let (layout, options): (_, &[_]) = match name {
+        EncoderName::H264Amf => (
+            Layout::Planar,
+            &[
+                ("usage", "ultralowlatency"),
+                ("profile", "high"),
+                ("rc", "cbr"),
+                ("forced_idr", "1"),
+                ("header_insertion_mode", "idr"),
+                ("aud", "1"),
+            ],
+        ),
+        EncoderName::H264Nvenc => (
+            Layout::Planar,
+            &[
+                ("preset", "p3"),
+                ("tune", "ull"),
+                ("profile", "high"),
+                ("rc", "cbr"),
+                ("zerolatency", "1"),
+                ("delay", "0"),
+                ("forced-idr", "1"),
+                ("no-scenecut", "1"),
+                ("aud", "1"),
+            ],
+        ),
+        EncoderName::H264Qsv => (
+            Layout::SemiPlanar,
+            &[
+                ("preset", "veryfast"),
+                ("profile", "high"),
+                ("async_depth", "1"),
+                ("look_ahead", "0"),
+                ("low_delay_brc", "1"),
+                ("forced_idr", "1"),
+                ("aud", "1"),
+            ],
+        ),
+        EncoderName::H264Vaapi => {
+            let reason = if Path::new("/dev/dri/renderD128").exists() {
+                "it takes pictures in GPU memory only, which is not supported in this version"
+            } else {
+                "there is no /dev/dri/renderD128"
+            };
+            return Err(Error::Unusable {
+                name,
+                reason: reason.into(),
+            });
+        }
+        // It has no options but its numbers of buffers, and sends its headers once: see `Headers`.
+        EncoderName::H264V4l2m2m => (Layout::Planar, &[]),
+        EncoderName::Libx264 => (
+            Layout::Planar,
+            &[
+                // Of the presets the fastest that still uses CABAC and the loop filter: at 1 Mbit/s those are seen.
+                ("preset", "superfast"),
+                ("tune", "zerolatency"),
+                ("profile", "high"),
+                ("forced-idr", "1"),
+                // A constant frame rate, or the VUI would give the tick of `pts` as the time of a field.
+                (
+                    "x264-params",
+                    "repeat-headers=1:aud=1:scenecut=0:force-cfr=1:sliced-threads=0:bframes=0",
+                ),
+            ],
+        ),
+    };
+    Ok(Driver { layout, options })
+}
 
 impl Encoder {
     /// Opens an encoder. What goes in means [`super::Colour::VIDEO`], and the stream says so.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        let opened = driver(settings.encoder).and_then(|driver| Self::open(settings, driver));
+        match opened {
+            Err(error @ (Error::Open { .. } | Error::Unusable { .. }))
+                if settings.stand_in && settings.encoder != EncoderName::Libx264 =>
+            {
+                tracing::warn!("{}; libx264 stands in", Chain(&error));
+                Self::new(Settings {
+                    encoder: EncoderName::Libx264,
+                    ..settings
+                })
+            }
+            opened => opened,
+        }
+    }
+
+    fn open(settings: Settings, driver: Driver) -> Result<Self, Error> {
         init();
         let Settings {
             width,
@@ -98,29 +226,29 @@ impl Encoder {
             frame_rate,
             bitrate,
             keyframe_interval_ms,
-            encoder,
+            encoder: name,
+            stand_in: _,
         } = settings;
         check("frame_rate", frame_rate, 1..=240)?;
         check("bitrate", bitrate, 16_000..=200_000_000)?;
         check("keyframe_interval_ms", keyframe_interval_ms, 1..=600_000)?;
         let _ = Picture::new(width, height)?;
 
-        let codec = codec::encoder::find_by_name(encoder.as_str()).ok_or(Error::Missing {
-            what: encoder.as_str(),
+        let codec = codec::encoder::find_by_name(name.as_str()).ok_or(Error::Missing {
+            what: name.as_str(),
         })?;
         let open = |source| Error::Open {
-            what: format!(
-                "libx264 encoder for {width}x{height} at {frame_rate}/s, {bitrate} bit/s"
-            ),
+            what: format!("{name} encoder for {width}x{height} at {frame_rate}/s, {bitrate} bit/s"),
             source,
         };
+        let format = driver.layout.format();
         let mut context = codec::Context::new_with_codec(codec)
             .encoder()
             .video()
             .map_err(open)?;
         context.set_width(width);
         context.set_height(height);
-        context.set_format(Pixel::YUV420P);
+        context.set_format(format);
         context.set_time_base(Rational(1, TIME_BASE as i32));
         context.set_frame_rate(Some(Rational(frame_rate as i32, 1)));
         context.set_bit_rate(bitrate as usize);
@@ -134,32 +262,28 @@ impl Encoder {
             ..Default::default()
         });
         let buffer = bitrate.to_string();
-        let options: Dictionary<'_> = [
-            ("preset", PRESET),
-            ("tune", "zerolatency"),
-            ("profile", "high"),
-            ("forced-idr", "1"),
+        let common = [
             ("bufsize", buffer.as_str()),
             ("color_range", "tv"),
             ("colorspace", "bt709"),
             ("color_primaries", "bt709"),
             ("color_trc", "bt709"),
-            // A constant frame rate, or the VUI would give the tick of `pts` as the time of a field.
-            (
-                "x264-params",
-                "repeat-headers=1:aud=1:scenecut=0:force-cfr=1:sliced-threads=0:bframes=0",
-            ),
-        ]
-        .into_iter()
-        .collect();
+        ];
+        let options: Dictionary<'_> = common
+            .into_iter()
+            .chain(driver.options.iter().copied())
+            .collect();
         let encoder = context.open_as_with(codec, options).map_err(open)?;
-        let frame = ffmpeg::frame::Video::new(Pixel::YUV420P, width, height);
-        if frame.planes() < 3 {
+        let headers = Headers::new(&extradata::of(&codec::Parameters::from(&encoder)));
+        let frame = ffmpeg::frame::Video::new(format, width, height);
+        if frame.planes() < driver.layout.planes() {
             return Err(Error::Memory { width, height });
         }
         Ok(Self {
             encoder,
             frame,
+            headers,
+            layout: driver.layout,
             size: (width, height),
             counts: Arc::default(),
         })
@@ -171,7 +295,7 @@ impl Encoder {
         self
     }
 
-    /// Encodes a picture of the settings' size at `pts` (90 kHz, rising) and gives what came out: that picture, at
+    /// Encodes a picture of the settings' size at `pts` (90 kHz, rising) and gives what came out: by libx264 that picture, at
     /// once. `force_keyframe` makes it an IDR picture, from which the keyframe interval starts anew.
     pub fn encode(
         &mut self,
@@ -203,15 +327,7 @@ impl Encoder {
                 found,
             });
         }
-        for plane in 0..3 {
-            let stride = self.frame.stride(plane);
-            for (from, to) in picture
-                .rows(plane)
-                .zip(self.frame.data_mut(plane).chunks_mut(stride))
-            {
-                to[..from.len()].copy_from_slice(from);
-            }
-        }
+        self.fill(picture);
         self.frame.set_pts(Some(pts));
         self.frame.set_kind(if force_keyframe {
             picture::Type::I
@@ -233,6 +349,29 @@ impl Encoder {
         self.receive(pts)
     }
 
+    fn fill(&mut self, picture: View<'_>) {
+        let whole = match self.layout {
+            Layout::Planar => 3,
+            Layout::SemiPlanar => 1,
+        };
+        for plane in 0..whole {
+            let stride = self.frame.stride(plane);
+            let into = self.frame.data_mut(plane).chunks_mut(stride);
+            for (from, to) in picture.rows(plane).zip(into) {
+                to[..from.len()].copy_from_slice(from);
+            }
+        }
+        if self.layout == Layout::SemiPlanar {
+            let stride = self.frame.stride(1);
+            let into = self.frame.data_mut(1).chunks_mut(stride);
+            for ((blue, red), to) in picture.rows(1).zip(picture.rows(2)).zip(into) {
+                for ((blue, red), pair) in blue.iter().zip(red).zip(to.chunks_exact_mut(2)) {
+                    pair.copy_from_slice(&[*blue, *red]);
+                }
+            }
+        }
+    }
+
     fn receive(&mut self, pts: i64) -> Result<Vec<Packet>, Error> {
         let mut packets = Vec::with_capacity(1);
         loop {
@@ -243,11 +382,13 @@ impl Encoder {
                 Err(source) => return Err(Error::Encode { pts, source }),
             }
             let pts = packet.pts().unwrap_or(pts);
+            let coded = Bytes::copy_from_slice(packet.data().unwrap_or_default());
+            let (data, key) = self.headers.complete(coded);
             packets.push(Packet {
-                data: Bytes::copy_from_slice(packet.data().unwrap_or_default()),
+                data,
                 pts,
-                dts: packet.dts().unwrap_or(pts),
-                key: packet.is_key(),
+                dts: pts,
+                key,
             });
         }
     }
@@ -268,4 +409,51 @@ fn check(setting: &'static str, value: u32, good: RangeInclusive<u32>) -> Result
         least: (*good.start()).into(),
         most: (*good.end()).into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::{codec::Decoder, media::pattern::Painter};
+
+    /// libx264 takes both layouts, which hardware does not.
+    #[test]
+    fn pictures_come_out_the_same_in_whichever_layout_they_go_in() {
+        let pictures = [Layout::Planar, Layout::SemiPlanar].map(|layout| {
+            let driver = Driver {
+                layout,
+                ..driver(EncoderName::Libx264).unwrap()
+            };
+            let mut encoder = Encoder::open(Settings::default(), driver).unwrap();
+            let mut painter = Painter::new(1280, 720).unwrap();
+            let packets = encoder.encode(painter.paint(7, 0), 0, false).unwrap();
+            let mut decoder = Decoder::h264().unwrap();
+            decoder.decode(&packets[0].data, 0).unwrap();
+            let frame = decoder.newest().unwrap();
+            let view = frame.view().unwrap();
+            [0, 1, 2].map(|plane| view.rows(plane).flatten().copied().collect::<Vec<u8>>())
+        });
+        assert!(pictures[0] == pictures[1]);
+        assert!(
+            pictures[0][1].iter().any(|blue| *blue != 128),
+            "it has colours"
+        );
+    }
+
+    #[test]
+    fn who_refuses_the_settings_is_stood_in_for_if_that_is_allowed() {
+        let settings = Settings {
+            encoder: EncoderName::H264Vaapi,
+            ..Settings::default()
+        };
+        assert!(Encoder::new(settings).is_err());
+        let mut encoder = Encoder::new(Settings {
+            stand_in: true,
+            ..settings
+        })
+        .unwrap();
+        let mut painter = Painter::new(1280, 720).unwrap();
+        assert!(encoder.encode(painter.paint(0, 0), 0, false).unwrap()[0].key);
+    }
 }

@@ -26,9 +26,28 @@ impl Frame {
         self.video.height()
     }
 
-    /// The time given with its access unit, 90 kHz.
+    /// Its size where pixels are square: the larger side as it is, so that nothing is lost.
+    pub fn display_size(&self) -> (u32, u32) {
+        let (width, height) = (self.width(), self.height());
+        let aspect = self.video.aspect_ratio();
+        let (wide, tall) = match (aspect.numerator(), aspect.denominator()) {
+            (wide @ 1.., tall @ 1..) => (wide.unsigned_abs(), tall.unsigned_abs()),
+            _ => (1, 1),
+        };
+        let stretch = |side: u32, by: u32, to: u32| {
+            let side = u64::from(side) * u64::from(by) / u64::from(to);
+            u32::try_from(side).unwrap_or(u32::MAX)
+        };
+        if wide >= tall {
+            (stretch(width, wide, tall), height)
+        } else {
+            (width, stretch(height, tall, wide))
+        }
+    }
+
+    /// The time given with its access unit, 90 kHz; libavcodec's best guess where only decode times were given.
     pub fn pts(&self) -> Option<i64> {
-        self.video.pts()
+        self.video.timestamp().or(self.video.pts())
     }
 
     /// Whether it was coded without reference to others.

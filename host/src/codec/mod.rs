@@ -8,8 +8,11 @@ mod colour;
 mod counts;
 mod decode;
 mod encode;
+mod extradata;
 mod frame;
+mod headers;
 mod jpeg;
+mod probe;
 mod scale;
 #[cfg(test)]
 mod tests;
@@ -19,14 +22,16 @@ use std::sync::Once;
 use ffmpeg_next as ffmpeg;
 use thiserror::Error;
 
-use crate::media::picture::SizeError;
+use crate::{config::EncoderName, media::picture::SizeError};
 
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
 pub use encode::{Encoder, Packet, Settings};
+pub use extradata::of as extradata;
 pub use frame::Frame;
 pub use jpeg::JpegEncoder;
+pub use probe::{Choice, PassedOver, answer, encoders, probe_with};
 pub use scale::{Scaler, fit};
 
 /// Ticks a second of every `pts` and `dts` in this module: 90 kHz.
@@ -48,6 +53,30 @@ pub enum Error {
         what: String,
         /// What libav says.
         source: ffmpeg::Error,
+    },
+    /// An encoder that cannot be used on this machine or in this version.
+    #[error("{reason}")]
+    Unusable {
+        /// Which.
+        name: EncoderName,
+        /// Why.
+        reason: String,
+    },
+    /// The encoder the config names does not work here.
+    #[error(
+        "the encoder {name} does not work here: {reason}; name another, or none for the first that works"
+    )]
+    Pinned {
+        /// Which.
+        name: EncoderName,
+        /// Why.
+        reason: String,
+    },
+    /// None works.
+    #[error("no H.264 encoder works here: {reasons}")]
+    NoEncoder {
+        /// Why each does not.
+        reasons: String,
     },
     /// A setting is outside of what can be encoded.
     #[error("cannot encode with {setting} {value}: it must be from {least} to {most}")]

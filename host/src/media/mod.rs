@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod buffer;
 pub mod group;
 pub mod h264;
+pub mod jpeg;
 pub mod pattern;
 pub mod picture;
 pub mod sample;

@@ -1,12 +1,15 @@
 //! Where pictures come from. Each source runs on a thread of its own and hands what it reads to a [`Sink`].
 
 mod annexb;
-mod extradata;
+mod camera;
+mod device;
 mod libav;
 mod pattern;
 mod spec;
+mod transcode;
 
-pub use spec::{Spec, SpecError};
+pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
+pub use spec::{Screen, Spec, SpecError};
 
 use crate::{codec, config};
 use bytes::Bytes;
@@ -63,8 +66,6 @@ pub trait Sink {
     fn connected(&mut self);
     /// The source told its configuration, and the rate it claims (0: unknown).
     fn configured(&mut self, frame_rate: f32);
-    /// Whether [`Sink::configured`] was called since the source was last opened or lost.
-    fn is_configured(&self) -> bool;
     /// Parameter sets that are not in the stream itself; other NAL units are passed over.
     fn parameter_sets(&mut self, nals: Vec<Bytes>);
     /// Bytes of an Annex B stream, cut anywhere; a picture is stamped when its first byte comes.
@@ -77,6 +78,8 @@ pub trait Sink {
     fn jpeg(&mut self, data: Bytes, times: SourceTimes);
     /// Bytes were lost: nothing until the next random access point.
     fn damaged(&mut self);
+    /// Something worth knowing, kept once per `key` with the newest text and a count.
+    fn note(&mut self, key: &'static str, text: String);
     /// The source begins again where it ended.
     fn loops(&mut self);
     /// The source is gone for now; viewers stay.
@@ -161,8 +164,11 @@ pub fn run(
 ) -> Result<(), SourceError> {
     match spec {
         Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
-        Spec::File(path) => libav::run_file(path, sink, stop),
-        Spec::Url(url) => libav::run_url(url, sink, stop),
+        Spec::File(path) => libav::run_file(path, encode, sink, stop, keyframes),
+        Spec::Url(url) => libav::run_url(url, encode, sink, stop, keyframes),
+        Spec::Camera(path) => device::run_camera(path, encode, sink, stop, keyframes),
+        Spec::Screen(screen) => device::run_screen(screen, encode, sink, stop, keyframes),
+        Spec::Lavfi(graph) => device::run_lavfi(graph, encode, sink, stop, keyframes),
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),

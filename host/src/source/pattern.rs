@@ -2,9 +2,10 @@
 
 use super::{Keyframes, Sink, SourceError, SourceTimes, Stop};
 use crate::{
-    codec::{Encoder, Settings},
+    codec::{self, Encoder, Settings},
     config,
     media::{h264::annexb, pattern::Painter, time::TIMESCALE},
+    telemetry::Chain,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,9 +16,9 @@ pub fn run(
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let fail = |error: crate::codec::Error| SourceError::Read {
+    let fail = |error: codec::Error| SourceError::Read {
         what: "test-pattern".into(),
-        reason: error.to_string(),
+        reason: Chain(&error).to_string(),
     };
     let mut encoder = Settings::of(encode)
         .and_then(Encoder::new)

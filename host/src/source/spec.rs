@@ -1,4 +1,4 @@
-//! Source strings: `test-pattern`, `file:PATH`, URLs, `annexb:…`.
+//! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`.
 
 use std::{
     fmt,
@@ -16,6 +16,12 @@ pub enum Spec {
     File(PathBuf),
     /// Anything libavformat opens over a network.
     Url(String),
+    /// A camera: a V4L2 device file.
+    Camera(PathBuf),
+    /// An X11 screen, or a part of it.
+    Screen(Screen),
+    /// What a filter graph of libavfilter generates, for tests.
+    Lavfi(String),
     /// Bare Annex B from whoever connects.
     AnnexbListen(SocketAddr),
     /// Bare Annex B from a TCP server, `HOST:PORT`.
@@ -24,17 +30,28 @@ pub enum Spec {
     AnnexbStdin,
 }
 
+/// What is taken of an X11 screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// As in `DISPLAY`, which stands in for it.
+    pub display: Option<String>,
+    /// Pixels from the left and from the top.
+    pub offset: (u32, u32),
+    /// Width and height in pixels; else the whole screen.
+    pub size: Option<(u32, u32)>,
+}
+
 /// A source string that names nothing.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SpecError {
     /// No scheme that is known.
     #[error(
-        "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
+        "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
     )]
     Unknown(String),
     /// On the command line: no scheme that is known, and no such file.
     #[error(
-        "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
+        "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
     )]
     NoFile(String),
     /// Part of the design, not of this version.
@@ -43,6 +60,19 @@ pub enum SpecError {
     /// `annexb:` and something else.
     #[error("`{0}`: after annexb: comes listen:PORT, listen:ADDRESS:PORT, tcp://HOST:PORT or -")]
     Annexb(String),
+    /// `v4l2:` and no path.
+    #[error(
+        "`{0}`: after v4l2: comes a camera's device, e.g. v4l2:/dev/video0; `sluicegate sources` lists those that are here"
+    )]
+    Camera(String),
+    /// `screen:` and something that is no part of a screen.
+    #[error(
+        "`{0}`: after screen: comes nothing, or an X display such as :0, then +X,Y and ?size=WIDTHxHEIGHT if it is to be a part"
+    )]
+    Screen(String),
+    /// `lavfi:` and nothing.
+    #[error("lavfi: needs a filter graph, e.g. lavfi:testsrc=size=640x360:rate=15")]
+    NoGraph,
     /// An empty path.
     #[error("file: needs a path, e.g. file:clips/garden.mp4")]
     NoPath,
@@ -65,10 +95,24 @@ impl Spec {
         if let Some(rest) = text.strip_prefix("annexb:") {
             return annexb(rest).ok_or_else(|| SpecError::Annexb(text.into()));
         }
-        for scheme in ["v4l2:", "screen:", "android:"] {
-            if text.starts_with(scheme) {
-                return Err(SpecError::NotYet(scheme.trim_end_matches(':').into()));
-            }
+        if let Some(path) = text.strip_prefix("v4l2:") {
+            return match path {
+                "" => Err(SpecError::Camera(text.into())),
+                path => Ok(Spec::Camera(dir.join(path))),
+            };
+        }
+        if let Some(rest) = text.strip_prefix("screen:") {
+            let screen = screen(rest).map(Spec::Screen);
+            return screen.ok_or_else(|| SpecError::Screen(text.into()));
+        }
+        if let Some(graph) = text.strip_prefix("lavfi:") {
+            return match graph {
+                "" => Err(SpecError::NoGraph),
+                graph => Ok(Spec::Lavfi(graph.into())),
+            };
+        }
+        if text.starts_with("android:") {
+            return Err(SpecError::NotYet("android".into()));
         }
         match text.split_once("://") {
             Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
@@ -96,6 +140,12 @@ impl Spec {
                 .map(|stem| stem.to_string_lossy().into_owned())
                 .unwrap_or_default(),
             Spec::Url(url) => host(url).to_owned(),
+            Spec::Camera(path) => path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            Spec::Screen(_) => "screen".into(),
+            Spec::Lavfi(_) => "lavfi".into(),
             Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin => "annexb".into(),
         };
         let name: String = raw
@@ -133,11 +183,56 @@ impl fmt::Display for Spec {
             Spec::TestPattern => f.write_str("test-pattern"),
             Spec::File(path) => write!(f, "file:{}", path.display()),
             Spec::Url(url) => f.write_str(&without_secrets(url)),
+            Spec::Camera(path) => write!(f, "v4l2:{}", path.display()),
+            Spec::Screen(screen) => write!(f, "screen:{screen}"),
+            Spec::Lavfi(graph) => write!(f, "lavfi:{graph}"),
             Spec::AnnexbListen(address) => write!(f, "annexb:listen:{address}"),
             Spec::AnnexbConnect(address) => write!(f, "annexb:tcp://{address}"),
             Spec::AnnexbStdin => f.write_str("annexb:-"),
         }
     }
+}
+
+impl fmt::Display for Screen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.display.as_deref().unwrap_or_default())?;
+        if self.offset != (0, 0) {
+            write!(f, "+{},{}", self.offset.0, self.offset.1)?;
+        }
+        match self.size {
+            Some((width, height)) => write!(f, "?size={width}x{height}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `[DISPLAY][+X,Y][?size=WIDTHxHEIGHT]`
+fn screen(rest: &str) -> Option<Screen> {
+    let pair = |text: &str, by: char| {
+        let (one, other) = text.split_once(by)?;
+        Some((one.parse().ok()?, other.parse().ok()?))
+    };
+    let (rest, size) = match rest.split_once('?') {
+        Some((rest, query)) => (rest, Some(pair(query.strip_prefix("size=")?, 'x')?)),
+        None => (rest, None),
+    };
+    let (display, offset) = match rest.split_once('+') {
+        Some((display, offset)) => (display, pair(offset, ',')?),
+        None => (rest, (0, 0)),
+    };
+    // HOST:DISPLAY or HOST:DISPLAY.SCREEN
+    let (_, numbers) = match display {
+        "" => ("", "0"),
+        display => display.rsplit_once(':')?,
+    };
+    let good = numbers
+        .split('.')
+        .all(|number| number.parse::<u32>().is_ok());
+    good.then(|| Screen {
+        display: Some(display.to_owned()).filter(|display| !display.is_empty()),
+        offset,
+        size,
+    })
 }
 
 fn annexb(rest: &str) -> Option<Spec> {
@@ -207,6 +302,24 @@ mod tests {
             ("file:a.mp4", Spec::File("/etc/sluice/a.mp4".into())),
             ("file:/b.ts", Spec::File("/b.ts".into())),
             ("rtsp://u:p@cam/1", Spec::Url("rtsp://u:p@cam/1".into())),
+            ("v4l2:/dev/video0", Spec::Camera("/dev/video0".into())),
+            ("screen:", Spec::Screen(Screen::default())),
+            (
+                "screen::0.0+100,200?size=640x360",
+                Spec::Screen(Screen {
+                    display: Some(":0.0".into()),
+                    offset: (100, 200),
+                    size: Some((640, 360)),
+                }),
+            ),
+            (
+                "screen:+1,2",
+                Spec::Screen(Screen {
+                    offset: (1, 2),
+                    ..Screen::default()
+                }),
+            ),
+            ("lavfi:testsrc", Spec::Lavfi("testsrc".into())),
             ("annexb:-", Spec::AnnexbStdin),
             (
                 "annexb:listen:5000",
@@ -218,6 +331,9 @@ mod tests {
             ),
             ("annexb:tcp://box:99", Spec::AnnexbConnect("box:99".into())),
         ] {
+            if !text.starts_with("file:") && !text.contains("@") && !text.contains("listen") {
+                assert_eq!(spec.to_string(), text);
+            }
             assert_eq!(Spec::parse(text, dir), Ok(spec), "{text}");
         }
     }
@@ -233,7 +349,15 @@ mod tests {
             "annexb:",
             "annexb:tcp://x",
             "annexb:listen:99999",
-            "v4l2:/dev/video0",
+            "v4l2:",
+            "lavfi:",
+            "android:emulator-5554",
+            "screen:0",
+            "screen::x",
+            "screen::0+1",
+            "screen::0+-1,2",
+            "screen::0?width=5",
+            "screen::0?size=5",
         ] {
             let error = Spec::parse(text, dir).unwrap_err().to_string();
             assert!(error.len() > 20, "{text}: {error}");

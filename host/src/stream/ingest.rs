@@ -37,7 +37,6 @@ pub struct Ingest {
     track: Option<Track>,
     /// The viewers were told that nothing comes.
     stopped: bool,
-    configured: bool,
     frame_rate: f32,
 }
 
@@ -70,7 +69,6 @@ impl Ingest {
             epoch: 0,
             track: None,
             stopped: false,
-            configured: false,
             frame_rate: 0.0,
         }
     }
@@ -86,17 +84,12 @@ impl Sink for Ingest {
     }
 
     fn configured(&mut self, frame_rate: f32) {
-        self.configured = true;
         self.frame_rate = if frame_rate.is_finite() && (0.0..=1000.0).contains(&frame_rate) {
             frame_rate
         } else {
             0.0
         };
         self.connected();
-    }
-
-    fn is_configured(&self) -> bool {
-        self.configured
     }
 
     fn parameter_sets(&mut self, nals: Vec<Bytes>) {
@@ -190,9 +183,12 @@ impl Sink for Ingest {
         self.begun = None;
     }
 
+    fn note(&mut self, key: &'static str, text: String) {
+        self.status.note(key, text);
+    }
+
     fn loops(&mut self) {
         self.timeline.loops();
-        self.configured = false;
     }
 
     fn lost(&mut self, reason: String) {
@@ -205,7 +201,6 @@ impl Sink for Ingest {
         self.assembler = Assembler::default();
         self.begun = None;
         self.nal_begun = None;
-        self.configured = false;
         self.status.retrying(reason);
     }
 

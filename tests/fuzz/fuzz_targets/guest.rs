@@ -113,10 +113,7 @@ fuzz_target!(|input: &[u8]| {
         if let Err(failure) = failed {
             // What a log line and an answer to clients are made of.
             let text = failure.to_string();
-            assert!(
-                text.starts_with("fuzzed@") && text.len() < 10_000,
-                "{text}"
-            );
+            assert!(text.starts_with("fuzzed@") && text.len() < 10_000, "{text}");
             return;
         }
     }

@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use std::path::Path;
+
+/// A shell in place of the gateway.
+fn asked(text: &str) -> Outcome {
+    ask(shell(text), LIMIT)
+}
+
+fn shell(text: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", text]);
+    command
+}
+
+#[test]
+fn the_answer_is_the_childs_with_the_drivers_first_complaint() {
+    assert_eq!(asked("echo 'a driver greets'; echo 'probe: good'"), Ok(()));
+    assert_eq!(
+        asked(
+            "echo '[h264_qsv @ 0x55] Error initializing an MFX session.' >&2; echo more; echo 'probe: cannot be opened'"
+        ),
+        Err("cannot be opened: Error initializing an MFX session".into())
+    );
+}
+
+#[test]
+fn a_child_that_crashes_ends_without_an_answer_or_cannot_be_run_is_told_as_that() {
+    assert_eq!(
+        asked("echo 'probe: good'; kill -SEGV $$"),
+        Err("it crashed with signal 11".into())
+    );
+    assert_eq!(
+        asked("echo 'error: no such subcommand'; exit 2"),
+        Err("it gave no answer, exit status: 2: error: no such subcommand".into())
+    );
+    let gone = ask(Command::new("/nowhere/sluicegate"), LIMIT);
+    let reason = gone.unwrap_err();
+    assert!(
+        reason.contains("/nowhere/sluicegate cannot be run: No such file"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
+    let began = Instant::now();
+    let pid = std::env::temp_dir().join(format!("sluicegate-probe-pid-{}", std::process::id()));
+    let hanging = format!(
+        "echo $$ > {}; echo 'loading firmware'; exec sleep 1000",
+        pid.display()
+    );
+    let outcome = ask(shell(&hanging), Duration::from_secs(1));
+    assert_eq!(
+        outcome,
+        Err("it did not answer within 1 s and was ended: loading firmware".into())
+    );
+    assert!(began.elapsed() < LIMIT);
+    let pid = std::fs::read_to_string(pid).unwrap();
+    assert!(
+        !Path::new("/proc").join(pid.trim()).exists(),
+        "it still runs"
+    );
+    assert_eq!(asked("seq 200000; echo; echo 'probe: good'"), Ok(()));
+}
+
+#[test]
+fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
+    use EncoderName::*;
+    let bad = |reason: &str| Err(reason.to_owned());
+    // A desktop with an NVIDIA card, one with an Intel one, a Raspberry Pi, a server, a broken machine.
+    let [amf, hang] = [
+        "not in this build of FFmpeg",
+        "it did not answer within 5 s",
+    ]
+    .map(bad);
+    let cuda = bad("Cannot load libcuda.so.1");
+    for (outcomes, name, reasons) in [
+        (
+            [&amf, &Ok(()), &amf, &amf, &amf, &Ok(())],
+            Some(H264Nvenc),
+            1,
+        ),
+        (
+            [&amf, &cuda, &Ok(()), &amf, &amf, &Ok(())],
+            Some(H264Qsv),
+            2,
+        ),
+        (
+            [&amf, &cuda, &amf, &hang, &Ok(()), &Ok(())],
+            Some(H264V4l2m2m),
+            4,
+        ),
+        ([&amf, &cuda, &amf, &amf, &amf, &Ok(())], Some(Libx264), 5),
+        ([&amf, &cuda, &amf, &hang, &amf, &amf], None, 6),
+    ] {
+        let choice = first_good(EncoderName::ALL.into_iter().zip(outcomes.map(Clone::clone)));
+        assert_eq!((choice.name, choice.passed_over.len()), (name, reasons));
+        for (passed, outcome) in choice.passed_over.iter().zip(outcomes) {
+            assert_eq!(Err(passed.reason.clone()), *outcome);
+        }
+    }
+}
+
+#[test]
+fn libx264_passes_and_what_has_no_driver_here_does_not() {
+    assert_eq!(try_out(EncoderName::Libx264), Ok(()));
+    let vaapi = try_out(EncoderName::H264Vaapi).unwrap_err();
+    assert!(
+        vaapi.contains("/dev/dri")
+            || vaapi.contains("GPU memory")
+            || vaapi.contains("no h264_vaapi"),
+        "{vaapi}"
+    );
+}

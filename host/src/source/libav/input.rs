@@ -1,0 +1,221 @@
+//! One opened input: its video track, packet by packet.
+
+use crate::{
+    media::time::rescale,
+    source::{SourceError, SourceTimes, Stop},
+};
+use bytes::Bytes;
+use ffmpeg_next::{self as ffmpeg, Dictionary, codec, format, media, packet};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A source that says nothing this long is taken for lost, where silence is not its right.
+pub const SILENCE: Duration = Duration::from_secs(10);
+/// Largest packet that is believed.
+const LARGEST_PACKET: usize = 64 << 20;
+/// Formats that carry no times, for which libavformat makes up 25 pictures a second.
+const UNTIMED: [&str; 4] = ["mpjpeg", "mjpeg", "h264", "hevc"];
+
+/// What libavformat or libavdevice has opened.
+pub struct Input {
+    what: String,
+    context: format::context::Input,
+    index: usize,
+    time_base: ffmpeg::Rational,
+    timed: bool,
+    deadline: Arc<Deadline>,
+}
+
+/// What is known of the video track before its first packet.
+pub struct Media {
+    /// The codec and its parameters.
+    pub parameters: codec::Parameters,
+    /// Pictures a second, as claimed; 0: unknown.
+    pub rate: f64,
+    /// Its times are in the packets: if not, the time when a packet comes is all there is.
+    pub timed: bool,
+}
+
+/// One packet of the video track.
+pub struct Packet {
+    /// As libav has it, its times in 90 kHz.
+    pub packet: packet::Packet,
+    /// All empty where the format has none.
+    pub times: SourceTimes,
+    /// A configuration that is good from here on.
+    pub renewed: Option<Bytes>,
+}
+
+impl Packet {
+    /// A copy of its bytes.
+    pub fn data(&self) -> Bytes {
+        Bytes::copy_from_slice(self.packet.data().unwrap_or_default())
+    }
+}
+
+impl Input {
+    /// Opens a file or URL. `what` names it in errors. Gives up after [`SILENCE`], or when told to stop.
+    pub fn open(
+        what: &str,
+        url: &str,
+        mut options: Dictionary,
+        stop: &Stop,
+    ) -> Result<(Input, Media), SourceError> {
+        crate::codec::init();
+        // A packet that the demuxer knows to be damaged is a loss, which shows by the gap that it leaves.
+        options.set("fflags", "discardcorrupt");
+        let fail = |reason: String| SourceError::Open {
+            what: what.to_owned(),
+            reason,
+        };
+        if url.contains('\0') {
+            return Err(fail("there is a NUL in its name".into()));
+        }
+        let deadline = Arc::new(Deadline::new());
+        let (watch, stopped) = (deadline.clone(), stop.clone());
+        let context = format::input_with_interrupt_and_dictionary(
+            url,
+            move || stopped.is_stopped() || watch.passed(),
+            options,
+        )
+        .map_err(|error| fail(deadline.explain(&error)))?;
+        let timed = !UNTIMED.contains(&context.format().name());
+        Input::new(what, context, timed, deadline)
+    }
+
+    /// Takes what a device of libavdevice gives; its reads cannot be interrupted.
+    pub fn of_device(
+        what: &str,
+        context: format::context::Input,
+    ) -> Result<(Input, Media), SourceError> {
+        Input::new(what, context, true, Arc::new(Deadline::new()))
+    }
+
+    fn new(
+        what: &str,
+        context: format::context::Input,
+        timed: bool,
+        deadline: Arc<Deadline>,
+    ) -> Result<(Input, Media), SourceError> {
+        let stream = context.streams().best(media::Type::Video);
+        let stream = stream.ok_or_else(|| SourceError::Open {
+            what: what.to_owned(),
+            reason: "it has no video track".into(),
+        })?;
+        let media = Media {
+            parameters: stream.parameters(),
+            rate: if timed {
+                f64::from(stream.avg_frame_rate())
+            } else {
+                0.0
+            },
+            timed,
+        };
+        let (index, time_base) = (stream.index(), stream.time_base());
+        deadline.extend();
+        let input = Input {
+            what: what.to_owned(),
+            context,
+            index,
+            time_base,
+            timed,
+            deadline,
+        };
+        Ok((input, media))
+    }
+
+    /// The next packet of the video track; `None` at the end or when told to stop.
+    pub fn next(&mut self) -> Result<Option<Packet>, SourceError> {
+        loop {
+            let mut packet = packet::Packet::empty();
+            match packet.read(&mut self.context) {
+                Ok(()) => {}
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Exit) if !self.deadline.passed() => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.failed(self.deadline.explain(&error))),
+            }
+            let size = packet.data().map_or(0, <[u8]>::len);
+            if packet.stream() != self.index || size == 0 {
+                continue;
+            }
+            self.deadline.extend();
+            if size > LARGEST_PACKET {
+                return Err(
+                    self.failed(format!("a packet of {size} bytes is more than is believed"))
+                );
+            }
+            let base = (self.time_base.numerator(), self.time_base.denominator());
+            let ticks = |value: i64| rescale(value, base.0, base.1);
+            let times = if self.timed {
+                SourceTimes {
+                    decode: packet.dts().map(ticks),
+                    presentation: packet.pts().map(ticks),
+                    duration: u32::try_from(ticks(packet.duration())).unwrap_or(0),
+                }
+            } else {
+                SourceTimes::default()
+            };
+            packet.set_dts(times.decode);
+            packet.set_pts(times.presentation);
+            let renewed = packet
+                .side_data()
+                .find(|side| side.kind() == packet::side_data::Type::NewExtraData)
+                .map(|side| Bytes::copy_from_slice(side.data()));
+            return Ok(Some(Packet {
+                packet,
+                times,
+                renewed,
+            }));
+        }
+    }
+
+    fn failed(&self, reason: String) -> SourceError {
+        SourceError::Read {
+            what: self.what.clone(),
+            reason,
+        }
+    }
+}
+
+/// When a blocking call in libavformat is given up.
+struct Deadline {
+    start: Instant,
+    at_ms: AtomicU64,
+}
+
+impl Deadline {
+    fn new() -> Deadline {
+        let deadline = Deadline {
+            start: Instant::now(),
+            at_ms: AtomicU64::new(0),
+        };
+        deadline.extend();
+        deadline
+    }
+
+    fn extend(&self) {
+        let at = self.start.elapsed() + SILENCE;
+        self.at_ms.store(
+            u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    fn passed(&self) -> bool {
+        self.start.elapsed().as_millis() >= u128::from(self.at_ms.load(Ordering::Relaxed))
+    }
+
+    fn explain(&self, error: &ffmpeg::Error) -> String {
+        if self.passed() {
+            format!("nothing came for {} s", SILENCE.as_secs())
+        } else {
+            error.to_string()
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Files and URLs through libavformat.
+
+mod delivery;
+mod input;
+mod pace;
+
+pub(super) use delivery::Delivery;
+pub(super) use input::{Input, Media, Packet, SILENCE};
+pub(super) use pace::Pace;
+
+use super::{Keyframes, Sink, SourceError, Stop, spec::Spec};
+use crate::config;
+use ffmpeg_next::Dictionary;
+use std::path::Path;
+
+/// Streams a file in real time, again and again, on one rising timeline.
+pub fn run_file(
+    path: &Path,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let what = format!("file:{}", path.display());
+    let mut pace = Pace::default();
+    loop {
+        let (mut input, media) =
+            Input::open(&what, &path.to_string_lossy(), Dictionary::new(), stop)?;
+        let mut delivery = Delivery::new(&what, media, encode, sink)?;
+        let mut sent = 0u64;
+        while let Some(packet) = input.next()? {
+            pace.wait(&packet.times, stop);
+            if stop.is_stopped() {
+                return Ok(());
+            }
+            delivery.deliver(packet, sink, keyframes)?;
+            sent += 1;
+        }
+        if stop.is_stopped() {
+            return Ok(());
+        }
+        delivery.finish(sink, keyframes)?;
+        if sent == 0 {
+            return Err(SourceError::Open {
+                what,
+                reason: "it holds no picture".into(),
+            });
+        }
+        sink.loops();
+        pace.loops();
+    }
+}
+
+/// Streams whatever libavformat opens at `url`; RTSP over TCP.
+pub fn run_url(
+    url: &str,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let what = Spec::Url(url.into()).to_string();
+    let mut options = Dictionary::new();
+    options.set("rtsp_transport", "tcp");
+    options.set("analyzeduration", "1500000");
+    // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
+    // the first keyframe is in it (`nobuffer` would lose it).
+    options.set("fpsprobesize", "0");
+    let (mut input, media) = Input::open(&what, url, options, stop)?;
+    let mut delivery = Delivery::new(&what, media, encode, sink)?;
+    while let Some(packet) = input.next()? {
+        delivery.deliver(packet, sink, keyframes)?;
+    }
+    if stop.is_stopped() {
+        return Ok(());
+    }
+    delivery.finish(sink, keyframes)?;
+    Err(SourceError::Ended(what))
+}

@@ -1,0 +1,300 @@
+//! From anything libavcodec decodes to H.264, on the source's own thread and timeline.
+//!
+//! No picture waits in a queue: while encoding is behind, pictures are decoded and left out; while even decoding is, so are
+//! packets up to the next keyframe.
+
+use super::{
+    Keyframes, Sink, SourceError, SourceTimes,
+    libav::{Media, Packet},
+};
+use crate::{
+    codec::{self, Colour, Decoder, Encoder, Frame, Scaler, Settings, fit},
+    config,
+    media::{
+        h264::annexb,
+        time::{TIMESCALE, ticks},
+    },
+    telemetry::Chain,
+};
+use std::time::{Duration, Instant};
+
+/// A jump in the times beyond which they are taken for new ones.
+const LEAP: i64 = 10 * TIMESCALE as i64;
+
+/// Decodes, scales and encodes.
+pub struct Transcoder {
+    what: String,
+    settings: Settings,
+    decoder: Decoder,
+    scaler: Scaler,
+    /// For pictures of one size.
+    encoder: Option<Encoder>,
+    size: (u32, u32),
+    keyframe_at: i64,
+    rate: Rate,
+    backlog: Backlog,
+    /// Packets are left out up to a keyframe.
+    skipping: bool,
+    /// Where the times are those of arrival, the zero of them.
+    arrivals: Option<Instant>,
+}
+
+impl Transcoder {
+    /// For the track described. The encoder is found here, its size is known with the first picture.
+    pub fn new(
+        what: &str,
+        media: &Media,
+        encode: &config::Encode,
+    ) -> Result<Transcoder, SourceError> {
+        let fail = |error: codec::Error| SourceError::Open {
+            what: what.to_owned(),
+            reason: Chain(&error).to_string(),
+        };
+        Transcoder::with_settings(what, media, Settings::of(encode).map_err(fail)?).map_err(fail)
+    }
+
+    fn with_settings(
+        what: &str,
+        media: &Media,
+        settings: Settings,
+    ) -> Result<Transcoder, codec::Error> {
+        Ok(Transcoder {
+            what: what.to_owned(),
+            decoder: Decoder::from_parameters(media.parameters.clone())?,
+            scaler: Scaler::new(),
+            encoder: None,
+            size: (0, 0),
+            keyframe_at: 0,
+            rate: Rate::new(settings.frame_rate),
+            backlog: Backlog::default(),
+            skipping: false,
+            arrivals: (!media.timed).then(Instant::now),
+            settings,
+        })
+    }
+
+    /// Takes one packet and hands on the pictures that come of it, at most as many a second as configured.
+    pub fn packet(
+        &mut self,
+        packet: &Packet,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        let began = Instant::now();
+        if let Some(at) = packet.times.decode.or(packet.times.presentation) {
+            self.backlog.advance(at);
+        }
+        if packet.packet.is_key() {
+            if std::mem::take(&mut self.skipping) {
+                self.decoder.reset();
+            }
+        } else if self.skipping || self.backlog.is_hopeless() {
+            self.skipping = true;
+            behind(sink, "decoding");
+            return Ok(());
+        }
+        let mut frames = Vec::new();
+        let decoded = self
+            .decoder
+            .decode_packet(&packet.packet, |frame| frames.push(frame));
+        if let Err(error) = decoded {
+            sink.note("damage", Chain(&error).to_string());
+        }
+        for frame in frames {
+            self.picture(&frame, sink, keyframes)?;
+        }
+        self.backlog.spent(began.elapsed());
+        Ok(())
+    }
+
+    /// Hands on what the decoder and the encoder hold back.
+    pub fn finish(
+        &mut self,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        let mut frames = Vec::new();
+        // What is damaged at the very end is of no use to anybody.
+        let _ = self.decoder.drain_each(|frame| frames.push(frame));
+        for frame in frames {
+            self.picture(&frame, sink, keyframes)?;
+        }
+        self.end_encoder(sink)
+    }
+
+    fn picture(
+        &mut self,
+        frame: &Frame,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        if frame.is_corrupt() {
+            sink.note("damage", "a damaged picture is left out".into());
+            return Ok(());
+        }
+        let arrival = self
+            .arrivals
+            .map(|zero| i64::try_from(ticks(zero.elapsed())).unwrap_or(i64::MAX));
+        let Some(pts) = arrival.or(frame.pts()) else {
+            sink.note("damage", "a picture without a time is left out".into());
+            return Ok(());
+        };
+        let wanted = self.rate.wants(pts);
+        if wanted == Wanted::No {
+            return Ok(());
+        }
+        if self.backlog.is_late() {
+            behind(sink, "encoding");
+            return Ok(());
+        }
+        let (wide, tall) = frame.display_size();
+        let size = fit(wide, tall, self.settings.width, self.settings.height);
+        if size != self.size || wanted == Wanted::Anew {
+            self.end_encoder(sink)?;
+            self.size = size;
+        }
+        let what = &self.what;
+        let fail = |error: codec::Error| SourceError::Read {
+            what: what.clone(),
+            reason: Chain(&error).to_string(),
+        };
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            empty => {
+                self.keyframe_at = pts;
+                let (width, height) = size;
+                let made = Encoder::new(Settings {
+                    width,
+                    height,
+                    ..self.settings
+                });
+                empty.insert(made.map_err(fail)?)
+            }
+        };
+        // By time too, as an encoder counts pictures and a source may give fewer than configured.
+        let interval = i64::from(self.settings.keyframe_interval_ms) * i64::from(TIMESCALE) / 1000;
+        let key = keyframes.take() || pts - self.keyframe_at >= interval;
+        let view = self.scaler.convert(frame, size.0, size.1, Colour::VIDEO);
+        let packets = view
+            .and_then(|view| encoder.encode(view, pts, key))
+            .map_err(fail)?;
+        self.hand_on(packets, sink);
+        Ok(())
+    }
+
+    fn end_encoder(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        if let Some(encoder) = self.encoder.take() {
+            let packets = encoder.finish().map_err(|error| SourceError::Read {
+                what: self.what.clone(),
+                reason: Chain(&error).to_string(),
+            })?;
+            self.hand_on(packets, sink);
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, packets: Vec<codec::Packet>, sink: &mut dyn Sink) {
+        for packet in packets {
+            if packet.key {
+                self.keyframe_at = packet.pts;
+            }
+            let times = SourceTimes {
+                decode: Some(packet.dts),
+                presentation: Some(packet.pts),
+                duration: 0,
+            };
+            sink.access_unit(annexb::split(&packet.data), times);
+        }
+    }
+}
+
+fn behind(sink: &mut dyn Sink, act: &str) {
+    sink.note(
+        "behind",
+        format!("{act} is slower than the source: pictures are left out; a smaller size or frame rate in `encode` helps"),
+    );
+}
+
+/// Lets through no more pictures than so many a second, evenly.
+#[derive(Debug)]
+struct Rate {
+    interval: i64,
+    last: i64,
+    due: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    No,
+    Yes,
+    /// Its time does not follow the one before.
+    Anew,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Rate {
+        Rate {
+            interval: i64::from(TIMESCALE / per_second.max(1)),
+            last: 0,
+            due: None,
+        }
+    }
+
+    fn wants(&mut self, at: i64) -> Wanted {
+        let Some(due) = self.due else {
+            (self.last, self.due) = (at, Some(at + self.interval));
+            return Wanted::Yes;
+        };
+        // Small steps back are pictures that libavcodec gives the times of others.
+        if at.abs_diff(self.last) > LEAP.unsigned_abs() || at < self.last - LEAP / 10 {
+            (self.last, self.due) = (at, Some(at + self.interval));
+            return Wanted::Anew;
+        }
+        // A third of an interval for jitter.
+        if at <= self.last || at + self.interval / 3 < due {
+            return Wanted::No;
+        }
+        self.last = at;
+        self.due = Some(if at > due + self.interval { at } else { due } + self.interval);
+        Wanted::Yes
+    }
+}
+
+/// How far the work is behind the source: what it took, less the time the source's pictures are apart.
+#[derive(Debug, Default)]
+struct Backlog {
+    debt: Duration,
+    last: Option<i64>,
+}
+
+impl Backlog {
+    /// More than a viewer would notice.
+    const LATE: Duration = Duration::from_millis(250);
+    /// Leaving out pictures after decoding does not help.
+    const HOPELESS: Duration = Duration::from_secs(3);
+
+    fn advance(&mut self, at: i64) {
+        let step = at - self.last.replace(at).unwrap_or(at);
+        if (0..LEAP).contains(&step) {
+            let step = Duration::from_micros(step.unsigned_abs() * 100 / 9);
+            self.debt = self.debt.saturating_sub(step);
+        } else {
+            self.debt = Duration::ZERO;
+        }
+    }
+
+    fn spent(&mut self, time: Duration) {
+        self.debt += time;
+    }
+
+    fn is_late(&self) -> bool {
+        self.debt > Self::LATE
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.debt > Self::HOPELESS
+    }
+}
+
+#[cfg(test)]
+mod tests;
