@@ -5,6 +5,7 @@ use crate::{
     codec::{Encoder, Settings},
     config,
     media::{h264::annexb, pattern::Painter, time::TIMESCALE},
+    telemetry::Chain,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ pub fn run(
 ) -> Result<(), SourceError> {
     let fail = |error: crate::codec::Error| SourceError::Read {
         what: "test-pattern".into(),
-        reason: error.to_string(),
+        reason: Chain(&error).to_string(),
     };
     let mut encoder = Settings::of(encode)
         .and_then(Encoder::new)
