@@ -61,6 +61,28 @@ describe("pages", { timeout: 240_000 }, () => {
     await close();
   });
 
+  test("who may not see the components is shown the viewers, and does not ask again", async () => {
+    const { page, close } = await newPage(browser);
+    let asked = 0;
+    await page.route("**/api/plugins", (route) => {
+      asked++;
+      return route.fulfill({ status: 403, contentType: "application/json", body: '{"error":"this is for administrators"}' });
+    });
+    await page.goto(gateway.url);
+    const viewer = await newPage(browser);
+    await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
+    await playing(viewer.page, "nal");
+    const row = page.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
+    await row.getByRole("cell", { name: "1", exact: true }).waitFor();
+    assert.deepEqual(await row.getByRole("cell").allInnerTexts(), ["1", "–", "–"]);
+    for (let looks = 0; looks < 2; looks++) await page.waitForResponse((response) => response.url().endsWith("/api/devices"));
+    assert.ok(await page.getByRole("alert").isHidden());
+    // Once when the page came, and perhaps once more when the events began.
+    assert.ok(asked >= 1 && asked <= 2, `asked ${asked} times`);
+    await viewer.close();
+    await close();
+  });
+
   test("a preview plays only after a click, and only while it is on the screen", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     const watched = async (count) => until(`${count} viewers`, async () => (await gateway.device()).viewers === count);

@@ -126,7 +126,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
         );
     }
     let running = [NAL[0], NAL[1], ("state", "running")];
-    assert_eq!(settled.sum("sluicegate_muxer_state", &running), 1.0);
+    assert_eq!(settled.sum("sluicegate_muxers", &running), 1.0);
 
     // One first byte for each viewer; a delivery for each write, which has one picture in it when nobody is slow.
     for (transport, viewers) in [("nal", 4.0), ("mjpeg", 2.0)] {
@@ -164,7 +164,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
     let config = format!("{}idle = '0s'\n", camera.config());
     let gateway = Gateway::with_config(&config).await;
     let mut before = Metrics::of(&gateway).await;
-    assert!(!before.has("sluicegate_muxer_state", &NAL));
+    assert!(!before.has("sluicegate_muxers", &NAL));
     for round in 1..=2 {
         let mut watcher = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
         let pictures = within("connect", mjpeg(gateway.address, "cam")).await;
@@ -182,8 +182,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
             .await;
         camera.hang_up();
         let idle = Metrics::until(&gateway, "the muxers are gone", |metrics| {
-            !metrics.has("sluicegate_muxer_state", &NAL)
-                && !metrics.has("sluicegate_muxer_state", &MJPEG)
+            !metrics.has("sluicegate_muxers", &NAL) && !metrics.has("sluicegate_muxers", &MJPEG)
         })
         .await;
         assert_eq!(idle.fallen_since(&after), Vec::<String>::new());
@@ -203,6 +202,44 @@ async fn counters_outlive_sources_muxers_and_decoders() {
         assert_eq!(idle.sum("sluicegate_stream_ring_bytes", &cam), 0.0);
         before = idle;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renditions_have_figures_of_their_own_and_sizes_that_viewers_ask_for_have_not() {
+    let gateway = Gateway::with_config(
+        "[streams.demo]\nsource = 'test-pattern'\nencode = { width = 320, height = 192 }\n\
+         renditions.small = { width = 160 }\n",
+    )
+    .await;
+    let mut viewers = Vec::new();
+    for path in ["demo/mjpeg", "demo/mjpeg?width=160", "demo@small/mjpeg"] {
+        let mut raw = Raw::connect(gateway.address).await;
+        let host = gateway.address;
+        raw.write(format!("GET /live/{path} HTTP/1.0\r\nHost: {host}\r\n\r\n"))
+            .await;
+        assert_eq!(raw.head().await.unwrap().status, 200, "{path}");
+        raw.part().await.unwrap();
+        viewers.push(raw);
+    }
+    let metrics = Metrics::of(&gateway).await;
+    for (rendition, count) in [("", 2.0), ("small", 1.0)] {
+        let way = [
+            ("stream", "demo"),
+            ("rendition", rendition),
+            ("transport", "mjpeg"),
+        ];
+        assert_eq!(metrics.sum("sluicegate_viewers", &way), count);
+        assert!(metrics.sum("sluicegate_sent_bytes_total", &way) > 1000.0);
+        let running = [&way[..], &[("state", "running")]].concat();
+        assert_eq!(metrics.sum("sluicegate_muxers", &running), count);
+        assert_eq!(metrics.sum("sluicegate_guest_instances_total", &way), count);
+    }
+    let device = gateway.api("/api/devices/demo").await;
+    let watching = serde_json::json!([
+        { "rendition": "", "transport": "mjpeg", "viewers": 2 },
+        { "rendition": "small", "transport": "mjpeg", "viewers": 1 },
+    ]);
+    assert_eq!(device["watching"], watching);
 }
 
 #[tokio::test]

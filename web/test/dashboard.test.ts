@@ -11,17 +11,21 @@ const PLUGINS = [
     name: "nal",
     component: "nal@0.1.0",
     muxers: [
-      { stream: "door", state: "running", reason: "", calls: 10, us_per_call: 2.5, failures: 0 },
-      { stream: "porch", state: "broken", reason: "it trapped", calls: 4, us_per_call: 9, failures: 10 },
+      { stream: "door", serial: "door", rendition: "", state: "running", reason: "", calls: 10, us_per_call: 2.5, failures: 0 },
+      { stream: "porch@small", serial: "porch", rendition: "small", state: "broken", reason: "it trapped", calls: 4, us_per_call: 9, failures: 10 },
     ],
   },
-  { name: "mjpeg", component: "mjpeg@0.1.0", muxers: [] },
+  {
+    name: "mjpeg",
+    component: "mjpeg@0.1.0",
+    muxers: ["running", "broken", "backing-off"].map((state) => ({ stream: `hall?${state}`, serial: "hall", state, reason: state })),
+  },
 ];
 
 test("muxers are read as they are, and what is odd does no harm", () => {
   const muxers = parseMuxers(PLUGINS);
   assert.deepEqual(
-    muxers.map(({ stream, transport, component, state, calls }) => [stream, transport, component, state, calls]),
+    muxers.slice(0, 2).map(({ stream, transport, component, state, calls }) => [stream, transport, component, state, calls]),
     [
       ["door", "nal", "nal@0.1.0", "running", 10],
       ["porch", "nal", "nal@0.1.0", "broken", 4],
@@ -32,19 +36,23 @@ test("muxers are read as they are, and what is odd does no harm", () => {
 });
 
 test("a stream's table has the transports with viewers and those at work, by name", () => {
-  const [device] = parseDevices([{ serial: "door", viewers_by_transport: { nal: 2, hls: 1, odd: "x" } }]);
+  const [device] = parseDevices([{ serial: "door", watching: [{ transport: "nal", rendition: "", viewers: 2 }, { transport: "nal", rendition: "small", viewers: 1 }, { transport: "hls" }, 7] }]);
   assert.ok(device);
   const rows = rowsOf(device, parseMuxers(PLUGINS));
   assert.deepEqual(
-    rows.map(({ transport, viewers, muxer }) => [transport, viewers, muxer?.state]),
+    rows.map(({ name, viewers, muxer }) => [name, viewers, muxer?.state]),
     [
-      ["hls", 1, undefined],
+      ["hls", 0, undefined],
       ["nal", 2, "running"],
+      ["nal @small", 1, undefined],
     ],
   );
   const [idle] = parseDevices([{ serial: "porch" }]);
   assert.ok(idle);
-  assert.deepEqual(rowsOf(idle, parseMuxers(PLUGINS)).map(({ viewers, muxer }) => [viewers, muxer?.reason]), [[0, "it trapped"]]);
+  assert.deepEqual(rowsOf(idle, parseMuxers(PLUGINS)).map(({ name, muxer }) => [name, muxer?.reason]), [["nal @small", "it trapped"]]);
+  const [hall] = parseDevices([{ serial: "hall" }]);
+  assert.ok(hall);
+  assert.deepEqual(rowsOf(hall, parseMuxers(PLUGINS)).map(({ name, muxer }) => [name, muxer?.state]), [["mjpeg", "broken"]]);
   assert.deepEqual(rowsOf(idle, []), []);
 });
 
@@ -72,10 +80,10 @@ test("events are read as they come, and what is none does no harm", () => {
     state: "live",
     reason: "pictures come",
   });
-  assert.deepEqual(parseHappening("viewer-came", '{"at":5,"viewer":1,"stream":"door","transport":"nal"}'), {
+  assert.deepEqual(parseHappening("viewer-came", '{"at":5,"viewer":1,"stream":"door","rendition":"small","transport":"nal"}'), {
     kind: "viewer-came",
     at: 5,
-    stream: "door",
+    stream: "door@small",
     transport: "nal",
   });
   assert.deepEqual(parseHappening("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });

@@ -88,14 +88,10 @@ pub async fn serve(
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };
+    let way = user.muxer().way.clone();
     let place = gateway.viewers.clone();
     if let Some(accepted) = accepted {
-        let place = place.enter(
-            &stream.name,
-            &asked.variant.rendition,
-            &transport.name,
-            peer,
-        );
+        let place = place.enter(way, peer);
         let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
@@ -119,9 +115,7 @@ pub async fn serve(
                 .filter(|status| status.as_u16() >= 200)
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let body = response.body.to_bytes();
-            gateway
-                .viewers
-                .answered(&stream.name, &transport.name, body.len());
+            gateway.viewers.answered(way, body.len());
             let mut answer = full(status, &response.content_type, body);
             if response.immutable {
                 set(
@@ -137,12 +131,7 @@ pub async fn serve(
     if request.method() == hyper::Method::HEAD {
         return full(StatusCode::OK, &content_type, "");
     }
-    let place = place.enter(
-        &stream.name,
-        &asked.variant.rendition,
-        &transport.name,
-        peer,
-    );
+    let place = place.enter(way, peer);
     match user.join(place.id, Carrier::Http, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {

@@ -6,13 +6,13 @@ use crate::{
     plugin::{Spent, muxer::Phase},
     stream::{State, Stream},
     telemetry::{
-        exposition::{CONTENT_TYPE, Exposition, Family, Kind},
+        exposition::{CONTENT_TYPE, Exposition, Kind},
         process,
     },
-    viewer::{Delays, Totals},
+    viewer::{Delays, Totals, Way},
 };
 use hyper::{Response, StatusCode};
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 /// A figure of which there is one for each of something, and how it is read.
 type Figure<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
@@ -214,8 +214,10 @@ fn streams(gateway: &Gateway, text: &mut Exposition) {
     );
     for (name, stream) in &gateway.streams {
         let now = stream.report().state;
-        let all = State::ALL.map(|state| (state.name(), state == now));
-        one_hot(&mut states, &[("stream", name)], &all);
+        for state in State::ALL {
+            let labels = [("stream", name.as_str()), ("state", state.name())];
+            states.sample(&labels, u8::from(state == now));
+        }
     }
     for (family, kind, help, read) in STREAM {
         let mut family = text.family(family, *kind, help);
@@ -229,9 +231,8 @@ fn viewers(gateway: &Gateway, text: &mut Exposition) {
     let totals = gateway.viewers.totals();
     for (family, kind, help, read) in VIEWERS {
         let mut family = text.family(family, *kind, help);
-        for ((stream, transport), totals) in &totals {
-            let labels = [("stream", stream.as_str()), ("transport", transport)];
-            family.sample(&labels, read(totals));
+        for (way, totals) in &totals {
+            family.sample(&labels(way), read(totals));
         }
     }
     let delays = gateway.viewers.delays();
@@ -256,57 +257,62 @@ fn viewers(gateway: &Gateway, text: &mut Exposition) {
 }
 
 fn muxers(gateway: &Gateway, text: &mut Exposition) {
-    let spent: Vec<(&str, String, Spent)> = gateway
+    let spent: Vec<(Way, Spent)> = gateway
         .transports
         .values()
-        .flat_map(|transport| {
-            let streams = transport.usage.streams().into_iter();
-            streams.map(|(stream, spent)| (transport.name.as_str(), stream, spent))
-        })
+        .flat_map(|transport| transport.usage.ways())
         .collect();
     let mut seconds = text.family(
         "sluicegate_guest_seconds_total",
         Kind::Counter,
         "Time spent in calls of a transport's component.",
     );
-    for (transport, stream, spent) in &spent {
-        let labels = [("stream", stream.as_str()), ("transport", transport)];
-        seconds.sample(&labels, spent.nanos as f64 / 1e9);
+    for (way, spent) in &spent {
+        seconds.sample(&labels(way), spent.nanos as f64 / 1e9);
     }
     for (family, kind, help, read) in GUEST {
         let mut family = text.family(family, *kind, help);
-        for (transport, stream, spent) in &spent {
-            let labels = [("stream", stream.as_str()), ("transport", transport)];
-            family.sample(&labels, read(spent));
+        for (way, spent) in &spent {
+            family.sample(&labels(way), read(spent));
         }
     }
-    let running = gateway.muxers.list();
-    let mut states = text.family(
-        "sluicegate_muxer_state",
-        Kind::Gauge,
-        "1 for the state a muxer's component is in, 0 for the others; of muxers at work.",
-    );
-    for muxer in &running {
+    // JPEGs of several sizes are several muxers on one way, and sizes are what viewers ask for: no names for labels.
+    let mut running: BTreeMap<Way, ([usize; Phase::NAMES.len()], usize)> = BTreeMap::new();
+    for muxer in gateway.muxers.list() {
+        let (phases, bytes) = running.entry(muxer.way.clone()).or_default();
         let phase = muxer.health.phase();
-        let all = Phase::NAMES.map(|name| (name, name == phase.name_and_reason().0));
-        let labels = [
-            ("stream", muxer.stream.as_str()),
-            ("transport", &muxer.transport),
-        ];
-        one_hot(&mut states, &labels, &all);
+        for (count, name) in phases.iter_mut().zip(Phase::NAMES) {
+            *count += usize::from(name == phase.name_and_reason().0);
+        }
+        *bytes += muxer.outlet.bytes();
     }
-    let mut bytes = text.family(
+    let mut states = text.family(
+        "sluicegate_muxers",
+        Kind::Gauge,
+        "Muxers at work, by the state of their component.",
+    );
+    for (way, (phases, _)) in &running {
+        for (count, state) in phases.iter().zip(Phase::NAMES) {
+            states.sample(&[&labels(way)[..], &[("state", state)]].concat(), count);
+        }
+    }
+    let mut held = text.family(
         "sluicegate_outlet_bytes",
         Kind::Gauge,
-        "Bytes of chunks that a muxer holds for its viewers.",
+        "Bytes of chunks that muxers hold for their viewers.",
     );
-    for muxer in &running {
-        let labels = [
-            ("stream", muxer.stream.as_str()),
-            ("transport", &muxer.transport),
-        ];
-        bytes.sample(&labels, muxer.outlet.bytes());
+    for (way, (_, bytes)) in &running {
+        held.sample(&labels(way), bytes);
     }
+}
+
+/// A rendition of no name is the stream itself.
+fn labels(way: &Way) -> [(&str, &str); 3] {
+    [
+        ("stream", &way.stream),
+        ("rendition", &way.rendition),
+        ("transport", &way.transport),
+    ]
 }
 
 fn process(text: &mut Exposition) {
@@ -359,12 +365,4 @@ fn process(text: &mut Exposition) {
         "When the process started, Unix time.",
         process.started,
     );
-}
-
-/// A sample for each state, of which one is.
-fn one_hot(family: &mut Family<'_>, labels: &[(&str, &str)], states: &[(&str, bool)]) {
-    for (state, is) in states {
-        let labels = [labels, &[("state", *state)]].concat();
-        family.sample(&labels, u8::from(*is));
-    }
 }

@@ -11,7 +11,6 @@ use crate::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -41,14 +40,23 @@ struct Device {
     bits_in: u64,
     bits_out: u64,
     viewers: usize,
-    /// Of transports that have any.
-    viewers_by_transport: BTreeMap<String, usize>,
+    /// Where there are any.
+    watching: Vec<Watching>,
     decoder: &'static str,
     /// What was made of its pictures since the gateway started.
     made: Made,
     renditions: Vec<String>,
     transports: Vec<String>,
     notes: Vec<String>,
+}
+
+/// Viewers of one form of a stream by one transport.
+#[derive(Debug, Serialize)]
+struct Watching {
+    /// Empty: the stream itself.
+    rendition: String,
+    transport: String,
+    viewers: usize,
 }
 
 /// Counts of pictures.
@@ -111,7 +119,10 @@ struct Limits {
 
 #[derive(Debug, Serialize)]
 struct Muxer {
+    /// With its form: "porch@mobile", "porch?width=640".
     stream: String,
+    serial: String,
+    rendition: String,
     state: &'static str,
     reason: String,
     failures: u64,
@@ -169,7 +180,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .values()
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
-            viewers: watching(gateway, stream).values().sum(),
+            viewers: count(&watching(gateway, stream)),
             bits_in: stream.report().bits_per_second,
             bits_out: gateway.bits_out(&stream.name),
             decoder: decoder(stream),
@@ -181,9 +192,9 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .into_iter()
         .map(|viewer| Session {
             id: viewer.id,
-            stream: viewer.stream,
-            transport: viewer.transport,
-            rendition: viewer.rendition,
+            stream: viewer.way.stream,
+            transport: viewer.way.transport,
+            rendition: viewer.way.rendition,
             since: unix_ms(viewer.since),
             reason: "asked for",
             bytes: viewer.counter.bytes.load(Ordering::Relaxed),
@@ -229,6 +240,8 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
                         let spent = muxer.usage.read();
                         Muxer {
                             stream: muxer.stream.clone(),
+                            serial: muxer.way.stream.clone(),
+                            rendition: muxer.way.rendition.clone(),
                             state,
                             reason: reason.to_owned(),
                             failures: muxer.health.failures(),
@@ -267,8 +280,8 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         frame_rate: report.frame_rate,
         bits_in: report.bits_per_second,
         bits_out: gateway.bits_out(&stream.name),
-        viewers: watching.values().sum(),
-        viewers_by_transport: watching,
+        viewers: count(&watching),
+        watching,
         decoder: decoder(stream),
         made: made(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
@@ -288,13 +301,21 @@ fn made(counts: &codec::Counts) -> Made {
     }
 }
 
-/// Viewers of a stream, by transport, where there are any.
-fn watching(gateway: &Gateway, stream: &Stream) -> BTreeMap<String, usize> {
-    let totals = gateway.viewers.of_stream(&stream.name).into_iter();
+/// Who watches a stream, by rendition and transport.
+fn watching(gateway: &Gateway, stream: &Stream) -> Vec<Watching> {
+    let totals = gateway.viewers.totals().into_iter();
     totals
-        .map(|(transport, totals)| (transport, totals.viewers))
-        .filter(|(_, viewers)| *viewers > 0)
+        .filter(|(way, totals)| way.stream == stream.name && totals.viewers > 0)
+        .map(|(way, totals)| Watching {
+            rendition: way.rendition,
+            transport: way.transport,
+            viewers: totals.viewers,
+        })
         .collect()
+}
+
+fn count(watching: &[Watching]) -> usize {
+    watching.iter().map(|watching| watching.viewers).sum()
 }
 
 fn decoder(stream: &Arc<Stream>) -> &'static str {

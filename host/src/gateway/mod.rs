@@ -168,8 +168,8 @@ impl Gateway {
     fn tidy(&self) {
         let now = Instant::now();
         let mut out: BTreeMap<String, u64> = BTreeMap::new();
-        for ((stream, _), totals) in self.viewers.totals() {
-            *out.entry(stream).or_default() += totals.bytes;
+        for (way, totals) in self.viewers.totals() {
+            *out.entry(way.stream).or_default() += totals.bytes;
         }
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, stream) in &self.streams {

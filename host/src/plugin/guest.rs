@@ -53,11 +53,20 @@ pub enum Breach {
     },
 }
 
+/// What the log calls a guest.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// name@version of the component.
+    pub plugin: Arc<str>,
+    /// The stream it works on.
+    pub stream: Arc<str>,
+}
+
 /// The data of a guest's `Store`.
 #[derive(Debug)]
 pub struct Guest {
-    /// Names it in the log: plugin@version, stream.
-    pub label: Arc<str>,
+    /// Names it in the log.
+    name: Name,
     /// The handles it holds.
     pub table: ResourceTable,
     limits: Limits,
@@ -86,12 +95,13 @@ impl LogBudget {
     }
 
     /// Whether one more line may be written; says first how many could not.
-    fn spend(&mut self, guest: &str) -> bool {
+    fn spend(&mut self, name: &Name) -> bool {
         if self.since.elapsed() >= LOG_PERIOD {
             let left_out = self.left_out;
             *self = LogBudget::new();
             if left_out > 0 {
-                tracing::warn!(guest, "{left_out} lines of its log were left out");
+                let Name { plugin, stream } = name;
+                tracing::warn!(%plugin, %stream, "{left_out} lines of its log were left out");
             }
         }
         let granted = self.lines < LOG_LINES;
@@ -103,11 +113,11 @@ impl LogBudget {
 
 impl Guest {
     /// A guest that holds nothing yet.
-    pub fn new(label: Arc<str>, limits: Limits) -> Guest {
+    pub fn new(name: Name, limits: Limits) -> Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Guest {
-            label,
+            name,
             table,
             limits,
             held: 0,
@@ -246,9 +256,8 @@ impl media::HostBuffer for Guest {
 
 impl log::Host for Guest {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let guest = &*self.label;
         // The last error of a call explains its trap, however much was logged before.
-        if level != log::Level::Error && !self.log.spend(guest) {
+        if level != log::Level::Error && !self.log.spend(&self.name) {
             return Ok(());
         }
         let message: String = message
@@ -256,14 +265,15 @@ impl log::Host for Guest {
             .filter(|c| !c.is_control())
             .take(LOG_CHARS)
             .collect();
+        let Name { plugin, stream } = &self.name;
         match level {
             log::Level::Error => {
-                tracing::debug!(guest, "guest error: {message}");
+                tracing::debug!(%plugin, %stream, "guest error: {message}");
                 self.said = Some(message);
             }
-            log::Level::Warn => tracing::warn!(guest, "{message}"),
-            log::Level::Info => tracing::info!(guest, "{message}"),
-            log::Level::Debug => tracing::debug!(guest, "{message}"),
+            log::Level::Warn => tracing::warn!(%plugin, %stream, "{message}"),
+            log::Level::Info => tracing::info!(%plugin, %stream, "{message}"),
+            log::Level::Debug => tracing::debug!(%plugin, %stream, "{message}"),
         }
         Ok(())
     }

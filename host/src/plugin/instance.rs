@@ -4,7 +4,7 @@ use super::{
     Plugin, Usage,
     bindings::{TransportPlugin, media, transport},
     engine::Ticking,
-    guest::{Breach, Guest},
+    guest::{Breach, Guest, Name},
 };
 use crate::{
     media::{
@@ -163,8 +163,11 @@ impl Instance {
     ) -> Result<(Instance, Profile), OpenError> {
         let ticking = plugin.ticker.run();
         let limits = plugin.limits;
-        let label: Arc<str> = format!("{plugin} {stream}").into();
-        let mut store = Store::new(plugin.pre.engine(), Guest::new(label, limits));
+        let name = Name {
+            plugin: plugin.to_string().into(),
+            stream: stream.into(),
+        };
+        let mut store = Store::new(plugin.pre.engine(), Guest::new(name, limits));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.hostcall);
         store.set_epoch_deadline(1);

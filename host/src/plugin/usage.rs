@@ -1,5 +1,6 @@
 //! What transports' guests cost.
 
+use crate::viewer::Way;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -8,7 +9,7 @@ use std::{
     },
 };
 
-/// Calls and time of a plugin on one stream, over all its instances; only rises.
+/// Calls and time of a plugin on one form of a stream, over all its instances; only rises.
 #[derive(Debug, Default)]
 pub struct Usage {
     /// Calls of any function.
@@ -72,36 +73,35 @@ impl std::iter::Sum for Spent {
     }
 }
 
-/// The usages of one transport, by stream; they stay when a muxer ends.
+/// The usages of one transport; they stay when a muxer ends. JPEGs of all sizes are one way, as viewers name them.
 #[derive(Debug, Default)]
 pub struct Usages {
     /// Of the instance that judged the options at the start.
     pub check: Arc<Usage>,
-    streams: Mutex<BTreeMap<String, Arc<Usage>>>,
+    ways: Mutex<BTreeMap<Way, Arc<Usage>>>,
 }
 
 impl Usages {
-    /// On that stream.
-    pub fn on(&self, stream: &str) -> Arc<Usage> {
-        self.lock().entry(stream.to_owned()).or_default().clone()
+    /// On that way.
+    pub fn on(&self, way: &Way) -> Arc<Usage> {
+        self.lock().entry(way.clone()).or_default().clone()
     }
 
-    /// On every stream so far.
-    pub fn streams(&self) -> BTreeMap<String, Spent> {
-        let streams = self.lock();
-        streams
-            .iter()
-            .map(|(stream, usage)| (stream.clone(), usage.read()))
+    /// On every way so far.
+    pub fn ways(&self) -> BTreeMap<Way, Spent> {
+        let ways = self.lock();
+        ways.iter()
+            .map(|(way, usage)| (way.clone(), usage.read()))
             .collect()
     }
 
     /// All together.
     pub fn total(&self) -> Spent {
-        let streams = self.streams().into_values();
-        streams.chain([self.check.read()]).sum()
+        let ways = self.ways().into_values();
+        ways.chain([self.check.read()]).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Usage>>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Way, Arc<Usage>>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -396,3 +396,93 @@ impl Status {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    /// A status, and what was told since the last look: state and reason.
+    struct Told {
+        status: Status,
+        reader: crate::telemetry::events::Reader,
+    }
+
+    impl Told {
+        fn new() -> Told {
+            let events = Arc::<Events>::default();
+            let mut told = Told {
+                status: Status::new("cam", events.clone()),
+                reader: events.reader(None),
+            };
+            assert_eq!(told.now(), Vec::<String>::new());
+            told
+        }
+
+        fn now(&mut self) -> Vec<String> {
+            let mut all = Vec::new();
+            let mut context = Context::from_waker(Waker::noop());
+            while let Poll::Ready(text) = self.reader.poll(&mut context) {
+                let text = std::str::from_utf8(&text).unwrap().to_owned();
+                for event in text.split("\n\n").filter(|event| event.contains("serial")) {
+                    let (_, data) = event.split_once("data: ").unwrap();
+                    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+                    assert_eq!(data["serial"], "cam");
+                    let state = data["state"].as_str().unwrap_or("group-cut").to_owned();
+                    all.push(state);
+                }
+            }
+            all
+        }
+    }
+
+    #[test]
+    fn changes_are_told_once_and_failures_are_counted() {
+        let mut told = Told::new();
+        told.status.starting();
+        told.status.starting();
+        told.status.connected();
+        told.status.live();
+        told.status.live();
+        assert_eq!(told.now(), ["starting", "starting", "live"]);
+        for _ in 0..3 {
+            told.status.retrying("gone".into());
+        }
+        told.status.connected();
+        told.status.live();
+        told.status.cut(true);
+        told.status.cut(true);
+        assert_eq!(told.now(), ["retrying", "starting", "live", "group-cut"]);
+        // What ends for good was about to be retried, which is one failure.
+        told.status.retrying("it ended".into());
+        told.status.failed("it ended".into());
+        assert_eq!(told.now(), ["retrying", "failed"]);
+        let totals = told.status.totals();
+        assert_eq!(
+            (
+                totals.failures,
+                totals.restarts,
+                totals.cut_groups,
+                totals.samples
+            ),
+            (4, 1, 1, 3)
+        );
+    }
+
+    #[test]
+    fn a_silence_is_told_when_it_is_noticed_and_when_it_ends() {
+        let mut told = Told::new();
+        told.status.live();
+        assert_eq!(told.now(), ["live"]);
+        let long_ago = Instant::now().checked_sub(SILENT * 2).unwrap();
+        told.status.lock().last_sample = long_ago;
+        for _ in 0..2 {
+            assert_eq!(told.status.report(false).state, State::Silent);
+        }
+        assert_eq!(told.now(), ["silent"]);
+        told.status.live();
+        assert_eq!(told.status.report(false).state, State::Live);
+        assert_eq!(told.now(), ["live"]);
+    }
+}

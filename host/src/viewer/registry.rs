@@ -24,17 +24,24 @@ pub struct Counter {
     pub jumps: AtomicU64,
 }
 
-/// One connected viewer.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Unguessable.
-    pub id: String,
+/// By which transport what is watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Way {
     /// Name of the stream.
     pub stream: String,
     /// Name of the rendition; empty: the stream itself.
     pub rendition: String,
     /// Name of the transport.
     pub transport: String,
+}
+
+/// One connected viewer.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Unguessable.
+    pub id: String,
+    /// What it watches, and how.
+    pub way: Way,
     /// Where it comes from.
     pub address: SocketAddr,
     /// When it came.
@@ -43,7 +50,7 @@ pub struct Entry {
     pub counter: Arc<Counter>,
 }
 
-/// What went out on one stream by one transport since the gateway started, to those who left too.
+/// What went out on one way since the gateway started, to those who left too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Who is there now.
@@ -91,8 +98,8 @@ pub struct Registry {
 struct Inner {
     entries: BTreeMap<u64, Entry>,
     newest: u64,
-    /// Without those who are there, by stream and transport.
-    past: BTreeMap<(String, String), Totals>,
+    /// Without those who are there.
+    past: BTreeMap<Way, Totals>,
     /// By transport.
     delays: BTreeMap<String, Arc<Delays>>,
 }
@@ -102,16 +109,16 @@ struct Inner {
 struct Came<'a> {
     /// Its number, which is no secret: `/api/sessions` has the id.
     viewer: u64,
-    stream: &'a str,
-    transport: &'a str,
+    #[serde(flatten)]
+    way: &'a Way,
 }
 
 /// The event `viewer-left`.
 #[derive(Serialize)]
 struct Left<'a> {
     viewer: u64,
-    stream: &'a str,
-    transport: &'a str,
+    #[serde(flatten)]
+    way: &'a Way,
     seconds: u64,
     bytes: u64,
     jumps: u64,
@@ -127,19 +134,11 @@ impl Registry {
     }
 
     /// Adds a viewer until the place is dropped.
-    pub fn enter(
-        self: &Arc<Registry>,
-        stream: &str,
-        rendition: &str,
-        transport: &str,
-        address: SocketAddr,
-    ) -> Place {
+    pub fn enter(self: &Arc<Registry>, way: Way, address: SocketAddr) -> Place {
         let counter = Arc::<Counter>::default();
         let entry = Entry {
             id: unguessable(),
-            stream: stream.to_owned(),
-            rendition: rendition.to_owned(),
-            transport: transport.to_owned(),
+            way: way.clone(),
             address,
             since: SystemTime::now(),
             counter: counter.clone(),
@@ -150,7 +149,7 @@ impl Registry {
         inner.entries.insert(id, entry);
         let delays = inner
             .delays
-            .entry(transport.to_owned())
+            .entry(way.transport.clone())
             .or_default()
             .clone();
         drop(inner);
@@ -158,8 +157,7 @@ impl Registry {
             "viewer-came",
             &Came {
                 viewer: id,
-                stream,
-                transport,
+                way: &way,
             },
         );
         Place {
@@ -171,9 +169,9 @@ impl Registry {
     }
 
     /// Counts a request that was answered whole, with so many bytes.
-    pub fn answered(&self, stream: &str, transport: &str, bytes: usize) {
+    pub fn answered(&self, way: Way, bytes: usize) {
         let mut inner = self.lock();
-        let past = inner.past_of(stream, transport);
+        let past = inner.past.entry(way).or_default();
         past.answers += 1;
         past.bytes += bytes as u64;
     }
@@ -183,24 +181,14 @@ impl Registry {
         self.lock().entries.values().cloned().collect()
     }
 
-    /// What went out, by stream and transport.
-    pub fn totals(&self) -> BTreeMap<(String, String), Totals> {
+    /// What went out.
+    pub fn totals(&self) -> BTreeMap<Way, Totals> {
         let inner = self.lock();
         let mut totals = inner.past.clone();
         for entry in inner.entries.values() {
-            let key = (entry.stream.clone(), entry.transport.clone());
-            *totals.entry(key).or_default() += entry.totals();
+            *totals.entry(entry.way.clone()).or_default() += entry.totals();
         }
         totals
-    }
-
-    /// What went out on a stream, by transport.
-    pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Totals> {
-        self.totals()
-            .into_iter()
-            .filter(|((of, _), _)| of == stream)
-            .map(|((_, transport), totals)| (transport, totals))
-            .collect()
     }
 
     /// How soon viewers got something, by transport.
@@ -210,13 +198,6 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn past_of(&mut self, stream: &str, transport: &str) -> &mut Totals {
-        let key = (stream.to_owned(), transport.to_owned());
-        self.past.entry(key).or_default()
     }
 }
 
@@ -263,7 +244,7 @@ impl Drop for Place {
         };
         // Under one lock, so that no reading finds it in neither place.
         let totals = entry.totals();
-        *inner.past_of(&entry.stream, &entry.transport) += Totals {
+        *inner.past.entry(entry.way.clone()).or_default() += Totals {
             viewers: 0,
             ..totals
         };
@@ -272,8 +253,7 @@ impl Drop for Place {
             "viewer-left",
             &Left {
                 viewer: self.id,
-                stream: &entry.stream,
-                transport: &entry.transport,
+                way: &entry.way,
                 seconds: entry.since.elapsed().map_or(0, |passed| passed.as_secs()),
                 bytes: totals.bytes,
                 jumps: totals.jumps,
@@ -347,8 +327,16 @@ mod tests {
         Registry::new(&Arc::default())
     }
 
+    fn way(transport: &str) -> Way {
+        Way {
+            stream: "cam".into(),
+            rendition: String::new(),
+            transport: transport.into(),
+        }
+    }
+
     fn come(registry: &Arc<Registry>, transport: &str) -> Place {
-        registry.enter("cam", "", transport, ([127, 0, 0, 1], 1).into())
+        registry.enter(way(transport), ([127, 0, 0, 1], 1).into())
     }
 
     #[test]
@@ -365,11 +353,10 @@ mod tests {
             });
             meter.wrote(bytes, true, now);
         }
-        registry.answered("cam", "hls", 7);
-        let before = registry.of_stream("cam");
+        registry.answered(way("hls"), 7);
+        assert_eq!(registry.totals()[&way("nal")].viewers, 2);
         drop(leaves);
-        let after = registry.of_stream("cam");
-        assert_eq!((before["nal"].viewers, after["nal"].viewers), (2, 1));
+        let after = registry.totals();
         let nal = Totals {
             viewers: 1,
             came: 2,
@@ -378,14 +365,12 @@ mod tests {
             jumps: 2,
             answers: 0,
         };
-        assert_eq!(after["nal"], nal);
-        assert_eq!((after["hls"].answers, after["hls"].bytes), (1, 7));
+        assert_eq!(after[&way("nal")], nal);
+        let hls = after[&way("hls")];
+        assert_eq!((hls.answers, hls.bytes), (1, 7));
         drop(stays);
-        assert_eq!(
-            registry.of_stream("cam")["nal"],
-            Totals { viewers: 0, ..nal }
-        );
-        assert!(registry.of_stream("other").is_empty());
+        assert_eq!(registry.totals()[&way("nal")], Totals { viewers: 0, ..nal });
+        assert_eq!(registry.totals().len(), 2);
     }
 
     #[test]

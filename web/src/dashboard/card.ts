@@ -78,8 +78,8 @@ export class Card {
     setText(this.#out, bitRate(device.bitsOut));
     setText(this.#viewers, counted(device.viewers, "viewer", "viewers"));
     this.#muxers.update(rows);
-    const unwell = rows.flatMap(({ transport, muxer }) =>
-      muxer === null || muxer.reason === "" ? [] : [`${transport} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
+    const unwell = rows.flatMap(({ name, muxer }) =>
+      muxer === null || muxer.reason === "" ? [] : [`${name} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
     );
     setItems(this.#notes, [...device.notes, ...unwell]);
     this.#flow.push(device.bitsIn ?? 0, now);

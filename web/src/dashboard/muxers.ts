@@ -4,23 +4,37 @@ import type { Device, Muxer } from "../net/api";
 import { element, setText } from "../page/dom";
 import { microsBetween } from "./recent";
 
-/** One transport in the table. */
+/** One transport in the table, on the stream or one of its renditions. */
 export interface Row {
-  readonly transport: string;
+  readonly name: string;
   readonly viewers: number;
-  /** Null where nothing runs or the page may not know. */
+  /** The one that does worst, as JPEGs of several sizes have several; null where nothing runs or the page may not know. */
   readonly muxer: Muxer | null;
 }
 
+const WORST_FIRST = ["broken", "backing-off"];
+
 /** The transports that are in use, by name. */
 export function rowsOf(device: Device, muxers: readonly Muxer[]): Row[] {
-  const own = new Map(muxers.filter(({ stream }) => stream === device.serial).map((muxer) => [muxer.transport, muxer]));
-  const names = [...new Set([...device.viewersByTransport.keys(), ...own.keys()])].sort();
-  return names.map((transport) => ({
-    transport,
-    viewers: device.viewersByTransport.get(transport) ?? 0,
-    muxer: own.get(transport) ?? null,
-  }));
+  const rows = new Map<string, { name: string; viewers: number; muxer: Muxer | null }>();
+  const row = ({ rendition, transport }: Pick<Muxer, "rendition" | "transport">) => {
+    const name = rendition === "" ? transport : `${transport} @${rendition}`;
+    const found = rows.get(name) ?? { name, viewers: 0, muxer: null };
+    rows.set(name, found);
+    return found;
+  };
+  for (const watching of device.watching) row(watching).viewers += watching.viewers;
+  for (const muxer of muxers) {
+    if (muxer.stream !== device.serial) continue;
+    const own = row(muxer);
+    if (own.muxer === null || badness(muxer) > badness(own.muxer)) own.muxer = muxer;
+  }
+  return [...rows.values()].sort((one, two) => (one.name < two.name ? -1 : 1));
+}
+
+function badness(muxer: Muxer): number {
+  const place = WORST_FIRST.indexOf(muxer.state);
+  return place < 0 ? 0 : WORST_FIRST.length - place;
 }
 
 /** A table that is kept up to date in place. */
@@ -41,13 +55,13 @@ export class MuxerTable {
 
   update(rows: readonly Row[]): void {
     const gone = new Set(this.#rows.keys());
-    for (const { transport, viewers, muxer } of rows) {
-      gone.delete(transport);
-      let kept = this.#rows.get(transport);
+    for (const { name, viewers, muxer } of rows) {
+      gone.delete(name);
+      let kept = this.#rows.get(name);
       if (kept === undefined) {
         const cells = [element("td"), element("td"), element("td")];
-        kept = { row: element("tr", {}, element("th", { scope: "row" }, transport), ...cells), cells, last: undefined };
-        this.#rows.set(transport, kept);
+        kept = { row: element("tr", {}, element("th", { scope: "row" }, name), ...cells), cells, last: undefined };
+        this.#rows.set(name, kept);
       }
       const micros = muxer === null ? "–" : microsBetween(kept.last, muxer).toFixed(1);
       [String(viewers), micros, muxer?.state ?? "–"].forEach((text, at) => {
@@ -58,12 +72,12 @@ export class MuxerTable {
       kept.row.title = muxer === null ? "" : [muxer.component, muxer.reason].filter((text) => text !== "").join(": ");
       kept.last = muxer ?? undefined;
     }
-    for (const transport of gone) {
-      this.#rows.get(transport)?.row.remove();
-      this.#rows.delete(transport);
+    for (const name of gone) {
+      this.#rows.get(name)?.row.remove();
+      this.#rows.delete(name);
     }
-    rows.forEach(({ transport }, at) => {
-      const row = this.#rows.get(transport)?.row;
+    rows.forEach(({ name }, at) => {
+      const row = this.#rows.get(name)?.row;
       const place = this.#body.children[at];
       if (row !== undefined && row !== place) this.#body.insertBefore(row, place ?? null);
     });

@@ -34,13 +34,20 @@ export interface Device {
   readonly bitsIn: number | null;
   readonly bitsOut: number | null;
   readonly viewers: number;
-  /** Of transports that have any. */
-  readonly viewersByTransport: ReadonlyMap<string, number>;
+  readonly watching: readonly Watching[];
   readonly decoder: string;
   /** What encodes the stream, or "" if nothing does. */
   readonly encoder: string;
   readonly transports: readonly string[];
   readonly notes: readonly string[];
+}
+
+/** How many watch one form of a stream by one transport. */
+export interface Watching {
+  /** Empty: the stream itself. */
+  readonly rendition: string;
+  readonly transport: string;
+  readonly viewers: number;
 }
 
 /** One viewer, from `GET /api/sessions`. */
@@ -56,6 +63,8 @@ export interface Viewer {
 /** One transport at work on one stream, from `GET /api/plugins`. */
 export interface Muxer {
   readonly stream: string;
+  /** Empty: the stream itself. */
+  readonly rendition: string;
   readonly transport: string;
   /** name@version of its component. */
   readonly component: string;
@@ -129,7 +138,11 @@ export function parseDevices(json: unknown): Device[] {
       bitsIn: number(entry["bits_in"]),
       bitsOut: number(entry["bits_out"]),
       viewers: number(entry["viewers"]) ?? 0,
-      viewersByTransport: counts(entry["viewers_by_transport"]),
+      watching: list(entry["watching"]).map((way) => ({
+        rendition: text(way["rendition"]),
+        transport: text(way["transport"]),
+        viewers: number(way["viewers"]) ?? 0,
+      })),
       decoder: text(entry["decoder"]),
       encoder: text(entry["encoder"]) || text(object(entry["encoder"])?.["name"]),
       transports: texts(entry["transports"]),
@@ -155,7 +168,8 @@ export function parseViewers(json: unknown): Viewer[] {
 export function parseMuxers(json: unknown): Muxer[] {
   return list(json).flatMap((plugin) =>
     list(plugin["muxers"]).map((muxer) => ({
-      stream: text(muxer["stream"]),
+      stream: text(muxer["serial"]),
+      rendition: text(muxer["rendition"]),
       transport: text(plugin["name"]),
       component: text(plugin["component"]),
       state: text(muxer["state"]),
@@ -171,11 +185,6 @@ async function getJson(address: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(address, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();
-}
-
-function counts(value: unknown): Map<string, number> {
-  const entries = Object.entries(object(value) ?? {});
-  return new Map(entries.flatMap(([name, count]) => (typeof count === "number" ? [[name, count]] : [])));
 }
 
 /** A path on this host; links must not lead anywhere else. */

@@ -4,7 +4,7 @@
 import { number, object, text } from "./json";
 import { Backoff } from "./backoff";
 
-/** Something that happened; `at` in Unix ms. */
+/** Something that happened; `at` in Unix ms, `stream` with its rendition as in addresses. */
 export type Happening =
   | { readonly kind: "stream"; readonly at: number; readonly stream: string; readonly state: string; readonly reason: string }
   | { readonly kind: "group-cut"; readonly at: number; readonly stream: string; readonly reason: string }
@@ -31,7 +31,8 @@ export function parseHappening(kind: Kind, json: string): Happening | null {
   const data = object(parse(json));
   if (data === null) return null;
   const at = number(data["at"]) ?? 0;
-  const of = text(data["stream"]) || text(data["serial"]);
+  const rendition = text(data["rendition"]);
+  const of = (text(data["stream"]) || text(data["serial"])) + (rendition === "" ? "" : `@${rendition}`);
   const [state, reason] = [text(data["state"]), text(data["reason"])];
   switch (kind) {
     case "stream":

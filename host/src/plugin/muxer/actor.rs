@@ -5,7 +5,7 @@ use crate::{
     media::sample::Format,
     plugin::{Answer, Effect, Failure, Instance, OpenError, Profile, transports::Transport},
     stream::{Entry, Feed, Info, Made, Next, Reader, Stream, Variant},
-    viewer::{Content, Header},
+    viewer::{Content, Header, Way},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,8 +50,8 @@ pub(super) struct Actor {
 /// The event `plugin`: a guest failed, rests or works again.
 #[derive(serde::Serialize)]
 struct Changed<'a> {
-    stream: &'a str,
-    transport: &'a str,
+    #[serde(flatten)]
+    way: &'a Way,
     /// name@version.
     plugin: String,
     state: &'static str,
@@ -633,7 +633,7 @@ impl Actor {
             "a new instance takes over"
         };
         tracing::error!(
-            stream = self.stream.name,
+            stream = self.muxer.stream,
             transport = self.transport.name,
             plugin = %self.transport.plugin,
             call,
@@ -647,8 +647,7 @@ impl Actor {
         let phase = self.muxer.health.phase();
         let (state, reason) = phase.name_and_reason();
         let changed = Changed {
-            stream: &self.stream.name,
-            transport: &self.transport.name,
+            way: &self.muxer.way,
             plugin: self.transport.plugin.to_string(),
             state,
             reason,

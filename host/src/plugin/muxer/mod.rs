@@ -11,7 +11,7 @@ use super::{Effect, Response, Usage, transports::Transport};
 use crate::{
     stream::{Stream, User, Variant},
     telemetry::Events,
-    viewer::{Carrier, Content, Cursor, Outlet},
+    viewer::{Carrier, Content, Cursor, Outlet, Way},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -60,11 +60,13 @@ pub struct Muxer {
     pub stream: String,
     /// Name of the transport.
     pub transport: String,
+    /// The same for counting: without what viewers ask for beyond the config.
+    pub way: Way,
     /// What it gave out.
     pub outlet: Outlet,
     /// How the guest is doing.
     pub health: Health,
-    /// What the guest cost on this stream, in earlier runs of the muxer too.
+    /// What guests cost on this way, in earlier runs of the muxer too.
     pub usage: Arc<Usage>,
     inbox: Mutex<VecDeque<Message>>,
     thread: OnceLock<Thread>,
@@ -283,12 +285,18 @@ impl Muxers {
                 muxers: self.clone(),
             });
         }
+        let way = Way {
+            stream: stream.name.clone(),
+            rendition: variant.rendition.clone(),
+            transport: transport.name.clone(),
+        };
         let muxer = Arc::new(Muxer {
+            usage: transport.usage.on(&way),
+            way,
             stream: key.0.clone(),
             transport: transport.name.clone(),
             outlet: Outlet::default(),
             health: Health::default(),
-            usage: transport.usage.on(&stream.name),
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });
