@@ -8,8 +8,10 @@ pub mod client;
 pub mod command;
 pub mod feeder;
 pub mod gateway;
+pub mod http2;
 pub mod media;
 pub mod raw;
+pub mod tls;
 
 pub use camera::{Camera, Watcher};
 pub use client::{Nal, http_get, mjpeg};
