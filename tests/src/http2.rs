@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::net::SocketAddr;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     net::TcpStream,
 };
 
@@ -119,16 +119,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
         raw
     }
 
-    /// Writes; false when the gateway has closed.
-    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        within("write", async {
+    /// One half to read frames from, one to write bytes to.
+    pub fn split(self) -> (RawHttp2<ReadHalf<S>>, WriteHalf<S>) {
+        let (socket, output) = tokio::io::split(self.socket);
+        let buffer = self.buffer;
+        (RawHttp2 { socket, buffer }, output)
+    }
+
+    /// Writes; a peer that has closed is no error, as it may have answered before.
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = within("write", async {
             self.socket.write_all(bytes.as_ref()).await?;
             self.socket.flush().await
         })
-        .await
-        .is_ok()
+        .await;
     }
 
+    /// Sends a PING and waits for its answer, so what was sent before has been dealt with.
+    pub async fn ping(&mut self) -> Result<()> {
+        self.write(frame(PING, 0, 0, b"are you?")).await;
+        while self.next_of(PING).await?.payload[..] != *b"are you?" {}
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> RawHttp2<S> {
     /// The next frame; an error at the end.
     pub async fn next(&mut self) -> Result<Frame> {
         loop {
@@ -169,12 +184,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
             }
         }
         code
-    }
-
-    /// Sends a PING and waits for its answer, so what was sent before has been dealt with.
-    pub async fn ping(&mut self) -> Result<()> {
-        self.write(frame(PING, 0, 0, b"are you?")).await;
-        while self.next_of(PING).await?.payload[..] != *b"are you?" {}
-        Ok(())
     }
 }
