@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -19,15 +19,28 @@ const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 /** The longest any condition may take to come true, in ms: generous, since the machine may be busy with other tests. */
 export const DEADLINE = 30_000;
 
-/** A gateway with no config file, so with its stream `demo`, on a port of the system's choice. */
+/** A gateway on a port of the system's choice; without `config`, the text of a file, with its stream `demo`. */
 export class Gateway {
   #child = null;
+  #arguments = [];
   url = "";
+
+  constructor({ config } = {}) {
+    if (config === undefined) return;
+    const directory = root("target/scratch/browser");
+    mkdirSync(directory, { recursive: true });
+    const file = `${directory}/sluice-${process.pid}.toml`;
+    writeFileSync(file, config);
+    this.#arguments = ["--config", file];
+  }
 
   /** Starts, or starts again on the port it had. Resolves once it says where it listens. */
   async start() {
     const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
-    const child = spawn(binary(), ["serve", "--listen", listen], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(binary(), ["serve", "--listen", listen, ...this.#arguments], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, XDG_STATE_HOME: root("target/scratch/browser") },
+    });
     this.#child = child;
     // Nothing stays behind, however the tests end.
     const end = () => child.kill("SIGKILL");
@@ -37,7 +50,7 @@ export class Gateway {
     child.stderr.setEncoding("utf8").on("data", (text) => (log = (log + text).slice(-4000)));
     const url = new Promise((resolve, reject) => {
       createInterface({ input: child.stdout }).on("line", (line) => {
-        const found = /http:\/\/127\.0\.0\.1:\d+\//.exec(line);
+        const found = /https?:\/\/127\.0\.0\.1:\d+\//.exec(line);
         if (found !== null) resolve(found[0]);
       });
       child.once("error", reject);

@@ -9,7 +9,11 @@ use crate::{
 use bytes::Bytes;
 use sluicegate::media::h264::nal;
 use std::{collections::HashMap, sync::OnceLock};
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+};
 
 /// Pictures of the clip, of which every [`GROUP`]th is an IDR picture with its parameter sets.
 pub const COUNT: usize = 120;
@@ -176,7 +180,11 @@ impl Watcher {
         Watcher::new(viewer.unwrap(), path.to_owned(), clip)
     }
 
-    fn new(mut viewer: Nal, path: String, clip: &'static Clip) -> Watcher {
+    /// Of a viewer that has connected by its own way.
+    pub fn new<S>(mut viewer: Nal<S>, path: String, clip: &'static Clip) -> Watcher
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (to, arrived) = mpsc::unbounded_channel();
         let (outgoing, mut from) = mpsc::unbounded_channel::<String>();
         tokio::spawn(async move {

@@ -9,7 +9,7 @@ use sluicegate::media::{
 };
 use std::{net::SocketAddr, time::Instant};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_tungstenite::{
@@ -118,17 +118,12 @@ impl Mjpeg {
 
     /// The next picture: its JPEG.
     pub async fn next(&mut self) -> Result<Bytes> {
-        let head = self.until(b"\r\n\r\n").await?;
-        let head = String::from_utf8_lossy(&head).into_owned();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "))
-            .with_context(|| format!("a part without length: {head:?}"))?;
-        let length: usize = length.trim().parse()?;
-        while self.buffer.len() < length {
+        loop {
+            if let Some(jpeg) = take_part(&mut self.buffer)? {
+                return Ok(jpeg);
+            }
             self.more().await?;
         }
-        Ok(self.buffer.split_to(length).freeze())
     }
 
     /// The frame number in the next picture that carries one.
@@ -158,6 +153,24 @@ impl Mjpeg {
     }
 }
 
+/// The next part of a multipart body, if all of it is there.
+pub fn take_part(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
+    let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .with_context(|| format!("a part without length: {head:?}"))?;
+    let length: usize = length.trim().parse()?;
+    if buffer.len() < end + 4 + length {
+        return Ok(None);
+    }
+    buffer.advance(end + 4);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
 /// The frame number in a JPEG of the test pattern.
 pub fn jpeg_number(jpeg: &[u8]) -> Option<u32> {
     let image = turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::GRAY).ok()?;
@@ -171,8 +184,8 @@ pub fn jpeg_number(jpeg: &[u8]) -> Option<u32> {
 }
 
 /// A viewer of `/live/{stream}/nal`.
-pub struct Nal {
-    pub socket: WebSocketStream<TcpStream>,
+pub struct Nal<S = TcpStream> {
+    pub socket: WebSocketStream<S>,
 }
 
 impl Nal {
@@ -184,8 +197,14 @@ impl Nal {
     /// Connects to any WebSocket path.
     pub async fn open(address: SocketAddr, path: &str) -> Result<Nal> {
         let tcp = TcpStream::connect(address).await?;
-        let (socket, _) =
-            tokio_tungstenite::client_async(format!("ws://{address}{path}"), tcp).await?;
+        Nal::over(tcp, &format!("ws://{address}{path}")).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Nal<S> {
+    /// Shakes hands on a connection.
+    pub async fn over(connection: S, url: &str) -> Result<Nal<S>> {
+        let (socket, _) = tokio_tungstenite::client_async(url, connection).await?;
         Ok(Nal { socket })
     }
 

@@ -1,12 +1,12 @@
 //! A gateway as a process of its own, on a port from the system.
 
-use crate::{Nal, PATIENCE, client::is_header, http_get, media::cut, within};
+use crate::{Nal, PATIENCE, client::is_header, command::config_file, http_get, media::cut, within};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Instant,
@@ -64,9 +64,7 @@ impl Gateway {
 
     /// Serves a config, written to a file of its own. `listen` is set to a free port on loopback by the command line.
     pub async fn with_config(config: &str) -> Gateway {
-        let dir = scratch("config");
-        let file = dir.join("sluice.toml");
-        std::fs::write(&file, config).unwrap();
+        let file = config_file(config);
         Gateway::start(
             &[
                 "serve",
@@ -81,10 +79,34 @@ impl Gateway {
         .0
     }
 
+    /// As [`Gateway::with_config`], by a shell that does `before` first.
+    pub async fn with_config_behind(before: &str, config: &str) -> Gateway {
+        let file = config_file(config);
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("{before}; exec \"$0\" \"$@\"")])
+            .arg(Gateway::binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(file);
+        Gateway::run(shell, Stdio::null()).await.0
+    }
+
     /// Starts it with these arguments; `stdin` may be piped.
     pub async fn start(arguments: &[&str], stdin: Stdio) -> (Gateway, Option<ChildStdin>) {
-        let mut child = Command::new(Gateway::binary())
-            .args(arguments)
+        let mut command = Command::new(Gateway::binary());
+        command.args(arguments);
+        Gateway::run(command, stdin).await
+    }
+
+    /// Where the gateways of this test process keep what outlives them, instead of at home.
+    pub fn state() -> &'static Path {
+        static STATE: OnceLock<PathBuf> = OnceLock::new();
+        STATE.get_or_init(|| scratch("state"))
+    }
+
+    async fn run(mut command: Command, stdin: Stdio) -> (Gateway, Option<ChildStdin>) {
+        let mut child = command
+            .env("XDG_STATE_HOME", Gateway::state())
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -107,7 +129,7 @@ impl Gateway {
             .unwrap()
             .unwrap_or_else(|| panic!("the gateway ended: {:?}", log.lock().unwrap()));
         let address = first
-            .split("http://")
+            .split("://")
             .nth(1)
             .and_then(|rest| rest.trim_end_matches('/').parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
@@ -193,6 +215,12 @@ impl Gateway {
         assert!(is_header(&cut(&first)));
         let unit = within("a keyframe", viewer.next_unit()).await.unwrap();
         assert!(unit.is_idr());
+    }
+
+    /// Files it has open.
+    pub fn files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id().unwrap());
+        std::fs::read_dir(path).unwrap().count()
     }
 
     /// Resident memory, in bytes.

@@ -9,10 +9,12 @@ pub mod command;
 pub mod damage;
 pub mod feeder;
 pub mod gateway;
+pub mod http2;
 pub mod measure;
 pub mod media;
 pub mod metrics;
 pub mod raw;
+pub mod tls;
 
 pub use camera::{Camera, Watcher};
 pub use client::{Nal, http_get, mjpeg};

@@ -1,6 +1,6 @@
 //! A client that keeps to no rule: bytes written as they are, answers read as they come.
 
-use crate::within;
+use crate::{client::take_part, within};
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::SocketAddr;
@@ -88,23 +88,12 @@ impl Raw {
 
     /// The next part of a multipart body that is not chunked.
     pub async fn part(&mut self) -> Result<Bytes> {
-        let head = loop {
-            let end = self.buffer.windows(4).position(|four| four == b"\r\n\r\n");
-            match end {
-                Some(end) => break String::from_utf8(self.buffer.split_to(end + 4).to_vec())?,
-                None => self.more().await?,
+        loop {
+            if let Some(part) = take_part(&mut self.buffer)? {
+                return Ok(part);
             }
-        };
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "));
-        let length = length
-            .with_context(|| format!("a part without length: {head:?}"))?
-            .parse()?;
-        while self.buffer.len() < length {
             self.more().await?;
         }
-        Ok(self.buffer.split_to(length).freeze())
     }
 
     /// Asks for a WebSocket; gives the head of the answer.

@@ -149,3 +149,61 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
         assert_eq!(status, 403, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_proxy_on_this_machine_makes_nobody_an_administrator() {
+    let demo = "[streams.demo]\nsource = \"test-pattern\"\n";
+    let unknown = Gateway::with_config(demo).await;
+    let trusted = format!("[server]\ntrusted-proxies = [\"127.0.0.1\"]\n{demo}");
+    let trusted = Gateway::with_config(&trusted).await;
+    for (headers, by_unknown, by_trusted) in [
+        (&[][..], 200, 200),
+        (&[("X-Forwarded-For", "192.0.2.1")], 403, 403),
+        (&[("X-Forwarded-For", "127.0.0.1")], 403, 200),
+        (&[("X-Forwarded-For", "127.0.0.1, 192.0.2.1")], 403, 403),
+        (&[("X-Forwarded-For", "192.0.2.1, 127.0.0.1")], 403, 403),
+        (&[("Forwarded", "for=\"[::1]:4711\";proto=http")], 403, 200),
+        (&[("Forwarded", "for=unknown")], 403, 403),
+        (
+            &[
+                ("Forwarded", "for=127.0.0.1"),
+                ("X-Forwarded-For", "192.0.2.1"),
+            ],
+            403,
+            403,
+        ),
+        (&[("Via", "1.1 proxy")], 403, 403),
+    ] {
+        for (gateway, status) in [(&unknown, by_unknown), (&trusted, by_trusted)] {
+            let asked = http_get(gateway.address, "/api/plugins", headers)
+                .await
+                .unwrap();
+            assert_eq!(asked.0, status, "{headers:?}: {}", asked.1);
+            // Watching is for everybody.
+            let asked = http_get(gateway.address, "/api/devices", headers)
+                .await
+                .unwrap();
+            assert_eq!(asked.0, 200, "{headers:?}: {}", asked.1);
+        }
+    }
+    // What the browser spoke, as the proxy tells it, decides which page is our own.
+    let told = |proto| {
+        [
+            ("Forwarded", proto),
+            ("Origin", "http://cam.example"),
+            ("Host", "cam.example"),
+        ]
+    };
+    let config =
+        format!("[server]\nnames = [\"cam.example\"]\ntrusted-proxies = [\"127.0.0.0/8\"]\n{demo}");
+    let named = Gateway::with_config(&config).await;
+    for (headers, status) in [
+        (told("for=192.0.2.1;proto=https"), 403),
+        (told("for=192.0.2.1;proto=http"), 200),
+    ] {
+        let asked = http_get(named.address, "/api/devices", &headers)
+            .await
+            .unwrap();
+        assert_eq!(asked.0, status, "{headers:?}");
+    }
+}

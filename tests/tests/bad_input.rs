@@ -38,9 +38,14 @@ async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
             &["can be reached from other machines", "open = true"],
         ),
         (
-            "[server]\ntls = \"self-signed\"\n",
+            "[server]\ntls = \"selfsigned\"\n",
             2,
-            &["not in this version yet"],
+            &["no kind of TLS", "\"self-signed\""],
+        ),
+        (
+            "[server]\nconnections = 0\n",
+            2,
+            &["`connections`", "write 1 to 1000000"],
         ),
         (
             "[streams.demo]\nsource = \"test-pattern\"\n[streams.demo.renditions.mobile]\nwidth = 640\n",

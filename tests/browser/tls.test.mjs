@@ -1,0 +1,39 @@
+// The player page by https: a secure context, so WebCodecs by wss; MJPEG by HTTP/2.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+
+describe("over TLS", { timeout: 120_000 }, () => {
+  const gateway = new Gateway({ config: '[server]\ntls = "self-signed"\n[streams.demo]\nsource = "test-pattern"\n' });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  for (const transport of ["nal", "mjpeg"]) {
+    test(`${transport} plays, and the page came by HTTP/2`, async () => {
+      const { page, problems, close } = await newPage(browser, { ignoreHTTPSErrors: true });
+      const sockets = [];
+      page.on("websocket", (socket) => sockets.push(socket.url()));
+      await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+      assert.match(page.url(), /^https:/);
+      assert.equal(await page.evaluate(() => window.isSecureContext), true);
+      const protocol = () => performance.getEntriesByType("navigation")[0].nextHopProtocol;
+      assert.equal(await page.evaluate(protocol), "h2");
+
+      const first = await playing(page, transport);
+      const later = await numberReaches(page, first.number + 30);
+      assert.equal(later.stats.transport, transport);
+      assert.equal(sockets.length > 0 && sockets.every((url) => url.startsWith("wss:")), transport === "nal", `${sockets}`);
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
+});
