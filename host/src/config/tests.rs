@@ -57,6 +57,10 @@ fn every_key_is_read() {
         names = ["Cam.home.example"]
         origins = ["https://home.example"]
         open = true
+        tls = { certificate = "tls/cert.pem", key = "/etc/key.pem" }
+        trusted-proxies = ["10.0.0.0/8", "::1"]
+        connections = 500
+        connections-per-address = 5
 
         [streams.porch]
         source = "rtsp://camera.local/stream1"
@@ -87,6 +91,14 @@ fn every_key_is_read() {
     assert_eq!(config.server.names[0].as_str(), "cam.home.example");
     assert_eq!(config.server.origins[0].as_str(), "https://home.example");
     assert!(config.server.open);
+    let files = Tls::Files {
+        certificate: "conf/tls/cert.pem".into(),
+        key: "/etc/key.pem".into(),
+    };
+    assert_eq!(config.server.tls, Some(files));
+    assert_eq!(config.server.trusted_proxies.len(), 2);
+    assert_eq!(config.server.connections, 500);
+    assert_eq!(config.server.connections_per_address, 5);
 
     let porch = &config.streams["porch"];
     assert_eq!(porch.idle.duration(), Duration::from_secs(60));
