@@ -16,7 +16,10 @@ use crate::{
     },
     telemetry::Chain,
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A jump in the times beyond which they are taken for new ones.
 const LEAP: i64 = 10 * TIMESCALE as i64;
@@ -45,12 +48,16 @@ impl Transcoder {
         what: &str,
         media: &Media,
         encode: &config::Encode,
+        counts: &Arc<codec::Counts>,
     ) -> Result<Transcoder, SourceError> {
         let fail = |error: codec::Error| SourceError::Open {
             what: what.to_owned(),
             reason: Chain(&error).to_string(),
         };
-        Transcoder::with_settings(what, media, Settings::of(encode).map_err(fail)?).map_err(fail)
+        let settings = Settings::of(encode).map_err(fail)?;
+        let mut transcoder = Transcoder::with_settings(what, media, settings).map_err(fail)?;
+        transcoder.decoder = transcoder.decoder.counted(counts);
+        Ok(transcoder)
     }
 
     fn with_settings(
@@ -168,7 +175,7 @@ impl Transcoder {
                     height,
                     ..self.settings
                 });
-                empty.insert(made.map_err(fail)?)
+                empty.insert(made.map_err(fail)?.counted(sink.codec_counts()))
             }
         };
         // By time too, as an encoder counts pictures and a source may give fewer than configured.

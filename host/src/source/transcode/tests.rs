@@ -9,6 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, codec::Parameters, packet};
+use std::sync::Arc;
 
 const SOURCE: Settings = Settings {
     width: 320,
@@ -25,6 +26,7 @@ const SOURCE: Settings = Settings {
 struct Kept {
     units: Vec<(Vec<Bytes>, SourceTimes)>,
     notes: Vec<(&'static str, String)>,
+    counts: Arc<codec::Counts>,
 }
 
 impl Sink for Kept {
@@ -44,6 +46,9 @@ impl Sink for Kept {
     }
     fn loops(&mut self) {}
     fn lost(&mut self, _: String) {}
+    fn codec_counts(&self) -> &Arc<codec::Counts> {
+        &self.counts
+    }
 }
 
 impl Kept {

@@ -391,7 +391,8 @@ fn slice(number: u16, key: bool) -> Bytes {
     let options = SliceOptions {
         idr: key,
         slice_type: if key { 2 } else { 0 },
-        frame_num: if key { 0 } else { number.into() },
+        // Counted from whichever keyframe comes before, which this parser does not mind.
+        frame_num: number.into(),
         idr_pic_id: number.into(),
         payload: 0xbe00 + number,
         ..SliceOptions::default()
