@@ -2,6 +2,7 @@
 
 use super::{Body, error, json};
 use crate::{
+    codec::{Choice, encoders},
     gateway::Gateway,
     media::sample::Codec,
     plugin::muxer::Phase,
@@ -37,6 +38,8 @@ struct Device {
     bits_out: u64,
     viewers: usize,
     decoder: &'static str,
+    /// What encodes for streams that name no encoder of their own; null until something was to be encoded.
+    encoder: Option<&'static Choice>,
     transports: Vec<String>,
     notes: Vec<String>,
 }
@@ -250,6 +253,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         bits_out: gateway.bits_out(&stream.name),
         viewers,
         decoder: decoder(stream),
+        encoder: encoders(),
         transports: gateway.transports.keys().cloned().collect(),
         notes: report.notes,
     }
