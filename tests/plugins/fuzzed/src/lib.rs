@@ -3,6 +3,9 @@
 //!
 //! Texts carry bytes as the characters U+0000 to U+00FF. A script that ends answers with nothing more.
 
+// Trapping is one of the things it does.
+#![allow(clippy::panic)]
+
 use sluicegate_sdk::{
     Buffer, Chunk, Effect, Lane, Payload, Piece, Profile, Reply, Response, Sample, StreamInfo,
     Transport, log,
@@ -153,7 +156,7 @@ impl Held {
         let parts: Vec<Part> = (0..script.count())
             .map(|_| {
                 let kind = script.byte();
-                if kind % 3 == 0 || self.buffers.is_empty() {
+                if kind.is_multiple_of(3) || self.buffers.is_empty() {
                     return Part::Bytes(script.bytes());
                 }
                 let at = usize::from(script.byte()) % self.buffers.len();
@@ -195,7 +198,7 @@ impl Held {
                     252.. => script.byte(),
                     likely => likely % 2,
                 },
-                independent: script.byte() % 2 == 0,
+                independent: script.byte().is_multiple_of(2),
             })
             .collect()
     }
