@@ -7,7 +7,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: run test bench profile build check plugins setup setup-test setup-bench setup-profile clean help force
+.PHONY: run test fuzz bench profile build check plugins setup setup-test setup-bench setup-profile clean help force
 
 # cargo where rustup puts it, for a shell that has not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -19,6 +19,8 @@ test: export CHROMIUM = $(firstword $(shell command -v chromium chromium-browser
 endif
 
 ARGS ?=
+TIME ?= 3600
+TARGETS ?=
 
 ## run: build and start the gateway on 127.0.0.1:8080, e.g. make run ARGS="--config examples/config/lan.toml"
 run: build
@@ -41,8 +43,10 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== documentation\n'
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@printf '\n== the gateway and its tests\n'
-	cargo build --locked -p sluicegate
+	cargo build --locked --workspace --bin sluicegate
 	cargo test --workspace --locked
+	@printf '\n== fuzzing, a little\n'
+	SMOKE=1 tests/fuzz/run 3
 	@printf '\n== browser\n'
 	cd web && npm run --silent test:browser
 
@@ -61,6 +65,10 @@ check: setup-test plugins target/stamps/web
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run --silent check
+
+## fuzz: hours of random input; TIME= seconds for each target, TARGETS= some of those in tests/fuzz/fuzz_targets
+fuzz: setup-test plugins target/stamps/web
+	tests/fuzz/run $(TIME) $(TARGETS)
 
 ## plugins: the WebAssembly components, target/plugins/*.wasm
 plugins: setup

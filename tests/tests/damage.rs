@@ -161,7 +161,7 @@ impl Run {
                 elapsed: Duration::from_millis(ms),
             }
         };
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new("stream", Arc::default()));
         Run {
             ingest: Ingest::new(feed.clone(), status, 0, Box::new(clock)),
             feed,

@@ -6,12 +6,39 @@ use bytes::{Bytes, BytesMut};
 const SMALL: usize = 4096;
 /// A buffer of more pieces is copied into one.
 const MOST_PARTS: usize = 64;
+/// A run is shared if it is at least this part of the memory that it keeps from being freed, else copied. So what is
+/// held is at most twice what is counted.
+const LEAST_SHARE: usize = 2;
 
 /// An immutable rope of shared runs of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buffer {
     parts: Vec<Bytes>,
+    /// Bytes that each part keeps from being freed: those of the run that it was sliced from.
+    kept: Vec<usize>,
     len: usize,
+}
+
+/// A run of bytes, perhaps a part of a larger one.
+#[derive(Clone, Debug)]
+pub struct Run {
+    bytes: Bytes,
+    kept: usize,
+}
+
+impl From<Bytes> for Run {
+    fn from(bytes: Bytes) -> Self {
+        let kept = bytes.len();
+        Run { bytes, kept }
+    }
+}
+
+impl std::ops::Deref for Run {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Buffer {
@@ -31,14 +58,18 @@ impl Buffer {
     }
 
     /// The bytes in `offset .. offset + length`, shared; shorter at the end.
-    pub fn slice(&self, mut offset: usize, mut length: usize) -> impl Iterator<Item = Bytes> + '_ {
-        self.parts.iter().filter_map(move |part| {
+    pub fn slice(&self, mut offset: usize, mut length: usize) -> impl Iterator<Item = Run> + '_ {
+        let parts = self.parts.iter().zip(&self.kept);
+        parts.filter_map(move |(part, kept)| {
             if offset >= part.len() {
                 offset -= part.len();
                 return None;
             }
             let take = length.min(part.len() - offset);
-            let piece = part.slice(offset..offset + take);
+            let piece = Run {
+                bytes: part.slice(offset..offset + take),
+                kept: *kept,
+            };
             (offset, length) = (0, length - take);
             (take > 0).then_some(piece)
         })
@@ -67,26 +98,37 @@ impl From<Bytes> for Buffer {
 
 impl FromIterator<Bytes> for Buffer {
     fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Self {
+        pieces.into_iter().map(Run::from).collect()
+    }
+}
+
+impl FromIterator<Run> for Buffer {
+    fn from_iter<I: IntoIterator<Item = Run>>(pieces: I) -> Self {
         let mut buffer = Buffer::default();
         let mut small = BytesMut::new();
         for piece in pieces {
-            buffer.len += piece.len();
-            if piece.len() < SMALL {
+            if piece.len() < SMALL || piece.len() < piece.kept / LEAST_SHARE {
                 small.extend_from_slice(&piece);
             } else {
-                if !small.is_empty() {
-                    buffer.parts.push(small.split().freeze());
-                }
-                buffer.parts.push(piece);
+                buffer.push(small.split().freeze().into());
+                buffer.push(piece);
             }
         }
-        if !small.is_empty() {
-            buffer.parts.push(small.freeze());
-        }
+        buffer.push(small.freeze().into());
         if buffer.parts.len() > MOST_PARTS {
-            buffer.parts = vec![concat(&buffer.parts)];
+            buffer = concat(&buffer.parts).into();
         }
         buffer
+    }
+}
+
+impl Buffer {
+    fn push(&mut self, run: Run) {
+        if !run.is_empty() {
+            self.len += run.len();
+            self.parts.push(run.bytes);
+            self.kept.push(run.kept);
+        }
     }
 }
 
@@ -115,8 +157,19 @@ mod tests {
             prop_assert_eq!(&buffer.to_bytes()[..], &all[..]);
             let from = offset.min(all.len());
             let to = (from + length).min(all.len());
-            let slice: Vec<u8> = buffer.slice(offset, length).flatten().collect();
+            let slice: Vec<u8> = buffer.slice(offset, length).flat_map(|run| run.to_vec()).collect();
             prop_assert_eq!(&slice[..], &all[from..to]);
+        }
+
+        /// Slices of slices keep no more from being freed than twice what they are.
+        #[test]
+        fn a_slice_keeps_little_more_than_itself(cuts in prop::collection::vec(1usize..=10, 1..12)) {
+            let mut buffer = Buffer::from(Bytes::from(vec![7; 1 << 20]));
+            for tenths in cuts {
+                buffer = buffer.slice(0, buffer.len() * tenths / 10).collect();
+                let kept: usize = buffer.kept.iter().sum();
+                prop_assert!(kept <= LEAST_SHARE * buffer.len() + LEAST_SHARE, "{kept} for {}", buffer.len());
+            }
         }
     }
 }

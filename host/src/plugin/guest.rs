@@ -4,7 +4,7 @@ use super::{
     Limits,
     bindings::{log, media},
 };
-use crate::media::buffer::Buffer;
+use crate::media::buffer::{Buffer, Run};
 use bytes::Bytes;
 use std::{
     sync::Arc,
@@ -198,13 +198,13 @@ impl media::Host for Guest {}
 
 impl media::HostBuffer for Guest {
     fn new(&mut self, pieces: Vec<media::Piece>) -> wasmtime::Result<Resource<Buffer>> {
-        let mut runs: Vec<Bytes> = Vec::with_capacity(pieces.len());
+        let mut runs: Vec<Run> = Vec::with_capacity(pieces.len());
         let mut total = 0usize;
         for piece in pieces {
             match piece {
                 media::Piece::Bytes(bytes) => {
                     total += bytes.len();
-                    runs.push(bytes.into());
+                    runs.push(Bytes::from(bytes).into());
                 }
                 media::Piece::Slice(slice) => {
                     let source = self.table.get(&slice.source)?;

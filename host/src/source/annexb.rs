@@ -4,7 +4,7 @@
 //! after [`SILENCE`]. A sender that pauses longer than that inside a picture loses the pictures up to the next start point.
 
 use super::{LOOK, Sink, SourceError, Stop, readable};
-use bytes::BytesMut;
+use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io::{self, Read},
@@ -115,7 +115,8 @@ fn keep_alive(connection: &TcpStream) -> io::Result<()> {
 
 fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
     sink.connected();
-    let mut buffer = BytesMut::new();
+    // What is read is copied out, so that a small picture does not keep a whole chunk from being freed.
+    let mut buffer = vec![0; CHUNK];
     let mut flushed = true;
     while !stop.is_stopped() {
         let wait = if flushed { LOOK } else { SILENCE };
@@ -126,14 +127,13 @@ fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Re
             }
             continue;
         }
-        buffer.resize(CHUNK, 0);
         match input.read(&mut buffer) {
             Ok(0) => {
                 sink.silence();
                 return Ok(());
             }
             Ok(size) => {
-                sink.byte_stream(buffer.split_to(size).freeze());
+                sink.byte_stream(Bytes::copy_from_slice(&buffer[..size]));
                 flushed = false;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let mut ingest = Ingest::new(
         feed.clone(),
-        Arc::new(Status::default()),
+        Arc::new(Status::new("stream", Arc::default())),
         0,
         Box::new(clock),
     );

@@ -3,13 +3,13 @@
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 use hyper::{
-    HeaderMap, Method,
+    HeaderMap, Method, Uri,
     header::{HOST, HeaderName, HeaderValue, ORIGIN},
 };
 use libfuzzer_sys::fuzz_target;
 use sluicegate::{
     api::{Found, ROUTES, find},
-    auth::{Role, check},
+    auth::{Peer, Role, caller, check},
     carrier::websocket,
     config::{Config, Server},
 };
@@ -63,20 +63,28 @@ fuzz_target!(|input: &[u8]| {
         let name = OTHERS[usize::from(input.byte()) % OTHERS.len()];
         add(HeaderName::from_static(name), input.bytes());
     }
-    let peer: SocketAddr = if remote {
+    let address: SocketAddr = if remote {
         ([192, 168, 1, 9], 5000).into()
     } else {
         ([127, 0, 0, 1], 5000).into()
     };
+    let server = server(open);
+    let caller = caller(server, Peer { address, tls: post }, &headers);
+    // Whoever comes from elsewhere is not taken for local, unless a trusted proxy says so.
+    assert!(!caller.local || !remote || !server.trusted_proxies.is_empty());
+    let uri = path.parse::<Uri>().unwrap_or_default();
     for role in [Role::Public, Role::View, Role::Admin] {
-        if let Ok(foreign) = check(server(open), peer, role, &headers) {
+        if let Ok(foreign) = check(server, &caller, role, &uri, &headers) {
             // Only what the config lists is ever named to other sites.
             assert!(
                 foreign.is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))
             );
-            assert!(headers.contains_key(HOST), "without a Host");
             assert!(
-                role != Role::Admin || !remote,
+                headers.contains_key(HOST) || uri.authority().is_some(),
+                "for no host"
+            );
+            assert!(
+                role != Role::Admin || caller.local,
                 "an administrator from elsewhere"
             );
         }
@@ -88,7 +96,7 @@ fn server(open: bool) -> &'static Server {
     static SERVERS: OnceLock<[Server; 2]> = OnceLock::new();
     let servers =
         SERVERS.get_or_init(|| {
-            ["", "listen = \"0.0.0.0:80\"\nopen = true\n"].map(|more| {
+            ["", "listen = \"0.0.0.0:80\"\nopen = true\ntrusted-proxies = [\"192.168.0.0/16\", \"127.0.0.1\"]\n"].map(|more| {
             let text = format!(
                 "[server]\nnames = [\"cam.example\"]\norigins = [\"https://pets.example\"]\n{more}"
             );

@@ -270,6 +270,7 @@ fn encode((width, height): (u32, u32)) -> Vec<u8> {
         frame_rate: 30,
         bitrate: 200_000,
         keyframe_interval_ms: 100,
+        ..Settings::default()
     };
     let mut encoder = Encoder::new(settings).unwrap();
     let mut painter = Painter::new(width, height).unwrap();
