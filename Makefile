@@ -7,7 +7,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: run test fuzz bench profile build check plugins setup setup-test setup-bench setup-profile clean help force
+.PHONY: run test fuzz bench profile build check plugins setup setup-test setup-bench setup-profile release-and-bench clean help force
 
 # cargo where rustup puts it, for a shell that has not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -51,14 +51,16 @@ test: setup-test web/node_modules/.installed
 	cd web && npm run --silent test:browser
 
 ## bench: measure the gateway beside a bare program, into BENCHMARKS.md; QUICK=1: to see whether it works; ONLY=nal,latency,…
-bench: setup-bench build
-	cargo build --release --locked -p sluicegate-bench
+bench: setup-bench release-and-bench
 	@target/release/sluicegate-bench run $(if $(QUICK),--quick,--write BENCHMARKS.md) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 ## profile: where the time of a delivery goes, into BENCHMARKS.md; ARGS="--transport mjpeg --viewers 1000" prints it only
-profile: setup-profile build
-	cargo build --release --locked -p sluicegate-bench
+profile: setup-profile release-and-bench
 	@target/release/sluicegate-bench profile $(or $(ARGS),--write BENCHMARKS.md)
+
+# Together, so that what both need is built once.
+release-and-bench: plugins target/stamps/web
+	cargo build --release --locked -p sluicegate -p sluicegate-bench
 
 ## check: formatting, lints and types only
 check: setup-test plugins target/stamps/web
