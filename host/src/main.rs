@@ -133,7 +133,9 @@ fn run(command: Command) -> anyhow::Result<()> {
                 settings.server.check_listen().map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
-            codec::probe_with(std::env::current_exe().context("cannot find this program")?);
+            let program = std::env::current_exe().context("cannot find this program")?;
+            source::devices_with(program.with_file_name("sluicegate-devices"));
+            codec::probe_with(program);
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()

@@ -157,8 +157,8 @@ pub enum Error {
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Registers the error texts and cannot fail since FFmpeg 4.
-        let _ = ffmpeg::init();
+        // The error texts. `ffmpeg::init` would bring libavdevice and its eighty libraries along.
+        ffmpeg::util::error::register_all();
         ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
     });
 }

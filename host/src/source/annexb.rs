@@ -3,9 +3,8 @@
 //! There are no times and no lengths: a picture is stamped when its first byte comes, and ends where the next one starts or
 //! after [`SILENCE`]. A sender that pauses longer than that inside a picture loses the pictures up to the next start point.
 
-use super::{Sink, SourceError, Stop};
+use super::{LOOK, Sink, SourceError, Stop, readable};
 use bytes::BytesMut;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
@@ -15,8 +14,6 @@ use std::{
 
 /// After this long without a byte the picture is complete.
 const SILENCE: Duration = Duration::from_millis(20);
-/// How often a waiting source looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(200);
 const CONNECT: Duration = Duration::from_secs(5);
 const CHUNK: usize = 64 << 10;
 
@@ -130,17 +127,4 @@ fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Re
         }
     }
     Ok(())
-}
-
-/// Whether something can be read within `timeout`.
-fn readable(input: &impl AsFd, timeout: Duration) -> io::Result<bool> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
-    match poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&timeout)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

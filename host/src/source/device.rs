@@ -1,32 +1,34 @@
-//! Cameras, screens and generated pictures through libavdevice.
+//! Cameras, screens and generated pictures through libavdevice, which runs in a process of its own.
 //!
-//! Its calls block in drivers and cannot be interrupted, so they are made on a thread beside the source's. A device that says
-//! nothing is given up together with that thread, and is not opened again while the thread is stuck.
+//! Its calls block in drivers and cannot be interrupted; a process can be ended. The pictures come through a pipe.
 
 use super::{
     Keyframes, Sink, SourceError, Stop, camera,
-    libav::{Delivery, Input, Media, Pace, Packet, SILENCE},
+    libav::{Delivery, Input, Pace},
     spec::Screen,
 };
 use crate::config;
-use ffmpeg_next::{Dictionary, Format, device, format};
+use rustix::io::Errno;
 use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
-    },
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
-/// Packets between the two threads. When it is full the device waits, and drops what it cannot keep.
-const UNDER_WAY: usize = 4;
-/// How often a waiting source looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(200);
-/// How long a device may take to close.
-const CLOSE: Duration = Duration::from_secs(2);
+/// How long a process that was ended may take before that is told, and before a source that is to stop leaves it behind.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// More of what it complains of is not kept.
+const MOST_WORDS: u64 = 2000;
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program that opens devices, `sluicegate-devices`.
+pub fn devices_with(program: PathBuf) {
+    let _ = PROGRAM.set(program);
+}
 
 /// Streams a camera in the format that suits `encode` best.
 pub fn run_camera(
@@ -37,9 +39,24 @@ pub fn run_camera(
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
     let what = format!("v4l2:{}", path.display());
-    let (path, wanted, name) = (path.to_owned(), *encode, what.clone());
-    let open = move |stop: &Stop| camera::open(&name, &path, &wanted, stop);
-    run(&what, open, None, encode, sink, stop, keyframes)
+    let fail = |reason: String| SourceError::Open {
+        what: what.clone(),
+        reason,
+    };
+    let (path, choice) = camera::choose_for(path, encode).map_err(fail)?;
+    tracing::info!("{what}: {choice}");
+    let mut options = vec![
+        format!("input_format={}", choice.format.name()),
+        format!("video_size={}x{}", choice.size.0, choice.size.1),
+    ];
+    options.extend(choice.rate.map(|rate| format!("framerate={rate:.4}")));
+    let device = Device {
+        kind: "v4l2",
+        name: &path.to_string_lossy(),
+        options,
+        advice: &camera::advice,
+    };
+    run(&what, device, None, encode, sink, stop, keyframes)
 }
 
 /// Streams a screen, or a part of it.
@@ -51,39 +68,42 @@ pub fn run_screen(
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
     let what = format!("screen:{screen}");
-    let fail = |reason: String| SourceError::Open {
+    let display = screen
+        .display
+        .clone()
+        .or_else(|| std::env::var("DISPLAY").ok());
+    let display = display.ok_or_else(|| SourceError::Open {
         what: what.clone(),
-        reason,
-    };
-    let display = match &screen.display {
-        Some(display) => display.clone(),
-        None => std::env::var("DISPLAY").map_err(|_| {
-            fail("DISPLAY is not set; start the gateway in the session whose screen it is to show, or name the display, e.g. screen::0".into())
-        })?,
-    };
-    let (x, y) = screen.offset;
+        reason: "DISPLAY is not set; start the gateway in the session whose screen it is to show, or name the display, e.g. screen::0".into(),
+    })?;
     let mut options = vec![
-        ("framerate", encode.frame_rate.to_string()),
-        ("grab_x", x.to_string()),
-        ("grab_y", y.to_string()),
+        format!("framerate={}", encode.frame_rate),
+        format!("grab_x={}", screen.offset.0),
+        format!("grab_y={}", screen.offset.1),
     ];
-    if let Some((width, height)) = screen.size {
-        options.push(("video_size", format!("{width}x{height}")));
-    }
-    let name = what.clone();
-    let open = move |_: &Stop| {
-        open_named(&name, "x11grab", &display, &options, |error| match error {
-            ffmpeg_next::Error::Other { errno } if *errno == EIO => format!(
-                "there is no X display `{display}`, or this user may not see it; check DISPLAY and XAUTHORITY, or allow it with `xhost +si:localuser:$USER`"
-            ),
-            ffmpeg_next::Error::Other { errno } if *errno == EINVAL => {
-                "that part lies outside of the screen; write e.g. screen::0+100,200?size=640x360"
-                    .into()
+    options.extend(
+        screen
+            .size
+            .map(|(width, height)| format!("video_size={width}x{height}")),
+    );
+    let advice = |errno: Errno| {
+        Some(match errno {
+            Errno::IO => {
+                "is there an X server, and may this user see it? Check DISPLAY and XAUTHORITY"
             }
-            other => other.to_string(),
+            Errno::INVAL => {
+                "does the part lie within the screen? Write e.g. screen::0+100,200?size=640x360"
+            }
+            _ => return None,
         })
     };
-    run(&what, open, None, encode, sink, stop, keyframes)
+    let device = Device {
+        kind: "x11grab",
+        name: &display,
+        options,
+        advice: &advice,
+    };
+    run(&what, device, None, encode, sink, stop, keyframes)
 }
 
 /// Streams what a filter graph generates, in real time.
@@ -95,200 +115,148 @@ pub fn run_lavfi(
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
     let what = format!("lavfi:{graph}");
-    let (name, graph) = (what.clone(), graph.to_owned());
-    let open = move |_: &Stop| {
-        open_named(&name, "lavfi", &graph, &[], |error| {
-            format!("{error}; `ffplay -f lavfi` tells what is wrong with a graph")
-        })
+    let device = Device {
+        kind: "lavfi",
+        name: graph,
+        options: Vec::new(),
+        advice: &|_| None,
     };
     let pace = Some(Pace::default());
-    run(&what, open, pace, encode, sink, stop, keyframes)
+    run(&what, device, pace, encode, sink, stop, keyframes)
 }
 
-const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
-const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
-
-/// Opens a device of one of libavdevice's formats.
-fn open_named(
-    what: &str,
-    kind: &str,
-    name: &str,
-    options: &[(&str, String)],
-    explain: impl Fn(&ffmpeg_next::Error) -> String,
-) -> Result<(Input, Media), SourceError> {
-    let fail = |reason: String| SourceError::Open {
-        what: what.to_owned(),
-        reason,
-    };
-    init();
-    if name.contains('\0') {
-        return Err(fail("there is a NUL in its name".into()));
-    }
-    let format = device::input::video()
-        .find(|format| matches!(format, Format::Input(input) if input.name().split(',').any(|known| known == kind)))
-        .ok_or_else(|| fail(format!("libavdevice here has no {kind}: install a build of FFmpeg that has it")))?;
-    let options: Dictionary<'_> = options
-        .iter()
-        .map(|(key, value)| (*key, value.as_str()))
-        .collect();
-    match format::open_with(name, &format, options) {
-        Ok(format::Context::Input(context)) => Input::of_device(what, context),
-        Ok(_) => Err(fail(format!("{kind} is no input"))),
-        Err(error) => Err(fail(explain(&error))),
-    }
-}
-
-/// Prepares libavdevice, once.
-pub(super) fn init() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    crate::codec::init();
-    ONCE.call_once(device::register_all);
-}
-
-enum Event {
-    Opened(Media),
-    Packet(Packet),
-    Ended(SourceError),
+/// What libavdevice is to open.
+struct Device<'a> {
+    kind: &'a str,
+    name: &'a str,
+    options: Vec<String>,
+    /// What to do about an error.
+    advice: &'a dyn Fn(Errno) -> Option<&'static str>,
 }
 
 /// Runs a device until told to stop, or until it fails or falls silent.
 fn run(
     what: &str,
-    open: impl FnOnce(&Stop) -> Result<(Input, Media), SourceError> + Send + 'static,
+    device: Device<'_>,
+    pace: Option<Pace>,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let fail = |reason: String| SourceError::Open {
+        what: what.to_owned(),
+        reason,
+    };
+    let program = PROGRAM
+        .get()
+        .ok_or_else(|| fail("there is no program to open it with".into()))?;
+    let mut child = Command::new(program)
+        .args([device.kind, device.name])
+        .args(&device.options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| {
+            fail(format!(
+                "{} cannot be run: {error}; it belongs beside the gateway's own program",
+                program.display()
+            ))
+        })?;
+    let ended = stream(what, &mut child, pace, encode, sink, stop, keyframes);
+    let status = end(&mut child, sink, stop);
+    if stop.is_stopped() {
+        return Ok(());
+    }
+    // It ended first, and knows better why.
+    if let Some(errno) = status
+        .and_then(|status| status.code())
+        .filter(|code| *code != 0)
+    {
+        let mut reason = complaint(&mut child);
+        if let Some(advice) = (device.advice)(Errno::from_raw_os_error(errno)) {
+            reason.push_str("; ");
+            reason.push_str(advice);
+        }
+        return Err(fail(reason));
+    }
+    ended
+}
+
+fn stream(
+    what: &str,
+    child: &mut Child,
     mut pace: Option<Pace>,
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let fail = |reason: String| SourceError::Read {
-        what: what.to_owned(),
-        reason,
+    let Some(pictures) = child.stdout.take() else {
+        return Err(SourceError::Ended(what.to_owned()));
     };
-    if is_stuck(what) {
-        return Err(fail(
-            "it is still stuck in its driver since it was given up; unplug it, or restart what serves it".into(),
-        ));
+    let (mut input, media) = Input::of_pipe(what, pictures, stop)?;
+    let mut delivery = Delivery::new(what, media, encode, sink)?;
+    while let Some(packet) = input.next()? {
+        if let Some(pace) = &mut pace {
+            pace.wait(&packet.times, stop);
+        }
+        delivery.deliver(packet, sink, keyframes)?;
     }
-    let (to, from) = mpsc::sync_channel(UNDER_WAY);
-    let reader = Reader::start(what, open, to)?;
-    let mut delivery: Option<Delivery> = None;
-    let mut heard = Instant::now();
-    let ended = loop {
-        if stop.is_stopped() {
-            break Ok(());
-        }
-        match from.recv_timeout(LOOK) {
-            Ok(Event::Opened(media)) => match Delivery::new(what, media, encode, sink) {
-                Ok(made) => delivery = Some(made),
-                Err(error) => break Err(error),
-            },
-            Ok(Event::Packet(packet)) => {
-                if let Some(pace) = &mut pace {
-                    pace.wait(&packet.times, stop);
-                }
-                if let Some(delivery) = &mut delivery
-                    && let Err(error) = delivery.deliver(packet, sink, keyframes)
-                {
-                    break Err(error);
-                }
-            }
-            Ok(Event::Ended(error)) => break Err(error),
-            Err(RecvTimeoutError::Timeout) if heard.elapsed() < SILENCE => continue,
-            Err(RecvTimeoutError::Timeout) => {
-                break Err(fail(format!("nothing came for {} s", SILENCE.as_secs())));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                break Err(fail("reading it broke off; see the log".into()));
-            }
-        }
-        heard = Instant::now();
-    };
-    reader.end(what, from);
-    ended
+    if !stop.is_stopped() {
+        delivery.finish(sink, keyframes)?;
+    }
+    Err(SourceError::Ended(what.to_owned()))
 }
 
-/// The thread that waits for the device.
-struct Reader {
-    stop: Stop,
-    /// Closed when the device is.
-    closed: Receiver<()>,
-    alive: Weak<()>,
-}
-
-impl Reader {
-    fn start(
-        what: &str,
-        open: impl FnOnce(&Stop) -> Result<(Input, Media), SourceError> + Send + 'static,
-        to: SyncSender<Event>,
-    ) -> Result<Reader, SourceError> {
-        let stop = Stop::default();
-        let (closing, closed) = mpsc::channel::<()>();
-        let life = Arc::new(());
-        let alive = Arc::downgrade(&life);
-        let (name, told) = (what.to_owned(), stop.clone());
-        let spawned = thread::Builder::new().name("device".into()).spawn(move || {
-            let _both = (closing, life);
-            read(&name, open, &to, &told);
-        });
-        match spawned {
-            Ok(_) => Ok(Reader {
-                stop,
-                closed,
-                alive,
-            }),
-            Err(error) => Err(SourceError::Open {
-                what: what.to_owned(),
-                reason: format!("no thread for it: {error}"),
-            }),
+/// Ends the process, so that its device can be opened again. One that is stuck in its driver is waited for, as another would be
+/// stuck there too.
+fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus> {
+    // One that has ended keeps its status.
+    let _ = child.kill();
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match child.try_wait() {
+            Ok(None) => {}
+            ended => return ended.ok().flatten(),
         }
-    }
-
-    /// Waits until the device is closed, so that it can be opened again, but not for ever.
-    fn end(self, what: &str, from: Receiver<Event>) {
-        self.stop.stop();
-        drop(from);
-        if self.closed.recv_timeout(CLOSE) == Err(RecvTimeoutError::Timeout) {
-            stuck().insert(what.to_owned(), self.alive);
+        if began.elapsed() > PATIENCE {
+            if stop.is_stopped() {
+                return None;
+            }
+            if !told {
+                sink.lost(
+                    "the device is stuck in its driver; unplug it, or restart what serves it"
+                        .into(),
+                );
+                told = true;
+            }
         }
+        thread::sleep(Duration::from_millis(if told { 200 } else { 5 }));
     }
 }
 
-fn read(
-    what: &str,
-    open: impl FnOnce(&Stop) -> Result<(Input, Media), SourceError>,
-    to: &SyncSender<Event>,
-    stop: &Stop,
-) {
-    let (mut input, media) = match open(stop) {
-        Ok(opened) => opened,
-        Err(error) => {
-            let _ = to.send(Event::Ended(error));
-            return;
-        }
-    };
-    let mut sent = to.send(Event::Opened(media));
-    while sent.is_ok() && !stop.is_stopped() {
-        sent = match input.next() {
-            Ok(Some(packet)) => to.send(Event::Packet(packet)),
-            ended => {
-                let error = ended.err();
-                let error = error.unwrap_or_else(|| SourceError::Ended(what.to_owned()));
-                let _ = to.send(Event::Ended(error));
-                return;
-            }
-        };
+/// The last of what the process said, without the `[x11grab @ 0x55d0]` in front of each line.
+fn complaint(child: &mut Child) -> String {
+    let mut words = String::new();
+    if let Some(errors) = child.stderr.take() {
+        let _ = errors.take(MOST_WORDS).read_to_string(&mut words);
     }
-}
-
-/// Devices that were given up and whose threads have not come back.
-fn stuck() -> std::sync::MutexGuard<'static, BTreeMap<String, Weak<()>>> {
-    static STUCK: Mutex<BTreeMap<String, Weak<()>>> = Mutex::new(BTreeMap::new());
-    STUCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_stuck(what: &str) -> bool {
-    let mut stuck = stuck();
-    stuck.retain(|_, alive| alive.strong_count() > 0);
-    stuck.contains_key(what)
+    let lines: Vec<&str> = words
+        .lines()
+        .map(|line| match line.split_once("] ") {
+            Some((place, rest)) if place.starts_with('[') => rest,
+            _ => line,
+        })
+        .map(|line| line.trim().trim_end_matches('.'))
+        .filter(|line| !line.is_empty())
+        .collect();
+    // The error last, what led to it before.
+    match lines.split_last() {
+        Some((error, [])) => (*error).to_owned(),
+        Some((error, before)) => format!("{error}: {}", before.join(": ")),
+        None => "it ended without a word".into(),
+    }
 }

@@ -9,11 +9,15 @@ mod spec;
 mod transcode;
 
 pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
+pub use device::devices_with;
 pub use spec::{Screen, Spec, SpecError};
 
 use crate::{codec, config};
 use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
+    io,
+    os::fd::AsFd,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -22,6 +26,9 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
+
+/// How often a waiting source looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Why a source stopped by itself.
 #[derive(Debug, Error)]
@@ -172,5 +179,18 @@ pub fn run(
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
+    }
+}
+
+/// Whether something can be read within `timeout`.
+fn readable(input: &impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -4,12 +4,7 @@ mod choice;
 
 pub use choice::{Capability, Choice, Format, Rates, Sizes, choose};
 
-use super::{
-    SourceError, Stop, device,
-    libav::{Input, Media},
-};
 use crate::config::Encode;
-use ffmpeg_next::Dictionary;
 use rscam::{IntervalInfo, ResolutionInfo};
 use rustix::io::Errno;
 use std::{
@@ -57,7 +52,7 @@ pub fn cameras() -> Vec<Camera> {
         .filter_map(|(number, node)| {
             let name = fs::read_to_string(node.join("name")).unwrap_or_default();
             let path = PathBuf::from(format!("/dev/video{number}"));
-            let capabilities = capabilities(&path).map_err(|error| advice(&error));
+            let capabilities = capabilities(&path).map_err(|error| explain(&error));
             let gives_nothing = capabilities.as_ref().is_ok_and(Vec::is_empty);
             (!gives_nothing).then(|| Camera {
                 path,
@@ -94,51 +89,18 @@ pub fn listing(cameras: &[Camera]) -> String {
     text
 }
 
-/// Opens a camera in the format that suits `encode` best.
-pub(super) fn open(
-    what: &str,
-    path: &Path,
-    encode: &Encode,
-    stop: &Stop,
-) -> Result<(Input, Media), SourceError> {
-    let fail = |reason: String| SourceError::Open {
-        what: what.to_owned(),
-        reason,
-    };
+/// The device file of a camera, and what to ask it for to suit `encode` best; else why not, and what to do.
+pub(super) fn choose_for(path: &Path, encode: &Encode) -> Result<(PathBuf, Choice), String> {
     // Names that last, such as /dev/v4l/by-id/…, are links.
-    let path = fs::canonicalize(path).map_err(|error| fail(advice(&error)))?;
-    let device = path.to_string_lossy();
-    // libavformat knows a camera by this name, and what it opens by name can be interrupted.
-    if !device.starts_with("/dev/video") {
-        return Err(fail(
-            "it is no camera; cameras are /dev/videoN, and `sluicegate sources` lists those that are here".into(),
-        ));
+    let path = fs::canonicalize(path).map_err(|error| explain(&error))?;
+    if !path.to_string_lossy().starts_with("/dev/video") {
+        return Err("it is no camera; cameras are /dev/videoN, and `sluicegate sources` lists those that are here".into());
     }
-    let capabilities = capabilities(&path).map_err(|error| fail(advice(&error)))?;
-    let choice = choose(&capabilities, encode).ok_or_else(|| {
-        fail("it gives no pictures in a format that is known here; `sluicegate sources` lists the cameras".into())
-    })?;
-    tracing::info!("{what}: {choice}");
-    let mut options = Dictionary::new();
-    options.set("input_format", choice.format.name());
-    options.set(
-        "video_size",
-        &format!("{}x{}", choice.size.0, choice.size.1),
-    );
-    if let Some(rate) = choice.rate {
-        options.set("framerate", &format!("{rate:.4}"));
-    }
-    device::init();
-    let busy = ffmpeg_next::Error::Other {
-        errno: Errno::BUSY.raw_os_error(),
-    };
-    Input::open(what, &device, options, stop).map_err(|error| match error {
-        // libav's words for what the system said: another program has the camera.
-        SourceError::Open { reason, .. } if reason == busy.to_string() => {
-            fail(advice(&Errno::BUSY.into()))
-        }
-        error => error,
-    })
+    let capabilities = capabilities(&path).map_err(|error| explain(&error))?;
+    let choice = choose(&capabilities, encode).ok_or(
+        "it gives no pictures in a format that is known here; `sluicegate sources` lists the cameras",
+    )?;
+    Ok((path, choice))
 }
 
 /// What a driver lists, in its order.
@@ -193,18 +155,24 @@ fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
 }
 
 /// What to do about a camera that cannot be opened.
-fn advice(error: &io::Error) -> String {
-    let todo = match Errno::from_io_error(error) {
-        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
+pub(super) fn advice(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => {
             "is the camera plugged in? `sluicegate sources` lists those that are here"
         }
-        Some(Errno::ACCESS | Errno::PERM) => {
+        Errno::ACCESS | Errno::PERM => {
             "this user may not use cameras; add it to the group `video` (sudo usermod -aG video $USER) and log in again"
         }
-        Some(Errno::BUSY) => "another program uses the camera; close that one",
-        _ => return error.to_string(),
-    };
-    format!("{error}; {todo}")
+        Errno::BUSY => "another program uses the camera; close that one",
+        _ => return None,
+    })
+}
+
+fn explain(error: &io::Error) -> String {
+    match Errno::from_io_error(error).and_then(advice) {
+        Some(todo) => format!("{error}; {todo}"),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -220,7 +188,7 @@ mod tests {
             (Errno::BUSY, "another program"),
             (Errno::IO, "Input/output error"),
         ] {
-            let text = advice(&errno.into());
+            let text = explain(&errno.into());
             assert!(text.contains(todo), "{text}");
         }
     }
@@ -249,7 +217,7 @@ mod tests {
             Camera {
                 path: "/dev/video2".into(),
                 name: "HDMI".into(),
-                capabilities: Err(advice(&Errno::ACCESS.into())),
+                capabilities: Err(explain(&Errno::ACCESS.into())),
             },
         ];
         assert_eq!(
@@ -261,15 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_no_camera_is_told_as_that() {
-        let open = |path: &str| {
-            let opened = open(
-                "v4l2:x",
-                Path::new(path),
-                &Encode::default(),
-                &Stop::default(),
-            );
-            opened.err().unwrap().to_string()
-        };
+        let open = |path: &str| choose_for(Path::new(path), &Encode::default()).unwrap_err();
         assert!(open("/dev/video99999").contains("plugged in"));
         assert!(open("/dev/null").contains("no camera"));
     }

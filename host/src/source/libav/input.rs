@@ -2,11 +2,13 @@
 
 use crate::{
     media::time::rescale,
-    source::{SourceError, SourceTimes, Stop},
+    source::{LOOK, SourceError, SourceTimes, Stop, readable},
 };
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, format, media, packet};
 use std::{
+    io::{self, Read},
+    process::ChildStdout,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -88,12 +90,29 @@ impl Input {
         Input::new(what, context, timed, deadline)
     }
 
-    /// Takes what a device of libavdevice gives; its reads cannot be interrupted.
-    pub fn of_device(
+    /// Opens what comes through a pipe. Gives up as [`Input::open`] does.
+    pub fn of_pipe(
         what: &str,
-        context: format::context::Input,
+        pipe: ChildStdout,
+        stop: &Stop,
     ) -> Result<(Input, Media), SourceError> {
-        Input::new(what, context, true, Arc::new(Deadline::new()))
+        crate::codec::init();
+        let fail = |reason: String| SourceError::Open {
+            what: what.to_owned(),
+            reason,
+        };
+        let mut options = Dictionary::new();
+        options.set("fpsprobesize", "0");
+        let deadline = Arc::new(Deadline::new());
+        let (watch, stopped) = (deadline.clone(), stop.clone());
+        let context = format::context::StreamIo::from_read(Pipe(pipe))
+            .and_then(|pipe| {
+                format::input_from_stream_with_interrupt(pipe, None, Some(options), move || {
+                    stopped.is_stopped() || watch.passed()
+                })
+            })
+            .map_err(|error| fail(deadline.explain(&error)))?;
+        Input::new(what, context, true, deadline)
     }
 
     fn new(
@@ -179,6 +198,19 @@ impl Input {
         SourceError::Read {
             what: self.what.clone(),
             reason,
+        }
+    }
+}
+
+/// Reads that come back now and then, so that libavformat looks whether it is to give up.
+struct Pipe(ChildStdout);
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if readable(&self.0, LOOK)? {
+            self.0.read(buffer)
+        } else {
+            Err(io::ErrorKind::Interrupted.into())
         }
     }
 }

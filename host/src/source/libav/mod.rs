@@ -5,7 +5,7 @@ mod input;
 mod pace;
 
 pub(super) use delivery::Delivery;
-pub(super) use input::{Input, Media, Packet, SILENCE};
+pub(super) use input::{Input, Media, Packet};
 pub(super) use pace::Pace;
 
 use super::{Keyframes, Sink, SourceError, Stop, spec::Spec};

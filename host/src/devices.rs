@@ -1,0 +1,147 @@
+//! `sluicegate-devices FORMAT NAME [KEY=VALUE]…`: opens a device of libavdevice and writes its pictures to standard output, as NUT.
+//!
+//! A program of its own, which the gateway runs while a camera or a screen is watched: drivers hang and crash, and libavdevice
+//! brings eighty libraries along that a gateway without cameras has no use for. When the device cannot be opened or fails, the
+//! reason is on standard error and the exit code is its `errno`.
+
+use ffmpeg_next::{
+    self as ffmpeg, Dictionary, Error, Format, Packet, Rational, codec, device, encoder, format,
+    frame, media,
+};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Whoever reads the pictures may be gone while a driver keeps this from noticing.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(([kind, name], options)) = arguments.split_first_chunk() else {
+        eprintln!("usage: sluicegate-devices FORMAT NAME [KEY=VALUE]...");
+        return ExitCode::from(64);
+    };
+    match run(kind, name, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            let errno = match error {
+                Error::Other { errno } => u8::try_from(errno).unwrap_or(1),
+                _ => 1,
+            };
+            ExitCode::from(errno.max(1))
+        }
+    }
+}
+
+fn run(kind: &str, name: &str, options: &[String]) -> Result<(), Error> {
+    ffmpeg::init()?;
+    device::register_all();
+    // What libavdevice says of a device that cannot be opened is better than its error; of a running one it is noise.
+    ffmpeg::log::set_level(ffmpeg::log::Level::Error);
+    let mut input = open(kind, name, options)?;
+    ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
+    let stream = input.streams().best(media::Type::Video);
+    let stream = stream.ok_or(Error::StreamNotFound)?;
+    let (index, time_base, rate) = (stream.index(), stream.time_base(), stream.avg_frame_rate());
+    // Pictures of libavfilter are not bytes yet.
+    let mut raw = match stream.parameters().id() {
+        codec::Id::RAWVIDEO | codec::Id::WRAPPED_AVFRAME if kind == "lavfi" => {
+            Some(Raw::new(stream.parameters(), time_base)?)
+        }
+        _ => None,
+    };
+    let parameters = match &raw {
+        Some(raw) => codec::Parameters::from(&raw.encoder),
+        None => stream.parameters(),
+    };
+
+    let mut output = format::output_as("pipe:1", "nut")?;
+    let mut track = output.add_stream(encoder::find(codec::Id::None))?;
+    track.set_parameters(parameters);
+    track.set_time_base(time_base);
+    track.set_avg_frame_rate(rate);
+    // Without an index, which would grow as long as the device runs.
+    let bounded = [
+        ("strict", "experimental"),
+        ("syncpoints", "none"),
+        ("write_index", "0"),
+        ("flush_packets", "1"),
+    ];
+    output.write_header_with(bounded.into_iter().collect())?;
+    let time_base_out = output.stream(0).ok_or(Error::StreamNotFound)?.time_base();
+    let mut write = |mut packet: Packet| {
+        packet.set_stream(0);
+        packet.set_position(-1);
+        packet.rescale_ts(time_base, time_base_out);
+        packet.write(&mut output).map(drop)
+    };
+    loop {
+        let mut packet = Packet::empty();
+        match packet.read(&mut input) {
+            Ok(()) => {}
+            Err(Error::Eof) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if packet.stream() != index {
+            continue;
+        }
+        match &mut raw {
+            Some(raw) => raw.pass(&packet, &mut write)?,
+            None => write(packet)?,
+        }
+    }
+}
+
+fn open(kind: &str, name: &str, options: &[String]) -> Result<format::context::Input, Error> {
+    let named = |input: &format::Input| input.name().split(',').any(|known| known == kind);
+    let format = device::input::video()
+        .find(|format| matches!(format, Format::Input(input) if named(input)))
+        .ok_or(Error::DemuxerNotFound)?;
+    let options: Dictionary<'_> = options
+        .iter()
+        .filter_map(|option| option.split_once('='))
+        .collect();
+    match format::open_with(name, &format, options)? {
+        format::Context::Input(input) => Ok(input),
+        format::Context::Output(_) => Err(Error::DemuxerNotFound),
+    }
+}
+
+/// Makes bytes of pictures.
+struct Raw {
+    decoder: codec::decoder::Video,
+    encoder: codec::encoder::video::Encoder,
+}
+
+impl Raw {
+    fn new(parameters: codec::Parameters, time_base: Rational) -> Result<Raw, Error> {
+        let decoder = codec::Context::from_parameters(parameters)?
+            .decoder()
+            .video()?;
+        let codec = encoder::find(codec::Id::RAWVIDEO).ok_or(Error::EncoderNotFound)?;
+        let mut encoder = codec::Context::new_with_codec(codec).encoder().video()?;
+        encoder.set_width(decoder.width());
+        encoder.set_height(decoder.height());
+        encoder.set_format(decoder.format());
+        encoder.set_time_base(time_base);
+        let encoder = encoder.open_as(codec)?;
+        Ok(Raw { decoder, encoder })
+    }
+
+    fn pass(
+        &mut self,
+        packet: &Packet,
+        mut write: impl FnMut(Packet) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.decoder.send_packet(packet)?;
+        let mut picture = frame::Video::empty();
+        while self.decoder.receive_frame(&mut picture).is_ok() {
+            picture.set_pts(packet.pts());
+            self.encoder.send_frame(&picture)?;
+            let mut bytes = Packet::empty();
+            while self.encoder.receive_packet(&mut bytes).is_ok() {
+                write(std::mem::replace(&mut bytes, Packet::empty()))?;
+            }
+        }
+        Ok(())
+    }
+}
