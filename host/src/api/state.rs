@@ -46,6 +46,8 @@ struct Device {
     /// What was made of its pictures since the gateway started.
     made: Made,
     renditions: Vec<String>,
+    /// What encodes for streams that name no encoder of their own; null until something was to be encoded.
+    encoder: Option<&'static codec::Choice>,
     transports: Vec<String>,
     notes: Vec<String>,
 }
@@ -285,6 +287,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         decoder: decoder(stream),
         made: made(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
+        encoder: codec::encoders(),
         transports: gateway.transports.keys().cloned().collect(),
         notes: report.notes,
     }

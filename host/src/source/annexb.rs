@@ -5,6 +5,7 @@
 
 use super::{LOOK, Sink, SourceError, Stop, readable};
 use bytes::BytesMut;
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
@@ -15,6 +16,8 @@ use std::{
 /// After this long without a byte the picture is complete.
 const SILENCE: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(5);
+/// A sender may be silent for ever, but one whose machine is gone is noticed: after this long, and three tries this far apart.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 const CHUNK: usize = 64 << 10;
 
 /// Takes one connection at a time on `address`; when it ends, the next.
@@ -40,6 +43,7 @@ pub fn run_listener(
                 tracing::debug!("{what}: {peer} connected");
                 let ended = connection
                     .set_nonblocking(false)
+                    .and_then(|()| keep_alive(&connection))
                     .and_then(|()| pump(connection, sink, stop));
                 if !stop.is_stopped() {
                     sink.lost(match &ended {
@@ -76,6 +80,7 @@ pub fn run_connection(address: &str, sink: &mut dyn Sink, stop: &Stop) -> Result
     let Some(connection) = connection else {
         return Err(open(last));
     };
+    keep_alive(&connection).map_err(open)?;
     match pump(connection, sink, stop) {
         _ if stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
@@ -97,6 +102,15 @@ pub fn run_stdin(sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
             reason: error.to_string(),
         }),
     }
+}
+
+fn keep_alive(connection: &TcpStream) -> io::Result<()> {
+    let (time, interval) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new()
+        .with_time(time)
+        .with_interval(interval)
+        .with_retries(3);
+    SockRef::from(connection).set_tcp_keepalive(&keepalive)
 }
 
 fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
@@ -127,4 +141,21 @@ fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_system_asks_after_a_silent_peer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        keep_alive(&connection).unwrap();
+        let socket = SockRef::from(&connection);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE.0);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE.1);
+    }
 }
