@@ -2,7 +2,7 @@
 
 use super::{Body, error, json};
 use crate::{
-    codec::{self, Choice, encoders},
+    codec,
     gateway::Gateway,
     media::sample::Codec,
     stream::{State, Stream},
@@ -47,7 +47,7 @@ struct Device {
     made: Made,
     renditions: Vec<String>,
     /// What encodes for streams that name no encoder of their own; null until something was to be encoded.
-    encoder: Option<&'static Choice>,
+    encoder: Option<&'static codec::Choice>,
     transports: Vec<String>,
     notes: Vec<String>,
 }
@@ -287,7 +287,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         decoder: decoder(stream),
         made: made(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
-        encoder: encoders(),
+        encoder: codec::encoders(),
         transports: gateway.transports.keys().cloned().collect(),
         notes: report.notes,
     }
