@@ -36,7 +36,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
         StreamInfo {
             started_at: input.quad(),
             epoch: input.long(),
-            renditions: tracks.iter().map(|track| rendition(track)).collect(),
+            renditions: tracks.iter().map(rendition).collect(),
             tracks,
         }
     };
