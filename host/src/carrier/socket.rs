@@ -47,7 +47,7 @@ impl Socket {
         }
     }
 
-    /// From here on reads no faster than [`Intake`] allows.
+    /// From here on reads no faster than the intake allows.
     pub fn slowly(mut self) -> Socket {
         self.intake = Some(Intake::new(Instant::now()));
         self
