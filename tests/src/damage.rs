@@ -96,8 +96,10 @@ impl Damage {
         let picture = &mut group[at];
         match self {
             Damage::FlippedInSlice => {
+                // Behind its header, unless it is hardly more than that.
+                let header = 12.min(picture[unit].len() - 1);
                 for _ in 0..=dice.roll(8) {
-                    let byte = 12 + dice.roll(picture[unit].len() - 12);
+                    let byte = header + dice.roll(picture[unit].len() - header);
                     picture[unit][byte] ^= 1 << dice.roll(8);
                 }
             }

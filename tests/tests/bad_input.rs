@@ -48,9 +48,9 @@ async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
             &["`connections`", "write 1 to 1000000"],
         ),
         (
-            "[streams.demo]\nsource = \"test-pattern\"\n[streams.demo.renditions.mobile]\nwidth = 640\n",
-            3,
-            &["not in this version yet"],
+            "[streams.demo]\nsource = \"test-pattern\"\n[streams.demo.renditions.mobile]\nwidth = 641\n",
+            4,
+            &["641 is no size for H.264"],
         ),
         ("[streams.demo\n", 1, &["this is not TOML"]),
         (
@@ -79,7 +79,7 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
             ][..],
         ),
         (
-            "[streams.cam]\nsource = \"v4l2:/dev/video0\"\n",
+            "[streams.cam]\nsource = \"android:R58M\"\n",
             &["[streams.cam]: ", "not in this version yet"],
         ),
         (

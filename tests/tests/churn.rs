@@ -33,7 +33,7 @@ const WARM: usize = 2000;
 const MOST: f64 = 1.0;
 
 const DEMO: &str = "[server]\nconnections-per-address = 4096\n[streams.demo]\nsource = \"test-pattern\"\nidle = \"1s\"\n\
-    encode = { width = 64, height = 48, frame-rate = 5, bitrate = \"64k\" }\n";
+    encode = { width = 64, height = 64, frame-rate = 5, bitrate = \"64k\" }\n";
 
 #[derive(Clone, Copy, Debug)]
 enum Client {

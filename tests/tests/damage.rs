@@ -286,15 +286,17 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
         tokio::spawn(async move {
             let mut viewer = Nal::connect(address, &name).await.unwrap();
             let (mut judge, mut places, mut seen) = (Judge::default(), Vec::new(), HashSet::new());
-            let mut starts = 0;
+            let (mut starts, mut ahead) = (0, Vec::new());
             // Two loops and the next one's beginning, less what is left out.
             while starts < 2 {
                 let message = within(&name, viewer.next()).await.unwrap();
                 let nals = cut(&message);
                 let place = nals.iter().find_map(|unit| slices.get(unit).copied());
                 starts += usize::from(place == Some(0));
-                judge.feed(&message);
+                // Parameter sets alone are no picture, which libavcodec calls an error.
+                ahead.extend_from_slice(&message);
                 if !is_header(&nals) {
+                    judge.feed(&std::mem::take(&mut ahead));
                     places.push(place);
                     seen.extend(place);
                 }
