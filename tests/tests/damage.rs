@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use sluicegate::{
     media::{
-        h264::nal,
+        h264::{annexb, avcc, nal},
         sample::Format,
         time::{Moment, ticks},
     },
@@ -100,6 +100,8 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
         let start =
             most.unwrap_or_else(|| panic!("{what}: group {clean} is not whole: {places:?}"));
         let mut fresh = Judge::default();
+        // As a viewer gets it who comes now: the header first.
+        fresh.feed(&samples[start].header);
         for sample in &samples[start..start + GROUP - 1] {
             assert_eq!(fresh.feed(&sample.bytes), 1, "{what}: group {clean}");
         }
@@ -146,6 +148,8 @@ struct Run {
 }
 
 struct Sent {
+    /// The parameter sets that go before it for who starts here.
+    header: Bytes,
     bytes: Bytes,
     start: bool,
 }
@@ -181,12 +185,18 @@ impl Run {
     fn samples(&self) -> Vec<Sent> {
         let reader = self.feed.reader();
         let (mut samples, mut position, mut last) = (Vec::new(), 0, None);
+        let mut header = Bytes::new();
         while let Next::Entry(entry, _) = reader.next(position, 0) {
             position += 1;
+            if let Entry::Configure(info) = &entry {
+                let config = avcc::DecoderConfig::parse(&info.track.config).unwrap();
+                header = annexb::join(&[config.sps, config.pps].concat());
+            }
             if let Entry::Sample(sample) = entry {
                 assert!(last.is_none_or(|last| sample.decode_time > last));
                 last = Some(sample.decode_time);
                 samples.push(Sent {
+                    header: header.clone(),
                     bytes: sample.packaged(Format::H264AnnexB).unwrap(),
                     start: sample.independent,
                 });

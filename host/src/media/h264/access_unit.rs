@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub struct Assembler {
     limits: Limits,
     sps: BTreeMap<u8, Sps>,
-    pps: BTreeMap<u8, Pps>,
+    pps: BTreeMap<u8, KnownPps>,
     /// `sps` or `pps` changed since `sets` was made.
     sets_outdated: bool,
     /// Those of the newest picture, and the SPS they were made of.
@@ -140,6 +140,16 @@ struct Unit {
     picture: Option<Picture>,
     /// Where prefix NAL units begin that came after a slice: the next slice tells which picture they belong to.
     undecided: Option<usize>,
+}
+
+#[derive(Debug)]
+struct KnownPps {
+    pps: Pps,
+    /// A slice has named it.
+    used: bool,
+    /// It was not repeated with the SPS before the newest IDR picture. Unless it is used it is then no longer passed on:
+    /// damage may have made it, and a decoder that is given nonsense may end.
+    stale: bool,
 }
 
 #[derive(Debug)]
@@ -312,6 +322,9 @@ impl Assembler {
                     picture.tops = previous.tops;
                 }
                 picture.add(&header);
+                if header.idr {
+                    self.forget_unrepeated();
+                }
                 let before = self.sets.clone();
                 picture.sets = self.activate(header.pps_id);
                 if !picture.continues && !picture.second_field {
@@ -390,18 +403,36 @@ impl Assembler {
         (!self.reference.is_none_or(follows)).then_some(Loss::Pictures)
     }
 
+    /// Where an SPS comes before an IDR picture, its PPS come too.
+    fn forget_unrepeated(&mut self) {
+        let mut sps = self.unit.nals.iter();
+        if !sps.any(|nal| nal::unit_type(nal) == nal::SPS) {
+            return;
+        }
+        for known in self.pps.values_mut() {
+            let stale = !self.unit.nals.contains(&known.pps.nal);
+            self.sets_outdated |= stale != known.stale && !known.used;
+            known.stale = stale;
+        }
+    }
+
     fn lookup(&self, pps: u8) -> Option<(&Pps, &Sps)> {
-        let pps = self.pps.get(&pps)?;
+        let pps = &self.pps.get(&pps)?.pps;
         Some((pps, self.sps.get(&pps.sps_id)?))
     }
 
     /// The parameter sets of a picture that names `pps`: its SPS, and every PPS of that SPS.
     fn activate(&mut self, pps: u8) -> Option<Arc<ParameterSets>> {
-        let (_, sps) = self.lookup(pps)?;
+        let known = self.pps.get_mut(&pps)?;
+        let sps = self.sps.get(&known.pps.sps_id)?;
+        self.sets_outdated |= known.stale && !known.used;
+        known.used = true;
         let id = sps.id;
         if self.sets_outdated || self.sets_sps != Some(id) {
-            let pps = self.pps.values().filter(|pps| pps.sps_id == id);
-            let sets = ParameterSets::of_picture(sps, pps.map(|pps| pps.nal.clone()).collect());
+            let good = |known: &&KnownPps| known.pps.sps_id == id && (known.used || !known.stale);
+            let pps = self.pps.values().filter(good);
+            let sets =
+                ParameterSets::of_picture(sps, pps.map(|known| known.pps.nal.clone()).collect());
             if self.sets.as_deref() != Some(&sets) {
                 self.sets = Some(Arc::new(sets));
             }
@@ -421,12 +452,17 @@ impl Assembler {
             sps.nal = Bytes::copy_from_slice(nal);
             self.sps.insert(sps.id, sps);
         } else {
-            if self.pps.values().any(|known| known.nal == nal) {
+            if self.pps.values().any(|known| known.pps.nal == nal) {
                 return Ok(());
             }
             let mut pps = Pps::parse(nal)?;
             pps.nal = Bytes::copy_from_slice(nal);
-            self.pps.insert(pps.id, pps);
+            let known = KnownPps {
+                used: false,
+                stale: false,
+                pps,
+            };
+            self.pps.insert(known.pps.id, known);
         }
         self.sets_outdated = true;
         Ok(())

@@ -645,3 +645,40 @@ fn another_sps_without_a_start_is_a_loss_and_one_that_cannot_be_read_is_left_out
     assert!(units.iter().all(|unit| !unit.nals.contains(&other.nal())));
     assert!(units.iter().all(|unit| !unit.nals.contains(&broken)));
 }
+
+#[test]
+fn a_pps_that_is_neither_used_nor_repeated_is_no_longer_passed_on() {
+    let stray = PpsOptions {
+        id: 9,
+        qp: 3,
+        ..PPS
+    };
+    let late = PpsOptions {
+        id: 4,
+        qp: 5,
+        ..PPS
+    };
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        late.nal(),
+        slice(idr()),
+        stray.nal(),
+        slice(p(1)),
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        p(1).nal(&SPS, &late),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    let pps = |unit: &AccessUnit| Some(unit.parameter_sets.as_ref()?.pps.clone());
+    let told: Vec<_> = units.iter().map(pps).collect();
+    let expected = [
+        Some(vec![PPS.nal(), late.nal()]),
+        Some(vec![PPS.nal(), late.nal(), stray.nal()]),
+        Some(vec![PPS.nal()]),
+        // Sent once and used late: known all the same.
+        Some(vec![PPS.nal(), late.nal()]),
+    ];
+    assert_eq!(told, expected);
+}
