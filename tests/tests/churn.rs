@@ -200,7 +200,11 @@ async fn only_two(gateway: &Gateway) {
         .api_until("/api/sessions", "only two stay", two)
         .await;
     let one_each = |device: &Value| {
-        device["viewers_by_transport"] == serde_json::json!({ "mjpeg": 1, "nal": 1 })
+        device["watching"]
+            == serde_json::json!([
+                { "rendition": "", "transport": "mjpeg", "viewers": 1 },
+                { "rendition": "", "transport": "nal", "viewers": 1 },
+            ])
     };
     gateway
         .api_until("/api/devices/demo", "one of each stays", one_each)
