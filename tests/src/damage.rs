@@ -66,7 +66,7 @@ impl Damage {
         Damage::Marked,
     ];
 
-    /// Whether it shows without decoding, for a stream with one slice a picture: then nothing undecodable may come out,
+    /// Whether it shows without decoding (a slice whose header cannot be read goes with the picture before it), for a stream with one slice a picture: then nothing undecodable may come out,
     /// not even until the next keyframe.
     pub fn shows(self) -> bool {
         matches!(
@@ -76,7 +76,6 @@ impl Damage {
                 | Damage::SwappedPictures
                 | Damage::OtherSps
                 | Damage::NonsenseSps
-                | Damage::EndlessNumber
                 | Damage::Marked
         )
     }

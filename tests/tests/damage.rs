@@ -101,9 +101,10 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
             most.unwrap_or_else(|| panic!("{what}: group {clean} is not whole: {places:?}"));
         let mut fresh = Judge::default();
         // As a viewer gets it who comes now: the header first.
-        fresh.feed(&samples[start].header);
+        let mut header = samples[start].header.clone();
         for sample in &samples[start..start + GROUP - 1] {
-            assert_eq!(fresh.feed(&sample.bytes), 1, "{what}: group {clean}");
+            let bytes = [std::mem::take(&mut header), sample.bytes.clone()].concat();
+            assert_eq!(fresh.feed(&bytes), 1, "{what}: group {clean}");
         }
         assert_eq!(fresh.errors, 0, "{what}: group {clean}");
     }
