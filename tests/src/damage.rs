@@ -66,8 +66,8 @@ impl Damage {
         Damage::Marked,
     ];
 
-    /// Whether it shows without decoding (a slice whose header cannot be read goes with the picture before it), for a stream with one slice a picture: then nothing undecodable may come out,
-    /// not even until the next keyframe.
+    /// Whether it shows without decoding, for a stream with one slice a picture: then nothing undecodable may come out, not
+    /// even until the next keyframe. A slice whose header cannot be read does not: it goes with the picture before it.
     pub fn shows(self) -> bool {
         matches!(
             self,
