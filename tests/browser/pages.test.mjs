@@ -34,6 +34,10 @@ describe("pages", { timeout: 240_000 }, () => {
     const [viewers, micros, state] = await row.getByRole("cell").allInnerTexts();
     assert.deepEqual([viewers, state], ["1", "running"]);
     assert.ok(Number(micros) > 0, micros);
+    // The generated picture is encoded here.
+    await card.getByText(/^encodes \d/).waitFor();
+    const { encoder } = await gateway.device();
+    assert.equal(await page.getByText(/^Video is encoded by /).isVisible(), encoder !== null);
     await viewer.close();
     await happened.getByText("a viewer of demo left, on nal").first().waitFor();
     assert.deepEqual([...problems, ...viewer.problems], []);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sentence } from "../src/dashboard/happenings";
 import { rowsOf } from "../src/dashboard/muxers";
-import { microsBetween } from "../src/dashboard/recent";
+import { microsBetween, Work, workFacts } from "../src/dashboard/recent";
 import { parseDevices, parseMuxers } from "../src/net/api";
 import { parseHappening } from "../src/net/events";
 
@@ -56,11 +56,25 @@ test("a stream's table has the transports with viewers and those at work, by nam
   assert.deepEqual(rowsOf(idle, []), []);
 });
 
-test("the encoder is shown by its name, however it is told", () => {
-  for (const encoder of ["libx264", { name: "libx264", passed_over: [] }]) {
-    assert.equal(parseDevices([{ serial: "x", encoder }])[0]?.encoder, "libx264");
-  }
-  for (const encoder of [undefined, null, 5, {}]) assert.equal(parseDevices([{ serial: "x", encoder }])[0]?.encoder, "");
+test("the encoder is read with those that were passed over", () => {
+  const told = { name: "libx264", passed_over: [{ name: "h264_nvenc", reason: "no driver" }] };
+  assert.deepEqual(parseDevices([{ serial: "x", encoder: told }])[0]?.encoder, {
+    name: "libx264",
+    passedOver: [{ name: "h264_nvenc", reason: "no driver" }],
+  });
+  for (const encoder of [undefined, null, 5, "x"]) assert.equal(parseDevices([{ serial: "x", encoder }])[0]?.encoder, null);
+  assert.deepEqual(parseDevices([{ serial: "x", encoder: {} }])[0]?.encoder, { name: "", passedOver: [] });
+});
+
+test("what a stream's pictures cost is told a second, and only what there is", () => {
+  const work = new Work();
+  const at = (decoded: number, encoded: number, jpegs: number) => ({ decoded, encoded, jpegs });
+  assert.deepEqual(workFacts(work.look(at(5000, 0, 100), 0)), []);
+  assert.deepEqual(workFacts(work.look(at(5015, 0, 105), 500)), []);
+  assert.deepEqual(workFacts(work.look(at(5060, 0, 105), 2000)), ["decodes 30/s", "2.5 JPEGs/s"]);
+  // Looked at again at once, it is still so.
+  assert.deepEqual(workFacts(work.look(at(5070, 0, 105), 2200)), ["decodes 30/s", "2.5 JPEGs/s"]);
+  assert.deepEqual(workFacts(work.look(at(0, 15, 0), 3000)), ["encodes 15/s"]);
 });
 
 test("the cost of a call is that of the calls since the last look", () => {

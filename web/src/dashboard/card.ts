@@ -8,6 +8,7 @@ import { bitRate, counted, duration, frameRate, size } from "../page/format";
 import { Flow } from "./flow";
 import { MuxerTable, type Row } from "./muxers";
 import { Preview } from "./preview";
+import { Work, workFacts } from "./recent";
 
 let made = 0;
 
@@ -23,6 +24,7 @@ export class Card {
   readonly #out = element("dd");
   readonly #notes = element("ul", { class: "notes" });
   readonly #flow = new Flow();
+  readonly #work = new Work();
   readonly #muxers: MuxerTable;
   readonly #preview: Preview;
   readonly #link: HTMLAnchorElement;
@@ -71,8 +73,7 @@ export class Card {
       size(device.width, device.height),
       codecName(device.codec),
       frameRate(device.frameRate),
-      ...(device.decoder === "running" ? ["decoder running"] : []),
-      ...(device.encoder === "" ? [] : [`encoder ${device.encoder}`]),
+      ...workFacts(this.#work.look(device.made, now)),
     ]);
     setText(this.#in, bitRate(device.bitsIn));
     setText(this.#out, bitRate(device.bitsOut));

@@ -1,7 +1,7 @@
 // The dashboard: every stream the gateway knows, who watches, and what happened, live. Events say that something changed;
 // the figures are asked for then, and once a second for the rates.
 
-import { ApiError, type Device, fetchDevices, fetchMuxers, fetchViewers, type Muxer, type Viewer } from "../net/api";
+import { ApiError, type Device, type Encoder, fetchDevices, fetchMuxers, fetchViewers, type Muxer, type Viewer } from "../net/api";
 import { followEvents } from "../net/events";
 import { byId, element, setText } from "../page/dom";
 import { bitRate, counted, duration } from "../page/format";
@@ -76,6 +76,17 @@ function showDevices(devices: readonly Device[], muxers: readonly Muxer[]): void
   setText(byId("total-in"), bitRate(sum((device) => device.bitsIn)));
   setText(byId("total-out"), bitRate(sum((device) => device.bitsOut)));
   empty.hidden = devices.length > 0;
+  showEncoder(devices[0]?.encoder ?? null);
+}
+
+/** It is the same for every stream. */
+function showEncoder(encoder: Encoder | null): void {
+  const node = byId("encoder");
+  node.hidden = encoder === null;
+  if (encoder === null) return;
+  const used = encoder.name === "" ? "No encoder works here." : `Video is encoded by ${encoder.name}.`;
+  const others = encoder.passedOver.map(({ name, reason }) => `${name}: ${reason}`);
+  setText(node, others.length === 0 ? used : `${used} Passed over: ${others.join("; ")}.`);
 }
 
 function showViewers(viewers: readonly Viewer[]): void {

@@ -36,10 +36,24 @@ export interface Device {
   readonly viewers: number;
   readonly watching: readonly Watching[];
   readonly decoder: string;
-  /** What encodes the stream, or "" if nothing does. */
-  readonly encoder: string;
+  readonly made: Made;
+  /** What encodes where the config names nothing else; null as long as nothing was to be encoded. */
+  readonly encoder: Encoder | null;
   readonly transports: readonly string[];
   readonly notes: readonly string[];
+}
+
+/** Pictures since the gateway started. */
+export interface Made {
+  readonly decoded: number;
+  readonly encoded: number;
+  readonly jpegs: number;
+}
+
+/** The encoder that was chosen ("" if none works), and why not others. */
+export interface Encoder {
+  readonly name: string;
+  readonly passedOver: readonly { readonly name: string; readonly reason: string }[];
 }
 
 /** How many watch one form of a stream by one transport. */
@@ -144,7 +158,8 @@ export function parseDevices(json: unknown): Device[] {
         viewers: number(way["viewers"]) ?? 0,
       })),
       decoder: text(entry["decoder"]),
-      encoder: text(entry["encoder"]) || text(object(entry["encoder"])?.["name"]),
+      made: parseMade(object(entry["made"])),
+      encoder: parseEncoder(object(entry["encoder"])),
       transports: texts(entry["transports"]),
       notes: texts(entry["notes"]),
     };
@@ -185,6 +200,17 @@ async function getJson(address: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(address, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();
+}
+
+function parseMade(made: Record<string, unknown> | null): Made {
+  const count = (name: string): number => number(made?.[name]) ?? 0;
+  return { decoded: count("decoded"), encoded: count("encoded"), jpegs: count("jpegs") };
+}
+
+function parseEncoder(encoder: Record<string, unknown> | null): Encoder | null {
+  if (encoder === null) return null;
+  const passedOver = list(encoder["passed_over"]).map((one) => ({ name: text(one["name"]), reason: text(one["reason"]) }));
+  return { name: text(encoder["name"]), passedOver };
 }
 
 /** A path on this host; links must not lead anywhere else. */
