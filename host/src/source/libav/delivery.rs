@@ -36,7 +36,12 @@ impl Delivery {
         let coding = match media.parameters.id() {
             Id::H264 => Coding::AnnexB,
             Id::MJPEG => Coding::Jpeg,
-            _ => Coding::Other(Box::new(Transcoder::new(what, &media, encode)?)),
+            _ => Coding::Other(Box::new(Transcoder::new(
+                what,
+                &media,
+                encode,
+                sink.codec_counts(),
+            )?)),
         };
         let rate = match &coding {
             Coding::Other(_) => media.rate.min(encode.frame_rate.into()),
