@@ -143,7 +143,8 @@ impl Transcoder {
         let arrival = self
             .arrivals
             .map(|zero| i64::try_from(ticks(zero.elapsed())).unwrap_or(i64::MAX));
-        let Some(pts) = arrival.or(frame.pts()) else {
+        // libavcodec loses the time of the last picture of some files that have decode times only.
+        let Some(pts) = arrival.or(frame.pts()).or(self.rate.following()) else {
             sink.note("damage", "a picture without a time is left out".into());
             return Ok(());
         };
@@ -230,6 +231,8 @@ struct Rate {
     cadence: Cadence,
     zero: i64,
     last: Option<i64>,
+    /// From the picture before the last to the last.
+    step: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +249,13 @@ impl Rate {
             cadence: Cadence::new(per_second),
             zero: 0,
             last: None,
+            step: 0,
         }
+    }
+
+    /// When the next picture may be expected.
+    fn following(&self) -> Option<i64> {
+        Some(self.last?.saturating_add(self.step)).filter(|_| self.step > 0)
     }
 
     fn wants(&mut self, at: i64) -> Wanted {
@@ -266,6 +275,7 @@ impl Rate {
             return Wanted::No;
         }
         self.cadence.passed(time);
+        self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
         self.last = Some(at);
         if anew { Wanted::Anew } else { Wanted::Yes }
     }
