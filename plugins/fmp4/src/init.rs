@@ -8,9 +8,12 @@ const MOST_TRACKS: usize = 64;
 /// Longer decoder configurations than any real one, and short enough for every length here.
 const MOST_CONFIG: usize = 1 << 16;
 
-/// Whether a track of this format can be written.
-pub fn carries(track: &Track) -> bool {
-    entry_of(track).is_some()
+/// Whether [`init`] can describe this track.
+///
+/// # Errors
+/// Another format than h264/avcc, aac or opus, no timescale, or a decoder configuration that is missing or not of its format.
+pub fn check(track: &Track) -> Result<(), Error> {
+    describe(track).map(|_| ())
 }
 
 /// The tracks' codecs as RFC 6381 lists them, "avc1.64001f,mp4a.40.2"; those without a name are left out.
@@ -34,15 +37,14 @@ pub fn mime(tracks: &[Track]) -> String {
 /// `ftyp` + `moov` for a live file of these tracks.
 ///
 /// # Errors
-/// No tracks, too many, ids that are not distinct, or a track that cannot be described: another format than those that
-/// [`carries`] knows, no timescale, a decoder configuration that is missing or not of its format.
+/// No tracks, too many, ids that are not distinct, or a track that [`check`] refuses.
 pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
     let ids: Vec<u32> = tracks.iter().map(|track| track.id).collect();
     let repeated = |(at, id): (usize, &u32)| *id == 0 || ids[..at].contains(id);
     if ids.is_empty() || ids.len() > MOST_TRACKS || ids.iter().enumerate().any(repeated) {
         return Err(Error::Tracks(ids));
     }
-    let entries = tracks.iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    let entries = tracks.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
 
     let mut boxes = Boxes(Vec::with_capacity(512 * (1 + tracks.len())));
     boxes.put(b"ftyp", |boxes| {
@@ -76,16 +78,7 @@ enum Entry<'a> {
     Opus(&'a Audio),
 }
 
-fn entry_of(track: &Track) -> Option<Entry<'_>> {
-    match (track.format.as_str(), &track.kind) {
-        ("h264/avcc", Kind::Video(video)) => Some(Entry::Avc(video)),
-        ("aac", Kind::Audio(audio)) => Some(Entry::Aac(audio)),
-        ("opus", Kind::Audio(audio)) => Some(Entry::Opus(audio)),
-        _ => None,
-    }
-}
-
-fn check(track: &Track) -> Result<Entry<'_>, Error> {
+fn describe(track: &Track) -> Result<Entry<'_>, Error> {
     let refuse = |reason| {
         Err(Error::Track {
             id: track.id,
@@ -93,8 +86,11 @@ fn check(track: &Track) -> Result<Entry<'_>, Error> {
             reason,
         })
     };
-    let Some(entry) = entry_of(track) else {
-        return refuse("the formats are h264/avcc for video, aac and opus for audio");
+    let entry = match (track.format.as_str(), &track.kind) {
+        ("h264/avcc", Kind::Video(video)) => Entry::Avc(video),
+        ("aac", Kind::Audio(audio)) => Entry::Aac(audio),
+        ("opus", Kind::Audio(audio)) => Entry::Opus(audio),
+        _ => return refuse("the formats are h264/avcc for video, aac and opus for audio"),
     };
     if track.timescale == 0 {
         return refuse("its timescale is 0");
