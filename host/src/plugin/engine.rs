@@ -4,8 +4,9 @@ use super::{
     Limits,
     bindings::{TransportPlugin, TransportPluginPre},
     cache::Cache,
+    encode::encode,
     guest::{Guest, TICK},
-    metadata::{self, Metadata},
+    metadata::Metadata,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -15,6 +16,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle, Thread},
+    time::Duration,
 };
 use thiserror::Error;
 use wasmtime::{
@@ -23,7 +25,9 @@ use wasmtime::{
 };
 
 /// The interface that a transport exports, and its functions.
-const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
+pub(super) const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
+/// How the interfaces between host and guests begin and end.
+pub(super) const INTERFACE: (&str, &str) = ("sluicegate:gateway/", "0.1.0");
 const FUNCTIONS: [&str; 8] = [
     "open",
     "configure",
@@ -226,10 +230,7 @@ impl Engine {
         let encoded = if wasmparser::Parser::is_component(bytes) {
             None
         } else if wasmparser::Parser::is_core_wasm(bytes) {
-            Some(encode(bytes).map_err(|error| LoadError::Encode {
-                path: path(),
-                reason: error,
-            })?)
+            Some(encode(origin, bytes)?)
         } else {
             return Err(LoadError::NotWasm(path()));
         };
@@ -286,14 +287,7 @@ impl Engine {
             .collect();
         let transport = ty.exports(&self.wasm).find(|(name, _)| *name == TRANSPORT);
         let Some((_, item)) = transport else {
-            return Err(LoadError::OtherWorld {
-                path: path(),
-                found: if exports.is_empty() {
-                    "nothing".into()
-                } else {
-                    quoted(&exports)
-                },
-            });
+            return Err(LoadError::other_world(origin, &exports));
         };
         let functions: Vec<String> = match item.ty {
             ComponentItem::ComponentInstance(instance) => instance
@@ -315,7 +309,7 @@ impl Engine {
         }
         let foreign: Vec<String> = imports
             .iter()
-            .filter(|name| !name.starts_with("sluicegate:gateway/"))
+            .filter(|name| !name.starts_with(INTERFACE.0))
             .cloned()
             .collect();
         if !foreign.is_empty() {
@@ -328,32 +322,32 @@ impl Engine {
     }
 }
 
-fn quoted(names: &[String]) -> String {
+impl LoadError {
+    pub(super) fn other_world(origin: &str, exports: &[String]) -> LoadError {
+        LoadError::OtherWorld {
+            path: origin.to_owned(),
+            found: match exports {
+                [] => "nothing".into(),
+                exports => quoted(exports),
+            },
+        }
+    }
+}
+
+pub(super) fn quoted(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }
 
-fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
-    let damage = wasmparser::Parser::new(0)
-        .parse_all(module)
-        .find_map(Result::err);
-    if let Some(error) = damage {
-        return Err(format!("it is cut short or damaged: {error}"));
-    }
-    // Without one the encoder makes a component that imports and exports nothing.
-    if !metadata::has_component_type(module) {
-        return Err("it carries no component type".into());
-    }
-    wit_component::ComponentEncoder::default()
-        .module(module)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| format!("{error:#}"))
-}
+/// How often the ticker looks whether a guest is at work.
+const LOOK: Duration = Duration::from_millis(20);
 
-/// Advances the engine's epoch while there are instances; otherwise it sleeps.
+/// Advances the engine's epoch while guests are at work; while there are none it sleeps. A guest is mostly done long before
+/// it is looked at, so what a wake-up at each call would cost is spared.
 #[derive(Debug)]
 pub struct Ticker {
     instances: AtomicUsize,
+    at_work: AtomicUsize,
     thread: std::sync::OnceLock<Thread>,
 }
 
@@ -361,6 +355,7 @@ impl Ticker {
     fn start(engine: wasmtime::Engine) -> Arc<Ticker> {
         let ticker = Arc::new(Ticker {
             instances: AtomicUsize::new(0),
+            at_work: AtomicUsize::new(0),
             thread: std::sync::OnceLock::new(),
         });
         let weak = Arc::downgrade(&ticker);
@@ -368,12 +363,15 @@ impl Ticker {
             thread::Builder::new().name("ticker".into()).spawn(move || {
                 while let Some(ticker) = weak.upgrade() {
                     let idle = ticker.instances.load(Ordering::Acquire) == 0;
+                    let at_work = ticker.at_work.load(Ordering::Relaxed) > 0;
                     drop(ticker);
                     if idle {
                         thread::park_timeout(TICK * 200);
-                    } else {
+                    } else if at_work {
                         thread::sleep(TICK);
                         engine.increment_epoch();
+                    } else {
+                        thread::sleep(LOOK);
                     }
                 }
             });
@@ -399,9 +397,19 @@ impl Ticker {
     }
 }
 
-/// Keeps the epoch advancing.
+/// One instance's hold on the ticker.
 #[derive(Debug)]
 pub struct Ticking(Arc<Ticker>);
+
+impl Ticking {
+    /// Does what runs the guest.
+    pub(super) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.0.at_work.fetch_add(1, Ordering::Relaxed);
+        let result = work();
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+}
 
 impl Drop for Ticking {
     fn drop(&mut self) {

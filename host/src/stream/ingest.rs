@@ -38,6 +38,8 @@ pub struct Ingest {
     /// The viewers were told that nothing comes.
     stopped: bool,
     frame_rate: f32,
+    /// It was told that the source counts its pictures wrongly.
+    miscounts: bool,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -70,6 +72,7 @@ impl Ingest {
             track: None,
             stopped: false,
             frame_rate: 0.0,
+            miscounts: false,
         }
     }
 }
@@ -280,6 +283,14 @@ impl Ingest {
     fn look_for_waiting(&mut self) {
         if let Some(error) = self.assembler.take_error() {
             self.status.note("stream", error.to_string());
+        }
+        if self.assembler.miscounts() && !std::mem::replace(&mut self.miscounts, true) {
+            self.status.note(
+                "frame_num",
+                "the source counts its pictures wrongly (frame_num, in the same manner in every group), so pictures that are \
+                 missing are no longer noticed by that"
+                    .into(),
+            );
         }
         if self.track.is_none() || self.stopped {
             if self.assembler.dropped() > 0 {

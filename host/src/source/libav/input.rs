@@ -163,7 +163,10 @@ impl Input {
             if packet.stream() != self.index || size == 0 {
                 continue;
             }
-            self.deadline.extend();
+            // What libavformat held back comes out when it is told to give up: no sign of life.
+            if !self.deadline.passed() {
+                self.deadline.extend();
+            }
             if size > LARGEST_PACKET {
                 return Err(
                     self.failed(format!("a packet of {size} bytes is more than is believed"))
