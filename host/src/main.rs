@@ -180,12 +180,16 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
     say(&format!(
-        "carriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nlatency    {} ms\n",
+        "carriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\n",
         carriers.join(", "),
         formats.join(", "),
         profile.lanes,
         profile.history,
         profile.group_ms,
+        match profile.repeat {
+            Some(after) => format!("the last picture once more after {} ms", after.as_millis()),
+            None => "nothing is repeated".into(),
+        },
         profile.latency_ms,
     ))
 }

@@ -1,7 +1,7 @@
 //! Streams damaged on purpose, the same way for the same seed, and a judge of what is left of them.
 
 use bytes::Bytes;
-use ffmpeg_next::{self as ffmpeg, Dictionary, codec};
+use ffmpeg_next::{self as ffmpeg, Dictionary, codec, frame};
 use sluicegate::media::h264::nal;
 
 /// xorshift64*: any numbers, the same for the same seed.
@@ -236,16 +236,32 @@ impl Default for Judge {
 impl Judge {
     /// Decodes an access unit in Annex B; says how many pictures came out.
     pub fn feed(&mut self, access_unit: &[u8]) -> usize {
-        let sent = self
-            .decoder
-            .send_packet(&codec::packet::Packet::copy(access_unit));
-        let mut count = 0;
-        let mut frame = ffmpeg::frame::Video::empty();
-        while self.decoder.receive_frame(&mut frame).is_ok() {
+        self.show(access_unit, 0).len()
+    }
+
+    /// Decodes an access unit in Annex B; gives the pictures that came out, with the numbers that theirs went in with.
+    pub fn show(&mut self, access_unit: &[u8], number: i64) -> Vec<(i64, frame::Video)> {
+        let mut packet = codec::packet::Packet::copy(access_unit);
+        packet.set_pts(Some(number));
+        self.errors += usize::from(self.decoder.send_packet(&packet).is_err());
+        self.shown()
+    }
+
+    /// The pictures that the decoder held back.
+    pub fn rest(&mut self) -> Vec<(i64, frame::Video)> {
+        self.errors += usize::from(self.decoder.send_eof().is_err());
+        self.shown()
+    }
+
+    fn shown(&mut self) -> Vec<(i64, frame::Video)> {
+        let mut shown = Vec::new();
+        loop {
+            let mut frame = frame::Video::empty();
+            if self.decoder.receive_frame(&mut frame).is_err() {
+                return shown;
+            }
             self.errors += usize::from(frame.is_corrupt());
-            count += 1;
+            shown.push((frame.pts().unwrap_or(-1), frame));
         }
-        self.errors += usize::from(sent.is_err());
-        count
     }
 }

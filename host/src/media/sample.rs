@@ -2,7 +2,7 @@
 
 use super::h264;
 use bytes::Bytes;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// How the bytes of a sample are laid out; the names of `profile.formats` in `wit/gateway.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ pub struct Track {
 }
 
 /// One access unit, with its times in ticks of [`super::time::TIMESCALE`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     /// Rises within a stream's run.
     pub decode_time: u64,
@@ -96,7 +96,9 @@ pub struct Sample {
     pub independent: bool,
     /// Microseconds since the Unix epoch.
     pub captured_at: u64,
-    body: Body,
+    /// How often the last picture was repeated since it came, this time included; 0: this is a picture of its own.
+    pub repeat: u32,
+    body: Arc<Body>,
 }
 
 #[derive(Debug)]
@@ -128,27 +130,62 @@ impl Sample {
         Sample::new(
             times,
             independent,
-            Body::H264 {
+            Arc::new(Body::H264 {
                 nals,
                 annexb: OnceLock::new(),
                 avcc: OnceLock::new(),
-            },
+            }),
         )
     }
 
     /// One JPEG picture.
     pub fn jpeg(times: Times, data: Bytes) -> Sample {
-        Sample::new(times, true, Body::Jpeg(data))
+        Sample::new(times, true, Arc::new(Body::Jpeg(data)))
     }
 
-    fn new(times: Times, independent: bool, body: Body) -> Sample {
+    fn new(times: Times, independent: bool, body: Arc<Body>) -> Sample {
         Sample {
             decode_time: times.decode_time,
             composition_offset: times.composition_offset,
             duration: times.duration,
             independent,
             captured_at: times.captured_at,
+            repeat: 0,
             body,
+        }
+    }
+
+    /// The same picture once more, out of these NAL units or else of the same bytes.
+    pub fn again(&self, times: Times, nals: Option<Vec<Bytes>>) -> Sample {
+        let again = match nals {
+            Some(nals) => Sample::h264(times, false, nals),
+            None => Sample::new(times, self.independent, self.body.clone()),
+        };
+        Sample {
+            repeat: self.repeat + 1,
+            ..again
+        }
+    }
+
+    /// Puts it behind a sample of this decode time, as late as it was to be shown or later.
+    pub fn put_behind(&mut self, decode_time: u64) {
+        let shown = self.shown();
+        self.decode_time = decode_time + 1;
+        let offset = shown.saturating_sub(self.decode_time);
+        self.composition_offset = i32::try_from(offset).unwrap_or(0);
+    }
+
+    /// When it is to be shown.
+    pub fn shown(&self) -> u64 {
+        self.decode_time
+            .saturating_add_signed(self.composition_offset.into())
+    }
+
+    /// The NAL units of an H.264 access unit.
+    pub fn nals(&self) -> Option<&[Bytes]> {
+        match self.body.as_ref() {
+            Body::H264 { nals, .. } => Some(nals),
+            Body::Jpeg(_) => None,
         }
     }
 
@@ -164,7 +201,7 @@ impl Sample {
 
     /// The bytes in that packaging, made once and shared; `None` if the sample is coded otherwise.
     pub fn packaged(&self, format: Format) -> Option<Bytes> {
-        match (&self.body, format) {
+        match (self.body.as_ref(), format) {
             (Body::H264 { nals, annexb, .. }, Format::H264AnnexB) => {
                 Some(annexb.get_or_init(|| h264::annexb::join(nals)).clone())
             }
@@ -178,7 +215,7 @@ impl Sample {
 
     /// How it is coded.
     pub fn codec(&self) -> Codec {
-        match self.body {
+        match *self.body {
             Body::H264 { .. } => Codec::H264,
             Body::Jpeg(_) => Codec::Jpeg,
         }
@@ -186,7 +223,7 @@ impl Sample {
 
     /// Bytes of coded picture, without packaging.
     pub fn size(&self) -> usize {
-        match &self.body {
+        match self.body.as_ref() {
             Body::H264 { nals, .. } => nals.iter().map(Bytes::len).sum(),
             Body::Jpeg(data) => data.len(),
         }

@@ -25,6 +25,8 @@ use wasmtime::Store;
 /// Groups of history that a plugin may ask for at most, and lanes it may have.
 const MOST_HISTORY: u32 = 64;
 const MOST_LANES: usize = 16;
+/// A plugin that wants the last picture repeated sooner than that gets it then.
+const LEAST_SILENCE: Duration = Duration::from_millis(100);
 
 /// A call that did not end well. The instance is of no use afterwards.
 #[derive(Debug, Error)]
@@ -69,11 +71,18 @@ pub struct Profile {
     pub group_ms: u32,
     /// See `profile.history`.
     pub history: u32,
+    /// See `profile.repeat-ms`.
+    pub repeat: Option<Duration>,
     /// See `profile.latency-ms`.
     pub latency_ms: u32,
 }
 
 impl Profile {
+    /// Whether a sample is not for this transport: a repeated picture where it wants none.
+    pub fn passes_over(&self, sample: &Sample) -> bool {
+        sample.repeat > 0 && self.repeat.is_none()
+    }
+
     /// The format in which a source of this codec is handed over, if any.
     pub fn format_for(&self, codec: Codec) -> Option<Format> {
         self.formats
@@ -433,6 +442,8 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             .collect(),
         group_ms: raw.group_ms,
         history: raw.history.clamp(1, MOST_HISTORY),
+        repeat: (raw.repeat_ms > 0)
+            .then(|| LEAST_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
         latency_ms: raw.latency_ms,
     })
 }

@@ -1,6 +1,12 @@
 //! A ring that a source writes and muxers follow.
 
 use super::ring::{Bounds, Entry, Info, Ring};
+use crate::media::{
+    h264::{avcc::DecoderConfig, repeat},
+    sample::{Codec, Sample, Times},
+    time::ticks,
+};
+use bytes::Bytes;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -8,6 +14,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::Thread,
+    time::{Duration, Instant},
 };
 
 /// One ring, and the threads to wake when something is added.
@@ -21,6 +28,12 @@ pub struct Feed {
 struct State {
     ring: Ring,
     readers: BTreeMap<u64, Thread>,
+    /// When the newest entry came.
+    came: Instant,
+    /// Decode time of the newest sample.
+    reached: Option<u64>,
+    /// The newest picture cannot be repeated.
+    unrepeatable: bool,
 }
 
 impl Feed {
@@ -30,6 +43,9 @@ impl Feed {
             state: Mutex::new(State {
                 ring: Ring::new(Bounds::default(), started_at_us),
                 readers: BTreeMap::new(),
+                came: Instant::now(),
+                reached: None,
+                unrepeatable: false,
             }),
             next_reader: AtomicU64::new(1),
         })
@@ -37,14 +53,47 @@ impl Feed {
 
     /// Adds an entry and wakes the readers. The lock is not held while they are woken.
     pub fn publish(&self, entry: Entry) {
-        let wake: Vec<Thread> = {
-            let mut state = self.lock();
-            state.ring.push(entry);
-            state.readers.values().cloned().collect()
+        add(self.lock(), entry, Instant::now());
+    }
+
+    /// Publishes the newest picture once more if nothing came for so long and more may come; a JPEG once, H.264 again and
+    /// again. Says when to ask next, if there is a picture to repeat.
+    pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
+        let mut state = self.lock();
+        let Some(Entry::Sample(newest)) = state.ring.newest().cloned() else {
+            return None;
         };
-        for thread in wake {
-            thread.unpark();
+        let is_jpeg = newest.codec() == Codec::Jpeg;
+        if state.unrepeatable || (is_jpeg && newest.repeat > 0) {
+            return None;
         }
+        let due = state.came + after;
+        if now < due {
+            return Some(due);
+        }
+        let nals = match is_jpeg || newest.repeat > 0 {
+            true => None,
+            false => {
+                let nals = repeat_of(&state.ring);
+                state.unrepeatable = nals.is_none();
+                Some(nals?)
+            }
+        };
+        let silence = now - state.came;
+        let decode_time = newest.decode_time + ticks(silence).max(1);
+        // Behind what is shown later than it is decoded.
+        let recent = state.ring.pictures().take(repeat::LOOKED_AT);
+        let shown = recent.map(|picture| picture.shown()).max().unwrap_or(0);
+        let offset = (shown.max(newest.shown()) + 1).saturating_sub(decode_time);
+        let times = Times {
+            decode_time,
+            composition_offset: i32::try_from(offset).unwrap_or(0),
+            duration: u32::try_from(ticks(after)).unwrap_or(0),
+            captured_at: newest.captured_at + u64::try_from(silence.as_micros()).unwrap_or(0),
+        };
+        let again = newest.again(times, nals);
+        add(state, Entry::Sample(Arc::new(again)), now);
+        Some(now + after)
     }
 
     /// The calling thread is unparked on every addition until the reader is dropped.
@@ -133,7 +182,9 @@ impl Reader {
     pub fn later_start(&self, position: u64, ticks: u64) -> Option<u64> {
         let state = self.feed.lock();
         let reached = state.ring.get(position.checked_sub(1)?)?;
-        let newest = state.ring.get(state.ring.end().checked_sub(1)?)?;
+        let newest = state
+            .ring
+            .get(state.ring.end_of_pictures().checked_sub(1)?)?;
         match (reached, newest) {
             (Entry::Sample(reached), Entry::Sample(newest))
                 if newest.decode_time > reached.decode_time.saturating_add(ticks) =>
@@ -144,10 +195,53 @@ impl Reader {
         }
     }
 
+    /// See [`Feed::repeat`].
+    pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
+        self.feed.repeat(now, after)
+    }
+
+    /// The position after the newest entry that is not the picture before once more.
+    pub fn end_of_pictures(&self) -> u64 {
+        self.feed.lock().ring.end_of_pictures()
+    }
+
     /// The position after the newest entry.
     pub fn end(&self) -> u64 {
         self.feed.lock().ring.end()
     }
+}
+
+/// Wakes the readers when the lock is no longer held.
+fn add(mut state: MutexGuard<'_, State>, mut entry: Entry, now: Instant) {
+    if let Entry::Sample(sample) = &mut entry {
+        // The source's time may be behind what a silence of it was filled with.
+        if let Some(reached) = state
+            .reached
+            .filter(|reached| sample.decode_time <= *reached)
+        {
+            let mut later = Sample::clone(sample);
+            later.put_behind(reached);
+            *sample = Arc::new(later);
+        }
+        state.reached = Some(sample.decode_time);
+    }
+    state.came = now;
+    state.unrepeatable = false;
+    state.ring.push(entry);
+    let wake: Vec<Thread> = state.readers.values().cloned().collect();
+    drop(state);
+    for thread in wake {
+        thread.unpark();
+    }
+}
+
+/// H.264 that shows again what is shown after the newest picture.
+fn repeat_of(ring: &Ring) -> Option<Vec<Bytes>> {
+    let config = DecoderConfig::parse(&ring.info()?.track.config).ok()?;
+    let newest = ring.pictures().take(repeat::LOOKED_AT);
+    let mut pictures: Vec<&[Bytes]> = newest.filter_map(|picture| picture.nals()).collect();
+    pictures.reverse();
+    repeat::repeat(config.sps.first()?, &config.pps, &pictures)
 }
 
 impl Drop for Reader {
@@ -155,5 +249,161 @@ impl Drop for Reader {
         let mut state = self.feed.lock();
         state.readers.remove(&self.id);
         state.ring.release(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::{
+        media::{
+            h264::testing::{PpsOptions, SliceOptions, SpsOptions},
+            time::{Moment, TIMESCALE},
+        },
+        source::{Sink, SourceTimes},
+        stream::{Ingest, Status},
+    };
+
+    const AFTER: Duration = Duration::from_millis(500);
+    const SECOND: u64 = TIMESCALE as u64;
+
+    fn ingest(feed: &Arc<Feed>) -> Ingest {
+        let status = Arc::new(Status::new("stream", Arc::default()));
+        Ingest::new(feed.clone(), status, 0, Box::new(Moment::default))
+    }
+
+    fn samples(feed: &Arc<Feed>) -> Vec<Arc<Sample>> {
+        let reader = feed.reader();
+        let entries = (0..reader.end()).map(|at| reader.next(at, 0));
+        let samples = entries.filter_map(|next| match next {
+            Next::Entry(Entry::Sample(sample), _) => Some(sample),
+            _ => None,
+        });
+        samples.collect()
+    }
+
+    /// Decode time, time of showing, and which repeat it is.
+    fn places(feed: &Arc<Feed>) -> Vec<(u64, u64, u32)> {
+        let places = |sample: &Arc<Sample>| (sample.decode_time, sample.shown(), sample.repeat);
+        samples(feed).iter().map(places).collect()
+    }
+
+    #[test]
+    fn a_jpeg_is_repeated_once_in_each_silence_while_the_source_is_there() {
+        let feed = Feed::new(0);
+        assert_eq!(feed.repeat(Instant::now() + AFTER, AFTER), None);
+        let jpeg = |time| {
+            let times = Times {
+                decode_time: time,
+                ..Times::default()
+            };
+            feed.publish(Entry::Sample(Arc::new(Sample::jpeg(times, Bytes::new()))));
+        };
+        jpeg(0);
+        let came = feed.lock().came;
+        assert_eq!(feed.repeat(came + AFTER / 2, AFTER), Some(came + AFTER));
+        feed.repeat(came + AFTER, AFTER);
+        assert_eq!(feed.repeat(came + 2 * AFTER, AFTER), None);
+        jpeg(SECOND);
+        let came = feed.lock().came;
+        feed.repeat(came + AFTER, AFTER);
+        jpeg(3 * SECOND);
+        feed.publish(Entry::Stop("gone".into()));
+        assert_eq!(feed.repeat(came + 10 * AFTER, AFTER), None);
+        let half = SECOND / 2;
+        assert_eq!(
+            places(&feed),
+            [
+                (0, 0, 0),
+                (half, half, 1),
+                (SECOND, SECOND, 0),
+                (SECOND + half, SECOND + half, 1),
+                (3 * SECOND, 3 * SECOND, 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn h264_is_repeated_as_long_as_a_silence_lasts_and_what_comes_too_early_after_it_is_put_behind()
+    {
+        let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
+        let picture = |frame_num: u32| SliceOptions {
+            idr: frame_num == 0,
+            frame_num,
+            slice_type: if frame_num == 0 { 2 } else { 0 },
+            order: [2 * frame_num as i32, 0],
+            ..SliceOptions::default()
+        };
+        let feed = Feed::new(0);
+        let mut ingest = ingest(&feed);
+        // Shown a tenth of a second after it is decoded.
+        let mut push = |frame_num: u32, decode: i64| {
+            let times = SourceTimes {
+                decode: Some(decode),
+                presentation: Some(decode + 9000),
+                duration: 0,
+            };
+            let slice = picture(frame_num).nal(&sps, &pps);
+            ingest.access_unit(vec![sps.nal(), pps.nal(), slice], times);
+        };
+        push(0, 0);
+        push(1, 3000);
+        let came = feed.lock().came;
+        for nth in 1..=3 {
+            let due = feed.repeat(came + nth * AFTER, AFTER);
+            assert_eq!(due, Some(came + (nth + 1) * AFTER));
+        }
+        // Held up on its way, and one behind it.
+        push(2, 6000);
+        push(3, 3000 + 2 * SECOND as i64);
+        let half = SECOND / 2;
+        let repeat = |nth: u64| (3000 + nth * half, 3000 + nth * half, nth as u32);
+        let late = 3001 + 3 * half;
+        let last = 3000 + 2 * SECOND;
+        assert_eq!(
+            places(&feed),
+            [
+                (0, 9000, 0),
+                (3000, 12000, 0),
+                repeat(1),
+                repeat(2),
+                repeat(3),
+                (late, late, 0),
+                (last, last + 9000, 0)
+            ]
+        );
+        // Sooner than the last picture is shown.
+        let came = feed.lock().came;
+        feed.repeat(came + Duration::from_millis(10), Duration::from_millis(10));
+        assert_eq!(places(&feed).last(), Some(&(last + 900, last + 9001, 1)));
+
+        let samples = samples(&feed);
+        assert!(samples[2].nals() == samples[4].nals() && !samples[2].independent);
+        let reader = feed.reader();
+        assert_eq!(reader.end_of_pictures() + 1, reader.end());
+    }
+
+    #[test]
+    fn what_cannot_be_repeated_is_not_tried_again_until_the_next_picture() {
+        let feed = Feed::new(0);
+        let sps = SpsOptions {
+            fields: true,
+            ..SpsOptions::default()
+        };
+        let pps = PpsOptions::default();
+        let slice = SliceOptions {
+            idr: true,
+            slice_type: 2,
+            ..SliceOptions::default()
+        };
+        let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
+        ingest(&feed).access_unit(nals, SourceTimes::default());
+        let came = feed.lock().came;
+        assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
+        for nth in 1..3 {
+            assert_eq!(feed.repeat(came + nth * AFTER, AFTER), None);
+        }
+        assert_eq!(samples(&feed).len(), 1);
     }
 }

@@ -246,9 +246,11 @@ impl Worker {
         }
         while !stop.is_stopped() {
             match self.reader.next(position, 0) {
+                // The picture before once more.
+                Next::Entry(Entry::Sample(sample), _) if sample.repeat > 0 => position += 1,
                 Next::Entry(Entry::Sample(sample), _) => {
                     position += 1;
-                    self.decode(&sample, self.reader.end() == position);
+                    self.decode(&sample, self.reader.end_of_pictures() == position);
                     if let Some(on) = self.reader.later_start(position, LATE) {
                         self.shared
                             .counts

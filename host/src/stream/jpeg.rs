@@ -19,10 +19,6 @@ use std::{sync::Arc, thread, time::Duration};
 
 /// After this long without another picture the newest one goes out even if one went out just before.
 const SETTLED: Duration = Duration::from_millis(40);
-/// After this long a silence has begun: the newest picture goes out once more, because browsers paint a part of
-/// `multipart/x-mixed-replace` only when the next one begins.
-const SILENCE: Duration = Duration::from_millis(250);
-
 /// How JPEGs are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Look {
@@ -66,7 +62,6 @@ pub(super) fn run(
         encoder: None,
         cadence: Cadence::new(look.most_per_second),
         newest: None,
-        last: None,
     };
     while !stop.is_stopped() {
         match follower.next() {
@@ -87,12 +82,6 @@ pub(super) fn run(
                     worker.newest = None;
                 }
             }
-            None if worker.last.is_some() => {
-                thread::park_timeout(SILENCE);
-                if follower.is_caught_up() {
-                    worker.repeat();
-                }
-            }
             None => thread::park(),
         }
     }
@@ -109,13 +98,11 @@ struct Worker<'a> {
     cadence: Cadence,
     /// What came last, while no JPEG was made since.
     newest: Option<Arc<Decoded>>,
-    /// What went out last, until it is repeated.
-    last: Option<(Times, Bytes)>,
 }
 
 impl Worker<'_> {
     fn configure(&mut self, info: &Info) {
-        (self.newest, self.last) = (None, None);
+        self.newest = None;
         let (width, height) = codec::fit(
             info.track.width,
             info.track.height,
@@ -176,8 +163,8 @@ impl Worker<'_> {
                     duration: u32::try_from(self.cadence.step()).unwrap_or(0),
                     captured_at: picture.captured_at,
                 };
-                self.publish(times, data.clone());
-                self.last = Some((times, data));
+                let sample = Sample::jpeg(times, data);
+                self.out.publish(Entry::Sample(Arc::new(sample)));
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.told, true) {
@@ -189,17 +176,5 @@ impl Worker<'_> {
                 }
             }
         }
-    }
-
-    fn repeat(&mut self) {
-        if let Some((mut times, data)) = self.last.take() {
-            times.decode_time += 1;
-            self.publish(times, data);
-        }
-    }
-
-    fn publish(&self, times: Times, data: Bytes) {
-        self.out
-            .publish(Entry::Sample(Arc::new(Sample::jpeg(times, data))));
     }
 }

@@ -13,8 +13,10 @@ pub struct Bounds {
     pub bytes: usize,
     /// Ticks of [`crate::media::time::TIMESCALE`].
     pub span: u64,
-    /// Entries of any kind.
+    /// Entries of any kind, but for repeats.
     pub entries: usize,
+    /// Pictures once more, which are small.
+    pub repeats: usize,
 }
 
 impl Default for Bounds {
@@ -23,6 +25,8 @@ impl Default for Bounds {
             bytes: 32 << 20,
             span: 15 * u64::from(crate::media::time::TIMESCALE),
             entries: 16_384,
+            // A day, at one a second.
+            repeats: 86_400,
         }
     }
 }
@@ -60,6 +64,7 @@ pub struct Ring {
     /// Position of the front entry.
     first: u64,
     bytes: usize,
+    repeats: usize,
     started_at_us: u64,
     /// Of the front entry, if a `Configure` was evicted.
     front_info: Option<Arc<Info>>,
@@ -80,6 +85,7 @@ impl Ring {
             entries: VecDeque::new(),
             first: 0,
             bytes: 0,
+            repeats: 0,
             started_at_us,
             front_info: None,
             info: None,
@@ -96,6 +102,7 @@ impl Ring {
         match &entry {
             Entry::Sample(sample) => {
                 self.bytes += sample.size();
+                self.repeats += usize::from(sample.repeat > 0);
                 if sample.independent {
                     self.starts.push_back((position, sample.decode_time));
                     self.cut = false;
@@ -121,6 +128,29 @@ impl Ring {
     /// The position after the newest entry.
     pub fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
+    }
+
+    /// The newest entry.
+    pub fn newest(&self) -> Option<&Entry> {
+        self.entries.back()
+    }
+
+    /// The position after the newest entry that is not the picture before once more.
+    pub fn end_of_pictures(&self) -> u64 {
+        let repeats = match self.newest() {
+            Some(Entry::Sample(sample)) => sample.repeat,
+            _ => 0,
+        };
+        self.end() - u64::from(repeats)
+    }
+
+    /// The pictures from the newest one back to the last break.
+    pub fn pictures(&self) -> impl Iterator<Item = &Arc<Sample>> {
+        let samples = self.entries.iter().rev().map_while(|entry| match entry {
+            Entry::Sample(sample) => Some(sample),
+            _ => None,
+        });
+        samples.filter(|sample| sample.repeat == 0)
     }
 
     /// The position of the oldest entry.
@@ -249,7 +279,11 @@ impl Ring {
     }
 
     fn over(&self, bytes: usize, span: Option<u64>) -> bool {
-        if self.bytes > bytes || self.entries.len() > self.bounds.entries {
+        let pictures = self.entries.len() - self.repeats;
+        if self.bytes > bytes
+            || pictures > self.bounds.entries
+            || self.repeats > self.bounds.repeats
+        {
             return true;
         }
         let time = |entry: &Entry| match entry {
@@ -268,7 +302,10 @@ impl Ring {
 
     fn pop(&mut self) {
         match self.entries.pop_front() {
-            Some(Entry::Sample(sample)) => self.bytes -= sample.size(),
+            Some(Entry::Sample(sample)) => {
+                self.bytes -= sample.size();
+                self.repeats -= usize::from(sample.repeat > 0);
+            }
             Some(Entry::Configure(info)) => self.front_info = Some(info),
             Some(Entry::Stop(_)) | None => {}
         }
@@ -327,6 +364,7 @@ mod tests {
                 bytes: 1000,
                 span: 15 * SECOND,
                 entries: 1000,
+                repeats: 100,
             },
             0,
         )

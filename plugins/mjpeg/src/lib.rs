@@ -18,7 +18,8 @@
 //!   those who watch already as well, whose stream ends in a delimiter, and a second one in a row would be an empty part.
 //!   So whoever starts at any picture, misses any, or lives through a reconfiguration sees well-formed multipart.
 //! - Chromium shows a picture only when the head of the next part is complete, so it lags by one. Before a silence that would
-//!   be for good: `stop` therefore repeats the last picture, which pushes it onto the screen.
+//!   be for good: the profile therefore asks for the last picture once more, and `stop` repeats it, which pushes it onto the
+//!   screen.
 //! - The end is that repetition with the close delimiter `--frame--` in place of the other. Alone it would follow a delimiter:
 //!   again an empty part.
 
@@ -54,6 +55,8 @@ impl Transport for Mjpeg {
             }],
             group_ms: 0,
             history: 1,
+            // See above: what Chromium is to show of a still picture.
+            repeat_ms: 250,
             latency_ms: 150,
         };
         Ok((

@@ -74,6 +74,7 @@ impl Transport for Mse {
             // What is held back when a group begins is of the one before, which has to be known then.
             group_ms: fragment.0,
             history: if fragment.0 > 0 { 2 } else { 1 },
+            repeat_ms: 0,
             latency_ms: 150 + fragment.0,
         };
         let mse = Mse {

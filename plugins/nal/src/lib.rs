@@ -44,6 +44,7 @@ impl Transport for Nal {
             }],
             group_ms: 0,
             history: 1,
+            repeat_ms: 0,
             latency_ms: 80,
         };
         Ok((Nal { video: None }, profile))

@@ -24,6 +24,7 @@
 //!             lanes: vec![Lane { stale_ms: 1000, datagrams: false }],
 //!             group_ms: 0,
 //!             history: 1,
+//!             repeat_ms: 0,
 //!             latency_ms: 80,
 //!         };
 //!         Ok((Raw, profile))

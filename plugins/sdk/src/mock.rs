@@ -330,6 +330,7 @@ mod tests {
                 lanes,
                 group_ms: 0,
                 history: 1,
+                repeat_ms: 0,
                 latency_ms: 0,
             };
             Ok((

@@ -63,6 +63,7 @@ impl Transport for H264 {
             group_ms: 0,
             // ...and one group is what a new instance needs to know.
             history: 1,
+            repeat_ms: 0,
             latency_ms: 500,
         };
         let h264 = H264 {

@@ -1,5 +1,5 @@
 //! H.264 (ISO/IEC 14496-10) as the gateway needs it: bytes to NAL units to access units, and the parameter sets on the way.
-//! Nothing is decoded and no NAL unit is altered. Pure: no I/O, no clock.
+//! Nothing is decoded and no NAL unit is altered; one kind is made, to [`repeat`] a picture. Pure: no I/O, no clock.
 //!
 //! ```text
 //! bytes ──► annexb::Splitter ─┐
@@ -16,6 +16,7 @@ pub mod avcc;
 mod counting;
 pub mod nal;
 pub mod parameter_sets;
+pub mod repeat;
 mod sei;
 mod slice;
 #[cfg(test)]

@@ -172,6 +172,15 @@ pub(super) struct Sps {
     pub picture: Picture,
     pub head: Head,
     pub slice: SliceSyntax,
+    /// In a frame; of an interlaced stream half of them.
+    pub macroblocks: u32,
+    /// `max_num_ref_frames`.
+    pub reference_frames: u32,
+    /// By a profile that has I slices only.
+    pub intra_only: bool,
+    /// By how much a picture that none refers to is behind the reference picture before it in the order of showing, where
+    /// that is not told: `offset_for_non_ref_pic` (8.2.1.2), 1 for type 2 (8.2.1.3).
+    pub order_step: i32,
 }
 
 impl Sps {
@@ -212,6 +221,16 @@ impl Sps {
             return Err(Error::Size { width, height });
         }
         Ok(Self {
+            macroblocks: sps.pic_size_in_map_units(),
+            reference_frames: sps.max_num_ref_frames,
+            intra_only: intra_only(&sps),
+            order_step: match sps.pic_order_cnt {
+                PicOrderCntType::TypeOne {
+                    offset_for_non_ref_pic,
+                    ..
+                } => offset_for_non_ref_pic,
+                _ => 1,
+            },
             nal: nal.clone(),
             id: sps.seq_parameter_set_id.id(),
             picture: Picture {
@@ -271,6 +290,16 @@ pub(super) struct Pps {
     pub bottom_field_order: bool,
     /// `redundant_pic_cnt_present_flag`.
     pub redundant_pictures: bool,
+    /// `entropy_coding_mode_flag`.
+    pub cabac: bool,
+    /// More than one.
+    pub slice_groups: bool,
+    /// `weighted_pred_flag`.
+    pub weighted: bool,
+    /// 26 + `pic_init_qp_minus26`; -36 to 51.
+    pub quantizer: i32,
+    /// `deblocking_filter_control_present_flag`.
+    pub deblocking_control: bool,
 }
 
 impl Pps {
@@ -294,16 +323,17 @@ impl Pps {
         if sps_id > 31 {
             return Err(BitReaderError::ExpGolombTooLarge("seq_parameter_set_id"));
         }
-        bits.skip(1, "entropy_coding_mode_flag")?;
+        let cabac = bits.read_bit("entropy_coding_mode_flag")?;
         let bottom_field_order = bits.read_bit("bottom_field_pic_order_in_frame_present_flag")?;
-        skip_slice_groups(bits)?;
+        let slice_groups = skip_slice_groups(bits)?;
         bits.read_ue("num_ref_idx_l0_default_active_minus1")?;
         bits.read_ue("num_ref_idx_l1_default_active_minus1")?;
-        bits.skip(3, "weighted_pred_flag, weighted_bipred_idc")?;
-        bits.read_se("pic_init_qp_minus26")?;
+        let weighted = bits.read_bit("weighted_pred_flag")?;
+        bits.skip(2, "weighted_bipred_idc")?;
+        let quantizer = bits.read_se("pic_init_qp_minus26")?.clamp(-62, 25) + 26;
         bits.read_se("pic_init_qs_minus26")?;
         bits.read_se("chroma_qp_index_offset")?;
-        bits.skip(1, "deblocking_filter_control_present_flag")?;
+        let deblocking_control = bits.read_bit("deblocking_filter_control_present_flag")?;
         bits.skip(1, "constrained_intra_pred_flag")?;
         Ok(Self {
             nal: nal.clone(),
@@ -311,18 +341,24 @@ impl Pps {
             sps_id,
             bottom_field_order,
             redundant_pictures: bits.read_bit("redundant_pic_cnt_present_flag")?,
+            cabac,
+            slice_groups,
+            weighted,
+            quantizer,
+            deblocking_control,
         })
     }
 }
 
-fn skip_slice_groups(bits: &mut impl BitRead) -> Result<(), BitReaderError> {
+/// Says whether there is more than one.
+fn skip_slice_groups(bits: &mut impl BitRead) -> Result<bool, BitReaderError> {
     let name = "num_slice_groups_minus1";
     let last_group = bits.read_ue(name)?;
     if last_group > 7 {
         return Err(BitReaderError::ExpGolombTooLarge(name));
     }
     if last_group == 0 {
-        return Ok(());
+        return Ok(false);
     }
     match bits.read_ue("slice_group_map_type")? {
         0 => {
@@ -349,7 +385,7 @@ fn skip_slice_groups(bits: &mut impl BitRead) -> Result<(), BitReaderError> {
         }
         _ => {}
     }
-    Ok(())
+    Ok(true)
 }
 
 fn check_size(nal: &Bytes, what: &'static str) -> Result<(), Error> {
@@ -377,13 +413,15 @@ fn reorder(sps: &SeqParameterSet) -> Option<u8> {
             .ok()
             .filter(|frames| *frames <= 16);
     }
-    let profile_idc = u8::from(sps.profile_idc);
     // Baseline has no B slices (A.2.1), POC type 2 means output order is decoding order (8.2.1.3), and E.2.1 infers 0 for
     // the intra profiles.
-    let intra =
-        matches!(profile_idc, 44 | 86 | 100 | 110 | 122 | 244) && sps.constraint_flags.flag3();
-    let in_order = profile_idc == 66 || sps.pic_order_cnt == PicOrderCntType::TypeTwo || intra;
-    in_order.then_some(0)
+    let in_order = u8::from(sps.profile_idc) == 66 || sps.pic_order_cnt == PicOrderCntType::TypeTwo;
+    (in_order || intra_only(sps)).then_some(0)
+}
+
+fn intra_only(sps: &SeqParameterSet) -> bool {
+    matches!(u8::from(sps.profile_idc), 44 | 86 | 100 | 110 | 122 | 244)
+        && sps.constraint_flags.flag3()
 }
 
 #[cfg(test)]

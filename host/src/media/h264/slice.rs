@@ -24,8 +24,11 @@ pub struct Header {
     pub frame_num: u32,
     /// Later pictures may be predicted from this one.
     pub reference: bool,
+    /// An IDR picture that is a long-term reference (8.2.5.1).
+    pub long_term: bool,
     idr_pic_id: u32,
-    order: [i64; 2],
+    /// `pic_order_cnt_lsb` and `delta_pic_order_cnt_bottom`, or `delta_pic_order_cnt[0]` and `[1]`.
+    pub(super) order: [i64; 2],
 }
 
 /// Which half of a frame a field picture is.
@@ -79,6 +82,7 @@ impl Header {
             idr: nal::unit_type(nal) == nal::IDR,
             frame_num: 0,
             reference: nal::ref_idc(nal) != 0,
+            long_term: false,
             idr_pic_id: 0,
             order: [0; 2],
         };
@@ -146,6 +150,11 @@ impl Header {
         }
         if pps.redundant_pictures {
             self.redundant = bits.read_ue("redundant_pic_cnt")? > 0;
+        }
+        if self.idr {
+            // I slices have nothing else before dec_ref_pic_marking; a slice that ends here is broken elsewhere.
+            let _ = bits.skip(1, "no_output_of_prior_pics_flag");
+            self.long_term = bits.read_bit("long_term_reference_flag").unwrap_or(false);
         }
         Ok(())
     }

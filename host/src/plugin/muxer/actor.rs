@@ -108,7 +108,8 @@ impl Actor {
                 return;
             }
             if !more && self.muxer.lock().is_empty() {
-                thread::park_timeout(self.next_look(now));
+                let repeat = self.fill_silence(now);
+                thread::park_timeout(self.next_look(repeat, now));
             }
         }
     }
@@ -222,10 +223,11 @@ impl Actor {
             .for_each(|join| drop(join.reply.send(Err(stopped()))));
     }
 
-    fn next_look(&self, now: Instant) -> Duration {
-        match (self.instance.is_none(), self.muxer.health.retry_at()) {
-            (true, Some(at)) => at.saturating_duration_since(now).min(LOOK),
-            _ => LOOK,
-        }
+    fn next_look(&self, repeat: Option<Instant>, now: Instant) -> Duration {
+        let next = match self.instance {
+            Some(_) => repeat,
+            None => self.muxer.health.retry_at(),
+        };
+        next.map_or(LOOK, |at| at.saturating_duration_since(now).min(LOOK))
     }
 }

@@ -252,6 +252,7 @@ impl Transport for Fuzzed {
                 ],
                 group_ms: 0,
                 history: 1,
+                repeat_ms: 0,
                 latency_ms: 0,
             }),
             200..250 => Ok(Profile {
@@ -266,6 +267,7 @@ impl Transport for Fuzzed {
                     .collect(),
                 group_ms: script.long(),
                 history: script.long(),
+                repeat_ms: script.long(),
                 latency_ms: script.long(),
             }),
             _ => Err(script.text()),

@@ -1,7 +1,7 @@
 //! A transport that misbehaves as its options tell it, and is otherwise `nal`: H.264 in Annex B over WebSocket. For tests of
 //! the gateway's limits, repair and error messages.
 //!
-//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL}`, all but `in` and `do` optional.
+//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N}`, all but `in` and `do` optional.
 //!
 //! | `in` | `open` `configure` `push` `stop` `request` `join` `message` `leave` |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `after` | that many calls of `in` go well first; counted since the instance began |
 //! | `every` | only samples whose number is N − 1 modulo N; the number is decode time / duration, so a new instance agrees |
 //! | `once` | once in an instance's life; a new instance does it again |
+//! | `repeat` | `repeat-ms` of its profile |
 
 // Misbehaviour is its purpose.
 #![allow(clippy::panic)]
@@ -68,6 +69,7 @@ struct Options {
     after: u32,
     every: u64,
     once: bool,
+    repeat: u32,
 }
 
 struct Hostile {
@@ -99,6 +101,7 @@ impl Transport for Hostile {
             }],
             group_ms: 0,
             history: 1,
+            repeat_ms: hostile.options.repeat,
             latency_ms: 80,
         };
         match hostile.misbehave(Call::Open) {

@@ -55,11 +55,11 @@ impl Actor {
         if self.instance.is_none() || !self.choose_source(ground) {
             return false;
         }
-        let group_ms = self.profile.as_ref().map_or(0, |profile| profile.group_ms);
         for _ in 0..BATCH {
-            let Some(source) = &mut self.source else {
+            let (Some(source), Some(profile)) = (&mut self.source, &self.profile) else {
                 return true;
             };
+            let group_ms = profile.group_ms;
             let position = source.position;
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => return false,
@@ -92,6 +92,9 @@ impl Actor {
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
+                    if profile.passes_over(&sample) {
+                        continue;
+                    }
                     let earlier = self
                         .reached
                         .is_some_and(|reached| sample.decode_time <= reached);
@@ -201,6 +204,14 @@ impl Actor {
         info.is_none_or(|info| self.announce(&info))
     }
 
+    /// Has the last picture repeated in a silence, if the transport wants that; says when to look next.
+    pub(super) fn fill_silence(&self, now: Instant) -> Option<Instant> {
+        let (Some(_), Some(source)) = (&self.instance, &self.source) else {
+            return None;
+        };
+        source.reader.repeat(now, self.profile.as_ref()?.repeat?)
+    }
+
     /// Asks whoever encodes, if somebody waits for it and the last request was not just before.
     pub(super) fn ask_for_keyframe(&mut self, ground: &Ground, now: Instant) {
         let Some(source) = &self.source else { return };
@@ -240,7 +251,7 @@ impl Actor {
 
     /// Feeds a new instance what the old one knew; what it gives out was given out before.
     pub(super) fn replay(&mut self) -> bool {
-        let (Some(source), Some(profile)) = (&self.source, &self.profile) else {
+        let (Some(source), Some(profile)) = (&self.source, self.profile.clone()) else {
             return true;
         };
         let (end, group_ms) = (source.position, profile.group_ms);
@@ -261,7 +272,11 @@ impl Actor {
                 return true;
             };
             let worked = match source.reader.next(position, group_ms) {
-                Next::Entry(Entry::Sample(_), _) if source.left_out.contains(&position) => true,
+                Next::Entry(Entry::Sample(sample), _)
+                    if source.left_out.contains(&position) || profile.passes_over(&sample) =>
+                {
+                    true
+                }
                 Next::Entry(Entry::Sample(sample), group) => {
                     let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
                     if !pushed && let Some(source) = &mut self.source {
