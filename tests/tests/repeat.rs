@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 const SIZE: (u32, u32) = (320, 192);
 const COUNT: usize = 40;
+/// After these pictures, two keyframes among them.
+const SILENCES: std::ops::Range<usize> = 7..25;
 
 #[test]
 fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
@@ -50,8 +52,13 @@ fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
         let common = "-c:v libx264 -preset medium -x264-params scenecut=0 ";
         let pictures = encode(name, &format!("{common} {arguments}"));
         let skipped = check(name, &pictures);
-        // Where a B picture is the last that came, the one shown last is another.
-        assert!(skipped <= 2, "{name}: {skipped} cannot be repeated");
+        // While B pictures may still come that are shown before the last one, it is not repeated.
+        let most = if arguments.contains("-bf 0") || arguments.contains("baseline") {
+            0
+        } else {
+            SILENCES.len() - 4
+        };
+        assert!(skipped <= most, "{name}: {skipped} cannot be repeated");
     }
 }
 
@@ -108,7 +115,7 @@ fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
     assert_eq!(order.len(), pictures.len(), "{name}");
     let images: BTreeMap<i64, &Vec<u8>> =
         plain.iter().map(|(place, image)| (*place, image)).collect();
-    for silence in [3, 11, 12, 13, 14, 18, 19, 20, 21, 29] {
+    for silence in SILENCES {
         let mut units: Vec<(i64, Vec<Bytes>)> = Vec::new();
         for (at, picture) in pictures.iter().enumerate() {
             units.push((at as i64 * 100, picture.clone()));

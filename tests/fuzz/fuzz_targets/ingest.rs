@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -56,21 +56,28 @@ fuzz_target!(|input: &[u8]| {
             9 => ingest.damaged(),
             10 if input.flag() => ingest.loops(),
             10 => ingest.lost("gone".into()),
-            _ => drop(now.fetch_add(input.word().into(), Ordering::Relaxed)),
+            _ => {
+                now.fetch_add(input.word().into(), Ordering::Relaxed);
+                if input.flag() {
+                    let silence = Duration::from_millis(500);
+                    let _ = feed.repeat(Instant::now() + 2 * silence, silence);
+                }
+            }
         }
         loop {
             match reader.next(position, 0) {
                 Next::Entry(Entry::Sample(sample), _) => {
                     assert!(open, "a sample before its configuration");
+                    let repeat = sample.repeat > 0;
                     assert!(
-                        begun || sample.independent,
+                        begun || repeat || sample.independent,
                         "what follows a loss needs what was lost"
                     );
                     assert!(
                         last.is_none_or(|last| sample.decode_time > last),
                         "time stands still"
                     );
-                    (last, begun) = (Some(sample.decode_time), true);
+                    (last, begun) = (Some(sample.decode_time), begun || !repeat);
                     position += 1;
                 }
                 Next::Entry(Entry::Configure(info), _) => {

@@ -14,7 +14,12 @@ pub const LOOKED_AT: usize = 32;
 /// An access unit delimiter (7.3.2.4) before a P picture: repeats of one picture are all alike, and without it several of
 /// them in a byte stream would be slices of one.
 const DELIMITER: &[u8] = &[nal::AUD, 0x30];
+/// `slice_type`: P, as all slices of the picture.
 const P_ONLY: u32 = 5;
+/// Of frames, in picture order counts.
+const USUAL_STEP: i64 = 2;
+/// Pictures that may come before one that they are shown behind (A.3.1).
+const MOST_REORDERED: usize = 16;
 
 /// The NAL units of a picture that shows again what is shown after `pictures`, of the parameter sets `sps` and `pps`: the
 /// access units up to the newest one, as many as there are since the last IDR picture or [`LOOKED_AT`].
@@ -23,8 +28,9 @@ const P_ONLY: u32 = 5;
 /// right behind the shown picture in the order of showing, and so in front of all that follow.
 ///
 /// `None` for interlaced streams, slice groups, data partitions, separate colour planes, several views, streams of keyframes
-/// only, and where the picture that is shown cannot be predicted from: no picture refers to it (as the last of a group of
-/// disposable ones), it is a long-term reference, or it is too far back.
+/// only, while pictures may come that are shown before one that is there (B pictures), and where the picture that is shown
+/// cannot be predicted from: none refers to it (as the last of a group of disposable ones), it is a long-term reference, or
+/// it is too far back.
 pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<Bytes>> {
     let sps = Sps::parse(sps).ok()?;
     let pps: Vec<Pps> = pps.iter().filter_map(|nal| Pps::parse(nal).ok()).collect();
@@ -37,7 +43,8 @@ pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<B
         .collect();
     let newest = placed.iter().rev().find(|(_, header)| header.reference)?;
     let shown = placed.iter().max_by_key(|(count, _)| *count)?;
-    if !shown.1.reference || shown.1.long_term {
+    let waits = sps.picture.reorder != Some(0) && counts.range.is_some() && has_gap(&placed);
+    if waits || !shown.1.reference || shown.1.long_term {
         return None;
     }
     let again = Again {
@@ -85,6 +92,16 @@ fn headers(sps: &Sps, pps: &[Pps], pictures: &[&[Bytes]]) -> Option<Vec<Header>>
         headers.push(header);
     }
     Some(headers)
+}
+
+/// Whether there seems to be a place for a picture before the last one in the order of showing.
+fn has_gap(placed: &[(i64, &Header)]) -> bool {
+    let mut counts: Vec<i64> = placed.iter().map(|(count, _)| *count).collect();
+    counts.sort_unstable();
+    let steps = counts.windows(2).map(|two| two[1] - two[0]);
+    // A frame's count is 2 behind the one before, or 1 in some streams.
+    let usual = steps.clone().min().unwrap_or(USUAL_STEP).min(USUAL_STEP);
+    steps.rev().take(MOST_REORDERED).any(|step| step > usual)
 }
 
 /// Picture order counts of type 0, 8.2.1.1, from any picture on. The other types have none: they are shown in decoding order,
@@ -264,8 +281,8 @@ impl Bits {
     /// 9.1.1.
     fn se(&mut self, value: i32) {
         self.ue(match value {
-            1.. => 2 * value.unsigned_abs() - 1,
-            _ => 2 * value.unsigned_abs(),
+            1.. => value.unsigned_abs() * 2 - 1,
+            _ => value.unsigned_abs().saturating_mul(2),
         });
     }
 }
