@@ -232,13 +232,19 @@ impl Ingest {
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         if let Some(sets) = &unit.parameter_sets {
             self.reconfigure(track(sets, self.frame_rate));
-        } else if self.stopped
+        } else if (self.stopped || !self.is_h264())
             && let Some(sets) = self.assembler.parameter_sets()
         {
             self.reconfigure(track(sets, self.frame_rate));
         }
         let times = self.place(times, arrived);
         self.publish(Sample::h264(times, unit.start.is_some(), unit.nals));
+    }
+
+    /// The source may have given JPEGs since the parameter sets came.
+    fn is_h264(&self) -> bool {
+        let track = self.track.as_ref();
+        track.is_some_and(|track| track.codec == Codec::H264)
     }
 
     fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {

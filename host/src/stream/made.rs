@@ -44,6 +44,11 @@ impl Made {
         &self.feed
     }
 
+    /// What it is made by.
+    pub fn recipe(&self) -> Recipe {
+        self.recipe
+    }
+
     /// By which its encoder is asked for a keyframe.
     pub fn keyframes(&self) -> &Keyframes {
         &self.keyframes

@@ -34,6 +34,8 @@ pub(super) struct Actor {
     instance: Option<Instance>,
     profile: Option<Profile>,
     source: Option<Source>,
+    /// Decode time of the newest sample that the guest got.
+    reached: Option<u64>,
     viewers: BTreeMap<u64, Viewer>,
     requests: Vec<Request>,
     joins: Vec<Join>,
@@ -71,6 +73,7 @@ impl Actor {
             instance: None,
             profile: None,
             source: None,
+            reached: None,
             viewers: BTreeMap::new(),
             requests: Vec::new(),
             joins: Vec::new(),
@@ -129,7 +132,7 @@ impl Actor {
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
             // Another plugin may want another feed.
-            self.source = None;
+            (self.source, self.reached) = (None, None);
             self.profile = Some(profile);
         }
         self.instance = Some(instance);

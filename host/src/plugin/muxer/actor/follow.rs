@@ -2,12 +2,12 @@
 
 use super::Actor;
 use crate::{
-    media::sample::Format,
+    media::sample::{Codec, Format},
     plugin::{
         Profile,
         muxer::{Ground, Refusal},
     },
-    stream::{Entry, Feed, Info, Made, Next, Reader},
+    stream::{Entry, Feed, Info, Made, MakeError, Next, Reader},
     viewer::Header,
 };
 use std::{
@@ -36,6 +36,8 @@ pub(super) struct Source {
     left_out: BTreeSet<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
+    /// How the stream's source was coded when this was chosen.
+    chosen_for: Codec,
 }
 
 /// That whoever encodes makes a keyframe.
@@ -90,10 +92,14 @@ impl Actor {
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
-                    if source.wants_start && !sample.independent {
+                    let earlier = self
+                        .reached
+                        .is_some_and(|reached| sample.decode_time <= reached);
+                    if source.wants_start && (earlier || !sample.independent) {
                         continue;
                     }
                     source.wants_start = false;
+                    self.reached = Some(sample.decode_time);
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
@@ -121,15 +127,32 @@ impl Actor {
 
     /// Finds the feed whose format the transport takes. False while the source's tracks are unknown or do not fit.
     fn choose_source(&mut self, ground: &Ground) -> bool {
-        if self.source.is_some() {
+        // What passes untouched tells itself that it changes.
+        if self
+            .source
+            .as_ref()
+            .is_some_and(|source| source.made.is_none())
+        {
             return true;
         }
         let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
             return false;
         };
-        let profile = profile.clone();
         let codec = info.track.codec;
+        if let Some(source) = &mut self.source
+            && source.chosen_for == codec
+        {
+            return true;
+        }
+        let profile = profile.clone();
         let chosen = self.stream.choose(&self.variant, codec, &profile.formats);
+        if let (Some(source), Some((_, recipe))) = (&mut self.source, &chosen)
+            && source.made.as_ref().map(|made| made.recipe()) == *recipe
+        {
+            source.chosen_for = codec;
+            return true;
+        }
+        self.source = None;
         let Some((format, recipe)) = chosen else {
             let (stream, transport) = (&self.muxer.stream, &self.transport.name);
             let text =
@@ -137,15 +160,22 @@ impl Actor {
             self.refuse_all(|| Refusal::Format(text.clone()));
             return false;
         };
-        let made = match recipe.map(|recipe| ground.user.make(recipe)).transpose() {
-            Ok(made) => made,
-            Err(error) => {
-                self.refuse_all(|| Refusal::Unavailable(error.to_string()));
-                return false;
+        let made = loop {
+            match recipe.map(|recipe| ground.user.make(recipe)).transpose() {
+                Ok(made) => break made,
+                Err(MakeError::TooMany)
+                    if let Some(ending) = self.muxers.make_room(&self.muxer) =>
+                {
+                    let _ = ending.join();
+                }
+                Err(error) => {
+                    self.refuse_all(|| Refusal::Unavailable(error.to_string()));
+                    return false;
+                }
             }
         };
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
-        self.attach(&feed.clone(), format, made, &profile)
+        self.attach(&feed.clone(), format, made, codec, &profile)
     }
 
     fn attach(
@@ -153,6 +183,7 @@ impl Actor {
         feed: &Arc<Feed>,
         format: Format,
         made: Option<Arc<Made>>,
+        chosen_for: Codec,
         profile: &Profile,
     ) -> bool {
         let reader = feed.reader();
@@ -165,6 +196,7 @@ impl Actor {
             wants_start: true,
             left_out: BTreeSet::new(),
             made,
+            chosen_for,
         });
         info.is_none_or(|info| self.announce(&info))
     }
