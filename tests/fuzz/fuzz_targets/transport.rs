@@ -13,14 +13,22 @@ use sluicegate_sdk::{
 // They are components, not libraries, so their sources are read here.
 #[path = "../../../plugins/mjpeg/src/lib.rs"]
 mod mjpeg;
+#[path = "../../../plugins/mse/src/lib.rs"]
+mod mse;
 #[path = "../../../plugins/nal/src/lib.rs"]
 mod nal;
 
+/// Parameter sets, where a format has them in its configuration.
+const AVCC: [u8; 16] = [
+    1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
+];
+
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
-    match input.flag() {
-        true => run::<nal::Nal>(input, "h264/annexb"),
-        false => run::<mjpeg::Mjpeg>(input, "jpeg"),
+    match input.byte() % 3 {
+        0 => run::<mjpeg::Mjpeg>(input, "jpeg"),
+        1 => run::<nal::Nal>(input, "h264/annexb"),
+        _ => run::<mse::Mse>(input, "h264/avcc"),
     }
     let _ = mock::take_logs();
 });
@@ -49,7 +57,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
                 pictures.push((independent || pictures.is_empty(), sample.data.to_vec()));
                 for chunk in transport.push(sample) {
                     assert!(usize::from(chunk.lane) < profile.lanes.len());
-                    assert!(chunk.independent == independent || format == "jpeg");
+                    assert!(chunk.independent == independent || format != "h264/annexb");
                 }
             }
             3 => {
@@ -79,7 +87,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
     }
     pictures.truncate(8);
     let samples = mock::samples(0, pictures);
-    mock::assert_restartable::<T>("{}", &mock::video(format, "", &[]), &samples);
+    mock::assert_restartable::<T>("{}", &mock::video(format, "", &AVCC), &samples);
 }
 
 /// Of what a host says anything may be wrong but the size.

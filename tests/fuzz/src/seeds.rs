@@ -105,6 +105,11 @@ fn main() {
         );
         write(
             "transport",
+            &format!("mse-{nth}"),
+            &transport(2, "{\"fragment\": \"50ms\"}", "h264/avcc", &record, sps),
+        );
+        write(
+            "transport",
             &format!("mjpeg-{nth}"),
             &transport(0, "{}", "jpeg", &[], b"\xff\xd8\xff\xd9"),
         );
