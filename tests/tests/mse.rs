@@ -8,7 +8,7 @@ use sluicegate_tests::{
     feeder::pour,
     media::{encode_pattern, nals_of, packets_of, pictures, with_start_codes},
     mp4::{Fragment, Part, Sample},
-    mse::{File, Mse, Received},
+    mse::{File, Mse},
     within,
 };
 use std::path::Path;
