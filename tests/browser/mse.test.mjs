@@ -22,6 +22,8 @@ describe("mse", { timeout: 240_000 }, () => {
         [streams.large]
         source = "test-pattern"
         encode = { width = 1280, height = 720, frame-rate = 30, keyframe-interval = "500ms" }
+        [streams.loud]
+        source = "lavfi:testsrc2=size=640x360:rate=30[out0];sine=frequency=440[out1]"
         [streams.changing]
         source = "${await camera.listen()}"
       `,
@@ -74,6 +76,33 @@ describe("mse", { timeout: 240_000 }, () => {
     const { stats } = await picture(page);
     assert.deepEqual([stats.reconnects, stats.phase, sockets.length], [0, "playing", 1]);
     assert.equal(await page.evaluate(() => window.sources.length), 1);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("sound is off until somebody wants it, and then heard on mse and hls", async () => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await page.goto(`${gateway.url}watch/loud?transport=nal`);
+    const player = page.locator("sluicegate-player");
+    const shows = (transport) =>
+      page.waitForFunction((wanted) => {
+        const { phase, transport: now, painted } = document.querySelector("sluicegate-player").stats;
+        return phase === "playing" && now === wanted && painted > 0;
+      }, transport);
+    await shows("nal");
+    const unmute = player.getByRole("button", { name: "Unmute" });
+    assert.ok(await unmute.isHidden(), "nal has no sound");
+    const heard = () => player.locator("video").evaluate(({ muted, webkitAudioDecodedByteCount }) => !muted && webkitAudioDecodedByteCount);
+    for (const transport of ["mse", "hls"]) {
+      await page.locator(`input[value="${transport}"]`).evaluate((choice) => choice.click());
+      await shows(transport);
+      if (transport === "mse") await unmute.click();
+      const before = await heard();
+      await until("sound decoded", async () => (await heard()) > before);
+      await player.getByRole("button", { name: "Mute", exact: true }).waitFor();
+    }
+    await player.getByRole("button", { name: "Mute", exact: true }).click();
+    assert.equal(await player.evaluate(({ muted }) => muted), true);
     assert.deepEqual(problems, []);
     await close();
   });
