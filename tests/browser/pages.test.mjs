@@ -175,6 +175,25 @@ describe("pages", { timeout: 240_000 }, () => {
     });
   }
 
+  test("the pages can be installed as an app", async () => {
+    const { page, problems, close } = await newPage(browser);
+    const devtools = await page.context().newCDPSession(page);
+    for (const path of ["", "watch/demo"]) {
+      await page.goto(gateway.url + path);
+      const { url, errors, data } = await devtools.send("Page.getAppManifest");
+      assert.deepEqual([url, errors], [`${gateway.url}assets/app.webmanifest`, []]);
+      for (const { src, type } of JSON.parse(data).icons) {
+        const icon = await page.request.get(new URL(src, gateway.url).href);
+        assert.deepEqual([icon.status(), icon.headers()["content-type"]], [200, type], src);
+      }
+      const { installabilityErrors } = await devtools.send("Page.getInstallabilityErrors");
+      // A private window, as tests have, installs nothing.
+      assert.deepEqual(installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== "in-incognito"), []);
+    }
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
   test("in the dark the pages are dark, and the text stands out", async () => {
     const { page, problems, close } = await newPage(browser, { colorScheme: "dark" });
     for (const [path, name] of [["", "dashboard-dark"], ["watch/demo", "watch-dark"]]) {

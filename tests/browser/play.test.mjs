@@ -1,4 +1,4 @@
-// The player page plays the demo stream through both transports, and shows what was sent.
+// The player page plays the demo stream by canvas, and shows what was sent.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -85,12 +85,16 @@ describe("watch page", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("a browser without WebCodecs gets MJPEG, and is told why", async () => {
+  test("a browser without WebCodecs, Media Source Extensions and HLS gets MJPEG, and is told why", async () => {
     const { page, problems, close } = await newPage(browser);
-    await page.addInitScript(() => Reflect.deleteProperty(window, "VideoDecoder"));
+    await page.addInitScript(() => {
+      for (const name of ["VideoDecoder", "MediaSource", "WebKitMediaSource"]) Reflect.deleteProperty(window, name);
+      HTMLMediaElement.prototype.canPlayType = () => "";
+    });
     await page.goto(`${gateway.url}watch/demo`);
     await playing(page, "mjpeg");
-    await page.getByText("MJPEG instead: this browser has no WebCodecs", { exact: false }).first().waitFor();
+    const why = "this browser has no WebCodecs; this browser has no Media Source Extensions; this browser plays no HLS";
+    await page.getByText(`MJPEG instead: ${why}`, { exact: false }).first().waitFor();
     assert.deepEqual(problems, []);
     await close();
   });

@@ -17,7 +17,7 @@ describe("recovery", { timeout: 240_000 }, () => {
     await gateway.stop();
   });
 
-  for (const transport of ["nal", "mjpeg"]) {
+  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
     test(`${transport}: a hidden page gives its connection back and takes it up again when shown`, async () => {
       const { page, problems, close } = await newPage(browser);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
@@ -35,7 +35,7 @@ describe("recovery", { timeout: 240_000 }, () => {
     });
   }
 
-  for (const [transport, signal] of [["nal", "SIGKILL"], ["mjpeg", "SIGKILL"], ["nal", "SIGTERM"], ["mjpeg", "SIGTERM"]]) {
+  for (const [transport, signal] of [["nal", "SIGKILL"], ["mse", "SIGKILL"], ["hls", "SIGKILL"], ["mjpeg", "SIGKILL"], ["nal", "SIGTERM"], ["mse", "SIGTERM"], ["hls", "SIGTERM"], ["mjpeg", "SIGTERM"]]) {
     test(`${transport}: a gateway ended by ${signal} and started again is found without a hand`, async () => {
       const { page, close } = await newPage(browser);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);

@@ -148,6 +148,44 @@ export async function numberReaches(page, number) {
   return picture(page);
 }
 
+/** Looks at the picture latency once a second for so many seconds; once it settled, gives median and worst of it in ms. */
+export function settled(page, seconds) {
+  return page.evaluate(async (wanted) => {
+    const player = document.querySelector("sluicegate-player");
+    const found = [];
+    while (found.length < wanted) {
+      const { detail } = await new Promise((resolve) => player.addEventListener("sluicegate-stats", resolve, { once: true }));
+      if (detail.latencyKind === "picture") found.push(Math.round(detail.latencyMs));
+    }
+    found.sort((a, b) => a - b);
+    return { median: found[found.length >> 1], worst: found.at(-1) };
+  }, seconds);
+}
+
+/** Keeps every MediaSource that the page makes, in `window.sources`. */
+export function keepSources(page) {
+  return page.addInitScript(() => {
+    window.sources = [];
+    window.MediaSource = class extends MediaSource {
+      constructor() {
+        super();
+        window.sources.push(this);
+      }
+    };
+  });
+}
+
+/** Makes videos play only in a tap, muted or not, as an iPhone does that saves power. */
+export function refusePlay(page) {
+  return page.addInitScript(() => {
+    const play = HTMLMediaElement.prototype.play;
+    HTMLMediaElement.prototype.play = function () {
+      if (navigator.userActivation.isActive) return play.call(this);
+      return Promise.reject(new DOMException("a tap is needed", "NotAllowedError"));
+    };
+  });
+}
+
 /** Asks until `check` gives something true, and gives that back; fails with `what` after the deadline. */
 export async function until(what, check) {
   const end = Date.now() + DEADLINE;

@@ -1,4 +1,4 @@
-// The player page by https: a secure context, so WebCodecs by wss; MJPEG by HTTP/2.
+// The player page by https: a secure context, so WebCodecs by wss; MSE by wss too; MJPEG by HTTP/2.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -17,7 +17,7 @@ describe("over TLS", { timeout: 120_000 }, () => {
     await gateway.stop();
   });
 
-  for (const transport of ["nal", "mjpeg"]) {
+  for (const transport of ["nal", "mse", "mjpeg"]) {
     test(`${transport} plays, and the page came by HTTP/2`, async () => {
       const { page, problems, close } = await newPage(browser, { ignoreHTTPSErrors: true });
       const sockets = [];
@@ -31,7 +31,7 @@ describe("over TLS", { timeout: 120_000 }, () => {
       const first = await playing(page, transport);
       const later = await numberReaches(page, first.number + 30);
       assert.equal(later.stats.transport, transport);
-      assert.equal(sockets.length > 0 && sockets.every((url) => url.startsWith("wss:")), transport === "nal", `${sockets}`);
+      assert.equal(sockets.length > 0 && sockets.every((url) => url.startsWith("wss:")), transport !== "mjpeg", `${sockets}`);
       assert.deepEqual(problems, []);
       await close();
     });

@@ -12,6 +12,8 @@ export function addressList(url: string): HTMLElement {
     { class: "addresses" },
     row("MJPEG", `${http.href}/mjpeg`),
     row("H.264 over WebSocket", `${socket.href}/nal`),
+    row("HLS", `${http.href}/hls/index.m3u8`),
+    row("MP4 without end", `${http.href}/mse`),
     row("ffplay", `ffplay -fflags nobuffer -f mpjpeg "${http.href}/mjpeg"`),
   );
 }

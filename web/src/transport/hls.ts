@@ -1,7 +1,7 @@
 // HLS: by hls.js, which is fetched when it is first needed, or by the browser itself where there is no MediaSource.
 
+import { mediaSource } from "./browser";
 import { playByBrowser } from "./hls_native";
-import { mediaSource } from "./mse";
 import { refusal } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 import type { VideoLoan, VideoScreen } from "./video";
@@ -85,7 +85,7 @@ export function openHls(base: URL, sink: Sink, screen: VideoScreen): Transport {
   } else {
     import("./hls_js").then(
       ({ playByHlsJs }) => start(playByHlsJs),
-      () => end({ kind: "lost", reason: "the HLS player could not be loaded" }),
+      () => end({ kind: "lost", reason: "the HLS player could not be loaded; if the gateway was renewed, load the page again" }),
     );
   }
   return { stop };

@@ -1,6 +1,7 @@
 /*! Contains hls.js, (c) Dailymotion and its contributors, under the Apache License 2.0: https://github.com/video-dev/hls.js */
 
 import Hls from "hls.js/light";
+import { changesRateSmoothly } from "./browser";
 import type { HlsPlayer } from "./hls";
 
 /** Where a playlist has no parts: so far behind its end (s), and no further than this. */
@@ -10,11 +11,9 @@ const LOW_LATENCY_LIMIT = 4;
 
 /** Plays by Media Source Extensions. */
 export const playByHlsJs: HlsPlayer = (url, loan, events) => {
-  // Every browser on an iPhone or iPad is Safari inside, and buffers anew when the rate changes.
-  const steady = /^Apple/.test(navigator.vendor);
   const hls = new Hls({
     lowLatencyMode: true,
-    maxLiveSyncPlaybackRate: steady ? 1 : 1.1,
+    maxLiveSyncPlaybackRate: changesRateSmoothly() ? 1.1 : 1,
     backBufferLength: 10,
     liveDurationInfinity: true,
     // The pages' CSP allows no script from memory, and there is nothing to transmux.

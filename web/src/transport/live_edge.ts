@@ -40,7 +40,7 @@ const CLOSE = 0.015;
 /** A hundredth of a second before the end of what is there still shows the last picture. */
 const AT_END = 0.01;
 
-/** Where rates cannot be used (see `LiveEdge`): the distances of a jump (s), and its rest (ms). */
+/** Where the rate is left alone: the distances of a jump (s), and its rest (ms). */
 const STEADY_JUMP = 3;
 const STEADY_TARGET = 0.75;
 const STEADY_REST_MS = 5000;
@@ -56,7 +56,7 @@ export class LiveEdge {
   #last: { readonly now: number; readonly from: number } | null = null;
   #joining = true;
 
-  /** `rates`: whether changing the rate is smooth. Safari buffers anew each time. */
+  /** `rates`: whether the rate may be changed. */
   constructor({ rates }: { rates: boolean }) {
     this.#rates = rates;
   }

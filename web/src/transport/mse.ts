@@ -1,5 +1,6 @@
 // Fragmented MP4 over WebSocket into Media Source Extensions, as close behind live as the network allows.
 
+import { changesRateSmoothly, mediaSource } from "./browser";
 import { LiveEdge, type Span } from "./live_edge";
 import { type MediaBuffer, MseFeed } from "./mse_feed";
 import { openSocket } from "./socket";
@@ -7,16 +8,6 @@ import type { Ending, Sink, Transport } from "./transport";
 import type { VideoScreen } from "./video";
 
 const LOOK_EVERY_MS = 100;
-
-/** `MediaSource`, or what stands in for it. */
-export type SourceKind = Pick<typeof MediaSource, "isTypeSupported"> & (new () => MediaSource);
-
-/** The one there is: an iPhone has only the managed kind. */
-export function mediaSource(): SourceKind | null {
-  const names = ["ManagedMediaSource", "MediaSource"] as const;
-  const known = globalThis as Partial<Record<(typeof names)[number], typeof MediaSource>>;
-  return names.map((name) => known[name]).find((found) => found !== undefined) ?? null;
-}
 
 /** Why this browser cannot play `mse` at all, or null if it can. */
 export function mseObstacle(): string | null {
@@ -28,7 +19,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   const Source = mediaSource();
   const over = new AbortController();
   const { signal } = over;
-  let edge = new LiveEdge({ rates: !isSafari() });
+  let edge = new LiveEdge({ rates: changesRateSmoothly() });
   let buffer: SourceBuffer | null = null;
   let played = false;
 
@@ -84,7 +75,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
       if (Source === null) return;
       const source = new Source();
       buffer = null;
-      edge = new LiveEdge({ rates: !isSafari() });
+      edge = new LiveEdge({ rates: changesRateSmoothly() });
       const url = URL.createObjectURL(source);
       source.addEventListener(
         "sourceopen",
@@ -131,9 +122,4 @@ function bufferOf(buffer: SourceBuffer): MediaBuffer {
 
 function spansOf({ buffered }: SourceBuffer): Span[] {
   return Array.from({ length: buffered.length }, (_, index) => ({ from: buffered.start(index), to: buffered.end(index) }));
-}
-
-/** Every browser on an iPhone or iPad too. */
-function isSafari(): boolean {
-  return typeof navigator !== "undefined" && /^Apple/.test(navigator.vendor ?? "");
 }

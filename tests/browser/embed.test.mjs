@@ -1,0 +1,95 @@
+// Another site's page shows a stream with one script tag, if the gateway's `origins` name it.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+
+describe("a page of another site", { timeout: 120_000 }, () => {
+  // Two origins: this one by its address is allowed, by its name it is not.
+  const site = createServer(answer);
+  let gateway;
+  let browser;
+  let allowed;
+  let foreign;
+
+  before(async () => {
+    site.listen(0, "127.0.0.1");
+    await once(site, "listening");
+    allowed = `http://127.0.0.1:${site.address().port}`;
+    foreign = `http://localhost:${site.address().port}`;
+    gateway = new Gateway({
+      config: `
+        [server]
+        origins = ["${allowed}"]
+        [streams.demo]
+        source = "test-pattern"
+        encode = { keyframe-interval = "1s" }
+      `,
+    });
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway?.stop();
+    site.closeAllConnections();
+    site.close();
+  });
+
+  /** The site: `/embed` has the script from the gateway, `/own` has a copy of it. */
+  async function answer(request, response) {
+    const { pathname, searchParams } = new URL(request.url, "http://site");
+    const [transport, stream] = [searchParams.get("transport"), searchParams.get("stream") ?? ""];
+    if (pathname.startsWith("/assets/")) {
+      const file = await fetch(new URL(pathname, gateway.url));
+      response.writeHead(200, { "content-type": file.headers.get("content-type") });
+      response.end(Buffer.from(await file.arrayBuffer()));
+      return;
+    }
+    const [script, src] =
+      pathname === "/own" ? ["/assets/player.js", `src="${gateway.url}"`] : [`${gateway.url}assets/player.js`, searchParams.has("src") ? `src="${gateway.url}live/demo"` : ""];
+    response.writeHead(200, { "content-type": "text/html" });
+    response.end(`<!doctype html><title>Pets</title><script type="module" src="${script}"></script>
+      <sluicegate-player ${stream === "" ? "" : `stream="${stream}"`} ${src} transport="${transport}"></sluicegate-player>`);
+  }
+
+  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+    test(`${transport} plays where the page is named`, async () => {
+      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await page.goto(`${allowed}/embed?stream=demo&transport=${transport}`);
+      const { number, stats } = await playing(page, transport);
+      await numberReaches(page, number + 10);
+      assert.equal(stats.reason, "");
+      assert.deepEqual(problems.filter((text) => !text.includes("favicon")), []);
+      await close();
+    });
+  }
+
+  test("the base path may be said in whole too", async () => {
+    const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await page.goto(`${allowed}/embed?src&transport=auto`);
+    await playing(page, "nal");
+    await close();
+  });
+
+  test("a page that is not named does not get the script", async () => {
+    const { page, problems, close } = await newPage(browser);
+    await page.goto(`${foreign}/embed?stream=demo&transport=auto`);
+    assert.equal(await page.evaluate(() => customElements.get("sluicegate-player") === undefined), true);
+    assert.ok(problems.some((text) => /CORS|blocked|ERR_FAILED|403/i.test(text)), `${problems}`);
+    await close();
+  });
+
+  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+    test(`${transport}: a page that is not named gets nothing with a script of its own, and is told what to do`, async () => {
+      const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await page.goto(`${foreign}/own?stream=demo&transport=${transport}`);
+      const status = page.locator("sluicegate-player").getByRole("status");
+      await status.getByText(`its \`origins\` do not name ${foreign}`).waitFor();
+      assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").readNumber()), null);
+      await close();
+    });
+  }
+});

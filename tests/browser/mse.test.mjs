@@ -1,0 +1,193 @@
+// Fragmented MP4 through Media Source Extensions: what is seen, how late, and what stays behind.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Camera } from "./relay.mjs";
+import { Gateway, keepSources, launch, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
+
+describe("mse", { timeout: 240_000 }, () => {
+  const camera = new Camera();
+  let gateway;
+  let browser;
+
+  before(async () => {
+    gateway = new Gateway({
+      config: `
+        [streams.demo]
+        source = "test-pattern"
+        encode = { frame-rate = 30 }
+        [streams.small]
+        source = "test-pattern"
+        encode = { width = 640, height = 360, frame-rate = 30, keyframe-interval = "500ms" }
+        [streams.large]
+        source = "test-pattern"
+        encode = { width = 1280, height = 720, frame-rate = 30, keyframe-interval = "500ms" }
+        [streams.loud]
+        source = "lavfi:testsrc2=size=640x360:rate=30[out0];sine=frequency=440[out1]"
+        [streams.changing]
+        source = "${await camera.listen()}"
+      `,
+    });
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway?.stop();
+    camera.close();
+  });
+
+  test("the picture in the video element is a fifth of a second old, and its number goes on", async (t) => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await page.goto(`${gateway.url}watch/demo?transport=mse`);
+    const first = await playing(page, "mse");
+    await numberReaches(page, first.number + 60);
+    const { median, worst } = await settled(page, 8);
+    t.diagnostic(`picture latency over mse: median ${median} ms, worst ${worst} ms`);
+    assert.ok(median > 0 && median < 500, `median ${median} ms`);
+    const { stats } = await picture(page);
+    assert.ok(stats.framesPerSecond > 15 && stats.bitsPerSecond > 0, JSON.stringify(stats));
+    assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").shadowRoot.querySelector(".frame").dataset.screen), "video");
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("another size in the middle is shown by the same page, the same connection and the same source", async () => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const sockets = [];
+    page.on("websocket", (socket) => sockets.push(socket.url()));
+    await keepSources(page);
+    camera.show(`${gateway.url}live/small`);
+    await page.goto(`${gateway.url}watch/changing?transport=mse`);
+    await playing(page, "mse");
+    await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.width === 640);
+    for (const [name, width] of [["large", 1280], ["small", 640]]) {
+      const before = await picture(page);
+      camera.show(`${gateway.url}live/${name}`);
+      await page.waitForFunction((wanted) => document.querySelector("sluicegate-player").stats.width === wanted, width);
+      const { clock } = await playing(page, "mse");
+      const gone = await page.waitForFunction((earlier) => {
+        const now = document.querySelector("sluicegate-player").readClock();
+        return now !== null && (now - earlier + 2 ** 24) % 2 ** 24 > 1000 && (now - earlier + 2 ** 24) % 2 ** 24 < 2 ** 23;
+      }, clock);
+      assert.ok(await gone.jsonValue());
+      assert.equal(before.stats.reconnects, 0);
+    }
+    const { stats } = await picture(page);
+    assert.deepEqual([stats.reconnects, stats.phase, sockets.length], [0, "playing", 1]);
+    assert.equal(await page.evaluate(() => window.sources.length), 1);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("sound is off until somebody wants it, and then heard on mse and hls", async () => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await page.goto(`${gateway.url}watch/loud?transport=nal`);
+    const player = page.locator("sluicegate-player");
+    const shows = (transport) =>
+      page.waitForFunction((wanted) => {
+        const { phase, transport: now, painted } = document.querySelector("sluicegate-player").stats;
+        return phase === "playing" && now === wanted && painted > 0;
+      }, transport);
+    await shows("nal");
+    const unmute = player.getByRole("button", { name: "Unmute" });
+    assert.ok(await unmute.isHidden(), "nal has no sound");
+    const heard = () => player.locator("video").evaluate(({ muted, webkitAudioDecodedByteCount }) => !muted && webkitAudioDecodedByteCount);
+    for (const transport of ["mse", "hls"]) {
+      await page.locator(`input[value="${transport}"]`).evaluate((choice) => choice.click());
+      await shows(transport);
+      if (transport === "mse") await unmute.click();
+      const before = await heard();
+      await until("sound decoded", async () => (await heard()) > before);
+      await player.getByRole("button", { name: "Mute", exact: true }).waitFor();
+    }
+    await player.getByRole("button", { name: "Mute", exact: true }).click();
+    assert.equal(await player.evaluate(({ muted }) => muted), true);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("taken out of the page, the element leaves no socket, no media source and no picture", async () => {
+    const { page, problems, close } = await newPage(browser);
+    const sockets = [];
+    page.on("websocket", (socket) => sockets.push(socket));
+    await keepSources(page);
+    await page.goto(`${gateway.url}watch/demo?transport=mse`);
+    await playing(page, "mse");
+    await page.evaluate(() => {
+      window.player = document.querySelector("sluicegate-player");
+      window.player.remove();
+    });
+    await until("all sockets closed", () => sockets.length > 0 && sockets.every((socket) => socket.isClosed()));
+    await page.waitForFunction(() => window.sources.every(({ readyState }) => readyState === "closed"));
+    const left = await page.evaluate(() => {
+      const video = window.player.shadowRoot.querySelector("video");
+      return { phase: window.player.stats.phase, source: video.getAttribute("src"), ready: video.readyState, paused: video.paused };
+    });
+    assert.deepEqual(left, { phase: "idle", source: null, ready: 0, paused: true });
+    await until("no viewer", async () => (await gateway.device()).viewers === 0);
+    // And it plays again where it is put back.
+    await page.evaluate(() => document.querySelector(".stage").append(window.player));
+    await playing(page, "mse");
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("where there is only ManagedMediaSource, as on an iPhone, that is used", async () => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await page.addInitScript(() => {
+      window.managed = 0;
+      window.ManagedMediaSource = class extends MediaSource {
+        constructor() {
+          super();
+          window.managed++;
+        }
+      };
+      Reflect.deleteProperty(window, "MediaSource");
+    });
+    await page.goto(`${gateway.url}watch/demo?transport=mse`);
+    const { number } = await playing(page, "mse");
+    await numberReaches(page, number + 30);
+    const video = page.locator("sluicegate-player video");
+    assert.deepEqual(await video.evaluate(({ disableRemotePlayback, muted, playsInline }) => [disableRemotePlayback, muted, playsInline]), [true, true, true]);
+    assert.equal(await page.evaluate(() => window.managed), 1);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("a browser that plays nothing unasked is given a button, and plays live after a tap", async () => {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await refusePlay(page);
+    await page.goto(`${gateway.url}watch/demo?transport=mse`);
+    const player = page.locator("sluicegate-player");
+    const tap = player.getByRole("button", { name: "Tap to play" });
+    await tap.waitFor();
+    assert.equal(await player.evaluate(({ stats }) => stats.phase), "blocked");
+    await tap.click();
+    const { number } = await playing(page, "mse");
+    await numberReaches(page, number + 30);
+    await tap.waitFor({ state: "hidden" });
+    // Paused from outside, as by a headset's key: asked for again.
+    await player.locator("video").evaluate((video) => video.pause());
+    await tap.click();
+    await numberReaches(page, (await playing(page, "mse")).number + 30);
+    const { median } = await settled(page, 3);
+    assert.ok(median < 1000, `${median} ms`);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("auto plays mse where there is no WebCodecs, and the browser's HLS where there is no media source either", async () => {
+    for (const [missing, transport] of [[["VideoDecoder"], "mse"], [["VideoDecoder", "MediaSource", "WebKitMediaSource"], "hls"]]) {
+      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await page.addInitScript((names) => {
+        for (const name of names) Reflect.deleteProperty(window, name);
+      }, missing);
+      await page.goto(`${gateway.url}watch/demo`);
+      await playing(page, transport);
+      await page.locator("#fallback").getByText("this browser has no WebCodecs").waitFor();
+      assert.deepEqual(problems, []);
+      await close();
+    }
+  });
+});
