@@ -4,8 +4,9 @@ use super::{
     Limits,
     bindings::{TransportPlugin, TransportPluginPre},
     cache::Cache,
+    encode::encode,
     guest::{Guest, TICK},
-    metadata::{self, Metadata},
+    metadata::Metadata,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -23,7 +24,9 @@ use wasmtime::{
 };
 
 /// The interface that a transport exports, and its functions.
-const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
+pub(super) const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
+/// How the interfaces between host and guests begin and end.
+pub(super) const INTERFACE: (&str, &str) = ("sluicegate:gateway/", "0.1.0");
 const FUNCTIONS: [&str; 8] = [
     "open",
     "configure",
@@ -226,10 +229,7 @@ impl Engine {
         let encoded = if wasmparser::Parser::is_component(bytes) {
             None
         } else if wasmparser::Parser::is_core_wasm(bytes) {
-            Some(encode(bytes).map_err(|error| LoadError::Encode {
-                path: path(),
-                reason: error,
-            })?)
+            Some(encode(origin, bytes)?)
         } else {
             return Err(LoadError::NotWasm(path()));
         };
@@ -286,14 +286,7 @@ impl Engine {
             .collect();
         let transport = ty.exports(&self.wasm).find(|(name, _)| *name == TRANSPORT);
         let Some((_, item)) = transport else {
-            return Err(LoadError::OtherWorld {
-                path: path(),
-                found: if exports.is_empty() {
-                    "nothing".into()
-                } else {
-                    quoted(&exports)
-                },
-            });
+            return Err(LoadError::other_world(origin, &exports));
         };
         let functions: Vec<String> = match item.ty {
             ComponentItem::ComponentInstance(instance) => instance
@@ -315,7 +308,7 @@ impl Engine {
         }
         let foreign: Vec<String> = imports
             .iter()
-            .filter(|name| !name.starts_with("sluicegate:gateway/"))
+            .filter(|name| !name.starts_with(INTERFACE.0))
             .cloned()
             .collect();
         if !foreign.is_empty() {
@@ -328,26 +321,21 @@ impl Engine {
     }
 }
 
-fn quoted(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
+impl LoadError {
+    pub(super) fn other_world(origin: &str, exports: &[String]) -> LoadError {
+        LoadError::OtherWorld {
+            path: origin.to_owned(),
+            found: match exports {
+                [] => "nothing".into(),
+                exports => quoted(exports),
+            },
+        }
+    }
 }
 
-fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
-    let damage = wasmparser::Parser::new(0)
-        .parse_all(module)
-        .find_map(Result::err);
-    if let Some(error) = damage {
-        return Err(format!("it is cut short or damaged: {error}"));
-    }
-    // Without one the encoder makes a component that imports and exports nothing.
-    if !metadata::has_component_type(module) {
-        return Err("it carries no component type".into());
-    }
-    wit_component::ComponentEncoder::default()
-        .module(module)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| format!("{error:#}"))
+pub(super) fn quoted(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 /// Advances the engine's epoch while there are instances; otherwise it sleeps.

@@ -39,10 +39,3 @@ impl Metadata {
         metadata
     }
 }
-
-/// Whether a core module carries the type of the component it is to become, as wit-bindgen leaves it.
-pub fn has_component_type(module: &[u8]) -> bool {
-    Parser::new(0).parse_all(module).any(|payload| {
-        matches!(payload, Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type"))
-    })
-}

@@ -2,6 +2,7 @@
 
 pub mod bindings;
 mod cache;
+mod encode;
 mod engine;
 mod guest;
 mod instance;

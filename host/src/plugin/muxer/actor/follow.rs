@@ -1,0 +1,259 @@
+//! The way of samples: the feed that fits the transport, followed into the outlet, and replayed to a new instance.
+
+use super::Actor;
+use crate::{
+    media::sample::Format,
+    plugin::{
+        Profile,
+        muxer::{Ground, Refusal},
+    },
+    stream::{Entry, Feed, Info, Made, Next, Reader},
+    viewer::Header,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+/// Samples taken before requests are looked at again.
+const BATCH: usize = 64;
+/// A viewer waits this long for a start point before a keyframe is asked for; from one request to the next.
+const KEYFRAME_WAIT: Duration = Duration::from_millis(100);
+const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
+
+/// The feed that fits the transport, and the place in it.
+pub(super) struct Source {
+    reader: Reader,
+    format: Format,
+    /// The next entry that viewers have not seen the outcome of.
+    position: u64,
+    /// The tracks at `position`.
+    info: Option<Arc<Info>>,
+    /// Samples are passed over until an independent one.
+    wants_start: bool,
+    /// Samples on which the guest failed.
+    left_out: BTreeSet<u64>,
+    /// Keeps what is made for it coming.
+    made: Option<Arc<Made>>,
+}
+
+/// That whoever encodes makes a keyframe.
+#[derive(Default)]
+pub(super) struct KeyframeWish {
+    pub(super) wanted: bool,
+    /// Since when a viewer has been waiting for a start point.
+    waited_since: Option<Instant>,
+    asked: Option<Instant>,
+}
+
+impl Actor {
+    /// Pushes what is new; says whether there is more.
+    pub(super) fn follow(&mut self, ground: &Ground) -> bool {
+        if self.instance.is_none() || !self.choose_source(ground) {
+            return false;
+        }
+        let group_ms = self.profile.as_ref().map_or(0, |profile| profile.group_ms);
+        for _ in 0..BATCH {
+            let Some(source) = &mut self.source else {
+                return true;
+            };
+            let position = source.position;
+            let chunks = match source.reader.next(position, group_ms) {
+                Next::Wait => return false,
+                Next::Lost(on, info) => {
+                    self.muxer.usage.overruns.fetch_add(1, Ordering::Relaxed);
+                    source.position = on;
+                    source.wants_start = true;
+                    source.info = info.clone();
+                    if info.is_some_and(|info| !self.announce(&info)) {
+                        return false;
+                    }
+                    continue;
+                }
+                Next::Entry(Entry::Configure(info), _) => {
+                    source.position += 1;
+                    source.info = Some(info.clone());
+                    if info.track.codec != source.format.codec() {
+                        // Found again by `choose_source`.
+                        self.source = None;
+                        return true;
+                    }
+                    if !self.announce(&info) {
+                        return false;
+                    }
+                    continue;
+                }
+                Next::Entry(Entry::Stop(reason), _) => {
+                    source.position += 1;
+                    self.ask(|instance| instance.stop(&reason, false))
+                }
+                Next::Entry(Entry::Sample(sample), group) => {
+                    source.position += 1;
+                    if source.wants_start && !sample.independent {
+                        continue;
+                    }
+                    source.wants_start = false;
+                    let pushed = self.ask(|instance| instance.push(&sample, group));
+                    if pushed.is_none()
+                        && let Some(source) = &mut self.source
+                    {
+                        source.left_out.insert(position);
+                        source
+                            .left_out
+                            .retain(|left_out| left_out + (1 << 16) > position);
+                    }
+                    pushed
+                }
+            };
+            self.forget_answers();
+            let Some(chunks) = chunks else { return false };
+            let at = self.began.elapsed();
+            self.muxer.outlet.publish(
+                chunks
+                    .into_iter()
+                    .map(|chunk| (chunk.content, chunk.lane, chunk.independent)),
+                at,
+            );
+        }
+        true
+    }
+
+    /// Finds the feed whose format the transport takes. False while the source's tracks are unknown or do not fit.
+    fn choose_source(&mut self, ground: &Ground) -> bool {
+        if self.source.is_some() {
+            return true;
+        }
+        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
+            return false;
+        };
+        let profile = profile.clone();
+        let codec = info.track.codec;
+        let chosen = self.stream.choose(&self.variant, codec, &profile.formats);
+        let Some((format, recipe)) = chosen else {
+            let (stream, transport) = (&self.muxer.stream, &self.transport.name);
+            let text =
+                format!("transport `{transport}` takes nothing that `{stream}` can be made into");
+            self.refuse_all(|| Refusal::Format(text.clone()));
+            return false;
+        };
+        let made = match recipe.map(|recipe| ground.user.make(recipe)).transpose() {
+            Ok(made) => made,
+            Err(error) => {
+                self.refuse_all(|| Refusal::Unavailable(error.to_string()));
+                return false;
+            }
+        };
+        let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
+        self.attach(&feed.clone(), format, made, &profile)
+    }
+
+    fn attach(
+        &mut self,
+        feed: &Arc<Feed>,
+        format: Format,
+        made: Option<Arc<Made>>,
+        profile: &Profile,
+    ) -> bool {
+        let reader = feed.reader();
+        let (position, info) = reader.start(profile.group_ms, profile.history);
+        self.source = Some(Source {
+            reader,
+            format,
+            position,
+            info: info.clone(),
+            wants_start: true,
+            left_out: BTreeSet::new(),
+            made,
+        });
+        info.is_none_or(|info| self.announce(&info))
+    }
+
+    /// Asks whoever encodes, if somebody waits for it and the last request was not just before.
+    pub(super) fn ask_for_keyframe(&mut self, ground: &Ground, now: Instant) {
+        let Some(source) = &self.source else { return };
+        let wish = &mut self.keyframe;
+        // What has not begun begins with one.
+        if source.reader.end() == 0 || !self.muxer.outlet.start_wanted() {
+            wish.waited_since = None;
+        } else if now >= *wish.waited_since.get_or_insert(now) + KEYFRAME_WAIT {
+            wish.wanted = true;
+        }
+        if !wish.wanted || wish.asked.is_some_and(|asked| now < asked + KEYFRAME_PAUSE) {
+            return;
+        }
+        match &source.made {
+            Some(made) => made.keyframes().ask(),
+            None => ground.user.keyframes().ask(),
+        }
+        (wish.wanted, wish.asked) = (false, Some(now));
+    }
+
+    /// Tells the guest of the tracks, and the viewers of the header that follows from them.
+    fn announce(&mut self, info: &Info) -> bool {
+        let header = self.configure(info);
+        let known = header.is_some();
+        if let Some(header) = header {
+            self.muxer.outlet.set_header(header);
+        }
+        known
+    }
+
+    fn configure(&mut self, info: &Info) -> Option<Header> {
+        let format = self.source.as_ref().map(|source| source.format)?;
+        self.forget_answers();
+        self.ask(|instance| instance.configure(info, format))
+            .map(Header::new)
+    }
+
+    /// Feeds a new instance what the old one knew; what it gives out was given out before.
+    pub(super) fn replay(&mut self) -> bool {
+        let (Some(source), Some(profile)) = (&self.source, &self.profile) else {
+            return true;
+        };
+        let (end, group_ms) = (source.position, profile.group_ms);
+        let (mut position, mut info) = source.reader.start(group_ms, profile.history);
+        if position >= end {
+            (position, info) = (end, source.info.clone());
+        }
+        // The header counts once, at the end: who watches has got those in between.
+        let mut header = None;
+        if let Some(info) = info {
+            header = self.configure(&info);
+            if header.is_none() {
+                return false;
+            }
+        }
+        while position < end {
+            let Some(source) = &self.source else {
+                return true;
+            };
+            let worked = match source.reader.next(position, group_ms) {
+                Next::Entry(Entry::Sample(_), _) if source.left_out.contains(&position) => true,
+                Next::Entry(Entry::Sample(sample), group) => {
+                    let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
+                    if !pushed && let Some(source) = &mut self.source {
+                        source.left_out.insert(position);
+                    }
+                    pushed
+                }
+                Next::Entry(Entry::Configure(info), _) => {
+                    header = self.configure(&info);
+                    header.is_some()
+                }
+                Next::Entry(Entry::Stop(reason), _) => {
+                    self.ask(|instance| instance.stop(&reason, false)).is_some()
+                }
+                Next::Wait | Next::Lost(..) => break,
+            };
+            if !worked {
+                return false;
+            }
+            position += 1;
+        }
+        if let Some(header) = header {
+            self.muxer.outlet.set_header(header);
+        }
+        true
+    }
+}

@@ -1,0 +1,268 @@
+//! Who waits for an answer: joins, requests, and what viewers send.
+
+use super::{Actor, PATIENCE};
+use crate::plugin::{
+    Answer, Effect,
+    muxer::{JoinRequest, Message, Phase, Refusal, Reply},
+};
+use std::{sync::Arc, time::Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for an answer, and answers kept until the next sample.
+const MOST_PENDING: usize = 1024;
+const MOST_ANSWERS: usize = 256;
+
+pub(super) struct Viewer {
+    request: JoinRequest,
+    effects: mpsc::Sender<Effect>,
+    /// The guest failed on its join when it was rebuilt: the viewer goes on, the guest hears no more of it.
+    unheard: bool,
+}
+
+pub(super) struct Request {
+    path: String,
+    query: String,
+    pub(super) reply: oneshot::Sender<Result<Reply, Refusal>>,
+    deadline: Instant,
+}
+
+pub(super) struct Join {
+    viewer: u64,
+    request: JoinRequest,
+    effects: mpsc::Sender<Effect>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
+    deadline: Instant,
+}
+
+impl Actor {
+    /// Sorts new messages; gives the reason if the muxer is to end.
+    pub(super) fn read_inbox(&mut self) -> Option<String> {
+        let messages = std::mem::take(&mut *self.muxer.lock());
+        let deadline = Instant::now() + PATIENCE;
+        for message in messages {
+            match message {
+                Message::End(reason) => return Some(reason),
+                Message::Request { path, query, reply } => {
+                    self.requests.push(Request {
+                        path,
+                        query,
+                        reply,
+                        deadline,
+                    });
+                }
+                Message::Join {
+                    viewer,
+                    request,
+                    effects,
+                    reply,
+                } => {
+                    self.joins.push(Join {
+                        viewer,
+                        request,
+                        effects,
+                        reply,
+                        deadline,
+                    });
+                }
+                Message::Leave { viewer } => {
+                    self.joins.retain(|join| join.viewer != viewer);
+                    if self
+                        .viewers
+                        .remove(&viewer)
+                        .is_some_and(|known| !known.unheard)
+                    {
+                        self.ask(|instance| instance.leave(viewer));
+                    }
+                }
+                Message::FromViewer { viewer, data } => {
+                    if let Some(effects) = self.ask(|instance| instance.message(viewer, data)) {
+                        self.apply(viewer, effects);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Answers who is waiting, as far as the guest can.
+    pub(super) fn serve(&mut self, now: Instant) {
+        if self.instance.is_none() {
+            return;
+        }
+        for join in std::mem::take(&mut self.joins) {
+            if self.instance.is_none() {
+                self.joins.push(join);
+                continue;
+            }
+            let carriers = self
+                .profile
+                .as_ref()
+                .map(|profile| profile.carriers.clone())
+                .unwrap_or_default();
+            if !carriers.contains(&join.request.carrier) {
+                let names: Vec<&str> = carriers.iter().map(|carrier| carrier.name()).collect();
+                let _ = join.reply.send(Err(Refusal::Carrier(format!(
+                    "transport `{}` does not go over {}, only over {}",
+                    self.transport.name,
+                    join.request.carrier.name(),
+                    names.join(" or ")
+                ))));
+                continue;
+            }
+            let request = &join.request;
+            let asked = self.ask(|instance| {
+                instance.join(join.viewer, request.carrier, &request.path, &request.query)
+            });
+            let answer = match asked {
+                Some(Ok(mut effects)) => {
+                    self.keep_keyframes(&mut effects);
+                    self.viewers.insert(
+                        join.viewer,
+                        Viewer {
+                            request: join.request,
+                            effects: join.effects,
+                            unheard: false,
+                        },
+                    );
+                    Ok(effects)
+                }
+                Some(Err(refusal)) => Err(Refusal::Rejected(refusal)),
+                None => Err(self.unwell()),
+            };
+            let _ = join.reply.send(answer);
+        }
+        for request in std::mem::take(&mut self.requests) {
+            if request.reply.is_closed() {
+                continue;
+            }
+            match self.answer(&request.path, &request.query) {
+                Some(Answer::Done(response)) => {
+                    let _ = request.reply.send(Ok(Reply::Done(Arc::new(response))));
+                }
+                Some(Answer::Follow(content_type)) => {
+                    let _ = request.reply.send(Ok(Reply::Follow(content_type)));
+                }
+                Some(Answer::Pending)
+                    if self.requests.len() < MOST_PENDING && now < request.deadline =>
+                {
+                    self.requests.push(request);
+                }
+                Some(Answer::Pending) => {
+                    let text = "what was asked for did not come in time; try again".to_owned();
+                    let _ = request.reply.send(Err(Refusal::Unavailable(text)));
+                }
+                None => {
+                    let _ = request.reply.send(Err(self.unwell()));
+                }
+            }
+        }
+    }
+
+    /// The guest's answer, asked once per URL between two samples.
+    fn answer(&mut self, path: &str, query: &str) -> Option<Answer> {
+        let key = (path.to_owned(), query.to_owned());
+        if let Some(answer) = self.answers.get(&key) {
+            return Some(answer.clone());
+        }
+        let answer = self.ask(|instance| instance.request(path, query))?;
+        if self.answers.len() < MOST_ANSWERS {
+            self.answers.insert(key, answer.clone());
+        }
+        Some(answer)
+    }
+
+    pub(super) fn forget_answers(&mut self) {
+        self.answers
+            .retain(|_, answer| matches!(answer, Answer::Done(response) if response.immutable));
+    }
+
+    /// Lets go who waited too long, or for what will not come.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.instance.is_some() {
+            return;
+        }
+        let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
+        let unwell = self.unwell();
+        for request in self
+            .requests
+            .extract_if(.., |request| broken || now >= request.deadline)
+        {
+            let _ = request.reply.send(Err(unwell.clone()));
+        }
+        for join in self
+            .joins
+            .extract_if(.., |join| broken || now >= join.deadline)
+        {
+            let _ = join.reply.send(Err(unwell.clone()));
+        }
+    }
+
+    pub(super) fn refuse_all(&mut self, refusal: impl Fn() -> Refusal) {
+        for request in self.requests.drain(..) {
+            let _ = request.reply.send(Err(refusal()));
+        }
+        for join in self.joins.drain(..) {
+            let _ = join.reply.send(Err(refusal()));
+        }
+        for (_, viewer) in std::mem::take(&mut self.viewers) {
+            let _ = viewer
+                .effects
+                .try_send(Effect::Close(refusal().to_string()));
+        }
+    }
+
+    pub(super) fn unwell(&self) -> Refusal {
+        let reason = match self.muxer.health.phase() {
+            Phase::Running => "it failed".to_owned(),
+            Phase::BackingOff(reason) | Phase::Broken(reason) => reason,
+        };
+        Refusal::Unavailable(format!(
+            "the transport is being repaired; try again. {reason}"
+        ))
+    }
+
+    /// Tells a new instance of the viewers that are there; they have their sends and lanes already.
+    pub(super) fn rejoin(&mut self) -> bool {
+        let known: Vec<(u64, JoinRequest)> = self
+            .viewers
+            .iter()
+            .filter(|(_, known)| !known.unheard)
+            .map(|(viewer, known)| (*viewer, known.request.clone()))
+            .collect();
+        for (viewer, request) in known {
+            let joined = self.ask(|instance| {
+                instance.join(viewer, request.carrier, &request.path, &request.query)
+            });
+            if joined.is_none() {
+                if let Some(known) = self.viewers.get_mut(&viewer) {
+                    known.unheard = true;
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn apply(&mut self, viewer: u64, mut effects: Vec<Effect>) {
+        self.keep_keyframes(&mut effects);
+        let Some(known) = self.viewers.get(&viewer) else {
+            return;
+        };
+        // A full queue drops the sender, which closes the viewer.
+        if effects
+            .into_iter()
+            .any(|effect| known.effects.try_send(effect).is_err())
+        {
+            self.viewers.remove(&viewer);
+        }
+    }
+
+    /// Takes out the wish for a keyframe, which is no viewer's to fulfil.
+    pub(super) fn keep_keyframes(&mut self, effects: &mut Vec<Effect>) {
+        effects.retain(|effect| {
+            let keyframe = matches!(effect, Effect::Keyframe);
+            self.keyframe.wanted |= keyframe;
+            !keyframe
+        });
+    }
+}
