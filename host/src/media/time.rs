@@ -202,12 +202,12 @@ impl Metronome {
     }
 }
 
-/// Lets at most so many pictures a second pass. On a grid, so that of 30 a second 10 pass and not 7.5; one that is a
-/// little early is on time.
+/// Lets at most so many pictures a second pass. Each is due a step after the one before was, so that of 30 a second 10 pass and
+/// not 7.5, and of 25 a second 15; one that is a little early is on time, so that jitter costs none.
 #[derive(Debug)]
 pub struct Cadence {
     step: u64,
-    due: u64,
+    due: Option<u64>,
 }
 
 impl Cadence {
@@ -215,7 +215,7 @@ impl Cadence {
     pub fn new(most: u32) -> Cadence {
         Cadence {
             step: u64::from(TIMESCALE / most.max(1)).max(1),
-            due: 0,
+            due: None,
         }
     }
 
@@ -226,19 +226,21 @@ impl Cadence {
 
     /// Whether a picture of this time may pass.
     pub fn is_due(&self, time: u64) -> bool {
-        time >= self.due
+        self.due.is_none_or(|due| time + self.step / 3 >= due)
     }
 
     /// A picture of this time has passed.
     pub fn passed(&mut self, time: u64) {
-        let early = self.step / 8;
-        let slot = (time + early) / self.step;
-        self.due = (slot + 1) * self.step - early;
+        let due = match self.due {
+            Some(due) if self.is_due(time) && time <= due + self.step => due,
+            _ => time,
+        };
+        self.due = Some(due + self.step);
     }
 
     /// The next may pass whatever its time.
     pub fn reset(&mut self) {
-        self.due = 0;
+        self.due = None;
     }
 }
 
@@ -374,5 +376,37 @@ mod tests {
             }
             assert!((99..=101).contains(&passed), "{passed} at {offset}");
         }
+    }
+
+    #[test]
+    fn jitter_costs_no_picture_and_a_faster_source_is_thinned_evenly() {
+        let taken = |per_second, times: Vec<u64>| {
+            let mut cadence = Cadence::new(per_second);
+            let mut taken = times;
+            taken.retain(|time| {
+                let due = cadence.is_due(*time);
+                if due {
+                    cadence.passed(*time);
+                }
+                due
+            });
+            taken
+        };
+        for offset in [0, 1, 5_250, 123_456_789] {
+            let jittered: Vec<u64> = (0..100)
+                .map(|n| offset + n * 6_000 + (n * 7919) % 2_000)
+                .collect();
+            assert_eq!(taken(15, jittered.clone()), jittered);
+        }
+        // 25 a second to 15, 29.97 to 30.
+        let thinned = taken(15, (0..250).map(|n| n * 3_600).collect());
+        assert_eq!(thinned.len(), 150);
+        assert!(thinned.windows(2).all(|pair| pair[1] - pair[0] <= 7_200));
+        assert_eq!(taken(30, (0..300).map(|n| n * 3_003).collect()).len(), 300);
+        // A source that pauses goes on at its own pace.
+        assert_eq!(
+            taken(10, vec![0, 9_000, 90_000, 93_000, 99_000]),
+            [0, 9_000, 90_000, 99_000]
+        );
     }
 }

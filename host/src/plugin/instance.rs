@@ -171,7 +171,7 @@ pub struct Instance {
     choice: Option<Choice>,
     /// How many lanes its profile has.
     lanes: usize,
-    _ticking: Ticking,
+    ticking: Ticking,
 }
 
 impl std::fmt::Debug for Instance {
@@ -200,7 +200,8 @@ impl Instance {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
         usage.instances.fetch_add(1, Ordering::Relaxed);
-        let guest = plugin.pre.instantiate(&mut store).map_err(|error| {
+        let instantiated = ticking.during(|| plugin.pre.instantiate(&mut store));
+        let guest = instantiated.map_err(|error| {
             usage.failures.fetch_add(1, Ordering::Relaxed);
             Failure {
                 plugin: plugin.to_string(),
@@ -217,7 +218,7 @@ impl Instance {
             usage,
             choice: None,
             lanes: 0,
-            _ticking: ticking,
+            ticking,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
         let refuse = |message: String| OpenError::Refused {
@@ -358,10 +359,10 @@ impl Instance {
         self.store.data_mut().begin_call();
         self.store.set_epoch_deadline(1);
         let began = Instant::now();
-        let result = call(
-            wasmtime::AsContextMut::as_context_mut(&mut self.store),
-            self.guest.sluicegate_gateway_transport(),
-        );
+        let (store, guest) = (&mut self.store, self.guest.sluicegate_gateway_transport());
+        let result = self
+            .ticking
+            .during(|| call(wasmtime::AsContextMut::as_context_mut(store), guest));
         self.usage.calls.fetch_add(1, Ordering::Relaxed);
         self.usage.nanos.fetch_add(
             u64::try_from(began.elapsed().as_nanos()).unwrap_or(0),

@@ -37,6 +37,8 @@ pub struct Ingest {
     nal_begun: Option<Moment>,
     tracks: Tracks,
     frame_rate: f32,
+    /// It was told that the source counts its pictures wrongly.
+    miscounts: bool,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -66,6 +68,7 @@ impl Ingest {
             nal_begun: None,
             tracks: Tracks::new(started_at),
             frame_rate: 0.0,
+            miscounts: false,
         }
     }
 }
@@ -280,6 +283,14 @@ impl Ingest {
     fn look_for_waiting(&mut self) {
         if let Some(error) = self.assembler.take_error() {
             self.status.note("stream", error.to_string());
+        }
+        if self.assembler.miscounts() && !std::mem::replace(&mut self.miscounts, true) {
+            self.status.note(
+                "frame_num",
+                "the source counts its pictures wrongly (frame_num, in the same manner in every group), so pictures that are \
+                 missing are no longer noticed by that"
+                    .into(),
+            );
         }
         if self.tracks.are_unknown() {
             if self.assembler.dropped() > 0 {

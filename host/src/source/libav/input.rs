@@ -211,7 +211,10 @@ impl Input {
                 continue;
             }
             let is_sound = pictures.is_none();
-            self.deadline.extend();
+            // What libavformat held back comes out when it is told to give up: no sign of life.
+            if !self.deadline.passed() {
+                self.deadline.extend();
+            }
             if let Some(newest) = &mut self.newest_picture {
                 if !is_sound {
                     *newest = Instant::now();
