@@ -23,6 +23,7 @@ const PURE: [&str; 12] = [
     "source/camera/choice.rs",
     "source/spec.rs",
     "stream/ingest.rs",
+    "stream/ingest/tracks.rs",
     "stream/ring.rs",
     "telemetry/exposition.rs",
     "telemetry/histogram.rs",

@@ -249,3 +249,6 @@ fn cannot_open(what: String) -> impl Fn(ffmpeg::Error) -> Error {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -216,3 +216,220 @@ impl Tracks {
         entries.push(Entry::Configure(info));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::media::{aac::Config, sample::Codec};
+
+    /// 25 pictures a second, a keyframe every 10; 48,000 samples of sound a second, 1024 in a frame.
+    const PICTURE: u64 = 3600;
+    const FRAME: u64 = 1920;
+    const GROUP: u64 = 10 * PICTURE;
+    const SECOND: u64 = TIMESCALE as u64;
+
+    /// A source, and what its viewers are told.
+    struct Rig {
+        tracks: Tracks,
+        /// In words: what was told, and where.
+        told: Vec<String>,
+        /// Pictures and frames of sound.
+        sent: (usize, usize),
+        samples: Vec<Arc<Sample>>,
+    }
+
+    impl Rig {
+        fn new(pictures: bool, sound: bool) -> Rig {
+            let mut tracks = Tracks::new(0);
+            tracks.expect(Expected { pictures, sound });
+            Rig {
+                tracks,
+                told: Vec::new(),
+                sent: (0, 0),
+                samples: Vec::new(),
+            }
+        }
+
+        fn hear_of(&mut self, config: &'static [u8]) {
+            let config = Config::parse(&Bytes::from_static(config)).unwrap();
+            self.tracks.sound(Sound {
+                audio: Audio::aac(&config, 2, "und"),
+                length: config.frame_length,
+                coding: None,
+            });
+        }
+
+        /// Pictures and sound in turns, where there are any, of that time.
+        fn run(&mut self, from: u64, to: u64, pictures: bool, sound: bool) {
+            for time in from..to {
+                if pictures && time.is_multiple_of(PICTURE) {
+                    let key = time.is_multiple_of(GROUP);
+                    let sample = Sample::h264(at(time), key, vec![Bytes::from_static(b"pic")]);
+                    let entries = self.tracks.picture(key.then(video), sample);
+                    self.keep(entries);
+                }
+                if sound && time.is_multiple_of(FRAME) {
+                    let entries = self
+                        .tracks
+                        .sound_frame(Bytes::from_static(b"tone"), at(time));
+                    self.keep(entries);
+                }
+            }
+        }
+
+        fn keep(&mut self, entries: Entries) {
+            for entry in entries {
+                match entry {
+                    Entry::Configure(info) => {
+                        let name = match (&info.video, &info.audio) {
+                            (Some(_), Some(_)) => "both",
+                            (Some(_), None) => "pictures",
+                            (None, _) => "sound",
+                        };
+                        self.told.push(format!("{} {name}", info.epoch));
+                    }
+                    Entry::Stop(reason) => self.told.push(format!("stop: {reason}")),
+                    Entry::Sample(sample) => {
+                        if let Some(last) = self.told.last_mut()
+                            && !last.contains(" at ")
+                        {
+                            *last += &format!(" at {}", sample.decode_time / 90);
+                        }
+                        match sample.is_sound() {
+                            true => self.sent.1 += 1,
+                            false => self.sent.0 += 1,
+                        }
+                        self.samples.push(sample);
+                    }
+                }
+            }
+        }
+    }
+
+    fn at(decode_time: u64) -> Times {
+        Times {
+            decode_time,
+            ..Times::default()
+        }
+    }
+
+    fn video() -> Video {
+        Video {
+            codec: Codec::H264,
+            codec_string: String::new(),
+            config: Bytes::new(),
+            width: 320,
+            height: 192,
+            frame_rate: 25.0,
+            keyframe_ms: 0,
+        }
+    }
+
+    const LC: &[u8] = &[0x11, 0x90];
+
+    #[test]
+    fn the_first_pictures_wait_for_sound_that_is_to_come_and_none_is_lost() {
+        let mut rig = Rig::new(true, true);
+        rig.run(0, SECOND / 2, true, false);
+        assert_eq!((rig.told.len(), rig.sent), (0, (0, 0)));
+        rig.hear_of(LC);
+        rig.run(SECOND / 2, SECOND, true, true);
+        assert_eq!(rig.told, ["0 both at 0"]);
+        assert_eq!(rig.sent.0, 25);
+        let sounds: Vec<u64> = rig
+            .samples
+            .iter()
+            .filter_map(|sample| Some(sample.beat()?.at))
+            .collect();
+        assert!(
+            sounds.windows(2).all(|two| two[1] - two[0] == 1024),
+            "{sounds:?}"
+        );
+    }
+
+    #[test]
+    fn sound_that_does_not_come_is_not_told_of_and_late_sound_is_from_the_next_keyframe_on() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND - 1, true, false);
+        assert_eq!(rig.told.len(), 0);
+        rig.run(SECOND - 1, 3 * SECOND, true, false);
+        assert_eq!(rig.told, ["0 pictures at 0"]);
+        assert_eq!(rig.sent, (75, 0));
+        // A group is 400 ms.
+        rig.run(3 * SECOND, 4 * SECOND, true, true);
+        assert_eq!(rig.told[1..], ["1 both at 3200"]);
+        let first = rig.samples.iter().find(|sample| sample.is_sound()).unwrap();
+        assert!((3200 * 90..3240 * 90).contains(&first.decode_time));
+    }
+
+    #[test]
+    fn sound_that_stops_is_left_out_after_two_seconds_and_told_of_when_it_returns() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND, true, true);
+        rig.run(SECOND, 5 * SECOND, true, false);
+        rig.run(5 * SECOND, 6 * SECOND, true, true);
+        assert_eq!(
+            rig.told,
+            ["0 both at 0", "1 pictures at 3200", "2 both at 5200"]
+        );
+        assert_eq!(rig.sent.0, 150);
+    }
+
+    #[test]
+    fn sound_alone_is_told_of_at_once_and_again_when_it_changes() {
+        let mut rig = Rig::new(false, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND, false, true);
+        // One channel.
+        rig.hear_of(&[0x11, 0x88]);
+        rig.run(SECOND, 2 * SECOND, false, true);
+        assert_eq!(rig.told, ["0 sound at 0", "1 sound at 1002"]);
+        assert!(rig.samples.iter().all(|sample| sample.independent));
+    }
+
+    #[test]
+    fn other_sound_beside_pictures_begins_with_a_keyframe() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND, true, true);
+        let before = rig.sent.1;
+        rig.hear_of(&[0x11, 0x88]);
+        rig.run(SECOND, SECOND + 2000, true, true);
+        assert_eq!(rig.sent.1, before, "viewers do not know it yet");
+        rig.run(SECOND + 2000, 2 * SECOND, true, true);
+        assert_eq!(rig.told, ["0 both at 0", "1 both at 1200"]);
+    }
+
+    #[test]
+    fn sound_before_the_first_keyframe_is_left_out() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(1, GROUP, false, true);
+        assert_eq!((rig.told.len(), rig.sent), (0, (0, 0)));
+        rig.run(GROUP, SECOND, true, true);
+        assert_eq!(rig.told, ["0 both at 400"]);
+    }
+
+    #[test]
+    fn a_source_that_is_lost_tells_what_it_held_and_begins_anew() {
+        let mut rig = Rig::new(true, true);
+        rig.run(0, SECOND / 2, true, false);
+        let entries = rig.tracks.lost("gone");
+        rig.keep(entries);
+        assert_eq!(rig.told, ["0 pictures at 0", "stop: gone"]);
+        assert_eq!(rig.sent.0, 13);
+        let entries = rig.tracks.lost("still gone");
+        rig.keep(entries);
+        // It returns as another.
+        rig.tracks.expect(Expected {
+            pictures: true,
+            sound: true,
+        });
+        rig.hear_of(LC);
+        rig.run(4 * SECOND, 5 * SECOND, true, true);
+        assert_eq!(rig.told[2..], ["1 both at 4000"]);
+    }
+}

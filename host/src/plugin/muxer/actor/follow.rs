@@ -270,16 +270,8 @@ impl Actor {
             return Vec::new();
         };
         let offers = self.stream.offers(&info, &profile.formats);
-        let stream = config::path_segment(&self.stream.name);
-        let transport = config::path_segment(&self.transport.name);
-        let base = |rendition: &str| match rendition {
-            here if here == self.variant.rendition => String::new(),
-            "" => format!("../../{stream}/{transport}/"),
-            other => format!(
-                "../../{stream}@{}/{transport}/",
-                config::path_segment(other)
-            ),
-        };
+        let (stream, transport) = (&self.stream.name, &self.transport.name);
+        let base = |to: &str| base(stream, transport, &self.variant.rendition, to);
         offers
             .into_iter()
             .map(|offer| Rendition {
@@ -343,5 +335,35 @@ impl Actor {
             self.muxer.outlet.set_header(header);
         }
         true
+    }
+}
+
+/// From one form of a stream to another, by the same transport.
+fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
+    let [stream, transport, rendition] = [stream, transport, to].map(config::path_segment);
+    match to {
+        to if to == from => String::new(),
+        "" => format!("../../{stream}/{transport}/"),
+        _ => format!("../../{stream}@{rendition}/{transport}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base;
+
+    #[test]
+    fn renditions_are_found_by_relative_urls() {
+        assert_eq!(base("porch", "hls", "", ""), "");
+        assert_eq!(base("porch", "hls", "mobile", "mobile"), "");
+        assert_eq!(
+            base("porch", "hls", "", "mobile"),
+            "../../porch@mobile/hls/"
+        );
+        assert_eq!(base("porch", "hls", "mobile", ""), "../../porch/hls/");
+        assert_eq!(
+            base("front door", "my hls", "a", "b/c"),
+            "../../front%20door@b%2Fc/my%20hls/"
+        );
     }
 }
