@@ -119,7 +119,7 @@ fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
         let loudest = middle
             .iter()
             .fold(0f32, |most, sample| most.max(sample.abs()));
-        assert!((0.1..0.6).contains(&loudest), "{loudest} at {rate}");
+        assert!((0.1..1.0).contains(&loudest), "{loudest} at {rate}");
         if channels == 2 {
             assert!((pitch(&heard[1][20_000..80_000]) - 660.0).abs() < 2.0);
         }

@@ -58,7 +58,7 @@ impl Source {
 pub(super) struct Reached {
     /// The newest epoch that it was told of.
     epoch: Option<u32>,
-    /// The latest decode time.
+    /// The newest decode time of what groups begin with: pictures, if there are any.
     time: Option<u64>,
     /// The forms of the stream that it was told of, in that epoch.
     renditions: Vec<Rendition>,
@@ -129,7 +129,9 @@ impl Actor {
                     if !source.wants(&sample, &self.reached) {
                         continue;
                     }
-                    self.reached.time = self.reached.time.max(Some(sample.decode_time));
+                    if !sample.is_sound() || source.choice.video.is_none() {
+                        self.reached.time = Some(sample.decode_time);
+                    }
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
