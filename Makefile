@@ -28,7 +28,7 @@ run: build
 
 ## build: the release binary, target/release/sluicegate
 build: setup plugins target/stamps/web
-	cargo build --release --locked -p sluicegate
+	cargo build --release --locked -p sluicegate --bins
 
 ## test: formatting, lints, docs, unit, end-to-end and browser tests
 test: setup-test web/node_modules/.installed
@@ -43,7 +43,7 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== documentation\n'
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@printf '\n== the gateway and its tests\n'
-	cargo build --locked --workspace --bin sluicegate
+	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices
 	cargo test --workspace --locked
 	@printf '\n== fuzzing, a little\n'
 	SMOKE=1 tests/fuzz/run 3

@@ -1,5 +1,5 @@
 // Bundles the pages into ../target/web: index.html and watch.html, and under assets/ what they name as /assets/NAME.
-// The gateway carries that directory inside its binary. Names have no hash: the gateway answers with ETag and no-cache.
+// The gateway carries that directory inside its binary. What pages name has no hash: the gateway answers with ETag and no-cache.
 
 import { build } from "esbuild";
 import { cp, mkdir, rm } from "node:fs/promises";
@@ -22,6 +22,9 @@ await build({
   bundle: true,
   minify: true,
   format: "esm",
+  // What is imported when it is needed (hls.js), and what scripts share, are files of their own.
+  splitting: true,
+  chunkNames: "[name]-[hash]",
   target: ["es2022", "chrome108", "firefox115", "safari16.4"],
   // The element's own stylesheet travels in its script, so that one <script> is all an embedding page needs.
   loader: { ".shadow.css": "text" },

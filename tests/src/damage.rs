@@ -191,7 +191,7 @@ pub fn miscounted(picture: &[Bytes], bits: u32) -> Vec<Bytes> {
         for (nth, at) in places.rev().enumerate() {
             let place = 7 - at % 8;
             bytes[1 + at / 8] &= !(1 << place);
-            bytes[1 + at / 8] |= ((2 * number >> nth & 1) as u8) << place;
+            bytes[1 + at / 8] |= (((2 * number) >> nth & 1) as u8) << place;
         }
         Bytes::from(bytes)
     };

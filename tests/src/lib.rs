@@ -13,6 +13,8 @@ pub mod http2;
 pub mod measure;
 pub mod media;
 pub mod metrics;
+pub mod mp4;
+pub mod mse;
 pub mod numbered;
 pub mod raw;
 pub mod tls;

@@ -159,7 +159,8 @@ impl Raw {
         Ok(Some((head & 0x0f, self.buffer.split_to(length).freeze())))
     }
 
-    async fn more(&mut self) -> Result<()> {
+    /// Reads once.
+    pub async fn more(&mut self) -> Result<()> {
         let read = within("more bytes", self.socket.read_buf(&mut self.buffer));
         if read.await? == 0 {
             bail!("the connection ended behind {:?}", self.buffer);

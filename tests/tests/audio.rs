@@ -42,7 +42,8 @@ async fn aac_passes_byte_for_byte_in_time_with_the_pictures() {
             &["-c:a", "aac", "-b:a", "96k", "-f", container],
         );
         let gateway = serve("", &file).await;
-        let seen = watch(&gateway, "demo", 4).await;
+        let kept = scratch("audio").join("seen.mp4");
+        let seen = watch_into(&gateway, "demo", 4, &kept).await;
         let given = packets(&file).await;
         assert!(
             seen.video.len() >= 90 && seen.audio.len() >= 140,

@@ -40,7 +40,7 @@ async fn a_request_that_is_wrong_is_told_how() {
         (
             "/live/demo/hls",
             404,
-            "there is no transport `hls`; there are: mjpeg, nal",
+            "there is no transport `hls`; there are: mjpeg, mse, nal",
         ),
         ("/live/demo/nal", 426, "Connect with a WebSocket"),
         ("/live/demo/nal/x", 404, ""),

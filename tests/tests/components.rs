@@ -173,6 +173,12 @@ fn nal_gives_the_same_chunks_from_any_group_start() {
 }
 
 #[test]
+fn mse_gives_the_same_chunks_from_any_group_start() {
+    let (info, samples) = h264();
+    restartable("mse", &info, &samples);
+}
+
+#[test]
 fn the_example_gives_the_same_chunks_from_any_group_start() {
     let (info, samples) = h264();
     restartable("h264", &info, &samples);
@@ -232,7 +238,7 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
 
 #[test]
 fn components_say_their_name_and_version_and_import_nothing_but_the_gateway() {
-    for name in ["nal", "mjpeg", "h264", "hostile"] {
+    for name in ["nal", "mjpeg", "mse", "h264", "hostile"] {
         let plugin = plugin(name);
         assert_eq!(
             plugin.to_string(),

@@ -180,6 +180,44 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_size_that_nobody_watches_any_more_makes_way_for_another() {
+    let gateway =
+        Gateway::with_config("[streams.demo]\nsource = \"test-pattern\"\nidle = \"10m\"\n").await;
+    let path = |width: u32| format!("/live/demo/mjpeg?width={width}");
+    let watch = async |width| {
+        let mut viewer = Mjpeg::open(gateway.address, &path(width)).await?;
+        let jpeg = viewer.next().await?;
+        assert_eq!(size_of(&jpeg).0, width as usize);
+        anyhow::Ok(viewer)
+    };
+    let mut open = Vec::new();
+    for width in [160, 240, 320, 480] {
+        open.push(within("a size", watch(width)).await.unwrap());
+    }
+    let (status, ..) = http_get(gateway.address, &path(640), &[]).await.unwrap();
+    assert_eq!(status, 503);
+    // Of those that are left, the one that was left first goes.
+    drop(open.remove(1));
+    for width in [640, 800, 960] {
+        // The gateway has to see the viewer leave.
+        let fifth = within("a place is free", async {
+            loop {
+                if let Ok(viewer) = watch(width).await {
+                    return viewer;
+                }
+            }
+        });
+        drop(fifth.await);
+    }
+    for viewer in &mut open {
+        within("those that are watched go on", viewer.next())
+            .await
+            .unwrap();
+    }
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fps_paces_one_viewer_and_no_other() {
     let gateway = Gateway::with_config(CONFIG).await;
     let open = |path| Mjpeg::open(gateway.address, path);

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use serde_json::Value;
 use sluicegate_tests::{
     Feeder, Gateway, Nal, Numbered, Rtsp,
-    client::Mjpeg,
+    client::{Mjpeg, is_header},
     feeder::{free_port, gone},
-    media::{encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
+    media::{cut, encode_pattern, ffmpeg, nals_of, packets_of, pictures, with_start_codes},
     mjpeg, scratch, within,
 };
-use std::{path::Path, time::Instant};
+use std::{collections::HashSet, path::Path, time::Instant};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const SIZE: (u32, u32) = (320, 192);
@@ -222,6 +222,65 @@ async fn mjpeg_file_passes_byte_for_byte_and_is_encoded_for_nal() {
         let goes_on = |two: &[u32]| two[0] < two[1] || (two[0] > 80 && two[1] < 10);
         assert!(nal.numbers.windows(2).all(goes_on), "{:?}", nal.numbers);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_comes_back_in_another_codec_is_passed_or_encoded_as_that_needs() {
+    let encode = |name, first, arguments: &[&str]| encode_pattern(name, SIZE, first, 30, arguments);
+    let jpegs = ["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"];
+    let h264 = [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-bf",
+        "0",
+        "-g",
+        "10",
+    ];
+    let film = encode("door.mkv", 0, &jpegs);
+    // A file that is played is opened anew whenever it ends.
+    let show = |other: &Path| {
+        let copy = film.with_extension("new");
+        std::fs::copy(other, &copy).unwrap();
+        std::fs::rename(copy, &film).unwrap();
+    };
+    let (one, other) = (film.with_extension("one"), encode("other.mkv", 100, &h264));
+    std::fs::copy(&film, &one).unwrap();
+    let slices: HashSet<Bytes> = packets_of(&other).into_iter().collect();
+    let passed = |message: &[u8]| cut(message).iter().any(|unit| slices.contains(unit));
+
+    let gateway = Gateway::serve(&[film.to_str().unwrap()]).await;
+    let mut nal = Numbered::connect(&gateway, "door").await;
+    let mut mjpeg = within("connect", mjpeg(gateway.address, "door"))
+        .await
+        .unwrap();
+    for round in 0..2 {
+        for is_passed in [false, true] {
+            let what = format!("round {round}, passed: {is_passed}");
+            if (round, is_passed) != (0, false) {
+                show(if is_passed { &other } else { &one });
+            }
+            let mut numbers = Vec::new();
+            while numbers.len() < 15 {
+                let message = within(&what, nal.viewer.next()).await.unwrap();
+                let shown = nal.reader.feed(&message);
+                // Every picture after the first is of the same kind.
+                if !is_header(&cut(&message)) {
+                    let fits = passed(&message) == is_passed;
+                    assert!(fits || numbers.is_empty(), "{what}");
+                    numbers.extend(shown.into_iter().filter(|_| fits));
+                }
+            }
+            assert!(
+                numbers.iter().all(|number| (*number >= 100) == is_passed),
+                "{what}: {numbers:?}"
+            );
+            // JPEGs are made of what is none.
+            while (within(&what, mjpeg.next_number()).await.unwrap() >= 100) != is_passed {}
+        }
+    }
+    gateway.no_panic();
 }
 
 #[tokio::test]

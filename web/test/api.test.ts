@@ -5,7 +5,7 @@ import { parseDevices, parseViewers } from "../src/net/api";
 import { errorText } from "../src/net/errors";
 import { bitRate, duration, frameRate, milliseconds, size } from "../src/page/format";
 import { Meter } from "../src/player/meter";
-import { transportUrl } from "../src/transport/transport";
+import { socketUrl, transportUrl } from "../src/transport/transport";
 
 test("a device with everything is read as it is", () => {
   const [device] = parseDevices([
@@ -63,9 +63,10 @@ test("an error answer is told in the gateway's own words", async () => {
 });
 
 test("transport addresses stand below the stream's", () => {
-  assert.equal(transportUrl(new URL("http://h:1/live/demo"), "nal").href, "ws://h:1/live/demo/nal");
-  assert.equal(transportUrl(new URL("https://h/live/a%20b@small/"), "nal").href, "wss://h/live/a%20b@small/nal");
-  assert.equal(transportUrl(new URL("https://h/live/demo"), "mjpeg").href, "https://h/live/demo/mjpeg");
+  assert.equal(socketUrl(new URL("http://h:1/live/demo"), "nal").href, "ws://h:1/live/demo/nal");
+  assert.equal(socketUrl(new URL("https://h/live/a%20b@small/"), "mse").href, "wss://h/live/a%20b@small/mse");
+  assert.equal(transportUrl(new URL("https://h/live/demo?client=hall"), "mjpeg").href, "https://h/live/demo/mjpeg?client=hall");
+  assert.equal(transportUrl(new URL("https://h/live/demo/"), "hls", "index.m3u8").href, "https://h/live/demo/hls/index.m3u8");
 });
 
 test("figures read well", () => {
@@ -77,7 +78,7 @@ test("figures read well", () => {
 
 test("rates are those of the time between two looks", () => {
   const meter = new Meter(0);
-  for (let frame = 0; frame < 60; frame++) meter.frame();
+  for (let times = 0; times < 20; times++) meter.frames(3);
   meter.bytes(1000);
   assert.deepEqual(meter.look(2000), { framesPerSecond: 30, bitsPerSecond: 4000 });
   assert.deepEqual(meter.look(3000), { framesPerSecond: 0, bitsPerSecond: 0 });

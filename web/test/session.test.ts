@@ -1,29 +1,32 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Session, type SessionState } from "../src/player/session";
-import type { EndKind, Picture, Sink, TransportName } from "../src/transport/transport";
+import { TRANSPORTS, type TransportName } from "../src/transport/names";
+import type { EndKind, Picture, Sink } from "../src/transport/transport";
 
 /** A session in a world without sockets, whose time moves only when told. */
 class World {
   readonly opened: { name: TransportName; sink: Sink; stopped: boolean }[] = [];
   readonly states: SessionState[] = [];
   readonly session: Session;
-  obstacle: string | null = null;
+  readonly obstacles: Partial<Record<TransportName, string>> = {};
   closed = 0;
   shown = 0;
   #now = 0;
   #timers: { at: number; callback: () => void }[] = [];
 
   constructor() {
-    const open = (name: TransportName) => (_: URL, sink: Sink) => {
-      const transport = { name, sink, stopped: false };
-      this.opened.push(transport);
-      return { stop: () => (transport.stopped = true) };
-    };
+    const player = (name: TransportName) => ({
+      open: (_: URL, sink: Sink) => {
+        const transport = { name, sink, stopped: false };
+        this.opened.push(transport);
+        return { stop: () => (transport.stopped = true) };
+      },
+      obstacle: () => this.obstacles[name] ?? null,
+    });
     this.session = new Session(
       {
-        openers: { nal: open("nal"), mjpeg: open("mjpeg") },
-        nalObstacle: () => this.obstacle,
+        players: { nal: player("nal"), mse: player("mse"), hls: player("hls"), mjpeg: player("mjpeg") },
         timer: (callback, ms) => {
           const timer = { at: this.#now + ms, callback };
           this.#timers.push(timer);
@@ -34,6 +37,7 @@ class World {
       },
       {
         picture: () => this.shown++,
+        shown: () => this.shown++,
         bytes: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
@@ -61,6 +65,10 @@ class World {
     sink.picture(picture);
   }
 
+  video(sink = this.last.sink): void {
+    sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
+  }
+
   end(kind: EndKind, reason: string = kind): void {
     this.last.sink.ended({ kind, reason });
   }
@@ -78,16 +86,27 @@ class World {
   }
 }
 
-test("auto plays nal, and mjpeg with the reason where the browser cannot", () => {
+test("auto plays the first that the browser can, and says what is against those before it", () => {
   const able = new World();
   able.play();
   able.picture();
   assert.deepEqual([able.session.state.transport, able.session.state.phase, able.session.state.fallback], ["nal", "playing", ""]);
 
   const unable = new World();
-  unable.obstacle = "no WebCodecs";
-  unable.play();
-  assert.deepEqual([unable.session.state.transport, unable.session.state.fallback], ["mjpeg", "no WebCodecs"]);
+  const against: string[] = [];
+  for (const [index, name] of TRANSPORTS.slice(0, -1).entries()) {
+    unable.obstacles[name] = `no ${name}`;
+    against.push(`no ${name}`);
+    unable.play("auto", `/live/${index}`);
+    assert.deepEqual([unable.last.name, unable.session.state.fallback], [TRANSPORTS[index + 1], against.join("; ")]);
+  }
+});
+
+test("a pinned transport that the browser cannot play makes way for the best it can", () => {
+  const world = new World();
+  world.obstacles.hls = "no HLS";
+  world.play("hls");
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "no HLS"]);
 });
 
 test("an ended connection is tried again, later and later, and soon again after a success", () => {
@@ -143,29 +162,78 @@ test("hidden while waiting, nothing is tried until it is visible", () => {
   assert.equal(world.opened.length, 1);
 });
 
-test("a decoder that cannot play the stream makes way for mjpeg", () => {
+test("a decoder that cannot play the stream makes way for the next, and is not tried again", () => {
   const world = new World();
   world.play("nal");
   world.end("unsupported", "cannot decode");
-  assert.deepEqual([world.last.name, world.session.state.fallback], ["mjpeg", "cannot decode"]);
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["mse", "cannot decode"]);
+  world.end("unsupported", "cannot decode either");
+  world.end("unsupported", "no playlist");
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["mjpeg", "cannot decode; cannot decode either; no playlist"]);
+  world.end("unsupported", "no JPEG");
+  assert.equal(world.session.state.phase, "waiting");
+  world.advance(500);
+  assert.equal(world.last.name, "mjpeg");
 });
 
-test("auto gives up on nal when it is refused twice, a pinned nal does not", () => {
+test("auto goes on to the next when one is refused twice, a pinned one does not", () => {
   const auto = new World();
   auto.play("auto");
-  auto.end("refused", "blocked");
-  auto.advance(500);
-  assert.equal(auto.last.name, "nal");
-  auto.end("refused", "blocked");
-  assert.deepEqual([auto.last.name, auto.session.state.fallback], ["mjpeg", "blocked"]);
+  for (const [name, next] of [["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"], ["mjpeg", "mjpeg"]]) {
+    auto.end("refused", `${name} blocked`);
+    auto.advance(10_000);
+    assert.equal(auto.last.name, name);
+    auto.end("refused", `${name} blocked`);
+    auto.advance(10_000);
+    assert.equal(auto.last.name, next);
+  }
+  assert.equal(auto.session.state.fallback, "nal blocked; mse blocked; hls blocked");
 
   const pinned = new World();
-  pinned.play("nal");
+  pinned.play("mse");
   for (let times = 0; times < 4; times++) {
     pinned.end("refused");
     pinned.advance(10_000);
-    assert.equal(pinned.last.name, "nal");
+    assert.equal(pinned.last.name, "mse");
   }
+});
+
+test("what a video element shows plays as pictures do", () => {
+  const world = new World();
+  world.play("mse");
+  world.video();
+  assert.deepEqual([world.session.state.phase, world.shown], ["playing", 1]);
+  const old = world.last;
+  world.play("nal");
+  world.video(old.sink);
+  old.sink.sound(true);
+  old.sink.blocked();
+  assert.deepEqual([world.session.state.phase, world.session.state.sound, world.shown], ["connecting", false, 1]);
+});
+
+test("who is asked for a tap is not hurried, and plays after it", () => {
+  const world = new World();
+  world.play("hls");
+  world.last.sink.bytes(1000);
+  world.last.sink.blocked();
+  world.advance(120_000);
+  assert.deepEqual([world.session.state.phase, world.opened.length], ["blocked", 1]);
+  world.video();
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["playing", ""]);
+  world.advance(10_000);
+  assert.equal(world.session.state.phase, "silent");
+});
+
+test("sound is known over a reconnect, and forgotten with the transport", () => {
+  const world = new World();
+  world.play("mse");
+  world.last.sink.sound(true);
+  world.video();
+  world.end("lost");
+  world.advance(500);
+  assert.deepEqual([world.opened.length, world.session.state.sound], [2, true]);
+  world.play("mjpeg");
+  assert.equal(world.session.state.sound, false);
 });
 
 test("a gateway that is away does not make auto give up on nal", () => {

@@ -26,3 +26,37 @@ export function seeded(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
   };
 }
+
+/** An MP4 box of whole bytes and boxes. */
+export function box(type: string, ...content: (readonly number[] | Uint8Array)[]): Uint8Array {
+  const body = content.flatMap((part) => [...part]);
+  return Uint8Array.from([...be32(8 + body.length), ...[...type].map((letter) => letter.charCodeAt(0)), ...body]);
+}
+
+export const be32 = (value: number): number[] => [value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff];
+
+/** An init segment with tracks of these kinds, numbered from 1. */
+export function initSegment(...handlers: readonly ("vide" | "soun")[]): Uint8Array {
+  const tracks = handlers.map((handler, index) => {
+    // Version 1 for every second one: its times are longer.
+    const version = index % 2;
+    const times = version === 1 ? 16 : 8;
+    const header = box("tkhd", [version, 0, 0, 7], new Array<number>(times).fill(9), be32(index + 1));
+    return box("trak", header, box("mdia", box("mdhd"), box("hdlr", be32(0), be32(0), [...handler].map((letter) => letter.charCodeAt(0)))));
+  });
+  return Uint8Array.from([...box("ftyp", be32(0)), ...box("moov", box("mvhd"), ...tracks)]);
+}
+
+/** A fragment with one sample of this track, whose flags are said in one of three ways. */
+export function fragment(track: number, sync: boolean, way: "first" | "each" | "default" = "default", size = 4): Uint8Array {
+  const flags = be32(sync ? 0x0200_0000 : 0x0101_0000);
+  const header =
+    way === "default" ? box("tfhd", be32(0x02_0028), be32(track), be32(3000), flags) : box("tfhd", be32(0x02_0000), be32(track));
+  const run =
+    way === "each"
+      ? box("trun", be32(0x0100_0701), be32(1), be32(0), be32(3000), be32(size), flags)
+      : way === "first"
+        ? box("trun", be32(0x0000_0005), be32(1), be32(0), flags)
+        : box("trun", be32(0x0000_0001), be32(1), be32(0));
+  return Uint8Array.from([...box("moof", box("mfhd"), box("traf", header, box("tfdt"), run)), ...box("mdat", new Array<number>(size).fill(0))]);
+}

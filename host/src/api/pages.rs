@@ -6,8 +6,8 @@ use hyper::{HeaderMap, Response, StatusCode, header};
 /// Name, fingerprint and content of every file under `web`'s build.
 const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
-/// No script or style but our own files; pictures may come from memory.
-const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
+/// No script or style but our own files; pictures and video may come from memory.
+const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
 /// A file by its name, or 304 if the client has it.
 pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {

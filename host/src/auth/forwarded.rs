@@ -302,6 +302,13 @@ mod tests {
         caller(&server(proxies), peer, &headers)
     }
 
+    /// What a header tells of who asks, which is this address.
+    fn found_at(address: &str, peer: &str, header: (&'static str, &str)) -> Caller {
+        let found = ask(PROXIES, peer, &[header]);
+        assert_eq!(found.address.ip().to_string(), address, "{header:?}");
+        found
+    }
+
     const PROXIES: &str = "\"10.0.0.0/8\", \"127.0.0.1\"";
 
     #[test]
@@ -343,12 +350,7 @@ mod tests {
             ("x-forwarded-for", "[2001:db8::1]:443", "2001:db8::1"),
             ("x-forwarded-for", "192.0.2.1:443", "192.0.2.1"),
         ] {
-            let found = ask(PROXIES, "10.0.0.1", &[(name, value)]);
-            assert_eq!(
-                found.address.ip(),
-                address.parse::<IpAddr>().unwrap(),
-                "{value}"
-            );
+            let found = found_at(address, "10.0.0.1", (name, value));
             assert!(!found.local, "{value}");
         }
         let headers = [
@@ -389,12 +391,7 @@ mod tests {
             ("x-forwarded-for", "localhost", "127.0.0.1"),
             ("x-real-ip", "127.0.0.1", "127.0.0.1"),
         ] {
-            let found = ask(PROXIES, "127.0.0.1", &[(name, value)]);
-            assert_eq!(
-                found.address.ip(),
-                address.parse::<IpAddr>().unwrap(),
-                "{value}"
-            );
+            let found = found_at(address, "127.0.0.1", (name, value));
             assert!(!found.local, "{name}: {value}");
         }
     }

@@ -40,15 +40,6 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// Which of a stream's tracks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// The video track.
-    Pictures,
-    /// The audio track.
-    Sound,
-}
-
 /// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps; pictures and sound by
 /// the same amount.
 #[derive(Debug, Default)]
@@ -57,6 +48,10 @@ pub struct Timeline {
     /// The source begins again with no gap: a file that loops. Else it goes on at the present time.
     seamless: bool,
 }
+
+/// The tracks in a [`Timeline`].
+const PICTURES: usize = 0;
+const SOUND: usize = 1;
 
 /// Where one track is.
 #[derive(Debug)]
@@ -80,15 +75,29 @@ impl Default for Place {
 impl Place {
     /// The time of a sample by that offset, if it is one that may follow the last one. Equal or slightly earlier times come from
     /// rounding and from two pictures in one packet: they are nudged. Farther back the source has begun again.
-    fn follow(&self, decode: i64, offset: i64, newest: Option<u64>) -> Option<u64> {
+    fn follow(&self, decode: i64, offset: i64, newest: Option<u64>) -> Option<i64> {
         let placed = decode.saturating_add(offset);
-        let near = self.last.or(newest).unwrap_or(0);
-        let before = i64::try_from(near).ok()?.saturating_sub(placed);
-        let placed = u64::try_from(placed).unwrap_or(0);
+        let last = self
+            .last
+            .map(|last| i64::try_from(last).unwrap_or(i64::MAX));
+        let newest = newest.map_or(0, |newest| i64::try_from(newest).unwrap_or(i64::MAX));
+        let before = last.unwrap_or(newest).saturating_sub(placed);
         let leap = LEAP as i64;
-        let most = if self.last.is_some() { leap / 10 } else { leap };
-        (before > -leap && before < most)
-            .then(|| self.last.map_or(placed, |last| placed.max(last + 1)))
+        let most = if last.is_some() { leap / 10 } else { leap };
+        (before > -leap && before < most).then(|| last.map_or(placed, |last| placed.max(last + 1)))
+    }
+}
+
+impl Place {
+    fn reach(&mut self, at: u64, duration: u32) {
+        if duration > 0 {
+            self.step = u64::from(duration);
+        } else if let Some(last) = self.last
+            && at - last < LEAP
+        {
+            self.step = at - last;
+        }
+        self.last = Some(at);
     }
 }
 
@@ -108,57 +117,54 @@ impl Timeline {
         self.places.iter_mut().for_each(|place| place.offset = None);
     }
 
-    /// The decode time of the track's next sample.
+    /// The decode time of the next picture.
     ///
     /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
     /// Without `decode` the present stands in.
-    pub fn place(&mut self, lane: Lane, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
+    pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
+        let at = self.find(PICTURES, decode, now);
+        let at = u64::try_from(at).unwrap_or(0);
+        self.places[PICTURES].reach(at, duration);
+        at
+    }
+
+    /// The same of the next sound; `None` if it is from before the run began.
+    pub fn place_sound(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> Option<u64> {
+        let at = self.find(SOUND, decode, now);
+        let at = u64::try_from(at).ok()?;
+        self.places[SOUND].reach(at, duration);
+        Some(at)
+    }
+
+    fn find(&mut self, track: usize, decode: Option<i64>, now: Moment) -> i64 {
         let newest = self.places.iter().filter_map(|place| place.last).max();
-        let end = self
-            .places
-            .iter()
-            .filter_map(|place| place.last.map(|last| last + place.step))
+        let ends = self.places.iter();
+        let end = ends
+            .filter_map(|place| Some(place.last? + place.step))
             .max();
-        let [pictures, sound] = &mut self.places;
-        let (own, other) = match lane {
-            Lane::Pictures => (pictures, sound),
-            Lane::Sound => (sound, pictures),
+        let offsets = [track, 1 - track].map(|track| self.places[track].offset);
+        let own = &mut self.places[track];
+        let Some(decode) = decode else {
+            own.offset = None;
+            self.seamless = false;
+            let next = own.last.map_or(0, |last| last + 1);
+            return i64::try_from(now.ticks().max(next)).unwrap_or(i64::MAX);
         };
-        let offsets = [own.offset, other.offset];
-        let followed = decode.and_then(|decode| {
-            let mut known = offsets.into_iter().flatten();
-            known.find_map(|offset| Some((own.follow(decode, offset, newest)?, offset)))
-        });
-        let at = match (decode, followed) {
-            (_, Some((at, offset))) => {
+        for offset in offsets.into_iter().flatten() {
+            if let Some(at) = own.follow(decode, offset, newest) {
                 own.offset = Some(offset);
-                at
+                return at;
             }
-            (Some(decode), None) => {
-                let at = if self.seamless {
-                    end.unwrap_or(0)
-                } else {
-                    newest.map_or(now.ticks(), |newest| now.ticks().max(newest + 1))
-                };
-                own.offset = Some(i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(decode));
-                self.seamless = false;
-                at
-            }
-            (None, None) => {
-                own.offset = None;
-                self.seamless = false;
-                own.last
-                    .map_or(now.ticks(), |last| now.ticks().max(last + 1))
-            }
-        };
-        if duration > 0 {
-            own.step = u64::from(duration);
-        } else if let Some(last) = own.last
-            && at - last < LEAP
-        {
-            own.step = at - last;
         }
-        own.last = Some(at);
+        let at = match (newest, end) {
+            (Some(_), Some(end)) if self.seamless => end,
+            (Some(newest), _) => now.ticks().max(newest + 1),
+            _ if self.seamless => 0,
+            _ => now.ticks(),
+        };
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        own.offset = Some(at.saturating_sub(decode));
+        self.seamless = false;
         at
     }
 }
@@ -261,70 +267,64 @@ mod tests {
     fn a_loop_goes_on_one_duration_after_its_end() {
         let mut timeline = Timeline::default();
         let first: Vec<_> = (0..3)
-            .map(|n| {
-                timeline.place(
-                    Lane::Pictures,
-                    Some(9000 + n * 3000),
-                    3000,
-                    at(n as u64 * 33),
-                )
-            })
+            .map(|n| timeline.place(Some(9000 + n * 3000), 3000, at(n as u64 * 33)))
             .collect();
         assert_eq!(first, [0, 3000, 6000]);
         timeline.loops();
-        assert_eq!(
-            timeline.place(Lane::Pictures, Some(9000), 3000, at(99)),
-            9000
-        );
-        assert_eq!(
-            timeline.place(Lane::Pictures, Some(12000), 3000, at(133)),
-            12000
-        );
+        assert_eq!(timeline.place(Some(9000), 3000, at(99)), 9000);
+        assert_eq!(timeline.place(Some(12000), 3000, at(133)), 12000);
     }
 
     #[test]
     fn a_lost_source_goes_on_at_the_present() {
         let mut timeline = Timeline::default();
-        timeline.place(Lane::Pictures, Some(0), 3000, at(0));
+        timeline.place(Some(0), 3000, at(0));
         timeline.resumes();
-        assert_eq!(
-            timeline.place(Lane::Pictures, Some(500), 3000, at(4000)),
-            360_000
-        );
+        assert_eq!(timeline.place(Some(500), 3000, at(4000)), 360_000);
     }
 
     #[test]
     fn a_leap_in_the_sources_times_is_taken_for_a_new_start() {
         let mut timeline = Timeline::default();
-        timeline.place(Lane::Pictures, Some(1_000_000), 3000, at(0));
-        assert_eq!(timeline.place(Lane::Pictures, Some(5), 3000, at(50)), 4500);
-        assert_eq!(
-            timeline.place(Lane::Pictures, Some(3005), 3000, at(90)),
-            7500
-        );
+        timeline.place(Some(1_000_000), 3000, at(0));
+        assert_eq!(timeline.place(Some(5), 3000, at(50)), 4500);
+        assert_eq!(timeline.place(Some(3005), 3000, at(90)), 7500);
     }
 
     #[test]
     fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
         let mut timeline = Timeline::default();
-        let place = |timeline: &mut Timeline, lane, decode, ms| {
-            timeline.place(lane, Some(decode), 3000, at(ms))
+        let picture =
+            |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
+        let sound = |timeline: &mut Timeline, decode, ms| {
+            timeline.place_sound(Some(decode), 3000, at(ms)).unwrap()
         };
         // Sound begins a little earlier and ends later.
-        assert_eq!(place(&mut timeline, Lane::Pictures, 9000, 500), 45_000);
-        assert_eq!(place(&mut timeline, Lane::Sound, 7080, 500), 43_080);
-        assert_eq!(place(&mut timeline, Lane::Sound, 13_000, 550), 49_000);
+        assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
+        assert_eq!(sound(&mut timeline, 7080, 500), 43_080);
+        assert_eq!(sound(&mut timeline, 13_000, 550), 49_000);
         timeline.loops();
-        assert_eq!(place(&mut timeline, Lane::Sound, 7080, 600), 52_000);
-        assert_eq!(place(&mut timeline, Lane::Pictures, 9000, 600), 53_920);
+        assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
+        assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
         // The times leap, those of sound a packet later.
         let far = 1 << 40;
-        assert_eq!(place(&mut timeline, Lane::Pictures, far, 700), 63_000);
-        assert_eq!(place(&mut timeline, Lane::Sound, 13_000, 700), 57_920);
-        assert_eq!(place(&mut timeline, Lane::Sound, far + 900, 710), 63_900);
+        assert_eq!(picture(&mut timeline, far, 700), 63_000);
+        assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
+        assert_eq!(sound(&mut timeline, far + 900, 710), 63_900);
         timeline.resumes();
-        assert_eq!(place(&mut timeline, Lane::Sound, 100, 9000), 810_000);
-        assert_eq!(place(&mut timeline, Lane::Pictures, 0, 9000), 809_900);
+        assert_eq!(sound(&mut timeline, 100, 9000), 810_000);
+        assert_eq!(picture(&mut timeline, 0, 9000), 809_900);
+    }
+
+    #[test]
+    fn sound_from_before_the_run_is_left_out_and_moves_none_of_the_rest() {
+        let mut timeline = Timeline::default();
+        assert_eq!(timeline.place(Some(5000), 3000, at(10)), 900);
+        let mut sound = |decode| timeline.place_sound(Some(decode), 1920, at(10));
+        assert_eq!(
+            [3080, 5000, 6920].map(&mut sound),
+            [None, Some(900), Some(2820)]
+        );
     }
 
     #[test]
@@ -353,9 +353,13 @@ mod tests {
             for (decode, duration, passed, event) in steps {
                 clock += passed;
                 match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
-                let lane = if event % 3 == 0 { Lane::Sound } else { Lane::Pictures };
-                let time = timeline.place(lane, decode, duration, at(clock));
-                let last = last[usize::from(lane == Lane::Sound)].replace(time);
+                let is_sound = event % 3 == 0;
+                let time = match is_sound {
+                    true => timeline.place_sound(decode, duration, at(clock)),
+                    false => Some(timeline.place(decode, duration, at(clock))),
+                };
+                let Some(time) = time else { continue };
+                let last = last[usize::from(is_sound)].replace(time);
                 prop_assert!(last.is_none_or(|last| time > last));
             }
         }

@@ -383,7 +383,9 @@ impl Instance {
 /// What of the tracks a guest is told.
 fn tracks(info: &Info, choice: &Choice) -> Vec<media::Track> {
     let video = choice.video.zip(info.video.as_ref());
+    let video = video.filter(|(format, video)| format.codec() == video.codec);
     let audio = choice.audio.zip(info.audio.as_ref());
+    let audio = audio.filter(|(format, audio)| format.codec() == audio.codec);
     let video = video.map(|(format, video)| media::Track {
         id: PICTURES,
         format: format.name().into(),

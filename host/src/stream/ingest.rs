@@ -13,7 +13,7 @@ use crate::{
             parameter_sets::ParameterSets,
         },
         sample::{Codec, Sample, Times, Video},
-        time::{Lane, Moment, Timeline},
+        time::{Moment, Timeline},
     },
     source::{Expected, Sink, Sound, SourceTimes},
 };
@@ -172,7 +172,7 @@ impl Sink for Ingest {
             frame_rate: self.frame_rate,
             keyframe_ms: 0,
         };
-        let times = self.place(Lane::Pictures, times, now);
+        let times = self.place(times, now);
         let entries = self.tracks.picture(Some(video), Sample::jpeg(times, data));
         self.publish(entries);
     }
@@ -187,7 +187,16 @@ impl Sink for Ingest {
 
     fn sound_frame(&mut self, data: Bytes, times: SourceTimes) {
         self.status.received(data.len());
-        let times = self.place(Lane::Sound, times, (self.clock)());
+        let now = (self.clock)();
+        let decode = times.decode.or(times.presentation);
+        let placed = self.timeline.place_sound(decode, times.duration, now);
+        let Some(decode_time) = placed else { return };
+        let times = Times {
+            decode_time,
+            composition_offset: 0,
+            duration: times.duration,
+            captured_at: now.unix_us,
+        };
         let entries = self.tracks.sound_frame(data, times);
         self.publish(entries);
     }
@@ -241,24 +250,25 @@ impl Ingest {
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         let sets = match &unit.parameter_sets {
             Some(sets) => Some(sets),
-            None if self.tracks.are_unknown() => self.assembler.parameter_sets(),
+            // The source may have given JPEGs since the parameter sets came.
+            None if !self.tracks.are_of(Codec::H264) => self.assembler.parameter_sets(),
             None => None,
         };
         let video = sets.map(|sets| video(sets, self.frame_rate));
-        let times = self.place(Lane::Pictures, times, arrived);
+        let times = self.place(times, arrived);
         let sample = Sample::h264(times, unit.start.is_some(), unit.nals);
         let entries = self.tracks.picture(video, sample);
         self.publish(entries);
     }
 
-    fn place(&mut self, lane: Lane, times: SourceTimes, arrived: Moment) -> Times {
+    fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {
         let decode = times.decode.or(times.presentation);
         let offset = match (times.presentation, times.decode) {
             (Some(shown), Some(decoded)) => shown.saturating_sub(decoded),
             _ => 0,
         };
         Times {
-            decode_time: self.timeline.place(lane, decode, times.duration, arrived),
+            decode_time: self.timeline.place(decode, times.duration, arrived),
             composition_offset: i32::try_from(offset).unwrap_or(0),
             duration: times.duration,
             captured_at: arrived.unix_us,

@@ -12,22 +12,7 @@ use std::{sync::Arc, thread};
 /// Both come from one source and know its epochs. Sound waits in its feed while the pictures of its epoch are not there
 /// yet, and is left out where they are of a later one.
 pub(super) fn run(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &Feed, stop: &Stop) {
-    let pictures = Side::new(seen.reader(Ear::Deaf));
-    let mut sound = Side::new(heard.reader(Ear::Open));
-    let from = match pictures.reader.next(pictures.position, 0) {
-        Next::Entry(Entry::Sample(first), _) => Some(first.decode_time),
-        _ => None,
-    };
-    if let Some(from) = from {
-        (sound.position, sound.info) = sound.reader.sound_from(from);
-    }
-    let mut joiner = Joiner {
-        out,
-        pictures,
-        sound,
-        from,
-        told: None,
-    };
+    let mut joiner = Joiner::new(seen, heard, out);
     while !stop.is_stopped() {
         if !joiner.step() {
             thread::park();
@@ -82,7 +67,26 @@ struct Joiner<'a> {
     told: Option<Arc<Info>>,
 }
 
-impl Joiner<'_> {
+impl<'a> Joiner<'a> {
+    fn new(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &'a Feed) -> Joiner<'a> {
+        let pictures = Side::new(seen.reader(Ear::Deaf));
+        let mut sound = Side::new(heard.reader(Ear::Open));
+        let from = match pictures.reader.next(pictures.position, 0) {
+            Next::Entry(Entry::Sample(first), _) => Some(first.decode_time),
+            _ => None,
+        };
+        if let Some(from) = from {
+            (sound.position, sound.info) = sound.reader.sound_from(from);
+        }
+        Joiner {
+            out,
+            pictures,
+            sound,
+            from,
+            told: None,
+        }
+    }
+
     /// Takes one entry of either; says whether there was one to take.
     fn step(&mut self) -> bool {
         let picture = self.pictures.peek(|sample| !sample.is_sound());
@@ -174,5 +178,167 @@ impl Joiner<'_> {
         });
         self.told = Some(info.clone());
         self.out.publish(Entry::Configure(info));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::{
+        media::{
+            aac::Config,
+            sample::{Audio, Beat, Codec, Times, Video},
+        },
+        stream::ring::Numbers,
+    };
+    use bytes::Bytes;
+    use std::time::Duration;
+
+    /// Two feeds, and what comes of them in words.
+    struct Rig {
+        seen: Arc<Feed>,
+        heard: Arc<Feed>,
+        out: Arc<Feed>,
+        position: u64,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let feed = || Feed::new(Numbers::own(0, Duration::ZERO));
+            Rig {
+                seen: feed(),
+                heard: feed(),
+                out: feed(),
+                position: 0,
+            }
+        }
+
+        fn published(&mut self, joiner: &mut Joiner<'_>) -> String {
+            while joiner.step() {}
+            let reader = self.out.reader(Ear::Open);
+            let mut words = Vec::new();
+            while let Next::Entry(entry, _) = reader.next(self.position, 0) {
+                self.position += 1;
+                words.push(match entry {
+                    Entry::Configure(info) if info.audio.is_some() => {
+                        format!("both {}", info.epoch)
+                    }
+                    Entry::Configure(info) => format!("pictures {}", info.epoch),
+                    Entry::Stop(reason) => format!("stop {reason}"),
+                    Entry::Sample(sample) if sample.is_sound() => {
+                        format!("s{}", sample.decode_time)
+                    }
+                    Entry::Sample(sample) => format!("p{}", sample.decode_time),
+                });
+            }
+            words.join(" ")
+        }
+    }
+
+    fn times(decode_time: u64) -> Times {
+        Times {
+            decode_time,
+            ..Times::default()
+        }
+    }
+
+    fn picture(time: u64, key: bool) -> Entry {
+        Entry::Sample(Arc::new(Sample::h264(times(time), key, Vec::new())))
+    }
+
+    fn sound(time: u64) -> Entry {
+        let beat = Beat {
+            at: time,
+            length: 1024,
+        };
+        Entry::Sample(Arc::new(Sample::aac(times(time), beat, Bytes::new())))
+    }
+
+    fn pictures_are(epoch: u32) -> Entry {
+        Entry::Configure(Arc::new(Info {
+            epoch,
+            video: Some(Video {
+                codec: Codec::H264,
+                codec_string: String::new(),
+                config: Bytes::new(),
+                width: 320,
+                height: 192,
+                frame_rate: 25.0,
+                keyframe_ms: 0,
+            }),
+            ..Info::default()
+        }))
+    }
+
+    fn sound_is(epoch: u32, there: bool) -> Entry {
+        let config = Config::parse(&Bytes::from_static(&[0x11, 0x90])).unwrap();
+        Entry::Configure(Arc::new(Info {
+            epoch,
+            audio: there.then(|| Audio::aac(&config, 2, "und")),
+            ..Info::default()
+        }))
+    }
+
+    #[test]
+    fn who_joins_late_gets_both_from_the_newest_group_on_in_the_order_of_time() {
+        let mut rig = Rig::new();
+        for entry in [
+            pictures_are(0),
+            picture(0, true),
+            picture(10, false),
+            picture(20, true),
+            picture(30, false),
+        ] {
+            rig.seen.publish(entry);
+        }
+        for entry in [
+            sound_is(0, true),
+            sound(5),
+            sound(15),
+            sound(25),
+            sound(35),
+            sound(45),
+        ] {
+            rig.heard.publish(entry);
+        }
+        let (seen, heard, out) = (rig.seen.clone(), rig.heard.clone(), rig.out.clone());
+        let mut joiner = Joiner::new(&seen, &heard, &out);
+        assert_eq!(rig.published(&mut joiner), "both 0 p20 s25 p30 s35 s45");
+        rig.seen.publish(picture(40, false));
+        rig.heard.publish(sound(55));
+        assert_eq!(rig.published(&mut joiner), "p40 s55");
+    }
+
+    #[test]
+    fn each_waits_for_the_other_at_a_break() {
+        let mut rig = Rig::new();
+        let (seen, heard, out) = (rig.seen.clone(), rig.heard.clone(), rig.out.clone());
+        let mut joiner = Joiner::new(&seen, &heard, &out);
+        rig.seen.publish(pictures_are(0));
+        rig.seen.publish(picture(10, true));
+        assert_eq!(rig.published(&mut joiner), "", "is there sound to it?");
+        rig.heard.publish(sound_is(0, true));
+        rig.heard.publish(sound(5));
+        rig.heard.publish(sound(15));
+        assert_eq!(rig.published(&mut joiner), "both 0 p10 s15");
+        // The sound is ahead of the encoder.
+        rig.heard.publish(sound_is(1, false));
+        rig.heard.publish(sound_is(2, true));
+        rig.heard.publish(sound(65));
+        rig.seen.publish(picture(20, false));
+        assert_eq!(rig.published(&mut joiner), "p20");
+        // The encoder had no picture of the epoch between.
+        rig.seen.publish(Entry::Stop("gone".into()));
+        rig.seen.publish(pictures_are(2));
+        rig.seen.publish(picture(60, true));
+        assert_eq!(rig.published(&mut joiner), "stop gone both 2 p60 s65");
+        // And now it is behind.
+        rig.seen.publish(pictures_are(3));
+        rig.seen.publish(picture(80, true));
+        rig.heard.publish(sound(75));
+        assert_eq!(rig.published(&mut joiner), "s75");
+        rig.heard.publish(sound_is(3, false));
+        assert_eq!(rig.published(&mut joiner), "pictures 3 p80");
     }
 }

@@ -181,7 +181,12 @@ impl Ring {
                 }
             }
             Entry::Configure(info) => {
-                self.info = Some(info.clone());
+                let codec = |info: &Info| info.video.as_ref().map(|video| video.codec);
+                let before = self.info.replace(info.clone());
+                // Nobody starts in one format and goes on in another.
+                if before.is_some_and(|before| codec(&before) != codec(info)) {
+                    self.starts.clear();
+                }
                 self.close_group();
             }
             Entry::Stop(_) => self.close_group(),
@@ -459,6 +464,24 @@ mod tests {
         assert!(ring.get(0).is_none());
         assert_eq!(ring.info_at(ring.first()).unwrap().epoch, 0);
         assert_eq!(ring.info_at(ring.end()).unwrap().epoch, 1);
+    }
+
+    #[test]
+    fn a_start_is_never_before_a_change_of_format() {
+        let mut ring = small();
+        ring.need(1, 0, 2);
+        ring.push(info(0));
+        ring.push(sample(0, true, 10));
+        let Entry::Configure(other) = info(1) else {
+            unreachable!()
+        };
+        let mut other = Info::clone(&other);
+        other.video.as_mut().unwrap().codec = Codec::Jpeg;
+        ring.push(Entry::Configure(Arc::new(other)));
+        assert_eq!(ring.history_start(0, 2), None);
+        assert_eq!(ring.newest_start_after(0), None);
+        ring.push(sample(SECOND, true, 10));
+        assert_eq!(ring.history_start(0, 2), Some(3));
     }
 
     proptest! {

@@ -57,9 +57,11 @@ impl Transport for Mse {
     fn open(options: &str) -> Result<(Self, Profile), String> {
         let Options { stale, fragment } = sluicegate_sdk::options(options)?;
         if fragment > LONGEST {
-            return Err(
-                "option `fragment`: the longest is \"10s\"; viewers get nothing for so long".into(),
-            );
+            return Err(format!(
+                "option `fragment`: \"{}s\" is too long: viewers would get nothing meanwhile; write at most \"{}s\"",
+                fragment.0 / 1000,
+                LONGEST.0 / 1000
+            ));
         }
         let profile = Profile {
             carriers: vec!["websocket".into(), "http".into()],
@@ -131,7 +133,7 @@ impl Transport for Mse {
         let end = sample.decode_time.saturating_add(sample.duration.into());
         self.pending.push(sample);
         let first = self.pending.iter().find(|first| first.track == track.id);
-        let lasts = end - first.map_or(end, |first| first.decode_time);
+        let lasts = end.saturating_sub(first.map_or(end, |first| first.decode_time));
         if track.millis(lasts) >= self.fragment.0.into() || self.pending.len() >= MOST_SAMPLES {
             chunks.extend(self.flush());
         }
@@ -198,3 +200,6 @@ impl Mse {
 }
 
 sluicegate_sdk::export!(Mse);
+
+#[cfg(test)]
+mod tests;

@@ -57,13 +57,18 @@ impl Pace {
     /// Sets the sample's duration to the expected one, and its times so that players go on.
     pub fn set(&mut self, sample: &mut Sample) {
         let at = sample.decode_time;
-        let distance = self
-            .last
-            .and_then(|(last, ..)| u32::try_from(at.saturating_sub(last)).ok());
-        let known = [sample.duration, self.step, distance.unwrap_or(0)]
-            .into_iter()
-            .find(|&ticks| ticks > 0);
-        sample.duration = known.unwrap_or(self.timescale / LIKELY_RATE).max(1);
+        let claimed = if sample.duration > 0 {
+            sample.duration
+        } else {
+            self.step
+        };
+        // Of a source that has become slow the next may be as late again.
+        let distance = self.last.map_or(0, |(last, ..)| at.saturating_sub(last));
+        let distance = distance.min(self.timescale.into()) as u32;
+        sample.duration = match claimed.max(distance) {
+            0 => (self.timescale / LIKELY_RATE).max(1),
+            ticks => ticks,
+        };
         // A picture that needs no other may follow a break.
         let bound = self.last.filter(|_| !(self.video && sample.independent));
         if let Some((_, written, duration)) = bound {

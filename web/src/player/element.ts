@@ -1,32 +1,45 @@
-// <sluicegate-player src="/live/demo" transport="auto|nal|mjpeg" stats>: plays one stream for as long as it is in the page
-// and the page is visible.
+// <sluicegate-player stream="demo" src="https://gateway" transport="auto|nal|mse|hls|mjpeg" stats>: plays one stream for as long
+// as it is in the page and the page is visible.
 //
-// Attributes: `src`, the stream's base path; `transport`, absent means auto; `stats`, present shows the figures.
-// Properties: the same, and `stats`: see `Stats` (the attribute's property is `showStats`).
-// Methods: `readNumber()`, `readClock()`: the block code of the painted picture.
+// Attributes: `stream`, its name, and `src`, the gateway's address, absent: where this script came from. Without `stream`,
+// `src` is the stream's base path, such as `/live/demo`. `transport`, absent means auto; `stats`, present shows the figures.
+// Properties: the same, `muted`, and `stats`: see `Stats` (the attribute's property is `showStats`).
+// Methods: `readNumber()`, `readClock()`: the block code of the picture on the screen.
 // Events: `sluicegate-state` (detail: SessionState) at every change, `sluicegate-stats` (detail: Stats) once a second.
 
 import { age } from "../media/block_code";
 import { ServerClock } from "../net/server_clock";
+import { hlsObstacle, openHls } from "../transport/hls";
 import { openMjpeg } from "../transport/mjpeg";
+import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
-import type { TransportName } from "../transport/transport";
-import { Painter, type Painted } from "./painter";
+import { type TransportName, transportNamed } from "../transport/names";
+import type { Shown } from "../transport/transport";
+import { VideoScreen } from "../transport/video";
+import { clockUrl, streamBase } from "./address";
+import { CodeReader } from "./code_reader";
+import { Painter } from "./painter";
 import { Session, type SessionState } from "./session";
 import { type Stats, StatsCollector } from "./stats";
-import { PlayerView } from "./view";
+import { PlayerView, type ScreenName } from "./view";
 
 const LOOK_EVERY_MS = 1000;
 const READ_CODE_EVERY_MS = 500;
 
+/** The gateway that this script came from: it lies in `assets/` there. */
+const HOME = new URL("..", import.meta.url).href;
+
 /** See the head of this file. */
 export class SluicegatePlayer extends HTMLElement {
-  static readonly observedAttributes = ["src", "transport", "stats"];
+  static readonly observedAttributes = ["src", "stream", "transport", "stats"];
 
   readonly #view: PlayerView;
   readonly #painter: Painter;
+  readonly #video: VideoScreen;
   readonly #session: Session;
+  readonly #reader = new CodeReader();
   readonly #collector = new StatsCollector(performance.now());
+  #screen: ScreenName = "canvas";
   #clock: ServerClock | null = null;
   #base: URL | null = null;
   #connected: AbortController | null = null;
@@ -39,15 +52,24 @@ export class SluicegatePlayer extends HTMLElement {
         this.showStats = !this.showStats;
       },
       toggleFullscreen: () => void this.#toggleFullscreen(),
+      toggleMuted: () => {
+        this.muted = !this.muted;
+      },
+      tap: () => this.#video.play(),
     });
     this.#painter = new Painter(this.#view.canvas, {
-      painted: (painted) => this.#painted(painted),
+      shown: (shown) => this.#shown("canvas", shown),
       dropped: () => this.#collector.dropped(1),
     });
+    this.#video = new VideoScreen(this.#view.video, () => this.#holdVideo());
     this.#session = new Session(
       {
-        openers: { nal: openNal, mjpeg: openMjpeg },
-        nalObstacle,
+        players: {
+          nal: { open: openNal, obstacle: nalObstacle },
+          mse: { open: (base, sink) => openMse(base, sink, this.#video), obstacle: mseObstacle },
+          hls: { open: (base, sink) => openHls(base, sink, this.#video), obstacle: hlsObstacle },
+          mjpeg: { open: openMjpeg, obstacle: () => null },
+        },
         timer: (callback, ms) => {
           const timer = setTimeout(callback, ms);
           return () => clearTimeout(timer);
@@ -57,6 +79,7 @@ export class SluicegatePlayer extends HTMLElement {
       },
       {
         picture: (picture) => this.#painter.offer(picture),
+        shown: (shown) => this.#shown("video", shown),
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
@@ -64,7 +87,7 @@ export class SluicegatePlayer extends HTMLElement {
     );
   }
 
-  /** The stream's base path, such as `/live/demo`. */
+  /** The gateway's address, or without `stream` the stream's base path, such as `/live/demo`. */
   get src(): string {
     return this.getAttribute("src") ?? "";
   }
@@ -73,14 +96,31 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** `nal`, `mjpeg`, or `auto`: `nal` where the browser can. */
+  /** The stream's name. */
+  get stream(): string {
+    return this.getAttribute("stream") ?? "";
+  }
+
+  set stream(value: string) {
+    this.setAttribute("stream", value);
+  }
+
+  /** One of the transports, or `auto`: the first of `nal`, `mse`, `hls` and `mjpeg` that can be had. */
   get transport(): TransportName | "auto" {
-    const value = this.getAttribute("transport");
-    return value === "nal" || value === "mjpeg" ? value : "auto";
+    return transportNamed(this.getAttribute("transport"));
   }
 
   set transport(value: TransportName | "auto") {
     this.setAttribute("transport", value);
+  }
+
+  /** Whether sound is off, as it is in the beginning. */
+  get muted(): boolean {
+    return this.#view.video.muted;
+  }
+
+  set muted(value: boolean) {
+    this.#view.video.muted = value;
   }
 
   /** Whether the figures are shown over the picture. */
@@ -97,14 +137,14 @@ export class SluicegatePlayer extends HTMLElement {
     return this.#collector.read(this.#session.state);
   }
 
-  /** The frame number (modulo 2^24) in the painted picture's block code; null if it carries none. */
+  /** The frame number (modulo 2^24) in the block code of the picture on the screen; null if it carries none. */
   readNumber(): number | null {
-    return this.#painter.readBlockCode().number;
+    return this.#reader.read(this.#view[this.#screen]).number;
   }
 
-  /** The Unix time in ms (modulo 2^24) in the painted picture's block code; null if it carries none. */
+  /** The Unix time in ms (modulo 2^24) in the block code of the picture on the screen; null if it carries none. */
   readClock(): number | null {
-    return this.#painter.readBlockCode().clock;
+    return this.#reader.read(this.#view[this.#screen]).clock;
   }
 
   connectedCallback(): void {
@@ -124,7 +164,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.#connected = null;
     this.#session.stop();
     this.#clock?.stop();
-    this.#painter.clear();
+    this.#clear();
     this.#base = null;
   }
 
@@ -138,16 +178,18 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #want(): void {
-    const base = this.src === "" ? null : new URL(this.src, document.baseURI);
-    if (base?.href !== this.#base?.href) {
+    const base = streamBase(this.src, this.stream, HOME, document.baseURI);
+    const other = base?.href !== this.#base?.href;
+    if (other) {
       this.#base = base;
-      this.#painter.clear();
       this.#collector.clear(performance.now());
       this.#clock?.stop();
-      this.#clock = base === null ? null : new ServerClock(new URL("/healthz", base));
+      this.#clock = base === null ? null : new ServerClock(clockUrl(base));
       this.#view.title(base === null ? "" : decodeName(base));
     }
     this.#session.want({ base, transport: this.transport });
+    // Once the old one is over, so that no picture of it comes after.
+    if (other) this.#clear();
   }
 
   #visibility(): void {
@@ -166,19 +208,35 @@ export class SluicegatePlayer extends HTMLElement {
     this.dispatchEvent(new CustomEvent("sluicegate-state", { detail: state }));
   }
 
-  #painted({ width, height, arrived, at }: Painted): void {
-    this.#collector.painted(width, height);
-    this.#view.painted();
+  #shown(screen: ScreenName, shown: Shown): void {
+    this.#screen = screen;
+    this.#collector.shown(shown);
+    this.#view.shown(screen);
+    const { at, delay } = shown;
     if (at - this.#codeReadAt < READ_CODE_EVERY_MS) return;
     this.#codeReadAt = at;
-    const made = this.#painter.readBlockCode().clock;
+    const made = this.readClock();
     if (made === null) {
-      this.#collector.latency(at - arrived, "decode");
+      if (delay !== null) this.#collector.latency(delay.ms, delay.kind);
     } else {
-      // Reading takes a while; the picture was as old as this when it was painted.
+      // Reading takes a while; the picture was as old as this when it was shown.
       const now = this.#clock?.now() ?? null;
       if (now !== null) this.#collector.latency(age(made, now - (performance.now() - at)), "picture");
     }
+  }
+
+  /** The video's picture stays on the screen, on the canvas, until there is a new one. */
+  #holdVideo(): void {
+    if (this.#screen !== "video") return;
+    this.#painter.keep(this.#view.video);
+    this.#screen = "canvas";
+    this.#view.shown("canvas");
+  }
+
+  #clear(): void {
+    this.#painter.clear();
+    this.#screen = "canvas";
+    this.#view.blank();
   }
 
   #look(): void {

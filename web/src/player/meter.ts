@@ -1,4 +1,4 @@
-// Rates from counts: what was painted and received since the last look.
+// Rates from counts: what was shown and received since the last look.
 
 /** Rates of the last whole interval. */
 export interface Rates {
@@ -17,8 +17,8 @@ export class Meter {
     this.#since = now;
   }
 
-  frame(): void {
-    this.#frames++;
+  frames(count: number): void {
+    this.#frames += count;
   }
 
   bytes(count: number): void {

@@ -1,44 +1,21 @@
-// Puts pictures on the canvas, at most one per screen refresh, and reads the block code back from what is painted.
+// Puts pictures on the canvas, at most one per screen refresh.
 
-import { readRow, rowHeight } from "../media/block_code";
-import type { Picture } from "../transport/transport";
-
-/** What was just painted. */
-export interface Painted {
-  readonly width: number;
-  readonly height: number;
-  /** When the picture's bytes arrived and when it was painted, on the clock of `performance.now()`. */
-  readonly arrived: number;
-  readonly at: number;
-}
+import type { Picture, Shown } from "../transport/transport";
 
 /** What a painter tells. */
 export interface PainterEvents {
-  painted(painted: Painted): void;
+  shown(shown: Shown): void;
   /** A picture gave way to a newer one before it was painted. */
   dropped(): void;
 }
-
-/** The two rows of the block code in the painted picture; null where the picture carries none. */
-export interface BlockCode {
-  /** Frame number modulo 2^24. */
-  readonly number: number | null;
-  /** Unix ms modulo 2^24 when the picture was made. */
-  readonly clock: number | null;
-}
-
-const NO_CODE: BlockCode = { number: null, clock: null };
 
 /** Owns the canvas' contents. */
 export class Painter {
   readonly #canvas: HTMLCanvasElement;
   readonly #context: CanvasRenderingContext2D | null;
   readonly #events: PainterEvents;
-  /** The two rows are copied here to be read: reading from the canvas itself would take it off the GPU. */
-  #rows: CanvasRenderingContext2D | null = null;
   #next: Picture | null = null;
   #request = 0;
-  #blank = true;
 
   constructor(canvas: HTMLCanvasElement, events: PainterEvents) {
     this.#canvas = canvas;
@@ -67,25 +44,13 @@ export class Painter {
   /** Empties the canvas, as when another stream is going to be shown. */
   clear(): void {
     this.stop();
-    this.#blank = true;
     this.#context?.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
   }
 
-  /** Reads the painted picture's block code. Costs a copy of a sixth of the picture: not for every picture. */
-  readBlockCode(): BlockCode {
-    const { width, height } = this.#canvas;
-    const row = rowHeight(height);
-    if (this.#blank || row === 0) return NO_CODE;
-    this.#rows ??= document.createElement("canvas").getContext("2d", { alpha: false, willReadFrequently: true });
-    if (this.#rows === null) return NO_CODE;
-    const rows = this.#rows;
-    if (rows.canvas.width !== width || rows.canvas.height !== row * 2) {
-      rows.canvas.width = width;
-      rows.canvas.height = row * 2;
-    }
-    rows.drawImage(this.#canvas, 0, height - row * 2, width, row * 2, 0, 0, width, row * 2);
-    const pixels = rows.getImageData(0, 0, width, row * 2);
-    return { number: readRow(pixels, row, row), clock: readRow(pixels, 0, row) };
+  /** Paints what a video element shows, which is about to lose it. */
+  keep(video: HTMLVideoElement): void {
+    this.stop();
+    this.#put(video, video.videoWidth, video.videoHeight);
   }
 
   #paint(): void {
@@ -94,13 +59,17 @@ export class Painter {
     this.#next = null;
     if (picture === null || this.#context === null) return;
     const { width, height, arrived } = picture;
+    this.#put(picture.image, width, height);
+    picture.close();
+    const at = performance.now();
+    this.#events.shown({ width, height, at, count: 1, delay: { ms: at - arrived, kind: "decode" } });
+  }
+
+  #put(image: CanvasImageSource, width: number, height: number): void {
     if (this.#canvas.width !== width || this.#canvas.height !== height) {
       this.#canvas.width = width;
       this.#canvas.height = height;
     }
-    this.#context.drawImage(picture.image, 0, 0, width, height);
-    picture.close();
-    this.#blank = false;
-    this.#events.painted({ width, height, arrived, at: performance.now() });
+    this.#context?.drawImage(image, 0, 0, width, height);
   }
 }

@@ -1,17 +1,19 @@
 // Which transport plays, and what happens when it ends: state and decisions, no DOM. The element shows what stands here.
 
 import { Backoff } from "../net/backoff";
-import type { Ending, Opener, Sink, Transport, TransportName } from "../transport/transport";
+import { TRANSPORTS, type TransportName } from "../transport/names";
+import type { Ending, Opener, Sink, Transport } from "../transport/transport";
 
 /**
  * - `idle`: there is nothing to play.
  * - `paused`: the page is hidden; the connection is given back.
  * - `connecting`: asked, no picture yet.
  * - `playing`: pictures come.
+ * - `blocked`: the browser plays only after a tap.
  * - `silent`: connected, but nothing has come for a while. That is no fault where the source may be still.
  * - `waiting`: the connection ended; the next attempt comes by itself.
  */
-export type Phase = "idle" | "paused" | "connecting" | "playing" | "silent" | "waiting";
+export type Phase = "idle" | "paused" | "connecting" | "playing" | "blocked" | "silent" | "waiting";
 
 /** What the viewer is told. */
 export interface SessionState {
@@ -22,6 +24,8 @@ export interface SessionState {
   readonly reason: string;
   /** Why another transport plays than the one wanted; empty if none. */
   readonly fallback: string;
+  /** Whether there is anything to hear. */
+  readonly sound: boolean;
   /** Connections opened beyond the first, hidden times not counted. */
   readonly reconnects: number;
 }
@@ -33,11 +37,16 @@ export interface Wanted {
   readonly transport: TransportName | "auto";
 }
 
+/** How one transport is played. */
+export interface TransportPlayer {
+  readonly open: Opener;
+  /** Why this browser cannot play it at all, or null. */
+  obstacle(): string | null;
+}
+
 /** The world as the session needs it. */
 export interface SessionEnv {
-  readonly openers: Readonly<Record<TransportName, Opener>>;
-  /** Why `nal` cannot play in this browser, or null. */
-  nalObstacle(): string | null;
+  readonly players: Readonly<Record<TransportName, TransportPlayer>>;
   /** Calls back once after `ms`; the result cancels it. */
   timer(callback: () => void, ms: number): () => void;
   random(): number;
@@ -46,12 +55,12 @@ export interface SessionEnv {
 }
 
 /** Where pictures and counts go. */
-export type SessionSink = Omit<Sink, "ended"> & { changed(state: SessionState): void };
+export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "dropped"> & { changed(state: SessionState): void };
 
 const SILENT_AFTER_MS = 10_000;
 /** A connection that died without a word looks like a silent one; asking anew costs little. */
 const RENEW_AFTER_MS = 30_000;
-/** Refusals in a row after which `auto` gives up on `nal`: proxies that let no WebSocket through do not change their mind. */
+/** Refusals in a row after which `auto` goes on to the next: proxies that let no WebSocket through do not change their mind. */
 const REFUSALS = 2;
 
 /** Plays what is wanted for as long as it is wanted and visible. */
@@ -64,9 +73,10 @@ export class Session {
   #transport: Transport | null = null;
   #cancelTimer: (() => void) | null = null;
   #refusals = 0;
-  #obstacle: string | null = null;
+  /** What was found out about transports by trying them, for as long as the same is wanted. */
+  readonly #obstacles = new Map<TransportName, string>();
   #heardAt = 0;
-  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", reconnects: 0 };
+  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", sound: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
     this.#env = env;
@@ -84,7 +94,7 @@ export class Session {
     if (same) return;
     this.#wanted = wanted;
     this.#refusals = 0;
-    this.#obstacle = null;
+    this.#obstacles.clear();
     this.#backoff.reset();
     this.#set({ reconnects: 0 });
     this.#restart();
@@ -112,7 +122,7 @@ export class Session {
     this.#release();
     const base = this.#wanted.base;
     if (base === null) {
-      this.#set({ phase: "idle", transport: null, reason: "", fallback: "" });
+      this.#set({ phase: "idle", transport: null, reason: "", fallback: "", sound: false });
     } else if (!this.#visible) {
       this.#set({ phase: "paused", reason: "the page is hidden" });
     } else {
@@ -127,23 +137,30 @@ export class Session {
 
   #connect(base: URL): void {
     const { name, fallback } = this.#choose();
-    this.#set({ phase: "connecting", transport: name, reason: "", fallback });
+    const sound = this.#state.sound && this.#state.transport === name;
+    this.#set({ phase: "connecting", transport: name, reason: "", fallback, sound });
     let current = true;
     this.#heard();
     this.#watch(SILENT_AFTER_MS);
-    const transport = this.#env.openers[name](base, {
+    const transport = this.#env.players[name].open(base, {
       picture: (picture) => {
         if (!current) {
           picture.close();
           return;
         }
-        this.#heard();
-        if (this.#state.phase !== "playing") {
-          this.#backoff.reset();
-          this.#refusals = 0;
-          this.#set({ phase: "playing", reason: "" });
-        }
+        this.#plays();
         this.#sink.picture(picture);
+      },
+      shown: (shown) => {
+        if (!current) return;
+        this.#plays();
+        this.#sink.shown(shown);
+      },
+      blocked: () => {
+        if (current) this.#set({ phase: "blocked", reason: "the browser plays this only after a tap" });
+      },
+      sound: (there) => {
+        if (current) this.#set({ sound: there });
       },
       bytes: (count) => {
         if (!current) return;
@@ -167,25 +184,40 @@ export class Session {
     };
   }
 
+  /** What is wanted, or the best that can be had, and what is against those before it. The last is always tried. */
   #choose(): { name: TransportName; fallback: string } {
-    if (this.#wanted.transport === "mjpeg") return { name: "mjpeg", fallback: "" };
-    const obstacle = this.#env.nalObstacle() ?? this.#obstacle;
-    return obstacle === null ? { name: "nal", fallback: "" } : { name: "mjpeg", fallback: obstacle };
+    const wanted = this.#wanted.transport;
+    const order = wanted === "auto" ? TRANSPORTS : [wanted, ...TRANSPORTS.filter((name) => name !== wanted)];
+    const against: string[] = [];
+    for (const name of order) {
+      const obstacle = this.#obstacles.get(name) ?? this.#env.players[name].obstacle();
+      if (obstacle === null) return { name, fallback: against.join("; ") };
+      if (!against.includes(obstacle)) against.push(obstacle);
+    }
+    return { name: "mjpeg", fallback: against.join("; ") };
   }
 
   #ended(name: TransportName, ending: Ending): void {
     this.#release();
-    if (name === "nal") {
-      if (ending.kind === "refused") this.#refusals++;
-      const refused = this.#refusals >= REFUSALS && this.#wanted.transport === "auto";
-      if (ending.kind === "unsupported" || refused) {
-        this.#obstacle = ending.reason;
-        this.#reconnect();
-        return;
-      }
+    if (ending.kind === "refused") this.#refusals++;
+    const givesUp = ending.kind === "unsupported" || (this.#refusals >= REFUSALS && this.#wanted.transport === "auto");
+    if (givesUp && name !== "mjpeg") {
+      this.#refusals = 0;
+      this.#obstacles.set(name, ending.reason);
+      this.#reconnect();
+      return;
     }
     this.#set({ phase: "waiting", reason: ending.reason });
     this.#cancelTimer = this.#env.timer(() => this.#reconnect(), this.#backoff.next());
+  }
+
+  /** A picture came. */
+  #plays(): void {
+    this.#heard();
+    if (this.#state.phase === "playing") return;
+    this.#backoff.reset();
+    this.#refusals = 0;
+    this.#set({ phase: "playing", reason: "" });
   }
 
   /** Something arrived: silence is counted anew from here. */
@@ -196,6 +228,8 @@ export class Session {
 
   #watch(ms: number): void {
     this.#cancelTimer = this.#env.timer(() => {
+      // Who waits for a tap need not fetch anything meanwhile.
+      if (this.#state.phase === "blocked") this.#heard();
       const silent = this.#env.now() - this.#heardAt;
       if (silent >= RENEW_AFTER_MS) {
         this.#reconnect();

@@ -2,7 +2,11 @@
 
 import { Meter } from "./meter";
 import type { Phase, SessionState } from "./session";
-import type { TransportName } from "../transport/transport";
+import type { TransportName } from "../transport/names";
+import type { Delay, Shown } from "../transport/transport";
+
+/** What a latency was measured from. */
+export type LatencyKind = "picture" | Delay["kind"];
 
 /** `element.stats`: one moment's figures. */
 export interface Stats {
@@ -10,17 +14,20 @@ export interface Stats {
   readonly transport: TransportName | null;
   /** Why it is not simply playing what was asked for; empty if it is. */
   readonly reason: string;
-  /** Size of the painted picture in pixels; 0 before the first. */
+  /** Size of the picture shown in pixels; 0 before the first. */
   readonly width: number;
   readonly height: number;
-  /** Pictures painted and media bits received, per second, over the last second. */
+  /** Pictures shown and media bits received, per second, over the last second. */
   readonly framesPerSecond: number;
   readonly bitsPerSecond: number;
   /** Null until it is known. */
   readonly latencyMs: number | null;
-  /** `picture`: from the making of the picture to its painting, read from its block code. `decode`: from arrival to painting. */
-  readonly latencyKind: "picture" | "decode" | null;
-  /** Pictures painted, and pictures received but not painted, since the stream was chosen. */
+  /**
+   * `picture`: from the making of the picture to its showing, read from its block code. `decode`: from arrival to showing.
+   * `live`: behind the newest picture that the player knows of.
+   */
+  readonly latencyKind: LatencyKind | null;
+  /** Pictures shown, and pictures received but not shown, since the stream was chosen. */
   readonly painted: number;
   readonly dropped: number;
   readonly reconnects: number;
@@ -33,7 +40,7 @@ export class StatsCollector {
   #height = 0;
   #painted = 0;
   #dropped = 0;
-  #latency: { readonly ms: number; readonly kind: "picture" | "decode" } | null = null;
+  #latency: { readonly ms: number; readonly kind: LatencyKind } | null = null;
 
   constructor(now: number) {
     this.#meter = new Meter(now);
@@ -47,14 +54,14 @@ export class StatsCollector {
     this.#dropped += count;
   }
 
-  painted(width: number, height: number): void {
-    this.#meter.frame();
-    this.#painted++;
+  shown({ width, height, count }: Shown): void {
+    this.#meter.frames(count);
+    this.#painted += count;
     this.#width = width;
     this.#height = height;
   }
 
-  latency(ms: number, kind: "picture" | "decode"): void {
+  latency(ms: number, kind: LatencyKind): void {
     this.#latency = { ms, kind };
   }
 

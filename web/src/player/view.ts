@@ -1,30 +1,44 @@
-// The player's shadow tree: canvas, state, figures and buttons. Shows what it is told; decides nothing.
+// The player's shadow tree: canvas and video, state, figures and buttons. Shows what it is told; decides nothing.
 
 import { bitRate, milliseconds, size } from "../page/format";
 import { element } from "../page/dom";
 import css from "./player.shadow.css";
 import type { SessionState } from "./session";
-import type { Stats } from "./stats";
+import { LABELS } from "../transport/names";
+import type { LatencyKind, Stats } from "./stats";
 
 /** What the viewer asks for. */
 export interface PlayerActions {
   toggleStats(): void;
   toggleFullscreen(): void;
+  toggleMuted(): void;
+  /** The tap that a browser wants before it plays. */
+  tap(): void;
 }
+
+/** Where the picture is. */
+export type ScreenName = "canvas" | "video";
 
 const FIGURES = ["transport", "picture", "frames", "bit rate", "latency", "dropped", "reconnects"] as const;
 type Figure = (typeof FIGURES)[number];
 
-const TRANSPORT_LABELS = { nal: "NAL · WebCodecs", mjpeg: "MJPEG" } as const;
+const LATENCIES: Readonly<Record<LatencyKind, string>> = {
+  picture: "picture latency",
+  decode: "decode delay",
+  live: "behind live",
+};
 
 /** Builds the tree once and keeps it up to date. */
 export class PlayerView {
   readonly canvas: HTMLCanvasElement;
+  readonly video: HTMLVideoElement;
   readonly #frame: HTMLElement;
   readonly #status: HTMLElement;
   readonly #notice: HTMLElement;
   readonly #overlay: HTMLElement;
   readonly #statsButton: HTMLButtonElement;
+  readonly #soundButton: HTMLButtonElement;
+  readonly #tapButton: HTMLButtonElement;
   readonly #figures = new Map<Figure, HTMLElement>();
 
   constructor(root: ShadowRoot, actions: PlayerActions) {
@@ -34,6 +48,7 @@ export class PlayerView {
     root.adoptedStyleSheets = [sheet];
 
     this.canvas = element("canvas", { role: "img", width: "1280", height: "720" });
+    this.video = element("video", {});
     this.#status = element("p", { class: "status", role: "status" });
     this.#notice = element("p", { class: "notice", hidden: "" });
     this.#overlay = element("dl", { class: "stats", id: "stats", hidden: "", "aria-label": "Figures" });
@@ -43,15 +58,24 @@ export class PlayerView {
       this.#overlay.append(element("div", {}, element("dt", {}, figure), value));
     }
     this.#statsButton = element("button", { type: "button", "aria-controls": "stats", "aria-expanded": "false" }, "Stats");
+    this.#soundButton = element("button", { type: "button", hidden: "" }, "Unmute");
+    this.#tapButton = element("button", { type: "button", class: "tap", hidden: "" }, "Tap to play");
     const fullscreen = element("button", { type: "button" }, "Full screen");
     this.#statsButton.addEventListener("click", () => actions.toggleStats());
+    this.#soundButton.addEventListener("click", () => actions.toggleMuted());
+    this.#tapButton.addEventListener("click", () => actions.tap());
+    this.video.addEventListener("volumechange", () => {
+      this.#soundButton.textContent = this.video.muted ? "Unmute" : "Mute";
+    });
     fullscreen.addEventListener("click", () => actions.toggleFullscreen());
-    const controls = element("div", { class: "controls" }, this.#statsButton, fullscreen);
+    const controls = element("div", { class: "controls" }, this.#soundButton, this.#statsButton, fullscreen);
     this.#frame = element(
       "div",
-      { class: "frame", "data-phase": "idle" },
+      { class: "frame", "data-phase": "idle", "data-screen": "canvas" },
       this.canvas,
+      this.video,
       element("div", { class: "top" }, this.#status, this.#notice),
+      this.#tapButton,
       this.#overlay,
       controls,
     );
@@ -59,19 +83,30 @@ export class PlayerView {
   }
 
   title(name: string): void {
-    this.canvas.setAttribute("aria-label", name === "" ? "No stream" : `Live picture of ${name}`);
-    this.#frame.classList.remove("has-picture");
+    const label = name === "" ? "No stream" : `Live picture of ${name}`;
+    for (const screen of [this.canvas, this.video]) screen.setAttribute("aria-label", label);
   }
 
-  painted(): void {
+  /** There is a picture, here. */
+  shown(screen: ScreenName): void {
     this.#frame.classList.add("has-picture");
+    if (this.#frame.dataset["screen"] !== screen) this.#frame.dataset["screen"] = screen;
+  }
+
+  /** There is none. */
+  blank(): void {
+    this.#frame.classList.remove("has-picture");
+    this.#frame.dataset["screen"] = "canvas";
   }
 
   state(state: SessionState): void {
     this.#frame.dataset["phase"] = state.phase;
     this.#status.textContent = sentence(state);
-    this.#notice.textContent = state.fallback === "" ? "" : `MJPEG instead: ${state.fallback}`;
-    this.#notice.hidden = state.fallback === "";
+    const instead = state.transport !== null && state.fallback !== "";
+    this.#notice.textContent = instead ? `${LABELS[state.transport]} instead: ${state.fallback}` : "";
+    this.#notice.hidden = !instead;
+    this.#soundButton.hidden = !state.sound;
+    this.#tapButton.hidden = state.phase !== "blocked";
   }
 
   showStats(show: boolean): void {
@@ -82,7 +117,7 @@ export class PlayerView {
   stats(stats: Stats): void {
     if (this.#overlay.hidden) return;
     const texts: Record<Figure, string> = {
-      transport: stats.transport === null ? "–" : TRANSPORT_LABELS[stats.transport],
+      transport: stats.transport === null ? "–" : LABELS[stats.transport],
       picture: size(stats.width, stats.height),
       frames: `${stats.framesPerSecond.toFixed(1)} /s`,
       "bit rate": bitRate(stats.bitsPerSecond),
@@ -96,11 +131,10 @@ export class PlayerView {
   }
 }
 
-/** Latency with what it was measured from, since the two kinds must not be compared. */
+/** Latency with what it was measured from, since the kinds must not be compared. */
 function latency(stats: Pick<Stats, "latencyMs" | "latencyKind">): string {
-  if (stats.latencyMs === null) return "–";
-  const label = stats.latencyKind === "picture" ? "picture latency" : "decode delay";
-  return `${milliseconds(stats.latencyMs)} ${label}`;
+  if (stats.latencyMs === null || stats.latencyKind === null) return "–";
+  return `${milliseconds(stats.latencyMs)} ${LATENCIES[stats.latencyKind]}`;
 }
 
 function sentence(state: SessionState): string {
@@ -113,6 +147,8 @@ function sentence(state: SessionState): string {
       return "Connecting";
     case "playing":
       return "Live";
+    case "blocked":
+      return "Ready";
     case "silent":
       return "Still: connected, but no pictures come";
     case "waiting":

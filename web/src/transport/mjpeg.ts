@@ -2,6 +2,7 @@
 
 import { boundaryOf, MultipartError, MultipartReader } from "../media/multipart";
 import { errorText } from "../net/errors";
+import { unreachable } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 
 /** Plays `{base}/mjpeg`. */
@@ -25,7 +26,7 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
   try {
     response = await fetch(url, { signal, cache: "no-store" });
   } catch {
-    return { kind: "unreachable", reason: "the gateway does not answer" };
+    return unreachable(url);
   }
   if (!response.ok) return { kind: "refused", reason: await errorText(response) };
   const boundary = boundaryOf(response.headers.get("content-type"));

@@ -1,13 +1,11 @@
 // H.264 access units over WebSocket into WebCodecs. Annex B needs no `description`: parameter sets travel in the stream.
 
 import { type Decoder, NalFeed, type Unit } from "./nal_feed";
-import { errorText } from "../net/errors";
-import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
+import { openSocket } from "./socket";
+import type { Ending, Sink, Transport } from "./transport";
 
 /** Failures of the decoder in a row, without one picture between them, before the transport gives up. */
 const FAILURES = 3;
-
-const GOING_AWAY = 1001;
 
 /** Why this browser cannot play `nal` at all, or null if it can. */
 export function nalObstacle(): string | null {
@@ -19,28 +17,17 @@ export function nalObstacle(): string | null {
 
 /** Plays `{base}/nal`. */
 export function openNal(base: URL, sink: Sink): Transport {
-  const url = transportUrl(base, "nal");
-  const socket = new WebSocket(url);
-  socket.binaryType = "arraybuffer";
-  const asking = new AbortController();
-  let opened = false;
   let over = false;
-
   const stop = (): void => {
     over = true;
-    asking.abort();
+    closeSocket();
     decoder.close();
-    socket.onmessage = socket.onclose = null;
-    // Closed while it connects, the browser would log an error; so it is let open first.
-    socket.onopen = () => socket.close();
-    if (socket.readyState !== WebSocket.CONNECTING) socket.close();
   };
   const end = (ending: Ending): void => {
     if (over) return;
     stop();
     sink.ended(ending);
   };
-
   const decoder = new WebCodecsDecoder({
     frame: (frame) => {
       feed.shown();
@@ -57,49 +44,15 @@ export function openNal(base: URL, sink: Sink): Transport {
     gaveUp: (reason) => end({ kind: "unsupported", reason }),
   });
   const feed = new NalFeed(decoder, (count) => sink.dropped(count));
-
-  socket.onopen = () => {
-    opened = true;
-  };
-  socket.onmessage = (event: MessageEvent<unknown>) => {
-    if (!(event.data instanceof ArrayBuffer)) return;
-    sink.bytes(event.data.byteLength);
-    feed.message(new Uint8Array(event.data), performance.now() * 1000);
-  };
-  socket.onclose = (event) => {
-    if (opened) {
-      end(closed(event));
-    } else {
-      void refusal(base, asking.signal).then(end);
-    }
-  };
+  const closeSocket = openSocket(base, "nal", {
+    message: (data) => {
+      if (typeof data === "string") return;
+      sink.bytes(data.byteLength);
+      feed.message(new Uint8Array(data), performance.now() * 1000);
+    },
+    ended: end,
+  });
   return { stop };
-}
-
-function closed(event: CloseEvent): Ending {
-  if (event.code === GOING_AWAY) return { kind: "draining", reason: event.reason || "the gateway is going away" };
-  return { kind: "lost", reason: event.reason || `the connection broke off (${event.code})` };
-}
-
-/** A WebSocket does not tell why it could not open; the gateway tells it to a plain request. */
-async function refusal(base: URL, signal: AbortSignal): Promise<Ending> {
-  try {
-    const response = await fetch(transportUrlOverHttp(base), { signal, cache: "no-store" });
-    // 400 and 426 are what a healthy WebSocket address answers to a plain GET: something in between blocks the upgrade.
-    if (response.ok || response.status === 400 || response.status === 426) {
-      await response.body?.cancel();
-      return { kind: "refused", reason: "the WebSocket could not be opened" };
-    }
-    return { kind: "refused", reason: await errorText(response) };
-  } catch {
-    return { kind: "unreachable", reason: "the gateway does not answer" };
-  }
-}
-
-function transportUrlOverHttp(base: URL): URL {
-  const url = transportUrl(base, "nal");
-  url.protocol = base.protocol;
-  return url;
 }
 
 interface DecoderEvents {

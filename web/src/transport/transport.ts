@@ -1,7 +1,7 @@
-// What every transport gives the player, whatever it speaks on the wire.
+// What every transport gives the player, whatever it speaks on the wire. Some hand over decoded pictures, which are painted
+// on the canvas; others feed the player's video element, and tell what it shows.
 
-/** The transports the element's `transport` attribute names. */
-export type TransportName = "nal" | "mjpeg";
+import type { TransportName } from "./names";
 
 /** A decoded picture on its way to the canvas. Whoever holds it last closes it. */
 export interface Picture {
@@ -12,6 +12,24 @@ export interface Picture {
   /** When its bytes had arrived, on the clock of `performance.now()`. */
   readonly arrived: number;
   close(): void;
+}
+
+/** How old a picture was when it was shown, as far as that can be told without looking into it. */
+export interface Delay {
+  readonly ms: number;
+  /** `decode`: since its bytes arrived. `live`: behind the newest picture that the player knows of. */
+  readonly kind: "decode" | "live";
+}
+
+/** What is on the screen now. */
+export interface Shown {
+  readonly width: number;
+  readonly height: number;
+  /** When, on the clock of `performance.now()`. */
+  readonly at: number;
+  /** Pictures shown since this was last told, this one included. */
+  readonly count: number;
+  readonly delay: Delay | null;
 }
 
 /**
@@ -32,8 +50,14 @@ export interface Ending {
 
 /** Where a transport delivers. `ended` is called at most once, and nothing after it. */
 export interface Sink {
-  /** Takes the picture over. */
+  /** Takes the picture over, for the canvas. */
   picture(picture: Picture): void;
+  /** The video element shows something new. */
+  shown(shown: Shown): void;
+  /** The video element may not play, or was paused, until the viewer says so. */
+  blocked(): void;
+  /** Whether the stream has sound. Not told means no. */
+  sound(there: boolean): void;
   /** Media bytes that arrived. */
   bytes(count: number): void;
   /** Pictures that were not shown because they came too fast or could not be decoded. */
@@ -51,9 +75,15 @@ export interface Transport {
 export type Opener = (base: URL, sink: Sink) => Transport;
 
 /** The address of a transport below a stream's base address. */
-export function transportUrl(base: URL, name: TransportName): URL {
+export function transportUrl(base: URL, name: TransportName, file = ""): URL {
   const url = new URL(base);
-  url.pathname = `${url.pathname.replace(/\/+$/, "")}/${name}`;
-  if (name === "nal") url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.pathname = [url.pathname.replace(/\/+$/, ""), name, ...(file === "" ? [] : [file])].join("/");
+  return url;
+}
+
+/** The same for a WebSocket. */
+export function socketUrl(base: URL, name: TransportName): URL {
+  const url = transportUrl(base, name);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url;
 }

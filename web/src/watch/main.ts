@@ -6,12 +6,14 @@ import { setBadge } from "../page/badge";
 import { byId, setText } from "../page/dom";
 import { bitRate, frameRate, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
+import { encodeStream } from "../player/address";
 import type { SluicegatePlayer } from "../player/element";
 import type { SessionState } from "../player/session";
 import type { Stats } from "../player/stats";
+import { LABELS } from "../transport/names";
 
 const stream = streamInPath(location.pathname);
-const base = `/live/${encodeName(stream)}`;
+const base = `/live/${encodeStream(stream)}`;
 const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
 const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
@@ -60,13 +62,14 @@ function showDevice(device: Device): void {
 }
 
 function showState(state: SessionState): void {
-  const names = { nal: "WebCodecs", mjpeg: "MJPEG" };
-  setText(byId("transport-now"), state.transport === null ? "–" : names[state.transport]);
-  setText(byId("fallback"), state.fallback === "" ? "" : `Playing MJPEG instead: ${state.fallback}.`);
+  const now = state.transport === null ? "–" : LABELS[state.transport];
+  setText(byId("transport-now"), now);
+  setText(byId("fallback"), state.fallback === "" ? "" : `Playing ${now} instead: ${state.fallback}.`);
 }
 
 function showStats(stats: Stats): void {
-  setText(byId("latency-label"), stats.latencyKind === "decode" ? "Decode delay" : "Picture latency");
+  const labels = { picture: "Picture latency", decode: "Decode delay", live: "Behind live" };
+  setText(byId("latency-label"), labels[stats.latencyKind ?? "picture"]);
   setText(byId("latency"), milliseconds(stats.latencyMs));
   setText(byId("frames"), `${stats.framesPerSecond.toFixed(1)} /s`);
   setText(byId("rate"), bitRate(stats.bitsPerSecond));
@@ -102,9 +105,4 @@ function streamInPath(path: string): string {
   } catch {
     return name;
   }
-}
-
-/** `@` parts stream and rendition, so it stays as it is. */
-function encodeName(name: string): string {
-  return encodeURIComponent(name).replaceAll("%40", "@");
 }

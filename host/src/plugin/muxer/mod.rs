@@ -16,7 +16,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    thread::{self, Thread},
+    thread::{self, JoinHandle, Thread},
     time::Instant,
 };
 use thiserror::Error;
@@ -130,6 +130,10 @@ impl Muxer {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self) -> (String, String) {
+        (self.stream.clone(), self.transport.clone())
     }
 
     fn gone(&self) -> Refusal {
@@ -251,12 +255,18 @@ impl Drop for Viewing {
 #[derive(Debug)]
 pub struct Muxers {
     events: Arc<Events>,
-    running: Mutex<BTreeMap<(String, String), Slot>>,
+    running: Mutex<Running>,
 }
+
+/// By name of the stream in its form, and of the transport.
+type Running = BTreeMap<(String, String), Slot>;
 
 #[derive(Debug)]
 struct Slot {
     muxer: Arc<Muxer>,
+    /// It gives what viewers asked for beyond the config.
+    ad_hoc: bool,
+    thread: JoinHandle<()>,
     users: usize,
     unused_since: Instant,
 }
@@ -319,6 +329,8 @@ impl Muxers {
             key,
             Slot {
                 muxer: muxer.clone(),
+                ad_hoc: !variant.ask.is_empty(),
+                thread,
                 users: 1,
                 unused_since: Instant::now(),
             },
@@ -347,8 +359,8 @@ impl Muxers {
     /// Removes the muxer if nobody used it for `idle`; says since when.
     fn retire(&self, muxer: &Muxer, idle: std::time::Duration) -> Option<Instant> {
         let mut running = self.lock();
-        let key = (muxer.stream.clone(), muxer.transport.clone());
-        let slot = running.get(&key)?;
+        let key = muxer.key();
+        let slot = running.get(&key).filter(|slot| slot.is_of(muxer))?;
         let since = slot.unused_since;
         if slot.users > 0 || since.elapsed() < idle {
             return None;
@@ -357,26 +369,53 @@ impl Muxers {
         Some(since)
     }
 
-    /// Removes the muxer whoever uses it.
-    fn remove(&self, muxer: &Muxer) {
-        self.lock()
-            .remove(&(muxer.stream.clone(), muxer.transport.clone()));
+    /// Ends the muxer of the same stream that gives what viewers asked for beyond the config and that nobody has used for
+    /// longest, for `muxer` if that is used. What it holds is free when its thread has ended.
+    fn make_room(&self, muxer: &Muxer) -> Option<JoinHandle<()>> {
+        let mut running = self.lock();
+        let slot = running.get(&muxer.key())?;
+        if !slot.is_of(muxer) || slot.users == 0 {
+            return None;
+        }
+        let unused = running.iter().filter(|(_, slot)| {
+            slot.muxer.way.stream == muxer.way.stream && slot.ad_hoc && slot.users == 0
+        });
+        let (key, slot) = unused.min_by_key(|(_, slot)| slot.unused_since)?;
+        let reason = "another size or quality takes its place";
+        let _ = slot.muxer.send(Message::End(reason.into()));
+        let key = key.clone();
+        running.remove(&key).map(|slot| slot.thread)
     }
 
-    fn leave(&self, muxer: &Arc<Muxer>) {
+    /// Removes the muxer whoever uses it.
+    fn remove(&self, muxer: &Muxer) {
         let mut running = self.lock();
-        let key = (muxer.stream.clone(), muxer.transport.clone());
-        if let Some(slot) = running
-            .get_mut(&key)
-            .filter(|slot| Arc::ptr_eq(&slot.muxer, muxer))
+        if running
+            .get(&muxer.key())
+            .is_some_and(|slot| slot.is_of(muxer))
         {
+            running.remove(&muxer.key());
+        }
+    }
+
+    fn leave(&self, muxer: &Muxer) {
+        let mut running = self.lock();
+        let slot = running.get_mut(&muxer.key());
+        if let Some(slot) = slot.filter(|slot| slot.is_of(muxer)) {
             slot.users -= 1;
             slot.unused_since = Instant::now();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Slot>> {
+    fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Another one may have taken its place.
+    fn is_of(&self, muxer: &Muxer) -> bool {
+        std::ptr::eq(self.muxer.as_ref(), muxer)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     media::{
-        sample::{Audio, Beat, Sample, Times, Video},
+        sample::{Audio, Beat, Codec, Sample, Times, Video},
         time::{Metronome, TIMESCALE},
     },
     source::{Expected, Sound},
@@ -71,6 +71,12 @@ impl Tracks {
     /// Whether viewers know of no tracks.
     pub fn are_unknown(&self) -> bool {
         self.told.is_none() && self.held.is_empty()
+    }
+
+    /// Whether the newest pictures are coded so.
+    pub fn are_of(&self, codec: Codec) -> bool {
+        let video = self.video.as_ref();
+        !self.are_unknown() && video.is_some_and(|video| video.codec == codec)
     }
 
     /// The source says which tracks it has.
@@ -221,7 +227,7 @@ impl Tracks {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::media::{aac::Config, sample::Codec};
+    use crate::media::aac::Config;
 
     /// 25 pictures a second, a keyframe every 10; 48,000 samples of sound a second, 1024 in a frame.
     const PICTURE: u64 = 3600;

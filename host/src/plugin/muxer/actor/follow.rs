@@ -8,7 +8,7 @@ use crate::{
         Profile, Rendition,
         muxer::{Ground, Refusal},
     },
-    stream::{Choice, Ear, Entry, Info, Made, Next, Reader},
+    stream::{Choice, Ear, Entry, Info, Made, MakeError, Next, Reader},
     viewer::Header,
 };
 use std::{
@@ -37,6 +37,8 @@ pub(super) struct Source {
     left_out: BTreeSet<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
+    /// The newest epoch of the stream's source when this was chosen.
+    chosen_for: u32,
 }
 
 impl Source {
@@ -100,20 +102,18 @@ impl Actor {
                 Next::Entry(Entry::Configure(info), _) => {
                     source.position += 1;
                     source.info = Some(info.clone());
-                    let known = ground.user.feed().info();
-                    let formats = self.profile.as_ref().map(|profile| &profile.formats[..]);
-                    let choice = known.zip(formats).and_then(|(info, formats)| {
-                        self.stream.choose(&self.variant, &info, formats)
-                    });
-                    match choice {
-                        Some(choice) if choice.recipe == source.choice.recipe => {
-                            source.choice = choice;
-                        }
-                        _ => {
+                    if source.made.is_none() {
+                        let formats = self.profile.as_ref().map(|profile| &profile.formats[..]);
+                        let choice = self
+                            .stream
+                            .choose(&self.variant, &info, formats.unwrap_or_default())
+                            .filter(|choice| choice.recipe.is_none());
+                        let Some(choice) = choice else {
                             // Found again by `choose_source`.
                             self.source = None;
                             return true;
-                        }
+                        };
+                        source.choice = choice;
                     }
                     if !self.announce(ground, &info) {
                         return false;
@@ -159,27 +159,52 @@ impl Actor {
 
     /// Finds the feed whose format the transport takes. False while the source's tracks are unknown or do not fit.
     fn choose_source(&mut self, ground: &Ground) -> bool {
-        if self.source.is_some() {
+        // What passes untouched tells itself that it changes.
+        if self
+            .source
+            .as_ref()
+            .is_some_and(|source| source.made.is_none())
+        {
             return true;
         }
         let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
             return false;
         };
+        if let Some(source) = &mut self.source
+            && source.chosen_for == info.epoch
+        {
+            return true;
+        }
         let profile = profile.clone();
         let chosen = self.stream.choose(&self.variant, &info, &profile.formats);
+        if let (Some(source), Some(choice)) = (&mut self.source, chosen)
+            && source.choice.recipe == choice.recipe
+        {
+            (source.choice, source.chosen_for) = (choice, info.epoch);
+            return true;
+        }
+        self.source = None;
         let Some(choice) = chosen else {
             let text = self.unfitting(&info, &profile);
             self.refuse_all(|| Refusal::Format(text.clone()));
             return false;
         };
-        let made = choice.recipe.map(|recipe| ground.user.make(recipe));
-        let made = match made.transpose() {
-            Ok(made) => made,
-            Err(error) => {
-                self.refuse_all(|| Refusal::Unavailable(error.to_string()));
-                return false;
+        let made = loop {
+            let made = choice.recipe.map(|recipe| ground.user.make(recipe));
+            match made.transpose() {
+                Ok(made) => break made,
+                Err(MakeError::TooMany)
+                    if let Some(ending) = self.muxers.make_room(&self.muxer) =>
+                {
+                    let _ = ending.join();
+                }
+                Err(error) => {
+                    self.refuse_all(|| Refusal::Unavailable(error.to_string()));
+                    return false;
+                }
             }
         };
+        let chosen_for = info.epoch;
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
         let hears = profile.formats.iter().any(|format| format.is_sound());
         let reader = feed.reader(if hears { Ear::Open } else { Ear::Deaf });
@@ -192,6 +217,7 @@ impl Actor {
             wants_start: true,
             left_out: BTreeSet::new(),
             made,
+            chosen_for,
         });
         info.is_none_or(|info| self.announce(ground, &info))
     }

@@ -1,0 +1,92 @@
+// HLS: by hls.js, which is fetched when it is first needed, or by the browser itself where there is no MediaSource.
+
+import { playByBrowser } from "./hls_native";
+import { mediaSource } from "./mse";
+import { refusal } from "./refusal";
+import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
+import type { VideoLoan, VideoScreen } from "./video";
+
+const TYPE = "application/vnd.apple.mpegurl";
+
+/** How the video element is made to play a playlist. */
+export type HlsPlayer = (url: URL, loan: VideoLoan, events: HlsEvents) => HlsPlayback;
+
+/** What such a player tells. */
+export interface HlsEvents {
+  bytes(count: number): void;
+  sound(there: boolean): void;
+  /** It is over. `loading`: a playlist or segment was not to be had; the gateway is asked why. */
+  ended(ending: Ending | "loading"): void;
+}
+
+/** One that runs. */
+export interface HlsPlayback {
+  /** Seconds behind live, null if not known yet. */
+  behind(): number | null;
+  stop(): void;
+}
+
+/** Why this browser cannot play `hls` at all, or null if it can. */
+export function hlsObstacle(): string | null {
+  const native = document.createElement("video").canPlayType(TYPE) !== "";
+  return mediaSource() !== null || native ? null : "this browser plays no HLS";
+}
+
+/** Plays `{base}/hls/index.m3u8`. */
+export function openHls(base: URL, sink: Sink, screen: VideoScreen): Transport {
+  const url = transportUrl(base, "hls", "index.m3u8");
+  const over = new AbortController();
+  const { signal } = over;
+  let playback: HlsPlayback | null = null;
+  let played = false;
+
+  const halt = (): void => {
+    loan.release();
+    playback?.stop();
+    playback = null;
+  };
+  const stop = (): void => {
+    over.abort();
+    halt();
+  };
+  const end = (ending: Ending): void => {
+    if (signal.aborted) return;
+    stop();
+    sink.ended(ending);
+  };
+  const loan = screen.lend({
+    shown: (shown) => {
+      played = true;
+      const behind = playback?.behind() ?? null;
+      sink.shown({ ...shown, delay: behind === null ? null : { ms: behind * 1000, kind: "live" } });
+    },
+    dropped: (count) => sink.dropped(count),
+    blocked: () => sink.blocked(),
+    failed: (reason) => events.ended({ kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` }),
+  });
+  const events: HlsEvents = {
+    bytes: (count) => sink.bytes(count),
+    sound: (there) => sink.sound(there),
+    ended: (ending) => {
+      if (ending !== "loading") {
+        end(ending);
+        return;
+      }
+      halt();
+      void refusal(url, signal, "the stream's segments cannot be loaded").then(end);
+    },
+  };
+  const start = (play: HlsPlayer): void => {
+    if (!signal.aborted) playback = play(url, loan, events);
+  };
+
+  if (mediaSource() === null) {
+    start(playByBrowser);
+  } else {
+    import("./hls_js").then(
+      ({ playByHlsJs }) => start(playByHlsJs),
+      () => end({ kind: "lost", reason: "the HLS player could not be loaded" }),
+    );
+  }
+  return { stop };
+}

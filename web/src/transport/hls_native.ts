@@ -1,0 +1,45 @@
+// HLS by the browser itself. It tells little: no bytes, and its place behind live only where it may be sought.
+
+import type { HlsPlayer } from "./hls";
+
+/** A player that joins further behind (s) than this is moved, to so much (s) behind the end, and then left alone for a while (ms). */
+const FAR = 8;
+const TARGET = 3;
+const REST_MS = 5000;
+const LOOK_EVERY_MS = 1000;
+
+/** Whether the element has sound, as far as its engine says so. */
+interface Hearing {
+  readonly audioTracks?: { readonly length: number };
+  readonly webkitAudioDecodedByteCount?: number;
+  readonly mozHasAudio?: boolean;
+}
+
+/** Plays by the element's `src`. */
+export const playByBrowser: HlsPlayer = (url, loan, events) => {
+  const video: HTMLVideoElement & Hearing = loan.element;
+  let movedAt = -Infinity;
+  const behind = (): number | null => {
+    const { seekable } = video;
+    return seekable.length === 0 ? null : seekable.end(seekable.length - 1) - video.currentTime;
+  };
+  const look = (): void => {
+    events.sound((video.audioTracks?.length ?? 0) > 0 || (video.webkitAudioDecodedByteCount ?? 0) > 0 || video.mozHasAudio === true);
+    const now = performance.now();
+    const late = behind();
+    if (late === null || late <= FAR || video.seeking || now - movedAt < REST_MS) return;
+    movedAt = now;
+    video.currentTime += late - TARGET;
+  };
+  const looking = setInterval(look, LOOK_EVERY_MS);
+  const over = new AbortController();
+  video.addEventListener("ended", () => events.ended({ kind: "draining", reason: "the gateway ended the stream" }), over);
+  loan.show(url.href);
+  return {
+    behind,
+    stop: () => {
+      over.abort();
+      clearInterval(looking);
+    },
+  };
+};

@@ -1,0 +1,139 @@
+// Fragmented MP4 over WebSocket into Media Source Extensions, as close behind live as the network allows.
+
+import { LiveEdge, type Span } from "./live_edge";
+import { type MediaBuffer, MseFeed } from "./mse_feed";
+import { openSocket } from "./socket";
+import type { Ending, Sink, Transport } from "./transport";
+import type { VideoScreen } from "./video";
+
+const LOOK_EVERY_MS = 100;
+
+/** `MediaSource`, or what stands in for it. */
+export type SourceKind = Pick<typeof MediaSource, "isTypeSupported"> & (new () => MediaSource);
+
+/** The one there is: an iPhone has only the managed kind. */
+export function mediaSource(): SourceKind | null {
+  const names = ["ManagedMediaSource", "MediaSource"] as const;
+  const known = globalThis as Partial<Record<(typeof names)[number], typeof MediaSource>>;
+  return names.map((name) => known[name]).find((found) => found !== undefined) ?? null;
+}
+
+/** Why this browser cannot play `mse` at all, or null if it can. */
+export function mseObstacle(): string | null {
+  return mediaSource() === null ? "this browser has no Media Source Extensions" : null;
+}
+
+/** Plays `{base}/mse`. */
+export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
+  const Source = mediaSource();
+  const over = new AbortController();
+  const { signal } = over;
+  let edge = new LiveEdge({ rates: !isSafari() });
+  let buffer: SourceBuffer | null = null;
+  let played = false;
+
+  const stop = (): void => {
+    over.abort();
+    closeSocket();
+    clearInterval(looking);
+    feed.stop();
+    loan.release();
+  };
+  const end = (ending: Ending): void => {
+    if (signal.aborted) return;
+    stop();
+    sink.ended(ending);
+  };
+
+  // What never played never will.
+  const broken = (reason: string): void =>
+    end({ kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` });
+
+  const loan = screen.lend({
+    shown: (shown) => {
+      played = true;
+      const newest = buffer === null ? undefined : spansOf(buffer).at(-1);
+      const delay = newest === undefined ? null : { ms: (newest.to - video.currentTime) * 1000, kind: "live" as const };
+      sink.shown({ ...shown, delay });
+    },
+    dropped: (count) => sink.dropped(count),
+    blocked: () => sink.blocked(),
+    failed: broken,
+  });
+  const video = loan.element;
+
+  const follow = (): void => {
+    if (buffer === null || video.seeking) return;
+    const move = edge.look(performance.now(), video.currentTime, spansOf(buffer));
+    if (move?.kind === "seek") video.currentTime = move.to;
+    if (move?.kind === "rate") video.playbackRate = move.rate;
+  };
+  const looking = setInterval(follow, LOOK_EVERY_MS);
+  video.addEventListener(
+    "waiting",
+    () => {
+      if (buffer !== null) edge.starved(performance.now(), video.currentTime, spansOf(buffer));
+      follow();
+    },
+    { signal },
+  );
+
+  const feed = new MseFeed({
+    supports: (mime) => Source?.isTypeSupported(mime) ?? false,
+    open: (mime) => {
+      if (Source === null) return;
+      const source = new Source();
+      buffer = null;
+      edge = new LiveEdge({ rates: !isSafari() });
+      const url = URL.createObjectURL(source);
+      source.addEventListener(
+        "sourceopen",
+        () => {
+          URL.revokeObjectURL(url);
+          if (signal.aborted) return;
+          source.duration = Infinity;
+          const made = source.addSourceBuffer(mime);
+          buffer = made;
+          made.addEventListener("updateend", () => buffer === made && feed.done(), { signal });
+          feed.ready(bufferOf(made));
+        },
+        { once: true },
+      );
+      loan.show(url);
+    },
+    position: () => video.currentTime,
+    grown: (from, to) => {
+      edge.arrived(performance.now(), from, to);
+      follow();
+    },
+    sound: (there) => sink.sound(there),
+    failed: (ending) => (video.error === null ? end(ending) : broken(video.error.message)),
+  });
+
+  const closeSocket = openSocket(base, "mse", {
+    message: (data) => {
+      if (typeof data !== "string") sink.bytes(data.byteLength);
+      feed.message(data);
+    },
+    ended: end,
+  });
+  return { stop };
+}
+
+function bufferOf(buffer: SourceBuffer): MediaBuffer {
+  return {
+    spans: () => spansOf(buffer),
+    append: (bytes) => buffer.appendBuffer(bytes),
+    remove: (from, to) => buffer.remove(from, to),
+    changeType: (mime) => buffer.changeType(mime),
+  };
+}
+
+function spansOf({ buffered }: SourceBuffer): Span[] {
+  return Array.from({ length: buffered.length }, (_, index) => ({ from: buffered.start(index), to: buffered.end(index) }));
+}
+
+/** Every browser on an iPhone or iPad too. */
+function isSafari(): boolean {
+  return typeof navigator !== "undefined" && /^Apple/.test(navigator.vendor ?? "");
+}

@@ -1,0 +1,217 @@
+// Decides what of an `mse` stream goes into the browser's buffer, and what leaves it again. No socket, no MediaSource: those
+// are handed in, so that track changes, full buffers and long groups can be tested one message at a time.
+
+import { startsWithSync, videoTrack } from "../media/fmp4";
+import type { Span } from "./live_edge";
+import type { Ending } from "./transport";
+
+/** A `SourceBuffer`, as the feed needs it. After `append` and `remove` it is busy until the feed is told `done`. */
+export interface MediaBuffer {
+  spans(): readonly Span[];
+  /** Throws a `QuotaExceededError` if it is full. */
+  append(bytes: Uint8Array<ArrayBuffer>): void;
+  remove(from: number, to: number): void;
+  changeType(mime: string): void;
+}
+
+/** The world as the feed needs it. */
+export interface FeedEnv {
+  supports(mime: string): boolean;
+  /** Begins an empty media source with one buffer of this type; answered by `ready`. */
+  open(mime: string): void;
+  /** Where the element plays, in seconds. */
+  position(): number;
+  /** Media from `from` to `to` (s) can be played now too. */
+  grown(from: number, to: number): void;
+  sound(there: boolean): void;
+  failed(ending: Ending): void;
+}
+
+/** Seconds that stay behind the position, and by how much more the buffer grows before it is trimmed. */
+const KEPT = 15;
+const TRIMMED_EVERY = 5;
+/** Positions of keyframes that are remembered: as many as may lie in what stays, at 60 a second. */
+const KEYFRAMES = 60 * (KEPT + TRIMMED_EVERY);
+/** Bytes that wait to be appended; a browser that is so far behind does not catch up. */
+const WAITING_LIMIT = 32 * 1024 * 1024;
+/** Bytes appended at once: a backlog needs one step for each otherwise. */
+const APPEND_LIMIT = 1024 * 1024;
+
+/** One connection's worth of messages: a MIME type as text, then an init segment, then fragments; the same again at each change of tracks. */
+export class MseFeed {
+  readonly #env: FeedEnv;
+  #waiting: (string | Uint8Array<ArrayBuffer>)[] = [];
+  #waitingBytes = 0;
+  #mime: string | null = null;
+  #buffer: MediaBuffer | null = null;
+  #busy = false;
+  #over = false;
+  #wantsInit = true;
+  #track: number | null = null;
+  #end: number | null = null;
+  #keyframes: number[] = [];
+
+  constructor(env: FeedEnv) {
+    this.#env = env;
+  }
+
+  /** Takes one message. */
+  message(data: ArrayBuffer | string): void {
+    if (this.#over) return;
+    if (typeof data === "string") {
+      this.#waiting.push(data);
+    } else {
+      this.#waiting.push(new Uint8Array(data));
+      this.#waitingBytes += data.byteLength;
+    }
+    if (this.#waitingBytes > WAITING_LIMIT) {
+      this.#fail({ kind: "lost", reason: "the browser does not take the video as fast as it comes" });
+    } else {
+      this.#go();
+    }
+  }
+
+  /** The media source that was asked for is open. */
+  ready(buffer: MediaBuffer): void {
+    this.#buffer = buffer;
+    this.#busy = false;
+    this.#go();
+  }
+
+  /** The buffer is done with what it was given. */
+  done(): void {
+    this.#busy = false;
+    const newest = this.#buffer?.spans().at(-1);
+    if (newest !== undefined && newest.to !== this.#end) {
+      const from = this.#end === null ? newest.from : Math.max(this.#end, newest.from);
+      this.#end = newest.to;
+      if (from < newest.to) this.#env.grown(from, newest.to);
+    }
+    this.#go();
+  }
+
+  /** Nothing happens any more. */
+  stop(): void {
+    this.#over = true;
+    this.#waiting = [];
+  }
+
+  #go(): void {
+    while (!this.#busy && !this.#over) {
+      const next = this.#waiting[0];
+      if (next === undefined) return;
+      if (typeof next === "string") {
+        this.#waiting.shift();
+        this.#become(next);
+      } else if (this.#buffer === null) {
+        this.#fail({ kind: "refused", reason: "the gateway's answer does not say what it is" });
+      } else if (!this.#trim(this.#buffer, KEPT)) {
+        this.#append(this.#buffer);
+      }
+    }
+  }
+
+  /** Takes what comes from here on as of this type. */
+  #become(mime: string): void {
+    if (!this.#env.supports(mime)) {
+      this.#fail({ kind: "unsupported", reason: `this browser cannot play ${mime}` });
+      return;
+    }
+    const kinds = kindsOf(mime);
+    const alike = this.#mime !== null && kindsOf(this.#mime).join() === kinds.join();
+    const changed = mime !== this.#mime;
+    this.#mime = mime;
+    this.#wantsInit = true;
+    this.#env.sound(kinds.includes("audio"));
+    if (alike && this.#buffer !== null) {
+      if (changed) this.#buffer.changeType(mime);
+      return;
+    }
+    // A buffer holds the same kinds of tracks for ever.
+    this.#buffer = null;
+    this.#busy = true;
+    this.#end = null;
+    this.#keyframes = [];
+    this.#env.open(mime);
+  }
+
+  #append(buffer: MediaBuffer): void {
+    const bytes = this.#next();
+    this.#busy = true;
+    try {
+      buffer.append(bytes);
+    } catch (error) {
+      this.#busy = false;
+      const full = error instanceof DOMException && error.name === "QuotaExceededError";
+      if (full && this.#trim(buffer, 1)) {
+        this.#waiting.unshift(bytes);
+        this.#waitingBytes += bytes.length;
+      } else {
+        const reason = full ? "the browser's buffer is full" : "the browser does not take the video";
+        this.#fail({ kind: "lost", reason });
+      }
+    }
+  }
+
+  /** What is to be appended next: one init segment, or a run of fragments. */
+  #next(): Uint8Array<ArrayBuffer> {
+    const run: Uint8Array<ArrayBuffer>[] = [];
+    let size = 0;
+    for (let next = this.#waiting[0]; next !== undefined && typeof next !== "string"; next = this.#waiting[0]) {
+      const key = !this.#wantsInit && this.#track !== null && startsWithSync(next, this.#track);
+      // So that it is known where a keyframe lies.
+      if (run.length > 0 && (key || size + next.length > APPEND_LIMIT)) break;
+      this.#waiting.shift();
+      run.push(next);
+      size += next.length;
+      if (this.#wantsInit) {
+        this.#wantsInit = false;
+        this.#track = videoTrack(next);
+        break;
+      }
+      if (key && this.#end !== null) this.#keyframes = [...this.#keyframes.slice(1 - KEYFRAMES), this.#end];
+    }
+    this.#waitingBytes -= size;
+    const [only] = run;
+    return run.length === 1 && only !== undefined ? only : joined(run, size);
+  }
+
+  /**
+   * Removes what lies more than `kept` seconds behind the position, up to a keyframe: what is removed takes all with it
+   * that cannot be decoded without it, so another keyframe must lie between there and the position. True if it began.
+   */
+  #trim(buffer: MediaBuffer, kept: number): boolean {
+    const first = buffer.spans()[0];
+    const position = this.#env.position();
+    if (first === undefined || (kept === KEPT && first.from > position - KEPT - TRIMMED_EVERY)) return false;
+    const passed = this.#keyframes.filter((keyframe) => keyframe <= position);
+    const until = this.#track === null ? position - kept : passed.slice(0, -1).findLast((keyframe) => keyframe <= position - kept);
+    if (until === undefined || until <= first.from) return false;
+    this.#keyframes = this.#keyframes.filter((keyframe) => keyframe >= until);
+    this.#busy = true;
+    buffer.remove(0, until);
+    return true;
+  }
+
+  #fail(ending: Ending): void {
+    this.stop();
+    this.#env.failed(ending);
+  }
+}
+
+/** Which kinds of tracks a MIME type names (RFC 6381). */
+export function kindsOf(mime: string): ("audio" | "video")[] {
+  const codecs = /codecs="?([^";]*)/i.exec(mime)?.[1] ?? "";
+  const kinds = codecs.split(",").map((codec) => (/^\s*(mp4a|opus|flac|[ae]c-[34])/i.test(codec) ? "audio" : "video"));
+  return [...new Set(kinds)].sort();
+}
+
+function joined(parts: readonly Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

@@ -1,0 +1,168 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { LiveEdge, type Move, type Span } from "../src/transport/live_edge";
+import { seeded } from "./support";
+
+/** A video element without a browser: plays at its rate, and waits where there is nothing. */
+class Element {
+  at = 0;
+  rate = 1;
+  waited = 0;
+  readonly seeks: number[] = [];
+  spans: Span[] = [];
+
+  play(seconds: number): void {
+    const end = this.spans.find(({ from, to }) => from <= this.at && this.at < to)?.to ?? this.at;
+    const next = Math.min(this.at + seconds * this.rate, end);
+    this.waited += seconds * this.rate - (next - this.at);
+    this.at = next;
+  }
+
+  take(move: Move | null): void {
+    if (move?.kind === "seek") {
+      this.seeks.push(move.to);
+      this.at = move.to;
+    } else if (move !== null) {
+      this.rate = move.rate;
+    }
+  }
+}
+
+interface Show {
+  readonly seconds: number;
+  readonly frame?: number;
+  /** Media time of the first picture, and what is there already when the viewer joins, in seconds. */
+  readonly start?: number;
+  readonly backlog?: number;
+  /** How late the picture at this media time is, in seconds. */
+  readonly late?: (time: number) => number;
+  readonly rates?: boolean;
+}
+
+/** Plays in steps of 5 ms; gives back what the element did and how far behind the newest picture it was. */
+function play({ seconds, frame = 1 / 30, start = 50_000, backlog = 0.8, late = () => 0, rates = true }: Show): { element: Element; behind: number[] } {
+  const element = new Element();
+  const edge = new LiveEdge({ rates });
+  const behind: number[] = [];
+  let next = start;
+  let end = start;
+  for (let step = 0; step * 0.005 < seconds; step++) {
+    const now = step * 5;
+    const live = start + backlog + now / 1000;
+    element.play(0.005);
+    // A picture is made when its time has come, and its fragment says that it lasts one frame.
+    for (; next <= live - late(next); next += frame) {
+      const last = element.spans.at(-1);
+      end = next + frame;
+      if (last === undefined || next - last.to > 0.001) element.spans.push({ from: next, to: end });
+      else element.spans[element.spans.length - 1] = { from: last.from, to: end };
+      edge.arrived(now, last === undefined ? next : Math.max(last.to, next), end);
+      element.take(edge.look(now, element.at, element.spans));
+    }
+    if (step % 20 === 0) element.take(edge.look(now, element.at, element.spans));
+    behind.push(live - element.at);
+  }
+  return { element, behind };
+}
+
+const worst = (values: number[], seconds: number): number => Math.max(...values.slice(-seconds * 200));
+
+test("who joins in the middle of a group is near live at once, with one jump", () => {
+  for (const backlog of [0, 0.2, 0.8, 9.9]) {
+    const { element, behind } = play({ seconds: 5, backlog });
+    assert.equal(element.seeks.length, 1, `${backlog} s of backlog: ${element.seeks}`);
+    assert.ok(worst(behind, 4) < 0.2, `${backlog}: ${worst(behind, 4)} s`);
+  }
+});
+
+test("pictures that come evenly are shown one frame and little more behind, at 60 as at 15 a second", () => {
+  for (const rate of [60, 30, 15]) {
+    const { element, behind } = play({ seconds: 20, frame: 1 / rate });
+    assert.ok(worst(behind, 10) < 1 / rate + 0.1, `${rate}/s: ${worst(behind, 10)} s`);
+    assert.equal(element.rate, 1);
+  }
+});
+
+test("the cushion is as large as pictures come late, and goes with the reason for it", () => {
+  const random = seeded(7);
+  const shaky = play({ seconds: 20, late: () => 0.15 * random() });
+  assert.ok(worst(shaky.behind, 10) < 0.35, `${worst(shaky.behind, 10)} s`);
+  const settled = shaky.element.waited;
+  const better = play({ seconds: 40, late: (time) => (time < 50_015 ? 0.15 * random() : 0) });
+  assert.ok(worst(better.behind, 10) < 0.15, `${worst(better.behind, 10)} s`);
+  assert.ok(settled < 1, `waited ${settled} s`);
+});
+
+test("after it has settled, evenly late pictures never run dry", () => {
+  const late = (time: number): number => ((time * 30) % 7 < 1 ? 0.09 : 0.01);
+  const long = play({ seconds: 60, late }).element.waited;
+  const short = play({ seconds: 10, late }).element.waited;
+  assert.ok(long - short < 0.001, `${short} s in 10 s, ${long} s in 60 s`);
+});
+
+test("one picture a second is played without an end of waiting and jumping", () => {
+  const { element, behind } = play({ seconds: 60, frame: 1 });
+  assert.equal(element.seeks.length, 1);
+  assert.ok(worst(behind, 20) < 2.2, `${worst(behind, 20)} s`);
+});
+
+test("a network that held everything back for 6 s is followed by a jump, not by a chase", () => {
+  const { element, behind } = play({ seconds: 40, late: (time) => (time > 50_010 && time < 50_016 ? 50_016 - time : 0) });
+  assert.equal(element.seeks.length, 2);
+  assert.ok(worst(behind, 2) < 0.3, `${worst(behind, 2)} s`);
+});
+
+test("a gap in the media is jumped over as soon as there is something behind it", () => {
+  const edge = new LiveEdge({ rates: true });
+  edge.arrived(0, 10, 10.5);
+  assert.deepEqual(edge.look(100, 0, [{ from: 10, to: 10.5 }])?.kind, "seek");
+  edge.arrived(5000, 15, 15.03);
+  const move = edge.look(5000, 10.495, [{ from: 10, to: 10.5 }, { from: 15, to: 15.03 }]);
+  assert.ok(move?.kind === "seek" && move.to >= 15 && move.to < 15.03, JSON.stringify(move));
+});
+
+test("in a silence nothing is done, however long", () => {
+  const edge = new LiveEdge({ rates: true });
+  const spans = [{ from: 10, to: 11 }];
+  edge.arrived(0, 10, 11);
+  edge.look(100, 0, spans);
+  for (let now = 1000; now < 60_000; now += 100) {
+    const move = edge.look(now, 10.999, spans);
+    assert.ok(move === null || (move.kind === "rate" && move.rate === 1), JSON.stringify(move));
+  }
+});
+
+test("a margin that was too small for decoding is widened, and shrinks again", () => {
+  const at = (wider: boolean): number => {
+    const edge = new LiveEdge({ rates: true });
+    const spans = [{ from: 0, to: 60 }];
+    edge.arrived(0, 0, 60);
+    if (wider) for (let now = 2000; now < 10_000; now += 1000) edge.starved(now, 59.7, spans);
+    let widest = 0;
+    let narrowest = Infinity;
+    for (let now = 10_000; now < 400_000; now += 100) {
+      const end = 60 + now / 1000;
+      edge.arrived(now, end - 0.1, end);
+      const move = edge.look(now, 0, [{ from: 0, to: end }]);
+      if (move?.kind === "seek") {
+        widest = Math.max(widest, end - move.to);
+        narrowest = Math.min(narrowest, end - move.to);
+      }
+    }
+    assert.ok(!wider || widest > narrowest + 0.15, `${widest} ${narrowest}`);
+    return narrowest;
+  };
+  assert.ok(Math.abs(at(true) - at(false)) < 0.01);
+});
+
+test("where rates are not smooth, only jumps are used, and not one after the other", () => {
+  const { element } = play({ seconds: 60, rates: false, late: (time) => (time > 50_010 && time < 50_016 ? 50_016 - time : 0) });
+  assert.equal(element.rate, 1);
+  assert.ok(element.seeks.length >= 2 && element.seeks.length <= 3, `${element.seeks}`);
+  const edge = new LiveEdge({ rates: false });
+  edge.arrived(0, 0, 20);
+  edge.look(100, 0, [{ from: 0, to: 20 }]);
+  assert.deepEqual(edge.look(6000, 10, [{ from: 0, to: 20 }]), { kind: "seek", to: 19.25 });
+  assert.equal(edge.look(10_000, 10, [{ from: 0, to: 20 }]), null);
+  assert.equal(edge.look(11_001, 10, [{ from: 0, to: 20 }])?.kind, "seek");
+});

@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { kindsOf, MseFeed, type MediaBuffer } from "../src/transport/mse_feed";
+import type { Ending } from "../src/transport/transport";
+import { fragment, initSegment } from "./support";
+
+const VIDEO = 'video/mp4; codecs="avc1.64001f"';
+const OTHER_VIDEO = 'video/mp4; codecs="avc1.640028"';
+const BOTH = 'video/mp4; codecs="avc1.64001f,mp4a.40.2"';
+
+/** A browser's side: what is appended takes effect when told, each fragment lasting one second. */
+class World implements MediaBuffer {
+  readonly log: string[] = [];
+  readonly grown: [number, number][] = [];
+  readonly endings: Ending[] = [];
+  readonly feed: MseFeed;
+  sound: boolean | null = null;
+  position = 0;
+  supported = true;
+  full = 0;
+  from = 1000;
+  to = 1000;
+  #init = true;
+
+  constructor() {
+    this.feed = new MseFeed({
+      supports: () => this.supported,
+      open: (mime) => {
+        this.log.push(`open ${mime}`);
+        this.#init = true;
+      },
+      position: () => this.position,
+      grown: (from, to) => this.grown.push([from, to]),
+      sound: (there) => (this.sound = there),
+      failed: (ending) => this.endings.push(ending),
+    });
+  }
+
+  spans(): { from: number; to: number }[] {
+    return this.to > this.from ? [{ from: this.from, to: this.to }] : [];
+  }
+
+  append(bytes: Uint8Array): void {
+    if (this.full > 0) {
+      this.full--;
+      throw new DOMException("full", "QuotaExceededError");
+    }
+    this.log.push(`append ${bytes.length}`);
+    if (this.#init) this.#init = false;
+    else this.to += bytes.length / SECOND.length;
+  }
+
+  remove(from: number, to: number): void {
+    this.log.push(`remove ${from} ${to}`);
+    this.from = Math.max(this.from, to);
+  }
+
+  changeType(mime: string): void {
+    this.log.push(`change ${mime}`);
+    this.#init = true;
+  }
+
+  /** One message, and what it leads to. */
+  send(message: string | Uint8Array, done = 1): void {
+    this.feed.message(typeof message === "string" ? message : (message.slice().buffer as ArrayBuffer));
+    for (let times = 0; times < done; times++) this.feed.done();
+  }
+
+  /** Ready to take fragments. */
+  begin(mime = VIDEO, init = initSegment("vide")): this {
+    this.send(mime, 0);
+    this.feed.ready(this);
+    this.send(init);
+    this.log.length = 0;
+    return this;
+  }
+}
+
+const KEY = fragment(1, true);
+const SECOND = fragment(1, false);
+
+test("a MIME type opens a source, and what comes meanwhile waits for it", () => {
+  const world = new World();
+  world.send(VIDEO, 0);
+  const init = initSegment("vide");
+  for (const message of [init, KEY, SECOND]) world.send(message, 0);
+  assert.deepEqual(world.log, [`open ${VIDEO}`]);
+  world.feed.ready(world);
+  world.feed.done();
+  world.feed.done();
+  // The init segment by itself, the backlog in one.
+  assert.deepEqual(world.log, [`open ${VIDEO}`, `append ${init.length}`, `append ${KEY.length + SECOND.length}`]);
+  assert.deepEqual(world.grown, [[1000, 1002]]);
+  assert.equal(world.sound, false);
+});
+
+test("each fragment tells how far the media goes now", () => {
+  const world = new World().begin();
+  for (let times = 0; times < 3; times++) world.send(SECOND);
+  assert.deepEqual(world.grown, [[1000, 1001], [1001, 1002], [1002, 1003]]);
+});
+
+test("another codec of the same kinds is a change of type, in order with what is around it", () => {
+  const world = new World().begin();
+  const init = initSegment("vide");
+  world.send(KEY, 0);
+  for (const message of [SECOND, OTHER_VIDEO, init, KEY]) world.send(message, 0);
+  for (let times = 0; times < 4; times++) world.feed.done();
+  assert.deepEqual(world.log, [`append ${KEY.length}`, `append ${SECOND.length}`, `change ${OTHER_VIDEO}`, `append ${init.length}`, `append ${KEY.length}`]);
+});
+
+test("the same type again is a new init segment only", () => {
+  const world = new World().begin();
+  world.send(VIDEO, 0);
+  world.send(initSegment("vide"));
+  assert.deepEqual(world.log, [`append ${initSegment("vide").length}`]);
+});
+
+test("sound that comes later needs a new source, which begins with the init segment", () => {
+  const world = new World().begin();
+  world.send(BOTH, 0);
+  const init = initSegment("vide", "soun");
+  world.send(init, 0);
+  assert.deepEqual([world.log, world.sound], [[`open ${BOTH}`], true]);
+  world.feed.ready(world);
+  assert.deepEqual(world.log, [`open ${BOTH}`, `append ${init.length}`]);
+});
+
+test("what the browser cannot play, and what does not say what it is, ends the playback once", () => {
+  const world = new World();
+  world.supported = false;
+  world.send('video/mp4; codecs="hvc1.1.6.L93"', 0);
+  world.send(VIDEO, 0);
+  assert.deepEqual(world.endings.map(({ kind }) => kind), ["unsupported"]);
+  assert.match(world.endings[0]?.reason ?? "", /hvc1/);
+
+  const mute = new World();
+  mute.send(KEY, 0);
+  mute.send(KEY, 0);
+  assert.deepEqual(mute.endings.map(({ kind }) => kind), ["refused"]);
+});
+
+test("fifteen seconds stay behind the position, cut at keyframes", () => {
+  const world = new World().begin();
+  for (let second = 0; second < 60; second++) {
+    world.send(second % 4 === 0 ? KEY : SECOND, 2);
+    world.position = world.to - 0.5;
+    assert.ok(world.position - world.from < 15 + 5 + 4 + 1, `${world.position - world.from} s`);
+  }
+  const removed = world.log.filter((line) => line.startsWith("remove")).map((line) => Number(line.split(" ")[2]));
+  assert.ok(removed.length >= 5, world.log.join());
+  for (const until of removed) assert.equal((until - 1000) % 4, 0, `${until} is no keyframe`);
+});
+
+test("a group longer than what would stay is not cut away under the position", () => {
+  const world = new World().begin();
+  for (let second = 0; second < 100; second++) {
+    world.send(second === 0 ? KEY : SECOND, 2);
+    world.position = world.to - 0.5;
+  }
+  assert.ok(world.log.every((line) => !line.startsWith("remove")));
+  // With the next keyframe passed the one before may go.
+  for (let second = 0; second < 100; second++) {
+    world.send(second % 50 === 0 ? KEY : SECOND, 2);
+    world.position = world.to - 0.5;
+  }
+  assert.deepEqual(world.log.filter((line) => line.startsWith("remove")), ["remove 0 1100"]);
+});
+
+test("sound alone is trimmed anywhere", () => {
+  const world = new World().begin('audio/mp4; codecs="mp4a.40.2"', initSegment("soun"));
+  for (let second = 0; second < 60; second++) {
+    world.send(KEY, 2);
+    world.position = world.to - 0.5;
+    assert.ok(world.position - world.from <= 21, `${world.position - world.from} s`);
+  }
+});
+
+test("a full buffer is emptied further, and one that stays full ends the playback", () => {
+  const world = new World().begin();
+  for (let second = 0; second < 10; second++) world.send(KEY);
+  world.position = world.to - 0.5;
+  world.full = 1;
+  world.send(SECOND, 2);
+  assert.deepEqual(world.log.slice(-2), ["remove 0 1008", `append ${SECOND.length}`]);
+  assert.deepEqual(world.endings, []);
+  world.full = 10;
+  world.send(SECOND, 2);
+  assert.deepEqual(world.endings, [{ kind: "lost", reason: "the browser's buffer is full" }]);
+});
+
+test("a browser that takes nothing is given up, not waited for with ever more in memory", () => {
+  const world = new World().begin();
+  const large = fragment(1, false, "default", 1024 * 1024);
+  for (let times = 0; times < 40; times++) world.send(large, 0);
+  assert.deepEqual(world.endings.map(({ kind }) => kind), ["lost"]);
+});
+
+test("kinds of tracks are read from the codecs", () => {
+  for (const [mime, kinds] of [
+    [VIDEO, ["video"]],
+    [BOTH, ["audio", "video"]],
+    ['video/mp4; codecs="mp4a.40.2, avc1.4d401f"', ["audio", "video"]],
+    ["audio/mp4; codecs=opus", ["audio"]],
+    ['video/mp4;codecs="avc1.42c01e,Opus"', ["audio", "video"]],
+  ] as const) {
+    assert.deepEqual(kindsOf(mime), kinds, mime);
+  }
+});
