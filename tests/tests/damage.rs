@@ -15,7 +15,7 @@ use sluicegate::{
         time::{Moment, ticks},
     },
     source::Sink,
-    stream::{Entry, Feed, Ingest, Next, Status},
+    stream::{Ear, Entry, Feed, Ingest, Next, Numbers, Status},
 };
 use sluicegate_tests::{
     Feeder, Gateway, Nal, PATIENCE,
@@ -157,7 +157,10 @@ struct Sent {
 
 impl Run {
     fn new() -> Run {
-        let (feed, now) = (Feed::new(0), Arc::new(AtomicU64::new(0)));
+        let (feed, now) = (
+            Feed::new(Numbers::own(0, Duration::ZERO)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let ms = now.clone();
         let clock = move || {
             let ms = ms.load(Ordering::Relaxed);
@@ -184,13 +187,14 @@ impl Run {
     }
 
     fn samples(&self) -> Vec<Sent> {
-        let reader = self.feed.reader();
+        let reader = self.feed.reader(Ear::Open);
         let (mut samples, mut position, mut last) = (Vec::new(), 0, None);
         let mut header = Bytes::new();
         while let Next::Entry(entry, _) = reader.next(position, 0) {
             position += 1;
             if let Entry::Configure(info) = &entry {
-                let config = avcc::DecoderConfig::parse(&info.track.config).unwrap();
+                let config =
+                    avcc::DecoderConfig::parse(&info.video.as_ref().unwrap().config).unwrap();
                 header = annexb::join(&[config.sps, config.pps].concat());
             }
             if let Entry::Sample(sample) = entry {

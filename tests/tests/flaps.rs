@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use sluicegate::{
     codec, config,
-    source::{self, Keyframes, Sink, SourceError, SourceTimes, Spec, Stop},
+    source::{self, Expected, Keyframes, Sink, Sound, SourceError, SourceTimes, Spec, Stop},
 };
 use sluicegate_tests::{
     Gateway,
@@ -49,6 +49,9 @@ impl Sink for First {
         self.times.push(times);
         self.stop.stop();
     }
+    fn expect(&mut self, _: Expected) {}
+    fn sound(&mut self, _: Sound) {}
+    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {}
     fn note(&mut self, _: &'static str, _: String) {}
     fn loops(&mut self) {}

@@ -40,86 +40,56 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// How the next sample is joined to the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Join {
-    /// The source's times go on.
-    Continue,
-    /// The source begins again with no gap: a file that loops.
-    Seamless,
-    /// The source was away: go on at the present time.
-    Gap,
+/// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps; pictures and sound by
+/// the same amount.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    places: [Place; 2],
+    /// The source begins again with no gap: a file that loops. Else it goes on at the present time.
+    seamless: bool,
 }
 
-/// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps.
+/// The tracks in a [`Timeline`].
+const PICTURES: usize = 0;
+const SOUND: usize = 1;
+
+/// Where one track is.
 #[derive(Debug)]
-pub struct Timeline {
-    offset: i64,
+struct Place {
+    /// From the source's times to ours, while those go on.
+    offset: Option<i64>,
     last: Option<u64>,
     step: u64,
-    join: Join,
 }
 
-impl Default for Timeline {
+impl Default for Place {
     fn default() -> Self {
-        Timeline {
-            offset: 0,
+        Place {
+            offset: None,
             last: None,
             step: u64::from(TIMESCALE) / 25,
-            join: Join::Gap,
         }
     }
 }
 
-impl Timeline {
-    /// The source begins again where it ended.
-    pub fn loops(&mut self) {
-        self.join = Join::Seamless;
-    }
-
-    /// The source was lost and comes back.
-    pub fn resumes(&mut self) {
-        self.join = Join::Gap;
-    }
-
-    /// The decode time of the next sample.
-    ///
-    /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
-    /// Without `decode` the present stands in.
-    pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
-        let next = self.last.map_or(0, |last| last + self.step);
-        let present = self
+impl Place {
+    /// The time of a sample by that offset, if it is one that may follow the last one. Equal or slightly earlier times come from
+    /// rounding and from two pictures in one packet: they are nudged. Farther back the source has begun again.
+    fn follow(&self, decode: i64, offset: i64, newest: Option<u64>) -> Option<i64> {
+        let placed = decode.saturating_add(offset);
+        let last = self
             .last
-            .map_or(now.ticks(), |last| now.ticks().max(last + 1));
-        let at = match decode {
-            None => {
-                self.join = Join::Gap;
-                present
-            }
-            Some(decode) => {
-                let placed = u64::try_from(decode.saturating_add(self.offset)).ok();
-                match (self.join, placed) {
-                    (Join::Continue, Some(placed))
-                        if self
-                            .last
-                            .is_none_or(|last| placed > last && placed - last < LEAP) =>
-                    {
-                        placed
-                    }
-                    // Equal or slightly earlier times come from rounding and from two pictures in
-                    // one packet: nudge. Farther back the source has begun again.
-                    (Join::Continue, Some(placed))
-                        if self
-                            .last
-                            .is_some_and(|last| placed <= last && last - placed < LEAP / 10) =>
-                    {
-                        self.last.map_or(placed, |last| last + 1)
-                    }
-                    (Join::Seamless, _) => self.rebase(decode, next),
-                    _ => self.rebase(decode, present),
-                }
-            }
-        };
+            .map(|last| i64::try_from(last).unwrap_or(i64::MAX));
+        let newest = newest.map_or(0, |newest| i64::try_from(newest).unwrap_or(i64::MAX));
+        let before = last.unwrap_or(newest).saturating_sub(placed);
+        let leap = LEAP as i64;
+        let most = if last.is_some() { leap / 10 } else { leap };
+        (before > -leap && before < most).then(|| last.map_or(placed, |last| placed.max(last + 1)))
+    }
+}
+
+impl Place {
+    fn reach(&mut self, at: u64, duration: u32) {
         if duration > 0 {
             self.step = u64::from(duration);
         } else if let Some(last) = self.last
@@ -128,13 +98,113 @@ impl Timeline {
             self.step = at - last;
         }
         self.last = Some(at);
+    }
+}
+
+impl Timeline {
+    /// The source begins again where it ended.
+    pub fn loops(&mut self) {
+        self.begin(true);
+    }
+
+    /// The source was lost and comes back.
+    pub fn resumes(&mut self) {
+        self.begin(false);
+    }
+
+    fn begin(&mut self, seamless: bool) {
+        self.seamless = seamless;
+        self.places.iter_mut().for_each(|place| place.offset = None);
+    }
+
+    /// The decode time of the next picture.
+    ///
+    /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
+    /// Without `decode` the present stands in.
+    pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
+        let at = self.find(PICTURES, decode, now);
+        let at = u64::try_from(at).unwrap_or(0);
+        self.places[PICTURES].reach(at, duration);
         at
     }
 
-    fn rebase(&mut self, decode: i64, at: u64) -> u64 {
-        self.offset = i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(decode);
-        self.join = Join::Continue;
+    /// The same of the next sound; `None` if it is from before the run began.
+    pub fn place_sound(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> Option<u64> {
+        let at = self.find(SOUND, decode, now);
+        let at = u64::try_from(at).ok()?;
+        self.places[SOUND].reach(at, duration);
+        Some(at)
+    }
+
+    fn find(&mut self, track: usize, decode: Option<i64>, now: Moment) -> i64 {
+        let newest = self.places.iter().filter_map(|place| place.last).max();
+        let ends = self.places.iter();
+        let end = ends
+            .filter_map(|place| Some(place.last? + place.step))
+            .max();
+        let offsets = [track, 1 - track].map(|track| self.places[track].offset);
+        let own = &mut self.places[track];
+        let Some(decode) = decode else {
+            own.offset = None;
+            self.seamless = false;
+            let next = own.last.map_or(0, |last| last + 1);
+            return i64::try_from(now.ticks().max(next)).unwrap_or(i64::MAX);
+        };
+        for offset in offsets.into_iter().flatten() {
+            if let Some(at) = own.follow(decode, offset, newest) {
+                own.offset = Some(offset);
+                return at;
+            }
+        }
+        let at = match (newest, end) {
+            (Some(_), Some(end)) if self.seamless => end,
+            (Some(newest), _) => now.ticks().max(newest + 1),
+            _ if self.seamless => 0,
+            _ => now.ticks(),
+        };
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        own.offset = Some(at.saturating_sub(decode));
+        self.seamless = false;
         at
+    }
+}
+
+/// Times frames of sound in samples: each where the one before ended, while the source's times say nearly so. So what
+/// rounding and jitter there is in those is heard nowhere.
+#[derive(Debug)]
+pub struct Metronome {
+    rate: u32,
+    next: Option<u64>,
+}
+
+impl Metronome {
+    /// The source's times may be off by this many milliseconds.
+    const TOLERANCE_MS: u64 = 40;
+
+    /// For so many samples a second.
+    pub fn new(rate: u32) -> Metronome {
+        Metronome { rate, next: None }
+    }
+
+    /// The first sample of a frame of `length` samples whose time is `time` (ticks). A frame that is later than where the one
+    /// before ended leaves a gap; `None` for one that is so early that others are there already.
+    pub fn place(&mut self, time: u64, length: u32) -> Option<u64> {
+        let scaled = u128::from(time) * u128::from(self.rate) + u128::from(TIMESCALE / 2);
+        let told = u64::try_from(scaled / u128::from(TIMESCALE)).unwrap_or(u64::MAX);
+        let tolerance = u64::from(self.rate) * Self::TOLERANCE_MS / 1000;
+        let at = match self.next {
+            Some(next) if told.abs_diff(next) <= tolerance => next,
+            Some(next) if told < next => return None,
+            _ => told,
+        };
+        self.next = Some(at.saturating_add(length.into()));
+        Some(at)
+    }
+
+    /// Of a sample, in ticks.
+    pub fn ticks(&self, sample: u64) -> u64 {
+        let scaled = u128::from(sample) * u128::from(TIMESCALE) / u128::from(self.rate.max(1));
+        u64::try_from(scaled).unwrap_or(u64::MAX)
     }
 }
 
@@ -221,18 +291,76 @@ mod tests {
         assert_eq!(timeline.place(Some(3005), 3000, at(90)), 7500);
     }
 
+    #[test]
+    fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
+        let mut timeline = Timeline::default();
+        let picture =
+            |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
+        let sound = |timeline: &mut Timeline, decode, ms| {
+            timeline.place_sound(Some(decode), 3000, at(ms)).unwrap()
+        };
+        // Sound begins a little earlier and ends later.
+        assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
+        assert_eq!(sound(&mut timeline, 7080, 500), 43_080);
+        assert_eq!(sound(&mut timeline, 13_000, 550), 49_000);
+        timeline.loops();
+        assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
+        assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
+        // The times leap, those of sound a packet later.
+        let far = 1 << 40;
+        assert_eq!(picture(&mut timeline, far, 700), 63_000);
+        assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
+        assert_eq!(sound(&mut timeline, far + 900, 710), 63_900);
+        timeline.resumes();
+        assert_eq!(sound(&mut timeline, 100, 9000), 810_000);
+        assert_eq!(picture(&mut timeline, 0, 9000), 809_900);
+    }
+
+    #[test]
+    fn sound_from_before_the_run_is_left_out_and_moves_none_of_the_rest() {
+        let mut timeline = Timeline::default();
+        assert_eq!(timeline.place(Some(5000), 3000, at(10)), 900);
+        let mut sound = |decode| timeline.place_sound(Some(decode), 1920, at(10));
+        assert_eq!(
+            [3080, 5000, 6920].map(&mut sound),
+            [None, Some(900), Some(2820)]
+        );
+    }
+
+    #[test]
+    fn a_metronome_takes_jitter_out_and_keeps_gaps() {
+        let mut metronome = Metronome::new(44_100);
+        let mut place = |ms: u64| metronome.place(ms * 90, 1024);
+        // 23.2 ms each, told in whole milliseconds.
+        let told: Vec<_> = [0, 23, 46, 70, 93].map(&mut place).to_vec();
+        assert_eq!(
+            told,
+            [Some(0), Some(1024), Some(2048), Some(3072), Some(4096)]
+        );
+        // Two are lost; then two come that are there already.
+        assert_eq!(place(163), Some(7188));
+        assert_eq!(place(140), None);
+        assert_eq!(place(187), Some(8212));
+        assert_eq!(metronome.ticks(44_100), 90_000);
+    }
+
     proptest! {
         #[test]
         fn decode_times_always_rise(steps in prop::collection::vec(
             (prop::option::of(any::<i64>()), 0u32..10_000, 0u64..100, 0u8..20), 1..200)) {
             let mut timeline = Timeline::default();
-            let (mut last, mut clock) = (None, 0);
+            let (mut last, mut clock) = ([None; 2], 0);
             for (decode, duration, passed, event) in steps {
                 clock += passed;
                 match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
-                let time = timeline.place(decode, duration, at(clock));
+                let is_sound = event % 3 == 0;
+                let time = match is_sound {
+                    true => timeline.place_sound(decode, duration, at(clock)),
+                    false => Some(timeline.place(decode, duration, at(clock))),
+                };
+                let Some(time) = time else { continue };
+                let last = last[usize::from(is_sound)].replace(time);
                 prop_assert!(last.is_none_or(|last| time > last));
-                last = Some(time);
             }
         }
     }

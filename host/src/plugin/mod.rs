@@ -14,7 +14,7 @@ mod usage;
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::Breach;
 pub use instance::{
-    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Response,
+    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Rendition, Response,
 };
 pub use usage::{Spent, Usage, Usages};
 

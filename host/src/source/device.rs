@@ -209,8 +209,9 @@ fn stream(
     let Some(pictures) = child.stdout.take() else {
         return Err(SourceError::Ended(what.to_owned()));
     };
-    let (mut input, media) = Input::of_pipe(what, pictures, stop)?;
-    let mut delivery = Delivery::new(what, media, encode, sink)?;
+    let (mut input, tracks) = Input::of_pipe(what, pictures, stop)?;
+    input.watch_pictures();
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(packet) = input.next()? {
         if let Some(pace) = &mut pace {
             pace.wait(&packet.times, stop);

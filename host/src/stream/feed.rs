@@ -1,6 +1,6 @@
 //! A ring that a source writes and muxers follow.
 
-use super::ring::{Bounds, Entry, Info, Ring};
+use super::ring::{Bounds, Entry, Info, Numbers, Ring};
 use crate::media::{
     h264::{avcc::DecoderConfig, repeat},
     sample::{Codec, Sample, Times},
@@ -27,25 +27,37 @@ pub struct Feed {
 #[derive(Debug)]
 struct State {
     ring: Ring,
-    readers: BTreeMap<u64, Thread>,
-    /// When the newest entry came.
+    readers: BTreeMap<u64, (Thread, Ear)>,
+    /// The newest picture, if the tracks are still the same.
+    newest: Option<Arc<Sample>>,
+    /// When it came.
     came: Instant,
-    /// Decode time of the newest sample.
-    reached: Option<u64>,
-    /// The newest picture cannot be repeated.
+    /// It cannot be repeated.
     unrepeatable: bool,
+    /// Decode time of the newest picture of all.
+    reached: Option<u64>,
+}
+
+/// What a reader is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ear {
+    /// Everything.
+    Open,
+    /// Everything but sound.
+    Deaf,
 }
 
 impl Feed {
-    /// An empty feed of a run that began at `started_at_us` (Unix microseconds).
-    pub fn new(started_at_us: u64) -> Arc<Feed> {
+    /// An empty feed, whose groups are counted so.
+    pub fn new(numbers: Numbers) -> Arc<Feed> {
         Arc::new(Feed {
             state: Mutex::new(State {
-                ring: Ring::new(Bounds::default(), started_at_us),
+                ring: Ring::new(Bounds::default(), numbers),
                 readers: BTreeMap::new(),
+                newest: None,
                 came: Instant::now(),
-                reached: None,
                 unrepeatable: false,
+                reached: None,
             }),
             next_reader: AtomicU64::new(1),
         })
@@ -56,13 +68,11 @@ impl Feed {
         add(self.lock(), entry, Instant::now());
     }
 
-    /// Publishes the newest picture once more if nothing came for so long and more may come; a JPEG once, H.264 again and
+    /// Publishes the newest picture once more if none came for so long and more may come; a JPEG once, H.264 again and
     /// again. Says when to ask next, if there is a picture to repeat.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let mut state = self.lock();
-        let Some(Entry::Sample(newest)) = state.ring.newest().cloned() else {
-            return None;
-        };
+        let newest = state.newest.clone()?;
         let is_jpeg = newest.codec() == Codec::Jpeg;
         if state.unrepeatable || (is_jpeg && newest.repeat > 0) {
             return None;
@@ -83,8 +93,8 @@ impl Feed {
         let decode_time = newest.decode_time + ticks(silence).max(1);
         // Behind what is shown later than it is decoded.
         let recent = state.ring.pictures().take(repeat::LOOKED_AT);
-        let shown = recent.map(|picture| picture.shown()).max().unwrap_or(0);
-        let offset = (shown.max(newest.shown()) + 1).saturating_sub(decode_time);
+        let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
+        let offset = (shown.max(newest.shown_at()) + 1).saturating_sub(decode_time);
         let times = Times {
             decode_time,
             composition_offset: i32::try_from(offset).unwrap_or(0),
@@ -96,10 +106,11 @@ impl Feed {
         Some(now + after)
     }
 
-    /// The calling thread is unparked on every addition until the reader is dropped.
-    pub fn reader(self: &Arc<Feed>) -> Reader {
+    /// The calling thread is unparked on every addition that `ear` is for, until the reader is dropped.
+    pub fn reader(self: &Arc<Feed>, ear: Ear) -> Reader {
         let id = self.next_reader.fetch_add(1, Ordering::Relaxed);
-        self.lock().readers.insert(id, std::thread::current());
+        let thread = std::thread::current();
+        self.lock().readers.insert(id, (thread, ear));
         Reader {
             feed: self.clone(),
             id,
@@ -119,6 +130,11 @@ impl Feed {
     /// The newest tracks.
     pub fn info(&self) -> Option<Arc<Info>> {
         self.lock().ring.info().cloned()
+    }
+
+    /// How its groups are counted.
+    pub fn numbers(&self) -> Numbers {
+        self.lock().ring.numbers().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -160,9 +176,7 @@ impl Reader {
         let state = self.feed.lock();
         if let Some(entry) = state.ring.get(position) {
             let group = match entry {
-                Entry::Sample(sample) => {
-                    state.ring.group(group_ms, sample.decode_time).unwrap_or(0)
-                }
+                Entry::Sample(_) => state.ring.group(group_ms, position).unwrap_or(0),
                 _ => 0,
             };
             return Next::Entry(entry.clone(), group);
@@ -182,9 +196,7 @@ impl Reader {
     pub fn later_start(&self, position: u64, ticks: u64) -> Option<u64> {
         let state = self.feed.lock();
         let reached = state.ring.get(position.checked_sub(1)?)?;
-        let newest = state
-            .ring
-            .get(state.ring.end_of_pictures().checked_sub(1)?)?;
+        let newest = state.ring.get(state.ring.newest_picture()?)?;
         match (reached, newest) {
             (Entry::Sample(reached), Entry::Sample(newest))
                 if newest.decode_time > reached.decode_time.saturating_add(ticks) =>
@@ -200,9 +212,17 @@ impl Reader {
         self.feed.repeat(now, after)
     }
 
-    /// The position after the newest entry that is not the picture before once more.
-    pub fn end_of_pictures(&self) -> u64 {
-        self.feed.lock().ring.end_of_pictures()
+    /// The first sound at or after that decode time, else what comes next; and the tracks there.
+    pub fn sound_from(&self, decode_time: u64) -> (u64, Option<Arc<Info>>) {
+        let state = self.feed.lock();
+        let position = state.ring.sound_from(decode_time);
+        (position, state.ring.info_at(position))
+    }
+
+    /// Whether the newest picture is before `position`.
+    pub fn has_all_pictures(&self, position: u64) -> bool {
+        let newest = self.feed.lock().ring.newest_picture();
+        newest.is_none_or(|newest| newest < position)
     }
 
     /// The position after the newest entry.
@@ -213,22 +233,29 @@ impl Reader {
 
 /// Wakes the readers when the lock is no longer held.
 fn add(mut state: MutexGuard<'_, State>, mut entry: Entry, now: Instant) {
-    if let Entry::Sample(sample) = &mut entry {
-        // The source's time may be behind what a silence of it was filled with.
-        if let Some(reached) = state
-            .reached
-            .filter(|reached| sample.decode_time <= *reached)
-        {
-            let mut later = Sample::clone(sample);
-            later.put_behind(reached);
-            *sample = Arc::new(later);
+    let is_sound = matches!(&entry, Entry::Sample(sample) if sample.is_sound());
+    match &mut entry {
+        Entry::Sample(_) if is_sound => {}
+        Entry::Sample(sample) => {
+            // The source's time may be behind what a silence of it was filled with.
+            let ahead = |reached: &u64| sample.decode_time <= *reached;
+            if let Some(reached) = state.reached.filter(ahead) {
+                let mut later = Sample::clone(sample);
+                later.put_behind(reached);
+                *sample = Arc::new(later);
+            }
+            state.reached = Some(sample.decode_time);
+            state.newest = Some(sample.clone());
+            (state.came, state.unrepeatable) = (now, false);
         }
-        state.reached = Some(sample.decode_time);
+        Entry::Configure(_) | Entry::Stop(_) => state.newest = None,
     }
-    state.came = now;
-    state.unrepeatable = false;
     state.ring.push(entry);
-    let wake: Vec<Thread> = state.readers.values().cloned().collect();
+    let readers = state.readers.values();
+    let wake: Vec<Thread> = readers
+        .filter(|(_, ear)| !is_sound || *ear == Ear::Open)
+        .map(|(thread, _)| thread.clone())
+        .collect();
     drop(state);
     for thread in wake {
         thread.unpark();
@@ -237,7 +264,7 @@ fn add(mut state: MutexGuard<'_, State>, mut entry: Entry, now: Instant) {
 
 /// H.264 that shows again what is shown after the newest picture.
 fn repeat_of(ring: &Ring) -> Option<Vec<Bytes>> {
-    let config = DecoderConfig::parse(&ring.info()?.track.config).ok()?;
+    let config = DecoderConfig::parse(&ring.info()?.video.as_ref()?.config).ok()?;
     let newest = ring.pictures().take(repeat::LOOKED_AT);
     let mut pictures: Vec<&[Bytes]> = newest.filter_map(|picture| picture.nals()).collect();
     pictures.reverse();
@@ -274,7 +301,7 @@ mod tests {
     }
 
     fn samples(feed: &Arc<Feed>) -> Vec<Arc<Sample>> {
-        let reader = feed.reader();
+        let reader = feed.reader(Ear::Open);
         let entries = (0..reader.end()).map(|at| reader.next(at, 0));
         let samples = entries.filter_map(|next| match next {
             Next::Entry(Entry::Sample(sample), _) => Some(sample),
@@ -285,13 +312,13 @@ mod tests {
 
     /// Decode time, time of showing, and which repeat it is.
     fn places(feed: &Arc<Feed>) -> Vec<(u64, u64, u32)> {
-        let places = |sample: &Arc<Sample>| (sample.decode_time, sample.shown(), sample.repeat);
+        let places = |sample: &Arc<Sample>| (sample.decode_time, sample.shown_at(), sample.repeat);
         samples(feed).iter().map(places).collect()
     }
 
     #[test]
     fn a_jpeg_is_repeated_once_in_each_silence_while_the_source_is_there() {
-        let feed = Feed::new(0);
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
         assert_eq!(feed.repeat(Instant::now() + AFTER, AFTER), None);
         let jpeg = |time| {
             let times = Times {
@@ -335,7 +362,7 @@ mod tests {
             order: [2 * frame_num as i32, 0],
             ..SliceOptions::default()
         };
-        let feed = Feed::new(0);
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
         let mut ingest = ingest(&feed);
         // Shown a tenth of a second after it is decoded.
         let mut push = |frame_num: u32, decode: i64| {
@@ -380,13 +407,13 @@ mod tests {
 
         let samples = samples(&feed);
         assert!(samples[2].nals() == samples[4].nals() && !samples[2].independent);
-        let reader = feed.reader();
-        assert_eq!(reader.end_of_pictures() + 1, reader.end());
+        let reader = feed.reader(Ear::Open);
+        assert!(reader.has_all_pictures(reader.end() - 1));
     }
 
     #[test]
     fn what_cannot_be_repeated_is_not_tried_again_until_the_next_picture() {
-        let feed = Feed::new(0);
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
         let sps = SpsOptions {
             fields: true,
             ..SpsOptions::default()

@@ -6,10 +6,10 @@ mod serve;
 use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{
     plugin::{Answer, Failure, Instance, OpenError, Profile, transports::Transport},
-    stream::{Stream, Variant},
+    stream::{Ear, Stream, Variant},
     viewer::{Content, Way},
 };
-use follow::{KeyframeWish, Source};
+use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Request, Viewer};
 use std::{
     collections::BTreeMap,
@@ -34,8 +34,7 @@ pub(super) struct Actor {
     instance: Option<Instance>,
     profile: Option<Profile>,
     source: Option<Source>,
-    /// Decode time of the newest sample that the guest got.
-    reached: Option<u64>,
+    reached: Reached,
     viewers: BTreeMap<u64, Viewer>,
     requests: Vec<Request>,
     joins: Vec<Join>,
@@ -73,7 +72,7 @@ impl Actor {
             instance: None,
             profile: None,
             source: None,
-            reached: None,
+            reached: Reached::default(),
             viewers: BTreeMap::new(),
             requests: Vec::new(),
             joins: Vec::new(),
@@ -88,7 +87,7 @@ impl Actor {
             user: self.stream.enter(),
         };
         // Wakes this thread when the source's tracks become known.
-        let watch = ground.user.feed().reader();
+        let watch = ground.user.feed().reader(Ear::Deaf);
         loop {
             if let Some(reason) = self.read_inbox() {
                 self.end(&reason);
@@ -133,7 +132,8 @@ impl Actor {
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
             // Another plugin may want another feed.
-            (self.source, self.reached) = (None, None);
+            self.source = None;
+            self.reached = Reached::default();
             self.profile = Some(profile);
         }
         self.instance = Some(instance);

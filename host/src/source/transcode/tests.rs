@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
+use crate::source::{Expected, Sound};
 use crate::{
     config::EncoderName,
     media::{
@@ -40,6 +41,9 @@ impl Sink for Kept {
         self.units.push((nals, times));
     }
     fn jpeg(&mut self, _: Bytes, _: SourceTimes) {}
+    fn expect(&mut self, _: Expected) {}
+    fn sound(&mut self, _: Sound) {}
+    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {}
     fn note(&mut self, key: &'static str, text: String) {
         self.notes.push((key, text));
@@ -90,6 +94,7 @@ fn packets(count: u64) -> Vec<Packet> {
                 packet.set_flags(packet::Flags::KEY);
             }
             Packet {
+                is_sound: false,
                 packet,
                 times: SourceTimes {
                     decode: Some(coded.dts),
@@ -207,6 +212,7 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
     for round in [later, 0] {
         for packet in &film {
             let mut packet = Packet {
+                is_sound: false,
                 packet: packet.packet.clone(),
                 times: packet.times,
                 renewed: None,

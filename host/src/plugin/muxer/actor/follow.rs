@@ -2,12 +2,13 @@
 
 use super::Actor;
 use crate::{
-    media::sample::{Codec, Format},
+    config,
+    media::sample::Sample,
     plugin::{
-        Profile,
+        Profile, Rendition,
         muxer::{Ground, Refusal},
     },
-    stream::{Entry, Feed, Info, Made, MakeError, Next, Reader},
+    stream::{Choice, Ear, Entry, Info, Made, MakeError, Next, Reader},
     viewer::Header,
 };
 use std::{
@@ -25,7 +26,7 @@ const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
 /// The feed that fits the transport, and the place in it.
 pub(super) struct Source {
     reader: Reader,
-    format: Format,
+    choice: Choice,
     /// The next entry that viewers have not seen the outcome of.
     position: u64,
     /// The tracks at `position`.
@@ -36,8 +37,33 @@ pub(super) struct Source {
     left_out: BTreeSet<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
-    /// How the stream's source was coded when this was chosen.
-    chosen_for: Codec,
+    /// The newest epoch of the stream's source when this was chosen.
+    chosen_for: u32,
+}
+
+impl Source {
+    /// Whether the sample is for this transport, and after what it was given before.
+    fn wants(&mut self, sample: &Sample, reached: &Reached) -> bool {
+        if self.choice.format(sample.codec()).is_none() {
+            return false;
+        }
+        // Another feed begins with what was perhaps seen in the one before.
+        let starts = sample.independent && (!sample.is_sound() || self.choice.video.is_none());
+        let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
+        self.wants_start &= !(starts && is_new);
+        !self.wants_start
+    }
+}
+
+/// How far the guest was brought, whichever feed it was from.
+#[derive(Default)]
+pub(super) struct Reached {
+    /// The newest epoch that it was told of.
+    epoch: Option<u32>,
+    /// The newest decode time of what groups begin with: pictures, if there are any.
+    time: Option<u64>,
+    /// The forms of the stream that it was told of, in that epoch.
+    renditions: Vec<Rendition>,
 }
 
 /// That whoever encodes makes a keyframe.
@@ -68,7 +94,7 @@ impl Actor {
                     source.position = on;
                     source.wants_start = true;
                     source.info = info.clone();
-                    if info.is_some_and(|info| !self.announce(&info)) {
+                    if info.is_some_and(|info| !self.announce(ground, &info)) {
                         return false;
                     }
                     continue;
@@ -76,12 +102,20 @@ impl Actor {
                 Next::Entry(Entry::Configure(info), _) => {
                     source.position += 1;
                     source.info = Some(info.clone());
-                    if info.track.codec != source.format.codec() {
-                        // Found again by `choose_source`.
-                        self.source = None;
-                        return true;
+                    if source.made.is_none() {
+                        let formats = self.profile.as_ref().map(|profile| &profile.formats[..]);
+                        let choice = self
+                            .stream
+                            .choose(&self.variant, &info, formats.unwrap_or_default())
+                            .filter(|choice| choice.recipe.is_none());
+                        let Some(choice) = choice else {
+                            // Found again by `choose_source`.
+                            self.source = None;
+                            return true;
+                        };
+                        source.choice = choice;
                     }
-                    if !self.announce(&info) {
+                    if !self.announce(ground, &info) {
                         return false;
                     }
                     continue;
@@ -92,17 +126,12 @@ impl Actor {
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
-                    if profile.passes_over(&sample) {
+                    if profile.passes_over(&sample) || !source.wants(&sample, &self.reached) {
                         continue;
                     }
-                    let earlier = self
-                        .reached
-                        .is_some_and(|reached| sample.decode_time <= reached);
-                    if source.wants_start && (earlier || !sample.independent) {
-                        continue;
+                    if !sample.is_sound() || source.choice.video.is_none() {
+                        self.reached.time = Some(sample.decode_time);
                     }
-                    source.wants_start = false;
-                    self.reached = Some(sample.decode_time);
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
@@ -141,30 +170,28 @@ impl Actor {
         let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
             return false;
         };
-        let codec = info.track.codec;
         if let Some(source) = &mut self.source
-            && source.chosen_for == codec
+            && source.chosen_for == info.epoch
         {
             return true;
         }
         let profile = profile.clone();
-        let chosen = self.stream.choose(&self.variant, codec, &profile.formats);
-        if let (Some(source), Some((_, recipe))) = (&mut self.source, &chosen)
-            && source.made.as_ref().map(|made| made.recipe()) == *recipe
+        let chosen = self.stream.choose(&self.variant, &info, &profile.formats);
+        if let (Some(source), Some(choice)) = (&mut self.source, chosen)
+            && source.choice.recipe == choice.recipe
         {
-            source.chosen_for = codec;
+            (source.choice, source.chosen_for) = (choice, info.epoch);
             return true;
         }
         self.source = None;
-        let Some((format, recipe)) = chosen else {
-            let (stream, transport) = (&self.muxer.stream, &self.transport.name);
-            let text =
-                format!("transport `{transport}` takes nothing that `{stream}` can be made into");
+        let Some(choice) = chosen else {
+            let text = self.unfitting(&info, &profile);
             self.refuse_all(|| Refusal::Format(text.clone()));
             return false;
         };
         let made = loop {
-            match recipe.map(|recipe| ground.user.make(recipe)).transpose() {
+            let made = choice.recipe.map(|recipe| ground.user.make(recipe));
+            match made.transpose() {
                 Ok(made) => break made,
                 Err(MakeError::TooMany)
                     if let Some(ending) = self.muxers.make_room(&self.muxer) =>
@@ -177,23 +204,14 @@ impl Actor {
                 }
             }
         };
+        let chosen_for = info.epoch;
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
-        self.attach(&feed.clone(), format, made, codec, &profile)
-    }
-
-    fn attach(
-        &mut self,
-        feed: &Arc<Feed>,
-        format: Format,
-        made: Option<Arc<Made>>,
-        chosen_for: Codec,
-        profile: &Profile,
-    ) -> bool {
-        let reader = feed.reader();
+        let hears = profile.formats.iter().any(|format| format.is_sound());
+        let reader = feed.reader(if hears { Ear::Open } else { Ear::Deaf });
         let (position, info) = reader.start(profile.group_ms, profile.history);
         self.source = Some(Source {
             reader,
-            format,
+            choice,
             position,
             info: info.clone(),
             wants_start: true,
@@ -201,7 +219,25 @@ impl Actor {
             made,
             chosen_for,
         });
-        info.is_none_or(|info| self.announce(&info))
+        info.is_none_or(|info| self.announce(ground, &info))
+    }
+
+    /// Why the transport can have nothing of the stream.
+    fn unfitting(&self, info: &Info, profile: &Profile) -> String {
+        let (stream, transport) = (&self.muxer.stream, &self.transport.name);
+        let sees = profile.formats.iter().any(|format| !format.is_sound());
+        let hears = profile.formats.iter().any(|format| format.is_sound());
+        match (&info.video, &info.audio) {
+            (None, Some(_)) if !hears => {
+                format!(
+                    "`{stream}` has sound only, and transport `{transport}` takes pictures only"
+                )
+            }
+            (Some(_), None) if !sees => {
+                format!("`{stream}` has no sound, and transport `{transport}` takes nothing else")
+            }
+            _ => format!("transport `{transport}` takes nothing that `{stream}` can be made into"),
+        }
     }
 
     /// Has the last picture repeated in a silence, if the transport wants that; says when to look next.
@@ -232,8 +268,19 @@ impl Actor {
         (wish.wanted, wish.asked) = (false, Some(now));
     }
 
-    /// Tells the guest of the tracks, and the viewers of the header that follows from them.
-    fn announce(&mut self, info: &Info) -> bool {
+    /// Tells the guest of the tracks, and the viewers of the header that follows from them. Not of what is over: another feed may
+    /// begin before the break that led to it.
+    fn announce(&mut self, ground: &Ground, info: &Info) -> bool {
+        if self.reached.epoch > Some(info.epoch) {
+            if let Some(source) = &mut self.source {
+                source.wants_start = true;
+            }
+            return true;
+        }
+        if self.reached.epoch != Some(info.epoch) {
+            self.reached.epoch = Some(info.epoch);
+            self.reached.renditions = self.renditions(ground);
+        }
         let header = self.configure(info);
         let known = header.is_some();
         if let Some(header) = header {
@@ -243,10 +290,31 @@ impl Actor {
     }
 
     fn configure(&mut self, info: &Info) -> Option<Header> {
-        let format = self.source.as_ref().map(|source| source.format)?;
+        let source = self.source.as_ref()?;
+        let choice = source.choice;
         self.forget_answers();
-        self.ask(|instance| instance.configure(info, format))
-            .map(Header::new)
+        // A new instance is told what the one before was told.
+        let renditions = std::mem::take(&mut self.reached.renditions);
+        let header = self.ask(|instance| instance.configure(info, choice, &renditions));
+        self.reached.renditions = renditions;
+        header.map(Header::new)
+    }
+
+    /// All forms of the stream, and where this transport has them.
+    fn renditions(&self, ground: &Ground) -> Vec<Rendition> {
+        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
+            return Vec::new();
+        };
+        let offers = self.stream.offers(&info, &profile.formats);
+        let (stream, transport) = (&self.stream.name, &self.transport.name);
+        let base = |to: &str| base(stream, transport, &self.variant.rendition, to);
+        offers
+            .into_iter()
+            .map(|offer| Rendition {
+                base: base(&offer.rendition),
+                offer,
+            })
+            .collect()
     }
 
     /// Feeds a new instance what the old one knew; what it gives out was given out before.
@@ -273,7 +341,9 @@ impl Actor {
             };
             let worked = match source.reader.next(position, group_ms) {
                 Next::Entry(Entry::Sample(sample), _)
-                    if source.left_out.contains(&position) || profile.passes_over(&sample) =>
+                    if source.left_out.contains(&position)
+                        || profile.passes_over(&sample)
+                        || source.choice.format(sample.codec()).is_none() =>
                 {
                     true
                 }
@@ -302,5 +372,35 @@ impl Actor {
             self.muxer.outlet.set_header(header);
         }
         true
+    }
+}
+
+/// From one form of a stream to another, by the same transport.
+fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
+    let [stream, transport, rendition] = [stream, transport, to].map(config::path_segment);
+    match to {
+        to if to == from => String::new(),
+        "" => format!("../../{stream}/{transport}/"),
+        _ => format!("../../{stream}@{rendition}/{transport}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base;
+
+    #[test]
+    fn renditions_are_found_by_relative_urls() {
+        assert_eq!(base("porch", "hls", "", ""), "");
+        assert_eq!(base("porch", "hls", "mobile", "mobile"), "");
+        assert_eq!(
+            base("porch", "hls", "", "mobile"),
+            "../../porch@mobile/hls/"
+        );
+        assert_eq!(base("porch", "hls", "mobile", ""), "../../porch/hls/");
+        assert_eq!(
+            base("front door", "my hls", "a", "b/c"),
+            "../../front%20door@b%2Fc/my%20hls/"
+        );
     }
 }
