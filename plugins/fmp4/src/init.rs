@@ -1,0 +1,296 @@
+//! Init segments and MIME types.
+
+use crate::{Error, boxes::Boxes, language};
+use sluicegate_sdk::{Audio, Kind, Track, Video};
+
+/// More is no live stream but a mistake.
+const MOST_TRACKS: usize = 64;
+/// Longer decoder configurations than any real one, and short enough for every length here.
+const MOST_CONFIG: usize = 1 << 16;
+
+/// Whether [`init`] can describe this track.
+///
+/// # Errors
+/// Another format than h264/avcc, aac or opus, no timescale, or a decoder configuration that is missing or not of its format.
+pub fn check(track: &Track) -> Result<(), Error> {
+    describe(track).map(|_| ())
+}
+
+/// The tracks' codecs as RFC 6381 lists them, "avc1.64001f,mp4a.40.2"; those without a name are left out.
+pub fn codecs(tracks: &[Track]) -> String {
+    let named = tracks.iter().map(|track| track.codec.as_str());
+    named
+        .filter(|codec| !codec.is_empty())
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// The MIME type for these tracks: `video/mp4; codecs="avc1.64001f,mp4a.40.2"`, `audio/mp4` where there is no video.
+pub fn mime(tracks: &[Track]) -> String {
+    let video = tracks
+        .iter()
+        .any(|track| matches!(track.kind, Kind::Video(_)));
+    let kind = if video { "video" } else { "audio" };
+    format!("{kind}/mp4; codecs=\"{}\"", codecs(tracks))
+}
+
+/// `ftyp` + `moov` for a live file of these tracks.
+///
+/// # Errors
+/// No tracks, too many, ids that are not distinct, or a track that [`check`] refuses.
+pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
+    let ids: Vec<u32> = tracks.iter().map(|track| track.id).collect();
+    let repeated = |(at, id): (usize, &u32)| *id == 0 || ids[..at].contains(id);
+    if ids.is_empty() || ids.len() > MOST_TRACKS || ids.iter().enumerate().any(repeated) {
+        return Err(Error::Tracks(ids));
+    }
+    let entries = tracks.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
+
+    let mut boxes = Boxes(Vec::with_capacity(512 * (1 + tracks.len())));
+    boxes.put(b"ftyp", |boxes| {
+        boxes.bytes(b"iso5").u32(0).bytes(b"iso5iso6mp41");
+    });
+    boxes.put(b"moov", |boxes| {
+        mvhd(
+            boxes,
+            ids.iter().max().map_or(1, |most| most.saturating_add(1)),
+        );
+        for (track, entry) in tracks.iter().zip(entries) {
+            trak(boxes, track, entry);
+        }
+        boxes.put(b"mvex", |boxes| {
+            for id in ids {
+                boxes.full(b"trex", 0, 0, |boxes| {
+                    const FIRST_DESCRIPTION: u32 = 1;
+                    boxes.u32(id).u32(FIRST_DESCRIPTION).zeros(12);
+                });
+            }
+        });
+    });
+    Ok(boxes.0)
+}
+
+/// How a track's samples are described.
+#[derive(Clone, Copy)]
+enum Entry<'a> {
+    Avc(&'a Video),
+    Aac(&'a Audio),
+    Opus(&'a Audio),
+}
+
+fn describe(track: &Track) -> Result<Entry<'_>, Error> {
+    let refuse = |reason| {
+        Err(Error::Track {
+            id: track.id,
+            format: track.format.clone(),
+            reason,
+        })
+    };
+    let entry = match (track.format.as_str(), &track.kind) {
+        ("h264/avcc", Kind::Video(video)) => Entry::Avc(video),
+        ("aac", Kind::Audio(audio)) => Entry::Aac(audio),
+        ("opus", Kind::Audio(audio)) => Entry::Opus(audio),
+        _ => return refuse("the formats are h264/avcc for video, aac and opus for audio"),
+    };
+    if track.timescale == 0 {
+        return refuse("its timescale is 0");
+    }
+    if track.config.len() > MOST_CONFIG {
+        return refuse("its decoder configuration is longer than any real one");
+    }
+    match (entry, track.config.as_slice()) {
+        // Version 1, and NAL units behind lengths of four bytes, as the format has them.
+        (Entry::Avc(_), [1, _, _, _, lengths, _, ..]) if lengths & 3 == 3 => Ok(entry),
+        (Entry::Avc(_), _) => refuse("its configuration is no avcC with lengths of four bytes"),
+        (Entry::Aac(_), [_, _, ..]) => Ok(entry),
+        (Entry::Aac(_), _) => refuse("its configuration is no AudioSpecificConfig"),
+        (Entry::Opus(_), [0, rest @ ..]) if rest.len() >= 10 => Ok(entry),
+        (Entry::Opus(_), _) => refuse("its configuration is no dOps of version 0"),
+    }
+}
+
+/// 16.16
+const ONE: u32 = 1 << 16;
+
+fn matrix(boxes: &mut Boxes) {
+    for number in [ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30] {
+        boxes.u32(number);
+    }
+}
+
+/// Movie header (8.2.2). A duration of 0, and no `mehd`, is how browsers know a live stream.
+fn mvhd(boxes: &mut Boxes, next_track: u32) {
+    boxes.full(b"mvhd", 0, 0, |boxes| {
+        boxes.zeros(8).u32(1000).u32(0);
+        boxes.u32(ONE).u16(0x0100).zeros(10);
+        matrix(boxes);
+        boxes.zeros(24).u32(next_track);
+    });
+}
+
+fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
+    let language = match &track.kind {
+        Kind::Audio(audio) => language::pack(&audio.language),
+        _ => language::pack(""),
+    };
+    boxes.put(b"trak", |boxes| {
+        tkhd(boxes, track);
+        boxes.put(b"mdia", |boxes| {
+            boxes.full(b"mdhd", 0, 0, |boxes| {
+                boxes
+                    .zeros(8)
+                    .u32(track.timescale)
+                    .u32(0)
+                    .u16(language)
+                    .u16(0);
+            });
+            let (handler, name) = match entry {
+                Entry::Avc(_) => (b"vide", "Video"),
+                Entry::Aac(_) | Entry::Opus(_) => (b"soun", "Audio"),
+            };
+            boxes.full(b"hdlr", 0, 0, |boxes| {
+                boxes
+                    .u32(0)
+                    .bytes(handler)
+                    .zeros(12)
+                    .bytes(name.as_bytes())
+                    .u8(0);
+            });
+            boxes.put(b"minf", |boxes| {
+                match entry {
+                    Entry::Avc(_) => boxes.full(b"vmhd", 0, 1, |boxes| {
+                        boxes.zeros(8);
+                    }),
+                    Entry::Aac(_) | Entry::Opus(_) => boxes.full(b"smhd", 0, 0, |boxes| {
+                        boxes.zeros(4);
+                    }),
+                }
+                dinf(boxes);
+                boxes.put(b"stbl", |boxes| {
+                    boxes.full(b"stsd", 0, 0, |boxes| {
+                        boxes.u32(1);
+                        sample_entry(boxes, entry, &track.config);
+                    });
+                    // All samples are in fragments.
+                    for kind in [b"stts", b"stsc", b"stco"] {
+                        boxes.full(kind, 0, 0, |boxes| {
+                            boxes.u32(0);
+                        });
+                    }
+                    boxes.full(b"stsz", 0, 0, |boxes| {
+                        boxes.u32(0).u32(0);
+                    });
+                });
+            });
+        });
+    });
+}
+
+/// Track header (8.3.2).
+fn tkhd(boxes: &mut Boxes, track: &Track) {
+    const ENABLED_IN_MOVIE_IN_PREVIEW: u32 = 7;
+    let (volume, width, height) = match &track.kind {
+        Kind::Video(video) => (0, video.width, video.height),
+        _ => (0x0100, 0, 0),
+    };
+    boxes.full(b"tkhd", 0, ENABLED_IN_MOVIE_IN_PREVIEW, |boxes| {
+        boxes.zeros(8).u32(track.id).u32(0).u32(0).zeros(8);
+        boxes.u16(0).u16(0).u16(volume).u16(0);
+        matrix(boxes);
+        for side in [width, height] {
+            boxes.u16(pixels(side)).u16(0);
+        }
+    });
+}
+
+/// Data information (8.7.1): in this very file.
+fn dinf(boxes: &mut Boxes) {
+    const SELF_CONTAINED: u32 = 1;
+    boxes.put(b"dinf", |boxes| {
+        boxes.full(b"dref", 0, 0, |boxes| {
+            boxes.u32(1);
+            boxes.full(b"url ", 0, SELF_CONTAINED, |_| {});
+        });
+    });
+}
+
+fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, config: &[u8]) {
+    match entry {
+        // ISO/IEC 14496-15, 5.4.2.1.
+        Entry::Avc(video) => boxes.put(b"avc1", |boxes| {
+            const DPI_72: u32 = 72 << 16;
+            const DEPTH: u16 = 24;
+            boxes.zeros(6).u16(1).zeros(16);
+            boxes.u16(pixels(video.width)).u16(pixels(video.height));
+            boxes.u32(DPI_72).u32(DPI_72).u32(0).u16(1);
+            boxes.zeros(32).u16(DEPTH).u16(u16::MAX);
+            boxes.put(b"avcC", |boxes| {
+                boxes.bytes(config);
+            });
+        }),
+        // ISO/IEC 14496-14, 6.7.2.
+        Entry::Aac(audio) => boxes.put(b"mp4a", |boxes| {
+            audio_entry(boxes, audio.channels, audio.sample_rate);
+            esds(boxes, audio.channels, config);
+        }),
+        // "Encapsulation of Opus in ISO Base Media File Format", 4.3.1: always as 48 kHz.
+        Entry::Opus(audio) => boxes.put(b"Opus", |boxes| {
+            audio_entry(boxes, audio.channels, 48_000);
+            boxes.put(b"dOps", |boxes| {
+                boxes.bytes(config);
+            });
+        }),
+    }
+}
+
+fn audio_entry(boxes: &mut Boxes, channels: u8, rate: u32) {
+    const BITS: u16 = 16;
+    boxes.zeros(6).u16(1).zeros(8);
+    boxes.u16(channels.into()).u16(BITS).u32(0);
+    // The whole part has 16 bits; 0 where that is not enough, as the decoder configuration says it.
+    boxes.u16(u16::try_from(rate).unwrap_or(0)).u16(0);
+}
+
+/// Elementary stream descriptor (ISO/IEC 14496-1, 7.2.6.5). Safari refuses one whose rates are zero, so they are what an AAC
+/// stream of so many channels has at most.
+fn esds(boxes: &mut Boxes, channels: u8, config: &[u8]) {
+    const ES: u8 = 3;
+    const DECODER_CONFIG: u8 = 4;
+    const DECODER_SPECIFIC: u8 = 5;
+    const SYNC_LAYER: u8 = 6;
+    const MPEG4_AUDIO: u8 = 0x40;
+    const AUDIO_STREAM: u8 = 5 << 2 | 1;
+    const SYNC_LAYER_OF_MP4: u8 = 2;
+    const HEAD: usize = 5;
+    let channels = u32::from(channels.max(1));
+    let (buffer, peak, average) = (768 * channels, 288_000 * channels, 64_000 * channels);
+    let decoder_config = 13 + HEAD + config.len();
+    boxes.full(b"esds", 0, 0, |boxes| {
+        descriptor(boxes, ES, 3 + HEAD + decoder_config + HEAD + 1);
+        boxes.u16(0).u8(0);
+        descriptor(boxes, DECODER_CONFIG, decoder_config);
+        boxes.u8(MPEG4_AUDIO).u8(AUDIO_STREAM);
+        boxes
+            .bytes(&buffer.to_be_bytes()[1..])
+            .u32(peak)
+            .u32(average);
+        descriptor(boxes, DECODER_SPECIFIC, config.len());
+        boxes.bytes(config);
+        descriptor(boxes, SYNC_LAYER, 1);
+        boxes.u8(SYNC_LAYER_OF_MP4);
+    });
+}
+
+/// A descriptor's tag and its length in four times seven bits.
+fn descriptor(boxes: &mut Boxes, tag: u8, length: usize) {
+    boxes.u8(tag);
+    for shift in [21, 14, 7, 0] {
+        let more = if shift == 0 { 0 } else { 0x80 };
+        boxes.u8((length >> shift & 0x7f) as u8 | more);
+    }
+}
+
+/// Sides have 16 bits; the decoder configuration is the truth.
+fn pixels(side: u32) -> u16 {
+    u16::try_from(side).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,200 @@
+//! MSE: `WS /live/{stream}/mse` is what Media Source Extensions take: a text message with the MIME type, a binary one with the
+//! init segment, then fragments. `GET` on the same path is the same MP4 as one endless `video/mp4`.
+//!
+//! - A fragment for each sample, at once; with the option `fragment`, one for that much of all tracks.
+//! - A viewer starts at the newest independent picture (where there is no video, at any audio frame). In the middle, other tracks
+//!   are a new text and init segment, which a player hands to `SourceBuffer.changeType`.
+//! - Times are the stream's, from its run's start: a player seeks to where its buffer starts.
+//! - The fragment that starts a group has a `prft` before it: when its picture was captured.
+
+mod pace;
+
+use pace::Pace;
+use sluicegate_sdk::serde::Deserialize;
+use sluicegate_sdk::{
+    Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
+    Transport, log,
+};
+
+const CONTENT_TYPE: &str = "video/mp4";
+/// Longest `fragment`.
+const LONGEST: Millis = Millis(10_000);
+/// Most samples in a fragment, however short they claim to be: each is a handle that the host keeps for this instance.
+const MOST_SAMPLES: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
+struct Options {
+    /// A viewer further behind than this jumps to the newest independent picture. Default `"3s"`.
+    stale: Millis,
+    /// How much media a fragment has: longer ones cost fewer bytes and come later. Default `"0ms"`: one sample each.
+    fragment: Millis,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            stale: Millis(3000),
+            fragment: Millis(0),
+        }
+    }
+}
+
+/// Fragmented MP4.
+pub struct Mse {
+    fragment: Millis,
+    /// Of the tracks that are sent.
+    tracks: Vec<Pace>,
+    group: u64,
+    /// Of the next fragment: from the group's first decode time on, in milliseconds and then by one, so that a new instance
+    /// counts as the old one did.
+    sequence: u32,
+    /// The samples of the fragment that is not complete yet.
+    pending: Vec<Sample>,
+}
+
+impl Transport for Mse {
+    fn open(options: &str) -> Result<(Self, Profile), String> {
+        let Options { stale, fragment } = sluicegate_sdk::options(options)?;
+        if fragment > LONGEST {
+            return Err(
+                "option `fragment`: the longest is \"10s\"; viewers get nothing for so long".into(),
+            );
+        }
+        let profile = Profile {
+            carriers: vec!["websocket".into(), "http".into()],
+            formats: vec!["h264/avcc".into(), "aac".into()],
+            uplink: None,
+            lanes: vec![Lane {
+                stale_ms: stale.0,
+                datagrams: false,
+            }],
+            // What is held back when a group begins is of the one before, which has to be known then.
+            group_ms: fragment.0,
+            history: if fragment.0 > 0 { 2 } else { 1 },
+            latency_ms: 150 + fragment.0,
+        };
+        let mse = Mse {
+            fragment,
+            tracks: vec![],
+            group: 0,
+            sequence: 0,
+            pending: vec![],
+        };
+        Ok((mse, profile))
+    }
+
+    fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+        self.pending.clear();
+        self.group = 0;
+        self.tracks.clear();
+        let fit = |track: &&Track| match sluicegate_fmp4::check(track) {
+            Ok(()) => true,
+            Err(error) => {
+                log::warn(format!("{error}; it is left out"));
+                false
+            }
+        };
+        let tracks: Vec<Track> = info.tracks.iter().filter(fit).cloned().collect();
+        match sluicegate_fmp4::init(&tracks) {
+            Ok(init) => {
+                self.tracks = tracks.iter().map(Pace::new).collect();
+                vec![
+                    Payload::Text(sluicegate_fmp4::mime(&tracks)),
+                    Buffer::from(init).into(),
+                ]
+            }
+            Err(error) => {
+                log::error(format!("nothing can be sent: {error}"));
+                vec![]
+            }
+        }
+    }
+
+    fn push(&mut self, mut sample: Sample) -> Vec<Chunk> {
+        let Some(track) = self
+            .tracks
+            .iter()
+            .position(|track| track.id == sample.track)
+        else {
+            return vec![];
+        };
+        let mut chunks = vec![];
+        if sample.group > self.group {
+            chunks.extend(self.flush());
+            self.group = sample.group;
+            self.tracks.iter_mut().for_each(Pace::begin);
+            self.sequence = self.tracks[track].millis(sample.decode_time) as u32;
+        }
+        let track = &mut self.tracks[track];
+        track.set(&mut sample);
+        let end = sample.decode_time.saturating_add(sample.duration.into());
+        self.pending.push(sample);
+        let first = self.pending.iter().find(|first| first.track == track.id);
+        let lasts = end - first.map_or(end, |first| first.decode_time);
+        if track.millis(lasts) >= self.fragment.0.into() || self.pending.len() >= MOST_SAMPLES {
+            chunks.extend(self.flush());
+        }
+        chunks
+    }
+
+    fn stop(&mut self, _reason: &str, _last: bool) -> Vec<Chunk> {
+        self.flush().into_iter().collect()
+    }
+
+    fn request(&self, path: &str, _query: &str) -> Reply {
+        match path {
+            "" => Reply::Follow(CONTENT_TYPE.into()),
+            _ => Reply::not_found(path),
+        }
+    }
+
+    fn join(
+        &mut self,
+        _viewer: u64,
+        _carrier: &str,
+        path: &str,
+        _query: &str,
+    ) -> Result<Vec<Effect>, String> {
+        match path {
+            "" => Ok(vec![]),
+            _ => Err(format!("mse has nothing at \"{path}\"")),
+        }
+    }
+}
+
+impl Mse {
+    /// The fragment that is under way, if it has samples.
+    fn flush(&mut self) -> Option<Chunk> {
+        let first = self.pending.first()?;
+        let video = |id| {
+            self.tracks
+                .iter()
+                .any(|track| track.video && track.id == id)
+        };
+        let picture = video(first.track);
+        let only_audio = !self.tracks.iter().any(|track| track.video);
+        let independent = first.independent && (picture || only_audio);
+        let before = if picture && independent {
+            sluicegate_fmp4::prft(first)
+        } else {
+            vec![]
+        };
+        let written = sluicegate_fmp4::fragment(before, self.sequence, &self.pending);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.pending.clear();
+        match written {
+            Ok(fragment) => Some(Chunk {
+                payload: fragment.into(),
+                lane: 0,
+                independent,
+            }),
+            Err(error) => {
+                log::error(format!("left out: {error}"));
+                None
+            }
+        }
+    }
+}
+
+sluicegate_sdk::export!(Mse);
