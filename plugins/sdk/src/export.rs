@@ -259,13 +259,13 @@ mod guest {
                     let types::Response {
                         status,
                         content_type,
-                        immutable,
+                        max_age,
                         body,
                     } = response;
                     wit::Reply::Done(wit::Response {
                         status,
                         content_type,
-                        immutable,
+                        max_age,
                         body: body.0,
                     })
                 }
