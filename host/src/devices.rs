@@ -1,4 +1,5 @@
-//! `sluicegate-devices FORMAT NAME [KEY=VALUE]…`: opens a device of libavdevice and writes its pictures to standard output, as NUT.
+//! `sluicegate-devices FORMAT NAME [KEY=VALUE]…`: opens a device of libavdevice and writes its pictures and sound to standard
+//! output, as NUT.
 //!
 //! A program of its own, which the gateway runs while a camera or a screen is watched: drivers hang and crash, and libavdevice
 //! brings eighty libraries along that a gateway without cameras has no use for. When the device cannot be opened or fails, the
@@ -39,26 +40,32 @@ fn run(kind: &str, name: &str, options: &[String]) -> Result<(), Error> {
     ffmpeg::log::set_level(ffmpeg::log::Level::Error);
     let mut input = open(kind, name, options)?;
     ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
-    let stream = input.streams().best(media::Type::Video);
-    let stream = stream.ok_or(Error::StreamNotFound)?;
-    let (index, time_base, rate) = (stream.index(), stream.time_base(), stream.avg_frame_rate());
-    // Pictures of libavfilter are not bytes yet.
-    let mut raw = match stream.parameters().id() {
-        codec::Id::RAWVIDEO | codec::Id::WRAPPED_AVFRAME if kind == "lavfi" => {
-            Some(Raw::new(stream.parameters(), time_base)?)
-        }
-        _ => None,
-    };
-    let parameters = match &raw {
-        Some(raw) => codec::Parameters::from(&raw.encoder),
-        None => stream.parameters(),
-    };
-
     let mut output = format::output_as("pipe:1", "nut")?;
-    let mut track = output.add_stream(encoder::find(codec::Id::None))?;
-    track.set_parameters(parameters);
-    track.set_time_base(time_base);
-    track.set_avg_frame_rate(rate);
+    let mut tracks = Vec::new();
+    for medium in [media::Type::Video, media::Type::Audio] {
+        let Some(stream) = input.streams().best(medium) else {
+            continue;
+        };
+        let (index, time_base) = (stream.index(), stream.time_base());
+        // Pictures of libavfilter are not bytes yet.
+        let raw = match stream.parameters().id() {
+            codec::Id::RAWVIDEO | codec::Id::WRAPPED_AVFRAME if kind == "lavfi" => {
+                Some(Raw::new(stream.parameters(), time_base)?)
+            }
+            _ => None,
+        };
+        let mut track = output.add_stream(encoder::find(codec::Id::None))?;
+        track.set_parameters(match &raw {
+            Some(raw) => codec::Parameters::from(&raw.encoder),
+            None => stream.parameters(),
+        });
+        track.set_time_base(time_base);
+        track.set_avg_frame_rate(stream.avg_frame_rate());
+        tracks.push((index, time_base, raw));
+    }
+    if tracks.is_empty() {
+        return Err(Error::StreamNotFound);
+    }
     // Without an index, which would grow as long as the device runs.
     let bounded = [
         ("strict", "experimental"),
@@ -67,13 +74,6 @@ fn run(kind: &str, name: &str, options: &[String]) -> Result<(), Error> {
         ("flush_packets", "1"),
     ];
     output.write_header_with(bounded.into_iter().collect())?;
-    let time_base_out = output.stream(0).ok_or(Error::StreamNotFound)?.time_base();
-    let mut write = |mut packet: Packet| {
-        packet.set_stream(0);
-        packet.set_position(-1);
-        packet.rescale_ts(time_base, time_base_out);
-        packet.write(&mut output).map(drop)
-    };
     loop {
         let mut packet = Packet::empty();
         match packet.read(&mut input) {
@@ -81,10 +81,22 @@ fn run(kind: &str, name: &str, options: &[String]) -> Result<(), Error> {
             Err(Error::Eof) => return Ok(()),
             Err(error) => return Err(error),
         }
-        if packet.stream() != index {
+        let nth = tracks
+            .iter()
+            .position(|(index, ..)| *index == packet.stream());
+        let Some((nth, (_, time_base, raw))) =
+            nth.and_then(|nth| Some((nth, tracks.get_mut(nth)?)))
+        else {
             continue;
-        }
-        match &mut raw {
+        };
+        let time_base_out = output.stream(nth).ok_or(Error::StreamNotFound)?.time_base();
+        let mut write = |mut packet: Packet| {
+            packet.set_stream(nth);
+            packet.set_position(-1);
+            packet.rescale_ts(*time_base, time_base_out);
+            packet.write(&mut output).map(drop)
+        };
+        match raw {
             Some(raw) => raw.pass(&packet, &mut write)?,
             None => write(packet)?,
         }

@@ -67,7 +67,7 @@ impl Damage {
     ];
 
     /// Whether it shows without decoding, for a stream with one slice a picture: then nothing undecodable may come out, not
-    /// even until the next keyframe. A slice whose header cannot be read does not: it goes with the picture before it.
+    /// even until the next keyframe.
     pub fn shows(self) -> bool {
         matches!(
             self,
@@ -76,6 +76,7 @@ impl Damage {
                 | Damage::SwappedPictures
                 | Damage::OtherSps
                 | Damage::NonsenseSps
+                | Damage::EndlessNumber
                 | Damage::Marked
         )
     }
@@ -169,6 +170,36 @@ impl Damage {
         }
         stream_of(&group)
     }
+}
+
+/// The pictures of a camera that counts by two: `frame_num`, which has `bits` bits, doubled in each slice. For streams of
+/// one slice a picture.
+pub fn miscounted(picture: &[Bytes], bits: u32) -> Vec<Bytes> {
+    let slice = |unit: &Bytes| {
+        let mut bytes = unit.to_vec();
+        let bit = |bytes: &[u8], at: usize| bytes[1 + at / 8] >> (7 - at % 8) & 1;
+        // Behind first_mb_in_slice, slice_type and pic_parameter_set_id, each an Exp-Golomb code.
+        let mut at = 0;
+        for _ in 0..3 {
+            let zeros = (at..).take_while(|at| bit(&bytes, *at) == 0).count();
+            at += 2 * zeros + 1;
+        }
+        let places = at..at + bits as usize;
+        let number = places
+            .clone()
+            .fold(0_u32, |number, at| number << 1 | u32::from(bit(&bytes, at)));
+        for (nth, at) in places.rev().enumerate() {
+            let place = 7 - at % 8;
+            bytes[1 + at / 8] &= !(1 << place);
+            bytes[1 + at / 8] |= ((2 * number >> nth & 1) as u8) << place;
+        }
+        Bytes::from(bytes)
+    };
+    let units = picture.iter().map(|unit| match nal::unit_type(unit) {
+        nal::SLICE | nal::IDR => slice(unit),
+        _ => unit.clone(),
+    });
+    units.collect()
 }
 
 fn stream_of(pictures: &[Vec<Vec<u8>>]) -> Vec<u8> {

@@ -14,14 +14,17 @@ pub mod http2;
 pub mod measure;
 pub mod media;
 pub mod metrics;
+pub mod numbered;
 pub mod raw;
 pub mod tls;
+pub mod xserver;
 
 pub use camera::{Camera, Watcher};
 pub use client::{Nal, http_get, mjpeg};
 pub use feeder::Feeder;
 pub use gateway::{Gateway, scratch};
 pub use metrics::Metrics;
+pub use numbered::{Numbered, Rtsp};
 pub use raw::Raw;
 
 use std::{future::Future, time::Duration};

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use sluicegate::{
     media::{
-        group::Groups,
-        sample::{Codec, Format, Sample, Times, Track},
+        group::{Book, Grain},
+        sample::{Codec, Format, Sample, Times, Video},
     },
     plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage},
     stream::Info,
@@ -67,9 +67,7 @@ fn h264() -> (Info, Vec<Sample>) {
     let sets = assembler.parameter_sets().unwrap().clone();
     let info = Info {
         started_at: STARTED_AT,
-        epoch: 0,
-        track: Track {
-            id: 1,
+        video: Some(Video {
             codec: Codec::H264,
             codec_string: sets.picture.codec.clone(),
             config: sets.decoder_config(),
@@ -77,7 +75,8 @@ fn h264() -> (Info, Vec<Sample>) {
             height: 180,
             frame_rate: 30.0,
             keyframe_ms: 0,
-        },
+        }),
+        ..Info::default()
     };
     let samples = units
         .into_iter()
@@ -90,8 +89,9 @@ fn h264() -> (Info, Vec<Sample>) {
 /// Pictures that only look like JPEGs; a muxer need not know.
 fn jpeg() -> (Info, Vec<Sample>) {
     let (mut info, _) = h264();
-    info.track.codec = Codec::Jpeg;
-    info.track.config = Bytes::new();
+    let video = info.video.as_mut().unwrap();
+    video.codec = Codec::Jpeg;
+    video.config = Bytes::new();
     let samples = (0..20u64)
         .map(|number| Sample::jpeg(times(number), vec![number as u8; 5000].into()))
         .collect();
@@ -115,10 +115,14 @@ fn run(
     start: usize,
 ) -> (Vec<Vec<u8>>, Vec<Vec<Flat>>) {
     let (mut instance, profile) = open(plugin);
-    let format = profile.format_for(info.track.codec).unwrap();
+    let format = profile
+        .format_for(info.video.as_ref().unwrap().codec)
+        .unwrap();
     // The host counts groups over the whole run, not from where an instance starts.
-    let mut groups = Groups::new(profile.group_ms, STARTED_AT);
-    let header = instance.configure(info, format).unwrap();
+    let mut book = Book::new(STARTED_AT, 1);
+    book.need(profile.group_ms);
+    let mut group = None;
+    let header = instance.configure(info, format, &[]).unwrap();
     let header = header
         .iter()
         .map(|content| match content {
@@ -128,11 +132,12 @@ fn run(
         .collect();
     let mut all = Vec::new();
     for (nth, sample) in samples.iter().enumerate() {
-        groups.observe(sample.decode_time, sample.independent);
+        if sample.independent {
+            let shown = book.observe(sample);
+            group = book.number(profile.group_ms, Grain::Every, shown);
+        }
         if nth >= start {
-            let chunks = instance
-                .push(sample, groups.at(sample.decode_time).unwrap())
-                .unwrap();
+            let chunks = instance.push(sample, group.unwrap()).unwrap();
             all.push(chunks.iter().map(flat).collect());
         }
     }

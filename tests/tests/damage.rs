@@ -15,15 +15,15 @@ use sluicegate::{
         time::{Moment, ticks},
     },
     source::Sink,
-    stream::{Entry, Feed, Ingest, Next, Status},
+    stream::{Ear, Entry, Feed, Ingest, Next, Numbers, Status},
 };
 use sluicegate_tests::{
     Feeder, Gateway, Nal, PATIENCE,
     camera::{self, COUNT, Clip, GROUP},
     client::is_header,
-    damage::{Damage, Dice, Judge},
+    damage::{Damage, Dice, Judge, miscounted},
     feeder::pour,
-    media::{cut, encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
+    media::{NumberReader, cut, encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
     scratch, within,
 };
 use std::{
@@ -157,7 +157,10 @@ struct Sent {
 
 impl Run {
     fn new() -> Run {
-        let (feed, now) = (Feed::new(0), Arc::new(AtomicU64::new(0)));
+        let (feed, now) = (
+            Feed::new(Numbers::own(0, Duration::ZERO)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let ms = now.clone();
         let clock = move || {
             let ms = ms.load(Ordering::Relaxed);
@@ -184,13 +187,14 @@ impl Run {
     }
 
     fn samples(&self) -> Vec<Sent> {
-        let reader = self.feed.reader();
+        let reader = self.feed.reader(Ear::Open);
         let (mut samples, mut position, mut last) = (Vec::new(), 0, None);
         let mut header = Bytes::new();
         while let Next::Entry(entry, _) = reader.next(position, 0) {
             position += 1;
             if let Entry::Configure(info) = &entry {
-                let config = avcc::DecoderConfig::parse(&info.track.config).unwrap();
+                let config =
+                    avcc::DecoderConfig::parse(&info.video.as_ref().unwrap().config).unwrap();
                 header = annexb::join(&[config.sps, config.pps].concat());
             }
             if let Entry::Sample(sample) = entry {
@@ -248,6 +252,46 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
     for plugin in plugins.as_array().unwrap() {
         assert_eq!(plugin["failures"], 0, "{plugins:#}");
     }
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourth_group_on() {
+    let pictures = camera::clip().pictures.iter();
+    let clip = Clip::new(pictures.map(|picture| miscounted(picture, 4)).collect());
+    let feeder = Feeder::bind().await;
+    let gateway = Gateway::serve(&[&feeder.source()]).await;
+    let mut viewer = within("connect", Nal::connect(gateway.address, "annexb"))
+        .await
+        .unwrap();
+    let mut source = feeder.accept().await;
+    let (mut numbers, mut reader) = (Vec::new(), NumberReader::default());
+    let mut expected = Vec::new();
+    for (nth, group) in clip.pictures.chunks(GROUP).enumerate() {
+        pour(&mut source, &with_start_codes(&group.concat(), |_| 4)).await;
+        let count = if nth < 3 { 1 } else { GROUP };
+        for place in nth * GROUP..nth * GROUP + count {
+            let mut message = within("a picture", viewer.next()).await.unwrap().to_vec();
+            if is_header(&cut(&message)) {
+                message.extend(within("its picture", viewer.next()).await.unwrap());
+            }
+            let picture = clip.pictures[place].as_slice();
+            assert!(cut(&message).ends_with(picture), "picture {place}");
+            numbers.extend(reader.feed(&message));
+            expected.push(place);
+        }
+    }
+    // libavcodec shows them, too.
+    let shown: Vec<usize> = numbers.iter().map(|number| *number as usize).collect();
+    assert_eq!(shown, expected[..shown.len()]);
+    assert!(shown.len() + 2 * GROUP >= expected.len(), "{shown:?}");
+    let devices = gateway.api("/api/devices").await;
+    assert!(
+        devices[0]["notes"]
+            .to_string()
+            .contains("counts its pictures wrongly"),
+        "{devices:#}"
+    );
     gateway.no_panic();
 }
 

@@ -4,17 +4,14 @@
 use bytes::Bytes;
 use serde_json::Value;
 use sluicegate_tests::{
-    Feeder, Gateway, Nal,
+    Feeder, Gateway, Nal, Numbered, Rtsp,
     client::Mjpeg,
     feeder::{free_port, gone},
-    media::{NumberReader, encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
+    media::{encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
     mjpeg, scratch, within,
 };
-use std::{path::Path, process::Stdio, time::Instant};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
-};
+use std::{path::Path, time::Instant};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const SIZE: (u32, u32) = (320, 192);
 
@@ -267,19 +264,20 @@ async fn rtsp_server_plays_and_may_be_killed_and_return() {
         "300",
     ];
     let film = |first| encode_pattern("camera.mp4", SIZE, first, 300, &arguments);
-    let (server, port) = rtsp_server(&film(0), None).await;
+    let server = Rtsp::serve(&film(0), None).await;
+    let port = server.port;
     let gateway = Gateway::serve(&[&format!("rtsp://127.0.0.1:{port}/stream")]).await;
     let mut viewer = Numbered::connect(&gateway, "127.0.0.1").await;
     viewer.until(60).await;
     state(&gateway, "live").await;
-    kill(server).await;
+    server.kill().await;
     let away = state(&gateway, "retrying").await;
     let reason = away["reason"].as_str().unwrap();
     assert!(
         reason.contains(&format!("rtsp://127.0.0.1:{port}/stream")),
         "{reason}"
     );
-    let (server, _) = rtsp_server(&film(1000), Some(port)).await;
+    let server = Rtsp::serve(&film(1000), Some(port)).await;
     viewer.until(1060).await;
     let live = state(&gateway, "live").await;
     assert_eq!(live["viewers"], 1);
@@ -289,38 +287,53 @@ async fn rtsp_server_plays_and_may_be_killed_and_return() {
     for (numbers, first) in [(before, 0), (after, 1000)] {
         assert_eq!(numbers, (first..).take(numbers.len()).collect::<Vec<u32>>());
     }
-    kill(server).await;
+    server.kill().await;
 }
 
-/// A viewer of `nal` that keeps the numbers of all pictures so far.
-struct Numbered {
-    viewer: Nal,
-    reader: NumberReader,
-    numbers: Vec<u32>,
-}
-
-impl Numbered {
-    async fn connect(gateway: &Gateway, stream: &str) -> Numbered {
-        let viewer = within("connect", Nal::connect(gateway.address, stream))
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_senders_come_and_go_and_the_gateway_holds_no_more_than_before() {
+    let port = free_port().await;
+    let gateway = Gateway::with_config(&format!(
+        "[streams.drone]\nsource = 'annexb:listen:{port}'\n"
+    ))
+    .await;
+    let film = encode_pattern(
+        "film.h264",
+        SIZE,
+        0,
+        2,
+        &["-c:v", "libx264", "-preset", "ultrafast"],
+    );
+    let film: Vec<u8> = pictures(&nals_of(&film))
+        .iter()
+        .flat_map(|nals| with_start_codes(nals, |_| 4))
+        .collect();
+    let mut viewer = Nal::connect(gateway.address, "drone").await.unwrap();
+    let waits = |device: &serde_json::Value| {
+        device["reason"]
+            .to_string()
+            .contains("waiting for a sender")
+    };
+    gateway
+        .api_until("/api/devices/drone", "it listens", waits)
+        .await;
+    let mut before = (0, 0);
+    for turn in 0..1010 {
+        if turn == 10 {
+            before = (gateway.descriptors(), gateway.threads());
+        }
+        let mut sender = within("connect", TcpStream::connect(("127.0.0.1", port)))
             .await
             .unwrap();
-        Numbered {
-            viewer,
-            reader: NumberReader::default(),
-            numbers: Vec::new(),
-        }
+        sender.write_all(&film).await.unwrap();
+        sender.shutdown().await.unwrap();
+        // Each is shown before the next comes.
+        let unit = within("its picture", viewer.next_unit()).await.unwrap();
+        assert!(unit.is_idr(), "turn {turn}");
+        let _ = within("the next", viewer.next_unit()).await.unwrap();
     }
-
-    /// Watches until this number or a later one of the same film was seen.
-    async fn until(&mut self, number: u32) {
-        let film = number / 1000;
-        let seen = |last: &u32| *last >= number && *last / 1000 == film;
-        while !self.numbers.last().is_some_and(seen) {
-            let what = format!("number {number} after {:?}", self.numbers.last());
-            let message = within(&what, self.viewer.next()).await.unwrap();
-            self.numbers.extend(self.reader.feed(&message));
-        }
-    }
+    assert_eq!((gateway.descriptors(), gateway.threads()), before);
+    gateway.no_panic();
 }
 
 async fn until(viewer: &mut Mjpeg, number: u32) {
@@ -378,27 +391,4 @@ fn jpegs_of(film: &Path) -> Vec<Bytes> {
         .iter()
         .map(|name| std::fs::read(name).unwrap().into())
         .collect()
-}
-
-/// A real RTSP server, and its port.
-async fn rtsp_server(film: &Path, port: Option<u16>) -> (Child, u16) {
-    // The system's own Python, which has Debian's GStreamer bindings.
-    let mut child = Command::new("/usr/bin/python3")
-        .arg(Gateway::root().join("tests/fixtures/rtsp_server.py"))
-        .arg(film)
-        .args(port.map(|port| port.to_string()))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = within("the RTSP server starts", lines.next_line())
-        .await
-        .unwrap();
-    (child, line.expect("the RTSP server ended").parse().unwrap())
-}
-
-async fn kill(mut server: Child) {
-    within("the RTSP server ends", server.kill()).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use super::{Body, error, json};
 use crate::{
-    codec,
+    codec, config,
     gateway::Gateway,
     media::sample::Codec,
     stream::{State, Stream},
@@ -36,6 +36,8 @@ struct Device {
     width: Option<u32>,
     height: Option<u32>,
     codec: Option<String>,
+    /// Null where the source has no sound, or it was not heard yet.
+    audio: Option<Audio>,
     frame_rate: f32,
     bits_in: u64,
     bits_out: u64,
@@ -50,6 +52,18 @@ struct Device {
     encoder: Option<&'static codec::Choice>,
     transports: Vec<String>,
     notes: Vec<String>,
+}
+
+/// The sound of a source.
+#[derive(Debug, Serialize)]
+struct Audio {
+    /// "aac", "pcm_alaw": in libav's words.
+    codec: String,
+    /// Samples a second.
+    rate: u32,
+    channels: u8,
+    /// BCP 47.
+    language: String,
 }
 
 /// Viewers of one form of a stream by one transport.
@@ -262,9 +276,9 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
 
 fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
     let report = stream.report();
-    let path = encode(&stream.name);
+    let path = config::path_segment(&stream.name);
     let watching = watching(gateway, stream);
-    let track = report.track.as_ref();
+    let video = report.video.as_ref();
     Device {
         serial: stream.name.clone(),
         url: format!("/live/{path}"),
@@ -273,11 +287,17 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         reason: report.reason,
         since: report.since,
         source: stream.source.to_string(),
-        width: track.map(|track| track.width),
-        height: track.map(|track| track.height),
-        codec: track.map(|track| match track.codec {
+        width: video.map(|video| video.width),
+        height: video.map(|video| video.height),
+        codec: video.map(|video| match video.codec {
             Codec::Jpeg => "jpeg".to_owned(),
-            Codec::H264 => track.codec_string.clone(),
+            _ => video.codec_string.clone(),
+        }),
+        audio: report.audio.map(|audio| Audio {
+            codec: audio.name,
+            rate: audio.sample_rate,
+            channels: audio.channels,
+            language: audio.language,
         }),
         frame_rate: report.frame_rate,
         bits_in: report.bits_per_second,
@@ -327,16 +347,4 @@ fn decoder(stream: &Arc<Stream>) -> &'static str {
     } else {
         "stopped"
     }
-}
-
-/// A stream's name as one segment of a path (RFC 3986 3.3).
-fn encode(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }

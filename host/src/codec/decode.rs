@@ -47,7 +47,10 @@ impl Decoder {
     fn open(id: Id, mut context: codec::Context) -> Result<Self, Error> {
         init();
         let codec = codec::decoder::find(id).ok_or(Error::Missing { what: id.name() })?;
-        context.set_flags(codec::Flags::LOW_DELAY);
+        // MPEG-1, -2 and -4 would give pictures in the order of decoding.
+        if id == Id::H264 {
+            context.set_flags(codec::Flags::LOW_DELAY);
+        }
         // Frame threads hold back a picture each; slice threads are of no use to most cameras' streams.
         context.set_threading(threading::Config {
             kind: threading::Type::None,

@@ -1,4 +1,4 @@
-//! Decoding, encoding, scaling and JPEG, on libav and libjpeg-turbo.
+//! Decoding, encoding, scaling, JPEG and AAC, on libav and libjpeg-turbo.
 //!
 //! Everything here works on the thread that calls it, at the cost the doc comments state, and keeps nothing of a
 //! call but what the next needs. [`Decoder`] and [`Encoder`] may move between threads; [`Scaler`] and
@@ -14,6 +14,7 @@ mod headers;
 mod jpeg;
 mod probe;
 mod scale;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +28,13 @@ use crate::{config::EncoderName, media::picture::SizeError};
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
-pub use encode::{Encoder, Packet, Settings};
+pub use encode::{Encoder, Packet, Settings, codec_string};
 pub use extradata::of as extradata;
 pub use frame::Frame;
 pub use jpeg::JpegEncoder;
 pub use probe::{Choice, PassedOver, answer, encoders, probe_with};
 pub use scale::{Scaler, fit};
+pub use sound::{MADE_SOUND, SoundCoding, SoundConverter, SoundFrame};
 
 /// Ticks a second of every `pts` and `dts` in this module: 90 kHz.
 pub const TIME_BASE: u32 = 90_000;
@@ -113,6 +115,14 @@ pub enum Error {
         pts: i64,
         /// Its length.
         bytes: usize,
+        /// What libav says.
+        source: ffmpeg::Error,
+    },
+    /// A packet of sound could not be decoded or encoded again; the next may well be.
+    #[error("cannot convert the sound at {time}/90000 s")]
+    Sound {
+        /// The packet's time.
+        time: i64,
         /// What libav says.
         source: ffmpeg::Error,
     },

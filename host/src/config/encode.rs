@@ -71,7 +71,7 @@ pub struct Rendition {
     pub frame_rate: Option<u32>,
     /// Average and cap; as the stream's if absent.
     pub bitrate: Option<BitRate>,
-    /// From one keyframe to the next; as the stream's if absent.
+    /// From one keyframe to the next at most; those of the stream are there in any case, so that viewers can change over.
     pub keyframe_interval: Option<Span>,
 }
 

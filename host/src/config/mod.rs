@@ -322,6 +322,18 @@ fn idle() -> Span {
     Stream::IDLE
 }
 
+/// A name as one segment of a path (RFC 3986 3.3).
+pub fn path_segment(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 /// Whether `name` can name a stream. It becomes one segment of URL paths: 1 to 128 bytes, no character that means
 /// something there (`/ \ ? # % @`), none that is invisible or turns text around, no space at an end, not `.` or `..`,
 /// no `~` in front (that is where a ticket goes).

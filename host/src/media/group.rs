@@ -1,137 +1,328 @@
-//! Group numbers: counted by the host, so that they survive a muxer and a restart.
+//! Group numbers: counted by the host for the whole run of a stream, so that they survive a muxer and a restart and are
+//! alike in all renditions.
 
-use super::time::TIMESCALE;
-use std::collections::VecDeque;
+use super::{
+    sample::{Codec, Sample},
+    time::TIMESCALE,
+};
+use std::collections::{BTreeMap, VecDeque};
 
-/// Where groups of one `group-ms` begin, and their numbers.
+/// Starts that are remembered: as many as a ring holds entries.
+const MOST_STARTS: usize = 16_384;
+
+/// Where groups may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grain {
+    /// At each independent sample of the source.
+    Every,
+    /// At those that are keyframes where the stream is encoded: of H.264 each, of JPEGs the first in each cell of the
+    /// keyframe interval.
+    Keyframes,
+}
+
+/// The independent samples of a source's run, and the numbers of the groups that they begin.
 ///
 /// A group runs from an independent sample to the first independent one at least `group-ms` later. The first
 /// number is the Unix time in units of `group-ms` (at least 1 ms); the next ones count up. As groups are at least that
 /// long, the count never outruns the clock, and a later run starts above it.
 #[derive(Debug)]
-pub struct Groups {
-    period_ms: u64,
+pub struct Book {
     started_at_us: u64,
+    /// Ticks.
+    cell: u64,
     starts: VecDeque<Start>,
+    /// A break comes before the next start.
+    broken: bool,
+    groups: BTreeMap<(u32, Grain), Groups>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Start {
+    /// Decode time.
     time: u64,
-    number: u64,
-    /// A break came before: the next independent sample opens a group however early it is.
-    closed: bool,
+    /// What it is known by: when it is shown, as encoders know no more; rises.
+    shown: u64,
+    keyframe: bool,
+    /// A break came before: it opens a group however early it is.
+    after_break: bool,
 }
 
-impl Groups {
-    /// Groups of `group_ms`, of a run that began at `started_at_us` (Unix microseconds at decode time 0).
-    pub fn new(group_ms: u32, started_at_us: u64) -> Groups {
-        Groups {
-            period_ms: u64::from(group_ms),
+impl Book {
+    /// Of a run that began at `started_at_us` (Unix microseconds at decode time 0), whose pictures have a keyframe in each
+    /// `cell` (ticks) if they are encoded.
+    pub fn new(started_at_us: u64, cell: u64) -> Book {
+        Book {
             started_at_us,
+            cell: cell.max(1),
             starts: VecDeque::new(),
+            broken: false,
+            groups: BTreeMap::new(),
         }
     }
 
-    /// Takes note of a sample, in order.
-    pub fn observe(&mut self, decode_time: u64, independent: bool) {
-        if !independent {
-            return;
-        }
-        let period = self.period_ms * u64::from(TIMESCALE) / 1000;
-        let number = match self.starts.back() {
-            None => {
-                (self.started_at_us / 1000 + decode_time * 1000 / u64::from(TIMESCALE))
-                    / self.period_ms.max(1)
-            }
-            Some(last) if last.closed || decode_time >= last.time + period => last.number + 1,
-            Some(_) => return,
+    /// Takes note of the next independent sample, and says by what time it is known here.
+    pub fn observe(&mut self, sample: &Sample) -> u64 {
+        let time = sample.decode_time;
+        let last = self.starts.back();
+        let after_break = std::mem::take(&mut self.broken);
+        let start = Start {
+            time,
+            shown: last.map_or(sample.shown_at(), |last| {
+                sample.shown_at().max(last.shown + 1)
+            }),
+            keyframe: sample.codec() != Codec::Jpeg
+                || after_break
+                || last.is_none_or(|last| last.time / self.cell != time / self.cell),
+            after_break,
         };
-        self.starts.push_back(Start {
-            time: decode_time,
-            number,
-            closed: false,
-        });
+        self.starts.push_back(start);
+        for ((group_ms, grain), groups) in &mut self.groups {
+            groups.observe(&start, *group_ms, *grain, self.started_at_us);
+        }
+        if self.starts.len() > MOST_STARTS {
+            self.starts.pop_front();
+        }
+        start.shown
     }
 
     /// The tracks change or the source is lost: the group ends here.
     pub fn close(&mut self) {
-        if let Some(last) = self.starts.back_mut() {
-            last.closed = true;
+        self.broken = true;
+    }
+
+    /// The keyframe that a picture shown at `shown` belongs to.
+    pub fn keyframe(&self, shown: u64) -> Option<u64> {
+        let after = self.starts.partition_point(|start| start.shown <= shown);
+        let before = self.starts.iter().take(after).rev();
+        before
+            .filter(|start| start.keyframe)
+            .map(|start| start.shown)
+            .next()
+    }
+
+    /// Numbers groups of `group_ms` from here on, and those that are known.
+    pub fn need(&mut self, group_ms: u32) {
+        let (starts, started_at_us) = (&self.starts, self.started_at_us);
+        // Both at once, so that they count the same where there are only keyframes.
+        for grain in [Grain::Every, Grain::Keyframes] {
+            self.groups.entry((group_ms, grain)).or_insert_with(|| {
+                let mut groups = Groups::default();
+                for start in starts {
+                    groups.observe(start, group_ms, grain, started_at_us);
+                }
+                groups
+            });
         }
     }
 
-    /// The group that a sample at `decode_time` belongs to.
-    pub fn at(&self, decode_time: u64) -> Option<u64> {
-        let after = self
-            .starts
-            .partition_point(|start| start.time <= decode_time);
-        self.starts
-            .get(after.checked_sub(1)?)
-            .map(|start| start.number)
+    /// The number of the group that what is known by `shown` belongs to.
+    pub fn number(&self, group_ms: u32, grain: Grain, shown: u64) -> Option<u64> {
+        self.groups.get(&(group_ms, grain))?.at(shown)
     }
 
-    /// The decode time at which the `history`-th newest group begins (1: the newest); the oldest known if there are fewer.
-    pub fn history_start(&self, history: u32) -> Option<u64> {
-        let back = (history.max(1) as usize).min(self.starts.len());
-        self.starts
-            .get(self.starts.len().checked_sub(back)?)
-            .map(|start| start.time)
+    /// By what the start of the `history`-th newest group is known (1: the newest) of those up to `shown`; of the oldest
+    /// known if there are fewer.
+    pub fn history_start(
+        &self,
+        group_ms: u32,
+        grain: Grain,
+        shown: u64,
+        history: u32,
+    ) -> Option<u64> {
+        let groups = self.groups.get(&(group_ms, grain))?;
+        let first = groups.first()?;
+        let wanted = groups
+            .at(shown)?
+            .saturating_sub(u64::from(history.max(1)) - 1);
+        let index = usize::try_from(wanted.saturating_sub(first)).ok()?;
+        groups.starts.get(index).map(|start| start.shown)
     }
+}
 
-    /// Forgets groups that ended before `decode_time`; numbers go on.
-    pub fn forget_before(&mut self, decode_time: u64) {
-        while self.starts.len() > 1 && self.starts[1].time <= decode_time {
+/// Groups of one length; their numbers rise by one.
+#[derive(Debug, Default)]
+struct Groups {
+    starts: VecDeque<Opening>,
+    /// A break came since the last one.
+    broken: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    time: u64,
+    shown: u64,
+    number: u64,
+}
+
+impl Groups {
+    fn observe(&mut self, start: &Start, group_ms: u32, grain: Grain, started_at_us: u64) {
+        self.broken |= start.after_break;
+        if grain == Grain::Keyframes && !start.keyframe {
+            return;
+        }
+        let Start { time, shown, .. } = *start;
+        let period_ms = u64::from(group_ms);
+        let period = period_ms * u64::from(TIMESCALE) / 1000;
+        let broken = std::mem::take(&mut self.broken);
+        let number = match self.starts.back() {
+            None => {
+                let unix_ms =
+                    started_at_us / 1000 + time.saturating_mul(1000) / u64::from(TIMESCALE);
+                unix_ms / period_ms.max(1)
+            }
+            Some(last) if broken || time >= last.time + period => last.number + 1,
+            Some(_) => return,
+        };
+        self.starts.push_back(Opening {
+            time,
+            shown,
+            number,
+        });
+        if self.starts.len() > MOST_STARTS {
             self.starts.pop_front();
         }
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.starts.front().map(|start| start.number)
+    }
+
+    fn at(&self, shown: u64) -> Option<u64> {
+        let after = self.starts.partition_point(|start| start.shown <= shown);
+        let start = self.starts.get(after.checked_sub(1)?)?;
+        Some(start.number)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::media::sample::Times;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     const SECOND: u64 = TIMESCALE as u64;
+    const EVERY: Grain = Grain::Every;
+
+    fn times(decode_time: u64, composition_offset: i32) -> Times {
+        Times {
+            decode_time,
+            composition_offset,
+            ..Times::default()
+        }
+    }
+
+    fn h264(time: u64) -> Sample {
+        Sample::h264(times(time, 0), true, Vec::new())
+    }
+
+    fn jpeg(time: u64) -> Sample {
+        Sample::jpeg(times(time, 0), Bytes::new())
+    }
 
     #[test]
     fn groups_are_at_least_their_length_and_count_from_unix_time() {
-        let mut groups = Groups::new(1000, 1_700_000_000_000_000);
-        for n in 0..10 {
-            groups.observe(n * SECOND / 2, true);
+        let mut book = Book::new(1_700_000_000_000_000, SECOND);
+        for n in 0..5 {
+            book.observe(&h264(n * SECOND / 2));
         }
-        assert_eq!(groups.at(0), Some(1_700_000_000));
-        assert_eq!(groups.at(SECOND - 1), Some(1_700_000_000));
-        assert_eq!(groups.at(SECOND), Some(1_700_000_001));
-        assert_eq!(groups.history_start(1), Some(4 * SECOND));
-        assert_eq!(groups.history_start(3), Some(2 * SECOND));
-        assert_eq!(groups.history_start(99), Some(0));
+        // Who comes later gets the numbers of who came first.
+        book.need(1000);
+        for n in 5..10 {
+            book.observe(&h264(n * SECOND / 2));
+        }
+        let number = |time| book.number(1000, EVERY, time);
+        assert_eq!(number(0), Some(1_700_000_000));
+        assert_eq!(number(SECOND - 1), Some(1_700_000_000));
+        assert_eq!(number(SECOND), Some(1_700_000_001));
+        assert_eq!(book.number(500, EVERY, 0), None, "nobody needs those");
+        let newest = 9 * SECOND / 2;
+        let start = |shown, history| book.history_start(1000, EVERY, shown, history);
+        assert_eq!(start(newest, 1), Some(4 * SECOND));
+        assert_eq!(start(newest, 3), Some(2 * SECOND));
+        assert_eq!(start(newest, 99), Some(0));
+        // Who lags behind counts from where it is.
+        assert_eq!(start(3 * SECOND, 2), Some(2 * SECOND));
     }
 
     #[test]
     fn a_break_ends_a_group_early() {
-        let mut groups = Groups::new(10_000, 0);
-        groups.observe(0, true);
-        groups.close();
-        groups.observe(SECOND, true);
-        assert_eq!((groups.at(0), groups.at(SECOND)), (Some(0), Some(1)));
+        let mut book = Book::new(0, SECOND);
+        book.need(10_000);
+        book.observe(&h264(0));
+        book.close();
+        book.observe(&h264(SECOND));
+        for grain in [EVERY, Grain::Keyframes] {
+            let number = |time| book.number(10_000, grain, time);
+            assert_eq!((number(0), number(SECOND)), (Some(0), Some(1)));
+        }
+    }
+
+    #[test]
+    fn of_jpegs_the_first_in_each_cell_is_a_keyframe_and_after_a_break() {
+        let mut book = Book::new(0, 2 * SECOND);
+        book.need(0);
+        // Three a second, from 0.5 s on; the source is lost at 5 s.
+        for n in 0..15 {
+            if n == 13 {
+                book.close();
+            }
+            book.observe(&jpeg(SECOND / 2 + n * SECOND / 3));
+        }
+        let keyframes: Vec<u64> = (0..15)
+            .filter_map(|n| book.keyframe(SECOND / 2 + n * SECOND / 3))
+            .collect();
+        let mut different = keyframes.clone();
+        different.dedup();
+        assert_eq!(keyframes.len(), 15);
+        assert_eq!(different, [45_000, 195_000, 375_000, 435_000]);
+        assert_eq!(
+            book.number(0, EVERY, 435_000),
+            book.number(0, EVERY, 45_000).map(|n| n + 13)
+        );
+        let number = |time| book.number(0, Grain::Keyframes, time);
+        assert_eq!(number(465_000), number(45_000).map(|first| first + 3));
+        assert_eq!(number(0), None, "before the run's first");
+    }
+
+    #[test]
+    fn a_start_is_known_by_when_it_is_shown() {
+        let mut book = Book::new(0, SECOND);
+        book.need(0);
+        for n in 0..3 {
+            let sample = Sample::h264(times(n * SECOND, 6000), true, Vec::new());
+            assert_eq!(book.observe(&sample), n * SECOND + 6000);
+        }
+        // Decoded after the second keyframe, shown before it.
+        assert_eq!(
+            book.number(0, EVERY, SECOND + 3000),
+            book.number(0, EVERY, 6000)
+        );
+        assert_eq!(book.keyframe(SECOND + 3000), Some(6000));
     }
 
     proptest! {
         #[test]
-        fn numbers_rise_by_one_and_never_outrun_the_clock(
+        fn numbers_rise_by_one_never_outrun_the_clock_and_are_the_same_for_who_comes_later(
             steps in prop::collection::vec((1u64..200_000, any::<bool>()), 1..300), group_ms in 0u32..4000) {
-            let mut groups = Groups::new(group_ms, 5_000_000_000);
+            let mut book = Book::new(5_000_000_000, SECOND);
+            book.need(group_ms);
             let (mut time, mut last) = (0, None);
-            for (step, independent) in steps {
+            let mut told = Vec::new();
+            for (step, picture) in steps {
                 time += step.max(90);
-                groups.observe(time, independent);
-                if let Some(number) = groups.at(time) {
-                    prop_assert!(last.is_none_or(|last| number == last || number == last + 1));
-                    prop_assert!(number <= (5_000_000 + time * 1000 / SECOND) / u64::from(group_ms).max(1));
-                    last = Some(number);
-                }
-                groups.forget_before(time.saturating_sub(SECOND));
+                let shown = book.observe(&if picture { h264(time) } else { jpeg(time) });
+                let number = book.number(group_ms, EVERY, shown).unwrap();
+                prop_assert!(last.is_none_or(|last| number == last || number == last + 1));
+                prop_assert!(number <= (5_000_000 + time * 1000 / SECOND) / u64::from(group_ms).max(1));
+                last = Some(number);
+                told.push((shown, number));
+            }
+            book.groups.clear();
+            book.need(group_ms);
+            for (shown, number) in told {
+                prop_assert_eq!(book.number(group_ms, EVERY, shown), Some(number));
             }
         }
     }

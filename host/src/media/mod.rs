@@ -1,5 +1,6 @@
 //! What pictures are made of: times, samples, groups, H.264. Pure: no I/O, no clock.
 
+pub mod aac;
 pub mod blocks;
 pub mod buffer;
 pub mod group;

@@ -1,6 +1,6 @@
 //! Samples and the tracks they belong to.
 
-use super::h264;
+use super::{aac, h264};
 use bytes::Bytes;
 use std::sync::OnceLock;
 
@@ -13,6 +13,8 @@ pub enum Format {
     H264AnnexB,
     /// "jpeg": one JFIF picture.
     Jpeg,
+    /// "aac": one raw frame (ISO/IEC 14496-3 4.4.2.1), without an ADTS header.
+    Aac,
 }
 
 impl Format {
@@ -22,6 +24,7 @@ impl Format {
             "h264/avcc" => Some(Format::H264Avcc),
             "h264/annexb" => Some(Format::H264AnnexB),
             "jpeg" => Some(Format::Jpeg),
+            "aac" => Some(Format::Aac),
             _ => None,
         }
     }
@@ -32,6 +35,7 @@ impl Format {
             Format::H264Avcc => "h264/avcc",
             Format::H264AnnexB => "h264/annexb",
             Format::Jpeg => "jpeg",
+            Format::Aac => "aac",
         }
     }
 
@@ -40,17 +44,34 @@ impl Format {
         match self {
             Format::H264Avcc | Format::H264AnnexB => Codec::H264,
             Format::Jpeg => Codec::Jpeg,
+            Format::Aac => Codec::Aac,
         }
+    }
+
+    /// Whether it is for sound.
+    pub fn is_sound(self) -> bool {
+        self.codec().is_sound()
     }
 }
 
-/// How pictures are coded, whatever the packaging.
+/// How pictures and sound are coded, whatever the packaging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// ITU-T H.264.
     H264,
     /// Motion JPEG.
     Jpeg,
+    /// AAC-LC or HE-AAC.
+    Aac,
+    /// Sound in any other codec, which only the gateway itself decodes.
+    OtherSound,
+}
+
+impl Codec {
+    /// Whether it is of sound.
+    pub fn is_sound(self) -> bool {
+        matches!(self, Codec::Aac | Codec::OtherSound)
+    }
 }
 
 impl std::fmt::Display for Codec {
@@ -58,15 +79,15 @@ impl std::fmt::Display for Codec {
         f.write_str(match self {
             Codec::H264 => "H.264",
             Codec::Jpeg => "MJPEG",
+            Codec::Aac => "AAC",
+            Codec::OtherSound => "sound of another codec",
         })
     }
 }
 
 /// The one video track of a stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Track {
-    /// From 1.
-    pub id: u32,
+pub struct Video {
     /// How it is coded.
     pub codec: Codec,
     /// RFC 6381, "avc1.64001f"; empty for JPEG.
@@ -83,7 +104,47 @@ pub struct Track {
     pub keyframe_ms: u32,
 }
 
-/// One access unit, with its times in ticks of [`super::time::TIMESCALE`].
+/// The one audio track of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audio {
+    /// [`Codec::Aac`] or [`Codec::OtherSound`].
+    pub codec: Codec,
+    /// The codec in libav's words, "aac", "pcm_alaw".
+    pub name: String,
+    /// RFC 6381, "mp4a.40.2"; empty where it is not AAC.
+    pub codec_string: String,
+    /// The AudioSpecificConfig; empty where it is not AAC.
+    pub config: Bytes,
+    /// Samples a second in the frames: what frames of AAC are timed in.
+    pub timescale: u32,
+    /// Samples a second that are played; twice the timescale in HE-AAC.
+    pub sample_rate: u32,
+    /// How many.
+    pub channels: u8,
+    /// BCP 47; "und" when unknown.
+    pub language: String,
+}
+
+impl Audio {
+    /// Of a track of AAC. `channels` counts where the configuration has none.
+    pub fn aac(config: &aac::Config, channels: u8, language: &str) -> Audio {
+        Audio {
+            codec: Codec::Aac,
+            name: "aac".into(),
+            codec_string: config.codec_string(),
+            config: config.bytes.clone(),
+            timescale: config.sample_rate,
+            sample_rate: config.output_rate,
+            channels: match config.channels {
+                0 => channels,
+                told => told,
+            },
+            language: language.to_owned(),
+        }
+    }
+}
+
+/// One access unit or audio frame, with its times in ticks of [`super::time::TIMESCALE`].
 #[derive(Debug)]
 pub struct Sample {
     /// Rises within a stream's run.
@@ -107,6 +168,20 @@ enum Body {
         avcc: OnceLock<Bytes>,
     },
     Jpeg(Bytes),
+    Aac {
+        data: Bytes,
+        beat: Beat,
+    },
+    OtherSound(Bytes),
+}
+
+/// Where a frame of AAC is, in samples of its track: exact, as ticks are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// The first of its samples, counted from decode time 0.
+    pub at: u64,
+    /// How many samples it holds.
+    pub length: u32,
 }
 
 /// The times of a sample, apart from its bytes.
@@ -141,6 +216,16 @@ impl Sample {
         Sample::new(times, true, Body::Jpeg(data))
     }
 
+    /// One raw frame of AAC.
+    pub fn aac(times: Times, beat: Beat, data: Bytes) -> Sample {
+        Sample::new(times, true, Body::Aac { data, beat })
+    }
+
+    /// One packet of sound in another codec.
+    pub fn other_sound(times: Times, data: Bytes) -> Sample {
+        Sample::new(times, true, Body::OtherSound(data))
+    }
+
     fn new(times: Times, independent: bool, body: Body) -> Sample {
         Sample {
             decode_time: times.decode_time,
@@ -171,7 +256,9 @@ impl Sample {
             (Body::H264 { nals, avcc, .. }, Format::H264Avcc) => {
                 Some(avcc.get_or_init(|| h264::avcc::join(nals)).clone())
             }
-            (Body::Jpeg(data), Format::Jpeg) => Some(data.clone()),
+            (Body::Jpeg(data), Format::Jpeg) | (Body::Aac { data, .. }, Format::Aac) => {
+                Some(data.clone())
+            }
             _ => None,
         }
     }
@@ -181,14 +268,43 @@ impl Sample {
         match self.body {
             Body::H264 { .. } => Codec::H264,
             Body::Jpeg(_) => Codec::Jpeg,
+            Body::Aac { .. } => Codec::Aac,
+            Body::OtherSound(_) => Codec::OtherSound,
         }
     }
 
-    /// Bytes of coded picture, without packaging.
+    /// Whether it is sound.
+    pub fn is_sound(&self) -> bool {
+        self.codec().is_sound()
+    }
+
+    /// When it is shown, in ticks.
+    pub fn shown_at(&self) -> u64 {
+        self.decode_time
+            .saturating_add_signed(self.composition_offset.into())
+    }
+
+    /// Its place in samples, if it is AAC.
+    pub fn beat(&self) -> Option<Beat> {
+        match &self.body {
+            Body::Aac { beat, .. } => Some(*beat),
+            _ => None,
+        }
+    }
+
+    /// Its bytes, if it is sound.
+    pub fn sound(&self) -> Option<&Bytes> {
+        match &self.body {
+            Body::Aac { data, .. } | Body::OtherSound(data) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// Bytes of coded picture or sound, without packaging.
     pub fn size(&self) -> usize {
         match &self.body {
             Body::H264 { nals, .. } => nals.iter().map(Bytes::len).sum(),
-            Body::Jpeg(data) => data.len(),
+            Body::Jpeg(data) | Body::Aac { data, .. } | Body::OtherSound(data) => data.len(),
         }
     }
 }

@@ -40,110 +40,174 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// How the next sample is joined to the one before it.
+/// Which of a stream's tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Join {
-    /// The source's times go on.
-    Continue,
-    /// The source begins again with no gap: a file that loops.
-    Seamless,
-    /// The source was away: go on at the present time.
-    Gap,
+pub enum Lane {
+    /// The video track.
+    Pictures,
+    /// The audio track.
+    Sound,
 }
 
-/// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps.
-#[derive(Debug)]
+/// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps; pictures and sound by
+/// the same amount.
+#[derive(Debug, Default)]
 pub struct Timeline {
-    offset: i64,
+    places: [Place; 2],
+    /// The source begins again with no gap: a file that loops. Else it goes on at the present time.
+    seamless: bool,
+}
+
+/// Where one track is.
+#[derive(Debug)]
+struct Place {
+    /// From the source's times to ours, while those go on.
+    offset: Option<i64>,
     last: Option<u64>,
     step: u64,
-    join: Join,
 }
 
-impl Default for Timeline {
+impl Default for Place {
     fn default() -> Self {
-        Timeline {
-            offset: 0,
+        Place {
+            offset: None,
             last: None,
             step: u64::from(TIMESCALE) / 25,
-            join: Join::Gap,
         }
+    }
+}
+
+impl Place {
+    /// The time of a sample by that offset, if it is one that may follow the last one. Equal or slightly earlier times come from
+    /// rounding and from two pictures in one packet: they are nudged. Farther back the source has begun again.
+    fn follow(&self, decode: i64, offset: i64, newest: Option<u64>) -> Option<u64> {
+        let placed = decode.saturating_add(offset);
+        let near = self.last.or(newest).unwrap_or(0);
+        let before = i64::try_from(near).ok()?.saturating_sub(placed);
+        let placed = u64::try_from(placed).unwrap_or(0);
+        let leap = LEAP as i64;
+        let most = if self.last.is_some() { leap / 10 } else { leap };
+        (before > -leap && before < most)
+            .then(|| self.last.map_or(placed, |last| placed.max(last + 1)))
     }
 }
 
 impl Timeline {
     /// The source begins again where it ended.
     pub fn loops(&mut self) {
-        self.join = Join::Seamless;
+        self.begin(true);
     }
 
     /// The source was lost and comes back.
     pub fn resumes(&mut self) {
-        self.join = Join::Gap;
+        self.begin(false);
     }
 
-    /// The decode time of the next sample.
+    fn begin(&mut self, seamless: bool) {
+        self.seamless = seamless;
+        self.places.iter_mut().for_each(|place| place.offset = None);
+    }
+
+    /// The decode time of the track's next sample.
     ///
     /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
     /// Without `decode` the present stands in.
-    pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
-        let next = self.last.map_or(0, |last| last + self.step);
-        let present = self
-            .last
-            .map_or(now.ticks(), |last| now.ticks().max(last + 1));
-        let at = match decode {
-            None => {
-                self.join = Join::Gap;
-                present
+    pub fn place(&mut self, lane: Lane, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
+        let newest = self.places.iter().filter_map(|place| place.last).max();
+        let end = self
+            .places
+            .iter()
+            .filter_map(|place| place.last.map(|last| last + place.step))
+            .max();
+        let [pictures, sound] = &mut self.places;
+        let (own, other) = match lane {
+            Lane::Pictures => (pictures, sound),
+            Lane::Sound => (sound, pictures),
+        };
+        let offsets = [own.offset, other.offset];
+        let followed = decode.and_then(|decode| {
+            let mut known = offsets.into_iter().flatten();
+            known.find_map(|offset| Some((own.follow(decode, offset, newest)?, offset)))
+        });
+        let at = match (decode, followed) {
+            (_, Some((at, offset))) => {
+                own.offset = Some(offset);
+                at
             }
-            Some(decode) => {
-                let placed = u64::try_from(decode.saturating_add(self.offset)).ok();
-                match (self.join, placed) {
-                    (Join::Continue, Some(placed))
-                        if self
-                            .last
-                            .is_none_or(|last| placed > last && placed - last < LEAP) =>
-                    {
-                        placed
-                    }
-                    // Equal or slightly earlier times come from rounding and from two pictures in
-                    // one packet: nudge. Farther back the source has begun again.
-                    (Join::Continue, Some(placed))
-                        if self
-                            .last
-                            .is_some_and(|last| placed <= last && last - placed < LEAP / 10) =>
-                    {
-                        self.last.map_or(placed, |last| last + 1)
-                    }
-                    (Join::Seamless, _) => self.rebase(decode, next),
-                    _ => self.rebase(decode, present),
-                }
+            (Some(decode), None) => {
+                let at = if self.seamless {
+                    end.unwrap_or(0)
+                } else {
+                    newest.map_or(now.ticks(), |newest| now.ticks().max(newest + 1))
+                };
+                own.offset = Some(i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(decode));
+                self.seamless = false;
+                at
+            }
+            (None, None) => {
+                own.offset = None;
+                self.seamless = false;
+                own.last
+                    .map_or(now.ticks(), |last| now.ticks().max(last + 1))
             }
         };
         if duration > 0 {
-            self.step = u64::from(duration);
-        } else if let Some(last) = self.last
+            own.step = u64::from(duration);
+        } else if let Some(last) = own.last
             && at - last < LEAP
         {
-            self.step = at - last;
+            own.step = at - last;
         }
-        self.last = Some(at);
-        at
-    }
-
-    fn rebase(&mut self, decode: i64, at: u64) -> u64 {
-        self.offset = i64::try_from(at).unwrap_or(i64::MAX).saturating_sub(decode);
-        self.join = Join::Continue;
+        own.last = Some(at);
         at
     }
 }
 
-/// Lets at most so many pictures a second pass. On a grid, so that of 30 a second 10 pass and not 7.5; one that is a
-/// little early is on time.
+/// Times frames of sound in samples: each where the one before ended, while the source's times say nearly so. So what
+/// rounding and jitter there is in those is heard nowhere.
+#[derive(Debug)]
+pub struct Metronome {
+    rate: u32,
+    next: Option<u64>,
+}
+
+impl Metronome {
+    /// The source's times may be off by this many milliseconds.
+    const TOLERANCE_MS: u64 = 40;
+
+    /// For so many samples a second.
+    pub fn new(rate: u32) -> Metronome {
+        Metronome { rate, next: None }
+    }
+
+    /// The first sample of a frame of `length` samples whose time is `time` (ticks). A frame that is later than where the one
+    /// before ended leaves a gap; `None` for one that is so early that others are there already.
+    pub fn place(&mut self, time: u64, length: u32) -> Option<u64> {
+        let scaled = u128::from(time) * u128::from(self.rate) + u128::from(TIMESCALE / 2);
+        let told = u64::try_from(scaled / u128::from(TIMESCALE)).unwrap_or(u64::MAX);
+        let tolerance = u64::from(self.rate) * Self::TOLERANCE_MS / 1000;
+        let at = match self.next {
+            Some(next) if told.abs_diff(next) <= tolerance => next,
+            Some(next) if told < next => return None,
+            _ => told,
+        };
+        self.next = Some(at.saturating_add(length.into()));
+        Some(at)
+    }
+
+    /// Of a sample, in ticks.
+    pub fn ticks(&self, sample: u64) -> u64 {
+        let scaled = u128::from(sample) * u128::from(TIMESCALE) / u128::from(self.rate.max(1));
+        u64::try_from(scaled).unwrap_or(u64::MAX)
+    }
+}
+
+/// Lets at most so many pictures a second pass. Each is due a step after the one before was, so that of 30 a second 10 pass and
+/// not 7.5, and of 25 a second 15; one that is a little early is on time, so that jitter costs none.
 #[derive(Debug)]
 pub struct Cadence {
     step: u64,
-    due: u64,
+    due: Option<u64>,
 }
 
 impl Cadence {
@@ -151,7 +215,7 @@ impl Cadence {
     pub fn new(most: u32) -> Cadence {
         Cadence {
             step: u64::from(TIMESCALE / most.max(1)).max(1),
-            due: 0,
+            due: None,
         }
     }
 
@@ -162,19 +226,21 @@ impl Cadence {
 
     /// Whether a picture of this time may pass.
     pub fn is_due(&self, time: u64) -> bool {
-        time >= self.due
+        self.due.is_none_or(|due| time + self.step / 3 >= due)
     }
 
     /// A picture of this time has passed.
     pub fn passed(&mut self, time: u64) {
-        let early = self.step / 8;
-        let slot = (time + early) / self.step;
-        self.due = (slot + 1) * self.step - early;
+        let due = match self.due {
+            Some(due) if self.is_due(time) && time <= due + self.step => due,
+            _ => time,
+        };
+        self.due = Some(due + self.step);
     }
 
     /// The next may pass whatever its time.
     pub fn reset(&mut self) {
-        self.due = 0;
+        self.due = None;
     }
 }
 
@@ -195,28 +261,87 @@ mod tests {
     fn a_loop_goes_on_one_duration_after_its_end() {
         let mut timeline = Timeline::default();
         let first: Vec<_> = (0..3)
-            .map(|n| timeline.place(Some(9000 + n * 3000), 3000, at(n as u64 * 33)))
+            .map(|n| {
+                timeline.place(
+                    Lane::Pictures,
+                    Some(9000 + n * 3000),
+                    3000,
+                    at(n as u64 * 33),
+                )
+            })
             .collect();
         assert_eq!(first, [0, 3000, 6000]);
         timeline.loops();
-        assert_eq!(timeline.place(Some(9000), 3000, at(99)), 9000);
-        assert_eq!(timeline.place(Some(12000), 3000, at(133)), 12000);
+        assert_eq!(
+            timeline.place(Lane::Pictures, Some(9000), 3000, at(99)),
+            9000
+        );
+        assert_eq!(
+            timeline.place(Lane::Pictures, Some(12000), 3000, at(133)),
+            12000
+        );
     }
 
     #[test]
     fn a_lost_source_goes_on_at_the_present() {
         let mut timeline = Timeline::default();
-        timeline.place(Some(0), 3000, at(0));
+        timeline.place(Lane::Pictures, Some(0), 3000, at(0));
         timeline.resumes();
-        assert_eq!(timeline.place(Some(500), 3000, at(4000)), 360_000);
+        assert_eq!(
+            timeline.place(Lane::Pictures, Some(500), 3000, at(4000)),
+            360_000
+        );
     }
 
     #[test]
     fn a_leap_in_the_sources_times_is_taken_for_a_new_start() {
         let mut timeline = Timeline::default();
-        timeline.place(Some(1_000_000), 3000, at(0));
-        assert_eq!(timeline.place(Some(5), 3000, at(50)), 4500);
-        assert_eq!(timeline.place(Some(3005), 3000, at(90)), 7500);
+        timeline.place(Lane::Pictures, Some(1_000_000), 3000, at(0));
+        assert_eq!(timeline.place(Lane::Pictures, Some(5), 3000, at(50)), 4500);
+        assert_eq!(
+            timeline.place(Lane::Pictures, Some(3005), 3000, at(90)),
+            7500
+        );
+    }
+
+    #[test]
+    fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
+        let mut timeline = Timeline::default();
+        let place = |timeline: &mut Timeline, lane, decode, ms| {
+            timeline.place(lane, Some(decode), 3000, at(ms))
+        };
+        // Sound begins a little earlier and ends later.
+        assert_eq!(place(&mut timeline, Lane::Pictures, 9000, 500), 45_000);
+        assert_eq!(place(&mut timeline, Lane::Sound, 7080, 500), 43_080);
+        assert_eq!(place(&mut timeline, Lane::Sound, 13_000, 550), 49_000);
+        timeline.loops();
+        assert_eq!(place(&mut timeline, Lane::Sound, 7080, 600), 52_000);
+        assert_eq!(place(&mut timeline, Lane::Pictures, 9000, 600), 53_920);
+        // The times leap, those of sound a packet later.
+        let far = 1 << 40;
+        assert_eq!(place(&mut timeline, Lane::Pictures, far, 700), 63_000);
+        assert_eq!(place(&mut timeline, Lane::Sound, 13_000, 700), 57_920);
+        assert_eq!(place(&mut timeline, Lane::Sound, far + 900, 710), 63_900);
+        timeline.resumes();
+        assert_eq!(place(&mut timeline, Lane::Sound, 100, 9000), 810_000);
+        assert_eq!(place(&mut timeline, Lane::Pictures, 0, 9000), 809_900);
+    }
+
+    #[test]
+    fn a_metronome_takes_jitter_out_and_keeps_gaps() {
+        let mut metronome = Metronome::new(44_100);
+        let mut place = |ms: u64| metronome.place(ms * 90, 1024);
+        // 23.2 ms each, told in whole milliseconds.
+        let told: Vec<_> = [0, 23, 46, 70, 93].map(&mut place).to_vec();
+        assert_eq!(
+            told,
+            [Some(0), Some(1024), Some(2048), Some(3072), Some(4096)]
+        );
+        // Two are lost; then two come that are there already.
+        assert_eq!(place(163), Some(7188));
+        assert_eq!(place(140), None);
+        assert_eq!(place(187), Some(8212));
+        assert_eq!(metronome.ticks(44_100), 90_000);
     }
 
     proptest! {
@@ -224,13 +349,14 @@ mod tests {
         fn decode_times_always_rise(steps in prop::collection::vec(
             (prop::option::of(any::<i64>()), 0u32..10_000, 0u64..100, 0u8..20), 1..200)) {
             let mut timeline = Timeline::default();
-            let (mut last, mut clock) = (None, 0);
+            let (mut last, mut clock) = ([None; 2], 0);
             for (decode, duration, passed, event) in steps {
                 clock += passed;
                 match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
-                let time = timeline.place(decode, duration, at(clock));
+                let lane = if event % 3 == 0 { Lane::Sound } else { Lane::Pictures };
+                let time = timeline.place(lane, decode, duration, at(clock));
+                let last = last[usize::from(lane == Lane::Sound)].replace(time);
                 prop_assert!(last.is_none_or(|last| time > last));
-                last = Some(time);
             }
         }
     }
@@ -250,5 +376,37 @@ mod tests {
             }
             assert!((99..=101).contains(&passed), "{passed} at {offset}");
         }
+    }
+
+    #[test]
+    fn jitter_costs_no_picture_and_a_faster_source_is_thinned_evenly() {
+        let taken = |per_second, times: Vec<u64>| {
+            let mut cadence = Cadence::new(per_second);
+            let mut taken = times;
+            taken.retain(|time| {
+                let due = cadence.is_due(*time);
+                if due {
+                    cadence.passed(*time);
+                }
+                due
+            });
+            taken
+        };
+        for offset in [0, 1, 5_250, 123_456_789] {
+            let jittered: Vec<u64> = (0..100)
+                .map(|n| offset + n * 6_000 + (n * 7919) % 2_000)
+                .collect();
+            assert_eq!(taken(15, jittered.clone()), jittered);
+        }
+        // 25 a second to 15, 29.97 to 30.
+        let thinned = taken(15, (0..250).map(|n| n * 3_600).collect());
+        assert_eq!(thinned.len(), 150);
+        assert!(thinned.windows(2).all(|pair| pair[1] - pair[0] <= 7_200));
+        assert_eq!(taken(30, (0..300).map(|n| n * 3_003).collect()).len(), 300);
+        // A source that pauses goes on at its own pace.
+        assert_eq!(
+            taken(10, vec![0, 9_000, 90_000, 93_000, 99_000]),
+            [0, 9_000, 90_000, 99_000]
+        );
     }
 }

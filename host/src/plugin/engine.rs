@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle, Thread},
+    time::Duration,
 };
 use thiserror::Error;
 use wasmtime::{
@@ -338,10 +339,15 @@ pub(super) fn quoted(names: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// Advances the engine's epoch while there are instances; otherwise it sleeps.
+/// How often the ticker looks whether a guest is at work.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Advances the engine's epoch while guests are at work; while there are none it sleeps. A guest is mostly done long before
+/// it is looked at, so what a wake-up at each call would cost is spared.
 #[derive(Debug)]
 pub struct Ticker {
     instances: AtomicUsize,
+    at_work: AtomicUsize,
     thread: std::sync::OnceLock<Thread>,
 }
 
@@ -349,6 +355,7 @@ impl Ticker {
     fn start(engine: wasmtime::Engine) -> Arc<Ticker> {
         let ticker = Arc::new(Ticker {
             instances: AtomicUsize::new(0),
+            at_work: AtomicUsize::new(0),
             thread: std::sync::OnceLock::new(),
         });
         let weak = Arc::downgrade(&ticker);
@@ -356,12 +363,15 @@ impl Ticker {
             thread::Builder::new().name("ticker".into()).spawn(move || {
                 while let Some(ticker) = weak.upgrade() {
                     let idle = ticker.instances.load(Ordering::Acquire) == 0;
+                    let at_work = ticker.at_work.load(Ordering::Relaxed) > 0;
                     drop(ticker);
                     if idle {
                         thread::park_timeout(TICK * 200);
-                    } else {
+                    } else if at_work {
                         thread::sleep(TICK);
                         engine.increment_epoch();
+                    } else {
+                        thread::sleep(LOOK);
                     }
                 }
             });
@@ -387,9 +397,19 @@ impl Ticker {
     }
 }
 
-/// Keeps the epoch advancing.
+/// One instance's hold on the ticker.
 #[derive(Debug)]
 pub struct Ticking(Arc<Ticker>);
+
+impl Ticking {
+    /// Does what runs the guest.
+    pub(super) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.0.at_work.fetch_add(1, Ordering::Relaxed);
+        let result = work();
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+}
 
 impl Drop for Ticking {
     fn drop(&mut self) {

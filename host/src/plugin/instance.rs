@@ -9,10 +9,10 @@ use super::{
 use crate::{
     media::{
         buffer::Buffer,
-        sample::{Codec, Format, Sample, Track},
+        sample::{Codec, Format, Sample},
         time::TIMESCALE,
     },
-    stream::Info,
+    stream::{Choice, Info, Offer},
     viewer::{Carrier, Content},
 };
 use std::{
@@ -25,6 +25,9 @@ use wasmtime::Store;
 /// Groups of history that a plugin may ask for at most, and lanes it may have.
 const MOST_HISTORY: u32 = 64;
 const MOST_LANES: usize = 16;
+/// The ids of the tracks.
+const PICTURES: u32 = 1;
+const SOUND: u32 = 2;
 
 /// A call that did not end well. The instance is of no use afterwards.
 #[derive(Debug, Error)]
@@ -83,6 +86,30 @@ impl Profile {
     }
 }
 
+/// A form of the stream that viewers may change to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendition {
+    /// Relative URL of the transport there, ends in "/"; empty for the form at hand.
+    pub base: String,
+    /// What it is.
+    pub offer: Offer,
+}
+
+impl Rendition {
+    fn to_guest(&self) -> transport::Rendition {
+        let offer = &self.offer;
+        transport::Rendition {
+            name: offer.rendition.clone(),
+            base: self.base.clone(),
+            codecs: offer.codecs.clone(),
+            bandwidth: offer.bandwidth,
+            width: offer.width,
+            height: offer.height,
+            frame_rate: offer.frame_rate,
+        }
+    }
+}
+
 /// What `push` and `stop` give out.
 #[derive(Clone, Debug)]
 pub struct Chunk {
@@ -128,10 +155,10 @@ pub struct Instance {
     plugin: Arc<Plugin>,
     stream: Arc<str>,
     usage: Arc<Usage>,
-    format: Option<Format>,
+    choice: Option<Choice>,
     /// How many lanes its profile has.
     lanes: usize,
-    _ticking: Ticking,
+    ticking: Ticking,
 }
 
 impl std::fmt::Debug for Instance {
@@ -160,7 +187,8 @@ impl Instance {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
         usage.instances.fetch_add(1, Ordering::Relaxed);
-        let guest = plugin.pre.instantiate(&mut store).map_err(|error| {
+        let instantiated = ticking.during(|| plugin.pre.instantiate(&mut store));
+        let guest = instantiated.map_err(|error| {
             usage.failures.fetch_add(1, Ordering::Relaxed);
             Failure {
                 plugin: plugin.to_string(),
@@ -175,9 +203,9 @@ impl Instance {
             plugin: plugin.clone(),
             stream: stream.into(),
             usage,
-            format: None,
+            choice: None,
             lanes: 0,
-            _ticking: ticking,
+            ticking,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
         let refuse = |message: String| OpenError::Refused {
@@ -194,37 +222,21 @@ impl Instance {
         self.store.data().held()
     }
 
-    /// The first tracks, or a break; samples are pushed in `format` from here on. Gives the header.
-    pub fn configure(&mut self, info: &Info, format: Format) -> Result<Vec<Content>, Failure> {
-        let track = &info.track;
-        let video = media::Video {
-            width: track.width,
-            height: track.height,
-            frame_rate: track.frame_rate,
-            keyframe_ms: track.keyframe_ms,
-        };
+    /// The first tracks, or a break; samples are pushed as `choice` says from here on. Gives the header.
+    pub fn configure(
+        &mut self,
+        info: &Info,
+        choice: impl Into<Choice>,
+        renditions: &[Rendition],
+    ) -> Result<Vec<Content>, Failure> {
+        let choice = choice.into();
         let info = transport::StreamInfo {
             started_at: info.started_at,
             epoch: info.epoch,
-            tracks: vec![media::Track {
-                id: track.id,
-                format: format.name().into(),
-                codec: track.codec_string.clone(),
-                config: track.config.to_vec(),
-                timescale: TIMESCALE,
-                kind: media::Kind::Video(video),
-            }],
-            renditions: vec![transport::Rendition {
-                name: String::new(),
-                base: String::new(),
-                codecs: track.codec_string.clone(),
-                bandwidth: likely_bandwidth(track),
-                width: track.width,
-                height: track.height,
-                frame_rate: track.frame_rate,
-            }],
+            tracks: tracks(info, &choice),
+            renditions: renditions.iter().map(Rendition::to_guest).collect(),
         };
-        self.format = Some(format);
+        self.choice = Some(choice);
         self.call("configure", |mut store, guest| {
             let payloads = guest.call_configure(&mut store, &info)?;
             let mut budget = Budget::new(&store);
@@ -237,8 +249,13 @@ impl Instance {
 
     /// One sample of that group. A sample in another format than configured is passed over.
     pub fn push(&mut self, sample: &Sample, group: u64) -> Result<Vec<Chunk>, Failure> {
-        let Some(data) = self.format.and_then(|format| sample.packaged(format)) else {
+        let format = self.choice.and_then(|choice| choice.format(sample.codec()));
+        let Some(data) = format.and_then(|format| sample.packaged(format)) else {
             return Ok(Vec::new());
+        };
+        let (track, decode_time, duration) = match sample.beat() {
+            Some(beat) => (SOUND, beat.at, beat.length),
+            None => (PICTURES, sample.decode_time, sample.duration),
         };
         self.usage.pushes.fetch_add(1, Ordering::Relaxed);
         let lanes = self.lanes;
@@ -246,11 +263,11 @@ impl Instance {
             let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
             let data = store.data_mut().lend(data.into())?;
             let sample = media::Sample {
-                track: 1,
+                track,
                 group,
-                decode_time: sample.decode_time,
+                decode_time,
                 composition_offset: sample.composition_offset,
-                duration: sample.duration,
+                duration,
                 independent: sample.independent,
                 captured_at: sample.captured_at,
                 size,
@@ -334,10 +351,10 @@ impl Instance {
         self.store.data_mut().begin_call();
         self.store.set_epoch_deadline(1);
         let began = Instant::now();
-        let result = call(
-            wasmtime::AsContextMut::as_context_mut(&mut self.store),
-            self.guest.sluicegate_gateway_transport(),
-        );
+        let (store, guest) = (&mut self.store, self.guest.sluicegate_gateway_transport());
+        let result = self
+            .ticking
+            .during(|| call(wasmtime::AsContextMut::as_context_mut(store), guest));
         self.usage.calls.fetch_add(1, Ordering::Relaxed);
         self.usage.nanos.fetch_add(
             u64::try_from(began.elapsed().as_nanos()).unwrap_or(0),
@@ -355,14 +372,36 @@ impl Instance {
     }
 }
 
-/// A tenth of a bit a pixel: of the picture's size only, so that a rebuilt instance is told the same.
-fn likely_bandwidth(track: &Track) -> u32 {
-    let rate = if track.frame_rate > 0.0 {
-        f64::from(track.frame_rate)
-    } else {
-        25.0
-    };
-    (f64::from(track.width) * f64::from(track.height) * rate / 10.0) as u32
+/// What of the tracks a guest is told.
+fn tracks(info: &Info, choice: &Choice) -> Vec<media::Track> {
+    let video = choice.video.zip(info.video.as_ref());
+    let audio = choice.audio.zip(info.audio.as_ref());
+    let video = video.map(|(format, video)| media::Track {
+        id: PICTURES,
+        format: format.name().into(),
+        codec: video.codec_string.clone(),
+        config: video.config.to_vec(),
+        timescale: TIMESCALE,
+        kind: media::Kind::Video(media::Video {
+            width: video.width,
+            height: video.height,
+            frame_rate: video.frame_rate,
+            keyframe_ms: video.keyframe_ms,
+        }),
+    });
+    let audio = audio.map(|(format, audio)| media::Track {
+        id: SOUND,
+        format: format.name().into(),
+        codec: audio.codec_string.clone(),
+        config: audio.config.to_vec(),
+        timescale: audio.timescale,
+        kind: media::Kind::Audio(media::Audio {
+            sample_rate: audio.sample_rate,
+            channels: audio.channels,
+            language: audio.language.clone(),
+        }),
+    });
+    video.into_iter().chain(audio).collect()
 }
 
 /// What went wrong in a few words: the limit or trap, and what the guest said before.
@@ -404,7 +443,7 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
     }
     if formats.is_empty() {
         return Err(format!(
-            "its profile names no format of this gateway: {:?}; there are h264/annexb, h264/avcc and jpeg",
+            "its profile names no format of this gateway: {:?}; there are h264/annexb, h264/avcc, jpeg and aac",
             raw.formats
         ));
     }

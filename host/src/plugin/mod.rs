@@ -14,7 +14,9 @@ mod usage;
 
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::Breach;
-pub use instance::{Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile};
+pub use instance::{
+    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Rendition,
+};
 pub use response::Response;
 pub use usage::{Spent, Usage, Usages};
 

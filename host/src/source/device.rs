@@ -8,9 +8,10 @@ use super::{
     spec::Screen,
 };
 use crate::config;
-use rustix::io::Errno;
+use rustix::{io::Errno, process::Signal};
 use std::{
     io::Read,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -169,6 +170,13 @@ fn run(
     if stop.is_stopped() {
         return Ok(());
     }
+    let failed = |reason: String| {
+        let what = what.to_owned();
+        match ended {
+            Err(SourceError::Open { .. }) => SourceError::Open { what, reason },
+            _ => SourceError::Read { what, reason },
+        }
+    };
     // It ended first, and knows better why.
     if let Some(errno) = status
         .and_then(|status| status.code())
@@ -179,9 +187,14 @@ fn run(
             reason.push_str("; ");
             reason.push_str(advice);
         }
-        return Err(fail(reason));
+        return Err(failed(reason));
     }
-    ended
+    match status.and_then(|status| status.signal()) {
+        Some(signal) if signal != Signal::KILL.as_raw() => {
+            Err(failed(format!("its driver crashed with signal {signal}")))
+        }
+        _ => ended,
+    }
 }
 
 fn stream(
@@ -196,8 +209,9 @@ fn stream(
     let Some(pictures) = child.stdout.take() else {
         return Err(SourceError::Ended(what.to_owned()));
     };
-    let (mut input, media) = Input::of_pipe(what, pictures, stop)?;
-    let mut delivery = Delivery::new(what, media, encode, sink)?;
+    let (mut input, tracks) = Input::of_pipe(what, pictures, stop)?;
+    input.watch_pictures();
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(packet) = input.next()? {
         if let Some(pace) = &mut pace {
             pace.wait(&packet.times, stop);

@@ -12,7 +12,7 @@ pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choo
 pub use device::devices_with;
 pub use spec::{Screen, Spec, SpecError};
 
-use crate::{codec, config};
+use crate::{codec, config, media::sample::Audio};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -65,6 +65,36 @@ pub struct SourceTimes {
     pub duration: u32,
 }
 
+/// Which tracks a source says it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Pictures come, or are to come.
+    pub pictures: bool,
+    /// And sound.
+    pub sound: bool,
+}
+
+impl Default for Expected {
+    /// Pictures alone.
+    fn default() -> Expected {
+        Expected {
+            pictures: true,
+            sound: false,
+        }
+    }
+}
+
+/// The sound of a source.
+#[derive(Clone, Debug)]
+pub struct Sound {
+    /// What viewers are told of it.
+    pub audio: Audio,
+    /// Samples in a frame of AAC.
+    pub length: u32,
+    /// By what it is decoded, if it is not AAC.
+    pub coding: Option<codec::SoundCoding>,
+}
+
 /// Takes what a source reads.
 pub trait Sink {
     /// The source waits for somebody to connect to it; `reason` says where.
@@ -83,6 +113,12 @@ pub trait Sink {
     fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes);
     /// One JPEG picture.
     fn jpeg(&mut self, data: Bytes, times: SourceTimes);
+    /// Which tracks are to come: they are waited for, but not long.
+    fn expect(&mut self, tracks: Expected);
+    /// What the sound is from here on.
+    fn sound(&mut self, sound: Sound);
+    /// One frame of sound, of [`Sound::length`] samples, or in another codec than AAC one packet.
+    fn sound_frame(&mut self, data: Bytes, times: SourceTimes);
     /// Bytes were lost: nothing until the next random access point.
     fn damaged(&mut self);
     /// Something worth knowing, kept once per `key` with the newest text and a count.

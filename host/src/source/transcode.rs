@@ -8,16 +8,16 @@ use super::{
     libav::{Media, Packet},
 };
 use crate::{
-    codec::{self, Colour, Decoder, Encoder, Frame, Scaler, Settings, fit},
+    codec::{self, Colour, Counts, Decoder, Encoder, Frame, Scaler, Settings, fit},
     config,
     media::{
         h264::annexb,
-        time::{TIMESCALE, ticks},
+        time::{Cadence, TIMESCALE, ticks},
     },
     telemetry::Chain,
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,7 @@ const LEAP: i64 = 10 * TIMESCALE as i64;
 pub struct Transcoder {
     what: String,
     settings: Settings,
+    counts: Arc<Counts>,
     decoder: Decoder,
     scaler: Scaler,
     /// For pictures of one size.
@@ -43,31 +44,31 @@ pub struct Transcoder {
 }
 
 impl Transcoder {
-    /// For the track described. The encoder is found here, its size is known with the first picture.
+    /// For the track described; its pictures are counted in `counts`. The encoder is found here, its size is known with the first picture.
     pub fn new(
         what: &str,
         media: &Media,
         encode: &config::Encode,
-        counts: &Arc<codec::Counts>,
+        counts: &Arc<Counts>,
     ) -> Result<Transcoder, SourceError> {
         let fail = |error: codec::Error| SourceError::Open {
             what: what.to_owned(),
             reason: Chain(&error).to_string(),
         };
         let settings = Settings::of(encode).map_err(fail)?;
-        let mut transcoder = Transcoder::with_settings(what, media, settings).map_err(fail)?;
-        transcoder.decoder = transcoder.decoder.counted(counts);
-        Ok(transcoder)
+        Transcoder::with_settings(what, media, settings, counts).map_err(fail)
     }
 
     fn with_settings(
         what: &str,
         media: &Media,
         settings: Settings,
+        counts: &Arc<Counts>,
     ) -> Result<Transcoder, codec::Error> {
         Ok(Transcoder {
             what: what.to_owned(),
-            decoder: Decoder::from_parameters(media.parameters.clone())?,
+            decoder: Decoder::from_parameters(media.parameters.clone())?.counted(counts),
+            counts: counts.clone(),
             scaler: Scaler::new(),
             encoder: None,
             size: (0, 0),
@@ -97,7 +98,7 @@ impl Transcoder {
             }
         } else if self.skipping || self.backlog.is_hopeless() {
             self.skipping = true;
-            behind(sink, "decoding");
+            self.left_out(sink, "decoding");
             return Ok(());
         }
         let mut frames = Vec::new();
@@ -142,7 +143,8 @@ impl Transcoder {
         let arrival = self
             .arrivals
             .map(|zero| i64::try_from(ticks(zero.elapsed())).unwrap_or(i64::MAX));
-        let Some(pts) = arrival.or(frame.pts()) else {
+        // libavcodec loses the time of the last picture of some files that have decode times only.
+        let Some(pts) = arrival.or(frame.pts()).or(self.rate.following()) else {
             sink.note("damage", "a picture without a time is left out".into());
             return Ok(());
         };
@@ -151,7 +153,7 @@ impl Transcoder {
             return Ok(());
         }
         if self.backlog.is_late() {
-            behind(sink, "encoding");
+            self.left_out(sink, "encoding");
             return Ok(());
         }
         let (wide, tall) = frame.display_size();
@@ -175,7 +177,7 @@ impl Transcoder {
                     height,
                     ..self.settings
                 });
-                empty.insert(made.map_err(fail)?.counted(sink.codec_counts()))
+                empty.insert(made.map_err(fail)?.counted(&self.counts))
             }
         };
         // By time too, as an encoder counts pictures and a source may give fewer than configured.
@@ -187,6 +189,14 @@ impl Transcoder {
             .map_err(fail)?;
         self.hand_on(packets, sink);
         Ok(())
+    }
+
+    fn left_out(&self, sink: &mut dyn Sink, act: &str) {
+        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        sink.note(
+            "behind",
+            format!("{act} is slower than the source: pictures are left out; a smaller size or frame rate in `encode` helps"),
+        );
     }
 
     fn end_encoder(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
@@ -215,19 +225,14 @@ impl Transcoder {
     }
 }
 
-fn behind(sink: &mut dyn Sink, act: &str) {
-    sink.note(
-        "behind",
-        format!("{act} is slower than the source: pictures are left out; a smaller size or frame rate in `encode` helps"),
-    );
-}
-
-/// Lets through no more pictures than so many a second, evenly.
+/// Which pictures are wanted: no more than so many a second, with rising times.
 #[derive(Debug)]
 struct Rate {
-    interval: i64,
-    last: i64,
-    due: Option<i64>,
+    cadence: Cadence,
+    zero: i64,
+    last: Option<i64>,
+    /// From the picture before the last to the last.
+    step: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,29 +246,38 @@ enum Wanted {
 impl Rate {
     fn new(per_second: u32) -> Rate {
         Rate {
-            interval: i64::from(TIMESCALE / per_second.max(1)),
-            last: 0,
-            due: None,
+            cadence: Cadence::new(per_second),
+            zero: 0,
+            last: None,
+            step: 0,
         }
     }
 
+    /// When the next picture may be expected.
+    fn following(&self) -> Option<i64> {
+        Some(self.last?.saturating_add(self.step)).filter(|_| self.step > 0)
+    }
+
     fn wants(&mut self, at: i64) -> Wanted {
-        let Some(due) = self.due else {
-            (self.last, self.due) = (at, Some(at + self.interval));
-            return Wanted::Yes;
-        };
         // Small steps back are pictures that libavcodec gives the times of others.
-        if at.abs_diff(self.last) > LEAP.unsigned_abs() || at < self.last - LEAP / 10 {
-            (self.last, self.due) = (at, Some(at + self.interval));
-            return Wanted::Anew;
-        }
-        // A third of an interval for jitter.
-        if at <= self.last || at + self.interval / 3 < due {
+        let follows = |last: i64| {
+            at >= last.saturating_sub(LEAP / 10) && at.abs_diff(last) <= LEAP.unsigned_abs()
+        };
+        let anew = self.last.is_none_or(|last| !follows(last));
+        if anew {
+            self.zero = at;
+            self.cadence.reset();
+        } else if self.last.is_some_and(|last| at <= last) {
             return Wanted::No;
         }
-        self.last = at;
-        self.due = Some(if at > due + self.interval { at } else { due } + self.interval);
-        Wanted::Yes
+        let time = u64::try_from(at.saturating_sub(self.zero)).unwrap_or(0);
+        if !self.cadence.is_due(time) {
+            return Wanted::No;
+        }
+        self.cadence.passed(time);
+        self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
+        self.last = Some(at);
+        if anew { Wanted::Anew } else { Wanted::Yes }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     feed::Feed,
     frames::{Decoded, Event, Follower},
     ingest,
-    ring::{Entry, Info},
+    ring::{Entry, Info, Numbers},
     status::Status,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     config,
     media::{
         h264::{access_unit::Assembler, annexb},
-        sample::{Codec, Sample, Times},
+        sample::{Codec, Sample, Times, Video},
         time::{Cadence, TIMESCALE},
     },
     source::{Keyframes, Stop},
@@ -36,8 +36,8 @@ pub struct Encoding {
     pub max_height: u32,
     /// Pictures a second at most; `None`: as the source.
     pub frame_rate: Option<u32>,
-    /// From one keyframe to the next at most; `None`: keyframes are where the source has them, and if it has nothing
-    /// else, as `encode` says.
+    /// From one keyframe to the next at most. There are those of the source anyway, or if it has nothing else, one in each
+    /// interval of `encode`.
     pub keyframe_interval: Option<config::Span>,
 }
 
@@ -56,6 +56,8 @@ pub(super) fn run(
         status,
         keyframes,
         source: None,
+        numbers: out.numbers(),
+        keyframe: None,
         encoder: None,
         scaler: Scaler::new(),
         assembler: Assembler::default(),
@@ -89,6 +91,9 @@ struct Worker<'a> {
     status: &'a Status,
     keyframes: &'a Keyframes,
     source: Option<Arc<Info>>,
+    numbers: Numbers,
+    /// Of the source's, to which the newest picture belonged.
+    keyframe: Option<u64>,
     encoder: Option<(Encoder, Settings)>,
     scaler: Scaler,
     assembler: Assembler,
@@ -109,13 +114,18 @@ impl Worker<'_> {
         let Some(source) = self.source.clone() else {
             return Ok(());
         };
+        let Some(video) = &source.video else {
+            return Ok(());
+        };
         // With the source's groups go the renditions', so that a viewer may change between them.
-        let starts_group = picture.independent && source.track.codec != Codec::Jpeg;
+        let keyframe = self.numbers.keyframe(picture.time);
+        let starts_group = keyframe != self.keyframe;
         let due = self.cadence.as_ref();
         if due.is_some_and(|cadence| !cadence.is_due(picture.time)) && !starts_group {
             return Ok(());
         }
-        let settings = self.encoding.settings(&source, picture)?;
+        let size = (picture.frame.width(), picture.frame.height());
+        let settings = self.encoding.settings(video, size)?;
         if self
             .encoder
             .as_ref()
@@ -141,6 +151,7 @@ impl Worker<'_> {
             Colour::VIDEO,
         )?;
         let force = self.keyframes.take() || starts_group || !self.announced;
+        self.keyframe = keyframe;
         let time = i64::try_from(picture.time).unwrap_or(i64::MAX);
         for packet in encoder.encode(view, time, force)? {
             for nal in annexb::split(&packet.data) {
@@ -153,12 +164,15 @@ impl Worker<'_> {
             if let Some(sets) = self.assembler.parameter_sets()
                 && !self.announced
             {
-                let mut track = ingest::track(sets, settings.frame_rate as f32);
-                track.id = source.track.id;
                 self.out.publish(Entry::Configure(Arc::new(Info {
                     started_at: source.started_at,
                     epoch: source.epoch,
-                    track,
+                    video: Some(Video {
+                        keyframe_ms: self.encoding.keyframe_ms(video),
+                        ..ingest::video(sets, settings.frame_rate as f32)
+                    }),
+                    audio: None,
+                    coding: None,
                 })));
                 self.announced = true;
             }
@@ -182,14 +196,14 @@ impl Worker<'_> {
 }
 
 impl Encoding {
-    fn settings(&self, source: &Info, picture: &Decoded) -> Result<Settings, codec::Error> {
-        let (width, height) = codec::fit(
-            picture.frame.width(),
-            picture.frame.height(),
-            self.max_width,
-            self.max_height,
-        );
-        let native = match source.track.frame_rate {
+    /// How pictures of `video` that are of this size are encoded.
+    pub(super) fn settings(
+        &self,
+        video: &Video,
+        size: (u32, u32),
+    ) -> Result<Settings, codec::Error> {
+        let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
+        let native = match video.frame_rate {
             rate if rate >= 1.0 => Some((rate.round() as u32).min(240)),
             _ => None,
         };
@@ -198,17 +212,20 @@ impl Encoding {
             (Some(rate), None) | (None, Some(rate)) => rate,
             (None, None) => LIKELY_RATE,
         };
-        let keyframe_interval = match self.keyframe_interval {
-            Some(interval) => interval,
-            None if source.track.codec == Codec::Jpeg => self.encode.keyframe_interval,
-            None => AS_SOURCE,
-        };
         Settings::of(&config::Encode {
             width,
             height,
             frame_rate,
-            keyframe_interval,
+            keyframe_interval: self.keyframe_interval.unwrap_or(AS_SOURCE),
             ..self.encode
         })
+    }
+
+    /// The longest distance between keyframes; 0: as long as the source's.
+    fn keyframe_ms(&self, video: &Video) -> u32 {
+        let cell = (video.codec == Codec::Jpeg).then_some(self.encode.keyframe_interval);
+        let both = self.keyframe_interval.into_iter().chain(cell);
+        let least = both.map(|interval| interval.duration().as_millis()).min();
+        least.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX))
     }
 }

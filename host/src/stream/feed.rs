@@ -1,6 +1,6 @@
 //! A ring that a source writes and muxers follow.
 
-use super::ring::{Bounds, Entry, Info, Ring};
+use super::ring::{Bounds, Entry, Info, Numbers, Ring};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -20,15 +20,24 @@ pub struct Feed {
 #[derive(Debug)]
 struct State {
     ring: Ring,
-    readers: BTreeMap<u64, Thread>,
+    readers: BTreeMap<u64, (Thread, Ear)>,
+}
+
+/// What a reader is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ear {
+    /// Everything.
+    Open,
+    /// Everything but sound.
+    Deaf,
 }
 
 impl Feed {
-    /// An empty feed of a run that began at `started_at_us` (Unix microseconds).
-    pub fn new(started_at_us: u64) -> Arc<Feed> {
+    /// An empty feed, whose groups are counted so.
+    pub fn new(numbers: Numbers) -> Arc<Feed> {
         Arc::new(Feed {
             state: Mutex::new(State {
-                ring: Ring::new(Bounds::default(), started_at_us),
+                ring: Ring::new(Bounds::default(), numbers),
                 readers: BTreeMap::new(),
             }),
             next_reader: AtomicU64::new(1),
@@ -37,20 +46,26 @@ impl Feed {
 
     /// Adds an entry and wakes the readers. The lock is not held while they are woken.
     pub fn publish(&self, entry: Entry) {
+        let sound = matches!(&entry, Entry::Sample(sample) if sample.is_sound());
         let wake: Vec<Thread> = {
             let mut state = self.lock();
             state.ring.push(entry);
-            state.readers.values().cloned().collect()
+            let readers = state.readers.values();
+            readers
+                .filter(|(_, ear)| !sound || *ear == Ear::Open)
+                .map(|(thread, _)| thread.clone())
+                .collect()
         };
         for thread in wake {
             thread.unpark();
         }
     }
 
-    /// The calling thread is unparked on every addition until the reader is dropped.
-    pub fn reader(self: &Arc<Feed>) -> Reader {
+    /// The calling thread is unparked on every addition that `ear` is for, until the reader is dropped.
+    pub fn reader(self: &Arc<Feed>, ear: Ear) -> Reader {
         let id = self.next_reader.fetch_add(1, Ordering::Relaxed);
-        self.lock().readers.insert(id, std::thread::current());
+        let thread = std::thread::current();
+        self.lock().readers.insert(id, (thread, ear));
         Reader {
             feed: self.clone(),
             id,
@@ -70,6 +85,11 @@ impl Feed {
     /// The newest tracks.
     pub fn info(&self) -> Option<Arc<Info>> {
         self.lock().ring.info().cloned()
+    }
+
+    /// How its groups are counted.
+    pub fn numbers(&self) -> Numbers {
+        self.lock().ring.numbers().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,9 +131,7 @@ impl Reader {
         let state = self.feed.lock();
         if let Some(entry) = state.ring.get(position) {
             let group = match entry {
-                Entry::Sample(sample) => {
-                    state.ring.group(group_ms, sample.decode_time).unwrap_or(0)
-                }
+                Entry::Sample(_) => state.ring.group(group_ms, position).unwrap_or(0),
                 _ => 0,
             };
             return Next::Entry(entry.clone(), group);
@@ -142,6 +160,19 @@ impl Reader {
             }
             _ => None,
         }
+    }
+
+    /// The first sound at or after that decode time, else what comes next; and the tracks there.
+    pub fn sound_from(&self, decode_time: u64) -> (u64, Option<Arc<Info>>) {
+        let state = self.feed.lock();
+        let position = state.ring.sound_from(decode_time);
+        (position, state.ring.info_at(position))
+    }
+
+    /// Whether the newest picture is before `position`.
+    pub fn has_all_pictures(&self, position: u64) -> bool {
+        let newest = self.feed.lock().ring.newest_picture();
+        newest.is_none_or(|newest| newest < position)
     }
 
     /// The position after the newest entry.

@@ -1,7 +1,7 @@
 //! The decoded pictures of a stream: decoded once, however many things are made of them, and only while any is.
 
 use super::{
-    feed::{Feed, Next, Reader},
+    feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
     status::Status,
 };
@@ -9,7 +9,7 @@ use crate::{
     codec::{Counts, Decoder, Frame},
     media::{
         h264,
-        sample::{Codec, Format, Sample},
+        sample::{Codec, Format, Sample, Video},
         time::TIMESCALE,
     },
     source::Stop,
@@ -76,8 +76,6 @@ pub struct Decoded {
     pub time: u64,
     /// Microseconds since the Unix epoch.
     pub captured_at: u64,
-    /// The source's sample was independent.
-    pub independent: bool,
 }
 
 impl Frames {
@@ -100,7 +98,7 @@ impl Frames {
             .spawn(move || {
                 stop.attach();
                 let worker = Worker {
-                    reader: source.reader(),
+                    reader: source.reader(Ear::Deaf),
                     shared,
                     status,
                     decoder: None,
@@ -231,8 +229,8 @@ struct Worker {
     status: Arc<Status>,
     decoder: Option<Decoder>,
     coding: Option<Format>,
-    /// Of access units whose pictures have not come out: when captured, and whether independent, by time of showing.
-    held: BTreeMap<i64, (u64, bool)>,
+    /// Of access units whose pictures have not come out: when captured, by time of showing.
+    held: BTreeMap<i64, u64>,
     /// Only the newest picture counts, until the newest sample is reached.
     behind: bool,
     last: Option<u64>,
@@ -246,9 +244,10 @@ impl Worker {
         }
         while !stop.is_stopped() {
             match self.reader.next(position, 0) {
+                Next::Entry(Entry::Sample(sample), _) if sample.is_sound() => position += 1,
                 Next::Entry(Entry::Sample(sample), _) => {
                     position += 1;
-                    self.decode(&sample, self.reader.end() == position);
+                    self.decode(&sample, self.reader.has_all_pictures(position));
                     if let Some(on) = self.reader.later_start(position, LATE) {
                         self.shared
                             .counts
@@ -281,13 +280,21 @@ impl Worker {
     fn configure(&mut self, info: &Arc<Info>) {
         self.held.clear();
         self.behind = true;
-        let (decoder, format) = match info.track.codec {
-            Codec::H264 => (Decoder::h264(), Format::H264AnnexB),
+        self.decoder = None;
+        if let Some(video) = &info.video {
+            self.open(video);
+        }
+        self.shared.tell(Event::Configure(info.clone()));
+    }
+
+    fn open(&mut self, video: &Video) {
+        let (decoder, format) = match video.codec {
             Codec::Jpeg => (Decoder::mjpeg(), Format::Jpeg),
+            _ => (Decoder::h264(), Format::H264AnnexB),
         };
         match decoder {
             Ok(mut decoder) => {
-                let sets = h264::avcc::DecoderConfig::parse(&info.track.config)
+                let sets = h264::avcc::DecoderConfig::parse(&video.config)
                     .map(|config| [config.sps, config.pps].concat())
                     .unwrap_or_default();
                 if !sets.is_empty() {
@@ -298,14 +305,12 @@ impl Worker {
                 self.coding = Some(format);
             }
             Err(error) => {
-                self.decoder = None;
                 self.status.note(
                     "decoder",
                     format!("no pictures can be made: {}", Chain(&error)),
                 );
             }
         }
-        self.shared.tell(Event::Configure(info.clone()));
     }
 
     fn skip(&mut self) {
@@ -342,10 +347,8 @@ impl Worker {
         let Some(decoder) = &mut self.decoder else {
             return Vec::new();
         };
-        let shown = i64::try_from(sample.decode_time).unwrap_or(i64::MAX)
-            + i64::from(sample.composition_offset);
-        self.held
-            .insert(shown, (sample.captured_at, sample.independent));
+        let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
+        self.held.insert(shown, sample.captured_at);
         if self.held.len() > MOST_HELD {
             self.held.pop_first();
         }
@@ -364,10 +367,7 @@ impl Worker {
         let shown = frame
             .pts()
             .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
-        let (captured_at, independent) = self
-            .held
-            .remove(&shown)
-            .unwrap_or((sample.captured_at, sample.independent));
+        let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
         let time = u64::try_from(shown).ok()?;
         if self.last.is_some_and(|last| time <= last) {
             return None;
@@ -377,7 +377,6 @@ impl Worker {
             frame,
             time,
             captured_at,
-            independent,
         })
     }
 }

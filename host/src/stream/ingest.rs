@@ -1,6 +1,8 @@
 //! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
 
-use super::{feed::Feed, ring::Entry, ring::Info, status::Status};
+mod tracks;
+
+use super::{feed::Feed, ring::Entry, status::Status};
 use crate::{
     codec,
     media::{
@@ -10,13 +12,14 @@ use crate::{
             annexb::{Piece, Splitter},
             parameter_sets::ParameterSets,
         },
-        sample::{Codec, Sample, Times, Track},
-        time::{Moment, Timeline},
+        sample::{Codec, Sample, Times, Video},
+        time::{Lane, Moment, Timeline},
     },
-    source::{Sink, SourceTimes},
+    source::{Expected, Sink, Sound, SourceTimes},
 };
 use bytes::Bytes;
 use std::sync::Arc;
+use tracks::Tracks;
 
 /// Largest NAL unit that is believed.
 const LARGEST_NAL: usize = 16 << 20;
@@ -26,24 +29,22 @@ pub struct Ingest {
     feed: Arc<Feed>,
     status: Arc<Status>,
     clock: Box<dyn Fn() -> Moment + Send>,
-    started_at: u64,
     splitter: Splitter,
     assembler: Assembler,
     timeline: Timeline,
     /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
     begun: Option<Moment>,
     nal_begun: Option<Moment>,
-    epoch: u32,
-    track: Option<Track>,
-    /// The viewers were told that nothing comes.
-    stopped: bool,
+    tracks: Tracks,
     frame_rate: f32,
+    /// It was told that the source counts its pictures wrongly.
+    miscounts: bool,
 }
 
 impl std::fmt::Debug for Ingest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ingest")
-            .field("track", &self.track)
+            .field("tracks", &self.tracks)
             .finish_non_exhaustive()
     }
 }
@@ -60,16 +61,14 @@ impl Ingest {
             feed,
             status,
             clock,
-            started_at,
             splitter: Splitter::new(LARGEST_NAL),
             assembler: Assembler::default(),
             timeline: Timeline::default(),
             begun: None,
             nal_begun: None,
-            epoch: 0,
-            track: None,
-            stopped: false,
+            tracks: Tracks::new(started_at),
             frame_rate: 0.0,
+            miscounts: false,
         }
     }
 }
@@ -164,8 +163,7 @@ impl Sink for Ingest {
                 .note("damage", "a picture that is no JPEG is left out".into());
             return;
         };
-        self.reconfigure(Track {
-            id: 1,
+        let video = Video {
             codec: Codec::Jpeg,
             codec_string: String::new(),
             config: Bytes::new(),
@@ -173,9 +171,25 @@ impl Sink for Ingest {
             height,
             frame_rate: self.frame_rate,
             keyframe_ms: 0,
-        });
-        let times = self.place(times, now);
-        self.publish(Sample::jpeg(times, data));
+        };
+        let times = self.place(Lane::Pictures, times, now);
+        let entries = self.tracks.picture(Some(video), Sample::jpeg(times, data));
+        self.publish(entries);
+    }
+
+    fn expect(&mut self, tracks: Expected) {
+        self.tracks.expect(tracks);
+    }
+
+    fn sound(&mut self, sound: Sound) {
+        self.tracks.sound(sound);
+    }
+
+    fn sound_frame(&mut self, data: Bytes, times: SourceTimes) {
+        self.status.received(data.len());
+        let times = self.place(Lane::Sound, times, (self.clock)());
+        let entries = self.tracks.sound_frame(data, times);
+        self.publish(entries);
     }
 
     fn damaged(&mut self) {
@@ -192,10 +206,8 @@ impl Sink for Ingest {
     }
 
     fn lost(&mut self, reason: String) {
-        if self.track.is_some() && !self.stopped {
-            self.feed.publish(Entry::Stop(reason.as_str().into()));
-            self.stopped = true;
-        }
+        let entries = self.tracks.lost(&reason);
+        self.publish(entries);
         self.timeline.resumes();
         self.splitter = Splitter::new(LARGEST_NAL);
         self.assembler = Assembler::default();
@@ -227,61 +239,60 @@ impl Ingest {
     }
 
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
-        if let Some(sets) = &unit.parameter_sets {
-            self.reconfigure(track(sets, self.frame_rate));
-        } else if self.stopped
-            && let Some(sets) = self.assembler.parameter_sets()
-        {
-            self.reconfigure(track(sets, self.frame_rate));
-        }
-        let times = self.place(times, arrived);
-        self.publish(Sample::h264(times, unit.start.is_some(), unit.nals));
+        let sets = match &unit.parameter_sets {
+            Some(sets) => Some(sets),
+            None if self.tracks.are_unknown() => self.assembler.parameter_sets(),
+            None => None,
+        };
+        let video = sets.map(|sets| video(sets, self.frame_rate));
+        let times = self.place(Lane::Pictures, times, arrived);
+        let sample = Sample::h264(times, unit.start.is_some(), unit.nals);
+        let entries = self.tracks.picture(video, sample);
+        self.publish(entries);
     }
 
-    fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {
+    fn place(&mut self, lane: Lane, times: SourceTimes, arrived: Moment) -> Times {
         let decode = times.decode.or(times.presentation);
         let offset = match (times.presentation, times.decode) {
             (Some(shown), Some(decoded)) => shown.saturating_sub(decoded),
             _ => 0,
         };
         Times {
-            decode_time: self.timeline.place(decode, times.duration, arrived),
+            decode_time: self.timeline.place(lane, decode, times.duration, arrived),
             composition_offset: i32::try_from(offset).unwrap_or(0),
             duration: times.duration,
             captured_at: arrived.unix_us,
         }
     }
 
-    /// A break, if the track is another one or the source was away.
-    fn reconfigure(&mut self, track: Track) {
-        let same = self.track.as_ref() == Some(&track);
-        if same && !self.stopped {
-            return;
+    fn publish(&mut self, entries: tracks::Entries) {
+        for entry in entries {
+            match &entry {
+                Entry::Sample(sample) => self.status.live(sample),
+                Entry::Configure(info) => self.status.tracks(info),
+                Entry::Stop(_) => {}
+            }
+            let is_sample = matches!(entry, Entry::Sample(_));
+            self.feed.publish(entry);
+            if is_sample {
+                self.status.cut(self.feed.is_cut());
+            }
         }
-        if self.track.is_some() {
-            self.epoch += 1;
-        }
-        self.status.tracks(&track);
-        self.track = Some(track.clone());
-        self.stopped = false;
-        self.feed.publish(Entry::Configure(Arc::new(Info {
-            started_at: self.started_at,
-            epoch: self.epoch,
-            track,
-        })));
-    }
-
-    fn publish(&mut self, sample: Sample) {
-        self.status.live();
-        self.feed.publish(Entry::Sample(Arc::new(sample)));
-        self.status.cut(self.feed.is_cut());
     }
 
     fn look_for_waiting(&mut self) {
         if let Some(error) = self.assembler.take_error() {
             self.status.note("stream", error.to_string());
         }
-        if self.track.is_none() || self.stopped {
+        if self.assembler.miscounts() && !std::mem::replace(&mut self.miscounts, true) {
+            self.status.note(
+                "frame_num",
+                "the source counts its pictures wrongly (frame_num, in the same manner in every group), so pictures that are \
+                 missing are no longer noticed by that"
+                    .into(),
+            );
+        }
+        if self.tracks.are_unknown() {
             if self.assembler.dropped() > 0 {
                 self.status
                     .waiting_for_keyframe("no parameter sets and keyframe seen yet");
@@ -293,11 +304,10 @@ impl Ingest {
     }
 }
 
-/// The track that parameter sets tell of; `claimed_rate` (0: unknown) goes before the rate in them.
-pub(super) fn track(sets: &ParameterSets, claimed_rate: f32) -> Track {
+/// The video track that parameter sets tell of; `claimed_rate` (0: unknown) goes before the rate in them.
+pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
     let picture = &sets.picture;
-    Track {
-        id: 1,
+    Video {
         codec: Codec::H264,
         codec_string: picture.codec.clone(),
         config: sets.decoder_config(),

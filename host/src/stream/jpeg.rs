@@ -8,7 +8,7 @@ use super::{
 use crate::{
     codec::{self, JpegEncoder},
     media::{
-        sample::{Codec, Sample, Times, Track},
+        sample::{Codec, Sample, Times, Video},
         time::Cadence,
     },
     source::Stop,
@@ -116,28 +116,30 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn configure(&mut self, info: &Info) {
         (self.newest, self.last) = (None, None);
+        let Some(video) = &info.video else { return };
         let (width, height) = codec::fit(
-            info.track.width,
-            info.track.height,
+            video.width,
+            video.height,
             self.look.max_width,
             self.look.max_height,
         );
         self.out.publish(Entry::Configure(Arc::new(Info {
             started_at: info.started_at,
             epoch: info.epoch,
-            track: Track {
-                id: info.track.id,
+            video: Some(Video {
                 codec: Codec::Jpeg,
                 codec_string: String::new(),
                 config: Bytes::new(),
                 width,
                 height,
-                frame_rate: match info.track.frame_rate {
+                frame_rate: match video.frame_rate {
                     rate if rate > 0.0 => rate.min(self.look.most_per_second as f32),
                     _ => 0.0,
                 },
                 keyframe_ms: 0,
-            },
+            }),
+            audio: None,
+            coding: None,
         })));
     }
 

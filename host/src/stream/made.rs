@@ -1,13 +1,24 @@
-//! What is made of a stream's pictures natively: JPEGs and H.264 of other sizes, each once, while anybody uses it.
+//! What is made of a stream natively: JPEGs and H.264 of other sizes, AAC, each once, while anybody uses it.
 
-use super::{encoded, feed::Feed, frames::Frames, jpeg, status::Status, variant::Recipe};
+use super::{
+    encoded,
+    feed::Feed,
+    frames::Frames,
+    joined, jpeg,
+    ring::Numbers,
+    sound,
+    status::Status,
+    variant::{Pictures, Recipe},
+};
 use crate::{
     config,
     source::{Keyframes, Stop},
 };
 use std::{
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
+    time::Duration,
 };
 use thiserror::Error;
 
@@ -25,7 +36,7 @@ pub enum MakeError {
     )]
     TooMany,
     /// The system refuses a thread.
-    #[error("no thread for converting the pictures: {0}")]
+    #[error("no thread for converting the stream: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -36,6 +47,8 @@ pub struct Made {
     feed: Arc<Feed>,
     keyframes: Keyframes,
     stop: Stop,
+    /// What it is made of in turn.
+    _parts: Vec<Arc<Made>>,
 }
 
 impl Made {
@@ -61,6 +74,7 @@ impl Drop for Made {
 pub(super) struct Workshop {
     stream: String,
     source: Arc<Feed>,
+    keyframes: Keyframes,
     started_at_us: u64,
     status: Arc<Status>,
     inner: Mutex<Inner>,
@@ -76,12 +90,14 @@ impl Workshop {
     pub fn new(
         stream: &str,
         source: Arc<Feed>,
+        keyframes: Keyframes,
         started_at_us: u64,
         status: Arc<Status>,
     ) -> Workshop {
         Workshop {
             stream: stream.to_owned(),
             source,
+            keyframes,
             started_at_us,
             status,
             inner: Mutex::default(),
@@ -90,23 +106,42 @@ impl Workshop {
 
     /// What `recipe` gives, shared with all who want the same.
     pub fn make(&self, recipe: Recipe) -> Result<Arc<Made>, MakeError> {
+        let (pictures, sound) = match recipe {
+            Recipe::Joined { pictures, aac } => {
+                let pictures = pictures.map(|pictures| self.make(Recipe::Pictures(pictures)));
+                let sound = aac.then(|| self.make(Recipe::Aac));
+                (pictures.transpose()?, sound.transpose()?)
+            }
+            _ => (None, None),
+        };
         let mut inner = self.lock();
         inner.made.retain(|made| made.strong_count() > 0);
         let running: Vec<Arc<Made>> = inner.made.iter().filter_map(Weak::upgrade).collect();
         if let Some(made) = running.iter().find(|made| made.recipe == recipe) {
             return Ok(made.clone());
         }
-        let is_ad_hoc = |recipe: &Recipe| matches!(recipe, Recipe::Jpeg { ad_hoc: true, .. });
-        let ad_hoc = running.iter().filter(|made| is_ad_hoc(&made.recipe));
-        if is_ad_hoc(&recipe) && ad_hoc.count() >= MOST_AD_HOC {
-            return Err(MakeError::TooMany);
-        }
-        let frames = match inner.frames.upgrade() {
-            Some(frames) => frames,
-            None => Frames::start(&self.stream, &self.source, self.status.clone())?,
+        let made = match recipe {
+            Recipe::Aac => self.start_sound()?,
+            Recipe::Joined { .. } => self.join(recipe, pictures, sound)?,
+            Recipe::Pictures(pictures) => {
+                let is_ad_hoc = |recipe: &Recipe| {
+                    matches!(
+                        recipe,
+                        Recipe::Pictures(Pictures::Jpeg { ad_hoc: true, .. })
+                    )
+                };
+                let ad_hoc = running.iter().filter(|made| is_ad_hoc(&made.recipe));
+                if is_ad_hoc(&recipe) && ad_hoc.count() >= MOST_AD_HOC {
+                    return Err(MakeError::TooMany);
+                }
+                let frames = match inner.frames.upgrade() {
+                    Some(frames) => frames,
+                    None => Frames::start(&self.stream, &self.source, self.status.clone())?,
+                };
+                inner.frames = Arc::downgrade(&frames);
+                self.start_pictures(pictures, frames)?
+            }
         };
-        inner.frames = Arc::downgrade(&frames);
-        let made = self.start(recipe, frames)?;
         inner.made.push(Arc::downgrade(&made));
         Ok(made)
     }
@@ -120,7 +155,11 @@ impl Workshop {
     pub fn bytes(&self) -> usize {
         let made = self.lock().made.clone();
         let running = made.iter().filter_map(Weak::upgrade);
-        running.map(|made| made.feed.bytes()).sum()
+        // What is joined is the parts' own.
+        running
+            .filter(|made| !matches!(made.recipe, Recipe::Joined { .. }))
+            .map(|made| made.feed.bytes())
+            .sum()
     }
 
     /// How the encoders at work are set.
@@ -129,43 +168,99 @@ impl Workshop {
         made.iter()
             .filter_map(Weak::upgrade)
             .filter_map(|made| match made.recipe {
-                Recipe::H264(encoding) => Some(encoding.encode),
-                Recipe::Jpeg { .. } => None,
+                Recipe::Pictures(Pictures::H264(encoding)) => Some(encoding.encode),
+                _ => None,
             })
             .collect()
     }
 
-    fn start(&self, recipe: Recipe, frames: Arc<Frames>) -> std::io::Result<Arc<Made>> {
+    fn start_pictures(&self, pictures: Pictures, frames: Arc<Frames>) -> io::Result<Arc<Made>> {
+        let (kind, numbers) = match pictures {
+            Pictures::Jpeg { .. } => ("jpeg", self.own_numbers()),
+            Pictures::H264(_) => ("encode", self.source.numbers().encoded()),
+        };
         let made = Arc::new(Made {
-            recipe,
-            feed: Feed::new(self.started_at_us),
+            recipe: Recipe::Pictures(pictures),
+            feed: Feed::new(numbers),
             keyframes: Keyframes::default(),
             stop: Stop::default(),
+            _parts: Vec::new(),
         });
         let (out, keyframes, stop) = (made.feed.clone(), made.keyframes.clone(), made.stop.clone());
         let (stream, status) = (self.stream.clone(), self.status.clone());
-        let kind = match recipe {
-            Recipe::Jpeg { .. } => "jpeg",
-            Recipe::H264(_) => "encode",
-        };
-        thread::Builder::new()
-            .name(format!("{kind} {stream}"))
-            .spawn(move || {
-                stop.attach();
-                match recipe {
-                    Recipe::Jpeg { look, .. } => {
-                        let follower = frames.follow(1);
-                        drop(frames);
-                        jpeg::run(&follower, look, &stream, &out, &status.codec, &stop);
-                    }
-                    Recipe::H264(encoding) => {
-                        let follower = frames.follow(MOST_WAITING);
-                        drop(frames);
-                        encoded::run(&follower, encoding, &out, &status, &keyframes, &stop);
-                    }
+        self.spawn(kind, move || {
+            stop.attach();
+            match pictures {
+                Pictures::Jpeg { look, .. } => {
+                    let follower = frames.follow(1);
+                    drop(frames);
+                    jpeg::run(&follower, look, &stream, &out, &status.codec, &stop);
                 }
-            })?;
+                Pictures::H264(encoding) => {
+                    let follower = frames.follow(MOST_WAITING);
+                    drop(frames);
+                    encoded::run(&follower, encoding, &out, &status, &keyframes, &stop);
+                }
+            }
+        })?;
         Ok(made)
+    }
+
+    fn start_sound(&self) -> io::Result<Arc<Made>> {
+        let made = Arc::new(Made {
+            recipe: Recipe::Aac,
+            feed: Feed::new(self.own_numbers()),
+            keyframes: Keyframes::default(),
+            stop: Stop::default(),
+            _parts: Vec::new(),
+        });
+        let (source, out) = (self.source.clone(), made.feed.clone());
+        let (status, stop) = (self.status.clone(), made.stop.clone());
+        self.spawn("sound", move || {
+            stop.attach();
+            sound::run(&source, &out, &status, &stop);
+        })?;
+        Ok(made)
+    }
+
+    fn join(
+        &self,
+        recipe: Recipe,
+        pictures: Option<Arc<Made>>,
+        sound: Option<Arc<Made>>,
+    ) -> io::Result<Arc<Made>> {
+        let feed = |made: &Option<Arc<Made>>| {
+            made.as_ref()
+                .map_or(&self.source, |made| &made.feed)
+                .clone()
+        };
+        let keyframes = pictures
+            .as_ref()
+            .map_or(&self.keyframes, |made| &made.keyframes);
+        let (seen, heard) = (feed(&pictures), feed(&sound));
+        let made = Arc::new(Made {
+            recipe,
+            feed: Feed::new(seen.numbers().followed()),
+            keyframes: keyframes.clone(),
+            stop: Stop::default(),
+            _parts: pictures.into_iter().chain(sound).collect(),
+        });
+        let (out, stop) = (made.feed.clone(), made.stop.clone());
+        self.spawn("join", move || {
+            stop.attach();
+            joined::run(&seen, &heard, &out, &stop);
+        })?;
+        Ok(made)
+    }
+
+    /// For what has groups of its own.
+    fn own_numbers(&self) -> Numbers {
+        Numbers::own(self.started_at_us, Duration::ZERO)
+    }
+
+    fn spawn(&self, kind: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let name = format!("{kind} {}", self.stream);
+        thread::Builder::new().name(name).spawn(work).map(drop)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

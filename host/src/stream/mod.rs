@@ -4,27 +4,28 @@ mod encoded;
 mod feed;
 mod frames;
 mod ingest;
+mod joined;
 mod jpeg;
 mod made;
+mod offer;
 mod ring;
+mod sound;
 mod status;
 mod variant;
 
 pub use encoded::Encoding;
-pub use feed::{Feed, Next, Reader};
+pub use feed::{Ear, Feed, Next, Reader};
 pub use ingest::Ingest;
 pub use jpeg::Look;
 pub use made::{Made, MakeError};
-pub use ring::{Bounds, Entry, Info, Ring};
+pub use offer::{Offer, Peaks};
+pub use ring::{Bounds, Entry, Info, Numbers, Ring};
 pub use status::{Report, State, Status, Totals};
-pub use variant::{Ask, Recipe, Variant};
+pub use variant::{Ask, Choice, Pictures, Recipe, Variant};
 
 use crate::{
     codec, config,
-    media::{
-        sample::{Codec, Format},
-        time::Moment,
-    },
+    media::{sample::Format, time::Moment},
     source::{self, Keyframes, Sink, SourceError, Spec, Stop},
     telemetry::Events,
 };
@@ -151,15 +152,15 @@ impl Stream {
         self.recipes.renditions.keys()
     }
 
-    /// What `variant` is while the source is coded as `codec`, for a transport that takes `formats`: the format, and
-    /// what has to be made for it. `None` if it cannot be had.
-    pub fn choose(
-        &self,
-        variant: &Variant,
-        codec: Codec,
-        formats: &[Format],
-    ) -> Option<(Format, Option<Recipe>)> {
-        self.recipes.choose(variant, codec, formats)
+    /// What `variant` is while the source has these tracks, for a transport that takes `formats`. `None` if it cannot be had.
+    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Choice> {
+        self.recipes.choose(variant, info, formats)
+    }
+
+    /// The stream and its renditions, best first, as a transport gets them that takes `formats`, while the source has these
+    /// tracks. Finding out how encoders would do may take a moment, the first time.
+    pub fn offers(&self, info: &Info, formats: &[Format]) -> Vec<Offer> {
+        offer::offers(&self.recipes, info, formats, self.status.peaks())
     }
 
     /// How long it runs on after its last user.
@@ -208,11 +209,19 @@ impl Stream {
     ) -> (Arc<Run>, Option<JoinHandle<()>>) {
         let began = Instant::now();
         let started_at_us = unix_us();
-        let feed = Feed::new(started_at_us);
+        let cell = self.recipes.encode.keyframe_interval.duration();
+        let feed = Feed::new(Numbers::own(started_at_us, cell));
+        let keyframes = Keyframes::default();
         let run = Arc::new(Run {
             stop: Stop::default(),
-            keyframes: Keyframes::default(),
-            workshop: Workshop::new(&self.name, feed.clone(), started_at_us, self.status.clone()),
+            workshop: Workshop::new(
+                &self.name,
+                feed.clone(),
+                keyframes.clone(),
+                started_at_us,
+                self.status.clone(),
+            ),
+            keyframes,
             feed,
         });
         let clock = move || Moment {

@@ -1,9 +1,17 @@
 //! The recent past of a stream: samples and the breaks between them, in order. Pure.
 
-use crate::media::{group::Groups, sample::Sample, sample::Track};
+use crate::{
+    codec::SoundCoding,
+    media::{
+        group::{Book, Grain},
+        sample::{Audio, Sample, Video},
+        time::{TIMESCALE, ticks},
+    },
+};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// How much of the past is kept beyond what muxers' `history` needs; a group larger than `bytes` is cut.
@@ -21,21 +29,77 @@ impl Default for Bounds {
     fn default() -> Self {
         Bounds {
             bytes: 32 << 20,
-            span: 15 * u64::from(crate::media::time::TIMESCALE),
+            span: 15 * u64::from(TIMESCALE),
             entries: 16_384,
         }
     }
 }
 
 /// What the samples after a break are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Info {
     /// Unix microseconds at decode time 0 of this run.
     pub started_at: u64,
     /// Breaks of this run so far.
     pub epoch: u32,
     /// The video track.
-    pub track: Track,
+    pub video: Option<Video>,
+    /// The audio track.
+    pub audio: Option<Audio>,
+    /// By what its sound is decoded, if that is not AAC.
+    pub coding: Option<SoundCoding>,
+}
+
+impl Info {
+    /// Whether a viewer may start at this sample: without pictures at any sound, else at an independent picture.
+    pub fn starts_at(&self, sample: &Sample) -> bool {
+        sample.independent && (!sample.is_sound() || self.video.is_none())
+    }
+}
+
+/// Who counts the groups of a ring.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    book: Arc<Mutex<Book>>,
+    grain: Grain,
+    /// The ring's own samples are what is counted.
+    writes: bool,
+}
+
+impl Numbers {
+    /// Counted in the ring itself; `cell` as of [`Book::new`], for who follows.
+    pub fn own(started_at_us: u64, cell: Duration) -> Numbers {
+        Numbers {
+            book: Arc::new(Mutex::new(Book::new(started_at_us, ticks(cell)))),
+            grain: Grain::Every,
+            writes: true,
+        }
+    }
+
+    /// For a ring with the same samples.
+    pub fn followed(&self) -> Numbers {
+        Numbers {
+            writes: false,
+            ..self.clone()
+        }
+    }
+
+    /// For a ring of H.264 that is made of the samples of this one.
+    pub fn encoded(&self) -> Numbers {
+        Numbers {
+            grain: Grain::Keyframes,
+            ..self.followed()
+        }
+    }
+
+    /// The keyframe of the source that a picture shown at `shown` belongs to.
+    pub fn keyframe(&self, shown: u64) -> Option<u64> {
+        self.lock().keyframe(shown)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One thing that happened to a stream.
@@ -43,7 +107,7 @@ pub struct Info {
 pub enum Entry {
     /// A break: the samples that follow are of these tracks.
     Configure(Arc<Info>),
-    /// One access unit.
+    /// One access unit or audio frame.
     Sample(Arc<Sample>),
     /// Nothing comes until the next `Configure`, for this reason.
     Stop(Arc<str>),
@@ -60,32 +124,40 @@ pub struct Ring {
     /// Position of the front entry.
     first: u64,
     bytes: usize,
-    started_at_us: u64,
     /// Of the front entry, if a `Configure` was evicted.
     front_info: Option<Arc<Info>>,
     info: Option<Arc<Info>>,
-    /// Independent samples, by position and decode time.
-    starts: VecDeque<(u64, u64)>,
-    groups: BTreeMap<u32, Groups>,
+    /// Independent samples, where groups may begin.
+    starts: VecDeque<Start>,
+    numbers: Numbers,
     /// What muxers need: `group-ms` and `history`, by whom.
     needs: BTreeMap<u64, (u32, u32)>,
+    /// Of the newest picture.
+    newest_picture: Option<u64>,
     cut: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    position: u64,
+    /// By what it is known in the book.
+    shown: u64,
+}
+
 impl Ring {
-    /// An empty ring of a run that began at `started_at_us`.
-    pub fn new(bounds: Bounds, started_at_us: u64) -> Ring {
+    /// An empty ring, whose groups are counted so.
+    pub fn new(bounds: Bounds, numbers: Numbers) -> Ring {
         Ring {
             bounds,
             entries: VecDeque::new(),
             first: 0,
             bytes: 0,
-            started_at_us,
             front_info: None,
             info: None,
             starts: VecDeque::new(),
-            groups: BTreeMap::new(),
+            numbers,
             needs: BTreeMap::new(),
+            newest_picture: None,
             cut: false,
         }
     }
@@ -96,19 +168,23 @@ impl Ring {
         match &entry {
             Entry::Sample(sample) => {
                 self.bytes += sample.size();
-                if sample.independent {
-                    self.starts.push_back((position, sample.decode_time));
+                if self.may_start(sample) {
+                    let shown = match self.numbers.writes {
+                        true => self.numbers.lock().observe(sample),
+                        false => sample.shown_at(),
+                    };
+                    self.starts.push_back(Start { position, shown });
                     self.cut = false;
                 }
-                for groups in self.groups.values_mut() {
-                    groups.observe(sample.decode_time, sample.independent);
+                if !sample.is_sound() {
+                    self.newest_picture = Some(position);
                 }
             }
             Entry::Configure(info) => {
                 self.info = Some(info.clone());
-                self.close_groups();
+                self.close_group();
             }
-            Entry::Stop(_) => self.close_groups(),
+            Entry::Stop(_) => self.close_group(),
         }
         self.entries.push_back(entry);
         self.evict();
@@ -162,17 +238,7 @@ impl Ring {
     /// Registers that `who` wants groups of `group_ms` numbered and `history` of them kept.
     pub fn need(&mut self, who: u64, group_ms: u32, history: u32) {
         self.needs.insert(who, (group_ms, history));
-        let (entries, started_at_us) = (&self.entries, self.started_at_us);
-        self.groups.entry(group_ms).or_insert_with(|| {
-            let mut groups = Groups::new(group_ms, started_at_us);
-            for entry in entries {
-                match entry {
-                    Entry::Sample(sample) => groups.observe(sample.decode_time, sample.independent),
-                    _ => groups.close(),
-                }
-            }
-            groups
-        });
+        self.numbers.lock().need(group_ms);
     }
 
     /// `who` needs nothing more. Numbering goes on, so that whoever comes next gets the same numbers.
@@ -180,28 +246,62 @@ impl Ring {
         self.needs.remove(&who);
     }
 
-    /// The group of a sample at `decode_time`, for muxers of that `group_ms`.
-    pub fn group(&self, group_ms: u32, decode_time: u64) -> Option<u64> {
-        self.groups.get(&group_ms)?.at(decode_time)
+    /// The group in force at `position`, for muxers of that `group_ms`.
+    pub fn group(&self, group_ms: u32, position: u64) -> Option<u64> {
+        let after = self
+            .starts
+            .partition_point(|start| start.position <= position);
+        let start = self.starts.get(after.checked_sub(1)?)?;
+        self.numbers
+            .lock()
+            .number(group_ms, self.numbers.grain, start.shown)
     }
 
     /// Where a new instance starts: the sample that begins the `history`-th newest group that is still held.
     pub fn history_start(&self, group_ms: u32, history: u32) -> Option<u64> {
-        let time = self.groups.get(&group_ms)?.history_start(history)?;
-        let at = self.starts.partition_point(|(_, start)| *start < time);
-        self.starts.get(at).map(|(position, _)| *position)
+        let newest = self.starts.back()?;
+        let book = self.numbers.lock();
+        let shown = book.history_start(group_ms, self.numbers.grain, newest.shown, history);
+        // A group older than the book, or than the ring.
+        let shown = shown.unwrap_or(newest.shown);
+        let at = self.starts.partition_point(|start| start.shown < shown);
+        self.starts.get(at).map(|start| start.position)
+    }
+
+    /// The first sound at or after that decode time; the end if there is none yet.
+    pub fn sound_from(&self, decode_time: u64) -> u64 {
+        let sound = |entry: &Entry| matches!(entry, Entry::Sample(sample) if sample.is_sound() && sample.decode_time >= decode_time);
+        let at = self.entries.iter().position(sound);
+        at.map_or(self.end(), |at| self.first + at as u64)
+    }
+
+    /// How its groups are counted.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// The position of the newest picture.
+    pub fn newest_picture(&self) -> Option<u64> {
+        self.newest_picture
     }
 
     /// Where a reader that fell behind goes on: the newest independent sample at or after `position`.
     pub fn newest_start_after(&self, position: u64) -> Option<u64> {
         self.starts
             .back()
-            .map(|(start, _)| *start)
+            .map(|start| start.position)
             .filter(|start| *start >= position)
     }
 
-    fn close_groups(&mut self) {
-        self.groups.values_mut().for_each(Groups::close);
+    fn may_start(&self, sample: &Sample) -> bool {
+        let info = self.info.as_ref();
+        info.map_or(sample.independent, |info| info.starts_at(sample))
+    }
+
+    fn close_group(&mut self) {
+        if self.numbers.writes {
+            self.numbers.lock().close();
+        }
     }
 
     fn evict(&mut self) {
@@ -209,7 +309,7 @@ impl Ring {
             .needs
             .values()
             .filter_map(|(group_ms, history)| self.history_start(*group_ms, *history))
-            .chain(self.starts.back().map(|(position, _)| *position))
+            .chain(self.starts.back().map(|start| start.position))
             .min()
             .unwrap_or(self.end());
         while self.first < needed && self.over(self.bounds.bytes, Some(self.bounds.span)) {
@@ -228,20 +328,12 @@ impl Ring {
             }
             self.cut = self.starts.is_empty();
         }
-        if let Some(oldest) = self.entries.iter().find_map(|entry| match entry {
-            Entry::Sample(sample) => Some(sample.decode_time),
-            _ => None,
-        }) {
-            self.groups
-                .values_mut()
-                .for_each(|groups| groups.forget_before(oldest));
-        }
     }
 
     fn starts_at_front(&self) -> bool {
         self.starts
             .front()
-            .is_some_and(|(position, _)| *position == self.first)
+            .is_some_and(|start| start.position == self.first)
     }
 
     fn over(&self, bytes: usize, span: Option<u64>) -> bool {
@@ -257,7 +349,7 @@ impl Ring {
             self.entries.iter().find_map(time),
             self.entries.iter().rev().find_map(time),
         ) {
-            (Some(span), Some(oldest), Some(newest)) => newest - oldest > span,
+            (Some(span), Some(oldest), Some(newest)) => newest.saturating_sub(oldest) > span,
             _ => false,
         }
     }
@@ -272,7 +364,7 @@ impl Ring {
         while self
             .starts
             .front()
-            .is_some_and(|(position, _)| *position < self.first)
+            .is_some_and(|start| start.position < self.first)
         {
             self.starts.pop_front();
         }
@@ -304,8 +396,7 @@ mod tests {
         Entry::Configure(Arc::new(Info {
             started_at: 0,
             epoch,
-            track: Track {
-                id: 1,
+            video: Some(Video {
                 codec: Codec::H264,
                 codec_string: String::new(),
                 config: Bytes::new(),
@@ -313,7 +404,9 @@ mod tests {
                 height: 16,
                 frame_rate: 30.0,
                 keyframe_ms: 0,
-            },
+            }),
+            audio: None,
+            coding: None,
         }))
     }
 
@@ -324,7 +417,7 @@ mod tests {
                 span: 15 * SECOND,
                 entries: 1000,
             },
-            0,
+            Numbers::own(0, Duration::from_secs(1)),
         )
     }
 

@@ -1,8 +1,12 @@
 //! How a stream is doing, as `/api/devices` tells it.
 
+use super::{
+    offer::{Peak, Peaks},
+    ring::Info,
+};
 use crate::{
     codec,
-    media::sample::Track,
+    media::sample::{Audio, Sample, Video},
     telemetry::{Events, unix_ms},
 };
 use std::{
@@ -80,7 +84,9 @@ pub struct Report {
     /// Unix milliseconds.
     pub since: u64,
     /// The newest tracks.
-    pub track: Option<Track>,
+    pub video: Option<Video>,
+    /// The newest tracks.
+    pub audio: Option<Audio>,
     /// From the source.
     pub bits_per_second: u64,
     /// Pictures a second, measured.
@@ -94,7 +100,7 @@ pub struct Report {
 pub struct Totals {
     /// Bytes from the source.
     pub bytes: u64,
-    /// Samples published.
+    /// Pictures published.
     pub samples: u64,
     /// Times the source failed or ended.
     pub failures: u64,
@@ -138,7 +144,10 @@ struct Inner {
     state: State,
     reason: String,
     since: SystemTime,
-    track: Option<Track>,
+    video: Option<Video>,
+    audio: Option<Audio>,
+    picture_peak: Peak,
+    sound_peak: Peak,
     notes: BTreeMap<&'static str, (String, u64)>,
     last_sample: Instant,
     /// Bytes and samples at the last two window borders.
@@ -164,7 +173,10 @@ impl Status {
                 state: State::Idle,
                 reason: reason.into(),
                 since: SystemTime::now(),
-                track: None,
+                video: None,
+                audio: None,
+                picture_peak: Peak::default(),
+                sound_peak: Peak::default(),
                 notes: BTreeMap::new(),
                 last_sample: now,
                 window: (now, 0, 0),
@@ -222,14 +234,29 @@ impl Status {
         self.enter(&mut inner, State::Failed, &reason);
     }
 
-    /// A sample went out.
-    pub fn live(&self) {
-        self.samples.fetch_add(1, Ordering::Relaxed);
+    /// A sample went out. Sound says that a stream is live only where there are no pictures.
+    pub fn live(&self, sample: &Sample) {
+        let is_sound = sample.is_sound();
         let mut inner = self.lock();
+        let peak = match is_sound {
+            true => &mut inner.sound_peak,
+            false => &mut inner.picture_peak,
+        };
+        peak.add(sample.decode_time, sample.size());
+        if is_sound && inner.video.is_some() {
+            return;
+        }
+        if !is_sound {
+            self.samples.fetch_add(1, Ordering::Relaxed);
+        }
         inner.last_sample = Instant::now();
         // A silence that was told of is over.
         if inner.state != State::Live || inner.told.0 != State::Live {
-            self.enter(&mut inner, State::Live, "pictures come");
+            let reason = match is_sound {
+                true => "sound comes",
+                false => "pictures come",
+            };
+            self.enter(&mut inner, State::Live, reason);
             // Rates are of the time since pictures come, not of the silence before.
             inner.window = (
                 inner.last_sample,
@@ -238,7 +265,7 @@ impl Status {
             );
             inner.rates = (
                 0,
-                inner.track.as_ref().map_or(0.0, |track| track.frame_rate),
+                inner.video.as_ref().map_or(0.0, |video| video.frame_rate),
             );
         }
     }
@@ -252,8 +279,25 @@ impl Status {
     }
 
     /// The tracks are these now.
-    pub fn tracks(&self, track: &Track) {
-        self.lock().track = Some(track.clone());
+    pub fn tracks(&self, info: &Info) {
+        let mut inner = self.lock();
+        if inner.video != info.video {
+            inner.video.clone_from(&info.video);
+            inner.picture_peak = Peak::default();
+        }
+        if inner.audio != info.audio {
+            inner.audio.clone_from(&info.audio);
+            inner.sound_peak = Peak::default();
+        }
+    }
+
+    /// What its tracks took at most.
+    pub fn peaks(&self) -> Peaks {
+        let inner = self.lock();
+        Peaks {
+            pictures: inner.picture_peak.most(),
+            sound: inner.sound_peak.most(),
+        }
     }
 
     /// Bytes came from the source.
@@ -345,7 +389,8 @@ impl Status {
             state,
             reason,
             since: unix_ms(since),
-            track: inner.track.clone(),
+            video: inner.video.clone(),
+            audio: inner.audio.clone(),
             bits_per_second: inner.rates.0,
             frame_rate: inner.rates.1,
             notes: inner
@@ -401,7 +446,13 @@ impl Status {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::media::sample::Times;
+    use bytes::Bytes;
     use std::task::{Context, Poll, Waker};
+
+    fn picture() -> Sample {
+        Sample::jpeg(Times::default(), Bytes::new())
+    }
 
     /// A status, and what was told since the last look: state and reason.
     struct Told {
@@ -443,14 +494,14 @@ mod tests {
         told.status.starting();
         told.status.starting();
         told.status.connected();
-        told.status.live();
-        told.status.live();
+        told.status.live(&picture());
+        told.status.live(&picture());
         assert_eq!(told.now(), ["starting", "starting", "live"]);
         for _ in 0..3 {
             told.status.retrying("gone".into());
         }
         told.status.connected();
-        told.status.live();
+        told.status.live(&picture());
         told.status.cut(true);
         told.status.cut(true);
         assert_eq!(told.now(), ["retrying", "starting", "live", "group-cut"]);
@@ -473,7 +524,7 @@ mod tests {
     #[test]
     fn a_silence_is_told_when_it_is_noticed_and_when_it_ends() {
         let mut told = Told::new();
-        told.status.live();
+        told.status.live(&picture());
         assert_eq!(told.now(), ["live"]);
         let long_ago = Instant::now().checked_sub(SILENT * 2).unwrap();
         told.status.lock().last_sample = long_ago;
@@ -481,7 +532,7 @@ mod tests {
             assert_eq!(told.status.report(false).state, State::Silent);
         }
         assert_eq!(told.now(), ["silent"]);
-        told.status.live();
+        told.status.live(&picture());
         assert_eq!(told.status.report(false).state, State::Live);
         assert_eq!(told.now(), ["live"]);
     }

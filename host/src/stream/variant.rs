@@ -1,6 +1,6 @@
 //! What of a stream a viewer gets: the stream itself, a rendition, or JPEGs of another size. Pure.
 
-use super::{encoded::Encoding, jpeg::Look};
+use super::{encoded::Encoding, jpeg::Look, ring::Info};
 use crate::{
     config,
     media::sample::{Codec, Format},
@@ -30,9 +30,58 @@ pub struct Ask {
     pub quality: Option<u8>,
 }
 
-/// What is made of a stream's pictures.
+/// What of a stream a transport gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// As what it gets the pictures, if at all.
+    pub video: Option<Format>,
+    /// As what it gets the sound, if at all.
+    pub audio: Option<Format>,
+    /// What has to be made; `None`: it is as the source gives it.
+    pub recipe: Option<Recipe>,
+}
+
+impl Choice {
+    /// As what it gets samples of that codec.
+    pub fn format(&self, codec: Codec) -> Option<Format> {
+        let formats = [self.video, self.audio].into_iter().flatten();
+        formats.into_iter().find(|format| format.codec() == codec)
+    }
+}
+
+impl From<Format> for Choice {
+    /// That format alone, as the source gives it.
+    fn from(format: Format) -> Choice {
+        let (audio, video) = [format]
+            .into_iter()
+            .partition::<Vec<_>, _>(|format| format.is_sound());
+        Choice {
+            video: video.first().copied(),
+            audio: audio.first().copied(),
+            recipe: None,
+        }
+    }
+}
+
+/// What is made of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
+    /// Other pictures, without sound.
+    Pictures(Pictures),
+    /// The sound as AAC, without pictures.
+    Aac,
+    /// Pictures, others if so said, and sound, as AAC if so said, in one feed.
+    Joined {
+        /// `None`: as the source gives them.
+        pictures: Option<Pictures>,
+        /// The sound is made AAC.
+        aac: bool,
+    },
+}
+
+/// What is made of a stream's pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pictures {
     /// JPEGs; `ad_hoc`: for viewers who asked, so their number is limited.
     Jpeg {
         /// How they are to be.
@@ -94,37 +143,70 @@ pub(super) struct Recipes {
 }
 
 impl Recipes {
-    /// What `variant` is, of a stream coded as `codec`, for a transport that takes `formats`, the ones it likes best
-    /// first: the format, and what has to be made. `None` if it cannot be had.
-    pub fn choose(
-        &self,
-        variant: &Variant,
-        codec: Codec,
-        formats: &[Format],
-    ) -> Option<(Format, Option<Recipe>)> {
+    /// What `variant` is, of a stream with these tracks, for a transport that takes `formats`: of each kind the first that needs no
+    /// converting, else the first. `None` if it cannot be had.
+    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Choice> {
+        let (sounds, pictures): (Vec<Format>, Vec<Format>) =
+            formats.iter().partition(|format| format.is_sound());
         let rendition = match variant.rendition.as_str() {
             "" => None,
             name => Some(self.renditions.get(name)?),
         };
-        let native = formats.iter().find(|format| format.codec() == codec);
-        if let Some(native) = native
-            && rendition.is_none()
-            && (variant.ask.is_empty() || *native != Format::Jpeg)
-        {
-            return Some((*native, None));
-        }
-        let format = *formats.first()?;
-        let recipe = match format {
-            Format::Jpeg => Recipe::Jpeg {
-                look: self.look(rendition, variant.ask),
-                ad_hoc: !variant.ask.is_empty(),
-            },
-            Format::H264Avcc | Format::H264AnnexB => Recipe::H264(self.encoding(rendition)),
+        let (video, pictures) = match (&info.video, pictures.first()) {
+            (Some(video), Some(first)) => {
+                let native = pictures
+                    .iter()
+                    .find(|format| format.codec() == video.codec)
+                    .filter(|native| {
+                        rendition.is_none() && (variant.ask.is_empty() || **native != Format::Jpeg)
+                    });
+                match native {
+                    Some(native) => (Some(*native), None),
+                    None => (
+                        Some(*first),
+                        Some(self.pictures(*first, rendition, variant.ask)),
+                    ),
+                }
+            }
+            _ => (None, None),
         };
-        Some((format, Some(recipe)))
+        let audio = info.audio.as_ref().and(sounds.first().copied());
+        let aac = info
+            .audio
+            .as_ref()
+            .is_some_and(|audio| audio.codec != Codec::Aac);
+        let recipe = match (video, pictures, audio) {
+            (None, _, None) => return None,
+            (_, Some(pictures), None) => Some(Recipe::Pictures(pictures)),
+            (None, _, Some(_)) if aac => Some(Recipe::Aac),
+            (Some(_), pictures, Some(_)) if aac || pictures.is_some() => {
+                Some(Recipe::Joined { pictures, aac })
+            }
+            _ => None,
+        };
+        Some(Choice {
+            video,
+            audio,
+            recipe,
+        })
     }
 
-    fn look(&self, rendition: Option<&config::Rendition>, ask: Ask) -> Look {
+    fn pictures(
+        &self,
+        format: Format,
+        rendition: Option<&config::Rendition>,
+        ask: Ask,
+    ) -> Pictures {
+        match format {
+            Format::Jpeg => Pictures::Jpeg {
+                look: self.look(rendition, ask),
+                ad_hoc: !ask.is_empty(),
+            },
+            _ => Pictures::H264(self.encoding(rendition)),
+        }
+    }
+
+    pub(super) fn look(&self, rendition: Option<&config::Rendition>, ask: Ask) -> Look {
         let usual = Look::default();
         let mut look = match rendition {
             None => usual,
@@ -148,7 +230,7 @@ impl Recipes {
         look
     }
 
-    fn encoding(&self, rendition: Option<&config::Rendition>) -> Encoding {
+    pub(super) fn encoding(&self, rendition: Option<&config::Rendition>) -> Encoding {
         let encode = self.encode;
         match rendition {
             None => Encoding {
@@ -176,6 +258,8 @@ impl Recipes {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::media::sample::{Audio, Video};
+    use bytes::Bytes;
 
     fn recipes() -> Recipes {
         let mobile = config::Rendition {
@@ -196,46 +280,160 @@ mod tests {
         }
     }
 
+    fn info(video: Option<Codec>, audio: Option<Codec>) -> Info {
+        Info {
+            started_at: 0,
+            epoch: 0,
+            video: video.map(|codec| Video {
+                codec,
+                codec_string: String::new(),
+                config: Bytes::new(),
+                width: 1920,
+                height: 1080,
+                frame_rate: 25.0,
+                keyframe_ms: 0,
+            }),
+            audio: audio.map(|codec| Audio {
+                codec,
+                name: String::new(),
+                codec_string: String::new(),
+                config: Bytes::new(),
+                timescale: 48_000,
+                sample_rate: 48_000,
+                channels: 2,
+                language: "und".into(),
+            }),
+            coding: None,
+        }
+    }
+
     #[test]
     fn what_fits_passes_untouched_and_the_rest_is_made() {
         use Format::{H264AnnexB, Jpeg};
         let recipes = recipes();
         let plain = Variant::default();
         for (codec, format) in [(Codec::H264, H264AnnexB), (Codec::Jpeg, Jpeg)] {
-            assert_eq!(
-                recipes.choose(&plain, codec, &[format]),
-                Some((format, None))
-            );
+            let choice = recipes.choose(&plain, &info(Some(codec), None), &[format]);
+            assert_eq!(choice, Some(Choice::from(format)));
         }
         let made = |variant: &Variant, codec, format| {
-            recipes
-                .choose(variant, codec, &[format])
-                .unwrap()
-                .1
-                .unwrap()
+            let choice = recipes.choose(variant, &info(Some(codec), None), &[format]);
+            match choice.unwrap().recipe {
+                Some(Recipe::Pictures(pictures)) => pictures,
+                other => panic!("{other:?}"),
+            }
         };
-        let Recipe::H264(encoding) = made(&plain, Codec::Jpeg, H264AnnexB) else {
+        let Pictures::H264(encoding) = made(&plain, Codec::Jpeg, H264AnnexB) else {
             panic!("no H.264");
         };
         assert_eq!((encoding.max_width, encoding.frame_rate), (1280, Some(15)));
-        let Recipe::Jpeg { look, ad_hoc } = made(&plain, Codec::H264, Jpeg) else {
+        let Pictures::Jpeg { look, ad_hoc } = made(&plain, Codec::H264, Jpeg) else {
             panic!("no JPEG");
         };
         assert_eq!((look, ad_hoc), (Look::default(), false));
-        let Recipe::Jpeg { look, ad_hoc } =
+        let Pictures::Jpeg { look, ad_hoc } =
             made(&variant("mobile", None, Some(43)), Codec::Jpeg, Jpeg)
         else {
             panic!("no JPEG");
         };
         assert_eq!((look.max_width, look.max_height), (640, u32::MAX));
         assert_eq!((look.quality, look.most_per_second, ad_hoc), (40, 5, true));
-        let Recipe::H264(encoding) = made(&variant("mobile", None, None), Codec::H264, H264AnnexB)
+        let Pictures::H264(encoding) =
+            made(&variant("mobile", None, None), Codec::H264, H264AnnexB)
         else {
             panic!("no H.264");
         };
         assert_eq!((encoding.max_width, encoding.frame_rate), (640, Some(5)));
         let unknown = variant("huge", None, None);
-        assert_eq!(recipes.choose(&unknown, Codec::H264, &[Jpeg]), None);
+        let known = info(Some(Codec::H264), None);
+        assert_eq!(recipes.choose(&unknown, &known, &[Jpeg]), None);
+    }
+
+    #[test]
+    fn sound_goes_to_who_takes_it_as_it_is_or_as_aac() {
+        use Codec::{H264, OtherSound};
+        use Format::{Aac, H264Avcc};
+        let recipes = recipes();
+        let both = &[H264Avcc, Aac][..];
+        let (plain, mobile) = (Variant::default(), variant("mobile", None, None));
+        // What is there, what is wanted: as what pictures and sound come, and what is joined of what is made.
+        for (variant, video, audio, formats, expected) in [
+            (
+                &plain,
+                Some(H264),
+                Some(Codec::Aac),
+                both,
+                Some((true, true, None)),
+            ),
+            (&plain, Some(H264), None, both, Some((true, false, None))),
+            (
+                &plain,
+                None,
+                Some(Codec::Aac),
+                both,
+                Some((false, true, None)),
+            ),
+            (
+                &plain,
+                Some(H264),
+                Some(Codec::Aac),
+                &both[..1],
+                Some((true, false, None)),
+            ),
+            (
+                &plain,
+                Some(H264),
+                Some(Codec::Aac),
+                &both[1..],
+                Some((false, true, None)),
+            ),
+            (
+                &plain,
+                Some(H264),
+                Some(OtherSound),
+                both,
+                Some((true, true, Some((false, true)))),
+            ),
+            (
+                &mobile,
+                Some(H264),
+                Some(OtherSound),
+                both,
+                Some((true, true, Some((true, true)))),
+            ),
+            (
+                &mobile,
+                Some(H264),
+                Some(Codec::Aac),
+                both,
+                Some((true, true, Some((true, false)))),
+            ),
+            (
+                &plain,
+                Some(Codec::Jpeg),
+                Some(Codec::Aac),
+                both,
+                Some((true, true, Some((true, false)))),
+            ),
+            (&plain, None, Some(Codec::Aac), &both[..1], None),
+            (&plain, Some(H264), None, &both[1..], None),
+        ] {
+            let choice = recipes.choose(variant, &info(video, audio), formats);
+            let told = choice.map(|choice| {
+                let joined = choice.recipe.map(|recipe| match recipe {
+                    Recipe::Joined { pictures, aac } => (pictures.is_some(), aac),
+                    other => panic!("{other:?}"),
+                });
+                (choice.video.is_some(), choice.audio.is_some(), joined)
+            });
+            assert_eq!(told, expected, "{variant} {video:?} {audio:?} {formats:?}");
+        }
+        let radio = recipes.choose(&plain, &info(None, Some(OtherSound)), both);
+        assert_eq!(radio.and_then(|choice| choice.recipe), Some(Recipe::Aac));
+        assert_eq!(
+            radio.and_then(|choice| choice.format(Codec::Aac)),
+            Some(Aac)
+        );
     }
 
     #[test]

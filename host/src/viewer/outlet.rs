@@ -3,11 +3,8 @@
 use super::wire::{Carrier, Content, Piece};
 use bytes::Bytes;
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -122,11 +119,15 @@ impl Outlet {
         if let Some(reason) = &ring.closed {
             return Poll::Ready(Next::Closed(reason.clone()));
         }
-        match ring.waiting.get_mut(&cursor.id) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => drop(ring.waiting.insert(cursor.id, context.waker().clone())),
-        }
+        ring.wait(cursor, context.waker());
         Poll::Pending
+    }
+
+    /// The viewer has gone: its task is kept for no wake-up.
+    pub fn forget(&self, cursor: &Cursor) {
+        if let Some(waiting) = self.lock().waiting_of(cursor) {
+            *waiting = None;
+        }
     }
 
     #[cfg(test)]
@@ -141,9 +142,11 @@ impl Outlet {
 
 /// Wakes who waits, without the lock.
 fn wake_all(mut ring: MutexGuard<'_, Ring>) {
-    let wake: Vec<Waker> = ring.waiting.drain().map(|(_, waker)| waker).collect();
+    let room = ring.waiting.len();
+    let wake = std::mem::replace(&mut ring.waiting, Vec::with_capacity(room));
+    ring.wakes += 1;
     drop(ring);
-    wake.into_iter().for_each(Waker::wake);
+    wake.into_iter().flatten().for_each(Waker::wake);
 }
 
 /// What a viewer finds.
@@ -173,7 +176,8 @@ pub struct Taken {
 /// A viewer's place in the ring.
 #[derive(Debug)]
 pub struct Cursor {
-    id: u64,
+    /// Its place among those who wait, and before which wake-up that was.
+    waits: Option<(u64, usize)>,
     carrier: Carrier,
     lanes: Vec<Place>,
     header: Option<Arc<Header>>,
@@ -193,9 +197,8 @@ enum Place {
 impl Cursor {
     /// A viewer that has got nothing yet.
     pub fn new(carrier: Carrier) -> Cursor {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         Cursor {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            waits: None,
             carrier,
             lanes: Vec::new(),
             header: None,
@@ -233,7 +236,9 @@ struct Ring {
     lanes: Vec<Lane>,
     closed: Option<Arc<str>>,
     start_wanted: bool,
-    waiting: HashMap<u64, Waker>,
+    /// Since the newest wake-up.
+    waiting: Vec<Option<Waker>>,
+    wakes: u64,
 }
 
 #[derive(Debug)]
@@ -243,6 +248,25 @@ struct Lane {
 }
 
 impl Ring {
+    fn waiting_of(&mut self, cursor: &Cursor) -> Option<&mut Option<Waker>> {
+        let (wakes, place) = cursor.waits?;
+        if wakes != self.wakes {
+            return None;
+        }
+        self.waiting.get_mut(place)
+    }
+
+    fn wait(&mut self, cursor: &mut Cursor, waker: &Waker) {
+        match self.waiting_of(cursor) {
+            Some(Some(known)) => known.clone_from(waker),
+            Some(empty) => *empty = Some(waker.clone()),
+            None => {
+                cursor.waits = Some((self.wakes, self.waiting.len()));
+                self.waiting.push(Some(waker.clone()));
+            }
+        }
+    }
+
     fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
@@ -546,6 +570,42 @@ mod tests {
             ms(0),
         );
         assert_eq!(read(&outlet, &mut cursor).0, "xy");
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
+        struct Task(std::sync::atomic::AtomicU32);
+        impl std::task::Wake for Task {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        let outlet = outlet(1000);
+        let tasks: Vec<Arc<Task>> = (0..3).map(|_| Arc::new(Task(0.into()))).collect();
+        let mut cursors: Vec<Cursor> = tasks.iter().map(|_| Cursor::new(Carrier::Http)).collect();
+        for _ in 0..2 {
+            for (task, cursor) in tasks.iter().zip(&mut cursors) {
+                let waker = Waker::from(task.clone());
+                let next = outlet.poll_take(
+                    &mut Context::from_waker(&waker),
+                    cursor,
+                    1,
+                    &mut VecDeque::new(),
+                );
+                assert!(next.is_pending());
+            }
+        }
+        outlet.forget(&cursors[1]);
+        assert_eq!(Arc::strong_count(&tasks[1]), 1);
+        outlet.publish([(content("a"), 0, true)], ms(0));
+        outlet.publish([(content("b"), 0, true)], ms(1));
+        // Of the wake-up before the last.
+        outlet.forget(&cursors[0]);
+        let woken: Vec<u32> = tasks
+            .iter()
+            .map(|task| task.0.load(std::sync::atomic::Ordering::SeqCst))
+            .collect();
+        assert_eq!(woken, [1, 0, 1]);
     }
 
     proptest! {

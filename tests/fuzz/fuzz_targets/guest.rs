@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sluicegate::{
-    media::sample::{Codec, Format, Sample, Times, Track},
+    media::sample::{Codec, Format, Sample, Times, Video},
     plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin},
     stream::Info,
     viewer::{Carrier, Content, Cursor, Header, Next, Outlet},
@@ -61,10 +61,12 @@ fuzz_target!(|input: &[u8]| {
         let failed = match call {
             0 => {
                 let info = info(input.bytes());
-                instance.configure(&info, Format::H264AnnexB).map(|header| {
-                    bounded(header.iter().map(Content::len));
-                    outlet.set_header(Header::new(header));
-                })
+                instance
+                    .configure(&info, Format::H264AnnexB, &[])
+                    .map(|header| {
+                        bounded(header.iter().map(Content::len));
+                        outlet.set_header(Header::new(header));
+                    })
             }
             1..=4 => {
                 let times = Times {
@@ -204,10 +206,7 @@ fn bounded(sizes: impl IntoIterator<Item = usize>) {
 
 fn info(config: &[u8]) -> Info {
     Info {
-        started_at: 0,
-        epoch: 0,
-        track: Track {
-            id: 1,
+        video: Some(Video {
             codec: Codec::H264,
             codec_string: "avc1.64001f".into(),
             config: Bytes::copy_from_slice(config),
@@ -215,6 +214,7 @@ fn info(config: &[u8]) -> Info {
             height: 192,
             frame_rate: 30.0,
             keyframe_ms: 0,
-        },
+        }),
+        ..Info::default()
     }
 }

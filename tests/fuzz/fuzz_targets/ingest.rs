@@ -6,9 +6,12 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sluicegate::{
-    media::time::Moment,
-    source::{Sink, SourceTimes},
-    stream::{Entry, Feed, Ingest, Next, Status},
+    media::{
+        sample::{Audio, Codec},
+        time::Moment,
+    },
+    source::{Expected, Sink, Sound, SourceTimes},
+    stream::{Ear, Entry, Feed, Info, Ingest, Next, Numbers, Status},
 };
 use sluicegate_fuzz::Input;
 use std::{
@@ -21,8 +24,8 @@ use std::{
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
-    let feed = Feed::new(0);
-    let reader = feed.reader();
+    let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+    let reader = feed.reader(Ear::Open);
     let now = Arc::new(AtomicU64::new(0));
     let clock = now.clone();
     let clock = move || Moment {
@@ -35,9 +38,10 @@ fuzz_target!(|input: &[u8]| {
         0,
         Box::new(clock),
     );
-    let (mut position, mut last, mut open, mut begun) = (0, None, false, false);
+    let (mut position, mut last, mut begun) = (0, [None; 2], false);
+    let mut open: Option<Arc<Info>> = None;
     while !input.is_empty() {
-        let act = input.byte() % 12;
+        let act = input.byte() % 15;
         match act {
             0..=2 => ingest.byte_stream(Bytes::copy_from_slice(input.bytes())),
             3 => ingest.silence(),
@@ -56,37 +60,53 @@ fuzz_target!(|input: &[u8]| {
             9 => ingest.damaged(),
             10 if input.flag() => ingest.loops(),
             10 => ingest.lost("gone".into()),
+            11 => ingest.expect(Expected {
+                pictures: input.flag(),
+                sound: input.flag(),
+            }),
+            12 => ingest.sound(sound(&mut input)),
+            13 => ingest.sound_frame(Bytes::copy_from_slice(input.bytes()), times(&mut input)),
             _ => drop(now.fetch_add(input.word().into(), Ordering::Relaxed)),
         }
         loop {
             match reader.next(position, 0) {
                 Next::Entry(Entry::Sample(sample), _) => {
-                    assert!(open, "a sample before its configuration");
-                    assert!(
-                        begun || sample.independent,
-                        "what follows a loss needs what was lost"
-                    );
+                    let info = open.as_ref().expect("a sample before its configuration");
+                    let is_sound = sample.is_sound();
+                    if is_sound {
+                        assert!(info.audio.is_some(), "sound that nobody was told of");
+                    } else {
+                        assert!(info.video.is_some(), "pictures that nobody was told of");
+                        assert!(
+                            begun || sample.independent,
+                            "what follows a loss needs what was lost"
+                        );
+                        begun = true;
+                    }
+                    let last = last[usize::from(is_sound)].replace(sample.decode_time);
                     assert!(
                         last.is_none_or(|last| sample.decode_time > last),
                         "time stands still"
                     );
-                    (last, begun) = (Some(sample.decode_time), true);
                     position += 1;
                 }
                 Next::Entry(Entry::Configure(info), _) => {
-                    assert!(info.track.width > 0 && info.track.height > 0);
-                    assert!(info.track.frame_rate.is_finite());
-                    open = true;
+                    assert!(info.video.is_some() || info.audio.is_some());
+                    if let Some(video) = &info.video {
+                        assert!(video.width > 0 && video.height > 0);
+                        assert!(video.frame_rate.is_finite());
+                    }
+                    open = Some(info);
                     position += 1;
                 }
                 Next::Entry(Entry::Stop(_), _) => {
-                    assert!(open, "a stop of nothing");
-                    (open, begun) = (false, false);
+                    assert!(open.is_some(), "a stop of nothing");
+                    (open, begun) = (None, false);
                     position += 1;
                 }
                 Next::Lost(on, info) => {
                     assert!(on > position);
-                    (position, open, begun) = (on, info.is_some(), true);
+                    (position, open, begun) = (on, info, true);
                 }
                 Next::Wait => break,
             }
@@ -95,6 +115,24 @@ fuzz_target!(|input: &[u8]| {
         begun &= act != 9;
     }
 });
+
+/// Of AAC.
+fn sound(input: &mut Input<'_>) -> Sound {
+    Sound {
+        audio: Audio {
+            codec: Codec::Aac,
+            name: "aac".into(),
+            codec_string: "mp4a.40.2".into(),
+            config: Bytes::from_static(&[0x11, 0x90]),
+            timescale: 1 + input.long() % 192_000,
+            sample_rate: 48_000,
+            channels: input.byte(),
+            language: "und".into(),
+        },
+        length: 1024,
+        coding: None,
+    }
+}
 
 fn times(input: &mut Input<'_>) -> SourceTimes {
     let mut time = || input.flag().then(|| input.quad().cast_signed());

@@ -8,13 +8,15 @@ use crate::{
 use bytes::{Buf, Bytes};
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    time::{Instant, Sleep, sleep, timeout_at},
 };
 
 /// Bytes taken from the ring for one write; enough to be worth a system call, small enough to jump soon when slow.
@@ -43,105 +45,115 @@ pub async fn run<S>(socket: S, first: Bytes, mut viewing: Viewing, meter: Meter,
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut input, output) = tokio::io::split(socket);
-    let mut reader = Reader::default();
-    reader.buffer().extend_from_slice(&first);
-    let mut writer = Writer {
-        output,
+    let mut wire = Wire {
+        socket,
+        reader: Reader::default(),
         queue: VecDeque::new(),
         flushed: true,
         control: 0,
+        stalled: None,
         meter,
     };
-    let end = converse(
-        &mut input,
-        &mut reader,
-        &mut writer,
-        &mut viewing,
-        &mut drain,
-    )
-    .await;
+    wire.reader.buffer().extend_from_slice(&first);
+    let end = converse(&mut wire, &mut viewing, &mut drain).await;
     // The guest need not hear of the farewell.
     drop(viewing);
-    farewell(end, &mut input, &mut reader, &mut writer).await;
+    wire.farewell(end).await;
 }
 
-async fn converse<R, W>(
-    input: &mut R,
-    reader: &mut Reader,
-    writer: &mut Writer<W>,
-    viewing: &mut Viewing,
-    drain: &mut Drain,
-) -> End
+/// By hand rather than by `select!`: a message costs one pass, and what has nothing to say is asked once in it.
+async fn converse<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drain) -> End
 where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     for effect in std::mem::take(&mut viewing.first) {
-        if let Some(end) = apply(effect, viewing, writer) {
+        if let Some(end) = apply(effect, viewing, wire) {
             return end;
         }
     }
     let muxer = viewing.muxer().clone();
-    let mut progress = Instant::now();
     let mut guided = true;
-    let mut fresh = VecDeque::new();
-    loop {
+    let mut unread = true;
+    poll_fn(|context| {
         loop {
-            match reader.next_event() {
-                Ok(None) => break,
-                Ok(Some(event)) => {
-                    if let Some(end) = hear(event, viewing, writer) {
-                        return end;
+            while unread {
+                match wire.reader.next_event() {
+                    Ok(None) => unread = false,
+                    Ok(Some(event)) => {
+                        if let Some(end) = hear(event, viewing, wire) {
+                            return Poll::Ready(end);
+                        }
+                    }
+                    Err(close) => return Poll::Ready(End::Close(close)),
+                }
+            }
+            while !wire.is_idle() {
+                match wire.poll_write(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                    Poll::Pending => break,
+                }
+            }
+            if wire.is_idle() {
+                let next =
+                    muxer
+                        .outlet
+                        .poll_take(context, &mut viewing.cursor, BATCH, &mut wire.queue);
+                match next {
+                    Poll::Ready(Next::Taken(taken)) => {
+                        wire.meter.took(&taken);
+                        continue;
+                    }
+                    Poll::Ready(Next::Closed(reason)) => {
+                        return Poll::Ready(End::Close(Close::new(1001, &*reason)));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            let read = pin!(wire.socket.read_buf(wire.reader.buffer())).poll(context);
+            match read {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Gone),
+                Poll::Ready(Ok(_)) => {
+                    unread = true;
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            if guided && let Poll::Ready(effect) = viewing.effects.poll_recv(context) {
+                match effect {
+                    Some(effect) => {
+                        if let Some(end) = apply(effect, viewing, wire) {
+                            return Poll::Ready(end);
+                        }
+                    }
+                    // The muxer ended; its last chunks are still to be sent.
+                    None if muxer.outlet.closed().is_some() => guided = false,
+                    None => {
+                        let close = Close::new(1008, "the transport let go of this viewer");
+                        return Poll::Ready(End::Close(close));
                     }
                 }
-                Err(close) => return End::Close(close),
+                continue;
             }
-        }
-        let idle = writer.is_idle();
-        if idle {
-            progress = Instant::now();
-        }
-        tokio::select! {
-            biased;
-            wrote = writer.write(), if !idle => match wrote {
-                Ok(()) => progress = Instant::now(),
-                Err(_) => return End::Gone,
-            },
-            read = input.read_buf(reader.buffer()) => match read {
-                Ok(0) | Err(_) => return End::Gone,
-                Ok(_) => {}
-            },
-            effect = viewing.effects.recv(), if guided => match effect {
-                Some(effect) => if let Some(end) = apply(effect, viewing, writer) { return end; },
-                // The muxer ended; its last chunks are still to be sent.
-                None if muxer.outlet.closed().is_some() => guided = false,
-                None => return End::Close(Close::new(1008, "the transport let go of this viewer")),
-            },
-            next = poll_fn(|context| muxer.outlet.poll_take(context, &mut viewing.cursor, BATCH, &mut fresh)), if idle => match next {
-                Next::Taken(taken) => {
-                    writer.meter.took(&taken);
-                    std::mem::swap(&mut writer.queue, &mut fresh);
-                }
-                Next::Closed(reason) => return End::Close(Close::new(1001, &*reason)),
-            },
-            () = drain.wait(), if idle && muxer.outlet.closed().is_none() => {
-                // The muxer ends too and may have last chunks; without one, this is the end.
-                return End::Close(Close::new(1001, "the gateway is shutting down"));
+            // The muxer ends too and may have last chunks; without one, this is the end.
+            if drain.poll(context).is_ready() && wire.is_idle() && muxer.outlet.closed().is_none() {
+                let close = Close::new(1001, "the gateway is shutting down");
+                return Poll::Ready(End::Close(close));
             }
-            () = tokio::time::sleep_until(progress + STALLED), if !idle => return End::Gone,
+            return Poll::Pending;
         }
-    }
+    })
+    .await
 }
 
-fn hear<W>(event: Event, viewing: &Viewing, writer: &mut Writer<W>) -> Option<End> {
+fn hear<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
     match event {
         Event::Ping(payload) => {
-            writer.control += 1;
-            if writer.control > MOST_CONTROL {
+            wire.control += 1;
+            if wire.control > MOST_CONTROL {
                 return Some(End::Gone);
             }
-            writer.queue.push_back(pong_frame(&payload));
+            wire.queue.push_back(pong_frame(&payload));
             None
         }
         Event::Pong => None,
@@ -159,11 +171,10 @@ fn refused(sent: Result<(), crate::plugin::muxer::Refusal>) -> Option<End> {
         .map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
 }
 
-fn apply<W>(effect: Effect, viewing: &mut Viewing, writer: &mut Writer<W>) -> Option<End> {
+fn apply<S>(effect: Effect, viewing: &mut Viewing, wire: &mut Wire<S>) -> Option<End> {
     match effect {
         Effect::Send(content) => {
-            writer
-                .queue
+            wire.queue
                 .extend(Piece::new(content).wire(Carrier::WebSocket).iter().cloned());
             None
         }
@@ -177,81 +188,53 @@ fn apply<W>(effect: Effect, viewing: &mut Viewing, writer: &mut Writer<W>) -> Op
     }
 }
 
-/// Writes what is under way and the close frame, and waits a little for the client's (RFC 6455 7.1.1).
-async fn farewell<R, W>(end: End, input: &mut R, reader: &mut Reader, writer: &mut Writer<W>)
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let (close, answered) = match end {
-        End::Close(close) => (close, false),
-        End::Answered(close) => (close, true),
-        End::Gone => return,
-    };
-    writer.queue.push_back(close_frame(&close));
-    let deadline = Instant::now() + CLOSING;
-    let said = timeout_at(deadline, async {
-        while !writer.is_idle() {
-            writer.write().await?;
-        }
-        writer.output.shutdown().await
-    });
-    if !matches!(said.await, Ok(Ok(()))) || answered {
-        return;
-    }
-    let _ = timeout_at(deadline, async {
-        loop {
-            match reader.next_event() {
-                Ok(Some(Event::Close(_))) | Err(_) => return,
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    if !matches!(input.read_buf(reader.buffer()).await, Ok(1..)) {
-                        return;
-                    }
-                }
-            }
-        }
-    })
-    .await;
-}
-
-/// Bytes on their way to the socket. `write` may be dropped at any await without losing its place.
-struct Writer<W> {
-    output: W,
+/// The socket with what is on its way to it and from it.
+struct Wire<S> {
+    socket: S,
+    reader: Reader,
     queue: VecDeque<Bytes>,
     /// Nothing is left in the socket's own buffer either, which TLS has.
     flushed: bool,
     /// Control frames put into the queue since it was last empty.
     control: usize,
+    /// When a socket that takes nothing is given up; only while there is something to take.
+    stalled: Option<Pin<Box<Sleep>>>,
     meter: Meter,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.flushed
     }
 
-    async fn write(&mut self) -> io::Result<()> {
-        if !self.queue.is_empty() {
-            self.write_some().await?;
+    /// Writes a part of what is there; an error too when the socket has taken nothing for [`STALLED`].
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wrote = if self.queue.is_empty() {
+            Pin::new(&mut self.socket)
+                .poll_flush(context)
+                .map_ok(|()| self.flushed = true)
+        } else {
+            self.poll_write_some(context)
+        };
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
         }
-        if self.queue.is_empty() {
-            self.control = 0;
-            self.output.flush().await?;
-            self.flushed = true;
-        }
-        Ok(())
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn write_some(&mut self) -> io::Result<()> {
+    fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = self.queue.len().min(SLICES);
         for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
             *slice = IoSlice::new(bytes);
         }
-        let wrote = self.output.write_vectored(&slices[..count]).await?;
+        let socket = Pin::new(&mut self.socket);
+        let wrote = ready!(socket.poll_write_vectored(context, &slices[..count]))?;
         if wrote == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.flushed = false;
         let mut left = wrote;
@@ -263,8 +246,45 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             left -= front.len();
             self.queue.pop_front();
         }
+        if self.queue.is_empty() {
+            self.control = 0;
+        }
         self.meter
             .wrote(wrote, self.queue.is_empty(), std::time::Instant::now());
-        Ok(())
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is under way and the close frame, and waits a little for the client's (RFC 6455 7.1.1).
+    async fn farewell(&mut self, end: End) {
+        let (close, answered) = match end {
+            End::Close(close) => (close, false),
+            End::Answered(close) => (close, true),
+            End::Gone => return,
+        };
+        self.queue.push_back(close_frame(&close));
+        let deadline = Instant::now() + CLOSING;
+        let said = timeout_at(deadline, async {
+            while !self.is_idle() {
+                poll_fn(|context| self.poll_write(context)).await?;
+            }
+            self.socket.shutdown().await
+        });
+        if !matches!(said.await, Ok(Ok(()))) || answered {
+            return;
+        }
+        let _ = timeout_at(deadline, async {
+            loop {
+                match self.reader.next_event() {
+                    Ok(Some(Event::Close(_))) | Err(_) => return,
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        if !matches!(self.socket.read_buf(self.reader.buffer()).await, Ok(1..)) {
+                            return;
+                        }
+                    }
+                }
+            }
+        })
+        .await;
     }
 }

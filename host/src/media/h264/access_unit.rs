@@ -1,5 +1,6 @@
 //! NAL units to access units, ISO/IEC 14496-10 7.4.1.2.
 
+use super::counting::{Counting, Gap};
 use super::nal;
 use super::parameter_sets::{self, ParameterSets, Pps, Sps};
 use super::sei;
@@ -12,8 +13,9 @@ use std::sync::Arc;
 ///
 /// Nothing comes out before the first picture that decoding may start at and whose parameter sets are known, and nothing
 /// between a loss and the next such picture; [`Self::dropped`] counts what was left out. A loss is what [`Self::damaged`]
-/// tells and what shows: a NAL unit marked as damaged (`forbidden_zero_bit`), a gap in `frame_num`, a picture without its
-/// first slice, another SPS without a start. Parameter sets that cannot be read are left out. An access unit is complete when
+/// tells and what shows: a NAL unit marked as damaged (`forbidden_zero_bit`), a slice that cannot be read, a gap in `frame_num`
+/// unless the source [counts wrongly](Self::miscounts), a picture without its first slice, another SPS without a start.
+/// Parameter sets that cannot be read are left out. An access unit is complete when
 /// the next one begins, or when [`Self::flush`] says so. Each field of an interlaced frame is an access unit of its own.
 /// Holds one access unit of at most [`Limits`] and the newest parameter sets of each id.
 #[derive(Debug, Default)]
@@ -31,8 +33,7 @@ pub struct Assembler {
     unit: Unit,
     /// The picture that was given out last.
     previous: Option<Picture>,
-    /// `frame_num` of the last reference picture that was given out.
-    reference: Option<u32>,
+    counting: Counting,
     dropped: u64,
     error: Option<Error>,
 }
@@ -120,6 +121,9 @@ pub enum Loss {
     /// `forbidden_zero_bit` is set: somebody on the way knows that the NAL unit is damaged.
     #[error("a NAL unit is marked as damaged")]
     Marked,
+    /// The header of a slice, 7.3.3.
+    #[error("a slice cannot be read")]
+    Slice,
     /// A gap in `frame_num`, 7.4.3.
     #[error("reference pictures are missing")]
     Pictures,
@@ -164,6 +168,8 @@ struct Picture {
     sets: Option<Arc<ParameterSets>>,
     /// Why it does not go on from the picture before.
     loss: Option<Loss>,
+    /// In `frame_num`, before it.
+    gap: Option<Gap>,
 }
 
 impl Assembler {
@@ -183,7 +189,19 @@ impl Assembler {
             return None;
         }
         let finished = match nal::unit_type(&nal) {
-            nal::SLICE | nal::PARTITION_A | nal::IDR => self.push_slice(&nal),
+            nal::SLICE | nal::PARTITION_A | nal::IDR => {
+                let header = Header::read(&nal, |pps| self.lookup(pps));
+                if self.begins_picture(&header) {
+                    let finished = self.finish_picture();
+                    self.unit.picture = Some(self.begin_picture(header));
+                    finished
+                } else if self.add_slice(header) {
+                    None
+                } else {
+                    self.damaged();
+                    return None;
+                }
+            }
             kind @ (nal::SPS | nal::PPS) => {
                 let finished = self.finish_picture();
                 if let Err(error) = self.store(kind, &nal) {
@@ -226,8 +244,8 @@ impl Assembler {
         let unit = std::mem::take(&mut self.unit);
         self.dropped += u64::from(unit.picture.is_some());
         self.previous = None;
-        self.reference = None;
         self.running = false;
+        self.counting.lost();
     }
 
     /// Parameter sets from outside the stream, as NAL units; later ones of the same id in the stream replace them. Those
@@ -266,6 +284,11 @@ impl Assembler {
         !self.running
     }
 
+    /// Whether gaps in `frame_num` are no losses, as the source counts wrongly: in every group in the same manner.
+    pub fn miscounts(&self) -> bool {
+        self.counting.is_disbelieved()
+    }
+
     /// How many access units were left out so far.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -276,23 +299,27 @@ impl Assembler {
         self.error.take()
     }
 
-    fn push_slice(&mut self, nal: &Bytes) -> Option<AccessUnit> {
-        let header = Header::read(nal, |pps| self.lookup(pps));
-        let begins = self
-            .unit
-            .picture
-            .as_ref()
-            .is_none_or(|picture| !picture.takes(&header));
-        if !begins {
-            self.unit.undecided = None;
-            if let (Some(picture), Ok(header)) = (&mut self.unit.picture, &header) {
-                picture.add(header);
+    fn begins_picture(&self, slice: &Result<Header, Unreadable>) -> bool {
+        let picture = self.unit.picture.as_ref();
+        picture.is_none_or(|picture| !picture.takes(slice))
+    }
+
+    /// Another slice of the picture under construction, unless it cannot be read: then it may be of that or all that came of
+    /// the next one.
+    fn add_slice(&mut self, slice: Result<Header, Unreadable>) -> bool {
+        self.unit.undecided = None;
+        match slice {
+            Ok(header) => {
+                if let Some(picture) = &mut self.unit.picture {
+                    picture.add(&header);
+                }
+                true
             }
-            return None;
+            Err(unreadable) => {
+                self.error = Some(unreadable.into());
+                false
+            }
         }
-        let finished = self.finish_picture();
-        self.unit.picture = Some(self.begin_picture(header));
-        finished
     }
 
     fn begin_picture(&mut self, header: Result<Header, Unreadable>) -> Picture {
@@ -307,6 +334,7 @@ impl Assembler {
                 .is_some_and(|previous| previous.takes(&header)),
             sets: None,
             loss: None,
+            gap: None,
         };
         match header {
             Ok(header) => {
@@ -328,14 +356,12 @@ impl Assembler {
                 let before = self.sets.clone();
                 picture.sets = self.activate(header.pps_id);
                 if !picture.continues && !picture.second_field {
-                    picture.loss = self.loss_before(&header, before.as_deref());
+                    let sps = self.lookup(header.pps_id).map(|(_, sps)| sps);
+                    picture.gap = sps.and_then(|sps| self.counting.gap(&header, sps));
+                    picture.loss = self.loss_before(&header, picture.gap, before.as_deref());
                 }
             }
-            Err(unreadable) => {
-                if let Some(pps) = unreadable.missing_pps {
-                    self.error = Some(Error::MissingParameterSets { pps });
-                }
-            }
+            Err(unreadable) => self.error = Some(unreadable.into()),
         }
         picture
     }
@@ -359,6 +385,14 @@ impl Assembler {
             0 => Some(Loss::Top),
             _ => picture.loss.filter(|_| start.is_none()),
         };
+        if loss.is_some_and(|loss| loss != Loss::Pictures) {
+            self.counting.lost();
+        } else if let Some(header) = &picture.header
+            && !picture.continues
+            && !picture.second_field
+        {
+            self.counting.picture(header, start.is_some(), picture.gap);
+        }
         let usable = loss.is_none() && (self.running || start.is_some());
         let Some(sets) = picture.sets.clone().filter(|_| usable) else {
             if let Some(loss) = loss.filter(|_| self.running) {
@@ -367,13 +401,9 @@ impl Assembler {
             self.dropped += 1;
             self.running = false;
             self.previous = None;
-            self.reference = None;
             return None;
         };
         self.running = true;
-        if let Some(header) = picture.header.as_ref().filter(|header| header.reference) {
-            self.reference = Some(header.frame_num);
-        }
         let changed = self.reported.as_ref() != Some(&sets);
         if changed {
             self.reported = Some(sets.clone());
@@ -391,7 +421,12 @@ impl Assembler {
     }
 
     /// Whether something is missing before a picture, or is not what it was, if decoding goes on from `before`.
-    fn loss_before(&self, header: &Header, before: Option<&ParameterSets>) -> Option<Loss> {
+    fn loss_before(
+        &self,
+        header: &Header,
+        gap: Option<Gap>,
+        before: Option<&ParameterSets>,
+    ) -> Option<Loss> {
         let (_, sps) = self.lookup(header.pps_id)?;
         if header.idr || !self.running {
             return None;
@@ -399,8 +434,7 @@ impl Assembler {
         if before.is_some_and(|before| before.sps.first() != Some(&sps.nal)) {
             return Some(Loss::Sequence);
         }
-        let follows = |reference| header.follows(reference, sps);
-        (!self.reference.is_none_or(follows)).then_some(Loss::Pictures)
+        gap.filter(|_| !self.miscounts()).map(|_| Loss::Pictures)
     }
 
     /// Where an SPS comes before an IDR picture, its PPS come too.
@@ -466,6 +500,15 @@ impl Assembler {
         }
         self.sets_outdated = true;
         Ok(())
+    }
+}
+
+impl From<Unreadable> for Error {
+    fn from(slice: Unreadable) -> Error {
+        match slice.missing_pps {
+            Some(pps) => Error::MissingParameterSets { pps },
+            None => Error::Loss(Loss::Slice),
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod access_unit;
 pub mod annexb;
 pub mod avcc;
+mod counting;
 pub mod nal;
 pub mod parameter_sets;
 mod sei;

@@ -57,6 +57,7 @@ pub struct SpsOptions {
     pub height_mbs: u32,
     pub crop_right: u32,
     pub fields: bool,
+    pub gaps_allowed: bool,
 }
 
 impl Default for SpsOptions {
@@ -70,6 +71,7 @@ impl Default for SpsOptions {
             height_mbs: 15,
             crop_right: 0,
             fields: false,
+            gaps_allowed: false,
         }
     }
 }
@@ -94,7 +96,7 @@ impl SpsOptions {
                 _ => {}
             }
             bits.write_ue(1)?; // max_num_ref_frames
-            bits.write_bit(false)?;
+            bits.write_bit(self.gaps_allowed)?;
             bits.write_ue(self.width_mbs - 1)?;
             bits.write_ue(self.height_mbs - 1)?;
             bits.write_bit(!self.fields)?;

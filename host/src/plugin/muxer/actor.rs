@@ -7,11 +7,11 @@ mod serve;
 use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{
     plugin::{Failure, Instance, OpenError, Profile, transports::Transport},
-    stream::{Stream, Variant},
+    stream::{Ear, Stream, Variant},
     viewer::{Content, STAYS, Way},
 };
 use answers::{Answers, Url};
-use follow::{KeyframeWish, Source};
+use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Request, Viewer};
 use std::{
     collections::BTreeMap,
@@ -36,6 +36,7 @@ pub(super) struct Actor {
     instance: Option<Instance>,
     profile: Option<Profile>,
     source: Option<Source>,
+    reached: Reached,
     viewers: BTreeMap<u64, Viewer>,
     /// By what they ask for.
     requests: BTreeMap<Url, Vec<Request>>,
@@ -73,6 +74,7 @@ impl Actor {
             instance: None,
             profile: None,
             source: None,
+            reached: Reached::default(),
             viewers: BTreeMap::new(),
             requests: BTreeMap::new(),
             joins: Vec::new(),
@@ -87,7 +89,7 @@ impl Actor {
             user: self.stream.enter(),
         };
         // Wakes this thread when the source's tracks become known.
-        let watch = ground.user.feed().reader();
+        let watch = ground.user.feed().reader(Ear::Deaf);
         loop {
             if let Some(reason) = self.read_inbox() {
                 self.end(&reason);
@@ -142,6 +144,7 @@ impl Actor {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
             // Another plugin may want another feed.
             self.source = None;
+            self.reached = Reached::default();
             self.profile = Some(profile);
         }
         self.instance = Some(instance);

@@ -241,6 +241,7 @@ impl Viewing {
 
 impl Drop for Viewing {
     fn drop(&mut self) {
+        self.outlet().forget(&self.cursor);
         // Never refused: see `send`.
         let _ = self.user.muxer.send(Message::Leave {
             viewer: self.viewer,

@@ -1,11 +1,13 @@
-//! One opened input: its video track, packet by packet.
+//! One opened input: its video track and its audio track, packet by packet.
 
 use crate::{
     media::time::rescale,
     source::{LOOK, SourceError, SourceTimes, Stop, readable},
 };
 use bytes::Bytes;
-use ffmpeg_next::{self as ffmpeg, Dictionary, codec, format, media, packet};
+use ffmpeg_next::{
+    self as ffmpeg, Dictionary, Stream, codec, format, format::stream::Disposition, media, packet,
+};
 use std::{
     io::{self, Read},
     process::ChildStdout,
@@ -27,10 +29,26 @@ const UNTIMED: [&str; 4] = ["mpjpeg", "mjpeg", "h264", "hevc"];
 pub struct Input {
     what: String,
     context: format::context::Input,
-    index: usize,
-    time_base: ffmpeg::Rational,
+    pictures: Option<Place>,
+    sound: Option<Place>,
     timed: bool,
     deadline: Arc<Deadline>,
+    /// When the newest picture came, where those may not stop while sound goes on.
+    newest_picture: Option<Instant>,
+}
+
+/// A track within an input.
+struct Place {
+    index: usize,
+    time_base: ffmpeg::Rational,
+}
+
+/// What an input has; one of them at least.
+pub struct Tracks {
+    /// The best of its video tracks.
+    pub video: Option<Media>,
+    /// The best of its audio tracks, and its language.
+    pub audio: Option<(codec::Parameters, String)>,
 }
 
 /// What is known of the video track before its first packet.
@@ -43,8 +61,10 @@ pub struct Media {
     pub timed: bool,
 }
 
-/// One packet of the video track.
+/// One packet of a track.
 pub struct Packet {
+    /// It is sound.
+    pub is_sound: bool,
     /// As libav has it, its times in 90 kHz.
     pub packet: packet::Packet,
     /// All empty where the format has none.
@@ -67,7 +87,7 @@ impl Input {
         url: &str,
         mut options: Dictionary,
         stop: &Stop,
-    ) -> Result<(Input, Media), SourceError> {
+    ) -> Result<(Input, Tracks), SourceError> {
         crate::codec::init();
         // A packet that the demuxer knows to be damaged is a loss, which shows by the gap that it leaves.
         options.set("fflags", "discardcorrupt");
@@ -95,7 +115,7 @@ impl Input {
         what: &str,
         pipe: ChildStdout,
         stop: &Stop,
-    ) -> Result<(Input, Media), SourceError> {
+    ) -> Result<(Input, Tracks), SourceError> {
         crate::codec::init();
         let fail = |reason: String| SourceError::Open {
             what: what.to_owned(),
@@ -120,35 +140,57 @@ impl Input {
         context: format::context::Input,
         timed: bool,
         deadline: Arc<Deadline>,
-    ) -> Result<(Input, Media), SourceError> {
-        let stream = context.streams().best(media::Type::Video);
-        let stream = stream.ok_or_else(|| SourceError::Open {
-            what: what.to_owned(),
-            reason: "it has no video track".into(),
-        })?;
-        let media = Media {
-            parameters: stream.parameters(),
-            rate: if timed {
-                f64::from(stream.avg_frame_rate())
-            } else {
-                0.0
-            },
-            timed,
+    ) -> Result<(Input, Tracks), SourceError> {
+        let cover = Disposition::ATTACHED_PIC;
+        let video = context.streams().best(media::Type::Video);
+        let video = video.filter(|stream| !stream.disposition().contains(cover));
+        let audio = context.streams().best(media::Type::Audio);
+        if video.is_none() && audio.is_none() {
+            return Err(SourceError::Open {
+                what: what.to_owned(),
+                reason: "it has neither a video track nor an audio track".into(),
+            });
+        }
+        let place = |stream: &Stream<'_>| Place {
+            index: stream.index(),
+            time_base: stream.time_base(),
         };
-        let (index, time_base) = (stream.index(), stream.time_base());
+        let (pictures, sound) = (video.as_ref().map(place), audio.as_ref().map(place));
+        let tracks = Tracks {
+            video: video.map(|stream| Media {
+                parameters: stream.parameters(),
+                rate: if timed {
+                    f64::from(stream.avg_frame_rate())
+                } else {
+                    0.0
+                },
+                timed,
+            }),
+            audio: audio.map(|stream| {
+                let metadata = stream.metadata();
+                let language = metadata.get("language").unwrap_or("und");
+                (stream.parameters(), language.to_owned())
+            }),
+        };
         deadline.extend();
         let input = Input {
             what: what.to_owned(),
             context,
-            index,
-            time_base,
+            pictures,
+            sound,
             timed,
             deadline,
+            newest_picture: None,
         };
-        Ok((input, media))
+        Ok((input, tracks))
     }
 
-    /// The next packet of the video track; `None` at the end or when told to stop.
+    /// From here on it is lost if its pictures stop for [`SILENCE`], though its sound goes on.
+    pub fn watch_pictures(&mut self) {
+        self.newest_picture = self.pictures.is_some().then(Instant::now);
+    }
+
+    /// The next packet; `None` at the end or when told to stop.
     pub fn next(&mut self) -> Result<Option<Packet>, SourceError> {
         loop {
             let mut packet = packet::Packet::empty();
@@ -160,16 +202,33 @@ impl Input {
                 Err(error) => return Err(self.failed(self.deadline.explain(&error))),
             }
             let size = packet.data().map_or(0, <[u8]>::len);
-            if packet.stream() != self.index || size == 0 {
+            let of = |place: &&Place| place.index == packet.stream();
+            let pictures = self.pictures.as_ref().filter(of);
+            let Some(place) = pictures.or(self.sound.as_ref().filter(of)) else {
+                continue;
+            };
+            if size == 0 {
                 continue;
             }
-            self.deadline.extend();
+            let is_sound = pictures.is_none();
+            // What libavformat held back comes out when it is told to give up: no sign of life.
+            if !self.deadline.passed() {
+                self.deadline.extend();
+            }
+            if let Some(newest) = &mut self.newest_picture {
+                if !is_sound {
+                    *newest = Instant::now();
+                } else if newest.elapsed() > SILENCE {
+                    let reason = format!("no picture came for {} s", SILENCE.as_secs());
+                    return Err(self.failed(reason));
+                }
+            }
             if size > LARGEST_PACKET {
                 return Err(
                     self.failed(format!("a packet of {size} bytes is more than is believed"))
                 );
             }
-            let base = (self.time_base.numerator(), self.time_base.denominator());
+            let base = (place.time_base.numerator(), place.time_base.denominator());
             let ticks = |value: i64| rescale(value, base.0, base.1);
             let times = if self.timed {
                 SourceTimes {
@@ -187,6 +246,7 @@ impl Input {
                 .find(|side| side.kind() == packet::side_data::Type::NewExtraData)
                 .map(|side| Bytes::copy_from_slice(side.data()));
             return Ok(Some(Packet {
+                is_sound,
                 packet,
                 times,
                 renewed,

@@ -5,7 +5,7 @@ mod input;
 mod pace;
 
 pub(super) use delivery::Delivery;
-pub(super) use input::{Input, Media, Packet};
+pub(super) use input::{Input, Media, Packet, Tracks};
 pub(super) use pace::Pace;
 
 use super::{Keyframes, Sink, SourceError, Stop, spec::Spec};
@@ -24,9 +24,9 @@ pub fn run_file(
     let what = format!("file:{}", path.display());
     let mut pace = Pace::default();
     loop {
-        let (mut input, media) =
+        let (mut input, tracks) =
             Input::open(&what, &path.to_string_lossy(), Dictionary::new(), stop)?;
-        let mut delivery = Delivery::new(&what, media, encode, sink)?;
+        let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
         let mut sent = 0u64;
         while let Some(packet) = input.next()? {
             pace.wait(&packet.times, stop);
@@ -43,7 +43,7 @@ pub fn run_file(
         if sent == 0 {
             return Err(SourceError::Open {
                 what,
-                reason: "it holds no picture".into(),
+                reason: "it holds neither pictures nor sound".into(),
             });
         }
         sink.loops();
@@ -66,8 +66,9 @@ pub fn run_url(
     // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
     // the first keyframe is in it (`nobuffer` would lose it).
     options.set("fpsprobesize", "0");
-    let (mut input, media) = Input::open(&what, url, options, stop)?;
-    let mut delivery = Delivery::new(&what, media, encode, sink)?;
+    let (mut input, tracks) = Input::open(&what, url, options, stop)?;
+    input.watch_pictures();
+    let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
     while let Some(packet) = input.next()? {
         delivery.deliver(packet, sink, keyframes)?;
     }

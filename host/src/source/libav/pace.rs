@@ -13,6 +13,8 @@ pub struct Pace {
     anchor: Option<(Instant, i64)>,
     last: i64,
     step: i64,
+    /// When the tracks read so far end.
+    end: i64,
     /// When the next packet is due, whatever its time: the file has begun again.
     restart: Option<Instant>,
 }
@@ -25,14 +27,19 @@ impl Pace {
         let now = Instant::now();
         if let Some(restart) = self.restart.take() {
             self.anchor = Some((restart, ticks));
+            self.end = ticks;
         }
-        let (start, zero) = *self.anchor.get_or_insert((now, ticks));
+        let (start, zero) = *self.anchor.get_or_insert_with(|| {
+            self.end = ticks;
+            (now, ticks)
+        });
         if times.duration > 0 {
             self.step = i64::from(times.duration);
         } else if ticks > self.last {
             self.step = ticks - self.last;
         }
         self.last = ticks;
+        self.end = self.end.max(ticks + self.step);
         let due = start + after(ticks - zero);
         // A leap in the file's times is not waited for.
         if due > now + LEAP {
@@ -42,11 +49,11 @@ impl Pace {
         }
     }
 
-    /// The file begins again: its first packet follows the last one's duration.
+    /// The file begins again: its first packet follows where the longest of its tracks ended.
     pub fn loops(&mut self) {
         self.restart = self
             .anchor
-            .map(|(start, zero)| start + after(self.last + self.step - zero));
+            .map(|(start, zero)| start + after(self.end - zero));
     }
 }
 

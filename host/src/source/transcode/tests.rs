@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
+use crate::source::{Expected, Sound};
 use crate::{
     config::EncoderName,
     media::{
@@ -26,7 +27,7 @@ const SOURCE: Settings = Settings {
 struct Kept {
     units: Vec<(Vec<Bytes>, SourceTimes)>,
     notes: Vec<(&'static str, String)>,
-    counts: Arc<codec::Counts>,
+    counts: Arc<Counts>,
 }
 
 impl Sink for Kept {
@@ -40,13 +41,16 @@ impl Sink for Kept {
         self.units.push((nals, times));
     }
     fn jpeg(&mut self, _: Bytes, _: SourceTimes) {}
+    fn expect(&mut self, _: Expected) {}
+    fn sound(&mut self, _: Sound) {}
+    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {}
     fn note(&mut self, key: &'static str, text: String) {
         self.notes.push((key, text));
     }
     fn loops(&mut self) {}
     fn lost(&mut self, _: String) {}
-    fn codec_counts(&self) -> &Arc<codec::Counts> {
+    fn codec_counts(&self) -> &Arc<Counts> {
         &self.counts
     }
 }
@@ -90,6 +94,7 @@ fn packets(count: u64) -> Vec<Packet> {
                 packet.set_flags(packet::Flags::KEY);
             }
             Packet {
+                is_sound: false,
                 packet,
                 times: SourceTimes {
                     decode: Some(coded.dts),
@@ -102,7 +107,7 @@ fn packets(count: u64) -> Vec<Packet> {
         .collect()
 }
 
-fn transcoder(frame_rate: u32) -> Transcoder {
+fn transcoder(frame_rate: u32, kept: &Kept) -> Transcoder {
     let mut parameters = Parameters::new();
     parameters.set_medium(ffmpeg::media::Type::Video);
     parameters.set_id(ffmpeg::codec::Id::H264);
@@ -115,13 +120,14 @@ fn transcoder(frame_rate: u32) -> Transcoder {
         frame_rate,
         ..SOURCE
     };
-    Transcoder::with_settings("a test", &media, settings).unwrap()
+    Transcoder::with_settings("a test", &media, settings, &kept.counts).unwrap()
 }
 
 #[test]
 fn pictures_keep_their_times_and_no_more_come_than_configured() {
     for (rate, step) in [(30, 1), (15, 2), (60, 1)] {
-        let (mut kept, mut transcoder) = (Kept::default(), transcoder(rate));
+        let mut kept = Kept::default();
+        let mut transcoder = transcoder(rate, &kept);
         for packet in packets(60) {
             transcoder
                 .packet(&packet, &mut kept, &Keyframes::default())
@@ -143,7 +149,8 @@ fn pictures_keep_their_times_and_no_more_come_than_configured() {
 
 #[test]
 fn who_asks_for_a_keyframe_gets_one_with_the_next_picture() {
-    let (mut kept, mut transcoder) = (Kept::default(), transcoder(30));
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
     let keyframes = Keyframes::default();
     for (number, packet) in packets(20).iter().enumerate() {
         if number == 11 {
@@ -157,7 +164,8 @@ fn who_asks_for_a_keyframe_gets_one_with_the_next_picture() {
 
 #[test]
 fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
-    let (mut kept, mut transcoder) = (Kept::default(), transcoder(30));
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
     for (number, packet) in packets(90).iter().enumerate() {
         match number {
             // Half a second to catch up, by decoding alone.
@@ -191,16 +199,20 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
     };
     assert!(told("encoding is slower") >= 4, "{:?}", kept.notes);
     assert_eq!(told("decoding is slower"), 20);
+    let dropped = kept.counts.dropped.load(Ordering::Relaxed);
+    assert_eq!(dropped, kept.notes.len() as u64);
 }
 
 #[test]
 fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
-    let (mut kept, mut transcoder) = (Kept::default(), transcoder(30));
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
     let film = packets(10);
     let later = 1_000_000;
     for round in [later, 0] {
         for packet in &film {
             let mut packet = Packet {
+                is_sound: false,
                 packet: packet.packet.clone(),
                 times: packet.times,
                 renewed: None,
@@ -222,33 +234,14 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
 }
 
 #[test]
-fn jitter_costs_no_picture_and_a_faster_source_is_thinned_evenly() {
-    let taken = |per_second, times: &[i64]| {
-        let mut rate = Rate::new(per_second);
-        let taken = times.iter().filter(|at| rate.wants(**at) != Wanted::No);
-        taken.copied().collect::<Vec<_>>()
-    };
-    let jittered: Vec<i64> = (0..100).map(|n| n * 6_000 + (n * 7919) % 2_000).collect();
-    assert_eq!(taken(15, &jittered), jittered);
-    // 25 a second to 15, 29.97 to 30, a source that pauses.
-    let pal: Vec<i64> = (0..250).map(|n| n * 3_600).collect();
-    assert_eq!(taken(15, &pal).len(), 150);
-    assert!(
-        taken(15, &pal)
-            .windows(2)
-            .all(|pair| pair[1] - pair[0] <= 7_200)
-    );
-    let ntsc: Vec<i64> = (0..300).map(|n| n * 3_003).collect();
-    assert_eq!(taken(30, &ntsc).len(), 300);
-    assert_eq!(
-        taken(10, &[0, 9_000, 90_000, 93_000, 99_000]),
-        [0, 9_000, 90_000, 99_000]
-    );
-    // Times that do not rise.
-    assert_eq!(
-        taken(30, &[0, 3_000, 3_000, 1_500, 6_000]),
-        [0, 3_000, 6_000]
-    );
+fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
+    let mut rate = Rate::new(30);
+    let wanted = [
+        0, 3_000, 3_000, 1_500, 6_000, 5_000_000, 5_003_000, -90_000, -87_000,
+    ]
+    .map(|at| rate.wants(at));
+    use Wanted::{Anew, No, Yes};
+    assert_eq!(wanted, [Anew, Yes, No, No, Yes, Anew, Yes, Anew, Yes]);
 }
 
 #[test]

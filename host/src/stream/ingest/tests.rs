@@ -10,7 +10,7 @@ use crate::{
         sample::Format,
     },
     source::Sink,
-    stream::{Next, Reader, Report, State},
+    stream::{Ear, Info, Next, Numbers, Reader, Report, State},
 };
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -257,9 +257,7 @@ fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
         .jpeg(Bytes::from_static(&jpeg[..9]), SourceTimes::default());
     let entries = rig.entries();
     assert_eq!(entries.len(), 2);
-    assert!(
-        matches!(&entries[0], Entry::Configure(info) if (info.track.width, info.track.height) == (320, 240))
-    );
+    assert!(matches!(&entries[0], Entry::Configure(info) if size(info) == (320, 240)));
     assert!(
         rig.report().notes[0].contains("no JPEG"),
         "{:?}",
@@ -279,7 +277,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let (feed, status, ms) = (
-            Feed::new(STARTED),
+            Feed::new(Numbers::own(STARTED, Duration::ZERO)),
             Arc::new(Status::new("test", Arc::default())),
             Arc::<AtomicU64>::default(),
         );
@@ -291,7 +289,7 @@ impl Rig {
                 elapsed: Duration::from_millis(ms),
             }
         };
-        let reader = feed.reader();
+        let reader = feed.reader(Ear::Open);
         let ingest = Ingest::new(feed, status.clone(), STARTED, Box::new(clock));
         Rig {
             ingest,
@@ -344,10 +342,8 @@ impl Rig {
         let entries = self.entries().into_iter();
         let words = entries.map(|entry| match entry {
             Entry::Configure(info) => {
-                format!(
-                    "configure {} {}x{}",
-                    info.epoch, info.track.width, info.track.height
-                )
+                let (width, height) = size(&info);
+                format!("configure {} {width}x{height}", info.epoch)
             }
             Entry::Stop(reason) => format!("stop: {reason}"),
             Entry::Sample(sample) => {
@@ -362,6 +358,11 @@ impl Rig {
     fn report(&self) -> Report {
         self.status.report(true)
     }
+}
+
+fn size(info: &Info) -> (u32, u32) {
+    let video = info.video.as_ref().unwrap();
+    (video.width, video.height)
 }
 
 /// A keyframe with its parameter sets, as a byte stream.

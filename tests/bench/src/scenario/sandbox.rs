@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use sluicegate::{
-    media::sample::{Codec, Format, Sample, Times, Track},
+    media::sample::{Codec, Format, Sample, Times, Video},
     plugin::{Engine, Instance, Limits, Usage},
     stream::Info,
 };
@@ -119,8 +119,7 @@ fn sandboxed(
         .with_context(|| format!("{}: run plugins/build", component.display()))?;
     let (mut instance, _) = Instance::open(&plugin, "bench", "{}", Arc::<Usage>::default())?;
     let codec = format(transport).codec();
-    let track = Track {
-        id: 1,
+    let video = Video {
         codec,
         codec_string: String::new(),
         config: Bytes::new(),
@@ -131,11 +130,11 @@ fn sandboxed(
     };
     instance.configure(
         &Info {
-            started_at: 0,
-            epoch: 0,
-            track,
+            video: Some(video),
+            ..Info::default()
         },
         format(transport),
+        &[],
     )?;
     let samples: Vec<Sample> = (0..)
         .zip(pictures)
@@ -147,7 +146,7 @@ fn sandboxed(
             };
             match codec {
                 Codec::Jpeg => Sample::jpeg(times, picture.clone()),
-                Codec::H264 => Sample::h264(
+                _ => Sample::h264(
                     times,
                     nth % 60 == 0,
                     sluicegate::media::h264::annexb::split(picture),

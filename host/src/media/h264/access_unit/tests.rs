@@ -15,6 +15,7 @@ const SPS: SpsOptions = SpsOptions {
     height_mbs: 15,
     crop_right: 0,
     fields: false,
+    gaps_allowed: false,
 };
 const PPS: PpsOptions = PpsOptions {
     id: 0,
@@ -586,6 +587,98 @@ fn nothing_follows_a_missing_reference_picture_until_the_next_start() {
     let round = std::iter::once(idr()).chain((1..20).map(|n| p(n % 16)));
     let nals: Vec<Bytes> = sets.iter().cloned().chain(round.map(slice)).collect();
     assert_eq!(told(&nals), (20, None));
+}
+
+/// How many pictures of each group come out, of groups of pictures with these numbers behind their IDR picture.
+fn out_of_groups(sps: &SpsOptions, groups: &[Vec<u32>]) -> (Vec<usize>, bool) {
+    let mut assembler = Assembler::default();
+    assemble(&mut assembler, &[sps.nal(), PPS.nal()]);
+    let out = groups.iter().map(|numbers| {
+        let pictures = std::iter::once(idr()).chain(numbers.iter().map(|number| p(*number)));
+        let nals: Vec<Bytes> = pictures.map(|one| one.nal(sps, &PPS)).collect();
+        assemble(&mut assembler, &nals).len()
+    });
+    (out.collect(), assembler.miscounts())
+}
+
+#[test]
+fn a_source_that_counts_wrongly_in_every_group_alike_is_shown_whole_from_the_fourth_on() {
+    let by = |step: u32, count: u32| (1..=count).map(|n| n * step % 16).collect::<Vec<_>>();
+    let six = vec![by(2, 8); 6];
+    assert_eq!(
+        out_of_groups(&SPS, &six),
+        (vec![1, 1, 1, 9, 9, 9], true),
+        "by two"
+    );
+    // Groups of other lengths are alike as far as they go.
+    let lengths = [by(3, 9), by(3, 4), by(3, 12), by(3, 7)];
+    assert_eq!(out_of_groups(&SPS, &lengths), (vec![1, 1, 1, 8], true));
+    // It begins anew at 6 and says that it does so at 16.
+    let wraps = vec![(1..10).map(|n| n % 6).collect(); 4];
+    assert_eq!(out_of_groups(&SPS, &wraps), (vec![6, 6, 6, 10], true));
+
+    let gaps_allowed = SpsOptions {
+        gaps_allowed: true,
+        ..SPS
+    };
+    assert_eq!(
+        out_of_groups(&gaps_allowed, &six),
+        (vec![9; 6], false),
+        "left out on purpose"
+    );
+}
+
+#[test]
+fn losses_are_not_taken_for_wrong_counting() {
+    let without = |lost: &[u32]| (1..10).filter(|n| !lost.contains(n)).collect::<Vec<_>>();
+    // Behind a large keyframe, again and again.
+    let behind = vec![without(&[1]); 8];
+    assert_eq!(out_of_groups(&SPS, &behind), (vec![1; 8], false));
+    // Often, but not always.
+    let mut often = vec![without(&[2, 5]); 8];
+    often[2] = without(&[]);
+    often[5] = without(&[3, 5]);
+    let (out, miscounts) = out_of_groups(&SPS, &often);
+    assert_eq!(out, [2, 2, 10, 2, 2, 3, 2, 2]);
+    assert!(!miscounts);
+
+    // Wherever two of thirty are lost at random, half an hour long.
+    let mut seed = 7_u32;
+    let mut dice = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        1 + (seed >> 16) % 29
+    };
+    let mut two_lost = || {
+        let lost = [dice(), dice()];
+        let left = (1..30).filter(|n| !lost.contains(n));
+        left.map(|n| n % 16).collect::<Vec<_>>()
+    };
+    let random: Vec<Vec<u32>> = (0..1800).map(|_| two_lost()).collect();
+    assert!(!out_of_groups(&SPS, &random).1);
+}
+
+#[test]
+fn a_slice_that_cannot_be_read_is_a_loss() {
+    let endless = Bytes::from_static(&[0x41, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0x80]);
+    for other in [
+        endless.clone(),
+        below(idr(), 40).nal(&SPS, &PpsOptions { id: 5, ..PPS }),
+    ] {
+        let nals = [
+            SPS.nal(),
+            PPS.nal(),
+            slice(idr()),
+            slice(p(1)),
+            slice(p(2)),
+            other,
+            slice(p(3)),
+            slice(idr()),
+            slice(p(1)),
+        ];
+        let mut assembler = Assembler::default();
+        assert_eq!(shape(&assemble(&mut assembler, &nals)), [3, 1, 1, 1]);
+        assert!(assembler.take_error().is_some());
+    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use super::Actor;
 use crate::{
-    media::sample::Format,
+    config,
+    media::sample::Sample,
     plugin::{
-        Profile,
+        Profile, Rendition,
         muxer::{Ground, Refusal},
     },
-    stream::{Entry, Feed, Info, Made, Next, Reader},
+    stream::{Choice, Ear, Entry, Info, Made, Next, Reader},
     viewer::Header,
 };
 use std::{
@@ -25,7 +26,7 @@ const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
 /// The feed that fits the transport, and the place in it.
 pub(super) struct Source {
     reader: Reader,
-    format: Format,
+    choice: Choice,
     /// The next entry that viewers have not seen the outcome of.
     position: u64,
     /// The tracks at `position`.
@@ -36,6 +37,31 @@ pub(super) struct Source {
     left_out: BTreeSet<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
+}
+
+impl Source {
+    /// Whether the sample is for this transport, and after what it was given before.
+    fn wants(&mut self, sample: &Sample, reached: &Reached) -> bool {
+        if self.choice.format(sample.codec()).is_none() {
+            return false;
+        }
+        // Another feed begins with what was perhaps seen in the one before.
+        let starts = sample.independent && (!sample.is_sound() || self.choice.video.is_none());
+        let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
+        self.wants_start &= !(starts && is_new);
+        !self.wants_start
+    }
+}
+
+/// How far the guest was brought, whichever feed it was from.
+#[derive(Default)]
+pub(super) struct Reached {
+    /// The newest epoch that it was told of.
+    epoch: Option<u32>,
+    /// The latest decode time.
+    time: Option<u64>,
+    /// The forms of the stream that it was told of, in that epoch.
+    renditions: Vec<Rendition>,
 }
 
 /// That whoever encodes makes a keyframe.
@@ -66,7 +92,7 @@ impl Actor {
                     source.position = on;
                     source.wants_start = true;
                     source.info = info.clone();
-                    if info.is_some_and(|info| !self.announce(&info)) {
+                    if info.is_some_and(|info| !self.announce(ground, &info)) {
                         return false;
                     }
                     continue;
@@ -74,12 +100,22 @@ impl Actor {
                 Next::Entry(Entry::Configure(info), _) => {
                     source.position += 1;
                     source.info = Some(info.clone());
-                    if info.track.codec != source.format.codec() {
-                        // Found again by `choose_source`.
-                        self.source = None;
-                        return true;
+                    let known = ground.user.feed().info();
+                    let formats = self.profile.as_ref().map(|profile| &profile.formats[..]);
+                    let choice = known.zip(formats).and_then(|(info, formats)| {
+                        self.stream.choose(&self.variant, &info, formats)
+                    });
+                    match choice {
+                        Some(choice) if choice.recipe == source.choice.recipe => {
+                            source.choice = choice;
+                        }
+                        _ => {
+                            // Found again by `choose_source`.
+                            self.source = None;
+                            return true;
+                        }
                     }
-                    if !self.announce(&info) {
+                    if !self.announce(ground, &info) {
                         return false;
                     }
                     continue;
@@ -90,10 +126,10 @@ impl Actor {
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
-                    if source.wants_start && !sample.independent {
+                    if !source.wants(&sample, &self.reached) {
                         continue;
                     }
-                    source.wants_start = false;
+                    self.reached.time = self.reached.time.max(Some(sample.decode_time));
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
@@ -128,16 +164,14 @@ impl Actor {
             return false;
         };
         let profile = profile.clone();
-        let codec = info.track.codec;
-        let chosen = self.stream.choose(&self.variant, codec, &profile.formats);
-        let Some((format, recipe)) = chosen else {
-            let (stream, transport) = (&self.muxer.stream, &self.transport.name);
-            let text =
-                format!("transport `{transport}` takes nothing that `{stream}` can be made into");
+        let chosen = self.stream.choose(&self.variant, &info, &profile.formats);
+        let Some(choice) = chosen else {
+            let text = self.unfitting(&info, &profile);
             self.refuse_all(|| Refusal::Format(text.clone()));
             return false;
         };
-        let made = match recipe.map(|recipe| ground.user.make(recipe)).transpose() {
+        let made = choice.recipe.map(|recipe| ground.user.make(recipe));
+        let made = match made.transpose() {
             Ok(made) => made,
             Err(error) => {
                 self.refuse_all(|| Refusal::Unavailable(error.to_string()));
@@ -145,28 +179,37 @@ impl Actor {
             }
         };
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
-        self.attach(&feed.clone(), format, made, &profile)
-    }
-
-    fn attach(
-        &mut self,
-        feed: &Arc<Feed>,
-        format: Format,
-        made: Option<Arc<Made>>,
-        profile: &Profile,
-    ) -> bool {
-        let reader = feed.reader();
+        let hears = profile.formats.iter().any(|format| format.is_sound());
+        let reader = feed.reader(if hears { Ear::Open } else { Ear::Deaf });
         let (position, info) = reader.start(profile.group_ms, profile.history);
         self.source = Some(Source {
             reader,
-            format,
+            choice,
             position,
             info: info.clone(),
             wants_start: true,
             left_out: BTreeSet::new(),
             made,
         });
-        info.is_none_or(|info| self.announce(&info))
+        info.is_none_or(|info| self.announce(ground, &info))
+    }
+
+    /// Why the transport can have nothing of the stream.
+    fn unfitting(&self, info: &Info, profile: &Profile) -> String {
+        let (stream, transport) = (&self.muxer.stream, &self.transport.name);
+        let sees = profile.formats.iter().any(|format| !format.is_sound());
+        let hears = profile.formats.iter().any(|format| format.is_sound());
+        match (&info.video, &info.audio) {
+            (None, Some(_)) if !hears => {
+                format!(
+                    "`{stream}` has sound only, and transport `{transport}` takes pictures only"
+                )
+            }
+            (Some(_), None) if !sees => {
+                format!("`{stream}` has no sound, and transport `{transport}` takes nothing else")
+            }
+            _ => format!("transport `{transport}` takes nothing that `{stream}` can be made into"),
+        }
     }
 
     /// Asks whoever encodes, if somebody waits for it and the last request was not just before.
@@ -189,8 +232,19 @@ impl Actor {
         (wish.wanted, wish.asked) = (false, Some(now));
     }
 
-    /// Tells the guest of the tracks, and the viewers of the header that follows from them.
-    fn announce(&mut self, info: &Info) -> bool {
+    /// Tells the guest of the tracks, and the viewers of the header that follows from them. Not of what is over: another feed may
+    /// begin before the break that led to it.
+    fn announce(&mut self, ground: &Ground, info: &Info) -> bool {
+        if self.reached.epoch > Some(info.epoch) {
+            if let Some(source) = &mut self.source {
+                source.wants_start = true;
+            }
+            return true;
+        }
+        if self.reached.epoch != Some(info.epoch) {
+            self.reached.epoch = Some(info.epoch);
+            self.reached.renditions = self.renditions(ground);
+        }
         let header = self.configure(info);
         let known = header.is_some();
         if let Some(header) = header {
@@ -200,10 +254,31 @@ impl Actor {
     }
 
     fn configure(&mut self, info: &Info) -> Option<Header> {
-        let format = self.source.as_ref().map(|source| source.format)?;
+        let source = self.source.as_ref()?;
+        let choice = source.choice;
         self.forget_answers();
-        self.ask(|instance| instance.configure(info, format))
-            .map(Header::new)
+        // A new instance is told what the one before was told.
+        let renditions = std::mem::take(&mut self.reached.renditions);
+        let header = self.ask(|instance| instance.configure(info, choice, &renditions));
+        self.reached.renditions = renditions;
+        header.map(Header::new)
+    }
+
+    /// All forms of the stream, and where this transport has them.
+    fn renditions(&self, ground: &Ground) -> Vec<Rendition> {
+        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
+            return Vec::new();
+        };
+        let offers = self.stream.offers(&info, &profile.formats);
+        let (stream, transport) = (&self.stream.name, &self.transport.name);
+        let base = |to: &str| base(stream, transport, &self.variant.rendition, to);
+        offers
+            .into_iter()
+            .map(|offer| Rendition {
+                base: base(&offer.rendition),
+                offer,
+            })
+            .collect()
     }
 
     /// Feeds a new instance what the old one knew; what it gives out was given out before.
@@ -230,6 +305,11 @@ impl Actor {
             };
             let worked = match source.reader.next(position, group_ms) {
                 Next::Entry(Entry::Sample(_), _) if source.left_out.contains(&position) => true,
+                Next::Entry(Entry::Sample(sample), _)
+                    if source.choice.format(sample.codec()).is_none() =>
+                {
+                    true
+                }
                 Next::Entry(Entry::Sample(sample), group) => {
                     let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
                     if !pushed && let Some(source) = &mut self.source {
@@ -255,5 +335,35 @@ impl Actor {
             self.muxer.outlet.set_header(header);
         }
         true
+    }
+}
+
+/// From one form of a stream to another, by the same transport.
+fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
+    let [stream, transport, rendition] = [stream, transport, to].map(config::path_segment);
+    match to {
+        to if to == from => String::new(),
+        "" => format!("../../{stream}/{transport}/"),
+        _ => format!("../../{stream}@{rendition}/{transport}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base;
+
+    #[test]
+    fn renditions_are_found_by_relative_urls() {
+        assert_eq!(base("porch", "hls", "", ""), "");
+        assert_eq!(base("porch", "hls", "mobile", "mobile"), "");
+        assert_eq!(
+            base("porch", "hls", "", "mobile"),
+            "../../porch@mobile/hls/"
+        );
+        assert_eq!(base("porch", "hls", "mobile", ""), "../../porch/hls/");
+        assert_eq!(
+            base("front door", "my hls", "a", "b/c"),
+            "../../front%20door@b%2Fc/my%20hls/"
+        );
     }
 }
