@@ -306,7 +306,7 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
         held.sample(&labels(way), bytes);
     }
     let mut held = text.family(
-        "sluicegate_plugin_buffer_bytes",
+        "sluicegate_guest_buffer_bytes",
         Kind::Gauge,
         "Bytes that transports' components hold in buffers: the window of HLS.",
     );

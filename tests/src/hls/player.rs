@@ -6,6 +6,7 @@ use super::{
     parse::{Playlist, parse},
 };
 use crate::{client::http_get, within};
+use bytes::Bytes;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -79,7 +80,7 @@ impl Player {
     /// Asks once, for what comes next; every other time a delta update will do. False: it was refused, and may be asked again.
     pub async fn poll(&mut self) -> bool {
         self.polls += 1;
-        let delta = self.polls % 2 == 0 && self.session.playlist().is_some();
+        let delta = self.polls.is_multiple_of(2) && self.session.playlist().is_some();
         let asked = self.session.newest().map(|(msn, part)| (msn, part + 1));
         let mut path = format!("{}media.m3u8", self.base);
         if let Some((msn, part)) = asked {
@@ -138,6 +139,11 @@ impl Player {
         all.sum::<u64>() as f64 / 100_000.0
     }
 
+    /// How often it asked.
+    pub fn polls(&self) -> u32 {
+        self.polls
+    }
+
     async fn hinted(&self, hint: Option<String>) -> Option<(String, Vec<u8>)> {
         let name = hint?;
         let (status, head, body) = get(self.address, &format!("{}{name}", self.base)).await;
@@ -167,4 +173,32 @@ pub async fn playlist(address: SocketAddr, path: &str) -> (Playlist, String) {
         assert_eq!(status, 503, "{last}");
     }
     panic!("no playlist at {path}: {last}");
+}
+
+/// The NAL units in a fragment's or segment's `mdat` boxes, of a stream with pictures only.
+pub fn nals(mp4: &[u8]) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for (kind, mut data) in boxes(mp4) {
+        if kind != *b"mdat" {
+            continue;
+        }
+        while let Some((length, rest)) = data.split_first_chunk::<4>() {
+            let (unit, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+            found.push(Bytes::copy_from_slice(unit));
+            data = rest;
+        }
+    }
+    found
+}
+
+/// The boxes at the top, by their types.
+pub fn boxes(mut mp4: &[u8]) -> Vec<([u8; 4], &[u8])> {
+    let mut found = Vec::new();
+    while let Some((size, rest)) = mp4.split_first_chunk::<4>() {
+        let (kind, _) = rest.split_first_chunk::<4>().unwrap();
+        let (whole, rest) = mp4.split_at(u32::from_be_bytes(*size) as usize);
+        found.push((*kind, &whole[8..]));
+        mp4 = rest;
+    }
+    found
 }
