@@ -37,6 +37,7 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== formatting\n'
 	cargo fmt --all --check
 	@printf '\n== components and pages\n'
+	plugins/build brittle
 	@$(MAKE) --no-print-directory plugins target/stamps/web
 	@printf '\n== lints\n'
 	cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -3,7 +3,7 @@
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
 /// The transports that every gateway has, by name.
-const BUILT_IN: [&str; 3] = ["mjpeg", "mse", "nal"];
+const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

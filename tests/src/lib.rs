@@ -9,6 +9,7 @@ pub mod command;
 pub mod damage;
 pub mod feeder;
 pub mod gateway;
+pub mod hls;
 pub mod http2;
 pub mod measure;
 pub mod media;

@@ -1,13 +1,13 @@
 //! `/live/{stream}/{transport}/…`: requests and viewers of a transport.
 
-use super::{Body, ask, error, full, set};
+use super::{Body, ask, error, full, set, whole};
 use crate::{
-    carrier::{Socket, ViewerBody, websocket},
+    carrier::{Socket, ViewerBody, WholeBody, websocket},
     gateway::Gateway,
     plugin::muxer::{Refusal, Reply},
     viewer::Carrier,
 };
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
@@ -110,20 +110,11 @@ pub async fn serve(
     let content_type = match user.request(rest, &query).await {
         Err(refusal) => return refused(&refusal),
         Ok(Reply::Done(response)) => {
-            let status = StatusCode::from_u16(response.status)
-                .ok()
-                .filter(|status| status.as_u16() >= 200)
-                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let body = response.body.to_bytes();
-            gateway.viewers.answered(way, body.len());
-            let mut answer = full(status, &response.content_type, body);
-            if response.immutable {
-                set(
-                    &mut answer,
-                    header::CACHE_CONTROL,
-                    "public, max-age=31536000, immutable",
-                );
-            }
+            let (answer, bytes) = whole::respond(&response, request.headers());
+            // Elsewhere who watches has joined, and a request is no viewer.
+            let asks = transport.profile.lanes.is_empty() && answer.status().is_success();
+            let asker = asks.then(|| whole::asker(peer, request.headers()));
+            gateway.viewers.answered(way, bytes, asker, Instant::now());
             return answer;
         }
         Ok(Reply::Follow(content_type)) => content_type,
@@ -163,7 +154,7 @@ async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
 }
 
 fn switching(accepted: &str) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::default()));
+    let mut response = Response::new(Either::Left(WholeBody::default()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -277,21 +277,22 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
         }
     }
     // JPEGs of several sizes are several muxers on one way, and sizes are what viewers ask for: no names for labels.
-    let mut running: BTreeMap<Way, ([usize; Phase::NAMES.len()], usize)> = BTreeMap::new();
+    let mut running: BTreeMap<Way, ([usize; Phase::NAMES.len()], usize, usize)> = BTreeMap::new();
     for muxer in gateway.muxers.list() {
-        let (phases, bytes) = running.entry(muxer.way.clone()).or_default();
+        let (phases, bytes, held) = running.entry(muxer.way.clone()).or_default();
         let phase = muxer.health.phase();
         for (count, name) in phases.iter_mut().zip(Phase::NAMES) {
             *count += usize::from(name == phase.name_and_reason().0);
         }
         *bytes += muxer.outlet.bytes();
+        *held += muxer.held.load(Ordering::Relaxed);
     }
     let mut states = text.family(
         "sluicegate_muxers",
         Kind::Gauge,
         "Muxers at work, by the state of their component.",
     );
-    for (way, (phases, _)) in &running {
+    for (way, (phases, ..)) in &running {
         for (count, state) in phases.iter().zip(Phase::NAMES) {
             states.sample(&[&labels(way)[..], &[("state", state)]].concat(), count);
         }
@@ -301,7 +302,15 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
         Kind::Gauge,
         "Bytes of chunks that muxers hold for their viewers.",
     );
-    for (way, (_, bytes)) in &running {
+    for (way, (_, bytes, _)) in &running {
+        held.sample(&labels(way), bytes);
+    }
+    let mut held = text.family(
+        "sluicegate_guest_buffer_bytes",
+        Kind::Gauge,
+        "Bytes that transports' components hold in buffers: the window of HLS.",
+    );
+    for (way, (.., bytes)) in &running {
         held.sample(&labels(way), bytes);
     }
 }

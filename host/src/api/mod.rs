@@ -7,26 +7,27 @@ mod metrics;
 mod pages;
 mod routes;
 mod state;
+mod whole;
 
 pub use events::EventBody;
 pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
 
 use crate::{
     auth::{self, Peer},
-    carrier::ViewerBody,
+    carrier::{ViewerBody, WholeBody},
     gateway::Gateway,
 };
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{self, HeaderName, HeaderValue},
 };
 use std::{net::SocketAddr, sync::Arc};
 
 /// What goes back: a whole body, or one that goes on.
-pub type Body = Either<Full<Bytes>, Either<ViewerBody, EventBody>>;
+pub type Body = Either<WholeBody, Either<ViewerBody, EventBody>>;
 
 /// Answers one request.
 pub async fn respond(
@@ -76,8 +77,13 @@ pub async fn respond(
     };
     let mut response = route_to(&gateway, caller.address, route.target, &parameters, request).await;
     if head {
+        if let Some(length) = response.body().size_hint().exact()
+            && response.status().is_success()
+        {
+            set(&mut response, header::CONTENT_LENGTH, &length.to_string());
+        }
         // The body of a viewer must not run for who only asks for the head.
-        *response.body_mut() = Either::Left(Full::default());
+        *response.body_mut() = Either::Left(WholeBody::default());
     }
     finish(response, foreign)
 }
@@ -121,7 +127,7 @@ async fn route_to(
 
 /// A whole response.
 fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    let mut response = Response::new(Either::Left(body.into().into()));
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, content_type);
     response

@@ -103,7 +103,7 @@ pub fn find(method: &Method, path: &str) -> Found {
     }
     let Some(segments) = segments(path) else {
         return Found::BadPath(
-            "the path is not well formed: after % come two hex digits, and the whole is UTF-8 without control characters",
+            "the path is not well formed: after % come two hex digits, the whole is UTF-8 without control characters, and no segment is . or ..",
         );
     };
     let mut other = false;
@@ -146,7 +146,7 @@ fn decode(segment: &str) -> Option<String> {
     }
     String::from_utf8(bytes)
         .ok()
-        .filter(|text| !text.contains(char::is_control))
+        .filter(|text| !text.contains(char::is_control) && !matches!(text.as_str(), "." | ".."))
 }
 
 fn matches(pattern: &'static str, segments: &[String]) -> Option<Parameters> {

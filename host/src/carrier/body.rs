@@ -1,11 +1,12 @@
-//! The body of a response that goes on as long as somebody watches.
+//! Bodies of responses: whole ones, and one that goes on as long as somebody watches.
 
 use crate::{
+    media::buffer::Buffer,
     plugin::{Effect, muxer::Viewing},
     viewer::{Carrier, Meter, Next, Piece, Place},
 };
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -14,6 +15,43 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::{self, Sleep, sleep};
+
+/// A body that is all there, in shared runs of bytes.
+#[derive(Debug, Default)]
+pub struct WholeBody(VecDeque<Bytes>);
+
+impl From<Bytes> for WholeBody {
+    fn from(bytes: Bytes) -> Self {
+        let some = (!bytes.is_empty()).then_some(bytes);
+        WholeBody(some.into_iter().collect())
+    }
+}
+
+impl From<&Buffer> for WholeBody {
+    fn from(buffer: &Buffer) -> Self {
+        WholeBody(buffer.parts().iter().cloned().collect())
+    }
+}
+
+impl Body for WholeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|bytes| bytes.len() as u64).sum())
+    }
+}
 
 /// A viewer over plain HTTP: chunks as they come, one at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ mod socket;
 mod tls;
 pub mod websocket;
 
-pub use body::ViewerBody;
+pub use body::{ViewerBody, WholeBody};
 pub use door::Door;
 pub use drain::Drain;
 pub use listener::serve;

@@ -133,6 +133,11 @@ impl Guest {
         self.limits
     }
 
+    /// Bytes in its buffers.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// Before each call.
     pub fn begin_call(&mut self) {
         self.ran_at_first_tick = None;

@@ -1,7 +1,7 @@
 //! One guest at work: calls under limits, answers taken out of its hands at once.
 
 use super::{
-    Plugin, Usage,
+    Plugin, Response, Usage,
     bindings::{TransportPlugin, media, transport},
     engine::Ticking,
     guest::{Breach, Guest, Name},
@@ -134,24 +134,11 @@ pub struct Chunk {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The whole response.
-    Done(Response),
+    Done(Arc<Response>),
     /// Ask again later.
     Pending,
     /// 200 with this content type; the client becomes a viewer.
     Follow(String),
-}
-
-/// An HTTP response without its carrier's headers.
-#[derive(Clone, Debug)]
-pub struct Response {
-    /// HTTP status.
-    pub status: u16,
-    /// Media type.
-    pub content_type: String,
-    /// Good for ever under its URL.
-    pub immutable: bool,
-    /// The content.
-    pub body: Buffer,
 }
 
 /// What is to happen to one viewer.
@@ -239,6 +226,11 @@ impl Instance {
         Ok((instance, profile))
     }
 
+    /// Bytes in the buffers that it holds.
+    pub fn held(&self) -> usize {
+        self.store.data().held()
+    }
+
     /// The first tracks, or a break; samples are pushed as `choice` says from here on. Gives the header.
     pub fn configure(
         &mut self,
@@ -312,12 +304,12 @@ impl Instance {
             Ok(match reply {
                 transport::Reply::Pending => Answer::Pending,
                 transport::Reply::Follow(content_type) => Answer::Follow(content_type),
-                transport::Reply::Done(response) => Answer::Done(Response {
-                    status: response.status,
-                    content_type: response.content_type,
-                    immutable: response.immutable,
-                    body: budget.payload(store.data_mut(), response.body)?,
-                }),
+                transport::Reply::Done(response) => Answer::Done(Arc::new(Response::new(
+                    response.status,
+                    response.content_type,
+                    response.max_age,
+                    budget.payload(store.data_mut(), response.body)?,
+                ))),
             })
         })
     }

@@ -8,14 +8,16 @@ mod guest;
 mod instance;
 mod metadata;
 pub mod muxer;
+mod response;
 pub mod transports;
 mod usage;
 
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::Breach;
 pub use instance::{
-    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Rendition, Response,
+    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Rendition,
 };
+pub use response::Response;
 pub use usage::{Spent, Usage, Usages};
 
 use std::time::Duration;

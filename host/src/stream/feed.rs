@@ -17,6 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Repeats of H.264 are no closer together than this.
+const LEAST_PACE: Duration = Duration::from_millis(100);
+/// Who asks for the first time in a long silence does not get all of it.
+const MOST_AT_ONCE: u32 = 50;
+
 /// One ring, and the threads to wake when something is added.
 #[derive(Debug)]
 pub struct Feed {
@@ -65,45 +70,63 @@ impl Feed {
 
     /// Adds an entry and wakes the readers. The lock is not held while they are woken.
     pub fn publish(&self, entry: Entry) {
-        add(self.lock(), entry, Instant::now());
+        add(self.lock(), [entry], Instant::now());
     }
 
-    /// Publishes the newest picture once more if none came for so long and more may come; a JPEG once, H.264 again and
-    /// again. Says when to ask next, if there is a picture to repeat.
+    /// Publishes the newest picture once more if none came for so long and more may come: a JPEG once, H.264 as far apart
+    /// as its pictures are, for all of the silence. Says when to ask next, if there is a picture to repeat.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let mut state = self.lock();
         let newest = state.newest.clone()?;
         let is_jpeg = newest.codec() == Codec::Jpeg;
-        if state.unrepeatable || (is_jpeg && newest.repeat > 0) {
+        if state.unrepeatable || (is_jpeg && newest.repeat > 0) || state.ring.is_full_of_repeats() {
             return None;
         }
-        let due = state.came + after;
+        let pace = match is_jpeg {
+            true => after,
+            false => pace(state.ring.info()?),
+        };
+        // Known for a silence, or not yet; a slow source's next picture may be a little late.
+        let due = match newest.repeat {
+            0 if is_jpeg => state.came + after,
+            0 => state.came + after.max(2 * pace),
+            _ => state.came + pace,
+        };
         if now < due {
             return Some(due);
         }
-        let nals = match is_jpeg || newest.repeat > 0 {
-            true => None,
-            false => {
-                let nals = repeat_of(&state.ring);
-                state.unrepeatable = nals.is_none();
-                Some(nals?)
+        let mut nals = None;
+        if !is_jpeg && newest.repeat == 0 {
+            nals = repeat_of(&state.ring);
+            if nals.is_none() {
+                state.unrepeatable = true;
+                return None;
             }
-        };
-        let silence = now - state.came;
-        let decode_time = newest.decode_time + ticks(silence).max(1);
+        }
         // Behind what is shown later than it is decoded.
         let recent = state.ring.pictures().take(repeat::LOOKED_AT);
         let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
-        let offset = (shown.max(newest.shown_at()) + 1).saturating_sub(decode_time);
-        let times = Times {
-            decode_time,
-            composition_offset: i32::try_from(offset).unwrap_or(0),
-            duration: u32::try_from(ticks(after)).unwrap_or(0),
-            captured_at: newest.captured_at + u64::try_from(silence.as_micros()).unwrap_or(0),
-        };
-        let again = newest.again(times, nals);
-        add(state, Entry::Sample(Arc::new(again)), now);
-        Some(now + after)
+        let shown = shown.max(newest.shown_at());
+        let passed = ((now - state.came).as_nanos() / pace.as_nanos().max(1)) as u32;
+        let (mut came, mut last) = (state.came, newest);
+        let first = passed.saturating_sub(MOST_AT_ONCE - 1).max(1);
+        let mut again = Vec::new();
+        for nth in first..=passed {
+            let at = state.came + pace * nth;
+            let silence = at - came;
+            let decode_time = last.decode_time + ticks(silence).max(1);
+            let offset = (shown + u64::from(nth)).saturating_sub(decode_time);
+            let times = Times {
+                decode_time,
+                composition_offset: i32::try_from(offset).unwrap_or(0),
+                duration: u32::try_from(ticks(pace)).unwrap_or(0),
+                captured_at: last.captured_at + u64::try_from(silence.as_micros()).unwrap_or(0),
+            };
+            (came, last) = (at, Arc::new(last.again(times, nals.take())));
+            again.push(Entry::Sample(last.clone()));
+        }
+        add(state, again, came);
+        Some(came + pace)
     }
 
     /// The calling thread is unparked on every addition that `ear` is for, until the reader is dropped.
@@ -231,35 +254,52 @@ impl Reader {
     }
 }
 
-/// Wakes the readers when the lock is no longer held.
-fn add(mut state: MutexGuard<'_, State>, mut entry: Entry, now: Instant) {
-    let is_sound = matches!(&entry, Entry::Sample(sample) if sample.is_sound());
-    match &mut entry {
-        Entry::Sample(_) if is_sound => {}
-        Entry::Sample(sample) => {
-            // The source's time may be behind what a silence of it was filled with.
-            let ahead = |reached: &u64| sample.decode_time <= *reached;
-            if let Some(reached) = state.reached.filter(ahead) {
-                let mut later = Sample::clone(sample);
-                later.put_behind(reached);
-                *sample = Arc::new(later);
+/// Wakes the readers when the lock is no longer held. `now`: when the last of them came.
+fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry>, now: Instant) {
+    let mut all_sound = true;
+    for mut entry in entries {
+        match &mut entry {
+            Entry::Sample(sample) if sample.is_sound() => {}
+            Entry::Sample(sample) => {
+                // The source's time may be behind what a silence of it was filled with.
+                let ahead = |reached: &u64| sample.decode_time <= *reached;
+                if let Some(reached) = state.reached.filter(ahead) {
+                    let mut later = Sample::clone(sample);
+                    later.put_behind(reached);
+                    *sample = Arc::new(later);
+                }
+                all_sound = false;
+                state.reached = Some(sample.decode_time);
+                state.newest = Some(sample.clone());
+                (state.came, state.unrepeatable) = (now, false);
             }
-            state.reached = Some(sample.decode_time);
-            state.newest = Some(sample.clone());
-            (state.came, state.unrepeatable) = (now, false);
+            Entry::Configure(_) | Entry::Stop(_) => {
+                all_sound = false;
+                state.newest = None;
+            }
         }
-        Entry::Configure(_) | Entry::Stop(_) => state.newest = None,
+        state.ring.push(entry);
     }
-    state.ring.push(entry);
     let readers = state.readers.values();
     let wake: Vec<Thread> = readers
-        .filter(|(_, ear)| !is_sound || *ear == Ear::Open)
+        .filter(|(_, ear)| !all_sound || *ear == Ear::Open)
         .map(|(thread, _)| thread.clone())
         .collect();
     drop(state);
     for thread in wake {
         thread.unpark();
     }
+}
+
+/// How far apart repeats are: as whole pictures make it, so that what is cut by time comes out as before.
+fn pace(info: &Info) -> Duration {
+    let rate = info.video.as_ref().map_or(0.0, |video| video.frame_rate);
+    if !rate.is_finite() || rate < 0.01 {
+        return LEAST_PACE;
+    }
+    let apart = Duration::from_secs_f32(1.0 / rate);
+    let pictures = (LEAST_PACE.as_secs_f32() * rate).ceil().max(1.0);
+    apart.mul_f32(pictures)
 }
 
 /// H.264 that shows again what is shown after the newest picture.
@@ -377,38 +417,38 @@ mod tests {
         push(0, 0);
         push(1, 3000);
         let came = feed.lock().came;
-        for nth in 1..=3 {
-            let due = feed.repeat(came + nth * AFTER, AFTER);
-            assert_eq!(due, Some(came + (nth + 1) * AFTER));
+        // The whole of it when it is known for a silence, and on from there.
+        assert_eq!(
+            feed.repeat(came + 4 * LEAST_PACE, AFTER),
+            Some(came + AFTER)
+        );
+        assert_eq!(samples(&feed).len(), 2);
+        for nth in 5..=7 {
+            let due = feed.repeat(came + nth * LEAST_PACE, AFTER);
+            assert_eq!(due, Some(came + (nth + 1) * LEAST_PACE));
         }
         // Held up on its way, and one behind it.
         push(2, 6000);
         push(3, 3000 + 2 * SECOND as i64);
-        let half = SECOND / 2;
-        let repeat = |nth: u64| (3000 + nth * half, 3000 + nth * half, nth as u32);
-        let late = 3001 + 3 * half;
-        let last = 3000 + 2 * SECOND;
-        assert_eq!(
-            places(&feed),
-            [
-                (0, 9000, 0),
-                (3000, 12000, 0),
-                repeat(1),
-                repeat(2),
-                repeat(3),
-                (late, late, 0),
-                (last, last + 9000, 0)
-            ]
-        );
-        // Sooner than the last picture is shown.
-        let came = feed.lock().came;
-        feed.repeat(came + Duration::from_millis(10), Duration::from_millis(10));
-        assert_eq!(places(&feed).last(), Some(&(last + 900, last + 9001, 1)));
+        let tenth = SECOND / 10;
+        let mut expected = vec![(0, 9000, 0), (3000, 12_000, 0)];
+        // The first is shown right behind the last picture.
+        expected.push((3000 + tenth, 12_001, 1));
+        expected.extend((2..=7).map(|nth| (3000 + nth * tenth, 3000 + nth * tenth, nth as u32)));
+        let (late, last) = (3001 + 7 * tenth, 3000 + 2 * SECOND);
+        expected.extend([(late, late, 0), (last, last + 9000, 0)]);
+        assert_eq!(places(&feed), expected);
 
-        let samples = samples(&feed);
-        assert!(samples[2].nals() == samples[4].nals() && !samples[2].independent);
+        let all = samples(&feed);
+        assert!(all[2].nals() == all[4].nals() && !all[2].independent);
+        // Who asks late does not get more than can be of use.
+        let came = feed.lock().came;
+        feed.repeat(came + Duration::from_secs(3600), AFTER);
+        assert_eq!(samples(&feed).len(), all.len() + MOST_AT_ONCE as usize);
+        let reached = places(&feed).last().unwrap().0;
+        assert_eq!(reached, last + 3600 * SECOND);
         let reader = feed.reader(Ear::Open);
-        assert!(reader.has_all_pictures(reader.end() - 1));
+        assert!(reader.has_all_pictures(all.len() as u64 + 1));
     }
 
     #[test]

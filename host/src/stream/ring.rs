@@ -33,8 +33,8 @@ impl Default for Bounds {
             bytes: 32 << 20,
             span: 15 * u64::from(TIMESCALE),
             entries: 16_384,
-            // A day, at one a second.
-            repeats: 86_400,
+            // Two hours, at ten a second.
+            repeats: 72_000,
         }
     }
 }
@@ -216,6 +216,11 @@ impl Ring {
         samples.filter(|sample| sample.repeat == 0 && !sample.is_sound())
     }
 
+    /// Whether there are to be no more repeats, as they would push out what is repeated.
+    pub fn is_full_of_repeats(&self) -> bool {
+        self.repeats >= self.bounds.repeats
+    }
+
     /// The position of the oldest entry.
     pub fn first(&self) -> u64 {
         self.first
@@ -358,11 +363,7 @@ impl Ring {
     }
 
     fn over(&self, bytes: usize, span: Option<u64>) -> bool {
-        let pictures = self.entries.len() - self.repeats;
-        if self.bytes > bytes
-            || pictures > self.bounds.entries
-            || self.repeats > self.bounds.repeats
-        {
+        if self.bytes > bytes || self.entries.len() - self.repeats > self.bounds.entries {
             return true;
         }
         let time = |entry: &Entry| match entry {

@@ -4,14 +4,19 @@ use super::Taken;
 use crate::telemetry::{Events, Histogram};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
+
+/// Who only sends requests counts as a viewer for so long after each.
+pub const STAYS: Duration = Duration::from_secs(10);
+/// Of them so many are told apart on one way.
+const MOST_ASKERS: usize = 4096;
 
 /// Counted as it happens.
 #[derive(Debug, Default)]
@@ -78,6 +83,15 @@ impl std::ops::AddAssign for Totals {
     }
 }
 
+/// Tells apart who sends requests: alike programs behind one address count as one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Asker {
+    /// Where the requests come from.
+    pub address: IpAddr,
+    /// A hash of the `User-Agent`.
+    pub agent: u64,
+}
+
 /// How soon the viewers of one transport got something.
 #[derive(Debug, Default)]
 pub struct Delays {
@@ -100,6 +114,8 @@ struct Inner {
     newest: u64,
     /// Without those who are there.
     past: BTreeMap<Way, Totals>,
+    /// Viewers that only send requests, and when they did last.
+    askers: BTreeMap<Way, HashMap<Asker, Instant>>,
     /// By transport.
     delays: BTreeMap<String, Arc<Delays>>,
 }
@@ -168,12 +184,25 @@ impl Registry {
         }
     }
 
-    /// Counts a request that was answered whole, with so many bytes.
-    pub fn answered(&self, way: Way, bytes: usize) {
+    /// Counts a request that was answered whole, with so many bytes; and who asked, if that is how this way is watched.
+    pub fn answered(&self, way: Way, bytes: usize, asker: Option<Asker>, now: Instant) {
         let mut inner = self.lock();
-        let past = inner.past.entry(way).or_default();
+        let inner = &mut *inner;
+        let past = inner.past.entry(way.clone()).or_default();
         past.answers += 1;
         past.bytes += bytes as u64;
+        let Some(asker) = asker else { return };
+        let askers = inner.askers.entry(way).or_default();
+        if let Some(last) = askers.get_mut(&asker) {
+            past.came += u64::from(!stays(*last, now));
+            *last = now;
+            return;
+        }
+        past.came += 1;
+        askers.retain(|_, last| stays(*last, now));
+        if askers.len() < MOST_ASKERS {
+            askers.insert(asker, now);
+        }
     }
 
     /// Everybody, in order of arrival.
@@ -187,6 +216,11 @@ impl Registry {
         let mut totals = inner.past.clone();
         for entry in inner.entries.values() {
             *totals.entry(entry.way.clone()).or_default() += entry.totals();
+        }
+        let now = Instant::now();
+        for (way, askers) in &inner.askers {
+            let there = askers.values().filter(|last| stays(**last, now)).count();
+            totals.entry(way.clone()).or_default().viewers += there;
         }
         totals
     }
@@ -302,6 +336,10 @@ impl Meter {
     }
 }
 
+fn stays(last: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(last) < STAYS
+}
+
 /// 128 bits from the operating system's randomness, in hex.
 fn unguessable() -> String {
     use std::hash::{BuildHasher, RandomState};
@@ -353,7 +391,7 @@ mod tests {
             });
             meter.wrote(bytes, true, now);
         }
-        registry.answered(way("hls"), 7);
+        registry.answered(way("hls"), 7, None, now);
         assert_eq!(registry.totals()[&way("nal")].viewers, 2);
         drop(leaves);
         let after = registry.totals();
@@ -371,6 +409,24 @@ mod tests {
         drop(stays);
         assert_eq!(registry.totals()[&way("nal")], Totals { viewers: 0, ..nal });
         assert_eq!(registry.totals().len(), 2);
+    }
+
+    #[test]
+    fn who_sends_requests_is_there_for_a_while_after_each() {
+        let registry = registry();
+        let now = Instant::now();
+        let ask = |host: u8, agent, at| {
+            let address = [127, 0, 0, host].into();
+            registry.answered(way("hls"), 1, Some(Asker { address, agent }), at);
+            let totals = registry.totals()[&way("hls")];
+            (totals.viewers, totals.came)
+        };
+        let before = now.checked_sub(STAYS + Duration::from_secs(1)).unwrap();
+        assert_eq!(ask(1, 1, before), (0, 1));
+        assert_eq!(ask(1, 1, now), (1, 2));
+        assert_eq!(ask(1, 1, now), (1, 2));
+        assert_eq!(ask(1, 2, now), (2, 3));
+        assert_eq!(ask(2, 1, now), (3, 4));
     }
 
     #[test]

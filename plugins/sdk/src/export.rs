@@ -143,6 +143,7 @@ mod guest {
         }
 
         fn request(path: String, query: String) -> wit::Reply {
+            break_if_asked(&path);
             Self::call(|transport| transport.request(&path, &query))
                 .unwrap_or_else(|| types::Reply::text(503, "Not open yet.\n"))
                 .into()
@@ -154,6 +155,7 @@ mod guest {
             path: String,
             query: String,
         ) -> Result<Vec<wit::Effect>, String> {
+            break_if_asked(&path);
             let joined = Self::call(|transport| transport.join(viewer, &carrier, &path, &query));
             let effects = joined.unwrap_or_else(|| Err("not open yet".into()))?;
             Ok(into_wit(Some(effects)))
@@ -168,6 +170,14 @@ mod guest {
         fn leave(viewer: u64) {
             Self::call(|transport| transport.leave(viewer));
         }
+    }
+
+    /// Feature `brittle`: see the manifest.
+    fn break_if_asked(path: &str) {
+        assert!(
+            !cfg!(feature = "brittle") || path != "trap",
+            "asked to break"
+        );
     }
 
     /// Without it a panic is a bare trap that tells the log nothing.
@@ -259,13 +269,13 @@ mod guest {
                     let types::Response {
                         status,
                         content_type,
-                        immutable,
+                        max_age,
                         body,
                     } = response;
                     wit::Reply::Done(wit::Response {
                         status,
                         content_type,
-                        immutable,
+                        max_age,
                         body: body.0,
                     })
                 }

@@ -62,10 +62,16 @@ pub struct Response {
     pub status: u16,
     /// The HTTP `Content-Type`.
     pub content_type: String,
-    /// True: good for ever. False: until the next `configure`, `push` or `stop`.
-    pub immutable: bool,
+    /// Seconds for which caches on its way may keep it; [`Response::FOREVER`]: it never changes under this URL. The gateway
+    /// itself asks again after the next `configure`, `push` or `stop`, except for what lasts for ever.
+    pub max_age: u32,
     /// The HTTP body.
     pub body: Buffer,
+}
+
+impl Response {
+    /// The `max_age` of what never changes under its URL.
+    pub const FOREVER: u32 = u32::MAX;
 }
 
 /// The answer to a GET.
@@ -105,7 +111,7 @@ impl Reply {
         Reply::Done(Response {
             status,
             content_type,
-            immutable: false,
+            max_age: 0,
             body: Buffer::from(body),
         })
     }

@@ -1,19 +1,21 @@
 //! The thread of a muxer: follows a feed, asks the guest, fills the outlet, and repairs the guest when it breaks.
 
+mod answers;
 mod follow;
 mod serve;
 
 use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{
-    plugin::{Answer, Failure, Instance, OpenError, Profile, transports::Transport},
+    plugin::{Failure, Instance, OpenError, Profile, transports::Transport},
     stream::{Ear, Stream, Variant},
-    viewer::{Content, Way},
+    viewer::{Content, STAYS, Way},
 };
+use answers::{Answers, Url};
 use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Request, Viewer};
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -36,10 +38,10 @@ pub(super) struct Actor {
     source: Option<Source>,
     reached: Reached,
     viewers: BTreeMap<u64, Viewer>,
-    requests: Vec<Request>,
+    /// By what they ask for.
+    requests: BTreeMap<Url, Vec<Request>>,
     joins: Vec<Join>,
-    /// Of this stretch between two samples, by path and query.
-    answers: BTreeMap<(String, String), Answer>,
+    answers: Answers,
     keyframe: KeyframeWish,
 }
 
@@ -74,9 +76,9 @@ impl Actor {
             source: None,
             reached: Reached::default(),
             viewers: BTreeMap::new(),
-            requests: Vec::new(),
+            requests: BTreeMap::new(),
             joins: Vec::new(),
-            answers: BTreeMap::new(),
+            answers: Answers::default(),
             keyframe: KeyframeWish::default(),
         }
     }
@@ -99,8 +101,10 @@ impl Actor {
             let more = self.follow(&ground);
             self.serve(now);
             self.expire(now);
+            let held = self.instance.as_ref().map_or(0, Instance::held);
+            self.muxer.held.store(held, Ordering::Relaxed);
             self.ask_for_keyframe(&ground, now);
-            if let Some(since) = self.muxers.retire(&self.muxer, self.stream.idle()) {
+            if let Some(since) = self.muxers.retire(&self.muxer, self.idle()) {
                 ground.user.unused_since(since);
                 self.end("nobody is watching");
                 drop(watch);
@@ -110,6 +114,14 @@ impl Actor {
                 let repeat = self.fill_silence(now);
                 thread::park_timeout(self.next_look(repeat, now));
             }
+        }
+    }
+
+    /// How long it stays behind its last user. Who only asks now and then is there between two requests, too.
+    fn idle(&self) -> Duration {
+        match self.transport.profile.lanes.is_empty() {
+            true => self.stream.idle() + STAYS,
+            false => self.stream.idle(),
         }
     }
 
@@ -155,7 +167,7 @@ impl Actor {
 
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
-        self.answers.clear();
+        self.answers = Answers::default();
         self.unfit(failure.to_string(), failure.call);
     }
 
@@ -199,6 +211,9 @@ impl Actor {
                     .map(|chunk| (chunk.content, chunk.lane, chunk.independent)),
                 at,
             );
+            // Who waits for the next picture is told that there is none.
+            self.forget_answers();
+            self.serve_requests(Instant::now());
         }
         self.muxer.outlet.close(reason);
         let stopped =
@@ -215,12 +230,7 @@ impl Actor {
                 | Message::End(_) => {}
             }
         }
-        self.requests
-            .drain(..)
-            .for_each(|request| drop(request.reply.send(Err(stopped()))));
-        self.joins
-            .drain(..)
-            .for_each(|join| drop(join.reply.send(Err(stopped()))));
+        self.refuse_waiting(&stopped);
     }
 
     fn next_look(&self, repeat: Option<Instant>, now: Instant) -> Duration {

@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
     thread::{self, JoinHandle, Thread},
     time::Instant,
 };
@@ -66,6 +66,8 @@ pub struct Muxer {
     pub outlet: Outlet,
     /// How the guest is doing.
     pub health: Health,
+    /// Bytes in the buffers that the guest holds.
+    pub held: AtomicUsize,
     /// What guests cost on this way, in earlier runs of the muxer too.
     pub usage: Arc<Usage>,
     inbox: Mutex<VecDeque<Message>>,
@@ -308,6 +310,7 @@ impl Muxers {
             transport: transport.name.clone(),
             outlet: Outlet::default(),
             health: Health::default(),
+            held: AtomicUsize::default(),
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });

@@ -299,7 +299,11 @@ impl Transport for Fuzzed {
             _ => Reply::Done(Response {
                 status: script.word(),
                 content_type: script.text(),
-                immutable: script.byte() % 2 == 0,
+                max_age: if script.byte() % 2 == 0 {
+                    Response::FOREVER
+                } else {
+                    0
+                },
                 body: held.buffer(script),
             }),
         })

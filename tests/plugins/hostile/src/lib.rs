@@ -191,7 +191,7 @@ impl Transport for Hostile {
                 Reply::Done(Response {
                     status: 200,
                     content_type,
-                    immutable: true,
+                    max_age: Response::FOREVER,
                     body: giant(),
                 })
             }
@@ -201,7 +201,7 @@ impl Transport for Hostile {
                 Reply::Done(Response {
                     status: 9999,
                     content_type,
-                    immutable: true,
+                    max_age: Response::FOREVER,
                     body,
                 })
             }

@@ -1,16 +1,17 @@
 //! Who waits for an answer: joins, requests, and what viewers send.
 
-use super::{Actor, PATIENCE};
+use super::{Actor, PATIENCE, answers::Url};
 use crate::plugin::{
     Answer, Effect,
     muxer::{JoinRequest, Message, Phase, Refusal, Reply},
 };
-use std::{sync::Arc, time::Instant};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Requests that may wait for an answer, and answers kept until the next sample.
-const MOST_PENDING: usize = 1024;
-const MOST_ANSWERS: usize = 256;
+/// Requests that may wait for an answer.
+const MOST_PENDING: usize = 4096;
+/// Longest that one waits, however long groups are.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Viewer {
     request: JoinRequest,
@@ -20,8 +21,6 @@ pub(super) struct Viewer {
 }
 
 pub(super) struct Request {
-    path: String,
-    query: String,
     pub(super) reply: oneshot::Sender<Result<Reply, Refusal>>,
     deadline: Instant,
 }
@@ -38,17 +37,14 @@ impl Actor {
     /// Sorts new messages; gives the reason if the muxer is to end.
     pub(super) fn read_inbox(&mut self) -> Option<String> {
         let messages = std::mem::take(&mut *self.muxer.lock());
-        let deadline = Instant::now() + PATIENCE;
+        let now = Instant::now();
         for message in messages {
             match message {
                 Message::End(reason) => return Some(reason),
                 Message::Request { path, query, reply } => {
-                    self.requests.push(Request {
-                        path,
-                        query,
-                        reply,
-                        deadline,
-                    });
+                    let deadline = now + self.request_patience();
+                    let waiting = self.requests.entry((path, query)).or_default();
+                    waiting.push(Request { reply, deadline });
                 }
                 Message::Join {
                     viewer,
@@ -61,7 +57,7 @@ impl Actor {
                         request,
                         effects,
                         reply,
-                        deadline,
+                        deadline: now + PATIENCE,
                     });
                 }
                 Message::Leave { viewer } => {
@@ -86,9 +82,11 @@ impl Actor {
 
     /// Answers who is waiting, as far as the guest can.
     pub(super) fn serve(&mut self, now: Instant) {
-        if self.instance.is_none() {
-            return;
-        }
+        self.serve_joins();
+        self.serve_requests(now);
+    }
+
+    fn serve_joins(&mut self) {
         for join in std::mem::take(&mut self.joins) {
             if self.instance.is_none() {
                 self.joins.push(join);
@@ -131,49 +129,64 @@ impl Actor {
             };
             let _ = join.reply.send(answer);
         }
-        for request in std::mem::take(&mut self.requests) {
-            if request.reply.is_closed() {
+    }
+
+    /// Answers each URL once for all who ask for it.
+    pub(super) fn serve_requests(&mut self, now: Instant) {
+        let mut pending = 0;
+        for (url, mut waiting) in std::mem::take(&mut self.requests) {
+            waiting.retain(|request| !request.reply.is_closed());
+            if waiting.is_empty() {
                 continue;
             }
-            match self.answer(&request.path, &request.query) {
-                Some(Answer::Done(response)) => {
-                    let _ = request.reply.send(Ok(Reply::Done(Arc::new(response))));
-                }
-                Some(Answer::Follow(content_type)) => {
-                    let _ = request.reply.send(Ok(Reply::Follow(content_type)));
-                }
-                Some(Answer::Pending)
-                    if self.requests.len() < MOST_PENDING && now < request.deadline =>
-                {
-                    self.requests.push(request);
-                }
+            // It is being repaired, perhaps since another's request just now.
+            if self.instance.is_none() {
+                self.requests.insert(url, waiting);
+                continue;
+            }
+            let answer = match self.answer(&url) {
+                Some(Answer::Done(response)) => Ok(Reply::Done(response)),
+                Some(Answer::Follow(content_type)) => Ok(Reply::Follow(content_type)),
                 Some(Answer::Pending) => {
-                    let text = "what was asked for did not come in time; try again".to_owned();
-                    let _ = request.reply.send(Err(Refusal::Unavailable(text)));
+                    let text = "what was asked for did not come in time; try again";
+                    let late = waiting.extract_if(.., |request| {
+                        pending += 1;
+                        pending > MOST_PENDING || now >= request.deadline
+                    });
+                    for request in late {
+                        let refusal = Refusal::Unavailable(text.to_owned());
+                        let _ = request.reply.send(Err(refusal));
+                    }
+                    self.requests.insert(url, waiting);
+                    continue;
                 }
-                None => {
-                    let _ = request.reply.send(Err(self.unwell()));
-                }
+                None => Err(self.unwell()),
+            };
+            for request in waiting {
+                let _ = request.reply.send(answer.clone());
             }
         }
     }
 
+    /// How long a request may be answered "later": three target durations, where groups are segments
+    /// (draft-pantos-hls-rfc8216bis 6.2.5.2), and these up to twice as long as wished for.
+    fn request_patience(&self) -> Duration {
+        let group = Duration::from_millis(self.transport.profile.group_ms.into());
+        PATIENCE.max(group * 6).min(MOST_PATIENCE)
+    }
+
     /// The guest's answer, asked once per URL between two samples.
-    fn answer(&mut self, path: &str, query: &str) -> Option<Answer> {
-        let key = (path.to_owned(), query.to_owned());
-        if let Some(answer) = self.answers.get(&key) {
-            return Some(answer.clone());
+    fn answer(&mut self, url: &Url) -> Option<Answer> {
+        if let Some(answer) = self.answers.get(url) {
+            return Some(answer);
         }
-        let answer = self.ask(|instance| instance.request(path, query))?;
-        if self.answers.len() < MOST_ANSWERS {
-            self.answers.insert(key, answer.clone());
-        }
+        let answer = self.ask(|instance| instance.request(&url.0, &url.1))?;
+        self.answers.keep(url, &answer);
         Some(answer)
     }
 
     pub(super) fn forget_answers(&mut self) {
-        self.answers
-            .retain(|_, answer| matches!(answer, Answer::Done(response) if response.immutable));
+        self.answers.forget();
     }
 
     /// Lets go who waited too long, or for what will not come.
@@ -183,11 +196,11 @@ impl Actor {
         }
         let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
         let unwell = self.unwell();
-        for request in self
-            .requests
-            .extract_if(.., |request| broken || now >= request.deadline)
-        {
-            let _ = request.reply.send(Err(unwell.clone()));
+        for waiting in self.requests.values_mut() {
+            let late = waiting.extract_if(.., |request| broken || now >= request.deadline);
+            for request in late {
+                let _ = request.reply.send(Err(unwell.clone()));
+            }
         }
         for join in self
             .joins
@@ -197,13 +210,18 @@ impl Actor {
         }
     }
 
-    pub(super) fn refuse_all(&mut self, refusal: impl Fn() -> Refusal) {
-        for request in self.requests.drain(..) {
+    /// Lets go who waits.
+    pub(super) fn refuse_waiting(&mut self, refusal: &impl Fn() -> Refusal) {
+        for request in std::mem::take(&mut self.requests).into_values().flatten() {
             let _ = request.reply.send(Err(refusal()));
         }
         for join in self.joins.drain(..) {
             let _ = join.reply.send(Err(refusal()));
         }
+    }
+
+    pub(super) fn refuse_all(&mut self, refusal: impl Fn() -> Refusal) {
+        self.refuse_waiting(&refusal);
         for (_, viewer) in std::mem::take(&mut self.viewers) {
             let _ = viewer
                 .effects

@@ -1,0 +1,258 @@
+//! HLS: `GET /live/{stream}/hls/index.m3u8`, HLS and Low-Latency HLS in fragmented MP4 (draft-pantos-hls-rfc8216bis).
+//!
+//! | below the transport's path | what |
+//! |---|---|
+//! | `index.m3u8` | multivariant playlist: every rendition of the stream |
+//! | `media.m3u8` | media playlist, with `_HLS_msn`, `_HLS_part`, `_HLS_skip` |
+//! | `init-RUN-EPOCH.mp4` | init segment |
+//! | `RUN-MSN.m4s`, `RUN-MSN.PART.m4s` | segment, part |
+//!
+//! It only answers requests. A part that does not exist yet makes its client wait, one that has gone is a 404, and what is
+//! too far ahead a 400.
+
+mod directives;
+mod options;
+mod playlist;
+mod time;
+mod window;
+
+use directives::Directives;
+use options::Settings;
+use playlist::{MEDIA, Name, What};
+use sluicegate_sdk::{
+    Buffer, Chunk, Payload, Profile, Reply, Response, Sample, StreamInfo, Transport, log,
+};
+use time::SECOND;
+use window::{Segment, Window};
+
+/// A network's hiccups are shorter than that, and players wait that long.
+const SILENCE_MS: u32 = 1000;
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+/// One rendition as HLS.
+pub struct Hls {
+    settings: Settings,
+    /// The newest tracks and what is there of them.
+    stream: Option<(StreamInfo, Window)>,
+    /// Why these tracks cannot be served.
+    trouble: Option<String>,
+}
+
+impl Transport for Hls {
+    fn open(options: &str) -> Result<(Self, Profile), String> {
+        let settings = Settings::read(options)?;
+        let ms = |time| u32::try_from(time / time::MILLISECOND).unwrap_or(u32::MAX);
+        let profile = Profile {
+            carriers: vec!["http".into()],
+            formats: vec!["h264/avcc".into(), "aac".into()],
+            uplink: None,
+            lanes: vec![],
+            group_ms: settings.group_ms(),
+            history: settings.held() as u32 + 1,
+            repeat_ms: SILENCE_MS,
+            latency_ms: ms(settings.part.map_or(5 * settings.segment, |part| 4 * part)),
+        };
+        let hls = Hls {
+            settings,
+            stream: None,
+            trouble: None,
+        };
+        Ok((hls, profile))
+    }
+
+    fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
+        let window = self.stream.take().map(|(_, window)| window);
+        let mut window = window
+            .filter(|window| window.run == info.started_at)
+            .unwrap_or_else(|| Window::new(self.settings, info.started_at));
+        self.trouble = window.configure(info).err();
+        if let Some(trouble) = &self.trouble {
+            log::error(trouble);
+        }
+        self.stream = Some((info.clone(), window));
+        vec![]
+    }
+
+    fn push(&mut self, sample: Sample) -> Vec<Chunk> {
+        if let (Some((_, window)), None) = (&mut self.stream, &self.trouble) {
+            window.push(sample);
+        }
+        vec![]
+    }
+
+    fn stop(&mut self, _reason: &str, last: bool) -> Vec<Chunk> {
+        if let Some((_, window)) = &mut self.stream {
+            window.stop(last);
+        }
+        vec![]
+    }
+
+    fn request(&self, path: &str, query: &str) -> Reply {
+        let name = Name::parse(path);
+        if name.is_none() && path != MEDIA && path != "index.m3u8" {
+            return Reply::text(
+                404,
+                format!("HLS has nothing at \"{path}\"; its playlist is index.m3u8.\n"),
+            );
+        }
+        if let Some(trouble) = &self.trouble {
+            return Reply::text(503, format!("{trouble}.\n"));
+        }
+        let Some((info, window)) = &self.stream else {
+            return Reply::Pending;
+        };
+        match name {
+            Some(name) => media_file(window, name),
+            None if path == MEDIA => media_playlist(info, window, query),
+            None => {
+                let text = playlist::multivariant(info, window);
+                playlist_answer(text, window.target_duration() / SECOND / 2)
+            }
+        }
+    }
+}
+
+fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
+    let directives = match Directives::read(query) {
+        Ok(directives) => directives,
+        Err(error) => return Reply::text(400, format!("{error}\n")),
+    };
+    let Some(last) = window.last() else {
+        return match window.ended {
+            true => Reply::text(404, "The stream ended before there was a segment.\n"),
+            false => Reply::Pending,
+        };
+    };
+    let target = window.target_duration() / SECOND;
+    // Directives mean nothing to plain HLS, nor after the end (6.2.5).
+    let blocks = window.settings.part.is_some() && !window.ended;
+    if let Some(msn) = directives.msn.filter(|_| blocks) {
+        match reach(window, last, msn, directives.part) {
+            Reach::There => {}
+            Reach::Soon => return Reply::Pending,
+            Reach::Far => return too_far(window),
+        }
+    }
+    let Some(text) = playlist::media(window, &info.renditions, directives.skip) else {
+        return Reply::Pending;
+    };
+    // As the specification wants caches to keep them (appendix B).
+    let max_age = match directives.msn.filter(|_| blocks) {
+        Some(_) => 6 * target,
+        None => target / 2,
+    };
+    playlist_answer(text, max_age)
+}
+
+fn media_file(window: &Window, name: Name) -> Reply {
+    let gone = || Reply::text(404, "This segment is not there any more.\n");
+    if name.run != window.run {
+        return gone();
+    }
+    let (msn, part) = match name.what {
+        What::Init(epoch) => {
+            return match window.epoch_of(epoch) {
+                Some(epoch) => immutable("video/mp4", epoch.init.share()),
+                None => gone(),
+            };
+        }
+        What::Segment(msn) => (msn, None),
+        What::Part(msn, part) => (msn, Some(part)),
+    };
+    let complete = window.last().filter(|last| msn <= last.msn);
+    let bytes = window.segment(msn).and_then(|segment| match part {
+        Some(part) => segment.parts.get(part).map(|part| part.bytes.share()),
+        None => complete.and_then(|_| whole(segment)),
+    });
+    if let Some(bytes) = bytes {
+        return immutable("video/iso.segment", bytes);
+    }
+    let Some(last) = window
+        .last()
+        .filter(|_| !window.ended && complete.is_none())
+    else {
+        // Before the first segment is complete nobody can know of later ones.
+        return match window.last() {
+            None if !window.ended => Reply::Pending,
+            _ => gone(),
+        };
+    };
+    match reach(window, last, msn, part.map(|part| part as u64)) {
+        Reach::Far => too_far(window),
+        _ => Reply::Pending,
+    }
+}
+
+/// A complete segment: its parts one behind the other; a gap is none.
+fn whole(segment: &Segment) -> Option<Buffer> {
+    let parts = segment.parts.iter().map(|part| (&part.bytes).into());
+    (!segment.parts.is_empty()).then(|| Buffer::new(parts))
+}
+
+enum Reach {
+    There,
+    Soon,
+    Far,
+}
+
+/// Whether a playlist has segment `msn`, or that part of it (6.2.5.2).
+fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach {
+    let Some(part) = part else {
+        return match msn {
+            there if there <= last.msn => Reach::There,
+            soon if soon <= last.msn + 2 => Reach::Soon,
+            _ => Reach::Far,
+        };
+    };
+    // A part behind the last one of a complete segment is the first of the next.
+    let parts = |segment: &Segment| segment.parts.len() as u64;
+    let (msn, part) = match window.segment(msn) {
+        Some(complete) if msn <= last.msn && part >= parts(complete) => (msn + 1, 0),
+        _ => (msn, part),
+    };
+    if msn <= last.msn {
+        return Reach::There;
+    }
+    let open = window
+        .open()
+        .filter(|open| open.msn == msn)
+        .map_or(0, parts);
+    // "The Advance Part Limit is three divided by the Part Target Duration, or three if that is a second or more."
+    let target = window.epoch().map_or(SECOND, |epoch| epoch.targets.part);
+    let limit = (3 * SECOND).div_ceil(target.min(SECOND));
+    match part {
+        there if there < open => Reach::There,
+        soon if msn <= last.msn + 2 && soon < open + limit => Reach::Soon,
+        _ => Reach::Far,
+    }
+}
+
+fn too_far(window: &Window) -> Reply {
+    let next = window.next_part().map_or(String::new(), |(msn, part)| {
+        format!("; next comes part {part} of segment {msn}")
+    });
+    Reply::text(400, format!("That is too far ahead{next}.\n"))
+}
+
+fn immutable(content_type: &str, body: Buffer) -> Reply {
+    Reply::Done(Response {
+        status: 200,
+        content_type: content_type.into(),
+        max_age: Response::FOREVER,
+        body,
+    })
+}
+
+fn playlist_answer(text: String, max_age: u64) -> Reply {
+    Reply::Done(Response {
+        status: 200,
+        content_type: PLAYLIST.into(),
+        max_age: u32::try_from(max_age).unwrap_or(1).max(1),
+        body: text.into_bytes().into(),
+    })
+}
+
+sluicegate_sdk::export!(Hls);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! Playlists as text (draft-pantos-hls-rfc8216bis). URLs are relative, and those of media carry the run, so that they mean the
+//! same bytes for ever.
+
+use crate::{
+    time::{Date, SECOND, Seconds, Time},
+    window::{Segment, Window},
+};
+use sluicegate_sdk::{Rendition, StreamInfo};
+use std::fmt::{self, Write};
+
+/// The media playlist of a rendition, below its base.
+pub const MEDIA: &str = "media.m3u8";
+
+/// The name of an init segment, a segment or a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Unix microseconds at the start of the run.
+    pub run: u64,
+    /// Which of its.
+    pub what: What,
+}
+
+/// What has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Of this epoch.
+    Init(u32),
+    /// Of this number.
+    Segment(u64),
+    /// Of this segment, at this place.
+    Part(u64, usize),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let run = self.run;
+        match self.what {
+            What::Init(epoch) => write!(f, "init-{run:x}-{epoch}.mp4"),
+            What::Segment(msn) => write!(f, "{run:x}-{msn}.m4s"),
+            What::Part(msn, part) => write!(f, "{run:x}-{msn}.{part}.m4s"),
+        }
+    }
+}
+
+impl Name {
+    /// The name that `text` is.
+    pub fn parse(text: &str) -> Option<Name> {
+        let name = |run: &str, what| {
+            let run = u64::from_str_radix(run, 16).ok()?;
+            Some(Name { run, what })
+        };
+        let parsed = if let Some(rest) = text.strip_prefix("init-") {
+            let (run, epoch) = rest.strip_suffix(".mp4")?.split_once('-')?;
+            name(run, What::Init(epoch.parse().ok()?))
+        } else {
+            let (run, rest) = text.strip_suffix(".m4s")?.split_once('-')?;
+            match rest.split_once('.') {
+                None => name(run, What::Segment(rest.parse().ok()?)),
+                Some((msn, part)) => name(run, What::Part(msn.parse().ok()?, part.parse().ok()?)),
+            }
+        };
+        // One spelling only: caches take others for other things.
+        parsed.filter(|name| name.to_string() == text)
+    }
+}
+
+/// The media playlist; `None` while there is no segment to list. `skip`: a delta update (6.2.5.1).
+pub fn media(window: &Window, renditions: &[Rendition], skip: bool) -> Option<String> {
+    let mut text = String::with_capacity(4096);
+    // Writing into a string cannot fail.
+    write_media(&mut text, window, renditions, skip)
+        .ok()?
+        .then_some(text)
+}
+
+fn write_media(
+    text: &mut String,
+    window: &Window,
+    renditions: &[Rendition],
+    skip: bool,
+) -> Result<bool, fmt::Error> {
+    let (Some(epoch), Some(first)) = (window.epoch(), window.listed().next()) else {
+        return Ok(false);
+    };
+    let low_latency = window.settings.part.is_some();
+    let target = window.target_duration();
+    let gaps = window.listed().any(|segment| segment.parts.is_empty());
+    // What the tags need (8): delta updates, gaps, `EXT-X-MAP`.
+    let version = match (low_latency, gaps) {
+        (true, _) => 9,
+        (false, true) => 8,
+        (false, false) => 6,
+    };
+    writeln!(text, "#EXTM3U\n#EXT-X-VERSION:{version}")?;
+    writeln!(text, "#EXT-X-TARGETDURATION:{}", target / SECOND)?;
+    if low_latency {
+        writeln!(
+            text,
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={},HOLD-BACK={},PART-HOLD-BACK={}",
+            Seconds(6 * target),
+            Seconds(3 * target),
+            Seconds(epoch.targets.part_hold_back)
+        )?;
+        let part = Seconds(epoch.targets.part);
+        writeln!(text, "#EXT-X-PART-INF:PART-TARGET={part}")?;
+    }
+    writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", first.msn)?;
+    writeln!(
+        text,
+        "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
+        discontinuity(window.run, first.epoch)
+    )?;
+    writeln!(text, "#EXT-X-INDEPENDENT-SEGMENTS")?;
+
+    let end = window.listed().next_back().map_or(0, |last| last.ended);
+    let skipped = match skip && low_latency && !window.ended {
+        true => skippable(window, end.saturating_sub(6 * target)),
+        false => 0,
+    };
+    if skipped > 0 {
+        writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
+    }
+    let edge = window.open().map_or(end, |open| open.ended);
+    let mut before = None;
+    for (nth, segment) in window.listed().enumerate() {
+        if nth >= skipped {
+            write_head(text, window, segment, before)?;
+            if low_latency && segment.began + 3 * target >= edge {
+                write_parts(text, window, segment)?;
+            }
+            let (run, what) = (window.run, What::Segment(segment.msn));
+            if segment.parts.is_empty() {
+                writeln!(text, "#EXT-X-GAP")?;
+            }
+            let duration = Seconds(segment.duration());
+            writeln!(text, "#EXTINF:{duration},\n{}", Name { run, what })?;
+        }
+        before = Some(segment.epoch);
+    }
+    if window.ended {
+        writeln!(text, "#EXT-X-ENDLIST")?;
+    } else if low_latency {
+        write_edge(text, window, renditions, before)?;
+    }
+    Ok(true)
+}
+
+/// The segment in progress, what comes next, and how far the other renditions are.
+fn write_edge(
+    text: &mut String,
+    window: &Window,
+    renditions: &[Rendition],
+    before: Option<u32>,
+) -> fmt::Result {
+    if let Some(open) = window.open().filter(|open| !open.parts.is_empty()) {
+        write_head(text, window, open, before)?;
+        write_parts(text, window, open)?;
+    }
+    let Some((msn, part)) = window.next_part() else {
+        return Ok(());
+    };
+    let next = Name {
+        run: window.run,
+        what: What::Part(msn, part),
+    };
+    writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{next}\"")?;
+    // Numbers are alike in all renditions, so the newest part here is the newest there.
+    let (msn, part) = match (part.checked_sub(1), window.last()) {
+        (Some(part), _) => (msn, part),
+        (None, Some(last)) => (last.msn, last.parts.len().saturating_sub(1)),
+        (None, None) => return Ok(()),
+    };
+    for other in renditions.iter().filter(|other| !other.base.is_empty()) {
+        writeln!(
+            text,
+            "#EXT-X-RENDITION-REPORT:URI=\"{}{MEDIA}\",LAST-MSN={msn},LAST-PART={part}",
+            other.base
+        )?;
+    }
+    Ok(())
+}
+
+/// What stands before a segment or its first part.
+fn write_head(
+    text: &mut String,
+    window: &Window,
+    segment: &Segment,
+    before: Option<u32>,
+) -> fmt::Result {
+    let (run, epoch) = (window.run, segment.epoch);
+    if before != Some(epoch) {
+        // An epoch without a segment counts, too, as it does for a rebuilt instance and in other renditions.
+        for _ in before.unwrap_or(epoch)..epoch {
+            writeln!(text, "#EXT-X-DISCONTINUITY")?;
+        }
+        let what = What::Init(epoch);
+        writeln!(text, "#EXT-X-MAP:URI=\"{}\"", Name { run, what })?;
+    }
+    let unix_us = run + segment.began * 1_000_000 / SECOND;
+    writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", Date { unix_us })
+}
+
+fn write_parts(text: &mut String, window: &Window, segment: &Segment) -> fmt::Result {
+    for (place, part) in segment.parts.iter().enumerate() {
+        let name = Name {
+            run: window.run,
+            what: What::Part(segment.msn, place),
+        };
+        let duration = Seconds(part.duration);
+        write!(text, "#EXT-X-PART:DURATION={duration},URI=\"{name}\"")?;
+        text.push_str(match part.independent {
+            true => ",INDEPENDENT=YES\n",
+            false => "\n",
+        });
+    }
+    Ok(())
+}
+
+/// Segments that a client which asks for a delta update has, and that are as old as the skip boundary.
+fn skippable(window: &Window, boundary: Time) -> usize {
+    window
+        .listed()
+        .take_while(|segment| segment.ended <= boundary)
+        .count()
+}
+
+/// The discontinuity sequence number of an epoch: it rises over runs, too, whose media times begin anew, since a run has
+/// fewer breaks than seconds.
+fn discontinuity(run: u64, epoch: u32) -> u64 {
+    run / 1_000_000 + u64::from(epoch)
+}
+
+/// The multivariant playlist. Of this rendition, bit rates are those measured once there are any.
+pub fn multivariant(info: &StreamInfo, window: &Window) -> String {
+    let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+    for rendition in &info.renditions {
+        text.push_str(&match rendition.base.is_empty() {
+            true => {
+                let codecs = window.epoch().map_or("", |epoch| &epoch.codecs);
+                variant(rendition, codecs, window.bit_rates())
+            }
+            false => variant(rendition, &rendition.codecs, None),
+        });
+    }
+    text
+}
+
+fn variant(rendition: &Rendition, codecs: &str, measured: Option<(u64, u64)>) -> String {
+    let peak = measured.map_or(0, |(peak, _)| peak);
+    let mut line = format!(
+        "#EXT-X-STREAM-INF:BANDWIDTH={}",
+        peak.max(rendition.bandwidth.into()).max(1)
+    );
+    let mut add = |attribute: String| line.push_str(&attribute);
+    if let Some((_, average)) = measured {
+        add(format!(",AVERAGE-BANDWIDTH={average}"));
+    }
+    if !codecs.is_empty() {
+        add(format!(",CODECS=\"{codecs}\""));
+    }
+    if rendition.width > 0 && rendition.height > 0 {
+        add(format!(
+            ",RESOLUTION={}x{}",
+            rendition.width, rendition.height
+        ));
+    }
+    if rendition.frame_rate > 0.0 {
+        add(format!(",FRAME-RATE={:.3}", rendition.frame_rate));
+    }
+    format!("{line}\n{}{MEDIA}\n", rendition.base)
+}

@@ -1,0 +1,902 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use proptest::prelude::*;
+use sluicegate_sdk::{
+    Audio, Kind, Rendition, Track,
+    mock::{self, Muxer},
+};
+
+const AVCC: [u8; 16] = [
+    1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
+];
+/// Ticks of a picture at 30 a second.
+const PICTURE: u64 = 3000;
+const RUN: &str = "60a24181e4000";
+const FIRST: u64 = 1_700_000_000;
+
+/// What the host would push.
+#[derive(Clone)]
+enum Event {
+    Configure(StreamInfo),
+    Push(Sample),
+    Stop,
+}
+
+/// A source and the host's book of groups.
+struct Source {
+    events: Vec<Event>,
+    info: StreamInfo,
+    group_ticks: u64,
+    group: u64,
+    /// Of the group; `None`: the next independent sample begins one.
+    began: Option<u64>,
+    at: u64,
+}
+
+impl Source {
+    fn new(group_ms: u32) -> Source {
+        let info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
+        Source {
+            events: vec![Event::Configure(info.clone())],
+            info,
+            group_ticks: u64::from(group_ms) * 90,
+            group: FIRST - 1,
+            began: None,
+            at: 0,
+        }
+    }
+
+    /// A picture that lasts so many ticks.
+    fn picture(&mut self, independent: bool, ticks: u64, bytes: usize) {
+        let due = self
+            .began
+            .is_none_or(|began| self.at >= began + self.group_ticks);
+        if independent && due {
+            self.group += 1;
+            self.began = Some(self.at);
+        }
+        self.push(1, self.at, independent, bytes);
+        self.at += ticks;
+    }
+
+    fn push(&mut self, track: u32, decode_time: u64, independent: bool, bytes: usize) {
+        let data = Buffer::from(vec![decode_time as u8; bytes]);
+        self.events.push(Event::Push(Sample {
+            track,
+            group: self.group,
+            decode_time,
+            composition_offset: 0,
+            duration: 0,
+            independent,
+            captured_at: 0,
+            size: data.size(),
+            data,
+        }));
+    }
+
+    /// Pictures with a keyframe first and at each `keyframe`th.
+    fn pictures(&mut self, count: usize, keyframe: usize, ticks: u64) {
+        for nth in 0..count {
+            self.picture(nth % keyframe == 0, ticks, 100);
+        }
+    }
+
+    /// The source is lost and comes back after so many ticks.
+    fn loses(&mut self, ticks: u64) {
+        self.events.push(Event::Stop);
+        self.at += ticks;
+        self.breaks();
+    }
+
+    fn breaks(&mut self) {
+        self.began = None;
+        self.info.epoch += 1;
+        self.events.push(Event::Configure(self.info.clone()));
+    }
+}
+
+fn open(options: &str) -> Muxer<Hls> {
+    Muxer::open(options).unwrap()
+}
+
+fn feed(muxer: &mut Muxer<Hls>, events: &[Event]) {
+    for event in events {
+        match event.clone() {
+            Event::Configure(info) => drop(muxer.configure(&info)),
+            Event::Push(sample) => drop(muxer.push(sample)),
+            Event::Stop => drop(muxer.stop("gone", false)),
+        }
+    }
+}
+
+/// With pictures at 30 a second and a keyframe every second.
+fn playing(options: &str, pictures: usize) -> Muxer<Hls> {
+    let mut muxer = open(options);
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(pictures, 30, PICTURE);
+    feed(&mut muxer, &source.events);
+    muxer
+}
+
+/// Status, and text of what is text.
+fn get(muxer: &Muxer<Hls>, url: &str) -> (u16, String) {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    match muxer.request(path, query) {
+        Reply::Done(response) => {
+            let body = response.body.to_vec();
+            (response.status, String::from_utf8_lossy(&body).into_owned())
+        }
+        Reply::Pending => (0, String::new()),
+        Reply::Follow(_) => panic!("nobody follows HLS"),
+    }
+}
+
+fn media(muxer: &Muxer<Hls>) -> String {
+    let (status, text) = get(muxer, MEDIA);
+    assert_eq!(status, 200, "{text}");
+    text
+}
+
+/// The values of a tag.
+fn values<'a>(playlist: &'a str, tag: &str) -> Vec<&'a str> {
+    let tag = format!("#{tag}:");
+    playlist
+        .lines()
+        .filter_map(|line| line.strip_prefix(tag.as_str()))
+        .collect()
+}
+
+fn number(text: &str) -> u64 {
+    text.trim_end_matches(',').replace('.', "").parse().unwrap()
+}
+
+fn attribute<'a>(attributes: &'a str, name: &str) -> &'a str {
+    let found = attributes
+        .split(',')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap().trim_matches('"')
+}
+
+#[test]
+fn playlist_reads_as_the_specification_wants_it() {
+    let muxer = playing(r#"{"segment": "1s", "window": 3}"#, 8 * 30 + 15);
+    let run = RUN;
+    let mut expected = format!(
+        "#EXTM3U\n\
+         #EXT-X-VERSION:9\n\
+         #EXT-X-TARGETDURATION:3\n\
+         #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=18.00000,HOLD-BACK=9.00000,PART-HOLD-BACK=0.63000\n\
+         #EXT-X-PART-INF:PART-TARGET=0.21000\n\
+         #EXT-X-MEDIA-SEQUENCE:{FIRST}\n\
+         #EXT-X-DISCONTINUITY-SEQUENCE:1700000000\n\
+         #EXT-X-INDEPENDENT-SEGMENTS\n\
+         #EXT-X-MAP:URI=\"init-{run}-0.mp4\"\n"
+    );
+    // Three would do by the option, but make no three target durations.
+    for nth in 0..9 {
+        let msn = FIRST + nth;
+        expected += &format!(
+            "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:{:02}.000Z\n",
+            20 + nth
+        );
+        let parts = if nth == 8 { 2 } else { 5 };
+        for part in 0..parts {
+            let independent = if part == 0 { ",INDEPENDENT=YES" } else { "" };
+            expected += &format!(
+                "#EXT-X-PART:DURATION=0.20000,URI=\"{run}-{msn}.{part}.m4s\"{independent}\n"
+            );
+        }
+        if nth < 8 {
+            expected += &format!("#EXTINF:1.00000,\n{run}-{msn}.m4s\n");
+        }
+    }
+    expected += &format!(
+        "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{run}-{}.2.m4s\"\n",
+        FIRST + 8
+    );
+    assert_eq!(media(&muxer), expected);
+}
+
+#[test]
+fn plain_playlist_has_no_trace_of_low_latency() {
+    let muxer = playing(r#"{"low-latency": false, "window": 6}"#, 20 * 30);
+    let text = media(&muxer);
+    for tag in [
+        "PART",
+        "SERVER-CONTROL",
+        "PRELOAD-HINT",
+        "RENDITION-REPORT",
+        "SKIP",
+    ] {
+        assert!(!text.contains(tag), "{text}");
+    }
+    assert_eq!(values(&text, "EXTINF"), ["2.00000,"; 6]);
+    assert_eq!(values(&text, "EXT-X-VERSION"), ["6"]);
+    let first = number(values(&text, "EXT-X-MEDIA-SEQUENCE")[0]);
+    assert_eq!(first, FIRST + 9 - 6);
+    // A client that insists is answered at once.
+    assert_eq!(get(&muxer, "media.m3u8?_HLS_msn=9&_HLS_skip=YES").1, text);
+    let (status, whole) = get(&muxer, &format!("{RUN}-{first}.m4s"));
+    assert_eq!((status, whole.matches("moof").count()), (200, 2));
+}
+
+#[test]
+fn multivariant_playlist_lists_renditions_with_what_is_known() {
+    let mut muxer = open("");
+    assert_eq!(get(&muxer, "index.m3u8").0, 0);
+    let mut source = Source::new(muxer.profile().group_ms);
+    let own = source.info.renditions[0].clone();
+    let Event::Configure(info) = &mut source.events[0] else {
+        panic!("the first event")
+    };
+    info.renditions = vec![
+        Rendition {
+            codecs: String::new(),
+            bandwidth: 0,
+            frame_rate: 29.97,
+            ..own.clone()
+        },
+        Rendition {
+            name: "mobile".into(),
+            base: "../../porch@mobile/hls/".into(),
+            codecs: "avc1.42c015".into(),
+            bandwidth: 300_000,
+            width: 0,
+            height: 0,
+            frame_rate: 0.0,
+        },
+    ];
+    feed(&mut muxer, &source.events);
+    let head = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n";
+    let mobile = "#EXT-X-STREAM-INF:BANDWIDTH=300000,CODECS=\"avc1.42c015\"\n../../porch@mobile/hls/media.m3u8\n";
+    let known = "CODECS=\"avc1.42c01e\",RESOLUTION=640x360,FRAME-RATE=29.970\nmedia.m3u8\n";
+    let (_, text) = get(&muxer, "index.m3u8");
+    assert_eq!(
+        text,
+        format!("{head}#EXT-X-STREAM-INF:BANDWIDTH=1,{known}{mobile}")
+    );
+
+    // 100 bytes a picture, but the second segment has twice as many.
+    for second in 0..7 {
+        for nth in 0..30 {
+            let bytes = if second / 2 == 1 { 200 } else { 100 };
+            source.picture(nth == 0, PICTURE, bytes);
+        }
+    }
+    feed(&mut muxer, &source.events[1..]);
+    let (_, text) = get(&muxer, "index.m3u8");
+    let own = values(&text, "EXT-X-STREAM-INF")[0];
+    let rate = |name| attribute(own, name).parse::<u64>().unwrap();
+    let boxes = |parts: u64| parts * (24 + 64 + 8) * 8;
+    let payload = |bytes: u64| 60 * (bytes + 16) * 8;
+    assert_eq!(rate("BANDWIDTH"), (payload(200) + boxes(10)) / 2);
+    assert_eq!(
+        rate("AVERAGE-BANDWIDTH"),
+        (2 * payload(100) + payload(200) + boxes(30)) / 6
+    );
+}
+
+#[test]
+fn blocking_reload_waits_for_what_comes_soon_and_refuses_what_does_not() {
+    // Segments 0 to 2 are complete, with 10 parts each; 3 has 4 parts.
+    let muxer = playing("", 3 * 60 + 30);
+    let of = |msn: u64, part: &str| {
+        let url = format!("media.m3u8?_HLS_msn={}{part}", FIRST + msn);
+        get(&muxer, &url).0
+    };
+    for (msn, part, status) in [
+        (0, "", 200),
+        (2, "", 200),
+        (2, "&_HLS_part=9", 200),
+        (1, "&_HLS_part=99", 200),
+        // Behind the last part of a complete segment: the first one of the next.
+        (2, "&_HLS_part=10", 200),
+        (3, "&_HLS_part=3", 200),
+        (3, "&_HLS_part=4", 0),
+        (3, "&_HLS_part=18", 0),
+        (3, "&_HLS_part=19", 400),
+        (3, "", 0),
+        (4, "&_HLS_part=0", 0),
+        (4, "&_HLS_part=15", 400),
+        (4, "", 0),
+        (5, "", 400),
+        (5, "&_HLS_part=0", 400),
+    ] {
+        assert_eq!(of(msn, part), status, "{msn}{part}");
+    }
+    assert_eq!(get(&muxer, "media.m3u8?_HLS_msn=12").0, 200);
+    assert_eq!(get(&muxer, "media.m3u8?_HLS_part=1").0, 400);
+    assert_eq!(get(&muxer, "media.m3u8?_HLS_msn=x").0, 400);
+}
+
+#[test]
+fn a_file_that_comes_is_waited_for_and_one_that_is_gone_is_not_found() {
+    let muxer = playing("", 60 * 60 + 30);
+    let now = FIRST + 60;
+    let of = |name: String| get(&muxer, &name).0;
+    let run = RUN;
+    for (name, status) in [
+        (format!("{run}-{}.m4s", now - 1), 200),
+        (format!("{run}-{}.9.m4s", now - 1), 200),
+        (format!("{run}-{}.10.m4s", now - 1), 404),
+        (format!("{run}-{now}.3.m4s"), 200),
+        (format!("{run}-{now}.4.m4s"), 0),
+        (format!("{run}-{now}.99.m4s"), 400),
+        (format!("{run}-{now}.m4s"), 0),
+        (format!("{run}-{}.0.m4s", now + 1), 0),
+        (format!("{run}-{}.m4s", now + 2), 400),
+        (format!("{run}-{}.m4s", now - 16), 404),
+        (format!("{run}-{}.0.m4s", now - 16), 404),
+        (format!("{run}-{}.0.m4s", now - 15), 200),
+        (format!("init-{run}-0.mp4"), 200),
+        (format!("init-{run}-1.mp4"), 404),
+        (format!("1{run}-{now}.0.m4s"), 404),
+        (format!("{run}-0{now}.0.m4s"), 404),
+        ("media.m3u8/".into(), 404),
+        (String::new(), 404),
+    ] {
+        assert_eq!(of(name.clone()), status, "{name}");
+    }
+}
+
+#[test]
+fn a_playlist_comes_with_the_first_segment_and_waits_until_then() {
+    let muxer = open("");
+    assert_eq!(get(&muxer, MEDIA).0, 0);
+    for (pictures, status) in [(1, 0), (60, 0), (61, 200)] {
+        let muxer = playing("", pictures);
+        assert_eq!(get(&muxer, MEDIA).0, status, "{pictures}");
+        assert_eq!(get(&muxer, &format!("{RUN}-{FIRST}.m4s")).0, status);
+        assert_eq!(get(&muxer, &format!("init-{RUN}-0.mp4")).0, 200);
+    }
+}
+
+#[test]
+fn what_lasts_for_ever_says_so_and_playlists_last_as_long_as_caches_may_keep_them() {
+    let muxer = playing("", 4 * 60);
+    let max_age = |url: &str| {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        match muxer.request(path, query) {
+            Reply::Done(response) => (response.content_type, response.max_age),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        max_age(&format!("init-{RUN}-0.mp4")),
+        ("video/mp4".into(), Response::FOREVER)
+    );
+    for name in [format!("{RUN}-{FIRST}.m4s"), format!("{RUN}-{FIRST}.3.m4s")] {
+        assert_eq!(
+            max_age(&name),
+            ("video/iso.segment".into(), Response::FOREVER)
+        );
+    }
+    let blocking = format!("media.m3u8?_HLS_msn={FIRST}&_HLS_part=3");
+    for (url, seconds) in [("index.m3u8", 2), (MEDIA, 2), (&blocking, 24)] {
+        assert_eq!(max_age(url), (PLAYLIST.into(), seconds));
+    }
+    assert_eq!(max_age(&format!("{RUN}-{FIRST}.77.m4s")).1, 0);
+}
+
+#[test]
+fn a_break_is_a_discontinuity_with_its_own_map() {
+    let mut muxer = open(r#"{"window": 6}"#);
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(2 * 60 + 7, 30, PICTURE);
+    source.loses(90_000 * 3);
+    // Came back and was lost again before a picture.
+    source.breaks();
+    source.pictures(60 + 1, 30, PICTURE);
+    feed(&mut muxer, &source.events);
+    let text = media(&muxer);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| {
+            ["#EXTINF", "#EXT-X-DISC", "#EXT-X-MAP", "#EXT-X-PROG"]
+                .iter()
+                .any(|tag| line.starts_with(tag))
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "#EXT-X-DISCONTINUITY-SEQUENCE:1700000000",
+            "#EXT-X-MAP:URI=\"init-60a24181e4000-0.mp4\"",
+            "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.000Z",
+            "#EXTINF:2.00000,",
+            "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:22.000Z",
+            "#EXTINF:2.00000,",
+            "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:24.000Z",
+            "#EXTINF:0.23333,",
+            "#EXT-X-DISCONTINUITY",
+            "#EXT-X-DISCONTINUITY",
+            "#EXT-X-MAP:URI=\"init-60a24181e4000-2.mp4\"",
+            "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:27.233Z",
+            "#EXTINF:2.00000,",
+        ]
+    );
+    // When the break has left the playlist its number tells of it.
+    source.pictures(6 * 60, 30, PICTURE);
+    let mut later = open(r#"{"window": 6}"#);
+    feed(&mut later, &source.events);
+    let text = media(&later);
+    assert_eq!(
+        values(&text, "EXT-X-DISCONTINUITY-SEQUENCE"),
+        ["1700000002"]
+    );
+    assert!(!text.contains("#EXT-X-DISCONTINUITY\n"));
+    assert_eq!(values(&text, "EXT-X-MAP").len(), 1);
+    assert_eq!(
+        get(&later, &format!("init-{RUN}-0.mp4")).0,
+        200,
+        "still asked for"
+    );
+}
+
+#[test]
+fn the_end_is_told_and_nothing_is_hinted_behind_it() {
+    let mut muxer = playing("", 5 * 60 + 10);
+    let far = format!("media.m3u8?_HLS_msn={}", FIRST + 6);
+    assert_eq!(get(&muxer, &far).0, 0);
+    muxer.stop("drain", true);
+    let text = media(&muxer);
+    assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+    assert!(!text.contains("PRELOAD-HINT"));
+    assert_eq!(*values(&text, "EXTINF").last().unwrap(), "0.33333,");
+    assert_eq!(get(&muxer, &format!("{far}&_HLS_skip=YES")).1, text);
+    assert_eq!(get(&muxer, &format!("{RUN}-{}.0.m4s", FIRST + 6)).0, 404);
+
+    let mut empty = open("");
+    empty.configure(&mock::video("h264/avcc", "avc1.42c01e", &AVCC));
+    empty.stop("drain", true);
+    assert_eq!(get(&empty, MEDIA).0, 404);
+    assert_eq!(get(&empty, &format!("{RUN}-{FIRST}.m4s")).0, 404);
+}
+
+#[test]
+fn a_delta_update_leaves_out_what_is_beyond_the_skip_boundary() {
+    let muxer = playing(r#"{"window": 20}"#, 30 * 60 + 10);
+    let full = media(&muxer);
+    let (_, delta) = get(&muxer, "media.m3u8?_HLS_skip=YES");
+    assert_eq!(values(&delta, "EXT-X-SKIP"), ["SKIPPED-SEGMENTS=8"]);
+    let (head, tail) = delta
+        .split_once("#EXT-X-SKIP:SKIPPED-SEGMENTS=8\n")
+        .unwrap();
+    assert!(full.starts_with(head) && full.ends_with(tail));
+    let skipped = &full[head.len()..full.len() - tail.len()];
+    assert_eq!(values(skipped, "EXTINF").len(), 8);
+    // Nothing that old: the whole.
+    let short = playing("", 30 * 60);
+    assert_eq!(get(&short, "media.m3u8?_HLS_skip=YES").1, media(&short));
+}
+
+#[test]
+fn keyframes_further_apart_than_promised_raise_the_target_duration_and_nothing_is_cut() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(3 * 300 + 1, 300, PICTURE);
+    feed(&mut muxer, &source.events);
+    let text = media(&muxer);
+    assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["10"]);
+    assert_eq!(values(&text, "EXTINF"), ["10.00000,"; 3]);
+    assert!(text.contains("HOLD-BACK=30.00000"));
+    // Told before, it is promised from the start.
+    let mut info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
+    if let Kind::Video(video) = &mut info.tracks[0].kind {
+        video.keyframe_ms = 10_000;
+    }
+    source.events[0] = Event::Configure(info);
+    let mut muxer = open("");
+    for event in &source.events {
+        feed(&mut muxer, std::slice::from_ref(event));
+        if let (200, text) = get(&muxer, MEDIA) {
+            assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["12"]);
+        }
+    }
+}
+
+#[test]
+fn large_segments_shorten_the_window_instead_of_breaking_a_limit() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    let mut lengths = vec![];
+    for _ in 0..12 {
+        for nth in 0..20 {
+            source.picture(nth == 0, 9000, 250_000);
+        }
+        feed(&mut muxer, &std::mem::take(&mut source.events));
+        if let (200, text) = get(&muxer, MEDIA) {
+            lengths.push(values(&text, "EXTINF").len());
+        }
+    }
+    assert_eq!(lengths, [1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4], "5 MB each");
+}
+
+#[test]
+fn a_group_larger_than_the_memory_becomes_a_gap_and_the_next_one_plays() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    for _ in 0..4 {
+        for nth in 0..20 {
+            source.picture(nth == 0, 9000, 10_000);
+        }
+    }
+    for nth in 0..60 {
+        source.picture(nth == 0, 9000, 1_000_000);
+    }
+    source.pictures(61, 60, PICTURE);
+    feed(&mut muxer, &source.events);
+    let text = media(&muxer);
+    let gap = format!("#EXT-X-GAP\n#EXTINF:6.00000,\n{RUN}-{}.m4s\n", FIRST + 4);
+    assert!(text.contains(&gap), "{text}");
+    assert_eq!(get(&muxer, &format!("{RUN}-{}.m4s", FIRST + 4)).0, 404);
+    assert_eq!(get(&muxer, &format!("{RUN}-{}.m4s", FIRST + 5)).0, 200);
+    assert_eq!(mock::take_logs().len(), 1);
+}
+
+#[test]
+fn groups_that_the_host_lost_are_gaps_as_long_as_they_were() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(7 * 60 + 1, 60, PICTURE);
+    // The end of the third, all of the fourth, and the keyframe of the seventh.
+    let lost = |sample: &Sample| {
+        let nth = sample.decode_time / PICTURE;
+        (150..240).contains(&nth) || nth == 360
+    };
+    source
+        .events
+        .retain(|event| !matches!(event, Event::Push(sample) if lost(sample)));
+    feed(&mut muxer, &source.events);
+    let text = media(&muxer);
+    assert_eq!(
+        values(&text, "EXTINF"),
+        [
+            "2.00000,", "2.00000,", "1.00000,", "3.00000,", "2.00000,", "2.00000,", "2.00000,"
+        ]
+    );
+    let gap = format!("#EXT-X-GAP\n#EXTINF:3.00000,\n{RUN}-{}.m4s\n", FIRST + 3);
+    assert!(text.contains(&gap), "{text}");
+    assert!(text.contains(&format!(
+        "#EXT-X-GAP\n#EXTINF:2.00000,\n{RUN}-{}.m4s\n",
+        FIRST + 6
+    )));
+}
+
+fn audio_track(id: u32, timescale: u32) -> Track {
+    Track {
+        id,
+        format: "aac".into(),
+        codec: "mp4a.40.2".into(),
+        config: vec![0x11, 0x90],
+        timescale,
+        kind: Kind::Audio(Audio {
+            sample_rate: 48_000,
+            channels: 2,
+            language: "und".into(),
+        }),
+    }
+}
+
+/// Decode time, number of samples and their durations' sum of each `traf`: track, start, count, duration.
+fn fragments(bytes: &[u8]) -> Vec<(u32, u64, u32, u64)> {
+    let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let find = |name: &[u8; 4], from: usize| {
+        (from..bytes.len().saturating_sub(3)).find(|at| bytes[*at..*at + 4] == *name)
+    };
+    let mut found = vec![];
+    let mut at = 0;
+    while let Some(tfhd) = find(b"tfhd", at) {
+        let tfdt = find(b"tfdt", tfhd).unwrap();
+        let trun = find(b"trun", tfdt).unwrap();
+        let time = u64::from(word(tfdt + 8)) << 32 | u64::from(word(tfdt + 12));
+        let count = word(trun + 8);
+        let durations = (0..count as usize).map(|nth| u64::from(word(trun + 16 + nth * 16)));
+        found.push((word(tfhd + 8), time, count, durations.sum()));
+        at = trun;
+    }
+    found
+}
+
+#[test]
+fn audio_goes_along_in_the_fragments_of_the_video_and_nothing_is_left_out() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.info.tracks.push(audio_track(2, 48_000));
+    source.events[0] = Event::Configure(source.info.clone());
+    // Audio that came before the first picture has no place.
+    source.push(2, 0, true, 10);
+    let mut heard = 0;
+    for nth in 0..121 {
+        source.picture(nth % 60 == 0, PICTURE, 100);
+        while heard * 1024 * 90_000 / 48_000 < source.at {
+            heard += 1;
+            source.push(2, heard * 1024, true, 10);
+        }
+    }
+    feed(&mut muxer, &source.events);
+    let (mut video, mut audio, mut count) = (0, 1024, 0);
+    for msn in FIRST..FIRST + 2 {
+        let Reply::Done(response) = muxer.request(&format!("{RUN}-{msn}.m4s"), "") else {
+            panic!("a segment")
+        };
+        let found = fragments(&response.body.to_vec());
+        assert_eq!(found.len(), 20, "ten parts of two tracks");
+        for (track, start, samples, duration) in found {
+            let next = if track == 1 { &mut video } else { &mut audio };
+            assert_eq!(start, *next, "track {track}");
+            *next += duration;
+            count += u64::from(samples);
+        }
+    }
+    assert_eq!(video, 120 * PICTURE);
+    // Up to about 4 s: the newest one waits for the next.
+    assert!(
+        (4 * 48_000 - 1024..4 * 48_000 + 1024).contains(&audio),
+        "{audio}"
+    );
+    assert_eq!(count, 120 + audio / 1024 - 1);
+    assert!(
+        get(&muxer, "index.m3u8")
+            .1
+            .contains("CODECS=\"avc1.42c01e,mp4a.40.2\"")
+    );
+}
+
+#[test]
+fn audio_alone_has_segments_and_parts_of_its_own() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.info.tracks = vec![audio_track(1, 90_000)];
+    source.info.renditions.truncate(1);
+    (
+        source.info.renditions[0].width,
+        source.info.renditions[0].frame_rate,
+    ) = (0, 0.0);
+    source.info.renditions[0].codecs = "mp4a.40.2".into();
+    source.events[0] = Event::Configure(source.info.clone());
+    for _ in 0..500 {
+        source.picture(true, 1920, 50);
+    }
+    feed(&mut muxer, &source.events);
+    let text = media(&muxer);
+    let target = number(attribute(values(&text, "EXT-X-PART-INF")[0], "PART-TARGET"));
+    assert!(values(&text, "EXTINF").len() >= 4);
+    for part in values(&text, "EXT-X-PART") {
+        let duration = number(attribute(part, "DURATION"));
+        assert!(
+            duration <= target && part.contains("INDEPENDENT=YES"),
+            "{part}"
+        );
+    }
+    let (_, index) = get(&muxer, "index.m3u8");
+    assert!(index.contains("CODECS=\"mp4a.40.2\"\n"), "{index}");
+}
+
+#[test]
+fn tracks_that_no_mp4_can_have_are_told() {
+    let mut muxer = open("");
+    let mut info = mock::video("jpeg", "", &[]);
+    muxer.configure(&info);
+    let (status, text) = get(&muxer, MEDIA);
+    assert_eq!(status, 503, "{text}");
+    assert_eq!(get(&muxer, "nothing").0, 404);
+    mock::take_logs();
+    // Better ones mend it.
+    info = StreamInfo {
+        epoch: 1,
+        ..mock::video("h264/avcc", "avc1.42c01e", &AVCC)
+    };
+    muxer.configure(&info);
+    assert_eq!(get(&muxer, MEDIA).0, 0);
+}
+
+#[test]
+fn times_beyond_32_and_33_bits_go_on() {
+    for wrap in [1u64 << 32, 1 << 33] {
+        let mut muxer = open("");
+        let mut source = Source::new(muxer.profile().group_ms);
+        source.at = wrap - 90_000 * 3;
+        source.pictures(6 * 30 + 1, 30, PICTURE);
+        feed(&mut muxer, &source.events);
+        assert_eq!(values(&media(&muxer), "EXTINF"), ["2.00000,"; 3]);
+        let mut next = wrap - 90_000 * 3;
+        for msn in FIRST..FIRST + 3 {
+            let Reply::Done(response) = muxer.request(&format!("{RUN}-{msn}.m4s"), "") else {
+                panic!("a segment")
+            };
+            for (_, start, _, duration) in fragments(&response.body.to_vec()) {
+                assert_eq!(start, next);
+                next += duration;
+            }
+        }
+    }
+}
+
+/// Every answer that a client could get, in one text.
+fn everything(muxer: &Muxer<Hls>) -> String {
+    let mut all = String::new();
+    for url in ["index.m3u8", MEDIA, "media.m3u8?_HLS_skip=YES"] {
+        let (status, text) = get(muxer, url);
+        all += &format!("{url} {status}\n{text}\n");
+    }
+    for msn in (FIRST..FIRST + 60).rev() {
+        for name in [format!("{RUN}-{msn}.m4s"), format!("{RUN}-{msn}.0.m4s")] {
+            let Reply::Done(response) = muxer.request(&name, "") else {
+                all += &format!("{name} comes\n");
+                continue;
+            };
+            let bytes = response.body.to_vec();
+            let sum = bytes.iter().fold(7u64, |sum, byte| {
+                sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+            });
+            all += &format!("{name} {} {} {sum}\n", response.status, bytes.len());
+        }
+    }
+    all
+}
+
+/// The events from where the host would feed a new instance: `history` groups, and the tracks there.
+fn history(events: &[Event], history: u64) -> Vec<Event> {
+    let newest = events.iter().rev().find_map(|event| match event {
+        Event::Push(sample) => Some(sample.group),
+        _ => None,
+    });
+    let first = (newest.unwrap_or(FIRST) + 1).saturating_sub(history);
+    let start = events
+        .iter()
+        .position(|event| matches!(event, Event::Push(sample) if sample.group >= first));
+    let start = start.unwrap_or(0);
+    let tracks = events[..start]
+        .iter()
+        .rev()
+        .find(|event| matches!(event, Event::Configure(_)));
+    tracks
+        .into_iter()
+        .chain(&events[start..])
+        .cloned()
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Picture {
+        keyframe: bool,
+        ticks: u64,
+        bytes: usize,
+    },
+    Lost(u64),
+    Changed,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let picture = (
+        prop::bool::weighted(0.1),
+        prop_oneof![9 => Just(3000u64), 1 => 1u64..200_000],
+        1usize..300,
+    )
+        .prop_map(|(keyframe, ticks, bytes)| Step::Picture {
+            keyframe,
+            ticks,
+            bytes,
+        });
+    let step = prop_oneof![
+        60 => picture,
+        1 => (0u64..900_000).prop_map(Step::Lost),
+        1 => Just(Step::Changed),
+    ];
+    proptest::collection::vec(step, 1..900)
+}
+
+fn source_of(steps: Vec<Step>, group_ms: u32) -> Source {
+    let mut source = Source::new(group_ms);
+    let mut first = true;
+    for step in steps {
+        match step {
+            Step::Picture {
+                keyframe,
+                ticks,
+                bytes,
+            } => {
+                source.picture(keyframe || first, ticks, bytes);
+                first = false;
+                continue;
+            }
+            Step::Lost(ticks) => source.loses(ticks),
+            Step::Changed => source.breaks(),
+        }
+        first = true;
+    }
+    source
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_new_instance_that_was_fed_the_history_answers_as_the_old_one(steps in steps(), window in 3u32..8, plain: bool) {
+        let mode = if plain { r#""low-latency": false"# } else { r#""part": "200ms""# };
+        let options = format!(r#"{{"segment": "1s", "window": {window}, {mode}}}"#);
+        let mut old = open(&options);
+        let events = source_of(steps, old.profile().group_ms).events;
+        for (at, event) in events.iter().enumerate() {
+            feed(&mut old, std::slice::from_ref(event));
+            if at % 97 == 0 || at + 1 == events.len() {
+                let mut new = open(&options);
+                feed(&mut new, &history(&events[..=at], u64::from(old.profile().history)));
+                prop_assert_eq!(everything(&old), everything(&new));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_the_source_does_numbers_only_rise_parts_add_up_and_hints_come_true(steps in steps()) {
+        let options = r#"{"segment": "1s", "window": 5}"#;
+        let mut muxer = open(options);
+        let events = source_of(steps, muxer.profile().group_ms).events;
+        let (mut first, mut discontinuity, mut hint) = (0, 0, None::<String>);
+        for event in &events {
+            feed(&mut muxer, std::slice::from_ref(event));
+            let (200, text) = get(&muxer, MEDIA) else { continue };
+            let value = |tag| number(values(&text, tag)[0]);
+            prop_assert!(value("EXT-X-MEDIA-SEQUENCE") >= first);
+            prop_assert!(value("EXT-X-DISCONTINUITY-SEQUENCE") >= discontinuity);
+            first = value("EXT-X-MEDIA-SEQUENCE");
+            discontinuity = value("EXT-X-DISCONTINUITY-SEQUENCE");
+            let target = value("EXT-X-TARGETDURATION") * SECOND;
+            let (mut sum, mut msn) = (0, first);
+            for line in text.lines() {
+                if let Some(part) = line.strip_prefix("#EXT-X-PART:") {
+                    sum += number(attribute(part, "DURATION"));
+                } else if let Some(duration) = line.strip_prefix("#EXTINF:") {
+                    prop_assert!(time::rounded(number(duration)) <= target);
+                    prop_assert!(sum == 0 || sum == number(duration), "{}", text);
+                    sum = 0;
+                } else if !line.starts_with('#') {
+                    prop_assert_eq!(line, format!("{RUN}-{msn}.m4s"));
+                    msn += 1;
+                }
+            }
+            if let Some(hinted) = hint.take() {
+                let still = text.contains(&format!("PRELOAD-HINT:TYPE=PART,URI=\"{hinted}\""));
+                prop_assert!(still || get(&muxer, &hinted).0 == 200, "{} in {}", hinted, text);
+            }
+            hint = values(&text, "EXT-X-PRELOAD-HINT").first().map(|hint| attribute(hint, "URI").to_owned());
+        }
+    }
+
+    #[test]
+    fn parts_are_as_long_as_the_rule_wants_at_any_steady_rate(rate in 4u32..=120, tremble in 0u64..60) {
+        let mut muxer = open("");
+        let mut source = Source::new(muxer.profile().group_ms);
+        if let Kind::Video(video) = &mut source.info.tracks[0].kind {
+            video.frame_rate = rate as f32;
+        }
+        source.events[0] = Event::Configure(source.info.clone());
+        let ticks = 90_000 / u64::from(rate);
+        for nth in 0..rate * 5 {
+            let off = if nth % 2 == 0 { ticks + tremble } else { ticks - tremble };
+            source.picture(nth % (2 * rate) == 0, off, 10);
+        }
+        feed(&mut muxer, &source.events);
+        let text = media(&muxer);
+        let target = number(attribute(values(&text, "EXT-X-PART-INF")[0], "PART-TARGET"));
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            if let Some(part) = pair[0].strip_prefix("#EXT-X-PART:") {
+                let duration = number(attribute(part, "DURATION"));
+                let free = part.contains("INDEPENDENT") || pair[1].starts_with("#EXTINF");
+                prop_assert!(duration <= target && (free || duration * 100 >= target * 85), "{} of {}", part, target);
+            }
+        }
+    }
+}
+
+#[test]
+fn it_gives_out_nothing_unasked() {
+    let pictures = (0..200).map(|nth| (nth % 30 == 0, vec![nth as u8; 20]));
+    let info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
+    mock::assert_restartable::<Hls>("", &info, &mock::samples(1800, pictures));
+    assert!(open("").join(1, "http", "", "").unwrap().is_empty());
+}

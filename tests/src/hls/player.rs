@@ -1,0 +1,204 @@
+//! Polls as a low-latency player does: each playlist is asked for with the part that comes next, while the part that the last
+//! one hinted is asked for too; everything that comes is judged.
+
+use super::{
+    Session, Violation, check_multivariant, multivariant,
+    parse::{Playlist, parse},
+};
+use crate::{client::http_get, within};
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+/// A client of one rendition.
+pub struct Player {
+    pub address: SocketAddr,
+    /// The folder of the media playlist, ending in "/".
+    pub base: String,
+    pub session: Session,
+    /// What was wrong so far, each with the playlist that it was found in.
+    pub wrong: Vec<(Violation, String)>,
+    /// Bytes of every part that was fetched, by its name.
+    pub parts: BTreeMap<String, Vec<u8>>,
+    /// Answers that were not 200, by status.
+    pub refused: BTreeMap<u16, u32>,
+    began: Instant,
+    polls: u32,
+}
+
+/// The URIs of the variants in the multivariant playlist, which must be clean, resolved.
+pub async fn variants(address: SocketAddr, base: &str) -> Vec<String> {
+    let (status, _, body) = get(address, &format!("{base}index.m3u8")).await;
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{text}");
+    let wrong = check_multivariant(&text);
+    super::must_be_clean("multivariant playlist", &text, &wrong);
+    let (variants, _) = multivariant(&text);
+    let uris = variants.into_iter().filter_map(|variant| variant.uri);
+    uris.map(|uri| resolve(base, &uri)).collect()
+}
+
+/// A relative URI on a base that ends in "/" (RFC 3986 5.2, as far as is needed here).
+pub fn resolve(base: &str, uri: &str) -> String {
+    let mut segments: Vec<&str> = base.trim_end_matches('/').split('/').collect();
+    for segment in uri.split('/') {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            other => segments.push(other),
+        }
+    }
+    segments.join("/")
+}
+
+/// A GET on a connection of its own.
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String, Vec<u8>) {
+    within(&format!("GET {path}"), http_get(address, path, &[]))
+        .await
+        .unwrap()
+}
+
+impl Player {
+    /// Of the media playlist at this path.
+    pub fn new(address: SocketAddr, playlist: &str) -> Player {
+        let (base, _) = playlist.rsplit_once('/').unwrap();
+        Player {
+            address,
+            base: format!("{base}/"),
+            session: Session::default(),
+            wrong: Vec::new(),
+            parts: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            began: Instant::now(),
+            polls: 0,
+        }
+    }
+
+    /// Asks once, for what comes next; every other time a delta update will do. False: it was refused, and may be asked again.
+    pub async fn poll(&mut self) -> bool {
+        self.polls += 1;
+        let delta = self.polls.is_multiple_of(2) && self.session.playlist().is_some();
+        let asked = self.session.newest().map(|(msn, part)| (msn, part + 1));
+        let mut path = format!("{}media.m3u8", self.base);
+        if let Some((msn, part)) = asked {
+            path += &format!("?_HLS_msn={msn}&_HLS_part={part}");
+            if delta {
+                path += "&_HLS_skip=YES";
+            }
+        }
+        let hint = self.session.playlist().and_then(hint);
+        let playlist = get(self.address, &path);
+        let (answer, part) = tokio::join!(playlist, self.hinted(hint));
+        if let Some((name, bytes)) = part {
+            self.parts.insert(name, bytes);
+        }
+        let (status, _, body) = answer;
+        let text = String::from_utf8(body).unwrap();
+        if status != 200 {
+            *self.refused.entry(status).or_default() += 1;
+            return false;
+        }
+        // A part behind the last one of a segment is the next segment's first.
+        let asked = asked.map(|(msn, part)| (msn, Some(part)));
+        let at = self.began.elapsed();
+        let found = match delta {
+            true => self.session.delta(&text, at, asked),
+            false => self.session.full(&text, at, asked),
+        };
+        self.wrong
+            .extend(found.into_iter().map(|violation| (violation, text.clone())));
+        true
+    }
+
+    /// Polls for so long.
+    pub async fn play(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.poll().await;
+        }
+    }
+
+    /// Fails the test if anything was wrong.
+    pub fn must_be_clean(&self) {
+        let what = &self.base;
+        if let Some((violation, text)) = self.wrong.first() {
+            let all: Vec<String> = self.wrong.iter().map(|(one, _)| one.to_string()).collect();
+            panic!("{what}: {violation}; all: {all:#?}\nthe first in\n{text}");
+        }
+    }
+
+    /// Seconds of complete segments that went by.
+    pub fn seconds(&self) -> f64 {
+        let all = self
+            .session
+            .segments()
+            .filter_map(|segment| segment.duration);
+        all.sum::<u64>() as f64 / 100_000.0
+    }
+
+    /// How often it asked.
+    pub fn polls(&self) -> u32 {
+        self.polls
+    }
+
+    async fn hinted(&self, hint: Option<String>) -> Option<(String, Vec<u8>)> {
+        let name = hint?;
+        let (status, head, body) = get(self.address, &format!("{}{name}", self.base)).await;
+        if status != 200 {
+            return None;
+        }
+        assert!(head.contains("immutable"), "{head}");
+        Some((name, body))
+    }
+}
+
+/// What the playlist hints.
+pub fn hint(playlist: &Playlist) -> Option<String> {
+    let (_, hint) = playlist.hints.first()?;
+    hint.get("URI").cloned()
+}
+
+/// Fetches the media playlist until it is there.
+pub async fn playlist(address: SocketAddr, path: &str) -> (Playlist, String) {
+    let mut last = String::new();
+    for _ in 0..5 {
+        let (status, _, body) = get(address, path).await;
+        last = String::from_utf8_lossy(&body).into_owned();
+        if status == 200 {
+            return (parse(&last).0, last);
+        }
+        assert_eq!(status, 503, "{last}");
+    }
+    panic!("no playlist at {path}: {last}");
+}
+
+/// The NAL units in a fragment's or segment's `mdat` boxes, of a stream with pictures only.
+pub fn nals(mp4: &[u8]) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for (kind, mut data) in boxes(mp4) {
+        if kind != *b"mdat" {
+            continue;
+        }
+        while let Some((length, rest)) = data.split_first_chunk::<4>() {
+            let (unit, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+            found.push(Bytes::copy_from_slice(unit));
+            data = rest;
+        }
+    }
+    found
+}
+
+/// The boxes at the top, by their types.
+pub fn boxes(mut mp4: &[u8]) -> Vec<([u8; 4], &[u8])> {
+    let mut found = Vec::new();
+    while let Some((size, rest)) = mp4.split_first_chunk::<4>() {
+        let (kind, _) = rest.split_first_chunk::<4>().unwrap();
+        let (whole, rest) = mp4.split_at(u32::from_be_bytes(*size) as usize);
+        found.push((*kind, &whole[8..]));
+        mp4 = rest;
+    }
+    found
+}

@@ -1,0 +1,485 @@
+//! HLS over HTTP: what a player, a cache and an impatient client get.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use rustix::process::Signal;
+use sluicegate_tests::{
+    Camera, Gateway, Metrics, Raw,
+    camera::{GROUP, clip},
+    client::request,
+    hls::{
+        Session, agree, must_be_clean, parse,
+        player::{Player, get, hint, nals, playlist, resolve, variants},
+    },
+    http_get,
+    media::encode_pattern,
+    within,
+};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::time::{interval, timeout};
+
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+/// Three minutes in one go: two renditions, a change of size twice a minute, and an instance of each rendition trapped ten
+/// times under its player.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
+    const TIME: Duration = Duration::from_secs(180);
+    let film = film_of_two_sizes(30);
+    let config = format!(
+        "[streams.cam]\nsource = \"file:{}\"\n[streams.cam.renditions.mobile]\nwidth = 160\nbitrate = \"200k\"\n\
+         [transports.hls]\nplugin = \"{}\"\nwindow = 16\n",
+        film.display(),
+        Gateway::component("brittle-hls").display()
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let address = gateway.address;
+    let paths = variants(address, "/live/cam/hls/").await;
+    assert_eq!(
+        paths,
+        [
+            "/live/cam/hls/media.m3u8",
+            "/live/cam@mobile/hls/media.m3u8"
+        ]
+    );
+    let mut players: Vec<Player> = paths
+        .iter()
+        .map(|path| Player::new(address, path))
+        .collect();
+    let (first, second) = players.split_at_mut(1);
+    let playing = async { tokio::join!(first[0].play(TIME), second[0].play(TIME)) };
+    let breaking = async {
+        let began = Instant::now();
+        let mut next = interval(TIME / 11);
+        next.tick().await;
+        for nth in 0..10 {
+            next.tick().await;
+            for path in &paths {
+                let base = path.trim_end_matches("media.m3u8");
+                let (_, before) = playlist(address, path).await;
+                let (status, _, body) = get(address, &format!("{base}trap")).await;
+                assert_eq!(status, 503, "{}", String::from_utf8_lossy(&body));
+                // Nothing that was promised is forgotten.
+                let (_, after) = playlist(address, path).await;
+                let mut session = Session::patient(TIME);
+                session.target_may_change = true;
+                session.full(&before, Duration::ZERO, None);
+                let wrong = session.full(&after, Duration::ZERO, None);
+                must_be_clean(
+                    &format!("after trap {nth}, {:?}", began.elapsed()),
+                    &after,
+                    &wrong,
+                );
+            }
+        }
+    };
+    tokio::join!(playing, breaking);
+
+    let (one, other) = (&players[0], &players[1]);
+    for player in [one, other] {
+        player.must_be_clean();
+        assert!(player.refused.is_empty(), "{:?}", player.refused);
+        let seconds = player.seconds();
+        assert!(seconds > TIME.as_secs_f64() - 10.0, "only {seconds} s");
+        // At 30 a minute, as the file changes its size in the middle and where it begins again.
+        let numbers = player.session.segments().map(|segment| segment.number);
+        let numbers: BTreeSet<u64> = numbers.collect();
+        let changes = numbers.len() - 1;
+        assert!(changes >= 5, "{changes} changes of tracks");
+        player_has_what_is_served(player).await;
+    }
+    let (one, other) = (
+        one.session.playlist().unwrap(),
+        other.session.playlist().unwrap(),
+    );
+    must_be_clean("the renditions", "", &agree(one, other));
+    let plugins = gateway.api("/api/plugins").await;
+    let failures: u64 = plugins
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|plugin| plugin["name"] == "hls")
+        .map(|plugin| plugin["failures"].as_u64().unwrap())
+        .sum();
+    assert_eq!(failures, 20);
+}
+
+/// Parts that came long ago, before traps, are the same bytes in the segments that are there now.
+async fn player_has_what_is_served(player: &Player) {
+    let mut compared = 0;
+    for segment in &player.session.playlist().unwrap().segments {
+        let path = resolve(&player.base, &segment.uri);
+        let (status, _, whole) = get(player.address, &path).await;
+        // The newest have gone on meanwhile.
+        if status != 200 {
+            continue;
+        }
+        let stem = segment.uri.trim_end_matches(".m4s");
+        let names = (0..).map(|nth| format!("{stem}.{nth}.m4s"));
+        let parts: Option<Vec<&Vec<u8>>> = names
+            .take(segment.parts.len().max(10))
+            .map(|name| player.parts.get(&name))
+            .collect();
+        if let Some(parts) = parts {
+            let joined: Vec<u8> = parts.into_iter().flatten().copied().collect();
+            assert_eq!(joined.len(), whole.len(), "{path}");
+            assert!(joined == whole, "{path} is other bytes than its parts were");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 3, "{compared} segments compared");
+}
+
+/// Half of it in one size, half in another, with a keyframe each second.
+fn film_of_two_sizes(seconds: u64) -> std::path::PathBuf {
+    let arguments = [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "30",
+        "-sc_threshold",
+        "0",
+        "-bf",
+        "0",
+    ];
+    let half = |name, size, first| encode_pattern(name, size, first, seconds * 15, &arguments);
+    let mut film = std::fs::read(half("a.h264", (320, 192), 0)).unwrap();
+    film.extend(std::fs::read(half("b.h264", (480, 288), seconds * 15)).unwrap());
+    let path = sluicegate_tests::scratch("media").join("film.h264");
+    std::fs::write(&path, film).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_lost_and_returns_is_a_discontinuity_and_the_end_is_told() {
+    let mut camera = Camera::new(clip()).await;
+    let mut gateway = Gateway::with_config(&camera.config()).await;
+    let mut player = Player::new(gateway.address, "/live/cam/hls/media.m3u8");
+    player.session.patience = Duration::from_secs(10);
+    let mut sent = 0;
+    let (mut connected, mut due) = (true, interval(Duration::from_millis(40)));
+    // Four segments, a loss in the middle of a group, and as many again.
+    let feeding = async {
+        for _ in 0..2 {
+            for _ in 0..220 {
+                due.tick().await;
+                camera.send().await;
+                sent += 1;
+            }
+            if std::mem::take(&mut connected) {
+                camera.hang_up();
+            }
+        }
+    };
+    let polling = async {
+        loop {
+            player.poll().await;
+        }
+    };
+    tokio::select! {
+        () = feeding => {}
+        () = polling => {}
+    }
+    let told = player.session.playlist().unwrap().clone();
+    // Who waits for the next picture gets the end instead.
+    let path = format!(
+        "/live/cam/hls/media.m3u8?_HLS_msn={}&_HLS_part=30",
+        told.open.msn
+    );
+    let asked = |metrics: &Metrics| {
+        let of = |name| metrics.sum(name, &[("stream", "cam"), ("transport", "hls")]);
+        of("sluicegate_guest_calls_total") - of("sluicegate_guest_pushes_total")
+    };
+    let before = asked(&Metrics::of(&gateway).await);
+    let waiting = tokio::spawn(get_lasting(gateway.address, path));
+    Metrics::until(&gateway, "the request waits", |now| asked(now) > before).await;
+    gateway.signal(Signal::TERM);
+    let (status, _, body) = within("the last playlist", waiting).await.unwrap();
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{text}");
+    assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+    let wrong = player.session.full(&text, Duration::ZERO, None);
+    must_be_clean("the last one", &text, &wrong);
+    within("the end", gateway.child.wait()).await.unwrap();
+    player.must_be_clean();
+    let all: Vec<_> = player.session.segments().collect();
+    let breaks = all
+        .windows(2)
+        .filter(|pair| pair[0].number != pair[1].number);
+    assert_eq!(breaks.clone().count(), 1, "one loss");
+    for pair in breaks {
+        assert_eq!(pair[1].number, pair[0].number + 1);
+        assert_ne!(pair[1].map, pair[0].map);
+        assert!(pair[1].discontinuity);
+    }
+    let got: usize = all
+        .iter()
+        .filter_map(|segment| segment.duration)
+        .sum::<u64>() as usize;
+    assert!(got > 8 * 100_000 && sent == 440, "{got}");
+}
+
+/// A GET that may take its time.
+async fn get_lasting(address: SocketAddr, path: String) -> (u16, String, Vec<u8>) {
+    http_get(address, &path, &[]).await.unwrap()
+}
+
+/// Requests that a client may send, and what it gets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_come_is_unavailable()
+ {
+    let mut camera = Camera::new(clip()).await;
+    let gateway = Gateway::with_config(&camera.config()).await;
+    let address = gateway.address;
+    // The first playlist waits for the first segment.
+    let first = tokio::spawn(async move { playlist(address, "/live/cam/hls/media.m3u8").await });
+    let mut due = interval(Duration::from_millis(40));
+    for _ in 0..130 {
+        due.tick().await;
+        camera.send().await;
+    }
+    within("the first playlist", first).await.unwrap();
+    let (told, text) = playlist(address, "/live/cam/hls/media.m3u8").await;
+    let last = told.segments.last().unwrap();
+    let run = last.uri.split('-').next().unwrap().to_owned();
+    let (msn, open) = (last.msn, told.open.parts.len() as u64);
+    let ask = async |path: String| {
+        let path = format!("/live/cam/hls/{path}");
+        get(address, &path).await
+    };
+    for (path, expected) in [
+        ("media.m3u8?_HLS_part=1".to_owned(), 400),
+        ("media.m3u8?_HLS_msn=soon".into(), 400),
+        (format!("media.m3u8?_HLS_msn={}", msn + 3), 400),
+        (
+            format!("media.m3u8?_HLS_msn={}&_HLS_part=400", msn + 1),
+            400,
+        ),
+        (
+            format!("media.m3u8?_HLS_msn={msn}&_HLS_part=0&_HLS_skip=YES"),
+            200,
+        ),
+        (format!("media.m3u8?_HLS_msn={}", msn - 100), 200),
+        (format!("{run}-{}.m4s", msn - 100), 404),
+        (format!("{run}-{}.0.m4s", msn - 100), 404),
+        (format!("{run}-{}.0.m4s", msn + 9), 400),
+        (format!("0{run}-{msn}.m4s"), 404),
+        (format!("1{run}-{msn}.m4s"), 404),
+        (format!("init-{run}-7.mp4"), 404),
+        (format!("init-{run}-0.mp4"), 200),
+        (format!("%69nit-{run}-0.mp4"), 200),
+        (format!("../hls/init-{run}-0.mp4"), 400),
+        (format!("%2e%2e/hls/init-{run}-0.mp4"), 400),
+        (format!("x/init-{run}-0.mp4"), 404),
+        (String::new(), 404),
+    ] {
+        let (status, _, body) = ask(path.clone()).await;
+        assert_eq!(
+            status,
+            expected,
+            "{path}: {}",
+            String::from_utf8_lossy(&body)
+        );
+    }
+    // The source is silent: what waits is told to come again, and is told so after about three target durations.
+    let began = Instant::now();
+    let playlist = format!("media.m3u8?_HLS_msn={}&_HLS_part={open}", msn + 1);
+    let next = hint(&told).unwrap();
+    let (waited, part) = tokio::join!(ask(playlist.clone()), ask(next));
+    let took = began.elapsed();
+    for (status, head, _) in [waited, part] {
+        assert_eq!(status, 503, "{head}");
+        assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
+    }
+    assert!((10..16).contains(&took.as_secs()), "{took:?}");
+    // And nothing is broken by it.
+    let waiting = tokio::spawn(get_lasting(address, format!("/live/cam/hls/{playlist}")));
+    for _ in 0..2 * GROUP {
+        due.tick().await;
+        camera.send().await;
+    }
+    let (status, _, body) = within("the next part", waiting).await.unwrap();
+    let body = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{body}");
+    let mut session = Session::patient(Duration::from_secs(60));
+    must_be_clean("before", &text, &session.full(&text, Duration::ZERO, None));
+    let asked = Some((msn + 1, Some(open)));
+    // The part with the silence in it is as long as that was.
+    let wrong = session.full(&body, Duration::ZERO, asked);
+    let wrong: Vec<_> = wrong
+        .into_iter()
+        .filter(|violation| violation.rule != "part-within-target")
+        .collect();
+    must_be_clean("after", &body, &wrong);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caches_are_told_what_lasts_and_text_comes_compressed_to_who_takes_it() {
+    let gateway = Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\n").await;
+    let address = gateway.address;
+    let (told, _) = playlist(address, "/live/cam/hls/media.m3u8").await;
+    let init = told.segments[0].map.clone().unwrap().uri;
+    let (segment, part) = (
+        told.segments[0].uri.clone(),
+        told.segments[0].parts[0].uri.clone(),
+    );
+    let blocking = format!("media.m3u8?_HLS_msn={}", told.open.msn);
+    let forever = "public, max-age=31536000, immutable";
+    for (name, kind, cache, text) in [
+        ("index.m3u8", PLAYLIST, "public, max-age=2", true),
+        ("media.m3u8", PLAYLIST, "public, max-age=2", true),
+        (&blocking, PLAYLIST, "public, max-age=24", true),
+        (&init, "video/mp4", forever, false),
+        (&segment, "video/iso.segment", forever, false),
+        (&part, "video/iso.segment", forever, false),
+        ("nothing", "text/plain; charset=utf-8", "no-store", true),
+    ] {
+        let path = format!("/live/cam/hls/{name}");
+        let mut plain = Raw::connect(address).await;
+        let ask = |method, headers: &str| {
+            format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n")
+        };
+        plain
+            .write(ask("GET", "Accept-Encoding: identity\r\n"))
+            .await;
+        let (head, _) = plain.response().await.unwrap();
+        assert_eq!(head.header("content-type"), Some(kind), "{name}");
+        assert_eq!(head.header("cache-control"), Some(cache), "{name}");
+        let vary = if text {
+            "Origin, Accept-Encoding"
+        } else {
+            "Origin"
+        };
+        assert_eq!(head.header("vary"), Some(vary), "{name}");
+        assert_eq!(head.header("content-encoding"), None);
+
+        let packed = request(address, "GET", &path, &[("Accept-Encoding", "br, gzip")]);
+        let (_, packed_head, body) = within("gzip", packed).await.unwrap();
+        let packed = packed_head.contains("content-encoding: gzip");
+        assert_eq!(
+            packed,
+            text && name != "nothing" && name != "index.m3u8",
+            "{name}: {packed_head}"
+        );
+        assert_eq!(body.starts_with(&[0x1f, 0x8b]), packed);
+
+        // A head says what the whole would: the same headers, and nothing behind.
+        plain
+            .write(ask("HEAD", "Accept-Encoding: identity\r\n"))
+            .await;
+        let only = plain.head().await.unwrap();
+        assert_eq!(only.header("content-type"), Some(kind));
+        if head.status == 200 && !text {
+            assert_eq!(
+                only.header("content-length"),
+                head.header("content-length"),
+                "{name}"
+            );
+        }
+        plain.write(ask("GET", "Range: bytes=0-9\r\n")).await;
+        let (ranged, _) = plain.response().await.unwrap();
+        assert_eq!(ranged.status, head.status, "ranges are not served");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_play_the_component_is_asked_once_and_they_count_as_viewers() {
+    let gateway =
+        Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\nidle = \"1s\"\n").await;
+    let address = gateway.address;
+    playlist(address, "/live/cam/hls/media.m3u8").await;
+    // Calls of the component for each sample, while so many play.
+    let calls = async |count: usize| {
+        let before = Metrics::of(&gateway).await;
+        let players = (0..count).map(|_| {
+            tokio::spawn(async move {
+                let mut player = Player::new(address, "/live/cam/hls/media.m3u8");
+                player.play(Duration::from_secs(6)).await;
+                player.must_be_clean();
+                player.polls()
+            })
+        });
+        let mut polls = 0;
+        for player in players.collect::<Vec<_>>() {
+            polls += player.await.unwrap();
+        }
+        assert!(polls as usize > 15 * count, "{polls} polls of {count}");
+        let after = Metrics::of(&gateway).await;
+        let rose = |name: &str| {
+            let labels = [("stream", "cam"), ("transport", "hls")];
+            after.sum(name, &labels) - before.sum(name, &labels)
+        };
+        rose("sluicegate_guest_calls_total") / rose("sluicegate_guest_pushes_total")
+    };
+    let (one, many) = (calls(1).await, calls(30).await);
+    assert!(
+        many < one * 1.5 + 0.5,
+        "{one} calls a sample for one player, {many} for thirty"
+    );
+
+    let viewers = |sessions: &serde_json::Value| sessions["streams"][0]["viewers"].as_u64();
+    let sessions = gateway.api("/api/sessions").await;
+    assert_eq!(
+        viewers(&sessions),
+        Some(1),
+        "all of one address and program"
+    );
+    let other = [("User-Agent", "another")];
+    within(
+        "another",
+        http_get(address, "/live/cam/hls/index.m3u8", &other),
+    )
+    .await
+    .unwrap();
+    assert_eq!(viewers(&gateway.api("/api/sessions").await), Some(2));
+    // Some time after the last request nobody is there, and a little later nothing runs.
+    gateway
+        .api_until("/api/sessions", "they have left", |now| {
+            viewers(now) == Some(0)
+        })
+        .await;
+    gateway
+        .api_until("/api/devices", "the source rests", |now| {
+            now[0]["state"] == "idle"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_hls_breaks_no_rule_either() {
+    let config = "[streams.cam]\nsource = \"test-pattern\"\n\
+                  [transports.hls]\nlow-latency = false\nsegment = \"1s\"\nwindow = 6\n";
+    let gateway = Gateway::with_config(config).await;
+    let (first, text) = playlist(gateway.address, "/live/cam/hls/media.m3u8").await;
+    assert!(
+        !text.contains("PART") && first.part_target.is_none(),
+        "{text}"
+    );
+    let mut session = Session::default();
+    let began = Instant::now();
+    let mut due = interval(Duration::from_secs(1));
+    while began.elapsed() < Duration::from_secs(20) {
+        due.tick().await;
+        let (_, text) = playlist(gateway.address, "/live/cam/hls/media.m3u8").await;
+        must_be_clean("plain", &text, &session.full(&text, began.elapsed(), None));
+        let (told, _) = parse(&text);
+        let newest = told.segments.last().unwrap();
+        let (status, _, body) = get(gateway.address, &resolve("/live/cam/hls", &newest.uri)).await;
+        assert_eq!(status, 200);
+        assert!(!nals(&body).is_empty());
+    }
+    assert!(session.segments().count() >= 8);
+    let hung = timeout(
+        Duration::from_secs(5),
+        get(
+            gateway.address,
+            "/live/cam/hls/media.m3u8?_HLS_msn=99999999999",
+        ),
+    );
+    assert_eq!(hung.await.expect("directives mean nothing here").0, 200);
+}
