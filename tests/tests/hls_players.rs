@@ -17,7 +17,11 @@ use std::{
     process::Stdio,
     time::Duration,
 };
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::timeout,
+};
 
 const X264: [&str; 6] = [
     "-c:v",
@@ -95,19 +99,36 @@ async fn gstreamer_plays_without_a_gap() {
         "fakesink",
         "silent=false",
         "sync=false",
-        "num-buffers=240",
     ];
-    let text = output("gst-launch-1.0", &arguments, Duration::from_secs(60)).await;
-    let times: Vec<f64> = text
-        .lines()
-        .filter(|line| line.contains("last-message = chain"))
-        .filter_map(|line| clock(line.split("pts: ").nth(1)?.split(',').next()?))
-        .collect();
-    assert_eq!(times.len(), 240, "{text}");
+    let mut playing = Command::new("gst-launch-1.0")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the tests need gst-launch-1.0");
+    let mut said = BufReader::new(playing.stdout.take().unwrap()).lines();
+    let mut times: Vec<f64> = Vec::new();
+    let reading = async {
+        while times.len() < 150 {
+            let line = said.next_line().await.unwrap().expect("it ended");
+            if line.contains("last-message = chain") {
+                let pts = line
+                    .split("pts: ")
+                    .nth(1)
+                    .and_then(|rest| rest.split(',').next());
+                times.extend(pts.and_then(clock));
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), reading)
+        .await
+        .expect("ten seconds of pictures");
     for pair in times.windows(2) {
         let apart = pair[1] - pair[0];
         assert!(
-            (apart - 1.0 / 30.0).abs() < 0.002,
+            (apart - 1.0 / 15.0).abs() < 0.002,
             "{apart} s after {}",
             pair[0]
         );

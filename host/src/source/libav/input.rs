@@ -32,6 +32,8 @@ pub struct Input {
     pictures: Option<Place>,
     sound: Option<Place>,
     timed: bool,
+    /// Where there are no times, each packet lasts as long as libavformat thinks.
+    believes: bool,
     deadline: Arc<Deadline>,
     /// When the newest picture came, where those may not stop while sound goes on.
     newest_picture: Option<Instant>,
@@ -67,7 +69,7 @@ pub struct Packet {
     pub is_sound: bool,
     /// As libav has it, its times in 90 kHz.
     pub packet: packet::Packet,
-    /// All empty where the format has none.
+    /// Empty where the format has none, but for durations where those are believed.
     pub times: SourceTimes,
     /// A configuration that is good from here on.
     pub renewed: Option<Bytes>,
@@ -179,6 +181,7 @@ impl Input {
             pictures,
             sound,
             timed,
+            believes: false,
             deadline,
             newest_picture: None,
         };
@@ -188,6 +191,11 @@ impl Input {
     /// From here on it is lost if its pictures stop for [`SILENCE`], though its sound goes on.
     pub fn watch_pictures(&mut self) {
         self.newest_picture = self.pictures.is_some().then(Instant::now);
+    }
+
+    /// What has no times is shown at the rate that its parameter sets tell, else at 25 a second.
+    pub fn believe_durations(&mut self) {
+        self.believes = true;
     }
 
     /// The next packet; `None` at the end or when told to stop.
@@ -230,15 +238,14 @@ impl Input {
             }
             let base = (place.time_base.numerator(), place.time_base.denominator());
             let ticks = |value: i64| rescale(value, base.0, base.1);
-            let times = if self.timed {
-                SourceTimes {
-                    decode: packet.dts().map(ticks),
-                    presentation: packet.pts().map(ticks),
-                    duration: u32::try_from(ticks(packet.duration())).unwrap_or(0),
-                }
-            } else {
-                SourceTimes::default()
-            };
+            let mut times = SourceTimes::default();
+            if self.timed {
+                times.decode = packet.dts().map(ticks);
+                times.presentation = packet.pts().map(ticks);
+            }
+            if self.timed || self.believes {
+                times.duration = u32::try_from(ticks(packet.duration())).unwrap_or(0);
+            }
             packet.set_dts(times.decode);
             packet.set_pts(times.presentation);
             let renewed = packet

@@ -26,6 +26,7 @@ pub fn run_file(
     loop {
         let (mut input, tracks) =
             Input::open(&what, &path.to_string_lossy(), Dictionary::new(), stop)?;
+        input.believe_durations();
         let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
         let mut sent = 0u64;
         while let Some(packet) = input.next()? {
