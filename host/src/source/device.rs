@@ -212,9 +212,9 @@ fn stream(
     let (mut input, tracks) = Input::of_pipe(what, pictures, stop)?;
     input.watch_pictures();
     let mut delivery = Delivery::new(what, tracks, encode, sink)?;
-    while let Some(packet) = input.next()? {
+    while let Some(mut packet) = input.next()? {
         if let Some(pace) = &mut pace {
-            pace.wait(&packet.times, stop);
+            pace.wait(&mut packet.times, stop);
         }
         delivery.deliver(packet, sink, keyframes)?;
     }

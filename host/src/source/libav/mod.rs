@@ -29,8 +29,8 @@ pub fn run_file(
         input.believe_durations();
         let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
         let mut sent = 0u64;
-        while let Some(packet) = input.next()? {
-            pace.wait(&packet.times, stop);
+        while let Some(mut packet) = input.next()? {
+            pace.wait(&mut packet.times, stop);
             if stop.is_stopped() {
                 return Ok(());
             }

@@ -20,10 +20,14 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Waits until a packet of these times is due, or less if told to end.
-    pub fn wait(&mut self, times: &SourceTimes, stop: &Stop) {
+    /// Waits until a packet of these times is due, or less if told to end. One that only says how long it lasts is given
+    /// the time at which the one before ends.
+    pub fn wait(&mut self, times: &mut SourceTimes, stop: &Stop) {
         let ticks = times.decode.or(times.presentation);
         let ticks = ticks.unwrap_or(self.last + self.step);
+        if times.presentation.is_none() && times.duration > 0 {
+            times.decode = Some(ticks);
+        }
         let now = Instant::now();
         if let Some(restart) = self.restart.take() {
             self.anchor = Some((restart, ticks));
