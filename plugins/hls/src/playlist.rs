@@ -224,10 +224,11 @@ fn skippable(window: &Window, boundary: Time) -> usize {
         .count()
 }
 
-/// The discontinuity sequence number of an epoch: it rises over runs, too, whose media times begin anew, since a run has
-/// fewer breaks than seconds.
+/// The discontinuity sequence number of an epoch: it rises over runs, too, whose media times begin anew, if a run has fewer
+/// breaks than ten minutes in it. Players make arrays of so many places, so that seconds since 1970 would be the end of them.
 fn discontinuity(run: u64, epoch: u32) -> u64 {
-    run / 1_000_000 + u64::from(epoch)
+    const FIRST: u64 = 1_767_225_600; // 2026-01-01, in Unix seconds
+    (run / 1_000_000).saturating_sub(FIRST) / 600 + u64::from(epoch)
 }
 
 /// The multivariant playlist. Of this rendition, bit rates are those measured once there are any.
@@ -268,4 +269,20 @@ fn variant(rendition: &Rendition, codecs: &str, measured: Option<(u64, u64)>) ->
         add(format!(",FRAME-RATE={:.3}", rendition.frame_rate));
     }
     format!("{line}\n{}{MEDIA}\n", rendition.base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::discontinuity;
+
+    #[test]
+    fn discontinuity_sequences_rise_over_runs_and_are_small() {
+        let run = |seconds: u64| discontinuity(seconds * 1_000_000, 0);
+        assert_eq!(run(0), 0);
+        assert_eq!(discontinuity(1_767_225_600_000_000, 3), 3);
+        let (one, next) = (run(1_800_000_000), run(1_800_000_600));
+        assert_eq!(next, one + 1);
+        // Ten years on.
+        assert!(run(2_100_000_000) < 1_000_000);
+    }
 }

@@ -8,20 +8,26 @@ import type { HlsPlayer } from "./hls";
 const PLAIN = { target: 3, limit: 8 };
 /** With parts, the playlist says how far; this (s) and it is better to jump. */
 const LOW_LATENCY_LIMIT = 4;
+/** Off by more than this (s), the rate changes; by less than the other, it is 1 again. hls.js waits for a second of buffer. */
+const LOOSE = 0.05;
+const CLOSE = 0.02;
+const LOOK_EVERY_MS = 250;
 
 /** Plays by Media Source Extensions. */
 export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   const hls = new Hls({
     lowLatencyMode: true,
-    maxLiveSyncPlaybackRate: changesRateSmoothly() ? 1.1 : 1,
     backBufferLength: 10,
     liveDurationInfinity: true,
     // The pages' CSP allows no script from memory, and there is nothing to transmux.
     enableWorker: false,
   });
+  const video = loan.element;
+  let part = 0;
   let recovered = false;
   hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
-    const plain = details.partTarget === 0;
+    part = details.partTarget;
+    const plain = part === 0;
     if (plain && hls.config.liveSyncDuration === undefined) hls.targetLatency = PLAIN.target;
     hls.config.liveMaxLatencyDuration = plain ? Math.max(PLAIN.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
     if (!details.live) events.ended({ kind: "draining", reason: "the gateway ended the stream" });
@@ -45,10 +51,24 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     }
   });
   hls.on(Hls.Events.MEDIA_ATTACHED, () => loan.play());
+  // As far behind as the playlist asks for: the start is later by what loading took.
+  const look = (): void => {
+    const target = hls.targetLatency;
+    if (part === 0 || target === null || hls.latency === 0 || video.paused) return;
+    const late = hls.latency - target;
+    const { length } = video.buffered;
+    const ahead = length === 0 ? 0 : video.buffered.end(length - 1) - video.currentTime;
+    if (Math.abs(late) <= CLOSE || (late > 0 && ahead < part)) video.playbackRate = 1;
+    else if (Math.abs(late) > LOOSE) video.playbackRate = late > 0 ? 1.05 : 0.95;
+  };
+  const looking = changesRateSmoothly() ? setInterval(look, LOOK_EVERY_MS) : undefined;
   hls.loadSource(url.href);
-  hls.attachMedia(loan.element);
+  hls.attachMedia(video);
   return {
     behind: () => (hls.latency > 0 ? hls.latency : null),
-    stop: () => hls.destroy(),
+    stop: () => {
+      clearInterval(looking);
+      hls.destroy();
+    },
   };
 };
