@@ -174,6 +174,8 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
             24,
             ["-g", "300", "-bf", "0", "-vf", "null"],
         ),
+        // MPEG-TS counts to 2^33, which it reaches after two seconds.
+        ("wraps", 8, ["-g", "30", "-bf", "0", "-vf", "null"]),
     ];
     let films: Vec<(&str, PathBuf)> = films
         .iter()
@@ -182,10 +184,12 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
                 "sixty-a-second" => &["-r", "60"],
                 "one-a-second" => &["-r", "1"],
                 "variable" => &["-fps_mode", "vfr"],
+                "wraps" => &["-output_ts_offset", "95440"],
                 _ => &[],
             };
+            let format = if *name == "wraps" { "ts" } else { "mp4" };
             let file = film(
-                &format!("{name}.mp4"),
+                &format!("{name}.{format}"),
                 seconds * 30,
                 &[&arguments[..], rate].concat(),
             );

@@ -1,0 +1,135 @@
+// What the muxers write, read by somebody else's parser: npm's mp4box.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Gateway } from "./support.mjs";
+
+const { createFile } = createRequire(new URL("../../web/package.json", import.meta.url))("mp4box");
+
+const SECONDS = 6;
+
+describe("boxes", { timeout: 120_000 }, () => {
+  let gateway;
+
+  before(async () => {
+    const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
+    mkdirSync(directory, { recursive: true });
+    const film = `${directory}film-${process.pid}.mp4`;
+    // B pictures, and sound at a rate that does not go into the pictures'.
+    execFileSync("ffmpeg", [
+      ...["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=320x192:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=44100"],
+      ...["-t", "12", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac", film],
+    ]);
+    gateway = new Gateway({ config: `[streams.demo]\nsource = "file:${film}"\n[transports.hls]\nsegment = "1s"\n` });
+    await gateway.start();
+  });
+  after(() => gateway?.stop());
+
+  test("the endless file has both tracks and all their samples", async () => {
+    const over = new AbortController();
+    const { body, headers } = await fetch(`${gateway.url}live/demo/mse`, { signal: over.signal });
+    assert.match(headers.get("content-type"), /^video\/mp4/);
+    const reader = new Reader();
+    for await (const bytes of body) {
+      reader.take(bytes);
+      if (reader.seconds() > SECONDS) break;
+    }
+    over.abort();
+    reader.judge();
+  });
+
+  test("so have the init segment and the segments of HLS, and their parts are the same bytes", async () => {
+    const base = `${gateway.url}live/demo/hls/`;
+    const get = async (name) => {
+      const response = await fetch(base + name);
+      assert.equal(response.status, 200, name);
+      return response;
+    };
+    const reader = new Reader();
+    const known = new Set();
+    let next = "media.m3u8";
+    while (reader.seconds() < SECONDS) {
+      const playlist = await (await get(next)).text();
+      if (known.size === 0) reader.take(new Uint8Array(await (await get(/MAP:URI="([^"]+)"/.exec(playlist)[1])).arrayBuffer()));
+      for (const name of playlist.match(/^[^#\n]+\.m4s$/gm)) {
+        if (known.has(name)) continue;
+        known.add(name);
+        const whole = new Uint8Array(await (await get(name)).arrayBuffer());
+        reader.take(whole);
+        const parts = [...playlist.matchAll(/PART:.*URI="([^"]+)"/g)].map(([, part]) => part).filter((part) => part.startsWith(name.replace("m4s", "")));
+        if (parts.length === 0) continue;
+        const joined = await Promise.all(parts.map(async (part) => Buffer.from(await (await get(part)).arrayBuffer())));
+        assert.ok(Buffer.concat(joined).equals(Buffer.from(whole)), name);
+      }
+      const newest = Math.max(...[...known].map((name) => Number(/-(\d+)\./.exec(name)[1])));
+      next = `media.m3u8?_HLS_msn=${newest + 1}`;
+    }
+    reader.judge();
+  });
+});
+
+/** Reads MP4 as it comes. */
+class Reader {
+  #file = createFile();
+  #at = 0;
+  #info = null;
+  #samples = new Map();
+
+  constructor() {
+    this.#file.onError = (module, message) => assert.fail(`${module}: ${message}`);
+    this.#file.onReady = (info) => {
+      this.#info = info;
+      for (const { id } of info.tracks) this.#file.setExtractionOptions(id, null, { nbSamples: 1 });
+      this.#file.onSamples = (id, _, samples) => {
+        const known = this.#samples.get(id) ?? [];
+        this.#samples.set(id, known.concat(samples));
+      };
+      this.#file.start();
+    };
+  }
+
+  take(bytes) {
+    const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+    buffer.fileStart = this.#at;
+    this.#at += buffer.byteLength;
+    this.#file.appendBuffer(buffer);
+  }
+
+  /** Of pictures, so far. */
+  seconds() {
+    const track = this.#info?.videoTracks[0];
+    const samples = this.#samples.get(track?.id) ?? [];
+    return samples.length === 0 ? 0 : (samples.at(-1).dts - samples[0].dts) / track.timescale;
+  }
+
+  /** Every sample begins where the one before ends, and holds what its size says. */
+  judge() {
+    const { videoTracks, audioTracks, isFragmented } = this.#info;
+    assert.deepEqual([isFragmented, videoTracks.length, audioTracks.length], [true, 1, 1]);
+    assert.match(videoTracks[0].codec, /^avc1\./);
+    assert.equal(audioTracks[0].codec, "mp4a.40.2");
+    assert.deepEqual(videoTracks[0].video, { width: 320, height: 192 });
+    assert.equal(audioTracks[0].audio.sample_rate, 44100);
+    for (const track of [videoTracks[0], audioTracks[0]]) {
+      const samples = this.#samples.get(track.id);
+      samples.reduce((before, sample) => {
+        const apart = sample.dts - before.dts - before.duration;
+        assert.ok(Math.abs(apart) <= 1, `track ${track.id}: ${apart} ticks between ${before.dts} and ${sample.dts}`);
+        return sample;
+      });
+      assert.ok(samples.every(({ data, size }) => data.byteLength === size && size > 0));
+    }
+    const pictures = this.#samples.get(videoTracks[0].id);
+    assert.ok(pictures[0].is_sync);
+    assert.ok(pictures.some(({ cts, dts }) => cts !== dts), "B pictures are moved");
+    const shown = pictures.map(({ cts }) => cts).sort((a, b) => a - b);
+    const step = videoTracks[0].timescale / 30;
+    // But for those that a cut at the end leaves out.
+    const gaps = shown.slice(1, -4).map((at, nth) => at - shown[nth]);
+    assert.ok(gaps.every((gap) => Math.abs(gap - step) <= 1), `${gaps}`);
+  }
+}

@@ -1,0 +1,56 @@
+// A muxer that breaks while it is watched is built anew, and players notice nothing.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+
+const TRAPS = 10;
+const RATE = 15;
+
+describe("a muxer that breaks", { timeout: 240_000 }, () => {
+  const component = (name) => fileURLToPath(new URL(`../../target/plugins/${name}.wasm`, import.meta.url));
+  const gateway = new Gateway({
+    config: `
+      [streams.demo]
+      source = "test-pattern"
+      encode = { width = 640, height = 360, frame-rate = ${RATE}, keyframe-interval = "1s" }
+      [transports.hls]
+      plugin = "${component("brittle-hls")}"
+      segment = "1s"
+      [transports.mse]
+      plugin = "${component("brittle-mse")}"
+    `,
+  });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  test(`hls and mse: ${TRAPS} times under players that go on`, async () => {
+    const watch = async (transport) => {
+      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+      let { number } = await playing(page, transport);
+      for (let nth = 0; nth < TRAPS; nth++) {
+        const { status } = await fetch(`${gateway.url}live/demo/${transport}/trap`);
+        assert.equal(status, 503);
+        // Ten within a minute, and a muxer rests.
+        ({ number } = await numberReaches(page, number + 7 * RATE));
+      }
+      const { phase, reason, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
+      assert.deepEqual({ phase, reason, reconnects }, { phase: "playing", reason: "", reconnects: 0 }, transport);
+      assert.deepEqual(problems, []);
+      const plugins = await (await fetch(`${gateway.url}api/plugins`)).json();
+      assert.equal(plugins.find(({ name }) => name === transport).failures, TRAPS);
+      await close();
+    };
+    await Promise.all(["hls", "mse"].map(watch));
+  });
+});
