@@ -12,7 +12,7 @@ describe("hls", { timeout: 240_000 }, () => {
     config: `
       [streams.demo]
       source = "test-pattern"
-      encode = { frame-rate = 30, keyframe-interval = "1s" }
+      encode = { width = 640, height = 360, frame-rate = 30, keyframe-interval = "1s" }
       [transports.hls]
       part = "200ms"
       segment = "1s"

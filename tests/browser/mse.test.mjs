@@ -15,7 +15,7 @@ describe("mse", { timeout: 240_000 }, () => {
       config: `
         [streams.demo]
         source = "test-pattern"
-        encode = { frame-rate = 30 }
+        encode = { width = 640, height = 360, frame-rate = 30 }
         [streams.small]
         source = "test-pattern"
         encode = { width = 640, height = 360, frame-rate = 30, keyframe-interval = "500ms" }

@@ -78,8 +78,8 @@ describe("watch page", { timeout: 240_000 }, () => {
     // By keyboard, as radio buttons go.
     await page.getByRole("radio", { name: "MJPEG" }).focus();
     await page.keyboard.press("ArrowLeft");
-    await playing(page, "nal");
-    assert.equal(new URL(page.url()).searchParams.get("transport"), "nal");
+    await playing(page, "hls");
+    assert.equal(new URL(page.url()).searchParams.get("transport"), "hls");
     assert.equal(await page.evaluate(() => window.sameDocument), true);
     assert.deepEqual(problems, []);
     await close();

@@ -112,6 +112,20 @@ test("a network that held everything back for 6 s is followed by a jump, not by 
   assert.ok(worst(behind, 2) < 0.3, `${worst(behind, 2)} s`);
 });
 
+test("after a pause it plays live at once, with one jump, but not for a moment's pause", () => {
+  for (const [paused, jumps] of [[2, true], [0.1, false]] as const) {
+    const edge = new LiveEdge({ rates: true });
+    for (let picture = 0; picture < 300; picture++) edge.arrived(picture * 33, picture / 30, (picture + 1) / 30);
+    const [now, spans] = [300 * 33, [{ from: 0, to: 10 }]];
+    edge.look(now, 9.8, spans);
+    edge.resumed();
+    const move = edge.look(now, 9.8 - paused, spans);
+    assert.equal(move?.kind === "seek" && move.to > 9.5, jumps);
+    // Once only.
+    assert.notEqual(edge.look(now + 100, 9.8 - paused, spans)?.kind, "seek");
+  }
+});
+
 test("a gap in the media is jumped over as soon as there is something behind it", () => {
   const edge = new LiveEdge({ rates: true });
   edge.arrived(0, 10, 10.5);

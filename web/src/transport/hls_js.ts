@@ -12,11 +12,15 @@ const LOW_LATENCY_LIMIT = 4;
 const LOOSE = 0.05;
 const CLOSE = 0.02;
 const LOOK_EVERY_MS = 250;
+/** Behind by more than this (s) after a pause, it jumps. */
+const JUMP_RESUMED = 0.5;
 
 /** Plays by Media Source Extensions. */
 export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   const hls = new Hls({
     lowLatencyMode: true,
+    // A stall asks for more of a cushion, once and for all.
+    liveSyncOnStallIncrease: 0.3,
     backBufferLength: 10,
     liveDurationInfinity: true,
     // The pages' CSP allows no script from memory, and there is nothing to transmux.
@@ -61,12 +65,19 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     if (Math.abs(late) <= CLOSE || (late > 0 && ahead < part)) video.playbackRate = 1;
     else if (Math.abs(late) > LOOSE) video.playbackRate = late > 0 ? 1.05 : 0.95;
   };
+  const over = new AbortController();
+  const resume = (): void => {
+    const { liveSyncPosition } = hls;
+    if (liveSyncPosition !== null && liveSyncPosition - video.currentTime > JUMP_RESUMED) video.currentTime = liveSyncPosition;
+  };
+  video.addEventListener("play", resume, over);
   const looking = changesRateSmoothly() ? setInterval(look, LOOK_EVERY_MS) : undefined;
   hls.loadSource(url.href);
   hls.attachMedia(video);
   return {
     behind: () => (hls.latency > 0 ? hls.latency : null),
     stop: () => {
+      over.abort();
       clearInterval(looking);
       hls.destroy();
     },

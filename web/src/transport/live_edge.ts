@@ -34,6 +34,8 @@ const FIRST_LATE = 0.1;
 
 /** Further behind (s) than this is not worth catching up by rate. */
 const JUMP = 4;
+/** The same where it was paused, since nobody sees the jump. */
+const JUMP_RESUMED = 0.3;
 /** Off by more than this (s), the rate changes; by less than the other, it is 1 again. */
 const LOOSE = 0.03;
 const CLOSE = 0.015;
@@ -55,6 +57,7 @@ export class LiveEdge {
   #jumpedAt = -Infinity;
   #last: { readonly now: number; readonly from: number } | null = null;
   #joining = true;
+  #resumed = false;
 
   /** `rates`: whether the rate may be changed. */
   constructor({ rates }: { rates: boolean }) {
@@ -84,6 +87,11 @@ export class LiveEdge {
     this.#marginAt = now;
   }
 
+  /** It plays on after a pause. */
+  resumed(): void {
+    this.#resumed = true;
+  }
+
   /** What to do at `now` (ms), with the element at `at` (s) and this buffered; null for nothing. */
   look(now: number, at: number, spans: readonly Span[]): Move | null {
     const newest = spans.at(-1);
@@ -101,6 +109,9 @@ export class LiveEdge {
       this.#joining = false;
       return this.#seek(now, target);
     }
+    const resumed = this.#resumed;
+    this.#resumed = false;
+    if (resumed && behind > JUMP_RESUMED) return this.#seek(now, target);
     return this.#rates ? this.#follow(now, behind, target) : this.#jump(now, newest.to - at, newest);
   }
 

@@ -69,6 +69,8 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
     { signal },
   );
 
+  video.addEventListener("play", () => edge.resumed(), { signal });
+
   const feed = new MseFeed({
     supports: (mime) => Source?.isTypeSupported(mime) ?? false,
     open: (mime) => {
