@@ -175,12 +175,24 @@ export function keepSources(page) {
   });
 }
 
-/** Makes videos play only in a tap, muted or not, as an iPhone does that saves power. */
+/**
+ * Makes videos play only in a tap, muted or not, as an iPhone does that saves power. What the browser takes for a tap
+ * will not do: playwright's own look at the page is one.
+ */
 export function refusePlay(page) {
   return page.addInitScript(() => {
+    let tapped = false;
+    window.addEventListener(
+      "click",
+      ({ isTrusted }) => {
+        tapped = isTrusted;
+        setTimeout(() => (tapped = false), 1000);
+      },
+      { capture: true },
+    );
     const play = HTMLMediaElement.prototype.play;
     HTMLMediaElement.prototype.play = function () {
-      if (navigator.userActivation.isActive) return play.call(this);
+      if (tapped) return play.call(this);
       return Promise.reject(new DOMException("a tap is needed", "NotAllowedError"));
     };
   });
