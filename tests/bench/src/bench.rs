@@ -104,6 +104,8 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String> {
 pub enum Transport {
     /// H.264 over WebSocket.
     Nal,
+    /// H.264 as fragmented MP4 over WebSocket.
+    Mse,
     /// JPEGs over HTTP.
     Mjpeg,
 }
@@ -113,6 +115,7 @@ impl Transport {
     pub fn name(self) -> &'static str {
         match self {
             Transport::Nal => "nal",
+            Transport::Mse => "mse",
             Transport::Mjpeg => "mjpeg",
         }
     }
@@ -136,15 +139,19 @@ impl Pair {
     pub fn start(bench: &Bench, transport: Transport) -> Result<Pair> {
         let mut feeders = Vec::new();
         let (show, source, roll) = match transport {
-            Transport::Nal => {
-                let camera = Feeder::start(Roll::Camera(bench.film.clone()))?;
+            Transport::Nal | Transport::Mse => {
+                let film = &bench.film;
+                let camera = Feeder::start(Roll::Camera(film.clone()))?;
                 let source = format!("annexb:tcp://{}", camera.address);
                 feeders.push(camera);
-                (
-                    Show::Film(bench.film.clone()),
-                    source,
-                    Roll::Messages(bench.film.clone()),
-                )
+                let (show, roll) = match transport {
+                    Transport::Mse => (
+                        Show::Fragments(film.clone()),
+                        Roll::Fragments(film.clone(), 1),
+                    ),
+                    _ => (Show::Film(film.clone()), Roll::Messages(film.clone())),
+                };
+                (show, source, roll)
             }
             Transport::Mjpeg => {
                 let source = format!("file:{}", bench.album.file.display());

@@ -5,11 +5,12 @@
 
 use crate::{
     clock::{Histogram, now},
-    film::{Album, Film, HEAD},
+    film::{Album, Film, HEAD, Stamp},
+    fragment,
     process::running,
     wire::{Cutter, Kind},
 };
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{Timespec, epoll};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -38,6 +39,8 @@ const PAUSE: u64 = 50_000_000;
 pub enum Show {
     /// Access units over WebSocket.
     Film(Arc<Film>),
+    /// The same as fragments of MP4, behind a text and an init segment.
+    Fragments(Arc<Film>),
     /// JPEGs in a multipart body.
     Album(Arc<Album>),
     /// JPEGs of somebody else's making: counted, and looked at for their first marker only.
@@ -47,8 +50,25 @@ pub enum Show {
 impl Show {
     fn kind(&self) -> Kind {
         match self {
-            Show::Film(_) => Kind::WebSocket,
+            Show::Film(_) | Show::Fragments(_) => Kind::WebSocket,
             Show::Album(_) | Show::AnyJpegs => Kind::Multipart,
+        }
+    }
+
+    /// Whether a message is of those that come before the first picture.
+    fn is_opening(&self, head: &[u8]) -> bool {
+        match self {
+            Show::Film(_) => head.starts_with(&[0, 0, 0, 1, 0x67]),
+            Show::Fragments(_) => head.starts_with(b"video/mp4") || head.get(4..8) == Some(b"ftyp"),
+            Show::Album(_) | Show::AnyJpegs => false,
+        }
+    }
+
+    /// Bytes of a message that have to be looked at.
+    fn head(&self) -> usize {
+        match self {
+            Show::Fragments(_) => fragment::HEAD,
+            Show::Film(_) | Show::Album(_) | Show::AnyJpegs => HEAD,
         }
     }
 }
@@ -170,7 +190,8 @@ impl Load {
             let close = nth.is_multiple_of(self.closely);
             let poll = &self.epolls[usize::from(!close)];
             let event = socket.try_clone()?;
-            let cutter = Cutter::new(self.show.kind(), if whole { usize::MAX } else { HEAD });
+            let keep = if whole { usize::MAX } else { self.show.head() };
+            let cutter = Cutter::new(self.show.kind(), keep);
             let viewer = Viewer {
                 socket,
                 cutter,
@@ -361,58 +382,54 @@ impl Viewer {
         counts.bytes += bytes.len() as u64;
         let (last, whole, seen) = (&mut self.last, self.whole, &mut self.seen);
         self.cutter.take(bytes, &mut |head, length| {
+            if last.is_none() && show.is_opening(head) {
+                return;
+            }
             if !std::mem::replace(seen, true) {
                 counts.viewers += 1;
             }
             counts.messages += 1;
-            let number = match show {
-                Show::Film(film) => match film.recognise(head, length) {
-                    Some(stamp) => {
-                        if closely {
-                            counts.delays.add(at.saturating_sub(stamp.sent));
-                        }
+            counts.compared += u64::from(whole);
+            let timed = |stamp: Stamp| closely.then(|| at.saturating_sub(stamp.sent));
+            // The picture's number, how many come with it, and how long it was under way.
+            let found = match show {
+                Show::Film(film) => film
+                    .recognise(head, length)
+                    .with_context(|| {
+                        let first = head.get(..16);
+                        format!("{length} bytes that are no picture: {first:02x?}")
+                    })
+                    .and_then(|stamp| {
+                        ensure!(
+                            !whole || film.message(stamp) == head,
+                            "picture {} is not as it was sent",
+                            stamp.number
+                        );
+                        Ok((stamp.number, 1, timed(stamp)))
+                    }),
+                Show::Fragments(film) => {
+                    film.recognise_fragment(head, length).and_then(|fragment| {
                         if whole {
-                            counts.compared += 1;
-                            if film.message(stamp) != head {
-                                counts.fault(|| {
-                                    format!("picture {} is not as it was sent", stamp.number)
-                                });
-                            }
+                            film.compare_fragment(fragment, head, true)?;
                         }
-                        stamp.number
-                    }
-                    // The parameter sets come first.
-                    None if last.is_none() && head.starts_with(&[0, 0, 0, 1, 0x67]) => {
-                        counts.messages -= 1;
-                        return;
-                    }
-                    None => {
-                        return counts.fault(|| {
-                            format!(
-                                "{length} bytes that are no picture: {:02x?}",
-                                head.get(..16)
-                            )
-                        });
-                    }
-                },
-                Show::Album(album) => match album.recognise(head, length) {
-                    Some(place) => {
-                        if whole {
-                            counts.compared += 1;
-                            if album.jpegs.get(place).is_none_or(|jpeg| jpeg != head) {
-                                counts.fault(|| format!("JPEG {place} is not as it was sent"));
-                            }
-                        }
+                        let first = fragment.first;
+                        Ok((first.number, fragment.pictures, timed(first)))
+                    })
+                }
+                Show::Album(album) => album
+                    .recognise(head, length)
+                    .with_context(|| format!("{length} bytes that are no JPEG of the album"))
+                    .and_then(|place| {
+                        ensure!(
+                            !whole || album.jpegs.get(place).is_some_and(|jpeg| jpeg == head),
+                            "JPEG {place} is not as it was sent"
+                        );
                         // Counted on over the rounds of the album.
                         let count = album.jpegs.len() as u64;
                         let behind = |last: u64| (place as u64 + count - last % count) % count;
-                        last.map_or(place as u64, |last| last + behind(last))
-                    }
-                    None => {
-                        return counts
-                            .fault(|| format!("{length} bytes that are no JPEG of the album"));
-                    }
-                },
+                        let number = last.map_or(place as u64, |last| last + behind(last));
+                        Ok((number, 1, None))
+                    }),
                 Show::AnyJpegs => {
                     if !head.starts_with(&[0xff, 0xd8, 0xff]) {
                         counts.fault(|| format!("{length} bytes that are no JPEG"));
@@ -420,17 +437,24 @@ impl Viewer {
                     return;
                 }
             };
+            let (number, pictures, delay) = match found {
+                Ok(found) => found,
+                Err(error) => return counts.fault(|| format!("{error:#}")),
+            };
+            if let Some(delay) = delay {
+                counts.delays.add(delay);
+            }
             match *last {
                 Some(last) if number > last + 1 => {
                     counts.gaps += 1;
-                    counts.missed += number - last - 1;
+                    counts.missed += (number - last - 1) / pictures;
                 }
                 Some(last) if number <= last => {
                     counts.fault(|| format!("picture {number} after {last}"))
                 }
                 _ => {}
             }
-            *last = Some(number);
+            *last = Some(number + pictures - 1);
         })
     }
 }
@@ -444,10 +468,14 @@ mod tests {
 
     /// What is counted when a viewer gets these messages.
     fn watch(whole: bool, messages: &[Vec<u8>]) -> Counts {
+        watch_show(&Show::Film(Arc::new(film(&PICTURES))), whole, messages)
+    }
+
+    fn watch_show(show: &Show, whole: bool, messages: &[Vec<u8>]) -> Counts {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let keep = if whole { usize::MAX } else { HEAD };
-        let cutter = Cutter::new(Kind::WebSocket, keep);
+        let keep = if whole { usize::MAX } else { show.head() };
+        let cutter = Cutter::new(show.kind(), keep);
         let mut viewer = Viewer {
             socket,
             cutter,
@@ -455,13 +483,14 @@ mod tests {
             whole,
             seen: false,
         };
-        let (show, mut counts) = (Show::Film(Arc::new(film(&PICTURES))), Counts::default());
+        let mut counts = Counts::default();
         let mut stream = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
         for message in messages {
-            stream.extend([0x82, u8::try_from(message.len()).unwrap()]);
+            stream.extend([0x82, 126]);
+            stream.extend(u16::try_from(message.len()).unwrap().to_be_bytes());
             stream.extend(message);
         }
-        viewer.take(&show, true, &stream, &mut counts).unwrap();
+        viewer.take(show, true, &stream, &mut counts).unwrap();
         counts
     }
 
@@ -518,6 +547,39 @@ mod tests {
         // Only where every byte is compared.
         assert_eq!(watch(false, &[message(0), altered]).faults, 0);
         assert_eq!(watch(false, &[b"something else".to_vec()]).faults, 1);
+    }
+
+    #[test]
+    fn fragments_are_counted_in_order_behind_a_text_and_an_init_segment() {
+        let film = Arc::new(film(&PICTURES));
+        let fragment = |number: u64, count| {
+            let stamp = Stamp {
+                number,
+                sent: now(),
+            };
+            film.fragment(stamp, count).unwrap()
+        };
+        let opening = [
+            b"video/mp4; codecs=\"avc1\"".to_vec(),
+            b"\0\0\0\x08ftyp".to_vec(),
+        ];
+        let show = Show::Fragments(film.clone());
+        for whole in [false, true] {
+            let pictures = [fragment(4, 1), fragment(5, 1), fragment(8, 1)];
+            let counts = watch_show(&show, whole, &[&opening[..], &pictures].concat());
+            assert_eq!(counts.faults, 0, "{:?}", counts.said);
+            assert_eq!((counts.viewers, counts.messages, counts.missed), (1, 3, 2));
+            assert_eq!(counts.compared, if whole { 3 } else { 0 });
+            // A fragment of six that is missing is one.
+            let six = [fragment(0, 6), fragment(12, 6)];
+            let counts = watch_show(&show, whole, &six);
+            assert_eq!((counts.messages, counts.missed, counts.faults), (2, 1, 0));
+            let twice = watch_show(&show, whole, &[fragment(0, 6), fragment(5, 6)]);
+            assert_eq!(twice.faults, 1);
+            // The opening comes once.
+            let again = watch_show(&show, whole, &[&pictures[..1], &opening].concat());
+            assert_eq!(again.faults, 2);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bench;
 mod clock;
 mod feeder;
 mod film;
+mod fragment;
 mod load;
 mod native;
 mod process;
@@ -73,6 +74,7 @@ enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Question {
     Nal,
+    Mse,
     Mjpeg,
     Sandbox,
     Latency,
@@ -145,6 +147,7 @@ fn run(arguments: Arguments) -> Result<()> {
 fn ask(bench: &Bench, question: Question, components: &Path) -> Result<Vec<Table>> {
     Ok(match question {
         Question::Nal => viewers::run(bench, Transport::Nal)?.into(),
+        Question::Mse => viewers::run(bench, Transport::Mse)?.into(),
         Question::Mjpeg => viewers::run(bench, Transport::Mjpeg)?.into(),
         Question::Sandbox => vec![sandbox::run(bench, components)?],
         Question::Latency => vec![latency::run(bench)?],
