@@ -3,9 +3,10 @@
 use crate::{
     feeder::{Feeder, Roll},
     film::{Album, Film, Shape},
-    load::{Counts, Load, Show},
+    load::{Load, Show},
     process::{Holds, Process, Used, socket_memory},
     server::Way,
+    tally::{Counts, Tally},
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -213,14 +214,15 @@ impl Measured {
     }
 
     /// Measures what goes on for `time`.
-    pub fn of(process: u32, load: &Load, time: Duration) -> Result<Measured> {
-        load.take()?;
+    pub fn of(process: u32, load: &impl AsRef<Tally>, time: Duration) -> Result<Measured> {
+        let tally = load.as_ref();
+        tally.take()?;
         let before = Used::of(process)?;
         let began = std::time::Instant::now();
         thread::sleep(time);
         let used = Used::of(process)?.since(&before);
         let time = began.elapsed();
-        let (counts, load) = load.take()?;
+        let (counts, load) = tally.take()?;
         let measured = Measured {
             used,
             holds: Holds::of(process)?,

@@ -4,23 +4,19 @@
 //! one viewer in [`CHECKED`] every byte is compared.
 
 use crate::{
-    clock::{Histogram, now},
+    clock::now,
     film::{Album, Film, HEAD, Stamp},
     fragment,
-    process::running,
+    tally::{Counts, Tally},
     wire::{Cutter, Kind},
 };
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::event::{Timespec, epoll};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI32, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -80,52 +76,9 @@ pub struct Load {
     /// One viewer in so many is read as soon as there is something, the others when all is quiet.
     closely: usize,
     arrivals: mpsc::Sender<(u64, Viewer)>,
-    shared: Arc<Shared>,
+    tally: Arc<Tally>,
     opened: u64,
-    /// The processor time when it was last asked for.
-    used: Mutex<Duration>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    counts: Mutex<Counts>,
-    stop: AtomicBool,
-    /// The thread's id, for its processor time.
-    thread: AtomicI32,
-}
-
-/// What was received.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Viewers that have got something.
-    pub viewers: u64,
-    /// Pictures.
-    pub messages: u64,
-    /// Bytes, everything included.
-    pub bytes: u64,
-    /// Pictures that were left out before one that came.
-    pub missed: u64,
-    /// Times that happened.
-    pub gaps: u64,
-    /// Pictures of which every byte was compared.
-    pub compared: u64,
-    /// Sent to received, of those who are watched closely.
-    pub delays: Histogram,
-    /// What was wrong: no picture of the film, out of order, broken off. The first few in words.
-    pub faults: u64,
-    /// The first few faults.
-    pub said: Vec<String>,
-}
-
-impl Counts {
-    /// Of one fault.
-    fn fault(&mut self, what: impl FnOnce() -> String) {
-        self.faults += 1;
-        if self.said.len() < 5 {
-            self.said.push(what());
-        }
-    }
 }
 
 struct Viewer {
@@ -149,19 +102,21 @@ impl Load {
             || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
         let epolls = [make()?, make()?];
         let (arrivals, arrived) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
+        let tally = Arc::new(Tally::default());
         let reader = Reader {
             show: show.clone(),
             epolls: epolls.clone(),
-            shared: shared.clone(),
+            tally: tally.clone(),
             arrived,
             viewers: Vec::new(),
             buffer: vec![0; READ],
         };
         let thread = thread::Builder::new().name("load".into()).spawn(move || {
-            let shared = reader.shared.clone();
+            let tally = reader.tally.clone();
             if let Err(error) = reader.run() {
-                lock(&shared.counts).fault(|| format!("the load ended: {error:#}"));
+                tally
+                    .counts()
+                    .fault(|| format!("the load ended: {error:#}"));
             }
         })?;
         Ok(Load {
@@ -169,9 +124,8 @@ impl Load {
             epolls,
             closely,
             arrivals,
-            shared,
+            tally,
             opened: 0,
-            used: Mutex::default(),
             thread: Some(thread),
         })
     }
@@ -214,49 +168,21 @@ impl Load {
         Ok(())
     }
 
-    /// What was received since the last time, and the processor time it took.
-    pub fn take(&self) -> Result<(Counts, Duration)> {
-        let taken = {
-            let mut counts = lock(&self.shared.counts);
-            let viewers = counts.viewers;
-            std::mem::replace(
-                &mut *counts,
-                Counts {
-                    viewers,
-                    ..Counts::default()
-                },
-            )
-        };
-        let used = running(self.shared.thread.load(Ordering::Relaxed))?;
-        let before = std::mem::replace(&mut *lock(&self.used), used);
-        Ok((taken, used.saturating_sub(before)))
-    }
-
     /// Waits until every viewer has got something.
     pub fn settled(&self, patience: Duration) -> Result<()> {
-        let until = now() + u64::try_from(patience.as_nanos())?;
-        loop {
-            let (viewers, said) = {
-                let counts = lock(&self.shared.counts);
-                (counts.viewers, counts.said.clone())
-            };
-            if viewers == self.opened {
-                return Ok(());
-            }
-            if now() > until || !said.is_empty() {
-                bail!(
-                    "{viewers} of {} viewers got something within {patience:?}; {said:?}",
-                    self.opened
-                );
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.tally.settled(self.opened, patience)
+    }
+}
+
+impl AsRef<Tally> for Load {
+    fn as_ref(&self) -> &Tally {
+        &self.tally
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.tally.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -274,14 +200,10 @@ pub fn request(kind: Kind, address: SocketAddr, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{upgrade}\r\n")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Reader {
     show: Show,
     epolls: [Arc<OwnedFd>; 2],
-    shared: Arc<Shared>,
+    tally: Arc<Tally>,
     arrived: mpsc::Receiver<(u64, Viewer)>,
     viewers: Vec<Option<Viewer>>,
     buffer: Vec<u8>,
@@ -291,9 +213,8 @@ impl Reader {
     fn run(mut self) -> Result<()> {
         let mut events = Vec::with_capacity(1024);
         let (mut busy, mut all) = (0, 0);
-        let id = rustix::thread::gettid().as_raw_nonzero().get();
-        self.shared.thread.store(id, Ordering::Relaxed);
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        self.tally.begin();
+        while !self.tally.stopped() {
             let look = Timespec {
                 tv_sec: 0,
                 tv_nsec: LOOK,
@@ -333,7 +254,7 @@ impl Reader {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut counts = lock(&self.shared.counts);
+        let mut counts = self.tally.counts();
         for event in events.iter() {
             let data = event.data;
             let id = usize::try_from(data.u64())?;
@@ -596,7 +517,7 @@ mod tests {
         let mut load = Load::watching(Show::Film(film), 10).unwrap();
         load.open(address, "/", 30).unwrap();
         load.settled(Duration::from_secs(30)).unwrap();
-        let (counts, _) = load.take().unwrap();
+        let (counts, _) = load.tally.take().unwrap();
         assert!(counts.messages >= 30 && counts.delays.count() > 0);
         assert_eq!(
             (counts.viewers, counts.faults, counts.missed),

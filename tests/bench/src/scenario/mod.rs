@@ -2,8 +2,10 @@
 
 pub mod connect;
 pub mod fanout;
+pub mod hls;
 pub mod latency;
 pub mod others;
+pub mod page;
 pub mod profile;
 pub mod sandbox;
 pub mod start;
