@@ -339,7 +339,7 @@ fn cut_jpegs(stream: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Runs ffmpeg into a file that is only there when it is complete.
-fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
+pub fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
     let making = path.with_extension("making");
     let done = Command::new("ffmpeg")
         .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"])

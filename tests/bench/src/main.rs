@@ -15,6 +15,7 @@ mod players;
 mod process;
 mod report;
 mod scenario;
+mod scene;
 mod server;
 mod tally;
 mod wire;
@@ -25,7 +26,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
     connect, fanout, hls as hls_players, latency, others, page, profile, sandbox, start, streams,
-    viewers,
+    viewers, weigh,
 };
 use std::{
     net::SocketAddr,
@@ -91,6 +92,7 @@ enum Question {
     Sandbox,
     Latency,
     Page,
+    Bytes,
     Connect,
     Start,
     Streams,
@@ -166,6 +168,7 @@ fn ask(bench: &Bench, question: Question, components: &Path, script: &Path) -> R
         Question::Sandbox => vec![sandbox::run(bench, components)?],
         Question::Latency => vec![latency::run(bench)?],
         Question::Page => vec![page::run(bench, script)?],
+        Question::Bytes => weigh::run(bench)?.into(),
         Question::Connect => vec![connect::run(bench)?],
         Question::Start => vec![start::run(bench)?],
         Question::Streams => vec![streams::run(bench)?],

@@ -11,3 +11,4 @@ pub mod sandbox;
 pub mod start;
 pub mod streams;
 pub mod viewers;
+pub mod weigh;
