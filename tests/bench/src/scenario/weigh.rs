@@ -16,6 +16,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     thread,
+    time::{Duration, Instant},
 };
 
 /// Bits a second of the renditions, as told to the encoder.
@@ -23,8 +24,12 @@ const RATES: [u32; 5] = [500_000, 1_000_000, 1_500_000, 2_500_000, 4_000_000];
 /// MJPEG's bytes for each of HLS's.
 const AIM: f64 = 5.0;
 
+/// Until an encoder has found its pace, a viewer has got what it gets to begin with, and a playlist is as long as it gets.
+const SETTLED: Duration = Duration::from_secs(25);
+
 /// Records all of them at once, from one gateway.
 pub fn run(bench: &Bench) -> Result<[Table; 2]> {
+    let settled = bench.pick(Duration::from_secs(3), SETTLED);
     let pictures = bench.pick(40, Scene::COUNT - 20);
     let rates = bench.pick(&RATES[1..4], &RATES);
     let scene = Scene::make(&bench.dir)?;
@@ -42,12 +47,12 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     fs::create_dir_all(place(""))?;
 
     let (jpegs, films) = thread::scope(|scope| -> Result<_> {
-        let jpegs = scope.spawn(|| record_jpegs(address, &place("scene.mjpeg"), pictures));
+        let jpegs = scope.spawn(|| record_jpegs(address, &place("scene.mjpeg"), settled, pictures));
         let films: Vec<_> = rates
             .iter()
             .map(|rate| {
                 let path = place(&format!("{}.mp4", rendition(*rate)));
-                scope.spawn(move || record_hls(address, *rate, path, pictures))
+                scope.spawn(move || record_hls(address, *rate, path, settled, pictures))
             })
             .collect();
         let films: Result<Vec<Recording>> = films.into_iter().map(joined).collect();
@@ -115,7 +120,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         &["<transport", "SSIM", "Mbit/s", "of which media"],
     );
     for transport in ["nal", "mse"] {
-        let (bytes, media) = receive(address, &nearest.name, transport, pictures)?;
+        let (bytes, media) = receive(address, &nearest.name, transport, settled, pictures)?;
         let mbit = |bytes: u64| format!("{:.2}", megabits(bytes as f64 / pictures as f64));
         methods.row([
             transport.to_owned(),
@@ -193,12 +198,18 @@ impl Recording {
 }
 
 /// The base stream's JPEGs as they come without any `?quality=`.
-fn record_jpegs(address: SocketAddr, path: &Path, pictures: u64) -> Result<Recording> {
+fn record_jpegs(
+    address: SocketAddr,
+    path: &Path,
+    settled: Duration,
+    pictures: u64,
+) -> Result<Recording> {
     let mut jpegs = Vec::new();
     let bytes = watch(
         address,
         "/live/scene/mjpeg",
         Kind::Multipart,
+        settled,
         pictures,
         &mut |jpeg| {
             jpegs.extend_from_slice(jpeg);
@@ -219,63 +230,77 @@ fn receive(
     address: SocketAddr,
     rendition: &str,
     transport: &str,
+    settled: Duration,
     pictures: u64,
 ) -> Result<(u64, u64)> {
     let path = format!("/live/scene@{rendition}/{transport}");
     let mut media = 0;
-    let bytes = watch(address, &path, Kind::WebSocket, pictures, &mut |message| {
-        media += message.len() as u64;
-    })?;
+    let bytes = watch(
+        address,
+        &path,
+        Kind::WebSocket,
+        settled,
+        pictures,
+        &mut |message| {
+            media += message.len() as u64;
+        },
+    )?;
     Ok((bytes, media))
 }
 
-/// Watches so many pictures from the first that comes alone; what is received from there on.
-///
-/// A viewer gets the newest group at once, which is no measure of a rate. So pictures count from the second that none came
-/// along with.
+/// Watches so many pictures after that time; how many bytes are received for them. Between pictures nothing is under way, so
+/// what is read ends with one.
 fn watch(
     address: SocketAddr,
     path: &str,
     kind: Kind,
+    settled: Duration,
     pictures: u64,
     message: &mut dyn FnMut(&[u8]),
 ) -> Result<u64> {
     let mut client = Client::connect(address)?;
     client.write(request(kind, address, path).as_bytes())?;
     let (mut cutter, mut began, mut seen) = (Cutter::new(kind, usize::MAX), None, 0);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while seen < pictures {
         let read = client.read()?.to_vec();
-        let live = start.elapsed() > SETTLE;
+        let mut ended = false;
         cutter.take(&read, &mut |whole, _| {
+            ended = true;
             if began.is_some() && seen < pictures {
                 message(whole);
                 seen += 1;
             }
         })?;
-        if live && began.is_none() {
-            began = Some(client.received);
+        if ended && start.elapsed() > settled {
+            began.get_or_insert(client.received);
         }
     }
     Ok(client.received - began.unwrap_or_default())
 }
 
-/// Until what a viewer got to begin with is through.
-const SETTLE: std::time::Duration = std::time::Duration::from_millis(2500);
-
-/// A rendition as a low-latency player gets it, from the beginning of a segment on.
-fn record_hls(address: SocketAddr, rate: u32, path: PathBuf, pictures: u64) -> Result<Recording> {
+/// A rendition as a low-latency player gets it, from the beginning of the next segment after that time.
+fn record_hls(
+    address: SocketAddr,
+    rate: u32,
+    path: PathBuf,
+    settled: Duration,
+    pictures: u64,
+) -> Result<Recording> {
     let name = rendition(rate);
     let folder = format!("/live/scene@{name}/hls/");
     let (mut client, mut player) = (Client::connect(address)?, Player::with_init());
     let (mut file, mut media, mut began, mut seen) = (Vec::new(), 0, None, 0);
+    let start = Instant::now();
     while seen < pictures {
         let (uri, _) = player.ask()?;
         let before = client.received;
         let (status, body) = client.get(&format!("{folder}{uri}"))?;
         match player.answered(status, &body)? {
             Got::Init => file.extend_from_slice(&body),
-            Got::Part(place) if began.is_some() || place.part == 0 => {
+            Got::Part(place)
+                if began.is_some() || (place.part == 0 && start.elapsed() > settled) =>
+            {
                 began.get_or_insert(before);
                 seen += samples(&body).with_context(|| format!("{place:?}"))?;
                 media += body.len() as u64;
