@@ -256,3 +256,101 @@ impl Viewer {
         self.ask(stage)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::film::{Stamp, tests::film};
+    use std::{
+        io::{BufRead, BufReader},
+        net::TcpListener,
+    };
+
+    /// Serves segment 1 of two pictures a part to everybody, and the part that `wrong` names with pictures of the next one.
+    fn serve(film: Arc<Film>, wrong: Option<u64>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let film = film.clone();
+                thread::spawn(move || answer(&film, wrong, socket));
+            }
+        });
+        address
+    }
+
+    fn answer(film: &Film, wrong: Option<u64>, mut socket: TcpStream) {
+        let lines = BufReader::new(socket.try_clone().unwrap()).lines();
+        for line in lines.map_while(Result::ok) {
+            let Some(path) = line
+                .strip_prefix("GET /")
+                .and_then(|rest| rest.split(' ').next())
+            else {
+                continue;
+            };
+            let body = if let Some(name) = path.strip_prefix("r-1.") {
+                let part: u64 = name.trim_end_matches(".m4s").parse().unwrap();
+                let shift = u64::from(wrong == Some(part));
+                let number = 2 * (part + shift);
+                film.fragment(
+                    Stamp {
+                        number,
+                        sent: now(),
+                    },
+                    2,
+                )
+                .unwrap()
+            } else {
+                let newest = path.split("_HLS_part=").nth(1);
+                let newest: u64 = newest.map_or(0, |part| part.parse().unwrap());
+                let parts: String = (0..=newest)
+                    .map(|part| format!("#EXT-X-PART:DURATION=1,URI=\"r-1.{part}.m4s\"\n"))
+                    .collect();
+                let next = newest + 1;
+                format!("#EXTM3U\n{parts}#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"r-1.{next}.m4s\"\n")
+                    .into()
+            };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            if socket
+                .write_all(&[head.as_bytes(), &body].concat())
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn play(wrong: Option<u64>) -> Counts {
+        let film = Arc::new(film(&[b"\0\0\0\x01\x65one", b"\0\0\0\x01\x41two"]));
+        let address = serve(film.clone(), wrong);
+        let pace = Pace::Every(Duration::from_millis(5));
+        let players = Players::start(film, address, "/", 3, pace).unwrap();
+        let until = now() + 20_000_000_000;
+        while now() < until {
+            let counts = players.tally.counts().clone();
+            if counts.messages >= 30 || counts.faults > 0 {
+                return counts;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        players.tally.counts().clone()
+    }
+
+    #[test]
+    fn players_get_part_after_part_and_look_at_every_picture() {
+        let counts = play(None);
+        assert_eq!((counts.viewers, counts.faults), (3, 0), "{:?}", counts.said);
+        assert!(counts.messages >= 30 && counts.compared > 0);
+    }
+
+    #[test]
+    fn a_part_with_other_pictures_is_a_fault() {
+        let counts = play(Some(4));
+        assert!(
+            counts.faults > 0 && counts.said[0].contains("begins with picture 10"),
+            "{:?}",
+            counts.said
+        );
+    }
+}
