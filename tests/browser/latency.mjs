@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import { Gateway, launch, newPage, numberReaches, playing, settled } from "./support.mjs";
 
 const SECONDS = Number(process.argv[2] ?? 30);
-/** Pictures that pass before anybody looks: two seconds, in which players find their place behind the live edge. */
-const BEFORE = 60;
+/** Pictures that pass before anybody looks, for a third as long: players find their place behind the live edge. */
+const BEFORE = 10 * SECONDS;
 
 const gateway = new Gateway({
   config: `
