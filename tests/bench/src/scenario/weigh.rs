@@ -31,7 +31,7 @@ const SETTLED: Duration = Duration::from_secs(25);
 pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     let settled = bench.pick(Duration::from_secs(3), SETTLED);
     let pictures = bench.pick(40, Scene::COUNT - 20);
-    let rates = bench.pick(&RATES[1..4], &RATES);
+    let rates = bench.pick(&RATES[..3], &RATES);
     let scene = Scene::make(&bench.dir)?;
     let mut config = format!(
         "[streams.scene]\nsource = \"file:{}\"\n",
