@@ -51,7 +51,7 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== browser\n'
 	cd web && npm run --silent test:browser
 
-## bench: measure the gateway beside a bare program, into BENCHMARKS.md; QUICK=1: to see whether it works; ONLY=nal,latency,…
+## bench: measure the gateway beside a bare program, into BENCHMARKS.md; QUICK=1: to see whether it works; ONLY=nal,hls,page,…
 bench: setup-bench release-and-bench
 	@target/release/sluicegate-bench run $(if $(QUICK),--quick,--write BENCHMARKS.md) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 

@@ -421,10 +421,7 @@ fn a_break_is_a_discontinuity_with_its_own_map() {
     let mut later = open(r#"{"window": 6}"#);
     feed(&mut later, &source.events);
     let text = media(&later);
-    assert_eq!(
-        values(&text, "EXT-X-DISCONTINUITY-SEQUENCE"),
-        ["2"]
-    );
+    assert_eq!(values(&text, "EXT-X-DISCONTINUITY-SEQUENCE"), ["2"]);
     assert!(!text.contains("#EXT-X-DISCONTINUITY\n"));
     assert_eq!(values(&text, "EXT-X-MAP").len(), 1);
     assert_eq!(

@@ -3,9 +3,10 @@
 use crate::{
     feeder::{Feeder, Roll},
     film::{Album, Film, Shape},
-    load::{Counts, Load, Show},
+    load::{Load, Show},
     process::{Holds, Process, Used, socket_memory},
     server::Way,
+    tally::{Counts, Tally},
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -104,6 +105,8 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String> {
 pub enum Transport {
     /// H.264 over WebSocket.
     Nal,
+    /// H.264 as fragmented MP4 over WebSocket.
+    Mse,
     /// JPEGs over HTTP.
     Mjpeg,
 }
@@ -113,6 +116,7 @@ impl Transport {
     pub fn name(self) -> &'static str {
         match self {
             Transport::Nal => "nal",
+            Transport::Mse => "mse",
             Transport::Mjpeg => "mjpeg",
         }
     }
@@ -136,15 +140,19 @@ impl Pair {
     pub fn start(bench: &Bench, transport: Transport) -> Result<Pair> {
         let mut feeders = Vec::new();
         let (show, source, roll) = match transport {
-            Transport::Nal => {
-                let camera = Feeder::start(Roll::Camera(bench.film.clone()))?;
+            Transport::Nal | Transport::Mse => {
+                let film = &bench.film;
+                let camera = Feeder::start(Roll::Camera(film.clone()))?;
                 let source = format!("annexb:tcp://{}", camera.address);
                 feeders.push(camera);
-                (
-                    Show::Film(bench.film.clone()),
-                    source,
-                    Roll::Messages(bench.film.clone()),
-                )
+                let (show, roll) = match transport {
+                    Transport::Mse => (
+                        Show::Fragments(film.clone()),
+                        Roll::Fragments(film.clone(), 1),
+                    ),
+                    _ => (Show::Film(film.clone()), Roll::Messages(film.clone())),
+                };
+                (show, source, roll)
             }
             Transport::Mjpeg => {
                 let source = format!("file:{}", bench.album.file.display());
@@ -206,14 +214,15 @@ impl Measured {
     }
 
     /// Measures what goes on for `time`.
-    pub fn of(process: u32, load: &Load, time: Duration) -> Result<Measured> {
-        load.take()?;
+    pub fn of(process: u32, load: &impl AsRef<Tally>, time: Duration) -> Result<Measured> {
+        let tally = load.as_ref();
+        tally.take()?;
         let before = Used::of(process)?;
         let began = std::time::Instant::now();
         thread::sleep(time);
         let used = Used::of(process)?.since(&before);
         let time = began.elapsed();
-        let (counts, load) = load.take()?;
+        let (counts, load) = tally.take()?;
         let measured = Measured {
             used,
             holds: Holds::of(process)?,

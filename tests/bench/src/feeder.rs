@@ -26,37 +26,48 @@ pub enum Roll {
     Camera(Arc<Film>),
     /// The bytes that viewers of the film get, each run behind its length in 4 bytes: for programs that only pass on.
     Messages(Arc<Film>),
+    /// The same as fragments of so many pictures each.
+    Fragments(Arc<Film>, u32),
     /// The same of the album.
     Parts(Arc<Album>),
 }
 
 impl Roll {
-    fn rate(&self) -> u32 {
-        match self {
-            Roll::Camera(film) | Roll::Messages(film) => film.rate,
-            Roll::Parts(_) => Album::RATE,
-        }
+    /// From one run to the next, in nanoseconds.
+    fn step(&self) -> u64 {
+        let (pictures, rate) = match self {
+            Roll::Camera(film) | Roll::Messages(film) => (1, film.rate),
+            Roll::Fragments(film, pictures) => (*pictures, film.rate),
+            Roll::Parts(_) => (1, Album::RATE),
+        };
+        1_000_000_000 * u64::from(pictures) / u64::from(rate)
     }
 
-    /// Whether a connection may begin with that picture.
+    /// Whether a connection may begin with that run.
     fn starts(&self, number: u64) -> bool {
         match self {
             Roll::Camera(film) | Roll::Messages(film) => film.is_key(number),
+            Roll::Fragments(film, pictures) => film.is_key(number * u64::from(*pictures)),
             Roll::Parts(_) => true,
         }
     }
 
-    fn bytes(&self, number: u64) -> Vec<u8> {
+    fn bytes(&self, number: u64) -> Result<Vec<u8>> {
         let stamp = Stamp {
             number,
             sent: now(),
         };
-        match self {
+        let framed = |message: &[u8]| run(&[&frame_head(message.len()), message]);
+        Ok(match self {
             Roll::Camera(film) => film.camera(stamp),
-            Roll::Messages(film) => {
-                let message = film.message(stamp);
-                let frame = frame_head(message.len());
-                run(&[&frame, &message])
+            Roll::Messages(film) => framed(&film.message(stamp)),
+            Roll::Fragments(film, pictures) => {
+                let count = u64::from(*pictures);
+                let first = Stamp {
+                    number: number * count,
+                    ..stamp
+                };
+                framed(&film.fragment(first, count)?)
             }
             Roll::Parts(album) => {
                 let nth = usize::try_from(number).unwrap_or(0) % album.jpegs.len().max(1);
@@ -75,7 +86,7 @@ impl Roll {
                     end.as_bytes(),
                 ])
             }
-        }
+        })
     }
 }
 
@@ -137,7 +148,7 @@ impl Drop for Feeder {
 }
 
 fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
-    let step = 1_000_000_000 / u64::from(roll.rate());
+    let step = roll.step();
     let (mut began, mut number) = (now(), 0);
     let mut waiting: Vec<TcpStream> = Vec::new();
     let mut connections: Vec<TcpStream> = Vec::new();
@@ -163,7 +174,10 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
             thread::sleep(LOOK);
             continue;
         }
-        let bytes = roll.bytes(number);
+        let bytes = match roll.bytes(number) {
+            Ok(bytes) => bytes,
+            Err(error) => return eprintln!("the feeder has nothing to send: {error:#}"),
+        };
         connections.retain_mut(|connection| connection.write_all(&bytes).is_ok());
         number += 1;
     }

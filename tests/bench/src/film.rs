@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes};
-use sluicegate::media::h264::{annexb, nal};
+use sluicegate::media::h264::{annexb, avcc, nal};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -18,6 +18,9 @@ const AUD: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
 const SEI: [u8; 7] = [0, 0, 0, 1, 6, 5, 48];
 /// In a message: delimiter, head, mark, number and time in 16 hexadecimal digits each, stop bit.
 const STAMP: usize = AUD.len() + SEI.len() + MARK.len() + 32 + 1;
+/// The delimiter and the head of the user data in MP4, each behind its length.
+const SAMPLE_SEI: [u8; 13] = [0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 52, 6, 5, 48];
+const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
 /// Bytes of a message or part that have to be looked at to know which picture it is.
 pub const HEAD: usize = 72;
 
@@ -34,6 +37,8 @@ pub struct Stamp {
 pub struct Film {
     /// Behind the stamp: the rest of each access unit, every NAL unit behind a start code of four bytes.
     bodies: Vec<Bytes>,
+    /// The same as it is in MP4 (ISO/IEC 14496-15 5.3): each behind its length.
+    samples: Vec<Bytes>,
     /// Pictures a second.
     pub rate: u32,
 }
@@ -119,10 +124,20 @@ impl Film {
             path.display(),
             bodies.len()
         );
-        Ok(Film {
-            bodies: bodies.into_iter().map(Bytes::from).collect(),
+        Ok(Film::new(
+            bodies.into_iter().map(Bytes::from).collect(),
             rate,
-        })
+        ))
+    }
+
+    fn new(bodies: Vec<Bytes>, rate: u32) -> Film {
+        let in_mp4 = |body| avcc::join(&annexb::split(body));
+        let samples = bodies.iter().map(in_mp4).collect();
+        Film {
+            bodies,
+            samples,
+            rate,
+        }
     }
 
     /// How many pictures there are.
@@ -136,8 +151,7 @@ impl Film {
     }
 
     fn body(&self, number: u64) -> &[u8] {
-        let nth = usize::try_from(number).unwrap_or(0) % self.bodies.len().max(1);
-        self.bodies.get(nth).map_or(&[], |body| body)
+        nth(&self.bodies, number)
     }
 
     /// The bytes that a viewer gets of a picture.
@@ -146,11 +160,29 @@ impl Film {
         let mut message = Vec::with_capacity(STAMP + body.len());
         message.extend_from_slice(&AUD);
         message.extend_from_slice(&SEI);
-        message.extend_from_slice(MARK);
-        message.extend_from_slice(format!("{:016x}{:016x}", stamp.number, stamp.sent).as_bytes());
-        message.push(0x80);
+        stamp.write(&mut message);
         message.extend_from_slice(body);
         message
+    }
+
+    /// The bytes of a picture in MP4.
+    pub fn sample(&self, stamp: Stamp) -> Vec<u8> {
+        let body = nth(&self.samples, stamp.number);
+        let mut sample = Vec::with_capacity(SAMPLE_STAMP + body.len());
+        sample.extend_from_slice(&SAMPLE_SEI);
+        stamp.write(&mut sample);
+        sample.extend_from_slice(body);
+        sample
+    }
+
+    /// How many these are.
+    pub fn sample_length(&self, number: u64) -> usize {
+        SAMPLE_STAMP + nth(&self.samples, number).len()
+    }
+
+    /// What a picture in MP4 is stamped with.
+    pub fn stamp_in_sample(sample: &[u8]) -> Option<Stamp> {
+        Stamp::read(sample.strip_prefix(&SAMPLE_SEI)?)
     }
 
     /// The bytes that a camera sends: the picture, and the delimiter of the next with a start code behind it, which together
@@ -168,16 +200,33 @@ impl Film {
 
     /// Which picture a message of so many bytes is that begins with `head`; nothing if it is none of this film.
     pub fn recognise(&self, head: &[u8], length: usize) -> Option<Stamp> {
-        let rest = head
-            .strip_prefix(&AUD)?
-            .strip_prefix(&SEI)?
-            .strip_prefix(MARK)?;
-        let stamp = Stamp {
-            number: hexadecimal(rest.get(..16)?)?,
-            sent: hexadecimal(rest.get(16..32)?)?,
-        };
+        let stamp = Stamp::read(head.strip_prefix(&AUD)?.strip_prefix(&SEI)?)?;
         (length == STAMP + self.body(stamp.number).len()).then_some(stamp)
     }
+}
+
+impl Stamp {
+    /// Writes mark, number, time and stop bit.
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(MARK);
+        bytes.extend_from_slice(format!("{:016x}{:016x}", self.number, self.sent).as_bytes());
+        bytes.push(0x80);
+    }
+
+    /// What was written so.
+    fn read(bytes: &[u8]) -> Option<Stamp> {
+        let rest = bytes.strip_prefix(MARK)?;
+        Some(Stamp {
+            number: hexadecimal(rest.get(..16)?)?,
+            sent: hexadecimal(rest.get(16..32)?)?,
+        })
+    }
+}
+
+/// A picture of a film that goes round.
+fn nth(pictures: &[Bytes], number: u64) -> &[u8] {
+    let nth = usize::try_from(number).unwrap_or(0) % pictures.len().max(1);
+    pictures.get(nth).map_or(&[], |picture| picture)
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u64> {
@@ -290,7 +339,7 @@ fn cut_jpegs(stream: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Runs ffmpeg into a file that is only there when it is complete.
-fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
+pub fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
     let making = path.with_extension("making");
     let done = Command::new("ffmpeg")
         .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"])
@@ -318,13 +367,8 @@ pub mod tests {
 
     /// A film of pictures that are nothing but bytes, one a second.
     pub fn film(bodies: &[&[u8]]) -> Film {
-        Film {
-            bodies: bodies
-                .iter()
-                .map(|body| Bytes::copy_from_slice(body))
-                .collect(),
-            rate: 1,
-        }
+        let bodies = bodies.iter().map(|body| Bytes::copy_from_slice(body));
+        Film::new(bodies.collect(), 1)
     }
 
     #[test]

@@ -4,22 +4,19 @@
 //! one viewer in [`CHECKED`] every byte is compared.
 
 use crate::{
-    clock::{Histogram, now},
-    film::{Album, Film, HEAD},
-    process::running,
+    clock::now,
+    film::{Album, Film, HEAD, Stamp},
+    fragment,
+    tally::{Counts, Tally},
     wire::{Cutter, Kind},
 };
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::event::{Timespec, epoll};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI32, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -38,6 +35,8 @@ const PAUSE: u64 = 50_000_000;
 pub enum Show {
     /// Access units over WebSocket.
     Film(Arc<Film>),
+    /// The same as fragments of MP4, behind a text and an init segment.
+    Fragments(Arc<Film>),
     /// JPEGs in a multipart body.
     Album(Arc<Album>),
     /// JPEGs of somebody else's making: counted, and looked at for their first marker only.
@@ -47,8 +46,25 @@ pub enum Show {
 impl Show {
     fn kind(&self) -> Kind {
         match self {
-            Show::Film(_) => Kind::WebSocket,
+            Show::Film(_) | Show::Fragments(_) => Kind::WebSocket,
             Show::Album(_) | Show::AnyJpegs => Kind::Multipart,
+        }
+    }
+
+    /// Whether a message is of those that come before the first picture.
+    fn is_opening(&self, head: &[u8]) -> bool {
+        match self {
+            Show::Film(_) => head.starts_with(&[0, 0, 0, 1, 0x67]),
+            Show::Fragments(_) => head.starts_with(b"video/mp4") || head.get(4..8) == Some(b"ftyp"),
+            Show::Album(_) | Show::AnyJpegs => false,
+        }
+    }
+
+    /// Bytes of a message that have to be looked at.
+    fn head(&self) -> usize {
+        match self {
+            Show::Fragments(_) => fragment::HEAD,
+            Show::Film(_) | Show::Album(_) | Show::AnyJpegs => HEAD,
         }
     }
 }
@@ -60,52 +76,9 @@ pub struct Load {
     /// One viewer in so many is read as soon as there is something, the others when all is quiet.
     closely: usize,
     arrivals: mpsc::Sender<(u64, Viewer)>,
-    shared: Arc<Shared>,
+    tally: Arc<Tally>,
     opened: u64,
-    /// The processor time when it was last asked for.
-    used: Mutex<Duration>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    counts: Mutex<Counts>,
-    stop: AtomicBool,
-    /// The thread's id, for its processor time.
-    thread: AtomicI32,
-}
-
-/// What was received.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Viewers that have got something.
-    pub viewers: u64,
-    /// Pictures.
-    pub messages: u64,
-    /// Bytes, everything included.
-    pub bytes: u64,
-    /// Pictures that were left out before one that came.
-    pub missed: u64,
-    /// Times that happened.
-    pub gaps: u64,
-    /// Pictures of which every byte was compared.
-    pub compared: u64,
-    /// Sent to received, of those who are watched closely.
-    pub delays: Histogram,
-    /// What was wrong: no picture of the film, out of order, broken off. The first few in words.
-    pub faults: u64,
-    /// The first few faults.
-    pub said: Vec<String>,
-}
-
-impl Counts {
-    /// Of one fault.
-    fn fault(&mut self, what: impl FnOnce() -> String) {
-        self.faults += 1;
-        if self.said.len() < 5 {
-            self.said.push(what());
-        }
-    }
 }
 
 struct Viewer {
@@ -129,19 +102,21 @@ impl Load {
             || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
         let epolls = [make()?, make()?];
         let (arrivals, arrived) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
+        let tally = Arc::new(Tally::default());
         let reader = Reader {
             show: show.clone(),
             epolls: epolls.clone(),
-            shared: shared.clone(),
+            tally: tally.clone(),
             arrived,
             viewers: Vec::new(),
             buffer: vec![0; READ],
         };
         let thread = thread::Builder::new().name("load".into()).spawn(move || {
-            let shared = reader.shared.clone();
+            let tally = reader.tally.clone();
             if let Err(error) = reader.run() {
-                lock(&shared.counts).fault(|| format!("the load ended: {error:#}"));
+                tally
+                    .counts()
+                    .fault(|| format!("the load ended: {error:#}"));
             }
         })?;
         Ok(Load {
@@ -149,9 +124,8 @@ impl Load {
             epolls,
             closely,
             arrivals,
-            shared,
+            tally,
             opened: 0,
-            used: Mutex::default(),
             thread: Some(thread),
         })
     }
@@ -170,7 +144,8 @@ impl Load {
             let close = nth.is_multiple_of(self.closely);
             let poll = &self.epolls[usize::from(!close)];
             let event = socket.try_clone()?;
-            let cutter = Cutter::new(self.show.kind(), if whole { usize::MAX } else { HEAD });
+            let keep = if whole { usize::MAX } else { self.show.head() };
+            let cutter = Cutter::new(self.show.kind(), keep);
             let viewer = Viewer {
                 socket,
                 cutter,
@@ -193,49 +168,21 @@ impl Load {
         Ok(())
     }
 
-    /// What was received since the last time, and the processor time it took.
-    pub fn take(&self) -> Result<(Counts, Duration)> {
-        let taken = {
-            let mut counts = lock(&self.shared.counts);
-            let viewers = counts.viewers;
-            std::mem::replace(
-                &mut *counts,
-                Counts {
-                    viewers,
-                    ..Counts::default()
-                },
-            )
-        };
-        let used = running(self.shared.thread.load(Ordering::Relaxed))?;
-        let before = std::mem::replace(&mut *lock(&self.used), used);
-        Ok((taken, used.saturating_sub(before)))
-    }
-
     /// Waits until every viewer has got something.
     pub fn settled(&self, patience: Duration) -> Result<()> {
-        let until = now() + u64::try_from(patience.as_nanos())?;
-        loop {
-            let (viewers, said) = {
-                let counts = lock(&self.shared.counts);
-                (counts.viewers, counts.said.clone())
-            };
-            if viewers == self.opened {
-                return Ok(());
-            }
-            if now() > until || !said.is_empty() {
-                bail!(
-                    "{viewers} of {} viewers got something within {patience:?}; {said:?}",
-                    self.opened
-                );
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.tally.settled(self.opened, patience)
+    }
+}
+
+impl AsRef<Tally> for Load {
+    fn as_ref(&self) -> &Tally {
+        &self.tally
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.tally.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -253,14 +200,10 @@ pub fn request(kind: Kind, address: SocketAddr, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{upgrade}\r\n")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Reader {
     show: Show,
     epolls: [Arc<OwnedFd>; 2],
-    shared: Arc<Shared>,
+    tally: Arc<Tally>,
     arrived: mpsc::Receiver<(u64, Viewer)>,
     viewers: Vec<Option<Viewer>>,
     buffer: Vec<u8>,
@@ -270,9 +213,8 @@ impl Reader {
     fn run(mut self) -> Result<()> {
         let mut events = Vec::with_capacity(1024);
         let (mut busy, mut all) = (0, 0);
-        let id = rustix::thread::gettid().as_raw_nonzero().get();
-        self.shared.thread.store(id, Ordering::Relaxed);
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        self.tally.begin();
+        while !self.tally.stopped() {
             let look = Timespec {
                 tv_sec: 0,
                 tv_nsec: LOOK,
@@ -312,7 +254,7 @@ impl Reader {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut counts = lock(&self.shared.counts);
+        let mut counts = self.tally.counts();
         for event in events.iter() {
             let data = event.data;
             let id = usize::try_from(data.u64())?;
@@ -361,58 +303,54 @@ impl Viewer {
         counts.bytes += bytes.len() as u64;
         let (last, whole, seen) = (&mut self.last, self.whole, &mut self.seen);
         self.cutter.take(bytes, &mut |head, length| {
+            if last.is_none() && show.is_opening(head) {
+                return;
+            }
             if !std::mem::replace(seen, true) {
                 counts.viewers += 1;
             }
             counts.messages += 1;
-            let number = match show {
-                Show::Film(film) => match film.recognise(head, length) {
-                    Some(stamp) => {
-                        if closely {
-                            counts.delays.add(at.saturating_sub(stamp.sent));
-                        }
+            counts.compared += u64::from(whole);
+            let timed = |stamp: Stamp| closely.then(|| at.saturating_sub(stamp.sent));
+            // The picture's number, how many come with it, and how long it was under way.
+            let found = match show {
+                Show::Film(film) => film
+                    .recognise(head, length)
+                    .with_context(|| {
+                        let first = head.get(..16);
+                        format!("{length} bytes that are no picture: {first:02x?}")
+                    })
+                    .and_then(|stamp| {
+                        ensure!(
+                            !whole || film.message(stamp) == head,
+                            "picture {} is not as it was sent",
+                            stamp.number
+                        );
+                        Ok((stamp.number, 1, timed(stamp)))
+                    }),
+                Show::Fragments(film) => {
+                    film.recognise_fragment(head, length).and_then(|fragment| {
                         if whole {
-                            counts.compared += 1;
-                            if film.message(stamp) != head {
-                                counts.fault(|| {
-                                    format!("picture {} is not as it was sent", stamp.number)
-                                });
-                            }
+                            film.compare_fragment(fragment, head, true)?;
                         }
-                        stamp.number
-                    }
-                    // The parameter sets come first.
-                    None if last.is_none() && head.starts_with(&[0, 0, 0, 1, 0x67]) => {
-                        counts.messages -= 1;
-                        return;
-                    }
-                    None => {
-                        return counts.fault(|| {
-                            format!(
-                                "{length} bytes that are no picture: {:02x?}",
-                                head.get(..16)
-                            )
-                        });
-                    }
-                },
-                Show::Album(album) => match album.recognise(head, length) {
-                    Some(place) => {
-                        if whole {
-                            counts.compared += 1;
-                            if album.jpegs.get(place).is_none_or(|jpeg| jpeg != head) {
-                                counts.fault(|| format!("JPEG {place} is not as it was sent"));
-                            }
-                        }
+                        let first = fragment.first;
+                        Ok((first.number, fragment.pictures, timed(first)))
+                    })
+                }
+                Show::Album(album) => album
+                    .recognise(head, length)
+                    .with_context(|| format!("{length} bytes that are no JPEG of the album"))
+                    .and_then(|place| {
+                        ensure!(
+                            !whole || album.jpegs.get(place).is_some_and(|jpeg| jpeg == head),
+                            "JPEG {place} is not as it was sent"
+                        );
                         // Counted on over the rounds of the album.
                         let count = album.jpegs.len() as u64;
                         let behind = |last: u64| (place as u64 + count - last % count) % count;
-                        last.map_or(place as u64, |last| last + behind(last))
-                    }
-                    None => {
-                        return counts
-                            .fault(|| format!("{length} bytes that are no JPEG of the album"));
-                    }
-                },
+                        let number = last.map_or(place as u64, |last| last + behind(last));
+                        Ok((number, 1, None))
+                    }),
                 Show::AnyJpegs => {
                     if !head.starts_with(&[0xff, 0xd8, 0xff]) {
                         counts.fault(|| format!("{length} bytes that are no JPEG"));
@@ -420,17 +358,24 @@ impl Viewer {
                     return;
                 }
             };
+            let (number, pictures, delay) = match found {
+                Ok(found) => found,
+                Err(error) => return counts.fault(|| format!("{error:#}")),
+            };
+            if let Some(delay) = delay {
+                counts.delays.add(delay);
+            }
             match *last {
                 Some(last) if number > last + 1 => {
                     counts.gaps += 1;
-                    counts.missed += number - last - 1;
+                    counts.missed += (number - last - 1) / pictures;
                 }
                 Some(last) if number <= last => {
                     counts.fault(|| format!("picture {number} after {last}"))
                 }
                 _ => {}
             }
-            *last = Some(number);
+            *last = Some(number + pictures - 1);
         })
     }
 }
@@ -444,10 +389,14 @@ mod tests {
 
     /// What is counted when a viewer gets these messages.
     fn watch(whole: bool, messages: &[Vec<u8>]) -> Counts {
+        watch_show(&Show::Film(Arc::new(film(&PICTURES))), whole, messages)
+    }
+
+    fn watch_show(show: &Show, whole: bool, messages: &[Vec<u8>]) -> Counts {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let keep = if whole { usize::MAX } else { HEAD };
-        let cutter = Cutter::new(Kind::WebSocket, keep);
+        let keep = if whole { usize::MAX } else { show.head() };
+        let cutter = Cutter::new(show.kind(), keep);
         let mut viewer = Viewer {
             socket,
             cutter,
@@ -455,13 +404,14 @@ mod tests {
             whole,
             seen: false,
         };
-        let (show, mut counts) = (Show::Film(Arc::new(film(&PICTURES))), Counts::default());
+        let mut counts = Counts::default();
         let mut stream = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
         for message in messages {
-            stream.extend([0x82, u8::try_from(message.len()).unwrap()]);
+            stream.extend([0x82, 126]);
+            stream.extend(u16::try_from(message.len()).unwrap().to_be_bytes());
             stream.extend(message);
         }
-        viewer.take(&show, true, &stream, &mut counts).unwrap();
+        viewer.take(show, true, &stream, &mut counts).unwrap();
         counts
     }
 
@@ -521,6 +471,39 @@ mod tests {
     }
 
     #[test]
+    fn fragments_are_counted_in_order_behind_a_text_and_an_init_segment() {
+        let film = Arc::new(film(&PICTURES));
+        let fragment = |number: u64, count| {
+            let stamp = Stamp {
+                number,
+                sent: now(),
+            };
+            film.fragment(stamp, count).unwrap()
+        };
+        let opening = [
+            b"video/mp4; codecs=\"avc1\"".to_vec(),
+            b"\0\0\0\x08ftyp".to_vec(),
+        ];
+        let show = Show::Fragments(film.clone());
+        for whole in [false, true] {
+            let pictures = [fragment(4, 1), fragment(5, 1), fragment(8, 1)];
+            let counts = watch_show(&show, whole, &[&opening[..], &pictures].concat());
+            assert_eq!(counts.faults, 0, "{:?}", counts.said);
+            assert_eq!((counts.viewers, counts.messages, counts.missed), (1, 3, 2));
+            assert_eq!(counts.compared, if whole { 3 } else { 0 });
+            // A fragment of six that is missing is one.
+            let six = [fragment(0, 6), fragment(12, 6)];
+            let counts = watch_show(&show, whole, &six);
+            assert_eq!((counts.messages, counts.missed, counts.faults), (2, 1, 0));
+            let twice = watch_show(&show, whole, &[fragment(0, 6), fragment(5, 6)]);
+            assert_eq!(twice.faults, 1);
+            // The opening comes once.
+            let again = watch_show(&show, whole, &[&pictures[..1], &opening].concat());
+            assert_eq!(again.faults, 2);
+        }
+    }
+
+    #[test]
     fn viewers_of_a_bare_program_get_every_picture() {
         use crate::{
             feeder::{Feeder, Roll},
@@ -534,7 +517,7 @@ mod tests {
         let mut load = Load::watching(Show::Film(film), 10).unwrap();
         load.open(address, "/", 30).unwrap();
         load.settled(Duration::from_secs(30)).unwrap();
-        let (counts, _) = load.take().unwrap();
+        let (counts, _) = load.tally.take().unwrap();
         assert!(counts.messages >= 30 && counts.delays.count() > 0);
         assert_eq!(
             (counts.viewers, counts.faults, counts.missed),

@@ -1,23 +1,33 @@
 //! `make bench`: what the gateway costs and how fast it is, beside a bare program that writes the same bytes to the same number
 //! of sockets. BENCHMARKS.md says how, and what came of it.
 
+mod answer;
 mod bench;
+mod client;
 mod clock;
 mod feeder;
 mod film;
+mod fragment;
+mod hls;
 mod load;
 mod native;
+mod players;
 mod process;
 mod report;
 mod scenario;
+mod scene;
 mod server;
+mod tally;
 mod wire;
 
 use anyhow::{Context, Result, ensure};
 use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
-use scenario::{connect, fanout, latency, others, profile, sandbox, start, streams, viewers};
+use scenario::{
+    connect, fanout, hls as hls_players, latency, others, page, profile, sandbox, start, streams,
+    viewers, weigh,
+};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -36,6 +46,9 @@ struct Arguments {
     /// Where films and configs are kept.
     #[arg(long, default_value = "target/bench", global = true)]
     dir: PathBuf,
+    /// The script that opens pages in a browser.
+    #[arg(long, default_value = "tests/browser/latency.mjs", global = true)]
+    page: PathBuf,
     /// A file whose tables are replaced by what was measured.
     #[arg(long, global = true)]
     write: Option<PathBuf>,
@@ -73,9 +86,13 @@ enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Question {
     Nal,
+    Mse,
+    Hls,
     Mjpeg,
     Sandbox,
     Latency,
+    Page,
+    Bytes,
     Connect,
     Start,
     Streams,
@@ -107,7 +124,7 @@ fn run(arguments: Arguments) -> Result<()> {
                 if !only.is_empty() && !only.contains(question) {
                     continue;
                 }
-                let tables = ask(&bench, *question, &arguments.components)
+                let tables = ask(&bench, *question, &arguments.components, &arguments.page)
                     .with_context(|| format!("{question:?}"))?;
                 for table in tables {
                     show(&table, write)?;
@@ -142,12 +159,16 @@ fn run(arguments: Arguments) -> Result<()> {
     }
 }
 
-fn ask(bench: &Bench, question: Question, components: &Path) -> Result<Vec<Table>> {
+fn ask(bench: &Bench, question: Question, components: &Path, script: &Path) -> Result<Vec<Table>> {
     Ok(match question {
         Question::Nal => viewers::run(bench, Transport::Nal)?.into(),
+        Question::Mse => viewers::run(bench, Transport::Mse)?.into(),
+        Question::Hls => hls_players::run(bench)?.into(),
         Question::Mjpeg => viewers::run(bench, Transport::Mjpeg)?.into(),
         Question::Sandbox => vec![sandbox::run(bench, components)?],
         Question::Latency => vec![latency::run(bench)?],
+        Question::Page => vec![page::run(bench, script)?],
+        Question::Bytes => weigh::run(bench)?.into(),
         Question::Connect => vec![connect::run(bench)?],
         Question::Start => vec![start::run(bench)?],
         Question::Streams => vec![streams::run(bench)?],

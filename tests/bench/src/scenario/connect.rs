@@ -41,7 +41,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         load.open(pair.gateway.address, &pair.path, WATCHING)?;
         load.settled(Duration::from_secs(20))?;
         let kind = match transport {
-            Transport::Nal => Kind::WebSocket,
+            Transport::Nal | Transport::Mse => Kind::WebSocket,
             Transport::Mjpeg => Kind::Multipart,
         };
         let mut times: [Histogram; 3] = Default::default();

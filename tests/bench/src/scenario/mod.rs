@@ -2,10 +2,13 @@
 
 pub mod connect;
 pub mod fanout;
+pub mod hls;
 pub mod latency;
 pub mod others;
+pub mod page;
 pub mod profile;
 pub mod sandbox;
 pub mod start;
 pub mod streams;
 pub mod viewers;
+pub mod weigh;

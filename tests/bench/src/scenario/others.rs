@@ -48,7 +48,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         };
         for &count in viewers {
             match Measured::take(
-                subject.child.id(),
+                subject.id(),
                 &Show::AnyJpegs,
                 (subject.address, subject.path),
                 count,
@@ -72,7 +72,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         }
     }
     table.note(match on_path("mediamtx") {
-        Some(_) => "`mediamtx` is there, but gives over HTTP only HLS and WebRTC's signalling, neither of which this gateway has yet: not measured.",
+        Some(_) => "`mediamtx` is there, but gives no JPEGs over HTTP: not measured.",
         None => "`mediamtx` is not on the PATH: not measured.",
     });
     Ok(table)
@@ -80,9 +80,11 @@ pub fn run(bench: &Bench) -> Result<Table> {
 
 type Start = fn(&Bench, &Path) -> Result<Subject>;
 
-struct Subject {
+/// A program at work; ended when dropped.
+pub struct Subject {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
     path: &'static str,
 }
 
@@ -140,7 +142,13 @@ fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
 }
 
 impl Subject {
-    fn start(mut command: Command, address: SocketAddr, path: &'static str) -> Result<Subject> {
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(mut command: Command, address: SocketAddr, path: &'static str) -> Result<Subject> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let mut subject = Subject {
             child,
@@ -160,7 +168,8 @@ impl Subject {
     }
 }
 
-fn free() -> Result<SocketAddr> {
+/// A port that nobody has.
+pub fn free() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

@@ -40,9 +40,13 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
     );
     let viewers = bench.pick(20, 300);
     let mut aims = Vec::new();
-    for transport in [Transport::Nal, Transport::Mjpeg] {
+    let transports = [
+        (Transport::Nal, native::<Nal> as Native),
+        (Transport::Mjpeg, native::<Mjpeg>),
+    ];
+    for (transport, native) in transports {
         let pictures: Vec<Bytes> = match transport {
-            Transport::Nal => (0..bench.film.pictures() as u64)
+            Transport::Nal | Transport::Mse => (0..bench.film.pictures() as u64)
                 .map(|number| {
                     bench
                         .film
@@ -60,10 +64,7 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
             &pictures,
             batches,
         )?;
-        let outside = match transport {
-            Transport::Nal => native::<Nal>(transport, &pictures, batches)?,
-            Transport::Mjpeg => native::<Mjpeg>(transport, &pictures, batches)?,
-        };
+        let outside = native(transport, &pictures, batches)?;
         let (each, share) = share(bench, transport, viewers)?;
         let us =
             |times: &Histogram, part: f64| times.quantile(part).as_secs_f64() * 1e6 / BATCH as f64;
@@ -99,9 +100,13 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
     Ok(table)
 }
 
+/// Batches of calls of a transport that is linked in.
+type Native = fn(Transport, &[Bytes], usize) -> Result<Histogram>;
+
 fn format(transport: Transport) -> Format {
     match transport {
         Transport::Nal => Format::H264AnnexB,
+        Transport::Mse => Format::H264Avcc,
         Transport::Mjpeg => Format::Jpeg,
     }
 }

@@ -23,6 +23,7 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
     );
     let (cpu, memory) = match transport {
         Transport::Nal => ("cpu-nal", "memory-nal"),
+        Transport::Mse => ("cpu-mse", "memory-mse"),
         Transport::Mjpeg => ("cpu-mjpeg", "memory-mjpeg"),
     };
     let mut cpu = Table::new(
@@ -142,7 +143,7 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
         let viewers = last.0 - first.0;
         let slope = |nth: usize| (last.1[nth] - first.1[nth]) / viewers * 1e6;
         let rate = match transport {
-            Transport::Nal => f64::from(bench.film.rate),
+            Transport::Nal | Transport::Mse => f64::from(bench.film.rate),
             Transport::Mjpeg => f64::from(crate::film::Album::RATE),
         };
         cpu.note(format!(

@@ -1,0 +1,356 @@
+//! Many HLS players on one thread, each on a connection of its own that stays open. Of every part the stamps of its pictures are
+//! read, which must go on where the last part ended; of one player in [`CHECKED`] every byte is compared.
+
+use crate::{
+    answer::Answer,
+    clock::now,
+    film::Film,
+    hls::{Got, Player},
+    tally::{Counts, Tally},
+};
+use anyhow::{Context, Result, ensure};
+use rustix::event::{Timespec, epoll};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+const CHECKED: usize = 50;
+const READ: usize = 256 << 10;
+/// How often the thread looks whether it is to end.
+const LOOK: u64 = 20_000_000;
+
+/// When playlists are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// At once: the server holds the answer back until the part is there.
+    Server,
+    /// By all players together, so often: for a server that has all of it from the beginning.
+    Every(Duration),
+}
+
+/// Players at work; they leave when this is dropped.
+pub struct Players {
+    tally: Arc<Tally>,
+    count: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Players {
+    /// Connects so many, which play what is in the folder at `path`.
+    pub fn start(
+        film: Arc<Film>,
+        address: SocketAddr,
+        path: &str,
+        count: usize,
+        pace: Pace,
+    ) -> Result<Players> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut viewers = Vec::with_capacity(count);
+        for nth in 0..count {
+            let socket = TcpStream::connect(address)
+                .with_context(|| format!("player {nth} cannot connect"))?;
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(true)?;
+            let event = epoll::EventData::new_u64(nth as u64);
+            epoll::add(&poll, &socket, event, epoll::EventFlags::IN)?;
+            viewers.push(Some(Viewer {
+                socket,
+                answer: Answer::default(),
+                player: Player::new(),
+                waits: None,
+                last: None,
+                whole: nth.is_multiple_of(CHECKED),
+            }));
+        }
+        let tally = Arc::new(Tally::default());
+        let stage = Stage {
+            film,
+            host: address,
+            path: path.to_owned(),
+            pace,
+            tally: tally.clone(),
+        };
+        let thread = thread::Builder::new()
+            .name("players".into())
+            .spawn(move || {
+                if let Err(error) = run(&stage, &poll, viewers) {
+                    let mut counts = stage.tally.counts();
+                    counts.fault(|| format!("the players ended: {error:#}"));
+                }
+            })?;
+        Ok(Players {
+            tally,
+            count,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits until every player has got a part.
+    pub fn settled(&self, patience: Duration) -> Result<()> {
+        self.tally.settled(self.count as u64, patience)
+    }
+}
+
+impl AsRef<Tally> for Players {
+    fn as_ref(&self) -> &Tally {
+        &self.tally
+    }
+}
+
+impl Drop for Players {
+    fn drop(&mut self) {
+        self.tally.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What all players have in common.
+struct Stage {
+    film: Arc<Film>,
+    host: SocketAddr,
+    path: String,
+    pace: Pace,
+    tally: Arc<Tally>,
+}
+
+struct Viewer {
+    socket: TcpStream,
+    answer: Answer,
+    player: Player,
+    /// What it asks for when it is time.
+    waits: Option<String>,
+    /// The newest picture's number.
+    last: Option<u64>,
+    whole: bool,
+}
+
+fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Result<()> {
+    stage.tally.begin();
+    let mut events = Vec::with_capacity(1024);
+    let mut buffer = vec![0; READ];
+    let step = match stage.pace {
+        Pace::Server => u64::MAX,
+        Pace::Every(step) => u64::try_from(step.as_nanos())?,
+    };
+    let mut due = now().saturating_add(step);
+    for (id, slot) in viewers.iter_mut().enumerate() {
+        attend(stage, id, slot, |viewer, _| viewer.ask(stage));
+    }
+    while !stage.tally.stopped() {
+        let wait = due.saturating_sub(now()).min(LOOK);
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(wait)?,
+        };
+        events.clear();
+        match epoll::wait(
+            poll,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&wait),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            let data = event.data;
+            let id = usize::try_from(data.u64())?;
+            if let Some(slot) = viewers.get_mut(id) {
+                attend(stage, id, slot, |viewer, counts| {
+                    viewer.read(stage, &mut buffer, counts)
+                });
+            }
+        }
+        if now() >= due {
+            due += step;
+            for (id, slot) in viewers.iter_mut().enumerate() {
+                attend(stage, id, slot, |viewer, _| match viewer.waits.take() {
+                    Some(path) => viewer.send(stage, &path),
+                    None => Ok(()),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does something for a player that is still there; one that fails leaves.
+fn attend(
+    stage: &Stage,
+    id: usize,
+    slot: &mut Option<Viewer>,
+    act: impl FnOnce(&mut Viewer, &mut Counts) -> Result<()>,
+) {
+    let Some(viewer) = slot else { return };
+    let mut counts = stage.tally.counts();
+    if let Err(error) = act(viewer, &mut counts) {
+        counts.fault(|| format!("player {id}: {error:#}"));
+        *slot = None;
+    }
+}
+
+impl Viewer {
+    /// Asks for what comes next, now or when it is time.
+    fn ask(&mut self, stage: &Stage) -> Result<()> {
+        let (path, later) = self.player.ask()?;
+        if later && stage.pace != Pace::Server {
+            self.waits = Some(path);
+            return Ok(());
+        }
+        self.send(stage, &path)
+    }
+
+    fn send(&mut self, stage: &Stage, path: &str) -> Result<()> {
+        let Stage {
+            host, path: folder, ..
+        } = stage;
+        let request = format!("GET {folder}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        Ok(self.socket.write_all(request.as_bytes())?)
+    }
+
+    fn read(&mut self, stage: &Stage, buffer: &mut [u8], counts: &mut Counts) -> Result<()> {
+        let size = match self.socket.read(buffer) {
+            Ok(size) => size,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(size > 0, "the connection ended");
+        let at = now();
+        counts.bytes += size as u64;
+        self.answer.take(buffer.get(..size).unwrap_or_default());
+        let Some((status, body)) = self.answer.whole()? else {
+            return Ok(());
+        };
+        if let Got::Part(place) = self.player.answered(status, body)? {
+            let look = || {
+                let fragment = stage.film.recognise_fragment(body, body.len())?;
+                let newest = stage.film.compare_fragment(fragment, body, self.whole)?;
+                Ok::<_, anyhow::Error>((fragment, newest))
+            };
+            let (fragment, newest) = look().with_context(|| format!("{place:?}"))?;
+            let first = fragment.first.number;
+            ensure!(
+                self.last.is_none_or(|last| first == last + 1),
+                "{place:?} begins with picture {first} after {:?}",
+                self.last
+            );
+            counts.viewers += u64::from(self.last.is_none());
+            counts.messages += 1;
+            counts.compared += u64::from(self.whole);
+            if stage.pace == Pace::Server {
+                counts.delays.add(at.saturating_sub(newest.sent));
+            }
+            self.last = Some(newest.number);
+        }
+        self.answer.clear();
+        self.ask(stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::film::{Stamp, tests::film};
+    use std::{
+        io::{BufRead, BufReader},
+        net::TcpListener,
+    };
+
+    /// Serves segment 1 of two pictures a part to everybody, and the part that `wrong` names with pictures of the next one.
+    fn serve(film: Arc<Film>, wrong: Option<u64>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let film = film.clone();
+                thread::spawn(move || answer(&film, wrong, socket));
+            }
+        });
+        address
+    }
+
+    fn answer(film: &Film, wrong: Option<u64>, mut socket: TcpStream) {
+        let lines = BufReader::new(socket.try_clone().unwrap()).lines();
+        for line in lines.map_while(Result::ok) {
+            let Some(path) = line
+                .strip_prefix("GET /")
+                .and_then(|rest| rest.split(' ').next())
+            else {
+                continue;
+            };
+            let body = if let Some(name) = path.strip_prefix("r-1.") {
+                let part: u64 = name.trim_end_matches(".m4s").parse().unwrap();
+                let shift = u64::from(wrong == Some(part));
+                let number = 2 * (part + shift);
+                film.fragment(
+                    Stamp {
+                        number,
+                        sent: now(),
+                    },
+                    2,
+                )
+                .unwrap()
+            } else {
+                let newest = path.split("_HLS_part=").nth(1);
+                let newest: u64 = newest.map_or(0, |part| part.parse().unwrap());
+                let parts: String = (0..=newest)
+                    .map(|part| format!("#EXT-X-PART:DURATION=1,URI=\"r-1.{part}.m4s\"\n"))
+                    .collect();
+                let next = newest + 1;
+                format!("#EXTM3U\n{parts}#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"r-1.{next}.m4s\"\n")
+                    .into()
+            };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            if socket
+                .write_all(&[head.as_bytes(), &body].concat())
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn play(wrong: Option<u64>) -> Counts {
+        let film = Arc::new(film(&[b"\0\0\0\x01\x65one", b"\0\0\0\x01\x41two"]));
+        let address = serve(film.clone(), wrong);
+        let pace = Pace::Every(Duration::from_millis(5));
+        let players = Players::start(film, address, "/", 3, pace).unwrap();
+        let until = now() + 20_000_000_000;
+        while now() < until {
+            let counts = players.tally.counts().clone();
+            if counts.messages >= 30 || counts.faults > 0 {
+                return counts;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        players.tally.counts().clone()
+    }
+
+    #[test]
+    fn players_get_part_after_part_and_look_at_every_picture() {
+        let counts = play(None);
+        assert_eq!((counts.viewers, counts.faults), (3, 0), "{:?}", counts.said);
+        assert!(counts.messages >= 30 && counts.compared > 0);
+    }
+
+    #[test]
+    fn a_part_with_other_pictures_is_a_fault() {
+        let counts = play(Some(4));
+        assert!(
+            counts.faults > 0 && counts.said[0].contains("begins with picture 10"),
+            "{:?}",
+            counts.said
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! How old the picture is on the screen: the player in a real browser, which reads the clock that is in the picture.
+
+use crate::{bench::Bench, report::Table};
+use anyhow::{Context, Result, ensure};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Milliseconds, of the median.
+const AIMS: [(&str, f64); 2] = [("hls", 800.0), ("mse", 200.0)];
+/// What Chromium is called.
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+];
+
+/// Every transport that the player knows; `script` opens the pages.
+pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
+    let seconds = bench.pick(3, 30);
+    let found = look(bench, script, seconds)?;
+    let mut table = Table::new("page", &["<transport", "median ms", "worst ms", "looks"]);
+    for age in &found {
+        match &age.ms {
+            Ok([median, worst]) => table.row([
+                age.transport.clone(),
+                format!("{median:.0}"),
+                format!("{worst:.0}"),
+                seconds.to_string(),
+            ]),
+            Err(problem) => {
+                table.note(format!("`{}` was **missed**: {problem}.", age.transport));
+            }
+        }
+    }
+    for (transport, aim) in AIMS {
+        let age = found.iter().find(|age| age.transport == transport);
+        if let Some(Ok([median, _])) = age.map(|age| &age.ms) {
+            table.aim(&format!("{transport}, median"), *median, aim, |ms| {
+                format!("{ms:.0} ms")
+            });
+        }
+    }
+    Ok(table)
+}
+
+/// How old the picture was.
+struct Age {
+    transport: String,
+    /// Median and worst, or why there is none.
+    ms: Result<[f64; 2], String>,
+}
+
+/// Runs the script, which looks at each transport for so many seconds.
+fn look(bench: &Bench, script: &Path, seconds: u32) -> Result<Vec<Age>> {
+    let mut command = Command::new("node");
+    command
+        .arg(script)
+        .arg(seconds.to_string())
+        .env("SLUICEGATE_BIN", &bench.gateway)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    if std::env::var_os("CHROMIUM").is_none()
+        && let Some(browser) = BROWSERS
+            .iter()
+            .find_map(|name| super::others::on_path(name))
+    {
+        command.env("CHROMIUM", browser);
+    }
+    let output = command.output().context("cannot run node")?;
+    ensure!(
+        output.status.success(),
+        "{} ended with {}",
+        script.display(),
+        output.status
+    );
+    read(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// What the script says.
+fn read(text: &str) -> Result<Vec<Age>> {
+    let list: Vec<serde_json::Value> =
+        serde_json::from_str(text).with_context(|| text.to_owned())?;
+    let ages = list.iter().map(|entry| {
+        let word = |name: &str| entry[name].as_str().map(str::to_owned);
+        let number = |name: &str| {
+            entry[name]
+                .as_f64()
+                .with_context(|| format!("{entry}: no {name}"))
+        };
+        Ok(Age {
+            transport: word("transport").with_context(|| format!("{entry}: no transport"))?,
+            ms: match word("problem") {
+                Some(problem) => Err(problem),
+                None => Ok([number("median")?, number("worst")?]),
+            },
+        })
+    });
+    ages.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_the_script_says_is_read() {
+        let text = r#"[{"transport":"mse","median":160,"worst":171},{"transport":"hls","problem":"nothing"}]"#;
+        let ages = read(text).unwrap();
+        assert_eq!(ages[0].transport, "mse");
+        assert_eq!(ages[0].ms, Ok([160.0, 171.0]));
+        assert_eq!(ages[1].ms, Err("nothing".into()));
+        for wrong in [
+            "",
+            "{}",
+            r#"[{"transport":"mse"}]"#,
+            r#"[{"median":1,"worst":2}]"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

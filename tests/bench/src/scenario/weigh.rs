@@ -1,0 +1,347 @@
+//! The same scene as JPEGs and as H.264 of several bit rates: bytes at equal likeness to the original, and what each transport takes
+//! of the network.
+
+use crate::{
+    bench::Bench,
+    client::Client,
+    hls::{Got, Player},
+    load::request,
+    report::Table,
+    scene::{Scene, bytes_at},
+    wire::{Cutter, Kind},
+};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Bits a second of the renditions, as told to the encoder.
+const RATES: [u32; 5] = [500_000, 1_000_000, 1_500_000, 2_500_000, 4_000_000];
+/// MJPEG's bytes for each of HLS's.
+const AIM: f64 = 5.0;
+
+/// Until an encoder has found its pace, a viewer has got what it gets to begin with, and a playlist is as long as it gets.
+const SETTLED: Duration = Duration::from_secs(25);
+
+/// Records all of them at once, from one gateway.
+pub fn run(bench: &Bench) -> Result<[Table; 2]> {
+    let settled = bench.pick(Duration::from_secs(3), SETTLED);
+    let pictures = bench.pick(40, Scene::COUNT - 20);
+    let rates = bench.pick(&RATES[..3], &RATES);
+    let scene = Scene::make(&bench.dir)?;
+    let mut config = format!(
+        "[streams.scene]\nsource = \"file:{}\"\n",
+        scene.file.display()
+    );
+    for rate in rates {
+        let name = rendition(*rate);
+        config += &format!("renditions.{name} = {{ bitrate = \"{}k\" }}\n", rate / 1000);
+    }
+    let gateway = bench.serve(&config)?;
+    let address = gateway.address;
+    let place = |name: &str| bench.dir.join("bytes").join(name);
+    fs::create_dir_all(place(""))?;
+
+    let (jpegs, films) = thread::scope(|scope| -> Result<_> {
+        let jpegs = scope.spawn(|| record_jpegs(address, &place("scene.mjpeg"), settled, pictures));
+        let films: Vec<_> = rates
+            .iter()
+            .map(|rate| {
+                let path = place(&format!("{}.mp4", rendition(*rate)));
+                scope.spawn(move || record_hls(address, *rate, path, settled, pictures))
+            })
+            .collect();
+        let films: Result<Vec<Recording>> = films.into_iter().map(joined).collect();
+        Ok((joined(jpegs)?, films?))
+    })?;
+
+    let mut table = Table::new(
+        "bytes",
+        &[
+            "<form",
+            "SSIM",
+            "KB a picture",
+            "Mbit/s",
+            "of which media",
+            "pictures",
+        ],
+    );
+    let jpegs_alike = jpegs.judge(&scene, &mut table)?;
+    let mut alike = Vec::new();
+    for film in &films {
+        alike.push((film, film.judge(&scene, &mut table)?));
+    }
+    let points = |bytes: fn(&Recording) -> f64| -> Vec<(f64, f64)> {
+        alike
+            .iter()
+            .map(|(film, ssim)| (bytes(film), *ssim))
+            .collect()
+    };
+    let [equal, equal_media] = [
+        Recording::each as fn(&Recording) -> f64,
+        Recording::media_each,
+    ]
+    .map(|bytes| bytes_at(&points(bytes), jpegs_alike));
+    match (equal, equal_media) {
+        (Some(equal), Some(media)) => {
+            table.note(format!(
+                "At MJPEG's SSIM, between the renditions, HLS takes {:.1} KB a picture with its playlists and heads and {:.1} without: \
+                 MJPEG takes {:.1} and {:.1} times as much.",
+                equal / 1e3,
+                media / 1e3,
+                jpegs.each() / equal,
+                jpegs.media_each() / media,
+            ));
+            // At least, so told the other way round.
+            table.aim(
+                &format!("HLS's bytes at MJPEG's SSIM, 1/{AIM} of MJPEG's:"),
+                equal / jpegs.each(),
+                1.0 / AIM,
+                |part| format!("{part:.3}"),
+            );
+        }
+        _ => table.note(format!(
+            "The aim was **missed**: no renditions have MJPEG's SSIM of {jpegs_alike:.4} between them."
+        )),
+    }
+
+    // What is nearest to MJPEG's, on the other transports too.
+    let distance = |ssim: f64| (ssim - jpegs_alike).abs();
+    let nearest = alike
+        .iter()
+        .min_by(|one, other| distance(one.1).total_cmp(&distance(other.1)));
+    let (nearest, ssim) = nearest.context("no renditions")?;
+    let mut methods = Table::new(
+        "methods",
+        &["<transport", "SSIM", "Mbit/s", "of which media"],
+    );
+    for transport in ["nal", "mse"] {
+        let (bytes, media) = receive(address, &nearest.name, transport, settled, pictures)?;
+        let mbit = |bytes: u64| format!("{:.2}", megabits(bytes as f64 / pictures as f64));
+        methods.row([
+            transport.to_owned(),
+            format!("{ssim:.4}"),
+            mbit(bytes),
+            mbit(media),
+        ]);
+    }
+    for (name, recording, ssim) in [("hls", *nearest, *ssim), ("mjpeg", &jpegs, jpegs_alike)] {
+        methods.row([
+            name.to_owned(),
+            format!("{ssim:.4}"),
+            format!("{:.2}", megabits(recording.each())),
+            format!("{:.2}", megabits(recording.media_each())),
+        ]);
+    }
+    methods.note(format!("H.264 is the rendition of {}.", nearest.name));
+    Ok([table, methods])
+}
+
+fn rendition(rate: u32) -> String {
+    format!("k{}", rate / 1000)
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a recorder failed"))?
+}
+
+/// Of the scene's rate.
+fn megabits(bytes_a_picture: f64) -> f64 {
+    bytes_a_picture * 8.0 * Scene::RATE as f64 / 1e6
+}
+
+/// What one viewer got, as a file.
+struct Recording {
+    name: String,
+    path: PathBuf,
+    /// Everything that was received for these pictures.
+    bytes: u64,
+    /// Bodies of parts, or JPEGs.
+    media: u64,
+    pictures: u64,
+}
+
+impl Recording {
+    /// Bytes received for each picture.
+    fn each(&self) -> f64 {
+        self.bytes as f64 / self.pictures.max(1) as f64
+    }
+
+    /// Of which media.
+    fn media_each(&self) -> f64 {
+        self.media as f64 / self.pictures.max(1) as f64
+    }
+
+    /// Adds its row; gives its likeness to the scene.
+    fn judge(&self, scene: &Scene, table: &mut Table) -> Result<f64> {
+        let (similarity, shown) = scene.similarity(&self.path)?;
+        ensure!(
+            shown == self.pictures,
+            "{}: {shown} of {} pictures can be decoded",
+            self.name,
+            self.pictures
+        );
+        table.row([
+            self.name.clone(),
+            format!("{similarity:.4}"),
+            format!("{:.1}", self.each() / 1e3),
+            format!("{:.2}", megabits(self.each())),
+            format!("{:.2}", megabits(self.media_each())),
+            self.pictures.to_string(),
+        ]);
+        Ok(similarity)
+    }
+}
+
+/// The base stream's JPEGs as they come without any `?quality=`.
+fn record_jpegs(
+    address: SocketAddr,
+    path: &Path,
+    settled: Duration,
+    pictures: u64,
+) -> Result<Recording> {
+    let mut jpegs = Vec::new();
+    let bytes = watch(
+        address,
+        "/live/scene/mjpeg",
+        Kind::Multipart,
+        settled,
+        pictures,
+        &mut |jpeg| {
+            jpegs.extend_from_slice(jpeg);
+        },
+    )?;
+    fs::write(path, &jpegs)?;
+    Ok(Recording {
+        name: "mjpeg".to_owned(),
+        path: path.to_owned(),
+        bytes,
+        media: jpegs.len() as u64,
+        pictures,
+    })
+}
+
+/// Bytes received and bytes of H.264 for so many pictures of a rendition on a WebSocket.
+fn receive(
+    address: SocketAddr,
+    rendition: &str,
+    transport: &str,
+    settled: Duration,
+    pictures: u64,
+) -> Result<(u64, u64)> {
+    let path = format!("/live/scene@{rendition}/{transport}");
+    let mut media = 0;
+    let bytes = watch(
+        address,
+        &path,
+        Kind::WebSocket,
+        settled,
+        pictures,
+        &mut |message| {
+            media += message.len() as u64;
+        },
+    )?;
+    Ok((bytes, media))
+}
+
+/// Watches so many pictures after that time; how many bytes are received for them. Between pictures nothing is under way, so
+/// what is read ends with one.
+fn watch(
+    address: SocketAddr,
+    path: &str,
+    kind: Kind,
+    settled: Duration,
+    pictures: u64,
+    message: &mut dyn FnMut(&[u8]),
+) -> Result<u64> {
+    let mut client = Client::connect(address)?;
+    client.write(request(kind, address, path).as_bytes())?;
+    let (mut cutter, mut began, mut seen) = (Cutter::new(kind, usize::MAX), None, 0);
+    let start = Instant::now();
+    while seen < pictures {
+        let read = client.read()?.to_vec();
+        let mut ended = false;
+        cutter.take(&read, &mut |whole, _| {
+            ended = true;
+            if began.is_some() && seen < pictures {
+                message(whole);
+                seen += 1;
+            }
+        })?;
+        if ended && start.elapsed() > settled {
+            began.get_or_insert(client.received);
+        }
+    }
+    Ok(client.received - began.unwrap_or_default())
+}
+
+/// A rendition as a low-latency player gets it, from the beginning of the next segment after that time.
+fn record_hls(
+    address: SocketAddr,
+    rate: u32,
+    path: PathBuf,
+    settled: Duration,
+    pictures: u64,
+) -> Result<Recording> {
+    let name = rendition(rate);
+    let folder = format!("/live/scene@{name}/hls/");
+    let (mut client, mut player) = (Client::connect(address)?, Player::with_init());
+    let (mut file, mut media, mut began, mut seen) = (Vec::new(), 0, None, 0);
+    let start = Instant::now();
+    while seen < pictures {
+        let (uri, _) = player.ask()?;
+        let before = client.received;
+        let (status, body) = client.get(&format!("{folder}{uri}"))?;
+        match player.answered(status, &body)? {
+            Got::Init => file.extend_from_slice(&body),
+            Got::Part(place)
+                if began.is_some() || (place.part == 0 && start.elapsed() > settled) =>
+            {
+                began.get_or_insert(before);
+                seen += samples(&body).with_context(|| format!("{place:?}"))?;
+                media += body.len() as u64;
+                file.extend_from_slice(&body);
+            }
+            Got::Part(_) | Got::Playlist => {}
+        }
+    }
+    fs::write(&path, &file)?;
+    Ok(Recording {
+        name,
+        path,
+        bytes: client.received - began.unwrap_or_default(),
+        media,
+        pictures: seen,
+    })
+}
+
+/// How many samples a fragment has: `sample_count` of `trun` (8.8.8).
+fn samples(fragment: &[u8]) -> Result<u64> {
+    let trun = fragment.windows(4).position(|kind| kind == b"trun");
+    let trun = trun.context("no `trun`")?;
+    let count = fragment.get(trun + 8..trun + 12).context("a cut `trun`")?;
+    Ok(count
+        .iter()
+        .fold(0, |count, byte| count << 8 | u64::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::film::{Stamp, tests::film};
+
+    #[test]
+    fn samples_of_a_fragment_are_counted() {
+        let film = film(&[b"\0\0\0\x01\x65a", b"\0\0\0\x01\x41b"]);
+        for count in [1, 2, 6] {
+            let fragment = film.fragment(Stamp { number: 0, sent: 1 }, count).unwrap();
+            assert_eq!(samples(&fragment).unwrap(), count);
+        }
+        assert!(samples(b"moof").is_err());
+    }
+}

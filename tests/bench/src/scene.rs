@@ -1,0 +1,290 @@
+//! A scene as a camera in a room or over a yard has it, to measure bytes and quality by: a still background with detail, two things
+//! that move, a little noise of the sensor. Each picture has its number in it, which survives any encoder.
+
+use crate::film::ffmpeg;
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// 1280×720.
+pub struct Scene {
+    /// H.264 so good that nobody sees a difference: the original.
+    pub file: PathBuf,
+}
+
+/// Of the number, each a square of black or white.
+const BITS: u64 = 8;
+const SQUARE: u64 = 32;
+
+impl Scene {
+    /// Pictures a second.
+    pub const RATE: u64 = 10;
+    /// Pictures until it begins again.
+    pub const COUNT: u64 = 200;
+
+    /// Made once into `dir`.
+    pub fn make(dir: &Path) -> Result<Scene> {
+        let file = dir.join("scene.mkv");
+        if !file.exists() {
+            let graph = graph();
+            ffmpeg(
+                &file,
+                &[
+                    "-filter_complex",
+                    &graph,
+                    "-map",
+                    "[scene]",
+                    "-frames:v",
+                    &Scene::COUNT.to_string(),
+                    "-c:v",
+                    "libx264",
+                    "-preset",
+                    "veryfast",
+                    "-qp",
+                    "8",
+                    "-bf",
+                    "0",
+                    "-g",
+                    "20",
+                    "-color_range",
+                    "tv",
+                    "-colorspace",
+                    "smpte170m",
+                    "-f",
+                    "matroska",
+                ],
+            )?;
+        }
+        Ok(Scene { file })
+    }
+
+    /// The structural similarity of a recording to the original, 0 to 1, of all planes as ffmpeg weighs them; and how many pictures
+    /// the recording has. Each is compared with the one it is, a repeated one once.
+    ///
+    /// # Errors
+    /// If they are out of order, or more than a few are missing.
+    pub fn similarity(&self, recording: &Path) -> Result<(f64, u64)> {
+        let numbers = numbers(recording)?;
+        let kept = once(&numbers);
+        let different: Vec<u64> = kept.iter().map(|(_, number)| *number).collect();
+        let places = kept.iter().map(|(place, _)| format!("eq(n\\,{place})"));
+        let places = places.collect::<Vec<_>>().join("+");
+        let runs = runs_of(&different).with_context(|| recording.display().to_string())?;
+        let same: Vec<String> = runs
+            .iter()
+            .map(|(first, last)| format!("between(n\\,{first}\\,{last})"))
+            .collect();
+        let (same, count) = (same.join("+"), numbers.len() as u64);
+        let rate = Scene::RATE;
+        // JPEGs have the full range of values, the original has not.
+        let graph = format!(
+            "[0:v]select={places},setpts=N/{rate}/TB,scale=out_range=tv,format=yuv420p[a];\
+             [1:v]select={same},setpts=N/{rate}/TB,format=yuv420p[b];[a][b]ssim"
+        );
+        let output = Command::new("ffmpeg")
+            .args(["-hide_banner", "-nostdin", "-nostats", "-i"])
+            .arg(recording)
+            .args(["-stream_loop", "1", "-i"])
+            .arg(&self.file)
+            .args(["-lavfi", &graph, "-f", "null", "-"])
+            .output()
+            .context("cannot run ffmpeg")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let similarity = said
+            .lines()
+            .rev()
+            .filter(|line| line.contains("SSIM"))
+            .find_map(|line| {
+                let all = line.split("All:").nth(1)?;
+                all.split_whitespace().next()?.parse().ok()
+            });
+        let similarity = similarity.with_context(|| format!("ffmpeg tells no SSIM: {said}"))?;
+        Ok((similarity, count))
+    }
+}
+
+/// The filters that draw it.
+fn graph() -> String {
+    let rate = Scene::RATE;
+    // Detail of several sizes, the larger the stronger, as in pictures of real things.
+    let grain = |width: u32, height: u32, seed: u32| {
+        format!(
+            "color=c=0x808080:s={width}x{height}:r={rate},format=yuv420p,noise=c0s=100:c0f=u:c1s=60:c1f=u:c2s=60:c2f=u:all_seed={seed},\
+             scale=1280:720:flags=bicubic"
+        )
+    };
+    let mut graph = String::new();
+    for (nth, (width, height)) in [(640, 360), (160, 90), (40, 22), (10, 6)]
+        .iter()
+        .enumerate()
+    {
+        graph += &format!("{}[g{nth}];", grain(*width, *height, nth as u32 + 1));
+    }
+    graph += "[g0][g1]blend=all_mode=average[h1];[h1][g2]blend=all_mode=average[h2];[h2][g3]blend=all_mode=average,eq=contrast=1.6,";
+    // Edges: a window, a door, a shelf.
+    for (x, y, w, h, colour) in [
+        (700, 80, 260, 200, "0xc8d8e8@0.8"),
+        (824, 80, 12, 200, "0x403020"),
+        (120, 180, 170, 440, "0x604830@0.7"),
+        (268, 400, 12, 24, "0xe0d0a0"),
+        (1020, 360, 220, 14, "0x302418"),
+        (1020, 480, 220, 14, "0x302418"),
+    ] {
+        graph += &format!("drawbox=x={x}:y={y}:w={w}:h={h}:color={colour}:t=fill,");
+    }
+    graph.truncate(graph.len() - 1);
+    graph += "[room];";
+    // Somebody walks through, and something smaller the other way.
+    graph += &format!("{},crop=110:280:200:200[one];", grain(80, 45, 11));
+    graph += &format!("{},crop=160:70:600:300,negate[two];", grain(120, 68, 12));
+    graph += "[room][one]overlay=x='mod(t*150\\,1400)-110':y='330+12*sin(t*6)':shortest=0[walked];";
+    graph += "[walked][two]overlay=x='1280-mod(t*90\\,1440)':y=620,";
+    graph += "noise=c0s=3:c0f=t:c1s=2:c1f=t:c2s=2:c2f=t,";
+    graph += &format!(
+        "drawbox=x=0:y=0:w={}:h={SQUARE}:color=black:t=fill",
+        BITS * SQUARE
+    );
+    for bit in 0..BITS {
+        let (half, whole) = (1 << bit, 2 << bit);
+        graph += &format!(
+            ",drawbox=x={}:y=0:w={SQUARE}:h={SQUARE}:color=white:t=fill:enable='gte(mod(n\\,{whole})\\,{half})'",
+            bit * SQUARE
+        );
+    }
+    graph + "[scene]"
+}
+
+/// The numbers of a recording's pictures.
+fn numbers(recording: &Path) -> Result<Vec<u64>> {
+    let strip = format!(
+        "crop={}:{SQUARE}:0:0,scale={BITS}:1:flags=area,format=gray",
+        BITS * SQUARE
+    );
+    let output = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i"])
+        .arg(recording)
+        .args([
+            "-vf",
+            &strip,
+            "-fps_mode",
+            "passthrough",
+            "-f",
+            "rawvideo",
+            "-",
+        ])
+        .output()
+        .context("cannot run ffmpeg")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let strips = output.stdout.chunks_exact(BITS as usize);
+    Ok(strips.map(number).collect())
+}
+
+/// The number that a strip of squares is, the lowest bit first.
+fn number(squares: &[u8]) -> u64 {
+    let bits = squares.iter().map(|grey| u64::from(*grey > 127));
+    bits.rev().fold(0, |number, bit| number << 1 | bit)
+}
+
+/// Place and number of each picture that is not the one before again, as a source's silence makes it.
+fn once(numbers: &[u64]) -> Vec<(usize, u64)> {
+    let before = [None].into_iter().chain(numbers.iter().map(Some));
+    let places = numbers.iter().zip(before).enumerate();
+    places
+        .filter(|(_, (number, before))| *before != Some(*number))
+        .map(|(place, (number, _))| (place, *number))
+        .collect()
+}
+
+/// The numbers as runs from one to another, counted on where the scene begins again. A viewer that wants at most as many a second
+/// as there are may miss some.
+fn runs_of(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
+    let first = *numbers.first().context("no pictures")?;
+    let mut runs = vec![(first, first)];
+    for pair in numbers.windows(2) {
+        let [before, found] = pair else { continue };
+        let step = (found + Scene::COUNT - before) % Scene::COUNT;
+        ensure!(
+            (1..=Scene::RATE).contains(&step),
+            "picture {found} of the scene comes after {before}"
+        );
+        if let Some((_, last)) = runs.last_mut() {
+            let next = *last + step;
+            if step == 1 {
+                *last = next;
+            } else {
+                runs.push((next, next));
+            }
+        }
+    }
+    let end = runs.last().map_or(first, |(_, last)| *last);
+    let all = end + 1 - first;
+    ensure!(
+        all <= Scene::COUNT && numbers.len() as u64 * 10 >= all * 8,
+        "{} of {all} pictures",
+        numbers.len()
+    );
+    Ok(runs)
+}
+
+/// At which number of bytes points of `(bytes, similarity)` have that similarity: between its neighbours, by the logarithms of
+/// the bytes and of what is missing to likeness. Nothing beyond the points.
+pub fn bytes_at(points: &[(f64, f64)], similarity: f64) -> Option<f64> {
+    let decibels = |similarity: f64| -10.0 * (1.0 - similarity).log10();
+    let mut points = points.to_vec();
+    points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    points.windows(2).find_map(|pair| {
+        let [low, high] = pair else { return None };
+        let inside = low.1 <= similarity && similarity <= high.1 && low.1 < high.1;
+        let (from, to) = (decibels(low.1), decibels(high.1));
+        let part = (decibels(similarity) - from) / (to - from);
+        inside.then(|| low.0 * (high.0 / low.0).powf(part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_strip_of_squares_is_a_number() {
+        assert_eq!(number(&[0; 8]), 0);
+        assert_eq!(number(&[250, 10, 128, 0, 0, 0, 0, 127]), 5);
+        assert_eq!(number(&[255; 8]), 255);
+    }
+
+    #[test]
+    fn a_repeated_picture_is_taken_once() {
+        assert_eq!(once(&[4, 5, 5, 5, 6]), [(0, 4), (1, 5), (4, 6)]);
+        assert!(once(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_recording_goes_on_over_the_scenes_end_and_misses_few() {
+        assert_eq!(runs_of(&[198, 199, 0, 1]).unwrap(), [(198, 201)]);
+        let missing: Vec<u64> = (190..200).chain(1..10).collect();
+        assert_eq!(runs_of(&missing).unwrap(), [(190, 199), (201, 209)]);
+        for wrong in [&[][..], &[1, 3], &[1, 1], &[5, 4], &[0, 50]] {
+            assert!(runs_of(wrong).is_err(), "{wrong:?}");
+        }
+        let twice: Vec<u64> = (0..400).map(|number| number % 200).collect();
+        assert!(runs_of(&twice).is_err());
+    }
+
+    #[test]
+    fn bytes_are_found_between_neighbours() {
+        let points = [(400.0, 0.99), (100.0, 0.9), (1600.0, 0.999)];
+        assert_eq!(bytes_at(&points, 0.99).map(f64::round), Some(400.0));
+        // Half-way from 10 to 20 dB.
+        let half = 1.0 - 10f64.powf(-1.5);
+        assert_eq!(bytes_at(&points, half).map(f64::round), Some(200.0));
+        for beyond in [0.8, 0.9999] {
+            assert_eq!(bytes_at(&points, beyond), None);
+        }
+        assert_eq!(bytes_at(&[], 0.9), None);
+    }
+}
