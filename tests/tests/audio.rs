@@ -5,11 +5,13 @@
 use serde_json::Value;
 use sluicegate::media::blocks;
 use sluicegate_tests::{
-    Gateway, Raw, http_get, media::encode_pattern, numbered::Rtsp, scratch, within,
+    Gateway, Raw, hls::player::Player, http_get, media::encode_pattern, numbered::Rtsp, scratch,
+    within,
 };
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tokio::process::Command;
 
@@ -281,6 +283,12 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
     )
     .await;
     let gateway = serve("", &file).await;
+    let mut player = Player::new(gateway.address, "/live/demo/hls/media.m3u8");
+    player.session.patience = Duration::from_secs(10);
+    let playing = tokio::spawn(async move {
+        player.play(Duration::from_secs(14)).await;
+        player
+    });
     let mut viewer = Raw::connect(gateway.address).await;
     let head = viewer
         .upgrade(gateway.address, "/live/demo/mse")
@@ -300,6 +308,11 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
     let sounds: Vec<bool> = told.iter().map(|mime| mime.contains("mp4a.40.2")).collect();
     assert_eq!(sounds, [false, true, false], "{told:?}");
     assert!(told.iter().all(|mime| mime.contains("avc1.")), "{told:?}");
+    let player = playing.await.unwrap();
+    player.must_be_clean();
+    let maps: Vec<_> = player.session.segments().map(|one| &one.map).collect();
+    let changes = maps.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes >= 2, "{changes} changes of tracks in {maps:?}");
 }
 
 /// The test pattern with that sound, ten seconds of it.

@@ -86,7 +86,7 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
             "[transports.flv]\n",
             &[
                 "[transports.flv] has no `plugin`",
-                "built in are: mjpeg, mse, nal",
+                "built in are: hls, mjpeg, mse, nal",
             ],
         ),
         (

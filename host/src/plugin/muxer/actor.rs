@@ -10,6 +10,7 @@ use crate::{
     stream::{Ear, Stream, Variant},
     viewer::{Content, STAYS, Way},
 };
+pub(super) use answers::Lasting;
 use answers::{Answers, Url};
 use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Request, Viewer};
@@ -167,7 +168,7 @@ impl Actor {
 
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
-        self.answers = Answers::default();
+        self.forget_answers();
         self.unfit(failure.to_string(), failure.call);
     }
 

@@ -3,7 +3,7 @@
 use crate::plugin::{Answer, Response};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Path and query.
@@ -15,42 +15,60 @@ const MOST: usize = 256;
 const MOST_LASTING: usize = 64;
 const MOST_BYTES: usize = 16 << 20;
 
+/// Answers that are good until something changes.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
-    now: BTreeMap<Url, Answer>,
-    lasting: VecDeque<(Url, Arc<Response>)>,
-    bytes: usize,
-}
+pub(super) struct Answers(BTreeMap<Url, Answer>);
 
 impl Answers {
     pub(super) fn get(&self, url: &Url) -> Option<Answer> {
-        let lasting = || self.lasting.iter().find(|(known, _)| known == url);
-        self.now
-            .get(url)
-            .cloned()
-            .or_else(|| lasting().map(|(_, response)| Answer::Done(response.clone())))
+        self.0.get(url).cloned()
     }
 
     pub(super) fn keep(&mut self, url: &Url, answer: &Answer) {
-        match answer {
-            Answer::Done(response) if response.max_age == Response::FOREVER => {
-                self.bytes += response.body.len();
-                self.lasting.push_back((url.clone(), response.clone()));
-                while self.lasting.len() > MOST_LASTING || self.bytes > MOST_BYTES {
-                    let Some((_, oldest)) = self.lasting.pop_front() else {
-                        break;
-                    };
-                    self.bytes -= oldest.body.len();
-                }
-            }
-            _ if self.now.len() < MOST => drop(self.now.insert(url.clone(), answer.clone())),
-            _ => {}
+        if self.0.len() < MOST {
+            self.0.insert(url.clone(), answer.clone());
         }
     }
 
-    /// Something changed: what does not last is asked for again.
+    /// Something changed.
     pub(super) fn forget(&mut self) {
-        self.now.clear();
+        self.0.clear();
+    }
+}
+
+/// Answers that never change, by whichever instance: whoever asks gets them without the muxer's thread.
+#[derive(Debug, Default)]
+pub(in crate::plugin::muxer) struct Lasting(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The newest last.
+    answers: VecDeque<(Url, Arc<Response>)>,
+    bytes: usize,
+}
+
+impl Lasting {
+    pub(in crate::plugin::muxer) fn get(&self, path: &str, query: &str) -> Option<Arc<Response>> {
+        let kept = self.lock();
+        let of = |(url, _): &&(Url, Arc<Response>)| url.0 == path && url.1 == query;
+        let (_, response) = kept.answers.iter().rev().find(of)?;
+        Some(response.clone())
+    }
+
+    pub(super) fn keep(&self, url: &Url, response: &Arc<Response>) {
+        let mut kept = self.lock();
+        kept.bytes += response.body.len();
+        kept.answers.push_back((url.clone(), response.clone()));
+        while kept.answers.len() > MOST_LASTING || kept.bytes > MOST_BYTES {
+            let Some((_, oldest)) = kept.answers.pop_front() else {
+                break;
+            };
+            kept.bytes -= oldest.body.len();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,29 +81,33 @@ mod tests {
         (name.to_string(), String::new())
     }
 
-    fn answer(max_age: u32, size: usize) -> Answer {
+    fn response(size: usize) -> Arc<Response> {
         let body = Bytes::from(vec![0; size]).into();
-        Answer::Done(Arc::new(Response::new(200, String::new(), max_age, body)))
+        Arc::new(Response::new(200, String::new(), Response::FOREVER, body))
     }
 
     #[test]
-    fn what_lasts_outlives_samples_within_its_bounds() {
+    fn what_does_not_last_is_kept_until_something_changes() {
         let mut answers = Answers::default();
-        answers.keep(&url(1), &answer(Response::FOREVER, 10));
-        answers.keep(&url(2), &answer(5, 10));
-        answers.keep(&url(3), &Answer::Pending);
-        assert!((1..=3).all(|name| answers.get(&url(name)).is_some()));
+        answers.keep(&url(1), &Answer::Pending);
+        assert!(answers.get(&url(1)).is_some() && answers.get(&url(2)).is_none());
         answers.forget();
-        assert!(answers.get(&url(1)).is_some());
-        assert!(answers.get(&url(2)).is_none() && answers.get(&url(3)).is_none());
+        assert!(answers.get(&url(1)).is_none());
+    }
 
-        for name in 10..10 + MOST_LASTING {
-            answers.keep(&url(name), &answer(Response::FOREVER, 10));
+    #[test]
+    fn what_lasts_is_kept_within_its_bounds() {
+        let lasting = Lasting::default();
+        let has = |name: usize| lasting.get(&name.to_string(), "").is_some();
+        let held = || (lasting.lock().answers.len(), lasting.lock().bytes);
+        for name in 1..=MOST_LASTING + 1 {
+            lasting.keep(&url(name), &response(10));
         }
-        assert!(answers.get(&url(1)).is_none() && answers.get(&url(10)).is_some());
-        answers.keep(&url(4), &answer(Response::FOREVER, MOST_BYTES - 10));
-        assert_eq!((answers.lasting.len(), answers.bytes), (2, MOST_BYTES));
-        answers.keep(&url(5), &answer(Response::FOREVER, MOST_BYTES + 1));
-        assert_eq!((answers.lasting.len(), answers.bytes), (0, 0));
+        assert!(!has(1) && has(2) && has(MOST_LASTING + 1));
+        assert!(lasting.get("2", "other").is_none());
+        lasting.keep(&url(1), &response(MOST_BYTES - 10));
+        assert_eq!(held(), (2, MOST_BYTES));
+        lasting.keep(&url(5), &response(MOST_BYTES + 1));
+        assert_eq!(held(), (0, 0));
     }
 }

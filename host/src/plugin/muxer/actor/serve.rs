@@ -2,7 +2,7 @@
 
 use super::{Actor, PATIENCE, answers::Url};
 use crate::plugin::{
-    Answer, Effect,
+    Answer, Effect, Response,
     muxer::{JoinRequest, Message, Phase, Refusal, Reply},
 };
 use std::time::{Duration, Instant};
@@ -180,8 +180,17 @@ impl Actor {
         if let Some(answer) = self.answers.get(url) {
             return Some(answer);
         }
+        // Since it was asked for.
+        if let Some(response) = self.muxer.lasting.get(&url.0, &url.1) {
+            return Some(Answer::Done(response));
+        }
         let answer = self.ask(|instance| instance.request(&url.0, &url.1))?;
-        self.answers.keep(url, &answer);
+        match &answer {
+            Answer::Done(response) if response.max_age == Response::FOREVER => {
+                self.muxer.lasting.keep(url, response);
+            }
+            _ => self.answers.keep(url, &answer),
+        }
         Some(answer)
     }
 
