@@ -38,9 +38,9 @@ async fn a_request_that_is_wrong_is_told_how() {
             "there is no transport `mjpg`; did you mean `mjpeg`?",
         ),
         (
-            "/live/demo/hls",
+            "/live/demo/webrtc",
             404,
-            "there is no transport `hls`; there are: mjpeg, mse, nal",
+            "there is no transport `webrtc`; there are: hls, mjpeg, mse, nal",
         ),
         ("/live/demo/nal", 426, "Connect with a WebSocket"),
         ("/live/demo/nal/x", 404, ""),
