@@ -99,7 +99,10 @@ mod tests {
     fn what_lasts_is_kept_within_its_bounds() {
         let lasting = Lasting::default();
         let has = |name: usize| lasting.get(&name.to_string(), "").is_some();
-        let held = || (lasting.lock().answers.len(), lasting.lock().bytes);
+        let held = || {
+            let kept = lasting.lock();
+            (kept.answers.len(), kept.bytes)
+        };
         for name in 1..=MOST_LASTING + 1 {
             lasting.keep(&url(name), &response(10));
         }
