@@ -45,7 +45,7 @@ async fn a_request_that_is_wrong_is_told_how() {
         ("/live/demo/nal", 426, "Connect with a WebSocket"),
         ("/live/demo/nal/x", 404, ""),
         ("/live/demo/mjpeg/x", 404, ""),
-        ("/live/../etc/passwd", 404, ""),
+        ("/live/../etc/passwd", 400, "no segment is . or .."),
         ("/live", 404, "streams are listed at /"),
         ("//", 404, ""),
         ("/api/nothing", 404, "{\"error\":"),
