@@ -66,7 +66,7 @@ async fn it_answers_as_http_1_does() {
         ("/live/demo/%zz", &[], 400),
         (&long, &[], 400),
         ("/nothing", &[], 404),
-        ("/live/../etc/passwd", &[], 404),
+        ("/live/../etc/passwd", &[], 400),
         ("/api/devices", &["-X", "POST"], 405),
         ("/api/devices", &["-X", "BREW"], 405),
         ("/api/devices", &["-H", "Host: evil.example"], 421),

@@ -1,5 +1,4 @@
 //! HLS in other people's programs, and of sources that are not the usual.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
 use sluicegate::media::h264::nal;

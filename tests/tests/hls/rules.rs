@@ -1,5 +1,4 @@
 //! The judge of HLS judged: what is good passes, and each rule is noticed when it is broken.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sluicegate_tests::hls::{
     Session, Violation, agree, check, check_multivariant, must_be_clean, parse,
