@@ -69,14 +69,13 @@ impl Scene {
         let numbers = numbers(recording)?;
         let kept = once(&numbers);
         let different: Vec<u64> = kept.iter().map(|(_, number)| *number).collect();
-        let places = kept.iter().map(|(place, _)| format!("eq(n\\,{place})"));
-        let places = places.collect::<Vec<_>>().join("+");
-        let runs = runs_of(&different).with_context(|| recording.display().to_string())?;
-        let same: Vec<String> = runs
-            .iter()
-            .map(|(first, last)| format!("between(n\\,{first}\\,{last})"))
-            .collect();
-        let (same, count) = (same.join("+"), numbers.len() as u64);
+        let places: Vec<u64> = kept.iter().map(|(place, _)| *place as u64).collect();
+        let runs = |of: &[u64]| -> Result<String> {
+            let runs = runs_of(of).with_context(|| recording.display().to_string())?;
+            let between = |(first, last): &(u64, u64)| format!("between(n\\,{first}\\,{last})");
+            Ok(runs.iter().map(between).collect::<Vec<_>>().join("+"))
+        };
+        let (places, same, count) = (runs(&places)?, runs(&different)?, numbers.len() as u64);
         let rate = Scene::RATE;
         // JPEGs have the full range of values, the original has not.
         let graph = format!(
