@@ -103,6 +103,8 @@ impl Tracks {
 
     /// A picture; `video` where the track is told with it.
     pub fn picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
+        // Whatever the source said.
+        self.expected.pictures = true;
         let waits = self.told.is_none() && self.expected.sound && self.heard.is_none();
         if !waits {
             return self.place_picture(video, sample);
