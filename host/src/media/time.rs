@@ -1,5 +1,6 @@
 //! One rising timeline out of whatever times a source gives.
 
+use super::sample::{Beat, Times};
 use std::time::Duration;
 
 /// Ticks a second of every video track.
@@ -170,39 +171,82 @@ impl Timeline {
 }
 
 /// Times frames of sound in samples: each where the one before ended, while the source's times say nearly so. So what
-/// rounding and jitter there is in those is heard nowhere.
+/// rounding and jitter there is in those is heard nowhere. Times rise, also where other sound follows.
 #[derive(Debug)]
 pub struct Metronome {
     rate: u32,
     next: Option<u64>,
 }
 
+impl Default for Metronome {
+    fn default() -> Metronome {
+        Metronome {
+            rate: TIMESCALE,
+            next: None,
+        }
+    }
+}
+
 impl Metronome {
     /// The source's times may be off by this many milliseconds.
     const TOLERANCE_MS: u64 = 40;
 
-    /// For so many samples a second.
-    pub fn new(rate: u32) -> Metronome {
-        Metronome { rate, next: None }
+    /// What follows has so many samples a second.
+    pub fn set_rate(&mut self, rate: u32) {
+        if rate == self.rate {
+            return;
+        }
+        let next = self.next.map(|next| self.ticks(next));
+        self.next = next.map(|next| {
+            let scaled = u128::from(next) * u128::from(rate);
+            u64::try_from(scaled.div_ceil(TIMESCALE.into())).unwrap_or(u64::MAX)
+        });
+        self.rate = rate;
     }
 
-    /// The first sample of a frame of `length` samples whose time is `time` (ticks). A frame that is later than where the one
-    /// before ended leaves a gap; `None` for one that is so early that others are there already.
-    pub fn place(&mut self, time: u64, length: u32) -> Option<u64> {
-        let scaled = u128::from(time) * u128::from(self.rate) + u128::from(TIMESCALE / 2);
-        let told = u64::try_from(scaled / u128::from(TIMESCALE)).unwrap_or(u64::MAX);
+    /// Where a frame of `length` samples is whose times are said to be `times`. A frame that is later than where the one before
+    /// ended leaves a gap; `None` for one that is so early that others are there already.
+    pub fn place(&mut self, times: Times, length: u32) -> Option<(Times, Beat)> {
+        let told = self.samples(times.decode_time);
         let tolerance = u64::from(self.rate) * Self::TOLERANCE_MS / 1000;
         let at = match self.next {
             Some(next) if told.abs_diff(next) <= tolerance => next,
             Some(next) if told < next => return None,
             _ => told,
         };
-        self.next = Some(at.saturating_add(length.into()));
-        Some(at)
+        let beat = Beat { at, length };
+        self.passed(beat);
+        let start = self.ticks(at);
+        let end = self.ticks(at.saturating_add(length.into()));
+        let times = Times {
+            decode_time: start,
+            duration: u32::try_from(end - start).unwrap_or(0),
+            ..times
+        };
+        Some((times, beat))
     }
 
-    /// Of a sample, in ticks.
-    pub fn ticks(&self, sample: u64) -> u64 {
+    /// The same of a packet of unknown length, which is where its time says, or behind the one before.
+    pub fn place_packet(&mut self, times: Times) -> Times {
+        let at = self.samples(times.decode_time).max(self.next.unwrap_or(0));
+        self.passed(Beat { at, length: 1 });
+        Times {
+            decode_time: self.ticks(at),
+            ..times
+        }
+    }
+
+    /// A frame that is placed already.
+    pub fn passed(&mut self, beat: Beat) {
+        self.next = Some(beat.at.saturating_add(beat.length.into()));
+    }
+
+    fn samples(&self, time: u64) -> u64 {
+        let scaled = u128::from(time) * u128::from(self.rate) + u128::from(TIMESCALE / 2);
+        u64::try_from(scaled / u128::from(TIMESCALE)).unwrap_or(u64::MAX)
+    }
+
+    fn ticks(&self, sample: u64) -> u64 {
         let scaled = u128::from(sample) * u128::from(TIMESCALE) / u128::from(self.rate.max(1));
         u64::try_from(scaled).unwrap_or(u64::MAX)
     }
@@ -327,21 +371,61 @@ mod tests {
         );
     }
 
+    fn told(decode_time: u64) -> Times {
+        Times {
+            decode_time,
+            ..Times::default()
+        }
+    }
+
     #[test]
     fn a_metronome_takes_jitter_out_and_keeps_gaps() {
-        let mut metronome = Metronome::new(44_100);
-        let mut place = |ms: u64| metronome.place(ms * 90, 1024);
+        let mut metronome = Metronome::default();
+        metronome.set_rate(44_100);
+        let mut place = |ms: u64| {
+            let placed = metronome.place(told(ms * 90), 1024);
+            placed.map(|(times, beat)| {
+                assert_eq!(times.decode_time, beat.at * 90_000 / 44_100);
+                assert!((2089..=2090).contains(&times.duration));
+                beat.at
+            })
+        };
         // 23.2 ms each, told in whole milliseconds.
-        let told: Vec<_> = [0, 23, 46, 70, 93].map(&mut place).to_vec();
         assert_eq!(
-            told,
+            [0, 23, 46, 70, 93].map(&mut place),
             [Some(0), Some(1024), Some(2048), Some(3072), Some(4096)]
         );
         // Two are lost; then two come that are there already.
         assert_eq!(place(163), Some(7188));
         assert_eq!(place(140), None);
         assert_eq!(place(187), Some(8212));
-        assert_eq!(metronome.ticks(44_100), 90_000);
+    }
+
+    #[test]
+    fn other_sound_goes_on_behind_the_sound_before() {
+        for rate in [44_100, 48_000, 192_000, 1] {
+            for early in [4000, 3000, 1, 0] {
+                let mut metronome = Metronome::default();
+                metronome.set_rate(44_100);
+                let (times, _) = metronome.place(told(90_001), 1024).unwrap();
+                let end = times.decode_time + u64::from(times.duration);
+                metronome.set_rate(rate);
+                match metronome.place(told(end - early), 1024) {
+                    Some((times, _)) => assert!(times.decode_time >= end, "{rate} {early}"),
+                    // A sample of a second is never nearly right.
+                    None => assert!(early == 4000 || rate == 1, "{rate} {early}"),
+                }
+            }
+        }
+        let mut metronome = Metronome::default();
+        let times = [5000, 4000, 4000, 6000].map(|time| metronome.place_packet(told(time)));
+        assert_eq!(
+            times.map(|times| times.decode_time),
+            [5000, 5001, 5002, 6000]
+        );
+        metronome.set_rate(48_000);
+        let (times, beat) = metronome.place(told(3000), 1024).unwrap();
+        assert!(times.decode_time > 6000 && beat.at == 3201);
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     codec::SoundConverter,
     media::{
-        sample::{Audio, Beat, Sample, Times},
+        sample::{Audio, Sample, Times},
         time::Metronome,
     },
     source::Stop,
@@ -24,6 +24,7 @@ pub(super) fn run(source: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) 
         out,
         status,
         converter: None,
+        metronome: Metronome::default(),
     };
     if let Some(info) = info {
         worker.configure(&info);
@@ -52,7 +53,8 @@ pub(super) fn run(source: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) 
 struct Worker<'a> {
     out: &'a Feed,
     status: &'a Status,
-    converter: Option<(SoundConverter, Metronome)>,
+    converter: Option<SoundConverter>,
+    metronome: Metronome,
 }
 
 impl Worker<'_> {
@@ -65,8 +67,7 @@ impl Worker<'_> {
                 Ok(converter) => {
                     let told = info.audio.as_ref().map_or("und", |audio| &audio.language);
                     let audio = Audio::aac(converter.config(), 2, told);
-                    let metronome = Metronome::new(audio.timescale);
-                    self.converter = Some((converter, metronome));
+                    self.converter = Some(converter);
                     Some(audio)
                 }
                 Err(error) => {
@@ -76,6 +77,9 @@ impl Worker<'_> {
                 }
             },
         };
+        if let Some(audio) = &audio {
+            self.metronome.set_rate(audio.timescale);
+        }
         self.out.publish(Entry::Configure(Arc::new(Info {
             started_at: info.started_at,
             epoch: info.epoch,
@@ -86,11 +90,11 @@ impl Worker<'_> {
     }
 
     fn convert(&mut self, sample: &Arc<Sample>) {
-        if sample.beat().is_some() {
+        if let Some(beat) = sample.beat() {
+            self.metronome.passed(beat);
             return self.out.publish(Entry::Sample(sample.clone()));
         }
-        let (Some((converter, metronome)), Some(data)) = (&mut self.converter, sample.sound())
-        else {
+        let (Some(converter), Some(data)) = (&mut self.converter, sample.sound()) else {
             return;
         };
         let time = i64::try_from(sample.decode_time).unwrap_or(i64::MAX);
@@ -104,18 +108,15 @@ impl Worker<'_> {
         let length = converter.config().frame_length;
         for frame in frames {
             let time = u64::try_from(frame.time).unwrap_or(0);
-            let Some(at) = metronome.place(time, length) else {
+            let times = Times {
+                decode_time: time,
+                captured_at: sample.captured_at,
+                ..Times::default()
+            };
+            let Some((times, beat)) = self.metronome.place(times, length) else {
                 continue;
             };
-            let start = metronome.ticks(at);
-            let end = metronome.ticks(at + u64::from(length));
-            let times = Times {
-                decode_time: start,
-                composition_offset: 0,
-                duration: u32::try_from(end - start).unwrap_or(0),
-                captured_at: sample.captured_at,
-            };
-            let frame = Sample::aac(times, Beat { at, length }, frame.data);
+            let frame = Sample::aac(times, beat, frame.data);
             self.out.publish(Entry::Sample(Arc::new(frame)));
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::{
     media::{
-        sample::{Audio, Beat, Codec, Sample, Times, Video},
+        sample::{Audio, Codec, Sample, Times, Video},
         time::{Metronome, TIMESCALE},
     },
     source::{Expected, Sound},
@@ -36,19 +36,14 @@ pub struct Tracks {
     /// Something was told before.
     began: bool,
     video: Option<Video>,
-    hearing: Option<Hearing>,
+    sound: Option<Sound>,
+    /// Of the sound of all the run, of whatever kind.
+    metronome: Metronome,
     /// When the newest sound was, since the source came.
     heard: Option<u64>,
     /// Pictures that wait for the first sound, with the video track where it changes.
     held: VecDeque<(Option<Video>, Sample)>,
     held_bytes: usize,
-}
-
-/// The sound as the source gives it now.
-#[derive(Debug)]
-struct Hearing {
-    sound: Sound,
-    metronome: Metronome,
 }
 
 impl Tracks {
@@ -61,7 +56,8 @@ impl Tracks {
             told: None,
             began: false,
             video: None,
-            hearing: None,
+            sound: None,
+            metronome: Metronome::default(),
             heard: None,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -86,19 +82,11 @@ impl Tracks {
 
     /// The source says what its sound is.
     pub fn sound(&mut self, sound: Sound) {
-        let known = self.hearing.as_mut().map(|hearing| &mut hearing.sound);
-        match known {
-            // A file that begins again.
-            Some(known) if known.audio == sound.audio && known.length == sound.length => {
-                *known = sound;
-            }
-            _ => {
-                self.hearing = Some(Hearing {
-                    metronome: Metronome::new(sound.audio.timescale),
-                    sound,
-                });
-            }
-        }
+        self.metronome.set_rate(match sound.coding {
+            None => sound.audio.timescale,
+            Some(_) => TIMESCALE,
+        });
+        self.sound = Some(sound);
     }
 
     /// A picture; `video` where the track is told with it.
@@ -124,34 +112,18 @@ impl Tracks {
 
     /// A frame of sound.
     pub fn sound_frame(&mut self, data: Bytes, times: Times) -> Entries {
-        let Some(hearing) = &mut self.hearing else {
+        let Some(sound) = &self.sound else {
             return Entries::new();
         };
-        let Sound {
-            audio,
-            length,
-            coding,
-        } = &hearing.sound;
-        let sample = if coding.is_some() {
-            Sample::other_sound(times, data)
+        let sample = if sound.coding.is_some() {
+            Sample::other_sound(self.metronome.place_packet(times), data)
         } else {
-            let Some(at) = hearing.metronome.place(times.decode_time, *length) else {
+            let Some((times, beat)) = self.metronome.place(times, sound.length) else {
                 return Entries::new();
-            };
-            let start = hearing.metronome.ticks(at);
-            let end = hearing.metronome.ticks(at + u64::from(*length));
-            let times = Times {
-                decode_time: start,
-                duration: u32::try_from(end - start).unwrap_or(0),
-                ..times
-            };
-            let beat = Beat {
-                at,
-                length: *length,
             };
             Sample::aac(times, beat, data)
         };
-        let audio = audio.clone();
+        let audio = sound.audio.clone();
         self.heard = Some(sample.decode_time);
         let mut entries = self.let_go();
         if !self.expected.pictures {
@@ -170,7 +142,7 @@ impl Tracks {
         if self.told.take().is_some() {
             entries.push(Entry::Stop(reason.into()));
         }
-        self.hearing = None;
+        self.sound = None;
         self.heard = None;
         self.expected = Expected::default();
         entries
@@ -192,10 +164,10 @@ impl Tracks {
         }
         if changes || sample.independent {
             let lately = |heard: u64| heard.saturating_add(QUIET) >= sample.decode_time;
-            let hearing = self.hearing.as_ref();
-            let audio = hearing
+            let sound = self.sound.as_ref();
+            let audio = sound
                 .filter(|_| self.heard.is_some_and(lately))
-                .map(|hearing| hearing.sound.audio.clone());
+                .map(|sound| sound.audio.clone());
             self.tell(audio, &mut entries);
         }
         entries.push(Entry::Sample(Arc::new(sample)));
@@ -212,12 +184,12 @@ impl Tracks {
         if std::mem::replace(&mut self.began, true) {
             self.epoch += 1;
         }
-        let coding = self.hearing.as_ref().filter(|_| audio.is_some());
+        let sound = self.sound.as_ref().filter(|_| audio.is_some());
         let info = Arc::new(Info {
             started_at: self.started_at,
             epoch: self.epoch,
             video: video.cloned(),
-            coding: coding.and_then(|hearing| hearing.sound.coding.clone()),
+            coding: sound.and_then(|sound| sound.coding.clone()),
             audio,
         });
         self.told = Some(info.clone());
@@ -409,6 +381,29 @@ mod tests {
         assert_eq!(rig.sent.1, before, "viewers do not know it yet");
         rig.run(SECOND + 2000, 2 * SECOND, true, true);
         assert_eq!(rig.told, ["0 both at 0", "1 both at 1200"]);
+    }
+
+    #[test]
+    fn times_of_sound_rise_whatever_it_changes_to() {
+        let mut rig = Rig::new(false, true);
+        // 48,000 and 44,100 samples a second; each begins a little before the other has ended.
+        for (turn, config) in [LC, &[0x12, 0x10], LC].into_iter().enumerate() {
+            rig.hear_of(config);
+            let from = turn as u64 * SECOND;
+            rig.run(from - 2000 * turn.min(1) as u64, from + SECOND, false, true);
+            if turn == 1 {
+                let entries = rig.tracks.lost("gone");
+                rig.keep(entries);
+                rig.tracks.expect(Expected {
+                    pictures: false,
+                    sound: true,
+                });
+            }
+        }
+        assert_eq!(rig.told.len(), 4, "{:?}", rig.told);
+        let ends = |sample: &Sample| sample.decode_time + u64::from(sample.duration);
+        let mut pairs = rig.samples.windows(2);
+        assert!(pairs.all(|two| ends(&two[0]) <= two[1].decode_time));
     }
 
     #[test]
