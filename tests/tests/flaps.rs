@@ -1,4 +1,5 @@
 //! Sources that come and go a thousand times leave nothing behind.
+//! A program of its own, as it counts what the process has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;

@@ -1,0 +1,224 @@
+//! Ten thousand clients come and go on each carrier, politely or not, and leave nothing behind.
+
+use serde_json::Value;
+use sluicegate_tests::{
+    Gateway, Nal, PATIENCE,
+    measure::{mib, slope},
+    mjpeg,
+    raw::{handshake, masked},
+    within,
+};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+
+const CLIENTS: usize = 10_000;
+/// At a time.
+const TOGETHER: usize = 32;
+/// Memory is looked at after so many.
+const STEP: usize = 1000;
+/// The first clients fill what is kept for later ones: threads' heaps, tables that grow by doubling.
+const WARM: usize = 2000;
+/// MiB for each [`STEP`] clients after that.
+const MOST: f64 = 1.0;
+
+const DEMO: &str = "[server]\nconnections-per-address = 4096\n[streams.demo]\nsource = \"test-pattern\"\nidle = \"1s\"\n\
+    encode = { width = 64, height = 64, frame-rate = 5, bitrate = \"64k\" }\n";
+
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    Mjpeg,
+    Nal,
+    Plain,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    /// RST (SO_LINGER 0) in the middle of what comes.
+    Abrupt,
+    /// As the protocol has it; the server's end is waited for.
+    Clean,
+    /// In the middle of the request's head.
+    HalfWay,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_mjpeg_viewers_leave_nothing_behind() {
+    churn(Client::Mjpeg, Ipv4Addr::new(127, 0, 1, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_websockets_leave_nothing_behind() {
+    churn(Client::Nal, Ipv4Addr::new(127, 0, 1, 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_plain_requests_leave_nothing_behind() {
+    churn(Client::Plain, Ipv4Addr::new(127, 0, 1, 3)).await;
+}
+
+/// `from` is an address of this test's own, so that ports that linger (TIME_WAIT) are nobody else's.
+async fn churn(client: Client, from: Ipv4Addr) {
+    let gateway = Gateway::with_config(DEMO).await;
+    // Who stays, so that source and muxers do.
+    let mut nal = Nal::connect(gateway.address, "demo").await.unwrap();
+    let mut pictures = mjpeg(gateway.address, "demo").await.unwrap();
+    within("a picture", nal.next_unit()).await.unwrap();
+    within("a picture", pictures.next()).await.unwrap();
+    let stay = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                unit = nal.next_unit() => drop(unit.unwrap()),
+                picture = pictures.next() => drop(picture.unwrap()),
+            }
+        }
+    });
+    burst(client, gateway.address, from, STEP).await;
+    only_two(&gateway).await;
+    let (descriptors, threads) = (gateway.descriptors(), gateway.threads());
+
+    let mut memory = Vec::new();
+    for _ in 0..CLIENTS / STEP {
+        burst(client, gateway.address, from, STEP).await;
+        memory.push(mib(gateway.memory()));
+    }
+    only_two(&gateway).await;
+    settles("descriptors", descriptors, || gateway.descriptors()).await;
+    settles("threads", threads, || gateway.threads()).await;
+    let growth = slope(&memory[WARM / STEP..]);
+    println!(
+        "{client:?}: {growth:.3} MiB for each {STEP}, {memory:.1?}; {descriptors} descriptors, {threads} threads"
+    );
+    assert!(
+        growth <= MOST,
+        "{client:?}: {growth} MiB for each {STEP}: {memory:?}"
+    );
+    assert!(!stay.is_finished(), "who stayed was cut off");
+    stay.abort();
+    // Muxers end some time after their last user, so nobody was forgotten who was one.
+    let none = |plugins: &Value| {
+        let plugins = plugins.as_array().unwrap();
+        plugins
+            .iter()
+            .all(|plugin| plugin["muxers"].as_array().unwrap().is_empty())
+    };
+    gateway
+        .api_until("/api/plugins", "the muxers end", none)
+        .await;
+    let sessions = gateway.api("/api/sessions").await;
+    assert!(
+        sessions["sessions"].as_array().unwrap().is_empty(),
+        "{sessions:#}"
+    );
+    gateway.serves("demo").await;
+    gateway.no_panic();
+}
+
+/// So many clients, some of them at a time, in equal shares of the three ends.
+async fn burst(client: Client, to: SocketAddr, from: Ipv4Addr, count: usize) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let workers = (0..TOGETHER).map(|_| {
+        let next = next.clone();
+        tokio::spawn(async move {
+            loop {
+                let nth = next.fetch_add(1, Ordering::Relaxed);
+                if nth >= count {
+                    return;
+                }
+                let end = [End::Abrupt, End::Clean, End::HalfWay][nth % 3];
+                within("one client", come_and_go(client, end, to, from)).await;
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+}
+
+async fn come_and_go(client: Client, end: End, to: SocketAddr, from: Ipv4Addr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut socket = socket.connect(to).await.unwrap();
+    let request = match client {
+        Client::Mjpeg => format!("GET /live/demo/mjpeg HTTP/1.1\r\nHost: {to}\r\n\r\n"),
+        Client::Nal => handshake(to, "/live/demo/nal"),
+        Client::Plain => format!("GET /healthz HTTP/1.1\r\nHost: {to}\r\n\r\n"),
+    };
+    if let End::HalfWay = end {
+        let half = &request.as_bytes()[..request.len() / 2];
+        socket.write_all(half).await.unwrap();
+        return;
+    }
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    while !read.windows(4).any(|four| four == b"\r\n\r\n") {
+        assert!(socket.read_buf(&mut read).await.unwrap() > 0, "no answer");
+    }
+    let status = if let Client::Nal = client {
+        " 101 "
+    } else {
+        " 200 "
+    };
+    assert!(String::from_utf8_lossy(&read).contains(status), "{read:?}");
+    match end {
+        End::Abrupt => socket.set_zero_linger().unwrap(),
+        End::Clean => farewell(client, socket).await,
+        End::HalfWay => {}
+    }
+}
+
+/// Says good-bye and reads to the end.
+async fn farewell(client: Client, mut socket: TcpStream) {
+    match client {
+        Client::Nal => {
+            let close = masked(0x88, &1000u16.to_be_bytes());
+            socket.write_all(&close).await.unwrap();
+        }
+        Client::Mjpeg | Client::Plain => socket.shutdown().await.unwrap(),
+    }
+    // The server may have more to say than is read before it hears.
+    let _ = socket.read_to_end(&mut Vec::new()).await;
+}
+
+/// Waits until nobody is there but who stays, by every count there is.
+async fn only_two(gateway: &Gateway) {
+    let two = |sessions: &Value| {
+        sessions["sessions"].as_array().unwrap().len() == 2
+            && sessions["streams"][0]["viewers"] == 2
+    };
+    gateway
+        .api_until("/api/sessions", "only two stay", two)
+        .await;
+    let one_each = |device: &Value| {
+        device["watching"]
+            == serde_json::json!([
+                { "rendition": "", "transport": "mjpeg", "viewers": 1 },
+                { "rendition": "", "transport": "nal", "viewers": 1 },
+            ])
+    };
+    gateway
+        .api_until("/api/devices/demo", "one of each stays", one_each)
+        .await;
+}
+
+async fn settles(what: &str, base: usize, count: impl Fn() -> usize) {
+    let began = Instant::now();
+    // The look itself is no connection, and what came before may still be closing.
+    while count() > base {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{} {what}, {base} before",
+            count()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

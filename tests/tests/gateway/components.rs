@@ -1,0 +1,255 @@
+//! The built-in and example components inside wasmtime, without a gateway around them.
+
+use bytes::Bytes;
+use sluicegate::{
+    media::{
+        group::{Book, Grain},
+        sample::{Codec, Format, Sample, Times, Video},
+    },
+    plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage},
+    stream::Info,
+    viewer::{Carrier, Content},
+};
+use sluicegate_tests::{Gateway, media};
+use std::sync::Arc;
+
+const STARTED_AT: u64 = 1_700_000_000_000_000;
+
+fn plugin(name: &str) -> Arc<Plugin> {
+    let engine = Engine::new().unwrap();
+    engine
+        .load_file(&Gateway::component(name), Limits::default())
+        .unwrap()
+}
+
+fn open(plugin: &Arc<Plugin>) -> (Instance, Profile) {
+    Instance::open(plugin, "test", "{}", Arc::<Usage>::default()).unwrap()
+}
+
+/// A chunk's bytes, its lane, and whether a viewer may start there.
+type Flat = (Vec<u8>, u8, bool);
+
+fn flat(chunk: &Chunk) -> Flat {
+    let bytes = match &chunk.content {
+        Content::Binary(buffer) => buffer.to_bytes().to_vec(),
+        Content::Text(text) => text.as_bytes().to_vec(),
+    };
+    (bytes, chunk.lane, chunk.independent)
+}
+
+/// Two seconds and a bit of the test pattern with a keyframe every ten pictures, as samples.
+fn h264() -> (Info, Vec<Sample>) {
+    let path = media::encode_pattern(
+        "components.h264",
+        (320, 180),
+        0,
+        65,
+        &[
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-g",
+            "10",
+            "-bf",
+            "0",
+            "-f",
+            "h264",
+        ],
+    );
+    let mut assembler = sluicegate::media::h264::access_unit::Assembler::default();
+    let mut units: Vec<_> = media::nals_of(&path)
+        .into_iter()
+        .filter_map(|nal| assembler.push(nal))
+        .collect();
+    units.extend(assembler.flush());
+    let sets = assembler.parameter_sets().unwrap().clone();
+    let info = Info {
+        started_at: STARTED_AT,
+        video: Some(Video {
+            codec: Codec::H264,
+            codec_string: sets.picture.codec.clone(),
+            config: sets.decoder_config(),
+            width: 320,
+            height: 180,
+            frame_rate: 30.0,
+            keyframe_ms: 0,
+        }),
+        ..Info::default()
+    };
+    let samples = units
+        .into_iter()
+        .zip(0u64..)
+        .map(|(unit, number)| Sample::h264(times(number), unit.start.is_some(), unit.nals))
+        .collect();
+    (info, samples)
+}
+
+/// Pictures that only look like JPEGs; a muxer need not know.
+fn jpeg() -> (Info, Vec<Sample>) {
+    let (mut info, _) = h264();
+    let video = info.video.as_mut().unwrap();
+    video.codec = Codec::Jpeg;
+    video.config = Bytes::new();
+    let samples = (0..20u64)
+        .map(|number| Sample::jpeg(times(number), vec![number as u8; 5000].into()))
+        .collect();
+    (info, samples)
+}
+
+fn times(number: u64) -> Times {
+    Times {
+        decode_time: number * 3000,
+        composition_offset: 0,
+        duration: 3000,
+        captured_at: STARTED_AT + number * 33_333,
+    }
+}
+
+/// What the instance gives out for the samples from `start` on, and its header.
+fn run(
+    plugin: &Arc<Plugin>,
+    info: &Info,
+    samples: &[Sample],
+    start: usize,
+) -> (Vec<Vec<u8>>, Vec<Vec<Flat>>) {
+    let (mut instance, profile) = open(plugin);
+    let format = profile
+        .format_for(info.video.as_ref().unwrap().codec)
+        .unwrap();
+    // The host counts groups over the whole run, not from where an instance starts.
+    let mut book = Book::new(STARTED_AT, 1);
+    book.need(profile.group_ms);
+    let mut group = None;
+    let header = instance.configure(info, format, &[]).unwrap();
+    let header = header
+        .iter()
+        .map(|content| match content {
+            Content::Binary(buffer) => buffer.to_bytes().to_vec(),
+            Content::Text(text) => text.as_bytes().to_vec(),
+        })
+        .collect();
+    let mut all = Vec::new();
+    for (nth, sample) in samples.iter().enumerate() {
+        if sample.independent {
+            let shown = book.observe(sample);
+            group = book.number(profile.group_ms, Grain::Every, shown);
+        }
+        if nth >= start {
+            let chunks = instance.push(sample, group.unwrap()).unwrap();
+            all.push(chunks.iter().map(flat).collect());
+        }
+    }
+    (header, all)
+}
+
+/// Invariant 5: what comes out depends on the options, the tracks and the samples since the group began.
+fn restartable(name: &str, info: &Info, samples: &[Sample]) {
+    let plugin = plugin(name);
+    let (header, whole) = run(&plugin, info, samples, 0);
+    assert!(whole.iter().flatten().count() > 0);
+    let starts: Vec<usize> = samples
+        .iter()
+        .enumerate()
+        .filter(|(_, sample)| sample.independent)
+        .map(|(nth, _)| nth)
+        .collect();
+    assert!(starts.len() > 3, "{starts:?}");
+    for start in starts {
+        let (again, rest) = run(&plugin, info, samples, start);
+        assert_eq!(again, header);
+        assert!(
+            rest == whole[start..],
+            "{name}: fed from sample {start} it gives out something else"
+        );
+    }
+}
+
+#[test]
+fn nal_gives_the_same_chunks_from_any_group_start() {
+    let (info, samples) = h264();
+    restartable("nal", &info, &samples);
+}
+
+#[test]
+fn mse_gives_the_same_chunks_from_any_group_start() {
+    let (info, samples) = h264();
+    restartable("mse", &info, &samples);
+}
+
+#[test]
+fn the_example_gives_the_same_chunks_from_any_group_start() {
+    let (info, samples) = h264();
+    restartable("h264", &info, &samples);
+}
+
+#[test]
+fn mjpeg_gives_the_same_chunks_from_any_group_start() {
+    let (info, samples) = jpeg();
+    restartable("mjpeg", &info, &samples);
+}
+
+#[test]
+fn nal_passes_each_access_unit_as_it_is_and_starts_viewers_at_keyframes() {
+    let (info, samples) = h264();
+    let (header, chunks) = run(&plugin("nal"), &info, &samples, 0);
+    assert_eq!(header.len(), 1);
+    assert!(
+        header[0].starts_with(&[0, 0, 0, 1, 0x67]),
+        "{:02x?}",
+        &header[0][..8]
+    );
+    for (sample, chunks) in samples.iter().zip(&chunks) {
+        let unit = sample.packaged(Format::H264AnnexB).unwrap();
+        assert_eq!(chunks.as_slice(), [(unit.to_vec(), 0, sample.independent)]);
+    }
+}
+
+#[test]
+fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
+    let (info, samples) = jpeg();
+    let (header, chunks) = run(&plugin("mjpeg"), &info, &samples, 0);
+    assert!(header.is_empty());
+    for (sample, chunks) in samples.iter().zip(&chunks) {
+        let picture = sample.packaged(Format::Jpeg).unwrap();
+        let [(bytes, 0, true)] = chunks.as_slice() else {
+            panic!("one independent chunk a picture")
+        };
+        let head = format!(
+            "Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+            picture.len()
+        );
+        assert_eq!(
+            bytes,
+            &[head.as_bytes(), &picture, b"\r\n--frame\r\n"].concat()
+        );
+    }
+    let (mut instance, _) = open(&plugin("mjpeg"));
+    let followed = instance.request("", "").unwrap();
+    assert!(
+        matches!(followed, Answer::Follow(kind) if kind == "multipart/x-mixed-replace; boundary=frame")
+    );
+    assert!(
+        matches!(instance.request("nothing", "").unwrap(), Answer::Done(response) if response.status == 404)
+    );
+    assert!(instance.join(7, Carrier::Http, "", "").unwrap().is_ok());
+}
+
+#[test]
+fn components_say_their_name_and_version_and_import_nothing_but_the_gateway() {
+    for name in ["nal", "mjpeg", "mse", "h264", "hostile"] {
+        let plugin = plugin(name);
+        assert_eq!(
+            plugin.to_string(),
+            format!("{name}@{}", env!("CARGO_PKG_VERSION"))
+        );
+        assert!(
+            plugin
+                .imports
+                .iter()
+                .all(|import| import.starts_with("sluicegate:gateway/")),
+            "{:?}",
+            plugin.imports
+        );
+    }
+}

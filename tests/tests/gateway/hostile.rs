@@ -1,0 +1,469 @@
+//! A broken plugin costs no connection: whatever a component does in whatever call, viewers stay connected, viewers of
+//! other transports miss nothing, and its own go on behind the gap. All deeds of a call are done at once, on one stream.
+
+use serde_json::Value;
+use sluicegate_tests::{
+    Camera, Gateway, PATIENCE, Raw, Watcher,
+    camera::{self, COUNT, GROUP},
+    command::{Ended, check, config_file, sluicegate},
+    raw::handshake,
+    within,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What ends the instance that does it, and what the error then says.
+const FATAL: [(&str, &str); 6] = [
+    ("trap", "`unreachable` instruction executed"),
+    ("panic", "hostile was told to panic in "),
+    (
+        "loop",
+        "it ran longer than its limit of 20ms a call (limits.call)",
+    ),
+    ("giant", "its buffers hold more than 67108864 bytes"),
+    ("output", ""),
+    ("hold", "it holds more than 8192 handles"),
+];
+/// And what does where chunks are given out.
+const LANE: (&str, &str) = ("nonsense", "it gave out a chunk on lane 200");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_nothing() {
+    let deeds = [
+        "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense",
+    ];
+    let mut scene = Scene::new("push", &deeds, "after = 15").await;
+    scene.show(4 * GROUP).await;
+    let plugins = scene.gateway.api("/api/plugins").await;
+    for deed in deeds {
+        let left_out = scene.caught_up(deed).await;
+        let plugin = named(&plugins, deed);
+        if ["trap", "panic", "loop", "giant", "output", "nonsense"].contains(&deed) {
+            assert!(!left_out.is_empty(), "{deed} did nothing");
+            // A picture on which it failed is left out, and no other.
+            assert!(
+                plugin["failures"].as_u64().unwrap() <= left_out.len() as u64,
+                "{deed}: {left_out:?} {plugin:#}"
+            );
+            scene.is_logged(deed, "push").await;
+        }
+        // Two in a row would be lost only if a new instance failed on its first picture.
+        let in_a_row = left_out.iter().any(|place| left_out.contains(&(place + 1)));
+        assert!(!in_a_row || deed == "memory", "{deed}: {left_out:?}");
+    }
+    scene.others_are_well().await;
+    assert!(
+        scene.gateway.memory() < 512 << 20,
+        "{} bytes",
+        scene.gateway.memory()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
+    // 64 MiB are reached at the 65th picture of 1 MiB.
+    let clip = Box::leak(Box::new(camera::clip().fatter(1 << 20)));
+    let mut scene = Scene::with_clip(clip, "push", &["hold"], "").await;
+    scene.show(90).await;
+    let left_out = scene.caught_up("hold").await;
+    assert!(!left_out.is_empty(), "nothing was held");
+    let line = scene
+        .gateway
+        .logged("its buffers hold more than 67108864 bytes")
+        .await;
+    assert!(
+        line.contains("hostile@0.1.0 on stream cam: `push` failed"),
+        "{line}"
+    );
+    // What was held, the stream's ring of 32 MiB and the two transports' rings.
+    let most = (64 + 32 + 2 * 64 + 100) << 20;
+    assert!(
+        scene.gateway.memory() < most,
+        "{} bytes",
+        scene.gateway.memory()
+    );
+    scene.others_are_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_configure_does_when_the_source_comes_back_nobody_misses_a_picture() {
+    // Nonsense in a header is passed on: it is for the viewers to judge.
+    let deeds = [
+        "trap", "panic", "loop", "giant", "output", "memory", "log", "hold",
+    ];
+    // Each instance is configured well once, so that there is something to come back to.
+    let mut scene = Scene::new("configure", &deeds, "after = 1").await;
+    scene.show(GROUP + 3).await;
+    scene.hang_up();
+    scene.show(2 * GROUP).await;
+    scene.goes_on_after(&deeds, &FATAL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_stop_does_when_the_source_is_lost_nobody_misses_a_picture() {
+    let deeds = [
+        "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense",
+    ];
+    let mut scene = Scene::new("stop", &deeds, "").await;
+    scene.show(GROUP + 3).await;
+    scene.hang_up();
+    scene.show(2 * GROUP).await;
+    scene
+        .goes_on_after(&deeds, &[&FATAL[..], &[LANE]].concat())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_request_does_who_asked_is_told_and_nobody_misses_a_picture() {
+    let deeds = [
+        "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense",
+    ];
+    let mut scene = Scene::new("request", &deeds, "").await;
+    scene.show(3).await;
+    for deed in deeds {
+        let (status, head, body) = scene.get(deed).await;
+        match FATAL.iter().find(|(fatal, _)| *fatal == deed) {
+            Some((_, reason)) => {
+                assert_eq!(status, 503, "{deed}: {body}");
+                assert!(
+                    body.contains("`request` failed") && body.contains(reason),
+                    "{deed}: {body}"
+                );
+            }
+            None if deed == "nonsense" => {
+                assert_eq!(status, 500, "a status that is none");
+                assert!(!head.contains("owned") && !body.contains("owned"), "{head}");
+            }
+            None => {}
+        }
+        scene.show(2).await;
+    }
+    scene.show(GROUP).await;
+    scene.goes_on_after(&deeds, &FATAL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_join_does_who_joined_is_told_and_nobody_misses_a_picture() {
+    let deeds = [
+        "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense", "refuse",
+    ];
+    // The first viewer gets in, also into each new instance.
+    let mut scene = Scene::new("join", &deeds, "after = 1").await;
+    scene.show(3).await;
+    for deed in deeds {
+        let mut second = Raw::connect(scene.gateway.address).await;
+        second
+            .write(handshake(
+                scene.gateway.address,
+                &format!("/live/cam/{deed}"),
+            ))
+            .await;
+        let head = second.head().await.unwrap();
+        match FATAL.iter().find(|(fatal, _)| *fatal == deed) {
+            Some(_) => assert_eq!(head.status, 503, "{deed}: {}", head.text),
+            None if deed == "refuse" => assert_eq!(head.status, 400, "{}", head.text),
+            None => assert!(matches!(head.status, 101 | 503), "{deed}: {}", head.text),
+        }
+        scene.show(2).await;
+    }
+    scene.show(GROUP).await;
+    scene.goes_on_after(&deeds, &FATAL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_message_does_its_sender_stays_and_nobody_misses_a_picture() {
+    let deeds = [
+        "trap", "panic", "loop", "giant", "output", "memory", "log", "hold",
+    ];
+    let mut scene = Scene::new("message", &deeds, "").await;
+    scene.show(3).await;
+    for viewer in scene.hostile.values() {
+        viewer.say("do it");
+    }
+    scene.show(2 * GROUP).await;
+    scene.goes_on_after(&deeds, &FATAL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_leave_does_the_viewers_that_stay_miss_no_picture() {
+    let deeds = ["trap", "panic", "loop", "memory", "log", "hold"];
+    let mut scene = Scene::new("leave", &deeds, "").await;
+    scene.show(3).await;
+    for deed in deeds {
+        let second = scene.open(deed).await;
+        drop(second);
+    }
+    scene.show(2 * GROUP).await;
+    let fatal: Vec<_> = FATAL
+        .into_iter()
+        .filter(|(deed, _)| deeds.contains(deed))
+        .collect();
+    scene.goes_on_after(&deeds, &fatal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_always_fails_is_rested_and_the_others_live_on() {
+    let mut scene = Scene::new("push", &["panic"], "").await;
+    let mut seen = BTreeSet::new();
+    // Nine instances after growing pauses, which come to about eleven seconds.
+    let broken = within("the breaker opens", async {
+        loop {
+            scene.show(1).await;
+            let plugins = scene.gateway.api("/api/plugins").await;
+            let muxer = named(&plugins, "panic")["muxers"][0].clone();
+            let state = muxer["state"].as_str().unwrap().to_owned();
+            if state == "broken" {
+                break muxer;
+            }
+            if state == "backing-off" {
+                assert_explains(muxer["reason"].as_str().unwrap());
+            }
+            seen.insert(state);
+        }
+    })
+    .await;
+    assert!(seen.contains("backing-off"), "{seen:?}");
+    assert_explains(broken["reason"].as_str().unwrap());
+    assert_eq!(broken["failures"], 10);
+    scene
+        .gateway
+        .logged("that was too often, the transport rests on this stream")
+        .await;
+    // Who comes now is told at once and may come again; who is there stays.
+    let mut late = Raw::connect(scene.gateway.address).await;
+    late.write(handshake(scene.gateway.address, "/live/cam/panic"))
+        .await;
+    let (head, body) = late.response().await.unwrap();
+    assert_eq!(
+        (head.status, head.header("retry-after")),
+        (503, Some("1")),
+        "{body}"
+    );
+    assert_explains(&body);
+    scene.show(2 * GROUP).await;
+    let plugins = scene.gateway.api("/api/plugins").await;
+    assert_eq!(named(&plugins, "panic")["muxers"][0]["state"], "broken");
+    let sessions = scene.gateway.api("/api/sessions").await;
+    let of = |transport: &str| {
+        let all = sessions["sessions"].as_array().unwrap();
+        all.iter()
+            .filter(|session| session["transport"] == transport)
+            .count()
+    };
+    assert_eq!((of("panic"), of("nal")), (1, 1), "{sessions:#}");
+    scene.others_are_well().await;
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_open_is_found_by_check_and_serve() {
+    for (deed, part) in [
+        (
+            "refuse",
+            "hostile@0.1.0 refuses its options: hostile refuses these options",
+        ),
+        (
+            "trap",
+            "hostile@0.1.0 on stream (check): `open` failed: wasm trap",
+        ),
+        ("panic", "hostile was told to panic in Open"),
+        ("loop", "it ran longer than its limit of 20ms a call"),
+        ("hold", "it holds more than 8192 handles"),
+        ("output", "hostile@0.1.0 on stream (check): `open` failed"),
+        (
+            "nonsense",
+            "names no carrier of this gateway: [\"carrier pigeon\"]",
+        ),
+    ] {
+        let config = config(&[deed], "open", "") + "[streams.demo]\nsource = \"test-pattern\"\n";
+        let checked = check(&config).await;
+        refused_once(&checked, &[&format!("[transports.{deed}]: "), part]);
+        let file = config_file(&config);
+        let served = sluicegate(&["serve", "--config", file.to_str().unwrap()]).await;
+        refused_once(&served, &[part]);
+        assert_eq!(served.out, "", "no socket was opened");
+    }
+    let options = "[transports.hostile]\nplugin = \"PLUGIN\"\nbefore = 3\n[streams.demo]\nsource = \"test-pattern\"\n";
+    let plugin = Gateway::component("hostile");
+    let checked = check(&options.replace("PLUGIN", plugin.to_str().unwrap())).await;
+    checked.refused(&[
+        "[transports.hostile]: hostile@0.1.0 refuses its options:",
+        "`before`",
+    ]);
+}
+
+/// A stream `cam`, its viewer on `nal`, and one viewer on a transport for each deed.
+struct Scene {
+    gateway: Gateway,
+    camera: Camera,
+    nal: Watcher,
+    hostile: BTreeMap<String, Watcher>,
+    /// What was shown to `nal`: place in the clip and message.
+    shown: Vec<(usize, bytes::Bytes)>,
+    clip: &'static camera::Clip,
+}
+
+impl Scene {
+    async fn new(call: &str, deeds: &[&str], more: &str) -> Scene {
+        Scene::with_clip(camera::clip(), call, deeds, more).await
+    }
+
+    async fn with_clip(
+        clip: &'static camera::Clip,
+        call: &str,
+        deeds: &[&str],
+        more: &str,
+    ) -> Scene {
+        let camera = Camera::new(clip).await;
+        let gateway = Gateway::with_config(&(camera.config() + &config(deeds, call, more))).await;
+        let nal = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
+        let mut hostile = BTreeMap::new();
+        for deed in deeds {
+            let path = format!("/live/cam/{deed}");
+            let viewer = Watcher::open(gateway.address, &path, clip).await;
+            hostile.insert((*deed).to_owned(), viewer);
+        }
+        Scene {
+            gateway,
+            camera,
+            nal,
+            hostile,
+            shown: Vec::new(),
+            clip,
+        }
+    }
+
+    async fn open(&self, deed: &str) -> Watcher {
+        Watcher::open(
+            self.gateway.address,
+            &format!("/live/cam/{deed}"),
+            self.clip,
+        )
+        .await
+    }
+
+    /// The next pictures, one after the other: each comes to `nal`, or the test fails.
+    async fn show(&mut self, count: usize) {
+        for _ in 0..count {
+            let sent = self.camera.send().await;
+            let came = within(&format!("picture {sent}"), self.nal.next()).await;
+            assert_eq!(came.0, sent % COUNT, "viewers of nal see a gap");
+            self.shown.push(came);
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.camera.hang_up();
+    }
+
+    /// Waits until the viewer of `deed` has the newest picture or a later one, and says which of those shown it did not
+    /// get. What it got is in order and the same bytes that `nal` gave out.
+    async fn caught_up(&mut self, deed: &str) -> BTreeSet<usize> {
+        let (mut left_out, mut at) = (BTreeSet::new(), 0);
+        let (newest, began) = (self.shown.len(), std::time::Instant::now());
+        loop {
+            let Some(next) = self.hostile.get_mut(deed).unwrap().ready() else {
+                // More comes, as the newest may be among those left out.
+                assert!(began.elapsed() < PATIENCE, "{deed} does not go on");
+                self.show(1).await;
+                continue;
+            };
+            while self.shown[at].0 != next.0 {
+                left_out.insert(at);
+                at += 1;
+                assert!(
+                    at < self.shown.len(),
+                    "{deed}: picture {} is out of order",
+                    next.0
+                );
+            }
+            assert!(self.shown[at].1 == next.1, "{deed}: other bytes than nal");
+            at += 1;
+            if at >= newest {
+                return left_out;
+            }
+        }
+    }
+
+    /// Every viewer got every picture, and what failed is told.
+    async fn goes_on_after(&mut self, deeds: &[&str], fatal: &[(&str, &str)]) {
+        for deed in deeds {
+            let left_out = self.caught_up(deed).await;
+            assert!(left_out.is_empty(), "{deed}: {left_out:?} are missing");
+        }
+        let plugins = self.gateway.api("/api/plugins").await;
+        for (deed, reason) in fatal {
+            let plugin = named(&plugins, deed);
+            assert!(
+                plugin["failures"].as_u64().unwrap() > 0,
+                "{deed}: {plugin:#}"
+            );
+            self.gateway.logged(reason).await;
+        }
+        self.others_are_well().await;
+    }
+
+    async fn is_logged(&self, deed: &str, call: &str) {
+        let mut reasons = FATAL.iter().chain([&LANE]);
+        let reason = reasons.find(|(known, _)| *known == deed).unwrap().1;
+        let line = self.gateway.logged(reason).await;
+        if !reason.is_empty() {
+            let place = format!("hostile@0.1.0 on stream cam: `{call}` failed");
+            assert!(line.contains(&place), "{line}");
+        }
+    }
+
+    async fn others_are_well(&self) {
+        let plugins = self.gateway.api("/api/plugins").await;
+        for name in ["nal", "mjpeg"] {
+            assert_eq!(named(&plugins, name)["failures"], 0, "{plugins:#}");
+        }
+        assert_eq!(
+            named(&plugins, "nal")["instances"],
+            2,
+            "one to check, one to serve"
+        );
+    }
+
+    async fn get(&self, deed: &str) -> (u16, String, String) {
+        let path = format!("/live/cam/{deed}");
+        let got = sluicegate_tests::http_get(self.gateway.address, &path, &[]);
+        let (status, head, body) = within("an answer", got).await.unwrap();
+        (status, head, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+/// A transport named after each deed, which it does in `call`.
+fn config(deeds: &[&str], call: &str, more: &str) -> String {
+    let plugin = Gateway::component("hostile");
+    let one = |deed: &&str| {
+        // It is not stopped for it, as it harms nobody else, so it must stop by itself.
+        let once = *deed == "nonsense";
+        format!(
+            "[transports.{deed}]\nplugin = \"{}\"\nin = \"{call}\"\ndo = \"{deed}\"\nonce = {once}\n{more}\n",
+            plugin.display()
+        )
+    };
+    deeds.iter().map(one).collect()
+}
+
+fn named<'a>(plugins: &'a Value, name: &str) -> &'a Value {
+    let all = plugins.as_array().unwrap();
+    all.iter().find(|plugin| plugin["name"] == name).unwrap()
+}
+
+/// Names plugin and version, stream, call, and what the guest said.
+fn assert_explains(text: &str) {
+    for part in [
+        "hostile@0.1.0 on stream cam: `push` failed: ",
+        "hostile was told to panic in Push",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+/// Refused with these parts, each said once.
+fn refused_once(ended: &Ended, parts: &[&str]) {
+    ended.refused(parts);
+    for part in parts {
+        assert_eq!(ended.err.matches(part).count(), 1, "{}", ended.err);
+    }
+}

@@ -1,0 +1,187 @@
+//! SIGTERM: viewers are told, the port is free, the process ends well and in time.
+
+use rustix::process::Signal;
+use sluicegate_tests::{Gateway, PATIENCE, Raw, mjpeg, within};
+use std::{
+    net::TcpListener,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+const CONFIG: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 640, height = 384, frame-rate = 30 }\n";
+/// From the signal to the end at most.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_closes_every_kind_of_connection_cleanly() {
+    let mut gateway = Gateway::with_config(CONFIG).await;
+    let address = gateway.address;
+    let mut nal = Raw::connect(address).await;
+    assert_eq!(
+        nal.upgrade(address, "/live/demo/nal").await.unwrap().status,
+        101
+    );
+    nal.frame().await.unwrap();
+    let mut mjpeg = get(&gateway, "/live/demo/mjpeg").await;
+    let head = mjpeg.head().await.unwrap();
+    assert_eq!(
+        head.header("transfer-encoding"),
+        Some("chunked"),
+        "{}",
+        head.text
+    );
+    let mut idle = get(&gateway, "/healthz").await;
+    assert_eq!(idle.response().await.unwrap().0.status, 200);
+    // One that is in the middle of a request.
+    let mut asking = Raw::connect(address).await;
+    asking.write("GET /readyz HTTP/1.1\r\n").await;
+
+    let began = Instant::now();
+    gateway.signal(Signal::TERM);
+    gateway
+        .logged("shutting down; a second signal ends at once")
+        .await;
+    asking.write(format!("Host: {address}\r\n\r\n")).await;
+    let (head, body) = asking.response().await.unwrap();
+    assert_eq!(
+        (head.status, body.as_str()),
+        (503, r#"{"status":"draining"}"#)
+    );
+    asking.end().await.unwrap();
+
+    let (code, reason) = within("the close frame", nal.closed()).await.unwrap();
+    assert_eq!(
+        (code, reason.as_str()),
+        (1001, "the gateway is shutting down")
+    );
+    // Answered as RFC 6455 5.5.1 wants it, upon which the server ends the connection.
+    nal.write(sluicegate_tests::raw::masked(0x88, &1001u16.to_be_bytes()))
+        .await;
+    assert!(
+        nal.end().await.unwrap().is_empty(),
+        "more behind the close frame"
+    );
+    let body = mjpeg.end().await.unwrap();
+    assert!(
+        body.ends_with(b"\r\n0\r\n\r\n"),
+        "the body has no last chunk"
+    );
+    assert!(idle.end().await.unwrap().is_empty());
+
+    let status = ended(&mut gateway).await;
+    assert_eq!(status.code(), Some(0));
+    assert!(began.elapsed() < DRAIN / 2, "{:?}", began.elapsed());
+    TcpListener::bind(address).expect("the port is free");
+    gateway
+        .log
+        .lock()
+        .unwrap()
+        .iter()
+        .for_each(|line| assert!(!line.contains("cut"), "{line}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_port_is_free_while_the_last_viewers_go() {
+    let (mut gateway, stuck) = with_a_stuck_viewer().await;
+    let began = Instant::now();
+    gateway.signal(Signal::TERM);
+    // Bound as soon as it can be, which is long before the viewer that reads nothing is given up.
+    let bound = loop {
+        if let Ok(bound) = TcpListener::bind(gateway.address) {
+            break bound;
+        }
+        assert!(began.elapsed() < DRAIN / 4, "the port is still taken");
+        tokio::task::yield_now().await;
+    };
+    assert!(
+        gateway.child.try_wait().unwrap().is_none(),
+        "the viewer was not waited for"
+    );
+    assert_eq!(ended(&mut gateway).await.code(), Some(0));
+    assert!(began.elapsed() < DRAIN, "{:?}", began.elapsed());
+    gateway
+        .logged("some connections did not end in time and are cut")
+        .await;
+    drop((bound, stuck));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sigterm_ends_at_once_even_when_a_viewer_reads_nothing() {
+    let (mut gateway, stuck) = with_a_stuck_viewer().await;
+    gateway.signal(Signal::TERM);
+    gateway
+        .logged("shutting down; a second signal ends at once")
+        .await;
+    assert!(
+        gateway.child.try_wait().unwrap().is_none(),
+        "the viewer was not waited for"
+    );
+    let began = Instant::now();
+    gateway.signal(Signal::TERM);
+    let status = ended(&mut gateway).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(status.code(), Some(143));
+    TcpListener::bind(gateway.address).expect("the port is free");
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn sigint_ends_a_gateway_that_nobody_uses() {
+    let mut gateway = Gateway::serve(&[]).await;
+    let began = Instant::now();
+    gateway.signal(Signal::INT);
+    assert_eq!(ended(&mut gateway).await.code(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// A viewer of MJPEG whose socket takes nothing more.
+async fn with_a_stuck_viewer() -> (Gateway, Raw) {
+    let gateway = Gateway::with_config(CONFIG).await;
+    let mut stuck = Raw::with_buffer(gateway.address, Some(4096)).await;
+    let request = format!(
+        "GET /live/demo/mjpeg HTTP/1.1\r\nHost: {}\r\n\r\n",
+        gateway.address
+    );
+    stuck.write(request).await;
+    stuck.head().await.unwrap();
+    // Stuck is who got nothing while another got ten pictures.
+    let mut other = within("connect", mjpeg(gateway.address, "demo"))
+        .await
+        .unwrap();
+    let mut bytes = None;
+    loop {
+        let sessions = gateway.api("/api/sessions").await;
+        let now = sessions["sessions"][0]["bytes"].as_u64();
+        if bytes == now {
+            break;
+        }
+        bytes = now;
+        for _ in 0..10 {
+            within("a picture", other.next()).await.unwrap();
+        }
+    }
+    (gateway, stuck)
+}
+
+async fn get(gateway: &Gateway, path: &str) -> Raw {
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.write(format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        gateway.address
+    ))
+    .await;
+    raw
+}
+
+async fn ended(gateway: &mut Gateway) -> ExitStatus {
+    let ended = tokio::time::timeout(PATIENCE, gateway.child.wait());
+    ended.await.expect("the process does not end").unwrap()
+}

@@ -1,0 +1,149 @@
+//! Sources that are still there and say nothing any more.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sluicegate_tests::{
+    Camera, Gateway, Nal, Numbered, Rtsp, Watcher, camera::clip, media::encode_pattern, within,
+    xserver::XServer,
+};
+use std::time::{Duration, Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// What the gateway waits for a source that must not be silent, and what a busy machine may add.
+const NOTICED: std::ops::Range<f64> = 5.0..16.0;
+
+/// A server that takes a connection, answers a request with `answer` and then says nothing more.
+async fn silent_server(answer: Vec<u8>) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let held = tokio::spawn(async move {
+        let mut all: Vec<TcpStream> = Vec::new();
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if !answer.is_empty() {
+                let mut request = [0; 2000];
+                let _ = client.read(&mut request).await;
+                let _ = client.write_all(&answer).await;
+            }
+            all.push(client);
+        }
+    });
+    (address, held)
+}
+
+/// Waits until the stream says that its source fell silent; gives how long that took.
+async fn noticed(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
+    let told = |device: &Value| {
+        device["state"] == "retrying"
+            && device["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains("nothing came for 10 s"))
+    };
+    gateway
+        .api_until(
+            &format!("/api/devices/{stream}"),
+            "silence is noticed",
+            told,
+        )
+        .await;
+    since.elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_may_is_left_alone() {
+    let film = encode_pattern(
+        "film.mp4",
+        (320, 192),
+        0,
+        600,
+        &[
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-bf",
+            "0",
+            "-g",
+            "30",
+        ],
+    );
+    let stopped = Rtsp::serve(&film, None).await;
+    let (mute_rtsp, _held) = silent_server(Vec::new()).await;
+    let (mute_http, _held) = silent_server(Vec::new()).await;
+    let jpeg = encode_pattern("one.jpg", (320, 192), 0, 1, &["-frames:v", "1"]);
+    let jpeg = std::fs::read(jpeg).unwrap();
+    let mut answer =
+        b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=cam\r\n\r\n".to_vec();
+    for _ in 0..3 {
+        let head = format!(
+            "--cam\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+            jpeg.len()
+        );
+        answer.extend_from_slice(&[head.as_bytes(), &jpeg, b"\r\n"].concat());
+    }
+    let (half_http, _held) = silent_server(answer).await;
+    let screen = XServer::start((320, 192)).await;
+    let mut camera = Camera::new(clip()).await;
+    let config = format!(
+        "[streams.mute-rtsp]\nsource = 'rtsp://{mute_rtsp}/x'\n\
+         [streams.mute-http]\nsource = 'http://{mute_http}/x'\n\
+         [streams.half-http]\nsource = 'http://{half_http}/x'\n\
+         [streams.stopped]\nsource = '{}'\n\
+         [streams.screen]\nsource = 'screen:{}'\n{}",
+        stopped.source(),
+        screen.display,
+        camera.config(),
+    );
+    let gateway = Gateway::with_config(&config).await;
+
+    let mut still = Watcher::open(gateway.address, "/live/cam/nal", clip()).await;
+    camera.show(&mut still).await;
+    let mut plays = Numbered::connect(&gateway, "stopped").await;
+    plays.count(20).await;
+    gateway.serves("screen").await;
+    let mut viewers = Vec::new();
+    for stream in ["screen", "mute-rtsp", "mute-http", "half-http"] {
+        viewers.push(
+            within("connect", Nal::connect(gateway.address, stream))
+                .await
+                .unwrap(),
+        );
+    }
+    let server = Pid::from_raw(stopped.child.id().unwrap() as i32).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    screen.signal(Signal::STOP);
+    let since = Instant::now();
+    let (a, b, c, d, e) = tokio::join!(
+        noticed(&gateway, "mute-rtsp", since),
+        noticed(&gateway, "mute-http", since),
+        noticed(&gateway, "half-http", since),
+        noticed(&gateway, "stopped", since),
+        noticed(&gateway, "screen", since),
+    );
+    for took in [a, b, c, d, e] {
+        assert!(NOTICED.contains(&took), "{:?}", [a, b, c, d, e]);
+    }
+
+    // Both come back, and who watches goes on.
+    kill_process(server, Signal::CONT).unwrap();
+    screen.signal(Signal::CONT);
+    let before = plays.numbers.len();
+    plays.count(before + 10).await;
+    let live = |device: &Value| device["state"] == "live";
+    gateway
+        .api_until("/api/devices/screen", "the screen is back", live)
+        .await;
+
+    // Longer than that without a byte: the same connection, nothing missed.
+    assert!(since.elapsed() > Duration::from_secs(9));
+    let device = gateway.api("/api/devices/cam").await;
+    assert_eq!(device["state"], "silent");
+    assert!(
+        device["reason"].as_str().unwrap().contains("may be still"),
+        "{device:#}"
+    );
+    camera.show(&mut still).await;
+}

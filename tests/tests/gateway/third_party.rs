@@ -1,0 +1,317 @@
+//! Components from outside: looked at, named in the config, put in place of the built-in ones, and compiled only once.
+
+use sluicegate_tests::{
+    Camera, Gateway, Watcher,
+    camera::{self, GROUP},
+    command::{Ended, check, sluicegate},
+    http_get, scratch, within,
+};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+use tokio::process::Command;
+
+/// Transports in the binary, in the order of their names.
+const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
+
+#[tokio::test]
+async fn inspect_says_what_a_good_component_is() {
+    for (name, carrier, format) in [
+        ("nal", "websocket", "h264/annexb"),
+        ("mjpeg", "http", "jpeg"),
+        ("mse", "websocket, http", "h264/avcc"),
+        ("h264", "http", "h264/annexb"),
+    ] {
+        let file = Gateway::component(name);
+        let seen = sluicegate(&["plugin", "inspect", file.to_str().unwrap()]).await;
+        assert_eq!(seen.code, Some(0), "{seen:?}");
+        for line in [
+            "sluicegate:gateway/media@0.1.0".to_owned(),
+            "exports    sluicegate:gateway/transport@0.1.0".to_owned(),
+            format!("carriers   {carrier}"),
+            format!("formats    {format}"),
+            format!("({} bytes)", std::fs::metadata(&file).unwrap().len()),
+        ] {
+            assert!(seen.out.contains(&line), "{line:?} is not in {seen:#?}");
+        }
+    }
+    let nal = Gateway::component("nal");
+    let inspect = [
+        "plugin",
+        "inspect",
+        nal.to_str().unwrap(),
+        "--options",
+        "{\"stael\": 1}",
+    ];
+    sluicegate(&inspect)
+        .await
+        .refused(&["nal@", "refuses its options", "`stael`"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_transport_is_told_by_inspect_and_check() {
+    let good = std::fs::read(Gateway::component("nal")).unwrap();
+    let partly = r#"(component
+        (core module $m (func (export "f")))
+        (core instance $i (instantiate $m))
+        (func $f (canon lift (core func $i "f")))
+        (instance $t (export "stop" (func $f)) (export "leave" (func $f)))
+        (export "sluicegate:gateway/transport@0.1.0" (instance $t)))"#;
+    let policy = r#"(component
+        (core module $m (func (export "f")))
+        (core instance $i (instantiate $m))
+        (func $f (canon lift (core func $i "f")))
+        (instance $t (export "choose" (func $f)))
+        (export "sluicegate:gateway/policy@0.1.0" (instance $t)))"#;
+    let wat = |text: &str| wat::parse_str(text).unwrap();
+    for (name, bytes, parts) in [
+        (
+            "text.wasm",
+            b"MZ this is no component".to_vec(),
+            &["is not WebAssembly"][..],
+        ),
+        ("empty.wasm", Vec::new(), &["is not WebAssembly"]),
+        (
+            "truncated.wasm",
+            good[..good.len() / 2].to_vec(),
+            &["is a core module", "it is cut short or damaged"],
+        ),
+        (
+            "core.wasm",
+            wat("(module (func (export \"f\")))"),
+            &["is a core module", "it carries no component type"],
+        ),
+        (
+            "nothing.wasm",
+            wat("(component)"),
+            &["is no transport: it exports nothing"],
+        ),
+        (
+            "policy.wasm",
+            wat(policy),
+            &[
+                "is no transport: it exports `sluicegate:gateway/policy@0.1.0`",
+                "implement the world `transport-plugin`",
+            ],
+        ),
+        (
+            "partly.wasm",
+            wat(partly),
+            &["lacks the function `open`, `configure`, `push`, `request`, `join`, `message`"],
+        ),
+    ] {
+        let file = scratch("components").join(name);
+        std::fs::write(&file, bytes).unwrap();
+        let shown = file.to_str().unwrap();
+        refused_once(
+            &sluicegate(&["plugin", "inspect", shown]).await,
+            shown,
+            parts,
+        );
+        let config = format!("[transports.mine]\nplugin = \"{shown}\"\n{DEMO}");
+        let checked = check(&config).await;
+        refused_once(&checked, shown, parts);
+        assert!(checked.err.contains("[transports.mine]: "), "{checked:?}");
+    }
+    let missing = check(&format!(
+        "[transports.mine]\nplugin = \"plugins/mine.wasm\"\n{DEMO}"
+    ))
+    .await;
+    refused_once(
+        &missing,
+        "[transports.mine]: cannot read the plugin ",
+        &["/plugins/mine.wasm: No such file"],
+    );
+    sluicegate(&["plugin", "inspect", "no-such.wasm"])
+        .await
+        .refused(&["no-such.wasm", "No such file"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_named_in_the_config_is_served_to_a_real_player() {
+    let plugin = Gateway::component("h264");
+    let gateway = Gateway::with_config(&format!(
+        "[transports.h264]\nplugin = \"{}\"\nstale = \"3s\"\n{DEMO}",
+        plugin.display()
+    ))
+    .await;
+    let url = format!("http://{}/live/demo/h264", gateway.address);
+    let arguments = [
+        "-v",
+        "error",
+        "-f",
+        "h264",
+        "-count_frames",
+        "-read_intervals",
+        "%+#10",
+    ];
+    let shows = [
+        "-show_entries",
+        "stream=codec_name,width,height,nb_read_frames",
+        "-of",
+        "csv=p=0",
+        &url,
+    ];
+    let probe = Command::new("ffprobe")
+        .args(arguments)
+        .args(shows)
+        .kill_on_drop(true)
+        .output();
+    let probe = within("ffprobe", probe)
+        .await
+        .expect("the tests need the ffprobe program");
+    let said = String::from_utf8(probe.stdout).unwrap();
+    assert!(
+        said.trim().starts_with("h264,320,192,"),
+        "{said:?} {:?}",
+        String::from_utf8(probe.stderr)
+    );
+    let frames: u32 = said.trim().rsplit(',').next().unwrap().parse().unwrap();
+    assert!(frames >= 9, "{said:?}");
+    let (status, head, body) = http_get(gateway.address, "/live/demo/h264/info", &[])
+        .await
+        .unwrap();
+    assert_eq!(status, 200, "{head}");
+    let info: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&info["width"], &info["height"]),
+        (&320.into(), &192.into()),
+        "{info}"
+    );
+    let plugins = gateway.api("/api/plugins").await;
+    let names: Vec<_> = plugins
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["name"].as_str().unwrap(),
+                one["built_in"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    let built_in = BUILT_IN.map(|name| (name, true));
+    assert_eq!(names, [&[("h264", false)][..], &built_in].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_takes_the_place_of_a_built_in_transport() {
+    let mut camera = Camera::new(camera::clip()).await;
+    let config = camera.config();
+    let plugin = Gateway::component("hostile");
+    let gateway = Gateway::with_config(&format!(
+        "{config}[transports.nal]\nplugin = \"{}\"\n",
+        plugin.display()
+    ))
+    .await;
+    let open = |path| Watcher::open(gateway.address, path, camera::clip());
+    let mut viewer = open("/live/cam/nal").await;
+    // The path in the API that is `nal` by another name follows.
+    let mut other = open("/api/ws/stream/cam").await;
+    for _ in 0..GROUP + 1 {
+        let sent = camera.show(&mut viewer).await;
+        assert_eq!(within("a picture", other.next()).await.0, sent);
+    }
+    let plugins = gateway.api("/api/plugins").await;
+    let nal = plugins
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|plugin| plugin["name"] == "nal")
+        .unwrap();
+    assert_eq!(nal["component"], "hostile@0.1.0");
+    assert_eq!(nal["built_in"], false);
+    assert_eq!(nal["size"], std::fs::metadata(plugin).unwrap().len());
+}
+
+#[tokio::test]
+async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_noticed() {
+    let home = scratch("cache");
+    let config = scratch("config").join("sluice.toml");
+    std::fs::write(&config, DEMO).unwrap();
+    let start = || with_cache(&home, &config);
+    assert_eq!(start().await.code, Some(0));
+    let dir = home.join("sluicegate/compiled");
+    assert_eq!(mode(&dir), 0o700);
+    let first = kept(&dir);
+    assert_eq!(first.len(), BUILT_IN.len(), "{first:?}");
+    assert!(first.keys().all(|file| mode(file) == 0o600));
+    // Read by the second start, not made again.
+    assert_eq!(start().await.code, Some(0));
+    assert_eq!(kept(&dir), first);
+    // A changed byte, and a file that others could have written.
+    let files: Vec<&PathBuf> = first.keys().collect();
+    let good = std::fs::read(files[0]).unwrap();
+    let mut bad = good.clone();
+    let middle = bad.len() / 2;
+    bad[middle] ^= 1;
+    std::fs::write(files[0], &bad).unwrap();
+    std::fs::set_permissions(files[1], PermissionsExt::from_mode(0o666)).unwrap();
+    assert_eq!(start().await.code, Some(0));
+    let again = kept(&dir);
+    assert!(again.keys().eq(first.keys()), "{again:?}");
+    assert!(
+        files[..2].iter().all(|file| again[*file] != first[*file]),
+        "damaged files were used"
+    );
+    assert!(files.iter().all(|file| mode(file) == 0o600));
+    assert!(
+        std::fs::read(files[0]).unwrap() == good,
+        "not made well again"
+    );
+    // A folder that others can write is not used at all.
+    std::fs::remove_file(files[0]).unwrap();
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o777)).unwrap();
+    let open = start().await;
+    assert_eq!(open.code, Some(0));
+    assert!(
+        open.err.contains("compiled components are not kept"),
+        "{open:?}"
+    );
+    assert_eq!(kept(&dir).len(), BUILT_IN.len() - 1);
+}
+
+async fn with_cache(home: &Path, config: &Path) -> Ended {
+    let command = Command::new(Gateway::binary())
+        .arg("check")
+        .arg(config)
+        .env("XDG_CACHE_HOME", home)
+        .kill_on_drop(true)
+        .output();
+    let output = within("sluicegate check", command).await.unwrap();
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The files in a folder; one that is written anew is another.
+fn kept(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| {
+            let found = entry.metadata().unwrap();
+            (
+                entry.path(),
+                (found.ino(), found.mtime(), found.mtime_nsec()),
+            )
+        })
+        .collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().mode() & 0o777
+}
+
+/// Names the file, says each part, and nothing twice.
+fn refused_once(ended: &Ended, name: &str, parts: &[&str]) {
+    ended.refused(&[name]);
+    ended.refused(parts);
+    for part in parts {
+        assert_eq!(ended.err.matches(part).count(), 1, "{}", ended.err);
+    }
+}

@@ -1,0 +1,212 @@
+//! How soon a picture is there: for a viewer that joins late, and for the last picture before a silence.
+//!
+//! The bounds are for medians: this measures the gateway, and on a busy machine single values measure the machine.
+
+use bytes::Bytes;
+use sluicegate::media::h264::nal;
+use sluicegate_tests::{
+    Feeder, Gateway, Nal,
+    client::is_header,
+    media::{NumberReader, cut, encode_pattern, nals_of, pictures, with_start_codes},
+    mjpeg, within,
+};
+use std::time::{Duration, Instant};
+use tokio::{io::AsyncWriteExt, sync::watch};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_viewer_of_a_ten_second_group_sees_a_picture_within_100_ms() {
+    let _turn = crate::alone().await;
+    let gop = [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-bf",
+        "0",
+        "-g",
+        "300",
+        "-sc_threshold",
+        "0",
+    ];
+    let film = encode_pattern("gop.mp4", (640, 384), 0, 300, &gop);
+    let gateway = Gateway::serve(&[film.to_str().unwrap()]).await;
+    let address = gateway.address;
+    // The first viewer keeps what everybody has to get.
+    let mut first = Nal::connect(address, "gop").await.unwrap();
+    let (count, mut counted) = watch::channel(0);
+    let keeper = tokio::spawn(async move {
+        let mut kept: Vec<Bytes> = Vec::new();
+        while kept.len() < 240 {
+            let unit = within("the first viewer's next picture", first.next_unit())
+                .await
+                .unwrap();
+            kept.push(unit.data);
+            count.send_replace(kept.len());
+        }
+        kept
+    });
+    within(
+        "five seconds into the group",
+        counted.wait_for(|count| *count >= 150),
+    )
+    .await
+    .unwrap();
+
+    let mut delays = Vec::new();
+    let mut late = Vec::new();
+    for _ in 0..12 {
+        let behind = *counted.borrow();
+        let asked = Instant::now();
+        let mut viewer = within("connect", Nal::connect(address, "gop"))
+            .await
+            .unwrap();
+        let opened = asked.elapsed();
+        let mut reader = NumberReader::default();
+        let mut units = Vec::new();
+        let mut seen = None;
+        while units.len() < behind + 3 {
+            let message = within("a message", viewer.next()).await.unwrap();
+            let nals = cut(&message);
+            if seen.is_none() {
+                let first = reader.feed(&message).first().copied();
+                seen = first.map(|number| (number, asked.elapsed() - opened));
+            }
+            match is_header(&nals) {
+                true => assert!(units.is_empty(), "the header comes first, and once"),
+                false => units.push(message),
+            }
+        }
+        assert!(
+            cut(&units[0])
+                .iter()
+                .any(|unit| nal::unit_type(unit) == nal::IDR)
+        );
+        let (number, delay) = seen.expect("a picture");
+        assert_eq!(number, 0, "the group's first picture");
+        delays.push(delay);
+        late.push(units);
+    }
+    let kept = within("the first viewer", keeper).await.unwrap();
+    for units in late {
+        assert!(units.len() > 150);
+        let gap = units
+            .iter()
+            .zip(&kept)
+            .position(|(unit, kept)| unit != kept);
+        assert_eq!(gap, None, "a late viewer gets every picture of the group");
+    }
+    judge(
+        "a late viewer's first picture",
+        delays,
+        Duration::from_millis(100),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_picture_before_a_silence_is_out_within_50_ms() {
+    let _turn = crate::alone().await;
+    let feeder = Feeder::bind().await;
+    let gateway = Gateway::serve(&[&feeder.source()]).await;
+    let mut viewer = within("connect", Nal::connect(gateway.address, "annexb"))
+        .await
+        .unwrap();
+    let mut source = feeder.accept().await;
+    let mut delays = Vec::new();
+    for picture in film(21) {
+        source
+            .write_all(&with_start_codes(&picture, |_| 4))
+            .await
+            .unwrap();
+        let written = Instant::now();
+        let unit = within("the picture, with nothing after it", viewer.next_unit())
+            .await
+            .unwrap();
+        delays.push(unit.at - written);
+        assert_eq!(cut(&unit.data), picture);
+    }
+    // The first one starts the guest's stream too.
+    delays.remove(0);
+    judge(
+        "the last picture before a silence, on nal",
+        delays,
+        Duration::from_millis(50),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
+    let _turn = crate::alone().await;
+    let feeder = Feeder::bind().await;
+    let gateway = Gateway::serve(&[&feeder.source()]).await;
+    let mut viewer = within("connect", mjpeg(gateway.address, "annexb"))
+        .await
+        .unwrap();
+    let mut source = feeder.accept().await;
+    let (mut after_silence, mut after_another) = (Vec::new(), Vec::new());
+    for (number, picture) in film(20).into_iter().enumerate() {
+        source
+            .write_all(&with_start_codes(&picture, |_| 4))
+            .await
+            .unwrap();
+        let written = Instant::now();
+        let came = within("the picture, with nothing after it", viewer.next_number())
+            .await
+            .unwrap();
+        let delays = if number % 2 == 0 {
+            &mut after_silence
+        } else {
+            &mut after_another
+        };
+        delays.push(written.elapsed());
+        assert_eq!(came as usize, number);
+        // It comes again when a silence has begun, for browsers that paint a part when the next one begins: every other
+        // time the next picture follows that, else it follows at once.
+        if number % 2 == 1 {
+            let again = within("the picture again", viewer.next_number())
+                .await
+                .unwrap();
+            assert_eq!(again as usize, number);
+        }
+    }
+    after_silence.remove(0);
+    judge(
+        "the last picture before a silence, on mjpeg",
+        after_silence,
+        Duration::from_millis(50),
+    );
+    // Ten a second at most: the second of two in a row waits for its turn, or until no third one comes.
+    judge(
+        "the second of two pictures, on mjpeg",
+        after_another,
+        Duration::from_millis(150),
+    );
+}
+
+/// Pictures of the pattern; only the first is a keyframe.
+fn film(count: u64) -> Vec<Vec<Bytes>> {
+    let arguments = [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-profile:v",
+        "baseline",
+    ];
+    pictures(&nals_of(&encode_pattern(
+        "film.h264",
+        (640, 384),
+        0,
+        count,
+        &arguments,
+    )))
+}
+
+fn judge(what: &str, mut delays: Vec<Duration>, bound: Duration) {
+    delays.sort();
+    let (median, most) = (delays[delays.len() / 2], delays[delays.len() - 1]);
+    println!(
+        "{what}: median {median:?}, most {most:?}, of {}",
+        delays.len()
+    );
+    assert!(median <= bound, "{what}: median {median:?}: {delays:?}");
+}

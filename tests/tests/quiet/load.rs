@@ -1,0 +1,168 @@
+//! A thousand viewers that read nothing cost the others no time, and the gateway no more than is stated for each.
+
+use sluicegate_tests::{
+    Camera, Gateway, PATIENCE, Raw, Watcher,
+    camera::{self, COUNT, Clip},
+    measure::{CHANCE, Summary, allow_descriptors, mib},
+    media::{encode_pattern, nals_of, pictures},
+    within,
+};
+use std::time::{Duration, Instant};
+
+const GOOD: usize = 20;
+/// Of each of the two transports.
+const STALLED: usize = 500;
+/// Filler data behind each picture: a stalled viewer's kernel buffers are full after some twenty.
+const FILLER: usize = 16 << 10;
+/// What the gateway holds for a viewer at most, beside the rings that all share: a batch of 64 KiB that the viewer keeps
+/// from being freed, the chunk that went over it, hyper's two buffers of 16 KiB, and 32 KiB for the connection's task,
+/// cursor and place in the lists.
+const BOUND: u64 = (64 + 20 + 2 * 16 + 32) << 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_their_bound() {
+    let _turn = crate::alone().await;
+    allow_descriptors(4096);
+    let clip = Box::leak(Box::new(camera::clip().fatter(FILLER)));
+    let mut camera = Camera::new(clip).await;
+    let config = format!(
+        "[server]\nconnections-per-address = 4096\n{}",
+        camera.config()
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let mut good = Vec::new();
+    for _ in 0..GOOD {
+        good.push(Watcher::open(gateway.address, "/live/cam/nal", clip).await);
+    }
+    // One of each kind, so that everything that is there for the first only is there.
+    let one_of_each = stalled(&gateway, 1).await;
+    let mut warm = Vec::new();
+    for _ in 0..3 {
+        measure(&mut camera, &mut good, &mut warm).await;
+    }
+    drop(one_of_each);
+
+    let (mut calm, mut beside) = (Vec::new(), Vec::new());
+    let (mut base, mut most) = (0, 0);
+    for _ in 0..3 {
+        alone(&gateway).await;
+        measure(&mut camera, &mut good, &mut calm).await;
+        base = base.max(gateway.memory());
+        let idle = stalled(&gateway, STALLED).await;
+        stall(&gateway, &mut camera, &mut good).await;
+        measure(&mut camera, &mut good, &mut beside).await;
+        most = most.max(gateway.memory());
+        drop(idle);
+    }
+    let (calm, beside) = (Summary::of(calm), Summary::of(beside));
+    let each = most.saturating_sub(base) / (2 * STALLED as u64);
+    println!("alone {calm:?}\nbeside a thousand {beside:?}");
+    println!(
+        "{:.1} MiB, then {:.1}: {} bytes each",
+        mib(base),
+        mib(most),
+        each
+    );
+    assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
+    let allowed = (calm.p99 * 11 / 10).max(calm.p99 + CHANCE);
+    assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
+    // Most pictures meet no wait at all.
+    let allowed = calm.median * 11 / 10 + Duration::from_millis(3);
+    assert!(beside.median <= allowed, "{beside:?}, but alone {calm:?}");
+    gateway.no_panic();
+}
+
+/// 100 pictures, 50 a second; adds how long each took to each of the viewers.
+async fn measure(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Duration>) {
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..100 {
+        pace.tick().await;
+        show(camera, good, latencies).await;
+    }
+}
+
+async fn show(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Duration>) {
+    let sent = Instant::now();
+    let (first, others) = good.split_first_mut().unwrap();
+    let place = camera.show_at_once(first).await % COUNT;
+    latencies.push(sent.elapsed());
+    for other in others {
+        assert_eq!(within("a picture", other.next()).await.0, place, "a gap");
+        latencies.push(sent.elapsed());
+    }
+}
+
+/// So many viewers of each transport that have read the head of the answer and read nothing more.
+async fn stalled(gateway: &Gateway, count: usize) -> Vec<Raw> {
+    let mut all = Vec::new();
+    for nth in 0..2 * count {
+        let mut viewer = Raw::with_buffer(gateway.address, Some(16 << 10)).await;
+        if nth % 2 == 0 {
+            let head = viewer.upgrade(gateway.address, "/live/cam/nal").await;
+            assert_eq!(head.unwrap().status, 101);
+        } else {
+            let host = gateway.address;
+            let request = format!("GET /live/cam/mjpeg HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            viewer.write(request).await;
+            assert_eq!(viewer.head().await.unwrap().status, 200);
+        }
+        all.push(viewer);
+    }
+    all
+}
+
+/// Shows pictures until nothing more goes to any but the good ones.
+async fn stall(gateway: &Gateway, camera: &mut Camera, good: &mut [Watcher]) {
+    let began = Instant::now();
+    let mut before = Vec::new();
+    loop {
+        for _ in 0..20 {
+            show(camera, good, &mut Vec::new()).await;
+        }
+        let sessions = gateway.api("/api/sessions").await;
+        let all = sessions["sessions"].as_array().unwrap();
+        assert_eq!(all.len(), GOOD + 2 * STALLED);
+        let sent = |nth: usize| all[nth]["bytes"].as_u64().unwrap();
+        let sent: Vec<u64> = (GOOD..all.len()).map(sent).collect();
+        if sent == before {
+            return;
+        }
+        before = sent;
+        assert!(began.elapsed() < PATIENCE, "somebody still reads");
+    }
+}
+
+/// Waits until only the good ones are there.
+async fn alone(gateway: &Gateway) {
+    let gone =
+        |sessions: &serde_json::Value| sessions["sessions"].as_array().unwrap().len() == GOOD;
+    gateway
+        .api_until("/api/sessions", "the others are gone", gone)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_pictures_cost_the_ring_what_they_are_and_not_the_reads_they_came_in() {
+    let _turn = crate::alone().await;
+    let arguments = [
+        "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10",
+    ];
+    let file = encode_pattern("small.h264", (64, 48), 0, COUNT as u64, &arguments);
+    let clip = Box::leak(Box::new(Clip::new(pictures(&nals_of(&file)))));
+    let mut camera = Camera::new(clip).await;
+    let gateway = Gateway::with_config(&camera.config()).await;
+    let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
+    for _ in 0..100 {
+        camera.show_at_once(&mut viewer).await;
+    }
+    let before = gateway.memory();
+    // Each comes in a read of its own and stays in the ring, which keeps 15 s.
+    for _ in 0..1000 {
+        camera.show_at_once(&mut viewer).await;
+    }
+    let more = mib(gateway.memory().saturating_sub(before));
+    assert!(
+        more < 16.0,
+        "{more} MiB for a thousand pictures of some hundred bytes"
+    );
+}

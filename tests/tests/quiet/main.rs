@@ -1,0 +1,15 @@
+//! Times and amounts that mean something only where nothing else runs: one test after the other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod isolation;
+mod latency;
+mod load;
+mod viewers;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Held by the test whose turn it is.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
