@@ -1,6 +1,5 @@
 //! The thread of a muxer: follows a feed, asks the guest, fills the outlet, and repairs the guest when it breaks.
 
-mod answers;
 mod follow;
 mod serve;
 
@@ -8,12 +7,10 @@ use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{
     plugin::{Failure, Instance, OpenError, Profile, transports::Transport},
     stream::{Ear, Stream, Variant},
-    viewer::{Content, STAYS, Way},
+    viewer::{STAYS, Way},
 };
-pub(super) use answers::Lasting;
-use answers::{Answers, Url};
 use follow::{KeyframeWish, Reached, Source};
-use serve::{Join, Request, Viewer};
+use serve::{Join, Viewer};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -21,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a request may be answered "later", and a client may wait for a guest that is not up.
+/// How long a client that joins waits for a guest that is not up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often an otherwise idle muxer looks at its clock.
 const LOOK: Duration = Duration::from_millis(500);
@@ -39,10 +36,7 @@ pub(super) struct Actor {
     source: Option<Source>,
     reached: Reached,
     viewers: BTreeMap<u64, Viewer>,
-    /// By what they ask for.
-    requests: BTreeMap<Url, Vec<Request>>,
     joins: Vec<Join>,
-    answers: Answers,
     keyframe: KeyframeWish,
 }
 
@@ -77,9 +71,7 @@ impl Actor {
             source: None,
             reached: Reached::default(),
             viewers: BTreeMap::new(),
-            requests: BTreeMap::new(),
             joins: Vec::new(),
-            answers: Answers::default(),
             keyframe: KeyframeWish::default(),
         }
     }
@@ -100,7 +92,7 @@ impl Actor {
             let now = Instant::now();
             self.bring_up(now);
             let more = self.follow(&ground);
-            self.serve(now);
+            self.serve();
             self.expire(now);
             let held = self.instance.as_ref().map_or(0, Instance::held);
             self.muxer.held.store(held, Ordering::Relaxed);
@@ -111,7 +103,7 @@ impl Actor {
                 drop(watch);
                 return;
             }
-            if !more && self.muxer.lock().is_empty() {
+            if !more && self.muxer.lock().messages.is_empty() {
                 let repeat = self.fill_silence(now);
                 thread::park_timeout(self.next_look(repeat, now));
             }
@@ -168,7 +160,7 @@ impl Actor {
 
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
-        self.forget_answers();
+        self.muxer.desk.changed();
         self.unfit(failure.to_string(), failure.call);
     }
 
@@ -213,25 +205,19 @@ impl Actor {
                 at,
             );
             // Who waits for the next picture is told that there is none.
-            self.forget_answers();
-            self.serve_requests(Instant::now());
+            self.muxer.desk.changed();
+            self.serve_requests();
         }
         self.muxer.outlet.close(reason);
-        let stopped =
-            || Refusal::Unavailable(format!("the transport was stopped: {reason}; try again"));
-        for message in std::mem::take(&mut *self.muxer.lock()) {
-            match message {
-                Message::Request { reply, .. } => drop(reply.send(Err(stopped()))),
-                Message::Join { reply, .. } => drop(reply.send(Err(stopped()))),
-                Message::FromViewer {
-                    data: Content::Binary(_) | Content::Text(_),
-                    ..
-                }
-                | Message::Leave { .. }
-                | Message::End(_) => {}
+        let text = format!("the transport was stopped: {reason}; try again");
+        let stopped = Refusal::Unavailable(text);
+        self.muxer.desk.close(&stopped);
+        for message in self.muxer.lock().close() {
+            if let Message::Join { reply, .. } = message {
+                let _ = reply.send(Err(stopped.clone()));
             }
         }
-        self.refuse_waiting(&stopped);
+        self.refuse_joins(&stopped);
     }
 
     fn next_look(&self, repeat: Option<Instant>, now: Instant) -> Duration {

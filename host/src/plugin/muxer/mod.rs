@@ -3,12 +3,13 @@
 //! The handle here is what carriers hold; `actor` is the thread.
 
 mod actor;
+mod desk;
 mod health;
 
 pub use health::{Health, Phase};
 
-use self::actor::Lasting;
-use super::{Effect, Response, Usage, transports::Transport};
+use self::desk::{Asked, Desk};
+use super::{Effect, Profile, Response, Usage, transports::Transport};
 use crate::{
     stream::{Stream, User, Variant},
     telemetry::Events,
@@ -18,7 +19,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
     thread::{self, JoinHandle, Thread},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 const MOST_WAITING: usize = 4096;
 /// Effects that may wait for one viewer; beyond, the viewer is closed.
 const EFFECTS: usize = 64;
+/// How long a request may wait, however short or long groups are.
+const LEAST_PATIENCE: Duration = Duration::from_secs(10);
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a muxer does not serve a client.
 #[derive(Clone, Debug, Error)]
@@ -43,6 +47,13 @@ pub enum Refusal {
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// How long a request may be answered "later": three target durations, where groups are segments
+/// (draft-pantos-hls-rfc8216bis 6.2.5.2), and these up to twice as long as wished for.
+fn request_patience(profile: &Profile) -> Duration {
+    let group = Duration::from_millis(profile.group_ms.into());
+    LEAST_PATIENCE.max(group * 6).min(MOST_PATIENCE)
 }
 
 /// What a GET got.
@@ -71,17 +82,27 @@ pub struct Muxer {
     pub held: AtomicUsize,
     /// What guests cost on this way, in earlier runs of the muxer too.
     pub usage: Arc<Usage>,
-    lasting: Lasting,
-    inbox: Mutex<VecDeque<Message>>,
+    desk: Desk,
+    inbox: Mutex<Inbox>,
     thread: OnceLock<Thread>,
 }
 
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Inbox {
+    messages: VecDeque<Message>,
+    closed: bool,
+}
+
+impl Inbox {
+    /// Gives what is in it; nothing more gets in.
+    fn close(&mut self) -> VecDeque<Message> {
+        self.closed = true;
+        std::mem::take(&mut self.messages)
+    }
+}
+
 enum Message {
-    Request {
-        path: String,
-        query: String,
-        reply: oneshot::Sender<Result<Reply, Refusal>>,
-    },
     Join {
         viewer: u64,
         request: JoinRequest,
@@ -115,8 +136,11 @@ struct JoinRequest {
 impl Muxer {
     fn send(&self, message: Message) -> Result<(), Refusal> {
         let mut inbox = self.lock();
+        if inbox.closed {
+            return Err(self.gone());
+        }
         // Leaving must always be possible, or the muxer would never learn of it.
-        if inbox.len() >= MOST_WAITING
+        if inbox.messages.len() >= MOST_WAITING
             && !matches!(message, Message::Leave { .. } | Message::End(_))
         {
             return Err(Refusal::Unavailable(format!(
@@ -124,15 +148,19 @@ impl Muxer {
                 self.transport, self.stream
             )));
         }
-        inbox.push_back(message);
+        inbox.messages.push_back(message);
         drop(inbox);
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
+        self.wake();
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,16 +191,15 @@ impl MuxerUser {
 
     /// Answers a GET; waits as long as the component says "later", within the host's limit.
     pub async fn request(&self, path: &str, query: &str) -> Result<Reply, Refusal> {
-        if let Some(response) = self.muxer.lasting.get(path, query) {
-            return Ok(Reply::Done(response));
+        match self.muxer.desk.ask(path, query, Instant::now()) {
+            Asked::Answered(outcome) => outcome,
+            Asked::Waits { answer, wake } => {
+                if wake {
+                    self.muxer.wake();
+                }
+                answer.await.unwrap_or_else(|_| Err(self.muxer.gone()))
+            }
         }
-        let (reply, answer) = oneshot::channel();
-        self.muxer.send(Message::Request {
-            path: path.to_owned(),
-            query: query.to_owned(),
-            reply,
-        })?;
-        answer.await.unwrap_or_else(|_| Err(self.muxer.gone()))
     }
 
     /// Makes the client a viewer, until the returned [`Viewing`] is dropped.
@@ -316,7 +343,7 @@ impl Muxers {
             outlet: Outlet::default(),
             health: Health::default(),
             held: AtomicUsize::default(),
-            lasting: Lasting::default(),
+            desk: Desk::new(request_patience(&transport.profile)),
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });
@@ -366,7 +393,7 @@ impl Muxers {
     }
 
     /// Removes the muxer if nobody used it for `idle`; says since when.
-    fn retire(&self, muxer: &Muxer, idle: std::time::Duration) -> Option<Instant> {
+    fn retire(&self, muxer: &Muxer, idle: Duration) -> Option<Instant> {
         let mut running = self.lock();
         let key = muxer.key();
         let slot = running.get(&key).filter(|slot| slot.is_of(muxer))?;

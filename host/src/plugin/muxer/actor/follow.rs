@@ -144,7 +144,7 @@ impl Actor {
                     pushed
                 }
             };
-            self.forget_answers();
+            self.muxer.desk.changed();
             let Some(chunks) = chunks else { return false };
             let at = self.began.elapsed();
             self.muxer.outlet.publish(
@@ -186,7 +186,7 @@ impl Actor {
         self.source = None;
         let Some(choice) = chosen else {
             let text = self.unfitting(&info, &profile);
-            self.refuse_all(|| Refusal::Format(text.clone()));
+            self.refuse_all(&Refusal::Format(text));
             return false;
         };
         let made = loop {
@@ -199,7 +199,7 @@ impl Actor {
                     let _ = ending.join();
                 }
                 Err(error) => {
-                    self.refuse_all(|| Refusal::Unavailable(error.to_string()));
+                    self.refuse_all(&Refusal::Unavailable(error.to_string()));
                     return false;
                 }
             }
@@ -292,7 +292,7 @@ impl Actor {
     fn configure(&mut self, info: &Info) -> Option<Header> {
         let source = self.source.as_ref()?;
         let choice = source.choice;
-        self.forget_answers();
+        self.muxer.desk.changed();
         // A new instance is told what the one before was told.
         let renditions = std::mem::take(&mut self.reached.renditions);
         let header = self.ask(|instance| instance.configure(info, choice, &renditions));

@@ -1,28 +1,18 @@
 //! Who waits for an answer: joins, requests, and what viewers send.
 
-use super::{Actor, PATIENCE, answers::Url};
+use super::{Actor, PATIENCE};
 use crate::plugin::{
-    Answer, Effect, Response,
+    Answer, Effect,
     muxer::{JoinRequest, Message, Phase, Refusal, Reply},
 };
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
-
-/// Requests that may wait for an answer.
-const MOST_PENDING: usize = 4096;
-/// Longest that one waits, however long groups are.
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Viewer {
     request: JoinRequest,
     effects: mpsc::Sender<Effect>,
     /// The guest failed on its join when it was rebuilt: the viewer goes on, the guest hears no more of it.
     unheard: bool,
-}
-
-pub(super) struct Request {
-    pub(super) reply: oneshot::Sender<Result<Reply, Refusal>>,
-    deadline: Instant,
 }
 
 pub(super) struct Join {
@@ -36,16 +26,11 @@ pub(super) struct Join {
 impl Actor {
     /// Sorts new messages; gives the reason if the muxer is to end.
     pub(super) fn read_inbox(&mut self) -> Option<String> {
-        let messages = std::mem::take(&mut *self.muxer.lock());
+        let messages = std::mem::take(&mut self.muxer.lock().messages);
         let now = Instant::now();
         for message in messages {
             match message {
                 Message::End(reason) => return Some(reason),
-                Message::Request { path, query, reply } => {
-                    let deadline = now + self.request_patience();
-                    let waiting = self.requests.entry((path, query)).or_default();
-                    waiting.push(Request { reply, deadline });
-                }
                 Message::Join {
                     viewer,
                     request,
@@ -81,9 +66,9 @@ impl Actor {
     }
 
     /// Answers who is waiting, as far as the guest can.
-    pub(super) fn serve(&mut self, now: Instant) {
+    pub(super) fn serve(&mut self) {
         self.serve_joins();
-        self.serve_requests(now);
+        self.serve_requests();
     }
 
     fn serve_joins(&mut self) {
@@ -131,85 +116,39 @@ impl Actor {
         }
     }
 
-    /// Answers each URL once for all who ask for it.
-    pub(super) fn serve_requests(&mut self, now: Instant) {
-        let mut pending = 0;
-        for (url, mut waiting) in std::mem::take(&mut self.requests) {
-            waiting.retain(|request| !request.reply.is_closed());
-            if waiting.is_empty() {
-                continue;
-            }
-            // It is being repaired, perhaps since another's request just now.
-            if self.instance.is_none() {
-                self.requests.insert(url, waiting);
-                continue;
-            }
-            let answer = match self.answer(&url) {
-                Some(Answer::Done(response)) => Ok(Reply::Done(response)),
-                Some(Answer::Follow(content_type)) => Ok(Reply::Follow(content_type)),
-                Some(Answer::Pending) => {
-                    let text = "what was asked for did not come in time; try again";
-                    let late = waiting.extract_if(.., |request| {
-                        pending += 1;
-                        pending > MOST_PENDING || now >= request.deadline
-                    });
-                    for request in late {
-                        let refusal = Refusal::Unavailable(text.to_owned());
-                        let _ = request.reply.send(Err(refusal));
-                    }
-                    self.requests.insert(url, waiting);
-                    continue;
+    /// Asks the guest what it has not been asked since something changed.
+    pub(super) fn serve_requests(&mut self) {
+        if self.instance.is_none() {
+            return;
+        }
+        for url in self.muxer.desk.unasked() {
+            let reply = match self.ask(|instance| instance.request(&url.0, &url.1)) {
+                Some(Answer::Done(response)) => Reply::Done(response),
+                Some(Answer::Follow(content_type)) => Reply::Follow(content_type),
+                Some(Answer::Pending) => continue,
+                None => {
+                    self.muxer.desk.refuse(&url, &self.unwell());
+                    // It is being repaired; the rest waits for that.
+                    return;
                 }
-                None => Err(self.unwell()),
             };
-            for request in waiting {
-                let _ = request.reply.send(answer.clone());
-            }
+            self.muxer.desk.answer(url, &reply);
         }
-    }
-
-    /// How long a request may be answered "later": three target durations, where groups are segments
-    /// (draft-pantos-hls-rfc8216bis 6.2.5.2), and these up to twice as long as wished for.
-    fn request_patience(&self) -> Duration {
-        let group = Duration::from_millis(self.transport.profile.group_ms.into());
-        PATIENCE.max(group * 6).min(MOST_PATIENCE)
-    }
-
-    /// The guest's answer, asked once per URL between two samples.
-    fn answer(&mut self, url: &Url) -> Option<Answer> {
-        if let Some(answer) = self.answers.get(url) {
-            return Some(answer);
-        }
-        // Since it was asked for.
-        if let Some(response) = self.muxer.lasting.get(&url.0, &url.1) {
-            return Some(Answer::Done(response));
-        }
-        let answer = self.ask(|instance| instance.request(&url.0, &url.1))?;
-        match &answer {
-            Answer::Done(response) if response.max_age == Response::FOREVER => {
-                self.muxer.lasting.keep(url, response);
-            }
-            _ => self.answers.keep(url, &answer),
-        }
-        Some(answer)
-    }
-
-    pub(super) fn forget_answers(&mut self) {
-        self.answers.forget();
     }
 
     /// Lets go who waited too long, or for what will not come.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.instance.is_some() {
-            return;
+            return self.muxer.desk.expire(now, || {
+                let text = "what was asked for did not come in time; try again";
+                Refusal::Unavailable(text.to_owned())
+            });
         }
         let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
         let unwell = self.unwell();
-        for waiting in self.requests.values_mut() {
-            let late = waiting.extract_if(.., |request| broken || now >= request.deadline);
-            for request in late {
-                let _ = request.reply.send(Err(unwell.clone()));
-            }
+        match broken {
+            true => self.muxer.desk.refuse_all(&unwell),
+            false => self.muxer.desk.expire(now, || unwell.clone()),
         }
         for join in self
             .joins
@@ -219,22 +158,18 @@ impl Actor {
         }
     }
 
-    /// Lets go who waits.
-    pub(super) fn refuse_waiting(&mut self, refusal: &impl Fn() -> Refusal) {
-        for request in std::mem::take(&mut self.requests).into_values().flatten() {
-            let _ = request.reply.send(Err(refusal()));
-        }
+    pub(super) fn refuse_joins(&mut self, refusal: &Refusal) {
         for join in self.joins.drain(..) {
-            let _ = join.reply.send(Err(refusal()));
+            let _ = join.reply.send(Err(refusal.clone()));
         }
     }
 
-    pub(super) fn refuse_all(&mut self, refusal: impl Fn() -> Refusal) {
-        self.refuse_waiting(&refusal);
+    /// Lets go who waits and who watches.
+    pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
+        self.muxer.desk.refuse_all(refusal);
+        self.refuse_joins(refusal);
         for (_, viewer) in std::mem::take(&mut self.viewers) {
-            let _ = viewer
-                .effects
-                .try_send(Effect::Close(refusal().to_string()));
+            let _ = viewer.effects.try_send(Effect::Close(refusal.to_string()));
         }
     }
 
