@@ -45,7 +45,7 @@ test: setup-test web/node_modules/.installed
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@printf '\n== the gateway and its tests\n'
 	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices
-	cargo test --workspace --locked
+	cargo test --workspace --locked -- --test-threads=$$((2 * $$(nproc))) # they mostly wait
 	@printf '\n== fuzzing, a little\n'
 	SMOKE=1 tests/fuzz/run 3
 	@printf '\n== browser\n'

@@ -6,7 +6,9 @@ use std::{env, fmt::Write, fs, path::Path, process::exit};
 const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Where it is now: a build folder may have been moved, or be of several checkouts.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let root = Path::new(&package).join("..");
     let (plugins, web) = (root.join("target/plugins"), root.join("target/web"));
     let mut table = String::from("&[");
     for name in BUILT_IN {
