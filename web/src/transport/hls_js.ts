@@ -22,7 +22,8 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     // A stall asks for more of a cushion, once and for all.
     liveSyncOnStallIncrease: 0.3,
     backBufferLength: 10,
-    liveDurationInfinity: true,
+    // An endless duration puts Chromium into a mode that keeps hardly a decoded picture; what costs time here is the buffer.
+    liveDurationInfinity: false,
     // The pages' CSP allows no script from memory, and there is nothing to transmux.
     enableWorker: false,
   });
