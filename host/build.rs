@@ -2,25 +2,17 @@
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
-/// The transports that every gateway has, by name.
-const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+/// The transports that every gateway has, by name, and the policies.
+const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+const POLICIES: [&str; 1] = ["auto"];
 
 fn main() {
     // Where it is now: a build folder may have been moved, or be of several checkouts.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let root = Path::new(&package).join("..");
     let (plugins, web) = (root.join("target/plugins"), root.join("target/web"));
-    let mut table = String::from("&[");
-    for name in BUILT_IN {
-        let file = plugins.join(format!("{name}.wasm"));
-        println!("cargo::rerun-if-changed={}", file.display());
-        if !file.is_file() {
-            missing(&format!("the component target/plugins/{name}.wasm"));
-        }
-        let _ = write!(table, "({name:?}, include_bytes!({:?})),", absolute(&file));
-    }
-    table.push(']');
-    write_out("plugins.rs", &table);
+    embed(&plugins, &TRANSPORTS, "plugins.rs");
+    embed(&plugins, &POLICIES, "policies.rs");
 
     println!("cargo::rerun-if-changed={}", web.display());
     let mut files = Vec::new();
@@ -43,6 +35,21 @@ fn main() {
     }
     table.push(']');
     write_out("pages.rs", &table);
+}
+
+/// A table of components, name and bytes.
+fn embed(plugins: &Path, names: &[&str], out: &str) {
+    let mut table = String::from("&[");
+    for name in names {
+        let file = plugins.join(format!("{name}.wasm"));
+        println!("cargo::rerun-if-changed={}", file.display());
+        if !file.is_file() {
+            missing(&format!("the component target/plugins/{name}.wasm"));
+        }
+        let _ = write!(table, "({name:?}, include_bytes!({:?})),", absolute(&file));
+    }
+    table.push(']');
+    write_out(out, &table);
 }
 
 fn collect(dir: &Path, prefix: &str, files: &mut Vec<String>) {

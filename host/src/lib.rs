@@ -11,6 +11,7 @@ pub mod config;
 pub mod gateway;
 pub mod media;
 pub mod plugin;
+pub mod session;
 pub mod source;
 pub mod stream;
 pub mod telemetry;

@@ -51,3 +51,15 @@ pub async fn check(config: &str) -> Ended {
     let file = config_file(config);
     sluicegate(&["check", file.to_str().unwrap()]).await
 }
+
+/// Another program's standard output; it must end well.
+pub async fn tool(program: &str, arguments: &[&str]) -> String {
+    let command = Command::new(program)
+        .args(arguments)
+        .kill_on_drop(true)
+        .output();
+    let output = within(program, command).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}

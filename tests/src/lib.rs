@@ -11,6 +11,7 @@ pub mod feeder;
 pub mod gateway;
 pub mod hls;
 pub mod http2;
+pub mod link;
 pub mod measure;
 pub mod media;
 pub mod metrics;
@@ -18,6 +19,7 @@ pub mod mp4;
 pub mod mse;
 pub mod numbered;
 pub mod raw;
+pub mod session;
 pub mod tls;
 pub mod xserver;
 
@@ -28,6 +30,7 @@ pub use gateway::{Gateway, scratch};
 pub use metrics::Metrics;
 pub use numbered::{Numbered, Rtsp};
 pub use raw::Raw;
+pub use session::{Control, choose};
 
 use std::{future::Future, time::Duration};
 

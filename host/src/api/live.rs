@@ -3,8 +3,10 @@
 use super::{Body, ask, error, full, set, whole};
 use crate::{
     carrier::{Socket, ViewerBody, WholeBody, websocket},
+    config,
     gateway::Gateway,
     plugin::muxer::{Refusal, Reply},
+    stream::Stream,
     viewer::Carrier,
 };
 use http_body_util::Either;
@@ -28,46 +30,22 @@ pub async fn serve(
 ) -> Response<Body> {
     let came = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let (stream, rendition) = ask::split(stream);
-    let Some(stream) = gateway.streams.get(stream) else {
-        return error(
-            false,
-            StatusCode::NOT_FOUND,
-            &unknown("stream", stream, gateway.streams.keys()),
-        );
+    let (query, session) = without_session(&query);
+    let (name, rendition) = ask::split(stream);
+    let stream = match self::stream(gateway, name, rendition) {
+        Ok(stream) => stream,
+        Err(text) => return error(false, StatusCode::NOT_FOUND, &text),
     };
-    if let Some(rendition) = rendition
-        && !stream.renditions().any(|known| known == rendition)
-    {
-        return error(
-            false,
-            StatusCode::NOT_FOUND,
-            &unknown("rendition", rendition, stream.renditions()),
-        );
-    }
     let Some(transport) = gateway.transports.get(transport) else {
         return error(
             false,
             StatusCode::NOT_FOUND,
-            &unknown("transport", transport, gateway.transports.keys()),
+            &config::unknown("transport", transport, gateway.transports.keys()),
         );
     };
-    let handshake = websocket::accept(request.method(), request.version(), request.headers());
-    let accepted = match handshake {
-        Ok(accepted) => Some(accepted),
-        Err(websocket::NoHandshake::NotAsked) => None,
-        Err(websocket::NoHandshake::Version) => {
-            let mut response = error(
-                false,
-                StatusCode::UPGRADE_REQUIRED,
-                "this gateway speaks version 13 of WebSocket",
-            );
-            set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
-            return response;
-        }
-        Err(websocket::NoHandshake::Broken(reason)) => {
-            return error(false, StatusCode::BAD_REQUEST, reason);
-        }
+    let accepted = match handshake(&request) {
+        Ok(accepted) => accepted,
+        Err(refused) => return *refused,
     };
     if gateway.is_draining() {
         return error(
@@ -90,8 +68,10 @@ pub async fn serve(
     };
     let way = user.muxer().way.clone();
     let place = gateway.viewers.clone();
+    let session = session.and_then(|id| gateway.sessions.get(&id));
     if let Some(accepted) = accepted {
         let place = place.enter(way, peer);
+        session.inspect(|session| session.carried_by(place.counter()));
         let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
@@ -123,6 +103,7 @@ pub async fn serve(
         return full(StatusCode::OK, &content_type, "");
     }
     let place = place.enter(way, peer);
+    session.inspect(|session| session.carried_by(place.counter()));
     match user.join(place.id, Carrier::Http, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
@@ -134,8 +115,61 @@ pub async fn serve(
     }
 }
 
+/// The stream of that name, if it has that rendition; else what is wrong.
+pub(super) fn stream<'a>(
+    gateway: &'a Gateway,
+    name: &str,
+    rendition: Option<&str>,
+) -> Result<&'a Arc<Stream>, String> {
+    let stream = gateway
+        .streams
+        .get(name)
+        .ok_or_else(|| config::unknown("stream", name, gateway.streams.keys()))?;
+    if let Some(rendition) = rendition
+        && !stream.renditions().any(|known| known == rendition)
+    {
+        return Err(config::unknown("rendition", rendition, stream.renditions()));
+    }
+    Ok(stream)
+}
+
+/// The `Sec-WebSocket-Accept` of a handshake, `None` of another request, or the refusal of one that is broken.
+pub(super) fn handshake(
+    request: &Request<Incoming>,
+) -> Result<Option<String>, Box<Response<Body>>> {
+    match websocket::accept(request.method(), request.version(), request.headers()) {
+        Ok(accepted) => Ok(Some(accepted)),
+        Err(websocket::NoHandshake::NotAsked) => Ok(None),
+        Err(websocket::NoHandshake::Version) => {
+            let mut response = error(
+                false,
+                StatusCode::UPGRADE_REQUIRED,
+                "this gateway speaks version 13 of WebSocket",
+            );
+            set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
+            Err(Box::new(response))
+        }
+        Err(websocket::NoHandshake::Broken(reason)) => {
+            Err(Box::new(error(false, StatusCode::BAD_REQUEST, reason)))
+        }
+    }
+}
+
+/// The query without `session=`, which is for the gateway and no component's business, and its value.
+fn without_session(query: &str) -> (String, Option<String>) {
+    let mut session = None;
+    let mut rest = Vec::new();
+    for pair in query.split('&') {
+        match pair.strip_prefix("session=") {
+            Some(id) => session = Some(id.to_owned()),
+            None => rest.push(pair),
+        }
+    }
+    (rest.join("&"), session)
+}
+
 /// The socket under an upgraded connection, and what was read of it already.
-async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
+pub(super) async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
     match upgrade.await {
         Ok(upgraded) => match upgraded.downcast::<TokioIo<Socket>>() {
             Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
@@ -153,7 +187,7 @@ async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
     }
 }
 
-fn switching(accepted: &str) -> Response<Body> {
+pub(super) fn switching(accepted: &str) -> Response<Body> {
     let mut response = Response::new(Either::Left(WholeBody::default()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -174,27 +208,4 @@ fn refused(refusal: &Refusal) -> Response<Body> {
         set(&mut response, header::RETRY_AFTER, "1");
     }
     response
-}
-
-/// "no stream `poch`; did you mean `porch`?"
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
-    let shown: String = name.chars().take(64).collect();
-    let nearest = known
-        .clone()
-        .map(|known| (strsim::damerau_levenshtein(&shown, known), known))
-        .min()
-        .filter(|(distance, _)| *distance <= 2);
-    match nearest {
-        Some((_, nearest)) => format!("there is no {kind} `{shown}`; did you mean `{nearest}`?"),
-        None if known.clone().next().is_none() => {
-            format!("there is no {kind} `{shown}`, nor any other")
-        }
-        None => {
-            let names: Vec<&str> = known.map(String::as_str).take(20).collect();
-            format!(
-                "there is no {kind} `{shown}`; there are: {}",
-                names.join(", ")
-            )
-        }
-    }
 }

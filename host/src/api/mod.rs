@@ -1,11 +1,13 @@
 //! The wire contract: routes, their roles, and what they answer.
 
 mod ask;
+mod choice;
 mod events;
 mod live;
 mod metrics;
 mod pages;
 mod routes;
+mod session;
 mod state;
 mod whole;
 
@@ -116,6 +118,14 @@ async fn route_to(
         Target::Device => state::device(gateway, name()),
         Target::Sessions => state::sessions(gateway),
         Target::Plugins => state::plugins(gateway),
+        Target::Session => {
+            let id = parameters.get("id").unwrap_or_default();
+            session::serve(gateway, id, request).await
+        }
+        Target::Choice => {
+            let query = request.uri().query().unwrap_or_default();
+            choice::choose(gateway, peer, name(), query, request.headers()).await
+        }
         Target::Live => {
             let transport = parameters.get("transport").unwrap_or_default();
             let rest = parameters.get("rest").unwrap_or_default();

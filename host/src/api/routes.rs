@@ -20,7 +20,9 @@ pub enum Target {
     Devices,
     Device,
     Sessions,
+    Session,
     Plugins,
+    Choice,
     Live,
     NalStream,
 }
@@ -59,8 +61,10 @@ pub const ROUTES: &[Route] = &[
     get("/api/devices", Role::View, Target::Devices),
     get("/api/devices/{serial}", Role::View, Target::Device),
     get("/api/sessions", Role::View, Target::Sessions),
+    get("/api/sessions/{id}", Role::View, Target::Session),
     get("/api/plugins", Role::Admin, Target::Plugins),
     get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
+    get("/live/{stream}", Role::View, Target::Choice),
     get("/live/{stream}/{transport}", Role::View, Target::Live),
     get(
         "/live/{stream}/{transport}/{*rest}",

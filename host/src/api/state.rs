@@ -5,6 +5,11 @@ use crate::{
     codec, config,
     gateway::Gateway,
     media::sample::Codec,
+    plugin::{
+        self, Guest, World,
+        bindings::{PolicyPluginPre, TransportPluginPre},
+    },
+    session::Seen,
     stream::{State, Stream},
     telemetry::unix_ms,
 };
@@ -94,8 +99,18 @@ struct StreamUse {
     decoder: &'static str,
 }
 
+/// Somebody who watches.
 #[derive(Debug, Serialize)]
-struct Session {
+#[serde(untagged)]
+enum Watcher {
+    /// With a player that has a control channel.
+    Session(Box<Seen>),
+    /// By a connection alone.
+    Viewer(Viewer),
+}
+
+#[derive(Debug, Serialize)]
+struct Viewer {
     id: String,
     stream: String,
     transport: String,
@@ -109,7 +124,9 @@ struct Session {
 
 #[derive(Debug, Serialize)]
 struct Plugin {
-    /// The transport.
+    /// "transport" or "policy".
+    kind: &'static str,
+    /// The transport's, or the policy's.
     name: String,
     /// name@version of the component.
     component: String,
@@ -131,6 +148,15 @@ struct Plugin {
 struct Limits {
     memory: usize,
     call_ms: u64,
+}
+
+impl From<plugin::Limits> for Limits {
+    fn from(limits: plugin::Limits) -> Limits {
+        Limits {
+            memory: limits.memory,
+            call_ms: u64::try_from(limits.call.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -202,11 +228,14 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
             decoder: decoder(stream),
         })
         .collect();
-    let sessions: Vec<Session> = gateway
-        .viewers
-        .list()
-        .into_iter()
-        .map(|viewer| Session {
+    let attended = gateway.sessions.list();
+    let mut viewers = gateway.viewers.list();
+    viewers.retain(|viewer| {
+        let mut sessions = attended.iter();
+        !sessions.any(|session| session.is_carried_by(&viewer.counter))
+    });
+    let viewers = viewers.into_iter().map(|viewer| {
+        Watcher::Viewer(Viewer {
             id: viewer.id,
             stream: viewer.way.stream,
             transport: viewer.way.transport,
@@ -216,7 +245,11 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
             bytes: viewer.counter.bytes.load(Ordering::Relaxed),
             jumps: viewer.counter.jumps.load(Ordering::Relaxed),
         })
-        .collect();
+    });
+    let sessions = attended
+        .iter()
+        .map(|session| Watcher::Session(Box::new(session.seen())));
+    let sessions: Vec<Watcher> = sessions.chain(viewers).collect();
     json(
         StatusCode::OK,
         &serde_json::json!({ "streams": streams, "sessions": sessions }),
@@ -226,22 +259,19 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
 /// The components and how they do.
 pub fn plugins(gateway: &Gateway) -> Response<Body> {
     let muxers = gateway.muxers.list();
-    let plugins: Vec<Plugin> = gateway
+    let mut plugins: Vec<Plugin> = gateway
         .transports
         .values()
         .map(|transport| {
             let spent = transport.usage.total();
             Plugin {
+                kind: TransportPluginPre::<Guest>::KIND.name,
                 name: transport.name.clone(),
                 component: transport.plugin.to_string(),
                 built_in: transport.built_in,
                 hash: transport.plugin.hash.clone(),
                 size: transport.plugin.size,
-                limits: Limits {
-                    memory: transport.plugin.limits.memory,
-                    call_ms: u64::try_from(transport.plugin.limits.call.as_millis())
-                        .unwrap_or(u64::MAX),
-                },
+                limits: Limits::from(transport.plugin.limits),
                 calls: spent.calls,
                 pushes: spent.pushes,
                 failures: spent.failures,
@@ -271,7 +301,28 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
             }
         })
         .collect();
+    plugins.push(policy(gateway));
     json(StatusCode::OK, &plugins)
+}
+
+fn policy(gateway: &Gateway) -> Plugin {
+    let policy = gateway.sessions.arbiter().policy();
+    let spent = policy.usage.read();
+    Plugin {
+        kind: PolicyPluginPre::<Guest>::KIND.name,
+        name: policy.name.clone(),
+        component: policy.plugin.to_string(),
+        built_in: policy.built_in,
+        hash: policy.plugin.hash.clone(),
+        size: policy.plugin.size,
+        limits: Limits::from(policy.plugin.limits),
+        calls: spent.calls,
+        pushes: 0,
+        failures: spent.failures,
+        instances: spent.instances,
+        us_per_call: spent.us_per_call(),
+        muxers: Vec::new(),
+    }
 }
 
 fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {

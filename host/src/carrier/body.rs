@@ -135,10 +135,13 @@ impl Body for ViewerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
+        // Who asks has got rid of what it had.
+        this.meter.stuck(None);
         loop {
             if let Some(bytes) = this.queue.pop_front() {
-                this.meter
-                    .wrote(bytes.len(), this.queue.is_empty(), Instant::now());
+                let now = Instant::now();
+                this.meter.wrote(bytes.len(), this.queue.is_empty(), now);
+                this.meter.stuck(Some(now));
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if this.ended {

@@ -4,6 +4,7 @@
 //! here and told as `FILE:LINE:COLUMN: what, with what, what to do`; what needs a component or a socket to be
 //! judged (a source, a transport's own options) is left to the modules that have one.
 
+mod clients;
 mod document;
 mod encode;
 mod encoder;
@@ -25,11 +26,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use clients::{Client, Match, Policy};
 use document::{Document, Problem, Step};
 pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
-pub use later::{Capture, Client, Match, Policy};
+pub use later::Capture;
 pub use net::{HostName, Network, Origin};
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
@@ -55,10 +57,10 @@ pub struct Config {
     /// `[transports.NAME]`, by name. Built-in transports need no entry; one without `plugin` sets their options.
     #[serde(default)]
     pub transports: BTreeMap<String, Transport>,
-    /// `[policy]`. Parsed, but refused by this version.
+    /// `[policy]`. Absent: the built-in one with its defaults.
     #[serde(default)]
     pub policy: Option<Policy>,
-    /// `[[clients]]`, first match first. Parsed, but refused by this version.
+    /// `[[clients]]`, first match first.
     #[serde(default)]
     pub clients: Vec<Client>,
     /// `[capture]`. Parsed, but refused by this version.
@@ -119,6 +121,9 @@ impl Config {
         for transport in config.transports.values_mut() {
             transport.plugin = transport.plugin.take().map(|path| config.dir.join(path));
         }
+        if let Some(policy) = &mut config.policy {
+            policy.resolve(&config.dir);
+        }
         if let Some(tls) = &mut config.server.tls {
             tls.resolve(&config.dir);
         }
@@ -164,6 +169,12 @@ impl Config {
             let path = vec!["transports".into(), name.into()];
             transport::check_name(name).map_err(|what| Problem::key(path.clone(), what))?;
             transport.check(&path)?;
+        }
+        if let Some(policy) = &self.policy {
+            policy.check(&["policy".into()])?;
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            client.check(&["clients".into(), Step::Index(index)])?;
         }
         Ok(())
     }
@@ -320,6 +331,33 @@ impl Stream {
 
 fn idle() -> Span {
     Stream::IDLE
+}
+
+/// "there is no stream `poch`; did you mean `porch`?"
+pub fn unknown<'a>(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a String> + Clone,
+) -> String {
+    let shown: String = name.chars().take(64).collect();
+    let nearest = known
+        .clone()
+        .map(|known| (strsim::damerau_levenshtein(&shown, known), known))
+        .min()
+        .filter(|(distance, _)| *distance <= 2);
+    match nearest {
+        Some((_, nearest)) => format!("there is no {kind} `{shown}`; did you mean `{nearest}`?"),
+        None if known.clone().next().is_none() => {
+            format!("there is no {kind} `{shown}`, nor any other")
+        }
+        None => {
+            let names: Vec<&str> = known.map(String::as_str).take(20).collect();
+            format!(
+                "there is no {kind} `{shown}`; there are: {}",
+                names.join(", ")
+            )
+        }
+    }
 }
 
 /// A name as one segment of a path (RFC 3986 3.3).

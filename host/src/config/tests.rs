@@ -288,12 +288,7 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
             2,
             "`record` in [transports.x]",
         ),
-        ("[policy]\nplugin = 'auto'", 1, "`policy`"),
-        (
-            "[[clients]]\nmatch = { network = '10.0.0.0/8', header = { X-Room = 'hall' } }\ntransport = 'mjpeg'",
-            1,
-            "`clients`",
-        ),
+        ("[policy]\nrecord = 'x'", 2, "`record` in [policy]"),
         (
             "[capture]\ndir = 'captures'\nquality = 80\ntimeout = '5s'\ndecoder = true",
             1,
@@ -311,11 +306,65 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
             "`key` is missing in [server.tls]",
         ),
         ("[server]\ntrusted-proxies = ['x']", "`x` is no network"),
-        ("[policy]\nplugn = 'auto'", "did you mean `plugin`?"),
         ("[capture]\ntimeout = 5", "expected a duration"),
     ] {
         refused(text, "sluice.toml:", &[what]);
     }
+}
+
+#[test]
+fn clients_and_policy_are_read() {
+    let text = "
+[policy]
+limits = { call = '5ms' }
+up-after = '1m'
+[[clients]]
+match = { network = '10.0.0.0/8', header = { X-Room = 'hall' }, user-agent = 'iPhone' }
+transport = 'mjpeg'
+force = true
+[[clients]]
+match = {}
+transport = ['hls', 'mse']
+rendition = ['', 'mobile']
+policy = { up-at = 0.5 }
+";
+    let config = parse(text).unwrap();
+    let policy = config.policy.unwrap();
+    assert_eq!(policy.plugin, "auto");
+    assert_eq!(policy.options, serde_json::json!({ "up-after": "1m" }));
+    let [first, second] = &config.clients[..] else {
+        panic!("{:?}", config.clients)
+    };
+    assert_eq!(first.transport, Some(vec!["mjpeg".to_owned()]));
+    assert_eq!(first.r#match.header["X-Room"], "hall");
+    assert!(first.force && first.rendition.is_none() && first.policy.is_none());
+    assert_eq!(second.rendition, Some(vec![String::new(), "mobile".into()]));
+    assert_eq!(second.policy, Some(serde_json::json!({ "up-at": 0.5 })));
+    let file = parse("[policy]\nplugin = 'mine.wasm'").unwrap().policy;
+    assert_eq!(file.unwrap().plugin, "./mine.wasm");
+    for (text, what) in [
+        ("transport = []", "`transport` in [clients[0]]: is empty"),
+        ("force = true", "`force` in [clients[0]] means nothing"),
+        ("transport = 5", "a name or a list of names"),
+        ("policy = 'auto'", "expected a"),
+        ("trasnport = 'hls'", "did you mean `transport`?"),
+    ] {
+        refused(
+            &format!("[[clients]]\nmatch = {{}}\n{text}"),
+            "sluice.toml:3:",
+            &[what],
+        );
+    }
+    refused(
+        "[[clients]]\ntransport = 'hls'",
+        "sluice.toml:1:",
+        &["`match` is missing"],
+    );
+    refused(
+        "[policy]\nplugin = ''",
+        "sluice.toml:2:",
+        &["is empty; write \"auto\""],
+    );
 }
 
 #[test]

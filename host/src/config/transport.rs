@@ -24,10 +24,6 @@ pub struct Transport {
 
 impl Transport {
     pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
-        let fail = |keys: &[&str], what: String| {
-            let keys = keys.iter().map(|key| Step::from(*key)).collect();
-            Err(Problem::value([path.to_vec(), keys].concat(), what))
-        };
         if self
             .plugin
             .as_ref()
@@ -35,19 +31,9 @@ impl Transport {
         {
             let what =
                 "is empty; name a .wasm file, or remove the key to use the built-in transport";
-            return fail(&["plugin"], what.into());
+            return Err(Problem::value([path, &["plugin".into()]].concat(), what));
         }
-        let memory = self.limits.memory;
-        if !(1 << 20..=4 << 30).contains(&memory.bytes()) {
-            let what = format!("{memory} is out of range; write \"1MiB\" to \"4GiB\"");
-            return fail(&["limits", "memory"], what);
-        }
-        let call = self.limits.call;
-        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&call.duration()) {
-            let what = format!("{call} is out of range; write \"1ms\" to \"10s\"");
-            return fail(&["limits", "call"], what);
-        }
-        Ok(())
+        self.limits.check(path)
     }
 }
 
@@ -83,6 +69,26 @@ impl Default for Limits {
             memory: ByteSize::from_bytes(32 << 20),
             call: Span::from_duration(Duration::from_millis(20)),
         }
+    }
+}
+
+impl Limits {
+    pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
+        let fail = |key: &str, what: String| {
+            let keys = [Step::from("limits"), Step::from(key)];
+            Err(Problem::value([path, &keys].concat(), what))
+        };
+        let memory = self.memory;
+        if !(1 << 20..=4 << 30).contains(&memory.bytes()) {
+            let what = format!("{memory} is out of range; write \"1MiB\" to \"4GiB\"");
+            return fail("memory", what);
+        }
+        let call = self.call;
+        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&call.duration()) {
+            let what = format!("{call} is out of range; write \"1ms\" to \"10s\"");
+            return fail("call", what);
+        }
+        Ok(())
     }
 }
 
@@ -145,7 +151,7 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-fn to_json(value: toml::Value) -> Result<serde_json::Value, String> {
+pub(super) fn to_json(value: toml::Value) -> Result<serde_json::Value, String> {
     Ok(match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(number) => number.into(),

@@ -7,8 +7,10 @@ use crate::{
     plugin::{
         self, Engine, LoadError,
         muxer::Muxers,
+        policy::{Policy, PolicyError},
         transports::{Transport, TransportError},
     },
+    session::{Arbiter, Sessions},
     source::{Spec, SpecError},
     stream::Stream,
     telemetry::Events,
@@ -57,6 +59,17 @@ pub enum StartError {
     /// A transport does not open.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The policy does not open.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A rule names something that is not there.
+    #[error("item {nth} of [[clients]]: {reason}")]
+    Client {
+        /// From 1.
+        nth: usize,
+        /// What, and what there is.
+        reason: String,
+    },
     /// No certificate.
     #[error("`tls` under [server]: {0}")]
     Tls(#[from] TlsError),
@@ -96,6 +109,8 @@ pub struct Gateway {
     pub transports: BTreeMap<String, Arc<Transport>>,
     /// The running ones.
     pub muxers: Arc<Muxers>,
+    /// Who watches, over all transports, and what they are told to play.
+    pub sessions: Arc<Sessions>,
     /// Who watches.
     pub viewers: Arc<viewer::Registry>,
     /// What happens, for who follows it.
@@ -136,9 +151,16 @@ impl Gateway {
         };
         let engine = Engine::new()?;
         let transports = plugin::transports::load(&engine, &config.transports)?;
+        let policy = Policy::load(&engine, config.policy.as_ref())?;
+        check_clients(&config.clients, &streams, &transports, &policy)?;
+        let arbiter = Arbiter::start(policy).map_err(|reason| StartError::System {
+            what: "start the policy's thread",
+            reason,
+        })?;
         Ok(Gateway {
             config,
             streams,
+            sessions: Sessions::new(arbiter, &transports, &events),
             transports,
             muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),
@@ -167,6 +189,7 @@ impl Gateway {
 
     fn tidy(&self) {
         let now = Instant::now();
+        self.sessions.tidy(now);
         let mut out: BTreeMap<String, u64> = BTreeMap::new();
         for (way, totals) in self.viewers.totals() {
             *out.entry(way.stream).or_default() += totals.bytes;
@@ -192,6 +215,54 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Whether the rules name what there is, and the policy takes their options.
+fn check_clients(
+    clients: &[config::Client],
+    streams: &BTreeMap<String, Arc<Stream>>,
+    transports: &BTreeMap<String, Arc<Transport>>,
+    policy: &Policy,
+) -> Result<(), StartError> {
+    for (index, client) in clients.iter().enumerate() {
+        let nth = index + 1;
+        let wrong = |reason| Err(StartError::Client { nth, reason });
+        let known = |kind, name: &String, known: &mut dyn Iterator<Item = &String>| {
+            let known: Vec<&String> = known.collect();
+            match known.contains(&name) {
+                true => Ok(()),
+                false => Err(config::unknown(kind, name, known.into_iter())),
+            }
+        };
+        if let Some(stream) = &client.r#match.stream
+            && let Err(reason) = known("stream", stream, &mut streams.keys())
+        {
+            return wrong(reason);
+        }
+        for name in client.transport.iter().flatten() {
+            if let Err(reason) = known("transport", name, &mut transports.keys()) {
+                return wrong(reason);
+            }
+        }
+        let meant = |stream: &&Arc<Stream>| {
+            let wanted = client.r#match.stream.as_ref();
+            wanted.is_none_or(|wanted| *wanted == stream.name)
+        };
+        for name in client.rendition.iter().flatten() {
+            let there = streams.values().filter(meant);
+            let mut there = there.flat_map(|stream| stream.renditions());
+            if !name.is_empty()
+                && let Err(reason) = known("rendition", name, &mut there)
+            {
+                return wrong(reason);
+            }
+        }
+        if client.policy.is_some() {
+            let options = policy.options_with(client.policy.as_ref());
+            policy.judge(&format!("item {nth} of [[clients]]: `policy`"), &options)?;
+        }
+    }
+    Ok(())
 }
 
 /// Serves until SIGTERM or SIGINT, each request by `answer`; a second signal ends the process at once.

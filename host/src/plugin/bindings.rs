@@ -12,3 +12,17 @@ wasmtime::component::bindgen!({
 
 pub use self::sluicegate::gateway::{log, media};
 pub use exports::sluicegate::gateway::transport;
+
+mod of_policy {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "policy-plugin",
+        imports: { default: trappable },
+        with: {
+            "sluicegate:gateway/log": super::log,
+        },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}
+
+pub use of_policy::{PolicyPlugin, PolicyPluginPre, exports::sluicegate::gateway::policy};

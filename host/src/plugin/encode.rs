@@ -1,13 +1,16 @@
 //! Core modules to components.
 
-use super::engine::{INTERFACE, LoadError, TRANSPORT, quoted};
+use super::{
+    engine::{LoadError, quoted},
+    world::{INTERFACE, Kind},
+};
 use wasmparser::{
     ComponentExternName, ComponentType, ComponentTypeDeclaration, ComponentTypeRef,
     InstanceTypeDeclaration, Parser, Payload,
 };
 
 /// The component of a core module that carries its component type, as wit-bindgen leaves it; `origin` names it in errors.
-pub fn encode(origin: &str, module: &[u8]) -> Result<Vec<u8>, LoadError> {
+pub fn encode(origin: &str, module: &[u8], kind: &'static Kind) -> Result<Vec<u8>, LoadError> {
     let path = || origin.to_owned();
     let cannot = |reason| LoadError::Encode {
         path: path(),
@@ -18,11 +21,11 @@ pub fn encode(origin: &str, module: &[u8]) -> Result<Vec<u8>, LoadError> {
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
         interface.starts_with(INTERFACE.0) && version == INTERFACE.1
     };
-    if !exports.iter().any(|name| name == TRANSPORT) {
-        return Err(LoadError::other_world(origin, &exports));
+    if !exports.iter().any(|name| name == kind.interface) {
+        return Err(LoadError::other_world(origin, kind, &exports));
     }
     // wit-parser goes from package to package as deep as they need each other, without end if that is a circle. With one
-    // package there is none, and a transport needs no other.
+    // package there is none, and a plugin needs no other.
     let foreign: Vec<String> = imports.into_iter().filter(|name| !ours(name)).collect();
     if !foreign.is_empty() {
         return Err(LoadError::Imports {
@@ -33,8 +36,9 @@ pub fn encode(origin: &str, module: &[u8]) -> Result<Vec<u8>, LoadError> {
     let foreign: Vec<String> = exports.into_iter().filter(|name| !ours(name)).collect();
     if !foreign.is_empty() {
         return Err(cannot(format!(
-            "it exports {} beside `{TRANSPORT}`",
-            quoted(&foreign)
+            "it exports {} beside `{}`",
+            quoted(&foreign),
+            kind.interface
         )));
     }
     wit_component::ComponentEncoder::default()
@@ -122,6 +126,9 @@ impl Named {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::plugin::{bindings::TransportPluginPre, guest::Guest, world::World};
+
+    const KIND: &Kind = &<TransportPluginPre<Guest> as World>::KIND;
 
     /// A core module whose world imports and exports interfaces, each of which uses a type of the one before.
     fn module(interfaces: &[&str]) -> Vec<u8> {
@@ -143,9 +150,10 @@ mod tests {
                 (type $w (component
                     (type $w (component {world}
                         (type $e (instance))
-                        (export "{TRANSPORT}" (instance (type $e)))))
+                        (export "{}" (instance (type $e)))))
                     (export "a:a/w" (component (type $w)))))
-                (export "w" (type $w)))"#
+                (export "w" (type $w)))"#,
+            KIND.interface
         ));
         let bytes = component.unwrap();
         let bytes: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -155,14 +163,14 @@ mod tests {
     #[test]
     fn a_module_of_our_package_is_made_a_component() {
         let fine = module(&["sluicegate:gateway/log@0.1.0"]);
-        encode("some.wasm", &fine).unwrap();
+        encode("some.wasm", &fine, KIND).unwrap();
     }
 
     #[test]
     fn a_module_of_packages_that_need_each_other_is_refused() {
         for foreign in ["b:b/two", "sluicegate:gateway/two@0.2.0", "two"] {
             let circle = module(&[foreign, "sluicegate:gateway/three@0.1.0"]);
-            let text = encode("some.wasm", &circle).unwrap_err().to_string();
+            let text = encode("some.wasm", &circle, KIND).unwrap_err().to_string();
             let expected = format!("some.wasm imports `{foreign}`, which the gateway");
             assert!(text.starts_with(&expected), "{text}");
         }

@@ -7,6 +7,7 @@ use super::{
     encode::encode,
     guest::{Guest, TICK},
     metadata::Metadata,
+    world::{INTERFACE, Kind, World},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -24,20 +25,6 @@ use wasmtime::{
     component::{Component, Linker, types::ComponentItem},
 };
 
-/// The interface that a transport exports, and its functions.
-pub(super) const TRANSPORT: &str = "sluicegate:gateway/transport@0.1.0";
-/// How the interfaces between host and guests begin and end.
-pub(super) const INTERFACE: (&str, &str) = ("sluicegate:gateway/", "0.1.0");
-const FUNCTIONS: [&str; 8] = [
-    "open",
-    "configure",
-    "push",
-    "stop",
-    "request",
-    "join",
-    "message",
-    "leave",
-];
 /// A plugin's file is read only up to this size.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -87,19 +74,24 @@ pub enum LoadError {
     },
     /// Of another world.
     #[error(
-        "{path} is no transport: it exports {found}, not `{TRANSPORT}`; implement the world `transport-plugin` of wit/gateway.wit"
+        "{path} is no {}: it exports {found}, not `{}`; implement the world `{}` of wit/gateway.wit",
+        kind.name, kind.interface, kind.world
     )]
     OtherWorld {
         /// Of the file.
         path: String,
+        /// What was wanted.
+        kind: &'static Kind,
         /// What it exports.
         found: String,
     },
     /// Some functions are missing.
-    #[error("{path} is no transport: its `{TRANSPORT}` lacks the function {missing}")]
+    #[error("{path} is no {}: its `{}` lacks the function {missing}", kind.name, kind.interface)]
     Missing {
         /// Of the file.
         path: String,
+        /// What was wanted.
+        kind: &'static Kind,
         /// Names of functions.
         missing: String,
     },
@@ -142,8 +134,8 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// A loaded transport component.
-pub struct Plugin {
+/// A loaded component; a transport, if nothing else is said.
+pub struct Plugin<W = TransportPluginPre<Guest>> {
     /// As its own metadata says, else the file's name.
     pub name: String,
     /// As its own metadata says, else "0".
@@ -158,17 +150,17 @@ pub struct Plugin {
     pub exports: Vec<String>,
     /// What each instance may use.
     pub limits: Limits,
-    pub(super) pre: TransportPluginPre<Guest>,
+    pub(super) pre: W,
     pub(super) ticker: Arc<Ticker>,
 }
 
-impl std::fmt::Debug for Plugin {
+impl<W> std::fmt::Debug for Plugin<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Plugin({self})")
     }
 }
 
-impl std::fmt::Display for Plugin {
+impl<W> std::fmt::Display for Plugin<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}", self.name, self.version)
     }
@@ -204,7 +196,11 @@ impl Engine {
     }
 
     /// Loads a component, or a core module with an embedded component type, from a file.
-    pub fn load_file(&self, path: &Path, limits: Limits) -> Result<Arc<Plugin>, LoadError> {
+    pub fn load_file<W: World>(
+        &self,
+        path: &Path,
+        limits: Limits,
+    ) -> Result<Arc<Plugin<W>>, LoadError> {
         let shown = path.display().to_string();
         let read = |reason| LoadError::Read {
             path: shown.clone(),
@@ -219,18 +215,18 @@ impl Engine {
     }
 
     /// Loads from memory; `origin` names it in errors.
-    pub fn load(
+    pub fn load<W: World>(
         &self,
         origin: &str,
         bytes: &[u8],
         limits: Limits,
-    ) -> Result<Arc<Plugin>, LoadError> {
+    ) -> Result<Arc<Plugin<W>>, LoadError> {
         let path = || origin.to_owned();
         let metadata = Metadata::read(bytes);
         let encoded = if wasmparser::Parser::is_component(bytes) {
             None
         } else if wasmparser::Parser::is_core_wasm(bytes) {
-            Some(encode(origin, bytes)?)
+            Some(encode(origin, bytes, &W::KIND)?)
         } else {
             return Err(LoadError::NotWasm(path()));
         };
@@ -241,11 +237,11 @@ impl Engine {
                 path: path(),
                 reason: format!("{error:#}"),
             })?;
-        let (imports, exports) = self.judge(origin, &component)?;
+        let (imports, exports) = self.judge(origin, &component, &W::KIND)?;
         let pre = self
             .linker
             .instantiate_pre(&component)
-            .and_then(TransportPluginPre::new)
+            .and_then(W::find)
             .map_err(|error| LoadError::Mismatch {
                 path: path(),
                 reason: format!("{error:#}"),
@@ -274,6 +270,7 @@ impl Engine {
         &self,
         origin: &str,
         component: &Component,
+        kind: &'static Kind,
     ) -> Result<(Vec<String>, Vec<String>), LoadError> {
         let path = || origin.to_owned();
         let ty = component.component_type();
@@ -285,9 +282,11 @@ impl Engine {
             .exports(&self.wasm)
             .map(|(name, _)| name.to_owned())
             .collect();
-        let transport = ty.exports(&self.wasm).find(|(name, _)| *name == TRANSPORT);
-        let Some((_, item)) = transport else {
-            return Err(LoadError::other_world(origin, &exports));
+        let wanted = ty
+            .exports(&self.wasm)
+            .find(|(name, _)| *name == kind.interface);
+        let Some((_, item)) = wanted else {
+            return Err(LoadError::other_world(origin, kind, &exports));
         };
         let functions: Vec<String> = match item.ty {
             ComponentItem::ComponentInstance(instance) => instance
@@ -296,7 +295,8 @@ impl Engine {
                 .collect(),
             _ => Vec::new(),
         };
-        let missing: Vec<String> = FUNCTIONS
+        let missing: Vec<String> = kind
+            .functions
             .iter()
             .filter(|name| !functions.iter().any(|function| function == *name))
             .map(|name| (*name).to_owned())
@@ -304,6 +304,7 @@ impl Engine {
         if !missing.is_empty() {
             return Err(LoadError::Missing {
                 path: path(),
+                kind,
                 missing: quoted(&missing),
             });
         }
@@ -323,9 +324,10 @@ impl Engine {
 }
 
 impl LoadError {
-    pub(super) fn other_world(origin: &str, exports: &[String]) -> LoadError {
+    pub(super) fn other_world(origin: &str, kind: &'static Kind, exports: &[String]) -> LoadError {
         LoadError::OtherWorld {
             path: origin.to_owned(),
+            kind,
             found: match exports {
                 [] => "nothing".into(),
                 exports => quoted(exports),
@@ -424,10 +426,8 @@ mod tests {
 
     fn refusal(bytes: &[u8]) -> String {
         let engine = Engine::with_cache(Cache::at(None)).unwrap();
-        engine
-            .load("some.wasm", bytes, Limits::default())
-            .unwrap_err()
-            .to_string()
+        let loaded: Result<Arc<Plugin>, _> = engine.load("some.wasm", bytes, Limits::default());
+        loaded.unwrap_err().to_string()
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! One guest at work: calls under limits, answers taken out of its hands at once.
+//! One transport at work: its calls, and answers taken out of its hands at once.
 
 use super::{
     Plugin, Response, Usage,
     bindings::{TransportPlugin, media, transport},
-    engine::Ticking,
-    guest::{Breach, Guest, Name},
+    guest::{Breach, Guest},
+    sandbox::{Failure, Sandbox},
 };
 use crate::{
     media::{
@@ -17,10 +17,10 @@ use crate::{
 };
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use thiserror::Error;
-use wasmtime::Store;
+use wasmtime::StoreContextMut;
 
 /// Groups of history that a plugin may ask for at most, and lanes it may have.
 const MOST_HISTORY: u32 = 64;
@@ -30,20 +30,6 @@ const LEAST_SILENCE: Duration = Duration::from_millis(100);
 /// The ids of the tracks.
 const PICTURES: u32 = 1;
 const SOUND: u32 = 2;
-
-/// A call that did not end well. The instance is of no use afterwards.
-#[derive(Debug, Error)]
-#[error("{plugin} on stream {stream}: `{call}` failed: {reason}")]
-pub struct Failure {
-    /// name@version.
-    pub plugin: String,
-    /// Name of the stream.
-    pub stream: String,
-    /// The function called.
-    pub call: &'static str,
-    /// The limit, the trap, and what the guest said before.
-    pub reason: String,
-}
 
 /// Why an instance does not open.
 #[derive(Debug, Error)]
@@ -157,22 +143,18 @@ pub enum Effect {
 /// A viewer's effects, or why it may not join.
 pub type Joined = Result<Vec<Effect>, String>;
 
-/// A `Store` with one instance in it.
+/// A transport at work.
 pub struct Instance {
-    store: Store<Guest>,
+    sandbox: Sandbox,
     guest: TransportPlugin,
-    plugin: Arc<Plugin>,
-    stream: Arc<str>,
-    usage: Arc<Usage>,
     choice: Option<Choice>,
     /// How many lanes its profile has.
     lanes: usize,
-    ticking: Ticking,
 }
 
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Instance({} on {})", self.plugin, self.stream)
+        write!(f, "Instance({:?})", self.sandbox)
     }
 }
 
@@ -184,37 +166,15 @@ impl Instance {
         options: &str,
         usage: Arc<Usage>,
     ) -> Result<(Instance, Profile), OpenError> {
-        let ticking = plugin.ticker.run();
-        let limits = plugin.limits;
-        let name = Name {
-            plugin: plugin.to_string().into(),
-            stream: stream.into(),
-        };
-        let mut store = Store::new(plugin.pre.engine(), Guest::new(name, limits));
-        store.limiter(|guest| guest);
-        store.set_hostcall_fuel(limits.hostcall);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        usage.instances.fetch_add(1, Ordering::Relaxed);
-        let instantiated = ticking.during(|| plugin.pre.instantiate(&mut store));
-        let guest = instantiated.map_err(|error| {
-            usage.failures.fetch_add(1, Ordering::Relaxed);
-            Failure {
-                plugin: plugin.to_string(),
-                stream: stream.to_owned(),
-                call: "instantiate",
-                reason: explain(&error, store.data_mut()),
-            }
+        let engine = plugin.pre.engine();
+        let (sandbox, guest) = Sandbox::new(plugin, engine, stream, usage, |store| {
+            plugin.pre.instantiate(store)
         })?;
         let mut instance = Instance {
-            store,
+            sandbox,
             guest,
-            plugin: plugin.clone(),
-            stream: stream.into(),
-            usage,
             choice: None,
             lanes: 0,
-            ticking,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
         let refuse = |message: String| OpenError::Refused {
@@ -228,7 +188,7 @@ impl Instance {
 
     /// Bytes in the buffers that it holds.
     pub fn held(&self) -> usize {
-        self.store.data().held()
+        self.sandbox.held()
     }
 
     /// The first tracks, or a break; samples are pushed as `choice` says from here on. Gives the header.
@@ -266,7 +226,7 @@ impl Instance {
             Some(beat) => (SOUND, beat.at, beat.length),
             None => (PICTURES, sample.decode_time, sample.duration),
         };
-        self.usage.pushes.fetch_add(1, Ordering::Relaxed);
+        self.sandbox.usage().pushes.fetch_add(1, Ordering::Relaxed);
         let lanes = self.lanes;
         self.call("push", |mut store, guest| {
             let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
@@ -352,32 +312,10 @@ impl Instance {
     fn call<R>(
         &mut self,
         name: &'static str,
-        call: impl FnOnce(
-            wasmtime::StoreContextMut<'_, Guest>,
-            &transport::Guest,
-        ) -> wasmtime::Result<R>,
+        call: impl FnOnce(StoreContextMut<'_, Guest>, &transport::Guest) -> wasmtime::Result<R>,
     ) -> Result<R, Failure> {
-        self.store.data_mut().begin_call();
-        self.store.set_epoch_deadline(1);
-        let began = Instant::now();
-        let (store, guest) = (&mut self.store, self.guest.sluicegate_gateway_transport());
-        let result = self
-            .ticking
-            .during(|| call(wasmtime::AsContextMut::as_context_mut(store), guest));
-        self.usage.calls.fetch_add(1, Ordering::Relaxed);
-        self.usage.nanos.fetch_add(
-            u64::try_from(began.elapsed().as_nanos()).unwrap_or(0),
-            Ordering::Relaxed,
-        );
-        result.map_err(|error| {
-            self.usage.failures.fetch_add(1, Ordering::Relaxed);
-            Failure {
-                plugin: self.plugin.to_string(),
-                stream: self.stream.to_string(),
-                call: name,
-                reason: explain(&error, self.store.data_mut()),
-            }
-        })
+        let guest = self.guest.sluicegate_gateway_transport();
+        self.sandbox.call(name, |store| call(store, guest))
     }
 }
 
@@ -413,22 +351,6 @@ fn tracks(info: &Info, choice: &Choice) -> Vec<media::Track> {
         }),
     });
     video.into_iter().chain(audio).collect()
-}
-
-/// What went wrong in a few words: the limit or trap, and what the guest said before.
-fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
-    let cause = error.root_cause().to_string();
-    let mut reason = match guest.memory_refused() {
-        Some(limit) => format!(
-            "it wanted more memory than its limit of {limit} bytes (limits.memory): {cause}"
-        ),
-        None => cause,
-    };
-    if let Some(said) = guest.said() {
-        reason.push_str("; it said: ");
-        reason.push_str(&said);
-    }
-    reason
 }
 
 fn profile(raw: transport::Profile) -> Result<Profile, String> {
@@ -488,7 +410,7 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(store: &wasmtime::StoreContextMut<'_, Guest>) -> Budget {
+    fn new(store: &StoreContextMut<'_, Guest>) -> Budget {
         let limits = store.data().limits();
         Budget {
             limits,
@@ -533,7 +455,7 @@ impl Budget {
 }
 
 fn take_chunks(
-    store: &mut wasmtime::StoreContextMut<'_, Guest>,
+    store: &mut StoreContextMut<'_, Guest>,
     chunks: Vec<transport::Chunk>,
     lanes: usize,
 ) -> wasmtime::Result<Vec<Chunk>> {
@@ -554,7 +476,7 @@ fn take_chunks(
 }
 
 fn take_effects(
-    store: &mut wasmtime::StoreContextMut<'_, Guest>,
+    store: &mut StoreContextMut<'_, Guest>,
     effects: Vec<transport::Effect>,
 ) -> wasmtime::Result<Vec<Effect>> {
     let mut budget = Budget::new(store);

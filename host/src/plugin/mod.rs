@@ -1,4 +1,5 @@
-//! Transports as WebAssembly components: loading, limits, instances, and the muxer that runs one on a stream.
+//! Transports and the policy as WebAssembly components: loading, limits, instances, and the muxer that runs a transport on a
+//! stream.
 
 pub mod bindings;
 mod cache;
@@ -8,17 +9,21 @@ mod guest;
 mod instance;
 mod metadata;
 pub mod muxer;
+pub mod policy;
 mod response;
+mod sandbox;
 pub mod transports;
 mod usage;
+mod world;
 
 pub use engine::{Engine, LoadError, Plugin};
-pub use guest::Breach;
-pub use instance::{
-    Answer, Chunk, Effect, Failure, Instance, Joined, OpenError, Profile, Rendition,
-};
+pub use guest::{Breach, Guest};
+pub use instance::{Answer, Chunk, Effect, Instance, Joined, OpenError, Profile, Rendition};
+pub use muxer::{Health, Phase};
 pub use response::Response;
+pub use sandbox::Failure;
 pub use usage::{Spent, Usage, Usages};
+pub use world::{Kind, World};
 
 use std::time::Duration;
 

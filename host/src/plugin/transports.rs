@@ -76,16 +76,21 @@ pub fn load(
     Ok(transports)
 }
 
+/// As configured.
+pub(super) fn limits(config: &config::Limits) -> Limits {
+    Limits {
+        memory: usize::try_from(config.memory.bytes()).unwrap_or(usize::MAX),
+        call: config.call.duration().max(Duration::from_millis(1)),
+        ..Limits::default()
+    }
+}
+
 fn load_one(
     engine: &Engine,
     name: &str,
     config: Option<&config::Transport>,
 ) -> Result<Arc<Transport>, TransportError> {
-    let limits = config.map_or_else(Limits::default, |config| Limits {
-        memory: usize::try_from(config.limits.memory.bytes()).unwrap_or(usize::MAX),
-        call: config.limits.call.duration().max(Duration::from_millis(1)),
-        ..Limits::default()
-    });
+    let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
     let file = config.and_then(|config| config.plugin.as_deref());
     let bytes = BUILT_IN
         .iter()

@@ -114,6 +114,12 @@ impl Stream {
         }
     }
 
+    /// The tracks of its source, while that runs.
+    pub fn info(&self) -> Option<Arc<Info>> {
+        let run = self.lock().run.clone();
+        run?.feed.info()
+    }
+
     /// How it is doing.
     pub fn report(&self) -> Report {
         self.status.report(self.source.may_be_silent())

@@ -32,6 +32,20 @@ pub struct Offer {
     pub frame_rate: f32,
 }
 
+impl Offer {
+    /// Of which only the name is known.
+    pub fn unknown(rendition: &str) -> Offer {
+        Offer {
+            rendition: rendition.to_owned(),
+            codecs: String::new(),
+            bandwidth: 0,
+            width: 0,
+            height: 0,
+            frame_rate: 0.0,
+        }
+    }
+}
+
 /// The most that tracks of a source took in a second so far, in bits; 0: not known yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peaks {

@@ -5,5 +5,7 @@ mod registry;
 mod wire;
 
 pub use outlet::{Cursor, Header, Next, Outlet, Taken};
-pub use registry::{Asker, Delays, Entry, Meter, Place, Registry, STAYS, Totals, Way};
+pub use registry::{
+    Asker, Counter, Delays, Entry, Meter, Place, Registry, STAYS, Totals, Way, unguessable,
+};
 pub use wire::{Carrier, Content, Piece, frame_head};

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -27,6 +27,27 @@ pub struct Counter {
     pub chunks: AtomicU64,
     /// Jumps to a newer start point, because the viewer was slow.
     pub jumps: AtomicU64,
+    /// Since when something has been under way to a socket that does not take it: microseconds on the process's clock, 0 for
+    /// nothing.
+    stuck_since: AtomicU64,
+}
+
+impl Counter {
+    /// For how long something has been under way to its socket.
+    pub fn late(&self) -> Duration {
+        match self.stuck_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_micros(micros(Instant::now()).saturating_sub(since)),
+        }
+    }
+}
+
+/// On one clock for the process, from 1.
+fn micros(at: Instant) -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let began = *BEGAN.get_or_init(Instant::now);
+    let passed = at.saturating_duration_since(began).as_micros();
+    u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1
 }
 
 /// By which transport what is watched.
@@ -259,6 +280,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// What is counted for this viewer.
+    pub fn counter(&self) -> &Arc<Counter> {
+        &self.counter
+    }
+
     /// What its carrier counts with; the request for it came at `asked`.
     pub fn meter(&self, asked: Instant) -> Meter {
         Meter {
@@ -316,6 +342,7 @@ impl Meter {
             jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
         }
         self.published = self.published.or(taken.published);
+        self.stuck(self.published);
     }
 
     /// Bytes were handed to its socket; `all`: none are left under way.
@@ -332,7 +359,14 @@ impl Meter {
             self.delays
                 .delivery
                 .observe(now.saturating_duration_since(published));
+            self.stuck(None);
         }
+    }
+
+    /// Since when something has been under way that the socket does not take.
+    pub fn stuck(&self, since: Option<Instant>) {
+        let since = since.map_or(0, micros);
+        self.counter.stuck_since.store(since, Ordering::Relaxed);
     }
 }
 
@@ -341,7 +375,7 @@ fn stays(last: Instant, now: Instant) -> bool {
 }
 
 /// 128 bits from the operating system's randomness, in hex.
-fn unguessable() -> String {
+pub fn unguessable() -> String {
     use std::hash::{BuildHasher, RandomState};
     // RandomState's keys are random per thread and then only counted up, which is not enough: take system randomness.
     let mut bytes = [0u8; 16];

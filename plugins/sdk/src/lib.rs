@@ -1,4 +1,5 @@
-//! Write a Sluicegate transport: a WebAssembly component that says what viewers are told on the wire.
+//! Write a Sluicegate transport: a WebAssembly component that says what viewers are told on the wire. For the other kind of
+//! component, which decides who gets which transport, see [`policy`].
 //!
 //! A transport is a type that implements [`Transport`], made into a component by [`export!`]. The host opens one
 //! instance for each stream and serves any number of viewers from what it emits, so no call here is made per viewer
@@ -54,6 +55,7 @@ pub mod log;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod mock;
 mod options;
+pub mod policy;
 mod types;
 
 #[doc(hidden)]

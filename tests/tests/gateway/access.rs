@@ -13,6 +13,7 @@ fn paths() -> Vec<(String, Role)> {
             .replace("{serial}", "demo")
             .replace("{transport}", "mjpeg")
             .replace("{name}", "no-such-file.js")
+            .replace("{id}", "nobody")
             .replace("{*rest}", "no/such/thing")
     };
     ROUTES
@@ -63,7 +64,11 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
 #[tokio::test]
 async fn a_websocket_of_another_site_is_refused() {
     let gateway = Gateway::serve(&[]).await;
-    for path in ["/live/demo/nal", "/api/ws/stream/demo"] {
+    for path in [
+        "/live/demo/nal",
+        "/api/ws/stream/demo",
+        "/api/sessions/nobody",
+    ] {
         for (field, status) in [
             (format!("Origin: {FOREIGN}"), 403),
             ("Host: evil.example".into(), 421),
@@ -92,7 +97,11 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
         assert!(body.is_empty(), "{path}: {body:?}");
         let fine = match path.as_str() {
             // What is asked for below them does not exist.
-            "/assets/no-such-file.js" | "/live/demo/mjpeg/no/such/thing" => status == 404,
+            "/assets/no-such-file.js"
+            | "/live/demo/mjpeg/no/such/thing"
+            | "/api/sessions/nobody" => status == 404,
+            // To what it can play.
+            "/live/demo" => status == 307,
             "/api/ws/stream/demo" => status == 426,
             _ => status == 200,
         };

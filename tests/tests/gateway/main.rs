@@ -4,6 +4,7 @@
 mod access;
 mod bad_input;
 mod bad_requests;
+mod choices;
 mod churn;
 mod components;
 mod damage;
@@ -17,6 +18,7 @@ mod limits;
 mod logs;
 mod numbers;
 mod passthrough;
+mod policy;
 mod reconfigure;
 mod renditions;
 mod repeat;

@@ -4,6 +4,7 @@
 mod isolation;
 mod latency;
 mod load;
+mod policy;
 mod viewers;
 
 use tokio::sync::{Mutex, MutexGuard};

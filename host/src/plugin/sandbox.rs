@@ -1,0 +1,133 @@
+//! One guest in its own `Store`: calls under limits, and what went wrong in words.
+
+use super::{
+    Plugin, Usage,
+    engine::Ticking,
+    guest::{Guest, Name},
+    world::World,
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+use thiserror::Error;
+use wasmtime::{AsContextMut, Engine, Store, StoreContextMut};
+
+/// A call that did not end well. The instance is of no use afterwards.
+#[derive(Debug, Error)]
+#[error("{plugin} on stream {stream}: `{call}` failed: {reason}")]
+pub struct Failure {
+    /// name@version.
+    pub plugin: String,
+    /// Name of the stream.
+    pub stream: String,
+    /// The function called.
+    pub call: &'static str,
+    /// The limit, the trap, and what the guest said before.
+    pub reason: String,
+}
+
+/// A `Store` with one instance in it.
+pub struct Sandbox {
+    store: Store<Guest>,
+    name: Name,
+    usage: Arc<Usage>,
+    ticking: Ticking,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}", self.name.plugin, self.name.stream)
+    }
+}
+
+impl Sandbox {
+    /// An empty one, and what `instantiate` puts into it; `stream` is what it works on.
+    pub fn new<W: World, G>(
+        plugin: &Plugin<W>,
+        engine: &Engine,
+        stream: &str,
+        usage: Arc<Usage>,
+        instantiate: impl FnOnce(StoreContextMut<'_, Guest>) -> wasmtime::Result<G>,
+    ) -> Result<(Sandbox, G), Failure> {
+        let name = Name {
+            plugin: plugin.to_string().into(),
+            stream: stream.into(),
+        };
+        let mut store = Store::new(engine, Guest::new(name.clone(), plugin.limits));
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(plugin.limits.hostcall);
+        store.epoch_deadline_callback(|mut context| context.data_mut().tick());
+        usage.instances.fetch_add(1, Ordering::Relaxed);
+        let mut sandbox = Sandbox {
+            store,
+            name,
+            usage,
+            ticking: plugin.ticker.run(),
+        };
+        let guest = sandbox.attempt("instantiate", instantiate)?;
+        Ok((sandbox, guest))
+    }
+
+    /// Bytes in the buffers that it holds.
+    pub fn held(&self) -> usize {
+        self.store.data().held()
+    }
+
+    /// What it cost.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Has the guest do something; `name` is the function's. After a failure it is of no use.
+    pub fn call<R>(
+        &mut self,
+        name: &'static str,
+        call: impl FnOnce(StoreContextMut<'_, Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        let began = Instant::now();
+        let result = self.attempt(name, call);
+        self.usage.calls.fetch_add(1, Ordering::Relaxed);
+        self.usage.nanos.fetch_add(
+            u64::try_from(began.elapsed().as_nanos()).unwrap_or(0),
+            Ordering::Relaxed,
+        );
+        result
+    }
+
+    fn attempt<R>(
+        &mut self,
+        name: &'static str,
+        call: impl FnOnce(StoreContextMut<'_, Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        self.store.data_mut().begin_call();
+        self.store.set_epoch_deadline(1);
+        let store = &mut self.store;
+        let result = self.ticking.during(|| call(store.as_context_mut()));
+        result.map_err(|error| {
+            self.usage.failures.fetch_add(1, Ordering::Relaxed);
+            Failure {
+                plugin: self.name.plugin.to_string(),
+                stream: self.name.stream.to_string(),
+                call: name,
+                reason: explain(&error, self.store.data_mut()),
+            }
+        })
+    }
+}
+
+/// What went wrong in a few words: the limit or trap, and what the guest said before.
+fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
+    let cause = error.root_cause().to_string();
+    let mut reason = match guest.memory_refused() {
+        Some(limit) => format!(
+            "it wanted more memory than its limit of {limit} bytes (limits.memory): {cause}"
+        ),
+        None => cause,
+    };
+    if let Some(said) = guest.said() {
+        reason.push_str("; it said: ");
+        reason.push_str(&said);
+    }
+    reason
+}

@@ -1,0 +1,824 @@
+//! Sessions: one person's watching, across transports. What they may have by the config and can play, what the policy or they
+//! themselves chose of that, and what they were told.
+
+mod arbiter;
+mod plain;
+mod rules;
+
+pub use arbiter::{Arbiter, Asked, Call, Decision, Form, Happened};
+pub use plain::{Plain, plain, wants_json};
+pub use rules::{Asker, first};
+
+use crate::{
+    config,
+    plugin::{
+        policy::{Candidate, Client, Report},
+        transports::Transport,
+    },
+    stream::{Info, Offer, State, Stream},
+    telemetry::Events,
+    viewer::Counter,
+};
+use arbiter::Beginning;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// Sessions at a time; and how long one lasts without its control channel, before it had one and after.
+const MOST: usize = 16_384;
+const UNCLAIMED: Duration = Duration::from_secs(30);
+const UNATTENDED: Duration = Duration::from_secs(60);
+/// Reports closer together than this are passed over.
+const REPORT_PAUSE: Duration = Duration::from_millis(250);
+/// A bandwidth that changed by less than this part is the same.
+const ALIKE: f64 = 0.25;
+/// A move is given at least so long for its first picture.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no session, or not that form of the stream.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// Nothing that the client can play is allowed.
+    #[error(
+        "nothing is left for this client: it can play {can}, and may have {allowed}; check `[[clients]]`"
+    )]
+    Nothing {
+        /// Names of transports.
+        can: String,
+        /// Names of transports.
+        allowed: String,
+    },
+    /// The config decides.
+    #[error("the gateway's config decides for this client, and nobody else")]
+    Forced,
+    /// The gateway or the client has no such thing.
+    #[error("there is no {0} to choose; there are: {1}")]
+    NoSuch(String, String),
+    /// Too many.
+    #[error("there are {MOST} sessions already; try again later")]
+    TooMany,
+}
+
+/// What a rule of the config leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// Names of transports, best first; `None`: all.
+    pub transports: Option<Vec<String>>,
+    /// Names of renditions; `None`: all.
+    pub renditions: Option<Vec<String>>,
+    /// Whether nobody may choose anything else.
+    pub force: bool,
+}
+
+impl From<&config::Client> for Allowed {
+    fn from(rule: &config::Client) -> Allowed {
+        Allowed {
+            transports: rule.transport.clone(),
+            renditions: rule.rendition.clone(),
+            force: rule.force,
+        }
+    }
+}
+
+/// Part of a form that somebody chose; what is `None` is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pin {
+    /// Name of the transport.
+    pub transport: Option<String>,
+    /// Name of the rendition; empty: the stream itself.
+    pub rendition: Option<String>,
+}
+
+impl Pin {
+    fn fits(&self, form: &Candidate) -> bool {
+        let is = |pinned: &Option<String>, name: &String| {
+            pinned.as_ref().is_none_or(|pinned| pinned == name)
+        };
+        is(&self.transport, &form.transport) && is(&self.rendition, &form.rendition)
+    }
+}
+
+/// Somebody begins to watch.
+#[derive(Debug)]
+pub struct Opening {
+    /// What.
+    pub stream: Arc<Stream>,
+    /// Who.
+    pub client: Client,
+    /// Names of the transports that the client can play, best first.
+    pub can: Vec<String>,
+    /// By the config.
+    pub allowed: Allowed,
+    /// By the person.
+    pub pin: Pin,
+    /// Options of the policy, JSON.
+    pub options: String,
+}
+
+/// What a session tells its player.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Told {
+    /// Go there, make before break.
+    Move {
+        /// Where.
+        #[serde(flatten)]
+        form: Form,
+        /// Path of the stream in that rendition.
+        base: String,
+        /// A phrase for people.
+        reason: String,
+        /// How long to wait for the first picture.
+        timeout_ms: u64,
+    },
+    /// What there is to choose, and what is chosen.
+    Choices {
+        /// Best first.
+        choices: Vec<Choice>,
+        /// By the person.
+        pin: Pin,
+        /// The config leaves no choice.
+        forced: bool,
+    },
+    /// A pin or a message that cannot be followed.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// One form of the stream, as the player offers it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Choice {
+    #[serde(flatten)]
+    form: Form,
+    width: u32,
+    height: u32,
+    bandwidth: u32,
+}
+
+/// One move, for those who ask.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moved {
+    /// Unix milliseconds.
+    pub at: u64,
+    /// What played before.
+    pub from: Form,
+    /// What plays now.
+    pub to: Form,
+    /// A phrase for people.
+    pub reason: String,
+}
+
+/// The event `session`.
+#[derive(Serialize)]
+struct MovedEvent<'a> {
+    session: u64,
+    stream: &'a str,
+    from: &'a Form,
+    #[serde(flatten)]
+    to: &'a Form,
+    reason: &'a str,
+}
+
+/// One person's watching.
+#[derive(Debug)]
+pub struct Session {
+    /// In events and lists; no secret.
+    pub number: u64,
+    /// Unguessable: who knows it controls the session.
+    pub id: String,
+    /// What is watched.
+    pub stream: Arc<Stream>,
+    can: Vec<String>,
+    allowed: Allowed,
+    state: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    candidates: Vec<Candidate>,
+    pin: Pin,
+    /// What it is to play, and why.
+    wanted: Decision,
+    /// What is on its screen, since when, and why.
+    playing: Option<Form>,
+    since: SystemTime,
+    reason: String,
+    last: Option<Moved>,
+    moves: u64,
+    reported: Option<Instant>,
+    /// The newest, for those who ask.
+    report: Option<Report>,
+    /// What its connections count.
+    counters: Vec<Weak<Counter>>,
+    /// To the control channel; `None`: there is none now.
+    player: Option<mpsc::UnboundedSender<Told>>,
+    left: Instant,
+    claimed: bool,
+}
+
+/// A session as those see it who ask.
+#[derive(Clone, Debug, Serialize)]
+pub struct Seen {
+    /// Its number.
+    pub id: String,
+    /// Name of the stream.
+    pub stream: String,
+    /// What plays, or is to play.
+    #[serde(flatten)]
+    pub form: Form,
+    /// Unix milliseconds.
+    pub since: u64,
+    /// Why that.
+    pub reason: String,
+    /// What a person chose.
+    pub pin: Pin,
+    /// Since the session began.
+    pub moves: u64,
+    /// The newest.
+    pub last_move: Option<Moved>,
+    /// What its player said last.
+    pub report: Option<Report>,
+    /// Bytes handed to the sockets that bring it pictures now.
+    pub bytes: u64,
+    /// Jumps to a newer start point on them.
+    pub jumps: u64,
+}
+
+/// Every session, and the policy that decides for them.
+#[derive(Debug)]
+pub struct Sessions {
+    arbiter: Arbiter,
+    events: Arc<Events>,
+    transports: BTreeMap<String, Arc<Transport>>,
+    newest: AtomicU64,
+    all: Mutex<BTreeMap<String, Arc<Session>>>,
+}
+
+impl Sessions {
+    /// None yet. Moves are told to `events`.
+    pub fn new(
+        arbiter: Arbiter,
+        transports: &BTreeMap<String, Arc<Transport>>,
+        events: &Arc<Events>,
+    ) -> Arc<Sessions> {
+        Arc::new(Sessions {
+            arbiter,
+            events: events.clone(),
+            transports: transports.clone(),
+            newest: AtomicU64::new(0),
+            all: Mutex::default(),
+        })
+    }
+
+    /// What decides.
+    pub fn arbiter(&self) -> &Arbiter {
+        &self.arbiter
+    }
+
+    /// Begins a session, and says what it is to play.
+    pub async fn begin(
+        self: &Arc<Sessions>,
+        opening: Opening,
+    ) -> Result<(Arc<Session>, Decision), SessionError> {
+        let Opening {
+            stream,
+            client,
+            can,
+            allowed,
+            pin,
+            options,
+        } = opening;
+        let candidates = self.candidates(&stream, &can, &allowed, &pin)?;
+        let (decisions, mut told) = mpsc::unbounded_channel();
+        let first = Form::from(&candidates[0]);
+        let session = Arc::new(Session {
+            number: self.newest.fetch_add(1, Ordering::Relaxed) + 1,
+            id: crate::viewer::unguessable(),
+            stream,
+            can,
+            allowed,
+            state: Mutex::new(Inner {
+                candidates: candidates.clone(),
+                pin,
+                wanted: Decision {
+                    form: first,
+                    reason: String::new(),
+                },
+                playing: None,
+                since: SystemTime::now(),
+                reason: String::new(),
+                last: None,
+                moves: 0,
+                reported: None,
+                report: None,
+                counters: Vec::new(),
+                player: None,
+                left: Instant::now(),
+                claimed: false,
+            }),
+        });
+        {
+            let mut all = self.lock();
+            if all.len() >= MOST {
+                return Err(SessionError::TooMany);
+            }
+            all.insert(session.id.clone(), session.clone());
+        }
+        let only = candidates.len() == 1;
+        let beginning = Beginning {
+            client,
+            options,
+            candidates,
+            decisions,
+        };
+        let decided = self.arbiter.begin(session.number, beginning).await;
+        let decision = session.first(decided, only);
+        let (sessions, deciding) = (Arc::downgrade(self), Arc::downgrade(&session));
+        // Ends when the policy's thread lets go of the session.
+        tokio::spawn(async move {
+            while let Some(decision) = told.recv().await {
+                let (Some(_), Some(session)) = (sessions.upgrade(), deciding.upgrade()) else {
+                    return;
+                };
+                session.decided(decision);
+            }
+        });
+        Ok((session, decision))
+    }
+
+    /// The one of that id.
+    pub fn get(&self, id: &str) -> Option<Arc<Session>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// The form that a client gets which has no player of ours.
+    pub fn advise(&self, opening: &Opening) -> Result<Form, SessionError> {
+        let Opening {
+            stream,
+            can,
+            allowed,
+            pin,
+            ..
+        } = opening;
+        let candidates = self.candidates(stream, can, allowed, pin)?;
+        Ok(Form::from(&candidates[0]))
+    }
+
+    /// Everybody whose player is there, in order of arrival.
+    pub fn list(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.retain(|session| session.lock().player.is_some());
+        all.sort_by_key(|session| session.number);
+        all
+    }
+
+    /// Lets go of those that nobody attends to.
+    pub fn tidy(&self, now: Instant) {
+        let mut gone = Vec::new();
+        self.lock().retain(|_, session| {
+            let inner = session.lock();
+            let wait = if inner.claimed { UNATTENDED } else { UNCLAIMED };
+            let stays = inner.player.is_some() || now.duration_since(inner.left) < wait;
+            if !stays {
+                gone.push(session.number);
+            }
+            stays
+        });
+        for number in gone {
+            self.arbiter.end(number);
+        }
+    }
+
+    /// A player attends to its session; what it is told comes here. One that was there before is told nothing more.
+    pub fn attend(&self, session: &Session) -> mpsc::UnboundedReceiver<Told> {
+        let (player, told) = mpsc::unbounded_channel();
+        let mut inner = session.lock();
+        inner.player = Some(player);
+        inner.claimed = true;
+        drop(inner);
+        self.offer(session);
+        told
+    }
+
+    /// The player is gone, if no other attends to the session by now.
+    pub fn leave(&self, session: &Session, told: &mpsc::UnboundedReceiver<Told>) {
+        let mut inner = session.lock();
+        if told.sender_strong_count() > 0 {
+            inner.player = None;
+            inner.left = Instant::now();
+        }
+    }
+
+    /// The player says how it is doing.
+    pub fn report(&self, session: &Session, mut report: Report) {
+        let now = Instant::now();
+        let silent = session.stream.report().state != State::Live;
+        if silent {
+            // Then it is not the link that gives no pictures.
+            report.stalled_ms = 0;
+        }
+        report.queued_ms = report.queued_ms.max(session.late());
+        let mut inner = session.lock();
+        if inner
+            .reported
+            .is_some_and(|last| now.duration_since(last) < REPORT_PAUSE)
+        {
+            return;
+        }
+        inner.reported = Some(now);
+        inner.report = Some(report.clone());
+        drop(inner);
+        self.refresh(session);
+        self.arbiter
+            .happened(session.number, Happened::Report(report));
+    }
+
+    /// A form is on the screen.
+    pub fn playing(&self, session: &Session, form: Form) {
+        let mut inner = session.lock();
+        if inner.playing.as_ref() == Some(&form) {
+            return;
+        }
+        let before = inner.playing.replace(form.clone());
+        inner.since = SystemTime::now();
+        if inner.wanted.form == form {
+            inner.reason = inner.wanted.reason.clone();
+        } else {
+            inner.reason = "the player fell back to it".into();
+        }
+        if let Some(from) = before {
+            let moved = Moved {
+                at: crate::telemetry::unix_ms(inner.since),
+                from,
+                to: form.clone(),
+                reason: inner.reason.clone(),
+            };
+            self.events.publish(
+                "session",
+                &MovedEvent {
+                    session: session.number,
+                    stream: &session.stream.name,
+                    from: &moved.from,
+                    to: &moved.to,
+                    reason: &moved.reason,
+                },
+            );
+            inner.last = Some(moved);
+            inner.moves += 1;
+        }
+        drop(inner);
+        self.arbiter
+            .happened(session.number, Happened::Playing(form));
+    }
+
+    /// A form gave no picture in time, or ended.
+    pub fn failed(&self, session: &Session, form: &Form) {
+        let mut inner = session.lock();
+        if inner.playing.as_ref() == Some(form) {
+            inner.playing = None;
+        }
+        drop(inner);
+        self.arbiter
+            .happened(session.number, Happened::Failed(form.clone()));
+    }
+
+    /// A person chooses, or leaves it to the policy again.
+    pub fn pin(&self, session: &Session, pin: Pin) {
+        let free = pin == Pin::default();
+        let chosen = if session.allowed.force {
+            Err(SessionError::Forced)
+        } else {
+            self.candidates(&session.stream, &session.can, &session.allowed, &pin)
+        };
+        let candidates = match chosen {
+            Ok(candidates) => candidates,
+            Err(error) => {
+                session.lock().tell(Told::Refused {
+                    reason: error.to_string(),
+                });
+                return self.offer(session);
+            }
+        };
+        let mut inner = session.lock();
+        inner.pin = pin;
+        inner.candidates.clone_from(&candidates);
+        let playing = inner.playing.clone();
+        drop(inner);
+        self.offer(session);
+        let only = (candidates.len() == 1).then(|| Form::from(&candidates[0]));
+        // Who lets the policy choose again is asking what it would.
+        let keeps = if free { None } else { playing.clone() };
+        self.arbiter.change(session.number, candidates, keeps);
+        if let Some(form) = only
+            && playing.as_ref() != Some(&form)
+        {
+            session.decided(Decision {
+                form,
+                reason: "it was chosen by hand".into(),
+            });
+        }
+    }
+
+    /// Candidates may have changed since the policy was told.
+    fn refresh(&self, session: &Session) {
+        let pin = session.lock().pin.clone();
+        let Ok(candidates) = self.candidates(&session.stream, &session.can, &session.allowed, &pin)
+        else {
+            return;
+        };
+        let mut inner = session.lock();
+        if alike(&inner.candidates, &candidates) {
+            return;
+        }
+        inner.candidates.clone_from(&candidates);
+        let playing = inner.playing.clone();
+        drop(inner);
+        self.arbiter.change(session.number, candidates, playing);
+        self.offer(session);
+    }
+
+    /// Tells the player what there is to choose.
+    fn offer(&self, session: &Session) {
+        let open = self.candidates(
+            &session.stream,
+            &session.can,
+            &session.allowed,
+            &Pin::default(),
+        );
+        let all = match session.allowed.force {
+            true => open,
+            false => self.candidates(
+                &session.stream,
+                &session.can,
+                &Allowed::default(),
+                &Pin::default(),
+            ),
+        };
+        let choices = all.unwrap_or_default().iter().map(Choice::from).collect();
+        let inner = session.lock();
+        inner.tell(Told::Choices {
+            choices,
+            pin: inner.pin.clone(),
+            forced: session.allowed.force,
+        });
+    }
+
+    /// What a client may have and can play; at least one. A person's choice goes beyond what a rule allows that does not force.
+    fn candidates(
+        &self,
+        stream: &Stream,
+        can: &[String],
+        allowed: &Allowed,
+        pin: &Pin,
+    ) -> Result<Vec<Candidate>, SessionError> {
+        let free = *pin == Pin::default();
+        let order: Vec<&String> = match &allowed.transports {
+            Some(names) if free || allowed.force => {
+                names.iter().filter(|name| can.contains(name)).collect()
+            }
+            _ => can.iter().collect(),
+        };
+        let info = stream.info();
+        let mut candidates: Vec<Candidate> = order
+            .iter()
+            .filter_map(|name| self.transports.get(*name))
+            .flat_map(|transport| forms(stream, info.as_deref(), transport))
+            .collect();
+        let all = candidates.clone();
+        if let (true, Some(names)) = (free || allowed.force, &allowed.renditions) {
+            let place =
+                |candidate: &Candidate| names.iter().position(|name| *name == candidate.rendition);
+            candidates.retain(|candidate| place(candidate).is_some());
+            let transport = |candidate: &Candidate| {
+                let mut names = order.iter();
+                names.position(|name| **name == candidate.transport)
+            };
+            candidates.sort_by_key(|candidate| (transport(candidate), place(candidate)));
+        }
+        if !free && !allowed.force {
+            candidates.retain(|candidate| pin.fits(candidate));
+        }
+        if !candidates.is_empty() {
+            return Ok(candidates);
+        }
+        let names = |names: &mut dyn Iterator<Item = String>| {
+            let all: Vec<String> = names.collect();
+            match all.is_empty() {
+                true => "nothing".to_owned(),
+                false => all.join(", "),
+            }
+        };
+        if !free && !all.is_empty() {
+            let wanted = format!(
+                "`{}` of `{}`",
+                pin.transport.as_deref().unwrap_or("any transport"),
+                match pin.rendition.as_deref() {
+                    None | Some("") => stream.name.as_str(),
+                    Some(rendition) => rendition,
+                }
+            );
+            let there = names(&mut all.iter().map(shown));
+            return Err(SessionError::NoSuch(wanted, there));
+        }
+        let transports = allowed.transports.as_deref();
+        Err(SessionError::Nothing {
+            can: names(&mut can.iter().cloned()),
+            allowed: match transports {
+                Some(transports) => transports.join(", "),
+                None => names(&mut self.transports.keys().cloned()),
+            },
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// What it is to play first: as decided, else the first there is.
+    fn first(&self, decided: Option<Decision>, only: bool) -> Decision {
+        let mut inner = self.lock();
+        let form = Form::from(&inner.candidates[0]);
+        let mut decision = decided.unwrap_or_else(|| Decision {
+            form,
+            reason: "the policy did not answer in time; this is the first choice".into(),
+        });
+        if inner.pin != Pin::default() && !self.allowed.force {
+            decision.reason = "it was chosen by hand".into();
+        } else if only {
+            decision.reason =
+                match self.allowed.transports.is_some() || self.allowed.renditions.is_some() {
+                    true => "the gateway's config says so for this client".into(),
+                    false => "there is nothing else that this client can play".into(),
+                };
+        }
+        inner.wanted = decision.clone();
+        inner.reason = decision.reason.clone();
+        decision
+    }
+
+    fn decided(&self, decision: Decision) {
+        let mut inner = self.lock();
+        let group = self
+            .stream
+            .info()
+            .and_then(|info| Some(info.video.as_ref()?.keyframe_ms))
+            .unwrap_or(0);
+        let timeout = PATIENCE.max(2 * Duration::from_millis(group.into()));
+        inner.wanted = decision.clone();
+        inner.tell(Told::Move {
+            base: base(&self.stream.name, &decision.form.rendition),
+            form: decision.form,
+            reason: decision.reason,
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+
+    /// Another connection brings it pictures.
+    pub fn carried_by(&self, counter: &Arc<Counter>) {
+        let mut inner = self.lock();
+        inner.counters.retain(|known| known.strong_count() > 0);
+        inner.counters.push(Arc::downgrade(counter));
+    }
+
+    /// For how long what it is sent has been lying at the gateway, ms.
+    fn late(&self) -> u32 {
+        let inner = self.lock();
+        let counters = inner.counters.iter().filter_map(Weak::upgrade);
+        let late = counters.map(|counter| counter.late()).max();
+        late.map_or(0, |late| {
+            u32::try_from(late.as_millis()).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// How it is doing.
+    pub fn seen(&self) -> Seen {
+        let inner = self.lock();
+        let form = inner.playing.as_ref().unwrap_or(&inner.wanted.form);
+        Seen {
+            id: self.number.to_string(),
+            stream: self.stream.name.clone(),
+            form: form.clone(),
+            since: crate::telemetry::unix_ms(inner.since),
+            reason: inner.reason.clone(),
+            pin: inner.pin.clone(),
+            moves: inner.moves,
+            last_move: inner.last.clone(),
+            report: inner.report.clone(),
+            bytes: inner.sum(|counter| &counter.bytes),
+            jumps: inner.sum(|counter| &counter.jumps),
+        }
+    }
+
+    /// Whether that connection brings it pictures.
+    pub fn is_carried_by(&self, counter: &Arc<Counter>) -> bool {
+        let inner = self.lock();
+        let mut counters = inner.counters.iter();
+        counters.any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(counter)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn sum(&self, count: impl Fn(&Counter) -> &AtomicU64) -> u64 {
+        let counters = self.counters.iter().filter_map(Weak::upgrade);
+        counters
+            .map(|counter| count(&counter).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn tell(&self, told: Told) {
+        if let Some(player) = &self.player {
+            let _ = player.send(told);
+        }
+    }
+}
+
+impl From<&Candidate> for Choice {
+    fn from(candidate: &Candidate) -> Choice {
+        Choice {
+            form: candidate.into(),
+            width: candidate.width,
+            height: candidate.height,
+            bandwidth: candidate.bandwidth,
+        }
+    }
+}
+
+/// Path of a stream in a rendition.
+pub fn base(stream: &str, rendition: &str) -> String {
+    let stream = config::path_segment(stream);
+    match rendition {
+        "" => format!("/live/{stream}"),
+        rendition => format!("/live/{stream}@{}", config::path_segment(rendition)),
+    }
+}
+
+/// Below the base, where a transport begins.
+pub fn entry(transport: &str) -> String {
+    let name = config::path_segment(transport);
+    match transport {
+        "hls" => format!("{name}/index.m3u8"),
+        _ => name,
+    }
+}
+
+/// What a transport has of a stream, best first; where its source has not run yet, by the config.
+fn forms(stream: &Stream, info: Option<&Info>, transport: &Transport) -> Vec<Candidate> {
+    let offers: Vec<Offer> = match info {
+        Some(info) => stream.offers(info, &transport.profile.formats),
+        None => std::iter::once("")
+            .chain(stream.renditions().map(String::as_str))
+            .map(Offer::unknown)
+            .collect(),
+    };
+    let candidate = |offer: Offer| Candidate {
+        transport: transport.name.clone(),
+        rendition: offer.rendition,
+        bandwidth: offer.bandwidth,
+        latency_ms: transport.profile.latency_ms,
+        width: offer.width,
+        height: offer.height,
+        frame_rate: offer.frame_rate,
+    };
+    offers.into_iter().map(candidate).collect()
+}
+
+/// Whether the policy need not hear of it.
+fn alike(old: &[Candidate], new: &[Candidate]) -> bool {
+    let near = |old: u32, new: u32| {
+        let (old, new) = (f64::from(old), f64::from(new));
+        (old - new).abs() <= ALIKE * old.max(new)
+    };
+    old.len() == new.len()
+        && old.iter().zip(new).all(|(old, new)| {
+            let bandwidth = old.bandwidth;
+            near(bandwidth, new.bandwidth)
+                && *old
+                    == Candidate {
+                        bandwidth,
+                        ..new.clone()
+                    }
+        })
+}
+
+fn shown(candidate: &Candidate) -> String {
+    match candidate.rendition.as_str() {
+        "" => candidate.transport.clone(),
+        rendition => format!("{} of {rendition}", candidate.transport),
+    }
+}

@@ -1,0 +1,134 @@
+//! What clients play that run no player of ours. Pure.
+
+use super::Asker;
+
+/// What is given to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// The player's page.
+    Page,
+    /// The first of these transports that there is.
+    Transports(&'static [&'static str]),
+}
+
+/// What tells a client.
+enum Sign {
+    /// `Sec-Fetch-Dest`: what the browser is going to do with it.
+    Dest(&'static str),
+    /// Part of `User-Agent`, in letters of either case.
+    Agent(&'static str),
+    /// Part of `Accept`.
+    Accept(&'static str),
+}
+
+const PICTURES: Plain = Plain::Transports(&["mjpeg"]);
+const PLAYLIST: Plain = Plain::Transports(&["hls", "mse", "mjpeg"]);
+/// One endless file: a video element that plays no HLS plays that.
+const FILE: Plain = Plain::Transports(&["mse", "hls", "mjpeg"]);
+
+/// The first that fits counts.
+const TABLE: &[(Sign, Plain)] = &[
+    (Sign::Dest("image"), PICTURES),
+    (Sign::Dest("document"), Plain::Page),
+    (Sign::Dest("iframe"), Plain::Page),
+    (Sign::Agent("applecoremedia"), PLAYLIST),
+    (Sign::Agent("vlc/"), PLAYLIST),
+    (Sign::Agent("libvlc"), PLAYLIST),
+    (Sign::Agent("lavf/"), PLAYLIST),
+    (Sign::Agent("gstreamer"), PLAYLIST),
+    (Sign::Agent("exoplayer"), PLAYLIST),
+    (Sign::Agent("kodi"), PLAYLIST),
+    (Sign::Dest("video"), FILE),
+    (Sign::Accept("mpegurl"), PLAYLIST),
+    (Sign::Accept("multipart/x-mixed-replace"), PICTURES),
+    (Sign::Accept("text/html"), Plain::Page),
+];
+
+/// What this one is given.
+pub fn plain(asker: &Asker<'_>) -> Plain {
+    let agent = asker.agent().to_ascii_lowercase();
+    let dest = asker.header("sec-fetch-dest").unwrap_or_default();
+    let accept = asker.header("accept").unwrap_or_default();
+    let fitting = TABLE.iter().find(|(sign, _)| match sign {
+        Sign::Dest(wanted) => dest == *wanted,
+        Sign::Agent(part) => agent.contains(part),
+        Sign::Accept(part) => accept.contains(part),
+    });
+    // Almost everything can show pictures.
+    fitting.map_or(PICTURES, |(_, plain)| *plain)
+}
+
+/// Whether JSON is asked for: the player, or who talks to an API.
+pub fn wants_json(asker: &Asker<'_>) -> bool {
+    asker
+        .header("accept")
+        .is_some_and(|accept| accept.contains("application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use hyper::HeaderMap;
+
+    #[test]
+    fn plain_clients_get_what_they_can_play() {
+        let chromium = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36";
+        for (agent, dest, accept, expected) in [
+            (chromium, "image", "image/avif,image/webp,*/*", PICTURES),
+            (chromium, "document", "text/html,*/*", Plain::Page),
+            (chromium, "iframe", "text/html,*/*", Plain::Page),
+            (chromium, "video", "*/*", FILE),
+            // No fetch metadata over plain HTTP on a LAN address.
+            (
+                chromium,
+                "",
+                "text/html,application/xhtml+xml,*/*",
+                Plain::Page,
+            ),
+            (chromium, "", "image/avif,image/webp,*/*", PICTURES),
+            ("VLC/3.0.21 LibVLC/3.0.21", "", "*/*", PLAYLIST),
+            ("Lavf/61.7.100", "", "*/*", PLAYLIST),
+            (
+                "GStreamer souphttpsrc 1.22.0 libsoup/3.2.3",
+                "",
+                "*/*",
+                PLAYLIST,
+            ),
+            (
+                "AppleCoreMedia/1.0.0.21A329 (iPhone; U; CPU OS 17_0 like Mac OS X)",
+                "",
+                "*/*",
+                PLAYLIST,
+            ),
+            ("AppleCoreMedia/1.0.0.21A329", "video", "*/*", PLAYLIST),
+            (
+                "MyApp/1 (Linux;Android 14) ExoPlayerLib/2.19",
+                "",
+                "*/*",
+                PLAYLIST,
+            ),
+            ("curl/8.5.0", "", "*/*", PICTURES),
+            ("", "", "", PICTURES),
+            ("x", "", "application/vnd.apple.mpegurl", PLAYLIST),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("user-agent", agent),
+                ("sec-fetch-dest", dest),
+                ("accept", accept),
+            ] {
+                if !value.is_empty() {
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            let asker = Asker {
+                address: [127, 0, 0, 1].into(),
+                headers: &headers,
+                query: "",
+                stream: "x",
+            };
+            assert_eq!(plain(&asker), expected, "{agent} {dest} {accept}");
+        }
+    }
+}

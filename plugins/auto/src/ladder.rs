@@ -1,0 +1,139 @@
+//! The order in which candidates are preferred, from a good link's to a narrow one's.
+
+use crate::Options;
+use sluicegate_sdk::policy::Candidate;
+
+/// Indices of candidates, best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ladder {
+    rungs: Vec<u32>,
+    /// How many of them are for a good link.
+    near: usize,
+}
+
+impl Ladder {
+    /// Of what is not `avoid`ed: the first transport for a good link, then the first other one for a narrow link in all its
+    /// renditions. Where one transport is all there is, its renditions are the rungs.
+    pub fn new(
+        candidates: &[Candidate],
+        options: &Options,
+        avoid: impl Fn(&Candidate) -> bool,
+    ) -> Ladder {
+        let usable: Vec<(u32, &Candidate)> = (0..)
+            .zip(candidates)
+            .filter(|(_, candidate)| !avoid(candidate))
+            .collect();
+        let has = |name: &str| usable.iter().any(|(_, known)| known.transport == name);
+        let unnamed = usable
+            .iter()
+            .map(|(_, candidate)| &candidate.transport)
+            .filter(|name| !options.near.contains(name) && !options.far.contains(name));
+        let near = options.near.iter().chain(unnamed).find(|name| has(name));
+        let far = options
+            .far
+            .iter()
+            .find(|name| has(name) && near != Some(name));
+        let of = |name: Option<&String>| -> Vec<u32> {
+            usable
+                .iter()
+                .filter(|(_, candidate)| Some(&candidate.transport) == name)
+                .map(|(index, _)| *index)
+                .collect()
+        };
+        let (mut rungs, far) = (of(near), of(far));
+        if !far.is_empty() {
+            rungs.truncate(1);
+        }
+        let near = rungs.len();
+        rungs.extend(far);
+        Ladder { rungs, near }
+    }
+
+    /// Where a candidate stands.
+    pub fn place(&self, candidate: u32) -> Option<usize> {
+        self.rungs.iter().position(|rung| *rung == candidate)
+    }
+
+    /// The candidates from that place on.
+    pub fn from(&self, place: usize) -> &[u32] {
+        self.rungs.get(place..).unwrap_or_default()
+    }
+
+    /// The candidates before that place.
+    pub fn before(&self, place: usize) -> &[u32] {
+        self.rungs.get(..place).unwrap_or_default()
+    }
+
+    /// The first place for a narrow link, if there is one.
+    pub fn far(&self) -> Option<usize> {
+        (self.near < self.rungs.len()).then_some(self.near)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(names: &[&str]) -> Vec<Candidate> {
+        let candidate = |name: &&str| {
+            let (transport, rendition) = name.split_once('@').unwrap_or((name, ""));
+            Candidate {
+                transport: transport.into(),
+                rendition: rendition.into(),
+                bandwidth: 1_000_000,
+                latency_ms: 100,
+                width: 640,
+                height: 360,
+                frame_rate: 25.0,
+            }
+        };
+        names.iter().map(candidate).collect()
+    }
+
+    fn rungs(names: &[&str], avoid: &str) -> (Vec<String>, Option<usize>) {
+        let candidates = candidates(names);
+        let ladder = Ladder::new(&candidates, &Options::default(), |candidate| {
+            candidate.transport == avoid
+        });
+        let names = ladder
+            .from(0)
+            .iter()
+            .map(|rung| names[*rung as usize].to_owned());
+        (names.collect(), ladder.far())
+    }
+
+    #[test]
+    fn near_comes_first_and_its_small_forms_only_where_nothing_is_buffered() {
+        let all = [
+            "hls",
+            "hls@mobile",
+            "mjpeg",
+            "mjpeg@mobile",
+            "nal",
+            "nal@mobile",
+        ];
+        let (names, far) = rungs(&all, "");
+        assert_eq!(
+            (names.join(" ").as_str(), far),
+            ("nal hls hls@mobile", Some(1))
+        );
+        let (names, far) = rungs(&all, "nal");
+        assert_eq!(
+            (names.join(" ").as_str(), far),
+            ("mjpeg hls hls@mobile", Some(1))
+        );
+        let (names, far) = rungs(&["mjpeg", "mjpeg@mobile"], "");
+        assert_eq!(
+            (names.join(" ").as_str(), far),
+            ("mjpeg mjpeg@mobile", None)
+        );
+        let (names, far) = rungs(&["hls", "hls@mobile"], "");
+        assert_eq!((names.join(" ").as_str(), far), ("hls hls@mobile", Some(0)));
+        // One for both is one.
+        let (names, far) = rungs(&["mse", "mse@mobile"], "");
+        assert_eq!((names.join(" ").as_str(), far), ("mse mse@mobile", None));
+        let (names, far) = rungs(&["flv", "hls"], "");
+        assert_eq!((names.join(" ").as_str(), far), ("flv hls", Some(1)));
+        assert_eq!(rungs(&[], ""), (vec![], None));
+    }
+}

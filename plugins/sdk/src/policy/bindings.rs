@@ -1,0 +1,15 @@
+//! Generated from `wit/gateway.wit`, as [`crate::bindings`] is.
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "policy-plugin",
+    pub_export_macro: true,
+});

@@ -1,0 +1,35 @@
+//! From a [`Policy`] to the component's exports.
+
+use super::{
+    Policy,
+    bindings::exports::sluicegate::gateway::policy::{
+        Candidate, Choice, Client, Event, Guest, GuestSession, Session,
+    },
+};
+use crate::export::hook_panics;
+use std::{cell::RefCell, marker::PhantomData};
+
+/// The component's exports; each session is a `P`.
+pub struct Component<P>(PhantomData<P>);
+
+/// One session.
+pub struct Held<P>(RefCell<P>);
+
+impl<P: Policy> Guest for Component<P> {
+    type Session = Held<P>;
+}
+
+impl<P: Policy> GuestSession for Held<P> {
+    fn open(client: Client, options: String) -> Result<Session, String> {
+        hook_panics();
+        P::open(&client, &options).map(|policy| Session::new(Held(RefCell::new(policy))))
+    }
+
+    fn choose(&self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice {
+        self.0.borrow_mut().choose(at, candidates, playing)
+    }
+
+    fn observe(&self, at: u64, event: Event) -> Option<Choice> {
+        self.0.borrow_mut().observe(at, event)
+    }
+}

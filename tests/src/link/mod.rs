@@ -1,0 +1,277 @@
+//! A link simulator: viewers behind one bottleneck that changes over time, and who decides what they watch. Reports are all that
+//! the policy learns.
+#![allow(missing_docs)]
+
+mod trace;
+mod viewer;
+
+pub use trace::{SECONDS, STEP_MS, Step, Trace, traces};
+pub use viewer::{Form, Kind, Viewer};
+
+use sluicegate::plugin::policy::{Candidate, Case, Client, Event, Judge, Policy, Report};
+use std::collections::VecDeque;
+use viewer::TICK_MS;
+
+/// A move's first picture has to be there in this time: max(5 s, two groups of 2 s).
+const PATIENCE_MS: u64 = 5000;
+/// What an estimate of throughput alone leaves unused, as players have it.
+const THROUGHPUT_ONLY: f64 = 0.7;
+
+/// What the mission has: a low-latency picture, and HLS in two sizes.
+pub const FORMS: [Form; 3] = [
+    Form {
+        transport: "mjpeg",
+        rendition: "",
+        kind: Kind::Mjpeg { frame_rate: 10 },
+        rate: 3.2e6,
+    },
+    Form {
+        transport: "hls",
+        rendition: "",
+        kind: Kind::Hls { part_ms: 500 },
+        rate: 1.2e6,
+    },
+    Form {
+        transport: "hls",
+        rendition: "mobile",
+        kind: Kind::Hls { part_ms: 500 },
+        rate: 0.4e6,
+    },
+];
+
+/// Who decides.
+pub enum Decider {
+    /// Nobody: always this one.
+    Fixed(usize),
+    /// Among these by throughput alone, once a second.
+    Throughput(Vec<usize>),
+    /// The component.
+    Policy(Box<Judge>, Case),
+}
+
+/// How it went.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Time in which pictures stood still for longer than a second, beyond that second (s).
+    pub stalled: f64,
+    /// Moves that were made, as (second, to, reason).
+    pub moves: Vec<(u64, usize, String)>,
+    pub bytes: f64,
+    /// Bytes that were never shown.
+    pub wasted: f64,
+    /// Seconds on each form.
+    pub on: [f64; FORMS.len()],
+    /// Seconds in which they stood still.
+    pub stalls: Vec<(u64, usize)>,
+    /// The longest time without a new picture (s).
+    pub longest: f64,
+}
+
+/// The policy of the gateway with these options, for one session.
+pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider {
+    let mut judge = Judge::new(policy).unwrap();
+    let client = Client {
+        address: "203.0.113.7".into(),
+        user_agent: "simulated".into(),
+        save_data: false,
+        network: network.map(str::to_owned),
+    };
+    let case = judge.open(&client, options).unwrap().unwrap();
+    Decider::Policy(Box::new(judge), case)
+}
+
+fn candidates() -> Vec<Candidate> {
+    let candidate = |form: &Form| Candidate {
+        transport: form.transport.into(),
+        rendition: form.rendition.into(),
+        bandwidth: form.rate as u32,
+        latency_ms: 0,
+        width: 0,
+        height: 0,
+        frame_rate: match form.kind {
+            Kind::Mjpeg { frame_rate } => frame_rate as f32,
+            Kind::Hls { .. } => 30.0,
+        },
+    };
+    FORMS.iter().map(candidate).collect()
+}
+
+/// What the newest second was like, for a report.
+#[derive(Default)]
+struct Second {
+    bytes: f64,
+    busy: u64,
+    pictures: u64,
+    stalled: u64,
+    late: u64,
+}
+
+/// One viewing over the whole trace.
+pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
+    let mut outcome = Outcome::default();
+    let start = match &mut decider {
+        Decider::Fixed(form) => *form,
+        Decider::Throughput(forms) => *forms.last().unwrap(),
+        Decider::Policy(judge, case) => {
+            let choice = judge.choose(*case, 0, &candidates(), None).unwrap();
+            choice.candidate as usize
+        }
+    };
+    // Media time begins somewhere.
+    let origin = 10_000;
+    let (mut playing, mut index) = (Viewer::new(FORMS[start], origin), start);
+    let mut pending: Option<(Viewer, usize, String)> = None;
+    let mut told = false;
+    let mut queue: VecDeque<(bool, f64)> = VecDeque::new();
+    let mut second = Second::default();
+    let mut mean = 2e6;
+    let mut last_picture = origin;
+    for passed in (0..SECONDS * 1000).step_by(TICK_MS as usize) {
+        let now = origin + passed;
+        let step = trace.steps[(passed / STEP_MS) as usize];
+        let held: f64 = queue.iter().map(|(_, bytes)| bytes).sum();
+        let round_trip = 2 * step.delay_ms + (held * 8000.0 / step.rate.max(1e4)) as u64;
+        let mut room = (trace.queue_ms as f64 * 4e6 / 8000.0 - held).max(0.0);
+        // As the player has it: what is left for something smaller makes way once that begins to come.
+        let down = pending
+            .as_ref()
+            .filter(|(viewer, ..)| viewer.form.rate < playing.form.rate && viewer.bytes > 0.0);
+        let yields = down.map(|(viewer, ..)| now - viewer.since(now));
+        let mut viewers = [
+            Some(&mut playing),
+            pending.as_mut().map(|(viewer, ..)| viewer),
+        ];
+        for (nth, viewer) in viewers.iter_mut().enumerate() {
+            let Some(viewer) = viewer else { continue };
+            let yields = yields.filter(|_| nth == 0);
+            let put = viewer.wants(now, yields).min(room);
+            if put > 0.0 {
+                room -= put;
+                viewer.in_queue += put;
+                queue.push_back((nth == 1, put));
+            }
+        }
+        let mut left = step.rate / 8.0 * TICK_MS as f64 / 1000.0;
+        let mut was_busy = false;
+        while left > 0.0
+            && let Some((to_pending, bytes)) = queue.front_mut()
+        {
+            let taken = bytes.min(left);
+            left -= taken;
+            *bytes -= taken;
+            let to_pending = *to_pending;
+            if *bytes <= 0.0 {
+                queue.pop_front();
+            }
+            if let Some(viewer) = &mut viewers[usize::from(to_pending)] {
+                viewer.got(now, taken, step.delay_ms);
+                was_busy |= !to_pending;
+                second.bytes += if to_pending { 0.0 } else { taken };
+            }
+            outcome.bytes += taken;
+        }
+        second.busy += if was_busy { TICK_MS } else { 0 };
+        let (before, still) = (playing.pictures, playing.stalled);
+        let late = playing.late;
+        playing.play(now);
+        if let Some((viewer, ..)) = &mut pending {
+            viewer.play(now);
+        }
+        if playing.pictures > before || last_picture == origin {
+            last_picture = now;
+        }
+        outcome.longest = outcome.longest.max((now - last_picture) as f64 / 1000.0);
+        second.pictures += playing.pictures - before;
+        second.stalled += playing.stalled - still;
+        outcome.stalled += (playing.stalled - still) as f64 / 1000.0;
+        if playing.stalled > still && outcome.stalls.last() != Some(&(passed / 1000, index)) {
+            outcome.stalls.push((passed / 1000, index));
+        }
+        second.late = second
+            .late
+            .max(late.max(playing.waits(now)).saturating_sub(step.delay_ms));
+        outcome.on[index] += TICK_MS as f64 / 1000.0;
+
+        if playing.shown && !told {
+            told = true;
+            tell(&mut decider, passed, &Event::Playing(index as u32));
+        }
+        if pending.as_ref().is_some_and(|(viewer, ..)| viewer.shown) {
+            let (viewer, to, reason) = pending.take().unwrap();
+            // What the old one had and did not show.
+            outcome.wasted += playing.buffered().unwrap_or(0) as f64 / 8000.0 * playing.form.rate;
+            queue.retain(|(to_pending, _)| *to_pending);
+            for (to_pending, _) in &mut queue {
+                *to_pending = false;
+            }
+            (playing, index) = (viewer, to);
+            outcome.moves.push((passed / 1000, to, reason));
+            tell(&mut decider, passed, &Event::Playing(to as u32));
+            last_picture = now;
+        }
+        let mut wanted = None;
+        if pending
+            .as_ref()
+            .is_some_and(|(viewer, ..)| viewer.since(now) > PATIENCE_MS)
+        {
+            let (viewer, to, _) = pending.take().unwrap();
+            outcome.wasted += viewer.bytes;
+            queue.retain(|(to_pending, _)| !to_pending);
+            wanted = tell(&mut decider, passed, &Event::Failed(to as u32));
+        }
+        if passed % 1000 == 1000 - TICK_MS {
+            let report = report(trace, &second, &playing, round_trip);
+            let busy = second.bytes * 8000.0 / second.busy.max(1) as f64;
+            if second.busy > 0 {
+                mean += (busy - mean) * 0.3;
+            }
+            second = Second::default();
+            wanted = match &decider {
+                Decider::Throughput(forms) => {
+                    let fits = |form: &&usize| FORMS[**form].rate <= THROUGHPUT_ONLY * mean;
+                    let best = forms.iter().find(fits).or(forms.last()).copied();
+                    best.map(|best| (best, "throughput".to_owned()))
+                }
+                _ => tell(&mut decider, passed, &Event::Report(report)).or(wanted),
+            };
+        }
+        let Some((to, reason)) = wanted else { continue };
+        if let Some((viewer, going, _)) = &pending {
+            if *going == to {
+                continue;
+            }
+            outcome.wasted += viewer.bytes;
+            queue.retain(|(to_pending, _)| !to_pending);
+            pending = None;
+        }
+        if to != index {
+            pending = Some((Viewer::new(FORMS[to], now), to, reason));
+        }
+    }
+    outcome
+}
+
+fn report(trace: &Trace, second: &Second, playing: &Viewer, round_trip: u64) -> Report {
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let measured = second.bytes >= 15_000.0 && second.busy >= 30;
+    Report {
+        round_trip_ms: Some(small(round_trip)),
+        goodput: measured.then(|| (second.bytes * 8000.0 / second.busy as f64) as u32),
+        received: (second.bytes * 8.0) as u32,
+        queued_ms: small(second.late),
+        buffered_ms: playing.buffered().map(small),
+        stalled_ms: small(second.stalled),
+        frames_dropped: 0,
+        frame_rate: second.pictures as f32,
+        network: trace.network.map(str::to_owned),
+        visible: true,
+    }
+}
+
+fn tell(decider: &mut Decider, at: u64, event: &Event) -> Option<(usize, String)> {
+    let Decider::Policy(judge, case) = decider else {
+        return None;
+    };
+    let choice = judge.observe(*case, at, event).unwrap()?;
+    Some((choice.candidate as usize, choice.reason))
+}

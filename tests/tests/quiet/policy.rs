@@ -1,0 +1,73 @@
+//! What the policy's work costs.
+
+use crate::alone;
+use rustix::time::{ClockId, clock_gettime};
+use sluicegate::plugin::{
+    Engine,
+    policy::{Candidate, Client, Event, Judge, Policy, Report},
+};
+use std::time::Duration;
+
+/// Sessions, and how often each reports.
+const SESSIONS: usize = 1000;
+const ROUNDS: u64 = 10;
+
+fn spent() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[tokio::test]
+async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
+    let _alone = alone().await;
+    let policy = Policy::load(&Engine::new().unwrap(), None).unwrap();
+    let mut judge = Judge::new(&policy).unwrap();
+    let client = Client {
+        address: "203.0.113.7".into(),
+        user_agent: "x".repeat(120),
+        save_data: false,
+        network: None,
+    };
+    let candidates: Vec<Candidate> = [("nal", ""), ("hls", ""), ("hls", "mobile"), ("mjpeg", "")]
+        .into_iter()
+        .map(|(transport, rendition)| Candidate {
+            transport: transport.into(),
+            rendition: rendition.into(),
+            bandwidth: 2_000_000,
+            latency_ms: 100,
+            width: 1280,
+            height: 720,
+            frame_rate: 15.0,
+        })
+        .collect();
+    let mut cases = Vec::new();
+    for _ in 0..SESSIONS {
+        let case = judge.open(&client, "{}").unwrap().unwrap();
+        let choice = judge.choose(case, 0, &candidates, None).unwrap();
+        judge
+            .observe(case, 0, &Event::Playing(choice.candidate))
+            .unwrap();
+        cases.push(case);
+    }
+    let report = Event::Report(Report {
+        round_trip_ms: Some(20),
+        goodput: Some(20_000_000),
+        received: 1_500_000,
+        queued_ms: 0,
+        buffered_ms: Some(500),
+        stalled_ms: 0,
+        frames_dropped: 0,
+        frame_rate: 15.0,
+        network: Some("4g".into()),
+        visible: true,
+    });
+    let began = spent();
+    for round in 1..=ROUNDS {
+        for case in &cases {
+            judge.observe(*case, round * 1000, &report).unwrap();
+        }
+    }
+    let each = (spent() - began) / ROUNDS as u32;
+    // A round is a second's work.
+    assert!(each < Duration::from_millis(10), "{each:?} of a second");
+}
