@@ -11,7 +11,6 @@ pub mod feeder;
 pub mod gateway;
 pub mod hls;
 pub mod http2;
-pub mod link;
 pub mod measure;
 pub mod media;
 pub mod metrics;

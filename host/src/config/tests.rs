@@ -343,7 +343,7 @@ policy = { up-at = 0.5 }
     let file = parse("[policy]\nplugin = 'mine.wasm'").unwrap().policy;
     assert_eq!(file.unwrap().plugin, "./mine.wasm");
     for (text, what) in [
-        ("transport = []", "`transport` in [clients[0]]: is empty"),
+        ("transport = []", "`transport` in [clients[0]] is empty"),
         ("force = true", "`force` in [clients[0]] means nothing"),
         ("transport = 5", "a name or a list of names"),
         ("policy = 'auto'", "expected a"),

@@ -25,8 +25,8 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    connect, fanout, hls as hls_players, latency, others, page, profile, sandbox, start, streams,
-    viewers, weigh,
+    connect, fanout, hls as hls_players, latency, others, page, policy, profile, sandbox, start,
+    streams, viewers, weigh,
 };
 use std::{
     net::SocketAddr,
@@ -98,6 +98,7 @@ enum Question {
     Streams,
     Others,
     Fanout,
+    Policy,
 }
 
 fn main() -> ExitCode {
@@ -180,6 +181,7 @@ fn ask(bench: &Bench, question: Question, components: &Path, script: &Path) -> R
             );
             vec![fanout::run(bench, viewers, rounds, time)?]
         }
+        Question::Policy => vec![policy::run(bench)?],
     })
 }
 

@@ -9,10 +9,8 @@ use sluicegate::{
     },
     session::{Asked, Call},
 };
-use sluicegate_tests::{
-    Control, Gateway, http_get,
-    link::{Decider, FORMS, Outcome, SECONDS, decider, run, traces},
-};
+use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run, traces};
+use sluicegate_tests::{Control, Gateway, http_get};
 
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
 

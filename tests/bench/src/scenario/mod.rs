@@ -6,6 +6,7 @@ pub mod hls;
 pub mod latency;
 pub mod others;
 pub mod page;
+pub mod policy;
 pub mod profile;
 pub mod sandbox;
 pub mod start;

@@ -1,0 +1,81 @@
+//! The built-in policy on simulated links, beside who never moves and who looks at throughput alone.
+
+use crate::{bench::Bench, report::Table};
+use anyhow::Result;
+use sluicegate::plugin::{Engine, policy::Policy};
+use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run as view, traces};
+
+/// The mission's: MJPEG on a good link.
+const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
+/// What an hour of the seed's mobile viewer is to take at most, GB.
+const AIM: f64 = 0.7;
+/// The trace of a mobile network.
+const MOBILE: &str = "4G drive";
+
+/// Every trace with several seeds; means of them.
+pub fn run(bench: &Bench) -> Result<Table> {
+    let seeds: u64 = bench.pick(1, 10);
+    let policy = Policy::load(&*Engine::new()?, None)?;
+    let mut table = Table::new(
+        "policy",
+        &[
+            "<link",
+            "auto: stalled s",
+            "MJPEG",
+            "HLS",
+            "HLS, mobile",
+            "HLS by throughput",
+            "auto: moves a minute",
+            "wasted %",
+            "GB/h",
+            "MJPEG: GB/h",
+        ],
+    );
+    let mut mobile = 0.0;
+    for nth in 0..traces(1).len() {
+        let trace = |seed| traces(seed).swap_remove(nth);
+        let mean = |of: &dyn Fn(u64) -> f64| (1..=seeds).map(of).sum::<f64>() / seeds as f64;
+        let auto: Vec<Outcome> = (1..=seeds)
+            .map(|seed| {
+                let trace = trace(seed);
+                view(&trace, decider(&policy, OPTIONS, trace.network))
+            })
+            .collect();
+        let of_auto =
+            |of: &dyn Fn(&Outcome) -> f64| auto.iter().map(of).sum::<f64>() / seeds as f64;
+        let hours = SECONDS as f64 / 3600.0;
+        let gigabytes = |outcome: &Outcome| outcome.bytes / 1e9 / hours;
+        let stalled =
+            |decides: &dyn Fn() -> Decider| mean(&|seed| view(&trace(seed), decides()).stalled);
+        let link = trace(1).name;
+        let taken = of_auto(&gigabytes);
+        if link == MOBILE {
+            mobile = taken;
+        }
+        let moves = of_auto(&|outcome| outcome.moves.len() as f64 * 60.0 / SECONDS as f64);
+        let wasted = of_auto(&|outcome| 100.0 * outcome.wasted / outcome.bytes.max(1.0));
+        let alone = (0..FORMS.len()).map(|form| stalled(&|| Decider::Fixed(form)));
+        let seconds = std::iter::once(of_auto(&|outcome| outcome.stalled))
+            .chain(alone)
+            .chain([stalled(&|| Decider::Throughput(vec![1, 2]))]);
+        let mjpeg = mean(&|seed| gigabytes(&view(&trace(seed), Decider::Fixed(0))));
+        let cells = [
+            format!("{moves:.2}"),
+            format!("{wasted:.1}"),
+            format!("{taken:.2}"),
+            format!("{mjpeg:.2}"),
+        ];
+        table.row(
+            std::iter::once(link.to_owned())
+                .chain(seconds.map(|seconds| format!("{seconds:.2}")))
+                .chain(cells),
+        );
+    }
+    table.aim(
+        &format!("auto on {MOBILE}, GB an hour"),
+        mobile,
+        AIM,
+        |gigabytes| format!("{gigabytes:.2}"),
+    );
+    Ok(table)
+}
