@@ -81,7 +81,7 @@ describe("hls", { timeout: 240_000 }, () => {
     await numberReaches(page, number + 60);
     const { median } = await settled(page, 2);
     t.diagnostic(`picture latency of Chromium's own HLS: median ${median} ms`);
-    const source = await page.locator("sluicegate-player video").getAttribute("src");
+    const source = await page.locator("sluicegate-player video.first").getAttribute("src");
     assert.equal(source, `${gateway.url}live/demo/hls/index.m3u8`);
     assert.ok(scripts.every((url) => !url.includes("hls")), `${scripts}`);
     assert.deepEqual(problems, []);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Camera } from "./relay.mjs";
-import { Gateway, keepSources, launch, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
+import { Gateway, keepSources, launch, mediaSockets, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
 
 describe("mse", { timeout: 240_000 }, () => {
   const camera = new Camera();
@@ -47,15 +47,14 @@ describe("mse", { timeout: 240_000 }, () => {
     assert.ok(median > 0 && median < 500, `median ${median} ms`);
     const { stats } = await picture(page);
     assert.ok(stats.framesPerSecond > 15 && stats.bitsPerSecond > 0, JSON.stringify(stats));
-    assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").shadowRoot.querySelector(".frame").dataset.screen), "video");
+    assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").shadowRoot.querySelector(".frame").dataset.screen), "first");
     assert.deepEqual(problems, []);
     await close();
   });
 
   test("another size in the middle is shown by the same page, the same connection and the same source", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
-    const sockets = [];
-    page.on("websocket", (socket) => sockets.push(socket.url()));
+    const sockets = mediaSockets(page);
     await keepSources(page);
     camera.show(`${gateway.url}live/small`);
     await page.goto(`${gateway.url}watch/changing?transport=mse`);
@@ -92,7 +91,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await shows("nal");
     const unmute = player.getByRole("button", { name: "Unmute" });
     assert.ok(await unmute.isHidden(), "nal has no sound");
-    const heard = () => player.locator("video").evaluate(({ muted, webkitAudioDecodedByteCount }) => !muted && webkitAudioDecodedByteCount);
+    const heard = () => player.locator("video.first").evaluate(({ muted, webkitAudioDecodedByteCount }) => !muted && webkitAudioDecodedByteCount);
     for (const transport of ["mse", "hls"]) {
       await page.locator(`input[value="${transport}"]`).evaluate((choice) => choice.click());
       await shows(transport);
@@ -148,7 +147,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
     const { number } = await playing(page, "mse");
     await numberReaches(page, number + 30);
-    const video = page.locator("sluicegate-player video");
+    const video = page.locator("sluicegate-player video.first");
     assert.deepEqual(await video.evaluate(({ disableRemotePlayback, muted, playsInline }) => [disableRemotePlayback, muted, playsInline]), [true, true, true]);
     assert.equal(await page.evaluate(() => window.managed), 1);
     assert.deepEqual(problems, []);
@@ -168,7 +167,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await numberReaches(page, number + 30);
     await tap.waitFor({ state: "hidden" });
     // Paused from outside, as by a headset's key: asked for again.
-    await player.locator("video").evaluate((video) => video.pause());
+    await player.locator("video.first").evaluate((video) => video.pause());
     await tap.click();
     await numberReaches(page, (await playing(page, "mse")).number + 30);
     const { median } = await settled(page, 3);

@@ -162,6 +162,15 @@ export function settled(page, seconds) {
   }, seconds);
 }
 
+/** Collects the addresses of the WebSockets that bring a page its pictures: of its control channel not. */
+export function mediaSockets(page) {
+  const urls = [];
+  page.on("websocket", (socket) => {
+    if (!socket.url().includes("/api/sessions/")) urls.push(socket.url());
+  });
+  return urls;
+}
+
 /** Keeps every MediaSource that the page makes, in `window.sources`. */
 export function keepSources(page) {
   return page.addInitScript(() => {

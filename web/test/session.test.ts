@@ -39,6 +39,7 @@ class World {
         picture: () => this.shown++,
         shown: () => this.shown++,
         bytes: () => undefined,
+        carried: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
       },

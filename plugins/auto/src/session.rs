@@ -75,7 +75,7 @@ pub struct Session {
     last: Option<u64>,
     /// Since when it is on the screen.
     settled_at: u64,
-    /// When moves of the last time were asked for.
+    /// When moves of the last time were done.
     moved_at: Vec<u64>,
     dwell: u64,
     /// When it went up, until that is proven right.
@@ -158,6 +158,10 @@ impl Session {
     fn shows(&mut self, at: u64, index: u32) {
         let up = matches!(&self.moving, Some(moving) if moving.to == index && moving.up);
         self.rose_at = if up { Some(at) } else { self.rose_at };
+        if self.playing.is_some_and(|playing| playing != index) {
+            self.moved_at.retain(|moved| moved + MOVES.1 > at);
+            self.moved_at.push(at);
+        }
         self.moving = None;
         self.playing = Some(index);
         self.settled_at = at;
@@ -385,11 +389,14 @@ impl Session {
             return None;
         }
         let long = u64::from(self.options.up_after.0).max(self.dwell);
-        let good = above.iter().find(|rung| {
-            let since = self.good_since.get(rung);
-            since.is_some_and(|since| at.saturating_sub(*since) >= long)
-        });
-        if let (Some(rung), Some(carries)) = (good, carries) {
+        // One that is about to be good enough for long is worth waiting for: that spares a move.
+        let best = above
+            .iter()
+            .find_map(|rung| Some((rung, *self.good_since.get(rung)?)));
+        if let (Some((rung, since)), Some(carries)) = (best, carries) {
+            if at.saturating_sub(since) < long {
+                return None;
+            }
             let reason = format!(
                 "the link has carried {} for {}",
                 rate(carries),
@@ -420,8 +427,6 @@ impl Session {
             _ => false,
         };
         self.moving = Some(Move { to, up });
-        self.moved_at.retain(|moved| moved + MOVES.1 > at);
-        self.moved_at.push(at);
         self.short_since = None;
         self.good_since.clear();
         self.quiet_since = at;

@@ -15,6 +15,8 @@ use tokio::process::Command;
 
 /// Transports in the binary, in the order of their names.
 const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+/// With the policy.
+const COMPONENTS: usize = BUILT_IN.len() + 1;
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
 #[tokio::test]
@@ -194,7 +196,8 @@ async fn a_component_named_in_the_config_is_served_to_a_real_player() {
         })
         .collect();
     let built_in = BUILT_IN.map(|name| (name, true));
-    assert_eq!(names, [&[("h264", false)][..], &built_in].concat());
+    let policy = [("auto", true)];
+    assert_eq!(names, [&[("h264", false)][..], &built_in, &policy].concat());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -237,7 +240,7 @@ async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_
     let dir = home.join("sluicegate/compiled");
     assert_eq!(mode(&dir), 0o700);
     let first = kept(&dir);
-    assert_eq!(first.len(), BUILT_IN.len(), "{first:?}");
+    assert_eq!(first.len(), COMPONENTS, "{first:?}");
     assert!(first.keys().all(|file| mode(file) == 0o600));
     // Read by the second start, not made again.
     assert_eq!(start().await.code, Some(0));
@@ -271,7 +274,7 @@ async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_
         open.err.contains("compiled components are not kept"),
         "{open:?}"
     );
-    assert_eq!(kept(&dir).len(), BUILT_IN.len() - 1);
+    assert_eq!(kept(&dir).len(), COMPONENTS - 1);
 }
 
 async fn with_cache(home: &Path, config: &Path) -> Ended {

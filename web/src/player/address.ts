@@ -1,5 +1,8 @@
 // Where a stream is, from the element's attributes. Pure.
 
+/** What the attribute `rendition` says for the stream itself. */
+export const ITSELF = "-";
+
 /**
  * The stream's base address, such as `https://gateway/live/demo`; null for nothing to play.
  *

@@ -5,9 +5,12 @@
 // `src` is the stream's base path, such as `/live/demo`. `transport`, absent means auto; `stats`, present shows the figures.
 // Properties: the same, `muted`, and `stats`: see `Stats` (the attribute's property is `showStats`).
 // Methods: `readNumber()`, `readClock()`: the block code of the picture on the screen.
-// Events: `sluicegate-state` (detail: SessionState) at every change, `sluicegate-stats` (detail: Stats) once a second.
+// `transport` auto, or absent: what the gateway's config and policy choose; without an answer the first that can be had.
+// Events: `sluicegate-state` (detail: DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a second.
 
 import { age } from "../media/block_code";
+import { fetchChoice, networkType } from "../net/choice";
+import { Control } from "../net/control";
 import { ServerClock } from "../net/server_clock";
 import { hlsObstacle, openHls } from "../transport/hls";
 import { openMjpeg } from "../transport/mjpeg";
@@ -16,10 +19,12 @@ import { nalObstacle, openNal } from "../transport/nal";
 import { type TransportName, transportNamed } from "../transport/names";
 import type { Shown } from "../transport/transport";
 import { VideoScreen } from "../transport/video";
-import { clockUrl, streamBase } from "./address";
+import { clockUrl, ITSELF, streamBase } from "./address";
 import { CodeReader } from "./code_reader";
+import { Director, type DirectorState, type StageName } from "./director";
 import { Painter } from "./painter";
-import { Session, type SessionState } from "./session";
+import { Session, type SessionSink, type TransportPlayer } from "./session";
+import { Standstill } from "./standstill";
 import { type Stats, StatsCollector } from "./stats";
 import { PlayerView, type ScreenName } from "./view";
 
@@ -31,19 +36,22 @@ const HOME = new URL("..", import.meta.url).href;
 
 /** See the head of this file. */
 export class SluicegatePlayer extends HTMLElement {
-  static readonly observedAttributes = ["src", "stream", "transport", "stats"];
+  static readonly observedAttributes = ["src", "stream", "transport", "rendition", "stats"];
 
   readonly #view: PlayerView;
   readonly #painter: Painter;
-  readonly #video: VideoScreen;
-  readonly #session: Session;
+  readonly #videos: Readonly<Record<StageName, VideoScreen>>;
+  readonly #director: Director;
+  readonly #standstill = new Standstill(performance.now());
   readonly #reader = new CodeReader();
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
+  #stage: StageName = "first";
   #clock: ServerClock | null = null;
   #base: URL | null = null;
   #connected: AbortController | null = null;
   #codeReadAt = 0;
+  #droppedBefore = 0;
 
   constructor() {
     super();
@@ -55,34 +63,40 @@ export class SluicegatePlayer extends HTMLElement {
       toggleMuted: () => {
         this.muted = !this.muted;
       },
-      tap: () => this.#video.play(),
+      tap: () => {
+        for (const video of Object.values(this.#videos)) video.play();
+      },
     });
     this.#painter = new Painter(this.#view.canvas, {
       shown: (shown) => this.#shown("canvas", shown),
       dropped: () => this.#collector.dropped(1),
     });
-    this.#video = new VideoScreen(this.#view.video, () => this.#holdVideo());
-    this.#session = new Session(
+    const { first, second } = this.#view.videos;
+    this.#videos = {
+      first: new VideoScreen(first, () => this.#holdVideo("first")),
+      second: new VideoScreen(second, () => this.#holdVideo("second")),
+    };
+    this.#director = new Director(
       {
-        players: {
-          nal: { open: openNal, obstacle: nalObstacle },
-          mse: { open: (base, sink) => openMse(base, sink, this.#video), obstacle: mseObstacle },
-          hls: { open: (base, sink) => openHls(base, sink, this.#video), obstacle: hlsObstacle },
-          mjpeg: { open: openMjpeg, obstacle: () => null },
-        },
-        timer: (callback, ms) => {
-          const timer = setTimeout(callback, ms);
-          return () => clearTimeout(timer);
-        },
-        random: Math.random,
+        session: (stage, sink) => this.#session(stage, sink),
+        obstacle: (name) => OBSTACLES[name](),
+        network: networkType,
+        choose: fetchChoice,
+        attend: (url, events) => new Control(url, events),
+        timer,
         now: () => performance.now(),
       },
       {
         picture: (picture) => this.#painter.offer(picture),
-        shown: (shown) => this.#shown("video", shown),
+        shown: (shown) => this.#shown(this.#stage, shown),
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
+        turned: (stage) => {
+          this.#stage = stage;
+          this.#collector.connectionChanged(performance.now());
+        },
+        choices: (choices) => this.dispatchEvent(new CustomEvent("sluicegate-choices", { detail: choices })),
       },
     );
   }
@@ -114,13 +128,22 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("transport", value);
   }
 
+  /** The name of a rendition, or empty for whichever the gateway chooses; `-` is the stream itself. */
+  get rendition(): string {
+    return this.getAttribute("rendition") ?? "";
+  }
+
+  set rendition(value: string) {
+    this.setAttribute("rendition", value);
+  }
+
   /** Whether sound is off, as it is in the beginning. */
   get muted(): boolean {
-    return this.#view.video.muted;
+    return this.#view.videos.first.muted;
   }
 
   set muted(value: boolean) {
-    this.#view.video.muted = value;
+    for (const video of Object.values(this.#view.videos)) video.muted = value;
   }
 
   /** Whether the figures are shown over the picture. */
@@ -134,17 +157,17 @@ export class SluicegatePlayer extends HTMLElement {
 
   /** This moment's figures. */
   get stats(): Stats {
-    return this.#collector.read(this.#session.state);
+    return this.#collector.read(this.#director.state);
   }
 
   /** The frame number (modulo 2^24) in the block code of the picture on the screen; null if it carries none. */
   readNumber(): number | null {
-    return this.#reader.read(this.#view[this.#screen]).number;
+    return this.#reader.read(this.#view.screen(this.#screen)).number;
   }
 
   /** The Unix time in ms (modulo 2^24) in the block code of the picture on the screen; null if it carries none. */
   readClock(): number | null {
-    return this.#reader.read(this.#view[this.#screen]).clock;
+    return this.#reader.read(this.#view.screen(this.#screen)).clock;
   }
 
   connectedCallback(): void {
@@ -152,7 +175,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.#connected = connected;
     const { signal } = connected;
     document.addEventListener("visibilitychange", () => this.#visibility(), { signal });
-    window.addEventListener("online", () => this.#session.hurry(), { signal });
+    window.addEventListener("online", () => this.#director.hurry(), { signal });
     const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(look));
     this.#visibility();
@@ -162,7 +185,7 @@ export class SluicegatePlayer extends HTMLElement {
   disconnectedCallback(): void {
     this.#connected?.abort();
     this.#connected = null;
-    this.#session.stop();
+    this.#director.stop();
     this.#clock?.stop();
     this.#clear();
     this.#base = null;
@@ -187,7 +210,8 @@ export class SluicegatePlayer extends HTMLElement {
       this.#clock = base === null ? null : new ServerClock(clockUrl(base));
       this.#view.title(base === null ? "" : decodeName(base));
     }
-    this.#session.want({ base, transport: this.transport });
+    const rendition = this.rendition === "" ? null : this.rendition === ITSELF ? "" : this.rendition;
+    this.#director.want({ base, transport: this.transport, rendition });
     // Once the old one is over, so that no picture of it comes after.
     if (other) this.#clear();
   }
@@ -195,10 +219,10 @@ export class SluicegatePlayer extends HTMLElement {
   #visibility(): void {
     const visible = document.visibilityState === "visible";
     if (!visible) this.#painter.stop();
-    this.#session.setVisible(visible);
+    this.#director.setVisible(visible);
   }
 
-  #changed(state: SessionState): void {
+  #changed(state: DirectorState): void {
     if (state.phase === "connecting" || state.phase === "paused") this.#collector.connectionChanged(performance.now());
     // Once pictures come the gateway answers, and its clock may have been set since it was last asked.
     if (state.phase === "playing") void this.#clock?.measure();
@@ -208,7 +232,21 @@ export class SluicegatePlayer extends HTMLElement {
     this.dispatchEvent(new CustomEvent("sluicegate-state", { detail: state }));
   }
 
+  #session(stage: StageName, sink: SessionSink): Session {
+    const video = (): VideoScreen => this.#videos[stage];
+    const player = (name: TransportName, open: TransportPlayer["open"]): TransportPlayer => ({ open, obstacle: OBSTACLES[name] });
+    const players = {
+      nal: player("nal", openNal),
+      mse: player("mse", (base, own) => openMse(base, own, video())),
+      hls: player("hls", (base, own) => openHls(base, own, video())),
+      mjpeg: player("mjpeg", openMjpeg),
+    };
+    return new Session({ players, timer, random: Math.random, now: () => performance.now() }, sink);
+  }
+
   #shown(screen: ScreenName, shown: Shown): void {
+    if (screen !== "canvas") this.#painter.stop();
+    this.#standstill.shown(shown.at);
     this.#screen = screen;
     this.#collector.shown(shown);
     this.#view.shown(screen);
@@ -225,10 +263,10 @@ export class SluicegatePlayer extends HTMLElement {
     }
   }
 
-  /** The video's picture stays on the screen, on the canvas, until there is a new one. */
-  #holdVideo(): void {
-    if (this.#screen !== "video") return;
-    this.#painter.keep(this.#view.video);
+  /** A video's picture stays on the screen, on the canvas, until there is a new one. */
+  #holdVideo(stage: StageName): void {
+    if (this.#screen !== stage) return;
+    this.#painter.keep(this.#view.videos[stage]);
     this.#screen = "canvas";
     this.#view.shown("canvas");
   }
@@ -242,8 +280,23 @@ export class SluicegatePlayer extends HTMLElement {
   #look(): void {
     this.#collector.look(performance.now());
     const stats = this.stats;
+    this.#report(stats);
     this.#view.stats(stats);
     this.dispatchEvent(new CustomEvent("sluicegate-stats", { detail: stats }));
+  }
+
+  #report({ bitsPerSecond, framesPerSecond, dropped }: Stats): void {
+    const screen = this.#view.screen(this.#screen);
+    const buffered = screen instanceof HTMLVideoElement ? ahead(screen) : null;
+    this.#director.report({
+      received: bitsPerSecond,
+      frame_rate: framesPerSecond,
+      buffered_ms: buffered,
+      stalled_ms: this.#standstill.look(performance.now()),
+      frames_dropped: Math.max(0, dropped - this.#droppedBefore),
+      visible: document.visibilityState === "visible",
+    });
+    this.#droppedBefore = dropped;
   }
 
   async #toggleFullscreen(): Promise<void> {
@@ -257,6 +310,23 @@ export class SluicegatePlayer extends HTMLElement {
       // Not allowed in this frame or on this phone: the picture stays where it is.
     }
   }
+}
+
+const OBSTACLES: Readonly<Record<TransportName, () => string | null>> = {
+  nal: nalObstacle,
+  mse: mseObstacle,
+  hls: hlsObstacle,
+  mjpeg: () => null,
+};
+
+function timer(callback: () => void, ms: number): () => void {
+  const timer = setTimeout(callback, ms);
+  return () => clearTimeout(timer);
+}
+
+/** What a video could still play if nothing came (ms). */
+function ahead({ buffered, currentTime }: HTMLVideoElement): number {
+  return buffered.length === 0 ? 0 : Math.max(0, (buffered.end(buffered.length - 1) - currentTime) * 1000);
 }
 
 function decodeName(base: URL): string {

@@ -55,7 +55,7 @@ export interface SessionEnv {
 }
 
 /** Where pictures and counts go. */
-export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "dropped"> & { changed(state: SessionState): void };
+export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "dropped"> & { changed(state: SessionState): void };
 
 const SILENT_AFTER_MS = 10_000;
 /** A connection that died without a word looks like a silent one; asking anew costs little. */
@@ -166,6 +166,9 @@ export class Session {
         if (!current) return;
         this.#heard();
         this.#sink.bytes(count);
+      },
+      carried: (bytes, ms) => {
+        if (current) this.#sink.carried(bytes, ms);
       },
       dropped: (count) => {
         if (current) this.#sink.dropped(count);

@@ -3,7 +3,7 @@
 import { bitRate, milliseconds, size } from "../page/format";
 import { element } from "../page/dom";
 import css from "./player.shadow.css";
-import type { SessionState } from "./session";
+import type { DirectorState, StageName } from "./director";
 import { LABELS } from "../transport/names";
 import type { LatencyKind, Stats } from "./stats";
 
@@ -16,8 +16,8 @@ export interface PlayerActions {
   tap(): void;
 }
 
-/** Where the picture is. */
-export type ScreenName = "canvas" | "video";
+/** Where the picture is: what is decoded by scripts is on the canvas, and either stage has a video element. */
+export type ScreenName = "canvas" | StageName;
 
 const FIGURES = ["transport", "picture", "frames", "bit rate", "latency", "dropped", "reconnects"] as const;
 type Figure = (typeof FIGURES)[number];
@@ -31,7 +31,7 @@ const LATENCIES: Readonly<Record<LatencyKind, string>> = {
 /** Builds the tree once and keeps it up to date. */
 export class PlayerView {
   readonly canvas: HTMLCanvasElement;
-  readonly video: HTMLVideoElement;
+  readonly videos: Readonly<Record<StageName, HTMLVideoElement>>;
   readonly #frame: HTMLElement;
   readonly #status: HTMLElement;
   readonly #notice: HTMLElement;
@@ -48,7 +48,7 @@ export class PlayerView {
     root.adoptedStyleSheets = [sheet];
 
     this.canvas = element("canvas", { role: "img", width: "1280", height: "720" });
-    this.video = element("video", {});
+    this.videos = { first: element("video", { class: "first" }), second: element("video", { class: "second" }) };
     this.#status = element("p", { class: "status", role: "status" });
     this.#notice = element("p", { class: "notice", hidden: "" });
     this.#overlay = element("dl", { class: "stats", id: "stats", hidden: "", "aria-label": "Figures" });
@@ -64,8 +64,8 @@ export class PlayerView {
     this.#statsButton.addEventListener("click", () => actions.toggleStats());
     this.#soundButton.addEventListener("click", () => actions.toggleMuted());
     this.#tapButton.addEventListener("click", () => actions.tap());
-    this.video.addEventListener("volumechange", () => {
-      this.#soundButton.textContent = this.video.muted ? "Unmute" : "Mute";
+    this.videos.first.addEventListener("volumechange", () => {
+      this.#soundButton.textContent = this.videos.first.muted ? "Unmute" : "Mute";
     });
     fullscreen.addEventListener("click", () => actions.toggleFullscreen());
     const controls = element("div", { class: "controls" }, this.#soundButton, this.#statsButton, fullscreen);
@@ -73,7 +73,8 @@ export class PlayerView {
       "div",
       { class: "frame", "data-phase": "idle", "data-screen": "canvas" },
       this.canvas,
-      this.video,
+      this.videos.first,
+      this.videos.second,
       element("div", { class: "top" }, this.#status, this.#notice),
       this.#tapButton,
       this.#overlay,
@@ -84,7 +85,12 @@ export class PlayerView {
 
   title(name: string): void {
     const label = name === "" ? "No stream" : `Live picture of ${name}`;
-    for (const screen of [this.canvas, this.video]) screen.setAttribute("aria-label", label);
+    for (const screen of [this.canvas, this.videos.first, this.videos.second]) screen.setAttribute("aria-label", label);
+  }
+
+  /** What the picture is on. */
+  screen(name: ScreenName): HTMLCanvasElement | HTMLVideoElement {
+    return name === "canvas" ? this.canvas : this.videos[name];
   }
 
   /** There is a picture, here. */
@@ -99,7 +105,7 @@ export class PlayerView {
     this.#frame.dataset["screen"] = "canvas";
   }
 
-  state(state: SessionState): void {
+  state(state: DirectorState): void {
     this.#frame.dataset["phase"] = state.phase;
     this.#status.textContent = sentence(state);
     const instead = state.transport !== null && state.fallback !== "";
@@ -137,7 +143,7 @@ function latency(stats: Pick<Stats, "latencyMs" | "latencyKind">): string {
   return `${milliseconds(stats.latencyMs)} ${LATENCIES[stats.latencyKind]}`;
 }
 
-function sentence(state: SessionState): string {
+function sentence(state: DirectorState): string {
   switch (state.phase) {
     case "idle":
       return "No stream";

@@ -14,6 +14,7 @@ export type HlsPlayer = (url: URL, loan: VideoLoan, events: HlsEvents) => HlsPla
 /** What such a player tells. */
 export interface HlsEvents {
   bytes(count: number): void;
+  carried(bytes: number, ms: number): void;
   sound(there: boolean): void;
   /** It is over. `loading`: a playlist or segment was not to be had; the gateway is asked why. */
   ended(ending: Ending | "loading"): void;
@@ -66,6 +67,7 @@ export function openHls(base: URL, sink: Sink, screen: VideoScreen): Transport {
   });
   const events: HlsEvents = {
     bytes: (count) => sink.bytes(count),
+    carried: (bytes, ms) => sink.carried(bytes, ms),
     sound: (there) => sink.sound(there),
     ended: (ending) => {
       if (ending !== "loading") {

@@ -37,7 +37,11 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     hls.config.liveMaxLatencyDuration = plain ? Math.max(PLAIN.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
     if (!details.live) events.ended({ kind: "draining", reason: "the gateway ended the stream" });
   });
-  hls.on(Hls.Events.FRAG_LOADED, (_, { payload }) => events.bytes(payload.byteLength));
+  hls.on(Hls.Events.FRAG_LOADED, (_, { payload, frag, part }) => {
+    events.bytes(payload.byteLength);
+    const { first, end } = (part ?? frag).stats.loading;
+    if (first > 0 && end >= first) events.carried(payload.byteLength, end - first);
+  });
   hls.on(Hls.Events.BUFFER_CODECS, (_, { audio, audiovideo }) => {
     events.sound(audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? ""));
   });

@@ -35,12 +35,23 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
   }
   const parts = new MultipartReader(boundary);
   const body = response.body.getReader();
+  // A picture that comes in several pieces tells how fast they follow each other.
+  let began = 0;
+  let came = -1;
   try {
     for (;;) {
       const { done, value } = await body.read();
       if (done) return { kind: "draining", reason: "the gateway ended the stream" };
+      const now = performance.now();
       sink.bytes(value.length);
+      if (came < 0) {
+        [began, came] = [now, 0];
+      } else {
+        came += value.length;
+      }
       for (const part of parts.push(value)) {
+        if (came > 0) sink.carried(came, now - began);
+        came = -1;
         if (part.type === "image/jpeg") decoder.offer(part.body);
       }
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };

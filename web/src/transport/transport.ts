@@ -60,6 +60,8 @@ export interface Sink {
   sound(there: boolean): void;
   /** Media bytes that arrived. */
   bytes(count: number): void;
+  /** So many bytes came within so many ms in which nothing else held them up: what the link carries. */
+  carried(bytes: number, ms: number): void;
   /** Pictures that were not shown because they came too fast or could not be decoded. */
   dropped(count: number): void;
   ended(ending: Ending): void;

@@ -6,9 +6,9 @@ import { setBadge } from "../page/badge";
 import { byId, setText } from "../page/dom";
 import { bitRate, frameRate, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
-import { encodeStream } from "../player/address";
+import { encodeStream, ITSELF } from "../player/address";
 import type { SluicegatePlayer } from "../player/element";
-import type { SessionState } from "../player/session";
+import type { Choices, DirectorState } from "../player/director";
 import type { Stats } from "../player/stats";
 import { LABELS } from "../transport/names";
 
@@ -17,12 +17,16 @@ const base = `/live/${encodeStream(stream)}`;
 const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
 const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
+const renditions = byId("rendition") as HTMLSelectElement;
+/** What was chosen on this device, for every stream; an address may say otherwise. */
+const REMEMBERED = "sluicegate-transport";
 
 document.title = `${stream} · Sluicegate`;
 setText(byId("name"), stream);
 byId("addresses").append(addressList(base));
-followTransport();
-player.addEventListener("sluicegate-state", (event) => showState((event as CustomEvent<SessionState>).detail));
+followChoices();
+player.addEventListener("sluicegate-state", (event) => showState((event as CustomEvent<DirectorState>).detail));
+player.addEventListener("sluicegate-choices", (event) => showChoices((event as CustomEvent<Choices>).detail));
 player.addEventListener("sluicegate-stats", (event) => showStats((event as CustomEvent<Stats>).detail));
 player.setAttribute("src", base);
 
@@ -61,10 +65,11 @@ function showDevice(device: Device): void {
   setText(byId("viewers"), String(device.viewers));
 }
 
-function showState(state: SessionState): void {
+function showState(state: DirectorState): void {
   const now = state.transport === null ? "–" : LABELS[state.transport];
   setText(byId("transport-now"), now);
   setText(byId("fallback"), state.fallback === "" ? "" : `Playing ${now} instead: ${state.fallback}.`);
+  setText(byId("why"), why(state));
 }
 
 function showStats(stats: Stats): void {
@@ -77,15 +82,40 @@ function showStats(stats: Stats): void {
   setText(byId("reconnects"), String(stats.reconnects));
 }
 
-function followTransport(): void {
-  const pinned = new URLSearchParams(location.search).get("transport") ?? "auto";
-  const chosen = choices.find((choice) => choice.value === pinned) ?? choices[0];
+/** "Moved from MJPEG to HLS (mobile) at 12:03:04: the link carries about 0.8 Mbit/s." */
+function why({ why, moved }: DirectorState): string {
+  if (moved === null) return why === "" ? "" : `Chosen because ${why}.`;
+  const named = ({ transport, rendition }: { transport: string; rendition: string }): string => {
+    const label = (LABELS as Readonly<Record<string, string>>)[transport] ?? transport;
+    return rendition === "" ? label : `${label} (${rendition})`;
+  };
+  const at = new Date(moved.at).toLocaleTimeString();
+  return `Moved from ${named(moved.from)} to ${named(moved.to)} at ${at}: ${moved.reason}.`;
+}
+
+/** The renditions there are; nothing to choose where there is one. */
+function showChoices({ offered, forced }: Choices): void {
+  const names = [...new Set(offered.map(({ rendition }) => rendition))];
+  byId("renditions").hidden = names.length < 2 || stream.includes("@");
+  renditions.disabled = forced;
+  for (const choice of choices) choice.disabled = forced;
+  const wanted = ["", ...names.map((name) => (name === "" ? ITSELF : name))];
+  if (wanted.join() === [...renditions.options].map(({ value }) => value).join()) return;
+  const labels = ["Automatic", ...names.map((name) => (name === "" ? "The stream itself" : name))];
+  renditions.replaceChildren(...wanted.map((value, index) => new Option(labels[index], value)));
+  renditions.value = player.rendition;
+}
+
+function followChoices(): void {
+  const asked = new URLSearchParams(location.search).get("transport") ?? remembered() ?? "auto";
+  const chosen = choices.find((choice) => choice.value === asked) ?? choices[0];
   if (chosen !== undefined) chosen.checked = true;
   const use = (value: string): void => player.setAttribute("transport", value);
   use(chosen?.value ?? "auto");
   for (const choice of choices) {
     choice.addEventListener("change", () => {
       use(choice.value);
+      remember(choice.value);
       const address = new URL(location.href);
       if (choice.value === "auto") {
         address.searchParams.delete("transport");
@@ -94,6 +124,24 @@ function followTransport(): void {
       }
       history.replaceState(null, "", address);
     });
+  }
+  renditions.addEventListener("change", () => player.setAttribute("rendition", renditions.value));
+}
+
+function remembered(): string | null {
+  try {
+    return localStorage.getItem(REMEMBERED);
+  } catch {
+    // Not allowed here: then it is for this page only.
+    return null;
+  }
+}
+
+function remember(transport: string): void {
+  try {
+    localStorage.setItem(REMEMBERED, transport);
+  } catch {
+    // As above.
   }
 }
 

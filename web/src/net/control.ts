@@ -1,0 +1,189 @@
+// The control channel of a session: reports up, moves down. It comes back by itself; what was said meanwhile is lost.
+
+import { Backoff } from "./backoff";
+import { type Form, place } from "./choice";
+import { list, number, object, text } from "./json";
+
+/** What is told about once a second. Counts are since the report before. */
+export interface Report {
+  readonly goodput: number | null;
+  readonly received: number;
+  readonly buffered_ms: number | null;
+  readonly stalled_ms: number;
+  readonly frames_dropped: number;
+  readonly frame_rate: number;
+  readonly network: string | null;
+  readonly visible: boolean;
+}
+
+/** Go there. */
+export interface Move extends Form {
+  readonly base: URL;
+  readonly reason: string;
+  /** For the first picture. */
+  readonly timeoutMs: number;
+}
+
+/** One form that may be chosen. */
+export interface Offered extends Form {
+  readonly width: number;
+  readonly height: number;
+  readonly bandwidth: number;
+}
+
+/** What the gateway says. */
+export interface ControlEvents {
+  move(move: Move): void;
+  choices(choices: readonly Offered[], forced: boolean): void;
+  refused(reason: string): void;
+  /** The session is not known any more: another has to begin. */
+  lost(): void;
+}
+
+/** Round trips: the newest, and the shortest lately, which is without queues. */
+const REMEMBERED = 30;
+/** Closed by the gateway for good: another player attends to the session, or this one says nonsense. */
+const FINAL = new Set([1000, 1003, 1007, 1008]);
+const FIRST_TIMEOUT_MS = 5000;
+
+/** One that runs. */
+export class Control {
+  readonly #url: URL;
+  readonly #events: ControlEvents;
+  readonly #backoff = new Backoff();
+  #socket: WebSocket | null = null;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #over = false;
+  #opened = false;
+  #pinged: { readonly id: number; readonly at: number } | null = null;
+  #trips: number[] = [];
+  #pings = 0;
+  /** Told again whenever the channel is opened. */
+  #playing: Form | null = null;
+
+  constructor(url: URL, events: ControlEvents) {
+    this.#url = new URL(url);
+    this.#url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    this.#events = events;
+    this.#connect();
+  }
+
+  /** Also measures the round trip, which goes with it. */
+  report(report: Report): void {
+    const newest = this.#trips.at(-1) ?? null;
+    const shortest = newest === null ? null : Math.min(...this.#trips);
+    // A ping that is not answered yet is late by so much at least.
+    const waiting = this.#pinged === null ? 0 : performance.now() - this.#pinged.at;
+    const trip = newest === null ? null : Math.max(newest, waiting);
+    const queued = trip === null || shortest === null ? 0 : trip - shortest;
+    this.#say({ type: "report", ...report, round_trip_ms: trip, queued_ms: queued });
+    if (this.#pinged === null) {
+      this.#pinged = { id: ++this.#pings, at: performance.now() };
+      this.#say({ type: "ping", id: this.#pings });
+    }
+  }
+
+  playing(form: Form): void {
+    this.#playing = form;
+    this.#sayPlaying();
+  }
+
+  failed({ transport, rendition }: Form): void {
+    this.#say({ type: "failed", transport, rendition });
+  }
+
+  /** By hand; null leaves it to the policy. */
+  pin(form: Partial<Form> | null): void {
+    this.#say(form === null ? { type: "auto" } : { type: "pin", ...form });
+  }
+
+  close(): void {
+    this.#over = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    const socket = this.#socket;
+    if (socket === null) return;
+    socket.onmessage = socket.onclose = null;
+    // Closed while it connects, the browser would log an error; so it is let open first.
+    socket.onopen = () => socket.close();
+    if (socket.readyState !== WebSocket.CONNECTING) socket.close();
+  }
+
+  #connect(): void {
+    const socket = new WebSocket(this.#url);
+    this.#socket = socket;
+    this.#opened = false;
+    this.#pinged = null;
+    socket.onopen = () => {
+      this.#opened = true;
+      this.#backoff.reset();
+      this.#sayPlaying();
+    };
+    socket.onmessage = (event: MessageEvent<unknown>) => {
+      if (typeof event.data === "string") this.#heard(event.data);
+    };
+    socket.onclose = ({ code }) => {
+      this.#socket = null;
+      // What never opened may be a session that is forgotten; asking for a choice tells.
+      if (!this.#opened || FINAL.has(code)) {
+        this.#over = true;
+        this.#events.lost();
+      } else {
+        this.#timer = setTimeout(() => this.#connect(), this.#backoff.next());
+      }
+    };
+  }
+
+  #sayPlaying(): void {
+    if (this.#playing === null) return;
+    const { transport, rendition } = this.#playing;
+    this.#say({ type: "playing", transport, rendition });
+  }
+
+  #say(what: object): void {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(what));
+  }
+
+  #heard(json: string): void {
+    const said = parse(json);
+    if (this.#over || said === null) return;
+    const form = { transport: text(said["transport"]), rendition: text(said["rendition"]) };
+    switch (said["type"]) {
+      case "pong":
+        if (this.#pinged !== null && number(said["id"]) === this.#pinged.id) {
+          this.#trips = [...this.#trips.slice(1 - REMEMBERED), performance.now() - this.#pinged.at];
+          this.#pinged = null;
+        }
+        return;
+      case "move": {
+        const http = new URL(this.#url);
+        http.protocol = this.#url.protocol === "wss:" ? "https:" : "http:";
+        const base = place(text(said["base"]), http);
+        const timeoutMs = number(said["timeout_ms"]) ?? FIRST_TIMEOUT_MS;
+        if (base !== null) this.#events.move({ ...form, base, reason: text(said["reason"]), timeoutMs });
+        return;
+      }
+      case "choices": {
+        const offered = list(said["choices"]).map((choice) => ({
+          transport: text(choice["transport"]),
+          rendition: text(choice["rendition"]),
+          width: number(choice["width"]) ?? 0,
+          height: number(choice["height"]) ?? 0,
+          bandwidth: number(choice["bandwidth"]) ?? 0,
+        }));
+        this.#events.choices(offered, said["forced"] === true);
+        return;
+      }
+      case "refused":
+        this.#events.refused(text(said["reason"]));
+        return;
+    }
+  }
+}
+
+function parse(json: string): Record<string, unknown> | null {
+  try {
+    return object(JSON.parse(json));
+  } catch {
+    return null;
+  }
+}

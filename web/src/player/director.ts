@@ -1,0 +1,443 @@
+// Who plays what when: asks the gateway, attends to the session there, and moves as it is told, make before break. Two stages
+// take turns: what is new plays behind the one that is seen until it has a picture. No DOM.
+
+import type { Asking, Choice, Form } from "../net/choice";
+import type { ControlEvents, Move, Offered, Report } from "../net/control";
+import { TRANSPORTS, type TransportName } from "../transport/names";
+import type { Session, SessionSink, SessionState, Wanted } from "./session";
+
+/** One of two. */
+export type StageName = "first" | "second";
+
+/** What the viewer is told: of the stage that is seen, and of the moves. */
+export interface DirectorState extends SessionState {
+  /** Empty: the stream itself. */
+  readonly rendition: string;
+  /** Why the gateway chose what plays; empty where it did not. */
+  readonly why: string;
+  readonly moved: Moved | null;
+}
+
+/** The newest move. */
+export interface Moved {
+  readonly from: Form;
+  readonly to: Form;
+  readonly reason: string;
+  /** Unix ms. */
+  readonly at: number;
+  /** From the word to the first picture. */
+  readonly tookMs: number;
+}
+
+/** What may be chosen by hand. */
+export interface Choices {
+  readonly offered: readonly Offered[];
+  /** Whether the gateway's config leaves no choice. */
+  readonly forced: boolean;
+}
+
+/** A control channel, as it is needed here. */
+export interface ControlLike {
+  report(report: Report): void;
+  playing(form: Form): void;
+  failed(form: Form): void;
+  close(): void;
+}
+
+/** The world as the director needs it. */
+export interface DirectorEnv {
+  session(stage: StageName, sink: SessionSink): Session;
+  /** Why this browser cannot play it, or null. */
+  obstacle(name: TransportName): string | null;
+  network(): string | null;
+  choose(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice>;
+  attend(url: URL, events: ControlEvents): ControlLike;
+  timer(callback: () => void, ms: number): () => void;
+  now(): number;
+}
+
+/** Where things go. */
+export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "bytes" | "dropped"> {
+  changed(state: DirectorState): void;
+  /** This stage's pictures are those that are seen. */
+  turned(stage: StageName): void;
+  choices(choices: Choices): void;
+}
+
+/** What is wanted, with a rendition chosen by hand. */
+export interface DirectorWanted extends Wanted {
+  /** Null: whichever. */
+  readonly rendition: string | null;
+}
+
+/** Figures of the newest second, from who counts them. */
+export type Figures = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible">;
+
+interface Stage {
+  readonly name: StageName;
+  readonly session: Session;
+  /** What it was told to play; null where the gateway has no say. */
+  form: Form | null;
+}
+
+interface Pending {
+  readonly stage: Stage;
+  readonly move: Move;
+  readonly since: number;
+  readonly cancel: () => void;
+}
+
+/** Fewer bytes in a second do not tell what the link carries. */
+const ENOUGH = 15_000;
+/** The first choice is given so long for its first picture. */
+const START_MS = 8000;
+/** A gateway that forgot the session, or a control channel that did not open, is asked again after this, later and later. */
+const AGAIN_MS = 5000;
+const AGAIN_LIMIT_MS = 60_000;
+
+/** See the head of this file. */
+export class Director {
+  readonly #env: DirectorEnv;
+  readonly #sink: DirectorSink;
+  #seen: Stage;
+  #other: Stage;
+  #wanted: DirectorWanted = { base: null, transport: "auto", rendition: null };
+  #asking: AbortController | null = null;
+  #control: ControlLike | null = null;
+  #pending: Pending | null = null;
+  #cancelTimer: (() => void) | null = null;
+  #why = "";
+  #moved: Moved | null = null;
+  #told: Form | null = null;
+  /** The session's name. */
+  #session: string | null = null;
+  #visible = true;
+  /** Control channels that ended before they said anything, in a row. */
+  #losses = 0;
+  #carried = { bytes: 0, ms: 0 };
+  #state: DirectorState;
+
+  constructor(env: DirectorEnv, sink: DirectorSink) {
+    this.#env = env;
+    this.#sink = sink;
+    this.#seen = this.#stage("first");
+    this.#other = this.#stage("second");
+    this.#state = this.#read();
+  }
+
+  get state(): DirectorState {
+    return this.#state;
+  }
+
+  /** Plays this from now on. The same again changes nothing. */
+  want(wanted: DirectorWanted): void {
+    const same =
+      wanted.base?.href === this.#wanted.base?.href &&
+      wanted.transport === this.#wanted.transport &&
+      wanted.rendition === this.#wanted.rendition;
+    if (same) return;
+    this.#wanted = wanted;
+    this.#leave();
+    this.#moved = null;
+    if (wanted.base === null) {
+      this.#seen.session.stop();
+      this.#tell();
+    } else {
+      this.#begin(wanted.base);
+    }
+  }
+
+  setVisible(visible: boolean): void {
+    this.#visible = visible;
+    if (!visible) this.#drop();
+    this.#seen.session.setVisible(visible);
+    this.#other.session.setVisible(visible);
+  }
+
+  /** The network is said to be back. */
+  hurry(): void {
+    this.#seen.session.hurry();
+  }
+
+  /** Gives everything back. */
+  stop(): void {
+    this.#wanted = { base: null, transport: "auto", rendition: null };
+    this.#leave();
+    this.#seen.session.stop();
+  }
+
+  /** A second is over. */
+  report(figures: Figures): void {
+    const { bytes, ms } = this.#carried;
+    this.#carried = { bytes: 0, ms: 0 };
+    const goodput = bytes >= ENOUGH ? (bytes * 8000) / Math.max(ms, 1) : null;
+    this.#control?.report({ ...figures, goodput, network: this.#env.network() });
+  }
+
+  #stage(name: StageName): Stage {
+    const mine = (): boolean => this.#seen.name === name;
+    const session = this.#env.session(name, {
+      picture: (picture) => (mine() ? this.#sink.picture(picture) : picture.close()),
+      shown: (shown) => mine() && this.#sink.shown(shown),
+      bytes: (count) => mine() && this.#sink.bytes(count),
+      dropped: (count) => mine() && this.#sink.dropped(count),
+      carried: (bytes, ms) => {
+        this.#carried = { bytes: this.#carried.bytes + bytes, ms: this.#carried.ms + ms };
+      },
+      changed: (state) => this.#changed(name, state),
+    });
+    return { name, session, form: null };
+  }
+
+  /** Asks the gateway, unless the browser cannot play what was chosen by hand: then the session says what plays instead. */
+  #begin(base: URL): void {
+    const { transport, rendition } = this.#wanted;
+    const can = this.#can();
+    if (transport !== "auto" && !can.includes(transport)) {
+      this.#alone(base);
+      return;
+    }
+    const asking = new AbortController();
+    this.#asking = asking;
+    const asked = { can, transport: transport === "auto" ? null : transport, rendition, network: this.#env.network() };
+    this.#env.choose(base, asked, asking.signal).then(
+      (choice) => {
+        if (!asking.signal.aborted) this.#follow(choice);
+      },
+      // Who does not answer this may still serve, and says itself what is wrong.
+      () => {
+        if (!asking.signal.aborted) this.#alone(base);
+      },
+    );
+  }
+
+  #follow(choice: Choice): void {
+    this.#asking = null;
+    const name = known(choice.transport);
+    if (name === null) {
+      if (this.#wanted.base !== null) this.#alone(this.#wanted.base);
+      return;
+    }
+    this.#why = choice.reason;
+    this.#seen.form = { transport: name, rendition: choice.rendition };
+    this.#attend(choice.session);
+    this.#watchStart(this.#seen.form);
+    this.#session = choice.session.pathname.split("/").pop() ?? null;
+    this.#seen.session.want({ base: this.#named(choice.base, name), transport: name });
+    this.#tell();
+  }
+
+  #can(): TransportName[] {
+    return TRANSPORTS.filter((name) => this.#env.obstacle(name) === null);
+  }
+
+  /** What is against those that come before what was chosen among what can be played. */
+  #against(chosen: string): string {
+    const better = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
+    const against = better.map((name) => this.#env.obstacle(name)).filter((reason) => reason !== null);
+    return [...new Set(against)].join("; ");
+  }
+
+  /** So that the gateway knows whose pictures these are. A playlist is the same for everybody, and caches should know it. */
+  #named(base: URL, transport: TransportName): URL {
+    const url = new URL(base);
+    if (this.#session !== null && transport !== "hls") url.searchParams.set("session", this.#session);
+    return url;
+  }
+
+  /** As without a gateway that chooses. */
+  #alone(base: URL): void {
+    this.#asking = null;
+    this.#why = "";
+    this.#seen.form = null;
+    this.#seen.session.want({ base, transport: this.#wanted.transport });
+    this.#tell();
+  }
+
+  #watchStart(form: Form): void {
+    this.#cancelTimer = this.#env.timer(() => {
+      if (this.#visible) this.#never(form);
+    }, START_MS);
+  }
+
+  /** What was chosen first gave no picture so far. */
+  #never(form: Form): void {
+    if (this.#seen.form !== form || this.#told !== null) return;
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#control?.failed(form);
+  }
+
+  #attend(url: URL): void {
+    this.#control?.close();
+    this.#control = this.#env.attend(url, {
+      move: (move) => this.#move(move),
+      choices: (offered, forced) => {
+        this.#losses = 0;
+        this.#sink.choices({ offered, forced });
+      },
+      refused: () => undefined,
+      lost: () => this.#lost(),
+    });
+  }
+
+  /** What plays goes on; the gateway is asked for another session, and whether it would have something else played. */
+  #lost(): void {
+    this.#control = null;
+    const base = this.#wanted.base;
+    if (base === null) return;
+    this.#cancelTimer?.();
+    this.#cancelTimer = this.#env.timer(() => {
+      const asking = new AbortController();
+      this.#asking = asking;
+      const form = this.#told;
+      const { transport, rendition } = this.#wanted;
+      const pinned = transport === "auto" ? null : transport;
+      this.#env.choose(base, { can: this.#can(), transport: pinned, rendition, network: this.#env.network() }, asking.signal).then(
+        (choice) => {
+          if (asking.signal.aborted) return;
+          this.#asking = null;
+          this.#session = choice.session.pathname.split("/").pop() ?? null;
+          this.#attend(choice.session);
+          // The new one has to be told what plays already.
+          this.#told = null;
+          if (form !== null) this.#say(form);
+        },
+        () => {
+          if (!asking.signal.aborted) this.#lost();
+        },
+      );
+    }, Math.min(AGAIN_LIMIT_MS, AGAIN_MS * 2 ** this.#losses));
+    this.#losses++;
+  }
+
+  #move(move: Move): void {
+    const name = known(move.transport);
+    if (!this.#visible || this.#wanted.base === null) return;
+    if (name === null) {
+      this.#control?.failed(move);
+      return;
+    }
+    if (this.#pending !== null && same(this.#pending.move, move)) return;
+    this.#drop();
+    if (this.#seen.form !== null && same(this.#seen.form, move)) return;
+    if (this.#seen.session.state.phase !== "playing" && this.#seen.session.state.phase !== "silent") {
+      // There is nothing to be kept on the screen.
+      this.#why = move.reason;
+      this.#seen.form = { transport: name, rendition: move.rendition };
+      this.#seen.session.want({ base: this.#named(move.base, name), transport: name });
+      this.#tell();
+      return;
+    }
+    const stage = this.#other;
+    stage.form = { transport: name, rendition: move.rendition };
+    const cancel = this.#env.timer(() => this.#fail(), move.timeoutMs);
+    this.#pending = { stage, move, since: this.#env.now(), cancel };
+    stage.session.want({ base: this.#named(move.base, name), transport: name });
+  }
+
+  /** What is pending gave no picture. */
+  #fail(): void {
+    const form = this.#pending?.stage.form;
+    this.#drop();
+    if (form) this.#control?.failed(form);
+  }
+
+  #drop(): void {
+    const pending = this.#pending;
+    if (pending === null) return;
+    this.#pending = null;
+    pending.cancel();
+    pending.stage.session.stop();
+    pending.stage.form = null;
+  }
+
+  #changed(name: StageName, state: SessionState): void {
+    const pending = this.#pending;
+    if (pending?.stage.name === name) {
+      const asked = pending.stage.form?.transport;
+      if (state.phase === "waiting" || state.phase === "blocked" || (state.transport !== null && state.transport !== asked)) {
+        this.#fail();
+      } else if (state.phase === "playing") {
+        this.#turn(pending);
+      }
+      return;
+    }
+    if (this.#seen?.name !== name) return;
+    const { form } = this.#seen;
+    if (form !== null && state.transport !== null && state.transport !== form.transport) {
+      // The browser could not play it after all.
+      this.#control?.failed(form);
+      this.#seen.form = { ...form, transport: state.transport };
+      this.#why = "";
+    }
+    if (state.phase === "playing" && this.#seen.form !== null) this.#say(this.#seen.form);
+    if (state.phase === "waiting" && this.#cancelTimer !== null && form !== null) this.#never(form);
+    this.#tell();
+  }
+
+  #turn(pending: Pending): void {
+    pending.cancel();
+    this.#pending = null;
+    const [old, next] = [this.#seen, pending.stage];
+    const to = next.form ?? pending.move;
+    this.#moved = {
+      from: this.#told ?? to,
+      to,
+      reason: pending.move.reason,
+      at: Date.now(),
+      tookMs: this.#env.now() - pending.since,
+    };
+    this.#why = pending.move.reason;
+    [this.#seen, this.#other] = [next, old];
+    old.session.stop();
+    old.form = null;
+    this.#sink.turned(next.name);
+    this.#say(to);
+    this.#tell();
+  }
+
+  #say(form: Form): void {
+    if (this.#told !== null && same(this.#told, form)) return;
+    this.#told = form;
+    this.#control?.playing(form);
+  }
+
+  #leave(): void {
+    this.#asking?.abort();
+    this.#asking = null;
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#drop();
+    this.#control?.close();
+    this.#control = null;
+    this.#told = null;
+    this.#session = null;
+    this.#why = "";
+    this.#seen.form = null;
+  }
+
+  #read(): DirectorState {
+    const form = this.#seen.form;
+    const state = this.#seen.session.state;
+    const chosen = form !== null && this.#wanted.transport === "auto" ? this.#against(form.transport) : "";
+    const fallback = state.fallback === "" ? chosen : state.fallback;
+    return { ...state, fallback, rendition: form?.rendition ?? "", why: this.#why, moved: this.#moved };
+  }
+
+  #tell(): void {
+    const next = this.#read();
+    const names = Object.keys(next) as (keyof DirectorState)[];
+    if (names.every((name) => next[name] === this.#state[name])) return;
+    this.#state = next;
+    this.#sink.changed(next);
+  }
+}
+
+function known(name: string): TransportName | null {
+  return TRANSPORTS.find((known) => known === name) ?? null;
+}
+
+function same(one: Form, other: Form): boolean {
+  return one.transport === other.transport && one.rendition === other.rendition;
+}

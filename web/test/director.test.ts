@@ -1,0 +1,257 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Choice } from "../src/net/choice";
+import type { ControlEvents } from "../src/net/control";
+import { Director, type DirectorState, type StageName } from "../src/player/director";
+import { Session, type SessionSink } from "../src/player/session";
+import { Standstill } from "../src/player/standstill";
+import type { TransportName } from "../src/transport/names";
+import type { Sink } from "../src/transport/transport";
+
+const BASE = new URL("http://gateway/live/demo");
+
+/** Two stages without sockets, and a gateway that says what it is told to. */
+class World {
+  readonly opened: { stage: StageName; name: TransportName; base: string; sink: Sink; stopped: boolean }[] = [];
+  readonly said: string[] = [];
+  readonly states: DirectorState[] = [];
+  readonly director: Director;
+  shown = 0;
+  turned: StageName = "first";
+  events: ControlEvents | null = null;
+  choice: Choice | Error = new Error("no such thing");
+  #now = 0;
+  #timers: { at: number; callback: () => void }[] = [];
+
+  constructor() {
+    const timer = (callback: () => void, ms: number): (() => void) => {
+      const timer = { at: this.#now + ms, callback };
+      this.#timers.push(timer);
+      return () => (this.#timers = this.#timers.filter((other) => other !== timer));
+    };
+    const session = (stage: StageName, sink: SessionSink): Session => {
+      const player = (name: TransportName) => ({
+        open: (base: URL, own: Sink) => {
+          const transport = { stage, name, base: base.pathname, sink: own, stopped: false };
+          this.opened.push(transport);
+          return { stop: () => (transport.stopped = true) };
+        },
+        obstacle: () => null,
+      });
+      const players = { nal: player("nal"), mse: player("mse"), hls: player("hls"), mjpeg: player("mjpeg") };
+      return new Session({ players, timer, random: () => 0.5, now: () => this.#now }, sink);
+    };
+    this.director = new Director(
+      {
+        session,
+        obstacle: () => null,
+        network: () => "wifi",
+        choose: async (_, { transport, rendition }) => {
+          this.said.push(`choose ${transport} ${rendition}`);
+          if (this.choice instanceof Error) throw this.choice;
+          return this.choice;
+        },
+        attend: (url, events) => {
+          this.said.push(`attend ${url.pathname}`);
+          this.events = events;
+          return {
+            report: ({ goodput }) => this.said.push(`report ${goodput}`),
+            playing: (form) => this.said.push(`playing ${form.transport}@${form.rendition}`),
+            failed: (form) => this.said.push(`failed ${form.transport}@${form.rendition}`),
+            close: () => this.said.push("close"),
+          };
+        },
+        timer,
+        now: () => this.#now,
+      },
+      {
+        picture: () => this.shown++,
+        shown: () => this.shown++,
+        bytes: () => undefined,
+        dropped: () => undefined,
+        changed: (state) => this.states.push(state),
+        turned: (stage) => (this.turned = stage),
+        choices: () => undefined,
+      },
+    );
+  }
+
+  /** As the gateway chooses. */
+  async play(transport: string | Error = "mjpeg", wanted: TransportName | "auto" = "auto"): Promise<void> {
+    this.choice =
+      transport instanceof Error
+        ? transport
+        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest" };
+    this.director.want({ base: BASE, transport: wanted, rendition: null });
+    await new Promise(setImmediate);
+  }
+
+  move(transport: string, rendition = ""): void {
+    const base = new URL(rendition === "" ? "/live/demo" : `/live/demo@${rendition}`, BASE);
+    this.events?.move({ transport, rendition, base, reason: "narrow", timeoutMs: 5000 });
+  }
+
+  picture(nth = -1): void {
+    this.opened.at(nth)?.sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
+  }
+
+  advance(ms: number): void {
+    const until = this.#now + ms;
+    for (;;) {
+      const next = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
+      if (next === undefined) break;
+      this.#now = next.at;
+      this.#timers = this.#timers.filter((timer) => timer !== next);
+      next.callback();
+    }
+    this.#now = until;
+  }
+
+  get open(): string[] {
+    return this.opened.filter(({ stopped }) => !stopped).map(({ stage, name, base }) => `${stage} ${name} ${base}`);
+  }
+}
+
+test("what the gateway chooses is played, and it is told so", async () => {
+  const world = new World();
+  await world.play("hls");
+  assert.deepEqual(world.open, ["first hls /live/demo"]);
+  world.picture();
+  assert.deepEqual(world.said, ["choose null null", "attend /api/sessions/1", "playing hls@"]);
+  assert.deepEqual([world.director.state.transport, world.director.state.why], ["hls", "soonest"]);
+  world.director.stop();
+  assert.deepEqual([world.open, world.said.at(-1)], [[], "close"]);
+});
+
+test("a gateway that does not choose leaves it to the browser", async () => {
+  const world = new World();
+  await world.play(new Error("404"));
+  assert.deepEqual([world.open, world.director.state.why], [["first nal /live/demo"], ""]);
+  await world.play("unknown-to-us", "mse");
+  assert.deepEqual(world.open, ["first mse /live/demo"]);
+});
+
+test("a move plays behind what is seen until it has a picture, and takes over then", async () => {
+  const world = new World();
+  await world.play();
+  world.picture();
+  world.move("hls", "mobile");
+  assert.deepEqual(world.open, ["first mjpeg /live/demo", "second hls /live/demo@mobile"]);
+  world.picture(-2);
+  assert.equal(world.shown, 2);
+  assert.equal(world.director.state.transport, "mjpeg");
+  world.advance(700);
+  world.picture();
+  assert.deepEqual([world.open, world.turned, world.shown], [["second hls /live/demo@mobile"], "second", 3]);
+  const { transport, rendition, why, moved } = world.director.state;
+  assert.deepEqual([transport, rendition, why, moved?.tookMs, moved?.from.transport], ["hls", "mobile", "narrow", 700, "mjpeg"]);
+  assert.equal(world.said.at(-1), "playing hls@mobile");
+  // And back, on the stage that is free.
+  world.move("mjpeg");
+  world.picture();
+  assert.deepEqual([world.open, world.turned], [["first mjpeg /live/demo"], "first"]);
+});
+
+test("a move without a picture in time, or that ends, is given up, and what is seen goes on", async () => {
+  const world = new World();
+  await world.play();
+  world.picture();
+  world.move("hls");
+  world.advance(4999);
+  assert.equal(world.open.length, 2);
+  world.advance(1);
+  assert.deepEqual([world.open, world.said.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
+  world.move("hls");
+  world.opened.at(-1)?.sink.ended({ kind: "refused", reason: "no" });
+  assert.deepEqual([world.open, world.said.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
+  world.move("webrtc");
+  assert.deepEqual([world.open.length, world.said.at(-1)], [1, "failed webrtc@"]);
+});
+
+test("a move back to what is seen gives up the one under way; another takes its place", async () => {
+  const world = new World();
+  await world.play();
+  world.picture();
+  world.move("hls");
+  world.move("hls", "mobile");
+  assert.deepEqual(world.open, ["first mjpeg /live/demo", "second hls /live/demo@mobile"]);
+  world.move("mjpeg");
+  assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
+  world.advance(10_000);
+  assert.ok(!world.said.some((text) => text.startsWith("failed")));
+});
+
+test("hidden, nothing moves; visible, what was seen is taken up again", async () => {
+  const world = new World();
+  await world.play();
+  world.picture();
+  world.move("hls");
+  world.director.setVisible(false);
+  assert.deepEqual(world.open, []);
+  world.move("hls");
+  world.director.setVisible(true);
+  assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
+});
+
+test("what gives no picture at the start is reported, and something else played at once", async () => {
+  const world = new World();
+  await world.play("nal");
+  world.advance(8000);
+  assert.equal(world.said.at(-1), "failed nal@");
+  world.move("mjpeg");
+  assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
+  const unable = new World();
+  await unable.play("nal");
+  unable.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no" });
+  assert.deepEqual([unable.said.at(-1), unable.open], ["failed nal@", ["first mse /live/demo"]]);
+  unable.picture();
+  assert.equal(unable.said.at(-1), "playing mse@");
+  const refused = new World();
+  await refused.play("hls");
+  refused.opened.at(-1)?.sink.ended({ kind: "refused", reason: "no" });
+  assert.equal(refused.said.at(-1), "failed hls@");
+});
+
+test("what the link carries is told where enough came", async () => {
+  const world = new World();
+  await world.play();
+  const figures = { received: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, visible: true };
+  world.opened.at(-1)?.sink.carried(20_000, 100);
+  world.opened.at(-1)?.sink.carried(20_000, 60);
+  world.director.report(figures);
+  world.opened.at(-1)?.sink.carried(2000, 1);
+  world.director.report(figures);
+  assert.deepEqual(world.said.slice(-2), ["report 2000000", "report null"]);
+});
+
+test("a picture stands still after a second, and only what is beyond counts, once", () => {
+  const standstill = new Standstill(0);
+  standstill.shown(500);
+  assert.equal(standstill.look(1000), 0);
+  assert.equal(standstill.look(2000), 500);
+  standstill.shown(2400);
+  assert.equal(standstill.look(3000), 400);
+  standstill.shown(3100);
+  assert.equal(standstill.look(4000), 0);
+});
+
+test("a session that is lost is followed by another, later and later, and what plays goes on", async () => {
+  const world = new World();
+  await world.play();
+  world.picture();
+  for (const wait of [5000, 10_000]) {
+    world.events?.lost();
+    const before = world.said.length;
+    world.advance(wait - 1);
+    assert.equal(world.said.length, before);
+    world.advance(1);
+    await new Promise(setImmediate);
+    assert.deepEqual(world.said.slice(before), ["choose null null", "attend /api/sessions/1", "playing mjpeg@"]);
+  }
+  world.events?.choices([], false);
+  world.events?.lost();
+  world.advance(5000);
+  await new Promise(setImmediate);
+  assert.equal(world.said.at(-1), "playing mjpeg@");
+  assert.equal(world.opened.length, 1);
+});
