@@ -23,7 +23,7 @@ use tokio::sync::{mpsc as channel, oneshot};
 /// Failures with one session after which the policy is not asked about it any more.
 const BLAMED: u32 = 3;
 /// Entries of a session's log that are kept.
-const LOG: usize = 512;
+const LOG: usize = 128;
 /// How long a new session waits for the policy.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// What is on its way to the thread: sessions report once a second.
