@@ -39,7 +39,14 @@ pub async fn choose(
     query: &str,
     headers: &HeaderMap,
 ) -> Response<Body> {
-    let mut response = answer(gateway, peer, name, query, headers).await;
+    let (stream, rendition) = ask::split(name);
+    let asker = Asker {
+        address: peer.ip(),
+        headers,
+        query,
+        stream,
+    };
+    let mut response = answer(gateway, &asker, rendition).await;
     set(
         &mut response,
         header::VARY,
@@ -50,19 +57,11 @@ pub async fn choose(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    peer: SocketAddr,
-    name: &str,
-    query: &str,
-    headers: &HeaderMap,
+    asker: &Asker<'_>,
+    rendition: Option<&str>,
 ) -> Response<Body> {
-    let (name, rendition) = ask::split(name);
-    let asker = Asker {
-        address: peer.ip(),
-        headers,
-        query,
-        stream: name,
-    };
-    let as_json = wants_json(&asker);
+    let name = asker.stream;
+    let as_json = wants_json(asker);
     let stream = match live::stream(gateway, name, rendition) {
         Ok(stream) => stream.clone(),
         Err(text) => return error(as_json, StatusCode::NOT_FOUND, &text),
@@ -71,16 +70,16 @@ async fn answer(
         let text = "the gateway is shutting down";
         return error(as_json, StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    let rule = first(&gateway.config.clients, &asker);
+    let rule = first(&gateway.config.clients, asker);
     let mut allowed = rule.map(Allowed::from).unwrap_or_default();
-    let plainly = (!as_json).then(|| plain(&asker));
+    let plainly = (!as_json).then(|| plain(asker));
     if plainly == Some(Plain::Page) {
-        let page = format!("../watch/{}", crate::config::path_segment(name));
-        return redirect(&page, query);
+        let base = base(name, rendition.unwrap_or_default());
+        return redirect(&base.replace("/live/", "../watch/"), asker.query);
     }
     let can = match plainly {
         Some(Plain::Transports(names)) => names.iter().map(|name| (*name).to_owned()).collect(),
-        _ => can(gateway, &asker),
+        _ => can(gateway, asker),
     };
     let mut pin = Pin {
         transport: asker.parameter("transport"),
@@ -104,7 +103,7 @@ async fn answer(
     let opening = Opening {
         stream,
         client: Client {
-            address: peer.ip().to_canonical().to_string(),
+            address: asker.address.to_canonical().to_string(),
             user_agent: asker.agent().chars().take(500).collect(),
             save_data: asker.header("save-data") == Some("on"),
             network: asker
@@ -121,7 +120,7 @@ async fn answer(
             Ok(form) => {
                 let base = base(name, &form.rendition);
                 let place = base.strip_prefix("/live/").unwrap_or(&base);
-                redirect(&format!("{place}/{}", entry(&form.transport)), query)
+                redirect(&format!("{place}/{}", entry(&form.transport)), asker.query)
             }
             Err(refused) => refusal(as_json, &refused),
         };

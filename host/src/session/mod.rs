@@ -443,8 +443,31 @@ impl Sessions {
             .happened(session.number, Happened::Report(report));
     }
 
+    /// Whether the stream has that form; a player that names another is told so.
+    fn knows(&self, session: &Session, form: &Form) -> bool {
+        let Form {
+            transport,
+            rendition,
+        } = form;
+        let mut renditions = session.stream.renditions();
+        let known = self.transports.contains_key(transport)
+            && (rendition.is_empty() || renditions.any(|known| known == rendition));
+        if !known {
+            session.lock().tell(Told::Refused {
+                reason: format!(
+                    "`{}` has no such transport or rendition",
+                    session.stream.name
+                ),
+            });
+        }
+        known
+    }
+
     /// A form is on the screen.
     pub fn playing(&self, session: &Session, form: Form) {
+        if !self.knows(session, &form) {
+            return;
+        }
         let mut inner = session.lock();
         if inner.playing.as_ref() == Some(&form) {
             return;
@@ -483,6 +506,9 @@ impl Sessions {
 
     /// A form gave no picture in time, or ended.
     pub fn failed(&self, session: &Session, form: &Form) {
+        if !self.knows(session, form) {
+            return;
+        }
         let mut inner = session.lock();
         if inner.playing.as_ref() == Some(form) {
             inner.playing = None;

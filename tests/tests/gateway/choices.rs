@@ -139,6 +139,11 @@ async fn plain_clients_are_led_to_what_they_play() {
             "../watch/demo?x=1",
         ),
         (
+            "demo@mobile",
+            &[("User-Agent", mozilla), ("Sec-Fetch-Dest", "document")],
+            "../watch/demo@mobile?x=1",
+        ),
+        (
             "demo",
             &[("User-Agent", mozilla), ("Sec-Fetch-Dest", "video")],
             "demo/mse?x=1",
@@ -321,6 +326,20 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
         told["transport"], "hls",
         "nothing moved what was chosen by hand: {told}"
     );
+
+    // What the stream does not have reaches neither lists nor events.
+    control
+        .say(json!({ "type": "playing", "transport": "x".repeat(9000), "rendition": "" }))
+        .await;
+    let refused = control.heard("refused").await;
+    assert!(
+        refused["reason"]
+            .as_str()
+            .unwrap()
+            .contains("no such transport"),
+        "{refused}"
+    );
+    assert_ne!(sessions().await[0]["transport"], "x".repeat(9000));
 
     // What was asked and answered can be read, and the events tell of the moves.
     let (_, _, body) = http_get(gateway.address, &control.path, &[]).await.unwrap();
