@@ -2,10 +2,12 @@
 //! themselves chose of that, and what they were told.
 
 mod arbiter;
+mod candidates;
 mod plain;
 mod rules;
 
 pub use arbiter::{Arbiter, Asked, Call, Decision, Form, Happened};
+pub use candidates::{Allowed, Pin, SessionError};
 pub use plain::{Plain, plain, wants_json};
 pub use rules::{Asker, first};
 
@@ -15,11 +17,12 @@ use crate::{
         policy::{Candidate, Client, Report},
         transports::Transport,
     },
-    stream::{Info, Offer, State, Stream},
+    stream::{State, Stream},
     telemetry::Events,
     viewer::Counter,
 };
 use arbiter::Beginning;
+use candidates::{alike, candidates};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -29,7 +32,6 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
-use thiserror::Error;
 use tokio::sync::mpsc;
 
 /// Sessions at a time; and how long one lasts without its control channel, before it had one and after.
@@ -38,73 +40,8 @@ const UNCLAIMED: Duration = Duration::from_secs(30);
 const UNATTENDED: Duration = Duration::from_secs(60);
 /// Reports closer together than this are passed over.
 const REPORT_PAUSE: Duration = Duration::from_millis(250);
-/// A bandwidth that changed by less than this part is the same.
-const ALIKE: f64 = 0.25;
 /// A move is given at least so long for its first picture.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why there is no session, or not that form of the stream.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// Nothing that the client can play is allowed.
-    #[error(
-        "nothing is left for this client: it can play {can}, and may have {allowed}; check `[[clients]]`"
-    )]
-    Nothing {
-        /// Names of transports.
-        can: String,
-        /// Names of transports.
-        allowed: String,
-    },
-    /// The config decides.
-    #[error("the gateway's config decides for this client, and nobody else")]
-    Forced,
-    /// The gateway or the client has no such thing.
-    #[error("there is no {0} to choose; there are: {1}")]
-    NoSuch(String, String),
-    /// Too many.
-    #[error("there are {MOST} sessions already; try again later")]
-    TooMany,
-}
-
-/// What a rule of the config leaves.
-#[derive(Clone, Debug, Default)]
-pub struct Allowed {
-    /// Names of transports, best first; `None`: all.
-    pub transports: Option<Vec<String>>,
-    /// Names of renditions; `None`: all.
-    pub renditions: Option<Vec<String>>,
-    /// Whether nobody may choose anything else.
-    pub force: bool,
-}
-
-impl From<&config::Client> for Allowed {
-    fn from(rule: &config::Client) -> Allowed {
-        Allowed {
-            transports: rule.transport.clone(),
-            renditions: rule.rendition.clone(),
-            force: rule.force,
-        }
-    }
-}
-
-/// Part of a form that somebody chose; what is `None` is open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pin {
-    /// Name of the transport.
-    pub transport: Option<String>,
-    /// Name of the rendition; empty: the stream itself.
-    pub rendition: Option<String>,
-}
-
-impl Pin {
-    fn fits(&self, form: &Candidate) -> bool {
-        let is = |pinned: &Option<String>, name: &String| {
-            pinned.as_ref().is_none_or(|pinned| pinned == name)
-        };
-        is(&self.transport, &form.transport) && is(&self.rendition, &form.rendition)
-    }
-}
 
 /// Somebody begins to watch.
 #[derive(Debug)]
@@ -599,7 +536,6 @@ impl Sessions {
         });
     }
 
-    /// What a client may have and can play; at least one. A person's choice goes beyond what a rule allows that does not force.
     fn candidates(
         &self,
         stream: &Stream,
@@ -607,63 +543,7 @@ impl Sessions {
         allowed: &Allowed,
         pin: &Pin,
     ) -> Result<Vec<Candidate>, SessionError> {
-        let free = *pin == Pin::default();
-        let order: Vec<&String> = match &allowed.transports {
-            Some(names) if free || allowed.force => {
-                names.iter().filter(|name| can.contains(name)).collect()
-            }
-            _ => can.iter().collect(),
-        };
-        let info = stream.info();
-        let mut candidates: Vec<Candidate> = order
-            .iter()
-            .filter_map(|name| self.transports.get(*name))
-            .flat_map(|transport| forms(stream, info.as_deref(), transport))
-            .collect();
-        let all = candidates.clone();
-        if let (true, Some(names)) = (free || allowed.force, &allowed.renditions) {
-            let place =
-                |candidate: &Candidate| names.iter().position(|name| *name == candidate.rendition);
-            candidates.retain(|candidate| place(candidate).is_some());
-            let transport = |candidate: &Candidate| {
-                let mut names = order.iter();
-                names.position(|name| **name == candidate.transport)
-            };
-            candidates.sort_by_key(|candidate| (transport(candidate), place(candidate)));
-        }
-        if !free && !allowed.force {
-            candidates.retain(|candidate| pin.fits(candidate));
-        }
-        if !candidates.is_empty() {
-            return Ok(candidates);
-        }
-        let names = |names: &mut dyn Iterator<Item = String>| {
-            let all: Vec<String> = names.collect();
-            match all.is_empty() {
-                true => "nothing".to_owned(),
-                false => all.join(", "),
-            }
-        };
-        if !free && !all.is_empty() {
-            let wanted = format!(
-                "`{}` of `{}`",
-                pin.transport.as_deref().unwrap_or("any transport"),
-                match pin.rendition.as_deref() {
-                    None | Some("") => stream.name.as_str(),
-                    Some(rendition) => rendition,
-                }
-            );
-            let there = names(&mut all.iter().map(shown));
-            return Err(SessionError::NoSuch(wanted, there));
-        }
-        let transports = allowed.transports.as_deref();
-        Err(SessionError::Nothing {
-            can: names(&mut can.iter().cloned()),
-            allowed: match transports {
-                Some(transports) => transports.join(", "),
-                None => names(&mut self.transports.keys().cloned()),
-            },
-        })
+        candidates(&self.transports, stream, can, allowed, pin)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
@@ -800,51 +680,5 @@ pub fn entry(transport: &str) -> String {
     match transport {
         "hls" => format!("{name}/index.m3u8"),
         _ => name,
-    }
-}
-
-/// What a transport has of a stream, best first; where its source has not run yet, by the config.
-fn forms(stream: &Stream, info: Option<&Info>, transport: &Transport) -> Vec<Candidate> {
-    let offers: Vec<Offer> = match info {
-        Some(info) => stream.offers(info, &transport.profile.formats),
-        None => std::iter::once("")
-            .chain(stream.renditions().map(String::as_str))
-            .map(Offer::unknown)
-            .collect(),
-    };
-    let candidate = |offer: Offer| Candidate {
-        transport: transport.name.clone(),
-        rendition: offer.rendition,
-        bandwidth: offer.bandwidth,
-        latency_ms: transport.profile.latency_ms,
-        width: offer.width,
-        height: offer.height,
-        frame_rate: offer.frame_rate,
-    };
-    offers.into_iter().map(candidate).collect()
-}
-
-/// Whether the policy need not hear of it.
-fn alike(old: &[Candidate], new: &[Candidate]) -> bool {
-    let near = |old: u32, new: u32| {
-        let (old, new) = (f64::from(old), f64::from(new));
-        (old - new).abs() <= ALIKE * old.max(new)
-    };
-    old.len() == new.len()
-        && old.iter().zip(new).all(|(old, new)| {
-            let bandwidth = old.bandwidth;
-            near(bandwidth, new.bandwidth)
-                && *old
-                    == Candidate {
-                        bandwidth,
-                        ..new.clone()
-                    }
-        })
-}
-
-fn shown(candidate: &Candidate) -> String {
-    match candidate.rendition.as_str() {
-        "" => candidate.transport.clone(),
-        rendition => format!("{} of {rendition}", candidate.transport),
     }
 }
