@@ -225,7 +225,8 @@ test("what the link carries is told where enough came", async () => {
 });
 
 test("a picture stands still after a second, and only what is beyond counts, once", () => {
-  const standstill = new Standstill(0);
+  const standstill = new Standstill();
+  assert.equal(standstill.look(400), 0);
   standstill.shown(500);
   assert.equal(standstill.look(1000), 0);
   assert.equal(standstill.look(2000), 500);

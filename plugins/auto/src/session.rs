@@ -241,14 +241,16 @@ impl Session {
         let nominal = self.candidates.get(playing as usize)?.frame_rate;
         let limited = self.link.note(at, passed, report, nominal, &self.options);
         let warm = at >= self.settled_at + WARM_UP;
-        if !limited && warm {
+        // What came is not told of everything: where the browser plays HLS itself, its bytes are its own.
+        if !limited && warm && report.received > 0 {
             self.learn(at, playing, report.received.into(), passed);
         }
         if self.rose_at.is_some_and(|rose| at >= rose + PROVEN) {
             self.rose_at = None;
             self.dwell = self.options.dwell.0.into();
         }
-        let trouble = self.trouble(at, playing, limited, warm);
+        let pulled = report.buffered_ms.is_some();
+        let trouble = self.trouble(at, playing, limited, pulled, warm);
         if limited || trouble.is_some() {
             self.quiet_since = at;
         }
@@ -292,11 +294,18 @@ impl Session {
     }
 
     /// What is wrong with what plays, in words.
-    fn trouble(&mut self, at: u64, playing: u32, limited: bool, warm: bool) -> Option<String> {
+    fn trouble(
+        &mut self,
+        at: u64,
+        playing: u32,
+        limited: bool,
+        pulled: bool,
+        warm: bool,
+    ) -> Option<String> {
         let needs = self.needs(playing);
-        let known = self.is_known(playing);
         let carries = self.link.carries_now(at);
-        let short = (known || limited)
+        // What is pushed, and comes in time, is carried, however little more the link is seen to carry.
+        let short = (limited || (pulled && self.is_known(playing)))
             && carries.is_some_and(|carries| needs > self.options.down_at * carries);
         self.short_since = short.then(|| self.short_since.unwrap_or(at));
         let stalled = self.link.stalled();
@@ -493,5 +502,96 @@ fn seconds(ms: u64) -> String {
     match (ms / 1000, ms % 1000 / 100) {
         (whole, 0) => format!("{whole} s"),
         (whole, tenths) => format!("{whole}.{tenths} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn form(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
+        Candidate {
+            transport: transport.into(),
+            rendition: String::new(),
+            bandwidth,
+            latency_ms: 0,
+            width: 640,
+            height: 360,
+            frame_rate,
+        }
+    }
+
+    /// On MJPEG, which shows pictures.
+    fn watching() -> Session {
+        let client = Client {
+            address: "192.0.2.7".into(),
+            user_agent: String::new(),
+            save_data: false,
+            network: None,
+        };
+        let mut session = Session::new(Options::default(), &client);
+        let forms = vec![form("hls", 800_000, 30.0), form("mjpeg", 2_304_000, 10.0)];
+        assert_eq!(session.choose(0, forms, None).candidate, 1);
+        assert!(session.observe(0, &Event::Playing(1)).is_none());
+        session
+    }
+
+    fn report(received: u32, goodput: Option<u32>) -> Report {
+        Report {
+            round_trip_ms: Some(4),
+            goodput,
+            received,
+            queued_ms: 3,
+            buffered_ms: None,
+            stalled_ms: 0,
+            frames_dropped: 0,
+            frame_rate: 10.0,
+            network: Some("4g".into()),
+            visible: true,
+        }
+    }
+
+    /// As a browser told it on a link without any limit: the encoder's pace is what came, once in a while measured badly.
+    #[test]
+    fn a_link_that_has_little_to_do_is_not_left() {
+        let mut session = watching();
+        for second in 1..300u64 {
+            let came = 1_850_000 + 290_000 * (second % 3) as u32;
+            let goodput = (second % 40 == 1).then_some(233_836);
+            let told = Event::Report(report(came, goodput));
+            let choice = session.observe(second * 1000, &told);
+            assert!(choice.is_none(), "{second}: {choice:?}");
+        }
+        // And is, once pictures are missing.
+        let narrow = Report {
+            frame_rate: 5.0,
+            ..report(1_000_000, Some(1_100_000))
+        };
+        let choice = (300..305)
+            .find_map(|second| session.observe(second * 1000, &Event::Report(narrow.clone())))
+            .unwrap();
+        assert_eq!(choice.candidate, 0);
+        assert_eq!(
+            choice.reason,
+            "the link carries about 1.1 Mbit/s, MJPEG needs 2.4 Mbit/s"
+        );
+    }
+
+    /// Where a browser plays HLS itself, nobody knows its bytes; that is not the same as none.
+    #[test]
+    fn what_is_not_counted_needs_what_was_said() {
+        let mut session = watching();
+        let _ = session.observe(1000, &Event::Playing(0));
+        for second in 2..20 {
+            let uncounted = Report {
+                buffered_ms: Some(4000),
+                frame_rate: 30.0,
+                ..report(0, None)
+            };
+            let choice = session.observe(second * 1000, &Event::Report(uncounted));
+            assert!(choice.is_none(), "{second}: {choice:?}");
+        }
+        assert!((session.needs(0) - 800_000.0).abs() < 1.0);
     }
 }

@@ -42,6 +42,11 @@ export class MultipartReader {
     return this.#ended;
   }
 
+  /** True while a part has begun to come and is not complete. */
+  get within(): boolean {
+    return this.#part !== null;
+  }
+
   /** Takes the next bytes, however they were cut, and gives the parts they finish. */
   push(bytes: Uint8Array): Part[] {
     const parts: Part[] = [];

@@ -42,7 +42,7 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #painter: Painter;
   readonly #videos: Readonly<Record<StageName, VideoScreen>>;
   readonly #director: Director;
-  readonly #standstill = new Standstill(performance.now());
+  #standstill = new Standstill();
   readonly #reader = new CodeReader();
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
@@ -272,6 +272,7 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #clear(): void {
+    this.#standstill = new Standstill();
     this.#painter.clear();
     this.#screen = "canvas";
     this.#view.blank();

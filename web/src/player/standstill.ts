@@ -3,16 +3,12 @@
 /** A picture may stay for so long (ms) before that counts. */
 const STILL = 1000;
 
-/** Pictures and looks, on one rising clock (ms). */
+/** Pictures and looks, on one rising clock (ms). What was never there does not stand still. */
 export class Standstill {
-  #shownAt: number;
-  #lookedAt: number;
+  #shownAt = Infinity;
+  #lookedAt = 0;
   /** What already counts of the time since the last look, because a picture ended it. */
   #counted = 0;
-
-  constructor(now: number) {
-    this.#shownAt = this.#lookedAt = now;
-  }
 
   shown(now: number): void {
     this.#counted += this.#until(now);

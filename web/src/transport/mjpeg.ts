@@ -35,23 +35,21 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
   }
   const parts = new MultipartReader(boundary);
   const body = response.body.getReader();
-  // A picture that comes in several pieces tells how fast they follow each other.
+  // A picture that comes in several pieces tells how fast they follow each other. Between pictures nothing has to come.
   let began = 0;
-  let came = -1;
+  let came = 0;
   try {
     for (;;) {
       const { done, value } = await body.read();
       if (done) return { kind: "draining", reason: "the gateway ended the stream" };
       const now = performance.now();
       sink.bytes(value.length);
-      if (came < 0) {
-        [began, came] = [now, 0];
-      } else {
-        came += value.length;
-      }
-      for (const part of parts.push(value)) {
-        if (came > 0) sink.carried(came, now - began);
-        came = -1;
+      const within = parts.within;
+      if (within) came += value.length;
+      const finished = parts.push(value);
+      if (within && finished.length > 0) sink.carried(came, now - began);
+      if (parts.within && (!within || finished.length > 0)) [began, came] = [now, 0];
+      for (const part of finished) {
         if (part.type === "image/jpeg") decoder.offer(part.body);
       }
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };
