@@ -12,7 +12,7 @@ const BASE = new URL("http://gateway/live/demo");
 
 /** Two stages without sockets, and a gateway that says what it is told to. */
 class World {
-  readonly opened: { stage: StageName; name: TransportName; base: string; sink: Sink; stopped: boolean }[] = [];
+  readonly opened: { stage: StageName; name: TransportName; base: string; only: boolean; sink: Sink; stopped: boolean }[] = [];
   readonly said: string[] = [];
   readonly states: DirectorState[] = [];
   readonly director: Director;
@@ -31,10 +31,10 @@ class World {
     };
     const session = (stage: StageName, sink: SessionSink): Session => {
       const player = (name: TransportName) => ({
-        open: (base: URL, own: Sink) => {
-          const transport = { stage, name, base: base.pathname, sink: own, stopped: false };
+        open: (base: URL, own: Sink, only: boolean) => {
+          const transport = { stage, name, base: base.pathname, only, sink: own, stopped: false };
           this.opened.push(transport);
-          return { stop: () => (transport.stopped = true) };
+          return { stop: () => (transport.stopped = true), rest: (rests: boolean) => this.said.push(`${name} rests ${rests}`) };
         },
         obstacle: () => null,
       });
@@ -55,7 +55,7 @@ class World {
           this.said.push(`attend ${url.pathname}`);
           this.events = events;
           return {
-            report: ({ goodput }) => this.said.push(`report ${goodput}`),
+            report: ({ goodput, queued_ms }) => this.said.push(`report ${goodput} ${queued_ms}`),
             playing: (form) => this.said.push(`playing ${form.transport}@${form.rendition}`),
             failed: (form) => this.said.push(`failed ${form.transport}@${form.rendition}`),
             close: () => this.said.push("close"),
@@ -86,9 +86,9 @@ class World {
     await new Promise(setImmediate);
   }
 
-  move(transport: string, rendition = ""): void {
+  move(transport: string, rendition = "", makesWay = false): void {
     const base = new URL(rendition === "" ? "/live/demo" : `/live/demo@${rendition}`, BASE);
-    this.events?.move({ transport, rendition, base, reason: "narrow", timeoutMs: 5000 });
+    this.events?.move({ transport, rendition, base, reason: "narrow", timeoutMs: 5000, makesWay });
   }
 
   picture(nth = -1): void {
@@ -127,6 +127,7 @@ test("a gateway that does not choose leaves it to the browser", async () => {
   const world = new World();
   await world.play(new Error("404"));
   assert.deepEqual([world.open, world.director.state.why], [["first nal /live/demo"], ""]);
+  assert.equal(world.opened.at(-1)?.only, false);
   await world.play("unknown-to-us", "mse");
   assert.deepEqual(world.open, ["first mse /live/demo"]);
 });
@@ -166,6 +167,22 @@ test("a move without a picture in time, or that ends, is given up, and what is s
   assert.deepEqual([world.open, world.said.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
   world.move("webrtc");
   assert.deepEqual([world.open.length, world.said.at(-1)], [1, "failed webrtc@"]);
+});
+
+test("what is left for something smaller leaves the link to it, until that plays or is given up", async () => {
+  const world = new World();
+  await world.play("hls");
+  world.picture();
+  world.move("hls", "mobile", true);
+  assert.equal(world.said.at(-1), "hls rests true");
+  assert.equal(world.opened.at(-1)?.only, true);
+  world.advance(5000);
+  assert.deepEqual(world.said.slice(-2), ["hls rests false", "failed hls@mobile"]);
+  world.move("hls", "mobile", true);
+  world.picture();
+  assert.deepEqual(world.said.slice(-2), ["hls rests true", "playing hls@mobile"]);
+  world.move("mjpeg");
+  assert.ok(!world.said.slice(-1).includes("hls rests true"));
 });
 
 test("a move back to what is seen gives up the one under way; another takes its place", async () => {
@@ -218,10 +235,12 @@ test("what the link carries is told where enough came", async () => {
   const figures = { received: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, visible: true };
   world.opened.at(-1)?.sink.carried(20_000, 100);
   world.opened.at(-1)?.sink.carried(20_000, 60);
+  world.opened.at(-1)?.sink.queued(300);
+  world.opened.at(-1)?.sink.queued(20);
   world.director.report(figures);
   world.opened.at(-1)?.sink.carried(2000, 1);
   world.director.report(figures);
-  assert.deepEqual(world.said.slice(-2), ["report 2000000", "report null"]);
+  assert.deepEqual(world.said.slice(-2), ["report 2000000 300", "report null 0"]);
 });
 
 test("a picture stands still after a second, and only what is beyond counts, once", () => {

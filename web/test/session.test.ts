@@ -40,6 +40,7 @@ class World {
         shown: () => this.shown++,
         bytes: () => undefined,
         carried: () => undefined,
+        queued: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
       },

@@ -75,6 +75,8 @@ pub enum Told {
         reason: String,
         /// How long to wait for the first picture.
         timeout_ms: u64,
+        /// What plays needs more than what is to come, and should leave the link to it.
+        makes_way: bool,
     },
     /// What there is to choose, and what is chosen.
     Choices {
@@ -583,7 +585,10 @@ impl Session {
             .unwrap_or(0);
         let timeout = PATIENCE.max(2 * Duration::from_millis(group.into()));
         inner.wanted = decision.clone();
+        let playing = inner.playing.as_ref().map(|form| inner.bandwidth(form));
+        let makes_way = playing.is_some_and(|playing| inner.bandwidth(&decision.form) < playing);
         inner.tell(Told::Move {
+            makes_way,
             base: base(&self.stream.name, &decision.form.rendition),
             form: decision.form,
             reason: decision.reason,
@@ -640,6 +645,13 @@ impl Session {
 }
 
 impl Inner {
+    /// 0 for what is no candidate.
+    fn bandwidth(&self, form: &Form) -> u32 {
+        let mut candidates = self.candidates.iter();
+        let found = candidates.find(|candidate| Form::from(*candidate) == *form);
+        found.map_or(0, |candidate| candidate.bandwidth)
+    }
+
     fn sum(&self, count: impl Fn(&Counter) -> &AtomicU64) -> u64 {
         let counters = self.counters.iter().filter_map(Weak::upgrade);
         counters

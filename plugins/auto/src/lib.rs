@@ -6,7 +6,7 @@
 //!
 //! | goes down when | to |
 //! |---|---|
-//! | pictures stood still for `stall-limit` within 5 s, or what comes lies in a queue for more than `queue-limit` | the highest rung that fits |
+//! | pictures stood still for `stall-limit` within 5 s, or what comes lies in a queue for more than `queue-limit` | the highest rung that needs no more than `up-at` |
 //! | it needs more than `down-at` of what the link carries, for `down-after` | the same |
 //! | the network is a mobile one | the first buffered rung that fits |
 //!
@@ -55,6 +55,8 @@ struct Options {
     /// No way up for so long after a move; doubled by every failure up to the limit.
     dwell: Millis,
     dwell_limit: Millis,
+    /// So many at most; moves down because of trouble are not held back.
+    moves_per_minute: u32,
     /// Whether a mobile network is enough of a reason.
     cellular_is_far: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Options {
             probe_after: Millis(60_000),
             dwell: Millis(10_000),
             dwell_limit: Millis(120_000),
+            moves_per_minute: 2,
             cellular_is_far: true,
         }
     }
@@ -95,6 +98,12 @@ impl Options {
             return Err(format!(
                 "option `up-at`: {} must be less than `down-at`, {}, or sessions go up and down",
                 options.up_at, options.down_at
+            ));
+        }
+        if options.moves_per_minute < 2 {
+            return Err(format!(
+                "option `moves-per-minute`: {} leaves no way back up; write at least 2",
+                options.moves_per_minute
             ));
         }
         if options.dwell_limit < options.dwell {
@@ -149,6 +158,10 @@ mod tests {
             (
                 r#"{"dwell": "5m"}"#,
                 "option `dwell-limit` is less than `dwell`; write at least as much",
+            ),
+            (
+                r#"{"moves-per-minute": 1}"#,
+                "option `moves-per-minute`: 1 leaves no way back up; write at least 2",
             ),
             (
                 r#"{"up-after": 15}"#,

@@ -19,8 +19,8 @@ const AVOIDED: (u64, u64) = (30_000, 600_000);
 /// Too much has to lie in queues for so long (ms), and the device to drop pictures for so long.
 const QUEUED_FOR: u64 = 1000;
 const DROPPED_FOR: u64 = 5000;
-/// Nothing goes up where it has moved more often than this in so long (ms): once more down makes two a minute.
-const MOVES: (usize, u64) = (1, 60_000);
+/// Over which moves are counted (ms).
+const MINUTE: u64 = 60_000;
 /// On a mobile network nothing is known of, so much (bits a second) is hoped for.
 const MOBILE: f64 = 1_500_000.0;
 
@@ -159,7 +159,7 @@ impl Session {
         let up = matches!(&self.moving, Some(moving) if moving.to == index && moving.up);
         self.rose_at = if up { Some(at) } else { self.rose_at };
         if self.playing.is_some_and(|playing| playing != index) {
-            self.moved_at.retain(|moved| moved + MOVES.1 > at);
+            self.moved_at.retain(|moved| moved + MINUTE > at);
             self.moved_at.push(at);
         }
         self.moving = None;
@@ -345,7 +345,10 @@ impl Session {
         let place = self.ladder.place(playing);
         let below = self.ladder.from(place.map_or(0, |place| place + 1));
         let fitting = match self.link.carries_now(at) {
-            Some(carries) => below.iter().find(|rung| self.fits(**rung, carries)),
+            // With room to spare: it starts while there is still something of the other on the link.
+            Some(carries) => below
+                .iter()
+                .find(|rung| self.needs(**rung) <= self.options.up_at * carries),
             None => below.first(),
         };
         let to = *fitting.or(below.last())?;
@@ -392,8 +395,9 @@ impl Session {
         }
         let last = self.moved_at.last();
         let waited = last.is_none_or(|moved| at >= moved + self.dwell);
-        let often = |moved: &&u64| **moved + MOVES.1 > at;
-        let restless = self.moved_at.iter().filter(often).count() > MOVES.0;
+        // A move up may have to be taken back.
+        let lately = self.moved_at.iter().filter(|moved| **moved + MINUTE > at);
+        let restless = lately.count() + 2 > self.options.moves_per_minute as usize;
         if !waited || limited || restless {
             return None;
         }

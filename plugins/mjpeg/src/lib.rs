@@ -7,6 +7,7 @@
 //! ```text
 //! Content-Type: image/jpeg CRLF
 //! Content-Length: N CRLF
+//! X-Timestamp: S.FFFFFF CRLF      when the picture was taken, Unix seconds
 //! CRLF
 //! <N bytes> CRLF
 //! --frame CRLF
@@ -37,8 +38,16 @@ const CLOSE_DELIMITER: &str = "\r\n--frame--\r\n";
 pub struct Mjpeg {
     /// The id of the one track that is pictures.
     pictures: Option<u32>,
-    /// The last picture and its size.
-    newest: Option<(Buffer, u32)>,
+    /// The last picture.
+    newest: Option<Picture>,
+}
+
+struct Picture {
+    data: Buffer,
+    /// Bytes.
+    size: u32,
+    /// Microseconds since the Unix epoch.
+    taken: u64,
 }
 
 impl Transport for Mjpeg {
@@ -80,16 +89,19 @@ impl Transport for Mjpeg {
         if self.pictures != Some(sample.track) {
             return vec![];
         }
-        let chunk = part(&sample.data, sample.size, DELIMITER);
-        self.newest = Some((sample.data, sample.size));
-        vec![chunk]
+        let picture = self.newest.insert(Picture {
+            data: sample.data,
+            size: sample.size,
+            taken: sample.captured_at,
+        });
+        vec![picture.part(DELIMITER)]
     }
 
     fn stop(&mut self, _reason: &str, last: bool) -> Vec<Chunk> {
         let end = if last { CLOSE_DELIMITER } else { DELIMITER };
         self.newest
             .iter()
-            .map(|(picture, size)| part(picture, *size, end))
+            .map(|picture| picture.part(end))
             .collect()
     }
 
@@ -116,13 +128,19 @@ impl Transport for Mjpeg {
     }
 }
 
-fn part(picture: &Buffer, size: u32, delimiter: &str) -> Chunk {
-    let head = format!("Content-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n");
-    let payload = Buffer::new([head.into(), picture.slice(0, size), delimiter.into()]).into();
-    Chunk {
-        payload,
-        lane: 0,
-        independent: true,
+impl Picture {
+    fn part(&self, delimiter: &str) -> Chunk {
+        let Picture { data, size, taken } = self;
+        let (seconds, micros) = (taken / 1_000_000, taken % 1_000_000);
+        let head = format!(
+            "Content-Type: image/jpeg\r\nContent-Length: {size}\r\nX-Timestamp: {seconds}.{micros:06}\r\n\r\n"
+        );
+        let payload = Buffer::new([head.into(), data.slice(0, *size), delimiter.into()]).into();
+        Chunk {
+            payload,
+            lane: 0,
+            independent: true,
+        }
     }
 }
 
@@ -164,7 +182,11 @@ mod tests {
                 .unwrap()
                 .parse()
                 .unwrap();
-            let body = part[digits..]
+            let stamped = part[digits..]
+                .strip_prefix(b"\r\nX-Timestamp: ")
+                .expect("the time follows");
+            let time = stamped.iter().position(|byte| *byte == b'\r').unwrap();
+            let body = stamped[time..]
                 .strip_prefix(b"\r\n\r\n")
                 .expect("the head ends");
             pictures.push(body[..length].to_vec());
@@ -187,6 +209,10 @@ mod tests {
         assert!(muxer.configure(&info()).is_empty());
         let chunks: Vec<Chunk> = samples(&[b"JPEG"])
             .into_iter()
+            .map(|sample| Sample {
+                captured_at: 1_700_000_000_000_042,
+                ..sample
+            })
             .flat_map(|s| muxer.push(s))
             .collect();
         assert!(
@@ -196,7 +222,7 @@ mod tests {
         );
         assert_eq!(
             mock::chunk_bytes(&chunks),
-            b"Content-Type: image/jpeg\r\nContent-Length: 4\r\n\r\nJPEG\r\n--frame\r\n"
+            b"Content-Type: image/jpeg\r\nContent-Length: 4\r\nX-Timestamp: 1700000000.000042\r\n\r\nJPEG\r\n--frame\r\n"
         );
     }
 

@@ -263,6 +263,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
         "{told}"
     );
     assert!(told["timeout_ms"].as_u64().unwrap() >= 5000, "{told}");
+    assert_eq!(told["makes_way"], true, "HLS needs less: {told}");
     control.playing(&told).await;
     let sessions = || async {
         let (_, _, body) = http_get(gateway.address, "/api/sessions", &[])

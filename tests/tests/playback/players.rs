@@ -2,7 +2,11 @@
 
 use sluicegate::media::blocks;
 use sluicegate_tests::{Gateway, within};
-use std::{collections::BTreeSet, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    process::Stdio,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tokio::{io::AsyncReadExt, process::Command};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +116,16 @@ async fn curl_gets_the_head_and_the_parts_of_mjpeg() {
             .windows(4)
             .position(|four| four == b"\r\n\r\n")
             .unwrap();
-        let length: usize = std::str::from_utf8(&piece[..end]).unwrap().parse().unwrap();
+        let head = std::str::from_utf8(&piece[..end]).unwrap();
+        let (length, taken) = head.split_once("\r\nX-Timestamp: ").unwrap();
+        let length: usize = length.parse().unwrap();
+        let taken: f64 = taken.parse().unwrap();
+        let age = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64()
+            - taken;
+        assert!((0.0..20.0).contains(&age), "{age} s old");
         let jpeg = &piece[end + 4..end + 4 + length];
         assert!(jpeg.starts_with(&[0xff, 0xd8]) && jpeg.ends_with(&[0xff, 0xd9]));
         assert_eq!(&piece[end + 4 + length..], b"\r\n");

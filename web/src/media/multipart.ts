@@ -5,6 +5,8 @@
 export interface Part {
   /** The part's Content-Type, lower case, without parameters; empty if it had none. */
   readonly type: string;
+  /** When it was taken, by its X-Timestamp, Unix ms; null if it has none. */
+  readonly taken: number | null;
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
@@ -28,7 +30,7 @@ export class MultipartReader {
   readonly #limits: Limits;
   readonly #head: Uint8Array;
   #headLength = 0;
-  #part: { type: string; body: Uint8Array<ArrayBuffer>; filled: number } | null = null;
+  #part: (Part & { filled: number }) | null = null;
   #ended = false;
 
   constructor(boundary: string, limits: Limits = LIMITS) {
@@ -62,7 +64,8 @@ export class MultipartReader {
         at += taken;
       }
       if (this.#part !== null && this.#part.filled === this.#part.body.length) {
-        parts.push({ type: this.#part.type, body: this.#part.body });
+        const { type, taken, body } = this.#part;
+        parts.push({ type, taken, body });
         this.#part = null;
       }
     }
@@ -102,12 +105,13 @@ export class MultipartReader {
     return text;
   }
 
-  #open(head: string): { type: string; body: Uint8Array<ArrayBuffer>; filled: number } {
+  #open(head: string): Part & { filled: number } {
     const [first = "", ...lines] = head.split("\r\n");
     if (first.trimEnd() !== this.#delimiter) {
       throw new MultipartError(`expected the delimiter ${this.#delimiter}, found "${first.slice(0, 40)}"`);
     }
     let type = "";
+    let taken: number | null = null;
     let length: number | null = null;
     for (const line of lines) {
       const colon = line.indexOf(":");
@@ -115,13 +119,14 @@ export class MultipartReader {
       const name = line.slice(0, colon).trim().toLowerCase();
       const value = line.slice(colon + 1).trim();
       if (name === "content-type") type = (value.split(";")[0] ?? "").trim().toLowerCase();
+      if (name === "x-timestamp" && /^\d{1,10}\.\d{1,9}$/.test(value)) taken = Number(value) * 1000;
       if (name === "content-length" && /^\d{1,10}$/.test(value)) length = Number(value);
     }
     if (length === null) throw new MultipartError("a part has no valid Content-Length");
     if (length > this.#limits.body) {
       throw new MultipartError(`a part of ${length} bytes is larger than the limit of ${this.#limits.body}`);
     }
-    return { type, body: new Uint8Array(length), filled: 0 };
+    return { type, taken, body: new Uint8Array(length), filled: 0 };
   }
 }
 

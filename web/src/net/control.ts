@@ -8,6 +8,8 @@ import { list, number, object, text } from "./json";
 export interface Report {
   readonly goodput: number | null;
   readonly received: number;
+  /** What came had been lying in queues for so long, as far as that is known. */
+  readonly queued_ms: number;
   readonly buffered_ms: number | null;
   readonly stalled_ms: number;
   readonly frames_dropped: number;
@@ -22,6 +24,8 @@ export interface Move extends Form {
   readonly reason: string;
   /** For the first picture. */
   readonly timeoutMs: number;
+  /** What plays should leave the link to it. */
+  readonly makesWay: boolean;
 }
 
 /** One form that may be chosen. */
@@ -75,8 +79,8 @@ export class Control {
     // A ping that is not answered yet is late by so much at least.
     const waiting = this.#pinged === null ? 0 : performance.now() - this.#pinged.at;
     const trip = newest === null ? null : Math.max(newest, waiting);
-    const queued = trip === null || shortest === null ? 0 : trip - shortest;
-    this.#say({ type: "report", ...report, round_trip_ms: trip, queued_ms: queued });
+    const waits = trip === null || shortest === null ? 0 : trip - shortest;
+    this.#say({ type: "report", ...report, round_trip_ms: trip, queued_ms: Math.max(waits, report.queued_ms) });
     if (this.#pinged === null) {
       this.#pinged = { id: ++this.#pings, at: performance.now() };
       this.#say({ type: "ping", id: this.#pings });
@@ -159,7 +163,8 @@ export class Control {
         http.protocol = this.#url.protocol === "wss:" ? "https:" : "http:";
         const base = place(text(said["base"]), http);
         const timeoutMs = number(said["timeout_ms"]) ?? FIRST_TIMEOUT_MS;
-        if (base !== null) this.#events.move({ ...form, base, reason: text(said["reason"]), timeoutMs });
+        const makesWay = said["makes_way"] === true;
+        if (base !== null) this.#events.move({ ...form, base, reason: text(said["reason"]), timeoutMs, makesWay });
         return;
       }
       case "choices": {

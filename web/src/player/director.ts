@@ -115,6 +115,7 @@ export class Director {
   /** Control channels that ended before they said anything, in a row. */
   #losses = 0;
   #carried = { bytes: 0, ms: 0 };
+  #queued = 0;
   #state: DirectorState;
 
   constructor(env: DirectorEnv, sink: DirectorSink) {
@@ -169,9 +170,11 @@ export class Director {
   /** A second is over. */
   report(figures: Figures): void {
     const { bytes, ms } = this.#carried;
+    const queued = this.#queued;
     this.#carried = { bytes: 0, ms: 0 };
+    this.#queued = 0;
     const goodput = bytes >= ENOUGH ? (bytes * 8000) / Math.max(ms, 1) : null;
-    this.#control?.report({ ...figures, goodput, network: this.#env.network() });
+    this.#control?.report({ ...figures, queued_ms: queued, goodput, network: this.#env.network() });
   }
 
   #stage(name: StageName): Stage {
@@ -183,6 +186,9 @@ export class Director {
       dropped: (count) => mine() && this.#sink.dropped(count),
       carried: (bytes, ms) => {
         this.#carried = { bytes: this.#carried.bytes + bytes, ms: this.#carried.ms + ms };
+      },
+      queued: (ms) => {
+        if (mine()) this.#queued = Math.max(this.#queued, ms);
       },
       changed: (state) => this.#changed(name, state),
     });
@@ -223,8 +229,13 @@ export class Director {
     this.#attend(choice.session);
     this.#watchStart(this.#seen.form);
     this.#session = choice.session.pathname.split("/").pop() ?? null;
-    this.#seen.session.want({ base: this.#named(choice.base, name), transport: name });
+    this.#play(this.#seen, choice.base, name);
     this.#tell();
+  }
+
+  /** As the gateway said. */
+  #play(stage: Stage, base: URL, transport: TransportName): void {
+    stage.session.want({ base: this.#named(base, transport), transport, only: true });
   }
 
   #can(): TransportName[] {
@@ -325,7 +336,7 @@ export class Director {
       // There is nothing to be kept on the screen.
       this.#why = move.reason;
       this.#seen.form = { transport: name, rendition: move.rendition };
-      this.#seen.session.want({ base: this.#named(move.base, name), transport: name });
+      this.#play(this.#seen, move.base, name);
       this.#tell();
       return;
     }
@@ -333,7 +344,8 @@ export class Director {
     stage.form = { transport: name, rendition: move.rendition };
     const cancel = this.#env.timer(() => this.#fail(), move.timeoutMs);
     this.#pending = { stage, move, since: this.#env.now(), cancel };
-    stage.session.want({ base: this.#named(move.base, name), transport: name });
+    if (move.makesWay) this.#seen.session.rest(true);
+    this.#play(stage, move.base, name);
   }
 
   /** What is pending gave no picture. */
@@ -350,6 +362,7 @@ export class Director {
     pending.cancel();
     pending.stage.session.stop();
     pending.stage.form = null;
+    if (pending.move.makesWay) this.#seen.session.rest(false);
   }
 
   #changed(name: StageName, state: SessionState): void {

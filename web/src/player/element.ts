@@ -238,7 +238,7 @@ export class SluicegatePlayer extends HTMLElement {
     const players = {
       nal: player("nal", openNal),
       mse: player("mse", (base, own) => openMse(base, own, video())),
-      hls: player("hls", (base, own) => openHls(base, own, video())),
+      hls: player("hls", (base, own, only) => openHls(base, own, only, video())),
       mjpeg: player("mjpeg", openMjpeg),
     };
     return new Session({ players, timer, random: Math.random, now: () => performance.now() }, sink);

@@ -35,6 +35,8 @@ export interface Wanted {
   /** The stream's base address; null for nothing. */
   readonly base: URL | null;
   readonly transport: TransportName | "auto";
+  /** In this rendition and no other, for somebody else changes it. */
+  readonly only?: boolean;
 }
 
 /** How one transport is played. */
@@ -55,7 +57,7 @@ export interface SessionEnv {
 }
 
 /** Where pictures and counts go. */
-export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "dropped"> & { changed(state: SessionState): void };
+export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & { changed(state: SessionState): void };
 
 const SILENT_AFTER_MS = 10_000;
 /** A connection that died without a word looks like a silent one; asking anew costs little. */
@@ -90,7 +92,7 @@ export class Session {
 
   /** Plays this from now on. The same again changes nothing. */
   want(wanted: Wanted): void {
-    const same = wanted.base?.href === this.#wanted.base?.href && wanted.transport === this.#wanted.transport;
+    const same = wanted.base?.href === this.#wanted.base?.href && wanted.transport === this.#wanted.transport && wanted.only === this.#wanted.only;
     if (same) return;
     this.#wanted = wanted;
     this.#refusals = 0;
@@ -105,6 +107,11 @@ export class Session {
     this.#visible = visible;
     this.#backoff.reset();
     this.#restart();
+  }
+
+  /** Leaves the link to something else, or takes it again. */
+  rest(rests: boolean): void {
+    this.#transport?.rest?.(rests);
   }
 
   /** The network is said to be back: does not wait any longer. */
@@ -142,7 +149,7 @@ export class Session {
     let current = true;
     this.#heard();
     this.#watch(SILENT_AFTER_MS);
-    const transport = this.#env.players[name].open(base, {
+    const sink: Sink = {
       picture: (picture) => {
         if (!current) {
           picture.close();
@@ -170,6 +177,9 @@ export class Session {
       carried: (bytes, ms) => {
         if (current) this.#sink.carried(bytes, ms);
       },
+      queued: (ms) => {
+        if (current) this.#sink.queued(ms);
+      },
       dropped: (count) => {
         if (current) this.#sink.dropped(count);
       },
@@ -178,8 +188,10 @@ export class Session {
         current = false;
         this.#ended(name, ending);
       },
-    });
+    };
+    const transport = this.#env.players[name].open(base, sink, this.#wanted.only ?? false);
     this.#transport = {
+      rest: (rests) => transport.rest?.(rests),
       stop: () => {
         current = false;
         transport.stop();

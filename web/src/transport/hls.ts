@@ -25,6 +25,7 @@ export interface HlsPlayback {
   /** Seconds behind live, null if not known yet. */
   behind(): number | null;
   stop(): void;
+  rest?(rests: boolean): void;
 }
 
 /** Why this browser cannot play `hls` at all, or null if it can. */
@@ -33,9 +34,9 @@ export function hlsObstacle(): string | null {
   return mediaSource() !== null || native ? null : "this browser plays no HLS";
 }
 
-/** Plays `{base}/hls/index.m3u8`. */
-export function openHls(base: URL, sink: Sink, screen: VideoScreen): Transport {
-  const url = transportUrl(base, "hls", "index.m3u8");
+/** Plays `{base}/hls/index.m3u8`, which has all renditions, or one rendition's `media.m3u8`. */
+export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScreen): Transport {
+  const url = transportUrl(base, "hls", only ? "media.m3u8" : "index.m3u8");
   const over = new AbortController();
   const { signal } = over;
   let playback: HlsPlayback | null = null;
@@ -90,5 +91,5 @@ export function openHls(base: URL, sink: Sink, screen: VideoScreen): Transport {
       () => end({ kind: "lost", reason: "the HLS player could not be loaded; if the gateway was renewed, load the page again" }),
     );
   }
-  return { stop };
+  return { stop, rest: (rests) => playback?.rest?.(rests) };
 }

@@ -81,6 +81,7 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   hls.attachMedia(video);
   return {
     behind: () => (hls.latency > 0 ? hls.latency : null),
+    rest: (rests) => (rests ? hls.stopLoad() : hls.startLoad()),
     stop: () => {
       over.abort();
       clearInterval(looking);

@@ -1,27 +1,44 @@
 // MJPEG: read by fetch rather than by an <img>, so that bytes are counted, an end is noticed, and only the newest picture is decoded.
 
+import { Lateness } from "../net/lateness";
 import { boundaryOf, MultipartError, MultipartReader } from "../media/multipart";
 import { errorText } from "../net/errors";
 import { unreachable } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 
+/** Pictures a second while something else is to have the link: with less, it would seem to stand still. */
+const RESTING = "1.5";
+
 /** Plays `{base}/mjpeg`. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
-  const abort = new AbortController();
   const decoder = new NewestJpeg(sink);
-  void read(transportUrl(base, "mjpeg"), abort.signal, sink, decoder).then((ending) => {
-    decoder.stop();
-    if (!abort.signal.aborted) sink.ended(ending);
-  });
+  const lateness = new Lateness();
+  let abort = new AbortController();
+  const start = (rests: boolean): void => {
+    const { signal } = (abort = new AbortController());
+    const url = transportUrl(base, "mjpeg");
+    if (rests) url.searchParams.set("fps", RESTING);
+    void read(url, signal, sink, decoder, lateness).then((ending) => {
+      if (signal.aborted) return;
+      decoder.stop();
+      sink.ended(ending);
+    });
+  };
+  start(false);
   return {
     stop: () => {
       abort.abort();
       decoder.stop();
     },
+    // On a connection of its own: what lies in queues on the old one goes with that.
+    rest: (rests) => {
+      abort.abort();
+      start(rests);
+    },
   };
 }
 
-async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJpeg): Promise<Ending> {
+async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJpeg, lateness: Lateness): Promise<Ending> {
   let response: Response;
   try {
     response = await fetch(url, { signal, cache: "no-store" });
@@ -50,6 +67,8 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
       if (within && finished.length > 0) sink.carried(came, now - began);
       if (parts.within && (!within || finished.length > 0)) [began, came] = [now, 0];
       for (const part of finished) {
+        const queued = part.taken === null ? null : lateness.came(part.taken, now);
+        if (queued !== null) sink.queued(queued);
         if (part.type === "image/jpeg") decoder.offer(part.body);
       }
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };

@@ -62,6 +62,8 @@ export interface Sink {
   bytes(count: number): void;
   /** So many bytes came within so many ms in which nothing else held them up: what the link carries. */
   carried(bytes: number, ms: number): void;
+  /** What came just now had been lying in queues for so long (ms). */
+  queued(ms: number): void;
   /** Pictures that were not shown because they came too fast or could not be decoded. */
   dropped(count: number): void;
   ended(ending: Ending): void;
@@ -71,10 +73,12 @@ export interface Sink {
 export interface Transport {
   /** Closes sockets, decoders and pictures in flight; the sink hears nothing more. */
   stop(): void;
+  /** Loads as little as can be, or as much as it likes again: so that something else gets the link meanwhile. */
+  rest?(rests: boolean): void;
 }
 
-/** Starts a transport on a stream's base address, such as `http://host/live/demo`. */
-export type Opener = (base: URL, sink: Sink) => Transport;
+/** Starts a transport on a stream's base address, such as `http://host/live/demo`. `only`: in this rendition and no other. */
+export type Opener = (base: URL, sink: Sink, only: boolean) => Transport;
 
 /** The address of a transport below a stream's base address. */
 export function transportUrl(base: URL, name: TransportName, file = ""): URL {

@@ -1,0 +1,101 @@
+// A TCP relay that is a link: what comes from the gateway shares one queue, which empties at a rate and adds a delay.
+
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
+
+const TICK_MS = 5;
+/** What the queue holds (ms at the rate of the moment); who wants to send more has to wait. */
+const QUEUE_MS = 300;
+const LEAST_QUEUE = 16_384;
+const READ = 4096;
+
+/** Between a page and `address` ("host:port"). */
+export class Relay {
+  /** Bits a second. */
+  rate = 100e6;
+  /** One way, ms. */
+  delay = 5;
+  #address;
+  #server;
+  #queue = [];
+  #held = 0;
+  #left = 0;
+  #sockets = new Set();
+  #timer;
+  url = "";
+
+  constructor(url) {
+    this.#address = new URL(url);
+  }
+
+  async start() {
+    this.#server = createServer((client) => this.#join(client));
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    this.url = `http://127.0.0.1:${this.#server.address().port}/`;
+    let last = performance.now();
+    this.#timer = setInterval(() => {
+      const now = performance.now();
+      this.#flow(now - last);
+      last = now;
+    }, TICK_MS);
+    return this;
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+    for (const socket of this.#sockets) socket.destroy();
+    this.#server.close();
+  }
+
+  #join(client) {
+    const gateway = connect({
+      port: Number(this.#address.port),
+      host: this.#address.hostname,
+      // Little at a time, so that connections take turns.
+      onread: {
+        buffer: Buffer.alloc(READ),
+        callback: (length, buffer) => {
+          this.#queue.push({ client, data: Buffer.from(buffer.subarray(0, length)) });
+          this.#held += length;
+          return this.#held <= this.#most();
+        },
+      },
+    });
+    for (const socket of [client, gateway]) {
+      socket.setNoDelay(true);
+      this.#sockets.add(socket);
+      socket.on("error", () => undefined);
+      socket.on("close", () => {
+        this.#sockets.delete(socket);
+        client.destroy();
+        gateway.destroy();
+      });
+    }
+    client.on("data", (data) => setTimeout(() => gateway.write(data), this.delay));
+    gateway.on("end", () => this.#queue.push({ client, data: null }));
+  }
+
+  #most() {
+    return Math.max(LEAST_QUEUE, (this.rate / 8000) * QUEUE_MS);
+  }
+
+  #flow(ms) {
+    this.#left = Math.min(this.#left + (this.rate / 8000) * ms, (this.rate / 8000) * TICK_MS * 4);
+    while (this.#queue.length > 0 && this.#left > 0) {
+      const first = this.#queue[0];
+      if (first.data === null) {
+        this.#queue.shift();
+        setTimeout(() => first.client.end(), this.delay);
+        continue;
+      }
+      const some = first.data.subarray(0, Math.max(1, Math.floor(this.#left)));
+      first.data = first.data.subarray(some.length);
+      if (first.data.length === 0) this.#queue.shift();
+      this.#left -= some.length;
+      this.#held -= some.length;
+      setTimeout(() => first.client.write(some), this.delay);
+    }
+    if (this.#held < this.#most()) for (const socket of this.#sockets) socket.resume();
+  }
+}
