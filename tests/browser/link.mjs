@@ -9,26 +9,27 @@ const QUEUE_MS = 300;
 const LEAST_QUEUE = 16_384;
 const READ = 4096;
 
-/** Between a page and `address` ("host:port"). */
-export class Relay {
+/** Between a page and a gateway. */
+export class Link {
   /** Bits a second. */
   rate = 100e6;
   /** One way, ms. */
   delay = 5;
-  #address;
+  /** Now and then nothing gets through, as while something lost is sent again: every so many ms for so many. */
+  stall = { every: 1000, ms: 0 };
+  #gateway;
   #server;
   #queue = [];
   #held = 0;
   #left = 0;
   #sockets = new Set();
   #timer;
+  /** The gateway's by this link. */
   url = "";
 
-  constructor(url) {
-    this.#address = new URL(url);
-  }
-
-  async start() {
+  /** To the gateway with that address. */
+  async start(url) {
+    this.#gateway = new URL(url);
     this.#server = createServer((client) => this.#join(client));
     this.#server.listen(0, "127.0.0.1");
     await once(this.#server, "listening");
@@ -36,22 +37,21 @@ export class Relay {
     let last = performance.now();
     this.#timer = setInterval(() => {
       const now = performance.now();
-      this.#flow(now - last);
+      this.#flow(now - last, now);
       last = now;
     }, TICK_MS);
-    return this;
   }
 
   stop() {
     clearInterval(this.#timer);
     for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
+    this.#server?.close();
   }
 
   #join(client) {
     const gateway = connect({
-      port: Number(this.#address.port),
-      host: this.#address.hostname,
+      port: Number(this.#gateway.port),
+      host: this.#gateway.hostname,
       // Little at a time, so that connections take turns.
       onread: {
         buffer: Buffer.alloc(READ),
@@ -80,7 +80,8 @@ export class Relay {
     return Math.max(LEAST_QUEUE, (this.rate / 8000) * QUEUE_MS);
   }
 
-  #flow(ms) {
+  #flow(ms, now) {
+    if (now % this.stall.every < this.stall.ms) return;
     this.#left = Math.min(this.#left + (this.rate / 8000) * ms, (this.rate / 8000) * TICK_MS * 4);
     while (this.#queue.length > 0 && this.#left > 0) {
       const first = this.#queue[0];

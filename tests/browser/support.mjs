@@ -87,7 +87,7 @@ function binary() {
 }
 
 /** A headless Chromium. QUIC stays on: other tests of this browser need it. */
-export function launch() {
+export function launch(more = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
     args: [
@@ -98,6 +98,7 @@ export function launch() {
       "--disable-component-update",
       "--disable-sync",
       "--autoplay-policy=no-user-gesture-required",
+      ...more,
     ],
   });
 }

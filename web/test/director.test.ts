@@ -15,6 +15,7 @@ class World {
   readonly opened: { stage: StageName; name: TransportName; base: string; only: boolean; sink: Sink; stopped: boolean }[] = [];
   readonly said: string[] = [];
   readonly states: DirectorState[] = [];
+  readonly prepared = new Set<TransportName>();
   readonly director: Director;
   shown = 0;
   turned: StageName = "first";
@@ -46,6 +47,7 @@ class World {
         session,
         obstacle: () => null,
         network: () => "wifi",
+        prepare: (name) => this.prepared.add(name),
         choose: async (_, { transport, rendition }) => {
           this.said.push(`choose ${transport} ${rendition}`);
           if (this.choice instanceof Error) throw this.choice;
@@ -185,6 +187,21 @@ test("what is left for something smaller leaves the link to it, until that plays
   assert.ok(!world.said.slice(-1).includes("hls rests true"));
 });
 
+test("what may be played later is prepared for once something plays, where the gateway chooses", async () => {
+  const offered = ["hls", "mjpeg", "webrtc"].map((transport) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0 }));
+  const world = new World();
+  await world.play();
+  world.events?.choices(offered, false);
+  assert.deepEqual([...world.prepared], []);
+  world.picture();
+  assert.deepEqual([...world.prepared], ["hls", "mjpeg"]);
+  const pinned = new World();
+  await pinned.play("mjpeg", "mjpeg");
+  pinned.picture();
+  pinned.events?.choices(offered, false);
+  assert.deepEqual([...pinned.prepared], []);
+});
+
 test("a move back to what is seen gives up the one under way; another takes its place", async () => {
   const world = new World();
   await world.play();
@@ -241,6 +258,9 @@ test("what the link carries is told where enough came", async () => {
   world.opened.at(-1)?.sink.carried(2000, 1);
   world.director.report(figures);
   assert.deepEqual(world.said.slice(-2), ["report 2000000 300", "report null 0"]);
+  world.opened.at(-1)?.sink.carried(14_000, 7);
+  world.director.report(figures);
+  assert.equal(world.said.at(-1), "report 16000000 0");
 });
 
 test("a picture stands still after a second, and only what is beyond counts, once", () => {

@@ -37,14 +37,18 @@ impl Response {
         }
     }
 
-    /// Whether it is worth compressing: text, which playlists are.
+    /// Whether it is worth compressing: text, which playlists and vector graphics are.
     pub fn is_text(&self) -> bool {
         let kind = self.content_type.split(';').next().unwrap_or_default();
         let kind = kind.trim();
         kind.starts_with("text/")
             || matches!(
                 kind,
-                "application/vnd.apple.mpegurl" | "application/json" | "application/dash+xml"
+                "application/vnd.apple.mpegurl"
+                    | "application/json"
+                    | "application/dash+xml"
+                    | "application/manifest+json"
+                    | "image/svg+xml"
             )
     }
 

@@ -100,11 +100,10 @@ impl Options {
                 options.up_at, options.down_at
             ));
         }
-        if options.moves_per_minute < 2 {
-            return Err(format!(
-                "option `moves-per-minute`: {} leaves no way back up; write at least 2",
-                options.moves_per_minute
-            ));
+        if options.moves_per_minute == 0 {
+            return Err(
+                "option `moves-per-minute`: 0 leaves no way back up; write at least 1".into(),
+            );
         }
         if options.dwell_limit < options.dwell {
             return Err("option `dwell-limit` is less than `dwell`; write at least as much".into());
@@ -160,8 +159,8 @@ mod tests {
                 "option `dwell-limit` is less than `dwell`; write at least as much",
             ),
             (
-                r#"{"moves-per-minute": 1}"#,
-                "option `moves-per-minute`: 1 leaves no way back up; write at least 2",
+                r#"{"moves-per-minute": 0}"#,
+                "option `moves-per-minute`: 0 leaves no way back up; write at least 1",
             ),
             (
                 r#"{"up-after": 15}"#,

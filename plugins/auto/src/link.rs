@@ -13,6 +13,10 @@ const FORGOTTEN: f64 = 0.02;
 const STALLS_OVER: u64 = 5000;
 /// What was seen is believed for so long (ms).
 const BELIEVED: u64 = 30_000;
+/// What is less (bits a second) is nothing.
+const LEAST: f64 = 1000.0;
+/// Measured above so many times what any candidate needs, it is only known to be more than enough.
+const ENOUGH: f64 = 4.0;
 /// Pictures dropped by the device, of all that it got, that are too many.
 const DROPPED: f32 = 0.3;
 
@@ -56,13 +60,13 @@ impl Link {
     }
 
     /// A report of `passed` ms on something that gives `nominal` pictures a second (0: unknown). Says whether the link was seen
-    /// at its limit.
+    /// at its limit. `most`: what any candidate needs, bits a second.
     pub fn note(
         &mut self,
         at: u64,
         passed: u64,
         report: &Report,
-        nominal: f32,
+        (nominal, most): (f32, f64),
         options: &Options,
     ) -> bool {
         self.stalls.push((at, report.stalled_ms));
@@ -78,7 +82,7 @@ impl Link {
             || (nominal > 0.0 && report.frame_rate < TOO_FEW * nominal && !drops);
         let received = f64::from(report.received);
         let seen = match report.goodput {
-            Some(goodput) => Some(f64::from(goodput).max(received)),
+            Some(goodput) => Some(f64::from(goodput).min(ENOUGH * most).max(received)),
             None if limited => Some(received),
             None => None,
         };
@@ -120,11 +124,15 @@ impl Link {
     }
 }
 
-/// A mean that forgets, with a time constant, after `passed` (both ms).
+/// A mean that forgets, with a time constant, after `passed` (both ms). The geometric one: links change by factors, and what was
+/// measured on a wide one is off by factors, too.
 fn mean(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
     let passed = passed as f64;
     let weight = passed / (passed + f64::from(constant));
-    old.map_or(new, |old| old + (new - old) * weight)
+    let new = new.max(LEAST);
+    old.map_or(new, |old| {
+        old.max(LEAST) * (new / old.max(LEAST)).powf(weight)
+    })
 }
 
 /// The most that something needed lately, in bits a second; `passed` ms since the last look.
@@ -157,16 +165,34 @@ mod tests {
     fn what_has_little_to_do_is_not_taken_for_narrow() {
         let (mut link, options) = (Link::default(), Options::default());
         for at in 1..60 {
-            assert!(!link.note(at * 1000, 1000, &report(400_000, 10.0), 10.0, &options));
+            assert!(!link.note(
+                at * 1000,
+                1000,
+                &report(400_000, 10.0),
+                (10.0, 4e6),
+                &options
+            ));
         }
         assert_eq!(link.carries(59_000), None);
         // At its limit it is known.
         for at in 60..90 {
-            assert!(link.note(at * 1000, 1000, &report(800_000, 3.0), 10.0, &options));
+            assert!(link.note(
+                at * 1000,
+                1000,
+                &report(800_000, 3.0),
+                (10.0, 4e6),
+                &options
+            ));
         }
         assert!((link.carries(89_000).unwrap() - 800_000.0).abs() < 1.0);
         // And at least what comes later without trouble.
-        assert!(!link.note(90_000, 1000, &report(2_000_000, 10.0), 10.0, &options));
+        assert!(!link.note(
+            90_000,
+            1000,
+            &report(2_000_000, 10.0),
+            (10.0, 4e6),
+            &options
+        ));
         assert_eq!(link.carries(90_000), Some(2_000_000.0));
         assert_eq!(link.carries(120_000), None);
     }
@@ -179,7 +205,7 @@ mod tests {
                 goodput: Some(goodput),
                 ..report(100_000, 10.0)
             };
-            link.note(at * 1000, 1000, &report, 10.0, &options);
+            link.note(at * 1000, 1000, &report, (10.0, 4e6), &options);
             link.carries(at * 1000).unwrap()
         };
         for at in 1..30 {

@@ -239,7 +239,13 @@ impl Session {
             return None;
         }
         let nominal = self.candidates.get(playing as usize)?.frame_rate;
-        let limited = self.link.note(at, passed, report, nominal, &self.options);
+        let needs = (0..)
+            .take(self.candidates.len())
+            .map(|index| self.needs(index));
+        let most = needs.fold(0.0, f64::max);
+        let limited = self
+            .link
+            .note(at, passed, report, (nominal, most), &self.options);
         let warm = at >= self.settled_at + WARM_UP;
         // What came is not told of everything: where the browser plays HLS itself, its bytes are its own.
         if !limited && warm && report.received > 0 {
@@ -395,9 +401,8 @@ impl Session {
         }
         let last = self.moved_at.last();
         let waited = last.is_none_or(|moved| at >= moved + self.dwell);
-        // A move up may have to be taken back.
         let lately = self.moved_at.iter().filter(|moved| **moved + MINUTE > at);
-        let restless = lately.count() + 2 > self.options.moves_per_minute as usize;
+        let restless = lately.count() >= self.options.moves_per_minute as usize;
         if !waited || limited || restless {
             return None;
         }

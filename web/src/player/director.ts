@@ -50,6 +50,8 @@ export interface DirectorEnv {
   /** Why this browser cannot play it, or null. */
   obstacle(name: TransportName): string | null;
   network(): string | null;
+  /** This may be played later. */
+  prepare(name: TransportName): void;
   choose(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice>;
   attend(url: URL, events: ControlEvents): ControlLike;
   timer(callback: () => void, ms: number): () => void;
@@ -87,7 +89,7 @@ interface Pending {
   readonly cancel: () => void;
 }
 
-/** Fewer bytes in a second do not tell what the link carries. */
+/** Fewer bytes do not tell what the link carries; they are added to those that come later. */
 const ENOUGH = 15_000;
 /** The first choice is given so long for its first picture. */
 const START_MS = 8000;
@@ -109,6 +111,8 @@ export class Director {
   #why = "";
   #moved: Moved | null = null;
   #told: Form | null = null;
+  /** What the gateway may have played. */
+  #offered: readonly Offered[] = [];
   /** The session's name. */
   #session: string | null = null;
   #visible = true;
@@ -171,9 +175,9 @@ export class Director {
   report(figures: Figures): void {
     const { bytes, ms } = this.#carried;
     const queued = this.#queued;
-    this.#carried = { bytes: 0, ms: 0 };
     this.#queued = 0;
     const goodput = bytes >= ENOUGH ? (bytes * 8000) / Math.max(ms, 1) : null;
+    if (goodput !== null) this.#carried = { bytes: 0, ms: 0 };
     this.#control?.report({ ...figures, queued_ms: queued, goodput, network: this.#env.network() });
   }
 
@@ -285,6 +289,8 @@ export class Director {
       move: (move) => this.#move(move),
       choices: (offered, forced) => {
         this.#losses = 0;
+        this.#offered = offered;
+        this.#prepare();
         this.#sink.choices({ offered, forced });
       },
       refused: () => undefined,
@@ -414,6 +420,14 @@ export class Director {
     if (this.#told !== null && same(this.#told, form)) return;
     this.#told = form;
     this.#control?.playing(form);
+    this.#prepare();
+  }
+
+  /** Once something plays, there is time to get ready for a move. */
+  #prepare(): void {
+    if (this.#told === null || this.#wanted.transport !== "auto") return;
+    const names = new Set(this.#offered.map(({ transport }) => known(transport)));
+    for (const name of names) if (name !== null) this.#env.prepare(name);
   }
 
   #leave(): void {
@@ -426,6 +440,7 @@ export class Director {
     this.#control = null;
     this.#told = null;
     this.#session = null;
+    this.#offered = [];
     this.#why = "";
     this.#seen.form = null;
   }

@@ -12,7 +12,7 @@ import { age } from "../media/block_code";
 import { fetchChoice, networkType } from "../net/choice";
 import { Control } from "../net/control";
 import { ServerClock } from "../net/server_clock";
-import { hlsObstacle, openHls } from "../transport/hls";
+import { hlsObstacle, openHls, prepareHls } from "../transport/hls";
 import { openMjpeg } from "../transport/mjpeg";
 import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
@@ -81,6 +81,9 @@ export class SluicegatePlayer extends HTMLElement {
         session: (stage, sink) => this.#session(stage, sink),
         obstacle: (name) => OBSTACLES[name](),
         network: networkType,
+        prepare: (name) => {
+          if (name === "hls") prepareHls();
+        },
         choose: fetchChoice,
         attend: (url, events) => new Control(url, events),
         timer,

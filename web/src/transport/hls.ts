@@ -34,6 +34,11 @@ export function hlsObstacle(): string | null {
   return mediaSource() !== null || native ? null : "this browser plays no HLS";
 }
 
+/** Fetches what it takes, for later: on a link that has become narrow it would take long. */
+export function prepareHls(): void {
+  if (mediaSource() !== null) import("./hls_js").catch(() => undefined);
+}
+
 /** Plays `{base}/hls/index.m3u8`, which has all renditions, or one rendition's `media.m3u8`. */
 export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScreen): Transport {
   const url = transportUrl(base, "hls", only ? "media.m3u8" : "index.m3u8");

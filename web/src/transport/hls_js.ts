@@ -12,6 +12,8 @@ const LOW_LATENCY_LIMIT = 4;
 const LOOSE = 0.05;
 const CLOSE = 0.02;
 const LOOK_EVERY_MS = 250;
+/** What comes at once, in bytes: a packet's worth. */
+const PACKET = 1400;
 /** Behind by more than this (s) after a pause, it jumps. */
 const JUMP_RESUMED = 0.5;
 
@@ -40,7 +42,8 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   hls.on(Hls.Events.FRAG_LOADED, (_, { payload, frag, part }) => {
     events.bytes(payload.byteLength);
     const { first, end } = (part ?? frag).stats.loading;
-    if (first > 0 && end >= first) events.carried(payload.byteLength, end - first);
+    // Timed from when the first packet had come.
+    if (first > 0 && end >= first) events.carried(Math.max(0, payload.byteLength - PACKET), end - first);
   });
   hls.on(Hls.Events.BUFFER_CODECS, (_, { audio, audiovideo }) => {
     events.sound(audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? ""));

@@ -1,0 +1,110 @@
+// A session that moves: the policy learns of the link only what a real player reports.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Link } from "./link.mjs";
+import { Gateway, launch, newPage, numberReaches, playing, until } from "./support.mjs";
+
+/** MJPEG of this stream takes about 3.5 Mbit/s, HLS 0.6 and its small rendition 0.2. */
+const WIDE = 40e6;
+const NARROW = 0.8e6;
+/** What is lost on the way is sent again. */
+const LOSSY = { every: 4000, ms: 200 };
+
+describe("auto", { timeout: 240_000 }, () => {
+  const gateway = new Gateway({
+    config: `
+      [streams.demo]
+      source = "test-pattern"
+      always-on = true
+      encode = { width = 640, height = 360, frame-rate = 20, bitrate = "600k", keyframe-interval = "1s" }
+      renditions.mobile = { width = 320, frame-rate = 10, bitrate = "150k" }
+      [transports.hls]
+      part = "250ms"
+      segment = "1s"
+      [policy]
+      near = ["mjpeg"]
+      up-after = "6s"
+      dwell = "6s"
+    `,
+  });
+  const link = new Link();
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    await link.start(gateway.url);
+    // By a name, as of a machine on the network: without TLS that is no secure context.
+    browser = await launch(["--host-resolver-rules=MAP gateway.test 127.0.0.1"]);
+  });
+  after(async () => {
+    await browser?.close();
+    link.stop();
+    await gateway.stop();
+  });
+
+  const session = async () => (await (await fetch(`${gateway.url}api/sessions`)).json()).sessions.at(-1);
+
+  test("a narrow link moves MJPEG to a small HLS, a wide one back, and the picture goes on all the while", async (t) => {
+    link.rate = WIDE;
+    link.stall = LOSSY;
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+    await page.goto(`${link.url}watch/demo`);
+    const { number } = await playing(page, "mjpeg");
+    // A wide link on which MJPEG has little to do is not taken for a narrow one.
+    await numberReaches(page, number + 200);
+    assert.equal((await session()).moves, 0);
+    await page.evaluate(watchNumber);
+
+    const moved = async (rate, transport, rendition) => {
+      const began = performance.now();
+      link.rate = rate;
+      const { number } = await playing(page, transport);
+      const took = Math.round(performance.now() - began);
+      await numberReaches(page, number + 40);
+      const why = await page.locator("#why").textContent();
+      const seen = await until("the gateway knows", async () => {
+        const seen = await session();
+        return seen?.last_move?.to.transport === transport && seen;
+      });
+      t.diagnostic(`${Math.round(rate / 1e5) / 10} Mbit/s: ${took} ms to the first picture of ${transport}. ${why}`);
+      assert.deepEqual([seen.transport, seen.rendition], [transport, rendition]);
+      assert.ok(why.includes(seen.last_move.reason), `${why} ${JSON.stringify(seen)}`);
+      return { why, took };
+    };
+    const down = await moved(NARROW, "hls", "mobile");
+    assert.match(down.why, /^Moved from MJPEG to HLS \(mobile\) at .*: (pictures came more than 1 s late|the link carries about .* Mbit\/s, MJPEG needs .* Mbit\/s)\.$/);
+    assert.ok(down.took < 15_000, `${down.took} ms`);
+    const up = await moved(WIDE, "mjpeg", "");
+    assert.match(up.why, /^Moved from HLS \(mobile\) to MJPEG at .*: the link has carried .* Mbit\/s for \d+ s\.$/);
+
+    const { longest, back, steps } = await page.evaluate(() => window.seen);
+    t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms; steps back: ${steps}`);
+    // The page was never loaded anew: what was put into it is there.
+    assert.ok(longest < 1000, `${longest} ms without a new picture`);
+    assert.ok(back <= 2, `${steps} steps back`);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+});
+
+/** Notes on the page how long the painted number stood still at most, and how often and how far it went back. */
+function watchNumber() {
+  const player = document.querySelector("sluicegate-player");
+  const seen = { number: player.readNumber(), at: performance.now(), longest: 0, back: 0, steps: [] };
+  window.seen = seen;
+  const look = () => {
+    requestAnimationFrame(look);
+    const number = player.readNumber();
+    const now = performance.now();
+    seen.longest = Math.max(seen.longest, now - seen.at);
+    if (number === null || number === seen.number) return;
+    if (number < seen.number) {
+      seen.back++;
+      seen.steps.push(seen.number - number);
+    }
+    seen.number = number;
+    seen.at = now;
+  };
+  look();
+}
