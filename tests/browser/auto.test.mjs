@@ -14,6 +14,8 @@ const LOSSY = { every: 4000, ms: 200 };
 describe("auto", { timeout: 240_000 }, () => {
   const gateway = new Gateway({
     config: `
+      [server]
+      names = ["gateway.test"]
       [streams.demo]
       source = "test-pattern"
       always-on = true
@@ -24,6 +26,7 @@ describe("auto", { timeout: 240_000 }, () => {
       segment = "1s"
       [policy]
       near = ["mjpeg"]
+      slow = "4s"
       up-after = "6s"
       dwell = "6s"
     `,
@@ -82,7 +85,48 @@ describe("auto", { timeout: 240_000 }, () => {
     t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms; steps back: ${steps}`);
     // The page was never loaded anew: what was put into it is there.
     assert.ok(longest < 1000, `${longest} ms without a new picture`);
-    assert.ok(back <= 2, `${steps} steps back`);
+    assert.ok(back <= 2 && steps.every((step) => step <= 30), `steps back by ${steps}`);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("so does a phone's page, by plain HTTP and with what an iPhone has of media sources", async (t) => {
+    link.rate = WIDE;
+    const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true };
+    const { page, problems, close } = await newPage(browser, phone);
+    await page.addInitScript(() => {
+      window.managed = 0;
+      window.ManagedMediaSource = class extends MediaSource {
+        constructor() {
+          super();
+          window.managed++;
+        }
+      };
+      Reflect.deleteProperty(window, "MediaSource");
+      Reflect.deleteProperty(Navigator.prototype, "connection");
+    });
+    const url = new URL("watch/demo", link.url);
+    url.hostname = "gateway.test";
+    await page.goto(url.href);
+    await playing(page, "mjpeg");
+    assert.deepEqual(await page.evaluate(() => [isSecureContext, "VideoDecoder" in window, "connection" in navigator]), [false, false, false]);
+    await until("the gateway is told of no network", async () => {
+      const report = (await session())?.report;
+      return report?.frame_rate > 0 && report.network === null;
+    });
+    await page.evaluate(watchNumber);
+    link.rate = NARROW;
+    const { number } = await playing(page, "hls");
+    await numberReaches(page, number + 40);
+    assert.ok((await page.evaluate(() => window.managed)) > 0);
+    const why = page.locator("#why");
+    assert.match(await why.textContent(), /^Moved from MJPEG to HLS \(mobile\) at /);
+    const box = await why.boundingBox();
+    assert.ok(box.x >= 0 && box.x + box.width <= phone.viewport.width, JSON.stringify(box));
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), phone.viewport.width);
+    const { longest } = await page.evaluate(() => window.seen);
+    t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms`);
+    assert.ok(longest < 1000, `${longest} ms without a new picture`);
     assert.deepEqual(problems, []);
     await close();
   });

@@ -13,6 +13,8 @@ const FORGOTTEN: f64 = 0.02;
 const STALLS_OVER: u64 = 5000;
 /// What was seen is believed for so long (ms).
 const BELIEVED: u64 = 30_000;
+/// And stands for no longer than this (ms) before.
+const LONGEST: u64 = 5000;
 /// What is less (bits a second) is nothing.
 const LEAST: f64 = 1000.0;
 /// Measured above so many times what any candidate needs, it is only known to be more than enough.
@@ -36,6 +38,8 @@ pub struct Link {
     slow: Option<f64>,
     /// What the newest report said.
     latest: Option<f64>,
+    /// What the newest report said that said anything.
+    newest: Option<f64>,
     /// When it was last measured, or seen at its limit.
     seen_at: Option<u64>,
     /// Stalls of the last seconds: when they were reported, and how long they were.
@@ -57,6 +61,11 @@ impl Link {
     pub fn carries_now(&self, at: u64) -> Option<f64> {
         let carries = self.carries(at)?;
         Some(self.latest.map_or(carries, |latest| latest.min(carries)))
+    }
+
+    /// What it carried when that was last measured, if that is not long ago.
+    pub fn newest(&self, at: u64) -> Option<f64> {
+        self.carries(at).and(self.newest)
     }
 
     /// A report of `passed` ms on something that gives `nominal` pictures a second (0: unknown). Says whether the link was seen
@@ -87,13 +96,17 @@ impl Link {
             None => None,
         };
         self.latest = seen;
+        self.newest = seen.or(self.newest);
         if let Some(seen) = seen {
             if self.carries(at).is_none() {
                 (self.fast, self.slow) = (None, None);
             }
+            // It stands for the time since the one before.
+            let since = self.seen_at.map_or(passed, |seen| at.saturating_sub(seen));
+            let weight = since.clamp(passed, LONGEST.max(passed));
             self.seen_at = Some(at);
-            self.fast = Some(mean(self.fast, seen, passed, options.fast.0));
-            self.slow = Some(mean(self.slow, seen, passed, options.slow.0));
+            self.fast = Some(mean(self.fast, seen, weight, options.fast.0));
+            self.slow = Some(mean(self.slow, seen, weight, options.slow.0));
         } else if self.carries(at).is_some_and(|carries| received > carries) {
             // At least that much.
             (self.fast, self.slow) = (Some(received), Some(received));

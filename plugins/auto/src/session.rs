@@ -408,11 +408,16 @@ impl Session {
         }
         let long = u64::from(self.options.up_after.0).max(self.dwell);
         // One that is about to be good enough for long is worth waiting for: that spares a move.
+        let newest = self.link.newest(at);
+        let soon = |rung: &u32| {
+            newest.is_some_and(|newest| self.needs(*rung) <= self.options.up_at * newest)
+        };
         let best = above
             .iter()
-            .find_map(|rung| Some((rung, *self.good_since.get(rung)?)));
-        if let (Some((rung, since)), Some(carries)) = (best, carries) {
-            if at.saturating_sub(since) < long {
+            .find(|rung| self.good_since.contains_key(*rung) || soon(rung));
+        if let (Some(rung), Some(carries)) = (best, carries) {
+            let since = self.good_since.get(rung).copied();
+            if since.is_none_or(|since| at.saturating_sub(since) < long) {
                 return None;
             }
             let reason = format!(

@@ -7,7 +7,7 @@ import { unreachable } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 
 /** Pictures a second while something else is to have the link: with less, it would seem to stand still. */
-const RESTING = "1.5";
+const RESTING = "2";
 
 /** Plays `{base}/mjpeg`. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
