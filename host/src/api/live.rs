@@ -2,11 +2,13 @@
 
 use super::{Body, ask, error, full, set, whole};
 use crate::{
+    auth,
     carrier::{Socket, ViewerBody, WholeBody, websocket},
     config,
     gateway::Gateway,
     plugin::muxer::{Refusal, Reply},
     stream::Stream,
+    telemetry::Ends,
     viewer::Carrier,
 };
 use http_body_util::Either;
@@ -69,9 +71,11 @@ pub async fn serve(
     let way = user.muxer().way.clone();
     let place = gateway.viewers.clone();
     let session = session.and_then(|id| gateway.sessions.get(&id));
+    let ends = request.extensions().get::<Ends>().copied();
+    let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
     if let Some(accepted) = accepted {
         let place = place.enter(way, peer);
-        session.inspect(|session| session.carried_by(place.counter()));
+        session.inspect(|session| session.carried_by(place.counter(), ends));
         let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
@@ -103,7 +107,7 @@ pub async fn serve(
         return full(StatusCode::OK, &content_type, "");
     }
     let place = place.enter(way, peer);
-    session.inspect(|session| session.carried_by(place.counter()));
+    session.inspect(|session| session.carried_by(place.counter(), ends));
     match user.join(place.id, Carrier::Http, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {

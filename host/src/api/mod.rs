@@ -6,6 +6,7 @@ mod events;
 mod live;
 mod metrics;
 mod pages;
+mod reload;
 mod routes;
 mod session;
 mod state;
@@ -118,6 +119,10 @@ async fn route_to(
         Target::Device => state::device(gateway, name()),
         Target::Sessions => state::sessions(gateway),
         Target::Plugins => state::plugins(gateway),
+        Target::Reload => {
+            let name = parameters.get("name").unwrap_or_default();
+            reload::reload(gateway, name).await
+        }
         Target::Session => {
             let id = parameters.get("id").unwrap_or_default();
             session::serve(gateway, id, request).await

@@ -22,6 +22,7 @@ pub enum Target {
     Sessions,
     Session,
     Plugins,
+    Reload,
     Choice,
     Live,
     NalStream,
@@ -41,8 +42,16 @@ pub struct Route {
 }
 
 const fn get(pattern: &'static str, role: Role, target: Target) -> Route {
+    route(Method::GET, pattern, role, target)
+}
+
+const fn post(pattern: &'static str, role: Role, target: Target) -> Route {
+    route(Method::POST, pattern, role, target)
+}
+
+const fn route(method: Method, pattern: &'static str, role: Role, target: Target) -> Route {
     Route {
-        method: Method::GET,
+        method,
         pattern,
         role,
         target,
@@ -63,6 +72,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/sessions", Role::View, Target::Sessions),
     get("/api/sessions/{id}", Role::View, Target::Session),
     get("/api/plugins", Role::Admin, Target::Plugins),
+    post("/api/plugins/{name}/reload", Role::Admin, Target::Reload),
     get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
     get("/live/{stream}", Role::View, Target::Choice),
     get("/live/{stream}/{transport}", Role::View, Target::Live),
@@ -110,7 +120,7 @@ pub fn find(method: &Method, path: &str) -> Found {
             "the path is not well formed: after % come two hex digits, the whole is UTF-8 without control characters, and no segment is . or ..",
         );
     };
-    let mut other = false;
+    let mut other = None;
     for route in ROUTES {
         let Some(parameters) = matches(route.pattern, &segments) else {
             continue;
@@ -118,13 +128,12 @@ pub fn find(method: &Method, path: &str) -> Found {
         if route.method == *method || (route.method == Method::GET && *method == Method::HEAD) {
             return Found::Route(route, parameters);
         }
-        other = true;
+        other = Some(match route.method {
+            Method::POST => "POST",
+            _ => "GET, HEAD",
+        });
     }
-    if other {
-        Found::OtherMethod("GET, HEAD")
-    } else {
-        Found::Nothing
-    }
+    other.map_or(Found::Nothing, Found::OtherMethod)
 }
 
 fn segments(path: &str) -> Option<Vec<String>> {

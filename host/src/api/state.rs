@@ -122,8 +122,9 @@ struct Viewer {
     jumps: u64,
 }
 
+/// An entry of `/api/plugins`.
 #[derive(Debug, Serialize)]
-struct Plugin {
+pub struct Plugin {
     /// "transport" or "policy".
     kind: &'static str,
     /// The transport's, or the policy's.
@@ -140,6 +141,11 @@ struct Plugin {
     failures: u64,
     instances: u64,
     us_per_call: f64,
+    /// How it is doing: of the policy, which has no muxers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// The instances at work.
     muxers: Vec<Muxer>,
 }
@@ -277,6 +283,8 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
                 failures: spent.failures,
                 instances: spent.instances,
                 us_per_call: spent.us_per_call(),
+                state: None,
+                reason: None,
                 muxers: muxers
                     .iter()
                     .filter(|muxer| muxer.transport == transport.name)
@@ -305,8 +313,12 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
     json(StatusCode::OK, &plugins)
 }
 
-fn policy(gateway: &Gateway) -> Plugin {
-    let policy = gateway.sessions.arbiter().policy();
+/// The entry of the policy.
+pub fn policy(gateway: &Gateway) -> Plugin {
+    let arbiter = gateway.sessions.arbiter();
+    let policy = arbiter.policy();
+    let phase = arbiter.phase();
+    let (state, reason) = phase.name_and_reason();
     let spent = policy.usage.read();
     Plugin {
         kind: PolicyPluginPre::<Guest>::KIND.name,
@@ -321,6 +333,8 @@ fn policy(gateway: &Gateway) -> Plugin {
         failures: spent.failures,
         instances: spent.instances,
         us_per_call: spent.us_per_call(),
+        state: Some(state),
+        reason: Some(reason.to_owned()),
         muxers: Vec::new(),
     }
 }

@@ -37,6 +37,11 @@ const TRACES: [&str; 6] = [
     "via",
 ];
 
+/// Whether a proxy left a trace in these headers: then the connection is the proxy's and not the client's.
+pub fn is_proxied(headers: &HeaderMap) -> bool {
+    TRACES.iter().any(|name| headers.contains_key(*name))
+}
+
 /// Who asks by this connection, with these headers.
 pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
     let own = peer.address.ip().to_canonical();
@@ -51,7 +56,7 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
             .iter()
             .any(|own| own.contains(address))
     };
-    let proxied = TRACES.iter().any(|name| headers.contains_key(*name));
+    let proxied = is_proxied(headers);
     if !trusted(own) {
         return Caller {
             local: direct.local && !proxied,

@@ -2,7 +2,7 @@
 
 mod forwarded;
 
-pub use forwarded::{Caller, Peer, caller};
+pub use forwarded::{Caller, Peer, caller, is_proxied};
 
 use crate::config::Server;
 use hyper::{HeaderMap, Uri, header};

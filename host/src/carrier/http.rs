@@ -1,7 +1,7 @@
 //! HTTP/1.1 and HTTP/2 on hyper: one connection from its first byte, its limits, and the upgrade to WebSocket.
 
 use super::{BoxError, Drain, Socket, door::Ticket, tls::Tls};
-use crate::auth::Peer;
+use crate::{auth::Peer, telemetry::Ends};
 use bytes::Bytes;
 use hyper::{
     Request, Response,
@@ -74,6 +74,16 @@ pub(super) async fn converse<A, F, B>(
 {
     tune(&socket);
     let began = Instant::now();
+    let ends = socket.local_addr().map(|local| Ends {
+        local,
+        peer: address,
+    });
+    let answer = move |peer, mut request: Request<Incoming>| {
+        if let Ok(ends) = ends {
+            request.extensions_mut().insert(ends);
+        }
+        answer(peer, request)
+    };
     let peer = Peer {
         address,
         tls: tls.is_some(),

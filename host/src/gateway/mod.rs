@@ -103,6 +103,7 @@ pub enum StartError {
 pub struct Gateway {
     /// As read.
     pub config: Config,
+    engine: Arc<Engine>,
     /// By name.
     pub streams: BTreeMap<String, Arc<Stream>>,
     /// By name.
@@ -159,6 +160,7 @@ impl Gateway {
         })?;
         Ok(Gateway {
             config,
+            engine,
             streams,
             sessions: Sessions::new(arbiter, &transports, &events),
             transports,
@@ -169,6 +171,24 @@ impl Gateway {
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
         })
+    }
+
+    /// Reads the policy's component again, as configured; from then on it decides. If it cannot, the one before stays. Compiling
+    /// may take seconds.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn reload_policy(&self) -> Result<(), StartError> {
+        let policy = Policy::load(&self.engine, self.config.policy.as_ref())?;
+        let Gateway {
+            config,
+            streams,
+            transports,
+            ..
+        } = self;
+        check_clients(&config.clients, streams, transports, &policy)?;
+        self.sessions.arbiter().replace(policy);
+        Ok(())
     }
 
     /// Tells when the gateway shuts down.

@@ -3,6 +3,7 @@
 
 mod arbiter;
 mod candidates;
+mod link;
 mod plain;
 mod rules;
 
@@ -18,11 +19,12 @@ use crate::{
         transports::Transport,
     },
     stream::{State, Stream},
-    telemetry::Events,
+    telemetry::{Ends, Events, TcpInfo, TcpProbe},
     viewer::Counter,
 };
 use arbiter::Beginning;
 use candidates::{alike, candidates};
+use link::Link;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -157,8 +159,12 @@ struct Inner {
     reported: Option<Instant>,
     /// The newest, for those who ask.
     report: Option<Report>,
-    /// What its connections count.
-    counters: Vec<Weak<Counter>>,
+    /// What its connections count, and where they lead if that is to the player.
+    counters: Vec<(Weak<Counter>, Option<Ends>)>,
+    /// The player's shortest round trip so far.
+    shortest: Option<Duration>,
+    /// The newest.
+    link: Option<Link>,
     /// To the control channel; `None`: there is none now.
     player: Option<mpsc::UnboundedSender<Told>>,
     left: Instant,
@@ -185,8 +191,10 @@ pub struct Seen {
     pub moves: u64,
     /// The newest.
     pub last_move: Option<Moved>,
-    /// What its player said last.
+    /// What its player said last, with what the gateway knows.
     pub report: Option<Report>,
+    /// The connection that brings it pictures, as the system knows it.
+    pub link: Option<Link>,
     /// Bytes handed to the sockets that bring it pictures now.
     pub bytes: u64,
     /// Jumps to a newer start point on them.
@@ -199,6 +207,8 @@ pub struct Sessions {
     arbiter: Arbiter,
     events: Arc<Events>,
     transports: BTreeMap<String, Arc<Transport>>,
+    /// Asks the system about connections, where it can be asked.
+    probe: Option<Mutex<TcpProbe>>,
     newest: AtomicU64,
     all: Mutex<BTreeMap<String, Arc<Session>>>,
 }
@@ -214,6 +224,7 @@ impl Sessions {
             arbiter,
             events: events.clone(),
             transports: transports.clone(),
+            probe: TcpProbe::open().map(Mutex::new).ok(),
             newest: AtomicU64::new(0),
             all: Mutex::default(),
         })
@@ -261,6 +272,8 @@ impl Sessions {
                 reported: None,
                 report: None,
                 counters: Vec::new(),
+                shortest: None,
+                link: None,
                 player: None,
                 left: Instant::now(),
                 claimed: false,
@@ -367,6 +380,7 @@ impl Sessions {
             report.stalled_ms = 0;
         }
         report.queued_ms = report.queued_ms.max(session.late());
+        let info = session.ends().and_then(|ends| self.ask(ends));
         let mut inner = session.lock();
         if inner
             .reported
@@ -375,11 +389,25 @@ impl Sessions {
             return;
         }
         inner.reported = Some(now);
+        let trip = report
+            .round_trip_ms
+            .map(|ms| Duration::from_millis(ms.into()));
+        inner.shortest = trip.into_iter().chain(inner.shortest).min();
+        inner.link = info.map(|info| Link::new(&info, inner.shortest));
+        if let Some(link) = &inner.link {
+            link.inform(&mut report);
+        }
         inner.report = Some(report.clone());
         drop(inner);
         self.refresh(session);
         self.arbiter
             .happened(session.number, Happened::Report(report));
+    }
+
+    /// What the system knows of a connection.
+    fn ask(&self, Ends { local, peer }: Ends) -> Option<TcpInfo> {
+        let mut probe = self.probe.as_ref()?.lock().ok()?;
+        probe.ask(local, peer).ok().flatten()
     }
 
     /// Whether the stream has that form; a player that names another is told so.
@@ -596,17 +624,26 @@ impl Session {
         });
     }
 
-    /// Another connection brings it pictures.
-    pub fn carried_by(&self, counter: &Arc<Counter>) {
+    /// Another connection brings it pictures: between these ends, if no proxy is in between for all that is known.
+    pub fn carried_by(&self, counter: &Arc<Counter>, ends: Option<Ends>) {
         let mut inner = self.lock();
-        inner.counters.retain(|known| known.strong_count() > 0);
-        inner.counters.push(Arc::downgrade(counter));
+        inner.counters.retain(|(known, _)| known.strong_count() > 0);
+        inner.counters.push((Arc::downgrade(counter), ends));
+    }
+
+    /// The newest connection that brings it pictures.
+    fn ends(&self) -> Option<Ends> {
+        let inner = self.lock();
+        let mut there = inner.counters.iter().rev();
+        there
+            .find(|(known, _)| known.strong_count() > 0)
+            .and_then(|(_, ends)| *ends)
     }
 
     /// For how long what it is sent has been lying at the gateway, ms.
     fn late(&self) -> u32 {
         let inner = self.lock();
-        let counters = inner.counters.iter().filter_map(Weak::upgrade);
+        let counters = inner.counters();
         let late = counters.map(|counter| counter.late()).max();
         late.map_or(0, |late| {
             u32::try_from(late.as_millis()).unwrap_or(u32::MAX)
@@ -627,6 +664,7 @@ impl Session {
             moves: inner.moves,
             last_move: inner.last.clone(),
             report: inner.report.clone(),
+            link: inner.link,
             bytes: inner.sum(|counter| &counter.bytes),
             jumps: inner.sum(|counter| &counter.jumps),
         }
@@ -635,8 +673,7 @@ impl Session {
     /// Whether that connection brings it pictures.
     pub fn is_carried_by(&self, counter: &Arc<Counter>) -> bool {
         let inner = self.lock();
-        let mut counters = inner.counters.iter();
-        counters.any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(counter)))
+        inner.counters().any(|known| Arc::ptr_eq(&known, counter))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -652,9 +689,15 @@ impl Inner {
         found.map_or(0, |candidate| candidate.bandwidth)
     }
 
+    /// Those that are there.
+    fn counters(&self) -> impl Iterator<Item = Arc<Counter>> {
+        self.counters
+            .iter()
+            .filter_map(|(known, _)| known.upgrade())
+    }
+
     fn sum(&self, count: impl Fn(&Counter) -> &AtomicU64) -> u64 {
-        let counters = self.counters.iter().filter_map(Weak::upgrade);
-        counters
+        self.counters()
             .map(|counter| count(&counter).load(Ordering::Relaxed))
             .sum()
     }

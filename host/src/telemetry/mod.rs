@@ -7,10 +7,12 @@ pub mod exposition;
 mod histogram;
 mod logs;
 pub mod process;
+mod tcp_info;
 
 pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
+pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 use sluicegate_tests::{
-    Control, Gateway, choose,
+    Control, Gateway, Raw, choose,
     client::Mjpeg,
     command::{check, tool},
     http_get, within,
 };
+use std::time::Duration;
 
 const STREAMS: &str = "
 [streams.demo]
@@ -367,6 +368,52 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
             end.starts_with("1007: this is no message of a player"),
             "{end}"
         );
+    }
+}
+
+/// What the system knows of the connection that brings the pictures, unless a proxy is in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_looks_at_the_link_itself() {
+    let gateway = Gateway::with_config(STREAMS).await;
+    let address = gateway.address;
+    for (header, round_trip, direct) in [
+        ("", 2, Some(true)),
+        // As a proxy adds it.
+        ("Via: 1.1 edge\r\n", 2, None),
+        // One that leaves no trace, but is much nearer than the player.
+        ("", 90, Some(false)),
+    ] {
+        let (mut control, chosen) = Control::open(&gateway, "demo", "can=mjpeg").await;
+        let id = control.path.rsplit('/').next().unwrap();
+        // It takes the beginning and reads no more, so that pictures pile up.
+        let mut viewer = Raw::with_buffer(address, Some(4096)).await;
+        viewer
+            .write(format!(
+                "GET /live/demo/mjpeg?session={id} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n"
+            ))
+            .await;
+        assert_eq!(viewer.head().await.unwrap().status, 200);
+        control.playing(&chosen).await;
+        let path = control.path.clone();
+        let mut pace = tokio::time::interval(Duration::from_millis(300));
+        let seen = within("what piled up", async {
+            loop {
+                pace.tick().await;
+                control.report(json!({ "round_trip_ms": round_trip })).await;
+                control.say(json!({ "type": "ping", "id": 1 })).await;
+                control.heard("pong").await;
+                let (_, _, body) = http_get(address, &path, &[]).await.unwrap();
+                let log: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let seen = &log["session"];
+                if seen["report"].is_object()
+                    && (direct.is_none() || seen["link"]["unsent"].as_u64() > Some(10_000))
+                {
+                    return seen.clone();
+                }
+            }
+        })
+        .await;
+        assert_eq!(seen["link"]["direct"].as_bool(), direct, "{seen}");
     }
 }
 

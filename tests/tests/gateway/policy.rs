@@ -10,7 +10,7 @@ use sluicegate::{
     session::{Asked, Call},
 };
 use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run, traces};
-use sluicegate_tests::{Control, Gateway, http_get};
+use sluicegate_tests::{Control, Gateway, client::request, http_get, scratch, within};
 
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
 
@@ -55,6 +55,79 @@ fn no_more_stalls_than_the_best_single_transport_and_few_moves() {
         }
     }
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// The component in force is replaced: who plays goes on with it, whatever the new one would have chosen; who comes is its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_moves_nobody_and_takes_who_comes() {
+    let path = scratch("swap").join("policy.wasm");
+    std::fs::copy(Gateway::component("auto"), &path).unwrap();
+    let gateway = Gateway::with_config(&format!(
+        "[streams.demo]\nsource = \"test-pattern\"\nalways-on = true\n[policy]\nplugin = \"{}\"\n",
+        path.display()
+    ))
+    .await;
+    let can = "can=mjpeg,hls,nal";
+    let (mut control, chosen) = Control::open(&gateway, "demo", can).await;
+    assert_eq!(chosen["transport"], "nal");
+    control.playing(&chosen).await;
+
+    // What cannot be is refused, and the one before goes on.
+    let address = gateway.address;
+    let reload = |name: &'static str| async move {
+        let path = format!("/api/plugins/{name}/reload");
+        let asked = request(address, "POST", &path, &[]);
+        let (status, _, body) = within("an answer", asked).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        (status, body)
+    };
+    std::fs::write(&path, b"no component").unwrap();
+    let (status, body) = reload("policy").await;
+    assert_eq!(status, 422, "{body}");
+    let (status, body) = reload("mjpeg").await;
+    assert!(
+        status == 409 && body["error"].as_str().unwrap().contains("restart"),
+        "{status} {body}"
+    );
+    assert_eq!(reload("polcy").await.0, 404);
+    let (_, chosen) = Control::open(&gateway, "demo", can).await;
+    assert_eq!(chosen["transport"], "nal");
+
+    std::fs::copy(Gateway::component("whimsical"), &path).unwrap();
+    let (status, body) = reload("policy").await;
+    assert_eq!(
+        (status, &body["component"]),
+        (200, &json!("whimsical@0.1.0")),
+        "{body}"
+    );
+    assert_eq!(body["state"], "running");
+    // It would have the last; who plays is not moved, by a report neither.
+    let (_, chosen) = Control::open(&gateway, "demo", can).await;
+    assert_eq!(
+        (&chosen["transport"], &chosen["reason"]),
+        (&json!("nal"), &json!("a whim"))
+    );
+    let (_, chosen) = Control::open(&gateway, "demo", "can=nal,hls,mjpeg").await;
+    assert_eq!(chosen["transport"], "mjpeg");
+    for nth in 0..3 {
+        control.report(json!({})).await;
+        control.say(json!({ "type": "ping", "id": nth })).await;
+        loop {
+            let said = within("an answer", control.hear()).await.unwrap();
+            assert_ne!(said["type"], "move", "{said}");
+            if said["type"] == "pong" {
+                break;
+            }
+        }
+    }
+    let (_, _, body) = http_get(gateway.address, &control.path, &[]).await.unwrap();
+    let log: Value = serde_json::from_slice(&body).unwrap();
+    let log = log["log"].as_array().unwrap();
+    let opened = log
+        .iter()
+        .filter(|asked| asked["call"]["open"].is_object())
+        .count();
+    assert_eq!(opened, 2, "the new one was told of it: {log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
