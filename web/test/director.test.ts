@@ -60,6 +60,7 @@ class World {
             report: ({ goodput, queued_ms }) => this.said.push(`report ${goodput} ${queued_ms}`),
             playing: (form) => this.said.push(`playing ${form.transport}@${form.rendition}`),
             failed: (form) => this.said.push(`failed ${form.transport}@${form.rendition}`),
+            pin: (form) => this.said.push(`pin ${JSON.stringify(form)}`),
             close: () => this.said.push("close"),
           };
         },
@@ -200,6 +201,31 @@ test("what may be played later is prepared for once something plays, where the g
   pinned.picture();
   pinned.events?.choices(offered, false);
   assert.deepEqual([...pinned.prepared], []);
+});
+
+test("what is chosen by hand while something plays comes behind the picture; before, or refused, the gateway is asked anew", async () => {
+  const world = new World();
+  await world.play();
+  const choose = (transport: TransportName | "auto", rendition: string | null): void =>
+    world.director.want({ base: BASE, transport, rendition });
+  world.picture();
+  choose("hls", null);
+  assert.equal(world.said.at(-1), 'pin {"transport":"hls"}');
+  world.move("hls");
+  assert.deepEqual(world.open, ["first mjpeg /live/demo", "second hls /live/demo"]);
+  world.picture();
+  choose("hls", "mobile");
+  assert.equal(world.said.at(-1), 'pin {"transport":"hls","rendition":"mobile"}');
+  choose("auto", null);
+  assert.equal(world.said.at(-1), "pin null");
+  choose("nal", null);
+  world.events?.refused("no");
+  await new Promise(setImmediate);
+  assert.ok(world.said.includes("choose nal null"), `${world.said}`);
+  const early = new World();
+  await early.play();
+  early.director.want({ base: BASE, transport: "hls", rendition: null });
+  assert.equal(early.said.at(-1), "choose hls null");
 });
 
 test("a move back to what is seen gives up the one under way; another takes its place", async () => {

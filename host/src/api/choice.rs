@@ -159,6 +159,7 @@ fn can(gateway: &Gateway, asker: &Asker<'_>) -> Vec<String> {
 fn refusal(as_json: bool, refused: &SessionError) -> Response<Body> {
     let status = match refused {
         SessionError::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+        SessionError::TooManyUnclaimed => StatusCode::TOO_MANY_REQUESTS,
         SessionError::Nothing { .. } | SessionError::NoSuch(..) => StatusCode::NOT_ACCEPTABLE,
         SessionError::Forced => StatusCode::FORBIDDEN,
     };

@@ -1,6 +1,6 @@
 //! What a session may be given: what the config allows, the client can play and the stream has.
 
-use super::MOST;
+use super::{MOST, MOST_UNCLAIMED};
 use crate::{
     config,
     plugin::{policy::Candidate, transports::Transport},
@@ -32,6 +32,11 @@ pub enum SessionError {
     /// The gateway or the client has no such thing.
     #[error("there is no {0} to choose; there are: {1}")]
     NoSuch(String, String),
+    /// Too many of one address.
+    #[error(
+        "this address has begun {MOST_UNCLAIMED} sessions whose control channel was never opened; each is forgotten after half a minute"
+    )]
+    TooManyUnclaimed,
     /// Too many.
     #[error("there are {MOST} sessions already; try again later")]
     TooMany,

@@ -38,6 +38,8 @@ use tokio::sync::mpsc;
 
 /// Sessions at a time; and how long one lasts without its control channel, before it had one and after.
 const MOST: usize = 16_384;
+/// Of those that no player has claimed, so many for one address.
+const MOST_UNCLAIMED: usize = 256;
 const UNCLAIMED: Duration = Duration::from_secs(30);
 const UNATTENDED: Duration = Duration::from_secs(60);
 /// Reports closer together than this are passed over.
@@ -139,6 +141,8 @@ pub struct Session {
     pub id: String,
     /// What is watched.
     pub stream: Arc<Stream>,
+    /// Of who began it.
+    address: String,
     can: Vec<String>,
     allowed: Allowed,
     state: Mutex<Inner>,
@@ -255,6 +259,7 @@ impl Sessions {
             number: self.newest.fetch_add(1, Ordering::Relaxed) + 1,
             id: crate::viewer::unguessable(),
             stream,
+            address: client.address.clone(),
             can,
             allowed,
             state: Mutex::new(Inner {
@@ -283,6 +288,11 @@ impl Sessions {
             let mut all = self.lock();
             if all.len() >= MOST {
                 return Err(SessionError::TooMany);
+            }
+            let alike =
+                |known: &&Arc<Session>| known.address == session.address && !known.lock().claimed;
+            if all.values().filter(alike).count() >= MOST_UNCLAIMED {
+                return Err(SessionError::TooManyUnclaimed);
             }
             all.insert(session.id.clone(), session.clone());
         }

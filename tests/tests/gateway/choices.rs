@@ -371,6 +371,25 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     }
 }
 
+/// Who only ever asks does not fill the table: there is a limit for one address, and a player that attends counts no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_begins_sessions_and_attends_to_none_is_stopped() {
+    let gateway = Gateway::with_config(STREAMS).await;
+    let (_control, chosen) = Control::open(&gateway, "demo", "can=mjpeg").await;
+    assert_eq!(chosen["transport"], "mjpeg");
+    let (mut begun, mut refused) = (0, None);
+    while refused.is_none() {
+        let (status, said) = choose(&gateway, "demo", "can=mjpeg", &[]).await;
+        match status {
+            200 => begun += 1,
+            _ => refused = Some((status, said["error"].to_string())),
+        }
+    }
+    let (status, said) = refused.unwrap();
+    assert_eq!((begun, status), (256, 429), "{said}");
+    assert!(said.contains("never opened"), "{said}");
+}
+
 /// What the system knows of the connection that brings the pictures, unless a proxy is in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_looks_at_the_link_itself() {

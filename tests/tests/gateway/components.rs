@@ -216,8 +216,10 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
             panic!("one independent chunk a picture")
         };
         let head = format!(
-            "Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
-            picture.len()
+            "Content-Type: image/jpeg\r\nContent-Length: {}\r\nX-Timestamp: {}.{:06}\r\n\r\n",
+            picture.len(),
+            sample.captured_at / 1_000_000,
+            sample.captured_at % 1_000_000
         );
         assert_eq!(
             bytes,

@@ -41,6 +41,7 @@ export interface ControlLike {
   report(report: Report): void;
   playing(form: Form): void;
   failed(form: Form): void;
+  pin(form: Partial<Form> | null): void;
   close(): void;
 }
 
@@ -111,6 +112,8 @@ export class Director {
   #why = "";
   #moved: Moved | null = null;
   #told: Form | null = null;
+  /** A choice by hand was told and not answered yet. */
+  #pinning = false;
   /** What the gateway may have played. */
   #offered: readonly Offered[] = [];
   /** The session's name. */
@@ -141,7 +144,9 @@ export class Director {
       wanted.transport === this.#wanted.transport &&
       wanted.rendition === this.#wanted.rendition;
     if (same) return;
+    const goesOn = wanted.base !== null && wanted.base.href === this.#wanted.base?.href;
     this.#wanted = wanted;
+    if (goesOn && this.#pin()) return;
     this.#leave();
     this.#moved = null;
     if (wanted.base === null) {
@@ -150,6 +155,17 @@ export class Director {
     } else {
       this.#begin(wanted.base);
     }
+  }
+
+  /** Has the gateway move what plays to what was chosen by hand, make before break. False where there is no such way. */
+  #pin(): boolean {
+    const { transport, rendition } = this.#wanted;
+    const chosen = transport === "auto" ? null : transport;
+    if (this.#control === null || this.#told === null || (chosen !== null && !this.#can().includes(chosen))) return false;
+    const free = chosen === null && rendition === null;
+    this.#pinning = true;
+    this.#control.pin(free ? null : { ...(chosen !== null && { transport: chosen }), ...(rendition !== null && { rendition }) });
+    return true;
   }
 
   setVisible(visible: boolean): void {
@@ -289,13 +305,22 @@ export class Director {
       move: (move) => this.#move(move),
       choices: (offered, forced) => {
         this.#losses = 0;
+        this.#pinning = false;
         this.#offered = offered;
         this.#prepare();
         this.#sink.choices({ offered, forced });
       },
-      refused: () => undefined,
+      refused: () => this.#refused(),
       lost: () => this.#lost(),
     });
+  }
+
+  /** The gateway does not move there: it is asked anew, and says why. */
+  #refused(): void {
+    const { base } = this.#wanted;
+    if (base === null || !this.#pinning) return;
+    this.#leave();
+    this.#begin(base);
   }
 
   /** What plays goes on; the gateway is asked for another session, and whether it would have something else played. */
@@ -440,6 +465,7 @@ export class Director {
     this.#control = null;
     this.#told = null;
     this.#session = null;
+    this.#pinning = false;
     this.#offered = [];
     this.#why = "";
     this.#seen.form = null;

@@ -19,7 +19,9 @@ const problem = byId("problem");
 const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
 const renditions = byId("rendition") as HTMLSelectElement;
 /** What was chosen on this device, for every stream; an address may say otherwise. */
-const REMEMBERED = "sluicegate-transport";
+const TRANSPORT = "sluicegate-transport";
+/** The same for this stream's renditions. */
+const RENDITION = `sluicegate-rendition/${stream}`;
 
 document.title = `${stream} · Sluicegate`;
 setText(byId("name"), stream);
@@ -107,15 +109,16 @@ function showChoices({ offered, forced }: Choices): void {
 }
 
 function followChoices(): void {
-  const asked = new URLSearchParams(location.search).get("transport") ?? remembered() ?? "auto";
+  const asked = new URLSearchParams(location.search).get("transport") ?? remembered(TRANSPORT) ?? "auto";
   const chosen = choices.find((choice) => choice.value === asked) ?? choices[0];
   if (chosen !== undefined) chosen.checked = true;
   const use = (value: string): void => player.setAttribute("transport", value);
+  player.setAttribute("rendition", remembered(RENDITION) ?? "");
   use(chosen?.value ?? "auto");
   for (const choice of choices) {
     choice.addEventListener("change", () => {
       use(choice.value);
-      remember(choice.value);
+      remember(TRANSPORT, choice.value);
       const address = new URL(location.href);
       if (choice.value === "auto") {
         address.searchParams.delete("transport");
@@ -125,21 +128,24 @@ function followChoices(): void {
       history.replaceState(null, "", address);
     });
   }
-  renditions.addEventListener("change", () => player.setAttribute("rendition", renditions.value));
+  renditions.addEventListener("change", () => {
+    player.setAttribute("rendition", renditions.value);
+    remember(RENDITION, renditions.value);
+  });
 }
 
-function remembered(): string | null {
+function remembered(what: string): string | null {
   try {
-    return localStorage.getItem(REMEMBERED);
+    return localStorage.getItem(what);
   } catch {
     // Not allowed here: then it is for this page only.
     return null;
   }
 }
 
-function remember(transport: string): void {
+function remember(what: string, value: string): void {
   try {
-    localStorage.setItem(REMEMBERED, transport);
+    localStorage.setItem(what, value);
   } catch {
     // As above.
   }
