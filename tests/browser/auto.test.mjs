@@ -3,34 +3,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Link } from "./link.mjs";
+import { CONFIG, LOSSY, moved, NARROW, watchNumber, WIDE } from "./moving.mjs";
 import { Gateway, launch, newPage, numberReaches, playing, until } from "./support.mjs";
 
-/** MJPEG of this stream takes about 3.5 Mbit/s, HLS 0.6 and its small rendition 0.2. */
-const WIDE = 40e6;
-const NARROW = 0.8e6;
-/** What is lost on the way is sent again. */
-const LOSSY = { every: 4000, ms: 200 };
-
 describe("auto", { timeout: 240_000 }, () => {
-  const gateway = new Gateway({
-    config: `
-      [server]
-      names = ["gateway.test"]
-      [streams.demo]
-      source = "test-pattern"
-      always-on = true
-      encode = { width = 640, height = 360, frame-rate = 20, bitrate = "600k", keyframe-interval = "1s" }
-      renditions.mobile = { width = 320, frame-rate = 10, bitrate = "150k" }
-      [transports.hls]
-      part = "250ms"
-      segment = "1s"
-      [policy]
-      near = ["mjpeg"]
-      slow = "4s"
-      up-after = "6s"
-      dwell = "6s"
-    `,
-  });
+  const gateway = new Gateway({ config: CONFIG });
   const link = new Link();
   let browser;
 
@@ -57,35 +34,32 @@ describe("auto", { timeout: 240_000 }, () => {
     // A wide link on which MJPEG has little to do is not taken for a narrow one.
     await numberReaches(page, number + 200);
     assert.equal((await session()).moves, 0);
-    await page.evaluate(watchNumber);
+    await watchNumber(page);
 
-    const moved = async (rate, transport, rendition) => {
-      const began = performance.now();
-      link.rate = rate;
-      const { number } = await playing(page, transport);
-      const took = Math.round(performance.now() - began);
+    const moves = async (rate, transport, rendition) => {
+      const { took, picture, number } = await moved(page, link, rate, transport);
       await numberReaches(page, number + 40);
       const why = await page.locator("#why").textContent();
       const seen = await until("the gateway knows", async () => {
         const seen = await session();
         return seen?.last_move?.to.transport === transport && seen;
       });
-      t.diagnostic(`${Math.round(rate / 1e5) / 10} Mbit/s: ${took} ms to the first picture of ${transport}. ${why}`);
+      t.diagnostic(`${rate / 1e6} Mbit/s: ${took} ms to the first picture of ${transport}, ${picture} of them from the word on. ${why}`);
       assert.deepEqual([seen.transport, seen.rendition], [transport, rendition]);
       assert.ok(why.includes(seen.last_move.reason), `${why} ${JSON.stringify(seen)}`);
       return { why, took };
     };
-    const down = await moved(NARROW, "hls", "mobile");
+    const down = await moves(NARROW, "hls", "mobile");
     assert.match(down.why, /^Moved from MJPEG to HLS \(mobile\) at .*: (pictures came more than 1 s late|the link carries about .* Mbit\/s, MJPEG needs .* Mbit\/s)\.$/);
     assert.ok(down.took < 15_000, `${down.took} ms`);
-    const up = await moved(WIDE, "mjpeg", "");
+    const up = await moves(WIDE, "mjpeg", "");
     assert.match(up.why, /^Moved from HLS \(mobile\) to MJPEG at .*: the link has carried .* Mbit\/s for \d+ s\.$/);
 
-    const { longest, back, steps } = await page.evaluate(() => window.seen);
+    const { longest, steps } = await page.evaluate(() => window.seen);
     t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms; steps back: ${steps}`);
     // The page was never loaded anew: what was put into it is there.
     assert.ok(longest < 1000, `${longest} ms without a new picture`);
-    assert.ok(back <= 2 && steps.every((step) => step <= 30), `steps back by ${steps}`);
+    assert.ok(steps.length <= 2 && steps.every((step) => step <= 30), `steps back by ${steps}`);
     assert.deepEqual(problems, []);
     await close();
   });
@@ -114,9 +88,8 @@ describe("auto", { timeout: 240_000 }, () => {
       const report = (await session())?.report;
       return report?.frame_rate > 0 && report.network === null;
     });
-    await page.evaluate(watchNumber);
-    link.rate = NARROW;
-    const { number } = await playing(page, "hls");
+    await watchNumber(page);
+    const { number } = await moved(page, link, NARROW, "hls");
     await numberReaches(page, number + 40);
     assert.ok((await page.evaluate(() => window.managed)) > 0);
     const why = page.locator("#why");
@@ -131,24 +104,3 @@ describe("auto", { timeout: 240_000 }, () => {
     await close();
   });
 });
-
-/** Notes on the page how long the painted number stood still at most, and how often and how far it went back. */
-function watchNumber() {
-  const player = document.querySelector("sluicegate-player");
-  const seen = { number: player.readNumber(), at: performance.now(), longest: 0, back: 0, steps: [] };
-  window.seen = seen;
-  const look = () => {
-    requestAnimationFrame(look);
-    const number = player.readNumber();
-    const now = performance.now();
-    seen.longest = Math.max(seen.longest, now - seen.at);
-    if (number === null || number === seen.number) return;
-    if (number < seen.number) {
-      seen.back++;
-      seen.steps.push(seen.number - number);
-    }
-    seen.number = number;
-    seen.at = now;
-  };
-  look();
-}

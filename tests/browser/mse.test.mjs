@@ -91,7 +91,13 @@ describe("mse", { timeout: 240_000 }, () => {
     await shows("nal");
     const unmute = player.getByRole("button", { name: "Unmute" });
     assert.ok(await unmute.isHidden(), "nal has no sound");
-    const heard = () => player.locator("video.first").evaluate(({ muted, webkitAudioDecodedByteCount }) => !muted && webkitAudioDecodedByteCount);
+    // The two videos take turns; what is not seen is not heard.
+    const heard = () =>
+      player.evaluate(({ shadowRoot }) => {
+        const { screen } = shadowRoot.querySelector(".frame").dataset;
+        const heard = [...shadowRoot.querySelectorAll("video")].filter(({ muted }) => !muted);
+        return heard.length === 1 && heard[0].classList.contains(screen) && heard[0].webkitAudioDecodedByteCount;
+      });
     for (const transport of ["mse", "hls"]) {
       await page.locator(`input[value="${transport}"]`).evaluate((choice) => choice.click());
       await shows(transport);

@@ -25,8 +25,8 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    connect, fanout, hls as hls_players, latency, others, page, policy, profile, sandbox, start,
-    streams, viewers, weigh,
+    connect, fanout, hls as hls_players, latency, moves, others, page, policy, profile, sandbox,
+    start, streams, viewers, weigh,
 };
 use std::{
     net::SocketAddr,
@@ -49,6 +49,9 @@ struct Arguments {
     /// The script that opens pages in a browser.
     #[arg(long, default_value = "tests/browser/latency.mjs", global = true)]
     page: PathBuf,
+    /// The script that opens pages behind a link that changes.
+    #[arg(long, default_value = "tests/browser/moves.mjs", global = true)]
+    moves: PathBuf,
     /// A file whose tables are replaced by what was measured.
     #[arg(long, global = true)]
     write: Option<PathBuf>,
@@ -92,6 +95,7 @@ enum Question {
     Sandbox,
     Latency,
     Page,
+    Moves,
     Bytes,
     Connect,
     Start,
@@ -113,11 +117,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let write = arguments.write.as_deref();
-    match arguments.command {
-        Command::Serve { way, source } => server::serve(way, source),
+    match &arguments.command {
+        Command::Serve { way, source } => server::serve(*way, *source),
         Command::Run { quick, only } => {
             more_descriptors()?;
-            let bench = Bench::new(&arguments.dir, &arguments.gateway, quick)?;
+            let bench = Bench::new(&arguments.dir, &arguments.gateway, *quick)?;
             let began = Instant::now();
             tell_machine(write)?;
             let mut missed = Vec::new();
@@ -125,8 +129,8 @@ fn run(arguments: Arguments) -> Result<()> {
                 if !only.is_empty() && !only.contains(question) {
                     continue;
                 }
-                let tables = ask(&bench, *question, &arguments.components, &arguments.page)
-                    .with_context(|| format!("{question:?}"))?;
+                let tables =
+                    ask(&bench, *question, &arguments).with_context(|| format!("{question:?}"))?;
                 for table in tables {
                     show(&table, write)?;
                     if table.missed() {
@@ -152,7 +156,8 @@ fn run(arguments: Arguments) -> Result<()> {
         } => {
             more_descriptors()?;
             let bench = Bench::new(&arguments.dir, &arguments.gateway, false)?;
-            for table in profile::run(&bench, transport, viewers, Duration::from_secs(seconds))? {
+            for table in profile::run(&bench, *transport, *viewers, Duration::from_secs(*seconds))?
+            {
                 show(&table, write)?;
             }
             Ok(())
@@ -160,15 +165,16 @@ fn run(arguments: Arguments) -> Result<()> {
     }
 }
 
-fn ask(bench: &Bench, question: Question, components: &Path, script: &Path) -> Result<Vec<Table>> {
+fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<Table>> {
     Ok(match question {
         Question::Nal => viewers::run(bench, Transport::Nal)?.into(),
         Question::Mse => viewers::run(bench, Transport::Mse)?.into(),
         Question::Hls => hls_players::run(bench)?.into(),
         Question::Mjpeg => viewers::run(bench, Transport::Mjpeg)?.into(),
-        Question::Sandbox => vec![sandbox::run(bench, components)?],
+        Question::Sandbox => vec![sandbox::run(bench, &arguments.components)?],
         Question::Latency => vec![latency::run(bench)?],
-        Question::Page => vec![page::run(bench, script)?],
+        Question::Page => vec![page::run(bench, &arguments.page)?],
+        Question::Moves => vec![moves::run(bench, &arguments.moves)?],
         Question::Bytes => weigh::run(bench)?.into(),
         Question::Connect => vec![connect::run(bench)?],
         Question::Start => vec![start::run(bench)?],

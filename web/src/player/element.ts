@@ -47,6 +47,8 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
   #stage: StageName = "first";
+  /** As it was asked for; a browser may insist. */
+  #muted = true;
   #clock: ServerClock | null = null;
   #base: URL | null = null;
   #connected: AbortController | null = null;
@@ -97,6 +99,7 @@ export class SluicegatePlayer extends HTMLElement {
         changed: (state) => this.#changed(state),
         turned: (stage) => {
           this.#stage = stage;
+          this.#applyMuted();
           this.#collector.connectionChanged(performance.now());
         },
         choices: (choices) => this.dispatchEvent(new CustomEvent("sluicegate-choices", { detail: choices })),
@@ -142,11 +145,12 @@ export class SluicegatePlayer extends HTMLElement {
 
   /** Whether sound is off, as it is in the beginning. */
   get muted(): boolean {
-    return this.#view.videos.first.muted;
+    return this.#view.videos[this.#stage].muted;
   }
 
   set muted(value: boolean) {
-    for (const video of Object.values(this.#view.videos)) video.muted = value;
+    this.#muted = value;
+    this.#applyMuted();
   }
 
   /** Whether the figures are shown over the picture. */
@@ -272,6 +276,13 @@ export class SluicegatePlayer extends HTMLElement {
     this.#painter.keep(this.#view.videos[stage]);
     this.#screen = "canvas";
     this.#view.shown("canvas");
+  }
+
+  /** What is not seen is not heard. */
+  #applyMuted(): void {
+    const { first, second } = this.#view.videos;
+    first.muted = this.#muted || this.#stage !== "first";
+    second.muted = this.#muted || this.#stage !== "second";
   }
 
   #clear(): void {

@@ -64,9 +64,12 @@ export class PlayerView {
     this.#statsButton.addEventListener("click", () => actions.toggleStats());
     this.#soundButton.addEventListener("click", () => actions.toggleMuted());
     this.#tapButton.addEventListener("click", () => actions.tap());
-    this.videos.first.addEventListener("volumechange", () => {
-      this.#soundButton.textContent = this.videos.first.muted ? "Unmute" : "Mute";
-    });
+    const videos = Object.values(this.videos);
+    for (const video of videos) {
+      video.addEventListener("volumechange", () => {
+        this.#soundButton.textContent = videos.every(({ muted }) => muted) ? "Unmute" : "Mute";
+      });
+    }
     fullscreen.addEventListener("click", () => actions.toggleFullscreen());
     const controls = element("div", { class: "controls" }, this.#soundButton, this.#statsButton, fullscreen);
     this.#frame = element(

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod fanout;
 pub mod hls;
 pub mod latency;
+pub mod moves;
 pub mod others;
 pub mod page;
 pub mod policy;

@@ -55,10 +55,15 @@ struct Age {
 
 /// Runs the script, which looks at each transport for so many seconds.
 fn look(bench: &Bench, script: &Path, seconds: u32) -> Result<Vec<Age>> {
+    read(&script_output(bench, script, seconds)?)
+}
+
+/// What a script that opens pages says, run with that argument.
+pub fn script_output(bench: &Bench, script: &Path, argument: u32) -> Result<String> {
     let mut command = Command::new("node");
     command
         .arg(script)
-        .arg(seconds.to_string())
+        .arg(argument.to_string())
         .env("SLUICEGATE_BIN", &bench.gateway)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
@@ -76,7 +81,7 @@ fn look(bench: &Bench, script: &Path, seconds: u32) -> Result<Vec<Age>> {
         script.display(),
         output.status
     );
-    read(&String::from_utf8_lossy(&output.stdout))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What the script says.

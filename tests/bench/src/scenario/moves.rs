@@ -1,0 +1,55 @@
+//! How long a session takes to move: the player in a real browser, behind a link that becomes narrow and wide again.
+
+use super::page::script_output;
+use crate::{
+    bench::Bench,
+    report::{Table, spread},
+};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::path::Path;
+
+/// One move, ms.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Move {
+    /// `down` or `up`.
+    r#move: String,
+    /// From the change of the link to the first picture of the new transport.
+    change: f64,
+    /// From the gateway's word on.
+    picture: f64,
+    /// Without a new picture, from before the move to two seconds after it.
+    longest: f64,
+}
+
+/// Some rounds down and up again; `script` opens the pages.
+pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
+    let text = script_output(bench, script, bench.pick(1, 5))?;
+    let moves: Vec<Move> = serde_json::from_str(&text).with_context(|| text.clone())?;
+    ensure!(!moves.is_empty(), "there were no moves");
+    let mut table = Table::new(
+        "moves",
+        &[
+            "<move",
+            "link to picture, s",
+            "word to picture, s",
+            "longest without a picture, s",
+            "moves",
+        ],
+    );
+    for (name, label) in [("down", "MJPEG to HLS"), ("up", "HLS to MJPEG")] {
+        let of = |value: &dyn Fn(&Move) -> f64| -> Vec<f64> {
+            let moves = moves.iter().filter(|known| known.r#move == name);
+            moves.map(|known| value(known) / 1000.0).collect()
+        };
+        let change = of(&|known| known.change);
+        table.row([
+            label.to_owned(),
+            spread(&change),
+            spread(&of(&|known| known.picture)),
+            spread(&of(&|known| known.longest)),
+            change.len().to_string(),
+        ]);
+    }
+    Ok(table)
+}

@@ -1,0 +1,45 @@
+// How long a session takes to move: node tests/browser/moves.mjs ROUNDS. What `make bench` shows of it.
+//
+// A page behind a link that becomes narrow and wide again, each round in a browser of its own. On standard output is a list of
+// { move, change, picture, longest }: from the change of the link to the first picture of the new transport, the part of it from the
+// gateway's word on, and the longest time without a new picture in the round, all in ms.
+
+import { Link } from "./link.mjs";
+import { CONFIG, LOSSY, moved, NARROW, watchNumber, WIDE } from "./moving.mjs";
+import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+
+const ROUNDS = Number(process.argv[2] ?? 5);
+const gateway = new Gateway({ config: CONFIG });
+const link = new Link();
+const found = [];
+try {
+  await gateway.start();
+  await link.start(gateway.url);
+  link.stall = LOSSY;
+  for (let round = 0; round < ROUNDS; round++) {
+    const browser = await launch();
+    link.rate = WIDE;
+    const { page } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+    await page.goto(`${link.url}watch/demo`);
+    const { number } = await playing(page, "mjpeg");
+    await numberReaches(page, number + 100);
+    await watchNumber(page);
+    for (const [move, rate, transport] of [["down", NARROW, "hls"], ["up", WIDE, "mjpeg"]]) {
+      const { took, picture, number } = await moved(page, link, rate, transport);
+      await numberReaches(page, number + 40);
+      const longest = await page.evaluate(() => {
+        const { longest } = window.seen;
+        window.seen.longest = 0;
+        return longest;
+      });
+      found.push({ move, change: took, picture, longest: Math.round(longest) });
+    }
+    // A page that hangs would hold it back.
+    await Promise.race([browser.close(), new Promise((resolve) => setTimeout(resolve, 5000))]);
+  }
+} finally {
+  link.stop();
+  await gateway.stop();
+}
+console.log(JSON.stringify(found));
+process.exit(0);
