@@ -55,11 +55,46 @@ describe("auto", { timeout: 240_000 }, () => {
     const up = await moves(WIDE, "mjpeg", "");
     assert.match(up.why, /^Moved from HLS \(mobile\) to MJPEG at .*: the link has carried .* Mbit\/s for \d+ s\.$/);
 
-    const { longest, steps } = await page.evaluate(() => window.seen);
+    const { longest, steps, blank } = await page.evaluate(() => window.seen);
     t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms; steps back: ${steps}`);
+    assert.equal(blank, 0, "a frame without a picture");
     // The page was never loaded anew: what was put into it is there.
     assert.ok(longest < 1000, `${longest} ms without a new picture`);
     assert.ok(steps.length <= 2 && steps.every((step) => step <= 30), `steps back by ${steps}`);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("a method and a rendition chosen by hand come behind the picture, and are kept for this device", async () => {
+    link.rate = WIDE;
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+    const shows = (transport, rendition) =>
+      until(`${transport} ${rendition}`, async () => {
+        const seen = await session();
+        return seen?.transport === transport && seen.rendition === rendition;
+      });
+    await page.goto(`${link.url}watch/demo`);
+    await playing(page, "mjpeg");
+    await watchNumber(page);
+    await page.locator("label", { hasText: "HLS" }).click();
+    await playing(page, "hls");
+    await page.locator("#rendition").selectOption("mobile");
+    await shows("hls", "mobile");
+    assert.match(await page.locator("#why").textContent(), /^Moved from HLS to HLS \(mobile\) at .*: it was chosen by hand\.$/);
+    const { blank, longest } = await page.evaluate(() => window.seen);
+    assert.equal(blank, 0);
+    assert.ok(longest < 1000, `${longest} ms without a new picture`);
+
+    // Without what the address says of it.
+    await page.goto(`${link.url}watch/demo`);
+    await playing(page, "hls");
+    await shows("hls", "mobile");
+    await page.locator('input[value="auto"]').evaluate((choice) => choice.click());
+    await page.locator("#rendition").selectOption("");
+    await shows("mjpeg", "");
+    await page.goto(`${link.url}watch/demo`);
+    await playing(page, "mjpeg");
+    await shows("mjpeg", "");
     assert.deepEqual(problems, []);
     await close();
   });

@@ -39,17 +39,18 @@ export async function moved(page, link, rate, transport) {
   return { took, picture: Math.round(move.tookMs), number: (await picture(page)).number };
 }
 
-/** Notes on the page how long the painted number stood still at most, and how often and how far it went back. */
+/** Notes on the page how long the painted number stood still at most, how far it went back each time, and how often there was none. */
 export function watchNumber(page) {
   return page.evaluate(() => {
     const player = document.querySelector("sluicegate-player");
-    const seen = { number: player.readNumber(), at: performance.now(), longest: 0, steps: [] };
+    const seen = { number: player.readNumber(), at: performance.now(), longest: 0, steps: [], blank: 0 };
     window.seen = seen;
     const look = () => {
       requestAnimationFrame(look);
       const number = player.readNumber();
       const now = performance.now();
       seen.longest = Math.max(seen.longest, now - seen.at);
+      if (number === null) seen.blank++;
       if (number === null || number === seen.number) return;
       if (number < seen.number) seen.steps.push(seen.number - number);
       seen.number = number;

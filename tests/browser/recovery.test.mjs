@@ -35,22 +35,32 @@ describe("recovery", { timeout: 240_000 }, () => {
     });
   }
 
-  for (const [transport, signal] of [["nal", "SIGKILL"], ["mse", "SIGKILL"], ["hls", "SIGKILL"], ["mjpeg", "SIGKILL"], ["nal", "SIGTERM"], ["mse", "SIGTERM"], ["hls", "SIGTERM"], ["mjpeg", "SIGTERM"]]) {
-    test(`${transport}: a gateway ended by ${signal} and started again is found without a hand`, async () => {
-      const { page, close } = await newPage(browser);
-      await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
-      await playing(page, transport);
-      await page.evaluate(() => (window.sameDocument = true));
-      await gateway.stop(signal);
-      await page.waitForFunction(() => ["waiting", "connecting"].includes(document.querySelector("sluicegate-player").stats.phase));
-      await page.locator("sluicegate-player").getByRole("status").getByText(/Trying again|Connecting/).waitFor();
-      await gateway.start();
-      const { number, stats } = await playing(page, transport);
-      await numberReaches(page, number + 5);
-      assert.ok(stats.reconnects > 0);
-      assert.equal(await page.evaluate(() => window.sameDocument), true);
-      await close();
-    });
+  for (const signal of ["SIGKILL", "SIGTERM"]) {
+    for (const transports of [["nal", "hls"], ["mse", "mjpeg"]]) {
+      test(`${transports.join(" and ")}: a gateway ended by ${signal} and started again is found without a hand`, async () => {
+        const pages = [];
+        for (const transport of transports) {
+          const { page, close } = await newPage(browser);
+          await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+          await playing(page, transport);
+          await page.evaluate(() => (window.sameDocument = true));
+          pages.push({ page, close, transport });
+        }
+        await gateway.stop(signal);
+        for (const { page } of pages) {
+          await page.waitForFunction(() => ["waiting", "connecting"].includes(document.querySelector("sluicegate-player").stats.phase));
+          await page.locator("sluicegate-player").getByRole("status").getByText(/Trying again|Connecting/).waitFor();
+        }
+        await gateway.start();
+        for (const { page, close, transport } of pages) {
+          const { number, stats } = await playing(page, transport);
+          await numberReaches(page, number + 5);
+          assert.ok(stats.reconnects > 0);
+          assert.equal(await page.evaluate(() => window.sameDocument), true);
+          await close();
+        }
+      });
+    }
   }
 
   test("the dashboard says that the gateway is away, and takes it back when it is there", async () => {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::document::{Problem, Step};
-use super::{Limits, Network, Transport, transport};
+use super::{Limits, Network, Span, Transport, transport};
 
 /// `[policy]`: the component that picks transports and renditions for sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,15 +17,28 @@ pub struct Policy {
     pub plugin: String,
     /// What it may use, for all sessions together.
     pub limits: Limits,
+    /// `start-timeout`: what a session moves to has at least so long for its first picture, and two groups of pictures.
+    pub start_timeout: Span,
     /// Every other key, as one JSON object for the component's sessions.
     pub options: serde_json::Value,
 }
 
 impl Policy {
+    /// Where the config says nothing.
+    pub const START_TIMEOUT: Span = Span::from_duration(Duration::from_secs(5));
+
     pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
         if self.plugin.is_empty() {
             let what = "is empty; write \"auto\", which is built in, or name a .wasm file";
             return Err(Problem::value([path, &["plugin".into()]].concat(), what));
+        }
+        let timeout = self.start_timeout.duration();
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&timeout) {
+            let what = "is out of range; write 1s to 60s, such as \"5s\"";
+            return Err(Problem::value(
+                [path, &["start-timeout".into()]].concat(),
+                what,
+            ));
         }
         self.limits.check(path)
     }
@@ -43,8 +57,16 @@ impl<'de> Deserialize<'de> for Policy {
         let Transport {
             plugin,
             limits,
-            options,
+            mut options,
         } = Transport::deserialize(deserializer)?;
+        let timeout = options
+            .as_object_mut()
+            .and_then(|options| options.remove("start-timeout"));
+        let start_timeout = match timeout {
+            None => Policy::START_TIMEOUT,
+            Some(timeout) => serde_json::from_value(timeout)
+                .map_err(|reason| D::Error::custom(format!("`start-timeout`: {reason}")))?,
+        };
         let plugin = plugin.map_or_else(
             || "auto".to_owned(),
             |plugin| plugin.to_string_lossy().into_owned(),
@@ -52,6 +74,7 @@ impl<'de> Deserialize<'de> for Policy {
         Ok(Policy {
             plugin,
             limits,
+            start_timeout,
             options,
         })
     }

@@ -154,6 +154,8 @@ impl Gateway {
         let transports = plugin::transports::load(&engine, &config.transports)?;
         let policy = Policy::load(&engine, config.policy.as_ref())?;
         check_clients(&config.clients, &streams, &transports, &policy)?;
+        let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
+        let patience = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let arbiter = Arbiter::start(policy).map_err(|reason| StartError::System {
             what: "start the policy's thread",
             reason,
@@ -162,7 +164,7 @@ impl Gateway {
             config,
             engine,
             streams,
-            sessions: Sessions::new(arbiter, &transports, &events),
+            sessions: Sessions::new(arbiter, patience, &transports, &events),
             transports,
             muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),

@@ -6,35 +6,38 @@ mod candidates;
 mod link;
 mod plain;
 mod rules;
+mod told;
+mod watching;
 
 pub use arbiter::{Arbiter, Asked, Call, Decision, Form, Happened};
 pub use candidates::{Allowed, Pin, SessionError};
 pub use plain::{Plain, plain, wants_json};
 pub use rules::{Asker, first};
+pub use told::{Choice, Moved, Seen, Told, base, entry};
+pub use watching::Session;
 
 use crate::{
-    config,
     plugin::{
         policy::{Candidate, Client, Report},
         transports::Transport,
     },
     stream::{State, Stream},
     telemetry::{Ends, Events, TcpInfo, TcpProbe},
-    viewer::Counter,
 };
 use arbiter::Beginning;
 use candidates::{alike, candidates};
 use link::Link;
-use serde::Serialize;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::mpsc;
+use told::MovedEvent;
+use watching::Inner;
 
 /// Sessions at a time; and how long one lasts without its control channel, before it had one and after.
 const MOST: usize = 16_384;
@@ -44,8 +47,6 @@ const UNCLAIMED: Duration = Duration::from_secs(30);
 const UNATTENDED: Duration = Duration::from_secs(60);
 /// Reports closer together than this are passed over.
 const REPORT_PAUSE: Duration = Duration::from_millis(250);
-/// A move is given at least so long for its first picture.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Somebody begins to watch.
 #[derive(Debug)]
@@ -64,147 +65,6 @@ pub struct Opening {
     pub options: String,
 }
 
-/// What a session tells its player.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum Told {
-    /// Go there, make before break.
-    Move {
-        /// Where.
-        #[serde(flatten)]
-        form: Form,
-        /// Path of the stream in that rendition.
-        base: String,
-        /// A phrase for people.
-        reason: String,
-        /// How long to wait for the first picture.
-        timeout_ms: u64,
-        /// What plays needs more than what is to come, and should leave the link to it.
-        makes_way: bool,
-    },
-    /// What there is to choose, and what is chosen.
-    Choices {
-        /// Best first.
-        choices: Vec<Choice>,
-        /// By the person.
-        pin: Pin,
-        /// The config leaves no choice.
-        forced: bool,
-    },
-    /// A pin or a message that cannot be followed.
-    Refused {
-        /// Why, and what to do.
-        reason: String,
-    },
-}
-
-/// One form of the stream, as the player offers it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Choice {
-    #[serde(flatten)]
-    form: Form,
-    width: u32,
-    height: u32,
-    bandwidth: u32,
-}
-
-/// One move, for those who ask.
-#[derive(Clone, Debug, Serialize)]
-pub struct Moved {
-    /// Unix milliseconds.
-    pub at: u64,
-    /// What played before.
-    pub from: Form,
-    /// What plays now.
-    pub to: Form,
-    /// A phrase for people.
-    pub reason: String,
-}
-
-/// The event `session`.
-#[derive(Serialize)]
-struct MovedEvent<'a> {
-    session: u64,
-    stream: &'a str,
-    from: &'a Form,
-    #[serde(flatten)]
-    to: &'a Form,
-    reason: &'a str,
-}
-
-/// One person's watching.
-#[derive(Debug)]
-pub struct Session {
-    /// In events and lists; no secret.
-    pub number: u64,
-    /// Unguessable: who knows it controls the session.
-    pub id: String,
-    /// What is watched.
-    pub stream: Arc<Stream>,
-    /// Of who began it.
-    address: String,
-    can: Vec<String>,
-    allowed: Allowed,
-    state: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    candidates: Vec<Candidate>,
-    pin: Pin,
-    /// What it is to play, and why.
-    wanted: Decision,
-    /// What is on its screen, since when, and why.
-    playing: Option<Form>,
-    since: SystemTime,
-    reason: String,
-    last: Option<Moved>,
-    moves: u64,
-    reported: Option<Instant>,
-    /// The newest, for those who ask.
-    report: Option<Report>,
-    /// What its connections count, and where they lead if that is to the player.
-    counters: Vec<(Weak<Counter>, Option<Ends>)>,
-    /// The player's shortest round trip so far.
-    shortest: Option<Duration>,
-    /// The newest.
-    link: Option<Link>,
-    /// To the control channel; `None`: there is none now.
-    player: Option<mpsc::UnboundedSender<Told>>,
-    left: Instant,
-    claimed: bool,
-}
-
-/// A session as those see it who ask.
-#[derive(Clone, Debug, Serialize)]
-pub struct Seen {
-    /// Its number.
-    pub id: String,
-    /// Name of the stream.
-    pub stream: String,
-    /// What plays, or is to play.
-    #[serde(flatten)]
-    pub form: Form,
-    /// Unix milliseconds.
-    pub since: u64,
-    /// Why that.
-    pub reason: String,
-    /// What a person chose.
-    pub pin: Pin,
-    /// Since the session began.
-    pub moves: u64,
-    /// The newest.
-    pub last_move: Option<Moved>,
-    /// What its player said last, with what the gateway knows.
-    pub report: Option<Report>,
-    /// The connection that brings it pictures, as the system knows it.
-    pub link: Option<Link>,
-    /// Bytes handed to the sockets that bring it pictures now.
-    pub bytes: u64,
-    /// Jumps to a newer start point on them.
-    pub jumps: u64,
-}
-
 /// Every session, and the policy that decides for them.
 #[derive(Debug)]
 pub struct Sessions {
@@ -213,19 +73,23 @@ pub struct Sessions {
     transports: BTreeMap<String, Arc<Transport>>,
     /// Asks the system about connections, where it can be asked.
     probe: Option<Mutex<TcpProbe>>,
+    /// A move is given at least so long for its first picture.
+    patience: Duration,
     newest: AtomicU64,
     all: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
 impl Sessions {
-    /// None yet. Moves are told to `events`.
+    /// None yet. Moves are told to `events`, and given `patience` for their first picture, or two groups if that is longer.
     pub fn new(
         arbiter: Arbiter,
+        patience: Duration,
         transports: &BTreeMap<String, Arc<Transport>>,
         events: &Arc<Events>,
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
             arbiter,
+            patience,
             events: events.clone(),
             transports: transports.clone(),
             probe: TcpProbe::open().map(Mutex::new).ok(),
@@ -262,6 +126,7 @@ impl Sessions {
             address: client.address.clone(),
             can,
             allowed,
+            patience: self.patience,
             state: Mutex::new(Inner {
                 candidates: candidates.clone(),
                 pin,
@@ -588,162 +453,5 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Session {
-    /// What it is to play first: as decided, else the first there is.
-    fn first(&self, decided: Option<Decision>, only: bool) -> Decision {
-        let mut inner = self.lock();
-        let form = Form::from(&inner.candidates[0]);
-        let mut decision = decided.unwrap_or_else(|| Decision {
-            form,
-            reason: "the policy did not answer in time; this is the first choice".into(),
-        });
-        if inner.pin != Pin::default() && !self.allowed.force {
-            decision.reason = "it was chosen by hand".into();
-        } else if only {
-            decision.reason =
-                match self.allowed.transports.is_some() || self.allowed.renditions.is_some() {
-                    true => "the gateway's config says so for this client".into(),
-                    false => "there is nothing else that this client can play".into(),
-                };
-        }
-        inner.wanted = decision.clone();
-        inner.reason = decision.reason.clone();
-        decision
-    }
-
-    fn decided(&self, decision: Decision) {
-        let mut inner = self.lock();
-        let group = self
-            .stream
-            .info()
-            .and_then(|info| Some(info.video.as_ref()?.keyframe_ms))
-            .unwrap_or(0);
-        let timeout = PATIENCE.max(2 * Duration::from_millis(group.into()));
-        inner.wanted = decision.clone();
-        let playing = inner.playing.as_ref().map(|form| inner.bandwidth(form));
-        let makes_way = playing.is_some_and(|playing| inner.bandwidth(&decision.form) < playing);
-        inner.tell(Told::Move {
-            makes_way,
-            base: base(&self.stream.name, &decision.form.rendition),
-            form: decision.form,
-            reason: decision.reason,
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        });
-    }
-
-    /// Another connection brings it pictures: between these ends, if no proxy is in between for all that is known.
-    pub fn carried_by(&self, counter: &Arc<Counter>, ends: Option<Ends>) {
-        let mut inner = self.lock();
-        inner.counters.retain(|(known, _)| known.strong_count() > 0);
-        inner.counters.push((Arc::downgrade(counter), ends));
-    }
-
-    /// The newest connection that brings it pictures.
-    fn ends(&self) -> Option<Ends> {
-        let inner = self.lock();
-        let mut there = inner.counters.iter().rev();
-        there
-            .find(|(known, _)| known.strong_count() > 0)
-            .and_then(|(_, ends)| *ends)
-    }
-
-    /// For how long what it is sent has been lying at the gateway, ms.
-    fn late(&self) -> u32 {
-        let inner = self.lock();
-        let counters = inner.counters();
-        let late = counters.map(|counter| counter.late()).max();
-        late.map_or(0, |late| {
-            u32::try_from(late.as_millis()).unwrap_or(u32::MAX)
-        })
-    }
-
-    /// How it is doing.
-    pub fn seen(&self) -> Seen {
-        let inner = self.lock();
-        let form = inner.playing.as_ref().unwrap_or(&inner.wanted.form);
-        Seen {
-            id: self.number.to_string(),
-            stream: self.stream.name.clone(),
-            form: form.clone(),
-            since: crate::telemetry::unix_ms(inner.since),
-            reason: inner.reason.clone(),
-            pin: inner.pin.clone(),
-            moves: inner.moves,
-            last_move: inner.last.clone(),
-            report: inner.report.clone(),
-            link: inner.link,
-            bytes: inner.sum(|counter| &counter.bytes),
-            jumps: inner.sum(|counter| &counter.jumps),
-        }
-    }
-
-    /// Whether that connection brings it pictures.
-    pub fn is_carried_by(&self, counter: &Arc<Counter>) -> bool {
-        let inner = self.lock();
-        inner.counters().any(|known| Arc::ptr_eq(&known, counter))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    /// 0 for what is no candidate.
-    fn bandwidth(&self, form: &Form) -> u32 {
-        let mut candidates = self.candidates.iter();
-        let found = candidates.find(|candidate| Form::from(*candidate) == *form);
-        found.map_or(0, |candidate| candidate.bandwidth)
-    }
-
-    /// Those that are there.
-    fn counters(&self) -> impl Iterator<Item = Arc<Counter>> {
-        self.counters
-            .iter()
-            .filter_map(|(known, _)| known.upgrade())
-    }
-
-    fn sum(&self, count: impl Fn(&Counter) -> &AtomicU64) -> u64 {
-        self.counters()
-            .map(|counter| count(&counter).load(Ordering::Relaxed))
-            .sum()
-    }
-
-    fn tell(&self, told: Told) {
-        if let Some(player) = &self.player {
-            let _ = player.send(told);
-        }
-    }
-}
-
-impl From<&Candidate> for Choice {
-    fn from(candidate: &Candidate) -> Choice {
-        Choice {
-            form: candidate.into(),
-            width: candidate.width,
-            height: candidate.height,
-            bandwidth: candidate.bandwidth,
-        }
-    }
-}
-
-/// Path of a stream in a rendition.
-pub fn base(stream: &str, rendition: &str) -> String {
-    let stream = config::path_segment(stream);
-    match rendition {
-        "" => format!("/live/{stream}"),
-        rendition => format!("/live/{stream}@{}", config::path_segment(rendition)),
-    }
-}
-
-/// Below the base, where a transport begins.
-pub fn entry(transport: &str) -> String {
-    let name = config::path_segment(transport);
-    match transport {
-        "hls" => format!("{name}/index.m3u8"),
-        _ => name,
     }
 }

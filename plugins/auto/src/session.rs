@@ -70,6 +70,8 @@ pub struct Session {
     link: Link,
     /// The most that was needed lately, bits a second.
     needed: BTreeMap<Key, f64>,
+    /// The same by index, for the candidates that there are.
+    seen: Vec<Option<f64>>,
     avoided: BTreeMap<Key, Avoided>,
     /// When the last report came.
     last: Option<u64>,
@@ -102,6 +104,7 @@ impl Session {
             moving: None,
             link: Link::default(),
             needed: BTreeMap::new(),
+            seen: Vec::new(),
             avoided: BTreeMap::new(),
             last: None,
             settled_at: 0,
@@ -116,6 +119,8 @@ impl Session {
     /// What to play of these.
     pub fn choose(&mut self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice {
         self.candidates = candidates;
+        let seen = |candidate| self.needed.get(&key(candidate)).copied();
+        self.seen = self.candidates.iter().map(seen).collect();
         self.moving = None;
         self.good_since.clear();
         self.build(at);
@@ -277,16 +282,17 @@ impl Session {
 
     /// What plays without trouble needs what came. It may need more if the link could not carry more.
     fn learn(&mut self, at: u64, playing: u32, received: f64, passed: u64) -> Option<()> {
-        let of = key(self.candidates.get(playing as usize)?);
+        let of = self.candidates.get(playing as usize)?;
+        let seen = self.seen.get_mut(playing as usize)?;
         let carries = self.link.carries_now(at);
         let easy = carries.is_none_or(|carries| received <= self.options.down_at * carries);
-        let known = self.needed.get(&of).copied();
-        let needs = match (easy, known) {
+        let needs = match (easy, *seen) {
             (true, known) => most(known, received, passed),
             (false, Some(known)) => known.max(received),
             (false, None) => return None,
         };
-        self.needed.insert(of, needs);
+        *seen = Some(needs);
+        self.needed.insert(key(of), needs);
         Some(())
     }
 
@@ -481,8 +487,7 @@ impl Session {
     }
 
     fn is_known(&self, index: u32) -> bool {
-        let candidate = self.candidates.get(index as usize);
-        candidate.is_some_and(|candidate| self.needed.contains_key(&key(candidate)))
+        matches!(self.seen.get(index as usize), Some(Some(_)))
     }
 
     /// What a candidate needs, bits a second: as was seen, else as was said.
@@ -490,8 +495,8 @@ impl Session {
         self.candidates
             .get(index as usize)
             .map_or(0.0, |candidate| {
-                let seen = self.needed.get(&key(candidate));
-                seen.copied().unwrap_or(candidate.bandwidth.into())
+                let seen = self.seen.get(index as usize).copied().flatten();
+                seen.unwrap_or(candidate.bandwidth.into())
             })
     }
 

@@ -503,6 +503,11 @@ async fn rules_and_policies_that_cannot_be_are_refused_at_the_start() {
             "item 1 of [[clients]]: there is no transport `hsl`; did you mean `hls`?",
         ),
         (
+            "[policy]\nstart-timeout = \"100ms\"",
+            "is out of range; write 1s to 60s",
+        ),
+        ("[policy]\nstart-timeout = 7", "`start-timeout`: "),
+        (
             "[[clients]]\nmatch = {}\nrendition = \"tiny\"",
             "there is no rendition `tiny`; there are: mobile",
         ),

@@ -61,13 +61,17 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         network: Some("4g".into()),
         visible: true,
     });
-    let began = spent();
-    for round in 1..=ROUNDS {
+    let mut second = |nth: u64| {
         for case in &cases {
-            judge.observe(*case, round * 1000, &report).unwrap();
+            judge.observe(*case, nth * 1000, &report).unwrap();
         }
-    }
+    };
+    // What is touched for the first time is not the work of a second.
+    second(1);
+    let began = spent();
+    (2..2 + ROUNDS).for_each(second);
     let each = (spent() - began) / ROUNDS as u32;
     // A round is a second's work.
+    println!("{each:?} of a second");
     assert!(each < Duration::from_millis(10), "{each:?} of a second");
 }
