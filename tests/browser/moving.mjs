@@ -2,7 +2,7 @@
 
 import { picture, playing } from "./support.mjs";
 
-/** Bits a second. MJPEG of the stream takes about 3.5 Mbit/s, HLS 0.6 and its small rendition 0.2. */
+/** Bits a second. MJPEG of the stream takes about 2.5 Mbit/s, HLS 0.6 and its small rendition 0.2. */
 export const WIDE = 40e6;
 export const NARROW = 0.8e6;
 /** What is lost on the way is sent again: every 4 s nothing comes for 200 ms. */
@@ -14,7 +14,7 @@ export const CONFIG = `
   [streams.demo]
   source = "test-pattern"
   always-on = true
-  encode = { width = 640, height = 360, frame-rate = 20, bitrate = "600k", keyframe-interval = "1s" }
+  encode = { width = 480, height = 270, frame-rate = 20, bitrate = "600k", keyframe-interval = "1s" }
   renditions.mobile = { width = 320, frame-rate = 10, bitrate = "150k" }
   [transports.hls]
   part = "250ms"

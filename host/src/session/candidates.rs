@@ -73,11 +73,12 @@ pub struct Pin {
 }
 
 impl Pin {
-    fn fits(&self, form: &Candidate) -> bool {
-        let is = |pinned: &Option<String>, name: &String| {
+    /// Whether a form is what was chosen.
+    pub(super) fn fits(&self, transport: &str, rendition: &str) -> bool {
+        let is = |pinned: &Option<String>, name: &str| {
             pinned.as_ref().is_none_or(|pinned| pinned == name)
         };
-        is(&self.transport, &form.transport) && is(&self.rendition, &form.rendition)
+        is(&self.transport, transport) && is(&self.rendition, rendition)
     }
 }
 
@@ -114,7 +115,7 @@ pub(super) fn candidates(
         candidates.sort_by_key(|candidate| (transport(candidate), place(candidate)));
     }
     if !free && !allowed.force {
-        candidates.retain(|candidate| pin.fits(candidate));
+        candidates.retain(|candidate| pin.fits(&candidate.transport, &candidate.rendition));
     }
     if !candidates.is_empty() {
         return Ok(candidates);

@@ -84,8 +84,12 @@ impl Session {
         decision
     }
 
-    pub(super) fn decided(&self, decision: Decision) {
+    pub(super) fn decided(&self, mut decision: Decision) {
         let mut inner = self.lock();
+        let fits = |form: &Form| inner.pin.fits(&form.transport, &form.rendition);
+        if inner.pin != Pin::default() && !inner.playing.as_ref().is_some_and(fits) {
+            decision.reason = "it was chosen by hand".into();
+        }
         let group = self
             .stream
             .info()
