@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Link } from "./link.mjs";
 import { CONFIG, LOSSY, moved, NARROW, watchNumber, WIDE } from "./moving.mjs";
-import { Gateway, launch, newPage, numberReaches, playing, until } from "./support.mjs";
+import { Gateway, launch, managedSourcesOnly, newPage, numberReaches, playing, until } from "./support.mjs";
 
 describe("auto", { timeout: 240_000 }, () => {
   const gateway = new Gateway({ config: CONFIG });
@@ -103,17 +103,8 @@ describe("auto", { timeout: 240_000 }, () => {
     link.rate = WIDE;
     const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true };
     const { page, problems, close } = await newPage(browser, phone);
-    await page.addInitScript(() => {
-      window.managed = 0;
-      window.ManagedMediaSource = class extends MediaSource {
-        constructor() {
-          super();
-          window.managed++;
-        }
-      };
-      Reflect.deleteProperty(window, "MediaSource");
-      Reflect.deleteProperty(Navigator.prototype, "connection");
-    });
+    await managedSourcesOnly(page);
+    await page.addInitScript(() => Reflect.deleteProperty(Navigator.prototype, "connection"));
     const url = new URL("watch/demo", link.url);
     url.hostname = "gateway.test";
     await page.goto(url.href);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Camera } from "./relay.mjs";
-import { Gateway, keepSources, launch, mediaSockets, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
+import { Gateway, keepSources, launch, managedSourcesOnly, mediaSockets, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
 
 describe("mse", { timeout: 240_000 }, () => {
   const camera = new Camera();
@@ -140,16 +140,7 @@ describe("mse", { timeout: 240_000 }, () => {
 
   test("where there is only ManagedMediaSource, as on an iPhone, that is used", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
-    await page.addInitScript(() => {
-      window.managed = 0;
-      window.ManagedMediaSource = class extends MediaSource {
-        constructor() {
-          super();
-          window.managed++;
-        }
-      };
-      Reflect.deleteProperty(window, "MediaSource");
-    });
+    await managedSourcesOnly(page);
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
     const { number } = await playing(page, "mse");
     await numberReaches(page, number + 30);

@@ -242,3 +242,17 @@ export async function screenshot(page, name, options = {}) {
   mkdirSync(directory, { recursive: true });
   await page.screenshot({ path: `${directory}/${name}.png`, ...options });
 }
+
+/** Leaves the page ManagedMediaSource alone, as an iPhone has it; `window.managed` counts them. */
+export function managedSourcesOnly(page) {
+  return page.addInitScript(() => {
+    window.managed = 0;
+    window.ManagedMediaSource = class extends MediaSource {
+      constructor() {
+        super();
+        window.managed++;
+      }
+    };
+    Reflect.deleteProperty(window, "MediaSource");
+  });
+}
