@@ -9,25 +9,16 @@ use std::sync::Arc;
 pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     let policy = gateway.sessions.arbiter().policy();
     if name != "policy" && name != policy.name {
-        let text = match gateway.transports.contains_key(name) {
-            true => format!(
+        if gateway.transports.contains_key(name) {
+            let text = format!(
                 "the component of the transport `{name}` is read at the start only; restart the gateway"
-            ),
-            false => config::unknown(
-                "component",
-                name,
-                [&"policy".to_owned(), &policy.name]
-                    .into_iter()
-                    .chain(gateway.transports.keys()),
-            ),
-        };
-        let known = gateway.transports.contains_key(name);
-        let status = if known {
-            StatusCode::CONFLICT
-        } else {
-            StatusCode::NOT_FOUND
-        };
-        return error(true, status, &text);
+            );
+            return error(true, StatusCode::CONFLICT, &text);
+        }
+        let policies = [&"policy".to_owned(), &policy.name];
+        let known = policies.into_iter().chain(gateway.transports.keys());
+        let text = config::unknown("component", name, known);
+        return error(true, StatusCode::NOT_FOUND, &text);
     }
     let reading = gateway.clone();
     // Compiling takes a while.

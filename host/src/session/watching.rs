@@ -87,7 +87,8 @@ impl Session {
     pub(super) fn decided(&self, mut decision: Decision) {
         let mut inner = self.lock();
         let fits = |form: &Form| inner.pin.fits(&form.transport, &form.rendition);
-        if inner.pin != Pin::default() && !inner.playing.as_ref().is_some_and(fits) {
+        // Within what was chosen it is the policy that moves, and where the config forces nobody chose.
+        if !self.allowed.force && inner.playing.as_ref().is_some_and(|form| !fits(form)) {
             decision.reason = "it was chosen by hand".into();
         }
         let group = self

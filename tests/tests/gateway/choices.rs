@@ -371,6 +371,22 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     }
 }
 
+/// Where a rule forces, what the address asks for was nobody's choice: moves have the policy's reasons.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forced_was_not_chosen_by_hand() {
+    let rule = "[[clients]]\nmatch = {}\ntransport = [\"mjpeg\", \"hls\"]\nforce = true\n[policy]\nnear = [\"mjpeg\"]\n";
+    let gateway = Gateway::with_config(&format!("{STREAMS}{rule}")).await;
+    let query = "can=mjpeg,hls,nal&transport=nal";
+    let (mut control, chosen) = Control::open(&gateway, "demo", query).await;
+    assert_eq!(chosen["transport"], "mjpeg");
+    control.playing(&chosen).await;
+    control.report(json!({ "network": "cellular" })).await;
+    let told = control.heard("move").await;
+    assert_eq!(told["transport"], "hls");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.contains("mobile"), "{told}");
+}
+
 /// Who only ever asks does not fill the table: there is a limit for one address, and a player that attends counts no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_begins_sessions_and_attends_to_none_is_stopped() {
