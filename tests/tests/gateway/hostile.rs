@@ -9,7 +9,11 @@ use sluicegate_tests::{
     raw::handshake,
     within,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// What ends the instance that does it, and what the error then says.
 const FATAL: [(&str, &str); 6] = [
@@ -23,6 +27,8 @@ const FATAL: [(&str, &str); 6] = [
     ("output", ""),
     ("hold", "it holds more than 8192 handles"),
 ];
+/// How long a viewer may take for what was shown before one more picture is.
+const UNHURRIED: Duration = Duration::from_secs(1);
 /// And what does where chunks are given out.
 const LANE: (&str, &str) = ("nonsense", "it gave out a chunk on lane 200");
 
@@ -360,8 +366,10 @@ impl Scene {
         let (mut left_out, mut at) = (BTreeSet::new(), 0);
         let (newest, began) = (self.shown.len(), std::time::Instant::now());
         loop {
-            let Some(next) = self.hostile.get_mut(deed).unwrap().ready() else {
-                // More comes, as the newest may be among those left out.
+            let viewer = self.hostile.get_mut(deed).unwrap();
+            let Ok(next) = timeout(UNHURRIED, viewer.next()).await else {
+                // One more comes, as the newest may be among those left out. Not many, as they are pictures to fail on,
+                // for the other deeds, too.
                 assert!(began.elapsed() < PATIENCE, "{deed} does not go on");
                 self.show(1).await;
                 continue;
