@@ -33,6 +33,10 @@ export class Flow {
     }
     this.#values.push(value);
     if (this.#values.length > POINTS) this.#values.shift();
+  }
+
+  /** Draws what there is. */
+  draw(): void {
     this.#level.setAttribute("d", levelPath(this.#values));
   }
 }

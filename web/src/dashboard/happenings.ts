@@ -2,8 +2,15 @@
 
 import type { Happening } from "../net/events";
 import { element } from "../page/dom";
+import { size } from "../page/format";
 
 const MOST = 50;
+
+/** A line of the list. */
+export interface Said {
+  readonly text: string;
+  readonly tone: "good" | "bad" | "plain";
+}
 
 /** Keeps the list. */
 export class Happenings {
@@ -18,8 +25,12 @@ export class Happenings {
 
   add(happening: Happening): void {
     const said = sentence(happening);
-    if (said === null) return;
-    const at = new Date(happening.at);
+    if (said !== null) this.say(happening.at, said);
+  }
+
+  /** Something that happened here, `time` in Unix ms. */
+  say(time: number, said: Said): void {
+    const at = new Date(time);
     const when = element("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
     this.#list.prepend(element("li", { "data-tone": said.tone }, when, said.text));
     while (this.#list.children.length > MOST) this.#list.lastElementChild?.remove();
@@ -28,11 +39,11 @@ export class Happenings {
 }
 
 /** An event in words, and whether it is good or bad; null for what is no news. */
-export function sentence(happening: Happening): { text: string; tone: "good" | "bad" | "plain" } | null {
+export function sentence(happening: Happening): Said | null {
   switch (happening.kind) {
     case "stream": {
       const { stream, state, reason } = happening;
-      const tone = state === "live" ? "good" : ["retrying", "failed", "silent"].includes(state) ? "bad" : "plain";
+      const tone = state === "live" ? "good" : ["retrying", "failed", "silent", "offline", "unauthorized"].includes(state) ? "bad" : "plain";
       return { text: `${stream} is ${state.replaceAll("-", " ")}${reason === "" ? "" : `: ${reason}`}`, tone };
     }
     case "group-cut":
@@ -46,6 +57,11 @@ export function sentence(happening: Happening): { text: string; tone: "good" | "
       if (happening.state === "running") return { text: `${what} works again`, tone: "good" };
       const state = happening.state === "broken" ? "rests, it failed too often" : "failed";
       return { text: `${what} ${state}: ${happening.reason}`, tone: "bad" };
+    }
+    case "capture": {
+      const measured = size(happening.width, happening.height);
+      const kept = happening.path === "" ? "" : ` and kept as ${happening.path}`;
+      return { text: `a picture of ${happening.stream} was taken${measured === "–" ? "" : `, ${measured},`}${kept}`, tone: "plain" };
     }
     case "missed": {
       const count = happening.count === null ? "events" : `${happening.count} events`;

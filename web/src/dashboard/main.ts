@@ -1,20 +1,40 @@
-// The dashboard: every stream the gateway knows, who watches, and what happened, live. Events say that something changed;
-// the figures are asked for then, and once a second for the rates.
+// The dashboard: every stream the gateway knows on a wall, the pictures taken of them, who watches, and what happened, live.
+// Events say that something changed; the figures are asked for then, and once a second for the rates.
 
-import { ApiError, type Device, type Encoder, fetchDevices, fetchMuxers, fetchViewers, type Muxer, type Viewer } from "../net/api";
+import { ApiError, type Device, type Encoder, fetchDevices, fetchMuxers, fetchViewers } from "../net/api";
+import { CaptureError, takePicture } from "../net/capture";
 import { followEvents } from "../net/events";
-import { byId, element, setText } from "../page/dom";
-import { bitRate, counted, duration } from "../page/format";
+import { byId, setText } from "../page/dom";
+import { bitRate } from "../page/format";
 import { poll } from "../page/poll";
-import { Card } from "./card";
+import { type Capture, Captures } from "./captures";
+import { Gallery } from "./gallery";
 import { Happenings } from "./happenings";
-import { rowsOf } from "./muxers";
+import { Opened } from "./opened";
+import { Strip } from "./strip";
+import { ViewersTable } from "./viewers";
+import { Wall } from "./wall";
 
-const cards = new Map<string, Card>();
-const list = byId("streams");
 const banner = byId("banner");
-const empty = byId("empty");
 const happenings = new Happenings(byId("happenings"), byId("happenings-list"));
+const viewersTable = new ViewersTable();
+const captures = new Captures((url) => URL.revokeObjectURL(url));
+const gallery = new Gallery(captures);
+const strip = new Strip(
+  byId("captures"),
+  { title: byId("captures-title"), list: byId("captures-list"), clear: byId("captures-clear") },
+  {
+    open: (capture) => gallery.open(capture),
+    clear: () => {
+      captures.clear();
+      capturesChanged();
+      byId("title").focus();
+    },
+  },
+);
+// What is opened has the link for itself but for one picture at a time.
+const opened = new Opened(take, (open) => (wall.reserved += open ? 2 : -2));
+const wall = new Wall(byId("streams"), wantsAll(), take, (device) => opened.open(device));
 /** Whether this page may see how the transports' components do; asked once for each run of the gateway. */
 let maySeeMuxers = true;
 
@@ -26,8 +46,11 @@ const look = poll(async (signal) => {
       maySeeMuxers ? fetchMuxers(signal).catch(none) : [],
     ]);
     maySeeMuxers &&= muxers !== null;
-    showDevices(devices, muxers ?? []);
-    showViewers(viewers);
+    const now = Date.now();
+    wall.update(devices, muxers ?? [], now);
+    showTotals(devices);
+    showEncoder(devices[0]?.encoder ?? null);
+    viewersTable.update(viewers, now);
     banner.hidden = true;
   } catch (error) {
     if (document.visibilityState !== "visible") return;
@@ -44,39 +67,45 @@ followEvents((happening) => {
   look();
 });
 
+followShowAll();
+
 /** A gateway without that route still has its streams shown; one that is gone is noticed by the other request. */
 function none(error: unknown): [] {
   if (error instanceof ApiError) return [];
   throw error;
 }
 
-function showDevices(devices: readonly Device[], muxers: readonly Muxer[]): void {
-  const now = Date.now();
-  const gone = new Set(cards.keys());
-  devices.forEach((device, at) => {
-    gone.delete(device.serial);
-    let card = cards.get(device.serial);
-    if (card === undefined) {
-      card = new Card(device);
-      cards.set(device.serial, card);
-    }
-    card.update(device, rowsOf(device, muxers), now);
-    const place = list.children[at];
-    if (place !== card.node) list.insertBefore(card.node, place ?? null);
-  });
-  for (const serial of gone) {
-    cards.get(serial)?.remove();
-    cards.delete(serial);
+/** Takes a picture; what went wrong stays in what happened, also when its tile is gone. */
+async function take(serial: string, save: boolean): Promise<Capture> {
+  wall.reserved++;
+  try {
+    const { id: _, blob, ...taken } = await takePicture(serial, save);
+    const capture = captures.add({ ...taken, serial, blob, bytes: blob.size, url: URL.createObjectURL(blob) });
+    capturesChanged();
+    return capture;
+  } catch (error) {
+    const code = error instanceof CaptureError ? `${error.code}: ` : "";
+    happenings.say(Date.now(), { text: `no picture of ${serial}: ${code}${error instanceof Error ? error.message : String(error)}`, tone: "bad" });
+    throw error;
+  } finally {
+    wall.reserved--;
   }
+}
+
+function capturesChanged(): void {
+  strip.update(captures.list);
+  gallery.update();
+}
+
+function showTotals(devices: readonly Device[]): void {
   const live = devices.filter((device) => device.state === "live").length;
-  const sum = (pick: (device: Device) => number | null): number =>
-    devices.reduce((total, device) => total + (pick(device) ?? 0), 0);
+  const sum = (pick: (device: Device) => number | null): number => devices.reduce((total, device) => total + (pick(device) ?? 0), 0);
   setText(byId("total-streams"), `${live} of ${devices.length}`);
   setText(byId("total-viewers"), String(sum((device) => device.viewers)));
   setText(byId("total-in"), bitRate(sum((device) => device.bitsIn)));
   setText(byId("total-out"), bitRate(sum((device) => device.bitsOut)));
-  empty.hidden = devices.length > 0;
-  showEncoder(devices[0]?.encoder ?? null);
+  byId("empty").hidden = devices.length > 0;
+  byId("show-all").hidden = devices.length === 0;
 }
 
 /** It is the same for every stream. */
@@ -89,16 +118,22 @@ function showEncoder(encoder: Encoder | null): void {
   setText(node, others.length === 0 ? used : `${used} Passed over: ${others.join("; ")}.`);
 }
 
-function showViewers(viewers: readonly Viewer[]): void {
-  const section = byId("viewers");
-  section.hidden = viewers.length === 0;
-  setText(byId("viewers-title"), counted(viewers.length, "viewer", "viewers"));
-  const now = Date.now();
-  const rows = viewers.slice(0, 100).map((viewer) => {
-    const stream = viewer.rendition === "" ? viewer.stream : `${viewer.stream}@${viewer.rendition}`;
-    const since = viewer.since === null ? "–" : duration(now - viewer.since);
-    const cells = [stream, viewer.transport, since, viewer.reason].map((text) => element("td", {}, text || "–"));
-    return element("tr", {}, ...cells);
+/** Kept in the address, so that a screen on a wall can be given it. */
+function wantsAll(): boolean {
+  return new URLSearchParams(location.search).get("show") === "all";
+}
+
+function followShowAll(): void {
+  const button = byId("show-all");
+  const tell = (all: boolean): void => button.setAttribute("aria-pressed", String(all));
+  tell(wantsAll());
+  button.addEventListener("click", () => {
+    const all = !wantsAll();
+    const address = new URL(location.href);
+    if (all) address.searchParams.set("show", "all");
+    else address.searchParams.delete("show");
+    history.replaceState(null, "", address);
+    wall.all = all;
+    tell(all);
   });
-  byId("viewers-rows").replaceChildren(...rows);
 }

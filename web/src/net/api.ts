@@ -2,7 +2,7 @@
 // older page and a newer gateway get along.
 
 import { errorText } from "./errors";
-import { list, number, object, text, texts, time } from "./json";
+import { flag, list, number, object, text, texts, time } from "./json";
 
 /** The states of a stream (wire contract); anything else is shown as it is named. */
 export type StreamState =
@@ -35,7 +35,13 @@ export interface Device {
   readonly bitsOut: number | null;
   readonly viewers: number;
   readonly watching: readonly Watching[];
-  readonly decoder: string;
+  /** A device's make; empty where there is none. */
+  readonly model: string;
+  readonly decoder: "running" | "stopped" | string;
+  /** Clients of its capture channel. */
+  readonly captureClients: number;
+  /** Runs also while nobody uses it; null where the gateway does not say. */
+  readonly alwaysOn: boolean | null;
   readonly made: Made;
   /** What encodes where the config names nothing else; null as long as nothing was to be encoded. */
   readonly encoder: Encoder | null;
@@ -157,7 +163,10 @@ export function parseDevices(json: unknown): Device[] {
         transport: text(way["transport"]),
         viewers: number(way["viewers"]) ?? 0,
       })),
+      model: text(entry["model"]),
       decoder: text(entry["decoder"]),
+      captureClients: number(object(entry["captures"])?.["clients"]) ?? 0,
+      alwaysOn: flag(entry["always_on"]),
       made: parseMade(object(entry["made"])),
       encoder: parseEncoder(object(entry["encoder"])),
       transports: texts(entry["transports"]),

@@ -18,13 +18,15 @@ export type Happening =
       readonly state: string;
       readonly reason: string;
     }
+  /** A picture was taken and kept at `path`, for whoever asked. */
+  | { readonly kind: "capture"; readonly at: number; readonly stream: string; readonly width: number | null; readonly height: number | null; readonly path: string }
   /** The gateway greets; `run` is another one after each of its starts. */
   | { readonly kind: "hello"; readonly at: number; readonly run: string }
   /** Events are not there any more; `count` is null where the gateway does not know how many. */
   | { readonly kind: "missed"; readonly at: number; readonly count: number | null };
 
 type Kind = Happening["kind"];
-const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "hello", "missed"];
+const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "capture", "hello", "missed"];
 
 /** Reads an event; null if it is not what this page knows. */
 export function parseHappening(kind: Kind, json: string): Happening | null {
@@ -44,6 +46,8 @@ export function parseHappening(kind: Kind, json: string): Happening | null {
       return { kind, at, stream: of, transport: text(data["transport"]) };
     case "plugin":
       return { kind, at, stream: of, transport: text(data["transport"]), plugin: text(data["plugin"]), state, reason };
+    case "capture":
+      return { kind, at, stream: of, width: number(data["width"]), height: number(data["height"]), path: text(data["path"]) };
     case "hello":
       return { kind, at, run: text(data["run"]) };
     case "missed":

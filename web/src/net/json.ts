@@ -21,6 +21,10 @@ export function number(value: unknown): number | null {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 
+export function flag(value: unknown): boolean | null {
+  return typeof value === "boolean" ? value : null;
+}
+
 /** Unix ms, or RFC 3339. */
 export function time(value: unknown): number | null {
   if (typeof value === "string") return number(Date.parse(value));

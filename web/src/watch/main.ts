@@ -6,6 +6,7 @@ import { setBadge } from "../page/badge";
 import { byId, setText } from "../page/dom";
 import { bitRate, frameRate, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
+import { remember, remembered, TRANSPORT } from "../page/remember";
 import { encodeStream, ITSELF } from "../player/address";
 import type { SluicegatePlayer } from "../player/element";
 import type { Choices, DirectorState } from "../player/director";
@@ -18,9 +19,7 @@ const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
 const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
 const renditions = byId("rendition") as HTMLSelectElement;
-/** What was chosen on this device, for every stream; an address may say otherwise. */
-const TRANSPORT = "sluicegate-transport";
-/** The same for this stream's renditions. */
+/** What was chosen on this device for this stream, as `TRANSPORT` for all; an address may say otherwise. */
 const RENDITION = `sluicegate-rendition/${stream}`;
 
 document.title = `${stream} · Sluicegate`;
@@ -132,23 +131,6 @@ function followChoices(): void {
     player.setAttribute("rendition", renditions.value);
     remember(RENDITION, renditions.value);
   });
-}
-
-function remembered(what: string): string | null {
-  try {
-    return localStorage.getItem(what);
-  } catch {
-    // Not allowed here: then it is for this page only.
-    return null;
-  }
-}
-
-function remember(what: string, value: string): void {
-  try {
-    localStorage.setItem(what, value);
-  } catch {
-    // As above.
-  }
 }
 
 /** `/watch/NAME`, percent-encoded or not. */

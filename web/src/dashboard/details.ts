@@ -1,0 +1,106 @@
+// What there is to know of a stream, behind its tile: drawn while it is open only.
+
+import type { Device } from "../net/api";
+import { addressList } from "../page/addresses";
+import { element, setText } from "../page/dom";
+import { bitRate, duration, frameRate, size } from "../page/format";
+import { Flow } from "./flow";
+import { MuxerTable, type Row } from "./muxers";
+import { Work, workFacts } from "./recent";
+
+export class Details {
+  readonly node: HTMLDetailsElement;
+  readonly #source = element("p", { class: "source" });
+  readonly #reason = element("p", { class: "reason" });
+  readonly #facts = element("ul", { class: "facts" });
+  readonly #in = element("dd");
+  readonly #out = element("dd");
+  readonly #notes = element("ul", { class: "notes" });
+  readonly #addresses = element("div");
+  readonly #flow = new Flow();
+  readonly #work = new Work();
+  readonly #muxers: MuxerTable;
+  #url = "";
+  #last: (() => void) | null = null;
+
+  constructor(serial: string) {
+    this.#muxers = new MuxerTable(serial);
+    this.node = element(
+      "details",
+      { class: "details" },
+      element("summary", {}, "Details", element("span", { class: "unseen" }, ` of ${serial}`)),
+      this.#source,
+      this.#reason,
+      this.#facts,
+      element("div", { class: "water" }, this.#flow.node, rates(this.#in, this.#out)),
+      this.#muxers.node,
+      this.#notes,
+      this.#addresses,
+    );
+    this.node.addEventListener("toggle", () => this.#draw());
+  }
+
+  update(device: Device, rows: readonly Row[], now: number): void {
+    this.#flow.push(device.bitsIn ?? 0, now);
+    const work = this.#work.look(device.made, now);
+    this.#last = () => {
+      setText(this.#source, device.source);
+      const since = device.since === null ? "" : `for ${duration(now - device.since)}`;
+      const said = device.reason === "" ? [device.state, since].join(" ") : [device.reason, since].join(" · ");
+      setText(this.#reason, since === "" ? device.reason : said);
+      setItems(this.#facts, [device.model, size(device.width, device.height), codecName(device.codec), frameRate(device.frameRate), ...workFacts(work)]);
+      setText(this.#in, bitRate(device.bitsIn));
+      setText(this.#out, bitRate(device.bitsOut));
+      this.#muxers.update(rows);
+      setItems(this.#notes, [...device.notes, ...unwell(rows)]);
+      this.#flow.draw();
+      if (device.url === this.#url) return;
+      this.#url = device.url;
+      this.#addresses.replaceChildren(addressList(device.url));
+    };
+    this.#draw();
+  }
+
+  #draw(): void {
+    if (this.node.open) this.#last?.();
+  }
+}
+
+/** What is said of a stream that somebody should read, also where its details are closed. */
+export function concerns(device: Device, rows: readonly Row[]): number {
+  return device.notes.length + unwell(rows).length;
+}
+
+function unwell(rows: readonly Row[]): string[] {
+  return rows.flatMap(({ name, muxer }) =>
+    muxer === null || muxer.reason === "" ? [] : [`${name} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
+  );
+}
+
+function rates(into: HTMLElement, out: HTMLElement): HTMLElement {
+  return element(
+    "dl",
+    { class: "rates" },
+    element("div", {}, element("dt", {}, "in"), into),
+    element("div", {}, element("dt", {}, "out"), out),
+  );
+}
+
+function setItems(list: HTMLElement, texts: readonly string[]): void {
+  const shown = texts.filter((text) => text !== "" && text !== "–");
+  while (list.children.length > shown.length) list.lastElementChild?.remove();
+  shown.forEach((text, at) => {
+    const item = list.children[at];
+    if (item instanceof HTMLElement) {
+      setText(item, text);
+    } else {
+      list.append(element("li", {}, text));
+    }
+  });
+  list.hidden = shown.length === 0;
+}
+
+function codecName(codec: string): string {
+  const names: Readonly<Record<string, string>> = { h264: "H.264", hevc: "H.265", h265: "H.265", mjpeg: "MJPEG", jpeg: "JPEG" };
+  return names[codec.toLowerCase()] ?? codec;
+}

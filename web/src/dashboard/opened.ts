@@ -1,0 +1,30 @@
+// One stream in a window, at full rate: the player, as on the stream's own page.
+
+import "../player/element";
+import type { Device } from "../net/api";
+import { element } from "../page/dom";
+import { Modal } from "../page/modal";
+import { remembered, TRANSPORT } from "../page/remember";
+import { Shutter, type Take } from "./shutter";
+
+export class Opened {
+  readonly #modal = new Modal("opened");
+  readonly #take: Take;
+  readonly #changed: (open: boolean) => void;
+
+  /** `changed` is told when the window opens and closes. */
+  constructor(take: Take, changed: (open: boolean) => void) {
+    this.#take = take;
+    this.#changed = changed;
+  }
+
+  open({ serial, url, watch }: Device): void {
+    const transport = remembered(TRANSPORT) ?? "auto";
+    const player = element("sluicegate-player" as "div", { src: url, transport });
+    const shutter = new Shutter(serial, this.#take);
+    const link = element("a", { class: "button quiet", href: watch }, "Player page");
+    const row = element("div", { class: "row" }, shutter.node, link);
+    this.#modal.open(serial, [player, shutter.problem, row, shutter.status], () => this.#changed(false));
+    this.#changed(true);
+  }
+}
