@@ -1,4 +1,4 @@
-// Bundles the pages into ../target/web: index.html and watch.html, and under assets/ what they name as /assets/NAME.
+// Bundles the pages into ../target/web: index.html, watch.html and docs.html, and under assets/ what they name as /assets/NAME.
 // The gateway carries that directory inside its binary. What pages name has no hash: the gateway answers with ETag and no-cache.
 
 import { build } from "esbuild";
@@ -16,6 +16,7 @@ await build({
     player: here("src/player/element.ts"),
     dashboard: here("src/dashboard/main.ts"),
     watch: here("src/watch/main.ts"),
+    docs: here("src/docs/main.ts"),
     style: here("styles/style.css"),
   },
   outdir: `${out}assets`,

@@ -137,6 +137,11 @@ export async function whyUnknown(serial: string, signal: AbortSignal): Promise<s
   }
 }
 
+/** The description of this API, OpenAPI 3.1. */
+export async function fetchManual(): Promise<unknown> {
+  return getJson("/api/openapi.json");
+}
+
 /** Reads the answer of `/api/devices`. */
 export function parseDevices(json: unknown): Device[] {
   return list(json).flatMap((entry) => {
@@ -205,7 +210,7 @@ export function parseMuxers(json: unknown): Muxer[] {
   );
 }
 
-async function getJson(address: string, signal: AbortSignal): Promise<unknown> {
+async function getJson(address: string, signal: AbortSignal | null = null): Promise<unknown> {
   const response = await fetch(address, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();

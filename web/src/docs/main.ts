@@ -1,0 +1,63 @@
+// The page of the API: what `/api/openapi.json` says, for people.
+
+import { fetchManual } from "../net/api";
+import { byId, setText } from "../page/dom";
+import { readManual } from "./manual";
+import { ManualView } from "./manual_view";
+import { blockNodes } from "./markdown_view";
+
+const banner = byId("banner");
+const filter = byId("filter") as HTMLInputElement;
+const contents = byId("contents") as HTMLDetailsElement;
+const wide = matchMedia("(min-width: 60rem)");
+
+void show();
+
+async function show(): Promise<void> {
+  try {
+    const manual = readManual(await fetchManual());
+    const view = new ManualView(manual, byId("filter-status"));
+    setText(byId("title"), manual.title);
+    setText(byId("version"), manual.version === "" ? "" : `Version ${manual.version}`);
+    byId("about").replaceChildren(...blockNodes(manual.description));
+    byId("contents-list").replaceWith(view.contents);
+    byId("text").replaceWith(view.text);
+    followFilter(view);
+    followContents();
+    goThere(view);
+  } catch (error) {
+    setText(banner, `The description of the API did not come: ${error instanceof Error ? error.message : String(error)}. Load the page again.`);
+    banner.hidden = false;
+  }
+}
+
+function followFilter(view: ManualView): void {
+  filter.addEventListener("input", () => view.filter(filter.value));
+  // A link to what the filter hides shows everything again.
+  window.addEventListener("hashchange", () => goThere(view));
+  filter.disabled = false;
+}
+
+/** Beside the text there is always room for the contents; on a phone they open when they are wanted, and close behind a choice. */
+function followContents(): void {
+  const follow = (): void => {
+    contents.open = wide.matches;
+  };
+  wide.addEventListener("change", follow);
+  follow();
+  contents.addEventListener("click", ({ target }) => {
+    if (!wide.matches && target instanceof Element && target.closest("a") !== null) contents.open = false;
+  });
+}
+
+/** The text was not there yet when the browser looked for the place in the address. */
+function goThere(view: ManualView): void {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const place = id === "" ? null : document.getElementById(id);
+  if (place === null) return;
+  if (place.closest("[hidden]") !== null) {
+    filter.value = "";
+    view.filter("");
+  }
+  place.scrollIntoView();
+}

@@ -1,0 +1,275 @@
+// An OpenAPI 3.1 document as it is read on the page. What is absent or odd is left out. Pure.
+
+import { list, object, text, texts } from "../net/json";
+import { type Block, blocks } from "./markdown";
+import { readSchema, type Schema } from "./schema";
+
+export interface Manual {
+  readonly title: string;
+  readonly version: string;
+  readonly description: readonly Block[];
+  readonly groups: readonly Group[];
+  readonly schemas: readonly { readonly id: string; readonly name: string; readonly schema: Schema }[];
+}
+
+/** The operations with one tag. */
+export interface Group {
+  readonly id: string;
+  readonly name: string;
+  readonly description: readonly Block[];
+  readonly operations: readonly Operation[];
+}
+
+export interface Operation {
+  /** Its place on the page. */
+  readonly id: string;
+  /** `WS` for a WebSocket. */
+  readonly method: string;
+  readonly path: string;
+  /** Who may: public, view, capture, admin; empty where it is not said. */
+  readonly role: string;
+  readonly summary: string;
+  readonly description: readonly Block[];
+  readonly deprecated: boolean;
+  readonly parameters: readonly Parameter[];
+  readonly body: Body | null;
+  readonly answers: readonly Answer[];
+  readonly socket: Socket | null;
+  /** Codes in its error answers. */
+  readonly errors: readonly Code[];
+  /** What it is found by, in small letters. */
+  readonly words: string;
+}
+
+export interface Parameter {
+  readonly name: string;
+  /** path, query, header, cookie. */
+  readonly place: string;
+  readonly required: boolean;
+  readonly schema: Schema;
+  readonly description: readonly Block[];
+}
+
+export interface Body {
+  readonly required: boolean;
+  readonly description: readonly Block[];
+  readonly contents: readonly Content[];
+}
+
+/** A media type and what is in it; a schema of null says nothing more than the type does. */
+export interface Content {
+  readonly type: string;
+  readonly schema: Schema | null;
+  readonly examples: readonly string[];
+}
+
+export interface Answer {
+  readonly status: string;
+  readonly description: readonly Block[];
+  readonly headers: readonly Parameter[];
+  readonly contents: readonly Content[];
+}
+
+/** What goes over a WebSocket. */
+export interface Socket {
+  readonly description: readonly Block[];
+  readonly client: readonly Message[];
+  readonly server: readonly Message[];
+  readonly closes: readonly Code[];
+}
+
+export interface Message {
+  readonly name: string;
+  readonly description: readonly Block[];
+  readonly schema: Schema | null;
+  readonly examples: readonly string[];
+}
+
+/** An error's code, or a close code, and what it means. */
+export interface Code {
+  readonly code: string;
+  /** The HTTP status it comes with; empty where it is not said. */
+  readonly status: string;
+  readonly description: readonly Block[];
+}
+
+const METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+const MOST_HOPS = 8;
+
+/** Reads a document. */
+export function readManual(json: unknown): Manual {
+  const root = object(json) ?? {};
+  const info = object(root["info"]) ?? {};
+  const resolve = (value: unknown): Record<string, unknown> => resolved(root, value);
+  const byTag = new Map<string, Operation[]>(list(root["tags"]).map((tag) => [text(tag["name"]), []]));
+  const ids = new Set<string>();
+  for (const [path, item] of Object.entries(object(root["paths"]) ?? {})) {
+    const shared = resolve(item);
+    for (const method of METHODS) {
+      const operation = object(shared[method]);
+      if (operation === null) continue;
+      const read = readOperation(path, method, operation, shared, resolve, ids);
+      const tag = texts(operation["tags"])[0] ?? "Other";
+      byTag.set(tag, [...(byTag.get(tag) ?? []), read]);
+    }
+  }
+  const about = new Map(list(root["tags"]).map((tag) => [text(tag["name"]), text(tag["description"])]));
+  const groups = [...byTag].filter(([, operations]) => operations.length > 0);
+  const schemas = object(object(root["components"])?.["schemas"]) ?? {};
+  return {
+    title: text(info["title"]) || "API",
+    version: text(info["version"]),
+    description: blocks(text(info["description"])),
+    groups: groups.map(([name, operations]) => ({ id: `tag-${slug(name)}`, name, description: blocks(about.get(name) ?? ""), operations })),
+    schemas: Object.entries(schemas).map(([name, schema]) => ({ id: schemaId(name), name, schema: readSchema(schema) })),
+  };
+}
+
+/** Where a schema is on the page. */
+export function schemaId(name: string): string {
+  return `schema-${name.replace(/[^A-Za-z0-9_.-]+/g, "-")}`;
+}
+
+/** Whether something has all the words that were typed. */
+export function matches(words: string, typed: string): boolean {
+  return typed.toLowerCase().split(/\s+/).every((word) => words.includes(word));
+}
+
+function readOperation(
+  path: string,
+  method: string,
+  operation: Record<string, unknown>,
+  shared: Record<string, unknown>,
+  resolve: (value: unknown) => Record<string, unknown>,
+  ids: Set<string>,
+): Operation {
+  const socket = readSocket(object(operation["x-websocket"]));
+  const named = socket === null ? method.toUpperCase() : "WS";
+  const role = text(operation["x-role"]);
+  const parameters = readParameters(shared["parameters"], operation["parameters"], resolve);
+  const errors = [...codes(object(operation["x-websocket"])?.["errors"]), ...codes(operation["x-errors"])];
+  const body = object(operation["requestBody"]) === null ? null : readBody(resolve(operation["requestBody"]));
+  const answers = Object.entries(object(operation["responses"]) ?? {}).map(([status, answer]) => readAnswer(status, resolve(answer), resolve));
+  const summary = text(operation["summary"]);
+  const messages = [...(socket?.client ?? []), ...(socket?.server ?? [])].map(({ name }) => name);
+  const words = [named, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...parameters.map(({ name }) => name), ...errors.map(({ code }) => code), ...messages];
+  return {
+    id: unique(`op-${slug(text(operation["operationId"]) || `${named}-${path}`)}`, ids),
+    method: named,
+    path,
+    role,
+    summary,
+    description: blocks(text(operation["description"])),
+    deprecated: operation["deprecated"] === true,
+    parameters,
+    body,
+    answers,
+    socket,
+    errors,
+    words: words.join("\n").toLowerCase(),
+  };
+}
+
+/** Those of the operation go before those of the path. */
+function readParameters(shared: unknown, own: unknown, resolve: (value: unknown) => Record<string, unknown>): Parameter[] {
+  const found = new Map<string, Parameter>();
+  for (const entry of [...list(shared), ...list(own)]) {
+    const parameter = resolve(entry);
+    const [name, place] = [text(parameter["name"]), text(parameter["in"])];
+    if (name === "") continue;
+    found.set(`${place} ${name}`, {
+      name,
+      place,
+      required: parameter["required"] === true,
+      schema: readSchema(parameter["schema"]),
+      description: blocks(text(parameter["description"])),
+    });
+  }
+  return [...found.values()];
+}
+
+function readBody(body: Record<string, unknown>): Body {
+  return { required: body["required"] === true, description: blocks(text(body["description"])), contents: readContents(body["content"]) };
+}
+
+function readAnswer(status: string, answer: Record<string, unknown>, resolve: (value: unknown) => Record<string, unknown>): Answer {
+  const headers = Object.entries(object(answer["headers"]) ?? {}).map(([name, value]) => {
+    const header = resolve(value);
+    const required = header["required"] === true;
+    return { name, place: "header", required, schema: readSchema(header["schema"]), description: blocks(text(header["description"])) };
+  });
+  return { status, description: blocks(text(answer["description"])), headers, contents: readContents(answer["content"]) };
+}
+
+function readContents(contents: unknown): Content[] {
+  return Object.entries(object(contents) ?? {}).map(([type, value]) => {
+    const content = object(value) ?? {};
+    return { type, schema: some(content["schema"]), examples: examplesOf(content) };
+  });
+}
+
+function readSocket(socket: Record<string, unknown> | null): Socket | null {
+  if (socket === null) return null;
+  const messages = (value: unknown): Message[] =>
+    list(value).map((message) => ({
+      name: text(message["name"]),
+      description: blocks(text(message["description"])),
+      schema: some(message["schema"]),
+      examples: examplesOf(message),
+    }));
+  return {
+    description: blocks(text(socket["description"])),
+    client: messages(socket["client"]),
+    server: messages(socket["server"]),
+    closes: codes(socket["closes"]),
+  };
+}
+
+function codes(value: unknown): Code[] {
+  const word = (entry: unknown): string => (typeof entry === "number" ? String(entry) : text(entry));
+  return list(value).map((entry) => ({
+    code: word(entry["code"]),
+    status: word(entry["status"]),
+    description: blocks(text(entry["description"]) || text(entry["reason"])),
+  }));
+}
+
+/** An empty schema says nothing. */
+function some(value: unknown): Schema | null {
+  const schema = object(value);
+  return schema === null || Object.keys(schema).length === 0 ? null : readSchema(schema);
+}
+
+function examplesOf(content: Record<string, unknown>): string[] {
+  const many = Object.values(object(content["examples"]) ?? {}).flatMap((example) => {
+    const value = object(example);
+    return value !== null && "value" in value ? [value["value"]] : [];
+  });
+  const all = "example" in content ? [content["example"], ...many] : many;
+  return all.map((value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2)));
+}
+
+/** Follows a reference within the document; a value that is none is what it is. */
+function resolved(root: Record<string, unknown>, value: unknown): Record<string, unknown> {
+  let at = object(value) ?? {};
+  for (let hops = 0; hops < MOST_HOPS; hops++) {
+    const ref = text(at["$ref"]);
+    if (!ref.startsWith("#/")) return at;
+    const keys = ref.slice(2).split("/").map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
+    const found = object(keys.reduce<unknown>((from, key) => object(from)?.[key], root));
+    if (found === null) return {};
+    at = found;
+  }
+  return {};
+}
+
+function slug(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "x";
+}
+
+function unique(id: string, taken: Set<string>): string {
+  let made = id;
+  for (let count = 2; taken.has(made); count++) made = `${id}-${count}`;
+  taken.add(made);
+  return made;
+}

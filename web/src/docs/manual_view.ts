@@ -1,0 +1,78 @@
+// The whole document: contents beside it, groups of operations, schemas.
+
+import { element, setText } from "../page/dom";
+import { counted } from "../page/format";
+import { type Group, type Manual, matches, schemaId } from "./manual";
+import { blockNodes } from "./markdown_view";
+import { breakable, methodNode, operationNode } from "./operation_view";
+import { schemaNode } from "./schema_view";
+
+/** Something the filter shows and hides: in the contents and in the text. */
+interface Found {
+  readonly words: string;
+  readonly nodes: readonly HTMLElement[];
+}
+
+export class ManualView {
+  readonly contents = element("ul", { class: "contents" });
+  readonly text = element("div", { class: "text" });
+  /** Groups with what is in them, so that none stands there empty. */
+  readonly #groups: { readonly nodes: readonly HTMLElement[]; readonly found: readonly Found[] }[] = [];
+  readonly #status: HTMLElement;
+
+  /** `status` says how many there are. */
+  constructor(manual: Manual, status: HTMLElement) {
+    this.#status = status;
+    const known = new Set(manual.schemas.map(({ name }) => name));
+    for (const group of manual.groups) this.#addGroup(group, known);
+    if (manual.schemas.length > 0) this.#addSchemas(manual, known);
+    this.filter("");
+  }
+
+  /** Leaves what has all of these words. */
+  filter(typed: string): void {
+    let count = 0;
+    for (const { nodes, found } of this.#groups) {
+      const shown = found.filter(({ words }) => matches(words, typed));
+      for (const one of found) for (const node of one.nodes) node.hidden = !shown.includes(one);
+      for (const node of nodes) node.hidden = shown.length === 0;
+      count += shown.length;
+    }
+    setText(this.#status, typed.trim() === "" ? "" : count === 0 ? "Nothing has all of these words." : counted(count, "entry", "entries"));
+  }
+
+  #addGroup({ id, name, description, operations }: Group, known: ReadonlySet<string>): void {
+    const section = element("section", { class: "group", id, "aria-labelledby": `${id}-title` }, element("h2", { id: `${id}-title` }, name), ...blockNodes(description));
+    const list = element("ul");
+    const found = operations.map((operation) => {
+      const node = operationNode(operation, known);
+      const entry = element("li", {}, element("a", { href: `#${operation.id}` }, methodNode(operation.method), element("code", {}, ...breakable(operation.path))));
+      section.append(node);
+      list.append(entry);
+      return { words: operation.words, nodes: [node, entry] };
+    });
+    this.#add(id, name, section, list, found);
+  }
+
+  #addSchemas({ schemas }: Manual, known: ReadonlySet<string>): void {
+    const id = "schemas";
+    const section = element("section", { class: "group", id, "aria-labelledby": `${id}-title` }, element("h2", { id: `${id}-title` }, "Schemas"));
+    const list = element("ul");
+    const found = schemas.map(({ name, schema }) => {
+      const own = schemaId(name);
+      const node = element("article", { class: "operation", id: own }, element("h3", {}, element("a", { href: `#${own}` }, name)), schemaNode(schema, known));
+      const entry = element("li", {}, element("a", { href: `#${own}` }, name));
+      section.append(node);
+      list.append(entry);
+      return { words: `${name}\n${schema.properties.map((property) => property.name).join("\n")}`.toLowerCase(), nodes: [node, entry] };
+    });
+    this.#add(id, "Schemas", section, list, found);
+  }
+
+  #add(id: string, name: string, section: HTMLElement, list: HTMLElement, found: readonly Found[]): void {
+    const entry = element("li", {}, element("a", { class: "of", href: `#${id}` }, name), list);
+    this.contents.append(entry);
+    this.text.append(section);
+    this.#groups.push({ nodes: [section, entry], found });
+  }
+}

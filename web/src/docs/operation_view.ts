@@ -1,0 +1,110 @@
+// One operation: who may, what it takes, and what it answers or says.
+
+import { element } from "../page/dom";
+import type { Answer, Body, Code, Content, Message, Operation, Parameter } from "./manual";
+import { blockNodes, codeNode } from "./markdown_view";
+import { schemaNode, what } from "./schema_view";
+
+const ROLES: Readonly<Record<string, string>> = {
+  public: "Anybody may.",
+  view: "Who may watch.",
+  capture: "Who may take pictures.",
+  admin: "Administrators: from the gateway's own machine.",
+};
+
+export function operationNode(operation: Operation, known: ReadonlySet<string>): HTMLElement {
+  const { id, method, path, role, summary, socket } = operation;
+  const link = element("a", { href: `#${id}` }, methodNode(method), " ", element("code", { class: "path" }, ...breakable(path)));
+  const roleNode = role === "" ? [] : [element("span", { class: "role", "data-role": role, title: ROLES[role] ?? "" }, role)];
+  const node = element("article", { class: "operation", id, "aria-labelledby": `${id}-title` });
+  node.append(element("header", {}, element("h3", { id: `${id}-title` }, link), ...roleNode));
+  if (operation.deprecated) node.append(element("p", { class: "deprecated" }, "Deprecated: it will go."));
+  if (summary !== "") node.append(element("p", { class: "summary" }, summary));
+  node.append(...blockNodes(operation.description));
+  if (operation.parameters.length > 0) node.append(part("Parameters", parametersTable(operation.parameters, known)));
+  if (operation.body !== null) node.append(part(operation.body.required ? "Request body" : "Request body, optional", ...bodyNodes(operation.body, known)));
+  if (operation.answers.length > 0) node.append(part("Responses", ...operation.answers.map((answer) => answerNode(answer, known))));
+  if (socket !== null) {
+    node.append(...blockNodes(socket.description));
+    node.append(part("The client sends", ...messageNodes(socket.client, known)), part("The gateway sends", ...messageNodes(socket.server, known)));
+    if (socket.closes.length > 0) node.append(part("Close codes", codesTable(socket.closes, "Code")));
+  }
+  if (operation.errors.length > 0) node.append(part("Error codes", codesTable(operation.errors, "Code")));
+  return node;
+}
+
+export function methodNode(method: string): HTMLElement {
+  return element("span", { class: "method", "data-method": method }, method);
+}
+
+/** A long path may break behind its slashes. */
+export function breakable(path: string): (Node | string)[] {
+  return path.split(/(?<=\/)/).flatMap((piece) => [piece, element("wbr")]);
+}
+
+function part(title: string, ...content: Node[]): HTMLElement {
+  return element("section", { class: "part" }, element("h4", {}, title), ...content);
+}
+
+function parametersTable(parameters: readonly Parameter[], known: ReadonlySet<string>): HTMLElement {
+  const rows = parameters.map(({ name, place, required, schema, description }) => {
+    const must = required ? [" ", element("span", { class: "required" }, "required")] : [];
+    const texts = description.length > 0 ? description : schema.description;
+    return [[element("code", { class: "name" }, name), ...must], [place], [...what(schema, known)], blockNodes(texts)];
+  });
+  return table(["Name", "In", "Type", ""], rows);
+}
+
+function bodyNodes({ description, contents }: Body, known: ReadonlySet<string>): Node[] {
+  return [...blockNodes(description), ...contents.map((content) => contentNode(content, known))];
+}
+
+function answerNode({ status, description, headers, contents }: Answer, known: ReadonlySet<string>): HTMLElement {
+  const tone = /^[123]/.test(status) ? "good" : "bad";
+  const about = element("div", { class: "about" }, ...blockNodes(description));
+  if (headers.length > 0) about.append(headersTable(headers, known));
+  about.append(...contents.map((content) => contentNode(content, known)));
+  return element("div", { class: "answer" }, element("code", { class: "status", "data-tone": tone }, status), about);
+}
+
+function headersTable(headers: readonly Parameter[], known: ReadonlySet<string>): HTMLElement {
+  const rows = headers.map(({ name, schema, description }) => {
+    const texts = description.length > 0 ? description : schema.description;
+    return [[element("code", { class: "name" }, name)], [...what(schema, known)], blockNodes(texts)];
+  });
+  return table(["Header", "Type", ""], rows);
+}
+
+function contentNode({ type, schema, examples }: Content, known: ReadonlySet<string>): HTMLElement {
+  const node = element("div", { class: "content" }, element("code", { class: "media" }, type));
+  if (schema !== null) node.append(schemaNode(schema, known));
+  node.append(...examples.map(codeNode));
+  return node;
+}
+
+function messageNodes(messages: readonly Message[], known: ReadonlySet<string>): Node[] {
+  if (messages.length === 0) return [element("p", { class: "none" }, "Nothing.")];
+  return messages.map(({ name, description, schema, examples }) => {
+    const node = element("div", { class: "message" }, element("h5", {}, element("code", {}, name)), ...blockNodes(description));
+    if (schema !== null) node.append(schemaNode(schema, known));
+    node.append(...examples.map(codeNode));
+    return node;
+  });
+}
+
+/** A status column only where there is one to tell. */
+function codesTable(codes: readonly Code[], head: string): HTMLElement {
+  const withStatus = codes.some(({ status }) => status !== "");
+  const rows = codes.map(({ code, status, description }) => [
+    [element("code", {}, code)],
+    ...(withStatus ? [[status]] : []),
+    blockNodes(description),
+  ]);
+  return table(withStatus ? [head, "Status", "Meaning"] : [head, "Meaning"], rows);
+}
+
+function table(heads: readonly string[], rows: readonly (readonly (readonly (Node | string)[])[])[]): HTMLElement {
+  const headCells = heads.map((head) => element("th", { scope: "col" }, ...(head === "" ? [element("span", { class: "unseen" }, "Description")] : [head])));
+  const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, ...cell))));
+  return element("table", {}, element("thead", {}, element("tr", {}, ...headCells)), element("tbody", {}, ...body));
+}

@@ -1,0 +1,136 @@
+// JSON Schema (2020-12, as OpenAPI 3.1 uses it) as a tree for reading. References stay references, so the tree ends. Pure.
+
+import { list, object, text, texts } from "../net/json";
+import { type Block, blocks } from "./markdown";
+
+export interface Schema {
+  /** "string", "string or integer", "array"; empty where it is a reference or may be anything. */
+  readonly type: string;
+  /** It may be null, too. */
+  readonly nullable: boolean;
+  /** Name of the schema in the document that it is. */
+  readonly ref: string | null;
+  readonly description: readonly Block[];
+  /** The values it may have, as JSON writes them. */
+  readonly values: readonly string[];
+  /** "format date-time", "at least 1", "default 80". */
+  readonly limits: readonly string[];
+  readonly properties: readonly Property[];
+  /** Of an array. */
+  readonly items: Schema | null;
+  /** Of properties that are not named. */
+  readonly others: Schema | null;
+  /** "one of", "any of", "all of". */
+  readonly variants: { readonly word: string; readonly schemas: readonly Schema[] } | null;
+}
+
+export interface Property {
+  readonly name: string;
+  readonly required: boolean;
+  readonly schema: Schema;
+}
+
+const LIMITS: readonly (readonly [string, string])[] = [
+  ["format", "format"],
+  ["contentMediaType", "content"],
+  ["contentEncoding", "encoded as"],
+  ["pattern", "pattern"],
+  ["minimum", "at least"],
+  ["exclusiveMinimum", "more than"],
+  ["maximum", "at most"],
+  ["exclusiveMaximum", "less than"],
+  ["multipleOf", "multiple of"],
+  ["minLength", "min. length"],
+  ["maxLength", "max. length"],
+  ["minItems", "min. items"],
+  ["maxItems", "max. items"],
+  ["default", "default"],
+];
+const DEEPEST = 24;
+
+/** Reads a schema; what is none may be anything. */
+export function readSchema(json: unknown, depth = 0): Schema {
+  const schema = object(json);
+  if (schema === null || depth > DEEPEST) return ANYTHING;
+  const of = (value: unknown): Schema => readSchema(value, depth + 1);
+  const ref = refName(schema["$ref"]);
+  const [type, nullableType] = typeOf(schema);
+  const [variants, nullableVariant] = readVariants(schema, of);
+  const only = variants?.schemas.length === 1 ? variants.schemas[0] : undefined;
+  const required = new Set(texts(schema["required"]));
+  const own: Schema = {
+    type,
+    nullable: nullableType || nullableVariant,
+    ref,
+    description: blocks(text(schema["description"])),
+    values: valuesOf(schema),
+    limits: limitsOf(schema),
+    properties: Object.entries(object(schema["properties"]) ?? {}).map(([name, value]) => ({ name, required: required.has(name), schema: of(value) })),
+    items: object(schema["items"]) === null ? null : of(schema["items"]),
+    others: object(schema["additionalProperties"]) === null ? null : of(schema["additionalProperties"]),
+    variants: only === undefined ? variants : null,
+  };
+  return only === undefined ? own : joined(own, only);
+}
+
+/** The schema's name in `#/components/schemas/NAME`; the reference itself where it leads elsewhere. */
+export function refName(ref: unknown): string | null {
+  if (typeof ref !== "string") return null;
+  const found = /^#\/components\/schemas\/([^/]+)$/.exec(ref)?.[1];
+  return found === undefined ? ref : found.replaceAll("~1", "/").replaceAll("~0", "~");
+}
+
+const ANYTHING: Schema = { type: "", nullable: false, ref: null, description: [], values: [], limits: [], properties: [], items: null, others: null, variants: null };
+
+/** `null` among the variants is said in the type: it is how a reference is made optional. */
+function readVariants(schema: Record<string, unknown>, of: (value: unknown) => Schema): [Schema["variants"], boolean] {
+  for (const [key, word] of [["oneOf", "one of"], ["anyOf", "any of"], ["allOf", "all of"]] as const) {
+    const all = list(schema[key]);
+    if (all.length === 0) continue;
+    const schemas = all.filter(({ type }) => type !== "null");
+    return [{ word, schemas: schemas.map(of) }, schemas.length < all.length];
+  }
+  return [null, false];
+}
+
+/** One variant alone is what the schema is; what the schema says itself goes before what the variant says. */
+function joined(own: Schema, only: Schema): Schema {
+  return {
+    type: own.type || only.type,
+    nullable: own.nullable || only.nullable,
+    ref: own.ref ?? only.ref,
+    description: own.description.length > 0 ? own.description : only.description,
+    values: [...own.values, ...only.values],
+    limits: [...own.limits, ...only.limits],
+    properties: [...own.properties, ...only.properties],
+    items: own.items ?? only.items,
+    others: own.others ?? only.others,
+    variants: only.variants,
+  };
+}
+
+function typeOf(schema: Record<string, unknown>): [string, boolean] {
+  const named = typeof schema["type"] === "string" ? [schema["type"]] : texts(schema["type"]);
+  const types = named.length > 0 ? named : "properties" in schema ? ["object"] : "items" in schema ? ["array"] : [];
+  const some = types.filter((type) => type !== "null");
+  return some.length === 0 ? [types.join(""), false] : [some.join(" or "), some.length < types.length];
+}
+
+function valuesOf(schema: Record<string, unknown>): string[] {
+  if ("const" in schema) return [JSON.stringify(schema["const"])];
+  return Array.isArray(schema["enum"]) ? schema["enum"].map((value) => JSON.stringify(value)) : [];
+}
+
+function limitsOf(schema: Record<string, unknown>): string[] {
+  const found = LIMITS.flatMap(([key, word]) => {
+    const value = schema[key];
+    if (value === undefined) return [];
+    return [`${word} ${typeof value === "string" ? value : JSON.stringify(value)}`];
+  });
+  if (schema["readOnly"] === true) found.push("read only");
+  if (schema["deprecated"] === true) found.push("deprecated");
+  if (schema["additionalProperties"] === false) found.push("nothing else");
+  const examples = Array.isArray(schema["examples"]) ? schema["examples"] : "example" in schema ? [schema["example"]] : [];
+  if (examples.length > 0) found.push(`such as ${examples.map((value) => JSON.stringify(value)).join(", ")}`);
+  return found;
+}
