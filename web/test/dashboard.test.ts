@@ -117,6 +117,11 @@ test("events read well", () => {
     tone: "bad",
   });
   assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "hls of door works again", tone: "good" });
+  assert.deepEqual(said("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
+    text: "a picture of door was taken, 640 × 360, and kept as door/1.jpg",
+    tone: "plain",
+  });
+  assert.deepEqual(said("stream", { serial: "phone", state: "offline", reason: "unplugged" }), { text: "phone is offline: unplugged", tone: "bad" });
   assert.deepEqual(said("missed", { count: 7 }), { text: "7 events from before are not known", tone: "plain" });
   assert.equal(said("hello", {}), null);
 });

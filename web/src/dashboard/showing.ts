@@ -29,9 +29,12 @@ export function showing(device: Device, choice: Choice): Showing {
   return { follow, startable: true, words: TROUBLE.includes(state) ? reason || state : "" };
 }
 
-/** By anybody but tiles like this one. A gateway that does not say what is always on: whatever runs. */
-function isUsed({ viewers, captureClients, alwaysOn }: Device): boolean {
-  return viewers > 0 || captureClients > 0 || alwaysOn !== false;
+/**
+ * By anybody who watches; who captures does not count, as each of our own pictures is a capture. A gateway that does not
+ * say what is always on: whatever runs.
+ */
+function isUsed({ viewers, alwaysOn }: Device): boolean {
+  return viewers > 0 || alwaysOn !== false;
 }
 
 /** How old a picture is, where that is worth saying: it may be taken for what is there now. */

@@ -52,7 +52,8 @@ function followContents(): void {
 
 /** The text was not there yet when the browser looked for the place in the address. */
 function goThere(view: ManualView): void {
-  const id = decodeURIComponent(location.hash.slice(1));
+  // Every place has a name that needs no encoding.
+  const id = location.hash.slice(1);
   const place = id === "" ? null : document.getElementById(id);
   if (place === null) return;
   if (place.closest("[hidden]") !== null) {

@@ -23,8 +23,8 @@ export interface Group {
 export interface Operation {
   /** Its place on the page. */
   readonly id: string;
-  /** `WS` for a WebSocket. */
-  readonly method: string;
+  /** `WS` for a WebSocket, which may be beside a `GET`. */
+  readonly methods: readonly string[];
   readonly path: string;
   /** Who may: public, view, capture, admin; empty where it is not said. */
   readonly role: string;
@@ -35,6 +35,8 @@ export interface Operation {
   readonly body: Body | null;
   readonly answers: readonly Answer[];
   readonly socket: Socket | null;
+  /** Server-sent events. */
+  readonly events: readonly Message[];
   /** Codes in its error answers. */
   readonly errors: readonly Code[];
   /** What it is found by, in small letters. */
@@ -144,18 +146,20 @@ function readOperation(
   ids: Set<string>,
 ): Operation {
   const socket = readSocket(object(operation["x-websocket"]));
-  const named = socket === null ? method.toUpperCase() : "WS";
   const role = text(operation["x-role"]);
   const parameters = readParameters(shared["parameters"], operation["parameters"], resolve);
   const errors = [...codes(object(operation["x-websocket"])?.["errors"]), ...codes(operation["x-errors"])];
   const body = object(operation["requestBody"]) === null ? null : readBody(resolve(operation["requestBody"]));
   const answers = Object.entries(object(operation["responses"]) ?? {}).map(([status, answer]) => readAnswer(status, resolve(answer), resolve));
+  const plain = answers.some(({ status }) => /^2|^default$/i.test(status));
+  const methods = [...(socket === null || plain ? [method.toUpperCase()] : []), ...(socket === null ? [] : ["WS"])];
   const summary = text(operation["summary"]);
-  const messages = [...(socket?.client ?? []), ...(socket?.server ?? [])].map(({ name }) => name);
-  const words = [named, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...parameters.map(({ name }) => name), ...errors.map(({ code }) => code), ...messages];
+  const events = messagesOf(operation["x-events"]);
+  const messages = [...(socket?.client ?? []), ...(socket?.server ?? []), ...events].map(({ name }) => name);
+  const words = [...methods, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...parameters.map(({ name }) => name), ...errors.map(({ code }) => code), ...messages];
   return {
-    id: unique(`op-${slug(text(operation["operationId"]) || `${named}-${path}`)}`, ids),
-    method: named,
+    id: unique(`op-${slug(text(operation["operationId"]) || `${method}-${path}`)}`, ids),
+    methods,
     path,
     role,
     summary,
@@ -165,6 +169,7 @@ function readOperation(
     body,
     answers,
     socket,
+    events,
     errors,
     words: words.join("\n").toLowerCase(),
   };
@@ -210,19 +215,21 @@ function readContents(contents: unknown): Content[] {
 
 function readSocket(socket: Record<string, unknown> | null): Socket | null {
   if (socket === null) return null;
-  const messages = (value: unknown): Message[] =>
-    list(value).map((message) => ({
-      name: text(message["name"]),
-      description: blocks(text(message["description"])),
-      schema: some(message["schema"]),
-      examples: examplesOf(message),
-    }));
   return {
     description: blocks(text(socket["description"])),
-    client: messages(socket["client"]),
-    server: messages(socket["server"]),
+    client: messagesOf(socket["client"]),
+    server: messagesOf(socket["server"]),
     closes: codes(socket["closes"]),
   };
+}
+
+function messagesOf(value: unknown): Message[] {
+  return list(value).map((message) => ({
+    name: text(message["name"]),
+    description: blocks(text(message["description"])),
+    schema: some(message["schema"]),
+    examples: examplesOf(message),
+  }));
 }
 
 function codes(value: unknown): Code[] {

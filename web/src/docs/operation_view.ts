@@ -13,8 +13,8 @@ const ROLES: Readonly<Record<string, string>> = {
 };
 
 export function operationNode(operation: Operation, known: ReadonlySet<string>): HTMLElement {
-  const { id, method, path, role, summary, socket } = operation;
-  const link = element("a", { href: `#${id}` }, methodNode(method), " ", element("code", { class: "path" }, ...breakable(path)));
+  const { id, methods, path, role, summary, socket } = operation;
+  const link = element("a", { href: `#${id}` }, ...methods.flatMap((method) => [methodNode(method), " "]), element("code", { class: "path" }, ...breakable(path)));
   const roleNode = role === "" ? [] : [element("span", { class: "role", "data-role": role, title: ROLES[role] ?? "" }, role)];
   const node = element("article", { class: "operation", id, "aria-labelledby": `${id}-title` });
   node.append(element("header", {}, element("h3", { id: `${id}-title` }, link), ...roleNode));
@@ -24,9 +24,13 @@ export function operationNode(operation: Operation, known: ReadonlySet<string>):
   if (operation.parameters.length > 0) node.append(part("Parameters", parametersTable(operation.parameters, known)));
   if (operation.body !== null) node.append(part(operation.body.required ? "Request body" : "Request body, optional", ...bodyNodes(operation.body, known)));
   if (operation.answers.length > 0) node.append(part("Responses", ...operation.answers.map((answer) => answerNode(answer, known))));
+  if (operation.events.length > 0) node.append(part("Events", ...messageNodes(operation.events, known)));
   if (socket !== null) {
     node.append(...blockNodes(socket.description));
-    node.append(part("The client sends", ...messageNodes(socket.client, known)), part("The gateway sends", ...messageNodes(socket.server, known)));
+    // Where neither side is described, what is said is not the same everywhere: the text above tells.
+    if (socket.client.length + socket.server.length > 0) {
+      node.append(part("The client sends", ...messageNodes(socket.client, known)), part("The gateway sends", ...messageNodes(socket.server, known)));
+    }
     if (socket.closes.length > 0) node.append(part("Close codes", codesTable(socket.closes, "Code")));
   }
   if (operation.errors.length > 0) node.append(part("Error codes", codesTable(operation.errors, "Code")));

@@ -38,8 +38,6 @@ export interface Device {
   /** A device's make; empty where there is none. */
   readonly model: string;
   readonly decoder: "running" | "stopped" | string;
-  /** Clients of its capture channel. */
-  readonly captureClients: number;
   /** Runs also while nobody uses it; null where the gateway does not say. */
   readonly alwaysOn: boolean | null;
   readonly made: Made;
@@ -170,7 +168,6 @@ export function parseDevices(json: unknown): Device[] {
       })),
       model: text(entry["model"]),
       decoder: text(entry["decoder"]),
-      captureClients: number(object(entry["captures"])?.["clients"]) ?? 0,
       alwaysOn: flag(entry["always_on"]),
       made: parseMade(object(entry["made"])),
       encoder: parseEncoder(object(entry["encoder"])),

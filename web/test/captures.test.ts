@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Capture, Captures, fileName } from "../src/dashboard/captures";
+import { oldness, showing } from "../src/dashboard/showing";
+import { type Device, parseDevices } from "../src/net/api";
+import { CaptureError, readTaken } from "../src/net/capture";
+import { frameUrl } from "../src/net/frame";
+
+const taken = (url: string): Omit<Capture, "key"> => ({
+  serial: "door",
+  at: 0,
+  ageMs: 5,
+  width: 640,
+  height: 360,
+  bytes: 3,
+  path: null,
+  blob: new Blob(["jpg"]),
+  url,
+});
+
+test("the strip keeps the last pictures, newest first, and lets go of each that it drops, once", () => {
+  const released: string[] = [];
+  const captures = new Captures((url) => released.push(url), 3);
+  for (const url of ["1", "2", "3", "4", "5"]) captures.add(taken(url));
+  assert.deepEqual(captures.list.map(({ url }) => url), ["5", "4", "3"]);
+  assert.deepEqual(released, ["1", "2"]);
+  captures.clear();
+  assert.deepEqual(captures.list, []);
+  assert.deepEqual(released, ["1", "2", "5", "4", "3"]);
+  captures.clear();
+  assert.equal(released.length, 5);
+});
+
+test("from each picture one gets to its neighbours, and not beyond the ends", () => {
+  const captures = new Captures(() => {});
+  const [one, two] = [captures.add(taken("1")), captures.add(taken("2"))];
+  assert.notEqual(one.key, two.key);
+  assert.equal(captures.beside(one.key, -1), two);
+  assert.equal(captures.beside(two.key, 1), one);
+  assert.deepEqual([captures.beside(two.key, -1), captures.beside(one.key, 1), captures.beside("gone", 1)], [null, null, null]);
+});
+
+test("a file's name is one that every file system takes, and tells what and when", () => {
+  const at = Date.UTC(2026, 10, 22, 3, 4, 5, 678);
+  for (const [serial, name] of [
+    ["door", "door-2026-11-22T03-04-05-678Z.jpg"],
+    ["192.168.1.7:5555", "192.168.1.7_5555-2026-11-22T03-04-05-678Z.jpg"],
+    ["../../etc/passwd", "_.._etc_passwd-2026-11-22T03-04-05-678Z.jpg"],
+    ["Küche <1>", "Küche_1_-2026-11-22T03-04-05-678Z.jpg"],
+    ["..", "picture-2026-11-22T03-04-05-678Z.jpg"],
+  ] as const) {
+    assert.equal(fileName({ serial, at }), name);
+  }
+});
+
+test("a picture that was taken comes with what its headers say", async () => {
+  const headers = { "content-type": "image/jpeg", "x-capture-id": "c7", "x-captured-at": "2026-11-22T03:04:05.678Z", "x-age-ms": "12", "x-width": "640", "x-height": "360" };
+  const full = await readTaken(new Response("jpg", { headers: { ...headers, "x-path": "door/1.jpg" } }), 0);
+  assert.deepEqual(
+    [full.id, full.at, full.ageMs, full.width, full.height, full.path, full.blob.size],
+    ["c7", Date.UTC(2026, 10, 22, 3, 4, 5, 678), 12, 640, 360, "door/1.jpg", 3],
+  );
+  const bare = await readTaken(new Response("jpg", { headers: { "content-type": "image/jpeg", "x-width": "wide", "x-age-ms": "-1" } }), 99);
+  assert.deepEqual([bare.at, bare.ageMs, bare.width, bare.path], [99, null, null, null]);
+});
+
+test("why no picture was taken is told by code and words, whoever answers", async () => {
+  for (const [status, body, code, message] of [
+    [504, '{"type":"error","code":"CAPTURE_TIMEOUT","message":"no picture came within 5 s","capture_id":"c1"}', "CAPTURE_TIMEOUT", "no picture came within 5 s"],
+    [403, '{"error":"this is for administrators"}', "HTTP 403", "this is for administrators"],
+    [502, "<html>proxy</html>", "HTTP 502", "502 x"],
+    [503, "the gateway shuts down\n", "HTTP 503", "the gateway shuts down"],
+  ] as const) {
+    await assert.rejects(readTaken(new Response(body, { status, statusText: "x" }), 0), (error: unknown) => {
+      assert.ok(error instanceof CaptureError);
+      assert.deepEqual([error.code, error.message], [code, message]);
+      return true;
+    });
+  }
+  await assert.rejects(readTaken(new Response("{}", { headers: { "content-type": "application/json" } }), 0), { code: "BAD_ANSWER" });
+});
+
+const device = (fields: object): Device => {
+  const [found] = parseDevices([{ serial: "door", ...fields }]);
+  assert.ok(found);
+  return found;
+};
+
+test("a look at the wall starts nothing and keeps nothing running; what somebody watches, or is always on, is shown", () => {
+  const follows = (fields: object, choice: boolean | null = null): boolean => showing(device(fields), choice).follow;
+  assert.equal(follows({ state: "idle", always_on: false }), false);
+  assert.equal(follows({ state: "live", viewers: 0, always_on: false }), false);
+  assert.equal(follows({ state: "live", viewers: 1, always_on: false }), true);
+  assert.equal(follows({ state: "silent", viewers: 0, always_on: true }), true);
+  assert.equal(follows({ state: "live", viewers: 0 }), true);
+  assert.equal(follows({ state: "failed", viewers: 1 }), false);
+  for (const state of ["idle", "live", "failed", "retrying"]) {
+    assert.equal(follows({ state }, true), true, state);
+    assert.equal(follows({ state, viewers: 3 }, false), false, state);
+  }
+});
+
+test("a device that is not there or lets nobody in is not asked for pictures, and says why", () => {
+  for (const state of ["offline", "unauthorized"]) {
+    const { follow, startable, words } = showing(device({ state, reason: "tap Allow" }), true);
+    assert.deepEqual([follow, startable, words], [false, false, "tap Allow"]);
+    assert.notEqual(showing(device({ state }), null).words, "");
+  }
+  assert.equal(showing(device({ state: "retrying", reason: "gone" }), null).words, "gone");
+  assert.equal(showing(device({ state: "idle", reason: "nobody watches" }), null).words, "");
+});
+
+test("an old picture says that it is, a fresh one nothing", () => {
+  assert.deepEqual([null, 0, 2999, 3000, 59_000, 61_000, 7_300_000].map(oldness), ["", "", "", "3 s old", "59 s old", "1 min old", "2 h old"]);
+});
+
+test("a stream's address is used as the gateway gave it", () => {
+  assert.equal(frameUrl(device({ serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555" }).url), "/live/192.168.1.7%3A5555/frame.jpg?width=320&quality=60");
+});

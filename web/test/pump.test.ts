@@ -1,0 +1,140 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Pump } from "../src/dashboard/pump";
+
+/** Time that goes on when it is told to, and requests that end when they are told to. */
+class Stage {
+  #now = 0;
+  #timers: { at: number; callback: () => void }[] = [];
+  readonly asked: { name: string; signal: AbortSignal; end: (came: boolean) => void }[] = [];
+  readonly pump = new Pump(
+    (name, signal) =>
+      new Promise<void>((resolve, reject) => {
+        const end = (came: boolean): void => (came ? resolve() : reject(new Error("no")));
+        this.asked.push({ name, signal, end });
+        signal.addEventListener("abort", () => reject(new Error("aborted")));
+      }),
+    {
+      now: () => this.#now,
+      random: () => 0.5,
+      timer: (callback, ms) => {
+        const timer = { at: this.#now + ms, callback };
+        this.#timers.push(timer);
+        return () => (this.#timers = this.#timers.filter((other) => other !== timer));
+      },
+    },
+  );
+
+  get names(): string[] {
+    return this.asked.map(({ name }) => name);
+  }
+
+  get underWay(): string[] {
+    return this.asked.filter(({ signal }) => !signal.aborted).map(({ name }) => name);
+  }
+
+  get timers(): number {
+    return this.#timers.length;
+  }
+
+  /** Lets promises settle. */
+  async settle(): Promise<void> {
+    for (let times = 0; times < 10; times++) await Promise.resolve();
+  }
+
+  async pass(ms: number): Promise<void> {
+    const end = this.#now + ms;
+    for (;;) {
+      await this.settle();
+      this.#timers.sort((a, b) => a.at - b.at);
+      const next = this.#timers[0];
+      if (next === undefined || next.at > end) break;
+      this.#timers.shift();
+      this.#now = next.at;
+      next.callback();
+    }
+    this.#now = end;
+  }
+}
+
+test("nothing is asked for before the page is seen, nor for what is not in sight", async () => {
+  const { pump, asked } = new Stage();
+  pump.want("a", true);
+  assert.equal(asked.length, 0);
+  pump.run(true);
+  assert.deepEqual(asked.map(({ name }) => name), ["a"]);
+  pump.want("b", false);
+  assert.equal(asked.length, 1);
+});
+
+test("what leaves the screen ends its request at once, and asks no more", async () => {
+  const stage = new Stage();
+  stage.pump.run(true);
+  stage.pump.want("a", true);
+  stage.pump.want("a", false);
+  assert.equal(stage.asked[0]?.signal.aborted, true);
+  await stage.pass(60_000);
+  assert.equal(stage.asked.length, 1);
+  assert.equal(stage.timers, 0);
+  stage.pump.want("a", true);
+  assert.equal(stage.asked.length, 2);
+});
+
+test("a page that is hidden has no request and no timer left, and goes on when it is shown", async () => {
+  const stage = new Stage();
+  stage.pump.run(true);
+  for (const name of ["a", "b", "c"]) stage.pump.want(name, true);
+  stage.asked[0]?.end(true);
+  await stage.settle();
+  stage.pump.run(false);
+  assert.ok(stage.asked.slice(1).every(({ signal }) => signal.aborted));
+  await stage.pass(60_000);
+  const before = stage.asked.length;
+  assert.equal(stage.timers, 0);
+  stage.pump.run(true);
+  assert.ok(stage.asked.length > before);
+});
+
+test("the next is asked for when the last has come, half a second later; one that never comes is given up", async () => {
+  const stage = new Stage();
+  stage.pump.run(true);
+  stage.pump.want("a", true);
+  await stage.pass(3000);
+  assert.equal(stage.asked.length, 1);
+  stage.asked[0]?.end(true);
+  await stage.pass(499);
+  assert.equal(stage.asked.length, 1);
+  await stage.pass(1);
+  assert.equal(stage.asked.length, 2);
+  await stage.pass(14_999);
+  assert.equal(stage.asked[1]?.signal.aborted, false);
+  await stage.pass(1);
+  assert.equal(stage.asked[1]?.signal.aborted, true);
+  await stage.pass(1000);
+  assert.equal(stage.asked.length, 3);
+});
+
+test("the limit may fall and rise while pictures come", async () => {
+  const stage = new Stage();
+  stage.pump.run(true);
+  for (const name of ["a", "b", "c"]) {
+    stage.pump.want(name, true);
+    stage.asked.at(-1)?.end(true);
+    await stage.settle();
+  }
+  stage.pump.limit = 1;
+  await stage.pass(500);
+  assert.equal(stage.asked.length, 4);
+  stage.pump.limit = 3;
+  assert.equal(stage.asked.length, 6);
+});
+
+test("what is gone is forgotten, with its request", async () => {
+  const stage = new Stage();
+  stage.pump.run(true);
+  stage.pump.want("a", true);
+  stage.pump.forget("a");
+  assert.equal(stage.asked[0]?.signal.aborted, true);
+  await stage.pass(60_000);
+  assert.deepEqual([stage.asked.length, stage.timers], [1, 0]);
+});

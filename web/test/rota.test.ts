@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Rota } from "../src/dashboard/rota";
+import { seeded } from "./support";
+
+const rota = (limit = 3): Rota => new Rota({ limit, random: () => 0.5 });
+
+/** Ends everything at `now`. */
+function prove(tiles: Rota, names: readonly string[], now = 0): void {
+  for (const name of names) tiles.want(name);
+  for (let left = names.length; left > 0; left--) {
+    const turn = tiles.take(now);
+    assert.ok(turn);
+    tiles.done(turn, now, true);
+  }
+}
+
+test("a tile asks again half a second after its picture came, and not while it waits for one", () => {
+  const tiles = rota();
+  tiles.want("a");
+  const turn = tiles.take(0);
+  assert.ok(turn);
+  assert.equal(tiles.take(5000), null);
+  assert.equal(tiles.wait(5000), null);
+  tiles.done(turn, 5000, true);
+  assert.equal(tiles.wait(5000), 500);
+  assert.equal(tiles.take(5499), null);
+  assert.equal(tiles.take(5500)?.name, "a");
+});
+
+test("three wait at a time, and who is due longest is next", () => {
+  const tiles = rota();
+  prove(tiles, ["a", "b", "c", "d", "e"]);
+  const first = [tiles.take(500), tiles.take(500), tiles.take(500)];
+  assert.deepEqual(first.map((turn) => turn?.name), ["a", "b", "c"]);
+  assert.equal(tiles.take(500), null);
+  assert.equal(tiles.wait(500), null);
+  assert.ok(first[1]);
+  tiles.done(first[1], 700, true);
+  assert.equal(tiles.take(700)?.name, "d");
+  assert.ok(first[0]);
+  tiles.done(first[0], 2000, true);
+  assert.equal(tiles.take(2000)?.name, "e");
+});
+
+test("those that never brought a picture leave a place to those that do", () => {
+  const tiles = rota();
+  prove(tiles, ["live"]);
+  for (const name of ["asleep", "dead", "lost"]) tiles.want(name);
+  assert.deepEqual([tiles.take(100)?.name, tiles.take(100)?.name, tiles.take(100)], ["asleep", "dead", null]);
+  assert.equal(tiles.wait(100), 400);
+  assert.equal(tiles.take(500)?.name, "live");
+  // With one place in all, each gets it in turn.
+  const narrow = rota(1);
+  narrow.want("asleep");
+  assert.equal(narrow.take(0)?.name, "asleep");
+});
+
+test("failures are asked again later and later, at once when there is news, and a picture ends that", () => {
+  const tiles = rota();
+  tiles.want("a");
+  const fail = (now: number): number | null => {
+    const turn = tiles.take(now);
+    assert.ok(turn);
+    tiles.done(turn, now, false);
+    return tiles.wait(now);
+  };
+  assert.deepEqual([fail(0), fail(500), fail(1500)], [500, 1000, 2000]);
+  tiles.hurry("a");
+  assert.equal(tiles.wait(1600), 0);
+  const turn = tiles.take(1600);
+  assert.ok(turn);
+  tiles.done(turn, 1600, true);
+  // News is no reason to ask for more than two pictures a second.
+  tiles.hurry("a");
+  assert.equal(tiles.wait(1600), 500);
+});
+
+test("who left the screen and came back asks no sooner, and its old request counts no more", () => {
+  const tiles = rota();
+  tiles.want("a");
+  const turn = tiles.take(0);
+  assert.ok(turn);
+  tiles.rest("a");
+  assert.equal(tiles.wait(100), null);
+  tiles.want("a");
+  assert.equal(tiles.take(100), null);
+  const again = tiles.take(500);
+  assert.ok(again);
+  tiles.done(turn, 501, true);
+  assert.equal(tiles.take(2000), null);
+  tiles.forget("a");
+  tiles.done(again, 2000, true);
+  assert.equal(tiles.wait(2000), null);
+});
+
+test("sixteen tiles over any link: never more than the limit, never more than two a second each, nobody starves", () => {
+  const random = seeded(7);
+  for (const slowest of [5, 60, 900]) {
+    const tiles = rota();
+    const names = Array.from({ length: 16 }, (_, at) => `tile ${at}`);
+    for (const name of names) tiles.want(name);
+    const shown = new Map<string, number[]>(names.map((name) => [name, []]));
+    let under: { turn: NonNullable<ReturnType<Rota["take"]>>; end: number }[] = [];
+    for (let now = 0; now < 30_000; now++) {
+      for (const { turn } of under.filter(({ end }) => end === now)) {
+        tiles.done(turn, now, true);
+        shown.get(turn.name)?.push(now);
+      }
+      under = under.filter(({ end }) => end > now);
+      for (let turn = tiles.take(now); turn !== null; turn = tiles.take(now)) under.push({ turn, end: now + 1 + Math.floor(random() * slowest) });
+      assert.ok(under.length <= 3);
+      assert.ok(under.length === 3 || tiles.wait(now) !== 0);
+    }
+    const counts = [...shown.values()].map((times) => times.length);
+    for (const times of shown.values()) times.slice(1).forEach((time, at) => assert.ok(time - (times[at] ?? 0) >= 500));
+    assert.ok(Math.min(...counts) >= Math.max(...counts) * 0.8, `${slowest}: ${counts}`);
+    assert.ok(Math.min(...counts) >= (slowest < 100 ? 50 : 10), `${slowest}: ${counts}`);
+  }
+});
