@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod capture;
 pub mod carrier;
 pub mod codec;
 pub mod config;

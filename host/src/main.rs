@@ -152,7 +152,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             say(&format!(
                 "{}: good: {} streams, {} transports\n",
                 file.display(),
-                gateway.streams.len(),
+                gateway.streams.names().len(),
                 gateway.transports.len()
             ))
         }

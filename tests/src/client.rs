@@ -33,6 +33,17 @@ pub async fn request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<(u16, String, Vec<u8>)> {
+    request_with(address, method, path, headers, b"").await
+}
+
+/// A request with a body, if that is not empty, on a connection of its own.
+pub async fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<(u16, String, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers
@@ -44,8 +55,11 @@ pub async fn request(
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
+    if !body.is_empty() {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
     head.push_str("\r\n");
-    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&[head.as_bytes(), body].concat()).await?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).await?;
     let end = raw

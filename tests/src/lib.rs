@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod camera;
+pub mod capture;
 pub mod client;
 pub mod command;
 pub mod damage;
@@ -23,6 +24,7 @@ pub mod tls;
 pub mod xserver;
 
 pub use camera::{Camera, Watcher};
+pub use capture::Shots;
 pub use client::{Nal, http_get, mjpeg};
 pub use feeder::Feeder;
 pub use gateway::{Gateway, scratch};

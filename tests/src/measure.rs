@@ -57,6 +57,15 @@ impl Gateway {
         self.entries("fd")
     }
 
+    /// Names of its threads, which Linux cuts to 15 characters.
+    pub fn thread_names(&self) -> Vec<String> {
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let names = std::fs::read_dir(tasks)
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// Threads.
     pub fn threads(&self) -> usize {
         self.entries("task")

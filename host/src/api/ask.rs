@@ -1,6 +1,7 @@
 //! What a viewer asks of a stream in the path and the query: `porch@mobile`, `?width=640&quality=60&fps=5`. Pure.
 
 use crate::{
+    capture::Asked as Capture,
     media::sample::Format,
     stream::{Ask, Variant},
 };
@@ -54,6 +55,19 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<Asked, S
         }
     }
     asked.variant.ask = Ask::new(width, quality);
+    Ok(asked)
+}
+
+/// Reads the query of a request for a single picture; what else is in it does not matter. The error says what to write.
+pub fn still(query: &str) -> Result<Capture, String> {
+    let mut asked = Capture::default();
+    for pair in query.split('&') {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("width", text) => asked.width = Some(number("width", text, WIDTH, true)? as u32),
+            ("quality", text) => asked.quality = Some(number("quality", text, QUALITY, true)? as u32),
+            _ => {}
+        }
+    }
     Ok(asked)
 }
 

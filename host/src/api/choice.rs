@@ -10,6 +10,7 @@ use crate::{
     },
 };
 use hyper::{HeaderMap, Response, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{net::SocketAddr, sync::Arc};
 
@@ -18,8 +19,9 @@ const MOST_NAMES: usize = 32;
 const LONGEST_NAME: usize = 64;
 
 /// The answer to a player.
-#[derive(Serialize)]
-struct Chosen<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Chosen")]
+pub struct Chosen<'a> {
     #[serde(flatten)]
     form: &'a Form,
     /// Path of the transport.
@@ -63,7 +65,7 @@ async fn answer(
     let name = asker.stream;
     let as_json = wants_json(asker);
     let stream = match live::stream(gateway, name, rendition) {
-        Ok(stream) => stream.clone(),
+        Ok(stream) => stream,
         Err(text) => return error(as_json, StatusCode::NOT_FOUND, &text),
     };
     if gateway.is_draining() {

@@ -64,7 +64,7 @@ pub async fn serve(
         Ok(asked) => asked,
         Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
     };
-    let user = match gateway.muxers.enter(stream, &asked.variant, transport) {
+    let user = match gateway.muxers.enter(&stream, &asked.variant, transport) {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };
@@ -120,15 +120,15 @@ pub async fn serve(
 }
 
 /// The stream of that name, if it has that rendition; else what is wrong.
-pub(super) fn stream<'a>(
-    gateway: &'a Gateway,
+pub(super) fn stream(
+    gateway: &Gateway,
     name: &str,
     rendition: Option<&str>,
-) -> Result<&'a Arc<Stream>, String> {
+) -> Result<Arc<Stream>, String> {
     let stream = gateway
         .streams
         .get(name)
-        .ok_or_else(|| config::unknown("stream", name, gateway.streams.keys()))?;
+        .ok_or_else(|| config::unknown("stream", name, gateway.streams.names().iter()))?;
     if let Some(rendition) = rendition
         && !stream.renditions().any(|known| known == rendition)
     {

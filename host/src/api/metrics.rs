@@ -212,17 +212,18 @@ fn streams(gateway: &Gateway, text: &mut Exposition) {
         Kind::Gauge,
         "1 for the state the stream is in, 0 for the others.",
     );
-    for (name, stream) in &gateway.streams {
+    let all = gateway.streams.list();
+    for stream in &all {
         let now = stream.report().state;
         for state in State::ALL {
-            let labels = [("stream", name.as_str()), ("state", state.name())];
+            let labels = [("stream", stream.name.as_str()), ("state", state.name())];
             states.sample(&labels, u8::from(state == now));
         }
     }
     for (family, kind, help, read) in STREAM {
         let mut family = text.family(family, *kind, help);
-        for (name, stream) in &gateway.streams {
-            family.sample(&[("stream", name)], read(stream));
+        for stream in &all {
+            family.sample(&[("stream", stream.name.as_str())], read(stream));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The wire contract: routes, their roles, and what they answer.
 
 mod ask;
+mod capture;
 mod choice;
+mod describe;
 mod events;
 mod live;
 mod metrics;
@@ -12,6 +14,7 @@ mod session;
 mod state;
 mod whole;
 
+pub use describe::openapi;
 pub use events::EventBody;
 pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
 
@@ -107,6 +110,8 @@ async fn route_to(
     match target {
         Target::Dashboard => pages::page("index.html", request.headers()),
         Target::Watch => pages::page("watch.html", request.headers()),
+        Target::Docs => pages::page("docs.html", request.headers()),
+        Target::OpenApi => json(StatusCode::OK, describe::openapi()),
         Target::Asset => pages::page(
             &format!("assets/{}", parameters.get("name").unwrap_or_default()),
             request.headers(),
@@ -136,6 +141,9 @@ async fn route_to(
             let rest = parameters.get("rest").unwrap_or_default();
             live::serve(gateway, peer, name(), transport, rest, request).await
         }
+        Target::Frame => capture::frame(gateway, name(), request).await,
+        Target::Capture => capture::post(gateway, name(), request).await,
+        Target::CaptureSocket => capture::talk(gateway, name(), request).await,
         Target::NalStream => live::serve(gateway, peer, name(), "nal", "", request).await,
     }
 }
@@ -155,10 +163,17 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
     }
 }
 
+/// What went wrong and what to do.
+#[derive(serde::Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Error")]
+struct Wrong<'a> {
+    error: &'a str,
+}
+
 /// What went wrong and what to do, as JSON below `/api/`, else as text.
 fn error(as_json: bool, status: StatusCode, text: &str) -> Response<Body> {
     if as_json {
-        return json(status, &serde_json::json!({ "error": text }));
+        return json(status, &Wrong { error: text });
     }
     full(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }

@@ -26,6 +26,11 @@ pub enum Target {
     Choice,
     Live,
     NalStream,
+    Frame,
+    Capture,
+    CaptureSocket,
+    Docs,
+    OpenApi,
 }
 
 /// A path with `{names}`, one segment each; `{*rest}` takes what is left.
@@ -62,10 +67,12 @@ const fn route(method: Method, pattern: &'static str, role: Role, target: Target
 pub const ROUTES: &[Route] = &[
     get("/", Role::View, Target::Dashboard),
     get("/watch/{stream}", Role::View, Target::Watch),
+    get("/docs", Role::View, Target::Docs),
     get("/assets/{name}", Role::View, Target::Asset),
     get("/healthz", Role::Public, Target::Health),
     get("/readyz", Role::Public, Target::Ready),
     get("/metrics", Role::Admin, Target::Metrics),
+    get("/api/openapi.json", Role::View, Target::OpenApi),
     get("/api/events", Role::View, Target::Events),
     get("/api/devices", Role::View, Target::Devices),
     get("/api/devices/{serial}", Role::View, Target::Device),
@@ -74,6 +81,9 @@ pub const ROUTES: &[Route] = &[
     get("/api/plugins", Role::Admin, Target::Plugins),
     post("/api/plugins/{name}/reload", Role::Admin, Target::Reload),
     get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
+    get("/api/ws/capture/{serial}", Role::Capture, Target::CaptureSocket),
+    post("/api/devices/{serial}/capture", Role::Capture, Target::Capture),
+    get("/live/{stream}/frame.jpg", Role::View, Target::Frame),
     get("/live/{stream}", Role::View, Target::Choice),
     get("/live/{stream}/{transport}", Role::View, Target::Live),
     get(

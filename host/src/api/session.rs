@@ -7,21 +7,24 @@
 
 use super::{Body, error, json, live};
 use crate::{
-    carrier::websocket::{self, Talk},
+    carrier::websocket::{self, Manners, Talk},
     gateway::Gateway,
     plugin::policy::Report,
-    session::{Form, Pin, Session, Told},
+    session::{Asked, Form, Pin, Seen, Session, Told},
     telemetry::unix_ms,
+    viewer::Content,
 };
 use hyper::{Request, Response, StatusCode, body::Incoming};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::SystemTime};
 use tokio::sync::mpsc;
 
 /// What a player says. Numbers are checked by their types; what is absent is 0.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-enum Said {
+#[schemars(rename = "PlayerSays")]
+pub enum Said {
     Report(Box<Figures>),
     Playing {
         transport: String,
@@ -42,9 +45,10 @@ enum Said {
 }
 
 /// A report as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct Figures {
+#[schemars(rename = "PlayerReport")]
+pub struct Figures {
     round_trip_ms: Option<f64>,
     goodput: Option<f64>,
     received: f64,
@@ -57,9 +61,9 @@ struct Figures {
     visible: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(tag = "type", rename = "pong")]
-struct Pong {
+pub struct Pong {
     id: u64,
     now: u64,
 }
@@ -88,6 +92,15 @@ impl From<Figures> for Report {
     }
 }
 
+/// A session, and what the policy was asked about it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SessionLog")]
+pub struct Logged {
+    session: Seen,
+    /// Every call of the policy for it, the last 128.
+    log: Vec<Asked>,
+}
+
 /// Serves a control channel, or the log of a session.
 pub async fn serve(
     gateway: &Arc<Gateway>,
@@ -104,7 +117,10 @@ pub async fn serve(
             let log = gateway.sessions.arbiter().log(session.number).await;
             return json(
                 StatusCode::OK,
-                &serde_json::json!({ "session": session.seen(), "log": log }),
+                &Logged {
+                    session: session.seen(),
+                    log,
+                },
             );
         }
         Err(refused) => return *refused,
@@ -141,6 +157,13 @@ struct Channel<'a> {
 }
 
 impl Talk for Channel<'_> {
+    const MANNERS: Manners = Manners {
+        rate: 20.0,
+        burst: 100.0,
+        strict: true,
+        may_be_silent: false,
+    };
+
     fn hear(&mut self, text: &str) -> Result<(), String> {
         let said: Said = serde_json::from_str(text)
             .map_err(|error| format!("this is no message of a player: {error}"))?;
@@ -183,14 +206,15 @@ impl Talk for Channel<'_> {
     fn poll_say(
         &mut self,
         context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<String>> {
+    ) -> std::task::Poll<Option<Content>> {
         use std::task::Poll;
+        let text = |text: String| Content::Text(text.into());
         if let Poll::Ready(Some(answer)) = self.answered.poll_recv(context) {
-            return Poll::Ready(Some(answer));
+            return Poll::Ready(Some(text(answer)));
         }
         match self.told.poll_recv(context) {
             // What is told are plain structs, which always have a JSON form.
-            Poll::Ready(Some(told)) => Poll::Ready(serde_json::to_string(&told).ok()),
+            Poll::Ready(Some(told)) => Poll::Ready(serde_json::to_string(&told).ok().map(text)),
             // Another player attends to the session now.
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,

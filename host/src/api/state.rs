@@ -14,6 +14,7 @@ use crate::{
     telemetry::unix_ms,
 };
 use hyper::{Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     sync::{
@@ -23,9 +24,32 @@ use std::{
     time::SystemTime,
 };
 
+/// `/api/sessions`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InUse {
+    streams: Vec<StreamUse>,
+    sessions: Vec<Watcher>,
+}
+
+/// `/healthz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Health {
+    /// "ok".
+    status: &'static str,
+    /// Unix milliseconds.
+    now: u64,
+}
+
+/// `/readyz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Readiness {
+    /// "ready" or "draining".
+    status: &'static str,
+}
+
 /// A stream, as `/api/devices` lists it.
-#[derive(Debug, Serialize)]
-struct Device {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Device {
     /// The stream's name.
     serial: String,
     /// Base of its transports' paths.
@@ -50,6 +74,8 @@ struct Device {
     /// Where there are any.
     watching: Vec<Watching>,
     decoder: &'static str,
+    /// Who may ask for captures of it now.
+    captures: CaptureUse,
     /// What was made of its pictures since the gateway started.
     made: Made,
     renditions: Vec<String>,
@@ -60,8 +86,8 @@ struct Device {
 }
 
 /// The sound of a source.
-#[derive(Debug, Serialize)]
-struct Audio {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Audio {
     /// "aac", "pcm_alaw": in libav's words.
     codec: String,
     /// Samples a second.
@@ -72,17 +98,23 @@ struct Audio {
 }
 
 /// Viewers of one form of a stream by one transport.
-#[derive(Debug, Serialize)]
-struct Watching {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Watching {
     /// Empty: the stream itself.
     rendition: String,
     transport: String,
     viewers: usize,
 }
 
+/// Who captures a stream.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CaptureUse {
+    clients: usize,
+}
+
 /// Counts of pictures.
-#[derive(Debug, Serialize)]
-struct Made {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Made {
     decoded: u64,
     failed: u64,
     dropped: u64,
@@ -90,8 +122,8 @@ struct Made {
     encoded: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct StreamUse {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StreamUse {
     serial: String,
     viewers: usize,
     bits_in: u64,
@@ -100,17 +132,17 @@ struct StreamUse {
 }
 
 /// Somebody who watches.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-enum Watcher {
+pub enum Watcher {
     /// With a player that has a control channel.
     Session(Box<Seen>),
     /// By a connection alone.
     Viewer(Viewer),
 }
 
-#[derive(Debug, Serialize)]
-struct Viewer {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Viewer {
     id: String,
     stream: String,
     transport: String,
@@ -123,7 +155,7 @@ struct Viewer {
 }
 
 /// An entry of `/api/plugins`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Plugin {
     /// "transport" or "policy".
     kind: &'static str,
@@ -150,8 +182,8 @@ pub struct Plugin {
     muxers: Vec<Muxer>,
 }
 
-#[derive(Debug, Serialize)]
-struct Limits {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Limits {
     memory: usize,
     call_ms: u64,
 }
@@ -165,8 +197,8 @@ impl From<plugin::Limits> for Limits {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Muxer {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Muxer {
     /// With its form: "porch@mobile", "porch?width=640".
     stream: String,
     serial: String,
@@ -182,28 +214,25 @@ struct Muxer {
 
 /// Alive, and the time, for clients that measure latency.
 pub fn health() -> Response<Body> {
-    json(
-        StatusCode::OK,
-        &serde_json::json!({ "status": "ok", "now": unix_ms(SystemTime::now()) }),
-    )
+    let now = unix_ms(SystemTime::now());
+    json(StatusCode::OK, &Health { status: "ok", now })
 }
 
 /// Ready to serve, until it drains.
 pub fn ready(gateway: &Gateway) -> Response<Body> {
-    if gateway.is_draining() {
-        return json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &serde_json::json!({ "status": "draining" }),
-        );
-    }
-    json(StatusCode::OK, &serde_json::json!({ "status": "ready" }))
+    let (code, status) = match gateway.is_draining() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false => (StatusCode::OK, "ready"),
+    };
+    json(code, &Readiness { status })
 }
 
 /// Every configured stream.
 pub fn devices(gateway: &Gateway) -> Response<Body> {
     let devices: Vec<Device> = gateway
         .streams
-        .values()
+        .list()
+        .iter()
         .map(|stream| describe(gateway, stream))
         .collect();
     json(StatusCode::OK, &devices)
@@ -212,7 +241,7 @@ pub fn devices(gateway: &Gateway) -> Response<Body> {
 /// One stream.
 pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
     match gateway.streams.get(serial) {
-        Some(stream) => json(StatusCode::OK, &describe(gateway, stream)),
+        Some(stream) => json(StatusCode::OK, &describe(gateway, &stream)),
         None => error(
             true,
             StatusCode::NOT_FOUND,
@@ -225,7 +254,8 @@ pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
 pub fn sessions(gateway: &Gateway) -> Response<Body> {
     let streams: Vec<StreamUse> = gateway
         .streams
-        .values()
+        .list()
+        .iter()
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
             viewers: count(&watching(gateway, stream)),
@@ -255,11 +285,8 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
     let sessions = attended
         .iter()
         .map(|session| Watcher::Session(Box::new(session.seen())));
-    let sessions: Vec<Watcher> = sessions.chain(viewers).collect();
-    json(
-        StatusCode::OK,
-        &serde_json::json!({ "streams": streams, "sessions": sessions }),
-    )
+    let sessions = sessions.chain(viewers).collect();
+    json(StatusCode::OK, &InUse { streams, sessions })
 }
 
 /// The components and how they do.
@@ -370,6 +397,9 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         viewers: count(&watching),
         watching,
         decoder: decoder(stream),
+        captures: CaptureUse {
+            clients: gateway.captures.clients(&stream.name),
+        },
         made: made(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
         encoder: codec::encoders(),

@@ -16,6 +16,8 @@ pub enum Role {
     Public,
     /// May watch.
     View,
+    /// May have pictures taken and kept; until there are accounts, whoever may watch.
+    Capture,
     /// May change things; loopback only until there are accounts.
     Admin,
 }

@@ -12,6 +12,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::{Dictionary, Rational, picture};
 use ffmpeg_next as ffmpeg;
 
+use super::frame::fill_plane;
 use super::headers::Headers;
 use super::{Counts, Error, TIME_BASE, extradata, init, is_dry, probe};
 use crate::{
@@ -358,11 +359,7 @@ impl Encoder {
             Layout::SemiPlanar => 1,
         };
         for plane in 0..whole {
-            let stride = self.frame.stride(plane);
-            let into = self.frame.data_mut(plane).chunks_mut(stride);
-            for (from, to) in picture.rows(plane).zip(into) {
-                to[..from.len()].copy_from_slice(from);
-            }
+            fill_plane(&mut self.frame, plane, &picture);
         }
         if self.layout == Layout::SemiPlanar {
             let stride = self.frame.stride(1);

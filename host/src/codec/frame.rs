@@ -129,3 +129,12 @@ pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<View<'_>> {
     )
     .ok()
 }
+
+/// Copies a plane of a picture into libav's own, of the same size.
+pub(super) fn fill_plane(into: &mut ffmpeg::frame::Video, plane: usize, from: &View<'_>) {
+    let stride = into.stride(plane);
+    let rows = into.data_mut(plane).chunks_mut(stride);
+    for (from, to) in from.rows(plane).zip(rows) {
+        to[..from.len()].copy_from_slice(from);
+    }
+}

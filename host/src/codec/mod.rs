@@ -15,6 +15,7 @@ mod jpeg;
 mod probe;
 mod scale;
 mod sound;
+mod still;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use frame::Frame;
 pub use jpeg::JpegEncoder;
 pub use probe::{Choice, PassedOver, answer, encoders, probe_with};
 pub use scale::{Scaler, fit};
+pub use still::{Pictured, Still, StillEncoder};
 pub use sound::{MADE_SOUND, SoundCoding, SoundConverter, SoundFrame};
 
 /// Ticks a second of every `pts` and `dts` in this module: 90 kHz.

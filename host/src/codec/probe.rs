@@ -14,6 +14,7 @@ use crate::{
 };
 use ffmpeg_next as ffmpeg;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     io::{self, PipeReader, Read, Write},
@@ -34,18 +35,21 @@ const ANSWER: &str = "probe: ";
 const GOOD: &str = "good";
 
 /// The encoder that is used unless the config names one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(title = "Encoder", rename = "Encoder")]
 pub struct Choice {
     /// None works here if absent.
+    #[schemars(with = "Option<String>")]
     pub name: Option<EncoderName>,
     /// Those that would have been preferred.
     pub passed_over: Vec<PassedOver>,
 }
 
 /// An encoder that does not work here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PassedOver {
     /// Which.
+    #[schemars(with = "String")]
     pub name: EncoderName,
     /// Why not.
     pub reason: String,

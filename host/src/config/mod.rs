@@ -4,6 +4,7 @@
 //! here and told as `FILE:LINE:COLUMN: what, with what, what to do`; what needs a component or a socket to be
 //! judged (a source, a transport's own options) is left to the modules that have one.
 
+mod capture;
 mod clients;
 mod document;
 mod encode;
@@ -26,12 +27,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use capture::Capture;
 pub use clients::{Client, Match, Policy};
 use document::{Document, Problem, Step};
 pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
-pub use later::Capture;
 pub use net::{HostName, Network, Origin};
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
@@ -63,7 +64,7 @@ pub struct Config {
     /// `[[clients]]`, first match first.
     #[serde(default)]
     pub clients: Vec<Client>,
-    /// `[capture]`. Parsed, but refused by this version.
+    /// `[capture]`.
     #[serde(default)]
     pub capture: Capture,
     /// The folder of the config file. Plugin paths are already resolved against it.
@@ -124,6 +125,7 @@ impl Config {
         if let Some(policy) = &mut config.policy {
             policy.resolve(&config.dir);
         }
+        config.capture.resolve(&config.dir);
         if let Some(tls) = &mut config.server.tls {
             tls.resolve(&config.dir);
         }
@@ -173,6 +175,7 @@ impl Config {
         if let Some(policy) = &self.policy {
             policy.check(&["policy".into()])?;
         }
+        self.capture.check(&["capture".into()])?;
         for (index, client) in self.clients.iter().enumerate() {
             client.check(&["clients".into(), Step::Index(index)])?;
         }

@@ -289,12 +289,6 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
             "`record` in [transports.x]",
         ),
         ("[policy]\nrecord = 'x'", 2, "`record` in [policy]"),
-        (
-            "[capture]\ndir = 'captures'\nquality = 80\ntimeout = '5s'\ndecoder = true",
-            1,
-            "`capture`",
-        ),
-        ("[capture]\n[server]\nopen = false", 1, "`capture`"),
     ] {
         let what = format!("{key} is part of the config but not in this version yet; remove it");
         refused(text, &format!("sluice.toml:{line}:"), &[&what]);
@@ -309,6 +303,33 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
         ("[capture]\ntimeout = 5", "expected a duration"),
     ] {
         refused(text, "sluice.toml:", &[what]);
+    }
+}
+
+#[test]
+fn captures_are_read_and_what_they_cannot_be_is_refused() {
+    let text = "[streams.a]\nsource = 'test-pattern'\n[capture]\ndir = 'shots'\nquality = 90\ntimeout = '2s'\ndecoder = false\nkeep = '7d'\nkeep-bytes = '2GiB'";
+    let capture = Config::parse(text, Path::new("/etc/sluice.toml")).unwrap().capture;
+    assert_eq!(
+        capture,
+        Capture {
+            dir: "/etc/shots".into(),
+            quality: 90,
+            timeout: Span::from_duration(Duration::from_secs(2)),
+            decoder: false,
+            keep: Span::from_duration(Duration::from_secs(7 * 86_400)),
+            keep_bytes: ByteSize::from_bytes(2 << 30),
+        }
+    );
+    for (line, what) in [
+        ("dir = ''", "is empty; name a folder"),
+        ("quality = 0", "0 is out of range; write 1 to 100"),
+        ("timeout = '2m'", "write \"100ms\" to \"1m\""),
+        ("keep = '1s'", "write \"1m\" or more"),
+        ("keep-bytes = '1kB'", "write \"1MiB\" or more"),
+        ("qualty = 3", "did you mean `quality`?"),
+    ] {
+        refused(&format!("[capture]\n{line}"), "sluice.toml:2:", &[what]);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     auth::Peer,
+    capture::Captures,
     carrier::{self, BoxError, Door, Drain, Tls, TlsError},
     config::{self, Config},
     plugin::{
@@ -12,7 +13,7 @@ use crate::{
     },
     session::{Arbiter, Sessions},
     source::{Spec, SpecError},
-    stream::Stream,
+    stream::{Stream, Streams},
     telemetry::Events,
     viewer,
 };
@@ -105,7 +106,7 @@ pub struct Gateway {
     pub config: Config,
     engine: Arc<Engine>,
     /// By name.
-    pub streams: BTreeMap<String, Arc<Stream>>,
+    pub streams: Streams,
     /// By name.
     pub transports: BTreeMap<String, Arc<Transport>>,
     /// The running ones.
@@ -114,6 +115,8 @@ pub struct Gateway {
     pub sessions: Arc<Sessions>,
     /// Who watches.
     pub viewers: Arc<viewer::Registry>,
+    /// Single pictures.
+    pub captures: Arc<Captures>,
     /// What happens, for who follows it.
     pub events: Arc<Events>,
     tls: Option<Arc<Tls>>,
@@ -133,7 +136,7 @@ impl Gateway {
     /// components are loaded and opened.
     pub fn prepare(config: Config) -> Result<Gateway, StartError> {
         let events = Arc::<Events>::default();
-        let mut streams = BTreeMap::new();
+        let streams = Streams::default();
         for (name, settings) in &config.streams {
             let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
                 StartError::Source {
@@ -141,9 +144,9 @@ impl Gateway {
                     reason,
                 }
             })?;
-            streams.insert(name.clone(), Stream::new(name, source, settings, &events));
+            streams.get_or_add(name, || Stream::new(name, source, settings, &events));
         }
-        if streams.is_empty() {
+        if config.streams.is_empty() {
             return Err(StartError::NoStream);
         }
         let tls = match &config.server.tls {
@@ -161,13 +164,14 @@ impl Gateway {
             reason,
         })?;
         Ok(Gateway {
-            config,
             engine,
             streams,
             sessions: Sessions::new(arbiter, patience, &transports, &events),
             transports,
             muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),
+            captures: Captures::new(&config.capture, &events),
+            config,
             events,
             tls,
             draining: watch::Sender::new(false),
@@ -212,16 +216,17 @@ impl Gateway {
     fn tidy(&self) {
         let now = Instant::now();
         self.sessions.tidy(now);
+        self.captures.tidy(now);
         let mut out: BTreeMap<String, u64> = BTreeMap::new();
         for (way, totals) in self.viewers.totals() {
             *out.entry(way.stream).or_default() += totals.bytes;
         }
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, stream) in &self.streams {
+        for stream in self.streams.list() {
             stream.tidy(now);
             stream.report();
-            let bytes = out.get(name).copied().unwrap_or(0);
-            let rate = rates.entry(name.clone()).or_insert(Rate {
+            let bytes = out.get(&stream.name).copied().unwrap_or(0);
+            let rate = rates.entry(stream.name.clone()).or_insert(Rate {
                 at: now,
                 bytes,
                 bits_per_second: 0,
@@ -242,10 +247,11 @@ impl Gateway {
 /// Whether the rules name what there is, and the policy takes their options.
 fn check_clients(
     clients: &[config::Client],
-    streams: &BTreeMap<String, Arc<Stream>>,
+    streams: &Streams,
     transports: &BTreeMap<String, Arc<Transport>>,
     policy: &Policy,
 ) -> Result<(), StartError> {
+    let all = streams.list();
     for (index, client) in clients.iter().enumerate() {
         let nth = index + 1;
         let wrong = |reason| Err(StartError::Client { nth, reason });
@@ -257,7 +263,7 @@ fn check_clients(
             }
         };
         if let Some(stream) = &client.r#match.stream
-            && let Err(reason) = known("stream", stream, &mut streams.keys())
+            && let Err(reason) = known("stream", stream, &mut streams.names().iter())
         {
             return wrong(reason);
         }
@@ -271,7 +277,7 @@ fn check_clients(
             wanted.is_none_or(|wanted| *wanted == stream.name)
         };
         for name in client.rendition.iter().flatten() {
-            let there = streams.values().filter(meant);
+            let there = all.iter().filter(meant);
             let mut there = there.flat_map(|stream| stream.renditions());
             if !name.is_empty()
                 && let Err(reason) = known("rendition", name, &mut there)
@@ -308,7 +314,8 @@ where
     // Kept so that streams that are always on have a user.
     let always_on: Vec<_> = gateway
         .streams
-        .values()
+        .list()
+        .iter()
         .filter(|stream| stream.always_on())
         .map(Stream::enter)
         .collect();
@@ -327,7 +334,7 @@ where
         shown(local)
     );
     let server = tokio::spawn({
-        let door = Door::new(&gateway.config.server, gateway.streams.len());
+        let door = Door::new(&gateway.config.server, gateway.streams.names().len());
         let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
         carrier::serve(listener, door, tls, drain, move |peer, request| {
             answer(served.clone(), peer, request)
@@ -345,6 +352,7 @@ where
     // First, so that no muxer starts behind the ones that are told to end.
     gateway.draining.send_replace(true);
     gateway.muxers.shut_down("the gateway is shutting down");
+    gateway.captures.shut_down();
     tokio::select! {
         _ = server => {}
         () = tokio::time::sleep(DRAIN) => tracing::warn!("some connections did not end in time and are cut"),
@@ -352,7 +360,7 @@ where
         _ = interrupt.recv() => exit_at_once(),
     }
     drop(always_on);
-    for stream in gateway.streams.values() {
+    for stream in gateway.streams.list() {
         stream.shut_down();
     }
     Ok(())

@@ -21,7 +21,7 @@ mod of_policy {
         with: {
             "sluicegate:gateway/log": super::log,
         },
-        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema],
     });
 }
 

@@ -8,6 +8,7 @@ use crate::plugin::{
     Failure, Health, Phase,
     policy::{Candidate, Case, Choice, Client, Event, Judge, Policy, Report},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const INBOX: usize = 65_536;
 
 /// A transport and a rendition of the stream; an empty one is the stream itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Form {
     /// Its name.
     pub transport: String,
@@ -68,7 +69,8 @@ pub enum Happened {
 }
 
 /// One call of the policy and its answer: enough to ask another instance the same.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, JsonSchema)]
+#[schemars(rename = "PolicyCall")]
 pub struct Asked {
     /// Milliseconds on the gateway's clock.
     pub at: u64,
@@ -79,7 +81,7 @@ pub struct Asked {
 }
 
 /// See `interface policy` in `wit/gateway.wit`.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Call {
     /// `open`.

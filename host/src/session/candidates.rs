@@ -6,6 +6,7 @@ use crate::{
     plugin::{policy::Candidate, transports::Transport},
     stream::{Info, Offer, Stream},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
 use thiserror::Error;
@@ -64,7 +65,7 @@ impl From<&config::Client> for Allowed {
 }
 
 /// Part of a form that somebody chose; what is `None` is open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Pin {
     /// Name of the transport.
     pub transport: Option<String>,

@@ -1,6 +1,7 @@
 //! What the system knows of the connections that bring a session its pictures, beside what its player reports.
 
 use crate::{plugin::policy::Report, telemetry::TcpInfo};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 const ANSWERING: Duration = Duration::from_millis(15);
 
 /// A connection, for those who ask.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Link {
     /// Milliseconds; and without queues.
     pub round_trip_ms: f64,

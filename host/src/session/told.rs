@@ -5,11 +5,13 @@ use crate::{
     config,
     plugin::policy::{Candidate, Report},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a session tells its player.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[schemars(rename = "ToldPlayer")]
 pub enum Told {
     /// Go there, make before break.
     Move {
@@ -42,7 +44,8 @@ pub enum Told {
 }
 
 /// One form of the stream, as the player offers it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "FormChoice")]
 pub struct Choice {
     #[serde(flatten)]
     form: Form,
@@ -52,7 +55,7 @@ pub struct Choice {
 }
 
 /// One move, for those who ask.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Moved {
     /// Unix milliseconds.
     pub at: u64,
@@ -76,7 +79,8 @@ pub(super) struct MovedEvent<'a> {
 }
 
 /// A session as those see it who ask.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Session")]
 pub struct Seen {
     /// Its number.
     pub id: String,

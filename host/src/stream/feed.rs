@@ -150,6 +150,11 @@ impl Feed {
         self.lock().ring.bytes()
     }
 
+    /// Position of the newest picture that is held.
+    pub fn newest_picture(&self) -> Option<u64> {
+        self.lock().ring.newest_picture()
+    }
+
     /// The newest tracks.
     pub fn info(&self) -> Option<Arc<Info>> {
         self.lock().ring.info().cloned()

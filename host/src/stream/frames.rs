@@ -18,8 +18,9 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::{self, Thread},
+    time::Instant,
 };
 
 /// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
@@ -37,6 +38,8 @@ pub struct Frames {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// Something in `sight` changed.
+    changed: Condvar,
     counts: Arc<Counts>,
 }
 
@@ -46,6 +49,18 @@ struct State {
     next: u64,
     info: Option<Arc<Info>>,
     newest: Option<Arc<Decoded>>,
+    sight: Sight,
+}
+
+/// What a decoder has to show for itself.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The newest picture of which nothing is lost or guessed.
+    pub good: Option<Arc<Decoded>>,
+    /// Everything before this position of the source's feed was decoded.
+    pub reached: u64,
+    /// Why what came after `good` is not.
+    pub trouble: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -88,6 +103,7 @@ impl Frames {
         let frames = Arc::new(Frames {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
+                changed: Condvar::new(),
                 counts: status.codec.clone(),
             }),
             stop: Stop::default(),
@@ -106,10 +122,24 @@ impl Frames {
                     held: BTreeMap::new(),
                     behind: true,
                     last: None,
+                    trust: Trust::Whole,
                 };
                 worker.run(&stop);
             })?;
         Ok(frames)
+    }
+
+    /// What there is to see; waits for what is `wanted`, but not beyond `until`.
+    pub fn look(&self, until: Instant, wanted: impl Fn(&Sight) -> bool) -> Sight {
+        let mut state = self.shared.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || wanted(&state.sight) {
+                return state.sight.clone();
+            }
+            let waited = self.shared.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Tells the calling thread of every picture from the newest one on, at most `most` (at least 1) waiting; it is
@@ -184,9 +214,12 @@ impl Shared {
             Event::Configure(info) => {
                 state.info = Some(info.clone());
                 state.newest = None;
+                state.sight.good = None;
+                state.sight.trouble = None;
             }
             Event::Picture(picture) => state.newest = Some(picture.clone()),
-            Event::Stop(_) => {}
+            // What was seen before is not how things look.
+            Event::Stop(_) => state.sight.good = None,
         }
         for mailbox in state.followers.values_mut() {
             if mailbox.push(event.clone()) {
@@ -196,6 +229,11 @@ impl Shared {
         }
         drop(state);
         wake.iter().for_each(Thread::unpark);
+    }
+
+    fn see(&self, change: impl FnOnce(&mut Sight)) {
+        change(&mut self.lock().sight);
+        self.changed.notify_all();
     }
 }
 
@@ -234,6 +272,18 @@ struct Worker {
     /// Only the newest picture counts, until the newest sample is reached.
     behind: bool,
     last: Option<u64>,
+    trust: Trust,
+}
+
+/// Whether what is decoded shows what was meant: damage spreads to the pictures that refer to a damaged one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It does.
+    Whole,
+    /// Not before the next start point.
+    Lost,
+    /// From this time of showing on.
+    From(i64),
 }
 
 impl Worker {
@@ -251,6 +301,7 @@ impl Worker {
                 Next::Entry(Entry::Sample(sample), _) => {
                     position += 1;
                     self.decode(&sample, self.reader.has_all_pictures(position));
+                    self.shared.see(|sight| sight.reached = position);
                     if let Some(on) = self.reader.later_start(position, LATE) {
                         self.shared
                             .counts
@@ -284,10 +335,11 @@ impl Worker {
         self.held.clear();
         self.behind = true;
         self.decoder = None;
+        self.trust = Trust::Whole;
+        self.shared.tell(Event::Configure(info.clone()));
         if let Some(video) = &info.video {
             self.open(video);
         }
-        self.shared.tell(Event::Configure(info.clone()));
     }
 
     fn open(&mut self, video: &Video) {
@@ -308,10 +360,9 @@ impl Worker {
                 self.coding = Some(format);
             }
             Err(error) => {
-                self.status.note(
-                    "decoder",
-                    format!("no pictures can be made: {}", Chain(&error)),
-                );
+                let text = format!("no pictures can be made: {}", Chain(&error));
+                self.distrust(&text);
+                self.status.note("decoder", text);
             }
         }
     }
@@ -322,12 +373,23 @@ impl Worker {
         }
         self.held.clear();
         self.behind = true;
+        self.trust = Trust::Whole;
+    }
+
+    /// What comes out up to the next start point is not how it was meant.
+    fn distrust(&mut self, why: &str) {
+        self.trust = Trust::Lost;
+        let why: Arc<str> = why.into();
+        self.shared.see(|sight| sight.trouble = Some(why));
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
         let Some(data) = self.coding.and_then(|coding| sample.packaged(coding)) else {
             return;
         };
+        if self.trust == Trust::Lost && sample.independent {
+            self.trust = Trust::From(i64::try_from(sample.shown_at()).unwrap_or(i64::MAX));
+        }
         let frames = self.decode_data(&data, sample);
         let caught_up = self.behind && newest;
         let skip = if caught_up {
@@ -337,11 +399,19 @@ impl Worker {
         };
         let deliver = newest || !self.behind;
         for frame in frames.into_iter().skip(skip) {
+            let good = self.is_good(&frame);
             if let Some(decoded) = self.place(frame, sample)
                 && deliver
             {
                 self.behind = false;
-                self.shared.tell(Event::Picture(Arc::new(decoded)));
+                let decoded = Arc::new(decoded);
+                self.shared.tell(Event::Picture(decoded.clone()));
+                if good {
+                    self.shared.see(|sight| {
+                        sight.good = Some(decoded);
+                        sight.trouble = None;
+                    });
+                }
             }
         }
     }
@@ -357,12 +427,27 @@ impl Worker {
         }
         let mut frames = Vec::new();
         if let Err(error) = decoder.decode_each(data, shown, |frame| frames.push(frame)) {
-            self.status.note(
-                "decoding",
-                format!("a picture could not be decoded: {}", Chain(&error)),
-            );
+            let text = format!("a picture could not be decoded: {}", Chain(&error));
+            self.distrust(&text);
+            self.status.note("decoding", text);
         }
         frames
+    }
+
+    /// Whether nothing of it is lost or guessed.
+    fn is_good(&mut self, frame: &Frame) -> bool {
+        if frame.is_corrupt() {
+            self.distrust("parts of a picture are missing");
+        }
+        match self.trust {
+            Trust::Whole => true,
+            Trust::Lost => false,
+            Trust::From(time) if frame.pts().is_some_and(|shown| shown >= time) => {
+                self.trust = Trust::Whole;
+                true
+            }
+            Trust::From(_) => false,
+        }
     }
 
     /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.

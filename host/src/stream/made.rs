@@ -134,16 +134,26 @@ impl Workshop {
                 if is_ad_hoc(&recipe) && ad_hoc.count() >= MOST_AD_HOC {
                     return Err(MakeError::TooMany);
                 }
-                let frames = match inner.frames.upgrade() {
-                    Some(frames) => frames,
-                    None => Frames::start(&self.stream, &self.source, self.status.clone())?,
-                };
-                inner.frames = Arc::downgrade(&frames);
+                let frames = self.frames_of(&mut inner)?;
                 self.start_pictures(pictures, frames)?
             }
         };
         inner.made.push(Arc::downgrade(&made));
         Ok(made)
+    }
+
+    /// The decoded pictures, shared with all who make something of them.
+    pub fn frames(&self) -> io::Result<Arc<Frames>> {
+        self.frames_of(&mut self.lock())
+    }
+
+    fn frames_of(&self, inner: &mut Inner) -> io::Result<Arc<Frames>> {
+        if let Some(frames) = inner.frames.upgrade() {
+            return Ok(frames);
+        }
+        let frames = Frames::start(&self.stream, &self.source, self.status.clone())?;
+        inner.frames = Arc::downgrade(&frames);
+        Ok(frames)
     }
 
     /// Whether pictures are decoded.

@@ -8,6 +8,7 @@ mod joined;
 mod jpeg;
 mod made;
 mod offer;
+mod registry;
 mod ring;
 mod sound;
 mod status;
@@ -15,10 +16,12 @@ mod variant;
 
 pub use encoded::Encoding;
 pub use feed::{Ear, Feed, Next, Reader};
+pub use frames::{Decoded, Frames, Sight};
 pub use ingest::Ingest;
 pub use jpeg::Look;
 pub use made::{Made, MakeError};
 pub use offer::{Offer, Peaks};
+pub use registry::Streams;
 pub use ring::{Bounds, Entry, Info, Numbers, Ring};
 pub use status::{Report, State, Status, Totals};
 pub use variant::{Ask, Choice, Pictures, Recipe, Variant};
@@ -131,7 +134,7 @@ impl Stream {
     }
 
     /// Pictures decoded and made of it since the gateway started.
-    pub fn codec(&self) -> &codec::Counts {
+    pub fn codec(&self) -> &Arc<codec::Counts> {
         &self.status.codec
     }
 
@@ -156,6 +159,11 @@ impl Stream {
     /// Names of its renditions.
     pub fn renditions(&self) -> impl Iterator<Item = &String> + Clone {
         self.recipes.renditions.keys()
+    }
+
+    /// How a rendition of it is made.
+    pub fn rendition(&self, name: &str) -> Option<&config::Rendition> {
+        self.recipes.renditions.get(name)
     }
 
     /// What `variant` is while the source has these tracks, for a transport that takes `formats`. `None` if it cannot be had.
@@ -341,6 +349,14 @@ impl User {
     /// What `recipe` gives; made while anybody holds it.
     pub fn make(&self, recipe: Recipe) -> Result<Arc<Made>, MakeError> {
         self.run.workshop.make(recipe)
+    }
+
+    /// The decoded pictures, for whom the newest is enough; decoded while anybody holds them.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn frames(&self) -> std::io::Result<Arc<Frames>> {
+        self.run.workshop.frames()
     }
 
     /// By which the source is asked for a keyframe.

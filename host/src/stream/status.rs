@@ -24,7 +24,8 @@ const SILENT: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// The states of the wire contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename = "StreamState", rename_all = "kebab-case")]
 pub enum State {
     /// Nobody uses it.
     Idle,

@@ -1,9 +1,9 @@
 //! `/api/events`: what happens, told once to each who follows, replayed to who comes back, bounded for who does not read.
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluicegate_tests::{
-    Camera, Gateway, Raw, Watcher,
+    Camera, Gateway, Raw, Shots, Watcher,
     camera::{self, GROUP},
     client::request,
     raw::handshake,
@@ -312,4 +312,22 @@ async fn the_events_end_when_the_gateway_drains() {
     );
     let ended = within("the gateway ends", gateway.child.wait()).await;
     assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_capture_that_was_saved_is_told() {
+    let dir = sluicegate_tests::scratch("captures").join("told");
+    let config = format!(
+        "[capture]\ndir = {dir:?}\n[streams.demo]\nsource = \"test-pattern\"\nencode = {{ width = 320, height = 192 }}\n"
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let mut curl = Curl::follow(&gateway, "", None);
+    let mut shots = Shots::of(&gateway, "demo").await;
+    shots.take(json!({})).await.unwrap();
+    let (said, _) = shots.take(json!({ "save": true })).await.unwrap();
+    let all = curl.until("capture", |_| true).await;
+    let told = &all.last().unwrap().data;
+    for field in ["serial", "capture_id", "captured_at", "width", "height", "bytes", "path"] {
+        assert_eq!(told[field], said[field], "{told}");
+    }
 }

@@ -4,9 +4,11 @@
 mod access;
 mod bad_input;
 mod bad_requests;
+mod capture;
 mod choices;
 mod churn;
 mod components;
+mod contract;
 mod damage;
 mod events;
 mod first_light;

@@ -59,7 +59,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     assert_eq!(size_of(&jpeg), (320, 192));
     assert_eq!((mobile.size, whole.size), ((320, 192), (640, 384)));
 
-    let threads = threads_of(&gateway);
+    let threads = gateway.thread_names();
     let of = |name: &str| threads.iter().filter(|thread| *thread == name).count();
     assert_eq!(
         (of("decode demo"), of("encode demo"), of("jpeg demo")),
@@ -82,7 +82,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     let idle = |devices: &Value| devices[0]["state"] == "idle";
     gateway.api_until("/api/devices", "idle", idle).await;
     within("the threads end", async {
-        while threads_of(&gateway)
+        while gateway.thread_names()
             .iter()
             .any(|name| name.ends_with(" demo"))
         {
@@ -138,7 +138,7 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
         open.push((query, viewer));
     }
     // The first two share, so that makes four.
-    let threads = threads_of(&gateway);
+    let threads = gateway.thread_names();
     let jpegs = threads.iter().filter(|name| *name == "jpeg demo").count();
     assert_eq!(jpegs, 4, "{threads:?}");
     let (status, head, body) = http_get(gateway.address, &path("width=480"), &[])
@@ -340,13 +340,4 @@ impl Numbered {
 fn size_of(jpeg: &[u8]) -> (usize, usize) {
     let head = turbojpeg::read_header(jpeg).unwrap();
     (head.width, head.height)
-}
-
-/// Names of the gateway's threads, which Linux cuts to 15 characters.
-fn threads_of(gateway: &Gateway) -> Vec<String> {
-    let tasks = format!("/proc/{}/task", gateway.pid().as_raw_nonzero());
-    let names = std::fs::read_dir(tasks)
-        .unwrap()
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.map(|name| name.trim_end().to_owned()).collect()
 }

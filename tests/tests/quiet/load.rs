@@ -73,7 +73,7 @@ async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_t
 }
 
 /// 100 pictures, 50 a second; adds how long each took to each of the viewers.
-async fn measure(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Duration>) {
+pub async fn measure(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Duration>) {
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..100 {
         pace.tick().await;

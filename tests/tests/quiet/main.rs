@@ -1,6 +1,7 @@
 //! Times and amounts that mean something only where nothing else runs: one test after the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod captures;
 mod isolation;
 mod latency;
 mod load;

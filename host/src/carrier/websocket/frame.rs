@@ -51,6 +51,11 @@ pub fn pong_frame(payload: &[u8]) -> Bytes {
         .into()
 }
 
+/// Asks whether the other end is there.
+pub fn ping_frame() -> Bytes {
+    frame_head(9, 0).into()
+}
+
 /// A close frame; the reason is shortened to what fits.
 pub fn close_frame(close: &Close) -> Bytes {
     let mut end = close.reason.len().min(123);

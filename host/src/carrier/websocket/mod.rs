@@ -7,9 +7,9 @@ mod frame;
 mod session;
 mod talk;
 
-pub use frame::{Close, Event, Reader, close_frame, pong_frame};
+pub use frame::{Close, Event, Reader, close_frame, ping_frame, pong_frame};
 pub use session::run;
-pub use talk::{Talk, talk};
+pub use talk::{Manners, Talk, talk};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{HeaderMap, Method, Version, header};

@@ -1,0 +1,98 @@
+//! A client of captures.
+
+use crate::{Gateway, client::request_with, within};
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+
+/// A connected client of `WS /api/ws/capture/{serial}`.
+pub struct Shots {
+    pub socket: WebSocketStream<TcpStream>,
+}
+
+impl Shots {
+    /// Connects; the path's segment is the stream's name as it is.
+    pub async fn connect(address: SocketAddr, stream: &str) -> Result<Shots> {
+        let tcp = TcpStream::connect(address).await?;
+        let url = format!("ws://{address}/api/ws/capture/{stream}");
+        let (socket, _) = tokio_tungstenite::client_async(url, tcp).await?;
+        Ok(Shots { socket })
+    }
+
+    /// Connects, or the test fails.
+    pub async fn of(gateway: &Gateway, stream: &str) -> Shots {
+        let shots = Shots::connect(gateway.address, stream);
+        within("a capture client connects", shots).await.unwrap()
+    }
+
+    /// Sends any text.
+    pub async fn say(&mut self, text: &str) {
+        let sent = self.socket.send(Message::Text(text.into()));
+        within("the gateway listens", sent).await.unwrap();
+    }
+
+    /// Asks for a picture; `more` are other fields of the request.
+    pub async fn ask(&mut self, more: Value) {
+        let mut request = json!({ "type": "capture" });
+        for (key, value) in more.as_object().unwrap() {
+            request[key] = value.clone();
+        }
+        self.say(&request.to_string()).await;
+    }
+
+    /// The next answer: what is said of a picture and the picture, or the failure.
+    pub async fn answer(&mut self) -> Result<(Value, Bytes), Value> {
+        let said = within("an answer", self.message()).await.unwrap();
+        let Message::Text(said) = said else {
+            panic!("a picture without a word: {} bytes", said.len());
+        };
+        let said: Value = serde_json::from_str(&said).unwrap();
+        match said["type"].as_str() {
+            Some("capture_result") => {
+                let picture = within("the picture", self.message()).await.unwrap();
+                let Message::Binary(picture) = picture else {
+                    panic!("no picture behind {said}, but {picture:?}");
+                };
+                assert_eq!(said["bytes"], picture.len(), "{said}");
+                Ok((said, picture))
+            }
+            Some("error") => Err(said),
+            _ => panic!("neither a result nor a failure: {said}"),
+        }
+    }
+
+    /// Asks for a picture and waits for it.
+    pub async fn take(&mut self, more: Value) -> Result<(Value, Bytes), Value> {
+        self.ask(more).await;
+        self.answer().await
+    }
+
+    /// The next message that is no ping.
+    async fn message(&mut self) -> Result<Message> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Ok(message),
+                Some(Err(error)) => return Err(error.into()),
+                None => bail!("the gateway hung up"),
+            }
+        }
+    }
+}
+
+/// `POST /api/devices/{serial}/capture`: status, head, body.
+pub async fn post(
+    gateway: &Gateway,
+    serial: &str,
+    accept: &str,
+    body: &str,
+) -> (u16, String, Vec<u8>) {
+    let path = format!("/api/devices/{serial}/capture");
+    let headers = [("Accept", accept)];
+    let answer = request_with(gateway.address, "POST", &path, &headers, body.as_bytes());
+    within("a capture", answer).await.unwrap()
+}
