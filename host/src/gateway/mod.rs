@@ -11,7 +11,7 @@ use crate::{
         transports::{Transport, TransportError},
     },
     session::{Arbiter, Sessions},
-    source::{Spec, SpecError},
+    source::{Fleet, Spec, SpecError},
     stream::Stream,
     telemetry::Events,
     viewer,
@@ -106,6 +106,8 @@ pub struct Gateway {
     engine: Arc<Engine>,
     /// By name.
     pub streams: BTreeMap<String, Arc<Stream>>,
+    /// Which Android devices there are.
+    pub fleet: Arc<Fleet>,
     /// By name.
     pub transports: BTreeMap<String, Arc<Transport>>,
     /// The running ones.
@@ -133,6 +135,7 @@ impl Gateway {
     /// components are loaded and opened.
     pub fn prepare(config: Config) -> Result<Gateway, StartError> {
         let events = Arc::<Events>::default();
+        let fleet = Fleet::new(&config.android);
         let mut streams = BTreeMap::new();
         for (name, settings) in &config.streams {
             let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
@@ -141,9 +144,9 @@ impl Gateway {
                     reason,
                 }
             })?;
-            streams.insert(name.clone(), Stream::new(name, source, settings, &events));
+            streams.insert(name.clone(), Stream::new(name, source, settings, &events, &fleet));
         }
-        if streams.is_empty() {
+        if streams.is_empty() && !fleet.discovers() {
             return Err(StartError::NoStream);
         }
         let tls = match &config.server.tls {
@@ -164,6 +167,7 @@ impl Gateway {
             config,
             engine,
             streams,
+            fleet,
             sessions: Sessions::new(arbiter, patience, &transports, &events),
             transports,
             muxers: Muxers::new(&events),
