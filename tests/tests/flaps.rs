@@ -68,7 +68,7 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let stop = sink.stop.clone();
     stop.attach();
     let encode = config::Encode::default();
-    let ended = source::run(spec, &encode, &mut sink, &stop, &Keyframes::default());
+    let ended = source::run(spec, &encode, &mut sink, &stop, &Keyframes::default(), &Fleet::new(&None));
     (sink, ended)
 }
 

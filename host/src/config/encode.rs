@@ -91,7 +91,7 @@ impl Rendition {
 }
 
 /// What may be written at a path of the config.
-struct Check<'a>(&'a [Step]);
+pub(super) struct Check<'a>(pub(super) &'a [Step]);
 
 impl Check<'_> {
     fn side(&self, key: &str, size: u32) -> Result<&Self, Problem> {
@@ -104,7 +104,18 @@ impl Check<'_> {
         )
     }
 
-    fn frame_rate(&self, rate: u32) -> Result<&Self, Problem> {
+    /// Of a picture whose other side follows.
+    pub(super) fn longer_side(&self, key: &str, size: u32) -> Result<&Self, Problem> {
+        if (64..=8192).contains(&size) {
+            return Ok(self);
+        }
+        self.refuse(
+            key,
+            format!("{size} is out of range; write 64 to 8192 pixels"),
+        )
+    }
+
+    pub(super) fn frame_rate(&self, rate: u32) -> Result<&Self, Problem> {
         if (1..=240).contains(&rate) {
             return Ok(self);
         }
@@ -114,7 +125,7 @@ impl Check<'_> {
         )
     }
 
-    fn bitrate(&self, rate: BitRate) -> Result<&Self, Problem> {
+    pub(super) fn bitrate(&self, rate: BitRate) -> Result<&Self, Problem> {
         if (16_000..=200_000_000).contains(&rate.bits_per_second()) {
             return Ok(self);
         }
@@ -124,7 +135,7 @@ impl Check<'_> {
         )
     }
 
-    fn keyframe_interval(&self, interval: Span) -> Result<(), Problem> {
+    pub(super) fn keyframe_interval(&self, interval: Span) -> Result<(), Problem> {
         if (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval.duration()) {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! here and told as `FILE:LINE:COLUMN: what, with what, what to do`; what needs a component or a socket to be
 //! judged (a source, a transport's own options) is left to the modules that have one.
 
+mod android;
 mod capture;
 mod clients;
 mod document;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use android::{Android, AndroidDevice, MAX_SERVER, Mirror, ScrcpyVersion};
 pub use capture::Capture;
 pub use clients::{Client, Match, Policy};
 use document::{Document, Problem, Step};
@@ -64,6 +66,9 @@ pub struct Config {
     /// `[[clients]]`, first match first.
     #[serde(default)]
     pub clients: Vec<Client>,
+    /// `[android]`. Absent: devices are followed only where a stream names one, with the defaults.
+    #[serde(default)]
+    pub android: Option<Android>,
     /// `[capture]`.
     #[serde(default)]
     pub capture: Capture,
@@ -76,7 +81,8 @@ impl Config {
     /// Reads and checks the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Read`] if it cannot be read or is larger than [`MAX_FILE`], else as [`Config::parse`].
+    /// [`Error::Read`] if it cannot be read or is larger than [`MAX_FILE`], else as [`Config::parse`]; and
+    /// [`Error::Invalid`] if `server` under `[android]` names a file that cannot be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let read = |reason| Error::Read {
             file: path.to_owned(),
@@ -91,7 +97,13 @@ impl Config {
             return Err(read(io::Error::new(io::ErrorKind::InvalidData, what)));
         }
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(text, path),
+            Ok(text) => {
+                let config = Self::parse(text, path)?;
+                match config.android.as_ref().map_or(Ok(()), Android::look) {
+                    Ok(()) => Ok(config),
+                    Err(problem) => Err(Document::parse(text, path)?.explain(&problem)),
+                }
+            }
             Err(error) => {
                 let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
                 let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -126,6 +138,9 @@ impl Config {
             policy.resolve(&config.dir);
         }
         config.capture.resolve(&config.dir);
+        if let Some(android) = &mut config.android {
+            android.resolve(&config.dir);
+        }
         if let Some(tls) = &mut config.server.tls {
             tls.resolve(&config.dir);
         }
@@ -136,9 +151,11 @@ impl Config {
     /// added the command line's sources; `file` is the config file, for the message.
     ///
     /// # Errors
-    /// [`Error::NoStreams`] if there is no stream.
+    /// [`Error::NoStreams`] if there is no stream, and none may be found.
     pub fn require_streams(&self, file: &Path) -> Result<(), Error> {
-        match self.streams.is_empty() {
+        let found = self.android.as_ref();
+        let found = found.is_some_and(|android| android.discover);
+        match self.streams.is_empty() && !found {
             false => Ok(()),
             true => Err(Error::NoStreams {
                 file: file.to_owned(),
@@ -176,6 +193,9 @@ impl Config {
             policy.check(&["policy".into()])?;
         }
         self.capture.check(&["capture".into()])?;
+        if let Some(android) = &self.android {
+            android.check(&["android".into()])?;
+        }
         for (index, client) in self.clients.iter().enumerate() {
             client.check(&["clients".into(), Step::Index(index)])?;
         }
@@ -200,6 +220,7 @@ impl Default for Config {
             transports: BTreeMap::new(),
             policy: None,
             clients: Vec::new(),
+            android: None,
             capture: Capture::default(),
             dir: PathBuf::from("."),
         }

@@ -12,7 +12,7 @@ use crate::{
         transports::{Transport, TransportError},
     },
     session::{Arbiter, Sessions},
-    source::{Spec, SpecError},
+    source::{Fleet, Spec, SpecError},
     stream::{Stream, Streams},
     telemetry::Events,
     viewer,
@@ -107,6 +107,8 @@ pub struct Gateway {
     engine: Arc<Engine>,
     /// By name.
     pub streams: Streams,
+    /// Which Android devices there are.
+    pub fleet: Arc<Fleet>,
     /// By name.
     pub transports: BTreeMap<String, Arc<Transport>>,
     /// The running ones.
@@ -136,6 +138,7 @@ impl Gateway {
     /// components are loaded and opened.
     pub fn prepare(config: Config) -> Result<Gateway, StartError> {
         let events = Arc::<Events>::default();
+        let fleet = Fleet::new(&config.android);
         let streams = Streams::default();
         for (name, settings) in &config.streams {
             let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
@@ -144,9 +147,9 @@ impl Gateway {
                     reason,
                 }
             })?;
-            streams.get_or_add(name, || Stream::new(name, source, settings, &events));
+            streams.get_or_add(name, || Stream::new(name, source, settings, &events, &fleet));
         }
-        if config.streams.is_empty() {
+        if config.streams.is_empty() && !fleet.discovers() {
             return Err(StartError::NoStream);
         }
         let tls = match &config.server.tls {
@@ -166,6 +169,7 @@ impl Gateway {
         Ok(Gateway {
             engine,
             streams,
+            fleet,
             sessions: Sessions::new(arbiter, patience, &transports, &events),
             transports,
             muxers: Muxers::new(&events),

@@ -18,7 +18,8 @@ const SILENCE: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A sender may be silent for ever, but one whose machine is gone is noticed: after this long, and three tries this far apart.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-const CHUNK: usize = 64 << 10;
+/// So much is read at once.
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// Takes one connection at a time on `address`; when it ends, the next.
 pub fn run_listener(
@@ -104,7 +105,8 @@ pub fn run_stdin(sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     }
 }
 
-fn keep_alive(connection: &TcpStream) -> io::Result<()> {
+/// Has the system ask after a peer that is silent.
+pub(super) fn keep_alive(connection: &TcpStream) -> io::Result<()> {
     let (time, interval) = KEEPALIVE;
     let keepalive = TcpKeepalive::new()
         .with_time(time)
@@ -113,29 +115,49 @@ fn keep_alive(connection: &TcpStream) -> io::Result<()> {
     SockRef::from(connection).set_tcp_keepalive(&keepalive)
 }
 
+/// Bytes that come without times, and the pauses between them.
+#[derive(Debug, Default)]
+pub(super) struct ByteStream {
+    /// Bytes came since the last silence.
+    is_open: bool,
+}
+
+impl ByteStream {
+    /// How long to wait for more bytes before that is a silence.
+    pub(super) fn wait(&self) -> Duration {
+        if self.is_open { SILENCE } else { LOOK }
+    }
+
+    /// Bytes came.
+    pub(super) fn bytes(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        // What is read is copied out, so that a small picture does not keep a whole chunk from being freed.
+        sink.byte_stream(Bytes::copy_from_slice(bytes));
+        self.is_open = true;
+    }
+
+    /// Nothing came for that long, or nothing will come any more.
+    pub(super) fn silence(&mut self, sink: &mut dyn Sink) {
+        if std::mem::take(&mut self.is_open) {
+            sink.silence();
+        }
+    }
+}
+
 fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
     sink.connected();
-    // What is read is copied out, so that a small picture does not keep a whole chunk from being freed.
     let mut buffer = vec![0; CHUNK];
-    let mut flushed = true;
+    let mut stream = ByteStream::default();
     while !stop.is_stopped() {
-        let wait = if flushed { LOOK } else { SILENCE };
-        if !readable(&input, wait)? {
-            if !flushed {
-                sink.silence();
-                flushed = true;
-            }
+        if !readable(&input, stream.wait())? {
+            stream.silence(sink);
             continue;
         }
         match input.read(&mut buffer) {
             Ok(0) => {
-                sink.silence();
+                stream.silence(sink);
                 return Ok(());
             }
-            Ok(size) => {
-                sink.byte_stream(Bytes::copy_from_slice(&buffer[..size]));
-                flushed = false;
-            }
+            Ok(size) => stream.bytes(&buffer[..size], sink),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -1,5 +1,6 @@
 //! Where pictures come from. Each source runs on a thread of its own and hands what it reads to a [`Sink`].
 
+pub mod android;
 mod annexb;
 mod camera;
 mod device;
@@ -8,6 +9,7 @@ mod pattern;
 mod spec;
 mod transcode;
 
+pub use android::{Attached, Fleet, Presence};
 pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
 pub use device::devices_with;
 pub use spec::{Screen, Spec, SpecError};
@@ -195,7 +197,7 @@ impl Stop {
     }
 }
 
-/// Runs the source until it is told to stop (`Ok`), ends or fails.
+/// Runs the source until it is told to stop (`Ok`), ends or fails. A device is one of `fleet`.
 ///
 /// Blocking; call it on a thread of its own. May be called again after a failure.
 pub fn run(
@@ -204,6 +206,7 @@ pub fn run(
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
+    fleet: &Arc<Fleet>,
 ) -> Result<(), SourceError> {
     match spec {
         Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
@@ -215,6 +218,7 @@ pub fn run(
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
+        Spec::Android(serial) => android::run(serial, fleet, sink, stop, keyframes),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`.
+//! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
 
+use super::android::stream_name;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
@@ -28,6 +29,8 @@ pub enum Spec {
     AnnexbConnect(String),
     /// Bare Annex B from standard input.
     AnnexbStdin,
+    /// An Android device, by its serial as `adb devices` shows it.
+    Android(String),
 }
 
 /// What is taken of an X11 screen.
@@ -46,17 +49,17 @@ pub struct Screen {
 pub enum SpecError {
     /// No scheme that is known.
     #[error(
-        "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
+        "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     Unknown(String),
     /// On the command line: no scheme that is known, and no such file.
     #[error(
-        "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT or annexb:-"
+        "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     NoFile(String),
-    /// Part of the design, not of this version.
-    #[error("sources of the kind `{0}` are not in this version yet")]
-    NotYet(String),
+    /// `android:` and no serial, or one that no device has.
+    #[error("`{0}`: after android: comes a device's serial, as `adb devices` shows it")]
+    Android(String),
     /// `annexb:` and something else.
     #[error("`{0}`: after annexb: comes listen:PORT, listen:ADDRESS:PORT, tcp://HOST:PORT or -")]
     Annexb(String),
@@ -111,8 +114,11 @@ impl Spec {
                 graph => Ok(Spec::Lavfi(graph.into())),
             };
         }
-        if text.starts_with("android:") {
-            return Err(SpecError::NotYet("android".into()));
+        if let Some(serial) = text.strip_prefix("android:") {
+            return match stream_name(serial) {
+                Some(_) if !serial.contains(char::is_control) => Ok(Spec::Android(serial.into())),
+                _ => Err(SpecError::Android(text.into())),
+            };
         }
         match text.split_once("://") {
             Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
@@ -131,8 +137,11 @@ impl Spec {
         }
     }
 
-    /// A name for a stream of this source: a file's stem, a URL's host, else its kind.
+    /// A name for a stream of this source: a file's stem, a URL's host, a device's serial, else its kind.
     pub fn default_name(&self) -> String {
+        if let Spec::Android(serial) = self {
+            return stream_name(serial).unwrap_or_else(|| "android".into());
+        }
         let raw = match self {
             Spec::TestPattern => "demo".into(),
             Spec::File(path) => path
@@ -147,6 +156,7 @@ impl Spec {
             Spec::Screen(_) => "screen".into(),
             Spec::Lavfi(_) => "lavfi".into(),
             Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin => "annexb".into(),
+            Spec::Android(_) => "android".into(),
         };
         let name: String = raw
             .chars()
@@ -171,7 +181,10 @@ impl Spec {
     pub fn may_be_silent(&self) -> bool {
         matches!(
             self,
-            Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin
+            Spec::AnnexbListen(_)
+                | Spec::AnnexbConnect(_)
+                | Spec::AnnexbStdin
+                | Spec::Android(_)
         )
     }
 }
@@ -189,6 +202,7 @@ impl fmt::Display for Spec {
             Spec::AnnexbListen(address) => write!(f, "annexb:listen:{address}"),
             Spec::AnnexbConnect(address) => write!(f, "annexb:tcp://{address}"),
             Spec::AnnexbStdin => f.write_str("annexb:-"),
+            Spec::Android(serial) => write!(f, "android:{serial}"),
         }
     }
 }
@@ -330,6 +344,11 @@ mod tests {
                 Spec::AnnexbListen("0.0.0.0:5000".parse().unwrap()),
             ),
             ("annexb:tcp://box:99", Spec::AnnexbConnect("box:99".into())),
+            ("android:R58M", Spec::Android("R58M".into())),
+            (
+                "android:[::1%2]:5555",
+                Spec::Android("[::1%2]:5555".into()),
+            ),
         ] {
             if !text.starts_with("file:") && !text.contains("@") && !text.contains("listen") {
                 assert_eq!(spec.to_string(), text);
@@ -351,7 +370,8 @@ mod tests {
             "annexb:listen:99999",
             "v4l2:",
             "lavfi:",
-            "android:emulator-5554",
+            "android:",
+            "android:a\nb",
             "screen:0",
             "screen::x",
             "screen::0+1",

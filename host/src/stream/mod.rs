@@ -29,7 +29,7 @@ pub use variant::{Ask, Choice, Pictures, Recipe, Variant};
 use crate::{
     codec, config,
     media::{sample::Format, time::Moment},
-    source::{self, Keyframes, Sink, SourceError, Spec, Stop},
+    source::{self, Fleet, Keyframes, Presence, Sink, SourceError, Spec, Stop},
     telemetry::Events,
 };
 use made::Workshop;
@@ -52,6 +52,7 @@ pub struct Stream {
     idle: Duration,
     always_on: bool,
     recipes: variant::Recipes,
+    fleet: Arc<Fleet>,
     status: Arc<Status>,
     control: Mutex<Control>,
 }
@@ -75,13 +76,17 @@ struct Run {
 }
 
 impl Stream {
-    /// A stream that does not run yet; what happens to it is told to `events`.
+    /// A stream that does not run yet; what happens to it is told to `events`. If it is a device, it is one of `fleet`.
     pub fn new(
         name: &str,
         source: Spec,
         config: &config::Stream,
         events: &Arc<Events>,
+        fleet: &Arc<Fleet>,
     ) -> Arc<Stream> {
+        if let Spec::Android(serial) = &source {
+            fleet.expect(serial);
+        }
         Arc::new(Stream {
             name: name.to_owned(),
             source,
@@ -91,6 +96,7 @@ impl Stream {
                 encode: config.encode,
                 renditions: config.renditions.clone(),
             },
+            fleet: fleet.clone(),
             status: Arc::new(Status::new(name, events.clone())),
             control: Mutex::default(),
         })
@@ -126,6 +132,11 @@ impl Stream {
     /// How it is doing.
     pub fn report(&self) -> Report {
         self.status.report(self.source.may_be_silent())
+    }
+
+    /// How its device is, for a stream that is one. A source that runs waits by itself for a device that is not ready.
+    pub fn present(&self, presence: &Presence) {
+        self.status.presence(presence);
     }
 
     /// What happened to it since the gateway started.
@@ -282,7 +293,8 @@ impl Stream {
         let mut told = String::new();
         loop {
             let began = Instant::now();
-            let ended = source::run(&self.source, &self.recipes.encode, ingest, stop, keyframes);
+            let encode = &self.recipes.encode;
+            let ended = source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet);
             let Err(error) = ended else { return };
             if stop.is_stopped() {
                 return;

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     codec,
     media::sample::{Audio, Sample, Video},
+    source::Presence,
     telemetry::{Events, unix_ms},
 };
 use std::{
@@ -27,6 +28,10 @@ const WINDOW: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
 #[schemars(rename = "StreamState", rename_all = "kebab-case")]
 pub enum State {
+    /// Its device is not there, or does not answer.
+    Offline,
+    /// Its device does not let this computer in.
+    Unauthorized,
     /// Nobody uses it.
     Idle,
     /// Opening the source.
@@ -45,7 +50,9 @@ pub enum State {
 
 impl State {
     /// Every state a stream can be in.
-    pub const ALL: [State; 7] = [
+    pub const ALL: [State; 9] = [
+        State::Offline,
+        State::Unauthorized,
         State::Idle,
         State::Starting,
         State::Live,
@@ -58,6 +65,8 @@ impl State {
     /// As in the wire contract.
     pub fn name(self) -> &'static str {
         match self {
+            State::Offline => "offline",
+            State::Unauthorized => "unauthorized",
             State::Idle => "idle",
             State::Starting => "starting",
             State::Live => "live",
@@ -145,6 +154,8 @@ struct Inner {
     state: State,
     reason: String,
     since: SystemTime,
+    /// Its device is away, which is shown instead of the state: how, why and since when.
+    away: Option<(State, String, SystemTime)>,
     video: Option<Video>,
     audio: Option<Audio>,
     picture_peak: Peak,
@@ -174,6 +185,7 @@ impl Status {
                 state: State::Idle,
                 reason: reason.into(),
                 since: SystemTime::now(),
+                away: None,
                 video: None,
                 audio: None,
                 picture_peak: Peak::default(),
@@ -189,6 +201,34 @@ impl Status {
             }),
             bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
+        }
+    }
+
+    /// How the device is whose pictures these are. While it is not ready, that is what is told and reported, whatever its source
+    /// does meanwhile.
+    pub fn presence(&self, presence: &Presence) {
+        let mut inner = self.lock();
+        let (state, reason) = match presence {
+            Presence::Offline(reason) => (State::Offline, reason),
+            Presence::Unauthorized(reason) => (State::Unauthorized, reason),
+            Presence::Ready => {
+                if inner.away.take().is_some() {
+                    inner.since = SystemTime::now();
+                    let (state, reason) = (inner.state, inner.reason.clone());
+                    let since = inner.since;
+                    self.tell(&mut inner, state, &reason, since);
+                }
+                return;
+            }
+        };
+        let since = match &inner.away {
+            Some((before, _, since)) if *before == state => *since,
+            _ => SystemTime::now(),
+        };
+        let away = Some((state, reason.clone(), since));
+        if inner.away != away {
+            inner.away = away;
+            self.tell(&mut inner, state, reason, since);
         }
     }
 
@@ -364,8 +404,11 @@ impl Status {
             inner.window = (now, bytes, samples);
         }
         let quiet = now - inner.last_sample;
-        let silent = inner.state == State::Live && quiet > SILENT;
-        let (state, reason) = if silent {
+        let away = inner.away.clone();
+        let silent = away.is_none() && inner.state == State::Live && quiet > SILENT;
+        let (state, reason) = if let Some((state, reason, _)) = &away {
+            (*state, reason.clone())
+        } else if silent {
             let right = if may_be_silent {
                 "; this source may be still"
             } else {
@@ -378,7 +421,9 @@ impl Status {
         } else {
             (inner.state, inner.reason.clone())
         };
-        let since = if silent {
+        let since = if let Some((_, _, since)) = away {
+            since
+        } else if silent {
             SystemTime::now() - (quiet - SILENT)
         } else {
             inner.since
@@ -422,7 +467,7 @@ impl Status {
         if inner.reason != reason {
             inner.reason = reason.to_owned();
         }
-        if inner.told.0 != state || inner.told.1 != reason {
+        if inner.away.is_none() && (inner.told.0 != state || inner.told.1 != reason) {
             self.tell(inner, state, reason, inner.since);
         }
     }
@@ -520,6 +565,30 @@ mod tests {
             ),
             (4, 1, 1, 3)
         );
+    }
+
+    #[test]
+    fn a_device_that_is_away_is_told_once_whatever_its_source_does_meanwhile() {
+        let mut told = Told::new();
+        let offline = Presence::Offline("not attached".into());
+        let unauthorized = Presence::Unauthorized("asked".into());
+        told.status.presence(&Presence::Ready);
+        told.status.presence(&offline);
+        told.status.presence(&offline);
+        assert_eq!(told.now(), ["offline"]);
+        told.status.starting();
+        told.status.live(&picture());
+        told.status.retrying("gone".into());
+        assert_eq!(told.now(), Vec::<String>::new());
+        let report = told.status.report(true);
+        assert_eq!((report.state, report.reason.as_str()), (State::Offline, "not attached"));
+        told.status.presence(&unauthorized);
+        assert_eq!(told.status.report(true).state, State::Unauthorized);
+        told.status.presence(&Presence::Ready);
+        assert_eq!(told.now(), ["unauthorized", "retrying"]);
+        assert_eq!(told.status.report(true).state, State::Retrying);
+        told.status.live(&picture());
+        assert_eq!(told.now(), ["live"]);
     }
 
     #[test]

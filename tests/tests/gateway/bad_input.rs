@@ -78,8 +78,8 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
             ][..],
         ),
         (
-            "[streams.cam]\nsource = \"android:R58M\"\n",
-            &["[streams.cam]: ", "not in this version yet"],
+            "[streams.cam]\nsource = \"android:\"\n",
+            &["[streams.cam]: ", "after android: comes a device's serial"],
         ),
         (
             "[transports.flv]\n",

@@ -1,0 +1,366 @@
+//! Which devices there are, as the adb server tells it.
+
+use super::{
+    super::Stop,
+    adb::{AdbError, Connection},
+    list::{self, Attached, Presence},
+    name::stream_name,
+};
+use crate::config;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+/// More devices are not known.
+const MOST_DEVICES: usize = 256;
+/// Between attempts to reach the adb server: the first wait and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// Who waits for a device looks again after this long, though it is woken.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The devices of one adb server. Shared by whoever follows its list, streams, and their sources.
+#[derive(Debug)]
+pub struct Fleet {
+    settings: config::Android,
+    configured: bool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By serial: those that were listed, and those that streams name.
+    devices: BTreeMap<String, Known>,
+    /// Somebody follows the list.
+    followed: bool,
+    /// Who waits for a change.
+    waiting: Vec<Thread>,
+    /// Serials that were refused, and whether it was told that there are too many.
+    refused: BTreeSet<String>,
+    too_many: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// A stream of the config names it.
+    named: bool,
+    /// Unknown before the first list.
+    presence: Option<Presence>,
+    model: Option<String>,
+    /// Counts the times that it went.
+    gone: u64,
+}
+
+impl Fleet {
+    /// Of the adb server in `[android]`, or of the one at the usual place. Nobody is asked before [`Fleet::follow`].
+    pub fn new(settings: &Option<config::Android>) -> Arc<Fleet> {
+        Arc::new(Fleet {
+            settings: settings.clone().unwrap_or_default(),
+            configured: settings.is_some(),
+            inner: Mutex::default(),
+        })
+    }
+
+    /// `[android]`, or its defaults.
+    pub fn settings(&self) -> &config::Android {
+        &self.settings
+    }
+
+    /// Whether devices that no stream names are streams, too.
+    pub fn discovers(&self) -> bool {
+        self.configured && self.settings.discover
+    }
+
+    /// Whether the adb server's list has to be followed: devices may be found, or a stream names one.
+    pub fn is_wanted(&self) -> bool {
+        self.discovers() || self.lock().devices.values().any(|known| known.named)
+    }
+
+    /// A stream names this device: it is told of, even while it is not there.
+    pub fn expect(&self, serial: &str) {
+        self.lock().devices.entry(serial.to_owned()).or_default().named = true;
+    }
+
+    /// How a device is. `None`: nobody follows the list, or it did not come yet.
+    pub fn presence(&self, serial: &str) -> Option<Presence> {
+        let inner = self.lock();
+        inner.devices.get(serial)?.presence.clone()
+    }
+
+    /// Follows the adb server's list until told to stop, over its ends and returns; `on_change` gets every device that is a
+    /// stream or may be one, when it comes and at each change. While there is no adb server, all devices are offline.
+    ///
+    /// Blocking; call it on a thread of its own.
+    pub fn follow(&self, stop: &Stop, on_change: &mut dyn FnMut(&Attached)) {
+        stop.attach();
+        self.lock().followed = true;
+        let mut wait = BACKOFF.0;
+        let mut told = String::new();
+        while !stop.is_stopped() {
+            let began = Instant::now();
+            let Err(error) = self.track(stop, on_change) else {
+                return;
+            };
+            if stop.is_stopped() {
+                return;
+            }
+            let reason = match &error {
+                AdbError::Broken(_) => format!(
+                    "the adb server at {} ended; start it with `adb start-server`",
+                    self.settings.adb
+                ),
+                error => error.to_string(),
+            };
+            if began.elapsed() > BACKOFF.1 {
+                wait = BACKOFF.0;
+                told.clear();
+            }
+            if told != reason {
+                tracing::warn!("{reason}; Android devices are offline until then");
+                told.clone_from(&reason);
+            }
+            self.nobody_is_there(&reason, on_change);
+            stop.wait(wait);
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Waits until a device is there; gives how often it went before. At once if nobody follows the list. `None`: told to stop.
+    pub(super) fn ready(&self, serial: &str, stop: &Stop) -> Option<u64> {
+        self.wait(stop, None, |inner| match inner.devices.get(serial) {
+            _ if !inner.followed => Some(0),
+            Some(known) if known.presence == Some(Presence::Ready) => Some(known.gone),
+            _ => None,
+        })
+    }
+
+    /// Why a device that was there, and had gone so often before, is gone again, if it is; waits for a moment, as the list may
+    /// come later than what it tells.
+    pub(super) fn gone(&self, serial: &str, before: u64, stop: &Stop) -> Option<String> {
+        const MOMENT: Duration = Duration::from_millis(500);
+        let deadline = Instant::now() + MOMENT;
+        self.wait(stop, Some(deadline), |inner| {
+            let known = inner.devices.get(serial).filter(|_| inner.followed)?;
+            match &known.presence {
+                Some(Presence::Offline(reason) | Presence::Unauthorized(reason)) => {
+                    Some(reason.clone())
+                }
+                _ => (known.gone != before).then(|| "it was gone for a moment".into()),
+            }
+        })
+    }
+
+    fn wait<T>(
+        &self,
+        stop: &Stop,
+        deadline: Option<Instant>,
+        look: impl Fn(&Inner) -> Option<T>,
+    ) -> Option<T> {
+        let me = thread::current();
+        loop {
+            let mut inner = self.lock();
+            inner.waiting.retain(|other| other.id() != me.id());
+            let found = look(&inner);
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if found.is_some() || stop.is_stopped() || left.is_some_and(|left| left.is_zero()) {
+                return found.filter(|_| !stop.is_stopped());
+            }
+            inner.waiting.push(me.clone());
+            drop(inner);
+            thread::park_timeout(left.unwrap_or(LOOK).min(LOOK));
+        }
+    }
+
+    fn track(&self, stop: &Stop, on_change: &mut dyn FnMut(&Attached)) -> Result<(), AdbError> {
+        let address = &self.settings.adb;
+        let mut server = Connection::open(address, stop)?;
+        if let Err(error) = server.request("host:track-devices-l") {
+            let AdbError::Refused(_) = error else {
+                return Err(error);
+            };
+            server = Connection::open(address, stop)?;
+            server.request("host:track-devices")?;
+        }
+        while server.wait()? {
+            let list = server.text()?;
+            tracing::debug!("the adb server at {address} lists {list:?}");
+            self.update(list::parse(&list), on_change);
+        }
+        Ok(())
+    }
+
+    /// The list is this now.
+    fn update(&self, list: Vec<Attached>, on_change: &mut dyn FnMut(&Attached)) {
+        let mut inner = self.lock();
+        let mut listed = BTreeSet::new();
+        let mut changed = Vec::new();
+        for one in list {
+            if self.takes(&mut inner, &one.serial) {
+                listed.insert(one.serial.clone());
+                changed.extend(inner.set(&one.serial, one.presence, one.model));
+            }
+        }
+        let absent: Vec<String> = inner.devices.keys().cloned().collect();
+        for serial in absent.iter().filter(|serial| !listed.contains(*serial)) {
+            let reason = "the device is not attached: plug it in, or connect to it with `adb connect`";
+            changed.extend(inner.set(serial, Presence::Offline(reason.into()), None));
+        }
+        self.tell(inner, &changed, on_change);
+    }
+
+    fn nobody_is_there(&self, reason: &str, on_change: &mut dyn FnMut(&Attached)) {
+        let mut inner = self.lock();
+        let all: Vec<String> = inner.devices.keys().cloned().collect();
+        let mut changed = Vec::new();
+        for serial in all {
+            changed.extend(inner.set(&serial, Presence::Offline(reason.to_owned()), None));
+        }
+        self.tell(inner, &changed, on_change);
+    }
+
+    /// Whether a device that is listed is one of ours.
+    fn takes(&self, inner: &mut Inner, serial: &str) -> bool {
+        if inner.devices.contains_key(serial) {
+            return true;
+        }
+        if !self.discovers() || !self.settings.allows(serial) {
+            return false;
+        }
+        if inner.devices.len() >= MOST_DEVICES {
+            if !std::mem::replace(&mut inner.too_many, true) {
+                tracing::warn!(
+                    "more than {MOST_DEVICES} Android devices were seen: {serial} and others after it are left out; `allow` and \
+                     `deny` under [android] choose which are taken"
+                );
+            }
+            return false;
+        }
+        if stream_name(serial).is_none() {
+            if inner.refused.len() < MOST_DEVICES && inner.refused.insert(serial.to_owned()) {
+                let shown: String = serial.chars().take(150).collect();
+                tracing::warn!("the Android device {shown:?} is left out: its serial is too long for a stream's name");
+            }
+            return false;
+        }
+        true
+    }
+
+    fn tell(
+        &self,
+        inner: MutexGuard<'_, Inner>,
+        changed: &[Attached],
+        on_change: &mut dyn FnMut(&Attached),
+    ) {
+        let waiting: Vec<Thread> = inner.waiting.clone();
+        drop(inner);
+        // Streams first: who is woken finds them as they are.
+        changed.iter().for_each(on_change);
+        waiting.iter().for_each(Thread::unpark);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// How a device is now; gives it back if that is news.
+    fn set(&mut self, serial: &str, presence: Presence, model: Option<String>) -> Option<Attached> {
+        let known = self.devices.entry(serial.to_owned()).or_default();
+        let before = known.presence.replace(presence.clone());
+        if before == Some(Presence::Ready) && presence != Presence::Ready {
+            known.gone += 1;
+        }
+        let renamed = model.is_some() && model != known.model;
+        if renamed {
+            known.model = model;
+        }
+        (before.as_ref() != Some(&presence) || renamed).then(|| Attached {
+            serial: serial.to_owned(),
+            presence,
+            model: known.model.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn settings(text: &str) -> Option<config::Android> {
+        let text = format!("[android]\n{text}");
+        let file = std::path::Path::new("x.toml");
+        config::Config::parse(&text, file).unwrap().android
+    }
+
+    fn update(fleet: &Fleet, list: &str) -> Vec<String> {
+        let mut told = Vec::new();
+        fleet.update(list::parse(list), &mut |one: &Attached| {
+            let state = match one.presence {
+                Presence::Ready => "ready",
+                Presence::Unauthorized(_) => "unauthorized",
+                Presence::Offline(_) => "offline",
+            };
+            told.push(format!("{} {state}", one.serial));
+        });
+        told
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let fleet = Fleet::new(&settings(""));
+        fleet.expect("named");
+        assert_eq!(update(&fleet, ""), ["named offline"]);
+        assert_eq!(update(&fleet, "a\tdevice\nb\tunauthorized\n"), ["a ready", "b unauthorized"]);
+        assert_eq!(update(&fleet, "a\tdevice\nb\tdevice\n"), ["b ready"]);
+        assert_eq!(update(&fleet, "b\tdevice\nnamed\tdevice\n"), ["named ready", "a offline"]);
+        assert_eq!(update(&fleet, "b\tdevice\nnamed\tdevice\n"), Vec::<String>::new());
+        assert!(matches!(fleet.presence("a"), Some(Presence::Offline(_))));
+        assert_eq!(fleet.presence("x"), None);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_not_there_unless_a_stream_names_it() {
+        let list = "tv-1\tdevice\nphone-1\tdevice\nphone-2\tdevice\nown\tdevice\n";
+        let fleet = Fleet::new(&settings("allow = ['phone-*']\ndeny = ['*-2', 'own']"));
+        fleet.expect("own");
+        assert_eq!(update(&fleet, list), ["phone-1 ready", "own ready"]);
+        let fleet = Fleet::new(&settings("discover = false"));
+        fleet.expect("own");
+        assert_eq!(update(&fleet, list), ["own ready"]);
+        let fleet = Fleet::new(&None);
+        assert!(!fleet.is_wanted() && update(&fleet, list).is_empty());
+    }
+
+    #[test]
+    fn no_more_devices_are_known_than_the_bound_and_none_that_has_no_name() {
+        let fleet = Fleet::new(&settings(""));
+        let many: String = (0..300).map(|nth| format!("d{nth}\tdevice\n")).collect();
+        assert_eq!(update(&fleet, &many).len(), MOST_DEVICES);
+        let fleet = Fleet::new(&settings(""));
+        assert!(update(&fleet, &format!("{}\tdevice\n", "x".repeat(200))).is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_a_device_is_woken_when_it_comes_and_learns_when_it_goes() {
+        let fleet = Fleet::new(&settings(""));
+        fleet.lock().followed = true;
+        let stop = Stop::default();
+        let (waits, ends) = (fleet.clone(), stop.clone());
+        let waiting = thread::spawn(move || waits.ready("a", &ends));
+        update(&fleet, "a\tdevice\n");
+        assert_eq!(waiting.join().unwrap(), Some(0));
+        assert_eq!(fleet.gone("a", 0, &stop), None);
+        update(&fleet, "");
+        assert!(fleet.gone("a", 0, &stop).unwrap().contains("not attached"));
+        update(&fleet, "a\tdevice\n");
+        assert!(fleet.gone("a", 0, &stop).is_some());
+        assert_eq!(fleet.ready("a", &stop), Some(1));
+        assert!(fleet.lock().waiting.is_empty());
+        stop.stop();
+        assert_eq!(fleet.ready("b", &stop), None);
+    }
+}

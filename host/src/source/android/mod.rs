@@ -1,0 +1,14 @@
+//! Android devices by way of an adb server: which there are, and their screens by the user's scrcpy-server.
+
+mod adb;
+mod fleet;
+mod list;
+mod name;
+mod run;
+pub mod scrcpy;
+mod shell;
+
+pub use fleet::Fleet;
+pub use list::{Attached, Presence};
+pub use name::stream_name;
+pub use run::run;
