@@ -13,7 +13,7 @@ const ORDER: [&str; 12] = [
 ];
 
 /// Files that take input and time and give output.
-const PURE: [&str; 15] = [
+const PURE: [&str; 19] = [
     "media",
     "auth",
     "api/routes.rs",
@@ -21,6 +21,10 @@ const PURE: [&str; 15] = [
     "plugin/muxer/health.rs",
     "session/plain.rs",
     "session/rules.rs",
+    "source/android/list.rs",
+    "source/android/name.rs",
+    "source/android/scrcpy.rs",
+    "source/android/shell.rs",
     "source/camera/choice.rs",
     "source/spec.rs",
     "stream/ingest.rs",
