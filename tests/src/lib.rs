@@ -3,6 +3,7 @@
 //! Every wait is for a condition and has a deadline; nothing sleeps to let something happen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod android;
 pub mod camera;
 pub mod capture;
 pub mod client;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use sluicegate::{
     codec, config,
-    source::{self, Expected, Keyframes, Sink, Sound, SourceError, SourceTimes, Spec, Stop},
+    source::{self, Expected, Fleet, Keyframes, Sink, Sound, SourceError, SourceTimes, Spec, Stop},
 };
 use sluicegate_tests::{
     Gateway,

@@ -71,6 +71,21 @@ fn every_key_is_read() {
         source = "test-pattern"
         always-on = true
 
+        [android]
+        adb = "phones.lan:5037"
+        server = "scrcpy/scrcpy-server-v3.3.4"
+        version = "3.3.1"
+        metadata = false
+        discover = false
+        allow = ["emulator-*", "R58M1234"]
+        deny = ["emulator-5556"]
+        idle = "3s"
+        max-size = 800
+        frame-rate = 15
+        bitrate = "1M"
+        keyframe-interval = "1s"
+        devices."192.168.0.7:5555" = { max-size = 640, frame-rate = 5, bitrate = "300k", keyframe-interval = "500ms", idle = "1m" }
+
         [transports.flv]
         plugin = "plugins/flv.wasm"
         limits = { memory = "8MiB", call = "5ms" }
@@ -112,6 +127,29 @@ fn every_key_is_read() {
     };
     assert_eq!(porch.encode, expected);
     assert!(config.streams["192.168.0.7:5555"].always_on);
+
+    let android = config.android.unwrap();
+    assert_eq!(
+        android.server.as_deref(),
+        Some(Path::new("conf/scrcpy/scrcpy-server-v3.3.4"))
+    );
+    assert_eq!(android.scrcpy().unwrap().to_string(), "3.3.1");
+    assert_eq!(android.adb, "phones.lan:5037");
+    assert!(!android.metadata && !android.discover);
+    let allowed = |serial| android.allows(serial);
+    assert!(allowed("emulator-5554") && !allowed("emulator-5556") && !allowed("R58M"));
+    let mirror = |max_size, frame_rate, bits, ms| Mirror {
+        max_size,
+        frame_rate,
+        bitrate: BitRate::from_bits_per_second(bits),
+        keyframe_interval: Span::from_duration(Duration::from_millis(ms)),
+    };
+    assert_eq!(android.mirror("R58M"), mirror(800, 15, 1_000_000, 1000));
+    let own = "192.168.0.7:5555";
+    assert_eq!(android.mirror(own), mirror(640, 5, 300_000, 500));
+    assert_eq!(android.stream(own).idle.to_string(), "1m");
+    assert_eq!(android.stream("R58M").idle.to_string(), "3s");
+    assert_eq!(android.stream("R58M").source, "android:R58M");
 
     let flv = &config.transports["flv"];
     assert_eq!(
@@ -277,6 +315,41 @@ fn renditions_are_checked_as_the_stream_is() {
     ] {
         refused(&format!("{stream}{rendition}"), "sluice.toml:3:", &[what]);
     }
+}
+
+#[test]
+fn android_is_modest_by_default_and_its_mistakes_are_told() {
+    let android = parse("[android]").unwrap().android.unwrap();
+    assert_eq!(android, Android::default());
+    assert_eq!((android.adb.as_str(), android.max_size), ("127.0.0.1:5037", 1280));
+    assert_eq!((android.frame_rate, android.bitrate.to_string()), (30, "4M".into()));
+    assert_eq!(android.keyframe_interval.to_string(), "2s");
+    assert!(android.metadata && android.discover && android.allows("anything"));
+    assert_eq!(parse("").unwrap().android, None);
+    for (text, place, what) in [
+        ("adb = '5037'", "2:7", "write HOST:PORT"),
+        ("adb = 'x:0'", "2:7", "write HOST:PORT"),
+        ("version = '1.25'", "2:11", "take 2.0 or newer"),
+        ("version = 'new'", "2:11", "is no version of scrcpy"),
+        ("server = 'scrcpy-server'", "2:10", "add e.g. version"),
+        ("server = 'scrcpy-server-v1.24'", "2:10", "take 2.0 or newer"),
+        ("allow = ['a', '']", "2:15", "item 2 of `allow` in [android] is empty"),
+        ("max-size = 32", "2:12", "write 64 to 8192"),
+        ("frame-rate = 0", "2:14", "write 1 to 240"),
+        ("bitrate = '1k'", "2:11", "write \"16k\" to \"200M\""),
+        ("bitrate = 4", "2:11", "expected a bit rate"),
+        ("keyframe-interval = '5m'", "2:21", "write \"100ms\" to \"1m\""),
+        ("max_size = 5", "2:1", "did you mean `max-size`?"),
+        ("devices.a = { bitrate = '1k' }", "2:25", "`bitrate` in [android.devices.a]"),
+        ("devices.a = { max-szie = 1 }", "2:15", "did you mean `max-size`?"),
+    ] {
+        let start = format!("sluice.toml:{place}: ");
+        refused(&format!("[android]\n{text}"), &start, &[what]);
+    }
+    assert!(parse("[android]\nserver = 'scrcpy-server'\nversion = '4.1'").is_ok());
+    let nothing = parse("[android]\ndiscover = false").unwrap();
+    assert!(nothing.require_streams(Path::new("x")).is_err());
+    assert!(parse("[android]").unwrap().require_streams(Path::new("x")).is_ok());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Start, supervision and the order of shutdown.
 
+mod devices;
+
 use crate::{
     auth::Peer,
     capture::Captures,
@@ -315,6 +317,7 @@ where
         .map_err(system("read the address listened on"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
+    let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
     // Kept so that streams that are always on have a user.
     let always_on: Vec<_> = gateway
         .streams
@@ -363,7 +366,7 @@ where
         _ = terminate.recv() => exit_at_once(),
         _ = interrupt.recv() => exit_at_once(),
     }
-    drop(always_on);
+    drop((always_on, devices));
     for stream in gateway.streams.list() {
         stream.shut_down();
     }

@@ -123,6 +123,7 @@ fn main() {
         "annexb:listen:[::1]:9000",
         "annexb:tcp://cam:1",
         "file:a.mp4",
+        "android:R58M1234",
         "test-pattern",
     ] {
         write(
@@ -189,6 +190,45 @@ fn main() {
             "websocket",
             &format!("{nth}"),
             &[&field(&[3, 1, 4, 1, 5])[..], frame].concat(),
+        );
+    }
+
+    // Two sizes of a picture, as scrcpy 3 and 4 write them, and what a shell and adb's list say.
+    let packet = |flags: u64, data: &[u8]| {
+        let size = (data.len() as u32).to_be_bytes();
+        [&flags.to_be_bytes()[..], &size, data].concat()
+    };
+    let size = [720u32.to_be_bytes(), 1280u32.to_be_bytes()].concat();
+    let session = [&0x8000_0000u32.to_be_bytes()[..], &size].concat();
+    let (sets, picture) = (&streams[0][..20], &streams[0][20..200]);
+    let old = [
+        &b"h264"[..],
+        &size,
+        &packet(1 << 63, sets),
+        &packet(1 << 62 | 40, picture),
+        &packet(73, picture),
+    ];
+    let new = [
+        &b"h264"[..],
+        &session,
+        &packet(1 << 62, sets),
+        &packet(1 << 61 | 40, picture),
+        &session,
+        &packet(73, picture),
+    ];
+    let said: [&[u8]; 3] = [
+        b"\x01\x07\0\0\0sdk=34\n\x02\x04\0\0\0oops\x03\x01\0\0\0\x01",
+        b"R58M device usb:1-2 product:x model:A_B transport_id:3\nmy phone unauthorized\n",
+        b"[server] ERROR: The server version (3.3.1) does not match the client (3.3.4)\n",
+    ];
+    let all = [(0u8, old.concat()), (1, new.concat())];
+    let said = said.iter().map(|said| (0, said.to_vec()));
+    for ((version, stream), nth) in all.into_iter().chain(said).zip(0..) {
+        let cuts = field(&[3, 9, 1, 30]);
+        write(
+            "scrcpy",
+            &format!("{nth}"),
+            &[&[version], &cuts[..], &stream].concat(),
         );
     }
 

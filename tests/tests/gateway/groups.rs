@@ -3,7 +3,7 @@
 use sluicegate::{
     config,
     media::sample::Format,
-    source::Spec,
+    source::{Fleet, Spec},
     stream::{Ear, Entry, Made, Next, Reader, Stream, User, Variant},
     telemetry::Events,
 };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
+mod android;
 mod bad_input;
 mod bad_requests;
 mod capture;

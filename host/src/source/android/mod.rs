@@ -6,9 +6,9 @@ mod list;
 mod name;
 mod run;
 pub mod scrcpy;
-mod shell;
+pub mod shell;
 
 pub use fleet::Fleet;
-pub use list::{Attached, Presence};
+pub use list::{Attached, Presence, parse as parse_list};
 pub use name::stream_name;
 pub use run::run;

@@ -1,6 +1,6 @@
 //! What scrcpy's server is asked for and what its video socket brings, by version. Pure: bytes in, events out.
 //!
-//! Read from upstream's tags, and pinned by fixtures that name file and line (`tests/src/android/wire.rs`): 2.0 to 3.3.4 send the
+//! Read from upstream's tags, and pinned by fixtures that name file and line (`tests/fixtures/scrcpy-wire.txt`): 2.0 to 3.3.4 send the
 //! codec and the first size (`Streamer.writeVideoHeader`), then packets; from 4.0 on the codec, then packets among which
 //! *session packets* tell each size (`Streamer.writeSessionMeta`). The dummy byte and the device's name, which come first unless
 //! declined, are declined: a socket of adb's tells by itself whether it is connected.

@@ -1,0 +1,64 @@
+//! What a device's sockets bring: scrcpy's video by version, a shell's output, adb's list. The same events however they are cut.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use libfuzzer_sys::fuzz_target;
+use sluicegate::{
+    config::check_stream_name,
+    source::android::{
+        parse_list,
+        scrcpy::{Event, LARGEST_PACKET, Parser, Wire, WireError},
+        shell::Output,
+        stream_name,
+    },
+};
+use sluicegate_fuzz::{Input, pieces};
+
+fuzz_target!(|input: &[u8]| {
+    let mut input = Input(input);
+    let wire = [Wire::Sized, Wire::Sessions][usize::from(input.flag())];
+    let cuts = input.bytes();
+    let stream = input.rest();
+    let expected = events(Parser::new(wire), &[stream]);
+    let cut = pieces(stream, cuts);
+    let cut: Vec<&[u8]> = cut.iter().map(|piece| &piece[..]).collect();
+    assert_eq!(events(Parser::new(wire), &cut), expected);
+    for event in &expected.0 {
+        if let Event::Config(data) | Event::Picture { data, .. } = event {
+            assert!(!data.is_empty() && data.len() <= LARGEST_PACKET);
+        }
+    }
+
+    let version = "3.3.4".parse().expect("a version");
+    for packets in [false, true] {
+        let (mut whole, mut pieces) = (Output::new(packets), Output::new(packets));
+        whole.push(stream);
+        for piece in &cut {
+            pieces.push(piece);
+        }
+        assert_eq!(whole.has_ended(), pieces.has_ended());
+        assert!(whole.why(&version).len() < 2000);
+    }
+
+    for attached in parse_list(&String::from_utf8_lossy(stream)) {
+        if let Some(name) = stream_name(&attached.serial) {
+            assert_eq!(check_stream_name(&name), Ok(()));
+        }
+    }
+});
+
+/// The events, and the error that ended them.
+fn events(mut parser: Parser, pieces: &[&[u8]]) -> (Vec<Event>, Option<WireError>) {
+    let mut events = Vec::new();
+    for piece in pieces {
+        parser.push(piece);
+        loop {
+            match parser.next() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(error) => return (events, Some(error)),
+            }
+        }
+    }
+    (events, None)
+}

@@ -1,0 +1,422 @@
+//! Android devices, through a real adb server, as streams that the config names.
+
+use rustix::process::Signal;
+use serde_json::Value;
+use sluicegate_tests::{
+    Gateway, Raw,
+    android::{Adb, Device, Film, Seen, Watching, Wire, jar},
+    camera::COUNT,
+    command::{check, config_file},
+    within,
+};
+use std::{path::Path, time::Duration};
+use tokio::task::JoinSet;
+
+/// `[android]`, and a stream for each device: `a`, `b`, ….
+fn config(adb: &Adb, jar: &Path, more: &str, devices: &[&Device]) -> String {
+    let mut text = format!(
+        "[android]\nadb = '{}'\nserver = '{}'\ndiscover = false\n{more}\n",
+        adb.address(),
+        jar.display()
+    );
+    for (name, device) in ('a'..).zip(devices) {
+        text += &format!("[streams.{name}]\nsource = 'android:{}'\nidle = '300ms'\n", device.serial);
+    }
+    text
+}
+
+/// A device, its adb server, and a gateway that shows it as `a`.
+async fn one(version: &str, more: &str) -> (Adb, Device, Gateway) {
+    let (adb, device) = tokio::join!(Adb::start(), Device::new());
+    adb.connect(&[&device]).await;
+    let config = config(&adb, &jar(version), more, &[&device]);
+    let gateway = Gateway::with_config(&config).await;
+    (adb, device, gateway)
+}
+
+/// Waits until `/api/devices/a` is in that state, for a reason that has these words; gives what it says.
+async fn says(gateway: &Gateway, state: &str, words: &str) -> Value {
+    let good = |device: &Value| {
+        device["state"] == state && device["reason"].as_str().is_some_and(|reason| reason.contains(words))
+    };
+    let what = format!("{state}: …{words}…");
+    gateway.api_until("/api/devices/a", &what, good).await
+}
+
+/// Shows so many pictures, each of which must be what comes next.
+async fn plays(device: &Device, viewer: &mut Watching, count: usize, turned: bool) -> Vec<usize> {
+    let mut places = Vec::new();
+    for _ in 0..count {
+        let place = device.show().await;
+        assert_eq!(viewer.next().await, Seen { turned, place });
+        places.push(place);
+    }
+    places
+}
+
+fn is_as_a_client_would(device: &Device) {
+    device.change(|state| assert_eq!(state.complaints, Vec::<String>::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_version_of_scrcpy_plays_with_times_and_without_byte_for_byte_and_over_rotations() {
+    let adb = std::sync::Arc::new(Adb::start().await);
+    let mut all = JoinSet::new();
+    for (wire, metadata) in Wire::all().iter().flat_map(|wire| [(wire, true), (wire, false)]) {
+        let adb = adb.clone();
+        all.spawn(async move {
+            let device = Device::new().await;
+            adb.connect(&[&device]).await;
+            let more = format!("metadata = {metadata}");
+            let config = config(&adb, &jar(&wire.version), &more, &[&device]);
+            let gateway = Gateway::with_config(&config).await;
+            let mut viewer = Watching::open(&gateway, "a").await;
+            let places = plays(&device, &mut viewer, 12, false).await;
+            assert_eq!(places, (0..12).collect::<Vec<_>>(), "{}", wire.version);
+            for turned in [true, false] {
+                device.turn().await;
+                plays(&device, &mut viewer, 3, turned).await;
+                let (width, height) = Film::get(turned).size;
+                let is_turned = |device: &Value| device["width"] == width && device["height"] == height;
+                gateway.api_until("/api/devices/a", "the new size", is_turned).await;
+            }
+            assert_eq!(gateway.api("/api/devices/a").await["notes"], serde_json::json!([]));
+            let started = device.change(|state| state.started.clone());
+            assert_eq!(started.len(), 1);
+            for option in [" max_size=1280 ", " max_fps=30 ", " video_bit_rate=4000000 ", "=i-frame-interval=2 "] {
+                assert!(started[0].contains(option), "{option} is not in {started:?}");
+            }
+            is_as_a_client_would(&device);
+            drop(viewer);
+            device.is_clean().await;
+            gateway.no_panic();
+        });
+    }
+    while let Some(done) = all.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_back() {
+    let (adb, device, gateway) = one("3.3.4", "").await;
+    let idle = says(&gateway, "idle", "nobody is watching").await;
+    let mut viewer = Watching::open(&gateway, "a").await;
+    plays(&device, &mut viewer, 5, false).await;
+    says(&gateway, "live", "pictures come").await;
+
+    adb.disconnect(&device).await;
+    let away = says(&gateway, "offline", "plug it in").await;
+    assert_eq!(away["viewers"], 1);
+    assert!(away["since"].as_u64() > idle["since"].as_u64(), "{away:#}");
+    device.is_clean().await;
+
+    adb.connect(&[&device]).await;
+    plays(&device, &mut viewer, 5, false).await;
+    assert_eq!(says(&gateway, "live", "").await["viewers"], 1);
+
+    // The link breaks, and the adb server has not noticed that it will not come back.
+    device.unplug();
+    adb.lists(&device.serial, "offline").await;
+    says(&gateway, "offline", "adb reconnect").await;
+    adb.disconnect(&device).await;
+    device.plug_in().await;
+    adb.connect(&[&device]).await;
+    plays(&device, &mut viewer, 5, false).await;
+    drop(viewer);
+    device.is_clean().await;
+    says(&gateway, "idle", "").await;
+
+    // Away while nobody watches, too.
+    adb.disconnect(&device).await;
+    says(&gateway, "offline", "plug it in").await;
+    adb.connect(&[&device]).await;
+    says(&gateway, "idle", "").await;
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_has_not_allowed_the_computer_says_so_and_plays_once_it_has() {
+    let (adb, device) = tokio::join!(Adb::start(), Device::new());
+    device.change(|state| state.locked = true);
+    let connecting = format!("host:connect:{}", device.serial);
+    let asked = adb.ask(&connecting);
+    let config = config(&adb, &jar("3.3.4"), "", &[&device]);
+    let rest = async {
+        adb.lists(&device.serial, "unauthorized").await;
+        let gateway = Gateway::with_config(&config).await;
+        says(&gateway, "unauthorized", "confirm USB debugging").await;
+        let mut viewer = Watching::open(&gateway, "a").await;
+        let asked = says(&gateway, "unauthorized", "").await;
+        assert_eq!(asked["viewers"], 1);
+        device.allow();
+        plays(&device, &mut viewer, 3, false).await;
+        says(&gateway, "live", "").await;
+        assert_eq!(device.change(|state| state.started.len()), 1);
+    };
+    // The adb server answers when it is allowed, or has given up waiting for that.
+    tokio::join!(asked, rest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adb_server_may_come_late_and_go_and_come_again() {
+    let (mut adb, device) = tokio::join!(Adb::down(), Device::new());
+    let config = config(&adb, &jar("3.3.4"), "", &[&device]);
+    let gateway = Gateway::with_config(&config).await;
+    let mut viewer = Watching::open(&gateway, "a").await;
+    says(&gateway, "offline", "start it with `adb start-server`").await;
+    adb.up().await;
+    says(&gateway, "offline", "plug it in").await;
+    adb.connect(&[&device]).await;
+    plays(&device, &mut viewer, 3, false).await;
+    for _ in 0..2 {
+        adb.kill().await;
+        says(&gateway, "offline", "start it with `adb start-server`").await;
+        device.is_clean().await;
+        adb.up().await;
+        adb.connect(&[&device]).await;
+        plays(&device, &mut viewer, 3, false).await;
+        assert_eq!(says(&gateway, "live", "").await["viewers"], 1);
+    }
+    is_as_a_client_would(&device);
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
+    let (_adb, device, gateway) = one("3.3.4", "").await;
+    let mut viewer = Watching::open(&gateway, "a").await;
+    plays(&device, &mut viewer, 3, false).await;
+    for (words, reason) in [
+        ("[server] ERROR: out of ideas\n\tat x\n", "scrcpy ended: out of ideas"),
+        (
+            "[server] ERROR: Could not create default video encoder for h264\n",
+            "the device's encoder fails: Could not create",
+        ),
+    ] {
+        device.change(|state| state.fails = Some(words.into()));
+        device.crash(words).await;
+        let failed = says(&gateway, "retrying", reason).await;
+        assert!(failed["reason"].as_str().unwrap().contains(&format!("android:{}", device.serial)));
+        device.change(|state| state.fails = None);
+        plays(&device, &mut viewer, 3, false).await;
+        says(&gateway, "live", "").await;
+    }
+    is_as_a_client_would(&device);
+    drop(viewer);
+    device.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_the_config_or_the_device_is_told_with_what_to_do() {
+    let adb = Adb::start().await;
+    let device = Device::new().await;
+    adb.connect(&[&device]).await;
+    let no_jar = jar("3.3.4").with_file_name("scrcpy-server-v3.3.3");
+    std::fs::write(&no_jar, "no server at all").unwrap();
+    let renamed = jar("3.3.4").with_file_name("scrcpy-server-v3.1");
+    std::fs::copy(jar("3.3.4"), &renamed).unwrap();
+    let server = |path: &Path| format!("server = '{}'\n", path.display());
+    for (settings, reason) in [
+        (String::new(), "[android] needs `server`, the scrcpy-server to run on devices: download"),
+        (server(&renamed), "is scrcpy 3.3.4, not 3.1: write version = \"3.3.4\""),
+        (server(&no_jar), "is no scrcpy-server"),
+    ] {
+        let config = format!(
+            "[android]\nadb = '{}'\n{settings}\n[streams.a]\nsource = 'android:{}'\n",
+            adb.address(),
+            device.serial
+        );
+        let gateway = Gateway::with_config(&config).await;
+        let _viewer = Watching::open(&gateway, "a").await;
+        says(&gateway, "retrying", reason).await;
+    }
+    device.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_android_plays_through_its_old_shell_and_one_that_is_too_old_is_told() {
+    let (adb, device) = tokio::join!(Adb::start(), Device::new());
+    device.change(|state| state.is_old = true);
+    adb.connect(&[&device]).await;
+    let gateway = Gateway::with_config(&config(&adb, &jar("2.7"), "", &[&device])).await;
+    let mut viewer = Watching::open(&gateway, "a").await;
+    plays(&device, &mut viewer, 3, false).await;
+    device.change(|state| {
+        state.sdk = 19;
+        state.fails = Some("CANNOT LINK EXECUTABLE\n".into());
+    });
+    device.crash("").await;
+    says(&gateway, "retrying", "its Android has API level 19").await;
+    drop(viewer);
+    device.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often() {
+    let adb = Adb::start().await;
+    let device = Device::new().await;
+    adb.connect(&[&device]).await;
+    let config = config(&adb, &jar("3.3.4"), "[transports.nal]\nstale = '250ms'", &[&device]);
+    let gateway = Gateway::with_config(&config).await;
+    let mut viewer = Watching::open(&gateway, "a").await;
+    plays(&device, &mut viewer, 2, false).await;
+    // It reads nothing while more comes than its connection holds; no keyframe is among it.
+    let mut slow = Raw::with_buffer(gateway.address, Some(16 << 10)).await;
+    let head = slow.upgrade(gateway.address, "/live/a/nal").await.unwrap();
+    assert_eq!(head.status, 101, "{}", head.text);
+    device.change(|state| (state.filler, state.is_deaf) = (400_000, true));
+    plays(&device, &mut viewer, 40, false).await;
+    device.change(|state| state.filler = 0);
+    // Now it reads on, and is found to be late.
+    let reading = tokio::spawn(async move {
+        loop {
+            let (_, payload) = slow.frame().await.unwrap();
+            let nals = sluicegate_tests::media::cut(&payload);
+            if Film::find(&nals).is_some_and(|seen| seen.place == 0) {
+                return slow;
+            }
+        }
+    });
+    let mut pace = tokio::time::interval(Duration::from_millis(150));
+    while device.change(|state| state.resets.len()) < 2 {
+        pace.tick().await;
+        let place = plays(&device, &mut viewer, 1, false).await[0];
+        assert!(place < COUNT - 2, "no more pictures without a keyframe");
+    }
+    let resets = device.change(|state| {
+        state.is_deaf = false;
+        state.resets.clone()
+    });
+    assert!(resets[1] - resets[0] >= Duration::from_millis(1900), "{resets:?}");
+    // The third is heeded.
+    while device.change(|state| state.resets.len()) < 3 {
+        pace.tick().await;
+        plays(&device, &mut viewer, 1, false).await;
+    }
+    assert_eq!(plays(&device, &mut viewer, 1, false).await, [0]);
+    within("the keyframe arrives", reading).await.unwrap();
+    is_as_a_client_would(&device);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
+    let (adb, device) = tokio::join!(Adb::start(), Device::new());
+    adb.connect(&[&device]).await;
+    let file = config_file(&config(&adb, &jar("4.1"), "", &[&device]));
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()];
+    let start = || async { Gateway::start(&arguments, std::process::Stdio::null()).await.0 };
+    let mut gateway = start().await;
+    for (nth, end) in [None, Some(Signal::TERM), Some(Signal::KILL), None].into_iter().enumerate() {
+        let mut viewer = Watching::open(&gateway, "a").await;
+        plays(&device, &mut viewer, 3, false).await;
+        device.change(|state| {
+            let services: Vec<_> = state.streams.values().map(|service| service.split(':').next().unwrap().to_owned()).collect();
+            assert_eq!(services, ["shell,v2,raw", "localabstract", "localabstract"]);
+            assert_eq!((state.processes.len(), state.files.len(), state.started.len()), (1, 0, nth + 1));
+        });
+        match end {
+            // Then the viewer leaves, and the gateway goes on.
+            None => drop(viewer),
+            Some(signal) => {
+                gateway.signal(signal);
+                drop(viewer);
+                within("the gateway ends", gateway.child.wait()).await.unwrap();
+            }
+        }
+        device.is_clean().await;
+        assert_eq!(adb.ask("host:list-forward").await, "");
+        if end.is_some() {
+            gateway = start().await;
+        }
+    }
+    // In the midst of its start.
+    let viewer = Watching::open(&gateway, "a").await;
+    device.until("the server is pushed", |state| (!state.files.is_empty()).then_some(())).await;
+    gateway.signal(Signal::TERM);
+    drop(viewer);
+    within("the gateway ends", gateway.child.wait()).await.unwrap();
+    device.is_clean().await;
+    is_as_a_client_would(&device);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_devices_play_to_four_viewers_each_at_once() {
+    let adb = Adb::start().await;
+    let mut devices = Vec::new();
+    for _ in 0..8 {
+        devices.push(Device::new().await);
+    }
+    let all: Vec<&Device> = devices.iter().collect();
+    adb.connect(&all).await;
+    let gateway = Gateway::with_config(&config(&adb, &jar("3.3.4"), "", &all)).await;
+    let mut viewers = Vec::new();
+    for name in 'a'..='h' {
+        let mut four = Vec::new();
+        for _ in 0..4 {
+            four.push(Watching::open(&gateway, &name.to_string()).await);
+        }
+        viewers.push(four);
+    }
+    let mut playing = JoinSet::new();
+    for (device, mut four) in devices.into_iter().zip(viewers) {
+        playing.spawn(async move {
+            for _ in 0..60 {
+                let place = device.show().await;
+                for viewer in &mut four {
+                    assert_eq!(viewer.next().await, Seen { turned: false, place });
+                }
+            }
+            assert_eq!(device.change(|state| state.started.len()), 1);
+            (device, four)
+        });
+    }
+    let played = playing.join_all().await;
+    let devices = gateway.api("/api/devices").await;
+    for device in devices.as_array().unwrap() {
+        assert_eq!((&device["state"], &device["viewers"]), (&"live".into(), &4.into()), "{device:#}");
+    }
+    for (device, four) in played {
+        drop(four);
+        device.is_clean().await;
+    }
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serial_may_have_odd_characters_and_a_device_settings_of_its_own() {
+    let adb = Adb::start().await;
+    let device = Device::at("[::1%1]").await;
+    adb.connect(&[&device]).await;
+    let more = format!(
+        "[android.devices.'{}']\nmax-size = 640\nbitrate = '500k'\nkeyframe-interval = '1500ms'\nframe-rate = 5\n",
+        device.serial
+    );
+    let config = config(&adb, &jar("3.3.4"), &more, &[]);
+    let source = format!("android:{}", device.serial);
+    let file = config_file(&config);
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap(), &source];
+    let gateway = Gateway::start(&arguments, std::process::Stdio::null()).await.0;
+    let devices = gateway.api("/api/devices").await;
+    let name = devices[0]["serial"].as_str().unwrap();
+    assert_eq!(name, device.serial.replace('%', "=25"));
+    let path = sluicegate::config::path_segment(name);
+    let mut viewer = Watching::open(&gateway, &path).await;
+    plays(&device, &mut viewer, 3, false).await;
+    let started = device.change(|state| state.started.concat());
+    let own = " max_size=640 max_fps=5 video_bit_rate=500000 video_codec_options=i-frame-interval:float=1.5 ";
+    assert!(started.contains(own), "{started}");
+}
+
+#[tokio::test]
+async fn check_finds_a_server_that_cannot_be_read() {
+    for (text, parts) in [
+        (
+            "server = 'nowhere/scrcpy-server-v3.3.4'",
+            &["sluice.toml:2:10: `server` in [android]", "cannot be read", "releases"][..],
+        ),
+        ("server = 'scrcpy-server'", &["sluice.toml:2:10:", "add e.g. version"]),
+    ] {
+        check(&format!("[android]\n{text}\n")).await.refused(parts);
+    }
+}
