@@ -10,6 +10,7 @@ use crate::{
         bindings::{PolicyPluginPre, TransportPluginPre},
     },
     session::Seen,
+    source::Spec,
     stream::{State, Stream},
     telemetry::unix_ms,
 };
@@ -62,6 +63,8 @@ pub struct Device {
     since: u64,
     /// Without secrets.
     source: String,
+    /// Of an Android device, as it tells it.
+    model: Option<String>,
     width: Option<u32>,
     height: Option<u32>,
     codec: Option<String>,
@@ -379,6 +382,10 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         reason: report.reason,
         since: report.since,
         source: stream.source.to_string(),
+        model: match &stream.source {
+            Spec::Android(serial) => gateway.fleet.model(serial),
+            _ => None,
+        },
         width: video.map(|video| video.width),
         height: video.map(|video| video.height),
         codec: video.map(|video| match video.codec {

@@ -161,7 +161,7 @@ impl Gateway {
         let engine = Engine::new()?;
         let transports = plugin::transports::load(&engine, &config.transports)?;
         let policy = Policy::load(&engine, config.policy.as_ref())?;
-        check_clients(&config.clients, &streams, &transports, &policy)?;
+        check_clients(&config.clients, &streams, fleet.discovers(), &transports, &policy)?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let patience = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let arbiter = Arbiter::start(policy).map_err(|reason| StartError::System {
@@ -198,7 +198,8 @@ impl Gateway {
             transports,
             ..
         } = self;
-        check_clients(&config.clients, streams, transports, &policy)?;
+        let discovers = self.fleet.discovers();
+        check_clients(&config.clients, streams, discovers, transports, &policy)?;
         self.sessions.arbiter().replace(policy);
         Ok(())
     }
@@ -250,10 +251,11 @@ impl Gateway {
     }
 }
 
-/// Whether the rules name what there is, and the policy takes their options.
+/// Whether the rules name what there is, or what may be found, and the policy takes their options.
 fn check_clients(
     clients: &[config::Client],
     streams: &Streams,
+    discovers: bool,
     transports: &BTreeMap<String, Arc<Transport>>,
     policy: &Policy,
 ) -> Result<(), StartError> {
@@ -269,6 +271,7 @@ fn check_clients(
             }
         };
         if let Some(stream) = &client.r#match.stream
+            && !discovers
             && let Err(reason) = known("stream", stream, &mut streams.names().iter())
         {
             return wrong(reason);

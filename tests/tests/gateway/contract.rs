@@ -182,7 +182,7 @@ async fn every_operation_answers_as_it_is_described() {
         ("GET", "/api/devices/{serial}", "/api/devices/nobody", "", 404),
         ("GET", "/api/sessions/{id}", "/api/sessions/nobody", "", 404),
         ("GET", "/api/ws/stream/{serial}", "/api/ws/stream/nobody", "", 404),
-        ("GET", "/api/ws/stream/{serial}", "/api/ws/stream/demo", "", 400),
+        ("GET", "/api/ws/stream/{serial}", "/api/ws/stream/demo", "", 426),
         ("GET", "/api/ws/capture/{serial}", "/api/ws/capture/nobody", "", 404),
         ("GET", "/api/ws/capture/{serial}", "/api/ws/capture/demo", "", 426),
         ("GET", "/live/{stream}", "/live/nobody", "", 404),

@@ -313,7 +313,7 @@ fn live(summary: &'static str) -> Operation {
             (400, "The transport does not speak this way, or a parameter is out of range.", None),
             (404, "There is no such stream, rendition, transport or file.", None),
             (406, "The source's codec cannot be had in the form this transport needs.", None),
-            (426, "Another version of WebSocket than 13.", None),
+            (426, "The transport speaks WebSocket only, or the client another version of it than 13.", None),
             (503, "The transport rests after failures, or the gateway shuts down; `Retry-After` says when.", None),
         ],
     }

@@ -89,6 +89,11 @@ impl Fleet {
         inner.devices.get(serial)?.presence.clone()
     }
 
+    /// What the device says it is, if it was seen.
+    pub fn model(&self, serial: &str) -> Option<String> {
+        self.lock().devices.get(serial)?.model.clone()
+    }
+
     /// Follows the adb server's list until told to stop, over its ends and returns; `on_change` gets every device that is a
     /// stream or may be one, when it comes and at each change. While there is no adb server, all devices are offline.
     ///
