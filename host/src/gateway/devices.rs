@@ -27,7 +27,8 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
         .spawn(move || {
             let mut tell = |attached: &Attached| {
                 for stream in followed.streams.values() {
-                    if matches!(&stream.source, Spec::Android(serial) if *serial == attached.serial) {
+                    if matches!(&stream.source, Spec::Android(serial) if *serial == attached.serial)
+                    {
                         stream.present(&attached.presence);
                     }
                 }

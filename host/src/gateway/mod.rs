@@ -146,7 +146,10 @@ impl Gateway {
                     reason,
                 }
             })?;
-            streams.insert(name.clone(), Stream::new(name, source, settings, &events, &fleet));
+            streams.insert(
+                name.clone(),
+                Stream::new(name, source, settings, &events, &fleet),
+            );
         }
         if streams.is_empty() && !fleet.discovers() {
             return Err(StartError::NoStream);
