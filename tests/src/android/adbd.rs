@@ -74,7 +74,8 @@ pub struct State {
     pub filler: usize,
     /// The next servers say this and end.
     pub fails: Option<String>,
-    pub(super) sdk: u32,
+    /// The API level of its Android.
+    pub sdk: u32,
     next: u32,
     /// Who waits to be allowed.
     asking: Vec<mpsc::UnboundedSender<Vec<u8>>>,

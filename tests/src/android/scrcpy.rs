@@ -92,7 +92,8 @@ async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Optio
         let words = "Error: java.lang.ClassNotFoundException: com.genymobile.scrcpy.Server\n\tat java.lang.Class\nAborted\n";
         return shell.complain(words).await;
     };
-    if let Some(words) = shared.lock().fails.clone() {
+    let fails = shared.lock().fails.clone();
+    if let Some(words) = fails {
         return shell.complain(&words).await;
     }
     let arguments = command
