@@ -68,7 +68,14 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let stop = sink.stop.clone();
     stop.attach();
     let encode = config::Encode::default();
-    let ended = source::run(spec, &encode, &mut sink, &stop, &Keyframes::default(), &Fleet::new(&None));
+    let ended = source::run(
+        spec,
+        &encode,
+        &mut sink,
+        &stop,
+        &Keyframes::default(),
+        &Fleet::new(&None),
+    );
     (sink, ended)
 }
 

@@ -64,7 +64,9 @@ pub fn still(query: &str) -> Result<Capture, String> {
     for pair in query.split('&') {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("width", text) => asked.width = Some(number("width", text, WIDTH, true)? as u32),
-            ("quality", text) => asked.quality = Some(number("quality", text, QUALITY, true)? as u32),
+            ("quality", text) => {
+                asked.quality = Some(number("quality", text, QUALITY, true)? as u32)
+            }
             _ => {}
         }
     }

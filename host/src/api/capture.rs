@@ -32,7 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_ANSWERS: usize = 64;
 
 /// A capture client: requests as texts, each answered by a text and, if there is one, its picture right behind.
-pub async fn talk(gateway: &Arc<Gateway>, serial: &str, mut request: Request<Incoming>) -> Response<Body> {
+pub async fn talk(
+    gateway: &Arc<Gateway>,
+    serial: &str,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
     let stream = match stream(gateway, serial) {
         Ok(stream) => stream,
         Err(failure) => return failed(&failure),
@@ -66,7 +70,11 @@ pub async fn talk(gateway: &Arc<Gateway>, serial: &str, mut request: Request<Inc
 }
 
 /// One capture over plain HTTP: what is said of it as JSON, or the picture itself where `Accept` names a kind of picture.
-pub async fn post(gateway: &Arc<Gateway>, serial: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn post(
+    gateway: &Arc<Gateway>,
+    serial: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let picture = picture_wanted(request.headers());
     let made = async {
         let stream = stream(gateway, serial)?;
@@ -74,7 +82,11 @@ pub async fn post(gateway: &Arc<Gateway>, serial: &str, request: Request<Incomin
         let body = Limited::new(request.into_body(), LONGEST).collect();
         let body = match timeout(PATIENCE, body).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return Err(bad(format!("the body cannot be read, or is longer than {LONGEST} bytes"))),
+            Ok(Err(_)) => {
+                return Err(bad(format!(
+                    "the body cannot be read, or is longer than {LONGEST} bytes"
+                )));
+            }
             Err(_) => return Err(bad("the body did not come in time".into())),
         };
         let mut asked = read(&body).map_err(bad)?;
@@ -91,7 +103,11 @@ pub async fn post(gateway: &Arc<Gateway>, serial: &str, request: Request<Incomin
 }
 
 /// The newest picture of a stream or rendition.
-pub async fn frame(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn frame(
+    gateway: &Arc<Gateway>,
+    name: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let (name, rendition) = ask::split(name);
     let stream = match live::stream(gateway, name, rendition) {
         Ok(stream) => stream,
@@ -140,13 +156,16 @@ fn read(text: &[u8]) -> Result<Asked, String> {
     if text.trim_ascii().is_empty() {
         return Ok(Asked::default());
     }
-    serde_json::from_slice(text).map_err(|error| format!("this is no request for a capture: {error}"))
+    serde_json::from_slice(text)
+        .map_err(|error| format!("this is no request for a capture: {error}"))
 }
 
 /// Whether the picture itself is wanted, and as which format if `Accept` names one of ours.
 fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
     let lines = headers.get_all(header::ACCEPT).iter();
-    let kinds = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let kinds = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
     for kind in kinds {
         match kind.split(';').next().unwrap_or_default().trim() {
             "application/json" => return None,
@@ -162,7 +181,11 @@ fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
 
 fn pictured(captured: &Captured) -> Response<Body> {
     let result = &captured.result;
-    let mut response = full(StatusCode::OK, captured.format.content_type(), captured.data.clone());
+    let mut response = full(
+        StatusCode::OK,
+        captured.format.content_type(),
+        captured.data.clone(),
+    );
     for (name, value) in [
         ("x-capture-id", &result.capture_id),
         ("x-captured-at", &result.captured_at),

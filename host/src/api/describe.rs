@@ -106,16 +106,25 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "x-role": role(route.role),
     });
     let content = |kinds: &[(&str, Value)]| -> Value {
-        let kinds = kinds.iter().map(|(kind, schema)| ((*kind).to_owned(), json!({ "schema": schema })));
+        let kinds = kinds
+            .iter()
+            .map(|(kind, schema)| ((*kind).to_owned(), json!({ "schema": schema })));
         Value::Object(kinds.collect())
     };
     match kind {
         Kind::Whole(kinds) => {
-            responses.insert("200".into(), json!({ "description": "Done.", "content": content(&kinds) }));
+            responses.insert(
+                "200".into(),
+                json!({ "description": "Done.", "content": content(&kinds) }),
+            );
         }
         Kind::Asked(body, kinds) => {
-            operation["requestBody"] = json!({ "content": { "application/json": { "schema": body } } });
-            responses.insert("200".into(), json!({ "description": "Done.", "content": content(&kinds) }));
+            operation["requestBody"] =
+                json!({ "content": { "application/json": { "schema": body } } });
+            responses.insert(
+                "200".into(),
+                json!({ "description": "Done.", "content": content(&kinds) }),
+            );
         }
         Kind::Events(events) => {
             responses.insert(
@@ -126,12 +135,21 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             operation["x-events"] = events;
         }
         Kind::Socket(socket) => {
-            responses.insert("101".into(), json!({ "description": "The WebSocket is open." }));
+            responses.insert(
+                "101".into(),
+                json!({ "description": "The WebSocket is open." }),
+            );
             operation["x-websocket"] = socket;
         }
         Kind::Either(kinds, socket) => {
-            responses.insert("200".into(), json!({ "description": "To an ordinary GET.", "content": content(&kinds) }));
-            responses.insert("101".into(), json!({ "description": "The WebSocket is open." }));
+            responses.insert(
+                "200".into(),
+                json!({ "description": "To an ordinary GET.", "content": content(&kinds) }),
+            );
+            responses.insert(
+                "101".into(),
+                json!({ "description": "The WebSocket is open." }),
+            );
             operation["x-websocket"] = socket;
         }
     }
@@ -140,7 +158,10 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     for (status, description, schema) in failures {
         let content = match schema {
             Some(schema) => content(&[("application/json", schema)]),
-            None if json_errors => content(&[("application/json", schemas.of::<super::Wrong<'_>>().to_value())]),
+            None if json_errors => content(&[(
+                "application/json",
+                schemas.of::<super::Wrong<'_>>().to_value(),
+            )]),
             None => content(&[("text/plain", json!({ "type": "string" }))]),
         };
         let mut response = json!({ "description": description });
@@ -151,7 +172,10 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         responses.insert(status.to_string(), response);
     }
     if route.role == Role::Admin {
-        responses.insert("403".into(), json!({ "description": "Not from the gateway's own machine." }));
+        responses.insert(
+            "403".into(),
+            json!({ "description": "Not from the gateway's own machine." }),
+        );
     }
     operation["responses"] = Value::Object(responses);
     operation
@@ -215,7 +239,10 @@ mod tests {
         assert!(found.len() > 20, "{found:?}");
         for reference in found {
             let name = reference.strip_prefix("#/components/schemas/").unwrap();
-            assert!(document["components"]["schemas"][name].is_object(), "{reference}");
+            assert!(
+                document["components"]["schemas"][name].is_object(),
+                "{reference}"
+            );
         }
     }
 

@@ -81,8 +81,16 @@ pub const ROUTES: &[Route] = &[
     get("/api/plugins", Role::Admin, Target::Plugins),
     post("/api/plugins/{name}/reload", Role::Admin, Target::Reload),
     get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
-    get("/api/ws/capture/{serial}", Role::Capture, Target::CaptureSocket),
-    post("/api/devices/{serial}/capture", Role::Capture, Target::Capture),
+    get(
+        "/api/ws/capture/{serial}",
+        Role::Capture,
+        Target::CaptureSocket,
+    ),
+    post(
+        "/api/devices/{serial}/capture",
+        Role::Capture,
+        Target::Capture,
+    ),
     get("/live/{stream}/frame.jpg", Role::View, Target::Frame),
     get("/live/{stream}", Role::View, Target::Choice),
     get("/live/{stream}/{transport}", Role::View, Target::Live),

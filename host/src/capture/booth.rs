@@ -197,7 +197,8 @@ impl Booth {
                 return Some(job);
             }
             let unused = inner.unused_since;
-            let idle = (inner.clients == 0).then(|| (unused + self.stream.idle()).saturating_duration_since(Instant::now()));
+            let idle = (inner.clients == 0)
+                .then(|| (unused + self.stream.idle()).saturating_duration_since(Instant::now()));
             if inner.closed || idle.is_some_and(|left| left.is_zero()) {
                 inner.open = false;
                 // The source's idle time counts from there, too.
@@ -206,10 +207,16 @@ impl Booth {
             }
             inner = match idle {
                 Some(left) => {
-                    let (inner, _) = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
+                    let (inner, _) = self
+                        .changed
+                        .wait_timeout(inner, left)
+                        .unwrap_or_else(PoisonError::into_inner);
                     inner
                 }
-                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .changed
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -257,7 +264,11 @@ impl Camera {
             ..job.wish
         };
         let made = match &self.last {
-            Some((as_before, picture, made)) if *as_before == wish && Arc::ptr_eq(picture, &seen) => made.clone(),
+            Some((as_before, picture, made))
+                if *as_before == wish && Arc::ptr_eq(picture, &seen) =>
+            {
+                made.clone()
+            }
             _ => {
                 let Wish {
                     format,
@@ -286,7 +297,9 @@ impl Camera {
         let deadline = job.deadline;
         let newest = self.feed.newest_picture();
         let is_newest = |sight: &Sight| newest.is_none_or(|newest| sight.reached > newest);
-        let mut sight = self.frames.look((began + CATCH_UP).min(deadline), |sight| sight.good.is_some() && is_newest(sight));
+        let mut sight = self.frames.look((began + CATCH_UP).min(deadline), |sight| {
+            sight.good.is_some() && is_newest(sight)
+        });
         let mut ask = began + ASK.0;
         loop {
             if let Some(good) = sight.good {
@@ -312,11 +325,20 @@ impl Camera {
     fn missed(&self, sight: Sight) -> (Code, String) {
         let report = self.stream.report();
         let state = report.state;
-        if matches!(state, State::Retrying | State::Failed | State::Offline | State::Unauthorized) {
-            return (Code::DeviceOffline, format!("{}: {}", state.name(), report.reason));
+        if matches!(
+            state,
+            State::Retrying | State::Failed | State::Offline | State::Unauthorized
+        ) {
+            return (
+                Code::DeviceOffline,
+                format!("{}: {}", state.name(), report.reason),
+            );
         }
         if let Some(trouble) = sight.trouble {
-            return (Code::DecodeFailed, format!("{trouble}; the next keyframe may mend it"));
+            return (
+                Code::DecodeFailed,
+                format!("{trouble}; the next keyframe may mend it"),
+            );
         }
         if report.video.is_none() && report.audio.is_some() {
             return (Code::DecodeFailed, "this stream has sound only".into());

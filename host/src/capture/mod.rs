@@ -203,7 +203,9 @@ impl Captures {
         let (serial, id) = (result.serial.as_str(), result.capture_id.as_str());
         let data = &taken.picture.data;
         let ending = format.ending();
-        let path = self.store.save(serial, taken.captured_at, id, ending, data)?;
+        let path = self
+            .store
+            .save(serial, taken.captured_at, id, ending, data)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
         let line = Line {
@@ -238,7 +240,10 @@ impl Client {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn capture(&self, wish: Wish) -> impl Future<Output = Result<Captured, Failure>> + Send + use<> {
+    pub fn capture(
+        &self,
+        wish: Wish,
+    ) -> impl Future<Output = Result<Captured, Failure>> + Send + use<> {
         let captures = self.captures.clone();
         let id = captures.id();
         let asked = self.ask(wish);
@@ -274,7 +279,9 @@ impl Client {
                     saved.map(|()| result)
                 });
                 let failed = |error: String| {
-                    let text = format!("the picture was not saved: {error}; look at `dir` under [capture]");
+                    let text = format!(
+                        "the picture was not saved: {error}; look at `dir` under [capture]"
+                    );
                     failure((Code::SaveFailed, text))
                 };
                 result = match saved.await {
@@ -295,11 +302,15 @@ impl Client {
     fn ask(&self, wish: Wish) -> Result<(booth::Answer, Waits), (Code, String)> {
         let Captures { config, .. } = &*self.captures;
         if !config.decoder {
-            let text = "no pictures are decoded for captures here; set decoder = true under [capture]";
+            let text =
+                "no pictures are decoded for captures here; set decoder = true under [capture]";
             return Err((Code::DecoderDisabled, text.into()));
         }
         let report = self.booth.stream().report();
-        if matches!(report.state, State::Offline | State::Unauthorized | State::Failed) {
+        if matches!(
+            report.state,
+            State::Offline | State::Unauthorized | State::Failed
+        ) {
             let text = format!("{}: {}", report.state.name(), report.reason);
             return Err((Code::DeviceOffline, text));
         }

@@ -119,12 +119,17 @@ impl Store {
         let mut gone = 0;
         for folder in entries(&self.dir) {
             for file in entries(&folder) {
-                let Ok(found) = fs::symlink_metadata(&file) else { continue };
+                let Ok(found) = fs::symlink_metadata(&file) else {
+                    continue;
+                };
                 if !found.is_file() {
                     continue;
                 }
                 let age = |since: SystemTime| now.duration_since(since).unwrap_or_default();
-                let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let name = file
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
                 if name.starts_with('.') && name.ends_with(UNFINISHED) {
                     if found.modified().is_ok_and(|since| age(since) > ABANDONED) {
                         let _ = fs::remove_file(&file);
@@ -161,8 +166,12 @@ fn write(path: &Path, data: &[u8]) -> io::Result<()> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect()
 }
 
 /// `20260126T123456.789Z`, of Unix microseconds.
@@ -194,7 +203,12 @@ fn taken(name: &str) -> Option<SystemTime> {
     }
     let month = time::Month::try_from(small(4, 6)?).ok()?;
     let date = time::Date::from_calendar_date(digits(0, 4)?.into(), month, small(6, 8)?).ok()?;
-    let time = date.with_hms_milli(small(9, 11)?, small(11, 13)?, small(13, 15)?, digits(16, 19)?);
+    let time = date.with_hms_milli(
+        small(9, 11)?,
+        small(11, 13)?,
+        small(13, 15)?,
+        digits(16, 19)?,
+    );
     Some(time.ok()?.assume_utc().into())
 }
 
@@ -216,7 +230,10 @@ pub fn rfc3339(unix_us: u64) -> String {
 fn utc(unix_us: u64) -> (OffsetDateTime, u64) {
     let seconds = i64::try_from(unix_us / 1_000_000).unwrap_or(0);
     let time = OffsetDateTime::from_unix_timestamp(seconds);
-    (time.unwrap_or(OffsetDateTime::UNIX_EPOCH), unix_us / 1000 % 1000)
+    (
+        time.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        unix_us / 1000 % 1000,
+    )
 }
 
 #[cfg(test)]
@@ -259,7 +276,10 @@ mod tests {
     fn a_picture_is_where_its_path_says_and_its_name_says_when() {
         let kept = kept("where", 1, 1 << 30);
         let at = 1_769_430_896_789_000;
-        let path = kept.store.save("a:1", at, "0badcafe", "jpg", b"picture").unwrap();
+        let path = kept
+            .store
+            .save("a:1", at, "0badcafe", "jpg", b"picture")
+            .unwrap();
         assert_eq!(path, "a%3A1/20260126T123456.789Z-0badcafe.jpg");
         assert_eq!(fs::read(kept.store.dir.join(&path)).unwrap(), b"picture");
         assert_eq!(entries(&kept.store.dir.join("a%3A1")).len(), 1);
@@ -292,7 +312,9 @@ mod tests {
         for (days, id) in [(1, "a1"), (3, "a3"), (0, "a0")] {
             for stream in ["x", "y"] {
                 let at = (20_000 - days) * DAY;
-                kept.store.save(stream, at, id, "png", b"ten bytes.").unwrap();
+                kept.store
+                    .save(stream, at, id, "png", b"ten bytes.")
+                    .unwrap();
             }
         }
         fs::write(kept.store.dir.join("x/mine.txt"), "mine").unwrap();

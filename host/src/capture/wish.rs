@@ -120,7 +120,9 @@ impl Wish {
             && kind != "capture"
         {
             let kind: String = kind.chars().take(32).collect();
-            return bad(format!("`type`: \"{kind}\" is not spoken here; write \"capture\""));
+            return bad(format!(
+                "`type`: \"{kind}\" is not spoken here; write \"capture\""
+            ));
         }
         let format = match asked.format.as_deref() {
             None => Still::Jpeg,
@@ -128,7 +130,8 @@ impl Wish {
                 Some(still) => still,
                 None => {
                     let name: String = name.chars().take(32).collect();
-                    let text = format!("`format`: \"{name}\" is not made here; write jpeg, png or webp");
+                    let text =
+                        format!("`format`: \"{name}\" is not made here; write jpeg, png or webp");
                     return Err((Code::UnsupportedFormat, text));
                 }
             },
@@ -188,8 +191,16 @@ mod tests {
     #[test]
     fn what_cannot_be_is_told_with_what_can() {
         for (text, code, what) in [
-            (r#"{"type":"catpure"}"#, Code::BadRequest, "write \"capture\""),
-            (r#"{"format":"bmp"}"#, Code::UnsupportedFormat, "jpeg, png or webp"),
+            (
+                r#"{"type":"catpure"}"#,
+                Code::BadRequest,
+                "write \"capture\"",
+            ),
+            (
+                r#"{"format":"bmp"}"#,
+                Code::UnsupportedFormat,
+                "jpeg, png or webp",
+            ),
             (r#"{"quality":0}"#, Code::BadRequest, "from 1 to 100"),
             (r#"{"quality":256}"#, Code::BadRequest, "from 1 to 100"),
             (r#"{"width":9000}"#, Code::BadRequest, "from 16 to 8192"),

@@ -35,8 +35,8 @@ pub use frame::Frame;
 pub use jpeg::JpegEncoder;
 pub use probe::{Choice, PassedOver, answer, encoders, probe_with};
 pub use scale::{Scaler, fit};
-pub use still::{Pictured, Still, StillEncoder};
 pub use sound::{MADE_SOUND, SoundCoding, SoundConverter, SoundFrame};
+pub use still::{Pictured, Still, StillEncoder};
 
 /// Ticks a second of every `pts` and `dts` in this module: 90 kHz.
 pub const TIME_BASE: u32 = 90_000;

@@ -178,7 +178,10 @@ fn encode_one(
         what: format!("{name} encoder"),
         source,
     };
-    let mut encoder = codec::Context::new_with_codec(found).encoder().video().map_err(open)?;
+    let mut encoder = codec::Context::new_with_codec(found)
+        .encoder()
+        .video()
+        .map_err(open)?;
     encoder.set_width(picture.width());
     encoder.set_height(picture.height());
     encoder.set_format(picture.format());

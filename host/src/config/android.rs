@@ -143,7 +143,8 @@ impl Android {
         }
         for (key, patterns) in [("allow", &self.allow), ("deny", &self.deny)] {
             if let Some(index) = patterns.iter().position(String::is_empty) {
-                let what = "is empty; write a serial as `adb devices` shows it, with * for anything";
+                let what =
+                    "is empty; write a serial as `adb devices` shows it, with * for anything";
                 let path = [&at(key)[..], &[Step::Index(index)]].concat();
                 return Err(Problem::value(path, what));
             }
@@ -350,7 +351,10 @@ mod tests {
     fn a_version_is_two_or_three_numbers_from_two_on() {
         for (text, numbers) in [("2.0", (2, 0)), ("3.3.4", (3, 3)), ("4.1", (4, 1))] {
             let version: ScrcpyVersion = text.parse().unwrap();
-            assert_eq!((version.to_string().as_str(), version.numbers()), (text, numbers));
+            assert_eq!(
+                (version.to_string().as_str(), version.numbers()),
+                (text, numbers)
+            );
         }
         for text in ["", "3", "v3.3", "3.x", "3.3.4.5", "1.25", "+3.1", "3."] {
             assert!(text.parse::<ScrcpyVersion>().is_err(), "{text}");

@@ -33,9 +33,8 @@ pub struct Capture {
 
 impl Capture {
     pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
-        let fail = |key: &str, what: String| {
-            Err(Problem::value([path, &[key.into()]].concat(), what))
-        };
+        let fail =
+            |key: &str, what: String| Err(Problem::value([path, &[key.into()]].concat(), what));
         if self.dir.as_os_str().is_empty() {
             return fail("dir", "is empty; name a folder".into());
         }
@@ -50,7 +49,10 @@ impl Capture {
         }
         let keep = self.keep;
         if keep.duration() < Duration::from_secs(60) {
-            return fail("keep", format!("{keep} is out of range; write \"1m\" or more"));
+            return fail(
+                "keep",
+                format!("{keep} is out of range; write \"1m\" or more"),
+            );
         }
         let bytes = self.keep_bytes;
         if bytes.bytes() < 1 << 20 {

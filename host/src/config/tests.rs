@@ -321,8 +321,14 @@ fn renditions_are_checked_as_the_stream_is() {
 fn android_is_modest_by_default_and_its_mistakes_are_told() {
     let android = parse("[android]").unwrap().android.unwrap();
     assert_eq!(android, Android::default());
-    assert_eq!((android.adb.as_str(), android.max_size), ("127.0.0.1:5037", 1280));
-    assert_eq!((android.frame_rate, android.bitrate.to_string()), (30, "4M".into()));
+    assert_eq!(
+        (android.adb.as_str(), android.max_size),
+        ("127.0.0.1:5037", 1280)
+    );
+    assert_eq!(
+        (android.frame_rate, android.bitrate.to_string()),
+        (30, "4M".into())
+    );
     assert_eq!(android.keyframe_interval.to_string(), "2s");
     assert!(android.metadata && android.discover && android.allows("anything"));
     assert_eq!(parse("").unwrap().android, None);
@@ -332,16 +338,36 @@ fn android_is_modest_by_default_and_its_mistakes_are_told() {
         ("version = '1.25'", "2:11", "take 2.0 or newer"),
         ("version = 'new'", "2:11", "is no version of scrcpy"),
         ("server = 'scrcpy-server'", "2:10", "add e.g. version"),
-        ("server = 'scrcpy-server-v1.24'", "2:10", "take 2.0 or newer"),
-        ("allow = ['a', '']", "2:15", "item 2 of `allow` in [android] is empty"),
+        (
+            "server = 'scrcpy-server-v1.24'",
+            "2:10",
+            "take 2.0 or newer",
+        ),
+        (
+            "allow = ['a', '']",
+            "2:15",
+            "item 2 of `allow` in [android] is empty",
+        ),
         ("max-size = 32", "2:12", "write 64 to 8192"),
         ("frame-rate = 0", "2:14", "write 1 to 240"),
         ("bitrate = '1k'", "2:11", "write \"16k\" to \"200M\""),
         ("bitrate = 4", "2:11", "expected a bit rate"),
-        ("keyframe-interval = '5m'", "2:21", "write \"100ms\" to \"1m\""),
+        (
+            "keyframe-interval = '5m'",
+            "2:21",
+            "write \"100ms\" to \"1m\"",
+        ),
         ("max_size = 5", "2:1", "did you mean `max-size`?"),
-        ("devices.a = { bitrate = '1k' }", "2:25", "`bitrate` in [android.devices.a]"),
-        ("devices.a = { max-szie = 1 }", "2:15", "did you mean `max-size`?"),
+        (
+            "devices.a = { bitrate = '1k' }",
+            "2:25",
+            "`bitrate` in [android.devices.a]",
+        ),
+        (
+            "devices.a = { max-szie = 1 }",
+            "2:15",
+            "did you mean `max-size`?",
+        ),
     ] {
         let start = format!("sluice.toml:{place}: ");
         refused(&format!("[android]\n{text}"), &start, &[what]);
@@ -349,7 +375,12 @@ fn android_is_modest_by_default_and_its_mistakes_are_told() {
     assert!(parse("[android]\nserver = 'scrcpy-server'\nversion = '4.1'").is_ok());
     let nothing = parse("[android]\ndiscover = false").unwrap();
     assert!(nothing.require_streams(Path::new("x")).is_err());
-    assert!(parse("[android]").unwrap().require_streams(Path::new("x")).is_ok());
+    assert!(
+        parse("[android]")
+            .unwrap()
+            .require_streams(Path::new("x"))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -382,7 +413,9 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
 #[test]
 fn captures_are_read_and_what_they_cannot_be_is_refused() {
     let text = "[streams.a]\nsource = 'test-pattern'\n[capture]\ndir = 'shots'\nquality = 90\ntimeout = '2s'\ndecoder = false\nkeep = '7d'\nkeep-bytes = '2GiB'";
-    let capture = Config::parse(text, Path::new("/etc/sluice.toml")).unwrap().capture;
+    let capture = Config::parse(text, Path::new("/etc/sluice.toml"))
+        .unwrap()
+        .capture;
     assert_eq!(
         capture,
         Capture {

@@ -44,16 +44,21 @@ fn present(gateway: &Gateway, attached: &Attached, refused: &mut BTreeSet<String
     let Attached {
         serial, presence, ..
     } = attached;
-    let shows = |stream: &Arc<Stream>| matches!(&stream.source, Spec::Android(shown) if shown == serial);
+    let shows =
+        |stream: &Arc<Stream>| matches!(&stream.source, Spec::Android(shown) if shown == serial);
     let mut streams = gateway.streams.list();
     streams.retain(shows);
     let name = stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.discovers());
     if let Some(name) = name {
         let settings = gateway.fleet.settings().stream(serial);
-        let (source, events, fleet) = (Spec::Android(serial.clone()), &gateway.events, &gateway.fleet);
-        let stream = gateway
-            .streams
-            .get_or_add(&name, || Stream::new(&name, source, &settings, events, fleet));
+        let (source, events, fleet) = (
+            Spec::Android(serial.clone()),
+            &gateway.events,
+            &gateway.fleet,
+        );
+        let stream = gateway.streams.get_or_add(&name, || {
+            Stream::new(&name, source, &settings, events, fleet)
+        });
         if shows(&stream) {
             streams.push(stream);
         } else if refused.insert(serial.clone()) {

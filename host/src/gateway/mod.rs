@@ -149,7 +149,9 @@ impl Gateway {
                     reason,
                 }
             })?;
-            streams.get_or_add(name, || Stream::new(name, source, settings, &events, &fleet));
+            streams.get_or_add(name, || {
+                Stream::new(name, source, settings, &events, &fleet)
+            });
         }
         if config.streams.is_empty() && !fleet.discovers() {
             return Err(StartError::NoStream);
@@ -161,7 +163,13 @@ impl Gateway {
         let engine = Engine::new()?;
         let transports = plugin::transports::load(&engine, &config.transports)?;
         let policy = Policy::load(&engine, config.policy.as_ref())?;
-        check_clients(&config.clients, &streams, fleet.discovers(), &transports, &policy)?;
+        check_clients(
+            &config.clients,
+            &streams,
+            fleet.discovers(),
+            &transports,
+            &policy,
+        )?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let patience = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let arbiter = Arbiter::start(policy).map_err(|reason| StartError::System {

@@ -181,10 +181,7 @@ impl Spec {
     pub fn may_be_silent(&self) -> bool {
         matches!(
             self,
-            Spec::AnnexbListen(_)
-                | Spec::AnnexbConnect(_)
-                | Spec::AnnexbStdin
-                | Spec::Android(_)
+            Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin | Spec::Android(_)
         )
     }
 }
@@ -345,10 +342,7 @@ mod tests {
             ),
             ("annexb:tcp://box:99", Spec::AnnexbConnect("box:99".into())),
             ("android:R58M", Spec::Android("R58M".into())),
-            (
-                "android:[::1%2]:5555",
-                Spec::Android("[::1%2]:5555".into()),
-            ),
+            ("android:[::1%2]:5555", Spec::Android("[::1%2]:5555".into())),
         ] {
             if !text.starts_with("file:") && !text.contains("@") && !text.contains("listen") {
                 assert_eq!(spec.to_string(), text);

@@ -581,7 +581,10 @@ mod tests {
         told.status.retrying("gone".into());
         assert_eq!(told.now(), Vec::<String>::new());
         let report = told.status.report(true);
-        assert_eq!((report.state, report.reason.as_str()), (State::Offline, "not attached"));
+        assert_eq!(
+            (report.state, report.reason.as_str()),
+            (State::Offline, "not attached")
+        );
         told.status.presence(&unauthorized);
         assert_eq!(told.status.report(true).state, State::Unauthorized);
         told.status.presence(&Presence::Ready);

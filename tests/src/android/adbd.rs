@@ -74,7 +74,8 @@ pub struct State {
     pub filler: usize,
     /// The next servers say this and end.
     pub fails: Option<String>,
-    pub(super) sdk: u32,
+    /// The API level of its Android.
+    pub sdk: u32,
     next: u32,
     /// Who waits to be allowed.
     asking: Vec<mpsc::UnboundedSender<Vec<u8>>>,
@@ -98,7 +99,11 @@ impl Device {
 
     /// Whose address is written so.
     pub async fn at(host: &str) -> Device {
-        let bind = if host.contains("::1") { "[::1]:0" } else { "127.0.0.1:0" };
+        let bind = if host.contains("::1") {
+            "[::1]:0"
+        } else {
+            "127.0.0.1:0"
+        };
         let listener = TcpListener::bind(bind).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -192,9 +197,13 @@ impl Device {
     /// Its screen shows the next picture; gives its place in the film. Waits for somebody to watch.
     pub async fn show(&self) -> usize {
         let (to, place) = oneshot::channel();
-        let process = self.until("scrcpy runs", |state| state.processes.values().next().cloned());
+        let process = self.until("scrcpy runs", |state| {
+            state.processes.values().next().cloned()
+        });
         let _ = process.await.send(scrcpy::Command::Show(to));
-        within("a picture is encoded", place).await.expect("scrcpy ended")
+        within("a picture is encoded", place)
+            .await
+            .expect("scrcpy ended")
     }
 
     /// It is turned.
@@ -208,8 +217,13 @@ impl Device {
     }
 
     async fn command(&self, command: scrcpy::Command) {
-        let process = self.until("scrcpy runs", |state| state.processes.values().next().cloned());
-        process.await.send(command).unwrap_or_else(|_| panic!("scrcpy ended"));
+        let process = self.until("scrcpy runs", |state| {
+            state.processes.values().next().cloned()
+        });
+        process
+            .await
+            .send(command)
+            .unwrap_or_else(|_| panic!("scrcpy ended"));
     }
 
     fn accept(&self, listener: TcpListener) {
@@ -244,14 +258,23 @@ impl Shared {
     }
 
     fn banner(&self) -> Vec<u8> {
-        let features = if self.lock().is_old { "" } else { "features=shell_v2,cmd" };
-        let text = format!("device::ro.product.name=fake;ro.product.model=Fake_{};{features}", self.address.port());
+        let features = if self.lock().is_old {
+            ""
+        } else {
+            "features=shell_v2,cmd"
+        };
+        let text = format!(
+            "device::ro.product.name=fake;ro.product.model=Fake_{};{features}",
+            self.address.port()
+        );
         message(CNXN, VERSION, LARGEST, text.as_bytes())
     }
 }
 
 fn message(command: u32, arg0: u32, arg1: u32, data: &[u8]) -> Vec<u8> {
-    let sum = data.iter().fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+    let sum = data
+        .iter()
+        .fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
     let words = [command, arg0, arg1, data.len() as u32, sum, !command];
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     bytes.extend_from_slice(data);
@@ -278,7 +301,11 @@ impl Pipe {
                 Ok(permit) => permit.forget(),
                 Err(_) => return false,
             }
-            if self.out.send(message(WRTE, self.id, self.remote, part)).is_err() {
+            if self
+                .out
+                .send(message(WRTE, self.id, self.remote, part))
+                .is_err()
+            {
                 return false;
             }
         }
@@ -370,7 +397,9 @@ async fn connection(shared: &Arc<Shared>, socket: TcpStream) {
                 }
             }
             WRTE => {
-                let taken = open.get(&local).is_some_and(|open| open.input.send(data.into()).is_ok());
+                let taken = open
+                    .get(&local)
+                    .is_some_and(|open| open.input.send(data.into()).is_ok());
                 let answer = if taken { OKAY } else { CLSE };
                 let _ = out.send(message(answer, local, remote, &[]));
             }
@@ -427,7 +456,11 @@ async fn sync(shared: &Shared, mut pipe: Pipe) {
             if has_data && rest.len() < length {
                 break;
             }
-            let data: Vec<u8> = if has_data { rest[..length].to_vec() } else { Vec::new() };
+            let data: Vec<u8> = if has_data {
+                rest[..length].to_vec()
+            } else {
+                Vec::new()
+            };
             came.drain(..8 + data.len());
             match (&id, &mut file) {
                 (b"SEND", _) => {

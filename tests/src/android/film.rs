@@ -38,16 +38,43 @@ impl Film {
 
     fn new(size: (u32, u32)) -> Film {
         // No keyframe but the first: more come only where they are asked for.
-        let arguments = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "1000", "-sc_threshold", "0"];
+        let arguments = [
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-bf",
+            "0",
+            "-g",
+            "1000",
+            "-sc_threshold",
+            "0",
+        ];
         let file = encode_pattern("screen.h264", size, 0, COUNT as u64, &arguments);
         let nals = nals_of(&file);
-        let of = |wanted: &'static [u8]| move |unit: &&Bytes| wanted.contains(&nal::unit_type(unit));
-        let sets: Vec<Bytes> = nals.iter().take(4).filter(of(&[nal::SPS, nal::PPS])).cloned().collect();
+        let of =
+            |wanted: &'static [u8]| move |unit: &&Bytes| wanted.contains(&nal::unit_type(unit));
+        let sets: Vec<Bytes> = nals
+            .iter()
+            .take(4)
+            .filter(of(&[nal::SPS, nal::PPS]))
+            .cloned()
+            .collect();
         assert_eq!(sets.len(), 2);
-        let slices = |picture: Vec<Bytes>| picture.iter().filter(of(&[nal::SLICE, nal::IDR])).cloned().collect();
+        let slices = |picture: Vec<Bytes>| {
+            picture
+                .iter()
+                .filter(of(&[nal::SLICE, nal::IDR]))
+                .cloned()
+                .collect()
+        };
         let pictures: Vec<Vec<Bytes>> = pictures(&nals).into_iter().map(slices).collect();
         assert_eq!(pictures.len(), COUNT);
-        Film { size, sets, pictures }
+        Film {
+            size,
+            sets,
+            pictures,
+        }
     }
 
     /// Which picture of either film these NAL units are, byte for byte.
@@ -62,7 +89,9 @@ impl Film {
             all.collect()
         });
         assert_eq!(places.len(), 2 * COUNT, "pictures that are alike");
-        let slices = nals.iter().filter(|unit| matches!(nal::unit_type(unit), nal::SLICE | nal::IDR));
+        let slices = nals
+            .iter()
+            .filter(|unit| matches!(nal::unit_type(unit), nal::SLICE | nal::IDR));
         places.get(&slices.cloned().collect::<Vec<_>>()).copied()
     }
 }
@@ -86,7 +115,9 @@ impl Watching {
                 return seen;
             }
             let kinds: Vec<u8> = nals.iter().map(|unit| nal::unit_type(unit)).collect();
-            let is_picture = kinds.iter().any(|kind| matches!(*kind, nal::SLICE | nal::IDR));
+            let is_picture = kinds
+                .iter()
+                .any(|kind| matches!(*kind, nal::SLICE | nal::IDR));
             assert!(!is_picture, "not a picture of the films: {kinds:?}");
         }
     }

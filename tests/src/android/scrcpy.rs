@@ -8,11 +8,7 @@ use super::{
 use crate::{camera::COUNT, media::with_start_codes};
 use bytes::Bytes;
 use sluicegate::media::h264::nal;
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// What happens to a server.
@@ -70,7 +66,9 @@ fn remove(shared: &Shared, command: &str) {
     for part in command.split(';').map(str::trim) {
         if let Some(path) = part.strip_prefix("rm -f ") {
             shared.change(|state| state.files.remove(path));
-        } else if !part.starts_with("find /data/local/tmp -maxdepth 1 -name 'sluicegate-*.jar' -mtime +0 ") {
+        } else if !part
+            .starts_with("find /data/local/tmp -maxdepth 1 -name 'sluicegate-*.jar' -mtime +0 ")
+        {
             shared.change(|state| state.complaints.push(format!("shell: {part}")));
         }
     }
@@ -81,41 +79,74 @@ async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Optio
     let sdk = shared.lock().sdk;
     shared.change(|state| state.started.push(command.to_owned()));
     shell.say(1, &format!("sdk={sdk}\n")).await;
-    let jar = command.split("CLASSPATH=").nth(1).and_then(|rest| rest.split(';').next());
+    let jar = command
+        .split("CLASSPATH=")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
     let content = jar.and_then(|jar| shared.lock().files.get(jar).cloned());
     let content = content.map(|content| String::from_utf8_lossy(&content).into_owned());
-    let real = content.as_deref().and_then(|content| content.strip_prefix("scrcpy-server "));
+    let real = content
+        .as_deref()
+        .and_then(|content| content.strip_prefix("scrcpy-server "));
     let Some(wire) = real.and_then(|real| Wire::of(real.split_whitespace().next()?)) else {
         let words = "Error: java.lang.ClassNotFoundException: com.genymobile.scrcpy.Server\n\tat java.lang.Class\nAborted\n";
         return shell.complain(words).await;
     };
-    if let Some(words) = shared.lock().fails.clone() {
+    let fails = shared.lock().fails.clone();
+    if let Some(words) = fails {
         return shell.complain(&words).await;
     }
-    let arguments = command.split("com.genymobile.scrcpy.Server ").nth(1).unwrap();
+    let arguments = command
+        .split("com.genymobile.scrcpy.Server ")
+        .nth(1)
+        .unwrap();
     let mut arguments = arguments.split_whitespace();
     let client = arguments.next().unwrap();
     if client != wire.version {
         let words = wire.get("mismatch").unwrap();
-        let words = words.replace("SERVER", &wire.version).replace("CLIENT", client);
-        let words = format!("[server] ERROR: {words}\njava.lang.IllegalArgumentException: {words}\n\tat com.genymobile.scrcpy.Options.parse(Options.java)\n");
+        let words = words
+            .replace("SERVER", &wire.version)
+            .replace("CLIENT", client);
+        let words = format!(
+            "[server] ERROR: {words}\njava.lang.IllegalArgumentException: {words}\n\tat com.genymobile.scrcpy.Options.parse(Options.java)\n"
+        );
         return shell.complain(&words).await;
     }
-    let options: HashMap<&str, &str> = arguments.map(|pair| pair.split_once('=').unwrap()).collect();
+    let options: HashMap<&str, &str> = arguments
+        .map(|pair| pair.split_once('=').unwrap())
+        .collect();
     let known: Vec<&str> = wire.get("options").unwrap().split(' ').collect();
     for key in options.keys().filter(|key| !known.contains(key)) {
-        shared.change(|state| state.complaints.push(format!("Unknown server option: {key}")));
+        shared.change(|state| {
+            state
+                .complaints
+                .push(format!("Unknown server option: {key}"))
+        });
     }
     let is = |key: &str, value: &str| options.get(key) == Some(&value);
     let id = u32::from_str_radix(options["scid"], 16).unwrap();
-    assert!(id < 1 << 31 && is("tunnel_forward", "true") && is("audio", "false") && is("cleanup", "false"));
-    shell.say(1, "[server] INFO: Device: [Fake] fake Fake (Android 14)\n").await;
+    assert!(
+        id < 1 << 31
+            && is("tunnel_forward", "true")
+            && is("audio", "false")
+            && is("cleanup", "false")
+    );
+    shell
+        .say(1, "[server] INFO: Device: [Fake] fake Fake (Android 14)\n")
+        .await;
 
-    let name = wire.get("socket").unwrap().replace("%08x", &format!("{id:08x}"));
+    let name = wire
+        .get("socket")
+        .unwrap()
+        .replace("%08x", &format!("{id:08x}"));
     let (to, mut connecting) = mpsc::unbounded_channel();
     shared.change(|state| state.sockets.insert(name.clone(), to));
     // Whatever ends it.
-    let _process = Process { shared, name: name.clone(), id };
+    let _process = Process {
+        shared,
+        name: name.clone(),
+        id,
+    };
     let raw = is(wire.get("raw").unwrap(), "true");
     let video = accept(&mut connecting, shell).await?;
     let mut control = None;
@@ -133,8 +164,19 @@ async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Optio
         name.resize(length, 0);
         video.write(&name).await;
     }
-    let mut encoder = Encoder { wire, raw, turned: false, next: 0, begins: true, since: shared.since };
-    let header = if raw { Vec::new() } else { wire.bytes("header", encoder.numbers(0)) };
+    let mut encoder = Encoder {
+        wire,
+        raw,
+        turned: false,
+        next: 0,
+        begins: true,
+        since: shared.since,
+    };
+    let header = if raw {
+        Vec::new()
+    } else {
+        wire.bytes("header", encoder.numbers(0))
+    };
     video.write(&header).await;
     let (to, mut commands) = mpsc::unbounded_channel();
     shared.change(|state| state.processes.insert(id, to));
@@ -243,7 +285,11 @@ impl Encoder {
             // Filler data (H.264 7.3.2.7).
             picture.push([&[12], &vec![0xff; filler][..], &[0x80]].concat().into());
         }
-        self.packet(if key { "keyframe" } else { "picture" }, &picture, &mut bytes);
+        self.packet(
+            if key { "keyframe" } else { "picture" },
+            &picture,
+            &mut bytes,
+        );
         (place, bytes)
     }
 

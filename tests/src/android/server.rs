@@ -82,7 +82,8 @@ impl Adb {
 
     /// Has it forget a device, as when its cable is pulled.
     pub async fn disconnect(&self, device: &Device) {
-        self.ask(&format!("host:disconnect:{}", device.serial)).await;
+        self.ask(&format!("host:disconnect:{}", device.serial))
+            .await;
     }
 
     /// Waits until it lists a device in that state.

@@ -61,7 +61,10 @@ impl Wire {
 
 fn read(text: &str) -> Vec<Wire> {
     let mut all: Vec<Wire> = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
         let (line, source) = line.split_once("  # ").expect("a line without its source");
         assert!(source.contains(".java:"), "{source}");
         let (key, value) = line.split_once(": ").unwrap();

@@ -20,7 +20,10 @@ fn config(adb: &Adb, jar: &Path, more: &str, devices: &[&Device]) -> String {
         jar.display()
     );
     for (name, device) in ('a'..).zip(devices) {
-        text += &format!("[streams.{name}]\nsource = 'android:{}'\nidle = '300ms'\n", device.serial);
+        text += &format!(
+            "[streams.{name}]\nsource = 'android:{}'\nidle = '300ms'\n",
+            device.serial
+        );
     }
     text
 }
@@ -37,7 +40,10 @@ async fn one(version: &str, more: &str) -> (Adb, Device, Gateway) {
 /// Waits until `/api/devices/a` is in that state, for a reason that has these words; gives what it says.
 async fn says(gateway: &Gateway, state: &str, words: &str) -> Value {
     let good = |device: &Value| {
-        device["state"] == state && device["reason"].as_str().is_some_and(|reason| reason.contains(words))
+        device["state"] == state
+            && device["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains(words))
     };
     let what = format!("{state}: …{words}…");
     gateway.api_until("/api/devices/a", &what, good).await
@@ -62,7 +68,10 @@ fn is_as_a_client_would(device: &Device) {
 async fn every_version_of_scrcpy_plays_with_times_and_without_byte_for_byte_and_over_rotations() {
     let adb = std::sync::Arc::new(Adb::start().await);
     let mut all = JoinSet::new();
-    for (wire, metadata) in Wire::all().iter().flat_map(|wire| [(wire, true), (wire, false)]) {
+    for (wire, metadata) in Wire::all()
+        .iter()
+        .flat_map(|wire| [(wire, true), (wire, false)])
+    {
         let adb = adb.clone();
         all.spawn(async move {
             let device = Device::new().await;
@@ -77,14 +86,28 @@ async fn every_version_of_scrcpy_plays_with_times_and_without_byte_for_byte_and_
                 device.turn().await;
                 plays(&device, &mut viewer, 3, turned).await;
                 let (width, height) = Film::get(turned).size;
-                let is_turned = |device: &Value| device["width"] == width && device["height"] == height;
-                gateway.api_until("/api/devices/a", "the new size", is_turned).await;
+                let is_turned =
+                    |device: &Value| device["width"] == width && device["height"] == height;
+                gateway
+                    .api_until("/api/devices/a", "the new size", is_turned)
+                    .await;
             }
-            assert_eq!(gateway.api("/api/devices/a").await["notes"], serde_json::json!([]));
+            assert_eq!(
+                gateway.api("/api/devices/a").await["notes"],
+                serde_json::json!([])
+            );
             let started = device.change(|state| state.started.clone());
             assert_eq!(started.len(), 1);
-            for option in [" max_size=1280 ", " max_fps=30 ", " video_bit_rate=4000000 ", "=i-frame-interval=2 "] {
-                assert!(started[0].contains(option), "{option} is not in {started:?}");
+            for option in [
+                " max_size=1280 ",
+                " max_fps=30 ",
+                " video_bit_rate=4000000 ",
+                "=i-frame-interval=2 ",
+            ] {
+                assert!(
+                    started[0].contains(option),
+                    "{option} is not in {started:?}"
+                );
             }
             is_as_a_client_would(&device);
             drop(viewer);
@@ -188,7 +211,10 @@ async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
     let mut viewer = Watching::open(&gateway, "a").await;
     plays(&device, &mut viewer, 3, false).await;
     for (words, reason) in [
-        ("[server] ERROR: out of ideas\n\tat x\n", "scrcpy ended: out of ideas"),
+        (
+            "[server] ERROR: out of ideas\n\tat x\n",
+            "scrcpy ended: out of ideas",
+        ),
         (
             "[server] ERROR: Could not create default video encoder for h264\n",
             "the device's encoder fails: Could not create",
@@ -197,7 +223,12 @@ async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
         device.change(|state| state.fails = Some(words.into()));
         device.crash(words).await;
         let failed = says(&gateway, "retrying", reason).await;
-        assert!(failed["reason"].as_str().unwrap().contains(&format!("android:{}", device.serial)));
+        assert!(
+            failed["reason"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("android:{}", device.serial))
+        );
         device.change(|state| state.fails = None);
         plays(&device, &mut viewer, 3, false).await;
         says(&gateway, "live", "").await;
@@ -218,8 +249,14 @@ async fn what_is_wrong_with_the_config_or_the_device_is_told_with_what_to_do() {
     std::fs::copy(jar("3.3.4"), &renamed).unwrap();
     let server = |path: &Path| format!("server = '{}'\n", path.display());
     for (settings, reason) in [
-        (String::new(), "[android] needs `server`, the scrcpy-server to run on devices: download"),
-        (server(&renamed), "is scrcpy 3.3.4, not 3.1: write version = \"3.3.4\""),
+        (
+            String::new(),
+            "[android] needs `server`, the scrcpy-server to run on devices: download",
+        ),
+        (
+            server(&renamed),
+            "is scrcpy 3.3.4, not 3.1: write version = \"3.3.4\"",
+        ),
         (server(&no_jar), "is no scrcpy-server"),
     ] {
         let config = format!(
@@ -257,7 +294,12 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
     let adb = Adb::start().await;
     let device = Device::new().await;
     adb.connect(&[&device]).await;
-    let config = config(&adb, &jar("3.3.4"), "[transports.nal]\nstale = '250ms'", &[&device]);
+    let config = config(
+        &adb,
+        &jar("3.3.4"),
+        "[transports.nal]\nstale = '250ms'",
+        &[&device],
+    );
     let gateway = Gateway::with_config(&config).await;
     let mut viewer = Watching::open(&gateway, "a").await;
     plays(&device, &mut viewer, 2, false).await;
@@ -288,7 +330,10 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
         state.is_deaf = false;
         state.resets.clone()
     });
-    assert!(resets[1] - resets[0] >= Duration::from_millis(1900), "{resets:?}");
+    assert!(
+        resets[1] - resets[0] >= Duration::from_millis(1900),
+        "{resets:?}"
+    );
     // The third is heeded.
     while device.change(|state| state.resets.len()) < 3 {
         pace.tick().await;
@@ -304,16 +349,40 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
     let (adb, device) = tokio::join!(Adb::start(), Device::new());
     adb.connect(&[&device]).await;
     let file = config_file(&config(&adb, &jar("4.1"), "", &[&device]));
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()];
-    let start = || async { Gateway::start(&arguments, std::process::Stdio::null()).await.0 };
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--config",
+        file.to_str().unwrap(),
+    ];
+    let start = || async {
+        Gateway::start(&arguments, std::process::Stdio::null())
+            .await
+            .0
+    };
     let mut gateway = start().await;
-    for (nth, end) in [None, Some(Signal::TERM), Some(Signal::KILL), None].into_iter().enumerate() {
+    for (nth, end) in [None, Some(Signal::TERM), Some(Signal::KILL), None]
+        .into_iter()
+        .enumerate()
+    {
         let mut viewer = Watching::open(&gateway, "a").await;
         plays(&device, &mut viewer, 3, false).await;
         device.change(|state| {
-            let services: Vec<_> = state.streams.values().map(|service| service.split(':').next().unwrap().to_owned()).collect();
+            let services: Vec<_> = state
+                .streams
+                .values()
+                .map(|service| service.split(':').next().unwrap().to_owned())
+                .collect();
             assert_eq!(services, ["shell,v2,raw", "localabstract", "localabstract"]);
-            assert_eq!((state.processes.len(), state.files.len(), state.started.len()), (1, 0, nth + 1));
+            assert_eq!(
+                (
+                    state.processes.len(),
+                    state.files.len(),
+                    state.started.len()
+                ),
+                (1, 0, nth + 1)
+            );
         });
         match end {
             // Then the viewer leaves, and the gateway goes on.
@@ -321,7 +390,9 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
             Some(signal) => {
                 gateway.signal(signal);
                 drop(viewer);
-                within("the gateway ends", gateway.child.wait()).await.unwrap();
+                within("the gateway ends", gateway.child.wait())
+                    .await
+                    .unwrap();
             }
         }
         device.is_clean().await;
@@ -332,10 +403,16 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
     }
     // In the midst of its start.
     let viewer = Watching::open(&gateway, "a").await;
-    device.until("the server is pushed", |state| (!state.files.is_empty()).then_some(())).await;
+    device
+        .until("the server is pushed", |state| {
+            (!state.files.is_empty()).then_some(())
+        })
+        .await;
     gateway.signal(Signal::TERM);
     drop(viewer);
-    within("the gateway ends", gateway.child.wait()).await.unwrap();
+    within("the gateway ends", gateway.child.wait())
+        .await
+        .unwrap();
     device.is_clean().await;
     is_as_a_client_would(&device);
 }
@@ -364,7 +441,13 @@ async fn eight_devices_play_to_four_viewers_each_at_once() {
             for _ in 0..60 {
                 let place = device.show().await;
                 for viewer in &mut four {
-                    assert_eq!(viewer.next().await, Seen { turned: false, place });
+                    assert_eq!(
+                        viewer.next().await,
+                        Seen {
+                            turned: false,
+                            place
+                        }
+                    );
                 }
             }
             assert_eq!(device.change(|state| state.started.len()), 1);
@@ -374,7 +457,11 @@ async fn eight_devices_play_to_four_viewers_each_at_once() {
     let played = playing.join_all().await;
     let devices = gateway.api("/api/devices").await;
     for device in devices.as_array().unwrap() {
-        assert_eq!((&device["state"], &device["viewers"]), (&"live".into(), &4.into()), "{device:#}");
+        assert_eq!(
+            (&device["state"], &device["viewers"]),
+            (&"live".into(), &4.into()),
+            "{device:#}"
+        );
     }
     for (device, four) in played {
         drop(four);
@@ -395,8 +482,17 @@ async fn a_serial_may_have_odd_characters_and_a_device_settings_of_its_own() {
     let config = config(&adb, &jar("3.3.4"), &more, &[]);
     let source = format!("android:{}", device.serial);
     let file = config_file(&config);
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().unwrap(), &source];
-    let gateway = Gateway::start(&arguments, std::process::Stdio::null()).await.0;
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--config",
+        file.to_str().unwrap(),
+        &source,
+    ];
+    let gateway = Gateway::start(&arguments, std::process::Stdio::null())
+        .await
+        .0;
     let devices = gateway.api("/api/devices").await;
     let name = devices[0]["serial"].as_str().unwrap();
     assert_eq!(name, device.serial.replace('%', "=25"));
@@ -413,9 +509,16 @@ async fn check_finds_a_server_that_cannot_be_read() {
     for (text, parts) in [
         (
             "server = 'nowhere/scrcpy-server-v3.3.4'",
-            &["sluice.toml:2:10: `server` in [android]", "cannot be read", "releases"][..],
+            &[
+                "sluice.toml:2:10: `server` in [android]",
+                "cannot be read",
+                "releases",
+            ][..],
         ),
-        ("server = 'scrcpy-server'", &["sluice.toml:2:10:", "add e.g. version"]),
+        (
+            "server = 'scrcpy-server'",
+            &["sluice.toml:2:10:", "add e.g. version"],
+        ),
     ] {
         check(&format!("[android]\n{text}\n")).await.refused(parts);
     }

@@ -55,8 +55,14 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
         let (said, jpeg) = shots.take(json!({})).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap() as usize;
         assert_eq!(number, sent % COUNT, "{said}");
-        assert_eq!((said["width"].as_u64(), said["height"].as_u64()), (Some(320), Some(192)));
-        assert_eq!((said["serial"].as_str(), &said["path"]), (Some("cam"), &Value::Null));
+        assert_eq!(
+            (said["width"].as_u64(), said["height"].as_u64()),
+            (Some(320), Some(192))
+        );
+        assert_eq!(
+            (said["serial"].as_str(), &said["path"]),
+            (Some("cam"), &Value::Null)
+        );
         // A still source is silent, so its newest picture grows old, and says so.
         assert!(said["age_ms"].as_u64().unwrap() >= 20, "{said}");
         let id = said["capture_id"].as_str().unwrap().to_owned();
@@ -70,24 +76,45 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_need_watch_two_clients_share_one_decoder_and_all_of_it_ends_when_they_are_gone() {
     let gateway = Gateway::with_config(DEMO).await;
-    let (mut one, mut two) = (Shots::of(&gateway, "demo").await, Shots::of(&gateway, "demo").await);
-    let (first, second) = tokio::join!(one.take(json!({})), two.take(json!({ "width": 320, "quality": 30 })));
+    let (mut one, mut two) = (
+        Shots::of(&gateway, "demo").await,
+        Shots::of(&gateway, "demo").await,
+    );
+    let (first, second) = tokio::join!(
+        one.take(json!({})),
+        two.take(json!({ "width": 320, "quality": 30 }))
+    );
     let ((_, first), (_, second)) = (first.unwrap(), second.unwrap());
-    assert_eq!((size_of(&first), size_of(&second)), ((640, 384), (320, 192)));
+    assert_eq!(
+        (size_of(&first), size_of(&second)),
+        ((640, 384), (320, 192))
+    );
     assert!(jpeg_number(&first).is_some() && jpeg_number(&second).is_some());
     let threads = gateway.thread_names();
     let of = |name: &str| threads.iter().filter(|thread| *thread == name).count();
-    assert_eq!((of("decode demo"), of("capture demo")), (1, 1), "{threads:?}");
+    assert_eq!(
+        (of("decode demo"), of("capture demo")),
+        (1, 1),
+        "{threads:?}"
+    );
     let device = gateway.api("/api/devices/demo").await;
     assert_eq!(
-        (&device["decoder"], &device["captures"]["clients"], &device["viewers"]),
+        (
+            &device["decoder"],
+            &device["captures"]["clients"],
+            &device["viewers"]
+        ),
         (&json!("running"), &json!(2), &json!(0))
     );
     drop((one, two));
     let idle = |device: &Value| {
-        device["decoder"] == "stopped" && device["state"] == "idle" && device["captures"]["clients"] == 0
+        device["decoder"] == "stopped"
+            && device["state"] == "idle"
+            && device["captures"]["clients"] == 0
     };
-    gateway.api_until("/api/devices/demo", "the decoder and the source stop", idle).await;
+    gateway
+        .api_until("/api/devices/demo", "the decoder and the source stop", idle)
+        .await;
     let left = |name: &String| name.ends_with(" demo");
     within("the threads end", async {
         while gateway.thread_names().iter().any(left) {
@@ -96,13 +123,16 @@ async fn nobody_need_watch_two_clients_share_one_decoder_and_all_of_it_ends_when
     })
     .await;
     // And all of it begins again.
-    let (status, _, jpeg) = http_get(gateway.address, "/live/demo/frame.jpg", &[]).await.unwrap();
+    let (status, _, jpeg) = http_get(gateway.address, "/live/demo/frame.jpg", &[])
+        .await
+        .unwrap();
     assert_eq!((status, size_of(&jpeg)), (200, (640, 384)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
-    let gateway = Gateway::with_config(&format!("{DEMO}renditions.mobile = {{ width = 320 }}\n")).await;
+    let gateway =
+        Gateway::with_config(&format!("{DEMO}renditions.mobile = {{ width = 320 }}\n")).await;
     let header = |head: &str, name: &str| {
         let lines = head.lines().filter_map(|line| line.split_once(": "));
         let mut named = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -110,21 +140,54 @@ async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
     };
     let (status, head, body) = post(&gateway, "demo", "*/*", "").await;
     let said: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((status, said["type"].as_str()), (200, Some("capture_result")), "{head} {said}");
+    assert_eq!(
+        (status, said["type"].as_str()),
+        (200, Some("capture_result")),
+        "{head} {said}"
+    );
     for (accept, body, kind, size) in [
         ("image/jpeg", "{\"width\":160}", "image/jpeg", (160, 96)),
         ("image/*;q=0.8", "", "image/jpeg", (640, 384)),
         ("image/png", "", "image/png", (640, 384)),
-        ("image/webp", "{\"width\":320,\"quality\":50}", "image/webp", (320, 192)),
-        ("image/*", "{\"format\":\"png\",\"width\":64}", "image/png", (64, 38)),
+        (
+            "image/webp",
+            "{\"width\":320,\"quality\":50}",
+            "image/webp",
+            (320, 192),
+        ),
+        (
+            "image/*",
+            "{\"format\":\"png\",\"width\":64}",
+            "image/png",
+            (64, 38),
+        ),
     ] {
         let (status, head, picture) = post(&gateway, "demo", accept, body).await;
-        assert_eq!(status, 200, "{accept} {body}: {}", String::from_utf8_lossy(&picture));
-        assert_eq!(header(&head, "content-type").as_deref(), Some(kind), "{head}");
+        assert_eq!(
+            status,
+            200,
+            "{accept} {body}: {}",
+            String::from_utf8_lossy(&picture)
+        );
+        assert_eq!(
+            header(&head, "content-type").as_deref(),
+            Some(kind),
+            "{head}"
+        );
         let told = (header(&head, "x-width"), header(&head, "x-height"));
-        assert_eq!(told, (Some(size.0.to_string()), Some(size.1.to_string())), "{accept} {body}");
-        assert!(header(&head, "x-captured-at").unwrap().ends_with('Z'), "{head}");
-        assert!(header(&head, "x-age-ms").unwrap().parse::<u64>().unwrap() < 5000, "{head}");
+        assert_eq!(
+            told,
+            (Some(size.0.to_string()), Some(size.1.to_string())),
+            "{accept} {body}"
+        );
+        assert!(
+            header(&head, "x-captured-at").unwrap().ends_with('Z'),
+            "{head}"
+        );
+        assert!(
+            header(&head, "x-age-ms").unwrap().parse::<u64>().unwrap() < 5000,
+            "{head}"
+        );
         assert_eq!(header(&head, "x-path"), None);
         let file = scratch("captures").join(format!("{}.{}", size.0, kind.replace('/', ".")));
         std::fs::write(&file, &picture).unwrap();
@@ -144,12 +207,25 @@ async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
 /// Width and height as ffprobe sees them.
 fn probed(file: &Path) -> (u32, u32) {
     let out = Command::new("ffprobe")
-        .args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=width,height", "-of", "csv=p=0"])
+        .args([
+            "-v",
+            "error",
+            "-select_streams",
+            "v:0",
+            "-show_entries",
+            "stream=width,height",
+            "-of",
+            "csv=p=0",
+        ])
         .arg(file)
         .output()
         .unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    let (width, height) = text.trim().trim_end_matches(',').split_once(',').unwrap_or_else(|| panic!("{file:?}: {text:?}"));
+    let (width, height) = text
+        .trim()
+        .trim_end_matches(',')
+        .split_once(',')
+        .unwrap_or_else(|| panic!("{file:?}: {text:?}"));
     (width.parse().unwrap(), height.parse().unwrap())
 }
 
@@ -169,8 +245,15 @@ async fn results_and_pictures_pair_in_the_order_of_the_requests_however_many_ask
                 for width in widths {
                     let (said, jpeg) = shots.answer().await.unwrap();
                     let size = size_of(&jpeg);
-                    assert_eq!(said["width"].as_u64(), Some(width), "client {client}: {said}");
-                    assert_eq!((said["width"].as_u64(), said["height"].as_u64()), (Some(size.0 as u64), Some(size.1 as u64)));
+                    assert_eq!(
+                        said["width"].as_u64(),
+                        Some(width),
+                        "client {client}: {said}"
+                    );
+                    assert_eq!(
+                        (said["width"].as_u64(), said["height"].as_u64()),
+                        (Some(size.0 as u64), Some(size.1 as u64))
+                    );
                     assert!(ids.insert(said["capture_id"].as_str().unwrap().to_owned()));
                 }
             }
@@ -192,19 +275,50 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
     let gateway = Gateway::with_config(DEMO).await;
     let mut shots = Shots::of(&gateway, "demo").await;
     for (text, code, what) in [
-        ("picture, please", "BAD_REQUEST", "this is no request for a capture: expected value"),
-        ("{}", "BAD_REQUEST", "`type` is missing; write {\"type\":\"capture\"}"),
+        (
+            "picture, please",
+            "BAD_REQUEST",
+            "this is no request for a capture: expected value",
+        ),
+        (
+            "{}",
+            "BAD_REQUEST",
+            "`type` is missing; write {\"type\":\"capture\"}",
+        ),
         ("{\"type\":\"shoot\"}", "BAD_REQUEST", "write \"capture\""),
-        ("{\"type\":\"capture\",\"qualty\":8}", "BAD_REQUEST", "unknown field `qualty`"),
-        ("{\"type\":\"capture\",\"quality\":0}", "BAD_REQUEST", "from 1 to 100"),
-        ("{\"type\":\"capture\",\"width\":1}", "BAD_REQUEST", "from 16 to 8192"),
-        ("{\"type\":\"capture\",\"format\":\"gif\"}", "UNSUPPORTED_FORMAT", "write jpeg, png or webp"),
+        (
+            "{\"type\":\"capture\",\"qualty\":8}",
+            "BAD_REQUEST",
+            "unknown field `qualty`",
+        ),
+        (
+            "{\"type\":\"capture\",\"quality\":0}",
+            "BAD_REQUEST",
+            "from 1 to 100",
+        ),
+        (
+            "{\"type\":\"capture\",\"width\":1}",
+            "BAD_REQUEST",
+            "from 16 to 8192",
+        ),
+        (
+            "{\"type\":\"capture\",\"format\":\"gif\"}",
+            "UNSUPPORTED_FORMAT",
+            "write jpeg, png or webp",
+        ),
     ] {
         shots.say(text).await;
         let failure = shots.answer().await.unwrap_err();
         assert_eq!(failure["code"], code, "{failure}");
-        assert!(failure["message"].as_str().unwrap().contains(what), "{failure}");
-        assert_eq!(failure["capture_id"].as_str().unwrap().len(), 16, "{failure}");
+        assert!(
+            failure["message"].as_str().unwrap().contains(what),
+            "{failure}"
+        );
+        assert_eq!(
+            failure["capture_id"].as_str().unwrap().len(),
+            16,
+            "{failure}"
+        );
     }
     // The client is served on.
     shots.take(json!({})).await.unwrap();
@@ -216,7 +330,11 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
     ] {
         let (found, head, answer) = post(&gateway, serial, "application/json", body).await;
         let failure: Value = serde_json::from_slice(&answer).unwrap();
-        assert_eq!((found, failure["code"].as_str()), (status, Some(code)), "{head} {failure}");
+        assert_eq!(
+            (found, failure["code"].as_str()),
+            (status, Some(code)),
+            "{head} {failure}"
+        );
     }
     let long = format!("{{\"format\":\"{}\"}}", "x".repeat(5000));
     let (status, _, _) = post(&gateway, "demo", "*/*", &long).await;
@@ -225,13 +343,20 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
     for (path, status, what) in [
         ("/live/dem/frame.jpg", 404, "did you mean `demo`?"),
         ("/live/demo@x/frame.jpg", 404, "there is no rendition `x`"),
-        ("/live/demo/frame.jpg?width=9", 400, "write a whole number from 16 to 8192"),
+        (
+            "/live/demo/frame.jpg?width=9",
+            400,
+            "write a whole number from 16 to 8192",
+        ),
         ("/api/ws/capture/dem", 404, "UNKNOWN_DEVICE"),
         ("/api/ws/capture/demo", 426, "this path speaks WebSocket"),
     ] {
         let (found, _, body) = get(path).await;
         let body = String::from_utf8(body).unwrap();
-        assert!(found == status && body.contains(what), "{path}: {found} {body}");
+        assert!(
+            found == status && body.contains(what),
+            "{path}: {found} {body}"
+        );
     }
 }
 
@@ -249,14 +374,29 @@ async fn a_source_without_a_picture_is_waited_for_and_one_that_is_gone_is_offlin
     let began = Instant::now();
     let (status, _, body) = post(&gateway, "silent", "*/*", "").await;
     let failure: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((status, failure["code"].as_str()), (504, Some("CAPTURE_TIMEOUT")), "{failure}");
+    assert_eq!(
+        (status, failure["code"].as_str()),
+        (504, Some("CAPTURE_TIMEOUT")),
+        "{failure}"
+    );
     assert!(began.elapsed().as_millis() >= 400);
     let message = failure["message"].as_str().unwrap();
-    assert!(message.contains("connected; no picture yet") && message.contains("`timeout` under [capture]"), "{message}");
+    assert!(
+        message.contains("connected; no picture yet")
+            && message.contains("`timeout` under [capture]"),
+        "{message}"
+    );
     let (status, _, body) = post(&gateway, "gone", "*/*", "").await;
     let failure: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((status, failure["code"].as_str()), (503, Some("DEVICE_OFFLINE")), "{failure}");
-    assert!(failure["message"].as_str().unwrap().contains("refused"), "{failure}");
+    assert_eq!(
+        (status, failure["code"].as_str()),
+        (503, Some("DEVICE_OFFLINE")),
+        "{failure}"
+    );
+    assert!(
+        failure["message"].as_str().unwrap().contains("refused"),
+        "{failure}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,7 +422,15 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
     }
     // In the order of the requests: four waited, two could not.
     let (timeout, busy) = (json!("CAPTURE_TIMEOUT"), json!("CAPTURE_BUSY"));
-    assert_eq!(codes[..4], [timeout.clone(), timeout.clone(), timeout.clone(), timeout.clone()]);
+    assert_eq!(
+        codes[..4],
+        [
+            timeout.clone(),
+            timeout.clone(),
+            timeout.clone(),
+            timeout.clone()
+        ]
+    );
     assert_eq!(codes[4..], [busy.clone(), busy.clone()]);
     // Of 24 requests of six clients one is at work and sixteen wait.
     for shots in &mut clients {
@@ -296,7 +444,10 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
             let failure = shots.answer().await.unwrap_err();
             if failure["code"] == busy {
                 let message = failure["message"].as_str().unwrap();
-                assert!(message.contains("16 captures of this stream wait already"), "{message}");
+                assert!(
+                    message.contains("16 captures of this stream wait already"),
+                    "{message}"
+                );
                 refused += 1;
             }
         }
@@ -310,7 +461,9 @@ async fn no_decoder_no_capture() {
     let mut shots = Shots::of(&gateway, "demo").await;
     let failure = shots.take(json!({})).await.unwrap_err();
     assert_eq!(failure["code"], "DECODER_DISABLED");
-    let (status, _, _) = http_get(gateway.address, "/live/demo/frame.jpg", &[]).await.unwrap();
+    let (status, _, _) = http_get(gateway.address, "/live/demo/frame.jpg", &[])
+        .await
+        .unwrap();
     assert_eq!(status, 501);
     assert_eq!(gateway.api("/api/devices/demo").await["decoder"], "stopped");
 }
@@ -343,13 +496,19 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
     assert_eq!(failure["code"], "DECODE_FAILED", "{failure}");
     let mut number_after = async |bytes: Vec<u8>, decoded: u64| {
         pour(&mut connection, &bytes).await;
-        let reached = |device: &Value| device["made"]["decoded"].as_u64().unwrap() + device["made"]["failed"].as_u64().unwrap() >= decoded;
-        gateway.api_until("/api/devices/cam", "it is decoded", reached).await;
+        let reached = |device: &Value| {
+            device["made"]["decoded"].as_u64().unwrap() + device["made"]["failed"].as_u64().unwrap()
+                >= decoded
+        };
+        gateway
+            .api_until("/api/devices/cam", "it is decoded", reached)
+            .await;
         let (said, jpeg) = shots.take(json!({})).await.unwrap();
         (jpeg_number(&jpeg), said["age_ms"].as_u64().unwrap())
     };
     let so_far = gateway.api("/api/devices/cam").await;
-    let so_far = so_far["made"]["decoded"].as_u64().unwrap() + so_far["made"]["failed"].as_u64().unwrap();
+    let so_far =
+        so_far["made"]["decoded"].as_u64().unwrap() + so_far["made"]["failed"].as_u64().unwrap();
     let (number, _) = number_after(whole(GROUP), so_far + 1).await;
     assert_eq!(number, Some(GROUP as u32));
     // What refers to a broken one is no better.
@@ -375,7 +534,9 @@ async fn a_source_that_changes_its_size_is_captured_in_each() {
         let file = encode_pattern(&name, size, first, 10, &["-c:v", "libx264", "-bf", "0"]);
         pour(&mut connection, &with_start_codes(&nals_of(&file), |_| 4)).await;
         let of_size = |device: &Value| device["width"] == size.0 && device["state"] == "live";
-        gateway.api_until("/api/devices/cam", "the new size is seen", of_size).await;
+        gateway
+            .api_until("/api/devices/cam", "the new size is seen", of_size)
+            .await;
         within("the newest picture is captured", async {
             loop {
                 let (said, jpeg) = shots.take(json!({})).await.unwrap();
@@ -397,11 +558,22 @@ async fn pictures_that_are_coded_out_of_order_are_captured_as_they_are_shown() {
         (320, 192),
         0,
         300,
-        &["-c:v", "libx264", "-bf", "3", "-b_strategy", "0", "-g", "30"],
+        &[
+            "-c:v",
+            "libx264",
+            "-bf",
+            "3",
+            "-b_strategy",
+            "0",
+            "-g",
+            "30",
+        ],
     );
     let config = format!("[streams.film]\nsource = \"file:{}\"\n", film.display());
     let gateway = Gateway::with_config(&config).await;
-    let mut viewer = within("connect", Nal::connect(gateway.address, "film")).await.unwrap();
+    let mut viewer = within("connect", Nal::connect(gateway.address, "film"))
+        .await
+        .unwrap();
     let mut reader = NumberReader::default();
     let mut shots = Shots::of(&gateway, "film").await;
     for _ in 0..5 {
@@ -416,7 +588,10 @@ async fn pictures_that_are_coded_out_of_order_are_captured_as_they_are_shown() {
         let number = jpeg_number(&jpeg).unwrap();
         // What is shown last is up to three pictures behind what was decoded last; and time goes on.
         let ahead = (number + 300 - last) % 300;
-        assert!(ahead <= 15 || ahead >= 296, "{number} where {last} was the newest seen: {said}");
+        assert!(
+            ahead <= 15 || ahead >= 296,
+            "{number} where {last} was the newest seen: {said}"
+        );
     }
 }
 
@@ -427,21 +602,47 @@ async fn what_is_saved_is_whole_where_its_path_says_and_told() {
     let mut shots = Shots::of(&gateway, "demo").await;
     let (said, jpeg) = shots.take(json!({ "save": true })).await.unwrap();
     let path = said["path"].as_str().unwrap();
-    assert!(path.starts_with("demo/2") && path.ends_with(".jpg"), "{said}");
-    assert!(path.contains(said["capture_id"].as_str().unwrap()), "{said}");
+    assert!(
+        path.starts_with("demo/2") && path.ends_with(".jpg"),
+        "{said}"
+    );
+    assert!(
+        path.contains(said["capture_id"].as_str().unwrap()),
+        "{said}"
+    );
     assert_eq!(std::fs::read(dir.join(path)).unwrap(), jpeg);
     let (_, head, png) = post(&gateway, "demo", "image/png", "{\"save\":true}").await;
-    let line = head.lines().find_map(|line| line.strip_prefix("x-path: ")).unwrap();
+    let line = head
+        .lines()
+        .find_map(|line| line.strip_prefix("x-path: "))
+        .unwrap();
     assert_eq!(std::fs::read(dir.join(line)).unwrap(), png);
     let journal = std::fs::read_to_string(dir.join("captures.jsonl")).unwrap();
-    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines.len(), 2, "{journal}");
-    for field in ["serial", "capture_id", "path", "bytes", "width", "height", "captured_at"] {
+    for field in [
+        "serial",
+        "capture_id",
+        "path",
+        "bytes",
+        "width",
+        "height",
+        "captured_at",
+    ] {
         assert_eq!(lines[0][field], said[field], "{journal}");
     }
-    assert!(lines[0]["time"].as_str() >= lines[0]["captured_at"].as_str(), "{journal}");
+    assert!(
+        lines[0]["time"].as_str() >= lines[0]["captured_at"].as_str(),
+        "{journal}"
+    );
     // Nothing else is left there.
-    let names: Vec<_> = std::fs::read_dir(dir.join("demo")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(dir.join("demo"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
@@ -456,7 +657,13 @@ async fn a_folder_that_cannot_be_written_fails_that_capture_and_nothing_else() {
     shots.ask(json!({})).await;
     let failure = shots.answer().await.unwrap_err();
     assert_eq!(failure["code"], "SAVE_FAILED");
-    assert!(failure["message"].as_str().unwrap().contains("look at `dir` under [capture]"), "{failure}");
+    assert!(
+        failure["message"]
+            .as_str()
+            .unwrap()
+            .contains("look at `dir` under [capture]"),
+        "{failure}"
+    );
     shots.answer().await.unwrap();
     let (status, _, _) = post(&gateway, "demo", "image/jpeg", "{\"save\":true}").await;
     assert_eq!(status, 507);
@@ -470,7 +677,9 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
     std::fs::create_dir_all(&dir).unwrap();
     // A file system of its own, for this process alone.
     let mount = format!("mount -t tmpfs -o size=64k tmpfs {}", dir.display());
-    let alone = format!("exec unshare --map-root-user --mount sh -c '{mount}; exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+    let alone = format!(
+        "exec unshare --map-root-user --mount sh -c '{mount}; exec \"$0\" \"$@\"' \"$0\" \"$@\""
+    );
     let gateway = Gateway::with_config_behind(&alone, &(config + DEMO)).await;
     let mut shots = Shots::of(&gateway, "demo").await;
     let mut saved = 0;
@@ -482,17 +691,31 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
         assert!(saved < 20, "64 KiB hold no end of pictures");
     };
     assert_eq!(failure["code"], "SAVE_FAILED");
-    assert!(failure["message"].as_str().unwrap().contains("No space left"), "{failure}");
-    let seen = format!("/proc/{}/root{}", gateway.pid().as_raw_nonzero(), dir.display());
+    assert!(
+        failure["message"]
+            .as_str()
+            .unwrap()
+            .contains("No space left"),
+        "{failure}"
+    );
+    let seen = format!(
+        "/proc/{}/root{}",
+        gateway.pid().as_raw_nonzero(),
+        dir.display()
+    );
     let names = |folder: &str| -> Vec<String> {
         let entries = std::fs::read_dir(format!("{seen}/{folder}")).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     };
     let kept = names("demo");
     assert_eq!(kept.len(), saved, "what did not fit is gone: {kept:?}");
     // One that needs little room, and one that needs none.
     shots.take(json!({})).await.unwrap();
-    let (status, _, _) = http_get(gateway.address, "/live/demo/frame.jpg", &[]).await.unwrap();
+    let (status, _, _) = http_get(gateway.address, "/live/demo/frame.jpg", &[])
+        .await
+        .unwrap();
     assert_eq!(status, 200);
     gateway.no_panic();
 }
@@ -500,12 +723,22 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
 /// What the next test kills: saves pictures until it is killed. Run by hand it does nothing.
 #[test]
 fn saves_until_it_is_killed() {
-    let Some(dir) = std::env::var_os("SLUICEGATE_TEST_SAVES") else { return };
+    let Some(dir) = std::env::var_os("SLUICEGATE_TEST_SAVES") else {
+        return;
+    };
     let store = store(Path::new(&dir));
     println!("saving");
     for nth in 0_u64.. {
         let id = format!("{nth:x}");
-        store.save("cam", 1_769_430_896_000_000 + nth * 1000, &id, "jpg", &picture(nth)).unwrap();
+        store
+            .save(
+                "cam",
+                1_769_430_896_000_000 + nth * 1000,
+                &id,
+                "jpg",
+                &picture(nth),
+            )
+            .unwrap();
     }
 }
 
@@ -529,7 +762,11 @@ fn whoever_is_killed_while_saving_leaves_no_part_of_a_picture_under_its_name() {
     let (mut whole, mut unfinished) = (0, 0);
     for point in 0..100 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "capture::saves_until_it_is_killed", "--nocapture"])
+            .args([
+                "--exact",
+                "capture::saves_until_it_is_killed",
+                "--nocapture",
+            ])
             .env("SLUICEGATE_TEST_SAVES", &dir)
             .stdout(Stdio::piped())
             .spawn()
@@ -547,7 +784,12 @@ fn whoever_is_killed_while_saving_leaves_no_part_of_a_picture_under_its_name() {
                 unfinished += 1;
             } else {
                 let bytes = std::fs::read(&file).unwrap();
-                assert_eq!(bytes, picture(u64::from(bytes[0])), "{file:?}: {} bytes", bytes.len());
+                assert_eq!(
+                    bytes,
+                    picture(u64::from(bytes[0])),
+                    "{file:?}: {} bytes",
+                    bytes.len()
+                );
                 whole += 1;
             }
             std::fs::remove_file(file).unwrap();

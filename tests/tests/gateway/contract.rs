@@ -37,7 +37,14 @@ impl Contract {
     }
 
     /// Asks for an operation at `path`, and notes what its description makes of the answer.
-    async fn ask(&mut self, method: &str, pattern: &str, path: &str, headers: &[(&str, &str)], body: &str) -> u16 {
+    async fn ask(
+        &mut self,
+        method: &str,
+        pattern: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> u16 {
         let answer = request_with(self.gateway.address, method, path, headers, body.as_bytes());
         let (status, head, body) = within(path, answer).await.unwrap();
         let what = format!("{method} {path} {headers:?}: {status}");
@@ -49,7 +56,11 @@ impl Contract {
             "{what} is not described: {}",
             String::from_utf8_lossy(&body)
         );
-        let line = |line: &str| line.to_ascii_lowercase().strip_prefix("content-type: ").map(str::to_owned);
+        let line = |line: &str| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-type: ")
+                .map(str::to_owned)
+        };
         let kind = head.lines().find_map(line).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_owned();
         if let Some(kinds) = response["content"].as_object() {
@@ -57,7 +68,9 @@ impl Contract {
             let schema = schema.unwrap_or_else(|| panic!("{what}: {kind} is not described"));
             if kind == "application/json" {
                 let instance: Value = serde_json::from_slice(&body).unwrap();
-                self.checks.push(json!({ "what": what, "schema": schema["schema"], "instance": instance }));
+                self.checks.push(
+                    json!({ "what": what, "schema": schema["schema"], "instance": instance }),
+                );
             }
         }
         if (200..400).contains(&status) {
@@ -72,12 +85,15 @@ impl Contract {
 
     /// A message that one end of a WebSocket said fits one of those that are described for it.
     fn said(&mut self, pattern: &str, by: &str, text: &str) {
-        let described = self.document["paths"][pattern]["get"]["x-websocket"][by].as_array().unwrap();
+        let described = self.document["paths"][pattern]["get"]["x-websocket"][by]
+            .as_array()
+            .unwrap();
         let texts = described.iter().filter(|message| message["name"] == "text");
         let schemas: Vec<&Value> = texts.map(|message| &message["schema"]).collect();
         let instance: Value = serde_json::from_str(text).unwrap();
         let what = format!("{pattern}: {text}");
-        self.checks.push(json!({ "what": what, "schema": { "anyOf": schemas }, "instance": instance }));
+        self.checks
+            .push(json!({ "what": what, "schema": { "anyOf": schemas }, "instance": instance }));
         self.done.insert(("GET".into(), pattern.to_owned()));
     }
 
@@ -103,22 +119,37 @@ impl Contract {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_answers_as_it_is_described() {
     let mut contract = Contract::new().await;
-    let paths: BTreeSet<&String> = contract.document["paths"].as_object().unwrap().keys().collect();
-    let routes: BTreeSet<String> = ROUTES.iter().map(|route| route.pattern.replace("{*rest}", "{rest}")).collect();
+    let paths: BTreeSet<&String> = contract.document["paths"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    let routes: BTreeSet<String> = ROUTES
+        .iter()
+        .map(|route| route.pattern.replace("{*rest}", "{rest}"))
+        .collect();
     assert_eq!(paths, routes.iter().collect());
     assert_eq!(contract.document["openapi"], "3.1.1");
 
     // Something to tell of: somebody watches, somebody attends to a session, somebody captures.
     let address = contract.gateway.address;
-    let mut viewer = within("connect", Nal::connect(address, "demo")).await.unwrap();
+    let mut viewer = within("connect", Nal::connect(address, "demo"))
+        .await
+        .unwrap();
     within("a picture", viewer.next_unit()).await.unwrap();
     let (mut control, chosen) = Control::open(&contract.gateway, "demo", "can=nal,mjpeg,hls").await;
-    control.raw("{\"type\":\"playing\",\"transport\":\"nal\",\"rendition\":\"\"}").await;
+    control
+        .raw("{\"type\":\"playing\",\"transport\":\"nal\",\"rendition\":\"\"}")
+        .await;
     let report = "{\"type\":\"report\",\"round_trip_ms\":3.5,\"goodput\":2000000,\"received\":900000,\"frame_rate\":15.0,\"visible\":true}";
     control.raw(report).await;
     control.raw("{\"type\":\"ping\",\"id\":7}").await;
     let session = chosen["session"].as_str().unwrap().to_owned();
-    for text in [report, "{\"type\":\"ping\",\"id\":7}", "{\"type\":\"auto\"}"] {
+    for text in [
+        report,
+        "{\"type\":\"ping\",\"id\":7}",
+        "{\"type\":\"auto\"}",
+    ] {
         contract.said("/api/sessions/{id}", "client", text);
     }
     for kind in ["choices", "pong"] {
@@ -127,13 +158,18 @@ async fn every_operation_answers_as_it_is_described() {
     }
     let mut shots = Shots::of(&contract.gateway, "demo").await;
     for (request, good) in [
-        ("{\"type\":\"capture\",\"format\":\"jpeg\",\"quality\":80,\"save\":true}", true),
+        (
+            "{\"type\":\"capture\",\"format\":\"jpeg\",\"quality\":80,\"save\":true}",
+            true,
+        ),
         ("{\"type\":\"capture\",\"format\":\"gif\"}", false),
     ] {
         shots.say(request).await;
         let answer = shots.answer().await;
         assert_eq!(answer.is_ok(), good);
-        let said = answer.map_or_else(|failure| failure, |(said, _)| said).to_string();
+        let said = answer
+            .map_or_else(|failure| failure, |(said, _)| said)
+            .to_string();
         contract.said("/api/ws/capture/{serial}", "client", request);
         contract.said("/api/ws/capture/{serial}", "server", &said);
     }
@@ -152,49 +188,151 @@ async fn every_operation_answers_as_it_is_described() {
         ("/api/sessions", "/api/sessions"),
         ("/api/sessions/{id}", session.as_str()),
         ("/api/plugins", "/api/plugins"),
-        ("/live/{stream}/frame.jpg", "/live/demo@small/frame.jpg?width=64&quality=50"),
-        ("/live/{stream}/{transport}/{rest}", "/live/demo/hls/index.m3u8"),
+        (
+            "/live/{stream}/frame.jpg",
+            "/live/demo@small/frame.jpg?width=64&quality=50",
+        ),
+        (
+            "/live/{stream}/{transport}/{rest}",
+            "/live/demo/hls/index.m3u8",
+        ),
     ] {
         let status = contract.get(pattern, path).await;
         assert_eq!(status, 200, "{path}");
     }
     let accept = [("Accept", "application/json")];
-    let (live, choice) = ("/live/{stream}", "/live/demo?can=nal,mjpeg&client=x&network=wifi");
+    let (live, choice) = (
+        "/live/{stream}",
+        "/live/demo?can=nal,mjpeg&client=x&network=wifi",
+    );
     assert_eq!(contract.ask("GET", live, choice, &accept, "").await, 200);
-    assert_eq!(contract.ask("GET", live, "/live/demo", &[("User-Agent", "VLC/3")], "").await, 307);
+    assert_eq!(
+        contract
+            .ask("GET", live, "/live/demo", &[("User-Agent", "VLC/3")], "")
+            .await,
+        307
+    );
     let capture = "/api/devices/{serial}/capture";
     for (accept, body) in [
         ("application/json", ""),
-        ("application/json", "{\"type\":\"capture\",\"format\":\"png\",\"quality\":1,\"width\":16,\"save\":true}"),
+        (
+            "application/json",
+            "{\"type\":\"capture\",\"format\":\"png\",\"quality\":1,\"width\":16,\"save\":true}",
+        ),
         ("image/jpeg", "{}"),
         ("image/png", ""),
         ("image/webp", ""),
     ] {
-        let status = contract.ask("POST", capture, "/api/devices/demo/capture", &[("Accept", accept)], body).await;
+        let status = contract
+            .ask(
+                "POST",
+                capture,
+                "/api/devices/demo/capture",
+                &[("Accept", accept)],
+                body,
+            )
+            .await;
         assert_eq!(status, 200, "{accept} {body}");
     }
     let reload = "/api/plugins/{name}/reload";
-    assert_eq!(contract.ask("POST", reload, "/api/plugins/policy/reload", &[], "").await, 200);
+    assert_eq!(
+        contract
+            .ask("POST", reload, "/api/plugins/policy/reload", &[], "")
+            .await,
+        200
+    );
 
     // Badly.
     for (method, pattern, path, body, expected) in [
         ("GET", "/assets/{name}", "/assets/no.js", "", 404),
-        ("GET", "/api/devices/{serial}", "/api/devices/nobody", "", 404),
+        (
+            "GET",
+            "/api/devices/{serial}",
+            "/api/devices/nobody",
+            "",
+            404,
+        ),
         ("GET", "/api/sessions/{id}", "/api/sessions/nobody", "", 404),
-        ("GET", "/api/ws/stream/{serial}", "/api/ws/stream/nobody", "", 404),
-        ("GET", "/api/ws/stream/{serial}", "/api/ws/stream/demo", "", 426),
-        ("GET", "/api/ws/capture/{serial}", "/api/ws/capture/nobody", "", 404),
-        ("GET", "/api/ws/capture/{serial}", "/api/ws/capture/demo", "", 426),
+        (
+            "GET",
+            "/api/ws/stream/{serial}",
+            "/api/ws/stream/nobody",
+            "",
+            404,
+        ),
+        (
+            "GET",
+            "/api/ws/stream/{serial}",
+            "/api/ws/stream/demo",
+            "",
+            426,
+        ),
+        (
+            "GET",
+            "/api/ws/capture/{serial}",
+            "/api/ws/capture/nobody",
+            "",
+            404,
+        ),
+        (
+            "GET",
+            "/api/ws/capture/{serial}",
+            "/api/ws/capture/demo",
+            "",
+            426,
+        ),
         ("GET", "/live/{stream}", "/live/nobody", "", 404),
-        ("GET", "/live/{stream}/{transport}", "/live/demo/nothing", "", 404),
-        ("GET", "/live/{stream}/{transport}", "/live/demo/mjpeg?width=1", "", 400),
-        ("GET", "/live/{stream}/{transport}/{rest}", "/live/demo/hls/nothing.mp4", "", 404),
-        ("GET", "/live/{stream}/frame.jpg", "/live/demo/frame.jpg?quality=0", "", 400),
-        ("GET", "/live/{stream}/frame.jpg", "/live/nobody/frame.jpg", "", 404),
+        (
+            "GET",
+            "/live/{stream}/{transport}",
+            "/live/demo/nothing",
+            "",
+            404,
+        ),
+        (
+            "GET",
+            "/live/{stream}/{transport}",
+            "/live/demo/mjpeg?width=1",
+            "",
+            400,
+        ),
+        (
+            "GET",
+            "/live/{stream}/{transport}/{rest}",
+            "/live/demo/hls/nothing.mp4",
+            "",
+            404,
+        ),
+        (
+            "GET",
+            "/live/{stream}/frame.jpg",
+            "/live/demo/frame.jpg?quality=0",
+            "",
+            400,
+        ),
+        (
+            "GET",
+            "/live/{stream}/frame.jpg",
+            "/live/nobody/frame.jpg",
+            "",
+            404,
+        ),
         ("POST", capture, "/api/devices/nobody/capture", "", 404),
-        ("POST", capture, "/api/devices/demo/capture", "{\"quality\":1000}", 400),
+        (
+            "POST",
+            capture,
+            "/api/devices/demo/capture",
+            "{\"quality\":1000}",
+            400,
+        ),
         ("POST", capture, "/api/devices/demo/capture", "[]", 400),
-        ("POST", capture, "/api/devices/demo/capture", "{\"format\":\"tiff\"}", 415),
+        (
+            "POST",
+            capture,
+            "/api/devices/demo/capture",
+            "{\"format\":\"tiff\"}",
+            415,
+        ),
         ("POST", reload, "/api/plugins/hls/reload", "", 409),
         ("POST", reload, "/api/plugins/nothing/reload", "", 404),
     ] {
@@ -220,15 +358,24 @@ async fn every_operation_answers_as_it_is_described() {
     let mut events = sluicegate_tests::Raw::connect(address).await;
     let head = format!("GET /api/events HTTP/1.1\r\nHost: {address}\r\nLast-Event-ID: 0-0\r\n\r\n");
     events.write(head).await;
-    assert_eq!(events.head().await.unwrap().header("content-type"), Some("text/event-stream"));
+    assert_eq!(
+        events.head().await.unwrap().header("content-type"),
+        Some("text/event-stream")
+    );
     contract.done.insert(("GET".into(), "/api/events".into()));
     assert!(names.contains("capture") && names.contains("stream"));
 
-    let all = contract.document["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
-        let methods = operations.as_object().unwrap().keys();
-        methods.map(|method| (method.to_uppercase(), path.clone()))
-    });
-    let left: Vec<_> = all.filter(|operation| !contract.done.contains(operation)).collect();
+    let all = contract.document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, operations)| {
+            let methods = operations.as_object().unwrap().keys();
+            methods.map(|method| (method.to_uppercase(), path.clone()))
+        });
+    let left: Vec<_> = all
+        .filter(|operation| !contract.done.contains(operation))
+        .collect();
     assert!(left.is_empty(), "nobody asked for {left:?}");
     assert_eq!(contract.judged().await, "");
     assert!(contract.checks.len() > 30, "{}", contract.checks.len());
@@ -240,11 +387,16 @@ async fn every_operation_answers_as_it_is_described() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_judge_finds_what_does_not_fit() {
     let mut contract = Contract::new().await;
-    contract.get("/api/devices/{serial}", "/api/devices/demo").await;
+    contract
+        .get("/api/devices/{serial}", "/api/devices/demo")
+        .await;
     assert_eq!(contract.judged().await, "");
     contract.checks[0]["instance"]["state"] = json!("asleep");
     contract.checks[0]["instance"]["viewers"] = json!("two");
-    contract.checks[0]["instance"].as_object_mut().unwrap().remove("serial");
+    contract.checks[0]["instance"]
+        .as_object_mut()
+        .unwrap()
+        .remove("serial");
     let mistakes = contract.judged().await;
     assert_eq!(mistakes.lines().count(), 3, "{mistakes}");
 }

@@ -327,7 +327,15 @@ async fn a_capture_that_was_saved_is_told() {
     let (said, _) = shots.take(json!({ "save": true })).await.unwrap();
     let all = curl.until("capture", |_| true).await;
     let told = &all.last().unwrap().data;
-    for field in ["serial", "capture_id", "captured_at", "width", "height", "bytes", "path"] {
+    for field in [
+        "serial",
+        "capture_id",
+        "captured_at",
+        "width",
+        "height",
+        "bytes",
+        "path",
+    ] {
         assert_eq!(told[field], said[field], "{told}");
     }
 }

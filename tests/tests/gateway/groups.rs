@@ -67,7 +67,13 @@ fn compare(source: &str) {
     let config = config::Config::parse(&text, Path::new("groups.toml")).unwrap();
     let settings = &config.streams["demo"];
     let spec = Spec::parse(source, Path::new(".")).unwrap();
-    let stream = Stream::new("demo", spec, settings, &Arc::<Events>::default(), &Fleet::new(&None));
+    let stream = Stream::new(
+        "demo",
+        spec,
+        settings,
+        &Arc::<Events>::default(),
+        &Fleet::new(&None),
+    );
     let user = stream.enter();
     let began = Instant::now();
     let mut first = Follower::new(&stream, &user, "");

@@ -82,7 +82,8 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     let idle = |devices: &Value| devices[0]["state"] == "idle";
     gateway.api_until("/api/devices", "idle", idle).await;
     within("the threads end", async {
-        while gateway.thread_names()
+        while gateway
+            .thread_names()
             .iter()
             .any(|name| name.ends_with(" demo"))
         {

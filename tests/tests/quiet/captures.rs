@@ -4,8 +4,7 @@ use crate::load::measure;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use sluicegate_tests::{
-    Camera, Gateway, Raw, Shots, Watcher,
-    camera,
+    Camera, Gateway, Raw, Shots, Watcher, camera,
     measure::{CHANCE, Summary},
     raw::masked,
     within,
@@ -49,7 +48,9 @@ async fn a_thousand_captures_asked_for_in_a_second_cost_fifty_viewers_no_time() 
         made += of_them;
         // All of it is over, and the next calm is calm.
         let over = |device: &serde_json::Value| device["captures"]["clients"] == 0;
-        gateway.api_until("/api/devices/cam", "the clients are gone", over).await;
+        gateway
+            .api_until("/api/devices/cam", "the clients are gone", over)
+            .await;
     }
     let (calm, beside) = (Summary::of(calm), Summary::of(beside));
     println!("alone {calm:?}\nbeside {asked} requests, of which {made} gave a picture, {beside:?}");
@@ -125,6 +126,9 @@ impl Storm {
             ended.unwrap();
         }
         within("the clients end", self.tasks.shutdown()).await;
-        (self.asked.load(Ordering::Relaxed), self.made.load(Ordering::Relaxed))
+        (
+            self.asked.load(Ordering::Relaxed),
+            self.made.load(Ordering::Relaxed),
+        )
     }
 }

@@ -2,7 +2,12 @@
 
 use super::Schemas;
 use crate::{
-    api::{Target, choice::Chosen, session::{Logged, Pong, Said}, state},
+    api::{
+        Target,
+        choice::Chosen,
+        session::{Logged, Pong, Said},
+        state,
+    },
     capture::{Asked, CaptureResult, Code, Failure},
     session::Told,
 };
@@ -10,11 +15,26 @@ use serde_json::{Value, json};
 
 /// Groups of operations, and what they are for.
 pub const TAGS: &[(&str, &str)] = &[
-    ("live", "Pictures and sound. What is below a transport's path is the transport's own."),
-    ("capture", "Single pictures on request, whether or not anybody watches."),
-    ("devices", "Streams and attached devices, and what happens to them."),
-    ("sessions", "Who watches what, and a player's control channel."),
-    ("components", "The WebAssembly components; for administrators, from the gateway's own machine."),
+    (
+        "live",
+        "Pictures and sound. What is below a transport's path is the transport's own.",
+    ),
+    (
+        "capture",
+        "Single pictures on request, whether or not anybody watches.",
+    ),
+    (
+        "devices",
+        "Streams and attached devices, and what happens to them.",
+    ),
+    (
+        "sessions",
+        "Who watches what, and a player's control channel.",
+    ),
+    (
+        "components",
+        "The WebAssembly components; for administrators, from the gateway's own machine.",
+    ),
     ("gateway", "How the gateway itself is doing."),
     ("pages", "For people."),
 ];
@@ -68,19 +88,39 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         failures: vec![],
     };
     match target {
-        Target::Dashboard => page("The dashboard", "Every stream on one wall, its viewers and rates."),
+        Target::Dashboard => page(
+            "The dashboard",
+            "Every stream on one wall, its viewers and rates.",
+        ),
         Target::Watch => Operation {
             query: vec![
-                ("transport", "Pins a transport, until the page's settings are changed.", text()),
-                ("client", "A name that `[[clients]]` in the config may match.", text()),
+                (
+                    "transport",
+                    "Pins a transport, until the page's settings are changed.",
+                    text(),
+                ),
+                (
+                    "client",
+                    "A name that `[[clients]]` in the config may match.",
+                    text(),
+                ),
             ],
-            ..page("The player's page", "Plays a stream, by the transport that fits.")
+            ..page(
+                "The player's page",
+                "Plays a stream, by the transport that fits.",
+            )
         },
-        Target::Docs => page("This description, to be read", "Made of `/api/openapi.json`."),
+        Target::Docs => page(
+            "This description, to be read",
+            "Made of `/api/openapi.json`.",
+        ),
         Target::Asset => Operation {
             kind: Kind::Whole(vec![binary("*/*")]),
             failures: vec![(404, "There is no such file.", None)],
-            ..page("A file of the pages", "Scripts, styles, the player for other sites (`player.js`).")
+            ..page(
+                "A file of the pages",
+                "Scripts, styles, the player for other sites (`player.js`).",
+            )
         },
         Target::Health => whole(
             "gateway",
@@ -102,7 +142,12 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         }
         Target::Metrics => Operation {
             kind: Kind::Whole(vec![("text/plain", text())]),
-            ..whole("gateway", "Figures for Prometheus", "Text format 0.0.4.", Value::Null)
+            ..whole(
+                "gateway",
+                "Figures for Prometheus",
+                "Text format 0.0.4.",
+                Value::Null,
+            )
         },
         Target::OpenApi => whole(
             "gateway",
@@ -160,7 +205,11 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     ]),
                 }),
             ),
-            failures: vec![(404, "There is no session of that id, or not any more.", None)],
+            failures: vec![(
+                404,
+                "There is no session of that id, or not any more.",
+                None,
+            )],
             ..whole(
                 "sessions",
                 "A player's control channel, or the policy's log",
@@ -171,17 +220,37 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         },
         Target::Choice => Operation {
             query: vec![
-                ("can", "Names of the transports that the client can play, best first, with commas.", text()),
+                (
+                    "can",
+                    "Names of the transports that the client can play, best first, with commas.",
+                    text(),
+                ),
                 ("transport", "Pins a transport.", text()),
                 ("rendition", "Pins a rendition.", text()),
-                ("client", "A name that `[[clients]]` in the config may match.", text()),
-                ("network", "What the browser knows of its link: `wifi`, `cellular`, …", text()),
+                (
+                    "client",
+                    "A name that `[[clients]]` in the config may match.",
+                    text(),
+                ),
+                (
+                    "network",
+                    "What the browser knows of its link: `wifi`, `cellular`, …",
+                    text(),
+                ),
             ],
             failures: vec![
-                (307, "To who does not accept JSON: where it should go.", None),
+                (
+                    307,
+                    "To who does not accept JSON: where it should go.",
+                    None,
+                ),
                 NO_STREAM,
                 (406, "The client can play nothing that it may have.", None),
-                (429, "Too many sessions of one address that were never attended to.", None),
+                (
+                    429,
+                    "Too many sessions of one address that were never attended to.",
+                    None,
+                ),
                 (503, "Too many sessions, or the gateway shuts down.", None),
             ],
             ..whole(
@@ -212,8 +281,16 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             about: "The source and its decoder start if they do not run. Headers tell of the picture: `X-Capture-Id`, \
                     `X-Captured-At`, `X-Age-Ms`, `X-Width`, `X-Height`.",
             query: vec![
-                ("width", "Pixels across at most.", json!({ "type": "integer", "minimum": 16, "maximum": 8192 })),
-                ("quality", "Of the JPEG.", json!({ "type": "integer", "minimum": 1, "maximum": 100 })),
+                (
+                    "width",
+                    "Pixels across at most.",
+                    json!({ "type": "integer", "minimum": 16, "maximum": 8192 }),
+                ),
+                (
+                    "quality",
+                    "Of the JPEG.",
+                    json!({ "type": "integer", "minimum": 1, "maximum": 100 }),
+                ),
             ],
             kind: Kind::Whole(vec![binary("image/jpeg")]),
             failures: capture_failures(None),
@@ -264,7 +341,11 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "errors": codes(),
                 })),
                 failures: vec![
-                    (404, "UNKNOWN_DEVICE: there is no stream of that name.", Some(failure.clone())),
+                    (
+                        404,
+                        "UNKNOWN_DEVICE: there is no stream of that name.",
+                        Some(failure.clone()),
+                    ),
                     (426, "The request is no WebSocket handshake.", Some(failure)),
                 ],
             }
@@ -292,7 +373,8 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
 }
 
 fn live(summary: &'static str) -> Operation {
-    let number = |least: f64, most: f64| json!({ "type": "number", "minimum": least, "maximum": most });
+    let number =
+        |least: f64, most: f64| json!({ "type": "number", "minimum": least, "maximum": most });
     Operation {
         tag: "live",
         summary,
@@ -300,21 +382,56 @@ fn live(summary: &'static str) -> Operation {
                 what that names), `nal` (WebSocket: one access unit of Annex B a message) and `mse` (WebSocket: the MIME type as a \
                 text, then fragmented MP4; by plain GET an endless `video/mp4`).",
         query: vec![
-            ("width", "MJPEG: pixels across at most.", number(16.0, 8192.0)),
+            (
+                "width",
+                "MJPEG: pixels across at most.",
+                number(16.0, 8192.0),
+            ),
             ("quality", "MJPEG: of the pictures.", number(1.0, 100.0)),
-            ("fps", "MJPEG: pictures a second at most.", number(0.1, 60.0)),
-            ("session", "Of the session that this is watched for.", json!({ "type": "string" })),
+            (
+                "fps",
+                "MJPEG: pictures a second at most.",
+                number(0.1, 60.0),
+            ),
+            (
+                "session",
+                "Of the session that this is watched for.",
+                json!({ "type": "string" }),
+            ),
         ],
         kind: Kind::Either(
-            vec![("*/*", json!({ "type": "string", "contentMediaType": "*/*" }))],
+            vec![(
+                "*/*",
+                json!({ "type": "string", "contentMediaType": "*/*" }),
+            )],
             json!({ "client": [], "server": [], "closes": live_closes() }),
         ),
         failures: vec![
-            (400, "The transport does not speak this way, or a parameter is out of range.", None),
-            (404, "There is no such stream, rendition, transport or file.", None),
-            (406, "The source's codec cannot be had in the form this transport needs.", None),
-            (426, "The transport speaks WebSocket only, or the client another version of it than 13.", None),
-            (503, "The transport rests after failures, or the gateway shuts down; `Retry-After` says when.", None),
+            (
+                400,
+                "The transport does not speak this way, or a parameter is out of range.",
+                None,
+            ),
+            (
+                404,
+                "There is no such stream, rendition, transport or file.",
+                None,
+            ),
+            (
+                406,
+                "The source's codec cannot be had in the form this transport needs.",
+                None,
+            ),
+            (
+                426,
+                "The transport speaks WebSocket only, or the client another version of it than 13.",
+                None,
+            ),
+            (
+                503,
+                "The transport rests after failures, or the gateway shuts down; `Retry-After` says when.",
+                None,
+            ),
         ],
     }
 }
@@ -347,28 +464,37 @@ fn capture_failures(schema: Option<Value>) -> Vec<(u16, &'static str, Option<Val
 fn codes() -> Value {
     let about = |code| match code {
         Code::CaptureTimeout => "No picture came within `capture.timeout`.",
-        Code::CaptureBusy => "16 captures of the stream or 4 of the client wait already; try again.",
+        Code::CaptureBusy => {
+            "16 captures of the stream or 4 of the client wait already; try again."
+        }
         Code::BadRequest => "The request cannot be read, or asks for what cannot be.",
         Code::UnsupportedFormat => "No pictures of that format are made here.",
         Code::UnknownDevice => "There is no stream of that name.",
-        Code::DeviceOffline => "The device is not there, or its source failed; the message says why.",
+        Code::DeviceOffline => {
+            "The device is not there, or its source failed; the message says why."
+        }
         Code::DecoderDisabled => "The config has `decoder = false` under `[capture]`.",
-        Code::DecodeFailed => "The stream cannot be decoded, and there is no good picture from before.",
+        Code::DecodeFailed => {
+            "The stream cannot be decoded, and there is no good picture from before."
+        }
         Code::SaveFailed => "The picture could not be written to `capture.dir`.",
     };
-    let codes = Code::ALL.iter().map(|code| json!({ "code": code, "status": code.status(), "description": about(*code) }));
+    let codes = Code::ALL
+        .iter()
+        .map(|code| json!({ "code": code, "status": code.status(), "description": about(*code) }));
     codes.collect()
 }
 
 fn messages(messages: &[(&str, &str, Value)]) -> Value {
-    let message = |(name, description, schema): &(&str, &str, Value)| {
-        json!({ "name": name, "description": description, "schema": schema })
-    };
+    let message = |(name, description, schema): &(&str, &str, Value)| json!({ "name": name, "description": description, "schema": schema });
     messages.iter().map(message).collect()
 }
 
 fn closes(closes: &[(u16, &str)]) -> Value {
-    closes.iter().map(|(code, reason)| json!({ "code": code, "reason": reason })).collect()
+    closes
+        .iter()
+        .map(|(code, reason)| json!({ "code": code, "reason": reason }))
+        .collect()
 }
 
 fn events() -> Value {

@@ -169,7 +169,9 @@ where
         self.left = (self.left + passed * self.manners.rate).min(self.manners.burst);
         self.counted = now;
         while self.is_listening() && ends.listens() {
-            let Some(event) = self.reader.next_event()? else { break };
+            let Some(event) = self.reader.next_event()? else {
+                break;
+            };
             self.left -= 1.0;
             match event {
                 Event::Ping(payload) => self.put(pong_frame(&payload)),

@@ -80,7 +80,11 @@ impl Fleet {
 
     /// A stream names this device: it is told of, even while it is not there.
     pub fn expect(&self, serial: &str) {
-        self.lock().devices.entry(serial.to_owned()).or_default().named = true;
+        self.lock()
+            .devices
+            .entry(serial.to_owned())
+            .or_default()
+            .named = true;
     }
 
     /// How a device is. `None`: nobody follows the list, or it did not come yet.
@@ -209,7 +213,8 @@ impl Fleet {
         }
         let absent: Vec<String> = inner.devices.keys().cloned().collect();
         for serial in absent.iter().filter(|serial| !listed.contains(*serial)) {
-            let reason = "the device is not attached: plug it in, or connect to it with `adb connect`";
+            let reason =
+                "the device is not attached: plug it in, or connect to it with `adb connect`";
             changed.extend(inner.set(serial, Presence::Offline(reason.into()), None));
         }
         self.tell(inner, &changed, on_change);
@@ -245,7 +250,9 @@ impl Fleet {
         if stream_name(serial).is_none() {
             if inner.refused.len() < MOST_DEVICES && inner.refused.insert(serial.to_owned()) {
                 let shown: String = serial.chars().take(150).collect();
-                tracing::warn!("the Android device {shown:?} is left out: its serial is too long for a stream's name");
+                tracing::warn!(
+                    "the Android device {shown:?} is left out: its serial is too long for a stream's name"
+                );
             }
             return false;
         }
@@ -319,10 +326,19 @@ mod tests {
         let fleet = Fleet::new(&settings(""));
         fleet.expect("named");
         assert_eq!(update(&fleet, ""), ["named offline"]);
-        assert_eq!(update(&fleet, "a\tdevice\nb\tunauthorized\n"), ["a ready", "b unauthorized"]);
+        assert_eq!(
+            update(&fleet, "a\tdevice\nb\tunauthorized\n"),
+            ["a ready", "b unauthorized"]
+        );
         assert_eq!(update(&fleet, "a\tdevice\nb\tdevice\n"), ["b ready"]);
-        assert_eq!(update(&fleet, "b\tdevice\nnamed\tdevice\n"), ["named ready", "a offline"]);
-        assert_eq!(update(&fleet, "b\tdevice\nnamed\tdevice\n"), Vec::<String>::new());
+        assert_eq!(
+            update(&fleet, "b\tdevice\nnamed\tdevice\n"),
+            ["named ready", "a offline"]
+        );
+        assert_eq!(
+            update(&fleet, "b\tdevice\nnamed\tdevice\n"),
+            Vec::<String>::new()
+        );
         assert!(matches!(fleet.presence("a"), Some(Presence::Offline(_))));
         assert_eq!(fleet.presence("x"), None);
     }

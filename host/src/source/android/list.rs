@@ -105,7 +105,14 @@ mod tests {
                     broken line\n\n";
         let devices = parse(long);
         let serials: Vec<&str> = devices.iter().map(|one| one.serial.as_str()).collect();
-        let all = ["R58M1234", "emulator-5554", "my phone", "0123", "127.0.0.1:40001", "(no serial number)"];
+        let all = [
+            "R58M1234",
+            "emulator-5554",
+            "my phone",
+            "0123",
+            "127.0.0.1:40001",
+            "(no serial number)",
+        ];
         assert_eq!(serials, all);
         assert_eq!(devices[0].presence, Presence::Ready);
         assert_eq!(devices[0].model.as_deref(), Some("SM G970F"));

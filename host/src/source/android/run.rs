@@ -150,9 +150,13 @@ fn server(settings: &Android) -> Result<(ScrcpyVersion, Vec<u8>), String> {
         return Err("[android] needs `version`, that of `server`, e.g. version = \"3.3.4\"".into());
     };
     let mut content = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_SERVER + 1).read_to_end(&mut content));
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_SERVER + 1).read_to_end(&mut content));
     match read {
-        Ok(0) => Err(format!("{} is empty; `server` under [android] names it", path.display())),
+        Ok(0) => Err(format!(
+            "{} is empty; `server` under [android] names it",
+            path.display()
+        )),
         Ok(_) if content.len() as u64 > MAX_SERVER => Err(format!(
             "{} is no scrcpy-server: it is larger than 16 MiB; `server` under [android] names it",
             path.display()

@@ -53,9 +53,7 @@ pub enum WireError {
     )]
     Codec(u32),
     /// A size that no screen has.
-    #[error(
-        "it tells a picture of {0}x{1}; is `version` under [android] the version of `server`?"
-    )]
+    #[error("it tells a picture of {0}x{1}; is `version` under [android] the version of `server`?")]
     Size(u32, u32),
     /// An empty packet, or a larger one than is believed.
     #[error(
@@ -300,7 +298,9 @@ mod tests {
             let flags = match (wire, event) {
                 (Wire::Sized, _) => flags,
                 (Wire::Sessions, Event::Config(_)) => flags >> 1,
-                (Wire::Sessions, Event::Picture { at_us, key, .. }) => *at_us | u64::from(*key) << 61,
+                (Wire::Sessions, Event::Picture { at_us, key, .. }) => {
+                    *at_us | u64::from(*key) << 61
+                }
                 (Wire::Sessions, Event::Size { .. }) => flags,
             };
             out.extend(flags.to_be_bytes());
@@ -312,11 +312,12 @@ mod tests {
 
     fn some_events() -> impl Strategy<Value = Vec<Event>> {
         let data = || proptest::collection::vec(any::<u8>(), 1..40).prop_map(Bytes::from);
-        let event = prop_oneof![
-            data().prop_map(Event::Config),
-            (0u64..1 << 60, any::<bool>(), data())
-                .prop_map(|(at_us, key, data)| Event::Picture { at_us, key, data }),
-        ];
+        let event =
+            prop_oneof![
+                data().prop_map(Event::Config),
+                (0u64..1 << 60, any::<bool>(), data())
+                    .prop_map(|(at_us, key, data)| Event::Picture { at_us, key, data }),
+            ];
         proptest::collection::vec(event, 0..20)
     }
 
@@ -367,11 +368,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_before_anything_is_kept_for_it() {
-        let size = Event::Size { width: 720, height: 1280 };
+        let size = Event::Size {
+            width: 720,
+            height: 1280,
+        };
         let head = write(Wire::Sized, std::slice::from_ref(&size));
         let packet = |size: u32| [&head[..], &[0; 8], &size.to_be_bytes()].concat();
         for (bytes, error) in [
-            (b"h265\0\0\0\x01\0\0\0\x01".to_vec(), WireError::Codec(0x6832_3635)),
+            (
+                b"h265\0\0\0\x01\0\0\0\x01".to_vec(),
+                WireError::Codec(0x6832_3635),
+            ),
             (vec![0; 12], WireError::Disabled),
             ([b"h264", &[0; 8][..]].concat(), WireError::Size(0, 0)),
             (packet(0), WireError::Packet(0)),
@@ -404,7 +411,10 @@ mod tests {
         assert!(ask("2.0", false).ends_with(" raw_video_stream=true"));
         assert!(ask("2.1", false).ends_with(" raw_stream=true"));
         assert!(ask("4.1", false).ends_with(" raw_stream=true"));
-        assert_eq!(keyframes_every(Duration::from_millis(500)), "i-frame-interval:float=0.5");
+        assert_eq!(
+            keyframes_every(Duration::from_millis(500)),
+            "i-frame-interval:float=0.5"
+        );
         assert_eq!(socket(0x1234), "scrcpy_00001234");
         let of = |version: &str| Wire::of(&version.parse().unwrap());
         assert_eq!([of("2.0"), of("3.3.4")], [Wire::Sized; 2]);

@@ -172,8 +172,14 @@ mod tests {
             (mismatch, "write version = \"3.3.1\""),
             ("sdk=19\nCANNOT LINK EXECUTABLE\n", "API level 19"),
             (encoder, "the device's encoder fails: Could not create"),
-            ("Error: java.lang.ClassNotFoundException: com.x\n", "is no scrcpy-server"),
-            ("[server] INFO: a\n[server] INFO: b\nKilled\n", "scrcpy ended: INFO: b: Killed"),
+            (
+                "Error: java.lang.ClassNotFoundException: com.x\n",
+                "is no scrcpy-server",
+            ),
+            (
+                "[server] INFO: a\n[server] INFO: b\nKilled\n",
+                "scrcpy ended: INFO: b: Killed",
+            ),
             ("sdk=30\n", "scrcpy ended with code 1, without a word"),
         ] {
             let told = why(text);
