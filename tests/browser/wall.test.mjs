@@ -189,6 +189,7 @@ describe("wall", { timeout: 300_000 }, () => {
   });
 
   test("a tile opens its stream in a window, which goes when it is closed", async () => {
+    await allIdle();
     const { page, problems, close } = await open(browser, gateway);
     const button = page.getByRole("button", { name: "Open tile-02" });
     await button.focus();
@@ -211,6 +212,7 @@ describe("wall", { timeout: 300_000 }, () => {
 
   for (const colorScheme of ["light", "dark"]) {
     test(`at 390 px nothing scrolls sideways, ${colorScheme}`, async () => {
+      await allIdle();
       const { page, problems, close } = await open(browser, gateway, { viewport: { width: 390, height: 844 }, colorScheme });
       await page.getByRole("button", { name: "Show tile-01" }).click();
       await picture(page, "tile-01").waitFor();
