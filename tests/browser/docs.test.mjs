@@ -69,7 +69,7 @@ describe("docs", { timeout: 120_000 }, () => {
 
   test("what goes over a WebSocket is described, with its error codes", async () => {
     const { page, close } = await load();
-    const operation = page.locator(".operation", { has: page.getByText("/api/ws/capture/{serial}", { exact: true }) });
+    const operation = page.locator(".operation", { has: page.locator(".path", { hasText: /^\/api\/ws\/capture\/\{serial\}$/ }) });
     for (const code of ["CAPTURE_TIMEOUT", "CAPTURE_BUSY", "BAD_REQUEST", "UNSUPPORTED_FORMAT", "UNKNOWN_DEVICE", "DEVICE_OFFLINE", "DECODER_DISABLED", "DECODE_FAILED", "SAVE_FAILED"]) {
       await operation.getByRole("cell", { name: code, exact: true }).waitFor();
     }
@@ -81,7 +81,7 @@ describe("docs", { timeout: 120_000 }, () => {
   test("the filter leaves what has all its words, and a link to what it hid shows everything again", async () => {
     const { page, problems, close } = await load();
     const all = await page.locator(".operation:visible").count();
-    await page.getByRole("searchbox", { name: "Filter" }).fill("ws CAPTURE_busy");
+    await page.getByRole("searchbox", { name: "Filter" }).fill("/api/ws/capture CAPTURE_busy");
     await page.getByText("1 entry", { exact: true }).waitFor();
     assert.equal(await page.locator(".operation:visible").count(), 1);
     await page.locator(".operation:visible").getByRole("link", { name: "CaptureResult" }).first().click();

@@ -36,7 +36,6 @@ export class Shutter {
       this.#clear();
       this.button.focus();
     });
-    // The alert is there before its words are, else they are not read out.
     const words = element("p", { role: "alert" }, this.#words);
     this.problem = element("div", { class: "problem", hidden: "" }, words, dismiss);
     this.keep = element("label", { class: "keep", title: "The gateway keeps a copy in its folder of captures" }, this.#save, "Keep on gateway");
