@@ -188,6 +188,38 @@ describe("wall", { timeout: 300_000 }, () => {
     await close();
   });
 
+  test("devices come and go while the page is open; what stays keeps its focus, and a colon in a name does no harm", async () => {
+    const { page, close } = await newPage(browser);
+    const phone = { serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555", watch: "/watch/192.168.1.7%3A5555", model: "Pixel 7" };
+    let told = (devices) => devices;
+    await page.route("**/api/devices", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: told(await response.json()) });
+    });
+    await page.goto(gateway.url);
+    const button = page.getByRole("button", { name: "Capture tile-02" });
+    await button.focus();
+    const frames = followFrames(page);
+    told = (devices) => [{ ...devices[0], ...phone, state: "unauthorized", reason: "allow debugging on the phone" }, ...devices.slice(1)];
+    const tile = page.locator('[data-serial="192.168.1.7:5555"]');
+    await tile.getByText("allow debugging on the phone").waitFor();
+    await tile.getByText("Pixel 7").waitFor();
+    await page.locator('[data-serial="tile-01"]').waitFor({ state: "detached" });
+    assert.ok(await button.evaluate((node) => node === document.activeElement));
+    assert.equal(await tile.getByRole("button", { name: /^Show/ }).count(), 0);
+    assert.equal(await tile.getByRole("link", { name: "Watch 192.168.1.7:5555" }).getAttribute("href"), phone.watch);
+    await page.getByRole("button", { name: "Show all" }).click();
+    await picture(page, "tile-02").waitFor();
+    assert.ok(!frames.serials().has("192.168.1.7%3A5555"));
+    // The gateway's own answer: it does not know that one.
+    await tile.getByRole("button", { name: /^Capture/ }).click();
+    await tile.getByRole("alert").getByText(/^UNKNOWN_DEVICE: /).waitFor();
+    told = (devices) => devices;
+    await tile.waitFor({ state: "detached" });
+    await page.getByRole("log", { name: "What happened" }).getByText("no picture of 192.168.1.7:5555: UNKNOWN_DEVICE").waitFor();
+    await close();
+  });
+
   test("a tile opens its stream in a window, which goes when it is closed", async () => {
     await allIdle();
     const { page, problems, close } = await open(browser, gateway);
