@@ -61,6 +61,7 @@ export class Shutter {
   /** It stays where it is, and keeps the focus: a disabled button would lose it. */
   #setBusy(busy: boolean): void {
     this.#busy = busy;
+    setText(this.button, busy ? "Capturing…" : "Capture");
     this.button.setAttribute("aria-disabled", String(busy));
     this.button.setAttribute("aria-busy", String(busy));
   }
