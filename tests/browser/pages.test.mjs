@@ -1,8 +1,8 @@
-// The dashboard shows what goes on; both pages fit a phone and a dark room.
+// The dashboard shows what goes on; it and the player's page fit a phone and a dark room. The wall has tests of its own.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, overflow, playing, screenshot, until } from "./support.mjs";
+import { Gateway, launch, newPage, overflow, playing, screenshot } from "./support.mjs";
 
 describe("pages", { timeout: 240_000 }, () => {
   const gateway = new Gateway();
@@ -29,6 +29,7 @@ describe("pages", { timeout: 240_000 }, () => {
     const happened = page.getByRole("log", { name: "What happened" });
     await happened.getByText("a viewer of demo came, on nal").first().waitFor();
     await happened.getByText("demo is live: pictures come").first().waitFor();
+    await card.locator("summary").click();
     const row = card.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
     await row.waitFor();
     const [viewers, micros, state] = await row.getByRole("cell").allInnerTexts();
@@ -56,6 +57,7 @@ describe("pages", { timeout: 240_000 }, () => {
     await playing(viewer.page, "nal");
     await card.locator('.badge[data-state="live"]').waitFor();
     await card.getByText("1 viewer", { exact: true }).waitFor();
+    await card.locator("summary").click();
     await card.locator(".rates dd", { hasText: "bit/s" }).first().waitFor();
     await page.locator("#viewers-rows tr", { hasText: "nal" }).waitFor();
     await screenshot(page, "dashboard");
@@ -76,6 +78,7 @@ describe("pages", { timeout: 240_000 }, () => {
     const viewer = await newPage(browser);
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
+    await page.locator('[data-serial="demo"] summary').click();
     const row = page.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
     await row.getByRole("cell", { name: "1", exact: true }).waitFor();
     assert.deepEqual(await row.getByRole("cell").allInnerTexts(), ["1", "–", "–"]);
@@ -87,44 +90,11 @@ describe("pages", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("a preview plays only after a click, and only while it is on the screen", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
-    const watched = async (count) => until(`${count} viewers`, async () => (await gateway.device()).viewers === count);
-    await watched(0);
-    await page.goto(gateway.url);
-    const button = page.getByRole("button", { name: "Preview demo" });
-    await button.waitFor();
-    assert.equal((await gateway.device()).viewers, 0);
-    await button.focus();
-    await page.keyboard.press("Enter");
-    await playing(page);
-    assert.equal(await button.getAttribute("aria-expanded"), "true");
-    await watched(1);
-    await screenshot(page, "dashboard-preview");
-
-    // Far above the screen, as at the end of a long list.
-    await page.evaluate(() => {
-      document.body.style.minHeight = "5000px";
-      window.scrollTo(0, 4000);
-    });
-    await watched(0);
-    await page.evaluate(() => window.scrollTo(0, 0));
-    await playing(page);
-    await watched(1);
-
-    await button.click();
-    assert.equal(await button.getAttribute("aria-expanded"), "false");
-    await page.locator("sluicegate-player").waitFor({ state: "detached" });
-    await watched(0);
-    assert.deepEqual(problems, []);
-    await close();
-  });
-
   test("a stream's plain addresses are there to copy, and stay open while the page goes on", async () => {
     const { page, problems, close } = await newPage(browser, { permissions: ["clipboard-read", "clipboard-write"] });
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
-    await card.getByText("Addresses").click();
+    await card.locator("summary").click();
     const host = new URL(gateway.url).host;
     assert.equal(await card.getByRole("textbox", { name: "MJPEG" }).inputValue(), `http://${host}/live/demo/mjpeg`);
     assert.equal(await card.getByRole("textbox", { name: "H.264 over WebSocket" }).inputValue(), `ws://${host}/live/demo/nal`);
@@ -156,14 +126,16 @@ describe("pages", { timeout: 240_000 }, () => {
     test(`at 360 px nothing scrolls sideways, ${colorScheme}`, async () => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 360, height: 740 }, colorScheme });
       await page.goto(gateway.url);
-      await page.locator('[data-serial="demo"]').waitFor();
-      await page.getByText("Addresses").click();
-      await page.getByRole("button", { name: "Preview demo" }).click();
-      await playing(page);
+      const viewer = await newPage(browser);
+      await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
+      await playing(viewer.page, "nal");
+      await page.locator('[data-serial="demo"] summary').click();
+      await page.getByRole("img", { name: "Picture of demo" }).waitFor();
       await page.getByRole("table", { name: "Transports of demo" }).waitFor();
       await page.getByRole("log", { name: "What happened" }).waitFor();
       assert.ok((await overflow(page)) <= 0);
       await screenshot(page, `dashboard-360-${colorScheme}`, { fullPage: true });
+      await viewer.close();
 
       await page.goto(`${gateway.url}watch/demo`);
       await playing(page);

@@ -3,13 +3,15 @@
 import type { Device } from "../net/api";
 import { addressList } from "../page/addresses";
 import { element, setText } from "../page/dom";
-import { bitRate, duration, frameRate, size } from "../page/format";
+import { bitRate, counted, duration, frameRate, size } from "../page/format";
 import { Flow } from "./flow";
 import { MuxerTable, type Row } from "./muxers";
 import { Work, workFacts } from "./recent";
 
 export class Details {
   readonly node: HTMLDetailsElement;
+  /** What somebody should read, also where all this is closed. */
+  readonly #concerns = element("span", { class: "concerns" });
   readonly #source = element("p", { class: "source" });
   readonly #reason = element("p", { class: "reason" });
   readonly #facts = element("ul", { class: "facts" });
@@ -28,7 +30,7 @@ export class Details {
     this.node = element(
       "details",
       { class: "details" },
-      element("summary", {}, "Details", element("span", { class: "unseen" }, ` of ${serial}`)),
+      element("summary", {}, "Details", element("span", { class: "unseen" }, ` of ${serial}`), this.#concerns),
       this.#source,
       this.#reason,
       this.#facts,
@@ -43,6 +45,8 @@ export class Details {
   update(device: Device, rows: readonly Row[], now: number): void {
     this.#flow.push(device.bitsIn ?? 0, now);
     const work = this.#work.look(device.made, now);
+    const notes = [...device.notes, ...unwell(rows)];
+    setText(this.#concerns, notes.length === 0 ? "" : ` · ${counted(notes.length, "note", "notes")}`);
     this.#last = () => {
       setText(this.#source, device.source);
       const since = device.since === null ? "" : `for ${duration(now - device.since)}`;
@@ -52,7 +56,7 @@ export class Details {
       setText(this.#in, bitRate(device.bitsIn));
       setText(this.#out, bitRate(device.bitsOut));
       this.#muxers.update(rows);
-      setItems(this.#notes, [...device.notes, ...unwell(rows)]);
+      setItems(this.#notes, notes);
       this.#flow.draw();
       if (device.url === this.#url) return;
       this.#url = device.url;
@@ -64,11 +68,6 @@ export class Details {
   #draw(): void {
     if (this.node.open) this.#last?.();
   }
-}
-
-/** What is said of a stream that somebody should read, also where its details are closed. */
-export function concerns(device: Device, rows: readonly Row[]): number {
-  return device.notes.length + unwell(rows).length;
 }
 
 function unwell(rows: readonly Row[]): string[] {

@@ -23,7 +23,7 @@ export class Opened {
     const player = element("sluicegate-player" as "div", { src: url, transport });
     const shutter = new Shutter(serial, this.#take);
     const link = element("a", { class: "button quiet", href: watch }, "Player page");
-    const row = element("div", { class: "row" }, shutter.node, link);
+    const row = element("div", { class: "row" }, shutter.button, shutter.keep, link);
     this.#modal.open(serial, [player, shutter.problem, row, shutter.status], () => this.#changed(false));
     this.#changed(true);
   }

@@ -11,12 +11,11 @@ import type { Capture } from "./captures";
 export type Take = (serial: string, save: boolean) => Promise<Capture>;
 
 export class Shutter {
-  /** The button and the choice. */
-  readonly node: HTMLElement;
-  /** What went wrong, and what was taken, for wherever there is room. */
+  // Each for wherever there is room: the button, the choice, what went wrong, and what was taken.
+  readonly button: HTMLButtonElement;
+  readonly keep: HTMLElement;
   readonly problem: HTMLElement;
   readonly status = element("p", { class: "taken", role: "status" });
-  readonly #button: HTMLButtonElement;
   readonly #words = element("span");
   readonly #save = element("input", { type: "checkbox" });
   readonly #serial: string;
@@ -30,18 +29,16 @@ export class Shutter {
     this.#save.checked = remembered(kept) === "yes";
     this.#save.setAttribute("aria-label", `Keep captures of ${serial} on the gateway`);
     this.#save.addEventListener("change", () => remember(kept, this.#save.checked ? "yes" : null));
-    this.#button = element("button", { type: "button", class: "capture", "aria-label": `Capture ${serial}` }, "Capture");
-    this.#button.addEventListener("click", () => void this.#press());
+    this.button = element("button", { type: "button", class: "capture", "aria-label": `Capture ${serial}` }, "Capture");
+    this.button.addEventListener("click", () => void this.#press());
     const dismiss = element("button", { type: "button", class: "quiet", "aria-label": "Dismiss" }, "×");
     dismiss.addEventListener("click", () => {
       this.#clear();
-      this.#button.focus();
+      this.button.focus();
     });
-    // The alert is there before its words are, else they are not read out.
     const words = element("p", { role: "alert" }, this.#words);
     this.problem = element("div", { class: "problem", hidden: "" }, words, dismiss);
-    const keep = element("label", { class: "keep", title: "The gateway keeps a copy in its folder of captures" }, this.#save, "Keep on gateway");
-    this.node = element("div", { class: "shutter" }, this.#button, keep);
+    this.keep = element("label", { class: "keep", title: "The gateway keeps a copy in its folder of captures" }, this.#save, "Keep on gateway");
   }
 
   async #press(): Promise<void> {
@@ -64,8 +61,9 @@ export class Shutter {
   /** It stays where it is, and keeps the focus: a disabled button would lose it. */
   #setBusy(busy: boolean): void {
     this.#busy = busy;
-    this.#button.setAttribute("aria-disabled", String(busy));
-    this.#button.setAttribute("aria-busy", String(busy));
+    setText(this.button, busy ? "Capturing…" : "Capture");
+    this.button.setAttribute("aria-disabled", String(busy));
+    this.button.setAttribute("aria-busy", String(busy));
   }
 
   #clear(): void {

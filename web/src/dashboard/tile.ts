@@ -5,7 +5,7 @@ import { type Frame } from "../net/frame";
 import { badge, setBadge } from "../page/badge";
 import { element, setText } from "../page/dom";
 import { counted, frameRate, size } from "../page/format";
-import { concerns, Details } from "./details";
+import { Details } from "./details";
 import type { Row } from "./muxers";
 import { Screen, type ScreenActions } from "./screen";
 import { type Choice, type Showing, showing } from "./showing";
@@ -21,7 +21,6 @@ export class Tile {
   readonly #badge = badge();
   readonly #viewers = element("span", { class: "viewers" });
   readonly #facts = element("p", { class: "line" });
-  readonly #concerns = element("span", { class: "concerns" });
   readonly #watch: HTMLAnchorElement;
   readonly #details: Details;
   readonly #screen: Screen;
@@ -43,9 +42,9 @@ export class Tile {
       this.#screen.node,
       element("header", {}, element("h2", { title: serial }, serial), this.#badge),
       element("div", { class: "lines" }, this.#facts, this.#viewers),
-      element("footer", {}, shutter.node, this.#watch),
+      element("footer", {}, shutter.button, this.#watch),
       shutter.status,
-      element("div", { class: "more" }, this.#details.node, this.#concerns),
+      element("div", { class: "more" }, this.#details.node, shutter.keep),
     );
   }
 
@@ -66,8 +65,6 @@ export class Tile {
     const facts = [device.model, size(device.width, device.height), frameRate(device.frameRate)].filter((text) => text !== "" && text !== "–");
     setText(this.#facts, facts.join(" · ") || device.source);
     setText(this.#viewers, counted(device.viewers, "viewer", "viewers"));
-    const count = concerns(device, rows);
-    setText(this.#concerns, count === 0 ? "" : counted(count, "note", "notes"));
     this.#details.update(device, rows, now);
     this.choose(choice);
   }

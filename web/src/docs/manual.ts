@@ -156,7 +156,9 @@ function readOperation(
   const summary = text(operation["summary"]);
   const events = messagesOf(operation["x-events"]);
   const messages = [...(socket?.client ?? []), ...(socket?.server ?? []), ...events].map(({ name }) => name);
-  const words = [...methods, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...parameters.map(({ name }) => name), ...errors.map(({ code }) => code), ...messages];
+  const told = Object.values(object(operation["responses"]) ?? {}).map((answer) => text(resolve(answer)["description"]));
+  const named = [...parameters.map(({ name }) => name), ...errors.map(({ code }) => code), ...messages];
+  const words = [...methods, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...told, ...named];
   return {
     id: unique(`op-${slug(text(operation["operationId"]) || `${method}-${path}`)}`, ids),
     methods,

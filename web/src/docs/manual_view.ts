@@ -46,7 +46,7 @@ export class ManualView {
     const list = element("ul");
     const found = operations.map((operation) => {
       const node = operationNode(operation, known);
-      const entry = element("li", {}, element("a", { href: `#${operation.id}` }, methodNode(operation.methods.at(-1) ?? ""), element("code", {}, ...breakable(operation.path))));
+      const entry = element("li", {}, element("a", { href: `#${operation.id}` }, methodNode(operation.methods[0] ?? ""), element("code", {}, ...breakable(operation.path))));
       section.append(node);
       list.append(entry);
       return { words: operation.words, nodes: [node, entry] };

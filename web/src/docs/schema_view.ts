@@ -51,7 +51,9 @@ function deepest(schema: Schema): Schema {
 function typeNodes(schema: Schema, known: ReadonlySet<string>): (Node | string)[] {
   const nullable = schema.nullable ? [" or null"] : [];
   if (schema.items !== null) return ["array of ", ...typeNodes(schema.items, known), ...nullable];
-  if (schema.ref === null) return [schema.type || (schema.variants === null ? "anything" : schema.variants.word), ...nullable];
+  // Values and variants say for themselves what it is.
+  const vague = schema.values.length > 0 || schema.variants !== null ? "" : "anything";
+  if (schema.ref === null) return [schema.type || vague, ...nullable].filter((part) => part !== "");
   // A reference to what is not in this document leads nowhere.
   const name = known.has(schema.ref) ? element("a", { href: `#${schemaId(schema.ref)}` }, schema.ref) : schema.ref;
   return [name, ...nullable];

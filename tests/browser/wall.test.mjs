@@ -1,0 +1,323 @@
+// The wall of sixteen streams: pictures of what is in sight and no more, captures, the strip, and a stream in a window.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage, overflow, playing, screenshot, setHidden, until } from "./support.mjs";
+
+const NAMES = Array.from({ length: 16 }, (_, at) => `tile-${String(at + 1).padStart(2, "0")}`);
+const [WIDTH, HEIGHT] = [320, 180];
+
+const CONFIG = [
+  '[capture]\ndir = "captures"\n',
+  ...NAMES.map((name) => `[streams.${name}]\nsource = "lavfi:testsrc2=size=${WIDTH}x${HEIGHT}:rate=4"\nidle = "2s"\n`),
+].join("\n");
+
+describe("wall", { timeout: 300_000 }, () => {
+  const gateway = new Gateway({ config: CONFIG });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  const states = async () => {
+    const response = await fetch(new URL("/api/devices", gateway.url));
+    return (await response.json()).map(({ state }) => state);
+  };
+  const allIdle = () => until("all streams idle", async () => (await states()).every((state) => state === "idle"));
+
+  test("a look at the wall starts nothing; a click starts one", async () => {
+    await allIdle();
+    const { page, problems, close } = await open(browser, gateway);
+    const frames = followFrames(page);
+    for (let looks = 0; looks < 3; looks++) await devicesAsked(page);
+    assert.equal(frames.all.length, 0);
+    assert.ok((await states()).every((state) => state === "idle"));
+
+    // The keyboard does it, too.
+    const show = page.getByRole("button", { name: "Show tile-03" });
+    await show.focus();
+    await page.keyboard.press("Enter");
+    await picture(page, "tile-03").waitFor();
+    assert.deepEqual([...frames.serials()], ["tile-03"]);
+    await page.locator('[data-serial="tile-03"] .badge[data-state="live"]').waitFor();
+    // It is not counted among those who watch: else one wall would keep another one's streams running.
+    assert.equal((await gateway.device("tile-03")).viewers, 0);
+    const hide = page.getByRole("button", { name: "Hide tile-03" });
+    assert.ok(await hide.evaluate((button) => button === document.activeElement));
+    await page.keyboard.press("Enter");
+    await allIdle();
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("what is in sight shows two pictures a second at most, three requests wait at a time, and what is not asks for nothing", async () => {
+    const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1000, height: 620 } });
+    const frames = followFrames(page);
+    await page.getByRole("button", { name: "Show all" }).click();
+    const seen = await inSight(page);
+    assert.ok(seen.length >= 3 && seen.length < 16, `${seen}`);
+    for (const name of seen) await picture(page, name).waitFor();
+    await page.evaluate(() => {
+      window.shifts = 0;
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) window.shifts += entry.value;
+      }).observe({ type: "layout-shift" });
+    });
+
+    frames.forget();
+    await page.waitForTimeout(6000);
+    const counts = new Map(seen.map((name) => [name, frames.count(name)]));
+    assert.deepEqual([...frames.serials()].sort(), seen);
+    assert.ok(frames.most <= 3, `${frames.most} at a time`);
+    for (const [name, count] of counts) assert.ok(count >= 4 && count <= 13, `${name}: ${count} in 6 s`);
+    assert.ok((await page.evaluate(() => window.shifts)) < 0.01);
+    await screenshot(page, "wall");
+
+    await page.getByRole("log", { name: "What happened" }).scrollIntoViewIfNeeded();
+    const last = await inSight(page);
+    await picture(page, "tile-16").waitFor();
+    frames.forget();
+    await page.waitForTimeout(2000);
+    const asked = [...frames.serials()];
+    assert.ok(asked.length > 0 && asked.every((name) => last.includes(name)), `${asked} of ${last}`);
+    assert.ok(!asked.includes("tile-01"));
+
+    await setHidden(page, true);
+    await until("no request is under way", () => frames.underWay === 0);
+    frames.forget();
+    await page.waitForTimeout(1500);
+    assert.equal(frames.all.length, 0);
+    // Nobody looks, so nothing runs.
+    await allIdle();
+    await setHidden(page, false);
+    await until("pictures come again", () => frames.all.length > 0);
+    assert.match(page.url(), /\?show=all$/);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("sixteen tiles in sight all get pictures, and the page stays smooth", async () => {
+    const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1600, height: 1500 } }, "?show=all");
+    for (const name of NAMES) await picture(page, name).waitFor();
+    const frames = followFrames(page);
+    const longest = await page.evaluate(async () => {
+      let longest = 0;
+      let last = performance.now();
+      const end = last + 5000;
+      while (performance.now() < end) {
+        await new Promise(requestAnimationFrame);
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      }
+      return longest;
+    });
+    const counts = NAMES.map((name) => frames.count(name));
+    assert.ok(Math.min(...counts) >= 2 && Math.max(...counts) <= 11, `${counts} in 5 s`);
+    assert.ok(frames.most <= 3);
+    // A picture of the screen is never longer on it than this: generous, as the machine may be busy with other things.
+    assert.ok(longest < 500, `${longest} ms without a frame`);
+    await screenshot(page, "wall-16");
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("a capture is shown in its full size, and can be downloaded; the gateway keeps a copy where that is wanted", async () => {
+    const { page, problems, close } = await open(browser, gateway);
+    await page.getByRole("button", { name: "Capture tile-01" }).click();
+    const strip = page.getByRole("region", { name: /capture/ });
+    const first = strip.getByRole("listitem").first();
+    await first.getByText(`${WIDTH} × ${HEIGHT}`).waitFor();
+    assert.equal(await first.getByText("kept").count(), 0);
+
+    const coming = page.waitForEvent("download");
+    await first.getByRole("link", { name: /^Download tile-01/ }).click();
+    const download = await coming;
+    assert.match(download.suggestedFilename(), /^tile-01-\d{4}-\d\d-\d\dT[\d-]+Z\.jpg$/);
+    assert.deepEqual([...readFileSync(await download.path()).subarray(0, 3)], [0xff, 0xd8, 0xff]);
+
+    const keep = page.getByRole("checkbox", { name: "Keep captures of tile-02 on the gateway" });
+    await keep.check();
+    await page.getByRole("button", { name: "Capture tile-02" }).click();
+    await strip.getByText("kept").waitFor();
+    await page.getByRole("log", { name: "What happened" }).getByText("a picture of tile-02 was taken").waitFor();
+
+    // Large, by keyboard, and back.
+    const thumb = strip.getByRole("button", { name: /^Show tile-02/ });
+    await thumb.focus();
+    await page.keyboard.press("Enter");
+    const dialog = page.getByRole("dialog", { name: "Capture" });
+    const large = dialog.getByRole("img", { name: /tile-02/ });
+    await large.waitFor();
+    await until("the picture is there", () => large.evaluate((image) => image.complete && image.naturalWidth > 0));
+    assert.deepEqual(await large.evaluate(({ naturalWidth, naturalHeight }) => [naturalWidth, naturalHeight]), [WIDTH, HEIGHT]);
+    await screenshot(page, "wall-capture");
+    await page.keyboard.press("ArrowRight");
+    await dialog.getByRole("img", { name: /tile-01/ }).waitFor();
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "hidden" });
+    assert.ok(await thumb.evaluate((button) => button === document.activeElement));
+
+    await page.reload();
+    await keep.waitFor();
+    assert.ok(await keep.isChecked());
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("why no picture was taken stands at the tile until it is dismissed, and in what happened", async () => {
+    const { page, close } = await open(browser, gateway);
+    const failure = { type: "error", code: "CAPTURE_TIMEOUT", message: "no picture came within 5 s", capture_id: "c1" };
+    await page.route("**/api/devices/tile-01/capture", (route) => route.fulfill({ status: 504, json: failure }));
+    await page.getByRole("button", { name: "Capture tile-01" }).click();
+    const tile = page.locator('[data-serial="tile-01"]');
+    const alert = tile.getByRole("alert");
+    await alert.getByText("CAPTURE_TIMEOUT: no picture came within 5 s").waitFor();
+    for (let looks = 0; looks < 2; looks++) await devicesAsked(page);
+    assert.ok(await alert.isVisible());
+    await screenshot(page, "wall-problem");
+    await tile.getByRole("button", { name: "Dismiss" }).click();
+    await alert.waitFor({ state: "hidden" });
+    await page.getByRole("log", { name: "What happened" }).getByText("no picture of tile-01: CAPTURE_TIMEOUT").waitFor();
+    await close();
+  });
+
+  test("devices come and go while the page is open; what stays keeps its focus, and a colon in a name does no harm", async () => {
+    const { page, close } = await newPage(browser);
+    const phone = { serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555", watch: "/watch/192.168.1.7%3A5555", model: "Pixel 7" };
+    let told = (devices) => devices;
+    await page.route("**/api/devices", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: told(await response.json()) });
+    });
+    await page.goto(gateway.url);
+    const button = page.getByRole("button", { name: "Capture tile-02" });
+    await button.focus();
+    const frames = followFrames(page);
+    told = (devices) => [{ ...devices[0], ...phone, state: "unauthorized", reason: "allow debugging on the phone" }, ...devices.slice(1)];
+    const tile = page.locator('[data-serial="192.168.1.7:5555"]');
+    await tile.getByText("allow debugging on the phone").waitFor();
+    await tile.getByText("Pixel 7").waitFor();
+    await page.locator('[data-serial="tile-01"]').waitFor({ state: "detached" });
+    assert.ok(await button.evaluate((node) => node === document.activeElement));
+    assert.equal(await tile.getByRole("button", { name: /^Show/ }).count(), 0);
+    assert.equal(await tile.getByRole("link", { name: "Watch 192.168.1.7:5555" }).getAttribute("href"), phone.watch);
+    await page.getByRole("button", { name: "Show all" }).click();
+    await picture(page, "tile-02").waitFor();
+    assert.ok(!frames.serials().has("192.168.1.7%3A5555"));
+    // The gateway's own answer: it does not know that one.
+    await tile.getByRole("button", { name: /^Capture/ }).click();
+    await tile.getByRole("alert").getByText(/^UNKNOWN_DEVICE: /).waitFor();
+    told = (devices) => devices;
+    await tile.waitFor({ state: "detached" });
+    await page.getByRole("log", { name: "What happened" }).getByText("no picture of 192.168.1.7:5555: UNKNOWN_DEVICE").waitFor();
+    await close();
+  });
+
+  test("a tile opens its stream in a window, which goes when it is closed", async () => {
+    await allIdle();
+    const { page, problems, close } = await open(browser, gateway);
+    const button = page.getByRole("button", { name: "Open tile-02" });
+    await button.focus();
+    await page.keyboard.press("Enter");
+    const dialog = page.getByRole("dialog", { name: "tile-02" });
+    await dialog.waitFor();
+    await page.waitForFunction(() => document.querySelector("sluicegate-player")?.stats?.phase === "playing");
+    await until("a viewer", async () => (await gateway.device("tile-02")).viewers === 1);
+    await screenshot(page, "wall-opened");
+    await dialog.getByRole("button", { name: "Capture tile-02" }).click();
+    await dialog.getByText(/^Picture taken: 320 × 180/).waitFor();
+    assert.equal(await dialog.getByRole("link", { name: "Player page" }).getAttribute("href"), "/watch/tile-02");
+    await page.keyboard.press("Escape");
+    await page.locator("sluicegate-player").waitFor({ state: "detached" });
+    assert.ok(await button.evaluate((node) => node === document.activeElement));
+    await until("no viewer", async () => (await gateway.device("tile-02")).viewers === 0);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  for (const colorScheme of ["light", "dark"]) {
+    test(`at 390 px nothing scrolls sideways, ${colorScheme}`, async () => {
+      await allIdle();
+      const { page, problems, close } = await open(browser, gateway, { viewport: { width: 390, height: 844 }, colorScheme });
+      await page.getByRole("button", { name: "Show tile-01" }).click();
+      await picture(page, "tile-01").waitFor();
+      await page.getByRole("button", { name: "Capture tile-01" }).click();
+      await page.getByRole("region", { name: /capture/ }).getByRole("listitem").first().waitFor();
+      assert.ok((await overflow(page)) <= 0);
+      await screenshot(page, `wall-390-${colorScheme}`);
+      await page.getByRole("button", { name: "Open tile-01" }).click();
+      await page.waitForFunction(() => document.querySelector("sluicegate-player")?.stats?.phase === "playing");
+      assert.ok((await overflow(page)) <= 0);
+      await screenshot(page, `wall-390-opened-${colorScheme}`);
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
+});
+
+/** The wall, with all its tiles. */
+async function open(browser, gateway, options = {}, query = "") {
+  const opened = await newPage(browser, options);
+  await opened.page.goto(gateway.url + query);
+  await opened.page.locator('[data-serial="tile-16"]').waitFor();
+  return opened;
+}
+
+/** Notes the requests for pictures from now on. */
+function followFrames(page) {
+  const serial = (request) => /\/live\/([^/]+)\/frame\.jpg/.exec(request.url())?.[1];
+  const frames = {
+    all: [],
+    underWay: 0,
+    most: 0,
+    serials: () => new Set(frames.all),
+    count: (name) => frames.all.filter((other) => other === name).length,
+    forget: () => {
+      frames.all = [];
+      frames.most = 0;
+    },
+  };
+  const open = new Set();
+  page.on("request", (request) => {
+    const name = serial(request);
+    if (name === undefined) return;
+    frames.all.push(name);
+    open.add(request);
+    frames.underWay = open.size;
+    frames.most = Math.max(frames.most, open.size);
+  });
+  for (const event of ["requestfinished", "requestfailed"]) {
+    page.on(event, (request) => {
+      open.delete(request);
+      frames.underWay = open.size;
+    });
+  }
+  return frames;
+}
+
+function picture(page, name) {
+  return page.getByRole("img", { name: `Picture of ${name}` });
+}
+
+function devicesAsked(page) {
+  return page.waitForResponse((response) => response.url().endsWith("/api/devices"));
+}
+
+/** The streams whose tiles are in the window, at least by an edge. */
+function inSight(page) {
+  return page.evaluate(() =>
+    [...document.querySelectorAll("[data-serial]")]
+      .filter((tile) => {
+        const { top, bottom } = tile.getBoundingClientRect();
+        return bottom > 0 && top < innerHeight;
+      })
+      .map((tile) => tile.dataset.serial),
+  );
+}
