@@ -111,20 +111,21 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             .map(|(kind, schema)| ((*kind).to_owned(), json!({ "schema": schema })));
         Value::Object(kinds.collect())
     };
+    let done = |kinds: &[(&str, Value)], description: &str| {
+        let mut response = json!({ "description": description, "content": content(kinds) });
+        if route.target == Target::Frame || route.target == Target::Capture {
+            response["headers"] = operations::picture_headers();
+        }
+        response
+    };
     match kind {
         Kind::Whole(kinds) => {
-            responses.insert(
-                "200".into(),
-                json!({ "description": "Done.", "content": content(&kinds) }),
-            );
+            responses.insert("200".into(), done(&kinds, "Done."));
         }
         Kind::Asked(body, kinds) => {
             operation["requestBody"] =
                 json!({ "content": { "application/json": { "schema": body } } });
-            responses.insert(
-                "200".into(),
-                json!({ "description": "Done.", "content": content(&kinds) }),
-            );
+            responses.insert("200".into(), done(&kinds, "Done."));
         }
         Kind::Events(events) => {
             responses.insert(
@@ -142,10 +143,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             operation["x-websocket"] = socket;
         }
         Kind::Either(kinds, socket) => {
-            responses.insert(
-                "200".into(),
-                json!({ "description": "To an ordinary GET.", "content": content(&kinds) }),
-            );
+            responses.insert("200".into(), done(&kinds, "To an ordinary GET."));
             responses.insert(
                 "101".into(),
                 json!({ "description": "The WebSocket is open." }),

@@ -61,9 +61,19 @@ pub struct Figures {
     visible: bool,
 }
 
+/// What an answer to a ping says it is.
 #[derive(Serialize, JsonSchema)]
-#[serde(tag = "type", rename = "pong")]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum IsPong {
+    /// Always.
+    Pong,
+}
+
+/// The answer to a ping.
+#[derive(Serialize, JsonSchema)]
 pub struct Pong {
+    r#type: IsPong,
     id: u64,
     now: u64,
 }
@@ -195,7 +205,11 @@ impl Talk for Channel<'_> {
             Said::Auto => sessions.pin(self.session, Pin::default()),
             Said::Ping { id } => {
                 let now = unix_ms(SystemTime::now());
-                if let Ok(pong) = serde_json::to_string(&Pong { id, now }) {
+                if let Ok(pong) = serde_json::to_string(&Pong {
+                    r#type: IsPong::Pong,
+                    id,
+                    now,
+                }) {
                     let _ = self.answers.send(pong);
                 }
             }

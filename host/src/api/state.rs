@@ -63,6 +63,8 @@ pub struct Device {
     since: u64,
     /// Without secrets.
     source: String,
+    /// Whether it runs without users.
+    always_on: bool,
     /// Of an Android device, as it tells it.
     model: Option<String>,
     width: Option<u32>,
@@ -382,6 +384,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
         reason: report.reason,
         since: report.since,
         source: stream.source.to_string(),
+        always_on: stream.always_on(),
         model: match &stream.source {
             Spec::Android(serial) => gateway.fleet.model(serial),
             _ => None,

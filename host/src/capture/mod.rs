@@ -8,7 +8,7 @@ mod booth;
 pub mod store;
 mod wish;
 
-pub use wish::{Asked, Code, Failure, QUALITY, WIDTH, Wish};
+pub use wish::{Asked, Code, Failure, IsError, QUALITY, WIDTH, Wish};
 
 use crate::{
     codec::Still,
@@ -73,10 +73,21 @@ pub struct Captured {
     pub data: Bytes,
 }
 
+/// What a result says it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum IsResult {
+    /// Always.
+    #[default]
+    CaptureResult,
+}
+
 /// What is said of a capture.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-#[serde(tag = "type", rename = "capture_result")]
 pub struct CaptureResult {
+    /// "capture_result".
+    pub r#type: IsResult,
     /// Names the capture.
     pub capture_id: String,
     /// Name of the stream.
@@ -146,6 +157,7 @@ impl Captures {
     /// A failure of a capture that did not get as far as a booth.
     pub fn failure(&self, code: Code, message: impl Into<String>) -> Failure {
         Failure {
+            r#type: IsError::Error,
             code,
             message: message.into(),
             capture_id: self.id(),
@@ -249,6 +261,7 @@ impl Client {
         let asked = self.ask(wish);
         async move {
             let failure = |(code, message)| Failure {
+                r#type: IsError::Error,
                 code,
                 message,
                 capture_id: id.clone(),
@@ -263,6 +276,7 @@ impl Client {
             };
             let (serial, taken) = taken.map_err(failure)?;
             let mut result = CaptureResult {
+                r#type: IsResult::CaptureResult,
                 capture_id: id.clone(),
                 serial,
                 captured_at: rfc3339(taken.captured_at),

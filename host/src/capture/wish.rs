@@ -13,7 +13,7 @@ pub const QUALITY: RangeInclusive<u8> = 1..=100;
 /// A request as it is written: a message of `WS /api/ws/capture/{serial}`, or the body of a POST.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(title = "CaptureRequest")]
+#[schemars(rename = "CaptureRequest")]
 pub struct Asked {
     /// "capture"; may be left out of a POST.
     pub r#type: Option<String>,
@@ -45,7 +45,7 @@ pub struct Wish {
 /// What went wrong, by the name of it on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schemars(title = "CaptureErrorCode")]
+#[schemars(rename = "CaptureErrorCode")]
 pub enum Code {
     /// No picture came within `capture.timeout`.
     CaptureTimeout,
@@ -96,11 +96,22 @@ impl Code {
     }
 }
 
+/// What a failure says it is. A type of its own, as a tag by serde would name the schema, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum IsError {
+    /// Always.
+    #[default]
+    Error,
+}
+
 /// A capture that was not made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(tag = "type", rename = "error")]
-#[schemars(title = "CaptureError")]
+#[schemars(rename = "CaptureError")]
 pub struct Failure {
+    /// "error".
+    pub r#type: IsError,
     /// Which of them.
     pub code: Code,
     /// For people: what was wrong and what to do.
@@ -229,6 +240,7 @@ mod tests {
             ]
         );
         let failure = Failure {
+            r#type: IsError::Error,
             code: Code::CaptureBusy,
             message: "m".into(),
             capture_id: "1".into(),

@@ -36,7 +36,7 @@ const GOOD: &str = "good";
 
 /// The encoder that is used unless the config names one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(title = "Encoder", rename = "Encoder")]
+#[schemars(rename = "Encoder")]
 pub struct Choice {
     /// None works here if absent.
     #[schemars(with = "Option<String>")]

@@ -513,3 +513,16 @@ fn events() -> Value {
     .map(|(name, description)| json!({ "name": name, "description": description }))
     .collect()
 }
+
+/// What a picture's response says of it.
+pub fn picture_headers() -> Value {
+    let header = |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
+    json!({
+        "X-Capture-Id": header("Names the capture.", "string"),
+        "X-Captured-At": header("When the picture came from the source: RFC 3339.", "string"),
+        "X-Age-Ms": header("How old it was when it was made a file.", "integer"),
+        "X-Width": header("Pixels across.", "integer"),
+        "X-Height": header("Pixels down.", "integer"),
+        "X-Path": header("Where it was saved, below `capture.dir`.", "string"),
+    })
+}
