@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// How long the adb server may take to be connected to, and then to answer.
 const CONNECT: Duration = Duration::from_secs(3);
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
 /// The adb server's requests and answers have lengths of four hexadecimal digits.
 const LARGEST_TEXT: usize = 0xffff;
 /// The sync protocol's (AOSP, `adb/SYNC.TXT`).

@@ -94,6 +94,12 @@ impl Fleet {
             .named = true;
     }
 
+    /// Whether a stream of the config names this device, so that it is no stream by itself.
+    pub fn is_named(&self, serial: &str) -> bool {
+        let inner = self.lock();
+        inner.devices.get(serial).is_some_and(|known| known.named)
+    }
+
     /// How a device is. `None`: nobody follows the list, or it did not come yet.
     pub fn presence(&self, serial: &str) -> Option<Presence> {
         let inner = self.lock();
