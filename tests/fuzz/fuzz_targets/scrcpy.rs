@@ -53,7 +53,7 @@ fn events(mut parser: Parser, pieces: &[&[u8]]) -> (Vec<Event>, Option<WireError
     for piece in pieces {
         parser.push(piece);
         loop {
-            match parser.next() {
+            match parser.take() {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
                 Err(error) => return (events, Some(error)),

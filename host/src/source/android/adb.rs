@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// How long the adb server may take to be connected to, and then to answer.
 const CONNECT: Duration = Duration::from_secs(3);
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
 /// The adb server's requests and answers have lengths of four hexadecimal digits.
 const LARGEST_TEXT: usize = 0xffff;
 /// The sync protocol's (AOSP, `adb/SYNC.TXT`).
@@ -122,14 +122,9 @@ impl<'a> Connection<'a> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Waits for something to read, as long as it takes. False: told to stop.
-    pub fn wait(&mut self) -> Result<bool, AdbError> {
-        while !self.stop.is_stopped() {
-            if readable(&self.stream, LOOK)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether there is something to read; waits for it for a moment.
+    pub fn has_more(&mut self) -> Result<bool, AdbError> {
+        Ok(readable(&self.stream, LOOK)?)
     }
 
     /// Reads until the other side ends; no more than `most` bytes, and for no longer than an answer may take.

@@ -18,6 +18,9 @@ use std::{
 const MOST_DEVICES: usize = 256;
 /// Between attempts to reach the adb server: the first wait and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// While a device is listed that is not ready, the list is asked for this often: adb's servers do not tell every change of one that
+/// is connected by network (seen with 29.0.6, when its link breaks).
+const AGAIN: Duration = Duration::from_secs(2);
 /// Who waits for a device looks again after this long, though it is woken.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,10 @@ struct Inner {
     devices: BTreeMap<String, Known>,
     /// Somebody follows the list.
     followed: bool,
+    /// A source doubts the list.
+    doubted: bool,
+    /// A device is listed that is not ready.
+    some_wait: bool,
     /// Who waits for a change.
     waiting: Vec<Thread>,
     /// Serials that were refused, and whether it was told that there are too many.
@@ -85,6 +92,12 @@ impl Fleet {
             .entry(serial.to_owned())
             .or_default()
             .named = true;
+    }
+
+    /// Whether a stream of the config names this device, so that it is no stream by itself.
+    pub fn is_named(&self, serial: &str) -> bool {
+        let inner = self.lock();
+        inner.devices.get(serial).is_some_and(|known| known.named)
     }
 
     /// How a device is. `None`: nobody follows the list, or it did not come yet.
@@ -149,6 +162,7 @@ impl Fleet {
     /// come later than what it tells.
     pub(super) fn gone(&self, serial: &str, before: u64, stop: &Stop) -> Option<String> {
         const MOMENT: Duration = Duration::from_millis(500);
+        self.lock().doubted = true;
         let deadline = Instant::now() + MOMENT;
         self.wait(stop, Some(deadline), |inner| {
             let known = inner.devices.get(serial).filter(|_| inner.followed)?;
@@ -192,12 +206,29 @@ impl Fleet {
             server = Connection::open(address, stop)?;
             server.request("host:track-devices")?;
         }
-        while server.wait()? {
-            let list = server.text()?;
+        let mut asked = Instant::now();
+        while !stop.is_stopped() {
+            let list = if server.has_more()? {
+                server.text()?
+            } else if self.is_in_doubt(asked) {
+                asked = Instant::now();
+                let mut server = Connection::open(address, stop)?;
+                server.request("host:devices-l")?;
+                server.text()?
+            } else {
+                continue;
+            };
             tracing::debug!("the adb server at {address} lists {list:?}");
             self.update(list::parse(&list), on_change);
         }
         Ok(())
+    }
+
+    /// Whether to ask for the list, which was asked for then.
+    fn is_in_doubt(&self, asked: Instant) -> bool {
+        let mut inner = self.lock();
+        let doubted = std::mem::take(&mut inner.doubted);
+        doubted || (inner.some_wait && asked.elapsed() >= AGAIN)
     }
 
     /// The list is this now.
@@ -205,8 +236,10 @@ impl Fleet {
         let mut inner = self.lock();
         let mut listed = BTreeSet::new();
         let mut changed = Vec::new();
+        inner.some_wait = false;
         for one in list {
             if self.takes(&mut inner, &one.serial) {
+                inner.some_wait |= one.presence != Presence::Ready;
                 listed.insert(one.serial.clone());
                 changed.extend(inner.set(&one.serial, one.presence, one.model));
             }

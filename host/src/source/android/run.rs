@@ -85,7 +85,10 @@ pub fn run(
             Failure::Read(reason) => (false, reason),
         };
         match (fleet.gone(serial, before, stop), error) {
-            (Some(gone), _) => sink.lost(format!("{what}: {gone}")),
+            (Some(gone), _) => {
+                tracing::info!("{what}: {gone}; it is shown again when it is back");
+                sink.lost(format!("{what}: {gone}"));
+            }
             (None, true) => return Err(SourceError::Open { what, reason }),
             (None, false) => return Err(SourceError::Read { what, reason }),
         }
@@ -434,7 +437,7 @@ impl Showing<'_> {
         };
         parser.push(bytes);
         loop {
-            match parser.next() {
+            match parser.take() {
                 Ok(Some(Event::Size { width, height })) => {
                     tracing::debug!("scrcpy shows {width}x{height}");
                 }

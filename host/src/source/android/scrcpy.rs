@@ -116,7 +116,7 @@ impl Parser {
         }
     }
 
-    /// More came. To be followed by [`Parser::next`] until that has nothing, so that no more than a packet is kept.
+    /// More came. To be followed by [`Parser::take`] until that has nothing, so that no more than a packet is kept.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -125,7 +125,7 @@ impl Parser {
     ///
     /// # Errors
     /// What was read cannot be a stream of this version's.
-    pub fn next(&mut self) -> Result<Option<Event>, WireError> {
+    pub fn take(&mut self) -> Result<Option<Event>, WireError> {
         if !self.begun {
             if self.buffer.len() < 4 {
                 return Ok(None);
@@ -268,7 +268,7 @@ mod tests {
         let mut events = Vec::new();
         for piece in pieces {
             parser.push(piece);
-            while let Some(event) = parser.next()? {
+            while let Some(event) = parser.take()? {
                 events.push(event);
             }
         }
@@ -357,7 +357,7 @@ mod tests {
             }
             parser.push(&bytes);
             let mut given = 0;
-            while let Ok(Some(event)) = parser.next() {
+            while let Ok(Some(event)) = parser.take() {
                 if let Event::Config(data) | Event::Picture { data, .. } = event {
                     given += data.len();
                 }

@@ -1,0 +1,169 @@
+//! Android devices that no stream names: each is a stream by its serial.
+
+use serde_json::Value;
+use sluicegate_tests::{
+    Gateway, Raw,
+    android::{Adb, Device, Seen, Watching, jar},
+    within,
+};
+
+async fn gateway(adb: &Adb, more: &str) -> Gateway {
+    let server = jar("3.3.4");
+    let config = format!(
+        "[android]\nadb = '{}'\nserver = '{}'\nidle = '300ms'\n{more}\n",
+        adb.address(),
+        server.display()
+    );
+    Gateway::with_config(&config).await
+}
+
+/// Waits until `/api/devices` lists exactly these, by name and state; in any order.
+async fn lists(gateway: &Gateway, wanted: &[(&str, &str)]) -> Value {
+    let good = |devices: &Value| {
+        let mut listed: Vec<(&str, &str)> = devices
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|device| {
+                let text = |key: &str| device[key].as_str().unwrap_or_default();
+                (text("serial"), text("state"))
+            })
+            .collect();
+        let mut wanted = wanted.to_vec();
+        listed.sort_unstable();
+        wanted.sort_unstable();
+        listed == wanted
+    };
+    let what = format!("{wanted:?}");
+    gateway.api_until("/api/devices", &what, good).await
+}
+
+async fn plays(device: &Device, viewer: &mut Watching) {
+    for _ in 0..3 {
+        let place = device.show().await;
+        let turned = false;
+        assert_eq!(viewer.next().await, Seen { turned, place });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attached_device_is_a_stream_by_its_serial_that_starts_on_demand() {
+    let (adb, device) = tokio::join!(Adb::start(), Device::new());
+    let gateway = gateway(&adb, "").await;
+    lists(&gateway, &[]).await;
+    adb.connect(&[&device]).await;
+    let devices = lists(&gateway, &[(&device.serial, "idle")]).await;
+    assert_eq!(devices[0]["source"], format!("android:{}", device.serial));
+    assert_eq!(device.change(|state| state.started.len()), 0);
+
+    let mut viewer = Watching::open(&gateway, &device.serial).await;
+    plays(&device, &mut viewer).await;
+    lists(&gateway, &[(&device.serial, "live")]).await;
+    let other = Device::new().await;
+    adb.connect(&[&other]).await;
+    lists(
+        &gateway,
+        &[(&device.serial, "live"), (&other.serial, "idle")],
+    )
+    .await;
+
+    // One that goes stays listed, with its reason and its viewer.
+    adb.disconnect(&device).await;
+    let away = lists(
+        &gateway,
+        &[(&device.serial, "offline"), (&other.serial, "idle")],
+    )
+    .await;
+    let away = away
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["serial"] == device.serial.as_str())
+        .unwrap();
+    assert!(
+        away["reason"].as_str().unwrap().contains("plug it in"),
+        "{away:#}"
+    );
+    assert_eq!(away["viewers"], 1);
+    adb.connect(&[&device]).await;
+    plays(&device, &mut viewer).await;
+    drop(viewer);
+    device.is_clean().await;
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn allow_and_deny_choose_which_are_streams_and_a_named_one_is_not_there_twice() {
+    let adb = Adb::start().await;
+    let mut devices = Vec::new();
+    for _ in 0..3 {
+        devices.push(Device::new().await);
+    }
+    let [one, two, three] = &devices[..] else {
+        unreachable!()
+    };
+    let more = format!(
+        "allow = ['127.*']\ndeny = ['{}']\n[streams.till]\nsource = 'android:{}'\n",
+        two.serial, three.serial
+    );
+    let gateway = gateway(&adb, &more).await;
+    lists(&gateway, &[("till", "offline")]).await;
+    adb.connect(&[one, two, three]).await;
+    lists(&gateway, &[("till", "idle"), (&one.serial, "idle")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serials_that_differ_are_streams_that_differ_and_each_is_found_by_its_path() {
+    let adb = Adb::start().await;
+    let (plain, odd) = (Device::at("[::1]").await, Device::at("[::1%1]").await);
+    let gateway = gateway(&adb, "").await;
+    adb.connect(&[&plain, &odd]).await;
+    let odd_name = odd.serial.replace('%', "=25");
+    lists(&gateway, &[(&plain.serial, "idle"), (&odd_name, "idle")]).await;
+    for (device, name) in [(&plain, &plain.serial), (&odd, &odd_name)] {
+        let path = sluicegate::config::path_segment(name);
+        let mut viewer = Watching::open(&gateway, &path).await;
+        plays(device, &mut viewer).await;
+        let one = gateway.api(&format!("/api/devices/{path}")).await;
+        assert_eq!(
+            (&one["serial"], &one["state"]),
+            (&name.as_str().into(), &"live".into())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_to_devices_is_told_as_events() {
+    let (adb, device) = tokio::join!(Adb::start(), Device::new());
+    let gateway = gateway(&adb, "").await;
+    let mut events = Raw::connect(gateway.address).await;
+    let head = format!(
+        "GET /api/events HTTP/1.0\r\nHost: {}\r\n\r\n",
+        gateway.address
+    );
+    events.write(head).await;
+    events.head().await.unwrap();
+    device.change(|state| state.locked = true);
+    let connecting = format!("host:connect:{}", device.serial);
+    let told = async {
+        for state in ["unauthorized", "idle", "offline"] {
+            let wanted = [device.serial.clone(), format!("\"state\":\"{state}\"")];
+            loop {
+                let text = String::from_utf8_lossy(&events.buffer).into_owned();
+                let mut lines = text.lines();
+                if lines.any(|line| wanted.iter().all(|part| line.contains(part))) {
+                    break;
+                }
+                let read =
+                    tokio::io::AsyncReadExt::read_buf(&mut events.socket, &mut events.buffer);
+                assert_ne!(within(state, read).await.unwrap(), 0);
+            }
+            match state {
+                "unauthorized" => device.allow(),
+                "idle" => adb.disconnect(&device).await,
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(adb.ask(&connecting), told);
+}
