@@ -75,6 +75,7 @@ async fn a_websocket_of_another_site_is_refused() {
     for path in [
         "/live/demo/nal",
         "/api/ws/stream/demo",
+        "/api/ws/capture/demo",
         "/api/sessions/nobody",
     ] {
         for (field, status) in [
@@ -110,7 +111,7 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
             | "/api/sessions/nobody" => status == 404,
             // To what it can play.
             "/live/demo" => status == 307,
-            "/api/ws/stream/demo" => status == 426,
+            "/api/ws/stream/demo" | "/api/ws/capture/demo" => status == 426,
             _ if own == "POST" => status == 405,
             _ => status == 200,
         };
@@ -166,10 +167,9 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
             !head.contains("access-control-allow-credentials"),
             "{path}: {head}"
         );
-        let (status, ..) = http_get(gateway.address, &path, &[("Origin", FOREIGN)])
-            .await
-            .unwrap();
-        assert_eq!(status, 403, "{path}");
+        let foreign = [("Origin", FOREIGN)];
+        let asked = request(gateway.address, &method, &path, &foreign);
+        assert_eq!(within(&path, asked).await.unwrap().0, 403, "{path}");
     }
 }
 

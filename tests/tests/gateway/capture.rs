@@ -278,7 +278,7 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
         (
             "picture, please",
             "BAD_REQUEST",
-            "this is no request for a capture: expected value",
+            "this is no request for a capture: write a JSON object",
         ),
         (
             "{}",

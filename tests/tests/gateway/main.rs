@@ -3,6 +3,7 @@
 
 mod access;
 mod android;
+mod android_discovered;
 mod bad_input;
 mod bad_requests;
 mod capture;
