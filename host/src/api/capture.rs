@@ -158,7 +158,9 @@ fn read(text: &[u8]) -> Result<Asked, String> {
     }
     // A list would be taken for the fields in their order.
     if !text.trim_ascii_start().starts_with(b"{") {
-        return Err("this is no request for a capture: write a JSON object, {} for the defaults".into());
+        return Err(
+            "this is no request for a capture: write a JSON object, {} for the defaults".into(),
+        );
     }
     serde_json::from_slice(text)
         .map_err(|error| format!("this is no request for a capture: {error}"))
