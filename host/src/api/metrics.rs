@@ -175,6 +175,7 @@ pub fn metrics(gateway: &Gateway) -> Response<Body> {
     let mut text = Exposition::default();
     about(gateway, &mut text);
     streams(gateway, &mut text);
+    captures(gateway, &mut text);
     viewers(gateway, &mut text);
     muxers(gateway, &mut text);
     process(&mut text);
@@ -224,6 +225,37 @@ fn streams(gateway: &Gateway, text: &mut Exposition) {
         let mut family = text.family(family, *kind, help);
         for stream in &all {
             family.sample(&[("stream", stream.name.as_str())], read(stream));
+        }
+    }
+}
+
+fn captures(gateway: &Gateway, text: &mut Exposition) {
+    let all = gateway.captures.list();
+    type Read = fn(&(String, usize, u64, u64)) -> u64;
+    let figures: [(_, _, _, Read); 3] = [
+        (
+            "sluicegate_capture_clients",
+            Kind::Gauge,
+            "Clients that may ask for captures, for whom the stream is decoded.",
+            |(_, clients, _, _)| *clients as u64,
+        ),
+        (
+            "sluicegate_captures_total",
+            Kind::Counter,
+            "Captures that gave a picture.",
+            |(_, _, made, _)| *made,
+        ),
+        (
+            "sluicegate_capture_failures_total",
+            Kind::Counter,
+            "Captures that gave none.",
+            |(_, _, _, failed)| *failed,
+        ),
+    ];
+    for (name, kind, help, read) in figures {
+        let mut family = text.family(name, kind, help);
+        for one in &all {
+            family.sample(&[("stream", one.0.as_str())], read(one));
         }
     }
 }

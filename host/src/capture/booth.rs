@@ -9,7 +9,10 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -43,6 +46,9 @@ pub(super) type Answer = oneshot::Receiver<Outcome>;
 #[derive(Debug)]
 pub(super) struct Booth {
     stream: Arc<Stream>,
+    /// Pictures that were given, and requests that got none.
+    made: AtomicU64,
+    failed: AtomicU64,
     inner: Mutex<Inner>,
     /// Something in there changed.
     changed: Condvar,
@@ -74,6 +80,8 @@ impl Booth {
     pub fn new(stream: Arc<Stream>) -> Arc<Booth> {
         Arc::new(Booth {
             stream,
+            made: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 clients: 0,
                 unused_since: Instant::now(),
@@ -91,6 +99,20 @@ impl Booth {
 
     pub fn clients(&self) -> usize {
         self.lock().clients
+    }
+
+    /// Pictures that were given so far, and requests that got none.
+    pub fn outcomes(&self) -> (u64, u64) {
+        (
+            self.made.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed),
+        )
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, well: bool) {
+        let counter = if well { &self.made } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client comes.

@@ -164,6 +164,16 @@ impl Captures {
         }
     }
 
+    /// Streams that were captured: name, clients now, pictures given so far, requests that got none.
+    pub fn list(&self) -> Vec<(String, usize, u64, u64)> {
+        let booths = self.lock();
+        let list = booths.iter().map(|(name, booth)| {
+            let (made, failed) = booth.outcomes();
+            (name.clone(), booth.clients(), made, failed)
+        });
+        list.collect()
+    }
+
     /// Clients of a stream's captures.
     pub fn clients(&self, stream: &str) -> usize {
         self.lock().get(stream).map_or(0, |booth| booth.clients())
@@ -256,10 +266,10 @@ impl Client {
         &self,
         wish: Wish,
     ) -> impl Future<Output = Result<Captured, Failure>> + Send + use<> {
-        let captures = self.captures.clone();
+        let (captures, booth) = (self.captures.clone(), self.booth.clone());
         let id = captures.id();
         let asked = self.ask(wish);
-        async move {
+        let made = async move {
             let failure = |(code, message)| Failure {
                 r#type: IsError::Error,
                 code,
@@ -309,6 +319,11 @@ impl Client {
                 format: wish.format,
                 data,
             })
+        };
+        async move {
+            let made = made.await;
+            booth.answered(made.is_ok());
+            made
         }
     }
 

@@ -42,6 +42,8 @@ use tokio::{
 const DRAIN: Duration = Duration::from_secs(8);
 /// How often idle streams are looked for and rates are taken.
 const TIDY: Duration = Duration::from_millis(500);
+/// Devices that files are kept free for where any may be found.
+const MANY_FOUND: usize = 32;
 /// Rates are taken over about this long.
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -352,7 +354,13 @@ where
         shown(local)
     );
     let server = tokio::spawn({
-        let door = Door::new(&gateway.config.server, gateway.streams.names().len());
+        let found = if gateway.fleet.discovers() {
+            MANY_FOUND
+        } else {
+            0
+        };
+        let streams = gateway.streams.names().len() + found;
+        let door = Door::new(&gateway.config.server, streams);
         let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
         carrier::serve(listener, door, tls, drain, move |peer, request| {
             answer(served.clone(), peer, request)
