@@ -328,18 +328,22 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
         }
     });
     // The first request is not heeded, the second is.
+    let mut heeded = false;
     for nth in 1..=2 {
         while device.change(|state| state.resets.len()) < nth {
             pace.tick().await;
             let place = plays(&device, &mut viewer, 1, false).await[0];
             assert!(place < COUNT - 1, "no more pictures without a keyframe");
+            heeded |= place == 0;
         }
         device.change(|state| state.is_deaf = false);
     }
     let resets = device.change(|state| state.resets.clone());
     let apart = resets[1] - resets[0];
     assert!(apart >= Duration::from_millis(1900), "{apart:?}");
-    assert_eq!(plays(&device, &mut viewer, 1, false).await, [0]);
+    while !heeded {
+        heeded = plays(&device, &mut viewer, 1, false).await == [0];
+    }
     within("the keyframe arrives", reading).await.unwrap();
     is_as_a_client_would(&device);
 }
@@ -438,7 +442,7 @@ async fn eight_devices_play_to_four_viewers_each_at_once() {
     let mut playing = JoinSet::new();
     for (device, mut four) in devices.into_iter().zip(viewers) {
         playing.spawn(async move {
-            for _ in 0..60 {
+            for _ in 0..40 {
                 let place = device.show().await;
                 for viewer in &mut four {
                     assert_eq!(
