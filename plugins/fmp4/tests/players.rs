@@ -1,4 +1,4 @@
-//! Sound that ffmpeg made, written by us, is read and decoded by ffmpeg. (Pictures: `tests/tests/playback/mse.rs`.)
+//! Sound that ffmpeg made, written by us, is read and decoded by ffmpeg. (Pictures: `tests/tests/gateway/mse.rs`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sluicegate_sdk::{Audio, Buffer, Kind, Sample, Track};

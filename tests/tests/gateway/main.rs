@@ -1,4 +1,6 @@
-//! The gateway as a process: what it takes, what it answers, what it survives.
+//! The gateway as a process: what it takes, what it answers, what it survives, and what players make of its streams.
+//!
+//! One program, so that what takes minutes goes on beside the rest.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
@@ -15,19 +17,23 @@ mod damage;
 mod events;
 mod first_light;
 mod groups;
+mod hls;
 mod hostile;
 mod http2;
 mod layout;
 mod limits;
 mod logs;
+mod mse;
 mod numbers;
 mod passthrough;
+mod players;
 mod policy;
 mod reconfigure;
 mod renditions;
 mod repeat;
 mod shutdown;
 mod silence;
+mod sound;
 mod sources;
 mod sources_devices;
 mod sources_encoded;
