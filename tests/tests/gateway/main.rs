@@ -9,6 +9,7 @@ mod android_discovered;
 mod bad_input;
 mod bad_requests;
 mod capture;
+mod capture_kept;
 mod choices;
 mod churn;
 mod components;
