@@ -1,6 +1,6 @@
 //! One picture, now: of any stream, whether or not anybody watches, and without delaying who does.
 //!
-//! Each stream that is captured has a [`Booth`]: a thread of its own that holds the stream's one decoder while there are clients
+//! Each stream that is captured has a booth: a thread of its own that holds the stream's one decoder while there are clients
 //! and for the idle time after the last, and makes one picture at a time out of the newest that was decoded. Saving is done
 //! elsewhere, so that a slow disk holds up nobody but who asked for it.
 
