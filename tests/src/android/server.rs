@@ -72,11 +72,23 @@ impl Adb {
     /// Connects it to devices, and waits until they are listed as ready.
     pub async fn connect(&self, devices: &[&Device]) {
         for device in devices {
-            let answer = self.ask(&format!("host:connect:{}", device.serial)).await;
-            assert!(answer.contains("connected to"), "{answer}");
-        }
-        for device in devices {
-            self.lists(&device.serial, "device").await;
+            let began = Instant::now();
+            let ready = format!("{}\tdevice", device.serial);
+            // One that it is about to forget may be called connected already, and then be forgotten.
+            while !self
+                .ask("host:devices")
+                .await
+                .lines()
+                .any(|line| line == ready)
+            {
+                assert!(
+                    began.elapsed() < PATIENCE,
+                    "{} is not connected",
+                    device.serial
+                );
+                self.ask(&format!("host:connect:{}", device.serial)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
         }
     }
 

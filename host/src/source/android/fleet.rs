@@ -121,8 +121,8 @@ impl Fleet {
         let mut wait = BACKOFF.0;
         let mut told = String::new();
         while !stop.is_stopped() {
-            let began = Instant::now();
-            let Err(error) = self.track(stop, on_change) else {
+            let mut answered = false;
+            let Err(error) = self.track(stop, &mut answered, on_change) else {
                 return;
             };
             if stop.is_stopped() {
@@ -135,7 +135,8 @@ impl Fleet {
                 ),
                 error => error.to_string(),
             };
-            if began.elapsed() > BACKOFF.1 {
+            // One that answered is tried again soon; a reason is logged once.
+            if answered {
                 wait = BACKOFF.0;
                 told.clear();
             }
@@ -196,7 +197,12 @@ impl Fleet {
         }
     }
 
-    fn track(&self, stop: &Stop, on_change: &mut dyn FnMut(&Attached)) -> Result<(), AdbError> {
+    fn track(
+        &self,
+        stop: &Stop,
+        answered: &mut bool,
+        on_change: &mut dyn FnMut(&Attached),
+    ) -> Result<(), AdbError> {
         let address = &self.settings.adb;
         let mut server = Connection::open(address, stop)?;
         if let Err(error) = server.request("host:track-devices-l") {
@@ -220,6 +226,7 @@ impl Fleet {
             };
             tracing::debug!("the adb server at {address} lists {list:?}");
             self.update(list::parse(&list), on_change);
+            *answered = true;
         }
         Ok(())
     }

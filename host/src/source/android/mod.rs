@@ -1,6 +1,7 @@
 //! Android devices by way of an adb server: which there are, and their screens by the user's scrcpy-server.
 
 mod adb;
+mod device;
 mod fleet;
 mod list;
 mod name;
