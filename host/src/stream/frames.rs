@@ -297,6 +297,7 @@ impl Worker {
                 // Sound, or the picture before once more.
                 Next::Entry(Entry::Sample(sample), _) if sample.is_sound() || sample.repeat > 0 => {
                     position += 1;
+                    self.shared.see(|sight| sight.reached = position);
                 }
                 Next::Entry(Entry::Sample(sample), _) => {
                     position += 1;

@@ -59,6 +59,44 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_for_others() {
+    let clip = camera::clip();
+    let mut camera = Camera::new(clip).await;
+    let gateway = Gateway::with_config(&camera.config()).await;
+    let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
+    let mut shots = Shots::of(&gateway, "cam").await;
+    for _ in 0..=2 * GROUP {
+        camera.show(&mut viewer).await;
+    }
+    // HLS goes on through the silence with the last picture, over and over.
+    let playlist = async || {
+        let path = "/live/cam/hls/media.m3u8";
+        let (status, _, body) = within(path, http_get(gateway.address, path, &[]))
+            .await
+            .unwrap();
+        (status, body)
+    };
+    let before = playlist().await;
+    assert_eq!(before.0, 200);
+    within("the silence is filled", async {
+        while playlist().await == before {
+            shots.take(json!({})).await.unwrap();
+        }
+    })
+    .await;
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let (said, jpeg) = shots.take(json!({})).await.unwrap();
+        took.push(began.elapsed());
+        assert_eq!(jpeg_number(&jpeg), Some(camera.newest() as u32), "{said}");
+    }
+    // A decoder that looked for the repeats would be waited for, a quarter of a second each time.
+    let shortest = took.iter().min().unwrap();
+    assert!(shortest.as_millis() < 200, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_need_watch_two_clients_share_one_decoder_and_all_of_it_ends_when_they_are_gone() {
     let gateway = Gateway::with_config(DEMO).await;
     let (mut one, mut two) = (
