@@ -1,5 +1,6 @@
 //! What is measured, a file for each question.
 
+pub mod captures;
 pub mod connect;
 pub mod fanout;
 pub mod hls;
