@@ -27,8 +27,8 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    captures, connect, fanout, hls as hls_players, latency, moves, others, page, policy, profile,
-    sandbox, start, streams, viewers, weigh,
+    captures, connect, devices, fanout, hls as hls_players, latency, moves, others, page, policy,
+    profile, sandbox, start, streams, viewers, weigh,
 };
 use std::{
     net::SocketAddr,
@@ -103,6 +103,7 @@ enum Question {
     Connect,
     Start,
     Streams,
+    Devices,
     Others,
     Fanout,
     Policy,
@@ -183,6 +184,7 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         Question::Connect => vec![connect::run(bench)?],
         Question::Start => vec![start::run(bench)?],
         Question::Streams => vec![streams::run(bench)?],
+        Question::Devices => vec![devices::run(bench)?],
         Question::Others => vec![others::run(bench)?],
         Question::Fanout => {
             let (viewers, rounds, time) = bench.pick(

@@ -2,6 +2,7 @@
 
 pub mod captures;
 pub mod connect;
+pub mod devices;
 pub mod fanout;
 pub mod hls;
 pub mod latency;
