@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long viewers may take to get their first picture.
@@ -97,6 +97,27 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
         _ => bail!("{path}: {answer}"),
+    }
+}
+
+/// Waits until the gateway says of a stream what is `wanted`.
+pub fn until(
+    address: SocketAddr,
+    stream: &str,
+    wanted: impl Fn(&serde_json::Value) -> bool,
+) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let said = get(address, &format!("/api/devices/{stream}"))?;
+        let device = serde_json::from_str(&said).with_context(|| said.clone())?;
+        if wanted(&device) {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "what was waited for did not come in {PATIENCE:?}: {said}"
+        );
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -218,7 +239,7 @@ impl Measured {
         let tally = load.as_ref();
         tally.take()?;
         let before = Used::of(process)?;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         thread::sleep(time);
         let used = Used::of(process)?.since(&before);
         let time = began.elapsed();

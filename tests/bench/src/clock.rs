@@ -1,12 +1,21 @@
 //! One clock for all processes of a run, and histograms of what was measured with it.
 
 use rustix::time::{ClockId, clock_gettime};
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 /// Nanoseconds of the machine's monotonic clock, the same in every process.
 pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// Some time that is shorter than `most`, so that what is done again and again meets what has a beat at any place of it.
+pub fn some_of(most: Duration) -> Duration {
+    let dice = RandomState::new().hash_one(now()) % 1_000_000;
+    most.mul_f64(dice as f64 / 1e6)
 }
 
 /// Buckets in each doubling: a value is told within 1/64.

@@ -17,6 +17,8 @@ mod report;
 mod scenario;
 mod scene;
 mod server;
+mod shots;
+mod storm;
 mod tally;
 mod wire;
 
@@ -25,8 +27,8 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    connect, fanout, hls as hls_players, latency, moves, others, page, policy, profile, sandbox,
-    start, streams, viewers, weigh,
+    captures, connect, devices, fanout, hls as hls_players, latency, moves, others, page, policy,
+    profile, sandbox, start, streams, viewers, weigh,
 };
 use std::{
     net::SocketAddr,
@@ -96,10 +98,12 @@ enum Question {
     Latency,
     Page,
     Moves,
+    Captures,
     Bytes,
     Connect,
     Start,
     Streams,
+    Devices,
     Others,
     Fanout,
     Policy,
@@ -175,10 +179,12 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         Question::Latency => vec![latency::run(bench)?],
         Question::Page => vec![page::run(bench, &arguments.page)?],
         Question::Moves => vec![moves::run(bench, &arguments.moves)?],
+        Question::Captures => captures::run(bench)?.into(),
         Question::Bytes => weigh::run(bench)?.into(),
         Question::Connect => vec![connect::run(bench)?],
         Question::Start => vec![start::run(bench)?],
         Question::Streams => vec![streams::run(bench)?],
+        Question::Devices => vec![devices::run(bench)?],
         Question::Others => vec![others::run(bench)?],
         Question::Fanout => {
             let (viewers, rounds, time) = bench.pick(

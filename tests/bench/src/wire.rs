@@ -81,6 +81,11 @@ impl Cutter {
         cut
     }
 
+    /// Whether the head of the response has been read, and was what was asked for.
+    pub fn is_open(&self) -> bool {
+        self.state != State::Response
+    }
+
     /// Whether a message has begun, and `wanted` likes what is kept of it.
     pub fn inside_of(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
         self.state == State::Message && !self.head.is_empty() && wanted(&self.head)

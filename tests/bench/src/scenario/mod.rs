@@ -1,6 +1,8 @@
 //! What is measured, a file for each question.
 
+pub mod captures;
 pub mod connect;
+pub mod devices;
 pub mod fanout;
 pub mod hls;
 pub mod latency;

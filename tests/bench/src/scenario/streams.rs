@@ -11,7 +11,7 @@ use anyhow::Result;
 use std::{fmt::Write, sync::Arc, thread, time::Duration};
 
 /// A little more than the ring keeps (`Bounds` of `stream`).
-const HISTORY: Duration = Duration::from_secs(18);
+pub const HISTORY: Duration = Duration::from_secs(18);
 
 /// One viewer on `nal` for each.
 pub fn run(bench: &Bench) -> Result<Table> {

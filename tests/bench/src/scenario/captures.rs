@@ -1,0 +1,308 @@
+//! How long a capture takes, what its decoder costs, and whether who watches notices a storm of them.
+
+use crate::{
+    bench::{Bench, Measured, until},
+    clock::{Histogram, now, some_of},
+    feeder::{Feeder, Roll},
+    film::{Film, Shape},
+    load::{Load, Show},
+    process::Process,
+    report::{Table, median, ms, spread},
+    shots::Shots,
+    storm::Storm,
+};
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use std::{sync::Arc, thread, time::Duration};
+
+/// Milliseconds, at 1280×720 with the decoder at work.
+const AIM: f64 = 10.0;
+const LARGE: Shape = Shape {
+    size: (1920, 1080),
+    rate: 30,
+    bits: 5_000_000,
+};
+/// Short, so that decoders end soon after their last client.
+const IDLE: &str = "200ms";
+/// From a client's picture to its next request: so much, and less than so much more. At 30 a second another picture has come.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(50));
+/// Before a client comes, at most: keyframes are 2 s apart, and clients come at any place between.
+const LATER: Duration = Duration::from_millis(300);
+/// Until a decoder or storm that has begun goes its way.
+const SETTLE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(20);
+const WATCHING: usize = 50;
+/// One of those in so many is timed.
+const CLOSELY: usize = 5;
+
+/// The times, the decoders, the storm.
+pub fn run(bench: &Bench) -> Result<[Table; 3]> {
+    let small = Stage::start(bench, "1280×720", bench.film.clone())?;
+    let large = Film::make(&bench.dir, LARGE)?.into();
+    let large = Stage::start(bench, "1920×1080", large)?;
+    Ok([
+        times(bench, [&small, &large])?,
+        decoders(bench, [&small, &large])?,
+        storm(bench, &small)?,
+    ])
+}
+
+/// A gateway with one stream.
+struct Stage {
+    size: &'static str,
+    film: Arc<Film>,
+    gateway: Process,
+    _feeder: Feeder,
+}
+
+impl Stage {
+    fn start(bench: &Bench, size: &'static str, film: Arc<Film>) -> Result<Stage> {
+        let feeder = Feeder::start(Roll::Camera(film.clone()))?;
+        let gateway = bench.serve(&format!(
+            "[streams.cam]\nsource = \"annexb:tcp://{}\"\nidle = \"{IDLE}\"\n",
+            feeder.address
+        ))?;
+        Ok(Stage {
+            size,
+            film,
+            gateway,
+            _feeder: feeder,
+        })
+    }
+
+    /// So many viewers on `nal`, who are there.
+    fn watch(&self, viewers: usize, closely: usize) -> Result<Load> {
+        let mut load = Load::watching(Show::Film(self.film.clone()), closely)?;
+        load.open(self.gateway.address, "/live/cam/nal", viewers)?;
+        load.settled(PATIENCE)?;
+        Ok(load)
+    }
+
+    fn shots(&self) -> Result<Shots> {
+        Shots::connect(self.gateway.address, "cam")
+    }
+
+    fn until(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+        until(self.gateway.address, "cam", wanted)
+    }
+
+    /// One client that asks again and again.
+    fn warm(&self, count: u64) -> Result<Took> {
+        let mut shots = self.shots()?;
+        // The decoder gets to the newest picture.
+        let mut last = shots.take()?.captured_at;
+        let (mut took, mut same) = (Took::default(), 0);
+        while took.times.count() < count {
+            thread::sleep(PAUSE.0 + some_of(PAUSE.1));
+            let began = now();
+            let picture = shots.take()?;
+            let time = now() - began;
+            // Made before, and not what is asked about here.
+            if picture.captured_at == last {
+                same += 1;
+                ensure!(same * 10 <= count, "the source stands still");
+                continue;
+            }
+            took.add(time, picture.bytes);
+            last = picture.captured_at;
+        }
+        Ok(took)
+    }
+
+    /// One client after the other, each of which finds things as they are `wanted`.
+    fn cold(&self, count: u64, wanted: impl Fn(&Value) -> bool) -> Result<Took> {
+        let mut took = Took::default();
+        for _ in 0..count {
+            self.until(&wanted)?;
+            thread::sleep(some_of(LATER));
+            let began = now();
+            let mut shots = self.shots()?;
+            let picture = shots.take()?;
+            took.add(now() - began, picture.bytes);
+        }
+        Ok(took)
+    }
+}
+
+/// How long captures took, and their bytes together.
+#[derive(Default)]
+struct Took {
+    times: Histogram,
+    bytes: usize,
+}
+
+impl Took {
+    fn add(&mut self, nanos: u64, bytes: usize) {
+        self.times.add(nanos);
+        self.bytes += bytes;
+    }
+}
+
+fn rests(device: &Value) -> bool {
+    device["decoder"] == "stopped"
+}
+
+fn times(bench: &Bench, stages: [&Stage; 2]) -> Result<Table> {
+    let (warm, cold) = bench.pick((20, 4), (500, 100));
+    let mut table = Table::new(
+        "captures",
+        &[
+            "<pictures",
+            "<decoder",
+            "captures",
+            "p50 ms",
+            "p99 ms",
+            "KB a capture",
+        ],
+    );
+    let mut aims = Vec::new();
+    for stage in stages {
+        let viewer = stage.watch(1, 1)?;
+        let at_work = stage.warm(warm)?;
+        let stopped = stage.cold(cold, rests)?;
+        let (counts, _) = viewer.as_ref().take()?;
+        ensure!(counts.faults == 0, "{:#?}", counts.said);
+        drop(viewer);
+        let asleep = |device: &Value| rests(device) && device["state"] == "idle";
+        let asleep = stage.cold(cold, asleep)?;
+        aims.push([0.5, 0.99].map(|part| at_work.times.quantile(part)));
+        for (name, took) in [
+            ("warm", at_work),
+            ("cold", stopped),
+            ("cold, and the source too", asleep),
+        ] {
+            let count = took.times.count();
+            table.row([
+                stage.size.to_owned(),
+                name.to_owned(),
+                count.to_string(),
+                ms(took.times.quantile(0.5)),
+                ms(took.times.quantile(0.99)),
+                format!("{:.1}", took.bytes as f64 / 1e3 / count.max(1) as f64),
+            ]);
+        }
+    }
+    if let Some([half, most]) = aims.first() {
+        let millis = |time: &Duration| time.as_secs_f64() * 1e3;
+        let shown = |ms: f64| format!("{ms:.2} ms");
+        table.aim("warm at 1280×720, p50", millis(half), AIM, shown);
+        table.aim("the same, p99", millis(most), AIM, shown);
+    }
+    Ok(table)
+}
+
+fn decoders(bench: &Bench, stages: [&Stage; 2]) -> Result<Table> {
+    let (rounds, time) = bench.pick(
+        (1, Duration::from_millis(1500)),
+        (3, Duration::from_secs(5)),
+    );
+    let mut table = Table::new(
+        "decoders",
+        &[
+            "<pictures",
+            "without, CPU ms a second",
+            "with a client of captures",
+            "the decoder",
+            "ms a picture",
+        ],
+    );
+    for stage in stages {
+        let viewer = stage.watch(1, 1)?;
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        let millis = || -> Result<f64> {
+            let measured = Measured::of(stage.gateway.id(), &viewer, time)?;
+            Ok(measured.processor() * 1e3)
+        };
+        for _ in 0..rounds {
+            stage.until(rests)?;
+            without.push(millis()?);
+            let mut shots = stage.shots()?;
+            shots.take()?;
+            thread::sleep(SETTLE);
+            with.push(millis()?);
+        }
+        let neighbours = with.iter().zip(&without);
+        let more: Vec<f64> = neighbours.map(|(with, without)| with - without).collect();
+        table.row([
+            stage.size.to_owned(),
+            format!("{:.1}", median(&without)),
+            format!("{:.1}", median(&with)),
+            spread(&more),
+            format!("{:.2}", median(&more) / f64::from(stage.film.rate)),
+        ]);
+    }
+    Ok(table)
+}
+
+fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
+    let viewers = bench.pick(10, WATCHING);
+    let (rounds, time) = bench.pick((1, Duration::from_secs(2)), (3, Duration::from_secs(8)));
+    let mut table = Table::new(
+        "storm",
+        &[
+            "<beside",
+            "viewers",
+            "pictures timed",
+            "p50 ms",
+            "p99 ms",
+            "missed",
+            "gateway, % of a core",
+            "captures asked for a second",
+            "got a second",
+            "the storm itself, % of a core",
+        ],
+    );
+    let load = stage.watch(viewers, CLOSELY)?;
+    let (mut calm, mut beside) = (Vec::new(), Vec::new());
+    let mut storms = Vec::new();
+    for _ in 0..rounds {
+        stage.until(rests)?;
+        calm.push(Measured::of(stage.gateway.id(), &load, time)?);
+        let storm = Storm::begin(stage.gateway.address, "cam")?;
+        storm.settled(PATIENCE)?;
+        thread::sleep(SETTLE);
+        storm.take()?;
+        let measured = Measured::of(stage.gateway.id(), &load, time)?;
+        let (took, seconds) = (storm.take()?, measured.time.as_secs_f64());
+        let used = took.load.as_secs_f64() * 100.0;
+        storms.push([took.asked as f64, took.pictures as f64, used].map(|all| all / seconds));
+        beside.push(measured);
+    }
+    let of_storm = |nth: usize| median(&storms.iter().map(|of| of[nth]).collect::<Vec<_>>());
+    for (name, runs) in [("nothing", &calm), ("the storm", &beside)] {
+        let mut delays = Histogram::default();
+        runs.iter().for_each(|run| delays.merge(&run.counts.delays));
+        let of = |value: fn(&Measured) -> f64| {
+            median(&runs.iter().map(value).collect::<Vec<_>>()) * 100.0
+        };
+        let rates = match name {
+            "nothing" => [0.0; 3],
+            _ => [0, 1, 2].map(of_storm),
+        };
+        table.row([
+            name.to_owned(),
+            viewers.to_string(),
+            delays.count().to_string(),
+            ms(delays.quantile(0.5)),
+            ms(delays.quantile(0.99)),
+            format!("{:.2} %", of(Measured::missed)),
+            format!("{:.1}", of(Measured::processor)),
+            format!("{:.0}", rates[0]),
+            format!("{:.0}", rates[1]),
+            format!("{:.1}", rates[2]),
+        ]);
+    }
+    let [half, most] = [0.5, 0.99].map(|part| {
+        let time = |run: &Measured| run.counts.delays.quantile(part).as_secs_f64();
+        let pairs = beside.iter().zip(&calm);
+        spread(
+            &pairs
+                .map(|(one, other)| time(one) / time(other))
+                .collect::<Vec<_>>(),
+        )
+    });
+    table.note(format!(
+        "Beside the storm, for each alone just before: p50 {half} ×, p99 {most} ×."
+    ));
+    Ok(table)
+}

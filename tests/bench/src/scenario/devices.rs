@@ -1,0 +1,201 @@
+//! What many devices cost: while nobody is there, while each is watched, and while each is captured.
+
+use super::streams::HISTORY;
+use crate::{
+    bench::{Bench, Measured, until},
+    clock::{Histogram, now, some_of},
+    feeder::{Feeder, Roll},
+    film::{Film, Shape},
+    load::{Load, Show},
+    process::{Process, Used},
+    report::{Table, mb, ms},
+    shots::Shots,
+};
+use anyhow::{Result, anyhow};
+use std::{
+    fmt::Write,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+const SHAPE: Shape = Shape {
+    size: (1280, 720),
+    rate: 30,
+    bits: 2_000_000,
+};
+/// From one device's beginning to the next one's: keyframes of sixteen are spread over the 2 s between two of one, and no two
+/// devices' pictures come together.
+const APART: Duration = Duration::from_millis(127);
+/// Longer than from the last viewer to the first capture, so that sources run on and their history stays full.
+const IDLE: Duration = Duration::from_secs(2);
+/// Until what nobody uses any more has ended.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Each is captured so often, less or more by no more than a picture lasts.
+const EVERY: Duration = Duration::from_secs(1);
+const PICTURE: Duration = Duration::from_millis(33);
+
+/// One gateway, from one state to the next.
+pub fn run(bench: &Bench) -> Result<Table> {
+    let count = bench.pick(4, 16);
+    let time = bench.pick(Duration::from_secs(2), Duration::from_secs(10));
+    let film = Arc::new(Film::make(&bench.dir, SHAPE)?);
+    let (mut feeders, mut config) = (Vec::new(), String::new());
+    for nth in 0..count {
+        let feeder = Feeder::start(Roll::Camera(film.clone()))?;
+        write!(
+            config,
+            "[streams.dev{nth}]\nsource = \"annexb:tcp://{}\"\nidle = \"{}s\"\n",
+            feeder.address,
+            IDLE.as_secs()
+        )?;
+        feeders.push(feeder);
+    }
+    let gateway = bench.serve(&config)?;
+    let mut states = States::new(&gateway, count);
+
+    thread::sleep(Duration::from_secs(1));
+    let idle = || {
+        thread::sleep(time);
+        Ok(())
+    };
+    let (before, ()) = during(gateway.id(), idle)?;
+    states.add("idle", before, None)?;
+
+    let mut load = Load::new(Show::Film(film))?;
+    for nth in 0..count {
+        load.open(gateway.address, &format!("/live/dev{nth}/nal"), 1)?;
+        thread::sleep(APART);
+    }
+    load.settled(Duration::from_secs(30))?;
+    // Until the streams' history is as long as it gets.
+    thread::sleep(bench.pick(Duration::from_secs(1), HISTORY));
+    let measured = Measured::of(gateway.id(), &load, time)?;
+    let processor = measured.processor();
+    let rate = measured.counts.messages as f64 / measured.time.as_secs_f64();
+    states.add("watched", processor, Some((rate, &measured.counts.delays)))?;
+
+    let mut clients = (0..count)
+        .map(|nth| Shots::connect(gateway.address, &format!("dev{nth}")))
+        .collect::<Result<Vec<_>>>()?;
+    drop(load);
+    capture(&mut clients, SETTLE)?;
+    let began = Instant::now();
+    let (processor, times) = during(gateway.id(), || capture(&mut clients, time))?;
+    let rate = times.count() as f64 / began.elapsed().as_secs_f64();
+    states.add("captured", processor, Some((rate, &times)))?;
+
+    drop(clients);
+    for nth in 0..count {
+        until(gateway.address, &format!("dev{nth}"), |device| {
+            device["state"] == "idle"
+        })?;
+    }
+    thread::sleep(Duration::from_secs(1));
+    let (after, ()) = during(gateway.id(), idle)?;
+    states.add("idle again", after, None)?;
+    Ok(states.told())
+}
+
+/// Parts of one processor that the process takes while something is done.
+fn during<T>(id: u32, act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+    let (before, began) = (Used::of(id)?, Instant::now());
+    let done = act()?;
+    let used = Used::of(id)?.since(&before);
+    let part = used.running.as_secs_f64() / began.elapsed().as_secs_f64();
+    Ok((part, done))
+}
+
+/// Each client asks by itself, spread over [`EVERY`], for so long; how long answers took.
+fn capture(clients: &mut [Shots], time: Duration) -> Result<Histogram> {
+    let (began, count) = (Instant::now(), clients.len());
+    thread::scope(|scope| {
+        let each = clients.iter_mut().enumerate().map(|(nth, shots)| {
+            let mut due = began + EVERY.mul_f64(nth as f64 / count as f64);
+            scope.spawn(move || {
+                let mut times = Histogram::default();
+                while due < began + time {
+                    let left = due.saturating_duration_since(Instant::now());
+                    thread::sleep(left + some_of(PICTURE));
+                    let asked = now();
+                    shots.take()?;
+                    times.add(now() - asked);
+                    due += EVERY;
+                }
+                Ok::<_, anyhow::Error>(times)
+            })
+        });
+        // All of them, before the first is waited for.
+        let each: Vec<_> = each.collect();
+        let mut all = Histogram::default();
+        for one in each {
+            all.merge(&one.join().map_err(|_| anyhow!("a client failed"))??);
+        }
+        Ok(all)
+    })
+}
+
+/// The table, and what devices cost more than idle ones.
+struct States<'a> {
+    gateway: &'a Process,
+    devices: usize,
+    table: Table,
+    idle: Option<(f64, f64)>,
+}
+
+impl States<'_> {
+    fn new(gateway: &Process, devices: usize) -> States<'_> {
+        let head = [
+            "<devices are",
+            "devices",
+            "% of a core",
+            "resident MB",
+            "threads",
+            "descriptors",
+            "pictures a second",
+            "p50 ms",
+            "p99 ms",
+        ];
+        States {
+            gateway,
+            devices,
+            table: Table::new("devices", &head),
+            idle: None,
+        }
+    }
+
+    /// A row: parts of one processor; pictures a second and how long they took.
+    fn add(&mut self, name: &str, part: f64, got: Option<(f64, &Histogram)>) -> Result<()> {
+        let holds = self.gateway.holds()?;
+        let [rate, half, most] = got.map_or_else(Default::default, |(rate, times)| {
+            let [half, most] = [0.5, 0.99].map(|part| ms(times.quantile(part)));
+            [format!("{rate:.1}"), half, most]
+        });
+        self.table.row([
+            name.to_owned(),
+            self.devices.to_string(),
+            format!("{:.1}", part * 100.0),
+            mb(holds.resident),
+            holds.threads.to_string(),
+            holds.descriptors.to_string(),
+            rate,
+            half,
+            most,
+        ]);
+        let (percent, memory) = (part * 100.0, holds.resident as f64 / 1e6);
+        let idle = *self.idle.get_or_insert((percent, memory));
+        if got.is_some() {
+            let count = self.devices as f64;
+            self.table.note(format!(
+                "Each that is {name}, beyond one that is idle: {:.2} % of a core, {:.2} MB.",
+                (percent - idle.0) / count,
+                (memory - idle.1) / count,
+            ));
+        }
+        Ok(())
+    }
+
+    fn told(self) -> Table {
+        self.table
+    }
+}

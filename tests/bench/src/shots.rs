@@ -1,0 +1,266 @@
+//! Clients of captures: a picture is asked for over WebSocket, and what is said of it comes first.
+
+use crate::{
+    load::request,
+    wire::{Cutter, Kind},
+};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// A request as a frame, masked by zeros, as a client's has to be masked by something (RFC 6455 5.3).
+pub const ASK: [u8; 24] = *b"\x81\x92\0\0\0\0{\"type\":\"capture\"}";
+/// Longer than the gateway holds an answer back.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// No text of an answer is longer.
+const TEXT: usize = 2048;
+const READ: usize = 256 << 10;
+/// What a client that does not read lets the kernel keep for it.
+const DEAF: u32 = 16 << 10;
+
+/// A client that waits for what it asked for.
+pub struct Shots {
+    /// Its connection.
+    pub socket: TcpStream,
+    /// What it understands of what it reads.
+    pub ear: Ear,
+    buffer: Vec<u8>,
+}
+
+impl Shots {
+    /// Connects; from here on the stream's decoder is at work.
+    pub fn connect(address: SocketAddr, stream: &str) -> Result<Shots> {
+        Shots::on(TcpStream::connect(address)?, address, stream)
+    }
+
+    /// The same for a client that will not read, so that the gateway soon notices.
+    pub fn deaf(address: SocketAddr, stream: &str) -> Result<Shots> {
+        // The standard library cannot limit what the kernel keeps before it connects.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let socket = runtime.enable_io().build()?.block_on(async {
+            let socket = match address {
+                SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+            };
+            socket.set_recv_buffer_size(DEAF)?;
+            socket.connect(address).await?.into_std()
+        })?;
+        socket.set_nonblocking(false)?;
+        Shots::on(socket, address, stream)
+    }
+
+    fn on(mut socket: TcpStream, address: SocketAddr, stream: &str) -> Result<Shots> {
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let path = format!("/api/ws/capture/{stream}");
+        socket.write_all(request(Kind::WebSocket, address, &path).as_bytes())?;
+        let mut shots = Shots {
+            socket,
+            ear: Ear::default(),
+            buffer: vec![0; READ],
+        };
+        while !shots.ear.is_open() {
+            shots.read()?;
+        }
+        Ok(shots)
+    }
+
+    /// Asks for a picture and waits for the last byte of it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn take(&mut self) -> Result<Picture> {
+        self.socket.write_all(&ASK)?;
+        loop {
+            match self.read()? {
+                Some(Got::Picture(picture)) => return Ok(picture),
+                Some(Got::Refused { code, message }) => bail!("no picture: {code}, {message}"),
+                None => {}
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Got>> {
+        let size = self.socket.read(&mut self.buffer)?;
+        ensure!(size > 0, "the gateway hung up");
+        let mut got = None;
+        let bytes = self.buffer.get(..size).unwrap_or_default();
+        self.ear.take(bytes, &mut |one| got = Some(one))?;
+        Ok(got)
+    }
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// All of a picture.
+    Picture(Picture),
+    /// Nothing.
+    Refused {
+        /// Why, as a word.
+        code: String,
+        /// And as a sentence.
+        message: String,
+    },
+}
+
+/// What is said of a picture.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Picture {
+    /// When it came from the source: RFC 3339, milliseconds.
+    pub captured_at: String,
+    /// Its length.
+    pub bytes: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Said {
+    CaptureResult(Picture),
+    Error { code: String, message: String },
+}
+
+/// Understands what a client is answered, wherever reads end. Pure.
+pub struct Ear {
+    cutter: Cutter,
+    /// Of the picture that comes next.
+    said: Option<Picture>,
+}
+
+impl Default for Ear {
+    fn default() -> Ear {
+        Ear {
+            cutter: Cutter::new(Kind::WebSocket, TEXT),
+            said: None,
+        }
+    }
+}
+
+impl Ear {
+    /// Whether the WebSocket is there.
+    pub fn is_open(&self) -> bool {
+        self.cutter.is_open()
+    }
+
+    /// Takes what was read; calls `got` for each answer that ends in it.
+    ///
+    /// # Errors
+    /// If it is no answer.
+    pub fn take(&mut self, bytes: &[u8], got: &mut impl FnMut(Got)) -> Result<()> {
+        let Ear { cutter, said } = self;
+        let mut understood = Ok(());
+        cutter.take(bytes, &mut |head, length| {
+            if understood.is_ok() {
+                understood =
+                    understand(said, head, length).map(|one| one.into_iter().for_each(&mut *got));
+            }
+        })?;
+        understood
+    }
+}
+
+/// One message: a text, which begins with `head`, or the picture that was said to come.
+fn understand(said: &mut Option<Picture>, head: &[u8], length: usize) -> Result<Option<Got>> {
+    if let Some(picture) = said.take() {
+        ensure!(
+            picture.bytes == length && head.starts_with(&[0xff, 0xd8, 0xff]),
+            "{length} bytes that are not the JPEG of {} that was said to come",
+            picture.bytes
+        );
+        return Ok(Some(Got::Picture(picture)));
+    }
+    let read: Said = serde_json::from_slice(head)
+        .with_context(|| format!("no answer: {:?}", String::from_utf8_lossy(head)))?;
+    Ok(match read {
+        Said::CaptureResult(picture) => {
+            *said = Some(picture);
+            None
+        }
+        Said::Error { code, message } => Some(Got::Refused { code, message }),
+    })
+}
+
+#[cfg(test)]
+pub mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const OPEN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+    const JPEG: &[u8] = &[0xff, 0xd8, 0xff, 0xe0, 1, 2, 3];
+
+    fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[head, 126][..], &length, payload].concat()
+    }
+
+    /// What the gateway answers: a text and the picture.
+    pub fn answer(captured_at: &str, jpeg: &[u8]) -> Vec<u8> {
+        let text = format!(
+            "{{\"type\":\"capture_result\",\"capture_id\":\"1\",\"captured_at\":\"{captured_at}\",\"bytes\":{}}}",
+            jpeg.len()
+        );
+        [frame(0x81, text.as_bytes()), frame(0x82, jpeg)].concat()
+    }
+
+    fn refusal() -> Vec<u8> {
+        let text = r#"{"type":"error","code":"CAPTURE_BUSY","message":"later","capture_id":"2"}"#;
+        frame(0x81, text.as_bytes())
+    }
+
+    fn hear(stream: &[u8], at_a_time: usize) -> Result<Vec<Got>> {
+        let (mut ear, mut all) = (Ear::default(), Vec::new());
+        for bytes in stream.chunks(at_a_time) {
+            ear.take(bytes, &mut |got| all.push(got))?;
+        }
+        assert!(ear.is_open());
+        Ok(all)
+    }
+
+    #[test]
+    fn answers_are_understood_wherever_reads_end() {
+        let stream = [OPEN, &answer("a", JPEG), &refusal(), &answer("b", JPEG)].concat();
+        let picture = |captured_at: &str| {
+            Got::Picture(Picture {
+                captured_at: captured_at.into(),
+                bytes: JPEG.len(),
+            })
+        };
+        let refused = Got::Refused {
+            code: "CAPTURE_BUSY".into(),
+            message: "later".into(),
+        };
+        let wanted = [picture("a"), refused, picture("b")];
+        for at_a_time in [1, 3, 50, stream.len()] {
+            assert_eq!(hear(&stream, at_a_time).unwrap(), wanted, "{at_a_time}");
+        }
+        assert!(!Ear::default().is_open());
+    }
+
+    #[test]
+    fn what_is_not_the_picture_that_was_said_is_an_error() {
+        let cut = answer("a", JPEG)[..answer("a", JPEG).len() - JPEG.len() - 4].to_vec();
+        for wrong in [
+            [OPEN, &frame(0x82, JPEG)].concat(),
+            [OPEN, &cut, &frame(0x82, &JPEG[..5])].concat(),
+            [OPEN, &cut, &refusal()].concat(),
+            [OPEN, &answer("a", b"no JPEG")].concat(),
+            b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec(),
+        ] {
+            assert!(hear(&wrong, 7).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_a_whole_masked_text() {
+        let text = ASK.get(6..).unwrap();
+        assert_eq!(
+            (ASK[0], ASK[1]),
+            (0x81, 0x80 | u8::try_from(text.len()).unwrap())
+        );
+        assert_eq!(text, b"{\"type\":\"capture\"}");
+    }
+}
