@@ -22,7 +22,9 @@ use tokio::sync::oneshot;
 const MOST_WAITING: usize = 16;
 /// A picture that is waited for longer than this may need a keyframe to be asked for; again after each second.
 const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// The newest picture is waited for this long where an older one is there: a decoder at work needs a few milliseconds.
+/// The newest picture is waited for this long where the one before is there: a keyframe may take a decoder longer.
+const PROMPT: Duration = Duration::from_millis(5);
+/// And this long where only an older one is.
 const CATCH_UP: Duration = Duration::from_millis(250);
 /// Less urgent than whatever delivers, as long as there is any of that.
 const NICE: i32 = 5;
@@ -318,10 +320,15 @@ impl Camera {
         let began = Instant::now();
         let deadline = job.deadline;
         let newest = self.feed.newest_picture();
-        let is_newest = |sight: &Sight| newest.is_none_or(|newest| sight.reached > newest);
-        let mut sight = self.frames.look((began + CATCH_UP).min(deadline), |sight| {
-            sight.good.is_some() && is_newest(sight)
-        });
+        // Everything before it was decoded, or it, too.
+        let reached = |sight: &Sight, beyond: u64| {
+            sight.good.is_some() && newest.is_none_or(|newest| sight.reached >= newest + beyond)
+        };
+        let until = |wait: Duration| (began + wait).min(deadline);
+        let mut sight = self.frames.look(until(PROMPT), |sight| reached(sight, 1));
+        if !reached(&sight, 0) {
+            sight = self.frames.look(until(CATCH_UP), |sight| reached(sight, 0));
+        }
         let mut ask = began + ASK.0;
         loop {
             if let Some(good) = sight.good {
