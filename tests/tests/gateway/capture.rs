@@ -67,9 +67,6 @@ async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
     let mut shots = Shots::of(&gateway, "cam").await;
-    for _ in 0..=2 * GROUP {
-        camera.show(&mut viewer).await;
-    }
     // HLS goes on through the silence with the last picture, over and over.
     let playlist = async || {
         let path = "/live/cam/hls/media.m3u8";
@@ -78,7 +75,12 @@ async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_
             .unwrap();
         (status, body)
     };
-    let before = playlist().await;
+    // Its first playlist waits for a whole segment.
+    let (before, ()) = tokio::join!(playlist(), async {
+        for _ in 0..15 * GROUP {
+            camera.show(&mut viewer).await;
+        }
+    });
     assert_eq!(before.0, 200);
     within("the silence is filled", async {
         while playlist().await == before {
