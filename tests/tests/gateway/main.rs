@@ -1,15 +1,18 @@
 //! The gateway as a process: what it takes, what it answers, what it survives, and what players make of its streams.
 //!
-//! One program, so that what takes minutes goes on beside the rest.
+//! One program, so that what takes minutes goes on beside the rest. Tests begin in the order of their names, so that is called
+//! `airing`: begun late, it would go on alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
+mod airing;
 mod android;
 mod android_discovered;
 mod bad_input;
 mod bad_requests;
 mod capture;
 mod capture_kept;
+mod capture_refused;
 mod choices;
 mod churn;
 mod components;

@@ -1,6 +1,5 @@
 //! HLS as it is served.
 
-mod changes;
 mod players;
 mod rules;
 mod served;

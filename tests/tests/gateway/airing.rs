@@ -1,4 +1,4 @@
-//! Changes of tracks and broken instances under players that go on.
+//! On air for minutes: changes of tracks and broken instances under players of HLS that go on.
 
 use sluicegate_tests::{
     Gateway,
