@@ -20,11 +20,14 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::{self, Thread},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
 const LATE: u64 = TIMESCALE as u64;
+/// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
+/// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
+const HEAD_START: Duration = Duration::from_millis(2);
 /// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
 const MOST_HELD: usize = 64;
 
@@ -207,6 +210,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_followed(&self) -> bool {
+        !self.lock().followers.is_empty()
+    }
+
     fn tell(&self, event: Event) {
         let mut wake = Vec::new();
         let mut state = self.lock();
@@ -301,7 +308,11 @@ impl Worker {
                 }
                 Next::Entry(Entry::Sample(sample), _) => {
                     position += 1;
-                    self.decode(&sample, self.reader.has_all_pictures(position));
+                    let newest = self.reader.has_all_pictures(position);
+                    if newest && !self.behind && !self.shared.is_followed() {
+                        thread::sleep(HEAD_START);
+                    }
+                    self.decode(&sample, newest);
                     self.shared.see(|sight| sight.reached = position);
                     if let Some(on) = self.reader.later_start(position, LATE) {
                         self.shared

@@ -236,7 +236,7 @@ fn decoders(bench: &Bench, stages: [&Stage; 2]) -> Result<Table> {
 
 fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
     let viewers = bench.pick(10, WATCHING);
-    let (rounds, time) = bench.pick((1, Duration::from_secs(2)), (3, Duration::from_secs(8)));
+    let (rounds, time) = bench.pick((1, Duration::from_secs(2)), (9, Duration::from_secs(4)));
     let mut table = Table::new(
         "storm",
         &[
