@@ -179,6 +179,13 @@ impl Captures {
         self.lock().get(stream).map_or(0, |booth| booth.clients())
     }
 
+    /// There is no stream of that name any more.
+    pub fn forget(&self, stream: &str) {
+        if let Some(booth) = self.lock().remove(stream) {
+            booth.close();
+        }
+    }
+
     /// Called now and then: deletes saved pictures that are too old or too many. Elsewhere, as it may take a while.
     pub fn tidy(self: &Arc<Captures>, now: Instant) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -36,12 +36,17 @@ pub struct Android {
     pub version: Option<ScrcpyVersion>,
     /// Whether scrcpy tells times and borders of pictures; false: `raw_stream`, stamped as it comes. Default true.
     pub metadata: bool,
+    /// Whether a device whose screen is off is woken, as by its power key, when somebody begins to watch. Default false.
+    pub wake: bool,
     /// Whether every device that is attached and allowed is a stream; false: those that a stream names. Default true.
     pub discover: bool,
     /// Serials that become streams; `*` stands for anything. A device that a stream names need not be in it. Default `["*"]`.
     pub allow: Vec<String>,
     /// Serials that do not, whatever `allow` says. Default none.
     pub deny: Vec<String>,
+    /// Devices found that are known at a time, those that are away too, 1 to 4096. For a new one, the one is forgotten that has been
+    /// away for longest and that nobody uses. Default 256.
+    pub max_devices: usize,
     /// How long a device found is shown on after its last user. Default 10 s.
     pub idle: Span,
     /// The longer side in pixels at most, 64 to 8192. Default 1280.
@@ -149,6 +154,10 @@ impl Android {
                 return Err(Problem::value(path, what));
             }
         }
+        if !(1..=4096).contains(&self.max_devices) {
+            let what = format!("{} is out of range; write 1 to 4096", self.max_devices);
+            return Err(Problem::value(at("max-devices"), what));
+        }
         Check(path)
             .longer_side("max-size", self.max_size)?
             .frame_rate(self.frame_rate)?
@@ -203,9 +212,11 @@ impl Default for Android {
             server: None,
             version: None,
             metadata: true,
+            wake: false,
             discover: true,
             allow: vec!["*".into()],
             deny: Vec::new(),
+            max_devices: 256,
             idle: Stream::IDLE,
             max_size: 1280,
             frame_rate: 30,

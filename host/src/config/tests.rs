@@ -76,9 +76,11 @@ fn every_key_is_read() {
         server = "scrcpy/scrcpy-server-v3.3.4"
         version = "3.3.1"
         metadata = false
+        wake = true
         discover = false
         allow = ["emulator-*", "R58M1234"]
         deny = ["emulator-5556"]
+        max-devices = 40
         idle = "3s"
         max-size = 800
         frame-rate = 15
@@ -135,7 +137,8 @@ fn every_key_is_read() {
     );
     assert_eq!(android.scrcpy().unwrap().to_string(), "3.3.1");
     assert_eq!(android.adb, "phones.lan:5037");
-    assert!(!android.metadata && !android.discover);
+    assert!(!android.metadata && android.wake && !android.discover);
+    assert_eq!(android.max_devices, 40);
     let allowed = |serial| android.allows(serial);
     assert!(allowed("emulator-5554") && !allowed("emulator-5556") && !allowed("R58M"));
     let mirror = |max_size, frame_rate, bits, ms| Mirror {

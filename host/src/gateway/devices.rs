@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use crate::{
-    source::{Attached, Spec, Stop, stream_name},
+    source::{Attached, Audience, Spec, Stop, stream_name},
     stream::Stream,
 };
 use std::{
@@ -29,9 +29,11 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
     let thread = thread::Builder::new()
         .name("android devices".into())
         .spawn(move || {
-            let mut refused = BTreeSet::new();
-            let mut tell = |attached: &Attached| present(&followed, attached, &mut refused);
-            followed.fleet.follow(&until, &mut tell);
+            let mut host = Host {
+                gateway: &followed,
+                refused: BTreeSet::new(),
+            };
+            followed.fleet.follow(&until, &mut host);
         })?;
     Ok(Some(Devices {
         stop,
@@ -39,37 +41,60 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
     }))
 }
 
-/// Tells the streams of a device how it is; one that no stream of the config names becomes a stream of its own.
-fn present(gateway: &Gateway, attached: &Attached, refused: &mut BTreeSet<String>) {
-    let Attached {
-        serial, presence, ..
-    } = attached;
-    let shows =
-        |stream: &Arc<Stream>| matches!(&stream.source, Spec::Android(shown) if shown == serial);
-    let mut streams = gateway.streams.list();
-    streams.retain(shows);
-    let name = stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.discovers());
-    if let Some(name) = name {
-        let settings = gateway.fleet.settings().stream(serial);
-        let (source, events, fleet) = (
-            Spec::Android(serial.clone()),
-            &gateway.events,
-            &gateway.fleet,
-        );
-        let stream = gateway.streams.get_or_add(&name, || {
-            Stream::new(&name, source, &settings, events, fleet)
-        });
-        if shows(&stream) {
-            streams.push(stream);
-        } else if refused.insert(serial.clone()) {
-            tracing::warn!(
-                "the Android device {serial} is left out: a stream of the config has the name {name}; call that otherwise, or                  add a stream with source = \"android:{serial}\""
+/// Gives devices their streams.
+struct Host<'a> {
+    gateway: &'a Gateway,
+    /// Serials of devices that could not be given one, which was told.
+    refused: BTreeSet<String>,
+}
+
+impl Audience for Host<'_> {
+    /// Tells the streams of a device how it is; one that no stream of the config names becomes a stream of its own.
+    fn present(&mut self, device: &Attached) {
+        let Host { gateway, refused } = self;
+        let Attached {
+            serial, presence, ..
+        } = device;
+        let mut streams = streams_of(gateway, serial);
+        let name = stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.discovers());
+        if let Some(name) = name {
+            let settings = gateway.fleet.settings().stream(serial);
+            let (source, events, fleet) = (
+                Spec::Android(serial.clone()),
+                &gateway.events,
+                &gateway.fleet,
             );
+            let stream = gateway.streams.get_or_add(&name, || {
+                Stream::new(&name, source, &settings, events, fleet)
+            });
+            if shows(&stream, serial) {
+                streams.push(stream);
+            } else if refused.insert(serial.clone()) {
+                tracing::warn!(
+                    "the Android device {serial} is left out: a stream of the config has the name {name}; call that otherwise, or \
+                     add a stream with source = \"android:{serial}\""
+                );
+            }
+        }
+        for stream in streams {
+            stream.present(presence);
         }
     }
-    for stream in streams {
-        stream.present(presence);
+
+    fn forget(&mut self, serial: &str) -> bool {
+        let streams = streams_of(self.gateway, serial);
+        streams.iter().all(|stream| self.gateway.forget(stream))
     }
+}
+
+fn streams_of(gateway: &Gateway, serial: &str) -> Vec<Arc<Stream>> {
+    let mut streams = gateway.streams.list();
+    streams.retain(|stream| shows(stream, serial));
+    streams
+}
+
+fn shows(stream: &Stream, serial: &str) -> bool {
+    matches!(&stream.source, Spec::Android(shown) if shown == serial)
 }
 
 impl Drop for Devices {

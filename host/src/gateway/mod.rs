@@ -151,6 +151,9 @@ impl Gateway {
                     reason,
                 }
             })?;
+            if let Spec::Android(serial) = &source {
+                fleet.expect(serial);
+            }
             streams.get_or_add(name, || {
                 Stream::new(name, source, settings, &events, &fleet)
             });
@@ -228,6 +231,20 @@ impl Gateway {
     pub fn bits_out(&self, stream: &str) -> u64 {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.get(stream).map_or(0, |rate| rate.bits_per_second)
+    }
+
+    /// Lets go of a stream and all that is kept for it; false if somebody uses it.
+    fn forget(&self, stream: &Stream) -> bool {
+        let name = &stream.name;
+        if !stream.is_at_rest() || self.captures.clients(name) > 0 {
+            return false;
+        }
+        self.streams.remove(name);
+        self.captures.forget(name);
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.remove(name);
+        tracing::info!("{name} makes room for other Android devices and is no stream any more");
+        true
     }
 
     fn tidy(&self) {

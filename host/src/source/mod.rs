@@ -9,7 +9,7 @@ mod pattern;
 mod spec;
 mod transcode;
 
-pub use android::{Attached, Fleet, Presence, stream_name};
+pub use android::{Attached, Audience, Fleet, Presence, stream_name};
 pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
 pub use device::devices_with;
 pub use spec::{Screen, Spec, SpecError};

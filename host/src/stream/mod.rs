@@ -84,9 +84,6 @@ impl Stream {
         events: &Arc<Events>,
         fleet: &Arc<Fleet>,
     ) -> Arc<Stream> {
-        if let Spec::Android(serial) = &source {
-            fleet.expect(serial);
-        }
         Arc::new(Stream {
             name: name.to_owned(),
             source,
@@ -191,6 +188,12 @@ impl Stream {
     /// How long it runs on after its last user.
     pub fn idle(&self) -> Duration {
         self.idle
+    }
+
+    /// Whether nobody uses it and its source does not run.
+    pub fn is_at_rest(&self) -> bool {
+        let control = self.lock();
+        control.users == 0 && control.run.is_none()
     }
 
     /// Whether it runs without users.

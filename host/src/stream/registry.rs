@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// Every stream. One that was added stays.
+/// Every stream.
 #[derive(Debug, Default)]
 pub struct Streams {
     all: RwLock<BTreeMap<String, Arc<Stream>>>,
@@ -35,5 +35,11 @@ impl Streams {
     pub fn get_or_add(&self, name: &str, make: impl FnOnce() -> Arc<Stream>) -> Arc<Stream> {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// From here on there is none of that name. Who has it keeps it.
+    pub fn remove(&self, name: &str) {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.remove(name);
     }
 }

@@ -62,6 +62,8 @@ pub struct State {
     pub started: Vec<String>,
     /// When a server was asked for a keyframe.
     pub resets: Vec<Instant>,
+    /// Servers that turned the screen on.
+    pub wakes: usize,
     /// What no client of scrcpy's would do.
     pub complaints: Vec<String>,
     /// It has not allowed the computer.

@@ -158,6 +158,10 @@ async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Optio
         control = Some(accept(&mut connecting, shell).await?);
     }
     shared.change(|state| state.sockets.remove(&name));
+    let mut wakes = wire.get("wakes").unwrap().split(' ');
+    if wakes.all(|option| is(option, "true")) {
+        shared.change(|state| state.wakes += 1);
+    }
     if greets("send_device_meta") {
         let length = wire.get("name").unwrap().parse().unwrap();
         let mut name = b"Fake".to_vec();

@@ -121,6 +121,26 @@ async fn every_version_of_scrcpy_plays_with_times_and_without_byte_for_byte_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_screen_is_woken_where_that_is_wanted() {
+    for version in ["2.0", "2.7", "3.3.4"] {
+        for (more, wakes) in [("", 0), ("wake = true", 1)] {
+            let (_adb, device, gateway) = one(version, more).await;
+            let mut viewer = Watching::open(&gateway, "a").await;
+            plays(&device, &mut viewer, 3, false).await;
+            assert_eq!(
+                device.change(|state| state.wakes),
+                wakes,
+                "{version} {more}"
+            );
+            is_as_a_client_would(&device);
+            drop(viewer);
+            device.is_clean().await;
+            gateway.no_panic();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_back() {
     let (adb, device, gateway) = one("3.3.4", "").await;
     let idle = says(&gateway, "idle", "nobody is watching").await;

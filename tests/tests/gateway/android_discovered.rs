@@ -113,6 +113,28 @@ async fn allow_and_deny_choose_which_are_streams_and_a_named_one_is_not_there_tw
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() {
+    let (adb, one, two) = tokio::join!(Adb::start(), Device::new(), Device::new());
+    let gateway = gateway(&adb, "max-devices = 1\n").await;
+    adb.connect(&[&one]).await;
+    lists(&gateway, &[(&one.serial, "idle")]).await;
+    let mut viewer = Watching::open(&gateway, &one.serial).await;
+    plays(&one, &mut viewer).await;
+    adb.disconnect(&one).await;
+    lists(&gateway, &[(&one.serial, "offline")]).await;
+    adb.connect(&[&two]).await;
+    gateway.logged("raise `max-devices`").await;
+    lists(&gateway, &[(&one.serial, "offline")]).await;
+
+    // Nobody waits any more.
+    drop(viewer);
+    lists(&gateway, &[(&two.serial, "idle")]).await;
+    let mut viewer = Watching::open(&gateway, &two.serial).await;
+    plays(&two, &mut viewer).await;
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serials_that_differ_are_streams_that_differ_and_each_is_found_by_its_path() {
     let adb = Adb::start().await;
     let (plain, odd) = (Device::at("[::1]").await, Device::at("[::1%1]").await);

@@ -14,15 +14,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// More devices are not known.
-const MOST_DEVICES: usize = 256;
 /// Between attempts to reach the adb server: the first wait and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
-/// While a device is listed that is not ready, the list is asked for this often: adb's servers do not tell every change of one that
-/// is connected by network (seen with 29.0.6, when its link breaks).
+/// While a device is listed that is not ready, or has no room, the list is asked for this often: adb's servers do not tell every
+/// change of one that is connected by network (seen with 29.0.6, when its link breaks).
 const AGAIN: Duration = Duration::from_secs(2);
 /// Who waits for a device looks again after this long, though it is woken.
 const LOOK: Duration = Duration::from_secs(1);
+/// Serials whose refusal was told; others are refused without a word.
+const MOST_REFUSED: usize = 256;
+
+/// Who is told of the devices.
+pub trait Audience {
+    /// A device came, or is another way than before.
+    fn present(&mut self, device: &Attached);
+
+    /// A device that is away has to make room for others; false if somebody uses it, and it has to stay.
+    fn forget(&mut self, serial: &str) -> bool;
+}
 
 /// The devices of one adb server. Shared by whoever follows its list, streams, and their sources.
 #[derive(Debug)]
@@ -40,10 +49,12 @@ struct Inner {
     followed: bool,
     /// A source doubts the list.
     doubted: bool,
-    /// A device is listed that is not ready.
+    /// A device is listed that is not ready, or for which there is no room.
     some_wait: bool,
     /// Who waits for a change.
     waiting: Vec<Thread>,
+    /// Counts the lists that came.
+    lists: u64,
     /// Serials that were refused, and whether it was told that there are too many.
     refused: BTreeSet<String>,
     too_many: bool,
@@ -56,6 +67,8 @@ struct Known {
     /// Unknown before the first list.
     presence: Option<Presence>,
     model: Option<String>,
+    /// The last list that had it.
+    listed: u64,
     /// Counts the times that it went.
     gone: u64,
 }
@@ -94,12 +107,6 @@ impl Fleet {
             .named = true;
     }
 
-    /// Whether a stream of the config names this device, so that it is no stream by itself.
-    pub fn is_named(&self, serial: &str) -> bool {
-        let inner = self.lock();
-        inner.devices.get(serial).is_some_and(|known| known.named)
-    }
-
     /// How a device is. `None`: nobody follows the list, or it did not come yet.
     pub fn presence(&self, serial: &str) -> Option<Presence> {
         let inner = self.lock();
@@ -111,18 +118,18 @@ impl Fleet {
         self.lock().devices.get(serial)?.model.clone()
     }
 
-    /// Follows the adb server's list until told to stop, over its ends and returns; `on_change` gets every device that is a
+    /// Follows the adb server's list until told to stop, over its ends and returns; `audience` is told of every device that is a
     /// stream or may be one, when it comes and at each change. While there is no adb server, all devices are offline.
     ///
     /// Blocking; call it on a thread of its own.
-    pub fn follow(&self, stop: &Stop, on_change: &mut dyn FnMut(&Attached)) {
+    pub fn follow(&self, stop: &Stop, audience: &mut dyn Audience) {
         stop.attach();
         self.lock().followed = true;
         let mut wait = BACKOFF.0;
         let mut told = String::new();
         while !stop.is_stopped() {
             let mut answered = false;
-            let Err(error) = self.track(stop, &mut answered, on_change) else {
+            let Err(error) = self.track(stop, &mut answered, audience) else {
                 return;
             };
             if stop.is_stopped() {
@@ -144,7 +151,7 @@ impl Fleet {
                 tracing::warn!("{reason}; Android devices are offline until then");
                 told.clone_from(&reason);
             }
-            self.nobody_is_there(&reason, on_change);
+            self.nobody_is_there(&reason, audience);
             stop.wait(wait);
             wait = (wait * 2).min(BACKOFF.1);
         }
@@ -201,7 +208,7 @@ impl Fleet {
         &self,
         stop: &Stop,
         answered: &mut bool,
-        on_change: &mut dyn FnMut(&Attached),
+        audience: &mut dyn Audience,
     ) -> Result<(), AdbError> {
         let address = &self.settings.adb;
         let mut server = Connection::open(address, stop)?;
@@ -225,7 +232,7 @@ impl Fleet {
                 continue;
             };
             tracing::debug!("the adb server at {address} lists {list:?}");
-            self.update(list::parse(&list), on_change);
+            self.update(list::parse(&list), audience);
             *answered = true;
         }
         Ok(())
@@ -239,35 +246,75 @@ impl Fleet {
     }
 
     /// The list is this now.
-    fn update(&self, list: Vec<Attached>, on_change: &mut dyn FnMut(&Attached)) {
+    fn update(&self, list: Vec<Attached>, audience: &mut dyn Audience) {
+        self.make_room(&list, audience);
         let mut inner = self.lock();
-        let mut listed = BTreeSet::new();
         let mut changed = Vec::new();
         inner.some_wait = false;
+        inner.lists += 1;
+        let now = inner.lists;
         for one in list {
             if self.takes(&mut inner, &one.serial) {
                 inner.some_wait |= one.presence != Presence::Ready;
-                listed.insert(one.serial.clone());
                 changed.extend(inner.set(&one.serial, one.presence, one.model));
+                if let Some(known) = inner.devices.get_mut(&one.serial) {
+                    known.listed = now;
+                }
             }
         }
-        let absent: Vec<String> = inner.devices.keys().cloned().collect();
-        for serial in absent.iter().filter(|serial| !listed.contains(*serial)) {
+        let absent = inner.devices.iter().filter(|(_, known)| known.listed < now);
+        let absent: Vec<String> = absent.map(|(serial, _)| serial.clone()).collect();
+        for serial in absent {
             let reason =
                 "the device is not attached: plug it in, or connect to it with `adb connect`";
-            changed.extend(inner.set(serial, Presence::Offline(reason.into()), None));
+            changed.extend(inner.set(&serial, Presence::Offline(reason.into()), None));
         }
-        self.tell(inner, &changed, on_change);
+        self.tell(inner, &changed, audience);
     }
 
-    fn nobody_is_there(&self, reason: &str, on_change: &mut dyn FnMut(&Attached)) {
+    /// Forgets devices that are away, where those on the list would find no place; who has been away for longest goes first.
+    fn make_room(&self, list: &[Attached], audience: &mut dyn Audience) {
+        let serials: BTreeSet<&str> = list.iter().map(|one| one.serial.as_str()).collect();
+        let inner = self.lock();
+        let strangers = serials
+            .iter()
+            .filter(|serial| !inner.devices.contains_key(**serial) && self.may_find(serial));
+        let all = inner.found() + strangers.count();
+        let mut over = all.saturating_sub(self.settings.max_devices);
+        if over == 0 {
+            return;
+        }
+        let away = inner
+            .devices
+            .iter()
+            .filter(|(serial, known)| !known.named && !serials.contains(serial.as_str()));
+        let mut away: Vec<(u64, String)> = away
+            .map(|(serial, known)| (known.listed, serial.clone()))
+            .collect();
+        away.sort_unstable();
+        // Whoever is asked may ask in turn.
+        drop(inner);
+        for (_, serial) in away {
+            if over > 0 && audience.forget(&serial) {
+                self.lock().devices.remove(&serial);
+                over -= 1;
+            }
+        }
+    }
+
+    fn nobody_is_there(&self, reason: &str, audience: &mut dyn Audience) {
         let mut inner = self.lock();
         let all: Vec<String> = inner.devices.keys().cloned().collect();
         let mut changed = Vec::new();
         for serial in all {
             changed.extend(inner.set(&serial, Presence::Offline(reason.to_owned()), None));
         }
-        self.tell(inner, &changed, on_change);
+        self.tell(inner, &changed, audience);
+    }
+
+    /// Whether a device that no stream names may be one of ours.
+    fn may_find(&self, serial: &str) -> bool {
+        self.discovers() && self.settings.allows(serial)
     }
 
     /// Whether a device that is listed is one of ours.
@@ -275,20 +322,22 @@ impl Fleet {
         if inner.devices.contains_key(serial) {
             return true;
         }
-        if !self.discovers() || !self.settings.allows(serial) {
+        if !self.may_find(serial) {
             return false;
         }
-        if inner.devices.len() >= MOST_DEVICES {
+        let most = self.settings.max_devices;
+        if inner.found() >= most {
+            inner.some_wait = true;
             if !std::mem::replace(&mut inner.too_many, true) {
                 tracing::warn!(
-                    "more than {MOST_DEVICES} Android devices were seen: {serial} and others after it are left out; `allow` and \
-                     `deny` under [android] choose which are taken"
+                    "there are more Android devices than {most}: {serial} and others after it are left out; raise `max-devices` under \
+                     [android], or choose by `allow` and `deny`"
                 );
             }
             return false;
         }
         if stream_name(serial).is_none() {
-            if inner.refused.len() < MOST_DEVICES && inner.refused.insert(serial.to_owned()) {
+            if inner.refused.len() < MOST_REFUSED && inner.refused.insert(serial.to_owned()) {
                 let shown: String = serial.chars().take(150).collect();
                 tracing::warn!(
                     "the Android device {shown:?} is left out: its serial is too long for a stream's name"
@@ -303,12 +352,12 @@ impl Fleet {
         &self,
         inner: MutexGuard<'_, Inner>,
         changed: &[Attached],
-        on_change: &mut dyn FnMut(&Attached),
+        audience: &mut dyn Audience,
     ) {
         let waiting: Vec<Thread> = inner.waiting.clone();
         drop(inner);
         // Streams first: who is woken finds them as they are.
-        changed.iter().for_each(on_change);
+        changed.iter().for_each(|device| audience.present(device));
         waiting.iter().for_each(Thread::unpark);
     }
 
@@ -318,6 +367,11 @@ impl Fleet {
 }
 
 impl Inner {
+    /// Devices that no stream names.
+    fn found(&self) -> usize {
+        self.devices.values().filter(|known| !known.named).count()
+    }
+
     /// How a device is now; gives it back if that is news.
     fn set(&mut self, serial: &str, presence: Presence, model: Option<String>) -> Option<Attached> {
         let known = self.devices.entry(serial.to_owned()).or_default();
@@ -348,17 +402,36 @@ mod tests {
         config::Config::parse(&text, file).unwrap().android
     }
 
-    fn update(fleet: &Fleet, list: &str) -> Vec<String> {
-        let mut told = Vec::new();
-        fleet.update(list::parse(list), &mut |one: &Attached| {
-            let state = match one.presence {
+    /// Writes down what it is told; does not let go of those that are in use.
+    #[derive(Default)]
+    struct Log {
+        told: Vec<String>,
+        used: Vec<&'static str>,
+    }
+
+    impl Audience for Log {
+        fn present(&mut self, device: &Attached) {
+            let state = match device.presence {
                 Presence::Ready => "ready",
                 Presence::Unauthorized(_) => "unauthorized",
                 Presence::Offline(_) => "offline",
             };
-            told.push(format!("{} {state}", one.serial));
-        });
-        told
+            self.told.push(format!("{} {state}", device.serial));
+        }
+
+        fn forget(&mut self, serial: &str) -> bool {
+            let forgotten = !self.used.contains(&serial);
+            if forgotten {
+                self.told.push(format!("{serial} forgotten"));
+            }
+            forgotten
+        }
+    }
+
+    fn update(fleet: &Fleet, list: &str) -> Vec<String> {
+        let mut log = Log::default();
+        fleet.update(list::parse(list), &mut log);
+        log.told
     }
 
     #[test]
@@ -400,9 +473,39 @@ mod tests {
     fn no_more_devices_are_known_than_the_bound_and_none_that_has_no_name() {
         let fleet = Fleet::new(&settings(""));
         let many: String = (0..300).map(|nth| format!("d{nth}\tdevice\n")).collect();
-        assert_eq!(update(&fleet, &many).len(), MOST_DEVICES);
+        assert_eq!(update(&fleet, &many).len(), 256);
         let fleet = Fleet::new(&settings(""));
         assert!(update(&fleet, &format!("{}\tdevice\n", "x".repeat(200))).is_empty());
+    }
+
+    #[test]
+    fn for_new_devices_those_are_forgotten_that_have_been_away_for_longest_and_that_nobody_uses() {
+        let fleet = Fleet::new(&settings("max-devices = 3"));
+        fleet.expect("named");
+        update(&fleet, "a\tdevice\nb\tdevice\nc\tdevice\n");
+        update(&fleet, "a\tdevice\nc\tdevice\n");
+        update(&fleet, "c\tdevice\n");
+        // There is room enough while nobody is new.
+        assert!(update(&fleet, "c\tdevice\n").is_empty());
+        assert_eq!(
+            update(&fleet, "c\tdevice\nd\tdevice\n"),
+            ["b forgotten", "d ready"]
+        );
+        let mut log = Log {
+            used: vec!["a"],
+            ..Log::default()
+        };
+        fleet.update(list::parse("d\tdevice\ne\tdevice\n"), &mut log);
+        assert_eq!(log.told, ["c forgotten", "e ready"]);
+        // Whom nobody may forget stays, and those that are there do.
+        log.told.clear();
+        fleet.update(list::parse("d\tdevice\ne\tdevice\nf\tdevice\n"), &mut log);
+        assert!(log.told.is_empty() && fleet.presence("f").is_none());
+        // One that was forgotten is like any other.
+        assert_eq!(
+            update(&fleet, "d\tdevice\nb\tdevice\n"),
+            ["a forgotten", "b ready", "e offline"]
+        );
     }
 
     #[test]

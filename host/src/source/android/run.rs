@@ -92,11 +92,11 @@ fn show(
     let id = (RandomState::new().hash_one(serial) >> 33) as u32;
     let mut jar = device.push(id, &server)?;
     let mirror = settings.mirror(serial);
-    let command = scrcpy::command(&version, &jar.path, id, settings.metadata, &mirror);
+    let command = scrcpy::command(&version, &jar.path, id, settings, &mirror);
     let mut shell = device.shell(&command)?;
     let socket = format!("localabstract:{}", scrcpy::socket(id));
     let video = device.video(&socket, &mut shell, &version, fleet)?;
-    let control = match scrcpy::can_reset(&version) {
+    let control = match scrcpy::is_controlled(&version, settings) {
         true => Some(device.service(&socket)?),
         false => None,
     };
@@ -298,7 +298,11 @@ impl Showing<'_> {
             is_there: false,
             from: Some(now + DEBOUNCE),
         };
-        match &mut self.control {
+        let asked = self
+            .control
+            .as_mut()
+            .filter(|_| scrcpy::can_reset(self.version));
+        match asked {
             // One that is broken shows by its end.
             Some(control) => {
                 let _ = control.write(&[scrcpy::RESET_VIDEO]);

@@ -5,7 +5,7 @@
 //! *session packets* tell each size (`Streamer.writeSessionMeta`). The dummy byte and the device's name, which come first unless
 //! declined, are declined: a socket of adb's tells by itself whether it is connected.
 
-use crate::config::{Mirror, ScrcpyVersion};
+use crate::config::{Android, Mirror, ScrcpyVersion};
 use bytes::{Buf, Bytes, BytesMut};
 use std::time::Duration;
 use thiserror::Error;
@@ -212,6 +212,11 @@ pub fn can_reset(version: &ScrcpyVersion) -> bool {
     version.numbers() >= (3, 0)
 }
 
+/// Whether there is a control socket: to ask for keyframes, or as scrcpy wakes devices with one only.
+pub fn is_controlled(version: &ScrcpyVersion, settings: &Android) -> bool {
+    can_reset(version) || settings.wake
+}
+
 /// The name of the socket on which a server with that id waits.
 pub fn socket(id: u32) -> String {
     format!("scrcpy_{id:08x}")
@@ -219,24 +224,25 @@ pub fn socket(id: u32) -> String {
 
 /// The shell's command that runs the server `jar` on a device, in the shell's own place, so that what ends the one ends the other.
 ///
-/// Nothing on the device is turned on or off, and no clipboard is read. `metadata`: not `raw_stream`.
+/// Nothing on the device is turned on or off, except the screen where it is to be woken, and no clipboard is read.
 pub fn command(
     version: &ScrcpyVersion,
     jar: &str,
     id: u32,
-    metadata: bool,
+    settings: &Android,
     mirror: &Mirror,
 ) -> String {
     let mut options = format!(
-        "scid={id:08x} log_level=info audio=false control={} tunnel_forward=true cleanup=false power_on=false \
+        "scid={id:08x} log_level=info audio=false control={} tunnel_forward=true cleanup=false power_on={} \
          clipboard_autosync=false max_size={} max_fps={} video_bit_rate={} video_codec_options={}",
-        can_reset(version),
+        is_controlled(version, settings),
+        settings.wake,
         mirror.max_size,
         mirror.frame_rate,
         mirror.bitrate.bits_per_second().min(i32::MAX as u64),
         keyframes_every(mirror.keyframe_interval.duration()),
     );
-    options.push_str(match (metadata, version.numbers()) {
+    options.push_str(match (settings.metadata, version.numbers()) {
         (true, _) => " send_dummy_byte=false send_device_meta=false",
         // Its name until 2.1.
         (false, (2, 0)) => " raw_video_stream=true",
@@ -394,9 +400,19 @@ mod tests {
     #[test]
     fn each_version_is_asked_in_its_own_words() {
         let android = Android::default();
-        let ask = |version: &str, metadata| {
+        let ask_with = |version: &str, settings: &Android| {
             let version = version.parse().unwrap();
-            command(&version, "/x.jar", 0x1234, metadata, &android.mirror("a"))
+            command(&version, "/x.jar", 0x1234, settings, &android.mirror("a"))
+        };
+        let ask = |version, metadata| {
+            let android = android.clone();
+            ask_with(
+                version,
+                &Android {
+                    metadata,
+                    ..android
+                },
+            )
         };
         let new = ask("3.3.4", true);
         for part in [
@@ -408,6 +424,14 @@ mod tests {
             assert!(new.contains(part), "{part} is not in {new}");
         }
         assert!(ask("2.7", true).contains(" control=false "));
+        let wake = Android {
+            wake: true,
+            ..android.clone()
+        };
+        for version in ["2.7", "3.0"] {
+            let asked = ask_with(version, &wake);
+            assert!(asked.contains(" control=true ") && asked.contains(" power_on=true "));
+        }
         assert!(ask("2.0", false).ends_with(" raw_video_stream=true"));
         assert!(ask("2.1", false).ends_with(" raw_stream=true"));
         assert!(ask("4.1", false).ends_with(" raw_stream=true"));
