@@ -16,8 +16,8 @@ const LOOKED_AT: usize = 64;
 #[derive(Debug, Default)]
 pub struct Counting {
     disbelieved: bool,
-    /// `frame_num` of the last reference picture.
-    reference: Option<u32>,
+    /// The last reference picture.
+    reference: Option<Header>,
     group: Group,
     before: Group,
     /// Groups in a row that were wrong alike.
@@ -41,12 +41,12 @@ pub struct Gap {
 impl Counting {
     /// What is missing before a picture, as it seems.
     pub fn gap(&self, header: &Header, sps: &Sps) -> Option<Gap> {
-        let reference = self.reference.filter(|_| !header.idr)?;
+        let reference = self.reference.as_ref().filter(|_| !header.idr)?;
         if header.follows(reference, sps) {
             return None;
         }
         let count = 1 << sps.slice.frame_num_bits;
-        let missing = header.frame_num.wrapping_sub(reference + 1) & (count - 1);
+        let missing = header.frame_num.wrapping_sub(reference.frame_num + 1) & (count - 1);
         Some(Gap {
             missing,
             backwards: missing >= count / 2,
@@ -65,7 +65,7 @@ impl Counting {
         }
         self.group.pictures += 1;
         if header.reference {
-            self.reference = Some(header.frame_num);
+            self.reference = Some(*header);
         }
     }
 

@@ -86,7 +86,7 @@ fn headers(sps: &Sps, pps: &[Pps], pictures: &[&[Bytes]]) -> Option<Vec<Header>>
         }
         // Whoever counts wrongly has references that nobody can name.
         let before = headers.iter().rev().find(|header| header.reference);
-        if before.is_some_and(|before| !header.follows(before.frame_num, sps)) {
+        if before.is_some_and(|before| !header.follows(before, sps)) {
             return None;
         }
         headers.push(header);

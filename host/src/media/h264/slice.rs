@@ -161,14 +161,25 @@ impl Header {
 }
 
 impl Header {
-    /// Whether nothing is missing between `reference`, the `frame_num` of the last reference picture, and this picture,
-    /// as far as the counting tells (7.4.3): what it is predicted from can have been there.
+    /// Whether nothing is missing between `reference`, the last reference picture, and this picture, as far as the counting
+    /// tells (7.4.3): what it is predicted from can have been there.
     ///
     /// `memory_management_control_operation` 5, with which an encoder starts to count anew without an IDR picture, is not
     /// looked for: no live encoder is known to use it.
-    pub fn follows(&self, reference: u32, sps: &Sps) -> bool {
-        let next = reference.wrapping_add(1) & ((1 << sps.slice.frame_num_bits) - 1);
-        sps.slice.gaps_allowed || self.frame_num == reference || self.frame_num == next
+    pub fn follows(&self, reference: &Header, sps: &Sps) -> bool {
+        let next = reference.frame_num.wrapping_add(1) & ((1 << sps.slice.frame_num_bits) - 1);
+        match self.frame_num == reference.frame_num {
+            true => !self.stands_still(reference, sps),
+            false => sps.slice.gaps_allowed || self.frame_num == next,
+        }
+    }
+
+    /// Whether its numbers are those of `reference`, though it is a reference picture and no field: as many pictures are lost as
+    /// bring the counting back to where it was. Whose order in time has gone on is believed, though it may not count so.
+    fn stands_still(&self, reference: &Header, sps: &Sps) -> bool {
+        let told_by_order = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
+        let goes_on = told_by_order && self.order != reference.order;
+        self.reference && self.field.is_none() && !goes_on
     }
 }
 

@@ -629,6 +629,48 @@ fn a_source_that_counts_wrongly_in_every_group_alike_is_shown_whole_from_the_fou
 }
 
 #[test]
+fn a_loss_that_brings_the_counting_back_to_where_it_was_shows() {
+    let no_order = SpsOptions { poc_type: 2, ..SPS };
+    for sps in [SPS, no_order] {
+        let mut assembler = Assembler::default();
+        assemble(&mut assembler, &[sps.nal(), PPS.nal()]);
+        let mut out = |pictures: &[SliceOptions]| {
+            let nals: Vec<Bytes> = pictures.iter().map(|one| one.nal(&sps, &PPS)).collect();
+            assemble(&mut assembler, &nals).len()
+        };
+        assert_eq!(out(&[idr(), p(1), p(2), p(3)]), 4);
+        // Of the next group, the keyframe and all that is before its 3 is lost.
+        assert_eq!(out(&[p(3), p(4)]), 0);
+        assert_eq!(out(&[idr(), p(1)]), 2);
+        // Pictures that no other refers to count as the one behind them.
+        let unused = SliceOptions { ref_idc: 0, ..p(2) };
+        assert_eq!(out(&[unused, unused, p(2)]), 3);
+    }
+}
+
+#[test]
+fn a_source_that_never_counts_is_believed_where_it_tells_an_order_and_shown_whole_from_the_fourth_group_on_where_not()
+ {
+    let group: Vec<SliceOptions> = (1..6)
+        .map(|n| SliceOptions {
+            order: [2 * n, 0],
+            ..p(0)
+        })
+        .collect();
+    let no_order = SpsOptions { poc_type: 2, ..SPS };
+    for (sps, expected) in [(SPS, [6, 6, 6, 6]), (no_order, [1, 1, 1, 6])] {
+        let mut assembler = Assembler::default();
+        assemble(&mut assembler, &[sps.nal(), PPS.nal()]);
+        let out = [(); 4].map(|()| {
+            let pictures = std::iter::once(idr()).chain(group.iter().copied());
+            let nals: Vec<Bytes> = pictures.map(|one| one.nal(&sps, &PPS)).collect();
+            assemble(&mut assembler, &nals).len()
+        });
+        assert_eq!(out, expected);
+    }
+}
+
+#[test]
 fn losses_are_not_taken_for_wrong_counting() {
     let without = |lost: &[u32]| (1..10).filter(|n| !lost.contains(n)).collect::<Vec<_>>();
     // Behind a large keyframe, again and again.
