@@ -6,12 +6,12 @@
 use crate::{
     clock::now,
     film::{Album, Film, HEAD, Stamp},
-    fragment,
+    fragment, readiness,
     tally::{Counts, Tally},
     wire::{Cutter, Kind},
 };
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -25,7 +25,7 @@ use std::{
 const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
 /// How often the thread looks whether there are new viewers or it is to end.
-const LOOK: i64 = 20_000_000;
+const LOOK: Duration = Duration::from_millis(20);
 /// After so much quiet, and so long after the last time, the viewers that are not watched closely are read.
 const QUIET: u64 = 8_000_000;
 const PAUSE: u64 = 50_000_000;
@@ -215,24 +215,12 @@ impl Reader {
         let (mut busy, mut all) = (0, 0);
         self.tally.begin();
         while !self.tally.stopped() {
-            let look = Timespec {
-                tv_sec: 0,
-                tv_nsec: LOOK,
-            };
-            if self.read(0, &mut events, look)? > 0 {
+            if self.read(0, &mut events, LOOK)? > 0 {
                 busy = now();
             }
             if now() > (busy + QUIET).max(all + PAUSE) {
                 all = now();
-                while self.read(
-                    1,
-                    &mut events,
-                    Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 0,
-                    },
-                )? > 0
-                {}
+                while self.read(1, &mut events, Duration::ZERO)? > 0 {}
             }
         }
         Ok(())
@@ -243,17 +231,9 @@ impl Reader {
         &mut self,
         set: usize,
         events: &mut Vec<epoll::Event>,
-        wait: Timespec,
+        most: Duration,
     ) -> Result<usize> {
-        events.clear();
-        match epoll::wait(
-            &self.epolls[set],
-            rustix::buffer::spare_capacity(events),
-            Some(&wait),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        readiness::wait(&self.epolls[set], events, most)?;
         let mut counts = self.tally.counts();
         for event in events.iter() {
             let data = event.data;

@@ -13,6 +13,7 @@ mod load;
 mod native;
 mod players;
 mod process;
+mod readiness;
 mod report;
 mod scenario;
 mod scene;

@@ -6,10 +6,11 @@ use crate::{
     clock::now,
     film::Film,
     hls::{Got, Player},
+    readiness,
     tally::{Counts, Tally},
 };
 use anyhow::{Context, Result, ensure};
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -22,7 +23,7 @@ use std::{
 const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
 /// How often the thread looks whether it is to end.
-const LOOK: u64 = 20_000_000;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// When playlists are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,20 +145,8 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
         attend(stage, id, slot, |viewer, _| viewer.ask(stage));
     }
     while !stage.tally.stopped() {
-        let wait = due.saturating_sub(now()).min(LOOK);
-        let wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::try_from(wait)?,
-        };
-        events.clear();
-        match epoll::wait(
-            poll,
-            rustix::buffer::spare_capacity(&mut events),
-            Some(&wait),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let most = Duration::from_nanos(due.saturating_sub(now())).min(LOOK);
+        readiness::wait(poll, &mut events, most)?;
         for event in &events {
             let data = event.data;
             let id = usize::try_from(data.u64())?;

@@ -3,11 +3,12 @@
 
 use crate::{
     clock::now,
+    readiness,
     shots::{ASK, Ear, Got, Shots},
     tally::Tally,
 };
 use anyhow::{Result, ensure};
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -126,19 +127,8 @@ fn run(shared: &Shared, poll: &OwnedFd, reading: &mut [Client], deaf: &mut [Aske
             }
             nth += 1;
         }
-        let wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::try_from(due.saturating_sub(now()))?,
-        };
-        events.clear();
-        match epoll::wait(
-            poll,
-            rustix::buffer::spare_capacity(&mut events),
-            Some(&wait),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let most = Duration::from_nanos(due.saturating_sub(now()));
+        readiness::wait(poll, &mut events, most)?;
         for event in &events {
             let data = event.data;
             if let Some(client) = reading.get_mut(usize::try_from(data.u64())?) {
