@@ -18,7 +18,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 const ABOUT: &str = "Live video in the form that suits each viewer. Times are Unix milliseconds unless a field says otherwise, \
 rates bits a second, sizes bytes or pixels.\n\nEvery path answers to the gateway's own host names only (421 for others), and to \
-pages of its own and of the configured `origins` (403 for others). A path that does not exist is a 404, another method a 405. \
+pages of its own and of the configured `origins` (403 for others). A path that is not well formed is a 400, one that does not exist a 404, another method a 405. \
 Errors below `/api/` are JSON, elsewhere text; each says what to do.\n\nStreams are named by their `serial`: the name in the \
 config, or an Android device's serial number. In a path it is percent-encoded (RFC 3986). `NAME@RENDITION` means a rendition.";
 
@@ -81,13 +81,18 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         about,
         query,
         kind,
-        failures,
+        mut failures,
     } = describe(route.target, schemas);
     let names = route.pattern.split('/').filter_map(|part| {
         let name = part.strip_prefix('{')?.strip_suffix('}')?;
         Some(name.trim_start_matches('*'))
     });
+    let names: Vec<&str> = names.collect();
+    if !names.is_empty() && failures.iter().all(|(status, ..)| *status != 400) {
+        failures.push((400, "The path is not well formed.", None));
+    }
     let parameters: Vec<Value> = names
+        .into_iter()
         .map(|name| {
             json!({ "name": name, "in": "path", "required": true, "description": path_parameter(name),
                     "schema": { "type": "string" } })
@@ -131,7 +136,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             responses.insert(
                 "200".into(),
                 json!({ "description": "Events, as long as the client stays.",
-                        "content": content(&[("text/event-stream", json!({ "type": "string" }))]) }),
+                        "content": { "text/event-stream": {} } }),
             );
             operation["x-events"] = events;
         }

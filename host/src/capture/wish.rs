@@ -16,8 +16,10 @@ pub const QUALITY: RangeInclusive<u8> = 1..=100;
 #[schemars(rename = "CaptureRequest")]
 pub struct Asked {
     /// "capture"; may be left out of a POST.
+    #[schemars(extend("enum" = ["capture", null]))]
     pub r#type: Option<String>,
     /// "jpeg" (the default), "png" or "webp".
+    #[schemars(extend("enum" = ["jpeg", "png", "webp", null]))]
     pub format: Option<String>,
     /// 1 to 100; as configured if absent. PNG has none.
     #[schemars(range(min = 1, max = 100))]

@@ -273,7 +273,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 )]),
                 "closes": live_closes(),
             })),
-            ..live("A stream as raw H.264: the same as `/live/{stream}/nal`")
+            ..live("A stream as raw H.264, as its transport nal gives it")
         },
         Target::Frame => Operation {
             tag: "capture",
