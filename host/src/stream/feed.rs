@@ -8,6 +8,7 @@ use crate::media::{
 };
 use bytes::Bytes;
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -137,6 +138,7 @@ impl Feed {
         Reader {
             feed: self.clone(),
             id,
+            past: Cell::new(None),
         }
     }
 
@@ -175,6 +177,8 @@ impl Feed {
 pub struct Reader {
     feed: Arc<Feed>,
     id: u64,
+    /// Where the past ended when it started, while it is on its way through that.
+    past: Cell<Option<u64>>,
 }
 
 /// What a reader finds at a position.
@@ -190,18 +194,28 @@ pub enum Next {
 
 impl Reader {
     /// Keeps `history` groups of `group_ms` for this reader, and says where it starts: at the oldest of them, else at
-    /// what comes next; and the tracks there.
+    /// what comes next; and the tracks there. What it has not read of them stays until it has, but for the bounds of the ring.
     pub fn start(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
         let mut state = self.feed.lock();
         state.ring.need(self.id, group_ms, history);
         let end = state.ring.end();
         let start = state.ring.history_start(group_ms, history).unwrap_or(end);
+        self.hold(&mut state.ring, start, end);
         (start, state.ring.info_at(start))
+    }
+
+    /// Does not go on from where it was: nothing of the past needs to stay for that.
+    pub fn rest(&self) {
+        self.past.set(None);
+        self.feed.lock().ring.hold(self.id, None);
     }
 
     /// The entry at `position`.
     pub fn next(&self, position: u64, group_ms: u32) -> Next {
-        let state = self.feed.lock();
+        let mut state = self.feed.lock();
+        if let Some(past) = self.past.get() {
+            self.hold(&mut state.ring, position, past);
+        }
         if let Some(entry) = state.ring.get(position) {
             let group = match entry {
                 Entry::Sample(_) => state.ring.group(group_ms, position).unwrap_or(0),
@@ -256,6 +270,13 @@ impl Reader {
     /// The position after the newest entry.
     pub fn end(&self) -> u64 {
         self.feed.lock().ring.end()
+    }
+
+    /// Keeps what is from `position` to `past`, if there is anything.
+    fn hold(&self, ring: &mut Ring, position: u64, past: u64) {
+        let rest = (position < past).then_some(position);
+        ring.hold(self.id, rest);
+        self.past.set(rest.and(Some(past)));
     }
 }
 
@@ -359,6 +380,49 @@ mod tests {
     fn places(feed: &Arc<Feed>) -> Vec<(u64, u64, u32)> {
         let places = |sample: &Arc<Sample>| (sample.decode_time, sample.shown_at(), sample.repeat);
         samples(feed).iter().map(places).collect()
+    }
+
+    #[test]
+    fn groups_that_begin_meanwhile_take_nothing_from_who_reads_the_past() {
+        const GROUP: u64 = 60;
+        let feed = Feed::new(Numbers::own(0, Duration::from_secs(1)));
+        let publish = |nth: u64| {
+            let times = Times {
+                decode_time: nth * SECOND / 30,
+                ..Times::default()
+            };
+            let picture = Sample::h264(times, nth.is_multiple_of(GROUP), vec![Bytes::new()]);
+            feed.publish(Entry::Sample(Arc::new(picture)));
+        };
+        let reads_all = |reader: &Reader, from: u64, to: u64| {
+            (from..to).all(|at| matches!(reader.next(at, 1000), Next::Entry(Entry::Sample(_), _)))
+        };
+        let gone = |position| feed.lock().ring.get(position).is_none();
+
+        // Twenty groups of two seconds, sixteen of which stay.
+        let reader = feed.reader(Ear::Open);
+        reader.start(1000, 16);
+        (0..20 * GROUP).for_each(publish);
+        let (start, _) = reader.start(1000, 16);
+        assert_eq!(start, 4 * GROUP);
+        assert!(gone(start - 1));
+        let reached = start + 10;
+        assert!(reads_all(&reader, start, reached));
+        (20 * GROUP..25 * GROUP).for_each(publish);
+        assert!(gone(reached - 2) && reads_all(&reader, reached, 25 * GROUP));
+        // As much as before, when it has got there.
+        publish(25 * GROUP);
+        assert!(gone(10 * GROUP - 1) && !gone(10 * GROUP));
+
+        // Nor is anything kept for who does not go on.
+        let (start, _) = reader.start(1000, 16);
+        assert_eq!(start, 10 * GROUP);
+        reader.rest();
+        (25 * GROUP + 1..=26 * GROUP).for_each(publish);
+        assert!(
+            gone(start)
+                && matches!(reader.next(start, 1000), Next::Lost(on, _) if on == 26 * GROUP)
+        );
     }
 
     #[test]

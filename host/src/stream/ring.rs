@@ -135,11 +135,21 @@ pub struct Ring {
     /// Independent samples, where groups may begin.
     starts: VecDeque<Start>,
     numbers: Numbers,
-    /// What muxers need: `group-ms` and `history`, by whom.
-    needs: BTreeMap<u64, (u32, u32)>,
+    /// By whom.
+    needs: BTreeMap<u64, Need>,
     /// Of the newest picture that is not the one before once more.
     newest_picture: Option<u64>,
     cut: bool,
+}
+
+/// What is kept for a reader.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    group_ms: u32,
+    /// Groups.
+    history: u32,
+    /// What it has yet to read of the past that it started with.
+    rest: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -263,8 +273,21 @@ impl Ring {
 
     /// Registers that `who` wants groups of `group_ms` numbered and `history` of them kept.
     pub fn need(&mut self, who: u64, group_ms: u32, history: u32) {
-        self.needs.insert(who, (group_ms, history));
+        let need = Need {
+            group_ms,
+            history,
+            rest: None,
+        };
+        self.needs.insert(who, need);
         self.numbers.lock().need(group_ms);
+    }
+
+    /// Keeps what is at `rest` and later, too, as `who` is on its way through the past: a group that begins meanwhile does not
+    /// take the oldest from under it. The bounds in bytes and entries hold nevertheless.
+    pub fn hold(&mut self, who: u64, rest: Option<u64>) {
+        if let Some(need) = self.needs.get_mut(&who) {
+            need.rest = rest;
+        }
     }
 
     /// `who` needs nothing more. Numbering goes on, so that whoever comes next gets the same numbers.
@@ -334,7 +357,8 @@ impl Ring {
         let needed = self
             .needs
             .values()
-            .filter_map(|(group_ms, history)| self.history_start(*group_ms, *history))
+            .flat_map(|need| [need.rest, self.history_start(need.group_ms, need.history)])
+            .flatten()
             .chain(self.starts.back().map(|start| start.position))
             .min()
             .unwrap_or(self.end());

@@ -160,6 +160,9 @@ impl Actor {
 
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
+        if let Some(source) = &self.source {
+            source.rest();
+        }
         self.muxer.desk.changed();
         self.unfit(failure.to_string(), failure.call);
     }

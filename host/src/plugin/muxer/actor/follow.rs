@@ -42,6 +42,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// There is no guest to read for.
+    pub(super) fn rest(&self) {
+        self.reader.rest();
+    }
+
     /// Whether the sample is for this transport, and after what it was given before.
     fn wants(&mut self, sample: &Sample, reached: &Reached) -> bool {
         if self.choice.format(sample.codec()).is_none() {
