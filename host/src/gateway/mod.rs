@@ -241,6 +241,10 @@ impl Gateway {
         }
         self.streams.remove(name);
         self.captures.forget(name);
+        self.viewers.forget(name);
+        for transport in self.transports.values() {
+            transport.usage.forget(name);
+        }
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.remove(name);
         tracing::info!("{name} makes room for other Android devices and is no stream any more");

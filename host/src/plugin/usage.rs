@@ -78,30 +78,46 @@ impl std::iter::Sum for Spent {
 pub struct Usages {
     /// Of the instance that judged the options at the start.
     pub check: Arc<Usage>,
-    ways: Mutex<BTreeMap<Way, Arc<Usage>>>,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    ways: BTreeMap<Way, Arc<Usage>>,
+    /// Of streams that are none any more.
+    gone: Spent,
 }
 
 impl Usages {
     /// On that way.
     pub fn on(&self, way: &Way) -> Arc<Usage> {
-        self.lock().entry(way.clone()).or_default().clone()
+        self.lock().ways.entry(way.clone()).or_default().clone()
     }
 
     /// On every way so far.
     pub fn ways(&self) -> BTreeMap<Way, Spent> {
-        let ways = self.lock();
-        ways.iter()
-            .map(|(way, usage)| (way.clone(), usage.read()))
+        let book = self.lock();
+        let ways = book.ways.iter();
+        ways.map(|(way, usage)| (way.clone(), usage.read()))
             .collect()
+    }
+
+    /// There is no stream of that name any more: what it cost only counts in the total.
+    pub fn forget(&self, stream: &str) {
+        let mut book = self.lock();
+        let gone = book.ways.extract_if(.., |way, _| way.stream == stream);
+        let gone: Spent = gone.map(|(_, usage)| usage.read()).sum();
+        book.gone = [book.gone, gone].into_iter().sum();
     }
 
     /// All together.
     pub fn total(&self) -> Spent {
-        let ways = self.ways().into_values();
-        ways.chain([self.check.read()]).sum()
+        let book = self.lock();
+        let ways = book.ways.values().map(|usage| usage.read());
+        ways.chain([book.gone, self.check.read()]).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Way, Arc<Usage>>> {
-        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

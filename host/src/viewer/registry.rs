@@ -246,6 +246,13 @@ impl Registry {
         totals
     }
 
+    /// There is no stream of that name any more: what it gave out is not told any longer.
+    pub fn forget(&self, stream: &str) {
+        let mut inner = self.lock();
+        inner.past.retain(|way, _| way.stream != stream);
+        inner.askers.retain(|way, _| way.stream != stream);
+    }
+
     /// How soon viewers got something, by transport.
     pub fn delays(&self) -> BTreeMap<String, Arc<Delays>> {
         self.lock().delays.clone()

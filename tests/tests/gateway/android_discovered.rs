@@ -4,7 +4,7 @@ use serde_json::Value;
 use sluicegate_tests::{
     Gateway, Raw,
     android::{Adb, Device, Seen, Watching, jar},
-    within,
+    http_get, within,
 };
 
 async fn gateway(adb: &Adb, more: &str) -> Gateway {
@@ -125,13 +125,35 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     adb.connect(&[&two]).await;
     gateway.logged("raise `max-devices`").await;
     lists(&gateway, &[(&one.serial, "offline")]).await;
+    let (figures, calls) = (
+        figures_of(&gateway, &one.serial).await,
+        calls_of_nal(&gateway).await,
+    );
+    assert!(figures > 0 && calls > 0);
 
-    // Nobody waits any more.
+    // Nobody waits any more, and nothing is left of it, but in what its transport cost altogether.
     drop(viewer);
     lists(&gateway, &[(&two.serial, "idle")]).await;
+    assert_eq!(figures_of(&gateway, &one.serial).await, 0);
+    assert!(calls_of_nal(&gateway).await >= calls);
     let mut viewer = Watching::open(&gateway, &two.serial).await;
     plays(&two, &mut viewer).await;
     gateway.no_panic();
+}
+
+/// Lines of `/metrics` that name the stream.
+async fn figures_of(gateway: &Gateway, stream: &str) -> usize {
+    let (_, _, body) = http_get(gateway.address, "/metrics", &[]).await.unwrap();
+    let text = String::from_utf8(body).unwrap();
+    text.lines().filter(|line| line.contains(stream)).count()
+}
+
+/// What the transport's component was asked on all streams so far.
+async fn calls_of_nal(gateway: &Gateway) -> u64 {
+    let plugins = gateway.api("/api/plugins").await;
+    let mut plugins = plugins.as_array().unwrap().iter();
+    let nal = plugins.find(|plugin| plugin["name"] == "nal").unwrap();
+    nal["calls"].as_u64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
