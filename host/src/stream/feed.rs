@@ -194,14 +194,18 @@ pub enum Next {
 
 impl Reader {
     /// Keeps `history` groups of `group_ms` for this reader, and says where it starts: at the oldest of them, else at
-    /// what comes next; and the tracks there. What it has not read of them stays until it has, but for the bounds of the ring.
+    /// what comes next; and the tracks there.
     pub fn start(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
-        let mut state = self.feed.lock();
-        state.ring.need(self.id, group_ms, history);
-        let end = state.ring.end();
-        let start = state.ring.history_start(group_ms, history).unwrap_or(end);
-        self.hold(&mut state.ring, start, end);
-        (start, state.ring.info_at(start))
+        self.start_in(&mut self.feed.lock().ring, group_ms, history)
+    }
+
+    /// The same for who needs all of them, however long it takes: what it has not read of them stays until it has, but for the
+    /// bounds of the ring, or until it rests.
+    pub fn start_and_hold(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
+        let ring = &mut self.feed.lock().ring;
+        let (start, info) = self.start_in(ring, group_ms, history);
+        self.hold(ring, start, ring.end());
+        (start, info)
     }
 
     /// Does not go on from where it was: nothing of the past needs to stay for that.
@@ -270,6 +274,13 @@ impl Reader {
     /// The position after the newest entry.
     pub fn end(&self) -> u64 {
         self.feed.lock().ring.end()
+    }
+
+    fn start_in(&self, ring: &mut Ring, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
+        ring.need(self.id, group_ms, history);
+        let start = ring.history_start(group_ms, history);
+        let start = start.unwrap_or(ring.end());
+        (start, ring.info_at(start))
     }
 
     /// Keeps what is from `position` to `past`, if there is anything.
@@ -401,9 +412,9 @@ mod tests {
 
         // Twenty groups of two seconds, sixteen of which stay.
         let reader = feed.reader(Ear::Open);
-        reader.start(1000, 16);
+        reader.start_and_hold(1000, 16);
         (0..20 * GROUP).for_each(publish);
-        let (start, _) = reader.start(1000, 16);
+        let (start, _) = reader.start_and_hold(1000, 16);
         assert_eq!(start, 4 * GROUP);
         assert!(gone(start - 1));
         let reached = start + 10;
@@ -415,7 +426,7 @@ mod tests {
         assert!(gone(10 * GROUP - 1) && !gone(10 * GROUP));
 
         // Nor is anything kept for who does not go on.
-        let (start, _) = reader.start(1000, 16);
+        let (start, _) = reader.start_and_hold(1000, 16);
         assert_eq!(start, 10 * GROUP);
         reader.rest();
         (25 * GROUP + 1..=26 * GROUP).for_each(publish);

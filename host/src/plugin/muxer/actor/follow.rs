@@ -213,7 +213,7 @@ impl Actor {
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
         let hears = profile.formats.iter().any(|format| format.is_sound());
         let reader = feed.reader(if hears { Ear::Open } else { Ear::Deaf });
-        let (position, info) = reader.start(profile.group_ms, profile.history);
+        let (position, info) = reader.start_and_hold(profile.group_ms, profile.history);
         self.source = Some(Source {
             reader,
             choice,
@@ -328,7 +328,7 @@ impl Actor {
             return true;
         };
         let (end, group_ms) = (source.position, profile.group_ms);
-        let (mut position, mut info) = source.reader.start(group_ms, profile.history);
+        let (mut position, mut info) = source.reader.start_and_hold(group_ms, profile.history);
         if position >= end {
             (position, info) = (end, source.info.clone());
         }
