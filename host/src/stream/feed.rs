@@ -285,9 +285,9 @@ impl Reader {
 
     /// Keeps what is from `position` to `past`, if there is anything.
     fn hold(&self, ring: &mut Ring, position: u64, past: u64) {
-        let rest = (position < past).then_some(position);
-        ring.hold(self.id, rest);
-        self.past.set(rest.and(Some(past)));
+        let unread = (position < past).then_some(position);
+        ring.hold(self.id, unread);
+        self.past.set(unread.and(Some(past)));
     }
 }
 

@@ -149,7 +149,7 @@ struct Need {
     /// Groups.
     history: u32,
     /// What it has yet to read of the past that it started with.
-    rest: Option<u64>,
+    unread: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -276,17 +276,17 @@ impl Ring {
         let need = Need {
             group_ms,
             history,
-            rest: None,
+            unread: None,
         };
         self.needs.insert(who, need);
         self.numbers.lock().need(group_ms);
     }
 
-    /// Keeps what is at `rest` and later, too, as `who` is on its way through the past: a group that begins meanwhile does not
+    /// Keeps what is at `unread` and later, too, as `who` is on its way through the past: a group that begins meanwhile does not
     /// take the oldest from under it. The bounds in bytes and entries hold nevertheless.
-    pub fn hold(&mut self, who: u64, rest: Option<u64>) {
+    pub fn hold(&mut self, who: u64, unread: Option<u64>) {
         if let Some(need) = self.needs.get_mut(&who) {
-            need.rest = rest;
+            need.unread = unread;
         }
     }
 
@@ -357,7 +357,7 @@ impl Ring {
         let needed = self
             .needs
             .values()
-            .flat_map(|need| [need.rest, self.history_start(need.group_ms, need.history)])
+            .flat_map(|need| [need.unread, self.history_start(need.group_ms, need.history)])
             .flatten()
             .chain(self.starts.back().map(|start| start.position))
             .min()

@@ -115,31 +115,24 @@ async fn a_source_without_a_picture_is_waited_for_and_one_that_is_gone_is_offlin
     drop(gone);
     let gateway = Gateway::with_config(&config).await;
     let began = Instant::now();
-    let (status, _, body) = post(&gateway, "silent", "*/*", "").await;
-    let failure: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(
-        (status, failure["code"].as_str()),
-        (504, Some("CAPTURE_TIMEOUT")),
-        "{failure}"
-    );
+    let message = failure(&gateway, "silent", 504, "CAPTURE_TIMEOUT").await;
     assert!(began.elapsed().as_millis() >= 400);
-    let message = failure["message"].as_str().unwrap();
     assert!(
         message.contains("connected; no picture yet")
             && message.contains("`timeout` under [capture]"),
         "{message}"
     );
-    let (status, _, body) = post(&gateway, "gone", "*/*", "").await;
+    let message = failure(&gateway, "gone", 503, "DEVICE_OFFLINE").await;
+    assert!(message.contains("refused"), "{message}");
+}
+
+/// What a capture of the stream fails with, by that status and code.
+async fn failure(gateway: &Gateway, stream: &str, status: u16, code: &str) -> String {
+    let (found, _, body) = post(gateway, stream, "*/*", "").await;
     let failure: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(
-        (status, failure["code"].as_str()),
-        (503, Some("DEVICE_OFFLINE")),
-        "{failure}"
-    );
-    assert!(
-        failure["message"].as_str().unwrap().contains("refused"),
-        "{failure}"
-    );
+    let is = (found, failure["code"].as_str());
+    assert_eq!(is, (status, Some(code)), "{failure}");
+    failure["message"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

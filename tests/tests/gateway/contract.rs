@@ -85,16 +85,30 @@ impl Contract {
 
     /// A message that one end of a WebSocket said fits one of those that are described for it.
     fn said(&mut self, pattern: &str, by: &str, text: &str) {
+        let schema = self.messages(pattern, by);
+        self.check(format!("{pattern}: {text}"), schema, text);
+        self.done.insert(("GET".into(), pattern.to_owned()));
+    }
+
+    /// One that was refused fits none of them.
+    fn said_wrongly(&mut self, pattern: &str, by: &str, text: &str) {
+        let schema = json!({ "not": self.messages(pattern, by) });
+        self.check(format!("{pattern}, refused: {text}"), schema, text);
+    }
+
+    fn messages(&self, pattern: &str, by: &str) -> Value {
         let described = self.document["paths"][pattern]["get"]["x-websocket"][by]
             .as_array()
             .unwrap();
         let texts = described.iter().filter(|message| message["name"] == "text");
         let schemas: Vec<&Value> = texts.map(|message| &message["schema"]).collect();
+        json!({ "anyOf": schemas })
+    }
+
+    fn check(&mut self, what: String, schema: Value, text: &str) {
         let instance: Value = serde_json::from_str(text).unwrap();
-        let what = format!("{pattern}: {text}");
         self.checks
-            .push(json!({ "what": what, "schema": { "anyOf": schemas }, "instance": instance }));
-        self.done.insert(("GET".into(), pattern.to_owned()));
+            .push(json!({ "what": what, "schema": schema, "instance": instance }));
     }
 
     /// What does not fit.
@@ -174,8 +188,9 @@ async fn every_operation_answers_as_it_is_described() {
         let said = answer
             .map_or_else(|failure| failure, |(said, _)| said)
             .to_string();
-        if good {
-            contract.said("/api/ws/capture/{serial}", "client", request);
+        match good {
+            true => contract.said("/api/ws/capture/{serial}", "client", request),
+            false => contract.said_wrongly("/api/ws/capture/{serial}", "client", request),
         }
         contract.said("/api/ws/capture/{serial}", "server", &said);
     }
