@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { codecString, concat, inspect, sameBytes, withParameters } from "../src/media/annexb";
+import { codecString, concat, inspect, mergeParameters, sameBytes, withParameters } from "../src/media/annexb";
 import { annexB, AUD, DELTA, IDR, PPS, RECOVERY, seeded, SPS, USER_DATA } from "./support";
 
 test("a keyframe with parameter sets is seen as such, with start codes of either length", () => {
@@ -42,6 +42,32 @@ test("the codec string is profile, constraints and level in hex", () => {
   assert.equal(codecString(Uint8Array.from(SPS)), "avc1.42c01f");
   assert.equal(codecString(Uint8Array.of(0x67, 0x64, 0x00, 0x0a)), "avc1.64000a");
   assert.equal(codecString(Uint8Array.of(0x67, 0x64)), null);
+});
+
+test("a level that does not exist, as some encoders write, is one that browsers take", () => {
+  assert.equal(codecString(Uint8Array.of(0x67, 0x4d, 0x40, 0x00)), "avc1.4d4034");
+  assert.equal(codecString(Uint8Array.of(0x67, 0x64, 0x00, 0x09)), "avc1.640009");
+});
+
+test("a parameter set takes the place of the one of its id and stands beside others", () => {
+  // pic_parameter_set_id 0, 0 and 1.
+  const [first, other, beside] = [[0x68, 0xce, 0x3c, 0x80], [0x68, 0xcb, 0x83], [0x68, 0x4b, 0x83]];
+  const merged = mergeParameters(annexB([SPS, first, beside]), annexB([other]));
+  assert.deepEqual([...merged], [...annexB([SPS, beside, other])]);
+  assert.deepEqual([...mergeParameters(merged, annexB([other]))], [...merged]);
+});
+
+test("B slices are told from others", () => {
+  // first_mb_in_slice 0 and slice_type 1, 6, 5, 7; then first_mb_in_slice 3 and slice_type 6.
+  for (const [slice, bidirectional] of [
+    [[0x01, 0xa0], true],
+    [[0x01, 0x9c], true],
+    [DELTA, false],
+    [IDR, false],
+    [[0x01, 0x21, 0xc0], true],
+  ] as const) {
+    assert.equal(inspect(annexB([[...slice]])).bidirectional, bidirectional, String(slice));
+  }
 });
 
 test("whatever bytes come, nothing throws", () => {

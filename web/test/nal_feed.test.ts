@@ -70,6 +70,33 @@ test("a PPS sent apart from its SPS, again and again, is kept once", () => {
   assert.deepEqual(decoder.units[0]?.data, [...annexB([SPS, PPS, IDR])]);
 });
 
+test("the newest PPS of each id is kept, however often they change", () => {
+  const { decoder, send } = feed();
+  const [first, second] = [[0x68, 0xce, 0x3c, 0x80], [0x68, 0xcb, 0x83]];
+  send(SPS, first, IDR);
+  for (let times = 0; times < 10_000; times++) {
+    send(second, DELTA);
+    send(first, DELTA);
+  }
+  send(second, DELTA);
+  send(IDR);
+  assert.deepEqual(decoder.units.at(-1)?.data, [...annexB([SPS, second, IDR])]);
+});
+
+test("B pictures behind the recovery point that decoding begins with are left out, and no others", () => {
+  const { decoder, drops, send } = feed();
+  const b = [0x01, 0xa0, 0x33];
+  send(SPS, PPS, RECOVERY, DELTA);
+  send(b);
+  send(b);
+  send(DELTA);
+  send(b);
+  send(RECOVERY, DELTA);
+  send(b);
+  assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "delta", "delta", "key", "delta"]);
+  assert.equal(drops(), 2);
+});
+
 test("pictures before the first keyframe, and keyframes before the first SPS, are dropped", () => {
   const { decoder, drops, send } = feed();
   send(DELTA);

@@ -14,6 +14,8 @@ export interface AccessUnit {
   readonly idr: boolean;
   /** A recovery point SEI stands before the picture: decoding may start here, the picture mends as it goes (intra refresh). */
   readonly recovery: boolean;
+  /** The picture's first slice is a B slice: it may be made from pictures on both sides of it. */
+  readonly bidirectional: boolean;
   /** Where parameter sets may be put in: behind the access unit delimiter, which has to stay first (§7.4.1.2.3). */
   readonly insertAt: number;
 }
@@ -28,6 +30,13 @@ const SPS_EXTENSION = 13;
 
 const START_CODE = Uint8Array.of(0, 0, 0, 1);
 const RECOVERY_POINT = 6;
+/** `first_mb_in_slice` and `slice_type` have no more bytes. */
+const SLICE_LOOKED_AT = 12;
+const B = 1;
+/** `level_idc` of Table A-1, and 9 for level 1b. */
+const LEVELS = [9, 10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52, 60, 61, 62];
+/** Level 5.2. */
+const ANY_LEVEL = 52;
 /** Recovery point messages stand early; a longer SEI unit carries captions or user data behind them. */
 const SEI_LOOKED_AT = 4096;
 
@@ -38,13 +47,14 @@ export function inspect(unit: Uint8Array): AccessUnit {
   let recovery = false;
   let insertAt = 0;
   const sets: Uint8Array[] = [];
-  const done = (picture: boolean, idr: boolean): AccessUnit => ({
+  const done = (picture: boolean, idr: boolean, bidirectional = false): AccessUnit => ({
     sps,
     hasPps,
     parameters: sets.length === 0 ? null : concat(sets.flatMap((set) => [START_CODE, set])),
     picture,
     idr,
     recovery,
+    bidirectional,
     insertAt,
   });
 
@@ -52,7 +62,7 @@ export function inspect(unit: Uint8Array): AccessUnit {
   while (start >= 0) {
     const from = start + 3;
     const type = (unit[from] ?? 0) & 0x1f;
-    if (type >= SLICE && type <= IDR_SLICE) return done(true, type === IDR_SLICE);
+    if (type >= SLICE && type <= IDR_SLICE) return done(true, type === IDR_SLICE, isBidirectional(unit.subarray(from + 1, from + SLICE_LOOKED_AT)));
     const next = nextStartCode(unit, from);
     const nal = unit.subarray(from, endOf(unit, from, next));
     switch (type) {
@@ -79,11 +89,58 @@ export function inspect(unit: Uint8Array): AccessUnit {
   return done(false, false);
 }
 
-/** The WebCodecs codec string of an SPS (RFC 6381 §3.3: profile, constraints, level), or null if it is too short. */
+/**
+ * The WebCodecs codec string of an SPS (RFC 6381 §3.3: profile, constraints, level), or null if it is too short. Browsers refuse a
+ * level that does not exist, as some encoders write (0): one that covers all that browsers play takes its place.
+ */
 export function codecString(sps: Uint8Array): string | null {
-  if (sps.length < 4) return null;
-  const hex = Array.from(sps.subarray(1, 4), (byte) => byte.toString(16).padStart(2, "0"));
+  const [, profile, constraints, level] = sps;
+  if (profile === undefined || constraints === undefined || level === undefined) return null;
+  const told = [profile, constraints, LEVELS.includes(level) ? level : ANY_LEVEL];
+  const hex = told.map((byte) => byte.toString(16).padStart(2, "0"));
   return `avc1.${hex.join("")}`;
+}
+
+/** Parameter sets `known`, each behind a start code, with those `added`: one of the same kind and id takes the place of the old one. */
+export function mergeParameters(known: Uint8Array, added: Uint8Array): Uint8Array {
+  const merged = new Map<string, Uint8Array>();
+  for (const set of [...nals(known), ...nals(added)]) {
+    const type = (set[0] ?? 0) & 0x1f;
+    // A PPS begins with its id; of an SPS there is one.
+    const id = type === PPS ? expGolomb(withoutEmulation(set.subarray(1, 1 + SLICE_LOOKED_AT)), 0).value : 0;
+    const key = `${type} ${id}`;
+    merged.delete(key);
+    merged.set(key, set);
+  }
+  return concat([...merged.values()].flatMap((set) => [START_CODE, set]));
+}
+
+/** The NAL units of a byte stream. */
+function nals(stream: Uint8Array): Uint8Array[] {
+  const found: Uint8Array[] = [];
+  for (let start = nextStartCode(stream, 0); start >= 0; ) {
+    const next = nextStartCode(stream, start + 3);
+    found.push(stream.subarray(start + 3, endOf(stream, start + 3, next)));
+    start = next;
+  }
+  return found;
+}
+
+/** Whether a slice that begins with these bytes, behind its NAL unit header, is a B slice (§7.3.3). */
+function isBidirectional(slice: Uint8Array): boolean {
+  const bits = withoutEmulation(slice);
+  const first = expGolomb(bits, 0);
+  return expGolomb(bits, first.end).value % 5 === B;
+}
+
+/** ue(v), §9.1, and the bit behind it. Zeros behind the end. */
+function expGolomb(bytes: Uint8Array, from: number): { value: number; end: number } {
+  const bit = (at: number): number => ((bytes[at >> 3] ?? 0) >> (7 - (at & 7))) & 1;
+  let zeros = 0;
+  while (zeros < 32 && bit(from + zeros) === 0) zeros++;
+  let value = 1;
+  for (let at = 1; at <= zeros; at++) value = value * 2 + bit(from + zeros + at);
+  return { value: value - 1, end: from + 2 * zeros + 1 };
 }
 
 /** `unit` with `parameters` put in where the standard wants them. */

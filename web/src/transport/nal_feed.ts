@@ -1,7 +1,7 @@
 // Decides what of a `nal` stream goes to the decoder, and when. No socket, no decoder, no clock: those are handed in, so
 // that lost keyframes, bursts and changing parameter sets can be tested one message at a time.
 
-import { codecString, inspect, sameBytes, withParameters } from "../media/annexb";
+import { codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
 
 /** One unit for the decoder. */
 export interface Unit {
@@ -47,6 +47,8 @@ export class NalFeed {
   #waitsForKey = true;
   #sawIdr = false;
   #recoveries = 0;
+  /** Decoding began at a recovery point, and no picture has come that is shown behind it. */
+  #atRecovery = false;
   #catchingUp = true;
   #shown = false;
   #keptUpAt: number | null = null;
@@ -72,7 +74,13 @@ export class NalFeed {
         this.#dropped(1);
         return;
       }
-    } else if (!this.#begin(full)) {
+      // B pictures right behind the I picture of an open group are shown before it, and made from what was not decoded here.
+      if (this.#atRecovery && unit.bidirectional) {
+        this.#dropped(1);
+        return;
+      }
+      this.#atRecovery = false;
+    } else if (!this.#begin(full, !unit.idr)) {
       this.#dropped(1);
       return;
     } else if (full) {
@@ -125,7 +133,7 @@ export class NalFeed {
   }
 
   /** Readies the decoder for a keyframe. False if the stream has not said yet what it is. */
-  #begin(full: boolean): boolean {
+  #begin(full: boolean, recovery: boolean): boolean {
     if (this.#sps === null) return false;
     const changed = this.#configured === null || !sameBytes(this.#configured, this.#sps);
     if (changed || full) {
@@ -134,6 +142,7 @@ export class NalFeed {
       this.#decoder.configure(codec);
       this.#configured = this.#sps;
     }
+    this.#atRecovery = recovery && (changed || full || this.#waitsForKey);
     this.#waitsForKey = false;
     return true;
   }
@@ -142,13 +151,10 @@ export class NalFeed {
     // A message with an SPS says everything anew; one with a PPS alone adds to what is known.
     if (withSps || this.#parameters === null) {
       this.#parameters = parameters;
-    } else if (!endsWith(this.#parameters, parameters) && this.#parameters.length + parameters.length <= PARAMETERS_LIMIT) {
-      this.#parameters = withParameters(this.#parameters, this.#parameters.length, parameters);
+    } else {
+      // A PPS may come with every picture, the same or another one of the same id.
+      const merged = mergeParameters(this.#parameters, parameters);
+      if (merged.length <= PARAMETERS_LIMIT) this.#parameters = merged;
     }
   }
-}
-
-/** A PPS repeated with every picture must not pile up. */
-function endsWith(bytes: Uint8Array, tail: Uint8Array): boolean {
-  return bytes.length >= tail.length && sameBytes(bytes.subarray(bytes.length - tail.length), tail);
 }
