@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod android;
+pub mod bits;
 pub mod camera;
 pub mod capture;
 pub mod client;
 pub mod command;
 pub mod damage;
+pub mod exact;
 pub mod feeder;
 pub mod gateway;
 pub mod hls;
@@ -19,6 +21,7 @@ pub mod metrics;
 pub mod mp4;
 pub mod mse;
 pub mod numbered;
+pub mod rare;
 pub mod raw;
 pub mod session;
 pub mod tls;

@@ -107,7 +107,9 @@ fn samples(moof: &Moof, head: usize, data: &[u8]) -> Vec<Sample> {
             for entry in trun.samples.iter() {
                 let (size, flags) = (entry.size.unwrap() as usize, entry.flags.unwrap());
                 let independent = flags == 0x0200_0000;
-                assert!(independent || flags == 0x0101_0000, "{flags:08x}");
+                // Others may lead an independent one.
+                let known = [0x0101_0000, 0x0501_0000].contains(&flags);
+                assert!(independent || known, "{flags:08x}");
                 let duration = entry.duration.unwrap();
                 samples.push(Sample {
                     track: traf.tfhd.track_id,

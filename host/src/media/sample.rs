@@ -1,6 +1,9 @@
 //! Samples and the tracks they belong to.
 
-use super::{aac, h264};
+use super::{
+    aac,
+    h264::{self, parameter_sets::ParameterSets},
+};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
@@ -155,6 +158,9 @@ pub struct Sample {
     pub duration: u32,
     /// Decodable without what came before, or a recovery point (H.264 D.1.8).
     pub independent: bool,
+    /// Shown before the independent sample that it comes behind, and perhaps made from what is before that: who starts there leaves
+    /// it out.
+    pub leading: bool,
     /// Microseconds since the Unix epoch.
     pub captured_at: u64,
     /// How often the last picture was repeated since it came, this time included; 0: this is a picture of its own.
@@ -166,6 +172,7 @@ pub struct Sample {
 enum Body {
     H264 {
         nals: Vec<Bytes>,
+        sets: Option<Arc<ParameterSets>>,
         annexb: OnceLock<Bytes>,
         avcc: OnceLock<Bytes>,
     },
@@ -202,11 +209,31 @@ pub struct Times {
 impl Sample {
     /// One H.264 access unit out of its NAL units.
     pub fn h264(times: Times, independent: bool, nals: Vec<Bytes>) -> Sample {
+        Sample::of_nals(times, independent, nals, None)
+    }
+
+    /// The same, with the parameter sets that hold at it, those in its own NAL units among them.
+    pub fn h264_with(
+        times: Times,
+        independent: bool,
+        nals: Vec<Bytes>,
+        sets: Arc<ParameterSets>,
+    ) -> Sample {
+        Sample::of_nals(times, independent, nals, Some(sets))
+    }
+
+    fn of_nals(
+        times: Times,
+        independent: bool,
+        nals: Vec<Bytes>,
+        sets: Option<Arc<ParameterSets>>,
+    ) -> Sample {
         Sample::new(
             times,
             independent,
             Arc::new(Body::H264 {
                 nals,
+                sets,
                 annexb: OnceLock::new(),
                 avcc: OnceLock::new(),
             }),
@@ -234,6 +261,7 @@ impl Sample {
             composition_offset: times.composition_offset,
             duration: times.duration,
             independent,
+            leading: false,
             captured_at: times.captured_at,
             repeat: 0,
             body,
@@ -243,7 +271,7 @@ impl Sample {
     /// The same picture once more, out of these NAL units or else of the same bytes.
     pub fn again(&self, times: Times, nals: Option<Vec<Bytes>>) -> Sample {
         let again = match nals {
-            Some(nals) => Sample::h264(times, false, nals),
+            Some(nals) => Sample::of_nals(times, false, nals, self.sets().cloned()),
             None => Sample::new(times, self.independent, self.body.clone()),
         };
         Sample {
@@ -264,6 +292,14 @@ impl Sample {
     pub fn nals(&self) -> Option<&[Bytes]> {
         match self.body.as_ref() {
             Body::H264 { nals, .. } => Some(nals),
+            _ => None,
+        }
+    }
+
+    /// The parameter sets that hold at an H.264 access unit, where they are known.
+    pub fn sets(&self) -> Option<&Arc<ParameterSets>> {
+        match self.body.as_ref() {
+            Body::H264 { sets, .. } => sets.as_ref(),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         time::TIMESCALE,
     },
     stream::{Choice, Info, Offer},
-    viewer::{Carrier, Content},
+    viewer::{Access, Carrier, Content},
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -114,6 +114,20 @@ pub struct Chunk {
     pub lane: u8,
     /// A viewer may start here.
     pub independent: bool,
+    /// Not for a viewer that started at the newest independent one.
+    pub leading: bool,
+}
+
+impl Chunk {
+    /// As the outlet takes it.
+    pub fn into_parts(self) -> (Content, u8, Access) {
+        let access = match (self.independent, self.leading) {
+            (true, _) => Access::Start,
+            (false, true) => Access::Leading,
+            (false, false) => Access::Ordinary,
+        };
+        (self.content, self.lane, access)
+    }
 }
 
 /// What `request` gives.
@@ -238,6 +252,7 @@ impl Instance {
                 composition_offset: sample.composition_offset,
                 duration,
                 independent: sample.independent,
+                leading: sample.leading,
                 captured_at: sample.captured_at,
                 size,
                 data,
@@ -470,6 +485,7 @@ fn take_chunks(
                 content: budget.content(store.data_mut(), chunk.payload)?,
                 lane: chunk.lane,
                 independent: chunk.independent,
+                leading: chunk.leading,
             })
         })
         .collect()

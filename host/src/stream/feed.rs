@@ -345,7 +345,9 @@ fn repeat_of(ring: &Ring) -> Option<Vec<Bytes>> {
     let newest = ring.pictures().take(repeat::LOOKED_AT);
     let mut pictures: Vec<&[Bytes]> = newest.filter_map(|picture| picture.nals()).collect();
     pictures.reverse();
-    repeat::repeat(config.sps.first()?, &config.pps, &pictures)
+    let oldest = ring.pictures().take(repeat::LOOKED_AT).last()?;
+    let pps = oldest.sets().map_or(&config.pps, |sets| &sets.pps);
+    repeat::repeat(config.sps.first()?, pps, &pictures)
 }
 
 impl Drop for Reader {

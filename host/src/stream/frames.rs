@@ -126,6 +126,8 @@ impl Frames {
                     behind: true,
                     last: None,
                     trust: Trust::Whole,
+                    joins: true,
+                    joined: false,
                 };
                 worker.run(&stop);
             })?;
@@ -280,6 +282,10 @@ struct Worker {
     behind: bool,
     last: Option<u64>,
     trust: Trust,
+    /// Decoding begins with the next independent sample.
+    joins: bool,
+    /// It began with the newest one, so what leads that is passed over.
+    joined: bool,
 }
 
 /// Whether what is decoded shows what was meant: damage spreads to the pictures that refer to a damaged one.
@@ -301,8 +307,10 @@ impl Worker {
         }
         while !stop.is_stopped() {
             match self.reader.next(position, 0) {
-                // Sound, or the picture before once more.
-                Next::Entry(Entry::Sample(sample), _) if sample.is_sound() || sample.repeat > 0 => {
+                // Sound, the picture before once more, or one that cannot be decoded here.
+                Next::Entry(Entry::Sample(sample), _)
+                    if sample.is_sound() || sample.repeat > 0 || self.passes_over(&sample) =>
+                {
                     position += 1;
                     self.shared.see(|sight| sight.reached = position);
                 }
@@ -343,7 +351,16 @@ impl Worker {
         }
     }
 
+    /// Whether it leads the sample that decoding began with.
+    fn passes_over(&mut self, sample: &Sample) -> bool {
+        if sample.independent {
+            self.joined = std::mem::take(&mut self.joins);
+        }
+        self.joined && sample.leading
+    }
+
     fn configure(&mut self, info: &Arc<Info>) {
+        self.joins = true;
         self.held.clear();
         self.behind = true;
         self.decoder = None;
@@ -383,6 +400,7 @@ impl Worker {
         if let Some(decoder) = &mut self.decoder {
             decoder.reset();
         }
+        self.joins = true;
         self.held.clear();
         self.behind = true;
         self.trust = Trust::Whole;

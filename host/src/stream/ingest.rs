@@ -1,5 +1,7 @@
 //! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
 
+mod in_band;
+mod presentation;
 mod tracks;
 
 use super::{feed::Feed, ring::Entry, status::Status};
@@ -13,11 +15,13 @@ use crate::{
             parameter_sets::ParameterSets,
         },
         sample::{Codec, Sample, Times, Video},
-        time::{Moment, Timeline},
+        time::{Moment, TIMESCALE, Timeline},
     },
     source::{Expected, Sink, Sound, SourceTimes},
 };
 use bytes::Bytes;
+use in_band::InBand;
+use presentation::Presentation;
 use std::sync::Arc;
 use tracks::Tracks;
 
@@ -35,7 +39,11 @@ pub struct Ingest {
     /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
     begun: Option<Moment>,
     nal_begun: Option<Moment>,
+    /// Of the packet in which the access unit in the assembler began, where that is not the newest one.
+    packet: Option<(SourceTimes, Moment)>,
     tracks: Tracks,
+    in_band: InBand,
+    presentation: Presentation,
     frame_rate: f32,
     /// It was told that the source counts its pictures wrongly.
     miscounts: bool,
@@ -66,7 +74,10 @@ impl Ingest {
             timeline: Timeline::default(),
             begun: None,
             nal_begun: None,
+            packet: None,
             tracks: Tracks::new(started_at),
+            in_band: InBand::default(),
+            presentation: Presentation::default(),
             frame_rate: 0.0,
             miscounts: false,
         }
@@ -131,9 +142,11 @@ impl Sink for Ingest {
         if let Some(nal) = self.splitter.flush() {
             self.nal(nal, begun);
         }
-        let begun = self.begun.take().unwrap_or(now);
         if let Some(unit) = self.assembler.flush() {
+            let begun = self.begun.take().unwrap_or(now);
             self.emit(unit, SourceTimes::default(), begun);
+        } else if !self.assembler.has_begun() {
+            self.begun = None;
         }
         self.look_for_waiting();
     }
@@ -143,14 +156,37 @@ impl Sink for Ingest {
         self.status.received(nals.iter().map(Bytes::len).sum());
         let mut times = times;
         for nal in nals {
-            if let Some(unit) = self.assembler.push(nal) {
-                self.emit(unit, times, now);
-                // A second picture in the packet: the timeline puts it behind the first.
-                times.presentation = None;
+            let dropped = self.assembler.dropped();
+            let Some(unit) = self.assembler.push(nal) else {
+                if self.assembler.dropped() != dropped {
+                    self.packet = None;
+                }
+                continue;
+            };
+            match self.packet.take() {
+                // A field that waited has no second.
+                Some((times, arrived)) => self.emit(unit, times, arrived),
+                None => {
+                    self.emit(unit, times, now);
+                    // A second picture in the packet: the timeline puts it behind the first.
+                    times.presentation = times.presentation.and(times.decode);
+                }
             }
         }
         if let Some(unit) = self.assembler.flush() {
-            self.emit(unit, times, now);
+            let (times, arrived) = match self.packet.take() {
+                // Two fields in two packets.
+                Some((first, arrived)) => {
+                    let duration = first.duration.saturating_add(times.duration);
+                    (SourceTimes { duration, ..first }, arrived)
+                }
+                None => (times, now),
+            };
+            self.emit(unit, times, arrived);
+        } else if self.assembler.has_begun() {
+            self.packet.get_or_insert((times, now));
+        } else {
+            self.packet = None;
         }
         self.look_for_waiting();
     }
@@ -204,6 +240,7 @@ impl Sink for Ingest {
     fn damaged(&mut self) {
         self.assembler.damaged();
         self.begun = None;
+        self.packet = None;
     }
 
     fn note(&mut self, key: &'static str, text: String) {
@@ -211,13 +248,16 @@ impl Sink for Ingest {
     }
 
     fn loops(&mut self) {
+        self.end();
         self.timeline.loops();
     }
 
     fn lost(&mut self, reason: String) {
+        self.end();
         let entries = self.tracks.lost(&reason);
         self.publish(entries);
         self.timeline.resumes();
+        self.presentation.reset();
         self.splitter = Splitter::new(LARGEST_NAL);
         self.assembler = Assembler::default();
         self.begun = None;
@@ -247,18 +287,58 @@ impl Ingest {
         }
     }
 
+    /// Nothing follows what is there: a field that waits for its second goes on alone.
+    fn end(&mut self) {
+        if let Some(unit) = self.assembler.end() {
+            let now = (self.clock)();
+            let alone = (SourceTimes::default(), self.begun.take().unwrap_or(now));
+            let (times, arrived) = self.packet.take().unwrap_or(alone);
+            self.emit(unit, times, arrived);
+        }
+    }
+
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
-        let sets = match &unit.parameter_sets {
-            Some(sets) => Some(sets),
-            // The source may have given JPEGs since the parameter sets came.
-            None if !self.tracks.are_of(Codec::H264) => self.assembler.parameter_sets(),
-            None => None,
-        };
-        let video = sets.map(|sets| video(sets, self.frame_rate));
-        let times = self.place(times, arrived);
-        let sample = Sample::h264(times, unit.start.is_some(), unit.nals);
+        let sets = &unit.parameter_sets;
+        // The source may have given JPEGs since the parameter sets came, or been away.
+        let changes = !self.tracks.are_of(Codec::H264) || !self.in_band.is_configured_for(sets);
+        let video = changes.then(|| {
+            let video = video(sets, self.frame_rate);
+            Video {
+                codec_string: self.in_band.configure(sets, video.codec_string),
+                ..video
+            }
+        });
+        let times = self.place_picture(&unit, times, arrived);
+        let (independent, sets) = (unit.start.is_some(), unit.parameter_sets.clone());
+        let leading = unit.leading;
+        let nals = self.in_band.complete(unit);
+        let mut sample = Sample::h264_with(times, independent, nals, sets);
+        sample.leading = leading;
         let entries = self.tracks.picture(video, sample);
         self.publish(entries);
+    }
+
+    /// Where the source does not say when it is shown, the stream does.
+    fn place_picture(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
+        let placed = self.place(times, arrived);
+        if times.presentation.is_some() {
+            self.presentation.reset();
+            return placed;
+        }
+        let told = unit.parameter_sets.picture.frame_rate;
+        let rate = if self.frame_rate > 0.0 {
+            Some(self.frame_rate)
+        } else {
+            told
+        };
+        let frame = match (times.duration, rate) {
+            (0, Some(rate)) => (TIMESCALE as f32 / rate) as u32,
+            (duration, _) => duration,
+        };
+        Times {
+            composition_offset: self.presentation.offset(unit, placed.decode_time, frame),
+            ..placed
+        }
     }
 
     fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {
@@ -316,18 +396,19 @@ impl Ingest {
 
 /// The video track that parameter sets tell of; `claimed_rate` (0: unknown) goes before the rate in them.
 pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
-    let picture = &sets.picture;
+    let frame_rate = if claimed_rate > 0.0 {
+        claimed_rate
+    } else {
+        sets.picture.frame_rate.unwrap_or(0.0)
+    };
+    let sets = sets.at_rate(frame_rate);
     Video {
         codec: Codec::H264,
-        codec_string: picture.codec.clone(),
         config: sets.decoder_config(),
-        width: picture.width,
-        height: picture.height,
-        frame_rate: if claimed_rate > 0.0 {
-            claimed_rate
-        } else {
-            picture.frame_rate.unwrap_or(0.0)
-        },
+        codec_string: sets.picture.codec,
+        width: sets.picture.width,
+        height: sets.picture.height,
+        frame_rate,
         keyframe_ms: 0,
     }
 }

@@ -4,7 +4,7 @@ mod outlet;
 mod registry;
 mod wire;
 
-pub use outlet::{Cursor, Header, Next, Outlet, Taken};
+pub use outlet::{Access, Cursor, Header, Next, Outlet, Taken};
 pub use registry::{
     Asker, Counter, Delays, Entry, Meter, Place, Registry, STAYS, Totals, Way, unguessable,
 };

@@ -41,9 +41,32 @@ impl Header {
 struct Slot {
     piece: Arc<Piece>,
     lane: u8,
+    access: Access,
     header: Arc<Header>,
     at: Duration,
     published: Instant,
+}
+
+/// Which viewers get a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Those who wait start with it, the others get it, too.
+    Start,
+    /// Those who were there before the newest start: it is shown before that, and made from what those lack who began there.
+    Leading,
+    /// All who have started.
+    Ordinary,
+}
+
+impl From<bool> for Access {
+    /// Whether viewers may start there.
+    fn from(start: bool) -> Access {
+        if start {
+            Access::Start
+        } else {
+            Access::Ordinary
+        }
+    }
 }
 
 /// The chunks of one muxer.
@@ -67,12 +90,16 @@ impl Outlet {
     }
 
     /// Adds chunks made at `at` and wakes the viewers.
-    pub fn publish(&self, chunks: impl IntoIterator<Item = (Content, u8, bool)>, at: Duration) {
+    pub fn publish<A: Into<Access>>(
+        &self,
+        chunks: impl IntoIterator<Item = (Content, u8, A)>,
+        at: Duration,
+    ) {
         let published = Instant::now();
         let mut ring = self.lock();
         let before = ring.end();
-        for (content, lane, independent) in chunks {
-            ring.push(content, lane, independent, at, published);
+        for (content, lane, access) in chunks {
+            ring.push(content, lane, access.into(), at, published);
         }
         if ring.end() != before {
             wake_all(ring);
@@ -188,10 +215,46 @@ pub struct Cursor {
 enum Place {
     /// Waits for the lane's first start point.
     Waiting,
-    /// Has everything of the lane before this position.
+    /// Begins, or begins anew, with the start point at this position.
+    Starting(u64),
+    /// Has everything of the lane between its start point and this position, but for what leads that.
+    Joined(u64),
+    /// Has everything of the lane before this position since the start point before the newest.
     At(u64),
     /// Does not get the lane.
     Off,
+}
+
+impl Place {
+    /// Of the next chunk it gets.
+    fn position(self) -> Option<u64> {
+        match self {
+            Place::Starting(at) | Place::Joined(at) | Place::At(at) => Some(at),
+            Place::Waiting | Place::Off => None,
+        }
+    }
+
+    /// There is nothing for it before `position`.
+    fn skip_to(self, position: u64) -> Place {
+        match self {
+            Place::Starting(at) => Place::Starting(position.max(at)),
+            Place::Joined(at) => Place::Joined(position.max(at)),
+            Place::At(at) => Place::At(position.max(at)),
+            other => other,
+        }
+    }
+
+    /// Whether it gets a chunk at `position`, and where it is then.
+    fn pass(self, position: u64, access: Access) -> (bool, Place) {
+        let next = position + 1;
+        match (self, access) {
+            (Place::Starting(_), _) => (true, Place::Joined(next)),
+            (Place::Joined(_), Access::Start) => (true, Place::At(next)),
+            (Place::Joined(_), access) => (access != Access::Leading, Place::Joined(next)),
+            (Place::At(_), _) => (true, Place::At(next)),
+            (other, _) => (false, other),
+        }
+    }
 }
 
 impl Cursor {
@@ -292,7 +355,7 @@ impl Ring {
         &mut self,
         content: Content,
         lane: u8,
-        independent: bool,
+        access: Access,
         at: Duration,
         published: Instant,
     ) {
@@ -300,7 +363,7 @@ impl Ring {
         let Some(state) = self.lanes.get_mut(usize::from(lane)) else {
             return;
         };
-        if independent {
+        if access == Access::Start {
             state.newest_start = Some(position);
             self.start_wanted = false;
         }
@@ -308,6 +371,7 @@ impl Ring {
         self.slots.push_back(Slot {
             piece: Arc::new(Piece::new(content)),
             lane,
+            access,
             header: self.header.clone(),
             at,
             published,
@@ -351,22 +415,24 @@ impl Ring {
             cursor.lanes.resize(self.lanes.len(), Place::Waiting);
         }
         self.settle(cursor, &mut taken);
-        let from = cursor.lanes.iter().filter_map(|place| match place {
-            Place::At(position) => Some(*position),
-            _ => None,
-        });
+        let from = cursor.lanes.iter().filter_map(|place| place.position());
         let Some(mut position) = from.min() else {
             return taken;
         };
         while let Some(slot) = self.slot(position) {
             let place = cursor.lanes.get_mut(usize::from(slot.lane));
-            if let Some(Place::At(at)) = place
-                && *at <= position
+            if let Some(place) = place
+                && place.position().is_some_and(|at| at <= position)
             {
                 if taken.chunks > 0 && taken.bytes >= budget {
                     return taken;
                 }
-                *at = position + 1;
+                let gets;
+                (gets, *place) = place.pass(position, slot.access);
+                if !gets {
+                    position += 1;
+                    continue;
+                }
                 let known = cursor
                     .header
                     .as_ref()
@@ -388,9 +454,7 @@ impl Ring {
         // What was passed over in quiet lanes need not be looked at again.
         let end = self.end();
         for place in &mut cursor.lanes {
-            if let Place::At(at) = place {
-                *at = end.max(*at);
-            }
+            *place = place.skip_to(end);
         }
         taken
     }
@@ -402,25 +466,26 @@ impl Ring {
                 continue;
             };
             let start = lane.newest_start.filter(|start| *start >= self.first);
-            match (*place, start) {
-                (Place::Waiting, Some(start)) => *place = Place::At(start),
-                (Place::At(at), Some(start))
+            let at = place.position();
+            match (*place, at, start) {
+                (Place::Waiting, _, Some(start)) => *place = Place::Starting(start),
+                (_, Some(at), Some(start))
                     if start > at
                         && (at < self.first
                             || lane.stale.is_zero()
                             || self.behind(number, at) > lane.stale) =>
                 {
-                    *place = Place::At(start);
+                    *place = Place::Starting(start);
                     taken.jumps += 1;
                 }
                 // What it needed next is gone and there is no start point: it waits for one.
-                (Place::At(at), None) if at < self.first => {
+                (_, Some(at), None) if at < self.first => {
                     *place = Place::Waiting;
                     taken.jumps += 1;
                     taken.waits = true;
                 }
-                (Place::Waiting, None) => taken.waits = true,
-                (Place::At(at), _) if !lane.stale.is_zero() => {
+                (Place::Waiting, _, None) => taken.waits = true,
+                (_, Some(at), _) if !lane.stale.is_zero() => {
                     taken.waits |= self.behind(number, at) > lane.stale;
                 }
                 _ => {}
@@ -493,6 +558,39 @@ mod tests {
         outlet.publish([(content("e"), 0, false)], ms(10));
         assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
         assert_eq!(read(&outlet, &mut cursor), (String::new(), 0));
+    }
+
+    #[test]
+    fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_all() {
+        let outlet = outlet(1000);
+        let (mut before, mut there) = (Cursor::new(Carrier::Http), Cursor::new(Carrier::Http));
+        let publish = |chunks: &[(&str, Access)], at| {
+            let chunks = chunks
+                .iter()
+                .map(|(text, access)| (content(text), 0, *access));
+            outlet.publish(chunks, ms(at));
+        };
+        use Access::{Leading, Ordinary, Start};
+        publish(&[("A", Start), ("b", Ordinary)], 0);
+        assert_eq!(read(&outlet, &mut before).0, "<h>Ab");
+        publish(&[("C", Start)], 10);
+        assert_eq!(read(&outlet, &mut there).0, "<h>C");
+        publish(&[("d", Leading), ("e", Leading)], 20);
+        // Nothing for it: it waits, and is where it has to be.
+        assert_eq!(read(&outlet, &mut there).0, "");
+        publish(&[("f", Ordinary)], 30);
+        let mut late = Cursor::new(Carrier::Http);
+        assert_eq!(read(&outlet, &mut before).0, "Cdef");
+        assert_eq!(read(&outlet, &mut there).0, "f");
+        assert_eq!(read(&outlet, &mut late).0, "<h>Cf");
+        publish(&[("G", Start), ("h", Leading), ("i", Ordinary)], 40);
+        for cursor in [&mut before, &mut there, &mut late] {
+            assert_eq!(read(&outlet, cursor).0, "Ghi");
+        }
+        // Who jumps starts there.
+        publish(&[("x", Ordinary)], 50);
+        publish(&[("J", Start), ("k", Leading), ("l", Ordinary)], 2000);
+        assert_eq!(read(&outlet, &mut there), ("Jl".into(), 1));
     }
 
     #[test]

@@ -132,10 +132,7 @@ fn traf(boxes: &mut Boxes, track: u32, offset: u32, samples: &[Sample]) -> Resul
                     failed = Some(error);
                     0
                 });
-                boxes
-                    .u32(duration)
-                    .u32(sample.size)
-                    .u32(flags(sample.independent));
+                boxes.u32(duration).u32(sample.size).u32(flags(sample));
                 boxes.bytes(&sample.composition_offset.to_be_bytes());
                 size += sample.size;
             }
@@ -156,14 +153,16 @@ fn distance(sample: &Sample, next: &Sample) -> Result<u32, Error> {
     })
 }
 
-/// A sample's flags (8.8.3.1): whether it depends on others, and whether it is a sync sample.
-fn flags(independent: bool) -> u32 {
+/// A sample's flags (8.8.3.1): whether it leads a start and depends on what is before that, whether it depends on others, and whether
+/// it is a sync sample.
+fn flags(sample: &Sample) -> u32 {
+    const LEADS: u32 = 1 << 26;
     const DEPENDS_ON_OTHERS: u32 = 1 << 24;
     const DEPENDS_ON_NONE: u32 = 2 << 24;
     const NO_SYNC_SAMPLE: u32 = 1 << 16;
-    if independent {
-        DEPENDS_ON_NONE
-    } else {
-        DEPENDS_ON_OTHERS | NO_SYNC_SAMPLE
+    match (sample.independent, sample.leading) {
+        (true, _) => DEPENDS_ON_NONE,
+        (false, true) => LEADS | DEPENDS_ON_OTHERS | NO_SYNC_SAMPLE,
+        (false, false) => DEPENDS_ON_OTHERS | NO_SYNC_SAMPLE,
     }
 }

@@ -169,7 +169,7 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
                 boxes.put(b"stbl", |boxes| {
                     boxes.full(b"stsd", 0, 0, |boxes| {
                         boxes.u32(1);
-                        sample_entry(boxes, entry, &track.config);
+                        sample_entry(boxes, entry, track);
                     });
                     // All samples are in fragments.
                     for kind in [b"stts", b"stsc", b"stco"] {
@@ -214,10 +214,11 @@ fn dinf(boxes: &mut Boxes) {
     });
 }
 
-fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, config: &[u8]) {
+fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, track: &Track) {
+    let config = &track.config;
     match entry {
-        // ISO/IEC 14496-15, 5.4.2.1.
-        Entry::Avc(video) => boxes.put(b"avc1", |boxes| {
+        // ISO/IEC 14496-15, 5.4.2.1: `avc3` where there may be parameter sets in the samples.
+        Entry::Avc(video) => boxes.put(if in_band(track) { b"avc3" } else { b"avc1" }, |boxes| {
             const DPI_72: u32 = 72 << 16;
             const DEPTH: u16 = 24;
             boxes.zeros(6).u16(1).zeros(16);
@@ -241,6 +242,11 @@ fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, config: &[u8]) {
             });
         }),
     }
+}
+
+/// Whether the codec says that parameter sets are in the samples, too.
+fn in_band(track: &Track) -> bool {
+    track.codec.starts_with("avc3")
 }
 
 fn audio_entry(boxes: &mut Boxes, channels: u8, rate: u32) {

@@ -45,6 +45,7 @@ fn ffmpeg_decodes_aac_in_fragments_to_the_sound_that_it_was() {
             composition_offset: 0,
             duration: FRAME,
             independent: true,
+            leading: false,
             captured_at: 0,
             size: frame.len() as u32,
             data: Buffer::from(*frame),

@@ -61,6 +61,7 @@ fn sample(track: u32, decode_time: u64, duration: u32, data: &[u8]) -> Sample {
         composition_offset: 0,
         duration,
         independent: true,
+        leading: false,
         captured_at: 0,
         size: data.len() as u32,
         data: Buffer::from(data),

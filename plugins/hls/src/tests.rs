@@ -69,6 +69,7 @@ impl Source {
             composition_offset: 0,
             duration: 0,
             independent,
+            leading: false,
             captured_at: 0,
             size: data.size(),
             data,
@@ -156,6 +157,40 @@ fn attribute<'a>(attributes: &'a str, name: &str) -> &'a str {
         .split(',')
         .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     found.unwrap().trim_matches('"')
+}
+
+#[test]
+fn a_segment_does_not_hold_what_leads_its_first_picture_and_what_leads_others_stays() {
+    let mut muxer = open(r#"{"segment": "1s"}"#);
+    let mut source = Source::new(muxer.profile().group_ms);
+    // Keyframes every half a second, the second picture behind each leads it.
+    source.pictures(4 * 30, 15, PICTURE);
+    let mut pictures = 0;
+    for event in &mut source.events {
+        if let Event::Push(sample) = event {
+            sample.leading = pictures % 15 == 2;
+            pictures += 1;
+        }
+    }
+    feed(&mut muxer, &source.events);
+    for msn in FIRST..FIRST + 3 {
+        let name = format!("{RUN}-{msn}.m4s");
+        let Reply::Done(response) = muxer.request(&name, "") else {
+            panic!("no segment")
+        };
+        // Of the two, one has gone; each picture has 100 bytes.
+        let bytes = response.body.to_vec();
+        let (mut at, mut payload) = (0, 0);
+        while let Some(head) = bytes.get(at..at + 8) {
+            let size = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
+            payload += if &head[4..] == b"mdat" { size - 8 } else { 0 };
+            at += size;
+        }
+        assert_eq!(payload, 29 * 100, "segment {msn}");
+    }
+    let list = media(&muxer);
+    let durations: Vec<u64> = values(&list, "EXTINF").into_iter().map(number).collect();
+    assert_eq!(durations[..3], [100_000; 3], "{list}");
 }
 
 #[test]

@@ -102,6 +102,8 @@ pub struct Window {
     step: u32,
     /// The open segment outgrew the memory: what is left of it is passed over.
     given_up: bool,
+    /// The newest independent sample is the one that began the open segment.
+    at_start: bool,
 }
 
 impl Window {
@@ -119,6 +121,7 @@ impl Window {
             newest: Vec::new(),
             step: 0,
             given_up: false,
+            at_start: false,
         }
     }
 
@@ -286,6 +289,12 @@ impl Window {
         if begins && !sample.independent {
             return;
         }
+        // Players start with any segment, and decoders in browsers end with an error where one begins with pictures that are made from
+        // those of the segment before.
+        if sample.leading && self.at_start {
+            return;
+        }
+        self.at_start = begins || (self.at_start && !sample.independent);
         let follows = newest.is_none_or(|newest| sample.group <= newest.msn + 1);
         let until = follows.then_some(sample.decode_time);
         let now = self.time(&sample);

@@ -140,6 +140,7 @@ impl Picture {
             payload,
             lane: 0,
             independent: true,
+            leading: false,
         }
     }
 }

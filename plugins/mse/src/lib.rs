@@ -5,6 +5,8 @@
 //! - A viewer starts at the newest independent picture (where there is no video, at any audio frame). In the middle, other tracks
 //!   are a new text and init segment, which a player hands to `SourceBuffer.changeType`.
 //! - Times are the stream's, from its run's start: a player seeks to where its buffer starts.
+//! - Pictures that are shown before the picture they come behind, in open GOPs, are in fragments of their own: a viewer that starts
+//!   at that picture does not get them.
 //! - The fragment that starts a group has a `prft` before it: when its picture was captured.
 
 mod pace;
@@ -115,7 +117,7 @@ impl Transport for Mse {
     }
 
     fn push(&mut self, mut sample: Sample) -> Vec<Chunk> {
-        let Some(track) = self
+        let Some(index) = self
             .tracks
             .iter()
             .position(|track| track.id == sample.track)
@@ -127,11 +129,17 @@ impl Transport for Mse {
             chunks.extend(self.flush());
             self.group = sample.group;
             self.tracks.iter_mut().for_each(Pace::begin);
-            self.sequence = self.tracks[track].millis(sample.decode_time) as u32;
+            self.sequence = self.tracks[index].millis(sample.decode_time) as u32;
         }
-        let track = &mut self.tracks[track];
+        let track = &mut self.tracks[index];
         track.set(&mut sample);
         let end = sample.decode_time.saturating_add(sample.duration.into());
+        // What leads is not for everybody.
+        let first = self.pending.first();
+        if first.is_some_and(|first| first.leading != sample.leading) {
+            chunks.extend(self.flush());
+        }
+        let track = &self.tracks[index];
         self.pending.push(sample);
         let first = self.pending.iter().find(|first| first.track == track.id);
         let lasts = end.saturating_sub(first.map_or(end, |first| first.decode_time));
@@ -178,6 +186,7 @@ impl Mse {
         let picture = video(first.track);
         let only_audio = !self.tracks.iter().any(|track| track.video);
         let independent = first.independent && (picture || only_audio);
+        let leading = first.leading;
         let before = if picture && independent {
             sluicegate_fmp4::prft(first)
         } else {
@@ -191,6 +200,7 @@ impl Mse {
                 payload: fragment.into(),
                 lane: 0,
                 independent,
+                leading,
             }),
             Err(error) => {
                 log::error(format!("left out: {error}"));

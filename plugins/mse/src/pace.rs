@@ -6,6 +6,9 @@
 //! late picture would freeze the screen for the rest of the group. So in the middle of a group decode times are written
 //! no further apart than one and a half durations, and the composition offset makes up for it: pictures are shown exactly
 //! when they should be, only the decode times lag until they have caught up or the next group begins.
+//!
+//! Pictures that lead a start go to those only who were there before it, and the others would have a break where they are. So they
+//! take no time: they are decoded one tick apart, and what follows them comes as if they were not there.
 
 use sluicegate_sdk::{Kind, Sample, Track};
 
@@ -21,6 +24,8 @@ pub(crate) struct Pace {
     step: u32,
     /// Decode time of the last sample of this group: as it was, as it was written, and the duration that was written.
     last: Option<(u64, u64, u32)>,
+    /// Decode time that was written last, of a leading sample, too.
+    newest: Option<u64>,
 }
 
 impl Pace {
@@ -40,6 +45,7 @@ impl Pace {
             timescale: track.timescale,
             step: step.round() as u32,
             last: None,
+            newest: None,
         }
     }
 
@@ -52,6 +58,7 @@ impl Pace {
     /// A group begins: nothing from before it may count.
     pub fn begin(&mut self) {
         self.last = None;
+        self.newest = None;
     }
 
     /// Sets the sample's duration to the expected one, and its times so that players go on.
@@ -62,8 +69,10 @@ impl Pace {
         } else {
             self.step
         };
-        // Of a source that has become slow the next may be as late again.
-        let distance = self.last.map_or(0, |(last, ..)| at.saturating_sub(last));
+        // Of a source that has become slow the next may be as late again. What leads is in between.
+        let led = self.newest != self.last.map(|(_, written, _)| written);
+        let distance = self.last.filter(|_| !led && !sample.leading);
+        let distance = distance.map_or(0, |(last, ..)| at.saturating_sub(last));
         let distance = distance.min(self.timescale.into()) as u32;
         sample.duration = match claimed.max(distance) {
             0 => (self.timescale / LIKELY_RATE).max(1),
@@ -72,7 +81,11 @@ impl Pace {
         // A picture that needs no other may follow a break.
         let bound = self.last.filter(|_| !(self.video && sample.independent));
         if let Some((_, written, duration)) = bound {
-            let most = written.saturating_add(u64::from(duration) + u64::from(duration / 2));
+            let most = match sample.leading {
+                true => 0,
+                false => written.saturating_add(u64::from(duration) + u64::from(duration / 2)),
+            };
+            let most = most.max(self.newest.map_or(0, |newest| newest + 1));
             let behind = at.saturating_sub(most);
             let offset = i64::try_from(behind)
                 .ok()
@@ -83,6 +96,9 @@ impl Pace {
                 sample.composition_offset = offset;
             }
         }
-        self.last = Some((at, sample.decode_time, sample.duration));
+        self.newest = Some(sample.decode_time);
+        if !sample.leading || self.last.is_none() {
+            self.last = Some((at, sample.decode_time, sample.duration));
+        }
     }
 }

@@ -57,6 +57,7 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
         composition_offset: 0,
         duration: if track == VIDEO { PICTURE } else { FRAME } as u32,
         independent,
+        leading: false,
         captured_at: 1_700_000_000_000_000 + decode_time,
         size: data.size(),
         data,
@@ -318,6 +319,52 @@ fn picture_that_comes_late_is_no_break_for_the_player_and_is_shown_when_it_shoul
     }
     assert!(written[5].offset > 40_000);
     assert_eq!(written[14].offset, 0, "it has caught up");
+}
+
+#[test]
+fn what_leads_a_start_is_in_fragments_of_its_own_and_leaves_no_gap_for_who_does_not_get_it() {
+    for options in ["{}", r#"{ "fragment": "200ms" }"#] {
+        let mut samples = show(0, "IppppIppppp", 0..3);
+        for (nth, sample) in samples
+            .iter_mut()
+            .filter(|sample| sample.track == VIDEO)
+            .enumerate()
+        {
+            sample.composition_offset = 6000;
+            if (6..8).contains(&nth) {
+                sample.leading = true;
+                sample.composition_offset = -2999;
+            }
+        }
+        let samples = grouped(0, samples);
+        let fragments = run(options, &both(), &samples);
+        assert_eq!(shown(&fragments, VIDEO), sent(&samples, VIDEO));
+        let leads = |fragment: &mp4::Fragment| {
+            let (first, last) = (6 * PICTURE - 2999, 7 * PICTURE - 2999);
+            let led = |sample: &mp4::Sample| {
+                sample.track == VIDEO && [first, last].contains(&sample.shown_at())
+            };
+            let count = fragment.samples.iter().filter(|sample| led(sample)).count();
+            assert!(
+                count == 0 || count == fragment.samples.len(),
+                "{fragment:?}"
+            );
+            count > 0
+        };
+        for with in [true, false] {
+            let all = fragments
+                .iter()
+                .filter(|(fragment, _)| !leads(fragment) || with);
+            let pictures = all.flat_map(|(fragment, _)| &fragment.samples);
+            let pictures: Vec<_> = pictures.filter(|sample| sample.track == VIDEO).collect();
+            assert_eq!(pictures.len(), if with { 11 } else { 9 });
+            for two in pictures.windows(2) {
+                let distance = two[1].decode_time - two[0].decode_time;
+                let bearable = distance <= 2 * u64::from(two[0].duration);
+                assert!(distance > 0 && (two[1].independent || bearable), "{two:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Transport for Nal {
             payload: sample.data.into(),
             lane: 0,
             independent: sample.independent,
+            leading: sample.leading,
         }]
     }
 

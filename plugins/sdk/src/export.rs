@@ -220,6 +220,7 @@ mod guest {
                 composition_offset,
                 duration,
                 independent,
+                leading,
                 captured_at,
                 size,
                 data,
@@ -231,6 +232,7 @@ mod guest {
                 composition_offset,
                 duration,
                 independent,
+                leading,
                 captured_at,
                 size,
                 data: Buffer(data),
@@ -262,11 +264,13 @@ mod guest {
                 payload,
                 lane,
                 independent,
+                leading,
             } = chunk;
             wit::Chunk {
                 payload: payload.into(),
                 lane,
                 independent,
+                leading,
             }
         }
     }

@@ -36,7 +36,7 @@
 //!     }
 //!
 //!     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
-//!         vec![Chunk { payload: sample.data.into(), lane: 0, independent: sample.independent }]
+//!         vec![Chunk { payload: sample.data.into(), lane: 0, independent: sample.independent, leading: sample.leading }]
 //!     }
 //! }
 //!

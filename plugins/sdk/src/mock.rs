@@ -176,12 +176,18 @@ impl<T: Transport> Muxer<T> {
         }
         let mut header = 0;
         let mut in_step = false;
+        // Whoever was there before a start has what the pictures behind it refer to.
+        let mut came = false;
         for (i, (headers, chunk)) in self.ring.iter().enumerate() {
             if chunk.lane != lane {
                 continue;
             }
+            let before = in_step;
             in_step = keeps_up(i) && (in_step || chunk.independent);
-            if in_step {
+            if chunk.independent {
+                came = !before;
+            }
+            if in_step && !(came && chunk.leading) {
                 if *headers != header {
                     got.extend(self.headers[headers - 1].iter().cloned());
                     header = *headers;
@@ -282,6 +288,7 @@ pub fn samples(group_ms: u32, pictures: impl IntoIterator<Item = (bool, Vec<u8>)
             composition_offset: 0,
             duration: DURATION,
             independent,
+            leading: false,
             captured_at: 1_700_000_000_000_000 + decode_time * 100 / 9,
             size: data.size(),
             data,
@@ -359,6 +366,7 @@ mod tests {
                 payload,
                 lane: 0,
                 independent: sample.independent,
+                leading: sample.leading,
             }]
         }
     }

@@ -18,6 +18,9 @@ pub struct Sample {
     pub duration: u32,
     /// Decodable without what came before.
     pub independent: bool,
+    /// Behind an independent sample, shown before it, and perhaps made from what is before that (the B pictures of an open GOP):
+    /// who starts there cannot decode it.
+    pub leading: bool,
     /// Microseconds since the Unix epoch; may jump.
     pub captured_at: u64,
     /// Of `data`, in bytes; spares a call to the host.
@@ -52,6 +55,8 @@ pub struct Chunk {
     pub lane: u8,
     /// A viewer may start here.
     pub independent: bool,
+    /// All in it is leading: a viewer that started at the independent chunk before does not get it.
+    pub leading: bool,
 }
 
 /// A whole HTTP answer.

@@ -38,6 +38,7 @@ impl Film {
                     composition_offset: 0,
                     duration,
                     independent: self.is_key(number),
+                    leading: false,
                     captured_at: 0,
                     size: u32::try_from(data.len()).unwrap_or(u32::MAX),
                     data: data.into(),

@@ -25,7 +25,6 @@ fuzz_target!(|input: &[u8]| {
             !unit.nals.is_empty() && unit.nals.len() <= LIMITS.nals && unit.size() <= LIMITS.bytes
         );
         assert!(*running || unit.start.is_some(), "goes on without a start");
-        assert!(*running || unit.parameter_sets.is_some() || !left.is_empty());
         *running = true;
         // In the order they came, each once: leave out what was dropped before it.
         for nal in &unit.nals {

@@ -171,9 +171,7 @@ fn whole_frames(mut wire: &[u8]) {
 fn publish(outlet: &Outlet, chunks: Vec<Chunk>, lanes: usize, at: u64) {
     assert!(chunks.iter().all(|chunk| usize::from(chunk.lane) < lanes));
     bounded(chunks.iter().map(|chunk| chunk.content.len()));
-    let chunks = chunks
-        .into_iter()
-        .map(|chunk| (chunk.content, chunk.lane, chunk.independent));
+    let chunks = chunks.into_iter().map(Chunk::into_parts);
     outlet.publish(chunks, Duration::from_millis(at * 33));
 }
 

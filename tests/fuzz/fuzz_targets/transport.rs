@@ -100,6 +100,7 @@ fn sample(input: &mut Input<'_>) -> Sample {
         composition_offset: input.long().cast_signed(),
         duration: input.long(),
         independent: input.flag(),
+        leading: input.flag(),
         captured_at: input.quad(),
         size: data.len() as u32,
         data: Buffer::from(data),

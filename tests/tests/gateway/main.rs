@@ -19,6 +19,7 @@ mod components;
 mod contract;
 mod damage;
 mod events;
+mod exact;
 mod first_light;
 mod groups;
 mod hls;

@@ -119,6 +119,7 @@ impl Transport for H264 {
             payload: sample.data.into(),
             lane: 0,
             independent: sample.independent,
+            leading: sample.leading,
         }]
     }
 

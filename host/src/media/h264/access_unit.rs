@@ -1,12 +1,15 @@
 //! NAL units to access units, ISO/IEC 14496-10 7.4.1.2.
 
+mod known;
+
 use super::counting::{Counting, Gap};
 use super::nal;
-use super::parameter_sets::{self, ParameterSets, Pps, Sps};
+use super::order::Orders;
+use super::parameter_sets::{self, ParameterSets};
 use super::sei;
 use super::slice::{Header, Unreadable};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use known::KnownSets;
 use std::sync::Arc;
 
 /// Puts NAL units in decoding order together to access units, untouched, each once and in order.
@@ -16,24 +19,21 @@ use std::sync::Arc;
 /// tells and what shows: a NAL unit marked as damaged (`forbidden_zero_bit`), a slice that cannot be read, a gap in `frame_num`
 /// unless the source [counts wrongly](Self::miscounts), a picture without its first slice, another SPS without a start.
 /// Parameter sets that cannot be read are left out. An access unit is complete when
-/// the next one begins, or when [`Self::flush`] says so. Each field of an interlaced frame is an access unit of its own.
+/// the next one begins, or when [`Self::flush`] says so. The two fields of a frame come out together, as players take them
+/// (ISO/IEC 14496-15 has one sample for both); the first one waits for the second.
 /// Holds one access unit of at most [`Limits`] and the newest parameter sets of each id.
 #[derive(Debug, Default)]
 pub struct Assembler {
     limits: Limits,
-    sps: BTreeMap<u8, Sps>,
-    pps: BTreeMap<u8, KnownPps>,
-    /// `sps` or `pps` changed since `sets` was made.
-    sets_outdated: bool,
-    /// Those of the newest picture, and the SPS they were made of.
-    sets: Option<Arc<ParameterSets>>,
-    sets_sps: Option<u8>,
-    reported: Option<Arc<ParameterSets>>,
+    sets: KnownSets,
     running: bool,
     unit: Unit,
     /// The picture that was given out last.
     previous: Option<Picture>,
     counting: Counting,
+    orders: Orders,
+    /// The place in the order of showing of the newest start.
+    start: i64,
     dropped: u64,
     error: Option<Error>,
 }
@@ -57,19 +57,26 @@ impl Default for Limits {
     }
 }
 
-/// The NAL units of one primary coded picture and of what goes with it.
+/// The NAL units of one frame, or of a field that has no other, and of what goes with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessUnit {
     /// In decoding order, as they came; never empty.
     pub nals: Vec<Bytes>,
     /// Whether decoding may start here.
     pub start: Option<Start>,
-    /// Set where they differ from those of the access unit before, so always on the first: (re)configure, then decode.
-    pub parameter_sets: Option<Arc<ParameterSets>>,
+    /// What it decodes with: its SPS, and every PPS of that SPS as they are here. The SPS is another one only at a start (7.4.1.2.1);
+    /// a PPS may change from picture to picture. The same allocation as in the access unit before if nothing changed.
+    pub parameter_sets: Arc<ParameterSets>,
     /// Has B slices: output order may differ from decoding order.
     pub bidirectional: bool,
-    /// The second field of the frame whose first field is the access unit before.
-    pub second_field: bool,
+    /// Its place in the order of showing, on one scale for all access units: higher is later. A frame is 2 behind the one before, or 1
+    /// in some streams.
+    pub order: i64,
+    /// All before it are shown before it.
+    pub orders_anew: bool,
+    /// It comes behind a start and is shown before it, as B pictures are behind the I picture of an open GOP: it may refer to what is
+    /// before the start, and whoever starts there has to leave it out.
+    pub leading: bool,
     /// More slices of the picture before, which [`Assembler::flush`] gave out too early.
     pub continues: bool,
 }
@@ -142,29 +149,28 @@ struct Unit {
     bytes: usize,
     recovery: Option<u32>,
     picture: Option<Picture>,
-    /// Where prefix NAL units begin that came after a slice: the next slice tells which picture they belong to.
+    /// Where NAL units begin that came after a slice and precede one, prefixes, or anything between two fields: the next slice
+    /// tells whether they belong to this access unit. And the recovery point among them.
     undecided: Option<usize>,
-}
-
-#[derive(Debug)]
-struct KnownPps {
-    pps: Pps,
-    /// A slice has named it.
-    used: bool,
-    /// It was not repeated with the SPS before the newest IDR picture. Unless it is used it is then no longer passed on:
-    /// damage may have made it, and a decoder that is given nonsense may end.
-    stale: bool,
+    undecided_recovery: Option<u32>,
+    /// It is known to be a whole first field.
+    waits: bool,
 }
 
 #[derive(Debug)]
 struct Picture {
     /// That of the first slice; `None` if it was unreadable.
     header: Option<Header>,
-    /// Colour planes whose top slice was seen, as bits.
+    /// That of the first slice of the second field.
+    second: Option<Header>,
+    /// Colour planes whose top slice was seen, as bits; of the newest field.
     tops: u8,
+    /// The first field is without one.
+    topless: bool,
     bidirectional: bool,
-    second_field: bool,
     continues: bool,
+    order: i64,
+    orders_anew: bool,
     sets: Option<Arc<ParameterSets>>,
     /// Why it does not go on from the picture before.
     loss: Option<Loss>,
@@ -190,8 +196,13 @@ impl Assembler {
         }
         let finished = match nal::unit_type(&nal) {
             nal::SLICE | nal::PARTITION_A | nal::IDR => {
-                let header = Header::read(&nal, |pps| self.lookup(pps));
-                if self.begins_picture(&header) {
+                let header = Header::read(&nal, |pps| self.sets.lookup(pps));
+                if let Ok(second) = &header
+                    && self.is_second_field(second)
+                {
+                    self.add_field(second);
+                    None
+                } else if self.begins_picture(&header) {
                     let finished = self.finish_picture();
                     self.unit.picture = Some(self.begin_picture(header));
                     finished
@@ -203,16 +214,20 @@ impl Assembler {
                 }
             }
             kind @ (nal::SPS | nal::PPS) => {
-                let finished = self.finish_picture();
-                if let Err(error) = self.store(kind, &nal) {
+                let finished = self.precede_picture();
+                if let Err(error) = self.sets.store(kind, &nal) {
                     self.error = Some(error.into());
                     return finished;
                 }
                 finished
             }
             nal::SEI => {
-                let finished = self.finish_picture();
-                self.unit.recovery = sei::recovery_point(&nal).or(self.unit.recovery);
+                let finished = self.precede_picture();
+                let recovery = match self.unit.undecided {
+                    Some(_) => &mut self.unit.undecided_recovery,
+                    None => &mut self.unit.recovery,
+                };
+                *recovery = sei::recovery_point(&nal).or(*recovery);
                 finished
             }
             // 7.4.1.2.3: types 14 to 18 begin an access unit like these, but a prefix also precedes each further slice.
@@ -220,7 +235,7 @@ impl Assembler {
                 self.unit.undecided.get_or_insert(self.unit.nals.len());
                 None
             }
-            nal::AUD | 15..=18 => self.finish_picture(),
+            nal::AUD | 15..=18 => self.precede_picture(),
             _ if nal.is_empty() => return None,
             _ => None,
         };
@@ -233,10 +248,27 @@ impl Assembler {
         finished
     }
 
-    /// Gives out the access unit under construction because it is known to be complete: the stream ended or fell silent, or
-    /// a packet boundary says so. What precedes a picture (parameter sets, SEI) waits for it.
+    /// Gives out the access unit under construction because it is known to be complete: the stream fell silent, or a packet
+    /// boundary says so. What precedes a picture (parameter sets, SEI) waits for it, and so does a first field for its second.
     pub fn flush(&mut self) -> Option<AccessUnit> {
-        self.finish_picture()
+        self.unit.waits = self.unit.picture.as_ref().is_some_and(Picture::is_half);
+        match self.unit.waits {
+            true => None,
+            false => self.finish_picture(),
+        }
+    }
+
+    /// Gives out a field that waits: the stream ended, or what follows is something else.
+    pub fn end(&mut self) -> Option<AccessUnit> {
+        match self.unit.waits {
+            true => self.finish_picture(),
+            false => None,
+        }
+    }
+
+    /// Whether there is a picture in the access unit under construction.
+    pub fn has_begun(&self) -> bool {
+        self.unit.picture.is_some()
     }
 
     /// Bytes were lost here: drops the access unit under construction and all that follows to the next start.
@@ -257,26 +289,18 @@ impl Assembler {
     ) -> Result<(), parameter_sets::Error> {
         let mut result = Ok(());
         for nal in sps {
-            result = result.and(self.store(nal::SPS, nal));
+            result = result.and(self.sets.store(nal::SPS, nal));
         }
         for nal in pps {
-            result = result.and(self.store(nal::PPS, nal));
+            result = result.and(self.sets.store(nal::PPS, nal));
         }
-        if self.sets.is_none()
-            && let Some(first) = self
-                .pps
-                .keys()
-                .find(|id| self.lookup(**id).is_some())
-                .copied()
-        {
-            self.activate(first);
-        }
+        self.sets.activate_any();
         result
     }
 
     /// Those of the newest picture; before the first one, those from outside the stream.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
-        self.sets.as_ref()
+        self.sets.current()
     }
 
     /// Whether it drops access units until one that decoding may start at.
@@ -299,6 +323,47 @@ impl Assembler {
         self.error.take()
     }
 
+    /// A NAL unit comes that begins an access unit, unless it is between two fields of one frame, which the next slice tells.
+    fn precede_picture(&mut self) -> Option<AccessUnit> {
+        if self.unit.picture.as_ref().is_some_and(Picture::is_half) {
+            self.unit.undecided.get_or_insert(self.unit.nals.len());
+            return None;
+        }
+        self.finish_picture()
+    }
+
+    fn is_second_field(&self, header: &Header) -> bool {
+        let first = self
+            .unit
+            .picture
+            .as_ref()
+            .filter(|picture| picture.is_half());
+        let first = first.and_then(|picture| picture.header.as_ref());
+        first.is_some_and(|first| header.completes(first))
+    }
+
+    /// The first slice of the second field.
+    fn add_field(&mut self, header: &Header) {
+        let sets = self.sets.activate(header.pps_id);
+        (self.unit.undecided, self.unit.undecided_recovery) = (None, None);
+        self.unit.waits = false;
+        let known = self.sets.lookup(header.pps_id);
+        if let (Some(picture), Some((_, sps))) = (&mut self.unit.picture, known) {
+            picture.order = self.orders.place_second(header, sps, picture.order);
+            let before = picture.sets.as_ref();
+            let same_sps =
+                |sets: &Arc<ParameterSets>| before.is_some_and(|before| before.sps == sets.sps);
+            if !sets.as_ref().is_some_and(same_sps) {
+                picture.loss = Some(Loss::Sequence);
+            }
+            picture.sets = sets;
+            picture.topless |= picture.tops == 0;
+            picture.tops = 0;
+            picture.second = Some(*header);
+            picture.add(header);
+        }
+    }
+
     fn begins_picture(&self, slice: &Result<Header, Unreadable>) -> bool {
         let picture = self.unit.picture.as_ref();
         picture.is_none_or(|picture| !picture.takes(slice))
@@ -307,7 +372,8 @@ impl Assembler {
     /// Another slice of the picture under construction, unless it cannot be read: then it may be of that or all that came of
     /// the next one.
     fn add_slice(&mut self, slice: Result<Header, Unreadable>) -> bool {
-        self.unit.undecided = None;
+        (self.unit.undecided, self.unit.undecided_recovery) = (None, None);
+        self.unit.waits = false;
         match slice {
             Ok(header) => {
                 if let Some(picture) = &mut self.unit.picture {
@@ -326,37 +392,33 @@ impl Assembler {
         let previous = self.previous.take();
         let mut picture = Picture {
             header: header.ok(),
+            second: None,
             tops: 0,
+            topless: false,
             bidirectional: false,
-            second_field: false,
             continues: previous
                 .as_ref()
                 .is_some_and(|previous| previous.takes(&header)),
+            order: previous.as_ref().map_or(0, |previous| previous.order),
+            orders_anew: false,
             sets: None,
             loss: None,
             gap: None,
         };
         match header {
             Ok(header) => {
-                picture.second_field =
-                    previous
-                        .as_ref()
-                        .is_some_and(|previous| match previous.header {
-                            Some(_) if picture.continues => previous.second_field,
-                            Some(first) => !previous.second_field && header.completes(&first),
-                            None => false,
-                        });
                 if let (true, Some(previous)) = (picture.continues, previous) {
                     picture.tops = previous.tops;
                 }
                 picture.add(&header);
                 if header.idr {
-                    self.forget_unrepeated();
+                    self.sets.forget_unrepeated(&self.unit.nals);
                 }
-                let before = self.sets.clone();
-                picture.sets = self.activate(header.pps_id);
-                if !picture.continues && !picture.second_field {
-                    let sps = self.lookup(header.pps_id).map(|(_, sps)| sps);
+                let before = self.sets.current().cloned();
+                picture.sets = self.sets.activate(header.pps_id);
+                if !picture.continues {
+                    (picture.order, picture.orders_anew) = self.place(&header);
+                    let sps = self.sets.lookup(header.pps_id).map(|(_, sps)| sps);
                     picture.gap = sps.and_then(|sps| self.counting.gap(&header, sps));
                     picture.loss = self.loss_before(&header, picture.gap, before.as_deref());
                 }
@@ -366,6 +428,19 @@ impl Assembler {
         picture
     }
 
+    /// Where a picture is in the order of showing, and whether that is behind all before it.
+    fn place(&mut self, header: &Header) -> (i64, bool) {
+        let anew = !self.running && self.unit.recovery.is_some();
+        if anew {
+            self.orders.restart();
+        }
+        let Some((_, sps)) = self.sets.lookup(header.pps_id) else {
+            return (0, anew);
+        };
+        let order = self.orders.place(header, sps);
+        (order, anew || header.idr || header.forgets)
+    }
+
     /// Ends the access unit if it has its picture.
     fn finish_picture(&mut self) -> Option<AccessUnit> {
         let picture = self.unit.picture.take()?;
@@ -373,25 +448,30 @@ impl Assembler {
         let rest = self.unit.nals.split_off(end);
         let nals = std::mem::replace(&mut self.unit.nals, rest);
         self.unit.bytes = self.unit.nals.iter().map(Bytes::len).sum();
-        let recovery = self.unit.recovery.take();
+        self.unit.waits = false;
+        let undecided = self.unit.undecided_recovery.take();
+        let recovery = std::mem::replace(&mut self.unit.recovery, undecided);
 
         let start = match &picture.header {
-            _ if picture.continues || picture.second_field => None,
+            _ if picture.continues => None,
             Some(header) if header.idr => Some(Start::Idr),
             _ => recovery.map(|frames| Start::Recovery { frames }),
         };
         // A start whose top is missing is what was left of one when this stream was joined or damaged.
         let loss = match picture.tops {
             0 => Some(Loss::Top),
+            _ if picture.topless => Some(Loss::Top),
             _ => picture.loss.filter(|_| start.is_none()),
         };
         if loss.is_some_and(|loss| loss != Loss::Pictures) {
             self.counting.lost();
         } else if let Some(header) = &picture.header
             && !picture.continues
-            && !picture.second_field
         {
             self.counting.picture(header, start.is_some(), picture.gap);
+            if let Some(second) = &picture.second {
+                self.counting.second_field(second);
+            }
         }
         let usable = loss.is_none() && (self.running || start.is_some());
         let Some(sets) = picture.sets.clone().filter(|_| usable) else {
@@ -404,16 +484,17 @@ impl Assembler {
             return None;
         };
         self.running = true;
-        let changed = self.reported.as_ref() != Some(&sets);
-        if changed {
-            self.reported = Some(sets.clone());
+        if start.is_some() {
+            self.start = picture.order;
         }
         let unit = AccessUnit {
             nals,
             start,
-            parameter_sets: changed.then_some(sets),
+            parameter_sets: sets,
             bidirectional: picture.bidirectional,
-            second_field: picture.second_field,
+            order: picture.order,
+            orders_anew: picture.orders_anew,
+            leading: start.is_none() && picture.order < self.start,
             continues: picture.continues,
         };
         self.previous = Some(picture);
@@ -427,7 +508,7 @@ impl Assembler {
         gap: Option<Gap>,
         before: Option<&ParameterSets>,
     ) -> Option<Loss> {
-        let (_, sps) = self.lookup(header.pps_id)?;
+        let (_, sps) = self.sets.lookup(header.pps_id)?;
         if header.idr || !self.running {
             return None;
         }
@@ -435,71 +516,6 @@ impl Assembler {
             return Some(Loss::Sequence);
         }
         gap.filter(|_| !self.miscounts()).map(|_| Loss::Pictures)
-    }
-
-    /// Where an SPS comes before an IDR picture, its PPS come too.
-    fn forget_unrepeated(&mut self) {
-        let mut sps = self.unit.nals.iter();
-        if !sps.any(|nal| nal::unit_type(nal) == nal::SPS) {
-            return;
-        }
-        for known in self.pps.values_mut() {
-            let stale = !self.unit.nals.contains(&known.pps.nal);
-            self.sets_outdated |= stale != known.stale && !known.used;
-            known.stale = stale;
-        }
-    }
-
-    fn lookup(&self, pps: u8) -> Option<(&Pps, &Sps)> {
-        let pps = &self.pps.get(&pps)?.pps;
-        Some((pps, self.sps.get(&pps.sps_id)?))
-    }
-
-    /// The parameter sets of a picture that names `pps`: its SPS, and every PPS of that SPS.
-    fn activate(&mut self, pps: u8) -> Option<Arc<ParameterSets>> {
-        let known = self.pps.get_mut(&pps)?;
-        let sps = self.sps.get(&known.pps.sps_id)?;
-        self.sets_outdated |= known.stale && !known.used;
-        known.used = true;
-        let id = sps.id;
-        if self.sets_outdated || self.sets_sps != Some(id) {
-            let good = |known: &&KnownPps| known.pps.sps_id == id && (known.used || !known.stale);
-            let pps = self.pps.values().filter(good);
-            let sets =
-                ParameterSets::of_picture(sps, pps.map(|known| known.pps.nal.clone()).collect());
-            if self.sets.as_deref() != Some(&sets) {
-                self.sets = Some(Arc::new(sets));
-            }
-            self.sets_sps = Some(id);
-            self.sets_outdated = false;
-        }
-        self.sets.clone()
-    }
-
-    /// Keeps a copy: the NAL unit may share the memory of something much larger.
-    fn store(&mut self, kind: u8, nal: &Bytes) -> Result<(), parameter_sets::Error> {
-        if kind == nal::SPS {
-            if self.sps.values().any(|known| known.nal == nal) {
-                return Ok(());
-            }
-            let mut sps = Sps::parse(nal)?;
-            sps.nal = Bytes::copy_from_slice(nal);
-            self.sps.insert(sps.id, sps);
-        } else {
-            if self.pps.values().any(|known| known.pps.nal == nal) {
-                return Ok(());
-            }
-            let mut pps = Pps::parse(nal)?;
-            pps.nal = Bytes::copy_from_slice(nal);
-            let known = KnownPps {
-                used: false,
-                stale: false,
-                pps,
-            };
-            self.pps.insert(known.pps.id, known);
-        }
-        self.sets_outdated = true;
-        Ok(())
     }
 }
 
@@ -513,9 +529,15 @@ impl From<Unreadable> for Error {
 }
 
 impl Picture {
-    /// Whether a slice belongs to this picture.
+    /// It is one field so far.
+    fn is_half(&self) -> bool {
+        let first = self.header.as_ref().filter(|_| self.second.is_none());
+        !self.continues && first.is_some_and(|first| first.field.is_some())
+    }
+
+    /// Whether a slice belongs to this picture, of two fields to the second.
     fn takes(&self, slice: &Result<Header, Unreadable>) -> bool {
-        match (&self.header, slice) {
+        match (self.second.as_ref().or(self.header.as_ref()), slice) {
             (Some(_), Ok(slice)) if slice.redundant => true,
             // 7.4.1.2.4, and for streams whose IDR pictures all have the same idr_pic_id: no picture has two tops.
             (Some(first), Ok(slice)) => first.same_picture(slice) && self.tops & top(slice) == 0,

@@ -65,7 +65,14 @@ impl Counting {
         }
         self.group.pictures += 1;
         if header.reference {
-            self.reference = Some(*header);
+            self.reference = Some(header.left());
+        }
+    }
+
+    /// Takes the second field of the newest picture.
+    pub fn second_field(&mut self, header: &Header) {
+        if header.reference {
+            self.reference = Some(header.left());
         }
     }
 

@@ -15,6 +15,7 @@ pub mod annexb;
 pub mod avcc;
 mod counting;
 pub mod nal;
+mod order;
 pub mod parameter_sets;
 pub mod repeat;
 mod sei;

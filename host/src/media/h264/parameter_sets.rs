@@ -5,8 +5,10 @@ use super::nal;
 use bytes::Bytes;
 use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader, decode_nal};
+use level::Demand;
 use tolerant::Tolerant;
 
+mod level;
 mod tolerant;
 
 /// The largest parameter set that is kept, in bytes. Real ones have 10 to 200; with all scaling matrices and 32 HRD
@@ -25,6 +27,7 @@ pub struct ParameterSets {
     /// What the SPS in use says.
     pub picture: Picture,
     head: Head,
+    demand: Option<Demand>,
 }
 
 /// The picture format that an SPS describes.
@@ -36,7 +39,7 @@ pub struct Picture {
     pub height: u32,
     /// `profile_idc`, annex A.2.
     pub profile_idc: u8,
-    /// `level_idc`: ten times the level, annex A.3.
+    /// `level_idc`: ten times the level, annex A.3. Where the SPS has none that exists (some encoders write 0), the lowest that fits.
     pub level_idc: u8,
     /// RFC 6381 (ISO/IEC 14496-15 annex E): `avc1.64001f`.
     pub codec: String,
@@ -103,7 +106,19 @@ impl ParameterSets {
             pps: pps.to_vec(),
             picture: parsed.picture,
             head: parsed.head,
+            demand: parsed.demand,
         })
+    }
+
+    /// The same for a stream of so many frames a second (0: unknown): on that depends the level where the SPS does not say it.
+    pub fn at_rate(&self, rate: f32) -> Self {
+        let mut sets = self.clone();
+        if let Some(demand) = self.demand.filter(|_| rate > 0.0) {
+            let level = level::lowest(demand, rate);
+            (sets.head.level_idc, sets.picture.level_idc) = (level, level);
+            sets.picture.codec = sets.head.codec();
+        }
+        sets
     }
 
     /// An AVCDecoderConfigurationRecord (avcC, ISO/IEC 14496-15 5.3.3.1) for samples with lengths of four bytes.
@@ -117,6 +132,7 @@ impl ParameterSets {
             pps,
             picture: sps.picture.clone(),
             head: sps.head,
+            demand: sps.demand,
         }
     }
 
@@ -145,10 +161,25 @@ pub(super) struct Head {
     pub bit_depth_chroma: u8,
 }
 
+impl Head {
+    /// RFC 6381.
+    fn codec(&self) -> String {
+        let Head {
+            profile_idc,
+            constraints,
+            level_idc,
+            ..
+        } = self;
+        format!("avc1.{profile_idc:02x}{constraints:02x}{level_idc:02x}")
+    }
+}
+
 /// How an SPS shapes slice headers, 7.3.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SliceSyntax {
     pub separate_colour_planes: bool,
+    /// `ChromaArrayType` is not 0.
+    pub chroma: bool,
     pub frame_num_bits: u32,
     /// `gaps_in_frame_num_value_allowed_flag`: reference pictures may be left out on purpose.
     pub gaps_allowed: bool,
@@ -181,6 +212,19 @@ pub(super) struct Sps {
     /// By how much a picture that none refers to is behind the reference picture before it in the order of showing, where
     /// that is not told: `offset_for_non_ref_pic` (8.2.1.2), 1 for type 2 (8.2.1.3).
     pub order_step: i32,
+    /// With `pic_order_cnt_type` 1.
+    pub cycle: Option<Cycle>,
+    /// Where it does not say a level that exists.
+    pub demand: Option<Demand>,
+}
+
+/// From where picture order counts of type 1 are told, 8.2.1.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cycle {
+    /// `offset_for_ref_frame`, at most 255.
+    pub offsets: Vec<i32>,
+    /// `offset_for_top_to_bottom_field`.
+    pub between_fields: i32,
 }
 
 impl Sps {
@@ -220,7 +264,20 @@ impl Sps {
         if !sides.contains(&width) || !sides.contains(&height) {
             return Err(Error::Size { width, height });
         }
+        let frame_rate = frame_rate(&sps);
+        let demand = (!level::exists(level_idc)).then(|| demand(&sps));
+        let head = Head {
+            profile_idc,
+            constraints,
+            level_idc: demand.map_or(level_idc, |demand| {
+                level::lowest(demand, frame_rate.unwrap_or(0.0))
+            }),
+            chroma_format,
+            bit_depth_luma: 8 + chroma.bit_depth_luma_minus8,
+            bit_depth_chroma: 8 + chroma.bit_depth_chroma_minus8,
+        };
         Ok(Self {
+            demand,
             macroblocks: sps.pic_size_in_map_units(),
             reference_frames: sps.max_num_ref_frames,
             intra_only: intra_only(&sps),
@@ -231,15 +288,26 @@ impl Sps {
                 } => offset_for_non_ref_pic,
                 _ => 1,
             },
+            cycle: match &sps.pic_order_cnt {
+                PicOrderCntType::TypeOne {
+                    offset_for_top_to_bottom_field,
+                    offsets_for_ref_frame,
+                    ..
+                } => Some(Cycle {
+                    offsets: offsets_for_ref_frame.clone(),
+                    between_fields: *offset_for_top_to_bottom_field,
+                }),
+                _ => None,
+            },
             nal: nal.clone(),
             id: sps.seq_parameter_set_id.id(),
             picture: Picture {
                 width,
                 height,
                 profile_idc,
-                level_idc,
-                codec: format!("avc1.{profile_idc:02x}{constraints:02x}{level_idc:02x}"),
-                frame_rate: frame_rate(&sps),
+                level_idc: head.level_idc,
+                codec: head.codec(),
+                frame_rate,
                 reorder: reorder(&sps),
                 full_range: sps
                     .vui_parameters
@@ -247,16 +315,10 @@ impl Sps {
                     .and_then(|vui| vui.video_signal_type.as_ref())
                     .is_some_and(|signal| signal.video_full_range_flag),
             },
-            head: Head {
-                profile_idc,
-                constraints,
-                level_idc,
-                chroma_format,
-                bit_depth_luma: 8 + chroma.bit_depth_luma_minus8,
-                bit_depth_chroma: 8 + chroma.bit_depth_chroma_minus8,
-            },
+            head,
             slice: SliceSyntax {
                 separate_colour_planes: chroma.separate_colour_plane_flag,
+                chroma: chroma_format != 0 && !chroma.separate_colour_plane_flag,
                 frame_num_bits: u32::from(sps.log2_max_frame_num()),
                 gaps_allowed: sps.gaps_in_frame_num_value_allowed_flag,
                 frames_only: sps.frame_mbs_flags == FrameMbsFlags::Frames,
@@ -294,8 +356,12 @@ pub(super) struct Pps {
     pub cabac: bool,
     /// More than one.
     pub slice_groups: bool,
+    /// `num_ref_idx_l0_default_active_minus1` and `num_ref_idx_l1_default_active_minus1`, plus 1; at most 32.
+    pub references: [u32; 2],
     /// `weighted_pred_flag`.
     pub weighted: bool,
+    /// `weighted_bipred_idc` is 1: B slices tell their weights.
+    pub weighted_b: bool,
     /// 26 + `pic_init_qp_minus26`; -36 to 51.
     pub quantizer: i32,
     /// `deblocking_filter_control_present_flag`.
@@ -326,10 +392,12 @@ impl Pps {
         let cabac = bits.read_bit("entropy_coding_mode_flag")?;
         let bottom_field_order = bits.read_bit("bottom_field_pic_order_in_frame_present_flag")?;
         let slice_groups = skip_slice_groups(bits)?;
-        bits.read_ue("num_ref_idx_l0_default_active_minus1")?;
-        bits.read_ue("num_ref_idx_l1_default_active_minus1")?;
+        let references = [
+            bits.read_ue("num_ref_idx_l0_default_active_minus1")?,
+            bits.read_ue("num_ref_idx_l1_default_active_minus1")?,
+        ];
         let weighted = bits.read_bit("weighted_pred_flag")?;
-        bits.skip(2, "weighted_bipred_idc")?;
+        let weighted_b = bits.read::<2, u8>("weighted_bipred_idc")? == 1;
         let quantizer = bits.read_se("pic_init_qp_minus26")?.clamp(-62, 25) + 26;
         bits.read_se("pic_init_qs_minus26")?;
         bits.read_se("chroma_qp_index_offset")?;
@@ -343,7 +411,9 @@ impl Pps {
             redundant_pictures: bits.read_bit("redundant_pic_cnt_present_flag")?,
             cabac,
             slice_groups,
+            references: references.map(|last| last.min(31) + 1),
             weighted,
+            weighted_b,
             quantizer,
             deblocking_control,
         })
@@ -401,6 +471,23 @@ fn frame_rate(sps: &SeqParameterSet) -> Option<f32> {
     // E.2.1: a tick is a field's time.
     let rate = f64::from(timing.time_scale) / (2.0 * f64::from(timing.num_units_in_tick));
     (rate > 0.0 && rate <= 300.0).then_some(rate as f32)
+}
+
+fn demand(sps: &SeqParameterSet) -> Demand {
+    let interlaced = sps.frame_mbs_flags != FrameMbsFlags::Frames;
+    let restrictions = sps
+        .vui_parameters
+        .as_ref()
+        .and_then(|vui| vui.bitstream_restrictions.as_ref());
+    let shown_later = restrictions.map_or(0, |told| told.max_dec_frame_buffering);
+    Demand {
+        width: sps.pic_width_in_mbs(),
+        height: sps
+            .pic_height_in_map_units()
+            .saturating_mul(1 + u32::from(interlaced)),
+        frames: sps.max_num_ref_frames.max(shown_later),
+        interlaced,
+    }
 }
 
 fn reorder(sps: &SeqParameterSet) -> Option<u8> {

@@ -2,6 +2,7 @@
 //! copy of a picture that it has.
 
 use super::nal;
+use super::order::{self, Counts};
 use super::parameter_sets::{OrderSyntax, Pps, Sps};
 use super::slice::Header;
 use bytes::Bytes;
@@ -16,13 +17,11 @@ pub const LOOKED_AT: usize = 32;
 const DELIMITER: &[u8] = &[nal::AUD, 0x30];
 /// `slice_type`: P, as all slices of the picture.
 const P_ONLY: u32 = 5;
-/// Of frames, in picture order counts.
-const USUAL_STEP: i64 = 2;
 /// Pictures that may come before one that they are shown behind (A.3.1).
 const MOST_REORDERED: usize = 16;
 
-/// The NAL units of a picture that shows again what is shown after `pictures`, of the parameter sets `sps` and `pps`: the
-/// access units up to the newest one, as many as there are since the last IDR picture or [`LOOKED_AT`].
+/// The NAL units of a picture that shows again what is shown after `pictures`, of the parameter sets `sps` and, before the first of
+/// them, `pps`: the access units up to the newest one, as many as there are since the last IDR picture or [`LOOKED_AT`].
 ///
 /// Nothing is predicted from it, so it may come any number of times, or not at all; what follows decodes the same. It stands
 /// right behind the shown picture in the order of showing, and so in front of all that follow.
@@ -33,17 +32,22 @@ const MOST_REORDERED: usize = 16;
 /// it is too far back.
 pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<Bytes>> {
     let sps = Sps::parse(sps).ok()?;
-    let pps: Vec<Pps> = pps.iter().filter_map(|nal| Pps::parse(nal).ok()).collect();
-    let headers = headers(&sps, &pps, pictures)?;
-    let mut counts = Counts::new(&sps);
+    let mut pps: Vec<Pps> = pps.iter().filter_map(|nal| Pps::parse(nal).ok()).collect();
+    let headers = headers(&sps, &mut pps, pictures)?;
+    // Without B slices, as here with other types, pictures are shown in decoding order.
+    let told = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
+    let mut counts = Counts::default();
     let placed: Vec<(i64, &Header)> = headers
         .iter()
         .enumerate()
-        .map(|(nth, header)| (counts.place(header).unwrap_or(nth as i64), header))
+        .map(|(nth, header)| {
+            let count = counts.next(header, &sps).filter(|_| told);
+            (count.unwrap_or(nth as i64), header)
+        })
         .collect();
     let newest = placed.iter().rev().find(|(_, header)| header.reference)?;
     let shown = placed.iter().max_by_key(|(count, _)| *count)?;
-    let waits = sps.picture.reorder != Some(0) && counts.range.is_some() && has_gap(&placed);
+    let waits = sps.picture.reorder != Some(0) && told && has_gap(&placed);
     if waits || !shown.1.reference || shown.1.long_term {
         return None;
     }
@@ -57,18 +61,23 @@ pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<B
     Some(vec![Bytes::from_static(DELIMITER), again.slice()?])
 }
 
-/// The first slice header of each picture.
-fn headers(sps: &Sps, pps: &[Pps], pictures: &[&[Bytes]]) -> Option<Vec<Header>> {
-    let lookup = |id| {
-        let pps = pps.iter().find(|pps| pps.id == id)?;
-        (pps.sps_id == sps.id).then_some((pps, sps))
-    };
+/// The first slice header of each picture; `pps` then are those that hold at the last.
+fn headers(sps: &Sps, pps: &mut Vec<Pps>, pictures: &[&[Bytes]]) -> Option<Vec<Header>> {
     let mut headers: Vec<Header> = Vec::new();
     for picture in pictures {
         let mut first = None;
         for unit in *picture {
             match nal::unit_type(unit) {
+                nal::PPS => {
+                    let changed = Pps::parse(unit).ok()?;
+                    pps.retain(|known| known.id != changed.id);
+                    pps.push(changed);
+                }
                 nal::SLICE | nal::IDR if first.is_none() => {
+                    let lookup = |id| {
+                        let pps = pps.iter().find(|pps| pps.id == id)?;
+                        (pps.sps_id == sps.id).then_some((pps, sps))
+                    };
                     first = Some(Header::read(unit, lookup).ok()?);
                 }
                 // Data partitions and slices of other views or layers.
@@ -77,19 +86,19 @@ fn headers(sps: &Sps, pps: &[Pps], pictures: &[&[Bytes]]) -> Option<Vec<Header>>
             }
         }
         let header = first?;
-        if header.idr {
-            headers.clear();
-        }
         let in_order = !matches!(sps.slice.order, OrderSyntax::Lsb { .. });
         if in_order && header.bidirectional {
             return None;
         }
         // Whoever counts wrongly has references that nobody can name.
         let before = headers.iter().rev().find(|header| header.reference);
-        if before.is_some_and(|before| !header.follows(before, sps)) {
+        if before.is_some_and(|before| !header.idr && !header.follows(before, sps)) {
             return None;
         }
-        headers.push(header);
+        if header.idr || header.forgets {
+            headers.clear();
+        }
+        headers.push(header.left());
     }
     Some(headers)
 }
@@ -100,39 +109,8 @@ fn has_gap(placed: &[(i64, &Header)]) -> bool {
     counts.sort_unstable();
     let steps = counts.windows(2).map(|two| two[1] - two[0]);
     // A frame's count is 2 behind the one before, or 1 in some streams.
-    let usual = steps.clone().min().unwrap_or(USUAL_STEP).min(USUAL_STEP);
+    let usual = steps.clone().min().unwrap_or(order::STEP).min(order::STEP);
     steps.rev().take(MOST_REORDERED).any(|step| step > usual)
-}
-
-/// Picture order counts of type 0, 8.2.1.1, from any picture on. The other types have none: they are shown in decoding order,
-/// type 2 by rule (8.2.1.3) and type 1 where there are no B slices.
-struct Counts {
-    /// `MaxPicOrderCntLsb`.
-    range: Option<i64>,
-    /// Of the last reference picture.
-    reference: i64,
-}
-
-impl Counts {
-    fn new(sps: &Sps) -> Counts {
-        Counts {
-            range: match sps.slice.order {
-                OrderSyntax::Lsb { bits } => Some(1 << bits),
-                OrderSyntax::Delta | OrderSyntax::Nothing => None,
-            },
-            reference: 0,
-        }
-    }
-
-    fn place(&mut self, header: &Header) -> Option<i64> {
-        let range = self.range?;
-        let ahead = header.order[0] - self.reference;
-        let count = self.reference + (ahead + range / 2).rem_euclid(range) - range / 2;
-        if header.reference {
-            self.reference = count;
-        }
-        Some(count)
-    }
 }
 
 /// What the slice depends on.

@@ -1,11 +1,15 @@
-//! The start of a slice header, ISO/IEC 14496-10 7.3.3: what tells one picture from the next (7.4.1.2.4).
+//! The start of a slice header, ISO/IEC 14496-10 7.3.3: what tells one picture from the next (7.4.1.2.4), and whether it is the last
+//! that knows of those before (7.4.3.3).
+
+mod marking;
 
 use super::nal;
 use super::parameter_sets::{OrderSyntax, Pps, Sps};
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader};
 
-/// All that is read here fits into this many bytes, emulation prevention included.
-const LONGEST: usize = 64;
+/// All that is read here fits into this many bytes, emulation prevention included: up to 64 weights of six numbers with 32 bits at
+/// most. Nothing is copied, and few headers have more than 20.
+const LONGEST: usize = 4096;
 
 /// The first syntax elements of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,9 @@ pub struct Header {
     pub reference: bool,
     /// An IDR picture that is a long-term reference (8.2.5.1).
     pub long_term: bool,
+    /// `memory_management_control_operation` 5: once it is decoded, it is as if it had been an IDR picture. No picture after it refers
+    /// to any before it or is shown before them, and `frame_num` and picture order counts begin anew with it.
+    pub forgets: bool,
     idr_pic_id: u32,
     /// `pic_order_cnt_lsb` and `delta_pic_order_cnt_bottom`, or `delta_pic_order_cnt[0]` and `[1]`.
     pub(super) order: [i64; 2],
@@ -83,12 +90,31 @@ impl Header {
             frame_num: 0,
             reference: nal::ref_idc(nal) != 0,
             long_term: false,
+            forgets: false,
             idr_pic_id: 0,
             order: [0; 2],
         };
-        match header.read_rest(&mut bits, pps, sps) {
-            Ok(()) => Ok(header),
-            Err(_) => Err(unreadable),
+        if header.read_rest(&mut bits, pps, sps).is_err() {
+            return Err(unreadable);
+        }
+        if header.reference {
+            // A slice that ends here is broken elsewhere.
+            let marking = marking::read(&mut bits, header.idr, slice_type, pps, sps);
+            let marking = marking.unwrap_or_default();
+            (header.long_term, header.forgets) = (marking.long_term, marking.forgets);
+        }
+        Ok(header)
+    }
+
+    /// What it counts as for those that come after it.
+    pub fn left(self) -> Self {
+        match self.forgets {
+            true => Self {
+                frame_num: 0,
+                order: [0, self.order[1]],
+                ..self
+            },
+            false => self,
         }
     }
 
@@ -108,7 +134,7 @@ impl Header {
         self.field.is_some()
             && first.field.is_some()
             && self.field != first.field
-            && self.frame_num == first.frame_num
+            && (self.frame_num == first.frame_num || self.frame_num == first.left().frame_num)
             && !self.idr
     }
 
@@ -151,21 +177,13 @@ impl Header {
         if pps.redundant_pictures {
             self.redundant = bits.read_ue("redundant_pic_cnt")? > 0;
         }
-        if self.idr {
-            // I slices have nothing else before dec_ref_pic_marking; a slice that ends here is broken elsewhere.
-            let _ = bits.skip(1, "no_output_of_prior_pics_flag");
-            self.long_term = bits.read_bit("long_term_reference_flag").unwrap_or(false);
-        }
         Ok(())
     }
 }
 
 impl Header {
-    /// Whether nothing is missing between `reference`, the last reference picture, and this picture, as far as the counting
-    /// tells (7.4.3): what it is predicted from can have been there.
-    ///
-    /// `memory_management_control_operation` 5, with which an encoder starts to count anew without an IDR picture, is not
-    /// looked for: no live encoder is known to use it.
+    /// Whether nothing is missing between `reference`, what the last reference picture [left](Self::left), and this picture, as far as
+    /// the counting tells (7.4.3): what it is predicted from can have been there.
     pub fn follows(&self, reference: &Header, sps: &Sps) -> bool {
         let next = reference.frame_num.wrapping_add(1) & ((1 << sps.slice.frame_num_bits) - 1);
         match self.frame_num == reference.frame_num {
@@ -197,6 +215,7 @@ mod tests {
 
     use super::super::testing::{PpsOptions, SliceOptions, SpsOptions};
     use super::*;
+    use h264_reader::rbsp::BitWrite;
     use proptest::prelude::*;
 
     fn read(sps: &SpsOptions, pps: &PpsOptions, slice: &SliceOptions) -> Header {
@@ -331,6 +350,79 @@ mod tests {
                 missing_pps: Some(pps.id)
             })
         );
+    }
+
+    #[test]
+    fn the_marking_is_found_behind_everything_that_may_stand_before_it() {
+        use crate::media::h264::testing::nal;
+        let sps = Sps::parse(&SpsOptions::default().nal()).unwrap();
+        let plain = Pps::parse(&PpsOptions::default().nal()).unwrap();
+        let weighted = Pps {
+            weighted: true,
+            weighted_b: true,
+            references: [2, 1],
+            ..plain.clone()
+        };
+        for (what, slice_type, pps) in [
+            ("P", 0, &plain),
+            ("B", 1, &plain),
+            ("I", 2, &plain),
+            ("P, weighted", 5, &weighted),
+            ("B, weighted", 6, &weighted),
+        ] {
+            for operations in [
+                &[0][..],
+                &[1, 0, 0],
+                &[5, 0],
+                &[1, 4, 5, 0],
+                &[3, 1, 0, 4, 0, 6, 2, 5, 0],
+            ] {
+                let unit = nal(0x61, |bits| {
+                    bits.write_ue(0)?;
+                    bits.write_ue(slice_type)?;
+                    bits.write_ue(0)?;
+                    bits.write::<8, u8>(0x11)?;
+                    let lists = [1, 2, 0][slice_type as usize % 5];
+                    let mut references = pps.references;
+                    if lists == 2 {
+                        bits.write_bit(true)?;
+                    }
+                    if lists > 0 {
+                        bits.write_bit(true)?;
+                        references = [3, 2];
+                        for count in &references[..lists] {
+                            bits.write_ue(count - 1)?;
+                        }
+                    }
+                    for _ in 0..lists {
+                        bits.write_bit(true)?;
+                        for number in [0, 4, 1, 2, 2, 0, 3] {
+                            bits.write_ue(number)?;
+                        }
+                    }
+                    if pps.weighted && lists > 0 {
+                        bits.write_ue(5)?;
+                        bits.write_ue(4)?;
+                        for _ in 0..references[..lists].iter().sum::<u32>() {
+                            for numbers in [2, 4] {
+                                bits.write_bit(true)?;
+                                for number in 0..numbers {
+                                    bits.write_se(7 - 5 * number)?;
+                                }
+                            }
+                        }
+                    }
+                    bits.write_bit(operations != [0])?;
+                    for number in operations.iter().filter(|_| operations != [0]) {
+                        bits.write_ue(*number)?;
+                    }
+                    bits.write::<16, u16>(0xbeef)
+                });
+                let header = Header::read(&unit, |_| Some((pps, &sps))).unwrap();
+                let forgets = operations.contains(&5);
+                assert_eq!(header.forgets, forgets, "{what} {operations:?}");
+            }
+        }
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Parameter sets of real streams, and a writer of small made-up NAL units for the tests of this module.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::slice::Field;
+pub use super::slice::Field;
 use bytes::Bytes;
 use h264_reader::rbsp::{BitWrite, BitWriter, ByteWriter};
 use proptest::prelude::*;
@@ -197,6 +197,8 @@ pub struct SliceOptions {
     /// `pic_order_cnt_lsb` and `delta_pic_order_cnt_bottom`, or `delta_pic_order_cnt[0]` and `[1]`.
     pub order: [i32; 2],
     pub redundant: u32,
+    /// `memory_management_control_operation` 5.
+    pub forgets: bool,
     /// Distinguishes payloads.
     pub payload: u16,
 }
@@ -213,6 +215,7 @@ impl Default for SliceOptions {
             idr_pic_id: 0,
             order: [0, 0],
             redundant: 0,
+            forgets: false,
             payload: 0xbeef,
         }
     }
@@ -254,6 +257,24 @@ impl SliceOptions {
             }
             if pps.redundant_pictures {
                 bits.write_ue(self.redundant)?;
+            }
+            match self.slice_type % 5 {
+                // num_ref_idx_active_override_flag, ref_pic_list_modification_flag_l0
+                0 => bits.write::<2, u8>(0)?,
+                // direct_spatial_mv_pred_flag before those, and another list behind
+                1 => bits.write::<4, u8>(0)?,
+                _ => {}
+            }
+            if self.ref_idc > 0 {
+                match (self.idr, self.forgets) {
+                    (true, _) => bits.write::<2, u8>(0)?,
+                    (false, false) => bits.write_bit(false)?,
+                    (false, true) => {
+                        bits.write_bit(true)?;
+                        bits.write_ue(5)?;
+                        bits.write_ue(0)?;
+                    }
+                }
             }
             bits.write::<16, u16>(self.payload)
         })

@@ -5,7 +5,7 @@ mod serve;
 
 use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{
-    plugin::{Failure, Instance, OpenError, Profile, transports::Transport},
+    plugin::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport},
     stream::{Ear, Stream, Variant},
     viewer::{STAYS, Way},
 };
@@ -201,12 +201,9 @@ impl Actor {
     fn end(&mut self, reason: &str) {
         if let Some(chunks) = self.ask(|instance| instance.stop(reason, true)) {
             let at = self.began.elapsed();
-            self.muxer.outlet.publish(
-                chunks
-                    .into_iter()
-                    .map(|chunk| (chunk.content, chunk.lane, chunk.independent)),
-                at,
-            );
+            self.muxer
+                .outlet
+                .publish(chunks.into_iter().map(Chunk::into_parts), at);
             // Who waits for the next picture is told that there is none.
             self.muxer.desk.changed();
             self.serve_requests();

@@ -5,7 +5,7 @@ use crate::{
     media::{
         h264::{
             annexb,
-            testing::{PpsOptions, SliceOptions, SpsOptions},
+            testing::{Field, PpsOptions, SliceOptions, SpsOptions},
         },
         sample::Format,
     },
@@ -263,6 +263,196 @@ fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
         "{:?}",
         rig.report().notes
     );
+}
+
+#[test]
+fn a_pps_that_changes_goes_with_its_picture_and_with_the_starts_behind_it_and_is_no_new_stream() {
+    let with = |pps: &PpsOptions, number: u32, idr: bool| {
+        let options = SliceOptions {
+            idr,
+            slice_type: if idr { 2 } else { 0 },
+            frame_num: number,
+            order: [2 * number as i32, 0],
+            ..SliceOptions::default()
+        };
+        options.nal(&SpsOptions::default(), pps)
+    };
+    let [sps, first] = sets();
+    let other = PpsOptions {
+        qp: 3,
+        ..PpsOptions::default()
+    };
+    let beside = PpsOptions {
+        id: 1,
+        qp: 5,
+        ..PpsOptions::default()
+    };
+    let mut rig = Rig::new();
+    rig.packet(&[sps.clone(), first.clone(), with(&other, 0, true)], 0);
+    // In the stream: it stays as it is.
+    rig.packet(&[other.nal(), with(&other, 1, false)], STEP);
+    // Outside of the stream: it comes with the next picture.
+    rig.ingest.parameter_sets(vec![beside.nal()]);
+    rig.packet(&[with(&beside, 2, false)], 2 * STEP);
+    rig.packet(&[with(&other, 3, false)], 3 * STEP);
+    // A viewer that starts here knows the first configuration only.
+    let key = with(&other, 0, true);
+    rig.packet(&[key.clone()], 4 * STEP);
+    rig.packet(
+        &[sps.clone(), other.nal(), beside.nal(), key.clone()],
+        5 * STEP,
+    );
+    // As it was at first.
+    rig.packet(&[first.clone(), with(&other, 1, false)], 6 * STEP);
+    rig.packet(&[key.clone()], 7 * STEP);
+    let mut epochs = 0;
+    let mut samples = Vec::new();
+    for entry in rig.entries() {
+        match entry {
+            Entry::Configure(info) => {
+                epochs += 1;
+                assert_eq!(info.video.as_ref().unwrap().codec_string, "avc1.4d001f");
+            }
+            Entry::Sample(sample) => samples.push(sample.nals().unwrap().to_vec()),
+            Entry::Stop(_) => panic!("a stop"),
+        }
+    }
+    assert_eq!(epochs, 1);
+    let expected = [
+        vec![sps.clone(), first.clone(), with(&other, 0, true)],
+        vec![other.nal(), with(&other, 1, false)],
+        vec![beside.nal(), with(&beside, 2, false)],
+        vec![with(&other, 3, false)],
+        vec![other.nal(), beside.nal(), key.clone()],
+        vec![sps, other.nal(), beside.nal(), key.clone()],
+        vec![first, with(&other, 1, false)],
+        vec![beside.nal(), key],
+    ];
+    assert_eq!(samples, expected);
+
+    // Where it was seen, the next configuration says so.
+    rig.ingest.lost("gone".into());
+    rig.packet(&nals_of(0), 8 * STEP);
+    let codecs = rig.entries().into_iter().filter_map(|entry| match entry {
+        Entry::Configure(info) => Some(info.video.as_ref()?.codec_string.clone()),
+        _ => None,
+    });
+    assert_eq!(codecs.collect::<Vec<_>>(), ["avc3.4d001f"]);
+}
+
+/// A field of an interlaced stream.
+fn field(number: u32, field: Field, idr: bool) -> Bytes {
+    let sps = SpsOptions {
+        fields: true,
+        ..SpsOptions::default()
+    };
+    let options = SliceOptions {
+        idr,
+        slice_type: 2,
+        frame_num: number,
+        field: Some(field),
+        order: [2 * number as i32 + i32::from(field == Field::Bottom), 0],
+        ..SliceOptions::default()
+    };
+    options.nal(&sps, &PpsOptions::default())
+}
+
+fn fields_sets() -> Vec<Bytes> {
+    let sps = SpsOptions {
+        fields: true,
+        ..SpsOptions::default()
+    };
+    vec![sps.nal(), PpsOptions::default().nal()]
+}
+
+#[test]
+fn two_fields_are_one_sample_with_the_times_of_the_first_in_one_packet_or_two() {
+    let times = |at: i64, shown: i64, duration| SourceTimes {
+        decode: Some(at),
+        presentation: Some(shown),
+        duration,
+    };
+    let pair = |number| {
+        [
+            field(number, Field::Top, number == 0),
+            field(number, Field::Bottom, false),
+        ]
+    };
+    for apart in [false, true] {
+        let mut rig = Rig::new();
+        rig.ingest.parameter_sets(fields_sets());
+        for number in 0..3 {
+            let at = i64::from(number) * 3600;
+            let [first, second] = pair(number);
+            if apart {
+                rig.ingest
+                    .access_unit(vec![first], times(at, at + 7200, 1800));
+                rig.ingest
+                    .access_unit(vec![second], times(at + 1800, at + 9000, 1800));
+            } else {
+                rig.ingest
+                    .access_unit(vec![first, second], times(at, at + 7200, 3600));
+            }
+        }
+        let samples = rig.samples();
+        let got: Vec<_> = samples
+            .iter()
+            .map(|sample| {
+                (
+                    sample.decode_time,
+                    sample.composition_offset,
+                    sample.duration,
+                )
+            })
+            .collect();
+        assert_eq!(
+            got,
+            [(0, 7200, 3600), (3600, 7200, 3600), (7200, 7200, 3600)]
+        );
+        let counts: Vec<usize> = samples
+            .iter()
+            .map(|sample| sample.nals().unwrap().len())
+            .collect();
+        assert_eq!(counts, [2, 2, 2]);
+    }
+}
+
+#[test]
+fn a_field_without_a_second_keeps_its_own_times_and_is_not_lost_at_the_end() {
+    let mut rig = Rig::new();
+    rig.ingest.parameter_sets(fields_sets());
+    let [first, second] = [field(0, Field::Top, true), field(0, Field::Bottom, false)];
+    rig.packet(&[first, second], 0);
+    rig.packet(&[field(1, Field::Top, false)], 3600);
+    rig.packet(&[field(2, Field::Top, false)], 7200);
+    rig.ingest.loops();
+    let times: Vec<u64> = rig
+        .samples()
+        .iter()
+        .map(|sample| sample.decode_time)
+        .collect();
+    assert_eq!(times, [0, 3600, 7200]);
+}
+
+#[test]
+fn the_fields_of_a_live_stream_wait_for_each_other_through_a_silence() {
+    let mut rig = Rig::new();
+    rig.ingest.parameter_sets(fields_sets());
+    for number in 0..3 {
+        for half in [Field::Top, Field::Bottom] {
+            let ms = u64::from(number) * 80 + 40 * u64::from(half == Field::Bottom);
+            let unit = field(number, half, number == 0 && half == Field::Top);
+            rig.bytes(ms, &annexb::join(&[unit]));
+            rig.at(ms + 20);
+            rig.ingest.silence();
+        }
+    }
+    let samples = rig.samples();
+    let got: Vec<_> = samples
+        .iter()
+        .map(|sample| (sample.decode_time / 90, sample.nals().unwrap().len()))
+        .collect();
+    assert_eq!(got, [(0, 2), (80, 2), (160, 2)]);
 }
 
 /// An ingest on virtual time, and what it publishes.

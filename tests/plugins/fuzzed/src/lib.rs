@@ -199,6 +199,7 @@ impl Held {
                     likely => likely % 2,
                 },
                 independent: script.byte().is_multiple_of(2),
+                leading: script.byte().is_multiple_of(8),
             })
             .collect()
     }

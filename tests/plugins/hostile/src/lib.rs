@@ -145,11 +145,12 @@ impl Transport for Hostile {
         if self.video != Some(sample.track) {
             return vec![];
         }
-        let independent = sample.independent;
+        let (independent, leading) = (sample.independent, sample.leading);
         let chunk = |payload, lane| Chunk {
             payload,
             lane,
             independent,
+            leading,
         };
         if self.chosen(&sample) {
             match self.misbehave(Call::Push) {
@@ -174,6 +175,7 @@ impl Transport for Hostile {
             payload,
             lane,
             independent: true,
+            leading: false,
         };
         match self.misbehave(Call::Stop) {
             Some(Deed::Output) => texts().into_iter().map(|text| chunk(text, 0)).collect(),

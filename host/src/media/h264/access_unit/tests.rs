@@ -176,38 +176,167 @@ fn a_prefix_goes_with_the_slice_behind_it() {
     assert_eq!(shape(&units), [6, 2, 3]);
 }
 
-#[test]
-fn fields_are_access_units_and_the_second_one_says_so() {
-    let sps = SpsOptions {
-        fields: true,
-        ..SPS
-    };
-    let top = |options| SliceOptions {
+const FIELDS: SpsOptions = SpsOptions {
+    fields: true,
+    ..SPS
+};
+
+fn top(options: SliceOptions) -> SliceOptions {
+    SliceOptions {
         field: Some(Field::Top),
         ..options
-    };
-    let bottom = |options| SliceOptions {
+    }
+}
+
+fn bottom(options: SliceOptions) -> SliceOptions {
+    SliceOptions {
         field: Some(Field::Bottom),
         ..options
+    }
+}
+
+fn field(options: SliceOptions) -> Bytes {
+    options.nal(&FIELDS, &PPS)
+}
+
+#[test]
+fn two_fields_of_a_frame_are_one_access_unit_whichever_is_first() {
+    let second = SliceOptions::default();
+    let sets = [FIELDS.nal(), PPS.nal()];
+    for (what, fields, expected) in [
+        (
+            "top first",
+            &[top(idr()), bottom(second), top(p(1)), bottom(p(1))][..],
+            &[2, 2][..],
+        ),
+        (
+            "bottom first",
+            &[bottom(idr()), top(second), bottom(p(1)), top(p(1))],
+            &[2, 2],
+        ),
+        (
+            "each of two slices",
+            &[
+                top(idr()),
+                below(top(idr()), 9),
+                bottom(second),
+                below(bottom(second), 9),
+                top(p(1)),
+                bottom(p(1)),
+            ],
+            &[4, 2],
+        ),
+        (
+            "one without a second",
+            &[
+                top(idr()),
+                bottom(second),
+                top(p(1)),
+                top(p(2)),
+                bottom(p(2)),
+            ],
+            &[2, 1, 2],
+        ),
+        (
+            "and frames in between",
+            &[
+                top(idr()),
+                bottom(second),
+                p(1),
+                top(p(2)),
+                bottom(p(2)),
+                p(3),
+            ],
+            &[2, 1, 2, 1],
+        ),
+        (
+            "one of another parity that is no second",
+            &[idr(), top(p(1)), bottom(p(2)), top(p(3))],
+            &[1, 1, 1, 1],
+        ),
+    ] {
+        let nals: Vec<Bytes> = fields.iter().map(|options| field(*options)).collect();
+        let mut assembler = Assembler::default();
+        assemble(&mut assembler, &sets);
+        let mut units: Vec<AccessUnit> = nals
+            .into_iter()
+            .filter_map(|nal| assembler.push(nal))
+            .collect();
+        units.extend(assembler.flush().or_else(|| assembler.end()));
+        let mut shape = shape(&units);
+        shape[0] -= sets.len();
+        assert_eq!(shape, expected, "{what}");
+        assert_eq!(assembler.take_error(), None, "{what}");
+    }
+}
+
+#[test]
+fn what_stands_between_two_fields_goes_with_them_and_what_stands_behind_with_the_next() {
+    let other = PpsOptions {
+        id: 1,
+        qp: 3,
+        ..PPS
     };
-    let second = SliceOptions {
-        frame_num: 0,
-        ..SliceOptions::default()
-    };
-    let options = [
-        top(idr()),
-        bottom(second),
-        top(p(1)),
-        bottom(p(1)),
-        top(p(2)),
-        top(p(3)),
-        bottom(p(3)),
+    let second = bottom(SliceOptions::default());
+    let nals = [
+        AUD,
+        FIELDS.nal(),
+        PPS.nal(),
+        field(top(idr())),
+        AUD,
+        other.nal(),
+        SEI,
+        second.nal(&FIELDS, &other),
+        AUD,
+        recovery_sei(0),
+        field(top(p(1))),
+        AUD,
+        recovery_sei(0),
+        field(top(p(2))),
+        field(bottom(p(2))),
     ];
-    let mut nals = vec![sps.nal(), PPS.nal()];
-    nals.extend(options.iter().map(|options| options.nal(&sps, &PPS)));
     let units = assemble(&mut Assembler::default(), &nals);
-    let second: Vec<bool> = units.iter().map(|unit| unit.second_field).collect();
-    assert_eq!(second, [false, true, false, true, false, false, true]);
+    assert_eq!(shape(&units), [8, 3, 4]);
+    let start = Some(Start::Recovery { frames: 0 });
+    let starts: Vec<_> = units.iter().map(|unit| unit.start).collect();
+    assert_eq!(starts, [Some(Start::Idr), start, start]);
+    let out: Vec<Bytes> = units.iter().flat_map(|unit| unit.nals.clone()).collect();
+    assert_eq!(out, nals);
+    assert_eq!(units[0].parameter_sets.pps, [PPS.nal(), other.nal()]);
+}
+
+#[test]
+fn a_first_field_waits_for_its_second_through_a_flush_but_not_beyond_the_end() {
+    let mut assembler = Assembler::default();
+    let second = field(bottom(SliceOptions::default()));
+    assert_eq!(
+        assemble(
+            &mut assembler,
+            &[FIELDS.nal(), PPS.nal(), field(top(idr()))]
+        ),
+        []
+    );
+    assert!(assembler.has_begun());
+    assert_eq!(shape(&assemble(&mut assembler, &[second])), [4]);
+    assert_eq!(assemble(&mut assembler, &[field(top(p(1)))]), []);
+    let end = assembler.end().unwrap();
+    assert_eq!(end.nals, [field(top(p(1)))]);
+    assert!(!assembler.has_begun());
+}
+
+#[test]
+fn a_second_field_without_its_first_slice_is_a_loss() {
+    let nals = [
+        FIELDS.nal(),
+        PPS.nal(),
+        field(top(idr())),
+        field(bottom(SliceOptions::default())),
+        field(top(p(1))),
+        field(below(bottom(p(1)), 9)),
+        field(top(p(2))),
+        field(bottom(p(2))),
+    ];
+    assert_eq!(told(&nals), (1, Some(Error::Loss(Loss::Top))));
 }
 
 #[test]
@@ -224,7 +353,10 @@ fn nothing_comes_out_before_a_start_with_parameter_sets() {
     assert_eq!(assembler.take_error(), None);
     let units = assemble(&mut assembler, &[SEI, slice(idr()), slice(p(1))]);
     assert_eq!(shape(&units), [2, 1]);
-    assert!(units[0].parameter_sets.is_some() && units[1].parameter_sets.is_none());
+    assert!(Arc::ptr_eq(
+        &units[0].parameter_sets,
+        &units[1].parameter_sets
+    ));
 }
 
 #[test]
@@ -282,14 +414,14 @@ fn parameter_sets_from_outside_serve_until_the_stream_has_its_own() {
     );
     let widths: Vec<_> = units
         .iter()
-        .map(|unit| unit.parameter_sets.as_ref().map(|sets| sets.picture.width))
+        .map(|unit| unit.parameter_sets.picture.width)
         .collect();
-    assert_eq!(widths, [Some(320), None, Some(640)]);
+    assert_eq!(widths, [320, 320, 640]);
     assert_eq!(assembler.parameter_sets().unwrap().sps, [wider.nal()]);
 }
 
 #[test]
-fn parameter_sets_are_reported_when_they_change_and_not_when_they_repeat() {
+fn each_picture_tells_the_parameter_sets_that_hold_at_it() {
     let other = PpsOptions { qp: 3, ..PPS };
     let beside = PpsOptions {
         id: 4,
@@ -318,16 +450,19 @@ fn parameter_sets_are_reported_when_they_change_and_not_when_they_repeat() {
     let units = assemble(&mut Assembler::default(), &nals);
     let sets: Vec<_> = units
         .iter()
-        .map(|unit| unit.parameter_sets.as_ref().map(|sets| sets.pps.clone()))
+        .map(|unit| unit.parameter_sets.pps.clone())
         .collect();
     let expected = [
-        Some(vec![PPS.nal()]),
-        None,
-        Some(vec![other.nal()]),
-        Some(vec![other.nal(), beside.nal()]),
-        None,
+        vec![PPS.nal()],
+        vec![PPS.nal()],
+        vec![other.nal()],
+        vec![other.nal(), beside.nal()],
+        vec![other.nal(), beside.nal()],
     ];
     assert_eq!(sets, expected);
+    let same = |two: &[AccessUnit]| Arc::ptr_eq(&two[0].parameter_sets, &two[1].parameter_sets);
+    let unchanged: Vec<bool> = units.windows(2).map(same).collect();
+    assert_eq!(unchanged, [true, false, false, true]);
 }
 
 #[test]
@@ -337,7 +472,7 @@ fn a_broken_sps_leaves_the_one_before_in_use() {
     let nals = [SPS.nal(), PPS.nal(), slice(idr()), broken, slice(p(1))];
     let units = assemble(&mut assembler, &nals);
     assert_eq!(shape(&units), [3, 1]);
-    assert_eq!(units[1].parameter_sets, None);
+    assert_eq!(units[1].parameter_sets, units[0].parameter_sets);
     assert_eq!(
         assembler.take_error().unwrap().to_string(),
         "the SPS cannot be read (too short); it is ignored"
@@ -362,7 +497,7 @@ fn a_loss_drops_everything_to_the_next_start() {
     let units = assemble(&mut assembler, &nals);
     assert_eq!(shape(&units), [1, 1]);
     assert_eq!(units[0].start, Some(Start::Idr));
-    assert_eq!(units[0].parameter_sets, None);
+    assert_eq!(units[0].parameter_sets.pps, [PPS.nal()]);
     assert_eq!(assembler.dropped(), 3);
 }
 
@@ -806,14 +941,112 @@ fn a_pps_that_is_neither_used_nor_repeated_is_no_longer_passed_on() {
         p(1).nal(&SPS, &late),
     ];
     let units = assemble(&mut Assembler::default(), &nals);
-    let pps = |unit: &AccessUnit| Some(unit.parameter_sets.as_ref()?.pps.clone());
+    let pps = |unit: &AccessUnit| unit.parameter_sets.pps.clone();
     let told: Vec<_> = units.iter().map(pps).collect();
     let expected = [
-        Some(vec![PPS.nal(), late.nal()]),
-        Some(vec![PPS.nal(), late.nal(), stray.nal()]),
-        Some(vec![PPS.nal()]),
+        vec![PPS.nal(), late.nal()],
+        vec![PPS.nal(), late.nal(), stray.nal()],
+        vec![PPS.nal()],
         // Sent once and used late: known all the same.
-        Some(vec![PPS.nal(), late.nal()]),
+        vec![PPS.nal(), late.nal()],
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_picture_that_forgets_all_before_it_begins_the_counting_anew_and_is_no_loss() {
+    let sets = [SPS.nal(), PPS.nal()];
+    let forgets = |frame_num| SliceOptions {
+        forgets: true,
+        ..p(frame_num)
+    };
+    let unused = |frame_num| SliceOptions {
+        ref_idc: 0,
+        ..p(frame_num)
+    };
+    let loss = Some(Error::Loss(Loss::Pictures));
+    for (what, pictures, out, error) in [
+        ("once", &[idr(), p(1), forgets(2), p(1), p(2)][..], 5, None),
+        ("twice", &[idr(), forgets(1), forgets(1), p(1)], 4, None),
+        (
+            "and one that none refers to",
+            &[idr(), forgets(1), unused(1), p(1)],
+            4,
+            None,
+        ),
+        (
+            "and one is missing",
+            &[idr(), p(1), forgets(2), p(2)],
+            3,
+            loss.clone(),
+        ),
+        (
+            "and counts on all the same",
+            &[idr(), p(1), forgets(2), p(3)],
+            3,
+            loss.clone(),
+        ),
+        (
+            "and is missing itself",
+            &[idr(), p(1), p(2), p(1), p(2)],
+            3,
+            loss,
+        ),
+    ] {
+        let pictures: Vec<Bytes> = pictures.iter().map(|one| slice(*one)).collect();
+        assert_eq!(
+            told(&[&sets[..], &pictures].concat()),
+            (out, error),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn pictures_that_are_shown_before_the_start_they_come_behind_lead() {
+    let at = |frame_num, order, ref_idc| SliceOptions {
+        order: [order, 0],
+        ref_idc,
+        ..p(frame_num)
+    };
+    let nals = [
+        SPS.nal(),
+        PPS.nal(),
+        slice(idr()),
+        slice(at(1, 6, 2)),
+        slice(at(2, 2, 0)),
+        slice(at(2, 4, 0)),
+        recovery_sei(0),
+        slice(at(2, 12, 2)),
+        slice(at(3, 8, 2)),
+        slice(at(4, 10, 0)),
+        slice(at(4, 0, 2)),
+        slice(at(5, 14, 0)),
+        slice(idr()),
+        slice(at(1, 4, 2)),
+        slice(at(2, 2, 0)),
+    ];
+    let units = assemble(&mut Assembler::default(), &nals);
+    let orders: Vec<i64> = units.iter().map(|unit| unit.order).collect();
+    assert_eq!(orders, [2, 8, 4, 6, 14, 10, 12, 18, 16, 20, 24, 22]);
+    let leading: Vec<usize> = (0..units.len()).filter(|nth| units[*nth].leading).collect();
+    assert_eq!(leading, [5, 6]);
+    let anew: Vec<usize> = (0..units.len())
+        .filter(|nth| units[*nth].orders_anew)
+        .collect();
+    assert_eq!(anew, [0, 9]);
+}
+
+#[test]
+fn the_order_after_a_loss_goes_on_behind_all_that_came() {
+    let mut assembler = Assembler::default();
+    let nals = [SPS.nal(), PPS.nal(), slice(idr()), slice(p(1)), slice(p(2))];
+    let before = assemble(&mut assembler, &nals);
+    assembler.damaged();
+    let after = assemble(
+        &mut assembler,
+        &[recovery_sei(0), slice(p(9)), slice(p(10))],
+    );
+    assert!(after[0].orders_anew && after[0].order > before[2].order);
+    assert!(after[1].order > after[0].order && !after[1].leading);
 }

@@ -73,6 +73,37 @@ fn a_level_too_low_for_the_size_is_no_reason_to_refuse_a_camera() {
 }
 
 #[test]
+fn a_level_that_does_not_exist_becomes_the_lowest_that_fits_size_rate_and_references() {
+    for level in [0, 1, 14, 255] {
+        let options = SpsOptions {
+            level,
+            width_mbs: 120,
+            height_mbs: 68,
+            ..SpsOptions::default()
+        };
+        let (sps, pps) = (options.nal(), testing::PpsOptions::default().nal());
+        let sets = ParameterSets::new(&[sps.clone()], &[pps]).unwrap();
+        assert_eq!(
+            (&*sets.picture.codec, sets.picture.level_idc),
+            ("avc1.4d0028", 40)
+        );
+        // What the container says of the rate counts, too.
+        let fast = sets.at_rate(60.0);
+        assert_eq!(fast.picture.codec, "avc1.4d002a");
+        assert_eq!(fast.decoder_config()[3], 42);
+        assert_eq!(fast.sps, [sps], "the SPS itself stays as it is");
+    }
+    // A level that exists is believed, at any rate.
+    let sps = SpsOptions {
+        level: 10,
+        ..SpsOptions::default()
+    }
+    .nal();
+    let sets = ParameterSets::new(&[sps], &[testing::PpsOptions::default().nal()]).unwrap();
+    assert_eq!(sets.at_rate(300.0).picture.codec, "avc1.4d000a");
+}
+
+#[test]
 fn bytes_behind_the_end_are_no_reason_to_refuse_a_camera() {
     let (sps, _) = testing::STREAMS[1].1.nals();
     let mut longer = sps.to_vec();

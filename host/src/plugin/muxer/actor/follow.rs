@@ -5,7 +5,7 @@ use crate::{
     config,
     media::sample::Sample,
     plugin::{
-        Profile, Rendition,
+        Chunk, Profile, Rendition,
         muxer::{Ground, Refusal},
     },
     stream::{Choice, Ear, Entry, Info, Made, MakeError, Next, Reader},
@@ -33,7 +33,9 @@ pub(super) struct Source {
     info: Option<Arc<Info>>,
     /// Samples are passed over until an independent one.
     wants_start: bool,
-    /// Samples on which the guest failed.
+    /// The guest began with the newest independent one, so what leads it is passed over.
+    joined: bool,
+    /// Samples on which the guest failed, or that led its start.
     left_out: BTreeSet<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
@@ -47,6 +49,13 @@ impl Source {
         self.reader.rest();
     }
 
+    /// A new instance is not to be given it either.
+    fn leave_out(&mut self, position: u64) {
+        self.left_out.insert(position);
+        let recent = |left_out: &u64| left_out + (1 << 16) > position;
+        self.left_out.retain(recent);
+    }
+
     /// Whether the sample is for this transport, and after what it was given before.
     fn wants(&mut self, sample: &Sample, reached: &Reached) -> bool {
         if self.choice.format(sample.codec()).is_none() {
@@ -55,8 +64,11 @@ impl Source {
         // Another feed begins with what was perhaps seen in the one before.
         let starts = sample.independent && (!sample.is_sound() || self.choice.video.is_none());
         let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
+        if starts {
+            self.joined = self.wants_start;
+        }
         self.wants_start &= !(starts && is_new);
-        !self.wants_start
+        !self.wants_start && !(self.joined && sample.leading)
     }
 }
 
@@ -131,7 +143,13 @@ impl Actor {
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
-                    if profile.passes_over(&sample) || !source.wants(&sample, &self.reached) {
+                    if profile.passes_over(&sample) {
+                        continue;
+                    }
+                    if !source.wants(&sample, &self.reached) {
+                        if sample.leading {
+                            source.leave_out(position);
+                        }
                         continue;
                     }
                     if !sample.is_sound() || source.choice.video.is_none() {
@@ -141,10 +159,7 @@ impl Actor {
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
                     {
-                        source.left_out.insert(position);
-                        source
-                            .left_out
-                            .retain(|left_out| left_out + (1 << 16) > position);
+                        source.leave_out(position);
                     }
                     pushed
                 }
@@ -152,12 +167,9 @@ impl Actor {
             self.muxer.desk.changed();
             let Some(chunks) = chunks else { return false };
             let at = self.began.elapsed();
-            self.muxer.outlet.publish(
-                chunks
-                    .into_iter()
-                    .map(|chunk| (chunk.content, chunk.lane, chunk.independent)),
-                at,
-            );
+            self.muxer
+                .outlet
+                .publish(chunks.into_iter().map(Chunk::into_parts), at);
         }
         true
     }
@@ -220,6 +232,7 @@ impl Actor {
             position,
             info: info.clone(),
             wants_start: true,
+            joined: false,
             left_out: BTreeSet::new(),
             made,
             chosen_for,

@@ -1,0 +1,204 @@
+//! What viewers decode, picture by picture, beside what the source decodes to.
+
+use crate::{
+    Gateway, Nal,
+    client::is_header,
+    hls::player::{self, playlist},
+    media::{cut, ffmpeg, with_start_codes},
+    mp4::{self, Part},
+    mse::{Mse, Received},
+    scratch, within,
+};
+use bytes::Bytes;
+use std::{net::SocketAddr, path::Path};
+
+/// The MD5 of each picture that these NAL units decode to, in the order of showing, as the ffmpeg program has it.
+pub fn decoded(nals: &[Bytes]) -> Vec<String> {
+    let folder = scratch("exact");
+    let (stream, sums) = (folder.join("stream.h264"), folder.join("sums"));
+    std::fs::write(&stream, with_start_codes(nals, |_| 4)).unwrap();
+    decoded_file(&stream, &sums)
+}
+
+fn decoded_file(stream: &Path, sums: &Path) -> Vec<String> {
+    ffmpeg(|command| {
+        command
+            .args(["-f", "h264", "-i"])
+            .arg(stream)
+            .args(["-fps_mode", "passthrough", "-f", "framemd5"])
+            .arg(sums)
+    });
+    let text = std::fs::read_to_string(sums).unwrap();
+    let pictures = text.lines().filter(|line| !line.starts_with('#'));
+    let sum = |line: &str| line.rsplit(',').next().unwrap().trim().to_owned();
+    pictures.map(sum).collect()
+}
+
+/// What came by one transport.
+#[derive(Debug, Default)]
+pub struct Got {
+    /// Parameter sets in front of it, then the samples' own.
+    pub nals: Vec<Bytes>,
+    /// How many samples that is.
+    pub samples: usize,
+    /// When each is shown and decoded, in ticks; of MP4.
+    pub times: Vec<(u64, u64)>,
+    /// How many configurations came.
+    pub headers: usize,
+    /// The MIME type of the first.
+    pub codec: String,
+    /// The level in the decoder configuration.
+    pub level: u8,
+}
+
+/// The first `count` samples of `nal`.
+pub async fn by_nal(address: SocketAddr, stream: &str, count: usize) -> Got {
+    let mut viewer = within("connect", Nal::connect(address, stream))
+        .await
+        .unwrap();
+    let mut got = Got::default();
+    got.more_nal(&mut viewer, count).await;
+    got
+}
+
+/// The first `count` samples of `mse`.
+pub async fn by_mse(address: SocketAddr, stream: &str, count: usize) -> Got {
+    let mut viewer = Mse::connect(address, stream).await;
+    let mut got = Got::default();
+    got.more_mse(&mut viewer, count).await;
+    got
+}
+
+/// The samples in all segments that are listed once there are `count` in them.
+pub async fn by_hls(address: SocketAddr, stream: &str, count: usize) -> Got {
+    let path = format!("/live/{stream}/hls/media.m3u8");
+    loop {
+        let (list, text) = within("a playlist", playlist(address, &path)).await;
+        let mut got = Got::default();
+        let mut map = None;
+        for segment in list.segments.iter().chain([&list.open]) {
+            let uris = match segment.uri.as_str() {
+                "" => segment.parts.iter().map(|part| part.uri.clone()).collect(),
+                whole => vec![whole.to_owned()],
+            };
+            if segment.map.is_some() && segment.map != map {
+                map = segment.map.clone();
+                let uri = map.as_ref().map(|map| map.uri.clone()).unwrap();
+                let (_, moov) = mp4::init(&fetch(address, &path, &uri).await);
+                got.configure(&moov);
+            }
+            for uri in uris {
+                let bytes = fetch(address, &path, &uri).await;
+                for part in mp4::read(&bytes).0 {
+                    if let Part::Fragment(fragment) = part {
+                        got.take(&fragment.samples);
+                    }
+                }
+            }
+        }
+        if got.samples >= count {
+            return got;
+        }
+        // The next answer waits for the next part.
+        let next = player::hint(&list).unwrap_or_else(|| panic!("no hint: {text}"));
+        fetch(address, &path, &next).await;
+    }
+}
+
+async fn fetch(address: SocketAddr, list: &str, uri: &str) -> Vec<u8> {
+    let path = player::resolve(list, uri);
+    let (status, _, body) = within(&path, player::get(address, &path)).await;
+    assert_eq!(status, 200, "{path}");
+    body
+}
+
+impl Got {
+    /// Takes from a viewer until there are `count` samples.
+    pub async fn more_nal(&mut self, viewer: &mut Nal, count: usize) {
+        while self.samples < count {
+            let message = within("a picture by nal", viewer.next()).await.unwrap();
+            let nals = cut(&message);
+            match is_header(&nals) {
+                true => self.headers += 1,
+                false => self.samples += 1,
+            }
+            self.nals.extend(nals);
+        }
+    }
+
+    /// The same from one of Media Source Extensions.
+    pub async fn more_mse(&mut self, viewer: &mut Mse, count: usize) {
+        while self.samples < count {
+            match within("a fragment", viewer.next()).await.unwrap() {
+                Received::Type(mime) if self.headers == 0 => self.codec = mime,
+                Received::Type(_) => {}
+                Received::Part(Part::Init(_, moov)) => self.configure(&moov),
+                Received::Part(Part::Fragment(fragment)) => self.take(&fragment.samples),
+            }
+        }
+    }
+
+    fn configure(&mut self, moov: &mp4_atom::Moov) {
+        let entry = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0];
+        let avcc = match entry {
+            mp4_atom::Codec::Avc1(entry) => &entry.avcc,
+            mp4_atom::Codec::Avc3(entry) => &entry.avcc,
+            other => panic!("no H.264: {other:?}"),
+        };
+        self.headers += 1;
+        self.level = avcc.avc_level_indication;
+        let (sps, pps) = (&avcc.sequence_parameter_sets, &avcc.picture_parameter_sets);
+        let sets = sps.iter().chain(pps);
+        self.nals
+            .extend(sets.map(|nal| Bytes::copy_from_slice(nal)));
+    }
+
+    fn take(&mut self, samples: &[mp4::Sample]) {
+        for sample in samples {
+            self.samples += 1;
+            self.times.push((sample.shown_at(), sample.decode_time));
+            self.nals.extend(nals_in(&sample.data));
+        }
+    }
+}
+
+/// The NAL units of a sample, each behind its length.
+pub fn nals_in(mut data: &[u8]) -> Vec<Bytes> {
+    let mut nals = Vec::new();
+    while let Some((length, rest)) = data.split_first_chunk::<4>() {
+        let (nal, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        nals.push(Bytes::copy_from_slice(nal));
+        data = rest;
+    }
+    assert!(data.is_empty());
+    nals
+}
+
+/// Plays `file` on each transport, each on a stream of its own so that each begins with the file, and compares the pictures of its
+/// first `count` samples with `expected`. Gives what came by `nal`, `mse` and `hls`.
+pub async fn on_every_transport(file: &Path, count: usize, expected: &[String]) -> [Got; 3] {
+    let stream = |name: &str| format!("[streams.{name}]\nsource = \"file:{}\"\n", file.display());
+    let config: String = ["nal", "mse", "hls"].map(stream).concat();
+    let gateway = Gateway::with_config(&config).await;
+    let (nal, mse, hls) = tokio::join!(
+        by_nal(gateway.address, "nal", count),
+        by_mse(gateway.address, "mse", count),
+        by_hls(gateway.address, "hls", count),
+    );
+    let all = [nal, mse, hls];
+    for (got, transport) in all.iter().zip(["nal", "mse", "hls"]) {
+        let pictures = decoded(&got.nals);
+        let same = pictures
+            .iter()
+            .zip(expected)
+            .take_while(|(one, other)| one == other);
+        assert!(
+            same.count() >= expected.len(),
+            "{transport}, {}: {} pictures of {}, {pictures:?}, not {expected:?}",
+            file.display(),
+            pictures.len(),
+            expected.len(),
+        );
+    }
+    all
+}
