@@ -4,13 +4,18 @@ use super::Gateway;
 use crate::{
     source::{Attached, Audience, Spec, Stop, stream_name},
     stream::Stream,
+    telemetry::{contain, provoke},
 };
 use std::{
     collections::BTreeSet,
     io,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
+
+/// Before the devices are followed again, after a panic.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The thread that follows the devices; ends when dropped.
 #[derive(Debug)]
@@ -33,7 +38,15 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
                 gateway: &followed,
                 refused: BTreeSet::new(),
             };
-            followed.fleet.follow(&until, &mut host);
+            while !until.is_stopped() {
+                let ended = contain(|| {
+                    provoke("devices");
+                    followed.fleet.follow(&until, &mut host);
+                });
+                let Err(panicked) = ended else { return };
+                tracing::error!("following the Android devices {panicked}; it begins again");
+                until.wait(PAUSE);
+            }
         })?;
     Ok(Some(Devices {
         stop,

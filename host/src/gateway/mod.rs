@@ -16,7 +16,7 @@ use crate::{
     session::{Arbiter, Sessions},
     source::{Fleet, Spec, SpecError},
     stream::{Stream, Streams},
-    telemetry::Events,
+    telemetry::{Events, contain},
     viewer,
 };
 use bytes::Bytes;
@@ -390,7 +390,11 @@ where
     let mut tick = tokio::time::interval(TIDY);
     loop {
         tokio::select! {
-            _ = tick.tick() => gateway.tidy(),
+            _ = tick.tick() => {
+                if let Err(panicked) = contain(|| gateway.tidy()) {
+                    tracing::error!("looking for what is idle {panicked}");
+                }
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }

@@ -6,6 +6,7 @@ use super::{
     ingest,
     ring::{Entry, Info, Numbers},
     status::Status,
+    supervise::{self, Work},
 };
 use crate::{
     codec::{self, Colour, Encoder, Scaler, Settings},
@@ -16,7 +17,7 @@ use crate::{
         time::{Cadence, TIMESCALE},
     },
     source::{Keyframes, Stop},
-    telemetry::Chain,
+    telemetry::{Chain, Panicked},
 };
 use std::{sync::Arc, thread, time::Duration};
 
@@ -51,6 +52,7 @@ pub(super) fn run(
     stop: &Stop,
 ) {
     let mut worker = Worker {
+        follower,
         encoding,
         out,
         status,
@@ -64,28 +66,11 @@ pub(super) fn run(
         announced: false,
         cadence: encoding.frame_rate.map(Cadence::new),
     };
-    while !stop.is_stopped() {
-        match follower.next() {
-            Some(Event::Configure(info)) => worker.configure(info),
-            Some(Event::Stop(reason)) => {
-                worker.announced = false;
-                out.publish(Entry::Stop(reason));
-            }
-            Some(Event::Picture(picture)) => {
-                if let Err(error) = worker.encode(&picture) {
-                    worker.encoder = None;
-                    status.note(
-                        "encoder",
-                        format!("a picture is left out: {}", Chain(&error)),
-                    );
-                }
-            }
-            None => thread::park(),
-        }
-    }
+    supervise::run(&mut worker, status, stop);
 }
 
 struct Worker<'a> {
+    follower: &'a Follower,
     encoding: Encoding,
     out: &'a Feed,
     status: &'a Status,
@@ -101,6 +86,37 @@ struct Worker<'a> {
     announced: bool,
     /// Where the rate is limited.
     cadence: Option<Cadence>,
+}
+
+impl Work for Worker<'_> {
+    const PART: &'static str = "encode";
+    const FAULT: &'static str = "encode-fault";
+
+    fn step(&mut self) {
+        match self.follower.next() {
+            Some(Event::Configure(info)) => self.configure(info),
+            Some(Event::Stop(reason)) => {
+                self.announced = false;
+                self.out.publish(Entry::Stop(reason));
+            }
+            Some(Event::Picture(picture)) => {
+                if let Err(error) = self.encode(&picture) {
+                    self.encoder = None;
+                    self.status.note(
+                        "encoder",
+                        format!("a picture is left out: {}", Chain(&error)),
+                    );
+                }
+            }
+            None => thread::park(),
+        }
+    }
+
+    fn recover(&mut self, _: &Panicked) {
+        self.encoder = None;
+        self.scaler = Scaler::new();
+        self.announced = false;
+    }
 }
 
 impl Worker<'_> {

@@ -4,6 +4,7 @@ use super::{
     feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
     status::Status,
+    supervise::{self, Work},
 };
 use crate::{
     codec::{Counts, Decoder, Frame},
@@ -13,7 +14,7 @@ use crate::{
         time::TIMESCALE,
     },
     source::Stop,
-    telemetry::Chain,
+    telemetry::{Chain, Panicked},
 };
 use bytes::Bytes;
 use std::{
@@ -116,18 +117,21 @@ impl Frames {
             .name(format!("decode {stream}"))
             .spawn(move || {
                 stop.attach();
-                let worker = Worker {
+                let mut worker = Worker {
                     reader: source.reader(Ear::Deaf),
+                    position: 0,
                     shared,
-                    status,
+                    status: status.clone(),
+                    info: None,
                     decoder: None,
                     coding: None,
                     held: BTreeMap::new(),
                     behind: true,
+                    wants_start: false,
                     last: None,
                     trust: Trust::Whole,
                 };
-                worker.run(&stop);
+                supervise::run(&mut worker, &status, &stop);
             })?;
         Ok(frames)
     }
@@ -270,14 +274,20 @@ impl Mailbox {
 
 struct Worker {
     reader: Reader,
+    /// The next entry.
+    position: u64,
     shared: Arc<Shared>,
     status: Arc<Status>,
+    /// The tracks there.
+    info: Option<Arc<Info>>,
     decoder: Option<Decoder>,
     coding: Option<Format>,
     /// Of access units whose pictures have not come out: when captured, by time of showing.
     held: BTreeMap<i64, u64>,
     /// Only the newest picture counts, until the newest sample is reached.
     behind: bool,
+    /// Pictures are passed over until an independent one.
+    wants_start: bool,
     last: Option<u64>,
     trust: Trust,
 }
@@ -293,59 +303,83 @@ enum Trust {
     From(i64),
 }
 
-impl Worker {
-    fn run(mut self, stop: &Stop) {
-        let (mut position, info) = self.reader.start(0, 1);
+impl Work for Worker {
+    const PART: &'static str = "decode";
+    const FAULT: &'static str = "decode-fault";
+
+    /// Starts at the newest group.
+    fn begin(&mut self) {
+        let (position, info) = self.reader.start(0, 1);
+        self.position = position;
         if let Some(info) = info {
             self.configure(&info);
         }
-        while !stop.is_stopped() {
-            match self.reader.next(position, 0) {
-                // Sound, or the picture before once more.
-                Next::Entry(Entry::Sample(sample), _) if sample.is_sound() || sample.repeat > 0 => {
-                    position += 1;
-                    self.shared.see(|sight| sight.reached = position);
+    }
+
+    fn step(&mut self) {
+        match self.reader.next(self.position, 0) {
+            // Sound, or the picture before once more.
+            Next::Entry(Entry::Sample(sample), _) if sample.is_sound() || sample.repeat > 0 => {
+                self.position += 1;
+                self.shared.see(|sight| sight.reached = self.position);
+            }
+            Next::Entry(Entry::Sample(sample), _) => {
+                self.position += 1;
+                let newest = self.reader.has_all_pictures(self.position);
+                if newest && !self.behind && !self.shared.is_followed() {
+                    thread::sleep(HEAD_START);
                 }
-                Next::Entry(Entry::Sample(sample), _) => {
-                    position += 1;
-                    let newest = self.reader.has_all_pictures(position);
-                    if newest && !self.behind && !self.shared.is_followed() {
-                        thread::sleep(HEAD_START);
-                    }
-                    self.decode(&sample, newest);
-                    self.shared.see(|sight| sight.reached = position);
-                    if let Some(on) = self.reader.later_start(position, LATE) {
-                        self.shared
-                            .counts
-                            .dropped
-                            .fetch_add(on - position, Ordering::Relaxed);
-                        self.skip();
-                        position = on;
-                    }
+                self.decode(&sample, newest);
+                self.shared.see(|sight| sight.reached = self.position);
+                if let Some(on) = self.reader.later_start(self.position, LATE) {
+                    self.shared
+                        .counts
+                        .dropped
+                        .fetch_add(on - self.position, Ordering::Relaxed);
+                    self.skip();
+                    self.position = on;
                 }
-                Next::Entry(Entry::Configure(info), _) => {
-                    position += 1;
+            }
+            Next::Entry(Entry::Configure(info), _) => {
+                self.position += 1;
+                self.configure(&info);
+            }
+            Next::Entry(Entry::Stop(reason), _) => {
+                self.position += 1;
+                self.shared.tell(Event::Stop(reason));
+            }
+            Next::Lost(on, info) => {
+                self.skip();
+                self.position = on;
+                if let Some(info) = info {
                     self.configure(&info);
                 }
-                Next::Entry(Entry::Stop(reason), _) => {
-                    position += 1;
-                    self.shared.tell(Event::Stop(reason));
-                }
-                Next::Lost(on, info) => {
-                    self.skip();
-                    position = on;
-                    if let Some(info) = info {
-                        self.configure(&info);
-                    }
-                }
-                Next::Wait => thread::park(),
             }
+            Next::Wait => thread::park(),
         }
     }
 
-    fn configure(&mut self, info: &Arc<Info>) {
+    /// With a new decoder, at the next start point.
+    fn recover(&mut self, panicked: &Panicked) {
+        self.decoder = None;
         self.held.clear();
         self.behind = true;
+        self.wants_start = true;
+        self.distrust(&format!("decoding {panicked}"));
+        if let Some(info) = self.info.clone()
+            && let Some(video) = &info.video
+        {
+            self.open(video);
+        }
+    }
+}
+
+impl Worker {
+    fn configure(&mut self, info: &Arc<Info>) {
+        self.info = Some(info.clone());
+        self.held.clear();
+        self.behind = true;
+        self.wants_start = false;
         self.decoder = None;
         self.trust = Trust::Whole;
         self.shared.tell(Event::Configure(info.clone()));
@@ -385,6 +419,7 @@ impl Worker {
         }
         self.held.clear();
         self.behind = true;
+        self.wants_start = false;
         self.trust = Trust::Whole;
     }
 
@@ -396,6 +431,10 @@ impl Worker {
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
+        self.wants_start &= !sample.independent;
+        if self.wants_start {
+            return;
+        }
         let Some(data) = self.coding.and_then(|coding| sample.packaged(coding)) else {
             return;
         };

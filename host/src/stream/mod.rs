@@ -12,6 +12,7 @@ mod registry;
 mod ring;
 mod sound;
 mod status;
+mod supervise;
 mod variant;
 
 pub use encoded::Encoding;
@@ -30,7 +31,7 @@ use crate::{
     codec, config,
     media::{sample::Format, time::Moment},
     source::{self, Fleet, Keyframes, Presence, Sink, SourceError, Spec, Stop},
-    telemetry::Events,
+    telemetry::{Events, contain, provoke},
 };
 use made::Workshop;
 use std::{
@@ -252,9 +253,12 @@ impl Stream {
             keyframes,
             feed,
         });
-        let clock = move || Moment {
-            unix_us: unix_us(),
-            elapsed: began.elapsed(),
+        let clock = move || {
+            provoke("source");
+            Moment {
+                unix_us: unix_us(),
+                elapsed: began.elapsed(),
+            }
         };
         let mut ingest = Ingest::new(
             run.feed.clone(),
@@ -290,24 +294,32 @@ impl Stream {
         }
     }
 
-    /// Runs the source again and again until told to stop.
+    /// Runs the source again and again until told to stop. One that panics failed, as one that cannot be read.
     fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
         let mut wait = BACKOFF.0;
         let mut told = String::new();
         loop {
             let began = Instant::now();
             let encode = &self.recipes.encode;
-            let ended = source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet);
-            let Err(error) = ended else { return };
+            let ended = contain(|| {
+                source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet)
+            });
+            let (reason, over) = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    let over = matches!(
+                        (&self.source, &error),
+                        (Spec::AnnexbStdin, SourceError::Ended(_))
+                    );
+                    (error.to_string(), over)
+                }
+                Err(panicked) => (format!("reading the source {panicked}"), false),
+            };
             if stop.is_stopped() {
                 return;
             }
-            let reason = error.to_string();
-            if matches!(
-                (&self.source, &error),
-                (Spec::AnnexbStdin, SourceError::Ended(_))
-            ) {
-                ingest.lost(reason.clone());
+            if over {
+                self.lose(ingest, &reason);
                 self.status.failed(reason);
                 return;
             }
@@ -320,12 +332,20 @@ impl Stream {
                 tracing::warn!(stream = self.name, "{reason}; retrying");
                 told.clone_from(&reason);
             }
-            ingest.lost(reason);
+            self.lose(ingest, &reason);
             stop.wait(jittered(wait));
             wait = (wait * 2).min(BACKOFF.1);
             if stop.is_stopped() {
                 return;
             }
+        }
+    }
+
+    /// Tells everybody that the source is gone for now, even where a panic left `ingest` in disorder.
+    fn lose(&self, ingest: &mut Ingest, reason: &str) {
+        if let Err(panicked) = contain(|| ingest.lost(reason.to_owned())) {
+            tracing::error!(stream = self.name, "giving up the source {panicked}");
+            self.status.retrying(reason.to_owned());
         }
     }
 

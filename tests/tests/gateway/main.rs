@@ -29,6 +29,7 @@ mod limits;
 mod logs;
 mod mse;
 mod numbers;
+mod panics;
 mod passthrough;
 mod players;
 mod policy;

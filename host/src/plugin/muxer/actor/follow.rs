@@ -35,6 +35,8 @@ pub(super) struct Source {
     wants_start: bool,
     /// Samples on which the guest failed.
     left_out: BTreeSet<u64>,
+    /// The one that it is given now.
+    pushing: Option<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
     /// The newest epoch of the stream's source when this was chosen.
@@ -45,6 +47,11 @@ impl Source {
     /// There is no guest to read for.
     pub(super) fn rest(&self) {
         self.reader.rest();
+    }
+
+    /// What the guest was given when the host panicked is not given to it again.
+    pub(super) fn leave_out(&mut self) {
+        self.left_out.extend(self.pushing.take());
     }
 
     /// Whether the sample is for this transport, and after what it was given before.
@@ -137,7 +144,11 @@ impl Actor {
                     if !sample.is_sound() || source.choice.video.is_none() {
                         self.reached.time = Some(sample.decode_time);
                     }
+                    source.pushing = Some(position);
                     let pushed = self.ask(|instance| instance.push(&sample, group));
+                    if let Some(source) = &mut self.source {
+                        source.pushing = None;
+                    }
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
                     {
@@ -221,6 +232,7 @@ impl Actor {
             info: info.clone(),
             wants_start: true,
             left_out: BTreeSet::new(),
+            pushing: None,
             made,
             chosen_for,
         });
@@ -353,9 +365,13 @@ impl Actor {
                     true
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
+                    if let Some(source) = &mut self.source {
+                        source.pushing = Some(position);
+                    }
                     let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
-                    if !pushed && let Some(source) = &mut self.source {
-                        source.left_out.insert(position);
+                    if let Some(source) = &mut self.source {
+                        let pushing = source.pushing.take().filter(|_| !pushed);
+                        source.left_out.extend(pushing);
                     }
                     pushed
                 }
