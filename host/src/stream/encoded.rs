@@ -212,12 +212,17 @@ impl Worker<'_> {
 }
 
 impl Encoding {
-    /// How pictures of `video` that are of this size are encoded.
+    /// How pictures of `video` that are of this size are encoded. May wait, see [`Settings::of`].
     pub(super) fn settings(
         &self,
         video: &Video,
         size: (u32, u32),
     ) -> Result<Settings, codec::Error> {
+        Settings::of(&self.wanted(video, size))
+    }
+
+    /// The same, whatever encoder does it.
+    pub(super) fn wanted(&self, video: &Video, size: (u32, u32)) -> config::Encode {
         let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
         let native = match video.frame_rate {
             rate if rate >= 1.0 => Some((rate.round() as u32).min(240)),
@@ -228,13 +233,13 @@ impl Encoding {
             (Some(rate), None) | (None, Some(rate)) => rate,
             (None, None) => LIKELY_RATE,
         };
-        Settings::of(&config::Encode {
+        config::Encode {
             width,
             height,
             frame_rate,
             keyframe_interval: self.keyframe_interval.unwrap_or(AS_SOURCE),
             ..self.encode
-        })
+        }
     }
 
     /// The longest distance between keyframes; 0: as long as the source's.

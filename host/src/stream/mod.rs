@@ -35,7 +35,10 @@ use crate::{
 };
 use made::Workshop;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -55,6 +58,8 @@ pub struct Stream {
     recipes: variant::Recipes,
     fleet: Arc<Fleet>,
     status: Arc<Status>,
+    /// A thread finds out how encoders would do.
+    learning: AtomicBool,
     control: Mutex<Control>,
 }
 
@@ -96,6 +101,7 @@ impl Stream {
             },
             fleet: fleet.clone(),
             status: Arc::new(Status::new(name, events.clone())),
+            learning: AtomicBool::new(false),
             control: Mutex::default(),
         })
     }
@@ -181,9 +187,35 @@ impl Stream {
     }
 
     /// The stream and its renditions, best first, as a transport gets them that takes `formats`, while the source has these
-    /// tracks. Finding out how encoders would do may take a moment, the first time.
+    /// tracks. Finding out how encoders would do may take a moment, the first time: not for a thread that serves sockets.
     pub fn offers(&self, info: &Info, formats: &[Format]) -> Vec<Offer> {
         offer::offers(&self.recipes, info, formats, self.status.peaks())
+    }
+
+    /// The same without waiting, and without the codecs of what is encoded here; whether it can be is found out on the way by
+    /// [`Stream::offers`] or [`Stream::learn`], and until then everything is offered. Says whether nothing is left to be found out.
+    pub fn likely_offers(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
+        offer::likely_offers(&self.recipes, info, formats, self.status.peaks())
+    }
+
+    /// Has a thread of its own find out how encoders would do, unless one is at it.
+    pub fn learn(self: &Arc<Stream>, info: &Arc<Info>, formats: &[Format]) {
+        if self.learning.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (stream, info, formats) = (self.clone(), info.clone(), formats.to_vec());
+        let spawned = thread::Builder::new()
+            .name(format!("offers {}", self.name))
+            .spawn(move || {
+                if let Err(panicked) = contain(|| stream.offers(&info, &formats)) {
+                    tracing::error!(stream = stream.name, "trying out encoders {panicked}");
+                }
+                stream.learning.store(false, Ordering::Release);
+            });
+        if spawned.is_err() {
+            // Whoever asks next tries again.
+            self.learning.store(false, Ordering::Release);
+        }
     }
 
     /// How long it runs on after its last user.
@@ -213,15 +245,11 @@ impl Stream {
         }
     }
 
-    /// Stops the source whoever uses it, and waits for its thread.
-    pub fn shut_down(&self) {
+    /// Stops the source whoever uses it; gives its thread, to be waited for.
+    pub fn shut_down(&self) -> Option<JoinHandle<()>> {
         let mut control = self.lock();
         self.end(&mut control);
-        let thread = control.ending.take();
-        drop(control);
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
+        control.ending.take()
     }
 
     fn end(&self, control: &mut Control) {

@@ -9,6 +9,8 @@ mod logs;
 mod panics;
 pub mod process;
 mod tcp_info;
+#[cfg(debug_assertions)]
+pub mod workers;
 
 pub use events::Events;
 pub use histogram::{Histogram, Reading};

@@ -45,3 +45,4 @@ mod sources_encoded;
 mod sources_lost;
 mod third_party;
 mod tls;
+mod workers;
