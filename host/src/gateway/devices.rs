@@ -17,11 +17,19 @@ use std::{
 /// Before the devices are followed again, after a panic.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// The thread that follows the devices; ends when dropped.
+/// The thread that follows the devices.
 #[derive(Debug)]
 pub(super) struct Devices {
     stop: Stop,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Devices {
+    /// Tells it to end; gives it, to be waited for.
+    pub fn stop(mut self) -> Option<JoinHandle<()>> {
+        self.stop.stop();
+        self.thread.take()
+    }
 }
 
 /// Begins, if there may be devices.
@@ -113,8 +121,5 @@ fn shows(stream: &Stream, serial: &str) -> bool {
 impl Drop for Devices {
     fn drop(&mut self) {
         self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
