@@ -368,7 +368,11 @@ impl Camera {
                 return Err(closed());
             }
             if now >= deadline {
-                return Err(self.missed(sight));
+                // Where the newest is not reached in time, one that is older is better than none; it says how old it is.
+                return match sight.old.take() {
+                    Some(old) => Ok(old),
+                    None => Err(self.missed(sight)),
+                };
             }
             if now >= ask {
                 self.keyframes.ask();

@@ -26,6 +26,8 @@ use std::{
 
 /// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
 const LATE: u64 = TIMESCALE as u64;
+/// A decoder that catches up shows a picture at least so often, however old it is.
+const UNSEEN: Duration = Duration::from_millis(500);
 /// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
 /// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
@@ -63,6 +65,8 @@ pub struct Sight {
     pub good: Option<Arc<Decoded>>,
     /// Everything before this position of the source's feed was decoded.
     pub reached: u64,
+    /// A picture as good that was shown on the way to the newest one: better than none, where that takes too long.
+    pub old: Option<Arc<Decoded>>,
     /// Why what came after `good` is not.
     pub trouble: Option<Arc<str>>,
 }
@@ -127,6 +131,7 @@ impl Frames {
                     coding: None,
                     held: BTreeMap::new(),
                     behind: true,
+                    shown: Instant::now(),
                     wants_start: false,
                     last: None,
                     trust: Trust::Whole,
@@ -218,7 +223,8 @@ impl Shared {
         !self.lock().followers.is_empty()
     }
 
-    fn tell(&self, event: Event) {
+    /// Says whether a follower that needs every picture was too slow for one.
+    fn tell(&self, event: Event) -> bool {
         let mut wake = Vec::new();
         let mut state = self.lock();
         match &event {
@@ -226,20 +232,25 @@ impl Shared {
                 state.info = Some(info.clone());
                 state.newest = None;
                 state.sight.good = None;
+                state.sight.old = None;
                 state.sight.trouble = None;
             }
             Event::Picture(picture) => state.newest = Some(picture.clone()),
             // What was seen before is not how things look.
-            Event::Stop(_) => state.sight.good = None,
-        }
-        for mailbox in state.followers.values_mut() {
-            if mailbox.push(event.clone()) {
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            Event::Stop(_) => {
+                state.sight.good = None;
+                state.sight.old = None;
             }
+        }
+        let mut dropped = 0;
+        for mailbox in state.followers.values_mut() {
+            dropped += u64::from(mailbox.push(event.clone()));
             wake.push(mailbox.thread.clone());
         }
         drop(state);
+        self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
         wake.iter().for_each(Thread::unpark);
+        dropped > 0
     }
 
     fn see(&self, change: impl FnOnce(&mut Sight)) {
@@ -284,8 +295,10 @@ struct Worker {
     coding: Option<Format>,
     /// Of access units whose pictures have not come out: when captured, by time of showing.
     held: BTreeMap<i64, u64>,
-    /// Only the newest picture counts, until the newest sample is reached.
+    /// On the way through what came before it began: only the newest picture counts, until the newest sample is reached.
     behind: bool,
+    /// When a picture was shown, or it began.
+    shown: Instant,
     /// Pictures are passed over until an independent one.
     wants_start: bool,
     last: Option<u64>,
@@ -332,11 +345,15 @@ impl Work for Worker {
                 self.decode(&sample, newest);
                 self.shared.see(|sight| sight.reached = self.position);
                 if let Some(on) = self.reader.later_start(self.position, LATE) {
-                    self.shared
-                        .counts
-                        .dropped
-                        .fetch_add(on - self.position, Ordering::Relaxed);
-                    self.skip();
+                    if on > self.position {
+                        self.shared
+                            .counts
+                            .dropped
+                            .fetch_add(on - self.position, Ordering::Relaxed);
+                        self.skip();
+                    }
+                    // What comes now is newer than all that was shown, and the newest may never be reached.
+                    self.behind = false;
                     self.position = on;
                 }
             }
@@ -346,7 +363,7 @@ impl Work for Worker {
             }
             Next::Entry(Entry::Stop(reason), _) => {
                 self.position += 1;
-                self.shared.tell(Event::Stop(reason));
+                self.tell(Event::Stop(reason));
             }
             Next::Lost(on, info) => {
                 self.skip();
@@ -354,6 +371,7 @@ impl Work for Worker {
                 if let Some(info) = info {
                     self.configure(&info);
                 }
+                self.behind = false;
             }
             Next::Wait => thread::park(),
         }
@@ -379,10 +397,11 @@ impl Worker {
         self.info = Some(info.clone());
         self.held.clear();
         self.behind = true;
+        self.shown = Instant::now();
         self.wants_start = false;
         self.decoder = None;
         self.trust = Trust::Whole;
-        self.shared.tell(Event::Configure(info.clone()));
+        self.tell(Event::Configure(info.clone()));
         if let Some(video) = &info.video {
             self.open(video);
         }
@@ -413,12 +432,22 @@ impl Worker {
         }
     }
 
+    fn tell(&self, event: Event) {
+        if self.shared.tell(event) {
+            let text = "encoding is slower than the source: pictures are left out; fewer or smaller renditions help";
+            self.status.note("encoding-behind", text.into());
+        }
+    }
+
+    /// The decoder is too slow: what lies between is left out.
     fn skip(&mut self) {
+        let text = "decoding is slower than the source: pictures are left out of what is made of it (JPEGs, renditions, captures); a \
+                    smaller size or frame rate of the source helps";
+        self.status.note("decoding-behind", text.into());
         if let Some(decoder) = &mut self.decoder {
             decoder.reset();
         }
         self.held.clear();
-        self.behind = true;
         self.wants_start = false;
         self.trust = Trust::Whole;
     }
@@ -443,23 +472,31 @@ impl Worker {
         }
         let frames = self.decode_data(&data, sample);
         let caught_up = self.behind && newest;
-        let skip = if caught_up {
+        // Only one of what was held up.
+        let only_one = caught_up || (self.behind && self.shown.elapsed() >= UNSEEN);
+        let skip = if only_one {
             frames.len().saturating_sub(1)
         } else {
             0
         };
-        let deliver = newest || !self.behind;
+        let deliver = newest || !self.behind || only_one;
         for frame in frames.into_iter().skip(skip) {
             let good = self.is_good(&frame);
             if let Some(decoded) = self.place(frame, sample)
                 && deliver
             {
-                self.behind = false;
+                self.behind &= !newest;
+                self.shown = Instant::now();
                 let decoded = Arc::new(decoded);
-                self.shared.tell(Event::Picture(decoded.clone()));
+                self.tell(Event::Picture(decoded.clone()));
                 if good {
+                    let behind = self.behind;
                     self.shared.see(|sight| {
-                        sight.good = Some(decoded);
+                        if behind {
+                            sight.old = Some(decoded);
+                        } else {
+                            (sight.good, sight.old) = (Some(decoded), None);
+                        }
                         sight.trouble = None;
                     });
                 }
@@ -519,3 +556,6 @@ impl Worker {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
