@@ -136,7 +136,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             let program = std::env::current_exe().context("cannot find this program")?;
             source::devices_with(program.with_file_name("sluicegate-devices"));
             codec::probe_with(program);
-            let runtime = tokio::runtime::Builder::new_multi_thread()
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            #[cfg(debug_assertions)]
+            telemetry::workers::watch(&mut runtime);
+            let runtime = runtime
                 .enable_all()
                 .build()
                 .context("cannot start the runtime")?;

@@ -118,7 +118,7 @@ async fn answer(
         options: options.to_string(),
     };
     if plainly.is_some() {
-        return match gateway.sessions.advise(&opening) {
+        return match gateway.sessions.advise(&opening).await {
             Ok(form) => {
                 let base = base(name, &form.rendition);
                 let place = base.strip_prefix("/live/").unwrap_or(&base);

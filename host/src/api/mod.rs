@@ -120,7 +120,7 @@ async fn route_to(
         Target::Ready => state::ready(gateway),
         Target::Metrics => metrics::metrics(gateway),
         Target::Events => events::follow(gateway, request.uri().query(), request.headers()),
-        Target::Devices => state::devices(gateway),
+        Target::Devices => state::devices(gateway, request.headers()),
         Target::Device => state::device(gateway, name()),
         Target::Sessions => state::sessions(gateway),
         Target::Plugins => state::plugins(gateway),

@@ -1,6 +1,6 @@
 //! What the gateway says of itself: `/healthz`, `/readyz`, `/api/…`. All rates are bits a second.
 
-use super::{Body, error, json};
+use super::{Body, error, full, json};
 use crate::{
     codec, config,
     gateway::Gateway,
@@ -13,16 +13,19 @@ use crate::{
     source::Spec,
     stream::{State, Stream},
     telemetry::unix_ms,
+    viewer::Counter,
 };
-use hyper::{Response, StatusCode};
+use bytes::Bytes;
+use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 /// `/api/sessions`.
@@ -232,21 +235,51 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
     json(code, &Readiness { status })
 }
 
-/// Every configured stream.
-pub fn devices(gateway: &Gateway) -> Response<Body> {
-    let devices: Vec<Device> = gateway
-        .streams
-        .list()
-        .iter()
-        .map(|stream| describe(gateway, stream))
-        .collect();
-    json(StatusCode::OK, &devices)
+/// Every configured stream. Who takes an answer that is a second old (RFC 9111 5.2.1.1: `Cache-Control: max-age=1`) shares one
+/// with others, as dashboards do, which ask every second.
+pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
+    let answer = gateway.devices.get(Instant::now(), is_patient(headers), || {
+        serde_json::to_vec(&all_devices(gateway)).map(Bytes::from)
+    });
+    match answer {
+        Ok(answer) => full(StatusCode::OK, "application/json", answer),
+        Err(failed) => error(
+            true,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &failed.to_string(),
+        ),
+    }
+}
+
+/// Whether the client takes an answer that is a second old.
+fn is_patient(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CACHE_CONTROL).iter();
+    let mut directives = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    directives.any(|directive| {
+        let age = directive.trim().strip_prefix("max-age=");
+        age.and_then(|age| age.parse().ok()) >= Some(1u32)
+    })
+}
+
+fn all_devices(gateway: &Gateway) -> Vec<Device> {
+    let mut watched = watched(gateway);
+    let streams = gateway.streams.list();
+    let all = streams.iter().map(|stream| {
+        let watching = watched.remove(&stream.name).unwrap_or_default();
+        describe(gateway, stream, watching)
+    });
+    all.collect()
 }
 
 /// One stream.
 pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
     match gateway.streams.get(serial) {
-        Some(stream) => json(StatusCode::OK, &describe(gateway, &stream)),
+        Some(stream) => {
+            let watching = watched(gateway).remove(&stream.name).unwrap_or_default();
+            json(StatusCode::OK, &describe(gateway, &stream, watching))
+        }
         None => error(
             true,
             StatusCode::NOT_FOUND,
@@ -257,13 +290,14 @@ pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
 
 /// Streams in use and who watches.
 pub fn sessions(gateway: &Gateway) -> Response<Body> {
+    let watched = watched(gateway);
     let streams: Vec<StreamUse> = gateway
         .streams
         .list()
         .iter()
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
-            viewers: count(&watching(gateway, stream)),
+            viewers: watched.get(&stream.name).map_or(0, |watching| count(watching)),
             bits_in: stream.report().bits_per_second,
             bits_out: gateway.bits_out(&stream.name),
             decoder: decoder(stream),
@@ -271,10 +305,10 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .collect();
     let attended = gateway.sessions.list();
     let mut viewers = gateway.viewers.list();
-    viewers.retain(|viewer| {
-        let mut sessions = attended.iter();
-        !sessions.any(|session| session.is_carried_by(&viewer.counter))
-    });
+    // Held, so that no other counter takes the place of one.
+    let carriers: Vec<Arc<Counter>> = attended.iter().flat_map(|one| one.carriers()).collect();
+    let carriers: HashSet<*const Counter> = carriers.iter().map(Arc::as_ptr).collect();
+    viewers.retain(|viewer| !carriers.contains(&Arc::as_ptr(&viewer.counter)));
     let viewers = viewers.into_iter().map(|viewer| {
         Watcher::Viewer(Viewer {
             id: viewer.id,
@@ -371,10 +405,9 @@ pub fn policy(gateway: &Gateway) -> Plugin {
     }
 }
 
-fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
+fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) -> Device {
     let report = stream.report();
     let path = config::path_segment(&stream.name);
-    let watching = watching(gateway, stream);
     let video = report.video.as_ref();
     Device {
         serial: stream.name.clone(),
@@ -429,17 +462,19 @@ fn made(counts: &codec::Counts) -> Made {
     }
 }
 
-/// Who watches a stream, by rendition and transport.
-fn watching(gateway: &Gateway, stream: &Stream) -> Vec<Watching> {
-    let totals = gateway.viewers.totals().into_iter();
-    totals
-        .filter(|(way, totals)| way.stream == stream.name && totals.viewers > 0)
-        .map(|(way, totals)| Watching {
-            rendition: way.rendition,
-            transport: way.transport,
-            viewers: totals.viewers,
-        })
-        .collect()
+/// Who watches each stream, by rendition and transport.
+fn watched(gateway: &Gateway) -> BTreeMap<String, Vec<Watching>> {
+    let mut watched: BTreeMap<String, Vec<Watching>> = BTreeMap::new();
+    for (way, totals) in gateway.viewers.totals() {
+        if totals.viewers > 0 {
+            watched.entry(way.stream).or_default().push(Watching {
+                rendition: way.rendition,
+                transport: way.transport,
+                viewers: totals.viewers,
+            });
+        }
+    }
+    watched
 }
 
 fn count(watching: &[Watching]) -> usize {

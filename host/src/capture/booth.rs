@@ -5,7 +5,7 @@ use crate::{
     codec::{Pictured, StillEncoder},
     source::Keyframes,
     stream::{Decoded, Feed, Frames, Sight, State, Stream, User},
-    telemetry::Chain,
+    telemetry::{Chain, Panicked, contain, provoke},
 };
 use std::{
     collections::VecDeque,
@@ -178,7 +178,11 @@ impl Booth {
         let booth = self.clone();
         let spawned = thread::Builder::new()
             .name(format!("capture {}", self.stream.name))
-            .spawn(move || booth.run());
+            .spawn(move || {
+                if let Err(panicked) = contain(|| booth.run()) {
+                    booth.give_up(&panicked);
+                }
+            });
         match spawned {
             Ok(_) => {
                 inner.open = true;
@@ -191,7 +195,23 @@ impl Booth {
         }
     }
 
-    fn run(self: Arc<Booth>) {
+    /// The thread is at its end: who waits for it is told, and who asks next opens the booth again.
+    fn give_up(&self, panicked: &Panicked) {
+        let failed = self.failed(panicked);
+        let mut inner = self.lock();
+        inner.open = false;
+        for job in inner.waiting.drain(..) {
+            let _ = job.answer.send(Err(failed.clone()));
+        }
+    }
+
+    fn failed(&self, panicked: &Panicked) -> (Code, String) {
+        tracing::error!(stream = self.stream.name, "the capture thread {panicked}");
+        let text = "the gateway failed at this capture, its log says where; try again";
+        (Code::DecodeFailed, text.into())
+    }
+
+    fn run(&self) {
         // Without the right to, it is as urgent as the others.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut user = self.stream.enter();
@@ -200,13 +220,22 @@ impl Booth {
             if job.answer.is_closed() {
                 continue;
             }
-            if camera.is_err() {
-                camera = Camera::new(&self.stream, &user);
-            }
-            let taken = match &mut camera {
-                Ok(camera) => camera.take(&job, || self.lock().closed),
-                Err(error) => Err(error.clone()),
-            };
+            let taken = contain(|| {
+                provoke("capture");
+                if camera.is_err() {
+                    camera = Camera::new(&self.stream, &user);
+                }
+                match &mut camera {
+                    Ok(camera) => camera.take(&job, || self.lock().closed),
+                    Err(error) => Err(error.clone()),
+                }
+            });
+            let taken = taken.unwrap_or_else(|panicked| {
+                let failed = self.failed(&panicked);
+                // What it left behind is not used again.
+                camera = Err(failed.clone());
+                Err(failed)
+            });
             let named = taken.map(|taken| (self.stream.name.clone(), taken));
             // Nobody may wait any more.
             let _ = job.answer.send(named);
@@ -339,7 +368,11 @@ impl Camera {
                 return Err(closed());
             }
             if now >= deadline {
-                return Err(self.missed(sight));
+                // Where the newest is not reached in time, one that is older is better than none; it says how old it is.
+                return match sight.old.take() {
+                    Some(old) => Ok(old),
+                    None => Err(self.missed(sight)),
+                };
             }
             if now >= ask {
                 self.keyframes.ask();

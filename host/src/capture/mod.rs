@@ -14,7 +14,7 @@ use crate::{
     codec::Still,
     config,
     stream::{State, Stream},
-    telemetry::Events,
+    telemetry::{Events, contain},
 };
 use booth::{Booth, Taken};
 use bytes::Bytes;
@@ -199,9 +199,12 @@ impl Captures {
         self.saved_since_sweep.store(0, Ordering::Relaxed);
         let captures = self.clone();
         spawn_blocking(move || {
-            let gone = captures.store.sweep(SystemTime::now());
-            if gone > 0 {
-                tracing::info!("{gone} saved captures were too old or too many and are deleted");
+            match contain(|| captures.store.sweep(SystemTime::now())) {
+                Ok(0) => {}
+                Ok(gone) => {
+                    tracing::info!("{gone} saved captures were too old or too many and are deleted");
+                }
+                Err(panicked) => tracing::error!("deleting old captures {panicked}"),
             }
             captures.sweeping.store(false, Ordering::Release);
         });

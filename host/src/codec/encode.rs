@@ -3,7 +3,7 @@
 use std::{
     ops::RangeInclusive,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -60,7 +60,7 @@ impl Default for Settings {
 
 impl Settings {
     /// As the config says, with the encoder it names or else the first that works here; finding that out takes a moment the
-    /// first time, and seconds where a driver hangs.
+    /// first time, and seconds where a driver hangs. Not for a thread that serves sockets.
     ///
     /// # Errors
     /// [`Error::Pinned`] if the encoder that is named does not work here, [`Error::NoEncoder`] if none does.
@@ -394,16 +394,44 @@ impl Encoder {
     }
 }
 
+/// What encoders with some settings make, or that they make nothing; configs have a few.
+static KNOWN: Mutex<Vec<(Settings, Option<String>)>> = Mutex::new(Vec::new());
+/// Of them so many are kept.
+const MOST_KNOWN: usize = 64;
+
+fn known() -> MutexGuard<'static, Vec<(Settings, Option<String>)>> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether something can be encoded so here; `None`: [`codec_string`] has not found out yet. Never waits.
+pub fn can_encode(encode: &Encode) -> Option<bool> {
+    if !probe::finds(encode.encoder)? {
+        return Some(false);
+    }
+    // Nothing is tried out here, as that is known.
+    let Ok(settings) = Settings::of(encode) else {
+        return Some(false);
+    };
+    let known = known();
+    let found = known.iter().find(|(of, _)| *of == settings)?;
+    Some(found.1.is_some())
+}
+
 /// RFC 6381, of what an encoder with these settings makes: found out by encoding, 10 to 30 ms, and kept.
 pub fn codec_string(settings: Settings) -> Result<String, Error> {
-    /// Settings that are kept; configs have a few.
-    const MOST: usize = 64;
-    static KNOWN: Mutex<Vec<(Settings, String)>> = Mutex::new(Vec::new());
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let found = known().iter().find(|(of, _)| *of == settings).cloned();
-    if let Some((_, codec)) = found {
+    if let Some((_, Some(codec))) = found {
         return Ok(codec);
     }
+    let codec = find_codec_string(settings);
+    let mut known = known();
+    known.retain(|(of, _)| *of != settings);
+    known.truncate(MOST_KNOWN - 1);
+    known.insert(0, (settings, codec.as_ref().ok().cloned()));
+    codec
+}
+
+fn find_codec_string(settings: Settings) -> Result<String, Error> {
     let picture = Picture::new(settings.width, settings.height)?;
     let mut encoder = Encoder::new(settings)?;
     let mut packets = encoder.encode(picture.view(), 0, true)?;
@@ -421,11 +449,7 @@ pub fn codec_string(settings: Settings) -> Result<String, Error> {
             name: settings.encoder,
             reason: format!("its parameter sets cannot be read: {error}"),
         })?;
-    let codec = sets.picture.codec.clone();
-    let mut known = known();
-    known.truncate(MOST - 1);
-    known.insert(0, (settings, codec.clone()));
-    Ok(codec)
+    Ok(sets.picture.codec.clone())
 }
 
 fn keyframe_distance(frame_rate: u32, interval_ms: u32) -> u32 {

@@ -29,7 +29,7 @@ use crate::{config::EncoderName, media::picture::SizeError};
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
-pub use encode::{Encoder, Packet, Settings, codec_string};
+pub use encode::{Encoder, Packet, Settings, can_encode, codec_string};
 pub use extradata::of as extradata;
 pub use frame::Frame;
 pub use jpeg::JpegEncoder;

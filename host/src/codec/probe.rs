@@ -10,7 +10,7 @@ use crate::{
         h264::{annexb, nal, parameter_sets::ParameterSets},
         pattern::Painter,
     },
-    telemetry::Chain,
+    telemetry::{Chain, contain, provoke},
 };
 use ffmpeg_next as ffmpeg;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -66,6 +66,14 @@ pub fn encoders() -> Option<&'static Choice> {
     CHOICE.get()
 }
 
+/// Whether [`choose`] finds an encoder; `None`: nobody has found out yet. Never waits.
+pub(super) fn finds(pinned: Option<EncoderName>) -> Option<bool> {
+    match pinned {
+        Some(name) => OUTCOMES[name as usize].get().map(Result::is_ok),
+        None => CHOICE.get().map(|choice| choice.name.is_some()),
+    }
+}
+
 /// Tries out one encoder for the process that asked, and prints the answer.
 pub fn answer(name: EncoderName) {
     // Whoever asked may be gone before it could end this.
@@ -90,7 +98,8 @@ static OUTCOMES: [OnceLock<Outcome>; EncoderName::ALL.len()] =
 
 type Outcome = Result<(), String>;
 
-/// The encoder the config names, if it works, else the first that does. May wait for up to [`LIMIT`], the first time.
+/// The encoder the config names, if it works, else the first that does. May wait for up to [`LIMIT`], the first time, so not for a
+/// thread that serves sockets.
 pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> {
     if let Some(name) = pinned {
         return match outcome(name) {
@@ -155,7 +164,8 @@ impl Choice {
 }
 
 fn outcome(name: EncoderName) -> &'static Outcome {
-    OUTCOMES[name as usize].get_or_init(|| {
+    let found = || {
+        provoke("probe");
         init();
         if ffmpeg::codec::encoder::find_by_name(name.as_str()).is_none() {
             return Err("not in this build of FFmpeg".into());
@@ -169,6 +179,9 @@ fn outcome(name: EncoderName) -> &'static Outcome {
             (None, EncoderName::Libx264) => try_out(name),
             (None, _) => Err("not tried, as there is no program to try it in".into()),
         }
+    };
+    OUTCOMES[name as usize].get_or_init(|| {
+        contain(found).unwrap_or_else(|panicked| Err(format!("trying it out {panicked}")))
     })
 }
 

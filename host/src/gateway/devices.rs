@@ -4,19 +4,32 @@ use super::Gateway;
 use crate::{
     source::{Attached, Audience, Spec, Stop, stream_name},
     stream::Stream,
+    telemetry::{contain, provoke},
 };
 use std::{
     collections::BTreeSet,
     io,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-/// The thread that follows the devices; ends when dropped.
+/// Before the devices are followed again, after a panic.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The thread that follows the devices.
 #[derive(Debug)]
 pub(super) struct Devices {
     stop: Stop,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Devices {
+    /// Tells it to end; gives it, to be waited for.
+    pub fn stop(mut self) -> Option<JoinHandle<()>> {
+        self.stop.stop();
+        self.thread.take()
+    }
 }
 
 /// Begins, if there may be devices.
@@ -33,7 +46,15 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
                 gateway: &followed,
                 refused: BTreeSet::new(),
             };
-            followed.fleet.follow(&until, &mut host);
+            while !until.is_stopped() {
+                let ended = contain(|| {
+                    provoke("devices");
+                    followed.fleet.follow(&until, &mut host);
+                });
+                let Err(panicked) = ended else { return };
+                tracing::error!("following the Android devices {panicked}; it begins again");
+                until.wait(PAUSE);
+            }
         })?;
     Ok(Some(Devices {
         stop,
@@ -100,8 +121,5 @@ fn shows(stream: &Stream, serial: &str) -> bool {
 impl Drop for Devices {
     fn drop(&mut self) {
         self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -1,6 +1,10 @@
 //! Start, supervision and the order of shutdown.
 
 mod devices;
+mod shared;
+mod threads;
+
+pub use shared::Shared;
 
 use crate::{
     auth::Peer,
@@ -16,7 +20,7 @@ use crate::{
     session::{Arbiter, Sessions},
     source::{Fleet, Spec, SpecError},
     stream::{Stream, Streams},
-    telemetry::Events,
+    telemetry::{Events, contain},
     viewer,
 };
 use bytes::Bytes;
@@ -32,10 +36,12 @@ use std::{
     time::{Duration, Instant},
 };
 use thiserror::Error;
+use threads::Threads;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::timeout_at,
 };
 
 /// From the signal to the end at most.
@@ -125,6 +131,8 @@ pub struct Gateway {
     pub captures: Arc<Captures>,
     /// What happens, for who follows it.
     pub events: Arc<Events>,
+    /// What `/api/devices` answers.
+    pub devices: Shared,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
     rates: Mutex<BTreeMap<String, Rate>>,
@@ -192,6 +200,7 @@ impl Gateway {
             captures: Captures::new(&config.capture, &events),
             config,
             events,
+            devices: Shared::default(),
             tls,
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
@@ -374,7 +383,7 @@ where
         "sluicegate is at {scheme}://{}/",
         shown(local)
     );
-    let server = tokio::spawn({
+    let mut server = tokio::spawn({
         let found = if gateway.fleet.discovers() {
             MANY_FOUND
         } else {
@@ -390,25 +399,45 @@ where
     let mut tick = tokio::time::interval(TIDY);
     loop {
         tokio::select! {
-            _ = tick.tick() => gateway.tidy(),
+            _ = tick.tick() => {
+                if let Err(panicked) = contain(|| gateway.tidy()) {
+                    tracing::error!("looking for what is idle {panicked}");
+                }
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            // It ends at the word of the drain only.
+            _ = &mut server => {
+                let reason = std::io::Error::other("the task that accepts them ended; the log says why");
+                return Err(StartError::System { what: "go on accepting connections", reason });
+            }
         }
     }
     tracing::info!("shutting down; a second signal ends at once");
+    let deadline = Instant::now() + DRAIN;
     // First, so that no muxer starts behind the ones that are told to end.
     gateway.draining.send_replace(true);
     gateway.muxers.shut_down("the gateway is shutting down");
     gateway.captures.shut_down();
+    drop(always_on);
+    // All are told before any is waited for, and connections and threads are waited for at the same time.
+    let mut threads = Threads::default();
+    if let Some(devices) = devices {
+        threads.add("Android devices", devices.stop());
+    }
+    for stream in gateway.streams.list() {
+        threads.add(&stream.name, stream.shut_down());
+    }
+    let ended = async {
+        if timeout_at(deadline.into(), server).await.is_err() {
+            tracing::warn!("some connections did not end in time and are cut");
+        }
+    };
+    let ended = async { tokio::join!(ended, threads.join(deadline)) };
     tokio::select! {
-        _ = server => {}
-        () = tokio::time::sleep(DRAIN) => tracing::warn!("some connections did not end in time and are cut"),
+        _ = ended => {}
         _ = terminate.recv() => exit_at_once(),
         _ = interrupt.recv() => exit_at_once(),
-    }
-    drop((always_on, devices));
-    for stream in gateway.streams.list() {
-        stream.shut_down();
     }
     Ok(())
 }

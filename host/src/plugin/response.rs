@@ -7,6 +7,8 @@ use std::{io::Write, sync::OnceLock};
 
 /// Below this a packet is not saved.
 const SMALL: usize = 256;
+/// Beyond this it takes longer than a thread that serves sockets may be held: playlists have a tenth of it.
+const LARGE: usize = 512 << 10;
 
 /// An HTTP response without its carrier's headers; one for all who ask the same.
 #[derive(Debug, Default)]
@@ -56,7 +58,7 @@ impl Response {
     pub fn gzipped(&self) -> Option<&Bytes> {
         self.gzip
             .get_or_init(|| {
-                let worth = self.is_text() && self.body.len() >= SMALL;
+                let worth = self.is_text() && (SMALL..=LARGE).contains(&self.body.len());
                 let packed = worth.then(|| gzip(&self.body))??;
                 (packed.len() < self.body.len()).then_some(packed)
             })
@@ -99,7 +101,9 @@ mod tests {
                 .gzipped()
                 .is_some()
         );
+        let too_long = "#EXTINF:2.00000,\n".repeat(LARGE / 10);
         for (content_type, body) in [
+            ("text/plain", too_long.as_str()),
             ("video/mp4", long.as_str()),
             ("text/plain", "short"),
             ("", &long),

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
 use thiserror::Error;
+use tokio::task::spawn_blocking;
 
 /// A bandwidth that changed by less than this part is the same.
 const ALIKE: f64 = 0.25;
@@ -83,10 +84,28 @@ impl Pin {
     }
 }
 
-/// What a client may have and can play; at least one. A person's choice goes beyond what a rule allows that does not force.
+/// Waits until it is known which renditions can be made here, which takes a moment the first time: elsewhere, as a driver may hang.
+pub(super) async fn prepared(
+    transports: &BTreeMap<String, Arc<Transport>>,
+    stream: &Arc<Stream>,
+    can: &[String],
+) {
+    let Some(info) = stream.info() else { return };
+    for transport in can.iter().filter_map(|name| transports.get(name)) {
+        let formats = &transport.profile.formats;
+        if !stream.likely_offers(&info, formats).1 {
+            let (stream, info, formats) = (stream.clone(), info.clone(), formats.clone());
+            let found = spawn_blocking(move || drop(stream.offers(&info, &formats)));
+            // One that panicked is in the log; what it did not find out is offered.
+            let _ = found.await;
+        }
+    }
+}
+
+/// What a client may have and can play; at least one. Never waits. A person's choice goes beyond what a rule allows that does not force.
 pub(super) fn candidates(
     transports: &BTreeMap<String, Arc<Transport>>,
-    stream: &Stream,
+    stream: &Arc<Stream>,
     can: &[String],
     allowed: &Allowed,
     pin: &Pin,
@@ -102,7 +121,7 @@ pub(super) fn candidates(
     let mut candidates: Vec<Candidate> = order
         .iter()
         .filter_map(|name| transports.get(*name))
-        .flat_map(|transport| forms(stream, info.as_deref(), transport))
+        .flat_map(|transport| forms(stream, info.as_ref(), transport))
         .collect();
     let all = candidates.clone();
     if let (true, Some(names)) = (free || allowed.force, &allowed.renditions) {
@@ -150,9 +169,20 @@ pub(super) fn candidates(
 }
 
 /// What a transport has of a stream, best first; where its source has not run yet, by the config.
-fn forms(stream: &Stream, info: Option<&Info>, transport: &Transport) -> Vec<Candidate> {
+fn forms(
+    stream: &Arc<Stream>,
+    info: Option<&Arc<Info>>,
+    transport: &Transport,
+) -> Vec<Candidate> {
+    let formats = &transport.profile.formats;
     let offers: Vec<Offer> = match info {
-        Some(info) => stream.offers(info, &transport.profile.formats),
+        Some(info) => {
+            let (offers, all_known) = stream.likely_offers(info, formats);
+            if !all_known {
+                stream.learn(info, formats);
+            }
+            offers
+        }
         None => std::iter::once("")
             .chain(stream.renditions().map(String::as_str))
             .map(Offer::unknown)

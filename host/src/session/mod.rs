@@ -25,7 +25,7 @@ use crate::{
     telemetry::{Ends, Events, TcpInfo, TcpProbe},
 };
 use arbiter::Beginning;
-use candidates::{alike, candidates};
+use candidates::{alike, candidates, prepared};
 use link::Link;
 use std::{
     collections::BTreeMap,
@@ -116,6 +116,7 @@ impl Sessions {
             pin,
             options,
         } = opening;
+        prepared(&self.transports, &stream, &can).await;
         let candidates = self.candidates(&stream, &can, &allowed, &pin)?;
         let (decisions, mut told) = mpsc::unbounded_channel();
         let first = Form::from(&candidates[0]);
@@ -189,7 +190,7 @@ impl Sessions {
     }
 
     /// The form that a client gets which has no player of ours.
-    pub fn advise(&self, opening: &Opening) -> Result<Form, SessionError> {
+    pub async fn advise(&self, opening: &Opening) -> Result<Form, SessionError> {
         let Opening {
             stream,
             can,
@@ -197,6 +198,7 @@ impl Sessions {
             pin,
             ..
         } = opening;
+        prepared(&self.transports, stream, can).await;
         let candidates = self.candidates(stream, can, allowed, pin)?;
         Ok(Form::from(&candidates[0]))
     }
@@ -443,7 +445,7 @@ impl Sessions {
 
     fn candidates(
         &self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         can: &[String],
         allowed: &Allowed,
         pin: &Pin,

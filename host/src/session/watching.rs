@@ -155,10 +155,9 @@ impl Session {
         }
     }
 
-    /// Whether that connection brings it pictures.
-    pub fn is_carried_by(&self, counter: &Arc<Counter>) -> bool {
-        let inner = self.lock();
-        inner.counters().any(|known| Arc::ptr_eq(&known, counter))
+    /// What the connections count that bring it pictures.
+    pub fn carriers(&self) -> Vec<Arc<Counter>> {
+        self.lock().counters().collect()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -24,6 +24,9 @@ use std::{
 /// A jump in the times beyond which they are taken for new ones.
 const LEAP: i64 = 10 * TIMESCALE as i64;
 
+/// However far behind the work is, pictures are no further apart than this: fewer, not none.
+const FEWEST: u64 = TIMESCALE as u64 / 2;
+
 /// Decodes, scales and encodes.
 pub struct Transcoder {
     what: String,
@@ -35,6 +38,8 @@ pub struct Transcoder {
     encoder: Option<Encoder>,
     size: (u32, u32),
     keyframe_at: i64,
+    /// Time of the newest picture that was handed on.
+    handed_on: Option<i64>,
     rate: Rate,
     backlog: Backlog,
     /// Packets are left out up to a keyframe.
@@ -73,6 +78,7 @@ impl Transcoder {
             encoder: None,
             size: (0, 0),
             keyframe_at: 0,
+            handed_on: None,
             rate: Rate::new(settings.frame_rate),
             backlog: Backlog::default(),
             skipping: false,
@@ -152,10 +158,13 @@ impl Transcoder {
         if wanted == Wanted::No {
             return Ok(());
         }
-        if self.backlog.is_late() {
+        // Where decoding alone is too slow, the work is late for ever.
+        let recent = |at: i64| at.abs_diff(pts) < FEWEST;
+        if self.backlog.is_late() && self.handed_on.is_some_and(recent) {
             self.left_out(sink, "encoding");
             return Ok(());
         }
+        self.handed_on = Some(pts);
         let (wide, tall) = frame.display_size();
         let size = fit(wide, tall, self.settings.width, self.settings.height);
         if size != self.size || wanted == Wanted::Anew {

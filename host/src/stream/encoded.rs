@@ -6,6 +6,7 @@ use super::{
     ingest,
     ring::{Entry, Info, Numbers},
     status::Status,
+    supervise::{self, Work},
 };
 use crate::{
     codec::{self, Colour, Encoder, Scaler, Settings},
@@ -16,7 +17,7 @@ use crate::{
         time::{Cadence, TIMESCALE},
     },
     source::{Keyframes, Stop},
-    telemetry::Chain,
+    telemetry::{Chain, Panicked},
 };
 use std::{sync::Arc, thread, time::Duration};
 
@@ -51,6 +52,7 @@ pub(super) fn run(
     stop: &Stop,
 ) {
     let mut worker = Worker {
+        follower,
         encoding,
         out,
         status,
@@ -64,28 +66,11 @@ pub(super) fn run(
         announced: false,
         cadence: encoding.frame_rate.map(Cadence::new),
     };
-    while !stop.is_stopped() {
-        match follower.next() {
-            Some(Event::Configure(info)) => worker.configure(info),
-            Some(Event::Stop(reason)) => {
-                worker.announced = false;
-                out.publish(Entry::Stop(reason));
-            }
-            Some(Event::Picture(picture)) => {
-                if let Err(error) = worker.encode(&picture) {
-                    worker.encoder = None;
-                    status.note(
-                        "encoder",
-                        format!("a picture is left out: {}", Chain(&error)),
-                    );
-                }
-            }
-            None => thread::park(),
-        }
-    }
+    supervise::run(&mut worker, status, stop);
 }
 
 struct Worker<'a> {
+    follower: &'a Follower,
     encoding: Encoding,
     out: &'a Feed,
     status: &'a Status,
@@ -101,6 +86,37 @@ struct Worker<'a> {
     announced: bool,
     /// Where the rate is limited.
     cadence: Option<Cadence>,
+}
+
+impl Work for Worker<'_> {
+    const PART: &'static str = "encode";
+    const FAULT: &'static str = "encode-fault";
+
+    fn step(&mut self) {
+        match self.follower.next() {
+            Some(Event::Configure(info)) => self.configure(info),
+            Some(Event::Stop(reason)) => {
+                self.announced = false;
+                self.out.publish(Entry::Stop(reason));
+            }
+            Some(Event::Picture(picture)) => {
+                if let Err(error) = self.encode(&picture) {
+                    self.encoder = None;
+                    self.status.note(
+                        "encoder",
+                        format!("a picture is left out: {}", Chain(&error)),
+                    );
+                }
+            }
+            None => thread::park(),
+        }
+    }
+
+    fn recover(&mut self, _: &Panicked) {
+        self.encoder = None;
+        self.scaler = Scaler::new();
+        self.announced = false;
+    }
 }
 
 impl Worker<'_> {
@@ -196,12 +212,17 @@ impl Worker<'_> {
 }
 
 impl Encoding {
-    /// How pictures of `video` that are of this size are encoded.
+    /// How pictures of `video` that are of this size are encoded. May wait, see [`Settings::of`].
     pub(super) fn settings(
         &self,
         video: &Video,
         size: (u32, u32),
     ) -> Result<Settings, codec::Error> {
+        Settings::of(&self.wanted(video, size))
+    }
+
+    /// The same, whatever encoder does it.
+    pub(super) fn wanted(&self, video: &Video, size: (u32, u32)) -> config::Encode {
         let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
         let native = match video.frame_rate {
             rate if rate >= 1.0 => Some((rate.round() as u32).min(240)),
@@ -212,13 +233,13 @@ impl Encoding {
             (Some(rate), None) | (None, Some(rate)) => rate,
             (None, None) => LIKELY_RATE,
         };
-        Settings::of(&config::Encode {
+        config::Encode {
             width,
             height,
             frame_rate,
             keyframe_interval: self.keyframe_interval.unwrap_or(AS_SOURCE),
             ..self.encode
-        })
+        }
     }
 
     /// The longest distance between keyframes; 0: as long as the source's.

@@ -4,6 +4,7 @@ use super::{
     feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
     status::Status,
+    supervise::{self, Work},
 };
 use crate::{
     codec::{Counts, Decoder, Frame},
@@ -13,7 +14,7 @@ use crate::{
         time::TIMESCALE,
     },
     source::Stop,
-    telemetry::Chain,
+    telemetry::{Chain, Panicked},
 };
 use bytes::Bytes;
 use std::{
@@ -25,6 +26,8 @@ use std::{
 
 /// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
 const LATE: u64 = TIMESCALE as u64;
+/// A decoder that catches up shows a picture at least so often, however old it is.
+const UNSEEN: Duration = Duration::from_millis(500);
 /// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
 /// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
@@ -62,6 +65,8 @@ pub struct Sight {
     pub good: Option<Arc<Decoded>>,
     /// Everything before this position of the source's feed was decoded.
     pub reached: u64,
+    /// A picture as good that was shown on the way to the newest one: better than none, where that takes too long.
+    pub old: Option<Arc<Decoded>>,
     /// Why what came after `good` is not.
     pub trouble: Option<Arc<str>>,
 }
@@ -116,20 +121,24 @@ impl Frames {
             .name(format!("decode {stream}"))
             .spawn(move || {
                 stop.attach();
-                let worker = Worker {
+                let mut worker = Worker {
                     reader: source.reader(Ear::Deaf),
+                    position: 0,
                     shared,
-                    status,
+                    status: status.clone(),
+                    info: None,
                     decoder: None,
                     coding: None,
                     held: BTreeMap::new(),
                     behind: true,
+                    shown: Instant::now(),
+                    wants_start: false,
                     last: None,
                     trust: Trust::Whole,
                     joins: true,
                     joined: false,
                 };
-                worker.run(&stop);
+                supervise::run(&mut worker, &status, &stop);
             })?;
         Ok(frames)
     }
@@ -216,7 +225,8 @@ impl Shared {
         !self.lock().followers.is_empty()
     }
 
-    fn tell(&self, event: Event) {
+    /// Says whether a follower that needs every picture was too slow for one.
+    fn tell(&self, event: Event) -> bool {
         let mut wake = Vec::new();
         let mut state = self.lock();
         match &event {
@@ -224,20 +234,25 @@ impl Shared {
                 state.info = Some(info.clone());
                 state.newest = None;
                 state.sight.good = None;
+                state.sight.old = None;
                 state.sight.trouble = None;
             }
             Event::Picture(picture) => state.newest = Some(picture.clone()),
             // What was seen before is not how things look.
-            Event::Stop(_) => state.sight.good = None,
-        }
-        for mailbox in state.followers.values_mut() {
-            if mailbox.push(event.clone()) {
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            Event::Stop(_) => {
+                state.sight.good = None;
+                state.sight.old = None;
             }
+        }
+        let mut dropped = 0;
+        for mailbox in state.followers.values_mut() {
+            dropped += u64::from(mailbox.push(event.clone()));
             wake.push(mailbox.thread.clone());
         }
         drop(state);
+        self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
         wake.iter().for_each(Thread::unpark);
+        dropped > 0
     }
 
     fn see(&self, change: impl FnOnce(&mut Sight)) {
@@ -272,14 +287,22 @@ impl Mailbox {
 
 struct Worker {
     reader: Reader,
+    /// The next entry.
+    position: u64,
     shared: Arc<Shared>,
     status: Arc<Status>,
+    /// The tracks there.
+    info: Option<Arc<Info>>,
     decoder: Option<Decoder>,
     coding: Option<Format>,
     /// Of access units whose pictures have not come out: when captured, by time of showing.
     held: BTreeMap<i64, u64>,
-    /// Only the newest picture counts, until the newest sample is reached.
+    /// On the way through what came before it began: only the newest picture counts, until the newest sample is reached.
     behind: bool,
+    /// When a picture was shown, or it began.
+    shown: Instant,
+    /// Pictures are passed over until an independent one.
+    wants_start: bool,
     last: Option<u64>,
     trust: Trust,
     /// Decoding begins with the next independent sample.
@@ -299,58 +322,86 @@ enum Trust {
     From(i64),
 }
 
-impl Worker {
-    fn run(mut self, stop: &Stop) {
-        let (mut position, info) = self.reader.start(0, 1);
+impl Work for Worker {
+    const PART: &'static str = "decode";
+    const FAULT: &'static str = "decode-fault";
+
+    /// Starts at the newest group.
+    fn begin(&mut self) {
+        let (position, info) = self.reader.start(0, 1);
+        self.position = position;
         if let Some(info) = info {
             self.configure(&info);
         }
-        while !stop.is_stopped() {
-            match self.reader.next(position, 0) {
-                // Sound, the picture before once more, or one that cannot be decoded here.
-                Next::Entry(Entry::Sample(sample), _)
-                    if sample.is_sound() || sample.repeat > 0 || self.passes_over(&sample) =>
-                {
-                    position += 1;
-                    self.shared.see(|sight| sight.reached = position);
+    }
+
+    fn step(&mut self) {
+        match self.reader.next(self.position, 0) {
+            // Sound, the picture before once more, or one that cannot be decoded here.
+            Next::Entry(Entry::Sample(sample), _)
+                if sample.is_sound() || sample.repeat > 0 || self.passes_over(&sample) =>
+            {
+                self.position += 1;
+                self.shared.see(|sight| sight.reached = self.position);
+            }
+            Next::Entry(Entry::Sample(sample), _) => {
+                self.position += 1;
+                let newest = self.reader.has_all_pictures(self.position);
+                if newest && !self.behind && !self.shared.is_followed() {
+                    thread::sleep(HEAD_START);
                 }
-                Next::Entry(Entry::Sample(sample), _) => {
-                    position += 1;
-                    let newest = self.reader.has_all_pictures(position);
-                    if newest && !self.behind && !self.shared.is_followed() {
-                        thread::sleep(HEAD_START);
-                    }
-                    self.decode(&sample, newest);
-                    self.shared.see(|sight| sight.reached = position);
-                    if let Some(on) = self.reader.later_start(position, LATE) {
+                self.decode(&sample, newest);
+                self.shared.see(|sight| sight.reached = self.position);
+                if let Some(on) = self.reader.later_start(self.position, LATE) {
+                    if on > self.position {
                         self.shared
                             .counts
                             .dropped
-                            .fetch_add(on - position, Ordering::Relaxed);
+                            .fetch_add(on - self.position, Ordering::Relaxed);
                         self.skip();
-                        position = on;
                     }
+                    // What comes now is newer than all that was shown, and the newest may never be reached.
+                    self.behind = false;
+                    self.position = on;
                 }
-                Next::Entry(Entry::Configure(info), _) => {
-                    position += 1;
+            }
+            Next::Entry(Entry::Configure(info), _) => {
+                self.position += 1;
+                self.configure(&info);
+            }
+            Next::Entry(Entry::Stop(reason), _) => {
+                self.position += 1;
+                self.tell(Event::Stop(reason));
+            }
+            Next::Lost(on, info) => {
+                self.skip();
+                self.position = on;
+                if let Some(info) = info {
                     self.configure(&info);
                 }
-                Next::Entry(Entry::Stop(reason), _) => {
-                    position += 1;
-                    self.shared.tell(Event::Stop(reason));
-                }
-                Next::Lost(on, info) => {
-                    self.skip();
-                    position = on;
-                    if let Some(info) = info {
-                        self.configure(&info);
-                    }
-                }
-                Next::Wait => thread::park(),
+                self.behind = false;
             }
+            Next::Wait => thread::park(),
         }
     }
 
+    /// With a new decoder, at the next start point.
+    fn recover(&mut self, panicked: &Panicked) {
+        self.decoder = None;
+        self.joins = true;
+        self.held.clear();
+        self.behind = true;
+        self.wants_start = true;
+        self.distrust(&format!("decoding {panicked}"));
+        if let Some(info) = self.info.clone()
+            && let Some(video) = &info.video
+        {
+            self.open(video);
+        }
+    }
+}
+
+impl Worker {
     /// Whether it leads the sample that decoding began with.
     fn passes_over(&mut self, sample: &Sample) -> bool {
         if sample.independent {
@@ -360,12 +411,15 @@ impl Worker {
     }
 
     fn configure(&mut self, info: &Arc<Info>) {
+        self.info = Some(info.clone());
         self.joins = true;
         self.held.clear();
         self.behind = true;
+        self.shown = Instant::now();
+        self.wants_start = false;
         self.decoder = None;
         self.trust = Trust::Whole;
-        self.shared.tell(Event::Configure(info.clone()));
+        self.tell(Event::Configure(info.clone()));
         if let Some(video) = &info.video {
             self.open(video);
         }
@@ -396,13 +450,24 @@ impl Worker {
         }
     }
 
+    fn tell(&self, event: Event) {
+        if self.shared.tell(event) {
+            let text = "encoding is slower than the source: pictures are left out; fewer or smaller renditions help";
+            self.status.note("encoding-behind", text.into());
+        }
+    }
+
+    /// The decoder is too slow: what lies between is left out.
     fn skip(&mut self) {
+        let text = "decoding is slower than the source: pictures are left out of what is made of it (JPEGs, renditions, captures); a \
+                    smaller size or frame rate of the source helps";
+        self.status.note("decoding-behind", text.into());
         if let Some(decoder) = &mut self.decoder {
             decoder.reset();
         }
         self.joins = true;
         self.held.clear();
-        self.behind = true;
+        self.wants_start = false;
         self.trust = Trust::Whole;
     }
 
@@ -414,6 +479,10 @@ impl Worker {
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
+        self.wants_start &= !sample.independent;
+        if self.wants_start {
+            return;
+        }
         let Some(data) = self.coding.and_then(|coding| sample.packaged(coding)) else {
             return;
         };
@@ -422,23 +491,31 @@ impl Worker {
         }
         let frames = self.decode_data(&data, sample);
         let caught_up = self.behind && newest;
-        let skip = if caught_up {
+        // Only one of what was held up.
+        let only_one = caught_up || (self.behind && self.shown.elapsed() >= UNSEEN);
+        let skip = if only_one {
             frames.len().saturating_sub(1)
         } else {
             0
         };
-        let deliver = newest || !self.behind;
+        let deliver = newest || !self.behind || only_one;
         for frame in frames.into_iter().skip(skip) {
             let good = self.is_good(&frame);
             if let Some(decoded) = self.place(frame, sample)
                 && deliver
             {
-                self.behind = false;
+                self.behind &= !newest;
+                self.shown = Instant::now();
                 let decoded = Arc::new(decoded);
-                self.shared.tell(Event::Picture(decoded.clone()));
+                self.tell(Event::Picture(decoded.clone()));
                 if good {
+                    let behind = self.behind;
                     self.shared.see(|sight| {
-                        sight.good = Some(decoded);
+                        if behind {
+                            sight.old = Some(decoded);
+                        } else {
+                            (sight.good, sight.old) = (Some(decoded), None);
+                        }
                         sight.trouble = None;
                     });
                 }
@@ -498,3 +575,6 @@ impl Worker {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,21 +3,24 @@
 use super::{
     feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
+    status::Status,
+    supervise::{self, Work},
 };
-use crate::{media::sample::Sample, source::Stop};
+use crate::{media::sample::Sample, source::Stop, telemetry::Panicked};
 use std::{sync::Arc, thread};
 
 /// Publishes the pictures of `seen`, from the newest group on, and the sound of `heard` from there in `out`, until told to stop.
 ///
 /// Both come from one source and know its epochs. Sound waits in its feed while the pictures of its epoch are not there
 /// yet, and is left out where they are of a later one.
-pub(super) fn run(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &Feed, stop: &Stop) {
-    let mut joiner = Joiner::new(seen, heard, out);
-    while !stop.is_stopped() {
-        if !joiner.step() {
-            thread::park();
-        }
-    }
+pub(super) fn run(
+    seen: &Arc<Feed>,
+    heard: &Arc<Feed>,
+    out: &Feed,
+    status: &Status,
+    stop: &Stop,
+) {
+    supervise::run(&mut Joiner::new(seen, heard, out), status, stop);
 }
 
 /// One of the two feeds, and the place in it.
@@ -67,6 +70,20 @@ struct Joiner<'a> {
     told: Option<Arc<Info>>,
 }
 
+impl Work for Joiner<'_> {
+    const PART: &'static str = "join";
+    const FAULT: &'static str = "join-fault";
+
+    fn step(&mut self) {
+        if !self.take() {
+            thread::park();
+        }
+    }
+
+    /// It has nothing but its two places, which are behind what it panicked on.
+    fn recover(&mut self, _: &Panicked) {}
+}
+
 impl<'a> Joiner<'a> {
     fn new(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &'a Feed) -> Joiner<'a> {
         let pictures = Side::new(seen.reader(Ear::Deaf));
@@ -88,7 +105,7 @@ impl<'a> Joiner<'a> {
     }
 
     /// Takes one entry of either; says whether there was one to take.
-    fn step(&mut self) -> bool {
+    fn take(&mut self) -> bool {
         let picture = self.pictures.peek(|sample| !sample.is_sound());
         let picture = picture.filter(|entry| self.may_take_picture(entry));
         let sound = self.sound.peek(Sample::is_sound);
@@ -215,7 +232,7 @@ mod tests {
         }
 
         fn published(&mut self, joiner: &mut Joiner<'_>) -> String {
-            while joiner.step() {}
+            while joiner.take() {}
             let reader = self.out.reader(Ear::Open);
             let mut words = Vec::new();
             while let Next::Entry(entry, _) = reader.next(self.position, 0) {

@@ -4,6 +4,8 @@ use super::{
     feed::Feed,
     frames::{Decoded, Event, Follower},
     ring::{Entry, Info},
+    status::Status,
+    supervise::{self, Work},
 };
 use crate::{
     codec::{self, JpegEncoder},
@@ -12,7 +14,7 @@ use crate::{
         time::Cadence,
     },
     source::Stop,
-    telemetry::Chain,
+    telemetry::{Chain, Panicked},
 };
 use bytes::Bytes;
 use std::{sync::Arc, thread, time::Duration};
@@ -50,44 +52,25 @@ pub(super) fn run(
     look: Look,
     stream: &str,
     out: &Feed,
-    counts: &Arc<codec::Counts>,
+    status: &Status,
     stop: &Stop,
 ) {
     let mut worker = Worker {
+        follower,
         look,
         stream,
         out,
-        counts,
+        counts: &status.codec,
         told: false,
         encoder: None,
         cadence: Cadence::new(look.most_per_second),
         newest: None,
     };
-    while !stop.is_stopped() {
-        match follower.next() {
-            Some(Event::Configure(info)) => worker.configure(&info),
-            Some(Event::Stop(reason)) => out.publish(Entry::Stop(reason)),
-            Some(Event::Picture(picture)) => {
-                worker.newest = Some(picture);
-                if follower.is_caught_up() {
-                    worker.emit();
-                }
-            }
-            // The last picture before a silence goes out too, however early it came.
-            None if worker.newest.is_some() => {
-                thread::park_timeout(SETTLED);
-                if follower.is_caught_up() {
-                    worker.cadence.reset();
-                    worker.emit();
-                    worker.newest = None;
-                }
-            }
-            None => thread::park(),
-        }
-    }
+    supervise::run(&mut worker, status, stop);
 }
 
 struct Worker<'a> {
+    follower: &'a Follower,
     look: Look,
     stream: &'a str,
     out: &'a Feed,
@@ -98,6 +81,39 @@ struct Worker<'a> {
     cadence: Cadence,
     /// What came last, while no JPEG was made since.
     newest: Option<Arc<Decoded>>,
+}
+
+impl Work for Worker<'_> {
+    const PART: &'static str = "jpeg";
+    const FAULT: &'static str = "jpeg-fault";
+
+    fn step(&mut self) {
+        match self.follower.next() {
+            Some(Event::Configure(info)) => self.configure(&info),
+            Some(Event::Stop(reason)) => self.out.publish(Entry::Stop(reason)),
+            Some(Event::Picture(picture)) => {
+                self.newest = Some(picture);
+                if self.follower.is_caught_up() {
+                    self.emit();
+                }
+            }
+            // The last picture before a silence goes out too, however early it came.
+            None if self.newest.is_some() => {
+                thread::park_timeout(SETTLED);
+                if self.follower.is_caught_up() {
+                    self.cadence.reset();
+                    self.emit();
+                    self.newest = None;
+                }
+            }
+            None => thread::park(),
+        }
+    }
+
+    fn recover(&mut self, _: &Panicked) {
+        self.encoder = None;
+        self.newest = None;
+    }
 }
 
 impl Worker<'_> {

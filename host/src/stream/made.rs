@@ -204,7 +204,7 @@ impl Workshop {
                 Pictures::Jpeg { look, .. } => {
                     let follower = frames.follow(1);
                     drop(frames);
-                    jpeg::run(&follower, look, &stream, &out, &status.codec, &stop);
+                    jpeg::run(&follower, look, &stream, &out, &status, &stop);
                 }
                 Pictures::H264(encoding) => {
                     let follower = frames.follow(MOST_WAITING);
@@ -256,9 +256,10 @@ impl Workshop {
             _parts: pictures.into_iter().chain(sound).collect(),
         });
         let (out, stop) = (made.feed.clone(), made.stop.clone());
+        let status = self.status.clone();
         self.spawn("join", move || {
             stop.attach();
-            joined::run(&seen, &heard, &out, &stop);
+            joined::run(&seen, &heard, &out, &status, &stop);
         })?;
         Ok(made)
     }

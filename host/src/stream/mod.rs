@@ -12,6 +12,7 @@ mod registry;
 mod ring;
 mod sound;
 mod status;
+mod supervise;
 mod variant;
 
 pub use encoded::Encoding;
@@ -30,11 +31,14 @@ use crate::{
     codec, config,
     media::{sample::Format, time::Moment},
     source::{self, Fleet, Keyframes, Presence, Sink, SourceError, Spec, Stop},
-    telemetry::Events,
+    telemetry::{Events, contain, provoke},
 };
 use made::Workshop;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -54,6 +58,8 @@ pub struct Stream {
     recipes: variant::Recipes,
     fleet: Arc<Fleet>,
     status: Arc<Status>,
+    /// A thread finds out how encoders would do.
+    learning: AtomicBool,
     control: Mutex<Control>,
 }
 
@@ -95,6 +101,7 @@ impl Stream {
             },
             fleet: fleet.clone(),
             status: Arc::new(Status::new(name, events.clone())),
+            learning: AtomicBool::new(false),
             control: Mutex::default(),
         })
     }
@@ -180,9 +187,35 @@ impl Stream {
     }
 
     /// The stream and its renditions, best first, as a transport gets them that takes `formats`, while the source has these
-    /// tracks. Finding out how encoders would do may take a moment, the first time.
+    /// tracks. Finding out how encoders would do may take a moment, the first time: not for a thread that serves sockets.
     pub fn offers(&self, info: &Info, formats: &[Format]) -> Vec<Offer> {
         offer::offers(&self.recipes, info, formats, self.status.peaks())
+    }
+
+    /// The same without waiting, and without the codecs of what is encoded here; whether it can be is found out on the way by
+    /// [`Stream::offers`] or [`Stream::learn`], and until then everything is offered. Says whether nothing is left to be found out.
+    pub fn likely_offers(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
+        offer::likely_offers(&self.recipes, info, formats, self.status.peaks())
+    }
+
+    /// Has a thread of its own find out how encoders would do, unless one is at it.
+    pub fn learn(self: &Arc<Stream>, info: &Arc<Info>, formats: &[Format]) {
+        if self.learning.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (stream, info, formats) = (self.clone(), info.clone(), formats.to_vec());
+        let spawned = thread::Builder::new()
+            .name(format!("offers {}", self.name))
+            .spawn(move || {
+                if let Err(panicked) = contain(|| stream.offers(&info, &formats)) {
+                    tracing::error!(stream = stream.name, "trying out encoders {panicked}");
+                }
+                stream.learning.store(false, Ordering::Release);
+            });
+        if spawned.is_err() {
+            // Whoever asks next tries again.
+            self.learning.store(false, Ordering::Release);
+        }
     }
 
     /// How long it runs on after its last user.
@@ -212,15 +245,11 @@ impl Stream {
         }
     }
 
-    /// Stops the source whoever uses it, and waits for its thread.
-    pub fn shut_down(&self) {
+    /// Stops the source whoever uses it; gives its thread, to be waited for.
+    pub fn shut_down(&self) -> Option<JoinHandle<()>> {
         let mut control = self.lock();
         self.end(&mut control);
-        let thread = control.ending.take();
-        drop(control);
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
+        control.ending.take()
     }
 
     fn end(&self, control: &mut Control) {
@@ -252,9 +281,12 @@ impl Stream {
             keyframes,
             feed,
         });
-        let clock = move || Moment {
-            unix_us: unix_us(),
-            elapsed: began.elapsed(),
+        let clock = move || {
+            provoke("source");
+            Moment {
+                unix_us: unix_us(),
+                elapsed: began.elapsed(),
+            }
         };
         let mut ingest = Ingest::new(
             run.feed.clone(),
@@ -290,24 +322,32 @@ impl Stream {
         }
     }
 
-    /// Runs the source again and again until told to stop.
+    /// Runs the source again and again until told to stop. One that panics failed, as one that cannot be read.
     fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
         let mut wait = BACKOFF.0;
         let mut told = String::new();
         loop {
             let began = Instant::now();
             let encode = &self.recipes.encode;
-            let ended = source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet);
-            let Err(error) = ended else { return };
+            let ended = contain(|| {
+                source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet)
+            });
+            let (reason, over) = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    let over = matches!(
+                        (&self.source, &error),
+                        (Spec::AnnexbStdin, SourceError::Ended(_))
+                    );
+                    (error.to_string(), over)
+                }
+                Err(panicked) => (format!("reading the source {panicked}"), false),
+            };
             if stop.is_stopped() {
                 return;
             }
-            let reason = error.to_string();
-            if matches!(
-                (&self.source, &error),
-                (Spec::AnnexbStdin, SourceError::Ended(_))
-            ) {
-                ingest.lost(reason.clone());
+            if over {
+                self.lose(ingest, &reason);
                 self.status.failed(reason);
                 return;
             }
@@ -320,12 +360,20 @@ impl Stream {
                 tracing::warn!(stream = self.name, "{reason}; retrying");
                 told.clone_from(&reason);
             }
-            ingest.lost(reason);
+            self.lose(ingest, &reason);
             stop.wait(jittered(wait));
             wait = (wait * 2).min(BACKOFF.1);
             if stop.is_stopped() {
                 return;
             }
+        }
+    }
+
+    /// Tells everybody that the source is gone for now, even where a panic left `ingest` in disorder.
+    fn lose(&self, ingest: &mut Ingest, reason: &str) {
+        if let Err(panicked) = contain(|| ingest.lost(reason.to_owned())) {
+            tracing::error!(stream = self.name, "giving up the source {panicked}");
+            self.status.retrying(reason.to_owned());
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     variant::{Choice, Pictures, Recipe, Recipes, Variant},
 };
 use crate::{
-    codec,
+    codec, config,
     media::{
         sample::{Audio, Format, Video},
         time::TIMESCALE,
@@ -55,12 +55,46 @@ pub struct Peaks {
     pub sound: u32,
 }
 
-/// What a transport that takes `formats` is offered of a source with these tracks. Whom no encoder here can make is left out.
+/// What a transport that takes `formats` is offered of a source with these tracks. What no encoder here can make is left out;
+/// finding that out may take a moment, the first time.
 pub(super) fn offers(
     recipes: &Recipes,
     info: &Info,
     formats: &[Format],
     peaks: Peaks,
+) -> Vec<Offer> {
+    offers_by(recipes, info, formats, peaks, &mut |encode| {
+        let settings = codec::Settings::of(encode).ok()?;
+        codec::codec_string(settings).ok()
+    })
+}
+
+/// The same without waiting and without the codecs of what is encoded here; and whether it is known of all of that if it can be: what
+/// is not known is offered.
+pub(super) fn likely_offers(
+    recipes: &Recipes,
+    info: &Info,
+    formats: &[Format],
+    peaks: Peaks,
+) -> (Vec<Offer>, bool) {
+    let mut all_known = true;
+    let offers = offers_by(recipes, info, formats, peaks, &mut |encode| {
+        let known = codec::can_encode(encode);
+        all_known &= known.is_some();
+        known.unwrap_or(true).then(String::new)
+    });
+    (offers, all_known)
+}
+
+/// Gives the codec of what is encoded so; `None` where that cannot be.
+type CodecOf<'a> = &'a mut dyn FnMut(&config::Encode) -> Option<String>;
+
+fn offers_by(
+    recipes: &Recipes,
+    info: &Info,
+    formats: &[Format],
+    peaks: Peaks,
+    codec_of: CodecOf<'_>,
 ) -> Vec<Offer> {
     let names = std::iter::once("").chain(recipes.renditions.keys().map(String::as_str));
     let mut offers: Vec<Offer> = names
@@ -71,7 +105,7 @@ pub(super) fn offers(
             };
             let choice = recipes.choose(&variant, info, formats)?;
             let pictures = match (choice.video, &info.video) {
-                (Some(_), Some(video)) => Some(pictures(&choice, video, peaks)?),
+                (Some(_), Some(video)) => Some(pictures(&choice, video, peaks, codec_of)?),
                 _ => None,
             };
             let sound = match (choice.audio, &info.audio) {
@@ -91,7 +125,12 @@ pub(super) fn offers(
 /// What one track adds: its codec and its bits a second.
 type Part = (String, u32);
 
-fn pictures(choice: &Choice, video: &Video, peaks: Peaks) -> Option<(Part, (u32, u32), f32)> {
+fn pictures(
+    choice: &Choice,
+    video: &Video,
+    peaks: Peaks,
+    codec_of: CodecOf<'_>,
+) -> Option<(Part, (u32, u32), f32)> {
     let size = (video.width, video.height);
     let made = match choice.recipe {
         Some(Recipe::Pictures(made)) => Some(made),
@@ -118,13 +157,12 @@ fn pictures(choice: &Choice, video: &Video, peaks: Peaks) -> Option<(Part, (u32,
             ((String::new(), bits), size, rate)
         }
         Some(Pictures::H264(encoding)) => {
-            let settings = encoding.settings(video, size).ok()?;
-            let codec = codec::codec_string(settings).ok()?;
-            let rate = settings.frame_rate as f32;
+            let wanted = encoding.wanted(video, size);
+            let bits = wanted.bitrate.bits_per_second();
             (
-                (codec, settings.bitrate),
-                (settings.width, settings.height),
-                rate,
+                (codec_of(&wanted)?, u32::try_from(bits).unwrap_or(u32::MAX)),
+                (wanted.width, wanted.height),
+                wanted.frame_rate as f32,
             )
         }
     })
@@ -207,7 +245,7 @@ impl Peak {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::{config, media::sample::Codec};
+    use crate::media::sample::Codec;
     use bytes::Bytes;
     use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
 //! A stream's sound as AAC, for transports that take nothing else: once for the stream, while anybody wants it.
 
 use super::{
-    feed::{Ear, Feed, Next},
+    feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
     status::Status,
+    supervise::{self, Work},
 };
 use crate::{
     codec::SoundConverter,
@@ -12,71 +13,81 @@ use crate::{
         time::Metronome,
     },
     source::Stop,
-    telemetry::Chain,
+    telemetry::{Chain, Panicked},
 };
 use std::{sync::Arc, thread};
 
 /// Converts the sound of `source` from its newest group on and publishes it in `out`, until told to stop. Each break there is one here.
 pub(super) fn run(source: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) {
-    let reader = source.reader(Ear::Open);
-    let (mut position, info) = reader.start(0, 1);
     let mut worker = Worker {
+        reader: source.reader(Ear::Open),
+        position: 0,
         out,
         status,
+        info: None,
         converter: None,
         metronome: Metronome::default(),
     };
-    if let Some(info) = info {
-        worker.configure(&info);
+    supervise::run(&mut worker, status, stop);
+}
+
+struct Worker<'a> {
+    reader: Reader,
+    /// The next entry.
+    position: u64,
+    out: &'a Feed,
+    status: &'a Status,
+    /// The tracks there.
+    info: Option<Arc<Info>>,
+    converter: Option<SoundConverter>,
+    metronome: Metronome,
+}
+
+impl Work for Worker<'_> {
+    const PART: &'static str = "sound";
+    const FAULT: &'static str = "sound-fault";
+
+    fn begin(&mut self) {
+        let (position, info) = self.reader.start(0, 1);
+        self.position = position;
+        if let Some(info) = info {
+            self.configure(info);
+        }
     }
-    while !stop.is_stopped() {
-        match reader.next(position, 0) {
+
+    fn step(&mut self) {
+        match self.reader.next(self.position, 0) {
             Next::Entry(entry, _) => {
-                position += 1;
+                self.position += 1;
                 match entry {
-                    Entry::Configure(info) => worker.configure(&info),
-                    Entry::Stop(reason) => out.publish(Entry::Stop(reason)),
-                    Entry::Sample(sample) => worker.convert(&sample),
+                    Entry::Configure(info) => self.configure(info),
+                    Entry::Stop(reason) => self.out.publish(Entry::Stop(reason)),
+                    Entry::Sample(sample) => self.convert(&sample),
                 }
             }
             Next::Lost(on, info) => {
-                position = on;
+                self.position = on;
                 if let Some(info) = info {
-                    worker.configure(&info);
+                    self.configure(info);
                 }
             }
             Next::Wait => thread::park(),
         }
     }
-}
 
-struct Worker<'a> {
-    out: &'a Feed,
-    status: &'a Status,
-    converter: Option<SoundConverter>,
-    metronome: Metronome,
+    /// With a new converter; the track is told of already.
+    fn recover(&mut self, _: &Panicked) {
+        if let Some(info) = self.info.clone() {
+            self.open(&info);
+        }
+    }
 }
 
 impl Worker<'_> {
     /// Also where there is no sound: who joins it to pictures waits for this.
-    fn configure(&mut self, info: &Info) {
-        self.converter = None;
-        let audio = match &info.coding {
-            None => info.audio.clone(),
-            Some(coding) => match SoundConverter::new(coding) {
-                Ok(converter) => {
-                    let told = info.audio.as_ref().map_or("und", |audio| &audio.language);
-                    let audio = Audio::aac(converter.config(), 2, told);
-                    self.converter = Some(converter);
-                    Some(audio)
-                }
-                Err(error) => {
-                    let text = format!("the sound cannot be made AAC: {}", Chain(&error));
-                    self.status.note("sound", text);
-                    None
-                }
-            },
-        };
+    fn configure(&mut self, info: Arc<Info>) {
+        self.info = Some(info.clone());
+        let audio = self.open(&info);
         if let Some(audio) = &audio {
             self.metronome.set_rate(audio.timescale);
         }
@@ -87,6 +98,27 @@ impl Worker<'_> {
             audio,
             coding: None,
         })));
+    }
+
+    /// Makes a converter if one is needed, and says what comes out.
+    fn open(&mut self, info: &Info) -> Option<Audio> {
+        self.converter = None;
+        let Some(coding) = &info.coding else {
+            return info.audio.clone();
+        };
+        match SoundConverter::new(coding) {
+            Ok(converter) => {
+                let told = info.audio.as_ref().map_or("und", |audio| &audio.language);
+                let audio = Audio::aac(converter.config(), 2, told);
+                self.converter = Some(converter);
+                Some(audio)
+            }
+            Err(error) => {
+                let text = format!("the sound cannot be made AAC: {}", Chain(&error));
+                self.status.note("sound", text);
+                None
+            }
+        }
     }
 
     fn convert(&mut self, sample: &Arc<Sample>) {

@@ -366,12 +366,23 @@ impl Status {
 
     /// Something worth knowing, once per `key` with the newest text and a count.
     pub fn note(&self, key: &'static str, text: String) {
+        if let Some(text) = self.keep(key, text) {
+            tracing::warn!(stream = self.stream, "{text}");
+        }
+    }
+
+    /// A part of the gateway itself failed on this stream; logged each time, else as a note.
+    pub fn fault(&self, key: &'static str, text: String) {
+        tracing::error!(stream = self.stream, "{text}");
+        self.keep(key, text);
+    }
+
+    /// Gives back the text of the first note of a `key`.
+    fn keep(&self, key: &'static str, text: String) -> Option<String> {
         let mut inner = self.lock();
         let note = inner.notes.entry(key).or_insert_with(|| (String::new(), 0));
         *note = (text, note.1 + 1);
-        if note.1 == 1 {
-            tracing::warn!(stream = self.stream, "{}", note.0);
-        }
+        (note.1 == 1).then(|| note.0.clone())
     }
 
     /// What happened so far.

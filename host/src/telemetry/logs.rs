@@ -2,6 +2,7 @@
 //!
 //! Fields have the same names everywhere: `stream`, `transport`, `plugin` (name@version), `viewer` (its number).
 
+use super::panics;
 use std::{error::Error, fmt, io::IsTerminal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,7 +16,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs to standard error, at `info` unless `RUST_LOG` says otherwise.
+/// Logs to standard error, at `info` unless `RUST_LOG` says otherwise; panics that nothing catches, too.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
@@ -27,6 +28,7 @@ pub fn init(format: LogFormat) {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    panics::log_uncontained();
 }
 
 /// An error with what caused it, in one line; a cause that the error's own text ends with is not said twice.

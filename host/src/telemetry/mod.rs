@@ -6,12 +6,16 @@ pub mod events;
 pub mod exposition;
 mod histogram;
 mod logs;
+mod panics;
 pub mod process;
 mod tcp_info;
+#[cfg(debug_assertions)]
+pub mod workers;
 
 pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
+pub use panics::{Panicked, contain, provoke};
 pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -51,7 +51,7 @@ fn micros(at: Instant) -> u64 {
 }
 
 /// By which transport what is watched.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Way {
     /// Name of the stream.
     pub stream: String,
@@ -231,12 +231,16 @@ impl Registry {
         self.lock().entries.values().cloned().collect()
     }
 
-    /// What went out.
+    /// What went out. Costs a step for each viewer, under the lock that those who come and go take: once for an answer.
     pub fn totals(&self) -> BTreeMap<Way, Totals> {
         let inner = self.lock();
-        let mut totals = inner.past.clone();
+        let mut present: HashMap<&Way, Totals> = HashMap::new();
         for entry in inner.entries.values() {
-            *totals.entry(entry.way.clone()).or_default() += entry.totals();
+            *present.entry(&entry.way).or_default() += entry.totals();
+        }
+        let mut totals = inner.past.clone();
+        for (way, present) in present {
+            *totals.entry(way.clone()).or_default() += present;
         }
         let now = Instant::now();
         for (way, askers) in &inner.askers {

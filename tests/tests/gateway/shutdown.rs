@@ -142,6 +142,53 @@ async fn sigint_ends_a_gateway_that_nobody_uses() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_sources_that_wait_for_somebody_end_at_the_same_time() {
+    let stream = |nth| {
+        format!(
+            "[streams.s{nth}]\nsource = \"annexb:listen:127.0.0.1:0\"\nalways-on = true\n"
+        )
+    };
+    let config: String = (0..64).map(stream).collect();
+    let mut gateway = Gateway::with_config(&config).await;
+    let waits = |device: &serde_json::Value| {
+        device["reason"].as_str().is_some_and(|reason| reason.contains("wait"))
+    };
+    gateway
+        .api_until("/api/devices", "all listen", |devices| {
+            devices.as_array().unwrap().iter().all(waits)
+        })
+        .await;
+    let began = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert_eq!(ended(&mut gateway).await.code(), Some(0));
+    // Each looks every 200 ms whether it is to end: one after the other they took 9 s.
+    assert!(began.elapsed() < DRAIN / 4, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
+    let pipe = sluicegate_tests::scratch("shutdown").join("pipe.h264");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Nobody writes to it, so that opening it does not return.
+    let config = format!(
+        "{CONFIG}always-on = true\n[streams.hung]\nsource = \"file:{}\"\nalways-on = true\n",
+        pipe.display()
+    );
+    let mut gateway = Gateway::with_config(&config).await;
+    gateway
+        .api_until("/api/devices/demo", "it runs", |demo| demo["state"] == "live")
+        .await;
+    let began = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert_eq!(ended(&mut gateway).await.code(), Some(0));
+    assert!(began.elapsed() < DRAIN, "{:?}", began.elapsed());
+    gateway
+        .logged("did not end in time and is left behind: hung")
+        .await;
+}
+
 /// A viewer of MJPEG whose socket takes nothing more.
 async fn with_a_stuck_viewer() -> (Gateway, Raw) {
     let gateway = Gateway::with_config(CONFIG).await;

@@ -328,6 +328,15 @@ fn film(name: &str, sound: &str, arguments: &[&str]) -> PathBuf {
     encode_pattern(name, SIZE, 0, COUNT, &arguments)
 }
 
+/// With sound that has to be made AAC.
+pub fn alaw() -> PathBuf {
+    film(
+        "panics.mov",
+        BEEPS,
+        &["-c:a", "pcm_alaw", "-ar", "8000", "-ac", "1"],
+    )
+}
+
 async fn ffmpeg(inputs: &[&str], arguments: &[&str], file: &Path) {
     let ended = Command::new("ffmpeg")
         .args(["-hide_banner", "-loglevel", "error", "-y"])

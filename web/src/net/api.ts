@@ -106,7 +106,8 @@ export class ApiError extends Error {
 
 /** Every stream the gateway knows. */
 export async function fetchDevices(signal: AbortSignal): Promise<Device[]> {
-  return parseDevices(await getJson("/api/devices", signal));
+  // Half a second old will do, and one answer serves all dashboards then.
+  return parseDevices(await getJson("/api/devices", signal, { "cache-control": "max-age=1" }));
 }
 
 /** Everybody who watches. */
@@ -207,8 +208,13 @@ export function parseMuxers(json: unknown): Muxer[] {
   );
 }
 
-async function getJson(address: string, signal: AbortSignal | null = null): Promise<unknown> {
-  const response = await fetch(address, { signal, cache: "no-store", headers: { accept: "application/json" } });
+async function getJson(
+  address: string,
+  signal: AbortSignal | null = null,
+  more: Record<string, string> = {},
+): Promise<unknown> {
+  const headers = { accept: "application/json", ...more };
+  const response = await fetch(address, { signal, cache: "no-store", headers });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();
 }

@@ -158,7 +158,8 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         Target::Devices => whole(
             "devices",
             "Every stream and attached device",
-            "Streams of the config, and Android devices that were seen since the gateway started.",
+            "Streams of the config, and Android devices that were seen since the gateway started. Who asks often says \
+             `Cache-Control: max-age=1` and may get what was made for others half a second before.",
             json!({ "type": "array", "items": schemas.of::<state::Device>().to_value() }),
         ),
         Target::Device => Operation {

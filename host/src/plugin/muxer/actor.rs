@@ -7,6 +7,7 @@ use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{
     plugin::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport},
     stream::{Ear, Stream, Variant},
+    telemetry::{Panicked, contain, provoke},
     viewer::{STAYS, Way},
 };
 use follow::{KeyframeWish, Reached, Source};
@@ -76,38 +77,69 @@ impl Actor {
         }
     }
 
-    /// Works until the muxer is idle or told to end.
+    /// Works until the muxer is idle or told to end. A panic counts as a failure of the guest: it is made anew and fed again, and
+    /// where that is of no use the muxer ends, so that its viewers learn of it.
     pub(super) fn run(mut self) {
         let mut ground = Ground {
             user: self.stream.enter(),
         };
         // Wakes this thread when the source's tracks become known.
-        let watch = ground.user.feed().reader(Ear::Deaf);
+        let _watch = ground.user.feed().reader(Ear::Deaf);
         loop {
-            if let Some(reason) = self.read_inbox() {
-                self.end(&reason);
-                self.muxers.remove(&self.muxer);
-                return;
-            }
-            let now = Instant::now();
-            self.bring_up(now);
-            let more = self.follow(&ground);
-            self.serve();
-            self.expire(now);
-            let held = self.instance.as_ref().map_or(0, Instance::held);
-            self.muxer.held.store(held, Ordering::Relaxed);
-            self.ask_for_keyframe(&ground, now);
-            if let Some(since) = self.muxers.retire(&self.muxer, self.idle()) {
-                ground.user.unused_since(since);
-                self.end("nobody is watching");
-                drop(watch);
-                return;
-            }
-            if !more && self.muxer.lock().messages.is_empty() {
-                let repeat = self.fill_silence(now);
-                thread::park_timeout(self.next_look(repeat, now));
+            let turned = contain(|| {
+                provoke("mux");
+                self.turn(&mut ground)
+            });
+            match turned {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(panicked) => {
+                    if self.panicked(&panicked) {
+                        self.end(&format!("the host {panicked}"));
+                        return self.muxers.remove(&self.muxer);
+                    }
+                    thread::park_timeout(self.next_look(None, Instant::now()));
+                }
             }
         }
+    }
+
+    /// Does what there is to do and waits for more; false at the end.
+    fn turn(&mut self, ground: &mut Ground) -> bool {
+        if let Some(reason) = self.read_inbox() {
+            self.end(&reason);
+            self.muxers.remove(&self.muxer);
+            return false;
+        }
+        let now = Instant::now();
+        self.bring_up(now);
+        let more = self.follow(ground);
+        self.serve();
+        self.expire(now);
+        let held = self.instance.as_ref().map_or(0, Instance::held);
+        self.muxer.held.store(held, Ordering::Relaxed);
+        self.ask_for_keyframe(ground, now);
+        if let Some(since) = self.muxers.retire(&self.muxer, self.idle()) {
+            ground.user.unused_since(since);
+            self.end("nobody is watching");
+            return false;
+        }
+        if !more && self.muxer.lock().messages.is_empty() {
+            let repeat = self.fill_silence(now);
+            thread::park_timeout(self.next_look(repeat, now));
+        }
+        true
+    }
+
+    /// The host's side failed, perhaps halfway through a call of the guest. Says whether that was too often.
+    fn panicked(&mut self, panicked: &Panicked) -> bool {
+        self.instance = None;
+        if let Some(source) = &mut self.source {
+            source.leave_out_pushed();
+            source.rest();
+        }
+        self.muxer.desk.changed();
+        self.unfit(format!("the host {panicked}"), "(host)")
     }
 
     /// How long it stays behind its last user. Who only asks now and then is there between two requests, too.
@@ -132,7 +164,10 @@ impl Actor {
         let (instance, profile) = match opened {
             Ok(opened) => opened,
             Err(OpenError::Failed(failure)) => return self.fail(&failure),
-            Err(error @ OpenError::Refused { .. }) => return self.unfit(error.to_string(), "open"),
+            Err(error @ OpenError::Refused { .. }) => {
+                self.unfit(error.to_string(), "open");
+                return;
+            }
         };
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
@@ -167,8 +202,8 @@ impl Actor {
         self.unfit(failure.to_string(), failure.call);
     }
 
-    /// There is no working instance, for this reason.
-    fn unfit(&self, reason: String, call: &str) {
+    /// There is no working instance, for this reason. Says whether that was too often.
+    fn unfit(&self, reason: String, call: &str) -> bool {
         let broken = self.muxer.health.failed(Instant::now(), reason.clone());
         let outcome = if broken {
             "that was too often, the transport rests on this stream"
@@ -183,6 +218,7 @@ impl Actor {
             "{reason}; {outcome}"
         );
         self.tell();
+        broken
     }
 
     /// Tells how the guest is doing.

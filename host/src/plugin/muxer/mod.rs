@@ -12,7 +12,7 @@ use self::desk::{Asked, Desk};
 use super::{Effect, Profile, Response, Usage, transports::Transport};
 use crate::{
     stream::{Stream, User, Variant},
-    telemetry::Events,
+    telemetry::{Events, contain},
     viewer::{Carrier, Content, Cursor, Outlet, Way},
 };
 use std::{
@@ -162,6 +162,14 @@ impl Muxer {
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its thread is gone without a farewell: nobody is left waiting for it.
+    fn give_up(&self) {
+        self.outlet.close("the transport failed");
+        self.desk.close(&self.gone());
+        // With the messages go the ways to answer them, which tells who waits.
+        drop(self.lock().close());
     }
 
     fn key(&self) -> (String, String) {
@@ -354,9 +362,20 @@ impl Muxers {
             variant.clone(),
             transport.clone(),
         );
+        let (given_up, all) = (muxer.clone(), self.clone());
         let thread = thread::Builder::new()
             .name(format!("mux {} {}", transport.name, key.0))
-            .spawn(move || actor.run())
+            .spawn(move || {
+                if let Err(panicked) = contain(|| actor.run()) {
+                    tracing::error!(
+                        stream = given_up.stream,
+                        transport = given_up.transport,
+                        "the muxer {panicked}; its viewers are closed"
+                    );
+                    given_up.give_up();
+                    all.remove(&given_up);
+                }
+            })
             .map_err(|error| {
                 Refusal::Unavailable(format!("no thread for the transport: {error}"))
             })?;

@@ -5,9 +5,12 @@
 //! which it failed several times is left alone.
 
 use super::{Asked, Beginning, Call, Decision, Form, Happened, Message};
-use crate::plugin::{
-    Failure, Health,
-    policy::{Case, Choice, Event, Judge, Policy},
+use crate::{
+    plugin::{
+        Failure, Health,
+        policy::{Case, Choice, Event, Judge, Policy},
+    },
+    telemetry::{contain, provoke},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -48,7 +51,16 @@ impl Desk {
     pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
         loop {
             match messages.recv_timeout(Duration::from_secs(60)) {
-                Ok(message) => self.handle(message),
+                Ok(message) => {
+                    let handled = contain(|| {
+                        provoke("policy");
+                        self.handle(message);
+                    });
+                    // As a trap: whoever waits for this answer goes on without it.
+                    if let Err(panicked) = handled {
+                        self.failed(format!("the host {panicked}"));
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

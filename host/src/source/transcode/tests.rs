@@ -204,6 +204,29 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
 }
 
 #[test]
+fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
+    let film = packets(300);
+    for packet in &film {
+        // Twice as long as pictures are apart, whatever is done with them.
+        if !transcoder.skipping {
+            transcoder.backlog.spent(Duration::from_millis(66));
+        }
+        transcoder
+            .packet(packet, &mut kept, &Keyframes::default())
+            .unwrap();
+    }
+    let times: Vec<i64> = kept.pictures().iter().map(|picture| picture.1).collect();
+    let last = film.last().unwrap().times.presentation.unwrap();
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    let longest = gaps.max().unwrap().max(last - times[times.len() - 1]);
+    // Half a second, and a second up to the next keyframe where packets had to go.
+    assert!(longest <= 3 * i64::from(TIMESCALE) / 2, "{times:?}");
+    assert!(kept.notes.iter().any(|note| note.0 == "behind"));
+}
+
+#[test]
 fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
     let mut kept = Kept::default();
     let mut transcoder = transcoder(30, &kept);

@@ -37,6 +37,8 @@ pub(super) struct Source {
     joined: bool,
     /// Samples on which the guest failed, or that led its start.
     left_out: BTreeSet<u64>,
+    /// The one that it is given now.
+    pushing: Option<u64>,
     /// Keeps what is made for it coming.
     made: Option<Arc<Made>>,
     /// The newest epoch of the stream's source when this was chosen.
@@ -49,11 +51,18 @@ impl Source {
         self.reader.rest();
     }
 
-    /// A new instance is not to be given it either.
+    /// A new instance is not given this sample either.
     fn leave_out(&mut self, position: u64) {
         self.left_out.insert(position);
         let recent = |left_out: &u64| left_out + (1 << 16) > position;
         self.left_out.retain(recent);
+    }
+
+    /// What the guest was given when the host panicked is not given to it again.
+    pub(super) fn leave_out_pushed(&mut self) {
+        if let Some(position) = self.pushing.take() {
+            self.leave_out(position);
+        }
     }
 
     /// Whether the sample is for this transport, and after what it was given before.
@@ -155,7 +164,11 @@ impl Actor {
                     if !sample.is_sound() || source.choice.video.is_none() {
                         self.reached.time = Some(sample.decode_time);
                     }
+                    source.pushing = Some(position);
                     let pushed = self.ask(|instance| instance.push(&sample, group));
+                    if let Some(source) = &mut self.source {
+                        source.pushing = None;
+                    }
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
                     {
@@ -234,6 +247,7 @@ impl Actor {
             wants_start: true,
             joined: false,
             left_out: BTreeSet::new(),
+            pushing: None,
             made,
             chosen_for,
         });
@@ -366,9 +380,13 @@ impl Actor {
                     true
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
+                    if let Some(source) = &mut self.source {
+                        source.pushing = Some(position);
+                    }
                     let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
-                    if !pushed && let Some(source) = &mut self.source {
-                        source.left_out.insert(position);
+                    if let Some(source) = &mut self.source {
+                        let pushing = source.pushing.take().filter(|_| !pushed);
+                        source.left_out.extend(pushing);
                     }
                     pushed
                 }

@@ -1,0 +1,91 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use crate::{
+    codec::{Encoder, Settings},
+    media::{
+        h264::annexb,
+        pattern::Painter,
+        time::Moment,
+    },
+    source::{Sink, SourceTimes},
+    stream::{Ingest, Numbers},
+};
+
+const GROUP: u64 = 30;
+const ROUNDS: u64 = 20;
+/// 30 a second.
+const STEP: i64 = TIMESCALE as i64 / 30;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Access units with their times, in groups of a second.
+fn film(count: u64) -> Vec<(Vec<Bytes>, SourceTimes)> {
+    let settings = Settings {
+        width: 320,
+        height: 192,
+        frame_rate: 30,
+        bitrate: 300_000,
+        keyframe_interval_ms: 1000,
+        ..Settings::default()
+    };
+    let mut encoder = Encoder::new(settings).unwrap();
+    let mut painter = Painter::new(settings.width, settings.height).unwrap();
+    let pictures = (0..count).flat_map(|number| {
+        let at = number as i64 * STEP;
+        let made = encoder.encode(painter.paint(number, 0), at, false).unwrap();
+        made.into_iter().map(|packet| {
+            let times = SourceTimes {
+                decode: Some(packet.dts),
+                presentation: Some(packet.pts),
+                duration: 0,
+            };
+            (annexb::split(&packet.data), times)
+        })
+    });
+    pictures.collect()
+}
+
+#[test]
+fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
+    let status = Arc::new(Status::new("cam", Arc::default()));
+    let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+    let clock = Box::new(Moment::default);
+    let mut ingest = Ingest::new(feed.clone(), status.clone(), 0, clock);
+    let film = film((1 + 2 * ROUNDS) * GROUP);
+    let mut rest = film.into_iter();
+    let mut publish = |count: u64| {
+        for (nals, times) in rest.by_ref().take(count as usize) {
+            ingest.access_unit(nals, times);
+        }
+    };
+    publish(GROUP);
+    let frames = Frames::start("cam", &feed, status.clone()).unwrap();
+    let follower = frames.follow(usize::MAX);
+    let mut reached = 0;
+    for _ in 0..ROUNDS {
+        // Two seconds of pictures come while it decodes one, or a few.
+        let sight = frames.look(Instant::now() + PATIENCE, |sight| sight.reached > reached);
+        assert!(sight.reached > reached, "it does nothing");
+        reached = sight.reached;
+        publish(2 * GROUP);
+    }
+    let end = feed.newest_picture().unwrap() + 1;
+    let sight = frames.look(Instant::now() + PATIENCE, |sight| sight.reached >= end);
+    assert_eq!(sight.reached, end);
+    assert!(sight.good.is_some());
+
+    let pictures = std::iter::from_fn(|| follower.next())
+        .filter(|event| matches!(event, Event::Picture(_)));
+    let (shown, counts) = (pictures.count() as u64, &status.codec);
+    let decoded = counts.decoded.load(Ordering::Relaxed);
+    // Of the first group only the newest, or what was there after half a second.
+    assert!(
+        shown + GROUP >= decoded && shown >= ROUNDS,
+        "{shown} of {decoded} pictures were shown"
+    );
+    assert!(counts.dropped.load(Ordering::Relaxed) > 0);
+    let notes = status.report(false).notes;
+    assert!(
+        notes.iter().any(|note| note.starts_with("decoding is slower than the source")),
+        "{notes:?}"
+    );
+}

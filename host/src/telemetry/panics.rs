@@ -1,0 +1,159 @@
+//! Panics of the gateway's own threads.
+//!
+//! A thread that panics takes everybody with it who waits for what it makes: nobody else ends their waiting. So each thread that
+//! works for viewers runs its work through [`contain`], which turns a panic into a value that says where it was, and treats that
+//! as a failure of its part: the source is opened again, the guest or codec is made anew. What is not contained (a task of the
+//! runtime, which loses its one connection) is logged with its place.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// A panic that was caught. Shown as one line: where it was, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panicked {
+    place: String,
+    message: String,
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Panicked { place, message } = self;
+        write!(
+            f,
+            "panicked at {place}: {message} (a bug in the gateway: please report this line)"
+        )
+    }
+}
+
+thread_local! {
+    /// How many calls of `contain` this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static LAST: RefCell<Option<Panicked>> = const { RefCell::new(None) };
+}
+
+/// Uncontained panics go to the log rather than to whoever reported them before.
+static TO_LOG: AtomicBool = AtomicBool::new(false);
+
+/// Runs `work` and catches a panic in it. What `work` shares with the caller must make sense, or be thrown away, after a panic
+/// halfway.
+///
+/// # Errors
+/// It panicked; nothing is logged yet.
+pub fn contain<R>(work: impl FnOnce() -> R) -> Result<R, Panicked> {
+    install();
+    DEPTH.set(DEPTH.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    DEPTH.set(DEPTH.get() - 1);
+    result.map_err(|_| {
+        let caught = LAST.with(|last| last.try_borrow_mut().ok()?.take());
+        caught.unwrap_or_else(|| Panicked {
+            place: "an unknown place".into(),
+            message: "no message".into(),
+        })
+    })
+}
+
+/// From here on a panic that nothing contains is an error in the log.
+pub(super) fn log_uncontained() {
+    TO_LOG.store(true, Ordering::Relaxed);
+    install();
+}
+
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if DEPTH.try_with(Cell::get).unwrap_or(0) > 0 {
+                let _ = LAST.try_with(|last| {
+                    if let Ok(mut last) = last.try_borrow_mut() {
+                        *last = Some(Panicked::new(info));
+                    }
+                });
+            } else if TO_LOG.load(Ordering::Relaxed) {
+                let thread = std::thread::current();
+                let name = thread.name().unwrap_or("without a name");
+                tracing::error!("the thread `{name}` {}", Panicked::new(info));
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+impl Panicked {
+    fn new(info: &PanicHookInfo<'_>) -> Panicked {
+        Panicked {
+            place: info
+                .location()
+                .map_or_else(|| "an unknown place".into(), ToString::to_string),
+            message: info
+                .payload_as_str()
+                .unwrap_or("no message")
+                .replace('\n', " "),
+        }
+    }
+}
+
+/// Panics where a test wants it: in debug builds only, by `SLUICEGATE_PANIC`, a list of `PART=N` (once, at the Nth call for that
+/// part) or `PART=N+` (from the Nth call on), separated by commas.
+#[cfg(debug_assertions)]
+#[track_caller]
+pub fn provoke(part: &str) {
+    use std::{
+        collections::BTreeMap,
+        sync::{Mutex, OnceLock, PoisonError},
+    };
+
+    /// By part: from which call on, whether again and again, and the calls so far.
+    static WISHES: OnceLock<Option<Mutex<BTreeMap<String, (u64, bool, u64)>>>> = OnceLock::new();
+    let wishes = WISHES.get_or_init(|| {
+        let text = std::env::var("SLUICEGATE_PANIC").ok()?;
+        let wishes = text.split(',').filter_map(|wish| {
+            let (part, nth) = wish.split_once('=')?;
+            let count = nth.trim_end_matches('+').parse().ok()?;
+            Some((part.to_owned(), (count, nth.ends_with('+'), 0)))
+        });
+        Some(Mutex::new(wishes.collect()))
+    });
+    let Some(wishes) = wishes else { return };
+    let mut wishes = wishes.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((from, again, calls)) = wishes.get_mut(part) else {
+        return;
+    };
+    *calls += 1;
+    let due = *calls == *from || (*again && *calls > *from);
+    drop(wishes);
+    assert!(!due, "a test wants `{part}` to fail");
+}
+
+/// There is no such thing outside of debug builds.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn provoke(_: &str) {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_value_with_its_place_and_what_it_said() {
+        let line = line!() + 1;
+        let caught = contain(|| -> u32 { panic!("two\nlines") }).unwrap_err();
+        let said = caught.to_string();
+        let place = format!("panicked at {}:{line}:", file!());
+        assert!(said.starts_with(&place) && said.contains(": two lines ("), "{said}");
+        assert_eq!(contain(|| 7), Ok(7));
+        // One inside of another is the inner one's.
+        let outer = contain(|| contain(|| panic!("inner")).unwrap_err());
+        assert!(outer.unwrap().to_string().contains("inner"));
+    }
+}
