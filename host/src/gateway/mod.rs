@@ -421,7 +421,7 @@ where
     gateway.captures.shut_down();
     drop(always_on);
     // All are told before any is waited for, and connections and threads are waited for at the same time.
-    let mut threads = Threads::default();
+    let threads = Threads::default();
     if let Some(devices) = devices {
         threads.add("Android devices", devices.stop());
     }
