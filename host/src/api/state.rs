@@ -376,6 +376,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
     let path = config::path_segment(&stream.name);
     let watching = watching(gateway, stream);
     let video = report.video.as_ref();
+    let size = video.map(crate::media::sample::Video::display_size);
     Device {
         serial: stream.name.clone(),
         url: format!("/live/{path}"),
@@ -389,8 +390,8 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>) -> Device {
             Spec::Android(serial) => gateway.fleet.model(serial),
             _ => None,
         },
-        width: video.map(|video| video.width),
-        height: video.map(|video| video.height),
+        width: size.map(|(width, _)| width),
+        height: size.map(|(_, height)| height),
         codec: video.map(|video| match video.codec {
             Codec::Jpeg => "jpeg".to_owned(),
             _ => video.codec_string.clone(),

@@ -124,8 +124,9 @@ impl Worker<'_> {
         if due.is_some_and(|cadence| !cadence.is_due(picture.time)) && !starts_group {
             return Ok(());
         }
-        let size = (picture.frame.width(), picture.frame.height());
-        let settings = self.encoding.settings(video, size)?;
+        let settings = self
+            .encoding
+            .settings(video, picture.frame.display_size())?;
         if self
             .encoder
             .as_ref()
@@ -196,7 +197,7 @@ impl Worker<'_> {
 }
 
 impl Encoding {
-    /// How pictures of `video` that are of this size are encoded.
+    /// How pictures of `video` that are seen at this size are encoded.
     pub(super) fn settings(
         &self,
         video: &Video,

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     codec::{Counts, Decoder, Frame},
     media::{
+        geometry::Geometry,
         h264,
         sample::{Codec, Format, Sample, Video},
         time::TIMESCALE,
@@ -122,6 +123,7 @@ impl Frames {
                     status,
                     decoder: None,
                     coding: None,
+                    geometry: Geometry::default(),
                     held: BTreeMap::new(),
                     behind: true,
                     last: None,
@@ -274,6 +276,8 @@ struct Worker {
     status: Arc<Status>,
     decoder: Option<Decoder>,
     coding: Option<Format>,
+    /// How its pictures are to be shown.
+    geometry: Geometry,
     /// Of access units whose pictures have not come out: when captured, by time of showing.
     held: BTreeMap<i64, u64>,
     /// Only the newest picture counts, until the newest sample is reached.
@@ -355,6 +359,7 @@ impl Worker {
     }
 
     fn open(&mut self, video: &Video) {
+        self.geometry = video.geometry;
         let (decoder, format) = match video.codec {
             Codec::Jpeg => (Decoder::mjpeg(), Format::Jpeg),
             _ => (Decoder::h264(), Format::H264AnnexB),
@@ -438,7 +443,9 @@ impl Worker {
             self.held.pop_first();
         }
         let mut frames = Vec::new();
-        if let Err(error) = decoder.decode_each(data, shown, |frame| frames.push(frame)) {
+        let geometry = self.geometry;
+        let take = |frame: Frame| frames.push(frame.shown(geometry));
+        if let Err(error) = decoder.decode_each(data, shown, take) {
             let text = format!("a picture could not be decoded: {}", Chain(&error));
             self.distrust(&text);
             self.status.note("decoding", text);

@@ -6,6 +6,8 @@ use super::{feed::Feed, ring::Entry, status::Status};
 use crate::{
     codec,
     media::{
+        exif,
+        geometry::{Geometry, Orientation, PixelAspect},
         h264::{
             self,
             access_unit::{AccessUnit, Assembler},
@@ -15,7 +17,7 @@ use crate::{
         sample::{Codec, Sample, Times, Video},
         time::{Moment, Timeline},
     },
-    source::{Expected, Sink, Sound, SourceTimes},
+    source::{Expected, Presentation, Sink, Sound, SourceTimes},
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -37,6 +39,9 @@ pub struct Ingest {
     nal_begun: Option<Moment>,
     tracks: Tracks,
     frame_rate: f32,
+    presentation: Presentation,
+    /// Viewers do not know yet of the presentation.
+    presents: bool,
     /// It was told that the source counts its pictures wrongly.
     miscounts: bool,
 }
@@ -68,6 +73,8 @@ impl Ingest {
             nal_begun: None,
             tracks: Tracks::new(started_at),
             frame_rate: 0.0,
+            presentation: Presentation::default(),
+            presents: false,
             miscounts: false,
         }
     }
@@ -89,6 +96,11 @@ impl Sink for Ingest {
             0.0
         };
         self.connected();
+    }
+
+    fn presentation(&mut self, told: Presentation) {
+        self.presents |= told != self.presentation;
+        self.presentation = told;
     }
 
     fn parameter_sets(&mut self, nals: Vec<Bytes>) {
@@ -163,12 +175,18 @@ impl Sink for Ingest {
                 .note("damage", "a picture that is no JPEG is left out".into());
             return;
         };
+        let (pixel_aspect, orientation) = exif::presentation(&data);
+        let mut geometry = self.geometry(pixel_aspect);
+        if geometry.orientation == Orientation::UPRIGHT {
+            geometry.orientation = orientation;
+        }
         let video = Video {
             codec: Codec::Jpeg,
             codec_string: String::new(),
             config: Bytes::new(),
             width,
             height,
+            geometry,
             frame_rate: self.frame_rate,
             keyframe_ms: 0,
         };
@@ -222,6 +240,8 @@ impl Sink for Ingest {
         self.assembler = Assembler::default();
         self.begun = None;
         self.nal_begun = None;
+        self.presentation = Presentation::default();
+        self.presents = false;
         self.status.retrying(reason);
     }
 
@@ -252,9 +272,15 @@ impl Ingest {
             Some(sets) => Some(sets),
             // The source may have given JPEGs since the parameter sets came.
             None if !self.tracks.are_of(Codec::H264) => self.assembler.parameter_sets(),
+            // The same coded pictures are to be shown in another way.
+            None if self.presents && unit.start.is_some() => self.assembler.parameter_sets(),
             None => None,
         };
-        let video = sets.map(|sets| video(sets, self.frame_rate));
+        let video = sets.map(|sets| Video {
+            geometry: self.geometry(sets.picture.pixel_aspect),
+            ..video(sets, self.frame_rate)
+        });
+        self.presents &= video.is_none();
         let times = self.place(times, arrived);
         let sample = Sample::h264(times, unit.start.is_some(), unit.nals);
         let entries = self.tracks.picture(video, sample);
@@ -272,6 +298,18 @@ impl Ingest {
             composition_offset: i32::try_from(offset).unwrap_or(0),
             duration: times.duration,
             captured_at: arrived.unix_us,
+        }
+    }
+
+    /// How pictures are to be shown, of which the coded picture itself says so much.
+    fn geometry(&self, coded: Option<PixelAspect>) -> Geometry {
+        let Presentation {
+            pixel_aspect,
+            orientation,
+        } = self.presentation;
+        Geometry {
+            pixel_aspect: pixel_aspect.or(coded).unwrap_or_default(),
+            orientation,
         }
     }
 
@@ -323,6 +361,10 @@ pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
         config: sets.decoder_config(),
         width: picture.width,
         height: picture.height,
+        geometry: Geometry {
+            pixel_aspect: picture.pixel_aspect.unwrap_or_default(),
+            ..Geometry::default()
+        },
         frame_rate: if claimed_rate > 0.0 {
             claimed_rate
         } else {

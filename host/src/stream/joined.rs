@@ -188,6 +188,7 @@ mod tests {
     use crate::{
         media::{
             aac::Config,
+            geometry::Geometry,
             sample::{Audio, Beat, Codec, Times, Video},
         },
         stream::ring::Numbers,
@@ -264,6 +265,7 @@ mod tests {
                 config: Bytes::new(),
                 width: 320,
                 height: 192,
+                geometry: Geometry::default(),
                 frame_rate: 25.0,
                 keyframe_ms: 0,
             }),

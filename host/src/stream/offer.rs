@@ -24,7 +24,7 @@ pub struct Offer {
     pub codecs: String,
     /// Bits a second at most: as configured where it is encoded here, else as measured or as is likely.
     pub bandwidth: u32,
-    /// Pixels; 0 where there are no pictures.
+    /// Square pixels, upright; 0 where there are no pictures.
     pub width: u32,
     /// Pixels.
     pub height: u32,
@@ -92,7 +92,7 @@ pub(super) fn offers(
 type Part = (String, u32);
 
 fn pictures(choice: &Choice, video: &Video, peaks: Peaks) -> Option<(Part, (u32, u32), f32)> {
-    let size = (video.width, video.height);
+    let size = video.display_size();
     let made = match choice.recipe {
         Some(Recipe::Pictures(made)) => Some(made),
         Some(Recipe::Joined { pictures, .. }) => pictures,
@@ -207,7 +207,10 @@ impl Peak {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::{config, media::sample::Codec};
+    use crate::{
+        config,
+        media::{geometry::Geometry, sample::Codec},
+    };
     use bytes::Bytes;
     use std::collections::BTreeMap;
 
@@ -235,6 +238,7 @@ mod tests {
                 config: Bytes::new(),
                 width: 1280,
                 height: 720,
+                geometry: Geometry::default(),
                 frame_rate: 30.0,
                 keyframe_ms: 0,
             }),

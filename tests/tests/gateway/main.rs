@@ -21,6 +21,7 @@ mod damage;
 mod events;
 mod first_light;
 mod groups;
+mod geometry;
 mod hls;
 mod hostile;
 mod http2;
