@@ -34,6 +34,7 @@ struct First {
 impl Sink for First {
     fn listening(&mut self, _: String) {}
     fn connected(&mut self) {}
+    fn presentation(&mut self, _: sluicegate::source::Presentation) {}
     fn configured(&mut self, _: f32) {}
     fn parameter_sets(&mut self, _: Vec<Bytes>) {}
     fn byte_stream(&mut self, _: Bytes) {

@@ -202,7 +202,9 @@ impl Captures {
             match contain(|| captures.store.sweep(SystemTime::now())) {
                 Ok(0) => {}
                 Ok(gone) => {
-                    tracing::info!("{gone} saved captures were too old or too many and are deleted");
+                    tracing::info!(
+                        "{gone} saved captures were too old or too many and are deleted"
+                    );
                 }
                 Err(panicked) => tracing::error!("deleting old captures {panicked}"),
             }

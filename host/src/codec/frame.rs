@@ -5,7 +5,10 @@ use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
 
 use super::colour::{Colour, Matrix, Range};
-use crate::media::picture::View;
+use crate::media::{
+    geometry::{Geometry, PixelAspect},
+    picture::View,
+};
 
 /// Pictures of more lines than this are HD, and HD that names no matrix is taken for BT.709, as browsers do.
 const SD_LINES: u32 = 576;
@@ -13,36 +16,33 @@ const SD_LINES: u32 = 576;
 /// A decoded picture: owned, counted by libav, cheap to move, safe to share behind an `Arc`.
 pub struct Frame {
     video: ffmpeg::frame::Video,
+    geometry: Geometry,
 }
 
 impl Frame {
-    /// Pixels across.
+    /// Pixels across, as coded.
     pub fn width(&self) -> u32 {
         self.video.width()
     }
 
-    /// Pixels down.
+    /// Pixels down, as coded.
     pub fn height(&self) -> u32 {
         self.video.height()
     }
 
-    /// Its size where pixels are square: the larger side as it is, so that nothing is lost.
+    /// The same picture, to be shown so: for who knows more than the coded picture says.
+    pub fn shown(self, geometry: Geometry) -> Frame {
+        Frame { geometry, ..self }
+    }
+
+    /// How it is to be shown: unless told otherwise upright, with pixels of the shape that the coded picture says.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Width and height in square pixels, upright: what [`super::Scaler`] makes no other shape of.
     pub fn display_size(&self) -> (u32, u32) {
-        let (width, height) = (self.width(), self.height());
-        let aspect = self.video.aspect_ratio();
-        let (wide, tall) = match (aspect.numerator(), aspect.denominator()) {
-            (wide @ 1.., tall @ 1..) => (wide.unsigned_abs(), tall.unsigned_abs()),
-            _ => (1, 1),
-        };
-        let stretch = |side: u32, by: u32, to: u32| {
-            let side = u64::from(side) * u64::from(by) / u64::from(to);
-            u32::try_from(side).unwrap_or(u32::MAX)
-        };
-        if wide >= tall {
-            (stretch(width, wide, tall), height)
-        } else {
-            (width, stretch(height, tall, wide))
-        }
+        self.geometry.display_size(self.width(), self.height())
     }
 
     /// The time given with its access unit, 90 kHz; libavcodec's best guess where only decode times were given.
@@ -99,7 +99,14 @@ impl Frame {
 impl From<ffmpeg::frame::Video> for Frame {
     /// Takes over a picture that came from a decoder or a raw source.
     fn from(video: ffmpeg::frame::Video) -> Self {
-        Self { video }
+        let told = video.aspect_ratio();
+        let side = |side: i32| u32::try_from(side).unwrap_or(0);
+        let pixel_aspect = PixelAspect::new(side(told.numerator()), side(told.denominator()));
+        let geometry = Geometry {
+            pixel_aspect: pixel_aspect.unwrap_or_default(),
+            ..Geometry::default()
+        };
+        Self { video, geometry }
     }
 }
 
@@ -108,6 +115,7 @@ impl std::fmt::Debug for Frame {
         f.debug_struct("Frame")
             .field("width", &self.width())
             .field("height", &self.height())
+            .field("geometry", &self.geometry)
             .field("format", &self.format())
             .field("pts", &self.pts())
             .field("corrupt", &self.is_corrupt())

@@ -32,7 +32,7 @@ impl JpegEncoder {
         self
     }
 
-    /// The picture as JPEG, scaled down to fit `max_width`×`max_height` ([`fit`]; [`u32::MAX`] for no limit), at
+    /// The picture as JPEG, upright and with square pixels, scaled down to fit `max_width`×`max_height` ([`fit`]; [`u32::MAX`] for no limit), at
     /// `quality` 1 to 100; what lies outside is taken as the nearer end.
     pub fn encode(
         &mut self,
@@ -62,7 +62,8 @@ impl JpegEncoder {
             self.compressor.set_quality(quality.into())?;
             self.quality = quality;
         }
-        let (width, height) = fit(frame.width(), frame.height(), max_width, max_height);
+        let (width, height) = frame.display_size();
+        let (width, height) = fit(width, height, max_width, max_height);
         let view = self.scaler.convert(frame, width, height, Colour::JPEG)?;
         let image = YuvPlanesImage {
             y_plane: view.plane(0),

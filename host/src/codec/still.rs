@@ -94,7 +94,7 @@ impl StillEncoder {
         })
     }
 
-    /// The picture at most `max_width` pixels wide, in its shape; `quality` 1 to 100 for those that lose something.
+    /// The picture, upright and with square pixels, at most `max_width` pixels wide, in its shape; `quality` 1 to 100 for those that lose something.
     ///
     /// # Errors
     /// It has no such codec, or that refuses the picture.
@@ -105,7 +105,8 @@ impl StillEncoder {
         quality: u8,
         max_width: u32,
     ) -> Result<Pictured, Error> {
-        let (width, height) = fit(frame.width(), frame.height(), max_width, u32::MAX);
+        let (width, height) = frame.display_size();
+        let (width, height) = fit(width, height, max_width, u32::MAX);
         let data = match format {
             Still::Jpeg => self.jpeg.encode(frame, quality, max_width, u32::MAX)?,
             Still::Png => {

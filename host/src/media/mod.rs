@@ -1,8 +1,10 @@
-//! What pictures are made of: times, samples, groups, H.264. Pure: no I/O, no clock.
+//! What pictures are made of: times, samples, groups, shapes, H.264. Pure: no I/O, no clock.
 
 pub mod aac;
 pub mod blocks;
 pub mod buffer;
+pub mod exif;
+pub mod geometry;
 pub mod group;
 pub mod h264;
 pub mod jpeg;

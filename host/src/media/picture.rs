@@ -1,6 +1,7 @@
 //! Pictures as planar YUV 4:2:0 with 8 bits a sample: what the pattern paints, the scaler gives and the
 //! encoders take. Nothing here knows which library made the planes.
 
+use super::geometry::Orientation;
 use thiserror::Error;
 
 /// Largest width or height, in pixels; anything beyond is refused before memory is taken for it.
@@ -52,6 +53,16 @@ pub enum SizeError {
         /// Bytes that stride and height ask for.
         need: usize,
     },
+    /// A picture is to be turned into one of another size.
+    #[error("a picture that is {width}x{height} when turned does not fit into one of {into:?}")]
+    Turned {
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
+        /// Those of the one that is to take it.
+        into: (u32, u32),
+    },
 }
 
 impl Picture {
@@ -85,6 +96,30 @@ impl Picture {
     pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
         let [y, u, v] = &mut self.planes;
         [y, u, v]
+    }
+
+    /// Takes over what `picture` shows when it is turned as `orientation` says.
+    ///
+    /// # Errors
+    /// This picture has not the size that the other has then.
+    pub fn turn(&mut self, picture: View<'_>, orientation: Orientation) -> Result<(), SizeError> {
+        let (width, height) = match orientation.is_sideways() {
+            true => (picture.height, picture.width),
+            false => (picture.width, picture.height),
+        };
+        if (self.width, self.height) != (width, height) {
+            return Err(SizeError::Turned {
+                width,
+                height,
+                into: (self.width, self.height),
+            });
+        }
+        for (plane, to) in self.planes.iter_mut().enumerate() {
+            let from = (picture.planes[plane], picture.strides[plane]);
+            let size = plane_size(picture.width, picture.height, plane);
+            turn_plane(from, size, orientation, to);
+        }
+        Ok(())
     }
 
     /// The picture as those who only read take it.
@@ -163,6 +198,33 @@ impl<'a> View<'a> {
     }
 }
 
+/// Turns a plane of `size` (columns and rows), given with its stride, into one without padding.
+fn turn_plane(
+    (from, stride): (&[u8], usize),
+    size: (usize, usize),
+    orientation: Orientation,
+    to: &mut [u8],
+) {
+    /// A tile of both planes stays in the first-level cache, whichever way its rows lie.
+    const TILE: usize = 32;
+    let (columns, rows) = match orientation.is_sideways() {
+        true => (size.1, size.0),
+        false => size,
+    };
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            let right = columns.min(left + TILE);
+            for row in top..rows.min(top + TILE) {
+                let line = &mut to[row * columns..][left..right];
+                for (column, sample) in (left..right).zip(line) {
+                    let (x, y) = orientation.source_of(size, (column, row));
+                    *sample = from[y * stride + x];
+                }
+            }
+        }
+    }
+}
+
 /// Columns and rows of a plane.
 fn plane_size(width: u32, height: u32, plane: usize) -> (usize, usize) {
     let shift = u32::from(plane != 0);
@@ -217,6 +279,31 @@ mod tests {
         ));
         assert!(View::new(4, 2, [&luma, &chroma, &chroma], [3, 2, 2]).is_err());
         assert!(View::new(4, 2, [&luma, &chroma, &chroma], [usize::MAX, 2, 2]).is_err());
+    }
+
+    #[test]
+    fn each_plane_is_turned_and_mirrored() {
+        let luma = [1, 2, 3, 4, 0, 5, 6, 7, 8];
+        let view = View::new(4, 2, [&luma, &[1, 2], &[3, 4]], [5, 2, 2]).unwrap();
+        for (degrees, mirrored, turned) in [
+            (0, false, [vec![1, 2, 3, 4, 5, 6, 7, 8], vec![1, 2]]),
+            (90, false, [vec![5, 1, 6, 2, 7, 3, 8, 4], vec![1, 2]]),
+            (180, false, [vec![8, 7, 6, 5, 4, 3, 2, 1], vec![2, 1]]),
+            (270, false, [vec![4, 8, 3, 7, 2, 6, 1, 5], vec![2, 1]]),
+            (0, true, [vec![4, 3, 2, 1, 8, 7, 6, 5], vec![2, 1]]),
+            (90, true, [vec![8, 4, 7, 3, 6, 2, 5, 1], vec![2, 1]]),
+        ] {
+            let orientation = Orientation::new(degrees, mirrored);
+            let (width, height) = match orientation.is_sideways() {
+                true => (2, 4),
+                false => (4, 2),
+            };
+            let mut picture = Picture::new(width, height).unwrap();
+            picture.turn(view, orientation).unwrap();
+            assert_eq!(picture.planes[..2], turned, "{degrees} {mirrored}");
+        }
+        let mut small = Picture::new(2, 2).unwrap();
+        assert!(small.turn(view, Orientation::UPRIGHT).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{
     aac,
+    geometry::Geometry,
     h264::{self, parameter_sets::ParameterSets},
 };
 use bytes::Bytes;
@@ -97,14 +98,23 @@ pub struct Video {
     pub codec_string: String,
     /// The `avcC` box's payload; empty for JPEG.
     pub config: Bytes,
-    /// Pixels.
+    /// Pixels, as coded.
     pub width: u32,
-    /// Pixels.
+    /// Pixels, as coded.
     pub height: u32,
+    /// How that is to be shown.
+    pub geometry: Geometry,
     /// Pictures a second; 0: unknown.
     pub frame_rate: f32,
     /// The longest distance between independent samples to expect; 0: unknown.
     pub keyframe_ms: u32,
+}
+
+impl Video {
+    /// Width and height in square pixels at which its pictures are seen, upright.
+    pub fn display_size(&self) -> (u32, u32) {
+        self.geometry.display_size(self.width, self.height)
+    }
 }
 
 /// The one audio track of a stream.

@@ -349,6 +349,12 @@ fn tracks(info: &Info, choice: &Choice) -> Vec<media::Track> {
         kind: media::Kind::Video(media::Video {
             width: video.width,
             height: video.height,
+            pixel_aspect: (
+                video.geometry.pixel_aspect.width(),
+                video.geometry.pixel_aspect.height(),
+            ),
+            rotation: video.geometry.orientation.degrees(),
+            mirrored: video.geometry.orientation.is_mirrored(),
             frame_rate: video.frame_rate,
             keyframe_ms: video.keyframe_ms,
         }),

@@ -14,7 +14,13 @@ pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choo
 pub use device::devices_with;
 pub use spec::{Screen, Spec, SpecError};
 
-use crate::{codec, config, media::sample::Audio};
+use crate::{
+    codec, config,
+    media::{
+        geometry::{Orientation, PixelAspect},
+        sample::Audio,
+    },
+};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -86,6 +92,15 @@ impl Default for Expected {
     }
 }
 
+/// What a container says of how the pictures in it are to be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presentation {
+    /// The shape of a pixel, which goes before what coded pictures say of it; `None`: not told.
+    pub pixel_aspect: Option<PixelAspect>,
+    /// Which way up.
+    pub orientation: Orientation,
+}
+
 /// The sound of a source.
 #[derive(Clone, Debug)]
 pub struct Sound {
@@ -105,6 +120,8 @@ pub trait Sink {
     fn connected(&mut self);
     /// The source told its configuration, and the rate it claims (0: unknown).
     fn configured(&mut self, frame_rate: f32);
+    /// How the pictures that follow are to be shown; until then, and after a loss, as they are coded.
+    fn presentation(&mut self, told: Presentation);
     /// Parameter sets that are not in the stream itself; other NAL units are passed over.
     fn parameter_sets(&mut self, nals: Vec<Bytes>);
     /// Bytes of an Annex B stream, cut anywhere; a picture is stamped when its first byte comes.

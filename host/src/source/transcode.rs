@@ -4,13 +4,14 @@
 //! packets up to the next keyframe.
 
 use super::{
-    Keyframes, Sink, SourceError, SourceTimes,
+    Keyframes, Presentation, Sink, SourceError, SourceTimes,
     libav::{Media, Packet},
 };
 use crate::{
     codec::{self, Colour, Counts, Decoder, Encoder, Frame, Scaler, Settings, fit},
     config,
     media::{
+        geometry::Geometry,
         h264::annexb,
         time::{Cadence, TIMESCALE, ticks},
     },
@@ -33,6 +34,7 @@ pub struct Transcoder {
     settings: Settings,
     counts: Arc<Counts>,
     decoder: Decoder,
+    presentation: Presentation,
     scaler: Scaler,
     /// For pictures of one size.
     encoder: Option<Encoder>,
@@ -74,6 +76,7 @@ impl Transcoder {
             what: what.to_owned(),
             decoder: Decoder::from_parameters(media.parameters.clone())?.counted(counts),
             counts: counts.clone(),
+            presentation: media.presentation,
             scaler: Scaler::new(),
             encoder: None,
             size: (0, 0),
@@ -108,9 +111,10 @@ impl Transcoder {
             return Ok(());
         }
         let mut frames = Vec::new();
-        let decoded = self
-            .decoder
-            .decode_packet(&packet.packet, |frame| frames.push(frame));
+        let presentation = self.presentation;
+        let decoded = self.decoder.decode_packet(&packet.packet, |frame| {
+            frames.push(shown(frame, presentation));
+        });
         if let Err(error) = decoded {
             sink.note("damage", Chain(&error).to_string());
         }
@@ -129,7 +133,10 @@ impl Transcoder {
     ) -> Result<(), SourceError> {
         let mut frames = Vec::new();
         // What is damaged at the very end is of no use to anybody.
-        let _ = self.decoder.drain_each(|frame| frames.push(frame));
+        let presentation = self.presentation;
+        let _ = self
+            .decoder
+            .drain_each(|frame| frames.push(shown(frame, presentation)));
         for frame in frames {
             self.picture(&frame, sink, keyframes)?;
         }
@@ -232,6 +239,15 @@ impl Transcoder {
             sink.access_unit(annexb::split(&packet.data), times);
         }
     }
+}
+
+/// The picture, to be shown as the container says.
+fn shown(frame: Frame, told: Presentation) -> Frame {
+    let coded = frame.geometry();
+    frame.shown(Geometry {
+        pixel_aspect: told.pixel_aspect.unwrap_or(coded.pixel_aspect),
+        orientation: told.orientation,
+    })
 }
 
 /// Which pictures are wanted: no more than so many a second, with rising times.

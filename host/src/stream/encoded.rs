@@ -140,8 +140,9 @@ impl Worker<'_> {
         if due.is_some_and(|cadence| !cadence.is_due(picture.time)) && !starts_group {
             return Ok(());
         }
-        let size = (picture.frame.width(), picture.frame.height());
-        let settings = self.encoding.settings(video, size)?;
+        let settings = self
+            .encoding
+            .settings(video, picture.frame.display_size())?;
         if self
             .encoder
             .as_ref()
@@ -212,7 +213,7 @@ impl Worker<'_> {
 }
 
 impl Encoding {
-    /// How pictures of `video` that are of this size are encoded. May wait, see [`Settings::of`].
+    /// How pictures of `video` that are seen at this size are encoded. May wait, see [`Settings::of`].
     pub(super) fn settings(
         &self,
         video: &Video,

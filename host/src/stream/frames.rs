@@ -9,6 +9,7 @@ use super::{
 use crate::{
     codec::{Counts, Decoder, Frame},
     media::{
+        geometry::Geometry,
         h264,
         sample::{Codec, Format, Sample, Video},
         time::TIMESCALE,
@@ -129,6 +130,7 @@ impl Frames {
                     info: None,
                     decoder: None,
                     coding: None,
+                    geometry: Geometry::default(),
                     held: BTreeMap::new(),
                     behind: true,
                     shown: Instant::now(),
@@ -295,6 +297,8 @@ struct Worker {
     info: Option<Arc<Info>>,
     decoder: Option<Decoder>,
     coding: Option<Format>,
+    /// How its pictures are to be shown.
+    geometry: Geometry,
     /// Of access units whose pictures have not come out: when captured, by time of showing.
     held: BTreeMap<i64, u64>,
     /// On the way through what came before it began: only the newest picture counts, until the newest sample is reached.
@@ -426,6 +430,7 @@ impl Worker {
     }
 
     fn open(&mut self, video: &Video) {
+        self.geometry = video.geometry;
         let (decoder, format) = match video.codec {
             Codec::Jpeg => (Decoder::mjpeg(), Format::Jpeg),
             _ => (Decoder::h264(), Format::H264AnnexB),
@@ -533,7 +538,9 @@ impl Worker {
             self.held.pop_first();
         }
         let mut frames = Vec::new();
-        if let Err(error) = decoder.decode_each(data, shown, |frame| frames.push(frame)) {
+        let geometry = self.geometry;
+        let take = |frame: Frame| frames.push(frame.shown(geometry));
+        if let Err(error) = decoder.decode_each(data, shown, take) {
             let text = format!("a picture could not be decoded: {}", Chain(&error));
             self.distrust(&text);
             self.status.note("decoding", text);

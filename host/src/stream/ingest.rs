@@ -1,13 +1,15 @@
 //! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
 
 mod in_band;
-mod presentation;
+mod presentation_order;
 mod tracks;
 
 use super::{feed::Feed, ring::Entry, status::Status};
 use crate::{
     codec,
     media::{
+        exif,
+        geometry::{Geometry, Orientation, PixelAspect},
         h264::{
             self,
             access_unit::{AccessUnit, Assembler},
@@ -17,11 +19,11 @@ use crate::{
         sample::{Codec, Sample, Times, Video},
         time::{Moment, TIMESCALE, Timeline},
     },
-    source::{Expected, Sink, Sound, SourceTimes},
+    source::{Expected, Presentation, Sink, Sound, SourceTimes},
 };
 use bytes::Bytes;
 use in_band::InBand;
-use presentation::Presentation;
+use presentation_order::PresentationOrder;
 use std::sync::Arc;
 use tracks::Tracks;
 
@@ -43,8 +45,11 @@ pub struct Ingest {
     packet: Option<(SourceTimes, Moment)>,
     tracks: Tracks,
     in_band: InBand,
-    presentation: Presentation,
+    order: PresentationOrder,
     frame_rate: f32,
+    presentation: Presentation,
+    /// Viewers do not know yet of the presentation.
+    presents: bool,
     /// It was told that the source counts its pictures wrongly.
     miscounts: bool,
 }
@@ -77,8 +82,10 @@ impl Ingest {
             packet: None,
             tracks: Tracks::new(started_at),
             in_band: InBand::default(),
-            presentation: Presentation::default(),
+            order: PresentationOrder::default(),
             frame_rate: 0.0,
+            presentation: Presentation::default(),
+            presents: false,
             miscounts: false,
         }
     }
@@ -100,6 +107,11 @@ impl Sink for Ingest {
             0.0
         };
         self.connected();
+    }
+
+    fn presentation(&mut self, told: Presentation) {
+        self.presents |= told != self.presentation;
+        self.presentation = told;
     }
 
     fn parameter_sets(&mut self, nals: Vec<Bytes>) {
@@ -199,12 +211,18 @@ impl Sink for Ingest {
                 .note("damage", "a picture that is no JPEG is left out".into());
             return;
         };
+        let (pixel_aspect, orientation) = exif::presentation(&data);
+        let mut geometry = self.geometry(pixel_aspect);
+        if geometry.orientation == Orientation::UPRIGHT {
+            geometry.orientation = orientation;
+        }
         let video = Video {
             codec: Codec::Jpeg,
             codec_string: String::new(),
             config: Bytes::new(),
             width,
             height,
+            geometry,
             frame_rate: self.frame_rate,
             keyframe_ms: 0,
         };
@@ -257,11 +275,13 @@ impl Sink for Ingest {
         let entries = self.tracks.lost(&reason);
         self.publish(entries);
         self.timeline.resumes();
-        self.presentation.reset();
+        self.order.reset();
         self.splitter = Splitter::new(LARGEST_NAL);
         self.assembler = Assembler::default();
         self.begun = None;
         self.nal_begun = None;
+        self.presentation = Presentation::default();
+        self.presents = false;
         self.status.retrying(reason);
     }
 
@@ -300,14 +320,20 @@ impl Ingest {
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         let sets = &unit.parameter_sets;
         // The source may have given JPEGs since the parameter sets came, or been away.
-        let changes = !self.tracks.are_of(Codec::H264) || !self.in_band.is_configured_for(sets);
+        let changes = !self.tracks.are_of(Codec::H264)
+            || !self.in_band.is_configured_for(sets)
+            // The same coded pictures are to be shown in another way.
+            || (self.presents && unit.start.is_some());
+        let geometry = self.geometry(sets.picture.pixel_aspect);
         let video = changes.then(|| {
             let video = video(sets, self.frame_rate);
             Video {
                 codec_string: self.in_band.configure(sets, video.codec_string),
+                geometry,
                 ..video
             }
         });
+        self.presents &= video.is_none();
         let times = self.place_picture(&unit, times, arrived);
         let (independent, sets) = (unit.start.is_some(), unit.parameter_sets.clone());
         let leading = unit.leading;
@@ -322,7 +348,7 @@ impl Ingest {
     fn place_picture(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
         let placed = self.place(times, arrived);
         if times.presentation.is_some() {
-            self.presentation.reset();
+            self.order.reset();
             return placed;
         }
         let told = unit.parameter_sets.picture.frame_rate;
@@ -336,7 +362,7 @@ impl Ingest {
             (duration, _) => duration,
         };
         Times {
-            composition_offset: self.presentation.offset(unit, placed.decode_time, frame),
+            composition_offset: self.order.offset(unit, placed.decode_time, frame),
             ..placed
         }
     }
@@ -352,6 +378,18 @@ impl Ingest {
             composition_offset: i32::try_from(offset).unwrap_or(0),
             duration: times.duration,
             captured_at: arrived.unix_us,
+        }
+    }
+
+    /// How pictures are to be shown, of which the coded picture itself says so much.
+    fn geometry(&self, coded: Option<PixelAspect>) -> Geometry {
+        let Presentation {
+            pixel_aspect,
+            orientation,
+        } = self.presentation;
+        Geometry {
+            pixel_aspect: pixel_aspect.or(coded).unwrap_or_default(),
+            orientation,
         }
     }
 
@@ -408,6 +446,10 @@ pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
         codec_string: sets.picture.codec,
         width: sets.picture.width,
         height: sets.picture.height,
+        geometry: Geometry {
+            pixel_aspect: sets.picture.pixel_aspect.unwrap_or_default(),
+            ..Geometry::default()
+        },
         frame_rate,
         keyframe_ms: 0,
     }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     codec::{self, JpegEncoder},
     media::{
+        geometry::Geometry,
         sample::{Codec, Sample, Times, Video},
         time::Cadence,
     },
@@ -120,12 +121,8 @@ impl Worker<'_> {
     fn configure(&mut self, info: &Info) {
         self.newest = None;
         let Some(video) = &info.video else { return };
-        let (width, height) = codec::fit(
-            video.width,
-            video.height,
-            self.look.max_width,
-            self.look.max_height,
-        );
+        let (width, height) = video.display_size();
+        let (width, height) = codec::fit(width, height, self.look.max_width, self.look.max_height);
         self.out.publish(Entry::Configure(Arc::new(Info {
             started_at: info.started_at,
             epoch: info.epoch,
@@ -135,6 +132,7 @@ impl Worker<'_> {
                 config: Bytes::new(),
                 width,
                 height,
+                geometry: Geometry::default(),
                 frame_rate: match video.frame_rate {
                     rate if rate > 0.0 => rate.min(self.look.most_per_second as f32),
                     _ => 0.0,

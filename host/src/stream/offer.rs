@@ -24,7 +24,7 @@ pub struct Offer {
     pub codecs: String,
     /// Bits a second at most: as configured where it is encoded here, else as measured or as is likely.
     pub bandwidth: u32,
-    /// Pixels; 0 where there are no pictures.
+    /// Square pixels, upright; 0 where there are no pictures.
     pub width: u32,
     /// Pixels.
     pub height: u32,
@@ -131,7 +131,7 @@ fn pictures(
     peaks: Peaks,
     codec_of: CodecOf<'_>,
 ) -> Option<(Part, (u32, u32), f32)> {
-    let size = (video.width, video.height);
+    let size = video.display_size();
     let made = match choice.recipe {
         Some(Recipe::Pictures(made)) => Some(made),
         Some(Recipe::Joined { pictures, .. }) => pictures,
@@ -245,7 +245,10 @@ impl Peak {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::media::sample::Codec;
+    use crate::{
+        config,
+        media::{geometry::Geometry, sample::Codec},
+    };
     use bytes::Bytes;
     use std::collections::BTreeMap;
 
@@ -273,6 +276,7 @@ mod tests {
                 config: Bytes::new(),
                 width: 1280,
                 height: 720,
+                geometry: Geometry::default(),
                 frame_rate: 30.0,
                 keyframe_ms: 0,
             }),

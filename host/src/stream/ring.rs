@@ -428,7 +428,10 @@ impl Ring {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::media::sample::{Codec, Times};
+    use crate::media::{
+        geometry::Geometry,
+        sample::{Codec, Times},
+    };
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -455,6 +458,7 @@ mod tests {
                 config: Bytes::new(),
                 width: 16,
                 height: 16,
+                geometry: Geometry::default(),
                 frame_rate: 30.0,
                 keyframe_ms: 0,
             }),

@@ -157,8 +157,10 @@ impl Recipes {
                 let native = pictures
                     .iter()
                     .find(|format| format.codec() == video.codec)
+                    // A JPEG on its own has no place for how it is to be shown.
                     .filter(|native| {
-                        rendition.is_none() && (variant.ask.is_empty() || **native != Format::Jpeg)
+                        let as_wanted = variant.ask.is_empty() && video.geometry.is_plain();
+                        rendition.is_none() && (as_wanted || **native != Format::Jpeg)
                     });
                 match native {
                     Some(native) => (Some(*native), None),
@@ -258,7 +260,10 @@ impl Recipes {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::media::sample::{Audio, Video};
+    use crate::media::{
+        geometry::{Geometry, Orientation},
+        sample::{Audio, Video},
+    };
     use bytes::Bytes;
 
     fn recipes() -> Recipes {
@@ -290,6 +295,7 @@ mod tests {
                 config: Bytes::new(),
                 width: 1920,
                 height: 1080,
+                geometry: Geometry::default(),
                 frame_rate: 25.0,
                 keyframe_ms: 0,
             }),
@@ -434,6 +440,23 @@ mod tests {
             radio.and_then(|choice| choice.format(Codec::Aac)),
             Some(Aac)
         );
+    }
+
+    #[test]
+    fn jpegs_that_are_not_upright_are_made_anew_and_h264_passes_with_word_of_it() {
+        use Format::{H264AnnexB, Jpeg};
+        let recipes = recipes();
+        for (codec, format, passes) in [(Codec::H264, H264AnnexB, true), (Codec::Jpeg, Jpeg, false)]
+        {
+            let mut turned = info(Some(codec), None);
+            if let Some(video) = &mut turned.video {
+                video.geometry.orientation = Orientation::new(90, false);
+            }
+            let choice = recipes.choose(&Variant::default(), &turned, &[format]);
+            let choice = choice.unwrap();
+            assert_eq!(choice.recipe.is_none(), passes, "{codec}");
+            assert_eq!(choice.video, Some(format));
+        }
     }
 
     #[test]

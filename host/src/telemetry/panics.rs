@@ -150,7 +150,10 @@ mod tests {
         let caught = contain(|| -> u32 { panic!("two\nlines") }).unwrap_err();
         let said = caught.to_string();
         let place = format!("panicked at {}:{line}:", file!());
-        assert!(said.starts_with(&place) && said.contains(": two lines ("), "{said}");
+        assert!(
+            said.starts_with(&place) && said.contains(": two lines ("),
+            "{said}"
+        );
         assert_eq!(contain(|| 7), Ok(7));
         // One inside of another is the inner one's.
         let outer = contain(|| contain(|| panic!("inner")).unwrap_err());

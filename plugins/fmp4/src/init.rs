@@ -1,6 +1,11 @@
 //! Init segments and MIME types.
 
-use crate::{Error, boxes::Boxes, language};
+use crate::{
+    Error,
+    boxes::Boxes,
+    language,
+    shape::{self, UNITY},
+};
 use sluicegate_sdk::{Audio, Kind, Track, Video};
 
 /// More is no live stream but a mistake.
@@ -109,21 +114,19 @@ fn describe(track: &Track) -> Result<Entry<'_>, Error> {
     }
 }
 
-/// 16.16
-const ONE: u32 = 1 << 16;
-
-fn matrix(boxes: &mut Boxes) {
-    for number in [ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30] {
-        boxes.u32(number);
+fn matrix(boxes: &mut Boxes, numbers: [i32; 9]) {
+    for number in numbers {
+        boxes.bytes(&number.to_be_bytes());
     }
 }
 
 /// Movie header (8.2.2). A duration of 0, and no `mehd`, is how browsers know a live stream.
 fn mvhd(boxes: &mut Boxes, next_track: u32) {
+    const NORMAL_SPEED: u32 = 1 << 16;
     boxes.full(b"mvhd", 0, 0, |boxes| {
         boxes.zeros(8).u32(1000).u32(0);
-        boxes.u32(ONE).u16(0x0100).zeros(10);
-        matrix(boxes);
+        boxes.u32(NORMAL_SPEED).u16(0x0100).zeros(10);
+        matrix(boxes, UNITY);
         boxes.zeros(24).u32(next_track);
     });
 }
@@ -189,14 +192,14 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
 /// Track header (8.3.2).
 fn tkhd(boxes: &mut Boxes, track: &Track) {
     const ENABLED_IN_MOVIE_IN_PREVIEW: u32 = 7;
-    let (volume, width, height) = match &track.kind {
-        Kind::Video(video) => (0, video.width, video.height),
-        _ => (0x0100, 0, 0),
+    let (volume, (width, height), shown) = match &track.kind {
+        Kind::Video(video) => (0, shape::stretched(video), shape::matrix(video)),
+        _ => (0x0100, (0, 0), UNITY),
     };
     boxes.full(b"tkhd", 0, ENABLED_IN_MOVIE_IN_PREVIEW, |boxes| {
         boxes.zeros(8).u32(track.id).u32(0).u32(0).zeros(8);
         boxes.u16(0).u16(0).u16(volume).u16(0);
-        matrix(boxes);
+        matrix(boxes, shown);
         for side in [width, height] {
             boxes.u16(pixels(side)).u16(0);
         }
@@ -228,6 +231,13 @@ fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, track: &Track) {
             boxes.put(b"avcC", |boxes| {
                 boxes.bytes(config);
             });
+            // Pixel aspect ratio (ISO/IEC 14496-12, 12.1.4.2).
+            let (wide, tall) = video.pixel_aspect;
+            if wide != tall && wide > 0 && tall > 0 {
+                boxes.put(b"pasp", |boxes| {
+                    boxes.u32(wide).u32(tall);
+                });
+            }
         }),
         // ISO/IEC 14496-14, 6.7.2.
         Entry::Aac(audio) => boxes.put(b"mp4a", |boxes| {

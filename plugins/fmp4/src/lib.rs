@@ -7,7 +7,8 @@
 //! | fragment: `moof` + `mdat`, one or several tracks and samples | [`fragment`] |
 //! | what may stand before a fragment | [`styp`], [`prft`] |
 //!
-//! Tracks and samples are the SDK's. Formats: "h264/avcc" (`avc1`, or `avc3` as its codec says), "aac" (`mp4a`), "opus" (`Opus`); [`check`] tells, and
+//! Tracks and samples are the SDK's. Pixels that are not square get a `pasp` box, pictures that have to be turned a matrix in the
+//! track header. Formats: "h264/avcc" (`avc1`, or `avc3` as its codec says), "aac" (`mp4a`), "opus" (`Opus`); [`check`] tells, and
 //! a track's id is its track ID in the file. Pure: no state, no clock. Payload is joined by handle, never copied into the guest.
 //!
 //! ```
@@ -33,6 +34,7 @@ mod boxes;
 mod fragment;
 mod init;
 mod language;
+mod shape;
 
 pub use fragment::{fragment, prft, styp};
 pub use init::{check, codecs, init, mime};

@@ -28,6 +28,9 @@ fn video(id: u32) -> Track {
         kind: Kind::Video(Video {
             width: 640,
             height: 360,
+            pixel_aspect: (1, 1),
+            rotation: 0,
+            mirrored: false,
             frame_rate: 30.0,
             keyframe_ms: 2000,
         }),
@@ -161,11 +164,55 @@ fn init_segment_describes_every_track_of_a_live_file() {
 }
 
 #[test]
+fn the_shape_of_pixels_and_which_way_is_up_are_told() {
+    const ONE: i32 = 1 << 16;
+    for (aspect, rotation, mirrored, size, matrix) in [
+        ((1, 1), 0, false, (640, 360), [1, 0, 0, 1, 0, 0]),
+        ((16, 11), 0, false, (931, 360), [1, 0, 0, 1, 0, 0]),
+        ((8, 9), 0, false, (640, 405), [1, 0, 0, 1, 0, 0]),
+        // What phones write that were held upright.
+        ((1, 1), 90, false, (640, 360), [0, 1, -1, 0, 360, 0]),
+        ((1, 1), 180, false, (640, 360), [-1, 0, 0, -1, 640, 360]),
+        ((16, 11), 270, false, (931, 360), [0, -1, 1, 0, 0, 931]),
+        ((1, 1), 0, true, (640, 360), [-1, 0, 0, 1, 640, 0]),
+        ((1, 1), 90, true, (640, 360), [0, -1, -1, 0, 360, 640]),
+    ] {
+        let mut track = video(1);
+        let Kind::Video(video) = &mut track.kind else {
+            panic!("a picture")
+        };
+        (video.pixel_aspect, video.rotation, video.mirrored) = (aspect, rotation, mirrored);
+        let (_, moov) = mp4::init(&init(&[track]).unwrap());
+        let [trak] = &moov.trak[..] else {
+            panic!("one track")
+        };
+        let (tkhd, m) = (&trak.tkhd, &trak.tkhd.matrix);
+        let shown = (tkhd.width.integer(), tkhd.height.integer());
+        assert_eq!(shown, size);
+        let [a, b, c, d, x, y] = matrix.map(|number| number * ONE);
+        assert_eq!(
+            [m.a, m.b, m.u, m.c, m.d, m.v, m.x, m.y, m.w],
+            [a, b, 0, c, d, 0, x, y, 1 << 30]
+        );
+        let [Codec::Avc1(entry)] = &trak.mdia.minf.stbl.stsd.codecs[..] else {
+            panic!("one entry")
+        };
+        assert_eq!((entry.visual.width, entry.visual.height), (640, 360));
+        let pasp = entry.pasp.as_ref();
+        let told = pasp.map(|pasp| (pasp.h_spacing, pasp.v_spacing));
+        assert_eq!(told, Some(aspect).filter(|aspect| *aspect != (1, 1)));
+    }
+}
+
+#[test]
 fn what_has_more_than_its_field_holds_is_described_as_unknown() {
     let (mut wide, mut fine) = (video(1), sound(2, "aac", ""));
     wide.kind = Kind::Video(Video {
         width: 70_000,
         height: 0,
+        pixel_aspect: (1, 1),
+        rotation: 0,
+        mirrored: false,
         frame_rate: 0.0,
         keyframe_ms: 0,
     });

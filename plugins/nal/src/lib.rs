@@ -3,10 +3,14 @@
 //!
 //! A viewer starts at the newest independent access unit and gets everything since, so its first picture is there at once.
 //! Access units pass as they came, every NAL unit once and in order.
+//!
+//! Where pictures are not to be shown as they are coded, a text message behind the parameter sets says how, up to the next
+//! parameter sets that come without a picture: `{"pixelAspect":[16,11],"rotation":90,"mirrored":false}` is the width and height
+//! of a coded pixel, and by how many degrees clockwise to turn, after exchanging left and right if so said.
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Kind, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo,
+    Buffer, Chunk, Effect, Kind, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
     Transport, h264, log,
 };
 
@@ -57,7 +61,7 @@ impl Transport for Nal {
             .find(|track| matches!(track.kind, Kind::Video(_)));
         self.video = track.map(|track| track.id);
         let Some(track) = track else { return vec![] };
-        match h264::parameter_sets(&track.config) {
+        let mut header = match h264::parameter_sets(&track.config) {
             Ok(sets) if sets.is_empty() => vec![],
             Ok(sets) => vec![Buffer::from(sets).into()],
             // They may be in the stream itself.
@@ -68,7 +72,9 @@ impl Transport for Nal {
                 ));
                 vec![]
             }
-        }
+        };
+        header.extend(geometry(track).map(Payload::Text));
+        header
     }
 
     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
@@ -105,6 +111,17 @@ impl Transport for Nal {
             _ => Err(format!("nal has nothing at \"{path}\"")),
         }
     }
+}
+
+/// How the track's pictures are to be shown, if not as they are coded.
+fn geometry(track: &Track) -> Option<String> {
+    let Kind::Video(video) = &track.kind else {
+        return None;
+    };
+    let ((wide, tall), rotation, mirrored) = (video.pixel_aspect, video.rotation, video.mirrored);
+    (wide != tall || rotation != 0 || mirrored).then(|| {
+        format!(r#"{{"pixelAspect":[{wide},{tall}],"rotation":{rotation},"mirrored":{mirrored}}}"#)
+    })
 }
 
 sluicegate_sdk::export!(Nal);
@@ -160,6 +177,20 @@ mod tests {
                 1
             );
         }
+    }
+
+    #[test]
+    fn a_text_says_how_pictures_are_shown_if_not_as_they_are_coded() {
+        let mut info = info();
+        let Kind::Video(video) = &mut info.tracks[0].kind else {
+            panic!("a picture")
+        };
+        (video.pixel_aspect, video.rotation, video.mirrored) = ((16, 11), 90, true);
+        let mut muxer = Muxer::<Nal>::open("{}").unwrap();
+        let header = muxer.configure(&info);
+        assert_eq!(header[0].to_vec(), SETS);
+        let told = r#"{"pixelAspect":[16,11],"rotation":90,"mirrored":true}"#;
+        assert_eq!(header[1..], [Payload::Text(told.into())]);
     }
 
     #[test]

@@ -238,6 +238,9 @@ pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
     let video = Video {
         width,
         height,
+        pixel_aspect: (1, 1),
+        rotation: 0,
+        mirrored: false,
         frame_rate,
         keyframe_ms: 2000,
     };

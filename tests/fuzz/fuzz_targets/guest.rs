@@ -6,7 +6,10 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sluicegate::{
-    media::sample::{Codec, Format, Sample, Times, Video},
+    media::{
+        geometry::Geometry,
+        sample::{Codec, Format, Sample, Times, Video},
+    },
     plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin},
     stream::Info,
     viewer::{Carrier, Content, Cursor, Header, Next, Outlet},
@@ -210,6 +213,7 @@ fn info(config: &[u8]) -> Info {
             config: Bytes::copy_from_slice(config),
             width: 320,
             height: 192,
+            geometry: Geometry::default(),
             frame_rate: 30.0,
             keyframe_ms: 0,
         }),

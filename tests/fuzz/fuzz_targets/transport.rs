@@ -124,6 +124,9 @@ fn track(input: &mut Input<'_>) -> Track {
             _ => Kind::Video(Video {
                 width: input.long(),
                 height: input.long(),
+                pixel_aspect: (input.long(), input.long()),
+                rotation: input.long() as u16,
+                mirrored: input.long() % 2 == 1,
                 frame_rate: f32::from_bits(input.long()),
                 keyframe_ms: input.long(),
             }),

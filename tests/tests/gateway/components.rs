@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use sluicegate::{
     media::{
+        geometry::Geometry,
         group::{Book, Grain},
         sample::{Codec, Format, Sample, Times, Video},
     },
@@ -72,6 +73,7 @@ fn h264() -> (Info, Vec<Sample>) {
             config: sets.decoder_config(),
             width: 320,
             height: 180,
+            geometry: Geometry::default(),
             frame_rate: 30.0,
             keyframe_ms: 0,
         }),

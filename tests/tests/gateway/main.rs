@@ -21,6 +21,7 @@ mod damage;
 mod events;
 mod exact;
 mod first_light;
+mod geometry;
 mod groups;
 mod hls;
 mod hostile;

@@ -1,5 +1,6 @@
 // Puts pictures on the canvas, at most one per screen refresh.
 
+import { isSideways, type Orientation } from "../media/geometry";
 import type { Picture, Shown } from "../transport/transport";
 
 /** What a painter tells. */
@@ -59,17 +60,25 @@ export class Painter {
     this.#next = null;
     if (picture === null || this.#context === null) return;
     const { width, height, arrived } = picture;
-    this.#put(picture.image, width, height);
+    this.#put(picture.image, width, height, picture.orientation);
     picture.close();
     const at = performance.now();
     this.#events.shown({ width, height, at, count: 1, delay: { ms: at - arrived, kind: "decode" } });
   }
 
-  #put(image: CanvasImageSource, width: number, height: number): void {
+  #put(image: CanvasImageSource, width: number, height: number, orientation: Orientation = { rotation: 0, mirrored: false }): void {
     if (this.#canvas.width !== width || this.#canvas.height !== height) {
       this.#canvas.width = width;
       this.#canvas.height = height;
     }
-    this.#context?.drawImage(image, 0, 0, width, height);
+    const context = this.#context;
+    if (context === null) return;
+    const [across, down] = isSideways(orientation) ? [height, width] : [width, height];
+    // About the middle, which stays where it is.
+    context.setTransform(1, 0, 0, 1, width / 2, height / 2);
+    context.rotate((orientation.rotation * Math.PI) / 180);
+    if (orientation.mirrored) context.scale(-1, 1);
+    context.drawImage(image, -across / 2, -down / 2, across, down);
+    context.resetTransform();
   }
 }

@@ -1,8 +1,9 @@
 // H.264 access units over WebSocket into WebCodecs. Annex B needs no `description`: parameter sets travel in the stream.
 
+import { displaySize, type Geometry, readGeometry } from "../media/geometry";
 import { type Decoder, NalFeed, type Unit } from "./nal_feed";
 import { openSocket } from "./socket";
-import type { Ending, Sink, Transport } from "./transport";
+import type { Ending, Picture, Sink, Transport } from "./transport";
 
 /** Failures of the decoder in a row, without one picture between them, before the transport gives up. */
 const FAILURES = 3;
@@ -18,6 +19,7 @@ export function nalObstacle(): string | null {
 /** Plays `{base}/nal`. */
 export function openNal(base: URL, sink: Sink): Transport {
   let over = false;
+  let geometry: Geometry | null = null;
   const stop = (): void => {
     over = true;
     closeSocket();
@@ -33,9 +35,7 @@ export function openNal(base: URL, sink: Sink): Transport {
       feed.shown();
       sink.picture({
         image: frame,
-        // The coded size is padded to whole macroblocks; this one is the size to show.
-        width: frame.displayWidth,
-        height: frame.displayHeight,
+        ...shown(frame, geometry),
         arrived: frame.timestamp / 1000,
         close: () => frame.close(),
       });
@@ -46,13 +46,26 @@ export function openNal(base: URL, sink: Sink): Transport {
   const feed = new NalFeed(decoder, (count) => sink.dropped(count));
   const closeSocket = openSocket(base, "nal", {
     message: (data) => {
-      if (typeof data === "string") return;
+      if (typeof data === "string") {
+        geometry = readGeometry(data) ?? geometry;
+        return;
+      }
       sink.bytes(data.byteLength);
-      feed.message(new Uint8Array(data), performance.now() * 1000);
+      const header = feed.message(new Uint8Array(data), performance.now() * 1000);
+      // How the track that begins is to be shown is told next, if not as it is coded.
+      if (header) geometry = null;
     },
     ended: end,
   });
   return { stop };
+}
+
+/** The size to show a frame at, and how it has to be turned. */
+function shown(frame: VideoFrame, geometry: Geometry | null): Pick<Picture, "width" | "height" | "orientation"> {
+  // The coded size is padded to whole macroblocks; these are without that, as the parameter sets say.
+  if (geometry === null || frame.visibleRect === null) return { width: frame.displayWidth, height: frame.displayHeight };
+  const { width, height } = frame.visibleRect;
+  return { ...displaySize(geometry, width, height), orientation: geometry.orientation };
 }
 
 interface DecoderEvents {

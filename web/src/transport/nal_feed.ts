@@ -1,7 +1,7 @@
 // Decides what of a `nal` stream goes to the decoder, and when. No socket, no decoder, no clock: those are handed in, so
 // that lost keyframes, bursts and changing parameter sets can be tested one message at a time.
 
-import { codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
+import { type AccessUnit, codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
 
 /** One unit for the decoder. */
 export interface Unit {
@@ -59,13 +59,19 @@ export class NalFeed {
     this.#dropped = dropped;
   }
 
-  /** Takes one message, an access unit in Annex B form, that arrived at `now` (µs; made strictly rising here). */
-  message(bytes: Uint8Array, now: number): void {
+  /**
+   * Takes one message, an access unit in Annex B form, that arrived at `now` (µs; made strictly rising here).
+   * True if it is a header: parameter sets without a picture, which begin a track.
+   */
+  message(bytes: Uint8Array, now: number): boolean {
     const unit = inspect(bytes);
     if (unit.sps !== null) this.#sps = unit.sps.slice();
     if (unit.parameters !== null && unit.parameters.length <= PARAMETERS_LIMIT) this.#keep(unit.parameters, unit.sps !== null);
-    if (!unit.picture) return;
+    if (unit.picture) this.#picture(unit, bytes, now);
+    return !unit.picture && unit.sps !== null;
+  }
 
+  #picture(unit: AccessUnit, bytes: Uint8Array, now: number): void {
     const key = this.#isKey(unit.idr, unit.recovery);
     const full = this.#isBehind(now);
     if (!key) {

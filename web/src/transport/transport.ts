@@ -1,14 +1,17 @@
 // What every transport gives the player, whatever it speaks on the wire. Some hand over decoded pictures, which are painted
 // on the canvas; others feed the player's video element, and tell what it shows.
 
+import type { Orientation } from "../media/geometry";
 import type { TransportName } from "./names";
 
 /** A decoded picture on its way to the canvas. Whoever holds it last closes it. */
 export interface Picture {
   readonly image: CanvasImageSource;
-  /** Size to show, in pixels. */
+  /** Size to show, upright, in pixels. */
   readonly width: number;
   readonly height: number;
+  /** How the image has to be turned for that; not told: it is upright. */
+  readonly orientation?: Orientation;
   /** When its bytes had arrived, on the clock of `performance.now()`. */
   readonly arrived: number;
   close(): void;

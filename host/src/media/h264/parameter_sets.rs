@@ -2,6 +2,7 @@
 
 use super::avcc::DecoderConfig;
 use super::nal;
+use crate::media::geometry::PixelAspect;
 use bytes::Bytes;
 use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader, decode_nal};
@@ -50,6 +51,8 @@ pub struct Picture {
     pub reorder: Option<u8>,
     /// Luma is 0 to 255, not 16 to 235.
     pub full_range: bool,
+    /// The shape of a pixel from the VUI (E.2.1), if it is told.
+    pub pixel_aspect: Option<PixelAspect>,
 }
 
 /// Why a parameter set is not used.
@@ -314,6 +317,7 @@ impl Sps {
                     .as_ref()
                     .and_then(|vui| vui.video_signal_type.as_ref())
                     .is_some_and(|signal| signal.video_full_range_flag),
+                pixel_aspect: pixel_aspect(&sps),
             },
             head,
             slice: SliceSyntax {
@@ -488,6 +492,12 @@ fn demand(sps: &SeqParameterSet) -> Demand {
         frames: sps.max_num_ref_frames.max(shown_later),
         interlaced,
     }
+}
+
+fn pixel_aspect(sps: &SeqParameterSet) -> Option<PixelAspect> {
+    let told = sps.vui_parameters.as_ref()?.aspect_ratio_info.as_ref()?;
+    let (width, height) = told.get()?;
+    PixelAspect::new(width.into(), height.into())
 }
 
 fn reorder(sps: &SeqParameterSet) -> Option<u8> {

@@ -46,7 +46,7 @@ pub fn nal(
     Bytes::from(nal)
 }
 
-/// A small SPS without VUI.
+/// A small SPS, without VUI unless it tells the shape of pixels.
 #[derive(Debug, Clone, Copy)]
 pub struct SpsOptions {
     pub id: u32,
@@ -58,6 +58,8 @@ pub struct SpsOptions {
     pub crop_right: u32,
     pub fields: bool,
     pub gaps_allowed: bool,
+    /// `sar_width` and `sar_height`.
+    pub pixel_aspect: Option<(u16, u16)>,
 }
 
 impl Default for SpsOptions {
@@ -72,6 +74,7 @@ impl Default for SpsOptions {
             crop_right: 0,
             fields: false,
             gaps_allowed: false,
+            pixel_aspect: None,
         }
     }
 }
@@ -110,7 +113,16 @@ impl SpsOptions {
                     bits.write_ue(offset)?;
                 }
             }
-            bits.write_bit(false) // vui_parameters_present_flag
+            bits.write_bit(self.pixel_aspect.is_some())?; // vui_parameters_present_flag
+            let Some((width, height)) = self.pixel_aspect else {
+                return Ok(());
+            };
+            bits.write_bit(true)?; // aspect_ratio_info_present_flag
+            bits.write::<8, u8>(255)?; // aspect_ratio_idc: Extended_SAR
+            bits.write::<16, u16>(width)?;
+            bits.write::<16, u16>(height)?;
+            // Nothing else is present: overscan, signal type, chroma location, timing, two HRDs, pic_struct, restrictions.
+            bits.write::<8, u8>(0)
         })
     }
 }

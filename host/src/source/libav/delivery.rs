@@ -12,7 +12,7 @@ use crate::{
         sample::{Audio, Codec},
         time::rescale,
     },
-    source::{Expected, Keyframes, Sink, Sound, SourceError, transcode::Transcoder},
+    source::{Expected, Keyframes, Presentation, Sink, Sound, SourceError, transcode::Transcoder},
     telemetry::Chain,
 };
 use bytes::Bytes;
@@ -90,6 +90,11 @@ impl Delivery {
             Coding::Other(_) => media.rate.min(encode.frame_rate.into()),
             _ => media.rate,
         };
+        sink.presentation(match &coding {
+            // Upright and with square pixels.
+            Coding::Other(_) => Presentation::default(),
+            _ => media.presentation,
+        });
         sink.configured(rate as f32);
         self.coding = Some(coding);
         self.configure(&codec::extradata(&media.parameters), sink)

@@ -1,8 +1,8 @@
 //! One opened input: its video track and its audio track, packet by packet.
 
 use crate::{
-    media::time::rescale,
-    source::{LOOK, SourceError, SourceTimes, Stop, readable},
+    media::{geometry::Orientation, time::rescale},
+    source::{LOOK, Presentation, SourceError, SourceTimes, Stop, readable},
 };
 use bytes::Bytes;
 use ffmpeg_next::{
@@ -61,6 +61,8 @@ pub struct Media {
     pub rate: f64,
     /// Its times are in the packets: if not, the time when a packet comes is all there is.
     pub timed: bool,
+    /// How its pictures are to be shown.
+    pub presentation: Presentation,
 }
 
 /// One packet of a track.
@@ -167,6 +169,7 @@ impl Input {
                     0.0
                 },
                 timed,
+                presentation: presentation(&stream),
             }),
             audio: audio.map(|stream| {
                 let metadata = stream.metadata();
@@ -266,6 +269,30 @@ impl Input {
             what: self.what.clone(),
             reason,
         }
+    }
+}
+
+/// What the container says of a track beside its samples: phones turn the picture by a matrix (ISO/IEC 14496-12 8.3.2).
+fn presentation(stream: &Stream<'_>) -> Presentation {
+    let matrix = stream
+        .side_data()
+        .find(|side| side.kind() == packet::side_data::Type::DisplayMatrix)
+        .and_then(|side| {
+            let mut numbers = side.data().chunks_exact(4).map(|bytes| {
+                let bytes = bytes.first_chunk().copied();
+                bytes.map_or(0, i32::from_ne_bytes)
+            });
+            let mut matrix = [0; 9];
+            for number in &mut matrix {
+                *number = numbers.next()?;
+            }
+            Some(matrix)
+        });
+    Presentation {
+        pixel_aspect: None,
+        orientation: matrix
+            .and_then(|matrix| Orientation::of_matrix(&matrix))
+            .unwrap_or_default(),
     }
 }
 

@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
-use crate::source::{Expected, Sound};
+use crate::source::{Expected, Presentation, Sound};
 use crate::{
     config::EncoderName,
     media::{
         blocks::{self, Row},
+        geometry::{Orientation, PixelAspect},
+        h264::parameter_sets::ParameterSets,
         pattern::Painter,
     },
 };
@@ -34,6 +36,7 @@ impl Sink for Kept {
     fn listening(&mut self, _: String) {}
     fn connected(&mut self) {}
     fn configured(&mut self, _: f32) {}
+    fn presentation(&mut self, _: Presentation) {}
     fn parameter_sets(&mut self, _: Vec<Bytes>) {}
     fn byte_stream(&mut self, _: Bytes) {}
     fn silence(&mut self) {}
@@ -108,6 +111,10 @@ fn packets(count: u64) -> Vec<Packet> {
 }
 
 fn transcoder(frame_rate: u32, kept: &Kept) -> Transcoder {
+    presented(frame_rate, Presentation::default(), kept)
+}
+
+fn presented(frame_rate: u32, presentation: Presentation, kept: &Kept) -> Transcoder {
     let mut parameters = Parameters::new();
     parameters.set_medium(ffmpeg::media::Type::Video);
     parameters.set_id(ffmpeg::codec::Id::H264);
@@ -115,6 +122,7 @@ fn transcoder(frame_rate: u32, kept: &Kept) -> Transcoder {
         parameters,
         rate: 30.0,
         timed: true,
+        presentation,
     };
     let settings = Settings {
         frame_rate,
@@ -289,4 +297,29 @@ fn debt_is_paid_by_the_sources_own_time_only() {
     assert!(!backlog.is_hopeless());
     backlog.advance(at + 100 * LEAP);
     assert!(!backlog.is_late());
+}
+
+#[test]
+fn what_is_encoded_anew_is_upright_and_has_square_pixels() {
+    let mut kept = Kept::default();
+    let told = Presentation {
+        pixel_aspect: PixelAspect::new(2, 3),
+        orientation: Orientation::new(90, false),
+    };
+    let mut transcoder = presented(30, told, &kept);
+    for packet in packets(3) {
+        transcoder
+            .packet(&packet, &mut kept, &Keyframes::default())
+            .unwrap();
+    }
+    let sps = kept.units[0].0.iter().find(|unit| unit[0] & 31 == 7);
+    let pps = kept.units[0].0.iter().find(|unit| unit[0] & 31 == 8);
+    let sets = [sps, pps].map(|unit| [unit.unwrap().clone()]);
+    let picture = ParameterSets::new(&sets[0], &sets[1]).unwrap().picture;
+    // 320×192 seen at 320×288, turned, in at most 320×192.
+    assert_eq!((picture.width, picture.height), (172, 192));
+    assert!(matches!(
+        picture.pixel_aspect,
+        None | Some(PixelAspect::SQUARE)
+    ));
 }

@@ -201,7 +201,7 @@ impl Tracks {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::media::aac::Config;
+    use crate::media::{aac::Config, geometry::Geometry};
 
     /// 25 pictures a second, a keyframe every 10; 48,000 samples of sound a second, 1024 in a frame.
     const PICTURE: u64 = 3600;
@@ -301,6 +301,7 @@ mod tests {
             config: Bytes::new(),
             width: 320,
             height: 192,
+            geometry: Geometry::default(),
             frame_rate: 25.0,
             keyframe_ms: 0,
         }

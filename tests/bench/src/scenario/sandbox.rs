@@ -9,7 +9,10 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use sluicegate::{
-    media::sample::{Codec, Format, Sample, Times, Video},
+    media::{
+        geometry::Geometry,
+        sample::{Codec, Format, Sample, Times, Video},
+    },
     plugin::{Engine, Instance, Limits, Usage},
     stream::Info,
 };
@@ -130,6 +133,7 @@ fn sandboxed(
         config: Bytes::new(),
         width: 1280,
         height: 720,
+        geometry: Geometry::default(),
         frame_rate: 30.0,
         keyframe_ms: 2000,
     };

@@ -16,6 +16,7 @@ const SPS: SpsOptions = SpsOptions {
     crop_right: 0,
     fields: false,
     gaps_allowed: false,
+    pixel_aspect: None,
 };
 const PPS: PpsOptions = PpsOptions {
     id: 0,

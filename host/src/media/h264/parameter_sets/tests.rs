@@ -32,6 +32,7 @@ fn reads_the_picture_format_of_real_streams() {
             frame_rate: Some(rate),
             reorder,
             full_range,
+            pixel_aspect: Some(PixelAspect::SQUARE),
         };
         assert_eq!(picture, expected, "{name}");
     }
@@ -54,6 +55,24 @@ fn without_vui_the_rate_is_unknown_and_reordering_only_where_it_is_possible() {
         let picture = Sps::parse(&options.nal()).unwrap().picture;
         assert_eq!(picture.reorder, reorder, "{options:?}");
         assert_eq!(picture.frame_rate, None);
+    }
+}
+
+#[test]
+fn the_vui_tells_the_shape_of_pixels_and_nonsense_is_passed_over() {
+    for (told, expected) in [
+        (None, None),
+        (Some((16, 11)), PixelAspect::new(16, 11)),
+        (Some((160, 110)), PixelAspect::new(16, 11)),
+        (Some((0, 11)), None),
+        (Some((65535, 1)), None),
+    ] {
+        let options = SpsOptions {
+            pixel_aspect: told,
+            ..SpsOptions::default()
+        };
+        let picture = Sps::parse(&options.nal()).unwrap().picture;
+        assert_eq!(picture.pixel_aspect, expected, "{told:?}");
     }
 }
 

@@ -16,7 +16,7 @@ const LIKELY_STEP: i64 = TIMESCALE as i64 / 25;
 
 /// Finds out when pictures are shown.
 #[derive(Debug)]
-pub struct Presentation {
+pub struct PresentationOrder {
     /// The newest pictures in decoding order.
     pictures: VecDeque<Placed>,
     /// From one frame to the next in the order of showing, as the stream counts: 2, or 1.
@@ -34,9 +34,9 @@ struct Placed {
     shown: i64,
 }
 
-impl Default for Presentation {
-    fn default() -> Presentation {
-        Presentation {
+impl Default for PresentationOrder {
+    fn default() -> PresentationOrder {
+        PresentationOrder {
             pictures: VecDeque::new(),
             step: 2,
             delay: 0,
@@ -45,10 +45,10 @@ impl Default for Presentation {
     }
 }
 
-impl Presentation {
+impl PresentationOrder {
     /// What came so far tells nothing of what comes.
     pub fn reset(&mut self) {
-        *self = Presentation::default();
+        *self = PresentationOrder::default();
     }
 
     /// How much later than it is decoded, at `decoded`, a picture is shown. `frame`: how long one lasts; 0: unknown. All in ticks.
@@ -169,7 +169,7 @@ mod tests {
     }
 
     /// When these are shown, in frames, where they are decoded one frame apart from `start` on.
-    fn shown(units: &[AccessUnit], start: i64, presentation: &mut Presentation) -> Vec<i64> {
+    fn shown(units: &[AccessUnit], start: i64, presentation: &mut PresentationOrder) -> Vec<i64> {
         let frame = i64::from(FRAME);
         let times = units.iter().zip(start..).map(|(unit, nth)| {
             let decoded = nth * frame;
@@ -192,11 +192,11 @@ mod tests {
             ),
             ("a pyramid", 1, &[0, 4, 2, 1, 3], 2, &[2, 6, 4, 3, 5]),
         ] {
-            let mut presentation = Presentation {
+            let mut presentation = PresentationOrder {
                 step: step.into(),
                 delay,
                 reorders: delay > 0,
-                ..Presentation::default()
+                ..PresentationOrder::default()
             };
             let got = shown(&units(order, step), 0, &mut presentation);
             assert_eq!(got, expected, "{what}");
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn what_the_stream_does_not_say_is_learnt_from_its_first_groups() {
         let group = units(&[0, 3, 1, 2, 6, 4, 5], 1);
-        let mut presentation = Presentation::default();
+        let mut presentation = PresentationOrder::default();
         let mut last = Vec::new();
         for turn in 0..3 {
             last = shown(&group, 7 * turn, &mut presentation);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_camera_without_b_pictures_has_no_delay() {
-        let mut presentation = Presentation::default();
+        let mut presentation = PresentationOrder::default();
         // It leaves pictures out now and then.
         let got = shown(&units(&[0, 1, 3, 0, 1, 2], 2), 0, &mut presentation);
         assert_eq!(got, [0, 1, 2, 3, 4, 5]);
@@ -233,7 +233,7 @@ mod tests {
         ) {
             let all: Vec<i32> = std::iter::once(0).chain(order).collect();
             let units = units(&all, 1);
-            let mut presentation = Presentation::default();
+            let mut presentation = PresentationOrder::default();
             let (mut decoded, mut times) = (100_000, Vec::new());
             for (unit, wait) in units.iter().zip(waits) {
                 decoded += wait;

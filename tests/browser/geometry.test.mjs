@@ -1,0 +1,89 @@
+// Pixels that are not square and clips of phones, which have to be turned: every transport shows them alike, upright.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { Gateway, launch, newPage, playing } from "./support.mjs";
+
+const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
+
+/** Three seconds of a stream of the gateway's, encoded with these arguments of ffmpeg. */
+async function film(gateway, stream, name, more) {
+  mkdirSync(directory, { recursive: true });
+  const path = `${directory}${name}-${process.pid}.mp4`;
+  const to = ["-t", "3", ...more, "-c:v", "libx264", "-g", "15", path];
+  await promisify(execFile)("ffmpeg", ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-i", `${gateway.url}live/${stream}/mse`, ...to]);
+  return path;
+}
+
+/** Has the track header of an MP4 file say that the picture is to be turned (ISO/IEC 14496-12 8.3.2). */
+function turn(path, [a, b, c, d]) {
+  const bytes = readFileSync(path);
+  const at = bytes.indexOf("tkhd");
+  assert.equal(bytes[at + 4], 0, "a header of version 0");
+  [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30].forEach((number, nth) => bytes.writeInt32BE(number, at + 44 + 4 * nth));
+  writeFileSync(path, bytes);
+}
+
+describe("geometry", { timeout: 240_000 }, () => {
+  let gateway;
+  let browser;
+
+  before(async () => {
+    const studio = await new Gateway({
+      config: `
+        [streams.landscape]
+        source = "test-pattern"
+        encode = { width = 640, height = 360, frame-rate = 30 }
+        [streams.portrait]
+        source = "test-pattern"
+        encode = { width = 360, height = 640, frame-rate = 30 }
+      `,
+    }).start();
+    const wide = await film(studio, "landscape", "wide", ["-vf", "setsar=16/11"]);
+    const phone = await film(studio, "portrait", "phone", ["-vf", "transpose=cclock"]);
+    const mirror = await film(studio, "portrait", "mirror", ["-vf", "transpose=cclock_flip"]);
+    await studio.stop();
+    turn(phone, [0, 1, -1, 0]);
+    turn(mirror, [0, 1, 1, 0]);
+    gateway = new Gateway({
+      config: `
+        [streams.wide]
+        source = "file:${wide}"
+        [streams.phone]
+        source = "file:${phone}"
+        [streams.mirror]
+        source = "file:${mirror}"
+      `,
+    });
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway?.stop();
+  });
+
+  for (const [stream, size] of [
+    ["wide", [931, 360]],
+    ["phone", [360, 640]],
+    ["mirror", [360, 640]],
+  ]) {
+    for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+      test(`${stream} is ${size.join("×")} and upright on ${transport}`, async () => {
+        const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+        await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
+        // The number in the picture can be read only where it is upright.
+        const { stats } = await playing(page, transport);
+        // JPEGs are 4:2:0, whose sides are even.
+        const even = transport === "mjpeg" ? size.map((side) => side - (side % 2)) : size;
+        assert.deepEqual([stats.width, stats.height], even);
+        assert.deepEqual(problems, []);
+        await close();
+      });
+    }
+  }
+});

@@ -1,0 +1,230 @@
+//! Pictures whose pixels are not square, and clips of phones that have to be turned: alike wherever they are seen.
+//!
+//! The number in a picture can be read only where it is upright and not mirrored.
+
+use futures_util::StreamExt;
+use serde_json::json;
+use sluicegate::media::h264::{nal, parameter_sets::ParameterSets};
+use sluicegate_tests::{
+    Gateway, Nal,
+    capture::post,
+    client::{Mjpeg, http_get, jpeg_number},
+    media::{NumberReader, encode_pattern},
+    mse::Mse,
+    within,
+};
+use std::path::{Path, PathBuf};
+use tokio_tungstenite::tungstenite::Message;
+
+/// The upper left of a matrix that turns a picture by a quarter clockwise, and that mirrors it.
+const CLOCKWISE: [i32; 4] = [0, 1, -1, 0];
+const MIRRORED: [i32; 4] = [-1, 0, 0, 1];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pixels_that_are_not_square_are_shown_alike_everywhere() {
+    let h264 = ["-vf", "setsar=16/11", "-c:v", "libx264", "-g", "15"];
+    let film = encode_pattern("wide.mp4", (640, 360), 0, 90, &h264);
+    let told = r#"{"pixelAspect":[16,11],"rotation":0,"mirrored":false}"#;
+    let wide = Seen {
+        size: (931, 360),
+        // 4:2:0 has even sides.
+        jpeg: (930, 360),
+        small: (320, 124),
+        moov: ((931, 360), Some((16, 11)), [1, 0, 0, 1]),
+        told,
+    };
+    wide.everywhere(&film).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clip_of_a_phone_is_upright_everywhere() {
+    // As phones do: the camera lies on its side, and the container says by how much to turn.
+    let h264 = ["-vf", "transpose=cclock", "-c:v", "libx264", "-g", "15"];
+    let film = encode_pattern("phone.mp4", (360, 640), 0, 90, &h264);
+    turn(&film, CLOCKWISE);
+    let phone = Seen {
+        size: (360, 640),
+        jpeg: (360, 640),
+        small: (320, 568),
+        moov: ((640, 360), None, CLOCKWISE),
+        told: r#"{"pixelAspect":[1,1],"rotation":90,"mirrored":false}"#,
+    };
+    phone.everywhere(&film).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_encoded_anew_or_jpeg_is_turned_by_the_gateway() {
+    let turned = ["-vf", "transpose=cclock", "-q:v", "3", "-c:v"];
+    let mirrored = ["-vf", "hflip", "-q:v", "3", "-c:v"];
+    let film = |name: &str, codec, how: [&'static str; 5]| {
+        encode_pattern(name, (360, 640), 0, 90, &[&how[..], &[codec]].concat())
+    };
+    for (name, codec, how, matrix) in [
+        ("phone-mpeg4.mp4", "mpeg4", turned, CLOCKWISE),
+        ("phone-jpeg.mov", "mjpeg", turned, CLOCKWISE),
+        ("mirror-jpeg.mov", "mjpeg", mirrored, MIRRORED),
+    ] {
+        let film = film(name, codec, how);
+        turn(&film, matrix);
+        let gateway = serve(&film).await;
+        assert_eq!(gateway.still("film").await, (360, 640), "{name}");
+        assert_eq!(gateway.motion("film").await, (360, 640), "{name}");
+        assert_eq!(gateway.coded("film").await, (360, 640), "{name}");
+    }
+}
+
+/// How a film is to be seen.
+struct Seen {
+    size: (u32, u32),
+    jpeg: (usize, usize),
+    /// At most 320 wide.
+    small: (u32, u32),
+    /// Width and height of the track, shape of pixels, and matrix.
+    moov: ((u16, u16), Option<(u32, u32)>, [i32; 4]),
+    /// On `nal`.
+    told: &'static str,
+}
+
+impl Seen {
+    async fn everywhere(&self, film: &Path) {
+        let gateway = serve(film).await;
+        // Keeps it running.
+        let mut mse = Mse::connect(gateway.address, "film").await;
+        let (_, moov) = mse.header().await;
+        let tkhd = &moov.trak[0].tkhd;
+        let mp4_atom::Codec::Avc1(entry) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else {
+            panic!("no avc1: {moov:?}")
+        };
+        assert_eq!((entry.visual.width, entry.visual.height), (640, 360));
+        let pasp = entry.pasp.as_ref();
+        let matrix = &tkhd.matrix;
+        assert_eq!(
+            (
+                (tkhd.width.integer(), tkhd.height.integer()),
+                pasp.map(|pasp| (pasp.h_spacing, pasp.v_spacing)),
+                [matrix.a, matrix.b, matrix.c, matrix.d].map(|number| number >> 16),
+            ),
+            self.moov
+        );
+
+        let device = gateway.api("/api/devices").await[0].clone();
+        let (width, height) = self.size;
+        assert_eq!(device["width"], json!(width));
+        assert_eq!(device["height"], json!(height));
+
+        assert_eq!(gateway.still("film").await, self.jpeg);
+        let (status, head, png) = post(&gateway, "film", "image/png", r#"{"format":"png"}"#).await;
+        assert_eq!(status, 200, "{head}");
+        // The image header of a PNG is its first chunk.
+        let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap()) as usize;
+        assert_eq!((side(16), side(20)), self.jpeg);
+        assert_eq!(gateway.motion("film").await, self.jpeg);
+        let small = (self.small.0 as usize, self.small.1 as usize);
+        assert_eq!(gateway.motion("film@small").await, small);
+        assert_eq!(gateway.coded("film@small").await, self.small);
+
+        let playlist = gateway.playlist().await;
+        for (width, height) in [self.size, self.small] {
+            let resolution = format!("RESOLUTION={width}x{height}");
+            assert!(playlist.contains(&resolution), "{resolution}: {playlist}");
+        }
+
+        let mut viewer = Nal::connect(gateway.address, "film").await.unwrap();
+        let told = loop {
+            let message = within("a text", viewer.socket.next()).await;
+            if let Message::Text(text) = message.unwrap().unwrap() {
+                break text;
+            }
+        };
+        assert_eq!(told.as_str(), self.told);
+    }
+}
+
+/// A gateway with the stream `film` and its rendition `small`.
+async fn serve(film: &Path) -> Shown {
+    let film = film.display();
+    let config = format!(
+        "[streams.film]\nsource = \"file:{film}\"\nencode = {{ frame-rate = 30 }}\nrenditions.small = {{ width = 320 }}\n"
+    );
+    Shown(Gateway::with_config(&config).await)
+}
+
+/// A gateway at which pictures are looked at.
+struct Shown(Gateway);
+
+impl std::ops::Deref for Shown {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+impl Shown {
+    /// Size of a single picture, whose number can be read.
+    async fn still(&self, stream: &str) -> (usize, usize) {
+        let path = format!("/live/{stream}/frame.jpg");
+        let got = within("a picture", http_get(self.address, &path, &[])).await;
+        let (status, head, jpeg) = got.unwrap();
+        assert_eq!(status, 200, "{head}");
+        upright(&jpeg)
+    }
+
+    /// Size of the pictures of MJPEG, whose numbers can be read.
+    async fn motion(&self, stream: &str) -> (usize, usize) {
+        let path = format!("/live/{stream}/mjpeg");
+        let viewer = within("connect", Mjpeg::open(self.address, &path)).await;
+        let jpeg = within("a JPEG", viewer.unwrap().next()).await.unwrap();
+        upright(&jpeg)
+    }
+
+    /// Coded size of H.264 whose pictures have square pixels and a number that can be read.
+    async fn coded(&self, stream: &str) -> (u32, u32) {
+        let mut viewer = Nal::connect(self.address, stream).await.unwrap();
+        let mut reader = NumberReader::default();
+        let mut size = None;
+        loop {
+            let unit = within("a picture", viewer.next_unit()).await.unwrap();
+            if unit.is_idr() {
+                let of = |kind| {
+                    let units = unit.nals.iter().filter(|unit| nal::unit_type(unit) == kind);
+                    units.cloned().collect::<Vec<_>>()
+                };
+                let sets = ParameterSets::new(&of(nal::SPS), &of(nal::PPS)).unwrap();
+                assert!(sets.picture.pixel_aspect.unwrap_or_default() == Default::default());
+                size = Some((sets.picture.width, sets.picture.height));
+            }
+            if !reader.feed(&unit.data).is_empty() {
+                return size.unwrap();
+            }
+        }
+    }
+
+    /// The multivariant playlist, once there is one.
+    async fn playlist(&self) -> String {
+        let path = "/live/film/hls/index.m3u8";
+        let got = within("a playlist", http_get(self.address, path, &[])).await;
+        let (status, head, body) = got.unwrap();
+        assert_eq!(status, 200, "{head}");
+        String::from_utf8(body).unwrap()
+    }
+}
+
+fn upright(jpeg: &[u8]) -> (usize, usize) {
+    let head = turbojpeg::read_header(jpeg).unwrap();
+    assert!(jpeg_number(jpeg).is_some(), "the picture is not upright");
+    (head.width, head.height)
+}
+
+/// Has the track header of an MP4 file say that its picture is to be turned.
+fn turn(film: &PathBuf, [a, b, c, d]: [i32; 4]) {
+    let mut bytes = std::fs::read(film).unwrap();
+    let at = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
+    assert_eq!(bytes[at + 4], 0, "a header of version 0");
+    // Behind the type, version and flags, times, id and duration, layer and volume (ISO/IEC 14496-12 8.3.2).
+    let matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30];
+    for (nth, number) in matrix.into_iter().enumerate() {
+        bytes[at + 44 + 4 * nth..][..4].copy_from_slice(&number.to_be_bytes());
+    }
+    std::fs::write(film, bytes).unwrap();
+}

@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { displaySize, readGeometry } from "../src/media/geometry";
+
+test("a message tells the shape of pixels and which way is up, and the size on the screen follows", () => {
+  for (const [aspect, rotation, size] of [
+    [[16, 11], 0, { width: 931, height: 360 }],
+    [[16, 11], 90, { width: 360, height: 931 }],
+    [[16, 11], 180, { width: 931, height: 360 }],
+    [[1, 1], 270, { width: 360, height: 640 }],
+    [[1, 2], 0, { width: 640, height: 720 }],
+  ] as const) {
+    const geometry = readGeometry(JSON.stringify({ pixelAspect: aspect, rotation, mirrored: true }));
+    assert.ok(geometry !== null);
+    assert.deepEqual(geometry.orientation, { rotation, mirrored: true });
+    assert.deepEqual(displaySize(geometry, 640, 360), size);
+  }
+});
+
+test("other texts are none", () => {
+  for (const text of [
+    "",
+    "[]",
+    "{}",
+    '{"pixelAspect":[1,1],"rotation":45,"mirrored":false}',
+    '{"pixelAspect":[0,1],"rotation":90,"mirrored":false}',
+    '{"pixelAspect":[-1,1],"rotation":90,"mirrored":false}',
+    '{"pixelAspect":[1],"rotation":90,"mirrored":false}',
+    '{"pixelAspect":"1:1","rotation":90,"mirrored":false}',
+    '{"pixelAspect":[1,1],"rotation":90}',
+  ]) {
+    assert.equal(readGeometry(text), null, text);
+  }
+});
