@@ -1,9 +1,11 @@
 //! H.264 made of a stream's pictures: renditions, and streams whose source gives something else.
 
 use super::{
+    catchup::Pictures,
     feed::Feed,
-    frames::{Decoded, Event, Follower},
+    frames::{Decoded, Event},
     ingest,
+    made::Current,
     ring::{Entry, Info, Numbers},
     status::Status,
 };
@@ -41,13 +43,14 @@ pub struct Encoding {
     pub keyframe_interval: Option<config::Span>,
 }
 
-/// Encodes the pictures of `follower` and publishes them in `out`, until told to stop.
+/// Encodes `pictures` and publishes them in `out`, until told to stop; `current` once nothing of the past is left.
 pub(super) fn run(
-    follower: &Follower,
+    mut pictures: Pictures,
     encoding: Encoding,
     out: &Feed,
     status: &Status,
     keyframes: &Keyframes,
+    current: &Current,
     stop: &Stop,
 ) {
     let mut worker = Worker {
@@ -65,7 +68,11 @@ pub(super) fn run(
         cadence: encoding.frame_rate.map(Cadence::new),
     };
     while !stop.is_stopped() {
-        match follower.next() {
+        let next = pictures.next();
+        if next.is_none() || pictures.is_live() {
+            current.reached(out);
+        }
+        match next {
             Some(Event::Configure(info)) => worker.configure(info),
             Some(Event::Stop(reason)) => {
                 worker.announced = false;

@@ -1,21 +1,17 @@
 //! The decoded pictures of a stream: decoded once, however many things are made of them, and only while any is.
 
 use super::{
+    decoding::Decoding,
     feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
     status::Status,
 };
 use crate::{
-    codec::{Counts, Decoder, Frame},
-    media::{
-        h264,
-        sample::{Codec, Format, Sample, Video},
-        time::TIMESCALE,
-    },
+    codec::{Counts, Frame},
+    media::{sample::Sample, time::TIMESCALE},
     source::Stop,
     telemetry::Chain,
 };
-use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -23,13 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
+/// A decoder that is further behind than this, and has been for so much work, goes on at the newest start point, if there is a
+/// later one. Who was only held up (a busy machine, one that was asleep) catches up sooner than that.
 const LATE: u64 = TIMESCALE as u64;
+const LATE_FOR: Duration = Duration::from_secs(2);
+/// No single picture counts for more: it was not work, but the machine was elsewhere.
+const LONGEST_WORK: Duration = Duration::from_millis(250);
 /// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
 /// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
-/// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
-const MOST_HELD: usize = 64;
+/// An encoder in whose mailbox there is nothing but starts of groups is waited for this long.
+const ROOM: Duration = Duration::from_millis(250);
 
 /// A decoder at work. The thread ends when the last holder lets go.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ struct Shared {
     state: Mutex<State>,
     /// Something in `sight` changed.
     changed: Condvar,
+    /// A follower took something out of its mailbox.
+    taken: Condvar,
     counts: Arc<Counts>,
 }
 
@@ -70,7 +72,8 @@ pub struct Sight {
 struct Mailbox {
     thread: Thread,
     events: VecDeque<Event>,
-    /// Pictures that may wait; at the bound the oldest goes.
+    /// Pictures that may wait; at the bound the oldest goes that begins no group, as what is made of them has groups
+    /// where the source has.
     most: usize,
 }
 
@@ -94,6 +97,8 @@ pub struct Decoded {
     pub time: u64,
     /// Microseconds since the Unix epoch.
     pub captured_at: u64,
+    /// It is the first that was decoded of a keyframe of the source, or of what would be one if the source were encoded here.
+    pub begins: bool,
 }
 
 impl Frames {
@@ -107,6 +112,7 @@ impl Frames {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
+                taken: Condvar::new(),
                 counts: status.codec.clone(),
             }),
             stop: Stop::default(),
@@ -117,14 +123,12 @@ impl Frames {
             .spawn(move || {
                 stop.attach();
                 let worker = Worker {
+                    decoding: Decoding::new(&shared.counts, source.numbers().encoded()),
                     reader: source.reader(Ear::Deaf),
                     shared,
                     status,
-                    decoder: None,
-                    coding: None,
-                    held: BTreeMap::new(),
                     behind: true,
-                    last: None,
+                    late_for: Duration::ZERO,
                     trust: Trust::Whole,
                 };
                 worker.run(&stop);
@@ -186,7 +190,16 @@ impl Follower {
     /// What came next, if there is anything.
     pub fn next(&self) -> Option<Event> {
         let mut state = self.frames.shared.lock();
-        state.followers.get_mut(&self.id)?.events.pop_front()
+        let event = state.followers.get_mut(&self.id)?.events.pop_front();
+        drop(state);
+        self.frames.shared.taken.notify_one();
+        event
+    }
+
+    /// The same without taking it.
+    pub fn peek(&self) -> Option<Event> {
+        let state = self.frames.shared.lock();
+        state.followers.get(&self.id)?.events.front().cloned()
     }
 
     /// Whether nothing waits.
@@ -217,6 +230,11 @@ impl Shared {
     fn tell(&self, event: Event) {
         let mut wake = Vec::new();
         let mut state = self.lock();
+        if matches!(&event, Event::Picture(picture) if picture.begins) {
+            let full = |state: &mut State| state.followers.values().any(Mailbox::has_only_starts);
+            let waited = self.taken.wait_timeout_while(state, ROOM, full);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         match &event {
             Event::Configure(info) => {
                 state.info = Some(info.clone());
@@ -245,18 +263,30 @@ impl Shared {
 }
 
 impl Mailbox {
+    /// Who wants more than the newest picture has no room for another start of a group.
+    fn has_only_starts(&self) -> bool {
+        let begin = |event: &&Event| matches!(event, Event::Picture(picture) if picture.begins);
+        self.most > 1 && self.events.iter().filter(begin).count() >= self.most
+    }
+
     /// Says whether a picture had to go for it. Who wants the newest only misses nothing by it.
     fn push(&mut self, event: Event) -> bool {
         let is_picture = |event: &Event| matches!(event, Event::Picture(_));
+        let is_other = |event: &Event| matches!(event, Event::Picture(picture) if !picture.begins);
         let mut dropped = false;
         match &event {
-            Event::Picture(_) => {
+            Event::Picture(picture) => {
                 let waiting = self.events.iter().filter(|event| is_picture(event)).count();
-                if waiting >= self.most.max(1)
-                    && let Some(oldest) = self.events.iter().position(is_picture)
-                {
-                    self.events.remove(oldest);
+                if waiting >= self.most.max(1) {
                     dropped = self.most > 1;
+                    let other = self.events.iter().position(is_other).filter(|_| dropped);
+                    // Nothing but starts waits, and this is none.
+                    if dropped && other.is_none() && !picture.begins {
+                        return true;
+                    }
+                    if let Some(spare) = other.or(self.events.iter().position(is_picture)) {
+                        self.events.remove(spare);
+                    }
                 }
             }
             // What waits is of no use behind a break.
@@ -272,13 +302,11 @@ struct Worker {
     reader: Reader,
     shared: Arc<Shared>,
     status: Arc<Status>,
-    decoder: Option<Decoder>,
-    coding: Option<Format>,
-    /// Of access units whose pictures have not come out: when captured, by time of showing.
-    held: BTreeMap<i64, u64>,
+    decoding: Decoding,
     /// Only the newest picture counts, until the newest sample is reached.
     behind: bool,
-    last: Option<u64>,
+    /// How long it has worked while it was late.
+    late_for: Duration,
     trust: Trust,
 }
 
@@ -312,9 +340,10 @@ impl Worker {
                     if newest && !self.behind && !self.shared.is_followed() {
                         thread::sleep(HEAD_START);
                     }
+                    let began = Instant::now();
                     self.decode(&sample, newest);
                     self.shared.see(|sight| sight.reached = position);
-                    if let Some(on) = self.reader.later_start(position, LATE) {
+                    if let Some(on) = self.late_until(position, began.elapsed()) {
                         self.shared
                             .counts
                             .dropped
@@ -343,48 +372,31 @@ impl Worker {
         }
     }
 
-    fn configure(&mut self, info: &Arc<Info>) {
-        self.held.clear();
-        self.behind = true;
-        self.decoder = None;
-        self.trust = Trust::Whole;
-        self.shared.tell(Event::Configure(info.clone()));
-        if let Some(video) = &info.video {
-            self.open(video);
-        }
+    /// Where to go on, if it is so late that it does not catch up.
+    fn late_until(&mut self, position: u64, worked: Duration) -> Option<u64> {
+        let on = self.reader.later_start(position, LATE);
+        self.late_for = match on {
+            Some(_) => self.late_for + worked.min(LONGEST_WORK),
+            None => Duration::ZERO,
+        };
+        on.filter(|_| self.late_for >= LATE_FOR)
     }
 
-    fn open(&mut self, video: &Video) {
-        let (decoder, format) = match video.codec {
-            Codec::Jpeg => (Decoder::mjpeg(), Format::Jpeg),
-            _ => (Decoder::h264(), Format::H264AnnexB),
-        };
-        match decoder {
-            Ok(mut decoder) => {
-                let sets = h264::avcc::DecoderConfig::parse(&video.config)
-                    .map(|config| [config.sps, config.pps].concat())
-                    .unwrap_or_default();
-                if !sets.is_empty() {
-                    // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
-                    let _ = decoder.decode(&h264::annexb::join(&sets), 0);
-                }
-                self.decoder = Some(decoder.counted(&self.shared.counts));
-                self.coding = Some(format);
-            }
-            Err(error) => {
-                let text = format!("no pictures can be made: {}", Chain(&error));
-                self.distrust(&text);
-                self.status.note("decoder", text);
-            }
+    fn configure(&mut self, info: &Arc<Info>) {
+        self.behind = true;
+        self.trust = Trust::Whole;
+        self.shared.tell(Event::Configure(info.clone()));
+        if let Err(error) = self.decoding.configure(info) {
+            let text = format!("no pictures can be made: {}", Chain(&error));
+            self.distrust(&text);
+            self.status.note("decoder", text);
         }
     }
 
     fn skip(&mut self) {
-        if let Some(decoder) = &mut self.decoder {
-            decoder.reset();
-        }
-        self.held.clear();
+        self.decoding.reset();
         self.behind = true;
+        self.late_for = Duration::ZERO;
         self.trust = Trust::Whole;
     }
 
@@ -396,13 +408,15 @@ impl Worker {
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
-        let Some(data) = self.coding.and_then(|coding| sample.packaged(coding)) else {
-            return;
-        };
         if self.trust == Trust::Lost && sample.independent {
             self.trust = Trust::From(i64::try_from(sample.shown_at()).unwrap_or(i64::MAX));
         }
-        let frames = self.decode_data(&data, sample);
+        let (frames, outcome) = self.decoding.decode(sample);
+        if let Err(error) = outcome {
+            let text = format!("a picture could not be decoded: {}", Chain(&error));
+            self.distrust(&text);
+            self.status.note("decoding", text);
+        }
         let caught_up = self.behind && newest;
         let skip = if caught_up {
             frames.len().saturating_sub(1)
@@ -412,7 +426,7 @@ impl Worker {
         let deliver = newest || !self.behind;
         for frame in frames.into_iter().skip(skip) {
             let good = self.is_good(&frame);
-            if let Some(decoded) = self.place(frame, sample)
+            if let Some(decoded) = self.decoding.place(frame, sample)
                 && deliver
             {
                 self.behind = false;
@@ -426,24 +440,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    fn decode_data(&mut self, data: &Bytes, sample: &Sample) -> Vec<Frame> {
-        let Some(decoder) = &mut self.decoder else {
-            return Vec::new();
-        };
-        let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
-        self.held.insert(shown, sample.captured_at);
-        if self.held.len() > MOST_HELD {
-            self.held.pop_first();
-        }
-        let mut frames = Vec::new();
-        if let Err(error) = decoder.decode_each(data, shown, |frame| frames.push(frame)) {
-            let text = format!("a picture could not be decoded: {}", Chain(&error));
-            self.distrust(&text);
-            self.status.note("decoding", text);
-        }
-        frames
     }
 
     /// Whether nothing of it is lost or guessed.
@@ -461,22 +457,51 @@ impl Worker {
             Trust::From(_) => false,
         }
     }
+}
 
-    /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.
-    fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
-        let shown = frame
-            .pts()
-            .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
-        let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
-        let time = u64::try_from(shown).ok()?;
-        if self.last.is_some_and(|last| time <= last) {
-            return None;
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::{super::testing, *};
+
+    fn waiting(mailbox: &Mailbox) -> Vec<u64> {
+        let events = mailbox.events.iter();
+        let times = events.filter_map(|event| match event {
+            Event::Picture(picture) => Some(picture.time / testing::PICTURE),
+            _ => None,
+        });
+        times.collect()
+    }
+
+    #[test]
+    fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
+        let pictures = testing::decoded(100);
+        let mut mailbox = Mailbox {
+            thread: thread::current(),
+            events: VecDeque::new(),
+            most: 4,
+        };
+        let mut lost = 0;
+        for picture in &pictures {
+            lost += usize::from(mailbox.push(Event::Picture(picture.clone())));
         }
-        self.last = Some(time);
-        Some(Decoded {
-            frame,
-            time,
-            captured_at,
-        })
+        // A keyframe in every thirty.
+        assert_eq!(waiting(&mailbox), [0, 30, 60, 90]);
+        assert!(mailbox.has_only_starts());
+        assert_eq!(lost, 96);
+        mailbox.events.pop_front();
+        for picture in &pictures[97..] {
+            mailbox.push(Event::Picture(picture.clone()));
+        }
+        assert_eq!(waiting(&mailbox), [30, 60, 90, 99]);
+
+        // Who wants the newest one gets that.
+        mailbox.most = 1;
+        mailbox.events.clear();
+        for picture in &pictures {
+            assert!(!mailbox.push(Event::Picture(picture.clone())));
+        }
+        assert_eq!(waiting(&mailbox), [99]);
+        assert!(!mailbox.has_only_starts());
     }
 }

@@ -2,19 +2,33 @@
 
 use super::{
     feed::{Ear, Feed, Next, Reader},
-    ring::{Entry, Info},
+    made::Current,
+    ring::{Entry, Info, Past},
 };
 use crate::{media::sample::Sample, source::Stop};
 use std::{sync::Arc, thread};
 
-/// Publishes the pictures of `seen`, from the newest group on, and the sound of `heard` from there in `out`, until told to stop.
+/// Publishes the pictures of `seen`, from as far back as `past` says, and the sound of `heard` from there in `out`, until told to
+/// stop; `current` once the parts that were made are (`parts_current`) and all of it is out.
 ///
 /// Both come from one source and know its epochs. Sound waits in its feed while the pictures of its epoch are not there
 /// yet, and is left out where they are of a later one.
-pub(super) fn run(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &Feed, stop: &Stop) {
-    let mut joiner = Joiner::new(seen, heard, out);
+pub(super) fn run(
+    seen: &Arc<Feed>,
+    heard: &Arc<Feed>,
+    out: &Feed,
+    past: Past,
+    parts_current: impl Fn() -> bool,
+    current: &Current,
+    stop: &Stop,
+) {
+    let mut joiner = Joiner::new(seen, heard, out, past);
     while !stop.is_stopped() {
+        let parts_current = parts_current();
         if !joiner.step() {
+            if parts_current {
+                current.reached(out);
+            }
             thread::park();
         }
     }
@@ -29,15 +43,6 @@ struct Side {
 }
 
 impl Side {
-    fn new(reader: Reader) -> Side {
-        let (position, info) = reader.start(0, 1);
-        Side {
-            reader,
-            position,
-            info,
-        }
-    }
-
     /// What is next, if it is there.
     fn peek(&mut self, wanted: impl Fn(&Sample) -> bool) -> Option<Entry> {
         loop {
@@ -68,21 +73,27 @@ struct Joiner<'a> {
 }
 
 impl<'a> Joiner<'a> {
-    fn new(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &'a Feed) -> Joiner<'a> {
-        let pictures = Side::new(seen.reader(Ear::Deaf));
-        let mut sound = Side::new(heard.reader(Ear::Open));
-        let from = match pictures.reader.next(pictures.position, 0) {
-            Next::Entry(Entry::Sample(first), _) => Some(first.decode_time),
-            _ => None,
+    fn new(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &'a Feed, past: Past) -> Joiner<'a> {
+        let reader = seen.reader(Ear::Deaf);
+        let (position, info) = reader.start_and_hold(past.group_ms, past.groups);
+        let pictures = Side {
+            reader,
+            position,
+            info,
         };
-        if let Some(from) = from {
-            (sound.position, sound.info) = sound.reader.sound_from(from);
-        }
+        // What is older than the first picture is left out when that is known: pictures may still be made of the past.
+        let reader = heard.reader(Ear::Open);
+        let (position, info) = reader.start_at_oldest();
+        let sound = Side {
+            reader,
+            position,
+            info,
+        };
         Joiner {
             out,
             pictures,
             sound,
-            from,
+            from: None,
             told: None,
         }
     }
@@ -195,6 +206,11 @@ mod tests {
     use bytes::Bytes;
     use std::time::Duration;
 
+    const NEWEST: Past = Past {
+        group_ms: 0,
+        groups: 1,
+    };
+
     /// Two feeds, and what comes of them in words.
     struct Rig {
         seen: Arc<Feed>,
@@ -303,7 +319,7 @@ mod tests {
             rig.heard.publish(entry);
         }
         let (seen, heard, out) = (rig.seen.clone(), rig.heard.clone(), rig.out.clone());
-        let mut joiner = Joiner::new(&seen, &heard, &out);
+        let mut joiner = Joiner::new(&seen, &heard, &out, NEWEST);
         assert_eq!(rig.published(&mut joiner), "both 0 p20 s25 p30 s35 s45");
         rig.seen.publish(picture(40, false));
         rig.heard.publish(sound(55));
@@ -314,7 +330,7 @@ mod tests {
     fn each_waits_for_the_other_at_a_break() {
         let mut rig = Rig::new();
         let (seen, heard, out) = (rig.seen.clone(), rig.heard.clone(), rig.out.clone());
-        let mut joiner = Joiner::new(&seen, &heard, &out);
+        let mut joiner = Joiner::new(&seen, &heard, &out, NEWEST);
         rig.seen.publish(pictures_are(0));
         rig.seen.publish(picture(10, true));
         assert_eq!(rig.published(&mut joiner), "", "is there sound to it?");

@@ -2,7 +2,8 @@
 
 use super::{
     feed::{Ear, Feed, Next},
-    ring::{Entry, Info},
+    made::Current,
+    ring::{Entry, Info, Past},
     status::Status,
 };
 use crate::{
@@ -16,10 +17,18 @@ use crate::{
 };
 use std::{sync::Arc, thread};
 
-/// Converts the sound of `source` from its newest group on and publishes it in `out`, until told to stop. Each break there is one here.
-pub(super) fn run(source: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) {
+/// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out`, until told to stop; `current` once
+/// nothing of the past is left. Each break there is one here.
+pub(super) fn run(
+    source: &Arc<Feed>,
+    out: &Feed,
+    past: Past,
+    status: &Status,
+    current: &Current,
+    stop: &Stop,
+) {
     let reader = source.reader(Ear::Open);
-    let (mut position, info) = reader.start(0, 1);
+    let (mut position, info) = reader.start_and_hold(past.group_ms, past.groups);
     let mut worker = Worker {
         out,
         status,
@@ -45,7 +54,10 @@ pub(super) fn run(source: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) 
                     worker.configure(&info);
                 }
             }
-            Next::Wait => thread::park(),
+            Next::Wait => {
+                current.reached(out);
+                thread::park();
+            }
         }
     }
 }
