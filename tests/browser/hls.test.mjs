@@ -1,6 +1,7 @@
 // HLS in the page: by hls.js, and by the browser itself where it has no Media Source Extensions.
 
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import { Gateway, launch, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
 
@@ -127,5 +128,106 @@ describe("hls", { timeout: 240_000 }, () => {
     await tap.waitFor({ state: "hidden" });
     assert.deepEqual(problems, []);
     await close();
+  });
+});
+
+/** hls.js as anybody may have it, with nothing of ours around it. */
+const STOCK = createRequire(new URL("../../web/package.json", import.meta.url)).resolve("hls.js/dist/hls.js");
+/** How long each way of using it is watched, in seconds; HLS_WATCHED is for a look by hand. */
+const STOCK_WATCHED = Number(process.env.HLS_WATCHED ?? 8);
+
+describe("stock hls.js", { timeout: 240_000 }, () => {
+  // Each way finds renditions that nobody has watched.
+  const names = ["start", "hand", "down", "up"];
+  const renditions = names.map((name, nth) => `renditions.${name} = { width = ${160 + 32 * nth}, bitrate = "${100 + 50 * nth}k" }`);
+  const gateway = new Gateway({
+    config: `
+      [streams.demo]
+      source = "test-pattern"
+      always-on = true
+      encode = { width = 640, height = 360, frame-rate = 30, bitrate = "1M" }
+      ${renditions.join("\n      ")}
+    `,
+  });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  /** Plays the multivariant playlist. \`settings\` for hls.js; \`then\` runs in the page with hls and a level's name for its number. */
+  const play = async (settings, then = "") => {
+    const { page, close } = await newPage(browser, { viewport: { width: 320, height: 200 }, bypassCSP: true });
+    // Any page of the same origin.
+    await page.goto(`${gateway.url}healthz`);
+    await page.setContent("<video muted></video>");
+    await page.addScriptTag({ path: STOCK });
+    await page.evaluate(
+      ([settings, then]) => {
+        const seen = { loads: {}, errors: [], levels: [], stalls: 0, began: null };
+        window.seen = seen;
+        const video = document.querySelector("video");
+        const { Hls } = window;
+        const hls = new Hls(settings);
+        const level = (name) => hls.levels.findIndex(({ url }) => url[0].includes(`demo@${name}/`));
+        hls.on(Hls.Events.ERROR, (_, data) => {
+          if (data.details === "bufferStalledError") seen.stalls += seen.began === null ? 0 : 1;
+          else seen.errors.push(`${data.details} ${data.fatal}`);
+        });
+        hls.on(Hls.Events.FRAG_LOADED, (_, { frag, part }) => {
+          const url = (part ?? frag).url;
+          seen.loads[url] = (seen.loads[url] ?? 0) + 1;
+        });
+        hls.on(Hls.Events.LEVEL_SWITCHED, (_, data) => seen.levels.push(hls.levels[data.level].url[0]));
+        video.addEventListener("playing", () => (seen.began ??= performance.now()));
+        video.addEventListener("waiting", () => (seen.stalls += seen.began === null ? 0 : 1));
+        hls.on(Hls.Events.MANIFEST_PARSED, () => {
+          void video.play();
+          if (then !== "") new Function("hls", "level", "video", then)(hls, level, video);
+        });
+        hls.attachMedia(video);
+        hls.loadSource("/live/demo/hls/index.m3u8");
+      },
+      [settings, then],
+    );
+    await page.waitForFunction(() => window.seen.began !== null);
+    const [at, from] = await page.evaluate(() => [document.querySelector("video").currentTime, performance.now()]);
+    await page.waitForFunction((until) => performance.now() > until, from + STOCK_WATCHED * 1000);
+    const seen = await page.evaluate(() => ({ ...window.seen, at: document.querySelector("video").currentTime, now: performance.now() }));
+    await close();
+    return { ...seen, played: seen.at - at, passed: (seen.now - from) / 1000 };
+  };
+
+  const goes = ({ loads, errors, stalls, played, passed, levels }, name) => {
+    const most = Math.max(...Object.values(loads));
+    const all = JSON.stringify({ errors, levels, played, passed, most, stalls });
+    assert.deepEqual(errors, [], all);
+    // A player that goes to the edge of live at its start plays more than passes; one that repeats itself plays less.
+    assert.ok(played > passed - 1.5, all);
+    assert.ok(most <= 3, all);
+    assert.ok(levels.some((url) => url.includes(`demo@${name}/`)), all);
+  };
+
+  test("plays a cold rendition from the start, goes to one by hand, and up and down by itself", async (t) => {
+    const low = { lowLatencyMode: true };
+    const hand = "hls.currentLevel = level('start'); setTimeout(() => (hls.nextLevel = level('hand')), 2000);";
+    const capped = (from, to) =>
+      `hls.startLevel = level('${from}'); hls.loadLevel = level('${from}'); setTimeout(() => { hls.loadLevel = -1; hls.autoLevelCapping = level('${to}'); hls.bandwidthEstimate = 1; }, 2000);`;
+    const [start, byHand, down] = await Promise.all([
+      play(low, "hls.currentLevel = level('up');"),
+      play(low, hand),
+      play({ ...low, abrEwmaDefaultEstimate: 5e6 }, capped("hand", "down")),
+    ]);
+    goes(start, "up");
+    goes(byHand, "hand");
+    goes(down, "hand");
+    for (const [name, { stalls, played, passed }] of Object.entries({ start, byHand, down })) {
+      t.diagnostic(`${name}: ${played.toFixed(1)} s of ${passed.toFixed(1)} s, ${stalls} stalls`);
+    }
   });
 });

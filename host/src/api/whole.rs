@@ -13,6 +13,9 @@ use std::{
     net::SocketAddr,
 };
 
+/// Nobody is told to stay away for longer, in seconds.
+const LONGEST_RETRY: u32 = 60;
+
 /// The response, and how many bytes its body has.
 pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>, usize) {
     let status = StatusCode::from_u16(answer.status)
@@ -36,6 +39,11 @@ pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>,
         set(&mut response, header::VARY, "Origin, Accept-Encoding");
     }
     match answer.max_age {
+        // Nobody keeps it, and who got it is to come again (RFC 9110 15.6.4).
+        seconds if status == StatusCode::SERVICE_UNAVAILABLE => {
+            let seconds = seconds.clamp(1, LONGEST_RETRY).to_string();
+            set(&mut response, header::RETRY_AFTER, &seconds);
+        }
         // Nobody keeps it.
         0 => {}
         plugin::Response::FOREVER => set(

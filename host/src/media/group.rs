@@ -120,6 +120,18 @@ impl Book {
         self.groups.get(&(group_ms, grain))?.at(shown)
     }
 
+    /// Whether a group begins with what is known by `shown`: a keyframe inside a group, or behind a start that was lost, opens
+    /// none.
+    pub fn opens(&self, group_ms: u32, grain: Grain, shown: u64) -> bool {
+        let groups = self.groups.get(&(group_ms, grain));
+        let starts = groups.map(|groups| &groups.starts);
+        starts.is_some_and(|starts| {
+            starts
+                .binary_search_by_key(&shown, |start| start.shown)
+                .is_ok()
+        })
+    }
+
     /// By what the start of the `history`-th newest group is known (1: the newest) of those up to `shown`; of the oldest
     /// known if there are fewer.
     pub fn history_start(
@@ -237,6 +249,9 @@ mod tests {
         assert_eq!(number(SECOND - 1), Some(1_700_000_000));
         assert_eq!(number(SECOND), Some(1_700_000_001));
         assert_eq!(book.number(500, EVERY, 0), None, "nobody needs those");
+        let opens = |time| book.opens(1000, EVERY, time);
+        assert!(opens(0) && opens(SECOND) && !opens(SECOND / 2) && !opens(SECOND + 1));
+        assert!(!book.opens(500, EVERY, 0));
         let newest = 9 * SECOND / 2;
         let start = |shown, history| book.history_start(1000, EVERY, shown, history);
         assert_eq!(start(newest, 1), Some(4 * SECOND));

@@ -1,9 +1,11 @@
 //! H.264 made of a stream's pictures: renditions, and streams whose source gives something else.
 
 use super::{
+    catchup::Pictures,
     feed::Feed,
-    frames::{Decoded, Event, Follower},
+    frames::{Decoded, Event},
     ingest,
+    made::Current,
     ring::{Entry, Info, Numbers},
     status::Status,
     supervise::{self, Work},
@@ -42,18 +44,20 @@ pub struct Encoding {
     pub keyframe_interval: Option<config::Span>,
 }
 
-/// Encodes the pictures of `follower` and publishes them in `out`, until told to stop.
+/// Encodes `pictures` and publishes them in `out`, until told to stop; `current` once nothing of the past is left.
 pub(super) fn run(
-    follower: &Follower,
+    pictures: Pictures,
     encoding: Encoding,
     out: &Feed,
     status: &Status,
     keyframes: &Keyframes,
+    current: &Current,
     stop: &Stop,
 ) {
     let mut worker = Worker {
-        follower,
+        pictures,
         encoding,
+        current,
         out,
         status,
         keyframes,
@@ -70,8 +74,9 @@ pub(super) fn run(
 }
 
 struct Worker<'a> {
-    follower: &'a Follower,
+    pictures: Pictures,
     encoding: Encoding,
+    current: &'a Current,
     out: &'a Feed,
     status: &'a Status,
     keyframes: &'a Keyframes,
@@ -93,7 +98,11 @@ impl Work for Worker<'_> {
     const FAULT: &'static str = "encode-fault";
 
     fn step(&mut self) {
-        match self.follower.next() {
+        let next = self.pictures.next();
+        if next.is_none() || self.pictures.is_live() {
+            self.current.reached(self.out);
+        }
+        match next {
             Some(Event::Configure(info)) => self.configure(info),
             Some(Event::Stop(reason)) => {
                 self.announced = false;
@@ -113,6 +122,7 @@ impl Work for Worker<'_> {
     }
 
     fn recover(&mut self, _: &Panicked) {
+        self.pictures.give_up_past();
         self.encoder = None;
         self.scaler = Scaler::new();
         self.announced = false;

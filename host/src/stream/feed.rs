@@ -1,6 +1,6 @@
 //! A ring that a source writes and muxers follow.
 
-use super::ring::{Bounds, Entry, Info, Numbers, Ring};
+use super::ring::{Bounds, Entry, Info, Numbers, Past, Ring};
 use crate::media::{
     h264::{avcc::DecoderConfig, repeat},
     sample::{Codec, Sample, Times},
@@ -72,6 +72,18 @@ impl Feed {
     /// Adds an entry and wakes the readers. The lock is not held while they are woken.
     pub fn publish(&self, entry: Entry) {
         add(self.lock(), [entry], Instant::now());
+    }
+
+    /// Wakes the readers though nothing was added: what they wait for may be no entry.
+    pub fn wake(&self) {
+        let readers = self.lock();
+        let threads: Vec<Thread> = readers
+            .readers
+            .values()
+            .map(|(thread, _)| thread.clone())
+            .collect();
+        drop(readers);
+        threads.iter().for_each(Thread::unpark);
     }
 
     /// Publishes the newest picture once more if none came for so long and more may come: a JPEG once, H.264 as far apart
@@ -208,6 +220,30 @@ impl Reader {
         (start, info)
     }
 
+    /// Where what is made of this feed begins (see [`Ring::past_start`]), and the tracks there. What it has not read from there
+    /// on stays, as in [`Reader::start_and_hold`].
+    pub fn start_in_past(&self, numbers: &Numbers, past: Past) -> Option<(u64, Option<Arc<Info>>)> {
+        let ring = &mut self.feed.lock().ring;
+        let start = ring.past_start(numbers, past)?;
+        ring.need(self.id, past.group_ms, 1);
+        self.hold(ring, start, ring.end());
+        Some((start, ring.info_at(start)))
+    }
+
+    /// The oldest entry, and the tracks there; what is held of the past then stays until it was read.
+    pub fn start_at_oldest(&self) -> (u64, Option<Arc<Info>>) {
+        let ring = &mut self.feed.lock().ring;
+        ring.need(self.id, 0, 1);
+        let start = ring.first();
+        self.hold(ring, start, ring.end());
+        (start, ring.info_at(start))
+    }
+
+    /// Whether a group of that `group_ms` begins with the sample at `position`.
+    pub fn opens_group(&self, group_ms: u32, position: u64) -> bool {
+        self.feed.lock().ring.opens_group(group_ms, position)
+    }
+
     /// Does not go on from where it was: nothing of the past needs to stay for that.
     pub fn rest(&self) {
         self.past.set(None);
@@ -256,13 +292,6 @@ impl Reader {
     /// See [`Feed::repeat`].
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         self.feed.repeat(now, after)
-    }
-
-    /// The first sound at or after that decode time, else what comes next; and the tracks there.
-    pub fn sound_from(&self, decode_time: u64) -> (u64, Option<Arc<Info>>) {
-        let state = self.feed.lock();
-        let position = state.ring.sound_from(decode_time);
-        (position, state.ring.info_at(position))
     }
 
     /// Whether the newest picture is before `position`.

@@ -1,23 +1,18 @@
 //! The decoded pictures of a stream: decoded once, however many things are made of them, and only while any is.
 
 use super::{
+    decoding::Decoding,
     feed::{Ear, Feed, Next, Reader},
     ring::{Entry, Info},
     status::Status,
     supervise::{self, Work},
 };
 use crate::{
-    codec::{Counts, Decoder, Frame},
-    media::{
-        geometry::Geometry,
-        h264,
-        sample::{Codec, Format, Sample, Video},
-        time::TIMESCALE,
-    },
+    codec::{Counts, Frame},
+    media::{sample::Sample, time::TIMESCALE},
     source::Stop,
     telemetry::{Chain, Panicked},
 };
-use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -25,15 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A decoder that is further behind than this goes on at the newest start point, if there is a later one.
+/// A decoder that is further behind than this, and has been for so much work, goes on at the newest start point, if there is a
+/// later one. Who was only held up (a busy machine, one that was asleep) catches up sooner than that.
 const LATE: u64 = TIMESCALE as u64;
+const LATE_FOR: Duration = Duration::from_secs(2);
+/// No single picture counts for more: it was not work, but the machine was elsewhere.
+const LONGEST_WORK: Duration = Duration::from_millis(250);
 /// A decoder that catches up shows a picture at least so often, however old it is.
 const UNSEEN: Duration = Duration::from_millis(500);
 /// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
 /// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
-/// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
-const MOST_HELD: usize = 64;
+/// An encoder in whose mailbox there is nothing but starts of groups is waited for this long.
+const ROOM: Duration = Duration::from_millis(250);
 
 /// A decoder at work. The thread ends when the last holder lets go.
 #[derive(Debug)]
@@ -47,6 +46,8 @@ struct Shared {
     state: Mutex<State>,
     /// Something in `sight` changed.
     changed: Condvar,
+    /// A follower took something out of its mailbox.
+    taken: Condvar,
     counts: Arc<Counts>,
 }
 
@@ -76,7 +77,8 @@ pub struct Sight {
 struct Mailbox {
     thread: Thread,
     events: VecDeque<Event>,
-    /// Pictures that may wait; at the bound the oldest goes.
+    /// Pictures that may wait; at the bound the oldest goes that begins no group, as what is made of them has groups
+    /// where the source has.
     most: usize,
 }
 
@@ -100,6 +102,8 @@ pub struct Decoded {
     pub time: u64,
     /// Microseconds since the Unix epoch.
     pub captured_at: u64,
+    /// It is the first that was decoded of a keyframe of the source, or of what would be one if the source were encoded here.
+    pub begins: bool,
 }
 
 impl Frames {
@@ -109,10 +113,21 @@ impl Frames {
         source: &Arc<Feed>,
         status: Arc<Status>,
     ) -> std::io::Result<Arc<Frames>> {
+        Frames::start_with(stream, source, status, LATE_FOR)
+    }
+
+    /// The same with another amount of late work after which pictures are left out.
+    fn start_with(
+        stream: &str,
+        source: &Arc<Feed>,
+        status: Arc<Status>,
+        patience: Duration,
+    ) -> std::io::Result<Arc<Frames>> {
         let frames = Arc::new(Frames {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
+                taken: Condvar::new(),
                 counts: status.codec.clone(),
             }),
             stop: Stop::default(),
@@ -123,22 +138,18 @@ impl Frames {
             .spawn(move || {
                 stop.attach();
                 let mut worker = Worker {
+                    decoding: Decoding::new(&shared.counts, source.numbers().encoded()),
                     reader: source.reader(Ear::Deaf),
                     position: 0,
                     shared,
                     status: status.clone(),
                     info: None,
-                    decoder: None,
-                    coding: None,
-                    geometry: Geometry::default(),
-                    held: BTreeMap::new(),
                     behind: true,
+                    patience,
+                    late_for: Duration::ZERO,
                     shown: Instant::now(),
                     wants_start: false,
-                    last: None,
                     trust: Trust::Whole,
-                    joins: true,
-                    joined: false,
                 };
                 supervise::run(&mut worker, &status, &stop);
             })?;
@@ -199,7 +210,16 @@ impl Follower {
     /// What came next, if there is anything.
     pub fn next(&self) -> Option<Event> {
         let mut state = self.frames.shared.lock();
-        state.followers.get_mut(&self.id)?.events.pop_front()
+        let event = state.followers.get_mut(&self.id)?.events.pop_front();
+        drop(state);
+        self.frames.shared.taken.notify_one();
+        event
+    }
+
+    /// The same without taking it.
+    pub fn peek(&self) -> Option<Event> {
+        let state = self.frames.shared.lock();
+        state.followers.get(&self.id)?.events.front().cloned()
     }
 
     /// Whether nothing waits.
@@ -231,6 +251,11 @@ impl Shared {
     fn tell(&self, event: Event) -> bool {
         let mut wake = Vec::new();
         let mut state = self.lock();
+        if matches!(&event, Event::Picture(picture) if picture.begins) {
+            let full = |state: &mut State| state.followers.values().any(Mailbox::has_only_starts);
+            let waited = self.taken.wait_timeout_while(state, ROOM, full);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         match &event {
             Event::Configure(info) => {
                 state.info = Some(info.clone());
@@ -264,18 +289,30 @@ impl Shared {
 }
 
 impl Mailbox {
+    /// Who wants more than the newest picture has no room for another start of a group.
+    fn has_only_starts(&self) -> bool {
+        let begin = |event: &&Event| matches!(event, Event::Picture(picture) if picture.begins);
+        self.most > 1 && self.events.iter().filter(begin).count() >= self.most
+    }
+
     /// Says whether a picture had to go for it. Who wants the newest only misses nothing by it.
     fn push(&mut self, event: Event) -> bool {
         let is_picture = |event: &Event| matches!(event, Event::Picture(_));
+        let is_other = |event: &Event| matches!(event, Event::Picture(picture) if !picture.begins);
         let mut dropped = false;
         match &event {
-            Event::Picture(_) => {
+            Event::Picture(picture) => {
                 let waiting = self.events.iter().filter(|event| is_picture(event)).count();
-                if waiting >= self.most.max(1)
-                    && let Some(oldest) = self.events.iter().position(is_picture)
-                {
-                    self.events.remove(oldest);
+                if waiting >= self.most.max(1) {
                     dropped = self.most > 1;
+                    let other = self.events.iter().position(is_other).filter(|_| dropped);
+                    // Nothing but starts waits, and this is none.
+                    if dropped && other.is_none() && !picture.begins {
+                        return true;
+                    }
+                    if let Some(spare) = other.or(self.events.iter().position(is_picture)) {
+                        self.events.remove(spare);
+                    }
                 }
             }
             // What waits is of no use behind a break.
@@ -295,24 +332,17 @@ struct Worker {
     status: Arc<Status>,
     /// The tracks there.
     info: Option<Arc<Info>>,
-    decoder: Option<Decoder>,
-    coding: Option<Format>,
-    /// How its pictures are to be shown.
-    geometry: Geometry,
-    /// Of access units whose pictures have not come out: when captured, by time of showing.
-    held: BTreeMap<i64, u64>,
+    decoding: Decoding,
     /// On the way through what came before it began: only the newest picture counts, until the newest sample is reached.
     behind: bool,
+    /// Work after which one that is late leaves pictures out; how long it has worked while it was late.
+    patience: Duration,
+    late_for: Duration,
     /// When a picture was shown, or it began.
     shown: Instant,
     /// Pictures are passed over until an independent one.
     wants_start: bool,
-    last: Option<u64>,
     trust: Trust,
-    /// Decoding begins with the next independent sample.
-    joins: bool,
-    /// It began with the newest one, so what leads that is passed over.
-    joined: bool,
 }
 
 /// Whether what is decoded shows what was meant: damage spreads to the pictures that refer to a damaged one.
@@ -343,7 +373,7 @@ impl Work for Worker {
         match self.reader.next(self.position, 0) {
             // Sound, the picture before once more, or one that cannot be decoded here.
             Next::Entry(Entry::Sample(sample), _)
-                if sample.is_sound() || sample.repeat > 0 || self.passes_over(&sample) =>
+                if sample.is_sound() || sample.repeat > 0 || self.decoding.passes_over(&sample) =>
             {
                 self.position += 1;
                 self.shared.see(|sight| sight.reached = self.position);
@@ -354,9 +384,10 @@ impl Work for Worker {
                 if newest && !self.behind && !self.shared.is_followed() {
                     thread::sleep(HEAD_START);
                 }
+                let began = Instant::now();
                 self.decode(&sample, newest);
                 self.shared.see(|sight| sight.reached = self.position);
-                if let Some(on) = self.reader.later_start(self.position, LATE) {
+                if let Some(on) = self.late_until(self.position, began.elapsed()) {
                     if on > self.position {
                         self.shared
                             .counts
@@ -391,67 +422,41 @@ impl Work for Worker {
 
     /// With a new decoder, at the next start point.
     fn recover(&mut self, panicked: &Panicked) {
-        self.decoder = None;
-        self.joins = true;
-        self.held.clear();
         self.behind = true;
         self.wants_start = true;
         self.distrust(&format!("decoding {panicked}"));
-        if let Some(info) = self.info.clone()
-            && let Some(video) = &info.video
-        {
-            self.open(video);
+        if let Some(info) = self.info.clone() {
+            self.open(&info);
         }
     }
 }
 
 impl Worker {
-    /// Whether it leads the sample that decoding began with.
-    fn passes_over(&mut self, sample: &Sample) -> bool {
-        if sample.independent {
-            self.joined = std::mem::take(&mut self.joins);
-        }
-        self.joined && sample.leading
+    /// Where to go on, if it is so late that it does not catch up.
+    fn late_until(&mut self, position: u64, worked: Duration) -> Option<u64> {
+        let on = self.reader.later_start(position, LATE);
+        self.late_for = match on {
+            Some(_) => self.late_for + worked.min(LONGEST_WORK),
+            None => Duration::ZERO,
+        };
+        on.filter(|_| self.late_for >= self.patience)
     }
 
     fn configure(&mut self, info: &Arc<Info>) {
         self.info = Some(info.clone());
-        self.joins = true;
-        self.held.clear();
         self.behind = true;
         self.shown = Instant::now();
         self.wants_start = false;
-        self.decoder = None;
         self.trust = Trust::Whole;
         self.tell(Event::Configure(info.clone()));
-        if let Some(video) = &info.video {
-            self.open(video);
-        }
+        self.open(info);
     }
 
-    fn open(&mut self, video: &Video) {
-        self.geometry = video.geometry;
-        let (decoder, format) = match video.codec {
-            Codec::Jpeg => (Decoder::mjpeg(), Format::Jpeg),
-            _ => (Decoder::h264(), Format::H264AnnexB),
-        };
-        match decoder {
-            Ok(mut decoder) => {
-                let sets = h264::avcc::DecoderConfig::parse(&video.config)
-                    .map(|config| [config.sps, config.pps].concat())
-                    .unwrap_or_default();
-                if !sets.is_empty() {
-                    // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
-                    let _ = decoder.decode(&h264::annexb::join(&sets), 0);
-                }
-                self.decoder = Some(decoder.counted(&self.shared.counts));
-                self.coding = Some(format);
-            }
-            Err(error) => {
-                let text = format!("no pictures can be made: {}", Chain(&error));
-                self.distrust(&text);
-                self.status.note("decoder", text);
-            }
+    fn open(&mut self, info: &Info) {
+        if let Err(error) = self.decoding.configure(info) {
+            let text = format!("no pictures can be made: {}", Chain(&error));
+            self.distrust(&text);
+            self.status.note("decoder", text);
         }
     }
 
@@ -467,11 +472,8 @@ impl Worker {
         let text = "decoding is slower than the source: pictures are left out of what is made of it (JPEGs, renditions, captures); a \
                     smaller size or frame rate of the source helps";
         self.status.note("decoding-behind", text.into());
-        if let Some(decoder) = &mut self.decoder {
-            decoder.reset();
-        }
-        self.joins = true;
-        self.held.clear();
+        self.decoding.reset();
+        self.late_for = Duration::ZERO;
         self.wants_start = false;
         self.trust = Trust::Whole;
     }
@@ -488,13 +490,15 @@ impl Worker {
         if self.wants_start {
             return;
         }
-        let Some(data) = self.coding.and_then(|coding| sample.packaged(coding)) else {
-            return;
-        };
         if self.trust == Trust::Lost && sample.independent {
             self.trust = Trust::From(i64::try_from(sample.shown_at()).unwrap_or(i64::MAX));
         }
-        let frames = self.decode_data(&data, sample);
+        let (frames, outcome) = self.decoding.decode(sample);
+        if let Err(error) = outcome {
+            let text = format!("a picture could not be decoded: {}", Chain(&error));
+            self.distrust(&text);
+            self.status.note("decoding", text);
+        }
         let caught_up = self.behind && newest;
         // Only one of what was held up.
         let only_one = caught_up || (self.behind && self.shown.elapsed() >= UNSEEN);
@@ -506,7 +510,7 @@ impl Worker {
         let deliver = newest || !self.behind || only_one;
         for frame in frames.into_iter().skip(skip) {
             let good = self.is_good(&frame);
-            if let Some(decoded) = self.place(frame, sample)
+            if let Some(decoded) = self.decoding.place(frame, sample)
                 && deliver
             {
                 self.behind &= !newest;
@@ -528,26 +532,6 @@ impl Worker {
         }
     }
 
-    fn decode_data(&mut self, data: &Bytes, sample: &Sample) -> Vec<Frame> {
-        let Some(decoder) = &mut self.decoder else {
-            return Vec::new();
-        };
-        let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
-        self.held.insert(shown, sample.captured_at);
-        if self.held.len() > MOST_HELD {
-            self.held.pop_first();
-        }
-        let mut frames = Vec::new();
-        let geometry = self.geometry;
-        let take = |frame: Frame| frames.push(frame.shown(geometry));
-        if let Err(error) = decoder.decode_each(data, shown, take) {
-            let text = format!("a picture could not be decoded: {}", Chain(&error));
-            self.distrust(&text);
-            self.status.note("decoding", text);
-        }
-        frames
-    }
-
     /// Whether nothing of it is lost or guessed.
     fn is_good(&mut self, frame: &Frame) -> bool {
         if frame.is_corrupt() {
@@ -562,24 +546,6 @@ impl Worker {
             }
             Trust::From(_) => false,
         }
-    }
-
-    /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.
-    fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
-        let shown = frame
-            .pts()
-            .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
-        let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
-        let time = u64::try_from(shown).ok()?;
-        if self.last.is_some_and(|last| time <= last) {
-            return None;
-        }
-        self.last = Some(time);
-        Some(Decoded {
-            frame,
-            time,
-            captured_at,
-        })
     }
 }
 

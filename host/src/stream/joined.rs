@@ -2,19 +2,39 @@
 
 use super::{
     feed::{Ear, Feed, Next, Reader},
-    ring::{Entry, Info},
+    made::Current,
+    ring::{Entry, Info, Past},
     status::Status,
     supervise::{self, Work},
 };
 use crate::{media::sample::Sample, source::Stop, telemetry::Panicked};
 use std::{sync::Arc, thread};
 
-/// Publishes the pictures of `seen`, from the newest group on, and the sound of `heard` from there in `out`, until told to stop.
+/// Publishes the pictures of `parts.seen`, from as far back as `past` says, and the sound of `parts.heard` from there in `out`, until
+/// told to stop; `current` once the parts that are made are and all of it is out.
 ///
 /// Both come from one source and know its epochs. Sound waits in its feed while the pictures of its epoch are not there
 /// yet, and is left out where they are of a later one.
-pub(super) fn run(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) {
-    supervise::run(&mut Joiner::new(seen, heard, out), status, stop);
+pub(super) fn run(
+    parts: &Parts,
+    past: Past,
+    out: &Feed,
+    current: &Current,
+    status: &Status,
+    stop: &Stop,
+) {
+    let mut joiner = Joiner::new(parts, past, out, current);
+    supervise::run(&mut joiner, status, stop);
+}
+
+/// What is joined.
+pub(super) struct Parts {
+    /// Has the pictures.
+    pub seen: Arc<Feed>,
+    /// Has the sound.
+    pub heard: Arc<Feed>,
+    /// How far those of them are that are made.
+    pub made: Vec<Arc<Current>>,
 }
 
 /// One of the two feeds, and the place in it.
@@ -26,15 +46,6 @@ struct Side {
 }
 
 impl Side {
-    fn new(reader: Reader) -> Side {
-        let (position, info) = reader.start(0, 1);
-        Side {
-            reader,
-            position,
-            info,
-        }
-    }
-
     /// What is next, if it is there.
     fn peek(&mut self, wanted: impl Fn(&Sample) -> bool) -> Option<Entry> {
         loop {
@@ -57,6 +68,8 @@ impl Side {
 
 struct Joiner<'a> {
     out: &'a Feed,
+    current: &'a Current,
+    made: &'a [Arc<Current>],
     pictures: Side,
     sound: Side,
     /// When the first picture is decoded: sound from before is not for those who see it.
@@ -69,7 +82,11 @@ impl Work for Joiner<'_> {
     const FAULT: &'static str = "join-fault";
 
     fn step(&mut self) {
+        let parts_current = self.made.iter().all(|part| part.is_reached());
         if !self.take() {
+            if parts_current {
+                self.current.reached(self.out);
+            }
             thread::park();
         }
     }
@@ -79,21 +96,29 @@ impl Work for Joiner<'_> {
 }
 
 impl<'a> Joiner<'a> {
-    fn new(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &'a Feed) -> Joiner<'a> {
-        let pictures = Side::new(seen.reader(Ear::Deaf));
-        let mut sound = Side::new(heard.reader(Ear::Open));
-        let from = match pictures.reader.next(pictures.position, 0) {
-            Next::Entry(Entry::Sample(first), _) => Some(first.decode_time),
-            _ => None,
+    fn new(parts: &'a Parts, past: Past, out: &'a Feed, current: &'a Current) -> Joiner<'a> {
+        let reader = parts.seen.reader(Ear::Deaf);
+        let (position, info) = reader.start_and_hold(past.group_ms, past.groups);
+        let pictures = Side {
+            reader,
+            position,
+            info,
         };
-        if let Some(from) = from {
-            (sound.position, sound.info) = sound.reader.sound_from(from);
-        }
+        // What is older than the first picture is left out when that is known: pictures may still be made of the past.
+        let reader = parts.heard.reader(Ear::Open);
+        let (position, info) = reader.start_at_oldest();
+        let sound = Side {
+            reader,
+            position,
+            info,
+        };
         Joiner {
             out,
+            current,
+            made: &parts.made,
             pictures,
             sound,
-            from,
+            from: None,
             told: None,
         }
     }
@@ -207,6 +232,11 @@ mod tests {
     use bytes::Bytes;
     use std::time::Duration;
 
+    const NEWEST: Past = Past {
+        group_ms: 0,
+        groups: 1,
+    };
+
     /// Two feeds, and what comes of them in words.
     struct Rig {
         seen: Arc<Feed>,
@@ -223,6 +253,14 @@ mod tests {
                 heard: feed(),
                 out: feed(),
                 position: 0,
+            }
+        }
+
+        fn parts(&self) -> Parts {
+            Parts {
+                seen: self.seen.clone(),
+                heard: self.heard.clone(),
+                made: Vec::new(),
             }
         }
 
@@ -315,8 +353,8 @@ mod tests {
         ] {
             rig.heard.publish(entry);
         }
-        let (seen, heard, out) = (rig.seen.clone(), rig.heard.clone(), rig.out.clone());
-        let mut joiner = Joiner::new(&seen, &heard, &out);
+        let (parts, out, current) = (rig.parts(), rig.out.clone(), Current::default());
+        let mut joiner = Joiner::new(&parts, NEWEST, &out, &current);
         assert_eq!(rig.published(&mut joiner), "both 0 p20 s25 p30 s35 s45");
         rig.seen.publish(picture(40, false));
         rig.heard.publish(sound(55));
@@ -326,8 +364,8 @@ mod tests {
     #[test]
     fn each_waits_for_the_other_at_a_break() {
         let mut rig = Rig::new();
-        let (seen, heard, out) = (rig.seen.clone(), rig.heard.clone(), rig.out.clone());
-        let mut joiner = Joiner::new(&seen, &heard, &out);
+        let (parts, out, current) = (rig.parts(), rig.out.clone(), Current::default());
+        let mut joiner = Joiner::new(&parts, NEWEST, &out, &current);
         rig.seen.publish(pictures_are(0));
         rig.seen.publish(picture(10, true));
         assert_eq!(rig.published(&mut joiner), "", "is there sound to it?");

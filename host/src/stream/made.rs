@@ -1,11 +1,12 @@
 //! What is made of a stream natively: JPEGs and H.264 of other sizes, AAC, each once, while anybody uses it.
 
 use super::{
+    catchup::Pictures as Input,
     encoded,
     feed::Feed,
     frames::Frames,
     joined, jpeg,
-    ring::Numbers,
+    ring::{Numbers, Past},
     sound,
     status::Status,
     variant::{Pictures, Recipe},
@@ -16,7 +17,10 @@ use crate::{
 };
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -24,8 +28,6 @@ use thiserror::Error;
 
 /// Sizes and qualities of JPEGs that viewers may ask for at the same time, per stream.
 const MOST_AD_HOC: usize = 4;
-/// Decoded pictures that may wait for an encoder; one that is slower loses the oldest.
-const MOST_WAITING: usize = 4;
 
 /// Why something is not made.
 #[derive(Debug, Error)]
@@ -46,6 +48,7 @@ pub struct Made {
     recipe: Recipe,
     feed: Arc<Feed>,
     keyframes: Keyframes,
+    current: Arc<Current>,
     stop: Stop,
     /// What it is made of in turn.
     _parts: Vec<Arc<Made>>,
@@ -60,6 +63,29 @@ impl Made {
     /// By which its encoder is asked for a keyframe.
     pub fn keyframes(&self) -> &Keyframes {
         &self.keyframes
+    }
+
+    /// Whether its past has been made: what comes from now on is of the present.
+    pub fn is_current(&self) -> bool {
+        self.current.is_reached()
+    }
+}
+
+/// Whether something that begins in the past has come to the present.
+#[derive(Debug, Default)]
+pub(super) struct Current(AtomicBool);
+
+impl Current {
+    /// It has; whoever follows `feed` is woken the first time.
+    pub fn reached(&self, feed: &Feed) {
+        if !self.0.swap(true, Ordering::Release) {
+            feed.wake();
+        }
+    }
+
+    /// Whether it has.
+    pub fn is_reached(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -104,12 +130,13 @@ impl Workshop {
         }
     }
 
-    /// What `recipe` gives, shared with all who want the same.
-    pub fn make(&self, recipe: Recipe) -> Result<Arc<Made>, MakeError> {
+    /// What `recipe` gives, shared with all who want the same. If nobody has so far, it begins as far back as `past` says and
+    /// can be had.
+    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<Made>, MakeError> {
         let (pictures, sound) = match recipe {
             Recipe::Joined { pictures, aac } => {
-                let pictures = pictures.map(|pictures| self.make(Recipe::Pictures(pictures)));
-                let sound = aac.then(|| self.make(Recipe::Aac));
+                let pictures = pictures.map(|pictures| self.make(Recipe::Pictures(pictures), past));
+                let sound = aac.then(|| self.make(Recipe::Aac, past));
                 (pictures.transpose()?, sound.transpose()?)
             }
             _ => (None, None),
@@ -121,8 +148,8 @@ impl Workshop {
             return Ok(made.clone());
         }
         let made = match recipe {
-            Recipe::Aac => self.start_sound()?,
-            Recipe::Joined { .. } => self.join(recipe, pictures, sound)?,
+            Recipe::Aac => self.start_sound(past)?,
+            Recipe::Joined { .. } => self.join(recipe, pictures, sound, past)?,
             Recipe::Pictures(pictures) => {
                 let is_ad_hoc = |recipe: &Recipe| {
                     matches!(
@@ -135,7 +162,7 @@ impl Workshop {
                     return Err(MakeError::TooMany);
                 }
                 let frames = self.frames_of(&mut inner)?;
-                self.start_pictures(pictures, frames)?
+                self.start_pictures(pictures, frames, past)?
             }
         };
         inner.made.push(Arc::downgrade(&made));
@@ -184,7 +211,12 @@ impl Workshop {
             .collect()
     }
 
-    fn start_pictures(&self, pictures: Pictures, frames: Arc<Frames>) -> io::Result<Arc<Made>> {
+    fn start_pictures(
+        &self,
+        pictures: Pictures,
+        frames: Arc<Frames>,
+        past: Past,
+    ) -> io::Result<Arc<Made>> {
         let (kind, numbers) = match pictures {
             Pictures::Jpeg { .. } => ("jpeg", self.own_numbers()),
             Pictures::H264(_) => ("encode", self.source.numbers().encoded()),
@@ -193,42 +225,50 @@ impl Workshop {
             recipe: Recipe::Pictures(pictures),
             feed: Feed::new(numbers),
             keyframes: Keyframes::default(),
+            current: Arc::default(),
             stop: Stop::default(),
             _parts: Vec::new(),
         });
         let (out, keyframes, stop) = (made.feed.clone(), made.keyframes.clone(), made.stop.clone());
         let (stream, status) = (self.stream.clone(), self.status.clone());
+        let (source, current) = (self.source.clone(), made.current.clone());
         self.spawn(kind, move || {
             stop.attach();
             match pictures {
                 Pictures::Jpeg { look, .. } => {
                     let follower = frames.follow(1);
                     drop(frames);
+                    // Only the newest counts.
+                    current.reached(&out);
                     jpeg::run(&follower, look, &stream, &out, &status, &stop);
                 }
                 Pictures::H264(encoding) => {
-                    let follower = frames.follow(MOST_WAITING);
-                    drop(frames);
-                    encoded::run(&follower, encoding, &out, &status, &keyframes, &stop);
+                    let pictures = Input::new(&source, frames, &out.numbers(), past, &status);
+                    drop(source);
+                    encoded::run(
+                        pictures, encoding, &out, &status, &keyframes, &current, &stop,
+                    );
                 }
             }
         })?;
         Ok(made)
     }
 
-    fn start_sound(&self) -> io::Result<Arc<Made>> {
+    fn start_sound(&self, past: Past) -> io::Result<Arc<Made>> {
         let made = Arc::new(Made {
             recipe: Recipe::Aac,
             feed: Feed::new(self.own_numbers()),
             keyframes: Keyframes::default(),
+            current: Arc::default(),
             stop: Stop::default(),
             _parts: Vec::new(),
         });
         let (source, out) = (self.source.clone(), made.feed.clone());
         let (status, stop) = (self.status.clone(), made.stop.clone());
+        let current = made.current.clone();
         self.spawn("sound", move || {
             stop.attach();
-            sound::run(&source, &out, &status, &stop);
+            sound::run(&source, &out, past, &status, &current, &stop);
         })?;
         Ok(made)
     }
@@ -238,6 +278,7 @@ impl Workshop {
         recipe: Recipe,
         pictures: Option<Arc<Made>>,
         sound: Option<Arc<Made>>,
+        past: Past,
     ) -> io::Result<Arc<Made>> {
         let feed = |made: &Option<Arc<Made>>| {
             made.as_ref()
@@ -246,20 +287,29 @@ impl Workshop {
         };
         let keyframes = pictures
             .as_ref()
-            .map_or(&self.keyframes, |made| &made.keyframes);
+            .map_or(&self.keyframes, |made| &made.keyframes)
+            .clone();
         let (seen, heard) = (feed(&pictures), feed(&sound));
+        let parts: Vec<Arc<Made>> = pictures.into_iter().chain(sound).collect();
+        let of_parts: Vec<Arc<Current>> = parts.iter().map(|part| part.current.clone()).collect();
         let made = Arc::new(Made {
             recipe,
             feed: Feed::new(seen.numbers().followed()),
-            keyframes: keyframes.clone(),
+            keyframes,
+            current: Arc::default(),
             stop: Stop::default(),
-            _parts: pictures.into_iter().chain(sound).collect(),
+            _parts: parts,
         });
-        let (out, stop) = (made.feed.clone(), made.stop.clone());
+        let (out, stop, current) = (made.feed.clone(), made.stop.clone(), made.current.clone());
         let status = self.status.clone();
+        let parts = joined::Parts {
+            seen,
+            heard,
+            made: of_parts,
+        };
         self.spawn("join", move || {
             stop.attach();
-            joined::run(&seen, &heard, &out, &status, &stop);
+            joined::run(&parts, past, &out, &current, &status, &stop);
         })?;
         Ok(made)
     }

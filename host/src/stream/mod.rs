@@ -1,5 +1,7 @@
 //! Streams: a source that runs while it has users, with its ring of recent samples.
 
+mod catchup;
+mod decoding;
 mod encoded;
 mod feed;
 mod frames;
@@ -13,6 +15,9 @@ mod ring;
 mod sound;
 mod status;
 mod supervise;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod testing;
 mod variant;
 
 pub use encoded::Encoding;
@@ -23,7 +28,7 @@ pub use jpeg::Look;
 pub use made::{Made, MakeError};
 pub use offer::{Offer, Peaks};
 pub use registry::Streams;
-pub use ring::{Bounds, Entry, Info, Numbers, Ring};
+pub use ring::{Bounds, Entry, Info, Numbers, Past, Ring};
 pub use status::{Report, State, Status, Totals};
 pub use variant::{Ask, Choice, Pictures, Recipe, Variant};
 
@@ -408,9 +413,9 @@ impl User {
         self.unused_since = Some(since);
     }
 
-    /// What `recipe` gives; made while anybody holds it.
-    pub fn make(&self, recipe: Recipe) -> Result<Arc<Made>, MakeError> {
-        self.run.workshop.make(recipe)
+    /// What `recipe` gives; made while anybody holds it. Who is the first to want it says from when on.
+    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<Made>, MakeError> {
+        self.run.workshop.make(recipe, past)
     }
 
     /// The decoded pictures, for whom the newest is enough; decoded while anybody holds them.

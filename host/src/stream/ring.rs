@@ -101,8 +101,39 @@ impl Numbers {
         self.lock().keyframe(shown)
     }
 
+    /// Numbers groups of `group_ms` from here on, and those that are known.
+    fn need(&self, group_ms: u32) {
+        self.lock().need(group_ms);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much of the past a muxer wants: so many groups, the newest among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Their length at least, in milliseconds.
+    pub group_ms: u32,
+    /// How many, at least 1.
+    pub groups: u32,
+}
+
+impl Past {
+    /// So many groups are coded anew for somebody who wants them all: four whole ones and the one in progress, or
+    /// more where they are short. Players begin three target durations behind the end.
+    fn groups_made(self) -> u32 {
+        const WHOLE: u32 = 4;
+        const SPAN_MS: u32 = 8000;
+        let short = SPAN_MS.checked_div(self.group_ms).unwrap_or(0);
+        self.groups.clamp(1, WHOLE.max(short) + 1)
+    }
+
+    /// What is older than this is not coded anew, in ticks: it would take longer than it is worth.
+    fn ticks_made(self) -> u64 {
+        let seconds = if self.groups > 1 { 20 } else { 4 };
+        seconds * u64::from(TIMESCALE)
     }
 }
 
@@ -279,7 +310,7 @@ impl Ring {
             unread: None,
         };
         self.needs.insert(who, need);
-        self.numbers.lock().need(group_ms);
+        self.numbers.need(group_ms);
     }
 
     /// Keeps what is at `unread` and later, too, as `who` is on its way through the past: a group that begins meanwhile does not
@@ -306,22 +337,32 @@ impl Ring {
             .number(group_ms, self.numbers.grain, start.shown)
     }
 
+    /// Whether a group of that `group_ms` begins with the sample at `position`; false for one that is not held.
+    pub fn opens_group(&self, group_ms: u32, position: u64) -> bool {
+        let found = self
+            .starts
+            .binary_search_by_key(&position, |start| start.position);
+        let start = found.ok().and_then(|at| self.starts.get(at));
+        start.is_some_and(|start| {
+            let book = self.numbers.lock();
+            book.opens(group_ms, self.numbers.grain, start.shown)
+        })
+    }
+
     /// Where a new instance starts: the sample that begins the `history`-th newest group that is still held.
     pub fn history_start(&self, group_ms: u32, history: u32) -> Option<u64> {
+        self.history_start_of(&self.numbers, group_ms, history)
+    }
+
+    /// The same for what is made of this ring's samples and counts its groups by `numbers`.
+    pub fn history_start_of(&self, numbers: &Numbers, group_ms: u32, history: u32) -> Option<u64> {
         let newest = self.starts.back()?;
-        let book = self.numbers.lock();
-        let shown = book.history_start(group_ms, self.numbers.grain, newest.shown, history);
+        let book = numbers.lock();
+        let shown = book.history_start(group_ms, numbers.grain, newest.shown, history);
         // A group older than the book, or than the ring.
         let shown = shown.unwrap_or(newest.shown);
         let at = self.starts.partition_point(|start| start.shown < shown);
         self.starts.get(at).map(|start| start.position)
-    }
-
-    /// The first sound at or after that decode time; the end if there is none yet.
-    pub fn sound_from(&self, decode_time: u64) -> u64 {
-        let sound = |entry: &Entry| matches!(entry, Entry::Sample(sample) if sample.is_sound() && sample.decode_time >= decode_time);
-        let at = self.entries.iter().position(sound);
-        at.map_or(self.end(), |at| self.first + at as u64)
     }
 
     /// How its groups are counted.
@@ -332,6 +373,32 @@ impl Ring {
     /// The position of the newest picture that is not the one before once more.
     pub fn newest_picture(&self) -> Option<u64> {
         self.newest_picture
+    }
+
+    /// Where what is made of this ring's samples begins, if it counts its groups by `numbers` and is to reach back as far as
+    /// `past`: at the oldest of those groups that is held from its start on. `None` where even the newest is not, or
+    /// began too long ago.
+    pub fn past_start(&self, numbers: &Numbers, past: Past) -> Option<u64> {
+        numbers.need(past.group_ms);
+        let newest = self.time_at(self.newest_picture?)?;
+        let groups = past.groups_made();
+        let begins = |groups: u32| {
+            let at = self.history_start_of(numbers, past.group_ms, groups)?;
+            let start = self.starts.partition_point(|start| start.position < at);
+            let shown = self.starts.get(start)?.shown;
+            let opens = numbers.lock().opens(past.group_ms, numbers.grain, shown);
+            let near = self.time_at(at)?.saturating_add(past.ticks_made()) >= newest;
+            (opens && near).then_some(at)
+        };
+        (1..=groups).rev().find_map(begins)
+    }
+
+    /// Decode time of the sample at `position`.
+    pub fn time_at(&self, position: u64) -> Option<u64> {
+        match self.get(position)? {
+            Entry::Sample(sample) => Some(sample.decode_time),
+            _ => None,
+        }
     }
 
     /// Where a reader that fell behind goes on: the newest independent sample at or after `position`.

@@ -2,7 +2,8 @@
 
 use super::{
     feed::{Ear, Feed, Next, Reader},
-    ring::{Entry, Info},
+    made::Current,
+    ring::{Entry, Info, Past},
     status::Status,
     supervise::{self, Work},
 };
@@ -17,12 +18,22 @@ use crate::{
 };
 use std::{sync::Arc, thread};
 
-/// Converts the sound of `source` from its newest group on and publishes it in `out`, until told to stop. Each break there is one here.
-pub(super) fn run(source: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) {
+/// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out`, until told to stop; `current` once
+/// nothing of the past is left. Each break there is one here.
+pub(super) fn run(
+    source: &Arc<Feed>,
+    out: &Feed,
+    past: Past,
+    status: &Status,
+    current: &Current,
+    stop: &Stop,
+) {
     let mut worker = Worker {
         reader: source.reader(Ear::Open),
         position: 0,
+        past,
         out,
+        current,
         status,
         info: None,
         converter: None,
@@ -35,7 +46,9 @@ struct Worker<'a> {
     reader: Reader,
     /// The next entry.
     position: u64,
+    past: Past,
     out: &'a Feed,
+    current: &'a Current,
     status: &'a Status,
     /// The tracks there.
     info: Option<Arc<Info>>,
@@ -48,7 +61,8 @@ impl Work for Worker<'_> {
     const FAULT: &'static str = "sound-fault";
 
     fn begin(&mut self) {
-        let (position, info) = self.reader.start(0, 1);
+        let Past { group_ms, groups } = self.past;
+        let (position, info) = self.reader.start_and_hold(group_ms, groups);
         self.position = position;
         if let Some(info) = info {
             self.configure(info);
@@ -71,7 +85,10 @@ impl Work for Worker<'_> {
                     self.configure(info);
                 }
             }
-            Next::Wait => thread::park(),
+            Next::Wait => {
+                self.current.reached(self.out);
+                thread::park();
+            }
         }
     }
 

@@ -27,6 +27,10 @@ use window::{Segment, Window};
 
 /// A network's hiccups are shorter than that, and players wait that long.
 const SILENCE_MS: u32 = 1000;
+/// The first playlist is waited for while its segment is shorter than this; the host's patience for a request is little longer.
+const PATIENCE: time::Time = 10 * SECOND;
+/// After so many seconds it may be asked for again.
+const RETRY: u32 = 5;
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 /// One rendition as HLS.
@@ -104,12 +108,33 @@ impl Transport for Hls {
         match name {
             Some(name) => media_file(window, name),
             None if path == MEDIA => media_playlist(info, window, query),
-            None => {
-                let text = playlist::multivariant(info, window);
-                playlist_answer(text, window.target_duration() / SECOND / 2)
-            }
+            None => match playlist::multivariant(info, window) {
+                Some(text) => playlist_answer(text, window.target_duration() / SECOND / 2),
+                None => no_segment_yet(window),
+            },
         }
     }
+}
+
+/// The answer while no segment is complete. Waiting is for keyframes that come soon.
+fn no_segment_yet(window: &Window) -> Reply {
+    if window.ended {
+        return Reply::text(404, "The stream ended before there was a segment.\n");
+    }
+    let Some(takes) = window.first_takes().filter(|takes| *takes >= PATIENCE) else {
+        return Reply::Pending;
+    };
+    let text = format!(
+        "HLS cannot begin yet: its first segment ends with the next keyframe, and this stream has had none for {} s. Try again \
+         later, or set a shorter keyframe interval at the source; other transports of this stream play at once.\n",
+        takes / SECOND
+    );
+    Reply::Done(Response {
+        status: 503,
+        content_type: "text/plain; charset=utf-8".into(),
+        max_age: RETRY,
+        body: text.into_bytes().into(),
+    })
 }
 
 fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
@@ -118,10 +143,7 @@ fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
         Err(error) => return Reply::text(400, format!("{error}\n")),
     };
     let Some(last) = window.last() else {
-        return match window.ended {
-            true => Reply::text(404, "The stream ended before there was a segment.\n"),
-            false => Reply::Pending,
-        };
+        return no_segment_yet(window);
     };
     let target = window.target_duration() / SECOND;
     // Directives mean nothing to plain HLS, nor after the end (6.2.5).

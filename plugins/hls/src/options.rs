@@ -13,8 +13,8 @@ const PART: RangeInclusive<u32> = 100..=10_000;
 const WINDOW: RangeInclusive<u32> = 3..=60;
 /// Keyframes further apart than this are asked for rather than waited for.
 const MOST_KEYFRAME_MS: u32 = 60_000;
-/// What is expected of a source that does not tell how far apart its keyframes are.
-const LIKELY_KEYFRAME_MS: u32 = 2000;
+/// What is provided for where a source does not tell how far apart its keyframes are.
+const LIKELY_KEYFRAME: Time = 2 * SECOND;
 /// Without parts segments are still written in fragments, as long as this at most.
 const FRAGMENT: Time = SECOND;
 
@@ -129,16 +129,18 @@ impl Settings {
         listed.max(parts).min(MOST_HELD)
     }
 
-    /// The target duration, in whole seconds: no segment is longer if keyframes are never further apart than `keyframe_ms`
-    /// (0: unknown).
+    /// How long a segment is, in whole seconds rounded up, where keyframes are this far apart (0: unknown; then what is likely):
+    /// it ends at the first one that is not too early.
     fn target(&self, keyframe_ms: u32) -> Time {
-        let apart = match keyframe_ms {
-            0 => self
-                .segment
-                .max(Time::from(LIKELY_KEYFRAME_MS) * MILLISECOND),
-            known => Time::from(known.min(MOST_KEYFRAME_MS)) * MILLISECOND,
+        let least = self.segment * 9 / 10;
+        let longest = match keyframe_ms {
+            0 => least + self.segment.max(LIKELY_KEYFRAME),
+            known => {
+                let apart = Time::from(known.min(MOST_KEYFRAME_MS)) * MILLISECOND;
+                least.div_ceil(apart) * apart
+            }
         };
-        (self.segment * 9 / 10 + apart).div_ceil(SECOND) * SECOND
+        longest.div_ceil(SECOND) * SECOND
     }
 }
 
@@ -148,9 +150,11 @@ const MOST_HELD: usize = 63;
 /// What a playlist promises; the same for all renditions (6.2.4), and constant while the tracks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Targets {
-    /// Whole seconds.
+    /// Whole seconds; 0 where the source does not tell how far apart its keyframes are. Then the segments themselves tell.
     pub duration: Time,
-    /// No part, or fragment of a plain segment, is longer unless it is a single picture.
+    /// Parts, or fragments of a plain segment, end at multiples of this in their segment, give or take [`Targets::slack`].
+    pub grid: Time,
+    /// No part is longer, unless it is a single picture.
     pub part: Time,
     /// Where a player starts in low-latency mode, behind the end.
     pub part_hold_back: Time,
@@ -163,32 +167,45 @@ impl Targets {
             Kind::Video(video) => Some(video),
             _ => None,
         });
-        let part = |rate: f32| {
-            settings
-                .part
-                .map_or(FRAGMENT, |part| part_target(part, rate))
-        };
-        let own = part(video.map_or(0.0, |video| video.frame_rate));
-        let others = info.renditions.iter().map(|other| part(other.frame_rate));
+        let own = settings.grid(video.map_or(0.0, |video| video.frame_rate));
+        let others = info.renditions.iter();
+        let others = others.map(|other| part_target(settings.grid(other.frame_rate)));
         Targets {
-            duration: settings.target(video.map_or(0, |video| video.keyframe_ms)),
-            part: own,
-            part_hold_back: 3 * others.fold(own, Time::max),
+            duration: match video.map_or(0, |video| video.keyframe_ms) {
+                0 => 0,
+                known => settings.target(known),
+            },
+            grid: own,
+            part: part_target(own),
+            part_hold_back: 3 * others.fold(part_target(own), Time::max),
         }
+    }
+
+    /// A part ends at a picture's start if that is so close to the grid, and else on the grid, though a picture may then be
+    /// shown beyond its end.
+    pub fn slack(grid: Time) -> Time {
+        grid / 40
     }
 }
 
-/// The part target for parts of about `wished` at so many pictures a second (0: unknown): as many whole pictures as fit
-/// best, and a twentieth for times that tremble. Parts between 85 % of it and all of it are then the rule (4.4.4.9).
-fn part_target(wished: Time, rate: f32) -> Time {
-    let wished = wished as f64;
-    let picture = SECOND as f64 / f64::from(rate);
-    let aim = if rate.is_finite() && (0.05..=1000.0).contains(&rate) {
-        (wished / picture).round().max(1.0) * picture
-    } else {
-        wished
-    };
-    (aim * 1.05).round() as Time
+impl Settings {
+    /// The length of parts at so many pictures a second (0: unknown): as many whole pictures as fit best.
+    pub fn grid(&self, rate: f32) -> Time {
+        let wished = self.part.unwrap_or(FRAGMENT) as f64;
+        let picture = SECOND as f64 / f64::from(rate);
+        let aim = if rate.is_finite() && (0.05..=1000.0).contains(&rate) {
+            (wished / picture).round().max(1.0) * picture
+        } else {
+            wished
+        };
+        aim.round() as Time
+    }
+}
+
+/// The part target: both ends of a part may be off the grid, so that it is between 95 % and 105 % of its distance. That is
+/// more than the 85 % of the target that a part must have (4.4.4.9).
+fn part_target(grid: Time) -> Time {
+    grid + 2 * Targets::slack(grid)
 }
 
 fn within(name: &str, ms: u32, good: RangeInclusive<u32>) -> Result<(), String> {
@@ -311,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_leave_room_for_keyframes_and_whole_pictures() {
+    fn targets_are_what_keyframes_and_whole_pictures_make() {
         let targets = |json: &str, keyframe_ms, rate| {
             let mut info = mock::video("h264/avcc", "avc1.42c01e", &[]);
             let Kind::Video(video) = &mut info.tracks[0].kind else {
@@ -323,13 +340,14 @@ mod tests {
             assert_eq!(targets.part_hold_back, 3 * targets.part);
             (targets.duration / SECOND, targets.part)
         };
-        assert_eq!(targets("", 2000, 30.0), (4, 21_000));
-        assert_eq!(targets("", 0, 0.0), (4, 21_000));
-        assert_eq!(targets("", 10_000, 24.0), (12, 21_875));
-        assert_eq!(targets("", 1000, 1.0), (3, 105_000));
-        assert_eq!(targets(r#"{"segment": "1s"}"#, 1000, 60.0), (2, 21_000));
-        assert_eq!(targets(r#"{"preset": "mobile"}"#, 2000, 12.5), (6, 109_200));
-        assert_eq!(targets("", 3_600_000, f32::NAN), (62, 21_000));
+        assert_eq!(targets("", 2000, 30.0), (2, 21_000));
+        assert_eq!(targets("", 0, 0.0), (0, 21_000));
+        assert_eq!(targets("", 10_000, 24.0), (10, 21_873));
+        assert_eq!(targets("", 1000, 1.0), (2, 105_000));
+        assert_eq!(targets("", 1500, 1.0), (3, 105_000));
+        assert_eq!(targets(r#"{"segment": "1s"}"#, 1000, 60.0), (1, 21_000));
+        assert_eq!(targets(r#"{"preset": "mobile"}"#, 2000, 12.5), (4, 109_200));
+        assert_eq!(targets("", 3_600_000, f32::NAN), (60, 21_000));
     }
 
     #[test]

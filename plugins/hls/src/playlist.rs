@@ -164,13 +164,21 @@ fn write_edge(
         what: What::Part(msn, part),
     };
     writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{next}\"")?;
-    // Numbers are alike in all renditions, so the newest part here is the newest there.
-    let (msn, part) = match (part.checked_sub(1), window.last()) {
-        (Some(part), _) => (msn, part),
-        (None, Some(last)) => (last.msn, last.parts.len().saturating_sub(1)),
+    // Segments are alike in all renditions, parts are not where those have other frame rates: the newest there is the one that
+    // ends no later than the newest here.
+    let now = match (
+        window.open().filter(|open| !open.parts.is_empty()),
+        window.last(),
+    ) {
+        (Some(open), _) => open.ended,
+        (None, Some(last)) => last.ended,
         (None, None) => return Ok(()),
     };
     for other in renditions.iter().filter(|other| !other.base.is_empty()) {
+        let grid = window.settings.grid(other.frame_rate);
+        let Some((msn, part)) = window.part_at(now, grid) else {
+            continue;
+        };
         writeln!(
             text,
             "#EXT-X-RENDITION-REPORT:URI=\"{}{MEDIA}\",LAST-MSN={msn},LAST-PART={part}",
@@ -231,29 +239,31 @@ fn discontinuity(run: u64, epoch: u32) -> u64 {
     (run / 1_000_000).saturating_sub(FIRST) / 600 + u64::from(epoch)
 }
 
-/// The multivariant playlist. Of this rendition, bit rates are those measured once there are any.
-pub fn multivariant(info: &StreamInfo, window: &Window) -> String {
+/// The multivariant playlist; `None` while there is no segment, as bit rates are those of segments.
+pub fn multivariant(info: &StreamInfo, window: &Window) -> Option<String> {
+    let measured = window.bit_rates()?;
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n");
     for rendition in &info.renditions {
+        let told = u64::from(rendition.bandwidth);
         text.push_str(&match rendition.base.is_empty() {
             true => {
                 let codecs = window.epoch().map_or("", |epoch| &epoch.codecs);
-                variant(rendition, codecs, window.bit_rates())
+                let (peak, average) = measured;
+                variant(rendition, codecs, peak.max(told), average)
             }
-            false => variant(rendition, &rendition.codecs, None),
+            false => variant(rendition, &rendition.codecs, told, told),
         });
     }
-    text
+    Some(text)
 }
 
-fn variant(rendition: &Rendition, codecs: &str, measured: Option<(u64, u64)>) -> String {
-    let peak = measured.map_or(0, |(peak, _)| peak);
-    let mut line = format!(
-        "#EXT-X-STREAM-INF:BANDWIDTH={}",
-        peak.max(rendition.bandwidth.into()).max(1)
-    );
+/// `peak`: the most that is known so far. `BANDWIDTH` is to be above the peaks to come (4.4.6.2), of segments with their boxes: a
+/// quarter more holds where the encoder keeps to its bit rate, as those of this gateway do but for a second's worth in stock.
+fn variant(rendition: &Rendition, codecs: &str, peak: u64, average: u64) -> String {
+    let bandwidth = (peak + peak.div_ceil(4)).max(1);
+    let mut line = format!("#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}");
     let mut add = |attribute: String| line.push_str(&attribute);
-    if let Some((_, average)) = measured {
+    if average > 0 {
         add(format!(",AVERAGE-BANDWIDTH={average}"));
     }
     if !codecs.is_empty() {

@@ -200,22 +200,28 @@ fn playlist_reads_as_the_specification_wants_it() {
     let mut expected = format!(
         "#EXTM3U\n\
          #EXT-X-VERSION:9\n\
-         #EXT-X-TARGETDURATION:3\n\
-         #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=18.00000,HOLD-BACK=9.00000,PART-HOLD-BACK=0.63000\n\
+         #EXT-X-TARGETDURATION:2\n\
+         #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.00000,HOLD-BACK=6.00000,PART-HOLD-BACK=0.63000\n\
          #EXT-X-PART-INF:PART-TARGET=0.21000\n\
-         #EXT-X-MEDIA-SEQUENCE:{FIRST}\n\
+         #EXT-X-MEDIA-SEQUENCE:{}\n\
          #EXT-X-DISCONTINUITY-SEQUENCE:0\n\
          #EXT-X-INDEPENDENT-SEGMENTS\n\
-         #EXT-X-MAP:URI=\"init-{run}-0.mp4\"\n"
+         #EXT-X-MAP:URI=\"init-{run}-0.mp4\"\n",
+        FIRST + 2
     );
     // Three would do by the option, but make no three target durations.
-    for nth in 0..9 {
+    for nth in 2..9 {
         let msn = FIRST + nth;
         expected += &format!(
             "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:{:02}.000Z\n",
             20 + nth
         );
-        let parts = if nth == 8 { 2 } else { 5 };
+        // Parts are for the last three target durations.
+        let parts = match nth {
+            2 => 0,
+            8 => 2,
+            _ => 5,
+        };
         for part in 0..parts {
             let independent = if part == 0 { ",INDEPENDENT=YES" } else { "" };
             expected += &format!(
@@ -283,14 +289,8 @@ fn multivariant_playlist_lists_renditions_with_what_is_known() {
         },
     ];
     feed(&mut muxer, &source.events);
-    let head = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n";
-    let mobile = "#EXT-X-STREAM-INF:BANDWIDTH=300000,CODECS=\"avc1.42c015\"\n../../porch@mobile/hls/media.m3u8\n";
-    let known = "CODECS=\"avc1.42c01e\",RESOLUTION=640x360,FRAME-RATE=29.970\nmedia.m3u8\n";
-    let (_, text) = get(&muxer, "index.m3u8");
-    assert_eq!(
-        text,
-        format!("{head}#EXT-X-STREAM-INF:BANDWIDTH=1,{known}{mobile}")
-    );
+    // Bit rates are those of segments.
+    assert_eq!(get(&muxer, "index.m3u8").0, 0);
 
     // 100 bytes a picture, but the second segment has twice as many.
     for second in 0..7 {
@@ -301,15 +301,101 @@ fn multivariant_playlist_lists_renditions_with_what_is_known() {
     }
     feed(&mut muxer, &source.events[1..]);
     let (_, text) = get(&muxer, "index.m3u8");
-    let own = values(&text, "EXT-X-STREAM-INF")[0];
-    let rate = |name| attribute(own, name).parse::<u64>().unwrap();
     let boxes = |parts: u64| parts * (24 + 64 + 8) * 8;
     let payload = |bytes: u64| 60 * (bytes + 16) * 8;
-    assert_eq!(rate("BANDWIDTH"), (payload(200) + boxes(10)) / 2);
+    let peak = (payload(200) + boxes(10)) / 2;
+    let average = (2 * payload(100) + payload(200) + boxes(30)) / 6;
     assert_eq!(
-        rate("AVERAGE-BANDWIDTH"),
-        (2 * payload(100) + payload(200) + boxes(30)) / 6
+        text,
+        format!(
+            "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+             #EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={average},\
+             CODECS=\"avc1.42c01e\",RESOLUTION=640x360,FRAME-RATE=29.970\nmedia.m3u8\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=375000,AVERAGE-BANDWIDTH=300000,CODECS=\"avc1.42c015\"\n\
+             ../../porch@mobile/hls/media.m3u8\n",
+            peak + peak.div_ceil(4)
+        )
     );
+}
+
+#[test]
+fn reports_are_of_the_parts_that_the_other_renditions_have() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    let other = |name: &str, frame_rate| Rendition {
+        name: name.into(),
+        base: format!("../../porch@{name}/hls/"),
+        frame_rate,
+        ..source.info.renditions[0].clone()
+    };
+    // Parts of 0.2 s, 0.25 s and a second.
+    let others = [other("same", 15.0), other("slow", 8.0), other("still", 1.0)];
+    source.info.renditions.extend(others);
+    source.events[0] = Event::Configure(source.info.clone());
+    let mut reports = |pictures| {
+        source.pictures(pictures, 60, PICTURE);
+        feed(&mut muxer, &std::mem::take(&mut source.events));
+        let (_, text) = get(&muxer, MEDIA);
+        let of = |report| {
+            let msn: u64 = attribute(report, "LAST-MSN").parse().unwrap();
+            let part: u64 = attribute(report, "LAST-PART").parse().unwrap();
+            (msn - FIRST, part)
+        };
+        let found = values(&text, "EXT-X-RENDITION-REPORT");
+        found.into_iter().map(of).collect::<Vec<_>>()
+    };
+    // The newest picture waits for the next.
+    assert_eq!(reports(61), [(0, 9), (0, 7), (0, 1)]);
+    assert_eq!(reports(60), [(1, 9), (1, 7), (1, 1)]);
+}
+
+#[test]
+fn keyframes_that_are_too_far_apart_are_told_and_not_waited_for() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(300, 10_000, PICTURE);
+    feed(&mut muxer, &std::mem::take(&mut source.events));
+    for url in ["index.m3u8", MEDIA] {
+        assert_eq!(get(&muxer, url).0, 0, "{url}");
+    }
+    source.picture(false, PICTURE, 10);
+    source.picture(false, PICTURE, 10);
+    feed(&mut muxer, &std::mem::take(&mut source.events));
+    for url in ["index.m3u8", MEDIA] {
+        let (status, text) = get(&muxer, url);
+        assert!(status == 503 && text.contains("none for 10 s"), "{text}");
+    }
+    source.pictures(1, 1, PICTURE);
+    feed(&mut muxer, &source.events);
+    for url in ["index.m3u8", MEDIA] {
+        assert_eq!(get(&muxer, url).0, 200, "{url}");
+    }
+}
+
+#[test]
+fn a_segment_is_as_old_as_it_is_shown_and_ends_where_the_next_is_shown() {
+    // With B pictures: shown a tenth of a second after they are decoded, as renditions cannot know.
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(121, 60, PICTURE);
+    for event in &mut source.events {
+        if let Event::Push(sample) = event {
+            // The first of the second segment a bit later still.
+            let more = i32::from(sample.decode_time == 60 * PICTURE) * 900;
+            sample.composition_offset = 9000 + more;
+        }
+    }
+    feed(&mut muxer, &source.events);
+    let text = media(&muxer);
+    assert_eq!(values(&text, "EXTINF"), ["2.01000,", "1.99000,"]);
+    let dates = values(&text, "EXT-X-PROGRAM-DATE-TIME");
+    assert_eq!(
+        dates[..2],
+        ["2023-11-14T22:13:20.100Z", "2023-11-14T22:13:22.110Z"]
+    );
+    let parts = values(&text, "EXT-X-PART");
+    let parts = parts.iter().map(|part| number(attribute(part, "DURATION")));
+    assert_eq!(parts.take(10).sum::<u64>(), 201_000);
 }
 
 #[test]
@@ -408,7 +494,7 @@ fn what_lasts_for_ever_says_so_and_playlists_last_as_long_as_caches_may_keep_the
         );
     }
     let blocking = format!("media.m3u8?_HLS_msn={FIRST}&_HLS_part=3");
-    for (url, seconds) in [("index.m3u8", 2), (MEDIA, 2), (&blocking, 24)] {
+    for (url, seconds) in [("index.m3u8", 1), (MEDIA, 1), (&blocking, 12)] {
         assert_eq!(max_age(url), (PLAYLIST.into(), seconds));
     }
     assert_eq!(max_age(&format!("{RUN}-{FIRST}.77.m4s")).1, 0);
@@ -491,15 +577,19 @@ fn a_delta_update_leaves_out_what_is_beyond_the_skip_boundary() {
     let muxer = playing(r#"{"window": 20}"#, 30 * 60 + 10);
     let full = media(&muxer);
     let (_, delta) = get(&muxer, "media.m3u8?_HLS_skip=YES");
-    assert_eq!(values(&delta, "EXT-X-SKIP"), ["SKIPPED-SEGMENTS=8"]);
+    assert_eq!(values(&delta, "EXT-X-SKIP"), ["SKIPPED-SEGMENTS=14"]);
     let (head, tail) = delta
-        .split_once("#EXT-X-SKIP:SKIPPED-SEGMENTS=8\n")
+        .split_once("#EXT-X-SKIP:SKIPPED-SEGMENTS=14\n")
         .unwrap();
     assert!(full.starts_with(head) && full.ends_with(tail));
     let skipped = &full[head.len()..full.len() - tail.len()];
-    assert_eq!(values(skipped, "EXTINF").len(), 8);
+    assert_eq!(values(skipped, "EXTINF").len(), 14);
+    // So it is with the defaults.
+    let usual = playing("", 30 * 60);
+    let (_, delta) = get(&usual, "media.m3u8?_HLS_skip=YES");
+    assert_eq!(values(&delta, "EXT-X-SKIP"), ["SKIPPED-SEGMENTS=4"]);
     // Nothing that old: the whole.
-    let short = playing("", 30 * 60);
+    let short = playing(r#"{"window": 6}"#, 30 * 60);
     assert_eq!(get(&short, "media.m3u8?_HLS_skip=YES").1, media(&short));
 }
 
@@ -523,7 +613,7 @@ fn keyframes_further_apart_than_promised_raise_the_target_duration_and_nothing_i
     for event in &source.events {
         feed(&mut muxer, std::slice::from_ref(event));
         if let (200, text) = get(&muxer, MEDIA) {
-            assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["12"]);
+            assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["10"]);
         }
     }
 }
@@ -900,27 +990,54 @@ proptest! {
 
     #[test]
     fn parts_are_as_long_as_the_rule_wants_at_any_steady_rate(rate in 4u32..=120, tremble in 0u64..60) {
-        let mut muxer = open("");
-        let mut source = Source::new(muxer.profile().group_ms);
-        if let Kind::Video(video) = &mut source.info.tracks[0].kind {
-            video.frame_rate = rate as f32;
-        }
-        source.events[0] = Event::Configure(source.info.clone());
+        let mut source = rated(rate);
         let ticks = 90_000 / u64::from(rate);
         for nth in 0..rate * 5 {
             let off = if nth % 2 == 0 { ticks + tremble } else { ticks - tremble };
             source.picture(nth % (2 * rate) == 0, off, 10);
         }
-        feed(&mut muxer, &source.events);
-        let text = media(&muxer);
-        let target = number(attribute(values(&text, "EXT-X-PART-INF")[0], "PART-TARGET"));
-        let lines: Vec<&str> = text.lines().collect();
-        for pair in lines.windows(2) {
-            if let Some(part) = pair[0].strip_prefix("#EXT-X-PART:") {
-                let duration = number(attribute(part, "DURATION"));
-                let free = part.contains("INDEPENDENT") || pair[1].starts_with("#EXTINF");
-                prop_assert!(duration <= target && (free || duration * 100 >= target * 85), "{} of {}", part, target);
-            }
+        parts_must_be_good(&source);
+    }
+
+    #[test]
+    fn and_however_uneven_the_source_is_or_how_many_pictures_were_left_out(
+        steps in prop::collection::vec((1u64..4, 1000u64..3500), 1..600), keyframe in 20usize..80) {
+        let mut source = rated(30);
+        for (nth, (pictures, ticks)) in steps.into_iter().enumerate() {
+            // No longer than half a part, as one more may be needed to end a segment.
+            source.picture(nth % keyframe == 0, (pictures * ticks).min(9000), 10);
+        }
+        parts_must_be_good(&source);
+    }
+}
+
+/// Of a source that says so many pictures a second.
+fn rated(rate: u32) -> Source {
+    let mut source = Source::new(1800);
+    if let Kind::Video(video) = &mut source.info.tracks[0].kind {
+        video.frame_rate = rate as f32;
+    }
+    source.events[0] = Event::Configure(source.info.clone());
+    source
+}
+
+/// No part is longer than the target, nor shorter than 85 % of it without a reason (4.4.4.9).
+fn parts_must_be_good(source: &Source) {
+    let mut muxer = open("");
+    feed(&mut muxer, &source.events);
+    let (200, text) = get(&muxer, MEDIA) else {
+        return;
+    };
+    let target = number(attribute(values(&text, "EXT-X-PART-INF")[0], "PART-TARGET"));
+    let lines: Vec<&str> = text.lines().collect();
+    for pair in lines.windows(2) {
+        if let Some(part) = pair[0].strip_prefix("#EXT-X-PART:") {
+            let duration = number(attribute(part, "DURATION"));
+            let free = part.contains("INDEPENDENT") || pair[1].starts_with("#EXTINF");
+            assert!(
+                duration <= target && (free || duration * 100 >= target * 85),
+                "{part} of {target} in {text}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     options::{Settings, Targets},
-    time::{self, Time},
+    time::{self, SECOND, Time},
 };
 use sluicegate_fmp4 as fmp4;
 use sluicegate_sdk::{Buffer, Kind, Sample, StreamInfo, log};
@@ -46,6 +46,9 @@ pub struct Segment {
     pub ended: Time,
     /// None: a gap, whose samples are missing.
     pub parts: Vec<Part>,
+    /// How much later than its decode time its first sample is shown. Renditions agree about when pictures are shown, so the
+    /// segment's times are of that: decode times and this.
+    offset: i64,
     bytes: usize,
 }
 
@@ -67,6 +70,7 @@ impl Segment {
             began,
             ended: began,
             parts: Vec::new(),
+            offset: 0,
             bytes: 0,
         }
     }
@@ -74,6 +78,17 @@ impl Segment {
     /// From its first sample to the next segment's.
     pub fn duration(&self) -> Time {
         self.ended - self.began
+    }
+
+    /// When what is decoded at `decoded` is shown, as its first sample is.
+    fn time(&self, decoded: Time) -> Time {
+        decoded.saturating_add_signed(self.offset)
+    }
+
+    /// Places on a grid of its parts, so many of which are behind it so far.
+    fn cells(&self, at: Time, grid: Time) -> u64 {
+        let passed = at.saturating_sub(self.began);
+        (passed + Targets::slack(grid)) / grid.max(1)
     }
 
     /// Its size.
@@ -203,7 +218,9 @@ impl Window {
     /// What a playlist lists of the complete segments, oldest first: as many as configured, and more where those are too
     /// short to make three target durations (6.2.2).
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> + Clone {
+        // Never of what the segments are: one that has gone does not come back because a later one is longer.
         let promised = self.epoch().map_or(0, |epoch| epoch.targets.duration);
+        let promised = promised.max(self.settings.segment.div_ceil(SECOND) * SECOND);
         let (mut count, mut duration) = (0, 0);
         for segment in self.complete.iter().rev() {
             if count >= self.settings.window && duration >= 3 * promised {
@@ -244,18 +261,41 @@ impl Window {
         }
     }
 
-    /// The target duration: what was promised, unless the source's keyframes were further apart than it said. Then no
-    /// segment could end in time and begin with a keyframe, and truth goes before constancy as long as that segment is held.
+    /// The newest part at `time`, on another grid of parts in the same segments: its segment and its place there.
+    pub fn part_at(&self, time: Time, grid: Time) -> Option<(u64, u64)> {
+        let open = self.open.as_ref();
+        if let Some((open, parts)) = open.map(|open| (open, open.cells(time, grid)))
+            && parts > 0
+        {
+            return Some((open.msn, parts - 1));
+        }
+        let last = self.last()?;
+        // What is left behind the grid is a part, too.
+        let slack = Targets::slack(grid);
+        let parts = (last.duration().saturating_sub(slack)).div_ceil(grid.max(1));
+        Some((last.msn, parts.saturating_sub(1)))
+    }
+
+    /// How long the open segment is, while there is no complete one to list: keyframes are further apart than players wait.
+    pub fn first_takes(&self) -> Option<Time> {
+        let open = self.open.as_ref().filter(|_| self.complete.is_empty())?;
+        Some(open.duration())
+    }
+
+    /// The target duration: what was promised, or what the longest segment makes of it. Keyframes that are further apart than
+    /// all that came before raise it: no segment could end in time and begin with a keyframe, and truth goes before constancy
+    /// as long as that segment is held.
     pub fn target_duration(&self) -> Time {
         let longest = self.complete.iter().map(Segment::duration).max();
         let promised = self.epoch().map_or(0, |epoch| epoch.targets.duration);
-        promised.max(time::rounded(longest.unwrap_or(0)))
+        let longest = time::rounded(longest.unwrap_or(0));
+        promised.max(longest).max(SECOND)
     }
 
     /// Peak and average bit rate of what is held (4.4.6.2).
     pub fn bit_rates(&self) -> Option<(u64, u64)> {
         let target = self.target_duration();
-        let rate = |bits: u64, duration: Time| bits * time::SECOND / duration.max(1);
+        let rate = |bits: u64, duration: Time| bits * SECOND / duration.max(1);
         let mut peak = 0;
         for first in 0..self.complete.len() {
             // "The largest bit rate of any contiguous set of segments whose total duration is between 0.5 and 1.5 times the
@@ -297,14 +337,20 @@ impl Window {
         self.at_start = begins || (self.at_start && !sample.independent);
         let follows = newest.is_none_or(|newest| sample.group <= newest.msn + 1);
         let until = follows.then_some(sample.decode_time);
-        let now = self.time(&sample);
-        if let Some(before) = self.take_newest(sample.track, until) {
-            self.ripen(before, begins);
+        let before = self.take_newest(sample.track, until);
+        if !begins {
+            if let Some(before) = before {
+                self.ripen(before);
+            }
+            self.newest.push(sample);
+            return;
         }
-        if begins {
-            self.complete_open();
-            self.begin(sample.group, now);
+        let shown = self.epochs.back().map_or(0, |epoch| epoch.shown(&sample));
+        if let Some(before) = before {
+            self.ripen_last(before, Some(shown).filter(|_| follows));
         }
+        self.complete_open();
+        self.begin(&sample, shown);
         self.newest.push(sample);
     }
 
@@ -329,23 +375,52 @@ impl Window {
         Some(sample)
     }
 
-    /// Adds a sample of the leading track to the part in progress, and ends that where it is as long as parts are; `last`:
-    /// where the segment ends, too.
-    fn ripen(&mut self, sample: Sample, last: bool) {
-        let Some(epoch) = self.epochs.back() else {
+    /// Adds a sample of the leading track to the part in progress, and ends that where the next one is in another cell of the
+    /// grid. Whatever distances the source's pictures have, parts are as long as they must be, but for a picture that is longer.
+    fn ripen(&mut self, sample: Sample) {
+        let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
         };
-        let (leading, most) = (epoch.leading, epoch.targets.part);
-        let (began, ended) = (epoch.time(&sample), epoch.end(&sample));
+        let grid = epoch.targets.grid;
+        let ended = open.time(epoch.end(&sample));
+        let (cell, before) = (open.cells(ended, grid), open.cells(self.part_began, grid));
+        let line = open.began + cell * grid;
         self.step = sample.duration;
-        let has_picture = self.ripe.iter().any(|ripe| ripe.track == leading);
-        if has_picture && ended.saturating_sub(self.part_began) > most {
-            self.end_part(began);
+        if cell > before + 1 {
+            self.end_before_long();
         }
         self.ripe.push(sample);
-        let next = ended.saturating_sub(began);
-        if last || (ended + next).saturating_sub(self.part_began) > most {
-            self.end_part(ended);
+        if cell > before {
+            let is_near = ended <= line + Targets::slack(grid);
+            self.end_part(if is_near { ended } else { line });
+        }
+    }
+
+    /// The same with the last one of the segment; `until`: when the next segment begins, if it follows.
+    fn ripen_last(&mut self, sample: Sample, until: Option<Time>) {
+        let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
+            return;
+        };
+        let most = epoch.targets.part;
+        let ended = until.unwrap_or(open.time(epoch.end(&sample)));
+        // Times of showing that go back would give it a negative length.
+        let ended = ended.max(self.part_began);
+        if ended - self.part_began > most {
+            self.end_before_long();
+        }
+        self.ripe.push(sample);
+        self.end_part(ended.max(self.part_began));
+    }
+
+    /// The next picture reaches beyond the part in progress and cannot end it: it begins the next one, on the grid.
+    fn end_before_long(&mut self) {
+        let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
+            return;
+        };
+        let (leading, grid) = (epoch.leading, epoch.targets.grid);
+        let line = open.began + (open.cells(self.part_began, grid) + 1) * grid;
+        if self.ripe.iter().any(|ripe| ripe.track == leading) {
+            self.end_part(line);
         }
     }
 
@@ -387,15 +462,19 @@ impl Window {
         self.keep_within_bounds();
     }
 
-    fn begin(&mut self, msn: u64, now: Time) {
-        let Some(epoch) = self.epochs.back().map(|epoch| epoch.number) else {
+    /// Opens the segment of this sample, which is shown `now`.
+    fn begin(&mut self, sample: &Sample, now: Time) {
+        let Some(epoch) = self.epochs.back() else {
             return;
         };
+        let (msn, decoded, epoch) = (sample.group, epoch.time(sample), epoch.number);
         self.fill(msn, epoch, now);
         self.part_began = now;
         // What an instance that begins here would not know must not count.
         self.step = 0;
-        self.open = Some(Segment::new(msn, epoch, now));
+        let mut open = Segment::new(msn, epoch, now);
+        open.offset = now.cast_signed().saturating_sub(decoded.cast_signed());
+        self.open = Some(open);
     }
 
     /// Groups that the host could not give: their numbers are listed as gaps, which together last as long as they did.
@@ -475,16 +554,12 @@ impl Window {
             self.ripe.extend(newest);
         }
         if let Some(newest) = self.take_newest(leading, None) {
-            self.ripen(newest, true);
+            self.ripen_last(newest, None);
         }
         self.complete_open();
         self.ripe.clear();
         self.newest.clear();
         self.step = 0;
-    }
-
-    fn time(&self, sample: &Sample) -> Time {
-        self.epochs.back().map_or(0, |epoch| epoch.time(sample))
     }
 }
 
@@ -499,6 +574,12 @@ impl Epoch {
             sample.decode_time,
             self.timescale(sample.track).unwrap_or(1),
         )
+    }
+
+    fn shown(&self, sample: &Sample) -> Time {
+        let offset = sample.composition_offset.into();
+        let shown = sample.decode_time.saturating_add_signed(offset);
+        time::of(shown, self.timescale(sample.track).unwrap_or(1))
     }
 
     fn end(&self, sample: &Sample) -> Time {

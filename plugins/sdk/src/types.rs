@@ -68,7 +68,8 @@ pub struct Response {
     /// The HTTP `Content-Type`.
     pub content_type: String,
     /// Seconds for which caches on its way may keep it; [`Response::FOREVER`]: it never changes under this URL. The gateway
-    /// itself asks again after the next `configure`, `push` or `stop`, except for what lasts for ever.
+    /// itself asks again after the next `configure`, `push` or `stop`, except for what lasts for ever. Of a 503: seconds after
+    /// which the client may try again.
     pub max_age: u32,
     /// The HTTP body.
     pub body: Buffer,

@@ -27,8 +27,6 @@ pub struct Session {
     pub patience: Duration,
     /// The target duration may change at a discontinuity, which the draft does not foresee.
     pub target_may_change: bool,
-    /// The source's pictures come at odd times, so that no whole number of them makes 85 % of a part.
-    pub uneven: bool,
 }
 
 impl Session {
@@ -47,7 +45,7 @@ impl Session {
         at: Duration,
         asked: Option<(u64, Option<u64>)>,
     ) -> Vec<Violation> {
-        let mut violations = self.check(text);
+        let mut violations = check(text);
         let (playlist, _) = parse(text);
         if playlist.skipped.is_some() {
             violations.push(Violation::new(
@@ -69,7 +67,7 @@ impl Session {
         at: Duration,
         asked: Option<(u64, Option<u64>)>,
     ) -> Vec<Violation> {
-        let mut violations = self.check(text);
+        let mut violations = check(text);
         let (mut playlist, _) = parse(text);
         if let Some(skipped) = playlist.skipped.take() {
             let mut old = VecDeque::new();
@@ -97,12 +95,6 @@ impl Session {
         }
         self.follow(&playlist, at, asked, &mut violations);
         self.before = Some(playlist);
-        violations
-    }
-
-    fn check(&self, text: &str) -> Vec<Violation> {
-        let mut violations = check(text);
-        violations.retain(|one| !self.uneven || one.rule != "part-of-85-percent");
         violations
     }
 

@@ -4,7 +4,7 @@ use sluicegate::{
     config,
     media::sample::Format,
     source::{Fleet, Spec},
-    stream::{Ear, Entry, Made, Next, Reader, Stream, User, Variant},
+    stream::{Ear, Entry, Made, Next, Past, Reader, Stream, User, Variant},
     telemetry::Events,
 };
 use sluicegate_tests::{PATIENCE, media::encode_pattern};
@@ -124,8 +124,7 @@ fn compare(source: &str) {
         .map(|other| (other.name, &other.groups))
         .chain([("mobile", &before), ("mobile again", &again)])
     {
-        // The first may be from the middle of a group.
-        for (time, number) in groups.iter().skip(1) {
+        for (time, number) in groups {
             assert_eq!(
                 whole.get(time),
                 Some(number),
@@ -177,7 +176,12 @@ impl<'a> Follower<'a> {
                 ..Variant::default()
             };
             let choice = self.stream.choose(&variant, &info, &FORMATS).unwrap();
-            let made = choice.recipe.map(|recipe| self.user.make(recipe).unwrap());
+            let past = Past {
+                group_ms: GROUP_MS,
+                groups: 2,
+            };
+            let make = |recipe| self.user.make(recipe, past).unwrap();
+            let made = choice.recipe.map(make);
             let feed = made.as_ref().map_or(self.user.feed(), |made| made.feed());
             let reader = feed.reader(Ear::Open);
             let (position, _) = reader.start(GROUP_MS, 2);

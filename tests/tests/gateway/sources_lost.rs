@@ -3,8 +3,8 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sluicegate_tests::{
-    Camera, Gateway, Nal, Numbered, Rtsp, Watcher, camera::clip, media::encode_pattern, within,
-    xserver::XServer,
+    Camera, Feeder, Gateway, Nal, Numbered, Rtsp, Watcher, camera::clip, media::encode_pattern,
+    within, xserver::XServer,
 };
 use std::time::{Duration, Instant};
 use tokio::{
@@ -146,4 +146,37 @@ async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_m
         "{device:#}"
     );
     camera.show(&mut still).await;
+}
+
+/// The map of a program names other PIDs in the middle of a transport stream, as where a broadcaster changes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_goes_on_under_other_pids_is_followed_at_once() {
+    let half = |name: &str, first: u64, pid: &str| {
+        let offset = (first / 30).to_string();
+        let coded = ["-c:v", "libx264", "-g", "15", "-bf", "0", "-f", "mpegts"];
+        let there = ["-streamid", pid, "-output_ts_offset", &offset];
+        let film = encode_pattern(name, (320, 192), first, 90, &[&coded[..], &there].concat());
+        std::fs::read(film).unwrap()
+    };
+    let (one, other) = (half("one.ts", 0, "0:256"), half("other.ts", 90, "0:300"));
+    let feeder = Feeder::bind().await;
+    let config = format!("[streams.cam]\nsource = \"tcp://{}\"\n", feeder.address());
+    let gateway = Gateway::with_config(&config).await;
+    let mut plays = Numbered::connect(&gateway, "cam").await;
+    let mut sends = feeder.accept().await;
+    sends.write_all(&one).await.unwrap();
+    plays.until(80).await;
+    let began = Instant::now();
+    sends.write_all(&other).await.unwrap();
+    // The last picture waits for the next PES packet.
+    plays.until(170).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    let seen = plays.numbers.iter().filter(|number| **number >= 90);
+    assert!(seen.count() >= 75, "{:?}", plays.numbers);
+    assert_eq!(gateway.api("/api/devices/cam").await["state"], "live");
+    drop(sends);
 }

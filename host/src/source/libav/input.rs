@@ -31,6 +31,8 @@ pub struct Input {
     context: format::context::Input,
     pictures: Option<Place>,
     sound: Option<Place>,
+    /// Streams beyond so many appeared after it was opened.
+    known: usize,
     timed: bool,
     /// Where there are no times, each packet lasts as long as libavformat thinks.
     believes: bool,
@@ -43,6 +45,7 @@ pub struct Input {
 struct Place {
     index: usize,
     time_base: ffmpeg::Rational,
+    codec: codec::Id,
 }
 
 /// What an input has; one of them at least.
@@ -155,11 +158,8 @@ impl Input {
                 reason: "it has neither a video track nor an audio track".into(),
             });
         }
-        let place = |stream: &Stream<'_>| Place {
-            index: stream.index(),
-            time_base: stream.time_base(),
-        };
-        let (pictures, sound) = (video.as_ref().map(place), audio.as_ref().map(place));
+        let (pictures, sound) = (video.as_ref().map(Place::of), audio.as_ref().map(Place::of));
+        let known = context.streams().len();
         let tracks = Tracks {
             video: video.map(|stream| Media {
                 parameters: stream.parameters(),
@@ -183,6 +183,7 @@ impl Input {
             context,
             pictures,
             sound,
+            known,
             timed,
             believes: false,
             deadline,
@@ -213,6 +214,9 @@ impl Input {
                 Err(error) => return Err(self.failed(self.deadline.explain(&error))),
             }
             let size = packet.data().map_or(0, <[u8]>::len);
+            if packet.stream() >= self.known {
+                self.go_over_to(packet.stream())?;
+            }
             let of = |place: &&Place| place.index == packet.stream();
             let pictures = self.pictures.as_ref().filter(of);
             let Some(place) = pictures.or(self.sound.as_ref().filter(of)) else {
@@ -264,6 +268,38 @@ impl Input {
         }
     }
 
+    /// A stream that appeared after the input was opened takes the place of the track of its kind: a program of an MPEG-TS whose
+    /// map changed goes on under other PIDs (ISO/IEC 13818-1 2.4.4.8), and nothing comes under the old ones any more.
+    ///
+    /// # Errors
+    /// Its pictures are in another codec, so that the source has to be opened anew.
+    fn go_over_to(&mut self, index: usize) -> Result<(), SourceError> {
+        let Some(stream) = self.context.stream(index) else {
+            return Ok(());
+        };
+        let next = Place::of(&stream);
+        let is_picture = match stream.parameters().medium() {
+            media::Type::Video => true,
+            media::Type::Audio => false,
+            _ => return Ok(()),
+        };
+        let place = match is_picture {
+            true => &mut self.pictures,
+            false => &mut self.sound,
+        };
+        let Some(now) = place.as_mut().filter(|now| now.index < next.index) else {
+            return Ok(());
+        };
+        if now.codec == next.codec {
+            *now = next;
+        } else if is_picture && self.newest_picture.is_some() {
+            // A file is read to its end; what is live would be waited for in vain.
+            let name = next.codec.name();
+            return Err(self.failed(format!("its pictures change to {name}")));
+        }
+        Ok(())
+    }
+
     fn failed(&self, reason: String) -> SourceError {
         SourceError::Read {
             what: self.what.clone(),
@@ -293,6 +329,16 @@ fn presentation(stream: &Stream<'_>) -> Presentation {
         orientation: matrix
             .and_then(|matrix| Orientation::of_matrix(&matrix))
             .unwrap_or_default(),
+    }
+}
+
+impl Place {
+    fn of(stream: &Stream<'_>) -> Place {
+        Place {
+            index: stream.index(),
+            time_base: stream.time_base(),
+            codec: stream.parameters().id(),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use super::*;
+use super::{super::testing, *};
 use crate::{
     codec::{Encoder, Settings},
     media::{h264::annexb, pattern::Painter, time::Moment},
     source::{Sink, SourceTimes},
     stream::{Ingest, Numbers},
 };
+use bytes::Bytes;
 
 const GROUP: u64 = 30;
 const ROUNDS: u64 = 20;
@@ -54,7 +55,7 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
         }
     };
     publish(GROUP);
-    let frames = Frames::start("cam", &feed, status.clone()).unwrap();
+    let frames = Frames::start_with("cam", &feed, status.clone(), Duration::ZERO).unwrap();
     let follower = frames.follow(usize::MAX);
     let mut reached = 0;
     for _ in 0..ROUNDS {
@@ -86,4 +87,45 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
             .any(|note| note.starts_with("decoding is slower than the source")),
         "{notes:?}"
     );
+}
+
+fn waiting(mailbox: &Mailbox) -> Vec<u64> {
+    let events = mailbox.events.iter();
+    let times = events.filter_map(|event| match event {
+        Event::Picture(picture) => Some(picture.time / testing::PICTURE),
+        _ => None,
+    });
+    times.collect()
+}
+
+#[test]
+fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
+    let pictures = testing::decoded(100);
+    let mut mailbox = Mailbox {
+        thread: thread::current(),
+        events: VecDeque::new(),
+        most: 4,
+    };
+    let mut lost = 0;
+    for picture in &pictures {
+        lost += usize::from(mailbox.push(Event::Picture(picture.clone())));
+    }
+    // A keyframe in every thirty.
+    assert_eq!(waiting(&mailbox), [0, 30, 60, 90]);
+    assert!(mailbox.has_only_starts());
+    assert_eq!(lost, 96);
+    mailbox.events.pop_front();
+    for picture in &pictures[97..] {
+        mailbox.push(Event::Picture(picture.clone()));
+    }
+    assert_eq!(waiting(&mailbox), [30, 60, 90, 99]);
+
+    // Who wants the newest one gets that.
+    mailbox.most = 1;
+    mailbox.events.clear();
+    for picture in &pictures {
+        assert!(!mailbox.push(Event::Picture(picture.clone())));
+    }
+    assert_eq!(waiting(&mailbox), [99]);
+    assert!(!mailbox.has_only_starts());
 }

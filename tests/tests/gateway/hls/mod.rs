@@ -1,5 +1,6 @@
 //! HLS as it is served.
 
+mod cold;
 mod players;
 mod rules;
 mod served;

@@ -204,7 +204,6 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
     let all = films.into_iter().map(|(name, file)| {
         tokio::spawn(async move {
             let mut player = Player::new(address, &format!("/live/{name}/hls/media.m3u8"));
-            player.session.uneven = name == "variable";
             if name == "ten-second-groups" {
                 // Promised for keyframes two seconds apart.
                 player.session.patience = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use crate::{
         Chunk, Profile, Rendition,
         muxer::{Ground, Refusal},
     },
-    stream::{Choice, Ear, Entry, Info, Made, MakeError, Next, Reader},
+    stream::{Choice, Ear, Entry, Info, Made, MakeError, Next, Past, Reader},
     viewer::Header,
 };
 use std::{
@@ -31,10 +31,9 @@ pub(super) struct Source {
     position: u64,
     /// The tracks at `position`.
     info: Option<Arc<Info>>,
-    /// Samples are passed over until an independent one.
-    wants_start: bool,
-    /// The guest began with the newest independent one, so what leads it is passed over.
-    joined: bool,
+    gate: Gate,
+    /// Everything that was there when it was chosen has been read.
+    current: bool,
     /// Samples on which the guest failed, or that led its start.
     left_out: BTreeSet<u64>,
     /// The one that it is given now.
@@ -65,14 +64,73 @@ impl Source {
         }
     }
 
-    /// Whether the sample is for this transport, and after what it was given before.
-    fn wants(&mut self, sample: &Sample, reached: &Reached) -> bool {
+    /// Whether the guest is still being given the past: what it would answer now is old.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.current
+    }
+
+    /// Whether the sample at `position` is for this transport, and after what it was given before.
+    fn wants(&mut self, sample: &Sample, position: u64, group: u64, reached: &Reached) -> bool {
         if self.choice.format(sample.codec()).is_none() {
             return false;
         }
+        if sample.is_sound() && self.choice.video.is_some() {
+            return !self.gate.wants_start;
+        }
         // Another feed begins with what was perhaps seen in the one before.
-        let starts = sample.independent && (!sample.is_sound() || self.choice.video.is_none());
         let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
+        self.gate
+            .admits(sample, position, group, is_new, &self.reader)
+    }
+}
+
+/// Where a guest may start, of the samples that groups begin with.
+struct Gate {
+    /// Samples are passed over until one that the guest may start at.
+    wants_start: bool,
+    /// The guest began with the newest independent one, so what leads it is passed over.
+    joined: bool,
+    /// It gets groups from their first sample on or not at all: who answers requests addresses them by their numbers, and a part
+    /// of one is not what other renditions have under that number.
+    whole: Option<Whole>,
+}
+
+struct Whole {
+    group_ms: u32,
+    /// The newest of which the guest was given samples.
+    group: Option<u64>,
+}
+
+impl Gate {
+    fn new(profile: &Profile, wants_start: bool) -> Gate {
+        let whole = profile.lanes.is_empty().then_some(Whole {
+            group_ms: profile.group_ms,
+            group: None,
+        });
+        Gate {
+            wants_start,
+            joined: false,
+            whole,
+        }
+    }
+
+    /// Whether the sample is past the gate; `is_new`: the guest may start here.
+    fn admits(
+        &mut self,
+        sample: &Sample,
+        position: u64,
+        group: u64,
+        is_new: bool,
+        reader: &Reader,
+    ) -> bool {
+        let mut starts = sample.independent;
+        if let Some(whole) = &mut self.whole
+            && (self.wants_start || whole.group != Some(group))
+        {
+            starts = starts && reader.opens_group(whole.group_ms, position);
+            self.wants_start |= !starts;
+            whole.group = Some(group);
+        }
         if starts {
             self.joined = self.wants_start;
         }
@@ -113,12 +171,17 @@ impl Actor {
             };
             let group_ms = profile.group_ms;
             let position = source.position;
+            // Asked before, as it goes on being made meanwhile.
+            let made = source.made.as_ref().is_none_or(|made| made.is_current());
             let chunks = match source.reader.next(position, group_ms) {
-                Next::Wait => return false,
+                Next::Wait => {
+                    source.current |= made;
+                    return false;
+                }
                 Next::Lost(on, info) => {
                     self.muxer.usage.overruns.fetch_add(1, Ordering::Relaxed);
                     source.position = on;
-                    source.wants_start = true;
+                    source.gate.wants_start = true;
                     source.info = info.clone();
                     if info.is_some_and(|info| !self.announce(ground, &info)) {
                         return false;
@@ -155,7 +218,7 @@ impl Actor {
                     if profile.passes_over(&sample) {
                         continue;
                     }
-                    if !source.wants(&sample, &self.reached) {
+                    if !source.wants(&sample, position, group, &self.reached) {
                         if sample.leading {
                             source.leave_out(position);
                         }
@@ -219,8 +282,12 @@ impl Actor {
             self.refuse_all(&Refusal::Format(text));
             return false;
         };
+        let past = Past {
+            group_ms: profile.group_ms,
+            groups: profile.history,
+        };
         let made = loop {
-            let made = choice.recipe.map(|recipe| ground.user.make(recipe));
+            let made = choice.recipe.map(|recipe| ground.user.make(recipe, past));
             match made.transpose() {
                 Ok(made) => break made,
                 Err(MakeError::TooMany)
@@ -244,8 +311,8 @@ impl Actor {
             choice,
             position,
             info: info.clone(),
-            wants_start: true,
-            joined: false,
+            gate: Gate::new(&profile, true),
+            current: false,
             left_out: BTreeSet::new(),
             pushing: None,
             made,
@@ -305,7 +372,7 @@ impl Actor {
     fn announce(&mut self, ground: &Ground, info: &Info) -> bool {
         if self.reached.epoch > Some(info.epoch) {
             if let Some(source) = &mut self.source {
-                source.wants_start = true;
+                source.gate.wants_start = true;
             }
             return true;
         }
@@ -361,6 +428,7 @@ impl Actor {
         }
         // The header counts once, at the end: who watches has got those in between.
         let mut header = None;
+        let mut gate = Gate::new(&profile, false);
         if let Some(info) = info {
             header = self.configure(&info);
             if header.is_none() {
@@ -371,11 +439,16 @@ impl Actor {
             let Some(source) = &self.source else {
                 return true;
             };
+            let leads = |sample: &Sample| !sample.is_sound() || source.choice.video.is_none();
             let worked = match source.reader.next(position, group_ms) {
-                Next::Entry(Entry::Sample(sample), _)
+                Next::Entry(Entry::Sample(sample), group)
                     if source.left_out.contains(&position)
                         || profile.passes_over(&sample)
-                        || source.choice.format(sample.codec()).is_none() =>
+                        || source.choice.format(sample.codec()).is_none()
+                        || !match leads(&sample) {
+                            true => gate.admits(&sample, position, group, true, &source.reader),
+                            false => !gate.wants_start,
+                        } =>
                 {
                     true
                 }

@@ -1,6 +1,6 @@
 //! Who waits for an answer: joins, requests, and what viewers send.
 
-use super::{Actor, PATIENCE};
+use super::{Actor, PATIENCE, Source};
 use crate::plugin::{
     Answer, Effect,
     muxer::{JoinRequest, Message, Phase, Refusal, Reply},
@@ -118,7 +118,7 @@ impl Actor {
 
     /// Asks the guest what it has not been asked since something changed.
     pub(super) fn serve_requests(&mut self) {
-        if self.instance.is_none() {
+        if self.instance.is_none() || self.is_behind() {
             return;
         }
         for url in self.muxer.desk.unasked() {
@@ -134,6 +134,12 @@ impl Actor {
             };
             self.muxer.desk.answer(url, &reply);
         }
+    }
+
+    /// Whether answers would be of the past: who answers requests only is asked when it has got everything that there is.
+    fn is_behind(&self) -> bool {
+        let asked_only = self.transport.profile.lanes.is_empty();
+        asked_only && self.source.as_ref().is_some_and(Source::is_behind)
     }
 
     /// Lets go who waited too long, or for what will not come.

@@ -1,0 +1,142 @@
+//! From samples to decoded pictures in the order of showing: what the shared decoder (`frames.rs`) and one that catches up with
+//! it (`catchup.rs`) have in common. No thread, no clock.
+
+use super::{
+    frames::Decoded,
+    ring::{Info, Numbers},
+};
+use crate::{
+    codec::{self, Counts, Decoder, Frame},
+    media::{
+        geometry::Geometry,
+        h264,
+        sample::{Codec, Format, Sample},
+    },
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
+const MOST_HELD: usize = 64;
+
+/// A decoder for whatever tracks a feed has, and where its pictures belong.
+pub(super) struct Decoding {
+    counts: Arc<Counts>,
+    /// By which a picture is told to begin a group.
+    numbers: Numbers,
+    decoder: Option<(Decoder, Format)>,
+    /// How its pictures are to be shown.
+    geometry: Geometry,
+    /// Decoding begins with the next independent sample.
+    joins: bool,
+    /// It began with the newest independent one, so the pictures that lead it cannot be decoded.
+    joined: bool,
+    /// Of access units whose pictures have not come out: when captured, by time of showing.
+    held: BTreeMap<i64, u64>,
+    /// When the newest picture is shown, and the keyframe that it belongs to.
+    last: Option<u64>,
+    keyframe: Option<u64>,
+}
+
+impl Decoding {
+    /// Counts pictures and failures in `counts`; groups begin as `numbers` of an encoded feed say.
+    pub fn new(counts: &Arc<Counts>, numbers: Numbers) -> Decoding {
+        Decoding {
+            counts: counts.clone(),
+            numbers,
+            decoder: None,
+            geometry: Geometry::default(),
+            joins: true,
+            joined: false,
+            held: BTreeMap::new(),
+            last: None,
+            keyframe: None,
+        }
+    }
+
+    /// The samples that follow are of these tracks.
+    ///
+    /// # Errors
+    /// There is no decoder for them; nothing is decoded until the next call.
+    pub fn configure(&mut self, info: &Info) -> Result<(), codec::Error> {
+        self.held.clear();
+        self.joins = true;
+        self.decoder = None;
+        let Some(video) = &info.video else {
+            return Ok(());
+        };
+        self.geometry = video.geometry;
+        let (mut decoder, format) = match video.codec {
+            Codec::Jpeg => (Decoder::mjpeg()?, Format::Jpeg),
+            _ => (Decoder::h264()?, Format::H264AnnexB),
+        };
+        let sets = h264::avcc::DecoderConfig::parse(&video.config)
+            .map(|config| [config.sps, config.pps].concat())
+            .unwrap_or_default();
+        if !sets.is_empty() {
+            // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
+            let _ = decoder.decode(&h264::annexb::join(&sets), 0);
+        }
+        self.decoder = Some((decoder.counted(&self.counts), format));
+        Ok(())
+    }
+
+    /// The next sample does not follow the last one.
+    pub fn reset(&mut self) {
+        if let Some((decoder, _)) = &mut self.decoder {
+            decoder.reset();
+        }
+        self.joins = true;
+        self.held.clear();
+    }
+
+    /// Whether the next sample cannot be decoded, as it leads the independent one that decoding began with and refers to what came
+    /// before that. To be asked of each sample.
+    pub fn passes_over(&mut self, sample: &Sample) -> bool {
+        if sample.independent {
+            self.joined = std::mem::take(&mut self.joins);
+        }
+        self.joined && sample.leading
+    }
+
+    /// What comes out while `sample` goes in, in the order of showing, and whether the sample itself was decoded without error.
+    pub fn decode(&mut self, sample: &Sample) -> (Vec<Frame>, Result<(), codec::Error>) {
+        let mut frames = Vec::new();
+        let Some((decoder, format)) = &mut self.decoder else {
+            return (frames, Ok(()));
+        };
+        let Some(data) = sample.packaged(*format) else {
+            return (frames, Ok(()));
+        };
+        let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
+        self.held.insert(shown, sample.captured_at);
+        if self.held.len() > MOST_HELD {
+            self.held.pop_first();
+        }
+        let geometry = self.geometry;
+        let take = |frame: Frame| frames.push(frame.shown(geometry));
+        let outcome = decoder.decode_each(&data, shown, take);
+        (frames, outcome)
+    }
+
+    /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.
+    pub fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
+        let shown = frame
+            .pts()
+            .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
+        let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
+        let time = u64::try_from(shown).ok()?;
+        if self.last.is_some_and(|last| time <= last) {
+            return None;
+        }
+        self.last = Some(time);
+        let keyframe = self.numbers.keyframe(time);
+        let begins = keyframe != self.keyframe;
+        self.keyframe = keyframe;
+        Some(Decoded {
+            frame,
+            time,
+            captured_at,
+            begins,
+        })
+    }
+}
