@@ -156,6 +156,14 @@ fn forms(stream: &Stream, info: Option<&Info>, transport: &Transport) -> Vec<Can
         None => std::iter::once("")
             .chain(stream.renditions().map(String::as_str))
             .map(Offer::unknown)
+            .map(|offer| Offer {
+                sound: transport
+                    .profile
+                    .formats
+                    .iter()
+                    .any(|format| format.is_sound()),
+                ..offer
+            })
             .collect(),
     };
     let candidate = |offer: Offer| Candidate {
@@ -166,6 +174,7 @@ fn forms(stream: &Stream, info: Option<&Info>, transport: &Transport) -> Vec<Can
         width: offer.width,
         height: offer.height,
         frame_rate: offer.frame_rate,
+        sound: offer.sound,
     };
     offers.into_iter().map(candidate).collect()
 }
