@@ -240,7 +240,8 @@ export class SluicegatePlayer extends HTMLElement {
   #changed(state: DirectorState): void {
     if (state.phase === "connecting" || state.phase === "paused") this.#collector.connectionChanged(performance.now());
     // Once pictures come the gateway answers, and its clock may have been set since it was last asked.
-    if (state.phase === "playing") void this.#clock?.measure();
+    // Nothing else than the test pattern says when it was made.
+    if (state.phase === "playing" && state.pattern) void this.#clock?.measure();
     if (state.phase === "paused" || state.phase === "waiting") this.#clock?.stop();
     this.#view.state(state);
     this.#showSound();
