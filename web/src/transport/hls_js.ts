@@ -80,7 +80,8 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
       // The gateway's own words, so that it need not be asked, and waited for, once more.
       const { status, statusText, responseText } = networkDetails;
       const ms = stats === undefined ? 0 : performance.now() - stats.loading.start;
-      void refusedBy(new Response(responseText, { status, statusText }), ms).then(events.ended);
+      const headers = { "cache-control": networkDetails.getResponseHeader("cache-control") ?? "" };
+      void refusedBy(new Response(responseText, { status, statusText, headers }), ms).then(events.ended);
       return;
     }
     if (!fatal) return;

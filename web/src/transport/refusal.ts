@@ -12,13 +12,16 @@ export function unreachable(url: URL): Ending {
   return { kind: "unreachable", reason };
 }
 
-/** A gateway that answers "not available" after at least so long (ms) had waited for something to send. */
+/** A gateway that answers "not available" after at least so long (ms) had waited for something to send. At once, a component says
+ * so itself, and for how long it stays so; the gateway's own refusals are not kept. */
 const WAITED_MS = 5000;
+const STAYS = /\bmax-age=[1-9]/;
 const UNAVAILABLE = 503;
 
 /** What the gateway said no with, `ms` after it was asked. */
 export async function refusedBy(response: Response, ms: number): Promise<Ending> {
-  const unready = response.status === UNAVAILABLE && ms >= WAITED_MS;
+  const stays = STAYS.test(response.headers.get("cache-control") ?? "");
+  const unready = response.status === UNAVAILABLE && (stays || ms >= WAITED_MS);
   return { kind: unready ? "unready" : "refused", reason: await errorText(response) };
 }
 
