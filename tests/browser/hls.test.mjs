@@ -35,7 +35,7 @@ describe("hls", { timeout: 240_000 }, () => {
   test(`hls.js plays ${WATCHED} s at low latency without a stall`, async (t) => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     // As by a gateway that chooses something unknown here: left to itself, the page plays the playlist of all renditions.
-    const choice = { transport: "later", rendition: "", base: "/live/demo", session: "/api/sessions/none", reason: "new" };
+    const choice = { transport: "later", rendition: "", base: "/live/demo", session: "/api/sessions/none", reason: "new", pattern: true };
     await page.route(({ pathname }) => pathname === "/live/demo", (route) => route.fulfill({ json: choice }));
     const playlists = new Set();
     page.on("request", (request) => playlists.add(new URL(request.url()).pathname));

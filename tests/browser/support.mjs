@@ -19,6 +19,9 @@ const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 /** The longest any condition may take to come true, in ms: generous, since the machine may be busy with other tests. */
 export const DEADLINE = 30_000;
 
+/** Files written, so that each gateway of a test has its own. */
+let configs = 0;
+
 /** A gateway on a port of the system's choice; without `config`, the text of a file, with its stream `demo`. */
 export class Gateway {
   #child = null;
@@ -29,7 +32,7 @@ export class Gateway {
     if (config === undefined) return;
     const directory = root("target/scratch/browser");
     mkdirSync(directory, { recursive: true });
-    const file = `${directory}/sluice-${process.pid}.toml`;
+    const file = `${directory}/sluice-${process.pid}-${++configs}.toml`;
     writeFileSync(file, config);
     this.#arguments = ["--config", file];
   }

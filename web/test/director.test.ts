@@ -48,8 +48,8 @@ class World {
         obstacle: () => null,
         network: () => "wifi",
         prepare: (name) => this.prepared.add(name),
-        choose: async (_, { transport, rendition }) => {
-          this.said.push(`choose ${transport} ${rendition}`);
+        choose: async (_, { transport, rendition, listening }) => {
+          this.said.push(`choose ${transport} ${rendition}${listening ? " listening" : ""}`);
           if (this.choice instanceof Error) throw this.choice;
           return this.choice;
         },
@@ -57,7 +57,7 @@ class World {
           this.said.push(`attend ${url.pathname}`);
           this.events = events;
           return {
-            report: ({ goodput, queued_ms }) => this.said.push(`report ${goodput} ${queued_ms}`),
+            report: ({ goodput, queued_ms, listening }) => this.said.push(`report ${goodput} ${queued_ms}${listening ? " listening" : ""}`),
             playing: (form) => this.said.push(`playing ${form.transport}@${form.rendition}`),
             failed: (form) => this.said.push(`failed ${form.transport}@${form.rendition}`),
             pin: (form) => this.said.push(`pin ${JSON.stringify(form)}`),
@@ -84,7 +84,7 @@ class World {
     this.choice =
       transport instanceof Error
         ? transport
-        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest" };
+        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true };
     this.director.want({ base: BASE, transport: wanted, rendition: null });
     await new Promise(setImmediate);
   }
@@ -189,17 +189,17 @@ test("what is left for something smaller leaves the link to it, until that plays
 });
 
 test("what may be played later is prepared for once something plays, where the gateway chooses", async () => {
-  const offered = ["hls", "mjpeg", "webrtc"].map((transport) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0 }));
+  const offered = ["hls", "mjpeg", "webrtc"].map((transport) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, sound: false }));
   const world = new World();
   await world.play();
-  world.events?.choices(offered, false);
+  world.events?.choices({ offered, forced: false, sound: false });
   assert.deepEqual([...world.prepared], []);
   world.picture();
   assert.deepEqual([...world.prepared], ["hls", "mjpeg"]);
   const pinned = new World();
   await pinned.play("mjpeg", "mjpeg");
   pinned.picture();
-  pinned.events?.choices(offered, false);
+  pinned.events?.choices({ offered, forced: false, sound: false });
   assert.deepEqual([...pinned.prepared], []);
 });
 
@@ -314,10 +314,55 @@ test("a session that is lost is followed by another, later and later, and what p
     await new Promise(setImmediate);
     assert.deepEqual(world.said.slice(before), ["choose null null", "attend /api/sessions/1", "playing mjpeg@"]);
   }
-  world.events?.choices([], false);
+  world.events?.choices({ offered: [], forced: false, sound: false });
   world.events?.lost();
   world.advance(5000);
   await new Promise(setImmediate);
   assert.equal(world.said.at(-1), "playing mjpeg@");
   assert.equal(world.opened.length, 1);
+});
+
+test("who listens says so when asking and reporting, and sees that there is sound where what plays has none", async () => {
+  const world = new World();
+  world.director.setListening(true);
+  await world.play("nal");
+  world.picture();
+  world.director.report({ received: 1, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 1, visible: true });
+  assert.deepEqual([world.said[0], world.said.at(-1)], ["choose null null listening", "report null 0 listening"]);
+  const { sound, hasSound, carriers } = world.director.state;
+  assert.deepEqual([sound, hasSound, carriers], [false, false, ""]);
+  const form = (transport: string, carried: boolean) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, sound: carried });
+  const offered = [form("nal", false), form("mse", true), form("hls", true), form("hls", true), form("mjpeg", false)];
+  world.events?.choices({ offered, forced: false, sound: true });
+  const told = world.states.at(-1);
+  assert.deepEqual([told?.sound, told?.hasSound, told?.carriers], [false, true, "MSE, HLS"]);
+  // Left to itself, what plays tells.
+  const alone = new World();
+  await alone.play(new Error("404"), "mse");
+  alone.opened.at(-1)?.sink.sound(true);
+  assert.equal(alone.director.state.hasSound, true);
+  assert.equal(alone.director.state.pattern, false, "what nobody calls the test pattern is none");
+  assert.equal(world.director.state.pattern, true);
+});
+
+test("what was found out against transports is still said when the gateway has chosen another", async () => {
+  const world = new World();
+  await world.play("nal");
+  world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no intra refresh" });
+  assert.deepEqual([world.open, world.said.at(-1)], [["first mse /live/demo"], "failed nal@"]);
+  world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "none here either" });
+  assert.equal(world.said.at(-1), "failed mse@");
+  // What was tried just now is not tried again before anything plays.
+  world.move("nal");
+  assert.deepEqual([world.open, world.said.at(-1)], [["first hls /live/demo"], "failed nal@"]);
+  world.move("mjpeg");
+  assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
+  world.picture();
+  assert.equal(world.director.state.fallback, "no intra refresh; none here either");
+  // What plays after all has nothing against it.
+  world.move("mse");
+  world.picture();
+  world.move("mjpeg");
+  world.picture();
+  assert.equal(world.director.state.fallback, "no intra refresh");
 });

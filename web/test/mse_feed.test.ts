@@ -16,7 +16,10 @@ class World implements MediaBuffer {
   readonly feed: MseFeed;
   sound: boolean | null = null;
   position = 0;
+  fed = 0;
   supported = true;
+  /** Nothing of what is appended is taken, as by a decoder that waits for an IDR picture. */
+  takesNothing = false;
   full = 0;
   from = 1000;
   to = 1000;
@@ -30,6 +33,7 @@ class World implements MediaBuffer {
         this.#init = true;
       },
       position: () => this.position,
+      fed: (count) => (this.fed += count),
       grown: (from, to) => this.grown.push([from, to]),
       sound: (there) => (this.sound = there),
       failed: (ending) => this.endings.push(ending),
@@ -47,7 +51,7 @@ class World implements MediaBuffer {
     }
     this.log.push(`append ${bytes.length}`);
     if (this.#init) this.#init = false;
-    else this.to += bytes.length / SECOND.length;
+    else if (!this.takesNothing) this.to += bytes.length / SECOND.length;
   }
 
   remove(from: number, to: number): void {
@@ -98,6 +102,31 @@ test("each fragment tells how far the media goes now", () => {
   const world = new World().begin();
   for (let times = 0; times < 3; times++) world.send(SECOND);
   assert.deepEqual(world.grown, [[1000, 1001], [1001, 1002], [1002, 1003]]);
+});
+
+test("pictures alone of which the browser takes none are given up, and it is said why", () => {
+  const world = new World().begin();
+  world.takesNothing = true;
+  for (let times = 0; times < 19; times++) world.send(times === 0 ? KEY : SECOND);
+  assert.deepEqual([world.endings, world.fed], [[], 19]);
+  world.send(SECOND);
+  assert.deepEqual(world.endings, [
+    { kind: "unsupported", reason: "this browser's MSE takes no picture of a stream that has no IDR pictures (intra refresh)" },
+  ]);
+});
+
+test("with sound too, or after some was taken, an empty buffer proves nothing: but what was fed is told", () => {
+  const both = new World().begin(BOTH, initSegment("vide", "soun"));
+  both.takesNothing = true;
+  for (let times = 0; times < 40; times++) both.send(times === 0 ? KEY : SECOND);
+  assert.deepEqual([both.endings, both.fed], [[], 40]);
+
+  const emptied = new World().begin();
+  emptied.send(KEY);
+  emptied.takesNothing = true;
+  emptied.from = emptied.to;
+  for (let times = 0; times < 40; times++) emptied.send(SECOND);
+  assert.deepEqual([emptied.endings, emptied.fed], [[], 41]);
 });
 
 test("another codec of the same kinds is a change of type, in order with what is around it", () => {

@@ -31,7 +31,7 @@ function feed(): {
   const decoder = new Recorder();
   let drops = 0;
   let now = 0;
-  const made = new NalFeed(decoder, (count) => (drops += count));
+  const made = new NalFeed(decoder, { dropped: (count) => (drops += count), fed: () => undefined });
   return {
     decoder,
     feed: made,

@@ -71,6 +71,14 @@ class World {
     sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
   }
 
+  /** Pictures go into the browser for so many seconds, 25 a second. */
+  feed(seconds: number, sink = this.last.sink): void {
+    for (let nth = 0; nth < seconds * 25; nth++) {
+      sink.fed(1);
+      this.advance(40);
+    }
+  }
+
   end(kind: EndKind, reason: string = kind): void {
     this.last.sink.ended({ kind, reason });
   }
@@ -198,6 +206,91 @@ test("auto goes on to the next when one is refused twice, a pinned one does not"
     pinned.advance(10_000);
     assert.equal(pinned.last.name, "mse");
   }
+});
+
+test("pictures that go in and never come out are given up by every transport, and the chain ends at MJPEG", () => {
+  const world = new World();
+  world.play();
+  for (const [name, next] of [["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"]] as const) {
+    assert.equal(world.last.name, name);
+    world.last.sink.bytes(1000);
+    world.feed(7.9);
+    assert.equal(world.last.name, name);
+    world.feed(0.2);
+    assert.deepEqual([world.last.name, world.session.state.phase], [next, "connecting"]);
+  }
+  const shows = (name: string): string => `${name} shows no picture, though they come`;
+  assert.equal(world.session.state.fallback, ["WebCodecs", "MSE", "HLS"].map(shows).join("; "));
+  // There is nothing behind the last one: that it shows nothing is said, and it is tried again.
+  world.feed(8.1);
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", shows("MJPEG")]);
+  world.advance(500);
+  assert.equal(world.last.name, "mjpeg");
+});
+
+test("a few pictures, however long ago, prove nothing: a decoder may hold them back", () => {
+  const world = new World();
+  world.play("nal");
+  for (let nth = 0; nth < 19; nth++) {
+    world.last.sink.bytes(100);
+    world.last.sink.fed(1);
+    world.advance(2000);
+  }
+  assert.deepEqual([world.opened.length, world.session.state.transport], [1, "nal"]);
+  world.last.sink.fed(1);
+  assert.equal(world.last.name, "mse");
+});
+
+test("one that shows no more, though pictures come, is opened anew, and given up if it stays so", () => {
+  const world = new World();
+  world.play("mse");
+  world.feed(10, world.last.sink);
+  const { sink } = world.last;
+  assert.equal(world.last.name, "nal", "it never showed any");
+  world.picture(sink);
+  world.feed(14.9, sink);
+  assert.equal(world.opened.length, 2);
+  world.feed(0.2, sink);
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "WebCodecs shows no more pictures, though they come"]);
+  world.advance(500);
+  assert.deepEqual([world.last.name, world.opened.length], ["nal", 3]);
+  world.feed(8.1);
+  assert.equal(world.last.name, "hls");
+});
+
+test("who waits for a tap is not taken for one that shows nothing", () => {
+  const world = new World();
+  world.play("mse");
+  world.feed(7);
+  world.last.sink.blocked();
+  world.feed(20);
+  assert.deepEqual([world.session.state.phase, world.opened.length], ["blocked", 1]);
+  world.video();
+  assert.equal(world.session.state.phase, "playing");
+});
+
+test("sound alone plays when it is heard", () => {
+  const world = new World();
+  world.play("mse");
+  world.last.sink.sound(true);
+  for (let second = 0; second < 20; second++) {
+    world.last.sink.bytes(1000);
+    world.last.sink.heard();
+    world.feed(1);
+  }
+  assert.deepEqual([world.session.state.phase, world.session.state.soundOnly, world.opened.length], ["playing", true, 1]);
+  world.video();
+  assert.deepEqual([world.session.state.phase, world.session.state.soundOnly], ["playing", false]);
+  world.end("lost");
+  world.advance(500);
+  assert.equal(world.session.state.soundOnly, false);
+});
+
+test("one that the gateway has nothing for yet makes way, also where it was chosen by hand", () => {
+  const world = new World();
+  world.play("hls");
+  world.end("unready", "no segment is whole yet");
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS has nothing to play yet (no segment is whole yet)"]);
 });
 
 test("what a video element shows plays as pictures do", () => {

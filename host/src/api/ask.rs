@@ -1,4 +1,4 @@
-//! What a viewer asks of a stream in the path and the query: `porch@mobile`, `?width=640&quality=60&fps=5`. Pure.
+//! What a viewer asks of a stream in the path and the query: `porch@mobile`, `?width=640&quality=60&fps=5`, `?reorder=0`. Pure.
 
 use crate::{
     capture::Asked as Capture,
@@ -39,8 +39,13 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<Asked, S
         },
         pace: None,
     };
-    if formats.first() != Some(&Format::Jpeg) {
-        return Ok(asked);
+    match formats.first() {
+        Some(Format::Jpeg) => {}
+        Some(Format::H264AnnexB) => {
+            asked.variant.ask.in_order = !reorders(query)?;
+            return Ok(asked);
+        }
+        _ => return Ok(asked),
     }
     let (mut width, mut quality) = (None, None);
     for pair in query.split('&') {
@@ -56,6 +61,21 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<Asked, S
     }
     asked.variant.ask = Ask::new(width, quality);
     Ok(asked)
+}
+
+/// Whether pictures may come in another order than they are shown: unless `reorder=0` says that the client cannot put them in order.
+fn reorders(query: &str) -> Result<bool, String> {
+    let mut all = query.split('&').filter_map(|pair| pair.split_once('='));
+    match all.find(|(name, _)| *name == "reorder") {
+        None | Some((_, "1")) => Ok(true),
+        Some((_, "0")) => Ok(false),
+        Some((_, text)) => {
+            let shown: String = text.chars().take(32).collect();
+            Err(format!(
+                "`reorder={shown}` cannot be served: write 0 for a stream without B pictures, or 1"
+            ))
+        }
+    }
 }
 
 /// Reads the query of a request for a single picture; what else is in it does not matter. The error says what to write.
@@ -104,6 +124,28 @@ mod tests {
             (asked.variant.to_string(), asked.pace),
             ("@mobile".into(), None)
         );
+    }
+
+    #[test]
+    fn who_cannot_reorder_says_so_and_only_of_bare_h264() {
+        let in_order = |query, format| {
+            let asked = read("", query, &[format]);
+            asked.map(|asked| asked.variant.ask.in_order)
+        };
+        for (query, expected) in [
+            ("", false),
+            ("reorder=1", false),
+            ("x=1&reorder=0", true),
+            ("reorder", false),
+        ] {
+            assert_eq!(in_order(query, Format::H264AnnexB), Ok(expected), "{query}");
+        }
+        assert_eq!(in_order("reorder=0", Format::H264Avcc), Ok(false));
+        assert_eq!(in_order("reorder=0", Format::Jpeg), Ok(false));
+        let error = in_order("reorder=no", Format::H264AnnexB).unwrap_err();
+        assert!(error.contains("write 0"), "{error}");
+        let asked = read("mobile", "reorder=0", &[Format::H264AnnexB]).unwrap();
+        assert_eq!(asked.variant.to_string(), "@mobile?reorder=0");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
         Allowed, Asker, Form, Opening, Pin, Plain, SessionError, base, entry, first, plain,
         wants_json,
     },
+    source::Spec,
 };
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
@@ -31,6 +32,8 @@ pub struct Chosen<'a> {
     reason: &'a str,
     /// Path of the control channel.
     session: String,
+    /// The stream is the gateway's test pattern, whose pictures carry a block code: frame number and time.
+    pattern: bool,
 }
 
 /// Answers who asks for a stream without saying how.
@@ -111,6 +114,7 @@ async fn answer(
             network: asker
                 .parameter("network")
                 .map(|network| network.chars().take(LONGEST_NAME).collect()),
+            listening: asker.parameter("listening").as_deref() == Some("true"),
         },
         can,
         allowed,
@@ -140,6 +144,7 @@ async fn answer(
             form: &decision.form,
             reason: &decision.reason,
             session: format!("/api/sessions/{}", session.id),
+            pattern: session.stream.source == Spec::TestPattern,
         },
     )
 }

@@ -59,6 +59,7 @@ pub struct Figures {
     frame_rate: f32,
     network: Option<String>,
     visible: bool,
+    listening: bool,
 }
 
 /// What an answer to a ping says it is.
@@ -98,6 +99,7 @@ impl From<Figures> for Report {
                 .network
                 .map(|network| network.chars().take(32).collect()),
             visible: said.visible,
+            listening: said.listening,
         }
     }
 }

@@ -104,6 +104,7 @@ impl Policy {
             user_agent: String::new(),
             save_data: false,
             network: None,
+            listening: false,
         };
         let mut judge = Judge::new(self)?;
         let session = judge.open(&nobody, &options.to_string())?;

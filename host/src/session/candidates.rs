@@ -182,6 +182,14 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
         None => std::iter::once("")
             .chain(stream.renditions().map(String::as_str))
             .map(Offer::unknown)
+            .map(|offer| Offer {
+                sound: transport
+                    .profile
+                    .formats
+                    .iter()
+                    .any(|format| format.is_sound()),
+                ..offer
+            })
             .collect(),
     };
     let candidate = |offer: Offer| Candidate {
@@ -192,6 +200,7 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
         width: offer.width,
         height: offer.height,
         frame_rate: offer.frame_rate,
+        sound: offer.sound,
     };
     offers.into_iter().map(candidate).collect()
 }

@@ -82,6 +82,7 @@ mod tests {
             frame_rate: 10.0,
             network: None,
             visible: true,
+            listening: false,
         };
         Link::new(info, player.map(Duration::from_millis)).inform(&mut report);
         (report.goodput, report.queued_ms)

@@ -130,6 +130,7 @@ impl Sessions {
             patience: self.patience,
             state: Mutex::new(Inner {
                 candidates: candidates.clone(),
+                sound: false,
                 pin,
                 wanted: Decision {
                     form: first,
@@ -407,14 +408,20 @@ impl Sessions {
             return;
         };
         let mut inner = session.lock();
-        if alike(&inner.candidates, &candidates) {
-            return;
+        let changed = !alike(&inner.candidates, &candidates);
+        // What was chosen by hand may carry none, and the stream have some.
+        let heard = inner.sound != has_sound(&session.stream);
+        if changed {
+            inner.candidates.clone_from(&candidates);
         }
-        inner.candidates.clone_from(&candidates);
         let playing = inner.playing.clone();
         drop(inner);
-        self.arbiter.change(session.number, candidates, playing);
-        self.offer(session);
+        if changed {
+            self.arbiter.change(session.number, candidates, playing);
+        }
+        if changed || heard {
+            self.offer(session);
+        }
     }
 
     /// Tells the player what there is to choose.
@@ -435,11 +442,13 @@ impl Sessions {
             ),
         };
         let choices = all.unwrap_or_default().iter().map(Choice::from).collect();
-        let inner = session.lock();
+        let mut inner = session.lock();
+        inner.sound = has_sound(&session.stream);
         inner.tell(Told::Choices {
             choices,
             pin: inner.pin.clone(),
             forced: session.allowed.force,
+            sound: inner.sound,
         });
     }
 
@@ -456,4 +465,9 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether its source gives sound, as far as is known.
+fn has_sound(stream: &Stream) -> bool {
+    stream.info().is_some_and(|info| info.audio.is_some())
 }

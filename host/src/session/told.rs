@@ -35,6 +35,8 @@ pub enum Told {
         pin: Pin,
         /// The config leaves no choice.
         forced: bool,
+        /// The stream has sound, whatever carries it.
+        sound: bool,
     },
     /// A pin or a message that cannot be followed.
     Refused {
@@ -52,6 +54,8 @@ pub struct Choice {
     width: u32,
     height: u32,
     bandwidth: u32,
+    /// It carries the stream's sound.
+    sound: bool,
 }
 
 /// One move, for those who ask.
@@ -116,6 +120,7 @@ impl From<&Candidate> for Choice {
             width: candidate.width,
             height: candidate.height,
             bandwidth: candidate.bandwidth,
+            sound: candidate.sound,
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Session {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) candidates: Vec<Candidate>,
+    /// Whether the player knows that the stream has sound.
+    pub(super) sound: bool,
     pub(super) pin: Pin,
     /// What it is to play, and why.
     pub(super) wanted: Decision,

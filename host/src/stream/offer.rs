@@ -30,6 +30,8 @@ pub struct Offer {
     pub height: u32,
     /// Pictures a second; 0: unknown.
     pub frame_rate: f32,
+    /// Whether the stream's sound is part of it.
+    pub sound: bool,
 }
 
 impl Offer {
@@ -42,6 +44,7 @@ impl Offer {
             width: 0,
             height: 0,
             frame_rate: 0.0,
+            sound: false,
         }
     }
 }
@@ -186,6 +189,7 @@ fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part
     let (size, frame_rate) = pictures
         .as_ref()
         .map_or(((0, 0), 0.0), |(_, size, rate)| (*size, *rate));
+    let carries_sound = sound.is_some();
     let parts: Vec<Part> = pictures
         .map(|(part, ..)| part)
         .into_iter()
@@ -204,6 +208,7 @@ fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part
         width: size.0,
         height: size.1,
         frame_rate,
+        sound: carries_sound,
     }
 }
 
@@ -298,6 +303,7 @@ mod tests {
         };
         let formats = [Format::H264Avcc, Format::Aac];
         let offers = offers(&recipes, &info, &formats, peaks);
+        assert!(offers.iter().all(|offer| offer.sound));
         let told: Vec<_> = offers
             .iter()
             .map(|offer| {
@@ -315,6 +321,10 @@ mod tests {
                 ("a-tiny", "avc1.64000b,mp4a.40.2", 128_000, 160, 90),
             ]
         );
+        // A transport that takes no sound carries none, and says so.
+        let silent = super::offers(&recipes, &info, &formats[..1], peaks);
+        assert_eq!(silent.len(), 4);
+        assert!(silent.iter().all(|offer| !offer.sound));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use super::{encoded::Encoding, jpeg::Look, ring::Info};
 use crate::{
     config,
-    media::sample::{Codec, Format},
+    media::{
+        h264::{avcc::DecoderConfig, parameter_sets::ParameterSets},
+        sample::{Codec, Format, Video},
+    },
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -21,13 +24,15 @@ pub struct Variant {
     pub ask: Ask,
 }
 
-/// What a viewer asks of JPEGs: `?width=&quality=`, already on the steps that are made.
+/// What a viewer asks of JPEGs, `?width=&quality=`, already on the steps that are made; or of H.264, `?reorder=0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ask {
-    /// Pixels.
+    /// Of JPEGs, pixels.
     pub width: Option<u32>,
-    /// 1 to 100.
+    /// Of JPEGs, 1 to 100.
     pub quality: Option<u8>,
+    /// Of H.264: pictures are decoded in the order in which they are shown, so without B pictures.
+    pub in_order: bool,
 }
 
 /// What of a stream a transport gets.
@@ -108,7 +113,13 @@ impl Ask {
                     .saturating_add(QUALITY_STEP / 2);
                 step / QUALITY_STEP * QUALITY_STEP
             }),
+            in_order: false,
         }
+    }
+
+    /// Whether another size or quality of JPEGs is asked for.
+    pub fn is_of_jpegs(&self) -> bool {
+        self.width.is_some() || self.quality.is_some()
     }
 
     /// Whether nothing is asked for.
@@ -130,6 +141,10 @@ impl fmt::Display for Variant {
         }
         if let Some(quality) = self.ask.quality {
             write!(f, "{mark}quality={quality}")?;
+            mark = '&';
+        }
+        if self.ask.in_order {
+            write!(f, "{mark}reorder=0")?;
         }
         Ok(())
     }
@@ -159,14 +174,17 @@ impl Recipes {
                     .find(|format| format.codec() == video.codec)
                     // A JPEG on its own has no place for how it is to be shown.
                     .filter(|native| {
-                        let as_wanted = variant.ask.is_empty() && video.geometry.is_plain();
-                        rendition.is_none() && (as_wanted || **native != Format::Jpeg)
+                        let asked = match **native {
+                            Format::Jpeg => variant.ask.is_of_jpegs() || !video.geometry.is_plain(),
+                            _ => variant.ask.in_order && reorders(video),
+                        };
+                        rendition.is_none() && !asked
                     });
                 match native {
                     Some(native) => (Some(*native), None),
                     None => (
                         Some(*first),
-                        Some(self.pictures(*first, rendition, variant.ask)),
+                        Some(self.pictures(*first, video.codec, rendition, variant.ask)),
                     ),
                 }
             }
@@ -196,14 +214,25 @@ impl Recipes {
     fn pictures(
         &self,
         format: Format,
+        native: Codec,
         rendition: Option<&config::Rendition>,
         ask: Ask,
     ) -> Pictures {
         match format {
             Format::Jpeg => Pictures::Jpeg {
                 look: self.look(rendition, ask),
-                ad_hoc: !ask.is_empty(),
+                ad_hoc: ask.is_of_jpegs(),
             },
+            // What is encoded here has no B pictures. What is H.264 already keeps its size and rate.
+            _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
+                Pictures::H264(Encoding {
+                    encode: self.encode,
+                    max_width: u32::MAX,
+                    max_height: u32::MAX,
+                    frame_rate: None,
+                    keyframe_interval: None,
+                })
+            }
             _ => Pictures::H264(self.encoding(rendition)),
         }
     }
@@ -256,13 +285,23 @@ impl Recipes {
     }
 }
 
+/// Whether pictures of H.264 may be decoded in another order than they are shown: unless its SPS rules that out.
+fn reorders(video: &Video) -> bool {
+    let reorder = DecoderConfig::parse(&video.config)
+        .ok()
+        .and_then(|config| ParameterSets::new(&config.sps, &config.pps).ok())
+        .and_then(|sets| sets.picture.reorder);
+    video.codec == Codec::H264 && reorder != Some(0)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::media::{
         geometry::{Geometry, Orientation},
-        sample::{Audio, Video},
+        h264::testing::{PpsOptions, SpsOptions},
+        sample::Audio,
     };
     use bytes::Bytes;
 
@@ -457,6 +496,54 @@ mod tests {
             assert_eq!(choice.recipe.is_none(), passes, "{codec}");
             assert_eq!(choice.video, Some(format));
         }
+    }
+
+    #[test]
+    fn who_cannot_reorder_gets_h264_made_anew_unless_it_has_no_b_pictures() {
+        let recipes = recipes();
+        let in_order = Ask {
+            in_order: true,
+            ..Ask::default()
+        };
+        let asked = |rendition: &str| Variant {
+            rendition: rendition.into(),
+            ask: in_order,
+        };
+        let made = |variant: &Variant, config: Bytes| {
+            let mut info = info(Some(Codec::H264), None);
+            info.video = info.video.map(|video| Video { config, ..video });
+            let choice = recipes.choose(variant, &info, &[Format::H264AnnexB]);
+            choice.unwrap().recipe
+        };
+        let config = |profile| {
+            let sps = SpsOptions {
+                profile,
+                ..SpsOptions::default()
+            };
+            let sets = ParameterSets::new(&[sps.nal()], &[PpsOptions::default().nal()]);
+            sets.unwrap().decoder_config()
+        };
+        // Constrained baseline has none; main may have, and so may what cannot be read.
+        assert_eq!(made(&asked(""), config(66)), None);
+        for config in [config(77), Bytes::new()] {
+            assert_eq!(made(&Variant::default(), config.clone()), None);
+            let Some(Recipe::Pictures(Pictures::H264(encoding))) = made(&asked(""), config) else {
+                panic!("no H.264");
+            };
+            // As large and as fast as it is.
+            let Encoding {
+                max_width,
+                max_height,
+                frame_rate,
+                ..
+            } = encoding;
+            let whole = (max_width, max_height, frame_rate);
+            assert_eq!(whole, (u32::MAX, u32::MAX, None));
+        }
+        // Renditions have none anyway: it is the same recipe, so that it is made once.
+        let mobile = made(&variant("mobile", None, None), config(77));
+        assert_eq!(made(&asked("mobile"), config(77)), mobile);
+        assert_eq!(asked("").to_string(), "?reorder=0");
     }
 
     #[test]

@@ -85,6 +85,7 @@ mod tests {
                 width: 640,
                 height: 360,
                 frame_rate: 25.0,
+                sound: false,
             }
         };
         names.iter().map(candidate).collect()

@@ -171,6 +171,7 @@ mod tests {
             frame_rate,
             network: None,
             visible: true,
+            listening: false,
         }
     }
 

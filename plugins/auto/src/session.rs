@@ -62,6 +62,8 @@ pub struct Session {
     options: Options,
     save_data: bool,
     network: Option<String>,
+    /// Somebody has turned the sound on.
+    listening: bool,
     candidates: Vec<Candidate>,
     ladder: Ladder,
     /// What is on the screen.
@@ -98,6 +100,7 @@ impl Session {
             options,
             save_data: client.save_data,
             network: client.network.clone(),
+            listening: client.listening,
             candidates: Vec::new(),
             ladder: Ladder::default(),
             playing: None,
@@ -129,13 +132,16 @@ impl Session {
             self.settled_at = at;
             return self.choice(playing, "it plays already".into());
         }
-        self.start(at)
+        let (chosen, reason) = self.start(at);
+        self.choice(chosen, reason.into())
     }
 
-    fn start(&mut self, at: u64) -> Choice {
+    /// What fits a session that plays nothing yet, and why.
+    fn start(&self, at: u64) -> (u32, &'static str) {
         let (place, reason) = match (self.is_mobile(), self.save_data, self.ladder.far()) {
             (true, _, Some(far)) => (far, "the network is a mobile one"),
             (_, true, Some(far)) => (far, "the browser asks for few bytes"),
+            _ if self.listens(0) => (0, "it carries the sound, and shows pictures soonest"),
             _ => (0, "it shows pictures soonest"),
         };
         let carries = self.link.carries_now(at).unwrap_or(MOBILE);
@@ -144,8 +150,18 @@ impl Session {
             0 => rungs.first(),
             _ => rungs.iter().find(|rung| self.fits(**rung, carries)),
         };
-        let chosen = fitting.or(rungs.last()).copied().unwrap_or(0);
-        self.choice(chosen, reason.into())
+        (fitting.or(rungs.last()).copied().unwrap_or(0), reason)
+    }
+
+    /// Whether somebody listens, and the rung at that place carries sound.
+    fn listens(&self, place: usize) -> bool {
+        let rung = self.ladder.from(place).first();
+        self.listening && rung.is_some_and(|rung| self.carries_sound(*rung))
+    }
+
+    fn carries_sound(&self, index: u32) -> bool {
+        let candidate = self.candidates.get(index as usize);
+        candidate.is_some_and(|candidate| candidate.sound)
     }
 
     /// Something happened.
@@ -179,10 +195,10 @@ impl Session {
     fn failed(&mut self, at: u64, index: u32) -> Option<Choice> {
         let failed = self.candidates.get(index as usize)?;
         let (failed, shown) = (key(failed), name(failed));
-        if self.moving.as_ref().is_some_and(|moving| !moving.up) && self.playing != Some(index) {
+        let down = self.moving.as_ref().is_some_and(|moving| !moving.up);
+        if let Some(playing) = self.playing.filter(|playing| down && *playing != index) {
             // On a link that is too narrow for what plays, that is no wonder; it is tried again, as low as can be.
             let carries = self.link.carries_now(at);
-            let playing = self.playing?;
             if carries.is_some_and(|carries| !self.fits(playing, carries)) {
                 self.moving = None;
                 let lowest = *self.ladder.from(0).last()?;
@@ -216,7 +232,8 @@ impl Session {
             None => true,
         });
         let next = *fitting.or(rungs.last())?;
-        if self.playing == Some(next) {
+        // Where nothing else may be played, the player is left to help itself.
+        if self.playing == Some(next) || next == index {
             return None;
         }
         self.go(at, next, format!("{shown} gave no picture"))
@@ -237,7 +254,19 @@ impl Session {
         {
             self.build(at);
         }
+        if report.listening != self.listening {
+            self.listening = report.listening;
+            self.build(at);
+        }
         let playing = self.playing?;
+        if self.moving.is_none() && !self.carries_sound(playing) && self.listens(0) {
+            let (to, _) = self.start(at);
+            let reason = format!(
+                "somebody listens, and {} carries no sound",
+                self.name(playing)
+            );
+            return self.go(at, to, reason);
+        }
         let silent = report.received == 0 && report.stalled_ms == 0 && report.queued_ms == 0;
         if silent {
             // The source is still; that says nothing of the link.
@@ -474,7 +503,12 @@ impl Session {
             let known = avoided.get(&key(candidate));
             known.is_some_and(|known| at < known.until)
         };
-        self.ladder = Ladder::new(&self.candidates, &self.options, avoid);
+        // Who listens is given what carries sound, as long as there is some that works.
+        let heard = |candidate: &Candidate| candidate.sound && !avoid(candidate);
+        let only_heard = self.listening && self.candidates.iter().any(heard);
+        self.ladder = Ladder::new(&self.candidates, &self.options, |candidate| {
+            avoid(candidate) || (only_heard && !candidate.sound)
+        });
         if self.ladder.from(0).is_empty() {
             // Better one that failed than none.
             self.ladder = Ladder::new(&self.candidates, &self.options, |_| false);
@@ -525,92 +559,4 @@ fn seconds(ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn form(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
-        Candidate {
-            transport: transport.into(),
-            rendition: String::new(),
-            bandwidth,
-            latency_ms: 0,
-            width: 640,
-            height: 360,
-            frame_rate,
-        }
-    }
-
-    /// On MJPEG, which shows pictures.
-    fn watching() -> Session {
-        let client = Client {
-            address: "192.0.2.7".into(),
-            user_agent: String::new(),
-            save_data: false,
-            network: None,
-        };
-        let mut session = Session::new(Options::default(), &client);
-        let forms = vec![form("hls", 800_000, 30.0), form("mjpeg", 2_304_000, 10.0)];
-        assert_eq!(session.choose(0, forms, None).candidate, 1);
-        assert!(session.observe(0, &Event::Playing(1)).is_none());
-        session
-    }
-
-    fn report(received: u32, goodput: Option<u32>) -> Report {
-        Report {
-            round_trip_ms: Some(4),
-            goodput,
-            received,
-            queued_ms: 3,
-            buffered_ms: None,
-            stalled_ms: 0,
-            frames_dropped: 0,
-            frame_rate: 10.0,
-            network: Some("4g".into()),
-            visible: true,
-        }
-    }
-
-    /// As a browser told it on a link without any limit: the encoder's pace is what came, once in a while measured badly.
-    #[test]
-    fn a_link_that_has_little_to_do_is_not_left() {
-        let mut session = watching();
-        for second in 1..300u64 {
-            let came = 1_850_000 + 290_000 * (second % 3) as u32;
-            let goodput = (second % 40 == 1).then_some(233_836);
-            let told = Event::Report(report(came, goodput));
-            let choice = session.observe(second * 1000, &told);
-            assert!(choice.is_none(), "{second}: {choice:?}");
-        }
-        // And is, once pictures are missing.
-        let narrow = Report {
-            frame_rate: 5.0,
-            ..report(1_000_000, Some(1_100_000))
-        };
-        let choice = (300..305)
-            .find_map(|second| session.observe(second * 1000, &Event::Report(narrow.clone())))
-            .unwrap();
-        assert_eq!(choice.candidate, 0);
-        assert_eq!(
-            choice.reason,
-            "the link carries about 1.1 Mbit/s, MJPEG needs 2.4 Mbit/s"
-        );
-    }
-
-    /// Where a browser plays HLS itself, nobody knows its bytes; that is not the same as none.
-    #[test]
-    fn what_is_not_counted_needs_what_was_said() {
-        let mut session = watching();
-        let _ = session.observe(1000, &Event::Playing(0));
-        for second in 2..20 {
-            let uncounted = Report {
-                buffered_ms: Some(4000),
-                frame_rate: 30.0,
-                ..report(0, None)
-            };
-            let choice = session.observe(second * 1000, &Event::Report(uncounted));
-            assert!(choice.is_none(), "{second}: {choice:?}");
-        }
-        assert!((session.needs(0) - 800_000.0).abs() < 1.0);
-    }
-}
+mod tests;

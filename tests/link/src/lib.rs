@@ -76,6 +76,7 @@ pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider
         user_agent: "simulated".into(),
         save_data: false,
         network: network.map(str::to_owned),
+        listening: false,
     };
     let case = judge.open(&client, options).unwrap().unwrap();
     Decider::Policy(Box::new(judge), case)
@@ -93,6 +94,7 @@ fn candidates() -> Vec<Candidate> {
             Kind::Mjpeg { frame_rate } => frame_rate as f32,
             Kind::Hls { .. } => 30.0,
         },
+        sound: false,
     };
     FORMS.iter().map(candidate).collect()
 }
@@ -266,6 +268,7 @@ fn report(trace: &Trace, second: &Second, playing: &Viewer, round_trip: u64) -> 
         frame_rate: second.pictures as f32,
         network: trace.network.map(str::to_owned),
         visible: true,
+        listening: false,
     }
 }
 

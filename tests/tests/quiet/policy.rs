@@ -27,6 +27,7 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         user_agent: "x".repeat(120),
         save_data: false,
         network: None,
+        listening: false,
     };
     let candidates: Vec<Candidate> = [("nal", ""), ("hls", ""), ("hls", "mobile"), ("mjpeg", "")]
         .into_iter()
@@ -38,6 +39,7 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
             width: 1280,
             height: 720,
             frame_rate: 15.0,
+            sound: false,
         })
         .collect();
     let mut cases = Vec::new();
@@ -60,6 +62,7 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         frame_rate: 15.0,
         network: Some("4g".into()),
         visible: true,
+        listening: false,
     });
     let mut second = |nth: u64| {
         for case in &cases {

@@ -1,10 +1,11 @@
 // One stream in a window, at full rate: the player, as on the stream's own page.
 
-import "../player/element";
 import type { Device } from "../net/api";
 import { element } from "../page/dom";
 import { Modal } from "../page/modal";
 import { remembered, TRANSPORT } from "../page/remember";
+import { keepMuted } from "../page/sound";
+import { SluicegatePlayer } from "../player/element";
 import { Shutter, type Take } from "./shutter";
 
 export class Opened {
@@ -20,7 +21,10 @@ export class Opened {
 
   open({ serial, url, watch }: Device): void {
     const transport = remembered(TRANSPORT) ?? "auto";
-    const player = element("sluicegate-player" as "div", { src: url, transport });
+    const player = new SluicegatePlayer();
+    keepMuted(player);
+    player.setAttribute("transport", transport);
+    player.src = url;
     const shutter = new Shutter(serial, this.#take);
     const link = element("a", { class: "button quiet", href: watch }, "Player page");
     const row = element("div", { class: "row" }, shutter.button, shutter.keep, link);

@@ -2,7 +2,7 @@
 
 import { ApiError } from "./api";
 import { errorText } from "./errors";
-import { object, text } from "./json";
+import { flag, object, text } from "./json";
 
 /** A transport, and the stream in a rendition. */
 export interface Form {
@@ -19,6 +19,8 @@ export interface Choice extends Form {
   /** Address of the control channel. */
   readonly session: URL;
   readonly reason: string;
+  /** It is the gateway's test pattern, whose pictures carry a block code. */
+  readonly pattern: boolean;
 }
 
 /** What is told of this client, and what somebody chose by hand. */
@@ -29,6 +31,8 @@ export interface Asking {
   readonly rendition: string | null;
   /** What the browser says of the network, if it does. */
   readonly network: string | null;
+  /** Whether the sound is turned on. */
+  readonly listening: boolean;
 }
 
 /** Asks. Throws what the gateway has against it, or that it does not answer. */
@@ -41,6 +45,7 @@ export async function fetchChoice(base: URL, asking: Asking, signal: AbortSignal
   set("transport", asking.transport);
   set("rendition", asking.rendition);
   set("network", asking.network);
+  if (asking.listening) set("listening", "true");
   const response = await fetch(url, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   const choice = parseChoice(await response.json(), base);
@@ -55,7 +60,7 @@ export function parseChoice(json: unknown, gateway: URL): Choice | null {
   if (fields === null || !transport || !base || !session) return null;
   const [at, control] = [place(base, gateway), place(session, gateway)];
   if (at === null || control === null) return null;
-  return { transport, rendition: text(fields["rendition"]), base: at, session: control, reason: text(fields["reason"]) };
+  return { transport, rendition: text(fields["rendition"]), base: at, session: control, reason: text(fields["reason"]), pattern: flag(fields["pattern"]) ?? false };
 }
 
 /** A path on the gateway; nothing elsewhere. */

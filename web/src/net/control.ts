@@ -1,4 +1,5 @@
-// The control channel of a session: reports up, moves down. It comes back by itself; what was said meanwhile is lost.
+// The control channel of a session: reports up, moves down. It comes back by itself; what was said meanwhile is lost, but for
+// what plays and what failed.
 
 import { Backoff } from "./backoff";
 import { type Form, place } from "./choice";
@@ -16,6 +17,8 @@ export interface Report {
   readonly frame_rate: number;
   readonly network: string | null;
   readonly visible: boolean;
+  /** Whether the sound is turned on. */
+  readonly listening: boolean;
 }
 
 /** Go there. */
@@ -33,17 +36,30 @@ export interface Offered extends Form {
   readonly width: number;
   readonly height: number;
   readonly bandwidth: number;
+  /** Whether it carries the stream's sound. */
+  readonly sound: boolean;
+}
+
+/** What may be chosen, and what there is to hear. */
+export interface Offer {
+  readonly offered: readonly Offered[];
+  /** Whether the gateway's config leaves no choice. */
+  readonly forced: boolean;
+  /** Whether the stream has sound, whatever carries it. */
+  readonly sound: boolean;
 }
 
 /** What the gateway says. */
 export interface ControlEvents {
   move(move: Move): void;
-  choices(choices: readonly Offered[], forced: boolean): void;
+  choices(offer: Offer): void;
   refused(reason: string): void;
   /** The session is not known any more: another has to begin. */
   lost(): void;
 }
 
+/** Forms that are remembered to have failed until the channel is open. */
+const FAILED = 16;
 /** Round trips: the newest, and the shortest lately, which is without queues. */
 const REMEMBERED = 30;
 /** Closed by the gateway for good: another player attends to the session, or this one says nonsense. */
@@ -64,6 +80,8 @@ export class Control {
   #pings = 0;
   /** Told again whenever the channel is opened. */
   #playing: Form | null = null;
+  /** What failed while it was not open. */
+  #failed: Form[] = [];
 
   constructor(url: URL, events: ControlEvents) {
     this.#url = new URL(url);
@@ -93,7 +111,9 @@ export class Control {
   }
 
   failed({ transport, rendition }: Form): void {
-    this.#say({ type: "failed", transport, rendition });
+    // What fails at once does so before the channel is open, and the policy would choose it again.
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#say({ type: "failed", transport, rendition });
+    else this.#failed = [...this.#failed.slice(1 - FAILED), { transport, rendition }];
   }
 
   /** By hand; null leaves it to the policy. */
@@ -120,6 +140,7 @@ export class Control {
     socket.onopen = () => {
       this.#opened = true;
       this.#backoff.reset();
+      for (const form of this.#failed.splice(0)) this.failed(form);
       this.#sayPlaying();
     };
     socket.onmessage = (event: MessageEvent<unknown>) => {
@@ -174,8 +195,9 @@ export class Control {
           width: number(choice["width"]) ?? 0,
           height: number(choice["height"]) ?? 0,
           bandwidth: number(choice["bandwidth"]) ?? 0,
+          sound: choice["sound"] === true,
         }));
-        this.#events.choices(offered, said["forced"] === true);
+        this.#events.choices({ offered, forced: said["forced"] === true, sound: said["sound"] === true });
         return;
       }
       case "refused":

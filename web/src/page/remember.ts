@@ -18,5 +18,8 @@ export function remember(what: string, value: string | null): void {
   }
 }
 
+/** "false" where the sound was turned on; absent: it is off. */
+export const MUTED = "sluicegate-muted";
+
 /** The transport that is played, for every stream. */
 export const TRANSPORT = "sluicegate-transport";

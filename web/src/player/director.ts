@@ -2,79 +2,12 @@
 // take turns: what is new plays behind the one that is seen until it has a picture. No DOM.
 
 import type { Asking, Choice, Form } from "../net/choice";
-import type { ControlEvents, Move, Offered, Report } from "../net/control";
-import { TRANSPORTS, type TransportName } from "../transport/names";
-import type { Session, SessionSink, SessionState, Wanted } from "./session";
+import type { Move, Offered } from "../net/control";
+import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
+import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorWanted, Figures, Moved, StageName } from "./direction";
+import type { Session, SessionState } from "./session";
 
-/** One of two. */
-export type StageName = "first" | "second";
-
-/** What the viewer is told: of the stage that is seen, and of the moves. */
-export interface DirectorState extends SessionState {
-  /** Empty: the stream itself. */
-  readonly rendition: string;
-  /** Why the gateway chose what plays; empty where it did not. */
-  readonly why: string;
-  readonly moved: Moved | null;
-}
-
-/** The newest move. */
-export interface Moved {
-  readonly from: Form;
-  readonly to: Form;
-  readonly reason: string;
-  /** Unix ms. */
-  readonly at: number;
-  /** From the word to the first picture. */
-  readonly tookMs: number;
-}
-
-/** What may be chosen by hand. */
-export interface Choices {
-  readonly offered: readonly Offered[];
-  /** Whether the gateway's config leaves no choice. */
-  readonly forced: boolean;
-}
-
-/** A control channel, as it is needed here. */
-export interface ControlLike {
-  report(report: Report): void;
-  playing(form: Form): void;
-  failed(form: Form): void;
-  pin(form: Partial<Form> | null): void;
-  close(): void;
-}
-
-/** The world as the director needs it. */
-export interface DirectorEnv {
-  session(stage: StageName, sink: SessionSink): Session;
-  /** Why this browser cannot play it, or null. */
-  obstacle(name: TransportName): string | null;
-  network(): string | null;
-  /** This may be played later. */
-  prepare(name: TransportName): void;
-  choose(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice>;
-  attend(url: URL, events: ControlEvents): ControlLike;
-  timer(callback: () => void, ms: number): () => void;
-  now(): number;
-}
-
-/** Where things go. */
-export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "bytes" | "dropped"> {
-  changed(state: DirectorState): void;
-  /** This stage's pictures are those that are seen. */
-  turned(stage: StageName): void;
-  choices(choices: Choices): void;
-}
-
-/** What is wanted, with a rendition chosen by hand. */
-export interface DirectorWanted extends Wanted {
-  /** Null: whichever. */
-  readonly rendition: string | null;
-}
-
-/** Figures of the newest second, from who counts them. */
-export type Figures = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible">;
+export type { Choices, DirectorEnv, DirectorSink, DirectorState, DirectorWanted, Figures, StageName } from "./direction";
 
 interface Stage {
   readonly name: StageName;
@@ -112,10 +45,17 @@ export class Director {
   #why = "";
   #moved: Moved | null = null;
   #told: Form | null = null;
+  /** What was found out by trying against transports, for as long as the same stream is wanted. */
+  readonly #found = new Map<TransportName, string>();
   /** A choice by hand was told and not answered yet. */
   #pinning = false;
   /** What the gateway may have played. */
   #offered: readonly Offered[] = [];
+  /** The stream has sound, by the gateway's word. */
+  #hasSound = false;
+  /** It is the test pattern, by the gateway's word. */
+  #pattern = false;
+  #listening = false;
   /** The session's name. */
   #session: string | null = null;
   #visible = true;
@@ -149,6 +89,7 @@ export class Director {
     if (goesOn && this.#pin()) return;
     this.#leave();
     this.#moved = null;
+    if (!goesOn) this.#found.clear();
     if (wanted.base === null) {
       this.#seen.session.stop();
       this.#tell();
@@ -175,6 +116,11 @@ export class Director {
     this.#other.session.setVisible(visible);
   }
 
+  /** Whether somebody has turned the sound on: the gateway then prefers what carries it. */
+  setListening(listening: boolean): void {
+    this.#listening = listening;
+  }
+
   /** The network is said to be back. */
   hurry(): void {
     this.#seen.session.hurry();
@@ -194,7 +140,7 @@ export class Director {
     this.#queued = 0;
     const goodput = bytes >= ENOUGH ? (bytes * 8000) / Math.max(ms, 1) : null;
     if (goodput !== null) this.#carried = { bytes: 0, ms: 0 };
-    this.#control?.report({ ...figures, queued_ms: queued, goodput, network: this.#env.network() });
+    this.#control?.report({ ...figures, queued_ms: queued, goodput, network: this.#env.network(), listening: this.#listening });
   }
 
   #stage(name: StageName): Stage {
@@ -225,8 +171,7 @@ export class Director {
     }
     const asking = new AbortController();
     this.#asking = asking;
-    const asked = { can, transport: transport === "auto" ? null : transport, rendition, network: this.#env.network() };
-    this.#env.choose(base, asked, asking.signal).then(
+    this.#env.choose(base, this.#asked(transport, rendition), asking.signal).then(
       (choice) => {
         if (!asking.signal.aborted) this.#follow(choice);
       },
@@ -237,8 +182,14 @@ export class Director {
     );
   }
 
+  #asked(transport: TransportName | "auto", rendition: string | null): Asking {
+    const pinned = transport === "auto" ? null : transport;
+    return { can: this.#can(), transport: pinned, rendition, network: this.#env.network(), listening: this.#listening };
+  }
+
   #follow(choice: Choice): void {
     this.#asking = null;
+    this.#pattern = choice.pattern;
     const name = known(choice.transport);
     if (name === null) {
       if (this.#wanted.base !== null) this.#alone(this.#wanted.base);
@@ -265,7 +216,7 @@ export class Director {
   /** What is against those that come before what was chosen among what can be played. */
   #against(chosen: string): string {
     const better = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
-    const against = better.map((name) => this.#env.obstacle(name)).filter((reason) => reason !== null);
+    const against = better.map((name) => this.#found.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
     return [...new Set(against)].join("; ");
   }
 
@@ -303,12 +254,14 @@ export class Director {
     this.#control?.close();
     this.#control = this.#env.attend(url, {
       move: (move) => this.#move(move),
-      choices: (offered, forced) => {
+      choices: (offer) => {
         this.#losses = 0;
         this.#pinning = false;
-        this.#offered = offered;
+        this.#offered = offer.offered;
+        this.#hasSound = offer.sound;
         this.#prepare();
-        this.#sink.choices({ offered, forced });
+        this.#sink.choices(offer);
+        this.#tell();
       },
       refused: () => this.#refused(),
       lost: () => this.#lost(),
@@ -334,8 +287,7 @@ export class Director {
       this.#asking = asking;
       const form = this.#told;
       const { transport, rendition } = this.#wanted;
-      const pinned = transport === "auto" ? null : transport;
-      this.#env.choose(base, { can: this.#can(), transport: pinned, rendition, network: this.#env.network() }, asking.signal).then(
+      this.#env.choose(base, this.#asked(transport, rendition), asking.signal).then(
         (choice) => {
           if (asking.signal.aborted) return;
           this.#asking = null;
@@ -364,6 +316,11 @@ export class Director {
     this.#drop();
     if (this.#seen.form !== null && same(this.#seen.form, move)) return;
     if (this.#seen.session.state.phase !== "playing" && this.#seen.session.state.phase !== "silent") {
+      if (this.#found.has(name)) {
+        // It was tried just now.
+        this.#control?.failed(move);
+        return;
+      }
       // There is nothing to be kept on the screen.
       this.#why = move.reason;
       this.#seen.form = { transport: name, rendition: move.rendition };
@@ -397,6 +354,7 @@ export class Director {
   }
 
   #changed(name: StageName, state: SessionState): void {
+    if (this.#seen !== undefined) this.#learn(name === this.#seen.name ? this.#seen : this.#other, state);
     const pending = this.#pending;
     if (pending?.stage.name === name) {
       const asked = pending.stage.form?.transport;
@@ -418,6 +376,12 @@ export class Director {
     if (state.phase === "playing" && this.#seen.form !== null) this.#say(this.#seen.form);
     if (state.phase === "waiting" && this.#cancelTimer !== null && form !== null) this.#never(form);
     this.#tell();
+  }
+
+  /** Remembers what a stage found out, as it forgets that with its next transport. */
+  #learn({ session }: Stage, { phase, transport }: SessionState): void {
+    for (const [name, reason] of session.obstacles) this.#found.set(name, reason);
+    if (phase === "playing" && transport !== null) this.#found.delete(transport);
   }
 
   #turn(pending: Pending): void {
@@ -467,6 +431,8 @@ export class Director {
     this.#session = null;
     this.#pinning = false;
     this.#offered = [];
+    this.#hasSound = false;
+    this.#pattern = false;
     this.#why = "";
     this.#seen.form = null;
   }
@@ -476,7 +442,18 @@ export class Director {
     const state = this.#seen.session.state;
     const chosen = form !== null && this.#wanted.transport === "auto" ? this.#against(form.transport) : "";
     const fallback = state.fallback === "" ? chosen : state.fallback;
-    return { ...state, fallback, rendition: form?.rendition ?? "", why: this.#why, moved: this.#moved };
+    const names = this.#offered.filter(({ sound }) => sound).map(({ transport }) => known(transport));
+    const carriers = [...new Set(names)].filter((name) => name !== null).map((name) => LABELS[name]);
+    return {
+      ...state,
+      fallback,
+      rendition: form?.rendition ?? "",
+      why: this.#why,
+      moved: this.#moved,
+      hasSound: this.#hasSound || state.sound,
+      carriers: carriers.join(", "),
+      pattern: this.#pattern,
+    };
   }
 
   #tell(): void {

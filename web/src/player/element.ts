@@ -6,7 +6,7 @@
 // Properties: the same, `muted`, and `stats`: see `Stats` (the attribute's property is `showStats`).
 // Methods: `readNumber()`, `readClock()`: the block code of the picture on the screen.
 // `transport` auto, or absent: what the gateway's config and policy choose; without an answer the first that can be had.
-// Events: `sluicegate-state` (detail: DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a second.
+// Events: `sluicegate-muted` (detail: boolean) when the sound is turned on or off, `sluicegate-state` (detail: DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a second.
 
 import { age } from "../media/block_code";
 import { fetchChoice, networkType } from "../net/choice";
@@ -18,7 +18,7 @@ import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
 import { type TransportName, transportNamed } from "../transport/names";
 import type { Shown } from "../transport/transport";
-import { VideoScreen } from "../transport/video";
+import { VideoScreen, wasTapped } from "../transport/video";
 import { clockUrl, ITSELF, streamBase } from "./address";
 import { CodeReader } from "./code_reader";
 import { Director, type DirectorState, type StageName } from "./director";
@@ -68,6 +68,7 @@ export class SluicegatePlayer extends HTMLElement {
       tap: () => {
         for (const video of Object.values(this.#videos)) video.play();
       },
+      volumeChanged: () => this.#showSound(),
     });
     this.#painter = new Painter(this.#view.canvas, {
       shown: (shown) => this.#shown("canvas", shown),
@@ -100,6 +101,7 @@ export class SluicegatePlayer extends HTMLElement {
         turned: (stage) => {
           this.#stage = stage;
           this.#applyMuted();
+          this.#showSound();
           this.#collector.connectionChanged(performance.now());
         },
         choices: (choices) => this.dispatchEvent(new CustomEvent("sluicegate-choices", { detail: choices })),
@@ -149,8 +151,12 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   set muted(value: boolean) {
+    const changed = value !== this.#muted;
     this.#muted = value;
+    this.#director.setListening(!value);
     this.#applyMuted();
+    this.#showSound();
+    if (changed) this.dispatchEvent(new CustomEvent("sluicegate-muted", { detail: value }));
   }
 
   /** Whether the figures are shown over the picture. */
@@ -183,6 +189,8 @@ export class SluicegatePlayer extends HTMLElement {
     const { signal } = connected;
     document.addEventListener("visibilitychange", () => this.#visibility(), { signal });
     window.addEventListener("online", () => this.#director.hurry(), { signal });
+    // A browser that played nothing aloud unasked does after the first tap or key anywhere.
+    for (const name of ["click", "keydown"]) document.addEventListener(name, () => this.#insist(), { signal });
     const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(look));
     this.#visibility();
@@ -232,9 +240,11 @@ export class SluicegatePlayer extends HTMLElement {
   #changed(state: DirectorState): void {
     if (state.phase === "connecting" || state.phase === "paused") this.#collector.connectionChanged(performance.now());
     // Once pictures come the gateway answers, and its clock may have been set since it was last asked.
-    if (state.phase === "playing") void this.#clock?.measure();
+    // Nothing else than the test pattern says when it was made.
+    if (state.phase === "playing" && state.pattern) void this.#clock?.measure();
     if (state.phase === "paused" || state.phase === "waiting") this.#clock?.stop();
     this.#view.state(state);
+    this.#showSound();
     this.#view.stats(this.stats);
     this.dispatchEvent(new CustomEvent("sluicegate-state", { detail: state }));
   }
@@ -260,7 +270,7 @@ export class SluicegatePlayer extends HTMLElement {
     const { at, delay } = shown;
     if (at - this.#codeReadAt < READ_CODE_EVERY_MS) return;
     this.#codeReadAt = at;
-    const made = this.readClock();
+    const made = this.#made();
     if (made === null) {
       if (delay !== null) this.#collector.latency(delay.ms, delay.kind);
     } else {
@@ -268,6 +278,13 @@ export class SluicegatePlayer extends HTMLElement {
       const now = this.#clock?.now() ?? null;
       if (now !== null) this.#collector.latency(age(made, now - (performance.now() - at)), "picture");
     }
+  }
+
+  /** When the picture on the screen was made, where the stream is the test pattern: any picture may look like its code. */
+  #made(): number | null {
+    if (!this.#director.state.pattern) return null;
+    const { number, clock } = this.#reader.read(this.#view.screen(this.#screen));
+    return number === null ? null : clock;
   }
 
   /** A video's picture stays on the screen, on the canvas, until there is a new one. */
@@ -283,6 +300,16 @@ export class SluicegatePlayer extends HTMLElement {
     const { first, second } = this.#view.videos;
     first.muted = this.#muted || this.#stage !== "first";
     second.muted = this.#muted || this.#stage !== "second";
+  }
+
+  #insist(): void {
+    if (!this.#muted && this.muted && wasTapped()) this.#applyMuted();
+  }
+
+  #showSound(): void {
+    const { sound, hasSound, transport, carriers } = this.#director.state;
+    const carried = sound && !this.muted;
+    this.#view.sound({ there: hasSound, wanted: !this.#muted, heard: carried, transport: sound ? null : transport, carriers });
   }
 
   #clear(): void {

@@ -1,14 +1,15 @@
 // Which transport plays, and what happens when it ends: state and decisions, no DOM. The element shows what stands here.
 
 import { Backoff } from "../net/backoff";
-import { TRANSPORTS, type TransportName } from "../transport/names";
+import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
 import type { Ending, Opener, Sink, Transport } from "../transport/transport";
+import { Absence } from "./absence";
 
 /**
  * - `idle`: there is nothing to play.
  * - `paused`: the page is hidden; the connection is given back.
  * - `connecting`: asked, no picture yet.
- * - `playing`: pictures come.
+ * - `playing`: it is seen, or heard where there is nothing to see.
  * - `blocked`: the browser plays only after a tap.
  * - `silent`: connected, but nothing has come for a while. That is no fault where the source may be still.
  * - `waiting`: the connection ended; the next attempt comes by itself.
@@ -24,8 +25,10 @@ export interface SessionState {
   readonly reason: string;
   /** Why another transport plays than the one wanted; empty if none. */
   readonly fallback: string;
-  /** Whether there is anything to hear. */
+  /** Whether what is played carries sound. */
   readonly sound: boolean;
+  /** It is heard only: the stream has no pictures. */
+  readonly soundOnly: boolean;
   /** Connections opened beyond the first, hidden times not counted. */
   readonly reconnects: number;
 }
@@ -57,7 +60,9 @@ export interface SessionEnv {
 }
 
 /** Where pictures and counts go. */
-export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & { changed(state: SessionState): void };
+export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & {
+  changed(state: SessionState): void;
+};
 
 const SILENT_AFTER_MS = 10_000;
 /** A connection that died without a word looks like a silent one; asking anew costs little. */
@@ -77,8 +82,9 @@ export class Session {
   #refusals = 0;
   /** What was found out about transports by trying them, for as long as the same is wanted. */
   readonly #obstacles = new Map<TransportName, string>();
+  #absence = new Absence();
   #heardAt = 0;
-  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", sound: false, reconnects: 0 };
+  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
     this.#env = env;
@@ -88,6 +94,11 @@ export class Session {
 
   get state(): SessionState {
     return this.#state;
+  }
+
+  /** What was found out by trying against transports, for as long as the same is wanted. */
+  get obstacles(): ReadonlyMap<TransportName, string> {
+    return this.#obstacles;
   }
 
   /** Plays this from now on. The same again changes nothing. */
@@ -129,7 +140,7 @@ export class Session {
     this.#release();
     const base = this.#wanted.base;
     if (base === null) {
-      this.#set({ phase: "idle", transport: null, reason: "", fallback: "", sound: false });
+      this.#set({ phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false });
     } else if (!this.#visible) {
       this.#set({ phase: "paused", reason: "the page is hidden" });
     } else {
@@ -145,8 +156,10 @@ export class Session {
   #connect(base: URL): void {
     const { name, fallback } = this.#choose();
     const sound = this.#state.sound && this.#state.transport === name;
-    this.#set({ phase: "connecting", transport: name, reason: "", fallback, sound });
+    this.#set({ phase: "connecting", transport: name, reason: "", fallback, sound, soundOnly: false });
+    const absence = (this.#absence = new Absence());
     let current = true;
+    let played = false;
     this.#heard();
     this.#watch(SILENT_AFTER_MS);
     const sink: Sink = {
@@ -155,16 +168,31 @@ export class Session {
           picture.close();
           return;
         }
-        this.#plays();
+        played = true;
+        this.#plays(false);
         this.#sink.picture(picture);
       },
       shown: (shown) => {
         if (!current) return;
-        this.#plays();
+        played = true;
+        this.#plays(false);
         this.#sink.shown(shown);
       },
+      heard: () => {
+        if (!current) return;
+        played = true;
+        this.#plays(true);
+      },
+      fed: (count) => {
+        if (!current || this.#state.phase === "blocked" || !absence.fed(count, this.#env.now())) return;
+        current = false;
+        const reason = played ? `${LABELS[name]} shows no more pictures, though they come` : `${LABELS[name]} shows no picture, though they come`;
+        this.#ended(name, { kind: played ? "lost" : "unsupported", reason });
+      },
       blocked: () => {
-        if (current) this.#set({ phase: "blocked", reason: "the browser plays this only after a tap" });
+        if (!current) return;
+        absence.excuse();
+        this.#set({ phase: "blocked", reason: "the browser plays this only after a tap" });
       },
       sound: (there) => {
         if (current) this.#set({ sound: there });
@@ -215,10 +243,11 @@ export class Session {
   #ended(name: TransportName, ending: Ending): void {
     this.#release();
     if (ending.kind === "refused") this.#refusals++;
-    const givesUp = ending.kind === "unsupported" || (this.#refusals >= REFUSALS && this.#wanted.transport === "auto");
+    const givesUp = ending.kind === "unsupported" || ending.kind === "unready" || (this.#refusals >= REFUSALS && this.#wanted.transport === "auto");
     if (givesUp && name !== "mjpeg") {
       this.#refusals = 0;
-      this.#obstacles.set(name, ending.reason);
+      const unready = ending.kind === "unready";
+      this.#obstacles.set(name, unready ? `${LABELS[name]} has nothing to play yet (${ending.reason})` : ending.reason);
       this.#reconnect();
       return;
     }
@@ -226,13 +255,14 @@ export class Session {
     this.#cancelTimer = this.#env.timer(() => this.#reconnect(), this.#backoff.next());
   }
 
-  /** A picture came. */
-  #plays(): void {
+  /** A picture came, or where there are none, sound. */
+  #plays(soundOnly: boolean): void {
     this.#heard();
-    if (this.#state.phase === "playing") return;
+    this.#absence.shown();
+    if (this.#state.phase === "playing" && this.#state.soundOnly === soundOnly) return;
     this.#backoff.reset();
     this.#refusals = 0;
-    this.#set({ phase: "playing", reason: "" });
+    this.#set({ phase: "playing", reason: "", soundOnly });
   }
 
   /** Something arrived: silence is counted anew from here. */

@@ -4,7 +4,7 @@ import { bitRate, milliseconds, size } from "../page/format";
 import { element } from "../page/dom";
 import css from "./player.shadow.css";
 import type { DirectorState, StageName } from "./director";
-import { LABELS } from "../transport/names";
+import { LABELS, type TransportName } from "../transport/names";
 import type { LatencyKind, Stats } from "./stats";
 
 /** What the viewer asks for. */
@@ -14,6 +14,22 @@ export interface PlayerActions {
   toggleMuted(): void;
   /** The tap that a browser wants before it plays. */
   tap(): void;
+  /** A video was made loud or quiet, by whomever. */
+  volumeChanged(): void;
+}
+
+/** What there is to hear. */
+export interface SoundView {
+  /** The stream has sound. */
+  readonly there: boolean;
+  /** Somebody turned it on. */
+  readonly wanted: boolean;
+  /** It is heard. */
+  readonly heard: boolean;
+  /** What plays, where that carries no sound. */
+  readonly transport: TransportName | null;
+  /** What carries it, in words; empty where that is not known. */
+  readonly carriers: string;
 }
 
 /** Where the picture is: what is decoded by scripts is on the canvas, and either stage has a video element. */
@@ -35,6 +51,8 @@ export class PlayerView {
   readonly #frame: HTMLElement;
   readonly #status: HTMLElement;
   readonly #notice: HTMLElement;
+  readonly #soundNotice: HTMLElement;
+  readonly #soundOnly: HTMLElement;
   readonly #overlay: HTMLElement;
   readonly #statsButton: HTMLButtonElement;
   readonly #soundButton: HTMLButtonElement;
@@ -51,6 +69,8 @@ export class PlayerView {
     this.videos = { first: element("video", { class: "first" }), second: element("video", { class: "second" }) };
     this.#status = element("p", { class: "status", role: "status" });
     this.#notice = element("p", { class: "notice", hidden: "" });
+    this.#soundNotice = element("p", { class: "notice", role: "status", hidden: "" });
+    this.#soundOnly = element("p", { class: "sound-only", hidden: "" }, speaker(true), "Sound only: this stream has no pictures");
     this.#overlay = element("dl", { class: "stats", id: "stats", hidden: "", "aria-label": "Figures" });
     for (const figure of FIGURES) {
       const value = element("dd", { "data-figure": figure }, "–");
@@ -58,27 +78,24 @@ export class PlayerView {
       this.#overlay.append(element("div", {}, element("dt", {}, figure), value));
     }
     this.#statsButton = element("button", { type: "button", "aria-controls": "stats", "aria-expanded": "false" }, "Stats");
-    this.#soundButton = element("button", { type: "button", hidden: "" }, "Unmute");
+    this.#soundButton = element("button", { type: "button", class: "sound", hidden: "" });
     this.#tapButton = element("button", { type: "button", class: "tap", hidden: "" }, "Tap to play");
     const fullscreen = element("button", { type: "button" }, "Full screen");
     this.#statsButton.addEventListener("click", () => actions.toggleStats());
     this.#soundButton.addEventListener("click", () => actions.toggleMuted());
     this.#tapButton.addEventListener("click", () => actions.tap());
     const videos = Object.values(this.videos);
-    for (const video of videos) {
-      video.addEventListener("volumechange", () => {
-        this.#soundButton.textContent = videos.every(({ muted }) => muted) ? "Unmute" : "Mute";
-      });
-    }
+    for (const video of videos) video.addEventListener("volumechange", () => actions.volumeChanged());
     fullscreen.addEventListener("click", () => actions.toggleFullscreen());
-    const controls = element("div", { class: "controls" }, this.#soundButton, this.#statsButton, fullscreen);
+    const controls = element("div", { class: "controls" }, this.#statsButton, fullscreen, this.#soundButton);
     this.#frame = element(
       "div",
       { class: "frame", "data-phase": "idle", "data-screen": "canvas" },
       this.canvas,
       this.videos.first,
       this.videos.second,
-      element("div", { class: "top" }, this.#status, this.#notice),
+      this.#soundOnly,
+      element("div", { class: "top" }, this.#status, this.#notice, this.#soundNotice),
       this.#tapButton,
       this.#overlay,
       controls,
@@ -114,8 +131,23 @@ export class PlayerView {
     const instead = state.transport !== null && state.fallback !== "";
     this.#notice.textContent = instead ? `${LABELS[state.transport]} instead: ${state.fallback}` : "";
     this.#notice.hidden = !instead;
-    this.#soundButton.hidden = !state.sound;
+    this.#soundOnly.hidden = !(state.phase === "playing" && state.soundOnly);
     this.#tapButton.hidden = state.phase !== "blocked";
+  }
+
+  sound({ there, wanted, heard, transport, carriers }: SoundView): void {
+    this.#soundButton.hidden = !there;
+    // What is wanted and cannot be heard here is not to be turned on once more.
+    const on = heard || (wanted && transport !== null);
+    if (this.#soundButton.dataset["on"] !== String(on)) {
+      this.#soundButton.dataset["on"] = String(on);
+      this.#soundButton.replaceChildren(speaker(on), on ? "Mute" : "Unmute");
+    }
+    const silent = there && wanted && transport !== null;
+    const instead = carriers === "" ? "" : `; choose Auto, or one of: ${carriers}`;
+    const text = silent && transport !== null ? `${LABELS[transport]} carries no sound${instead}` : "";
+    if (this.#soundNotice.textContent !== text) this.#soundNotice.textContent = text;
+    this.#soundNotice.hidden = text === "";
   }
 
   showStats(show: boolean): void {
@@ -138,6 +170,24 @@ export class PlayerView {
       if (node.textContent !== texts[figure]) node.textContent = texts[figure];
     }
   }
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** A speaker, with waves or crossed out. */
+function speaker(on: boolean): SVGElement {
+  const icon = document.createElementNS(SVG, "svg");
+  for (const [name, value] of Object.entries({ viewBox: "0 0 24 24", width: "18", height: "18", "aria-hidden": "true" })) {
+    icon.setAttribute(name, value);
+  }
+  const shapes = ["M4 9v6h4l5 4V5L8 9z", on ? "M16 8.5a5 5 0 0 1 0 7M18.5 6a8.5 8.5 0 0 1 0 12" : "M16.5 9.5l5 5m0-5l-5 5"];
+  for (const [index, shape] of shapes.entries()) {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("d", shape);
+    path.setAttribute("class", index === 0 ? "solid" : "line");
+    icon.append(path);
+  }
+  return icon;
 }
 
 /** Latency with what it was measured from, since the kinds must not be compared. */

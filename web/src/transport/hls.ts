@@ -15,6 +15,8 @@ export type HlsPlayer = (url: URL, loan: VideoLoan, events: HlsEvents) => HlsPla
 export interface HlsEvents {
   bytes(count: number): void;
   carried(bytes: number, ms: number): void;
+  /** Pictures, `count` as is likely, went into the browser's buffer. */
+  fed(count: number): void;
   sound(there: boolean): void;
   /** It is over. `loading`: a playlist or segment was not to be had; the gateway is asked why. */
   ended(ending: Ending | "loading"): void;
@@ -67,22 +69,33 @@ export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScree
       const behind = playback?.behind() ?? null;
       sink.shown({ ...shown, delay: behind === null ? null : { ms: behind * 1000, kind: "live" } });
     },
+    heard: () => {
+      played = true;
+      sink.heard();
+    },
     dropped: (count) => sink.dropped(count),
     blocked: () => sink.blocked(),
-    failed: (reason) => events.ended({ kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` }),
+    failed: (reason) => {
+      const ending: Ending = { kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` };
+      // A player of the browser's own does not tell a playlist that it could not get from one that it cannot play.
+      if (played || mediaSource() !== null) end(ending);
+      else ask(ending);
+    },
   });
   const events: HlsEvents = {
     bytes: (count) => sink.bytes(count),
     carried: (bytes, ms) => sink.carried(bytes, ms),
+    fed: (count) => sink.fed(count),
     sound: (there) => sink.sound(there),
     ended: (ending) => {
-      if (ending !== "loading") {
-        end(ending);
-        return;
-      }
-      halt();
-      void refusal(url, signal, "the stream's segments cannot be loaded").then(end);
+      if (ending === "loading") ask({ kind: "refused", reason: "the stream's segments cannot be loaded" });
+      else end(ending);
     },
+  };
+  /** Has the gateway say what it has against it; `otherwise` if that is nothing. */
+  const ask = (otherwise: Ending): void => {
+    halt();
+    void refusal(url, signal, otherwise).then(end);
   };
   const start = (play: HlsPlayer): void => {
     if (!signal.aborted) playback = play(url, loan, events);

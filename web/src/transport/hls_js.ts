@@ -3,6 +3,8 @@
 import Hls from "hls.js/light";
 import { changesRateSmoothly } from "./browser";
 import type { HlsPlayer } from "./hls";
+import { refusedBy } from "./refusal";
+import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
 
 /** Where a playlist has no parts: so far behind its end (s), and no further than this. */
 const PLAIN = { target: 3, limit: 8 };
@@ -14,6 +16,10 @@ const CLOSE = 0.02;
 const LOOK_EVERY_MS = 250;
 /** What comes at once, in bytes: a packet's worth. */
 const PACKET = 1400;
+/** Pictures in a second of media, where nobody says how many. */
+const LIKELY_RATE = 10;
+/** A gateway answers what it has to wait for within a minute (ms). */
+const ANSWER_MS = 65_000;
 /** Behind by more than this (s) after a pause, it jumps. */
 const JUMP_RESUMED = 0.5;
 
@@ -28,12 +34,22 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     liveDurationInfinity: false,
     // The pages' CSP allows no script from memory, and there is nothing to transmux.
     enableWorker: false,
+    // A session tries again by itself, later and later, and knows what else there is.
+    manifestLoadPolicy: {
+      default: { maxTimeToFirstByteMs: ANSWER_MS, maxLoadTimeMs: ANSWER_MS, timeoutRetry: null, errorRetry: null },
+    },
   });
   const video = loan.element;
   let part = 0;
+  let listed = false;
+  let heard = false;
+  let loaded = 0;
+  let appended = 0;
+  let taken = false;
   let recovered = false;
   hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
     part = details.partTarget;
+    listed = true;
     const plain = part === 0;
     if (plain && hls.config.liveSyncDuration === undefined) hls.targetLatency = PLAIN.target;
     hls.config.liveMaxLatencyDuration = plain ? Math.max(PLAIN.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
@@ -44,11 +60,30 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     const { first, end } = (part ?? frag).stats.loading;
     // Timed from when the first packet had come.
     if (first > 0 && end >= first) events.carried(Math.max(0, payload.byteLength - PACKET), end - first);
+    // What was loaded before is in the buffer by the time that this is appended.
+    appended += loaded;
+    loaded = Math.max(1, Math.round((part ?? frag).duration * LIKELY_RATE));
+    events.fed(loaded);
   });
   hls.on(Hls.Events.BUFFER_CODECS, (_, { audio, audiovideo }) => {
-    events.sound(audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? ""));
+    heard = audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? "");
+    events.sound(heard);
   });
-  hls.on(Hls.Events.ERROR, (_, { fatal, type, details }) => {
+  hls.on(Hls.Events.BUFFER_APPENDED, () => {
+    taken ||= video.buffered.length > 0;
+    // With sound too, what is buffered is what both tracks have, so that an empty buffer proves nothing.
+    if (!taken && !heard && appended >= TAKES_NONE) events.ended({ kind: "unsupported", reason: TAKES_NOTHING });
+  });
+  hls.on(Hls.Events.ERROR, (_, { fatal, type, details, networkDetails, stats }) => {
+    const playlist = details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR || details === Hls.ErrorDetails.LEVEL_LOAD_ERROR;
+    if (playlist && !listed && networkDetails instanceof XMLHttpRequest && networkDetails.status >= 400) {
+      // The gateway's own words, so that it need not be asked, and waited for, once more.
+      const { status, statusText, responseText } = networkDetails;
+      const ms = stats === undefined ? 0 : performance.now() - stats.loading.start;
+      const headers = { "cache-control": networkDetails.getResponseHeader("cache-control") ?? "" };
+      void refusedBy(new Response(responseText, { status, statusText, headers }), ms).then(events.ended);
+      return;
+    }
     if (!fatal) return;
     if (type === Hls.ErrorTypes.NETWORK_ERROR) {
       events.ended("loading");

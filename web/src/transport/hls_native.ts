@@ -7,6 +7,8 @@ const FAR = 8;
 const TARGET = 3;
 const REST_MS = 5000;
 const LOOK_EVERY_MS = 1000;
+/** Pictures in that time, as is likely: the browser does not tell. */
+const LIKELY = 10;
 
 /** Whether the element has sound, as far as its engine says so. */
 interface Hearing {
@@ -25,6 +27,7 @@ export const playByBrowser: HlsPlayer = (url, loan, events) => {
   };
   const look = (): void => {
     events.sound((video.audioTracks?.length ?? 0) > 0 || (video.webkitAudioDecodedByteCount ?? 0) > 0 || video.mozHasAudio === true);
+    if (video.readyState >= HTMLMediaElement.HAVE_METADATA) events.fed(LIKELY);
     const now = performance.now();
     const late = behind();
     if (late === null || late <= FAR || video.seeking || now - movedAt < REST_MS) return;

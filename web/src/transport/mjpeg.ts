@@ -1,6 +1,7 @@
 // MJPEG: read by fetch rather than by an <img>, so that bytes are counted, an end is noticed, and only the newest picture is decoded.
 
 import { Lateness } from "../net/lateness";
+import { isJpeg, withEnd } from "../media/jpeg";
 import { boundaryOf, MultipartError, MultipartReader } from "../media/multipart";
 import { errorText } from "../net/errors";
 import { unreachable } from "./refusal";
@@ -69,7 +70,7 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
       for (const part of finished) {
         const queued = part.taken === null ? null : lateness.came(part.taken, now);
         if (queued !== null) sink.queued(queued);
-        if (part.type === "image/jpeg") decoder.offer(part.body);
+        if (isJpeg(part.type)) decoder.offer(withEnd(part.body));
       }
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };
     }
@@ -107,6 +108,8 @@ class NewestJpeg {
     this.#busy = true;
     for (let next = this.#waiting; next !== null && !this.#stopped; next = this.#waiting) {
       this.#waiting = null;
+      this.#sink.fed(1);
+      if (this.#stopped) break;
       try {
         const bitmap = await createImageBitmap(new Blob([next.jpeg], { type: "image/jpeg" }));
         if (this.#stopped) {

@@ -47,6 +47,10 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
       const delay = newest === undefined ? null : { ms: (newest.to - video.currentTime) * 1000, kind: "live" as const };
       sink.shown({ ...shown, delay });
     },
+    heard: () => {
+      played = true;
+      sink.heard();
+    },
     dropped: (count) => sink.dropped(count),
     blocked: () => sink.blocked(),
     failed: broken,
@@ -95,6 +99,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
       loan.show(url);
     },
     position: () => video.currentTime,
+    fed: (count) => sink.fed(count),
     grown: (from, to) => {
       edge.arrived(performance.now(), from, to);
       follow();

@@ -4,6 +4,7 @@
 import { startsWithSync, videoTrack } from "../media/fmp4";
 import type { Span } from "./live_edge";
 import type { Ending } from "./transport";
+import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
 
 /** A `SourceBuffer`, as the feed needs it. After `append` and `remove` it is busy until the feed is told `done`. */
 export interface MediaBuffer {
@@ -21,6 +22,8 @@ export interface FeedEnv {
   open(mime: string): void;
   /** Where the element plays, in seconds. */
   position(): number;
+  /** So many fragments went into the buffer. */
+  fed(count: number): void;
   /** Media from `from` to `to` (s) can be played now too. */
   grown(from: number, to: number): void;
   sound(there: boolean): void;
@@ -50,6 +53,9 @@ export class MseFeed {
   #track: number | null = null;
   #end: number | null = null;
   #keyframes: number[] = [];
+  /** Fragments in the step that is under way, and in all since the media source was opened. */
+  #step = 0;
+  #appended = 0;
 
   constructor(env: FeedEnv) {
     this.#env = env;
@@ -81,12 +87,22 @@ export class MseFeed {
   /** The buffer is done with what it was given. */
   done(): void {
     this.#busy = false;
+    const fragments = this.#step;
+    this.#step = 0;
+    this.#appended += fragments;
     const newest = this.#buffer?.spans().at(-1);
+    // With sound too, what is buffered is what both tracks have, so that an empty buffer proves nothing.
+    const alone = this.#track !== null && kindsOf(this.#mime ?? "").join() === "video";
+    if (alone && newest === undefined && this.#end === null && this.#appended >= TAKES_NONE) {
+      this.#fail({ kind: "unsupported", reason: TAKES_NOTHING });
+      return;
+    }
     if (newest !== undefined && newest.to !== this.#end) {
       const from = this.#end === null ? newest.from : Math.max(this.#end, newest.from);
       this.#end = newest.to;
       if (from < newest.to) this.#env.grown(from, newest.to);
     }
+    if (fragments > 0) this.#env.fed(fragments);
     this.#go();
   }
 
@@ -132,6 +148,7 @@ export class MseFeed {
     this.#busy = true;
     this.#end = null;
     this.#keyframes = [];
+    this.#appended = 0;
     this.#env.open(mime);
   }
 
@@ -143,6 +160,7 @@ export class MseFeed {
     } catch (error) {
       this.#busy = false;
       const full = error instanceof DOMException && error.name === "QuotaExceededError";
+      this.#step = 0;
       if (full && this.#trim(buffer, 1)) {
         this.#waiting.unshift(bytes);
         this.#waitingBytes += bytes.length;
@@ -164,6 +182,7 @@ export class MseFeed {
       this.#waiting.shift();
       run.push(next);
       size += next.length;
+      if (!this.#wantsInit) this.#step++;
       if (this.#wantsInit) {
         this.#wantsInit = false;
         this.#track = videoTrack(next);

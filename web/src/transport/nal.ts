@@ -43,7 +43,7 @@ export function openNal(base: URL, sink: Sink): Transport {
     failed: () => feed.decoderFailed(),
     gaveUp: (reason) => end({ kind: "unsupported", reason }),
   });
-  const feed = new NalFeed(decoder, (count) => sink.dropped(count));
+  const feed = new NalFeed(decoder, { dropped: (count) => sink.dropped(count), fed: () => sink.fed(1) });
   const closeSocket = openSocket(base, "nal", {
     message: (data) => {
       if (typeof data === "string") {

@@ -22,6 +22,14 @@ export interface Decoder {
   readonly queued: number;
 }
 
+/** What becomes of the pictures. */
+export interface FeedEvents {
+  /** Left out, so many. */
+  dropped(count: number): void;
+  /** One went into the decoder. */
+  fed(): void;
+}
+
 /** More waiting than this means that the decoder is behind. */
 const QUEUE_LIMIT = 4;
 
@@ -40,7 +48,7 @@ const PARAMETERS_LIMIT = 64 * 1024;
 /** One connection's worth of messages. */
 export class NalFeed {
   readonly #decoder: Decoder;
-  readonly #dropped: (count: number) => void;
+  readonly #events: FeedEvents;
   #parameters: Uint8Array | null = null;
   #sps: Uint8Array | null = null;
   #configured: Uint8Array | null = null;
@@ -54,9 +62,9 @@ export class NalFeed {
   #keptUpAt: number | null = null;
   #lastTimestamp = -1;
 
-  constructor(decoder: Decoder, dropped: (count: number) => void) {
+  constructor(decoder: Decoder, events: FeedEvents) {
     this.#decoder = decoder;
-    this.#dropped = dropped;
+    this.#events = events;
   }
 
   /**
@@ -77,17 +85,17 @@ export class NalFeed {
     if (!key) {
       if (full) this.#waitsForKey = true;
       if (this.#waitsForKey) {
-        this.#dropped(1);
+        this.#events.dropped(1);
         return;
       }
       // B pictures right behind the I picture of an open group are shown before it, and made from what was not decoded here.
       if (this.#atRecovery && unit.bidirectional) {
-        this.#dropped(1);
+        this.#events.dropped(1);
         return;
       }
       this.#atRecovery = false;
     } else if (!this.#begin(full, !unit.idr)) {
-      this.#dropped(1);
+      this.#events.dropped(1);
       return;
     } else if (full) {
       this.#keptUpAt = now;
@@ -100,6 +108,7 @@ export class NalFeed {
       timestamp: this.#lastTimestamp,
       data: complete || this.#parameters === null ? bytes : withParameters(bytes, unit.insertAt, this.#parameters),
     });
+    this.#events.fed();
   }
 
   /** A picture came out: the stream decodes. */

@@ -12,19 +12,33 @@ export function unreachable(url: URL): Ending {
   return { kind: "unreachable", reason };
 }
 
+/** A gateway that answers "not available" after at least so long (ms) had waited for something to send. At once, a component says
+ * so itself, and for how long it stays so; the gateway's own refusals are not kept. */
+const WAITED_MS = 5000;
+const STAYS = /\bmax-age=[1-9]/;
+const UNAVAILABLE = 503;
+
+/** What the gateway said no with, `ms` after it was asked. */
+export async function refusedBy(response: Response, ms: number): Promise<Ending> {
+  const stays = STAYS.test(response.headers.get("cache-control") ?? "");
+  const unready = response.status === UNAVAILABLE && (stays || ms >= WAITED_MS);
+  return { kind: unready ? "unready" : "refused", reason: await errorText(response) };
+}
+
 /**
  * Asks a plain question where a WebSocket or a player got no answer that it could show. `otherwise` is said where the
  * gateway has nothing against it.
  */
-export async function refusal(url: URL, signal: AbortSignal, otherwise: string): Promise<Ending> {
+export async function refusal(url: URL, signal: AbortSignal, otherwise: Ending): Promise<Ending> {
+  const asked = performance.now();
   try {
     const response = await fetch(url, { signal, cache: "no-store" });
     // 400 and 426 are what a healthy WebSocket address may answer to a plain GET.
     if (!response.ok && response.status !== 400 && response.status !== 426) {
-      return { kind: "refused", reason: await errorText(response) };
+      return await refusedBy(response, performance.now() - asked);
     }
     await response.body?.cancel();
-    return { kind: "refused", reason: otherwise };
+    return otherwise;
   } catch {
     return unreachable(url);
   }

@@ -35,7 +35,7 @@ export function openSocket(
     }
     // A WebSocket does not tell why it could not open; something in between may block the upgrade.
     const { signal } = asking;
-    void refusal(transportUrl(base, name), signal, "the WebSocket could not be opened").then((ending) => {
+    void refusal(transportUrl(base, name), signal, { kind: "refused", reason: "the WebSocket could not be opened" }).then((ending) => {
       if (!signal.aborted) events.ended(ending);
     });
   };

@@ -42,8 +42,9 @@ export interface Shown {
  * - `lost`: it had begun and broke off.
  * - `draining`: the gateway said it is going away.
  * - `unsupported`: this browser cannot play it, and trying again will not help.
+ * - `unready`: the gateway waited for something to send by this transport, and there was nothing; another may have some.
  */
-export type EndKind = "unreachable" | "refused" | "lost" | "draining" | "unsupported";
+export type EndKind = "unreachable" | "refused" | "lost" | "draining" | "unsupported" | "unready";
 
 /** The end of a transport, in words for the viewer. */
 export interface Ending {
@@ -57,6 +58,10 @@ export interface Sink {
   picture(picture: Picture): void;
   /** The video element shows something new. */
   shown(shown: Shown): void;
+  /** The video element plays sound; there are no pictures. */
+  heard(): void;
+  /** Pictures, `count` at least, were handed to the browser. Who is given some and shows none is given up. */
+  fed(count: number): void;
   /** The video element may not play, or was paused, until the viewer says so. */
   blocked(): void;
   /** Whether the stream has sound. Not told means no. */

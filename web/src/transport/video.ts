@@ -6,6 +6,8 @@ import type { Shown } from "./transport";
 /** What the transport that has the element hears of it. */
 export interface VideoEvents {
   shown(shown: Omit<Shown, "delay">): void;
+  /** It plays, and what it plays has no pictures. */
+  heard(): void;
   dropped(count: number): void;
   /** It may not play, or somebody paused it, until the viewer says so. */
   blocked(): void;
@@ -25,6 +27,9 @@ export interface VideoLoan {
   /** Empties it. Nothing is heard of it afterwards. */
   release(): void;
 }
+
+/** Browsers may not tell of pictures that nobody has in view. After so long (ms) without one, those that were decoded count. */
+const UNSEEN_MS = 2000;
 
 /** Lends the element. */
 export class VideoScreen {
@@ -66,6 +71,10 @@ class Loan implements VideoLoan {
   readonly #over = new AbortController();
   readonly #stopFrames: () => void;
   #dropped: number;
+  /** When a new picture was last told of, how many were decoded then, and where the element played at its last look. */
+  #shownAt = -Infinity;
+  #decoded = 0;
+  #position = 0;
 
   constructor(element: HTMLVideoElement, events: VideoEvents, hold: () => void) {
     this.element = element;
@@ -73,7 +82,8 @@ class Loan implements VideoLoan {
     this.hold = hold;
     this.#dropped = droppedBy(element);
     const { signal } = this.#over;
-    element.addEventListener("pause", () => events.blocked(), { signal });
+    element.addEventListener("pause", () => this.#paused(), { signal });
+    element.addEventListener("timeupdate", () => this.#advanced(), { signal });
     element.addEventListener("error", () => events.failed(element.error?.message || "the browser cannot play it"), { signal });
     this.#stopFrames = eachFrame(element, (count) => this.#frame(count));
   }
@@ -112,15 +122,50 @@ class Loan implements VideoLoan {
     }
   }
 
+  /** A browser pauses what was made loud without a tap; quiet it may play on. */
+  #paused(): void {
+    if (!this.element.muted && !wasTapped()) {
+      this.element.muted = true;
+      void this.#play();
+    } else {
+      this.#events.blocked();
+    }
+  }
+
+  /** Playing goes on: it is heard, or its pictures are decoded though nobody has the element in view. */
+  #advanced(): void {
+    const { paused, seeking, currentTime, videoWidth } = this.element;
+    const advanced = !paused && !seeking && currentTime > this.#position;
+    this.#position = currentTime;
+    if (!advanced) return;
+    if (videoWidth === 0) {
+      this.#events.heard();
+    } else if (performance.now() - this.#shownAt > UNSEEN_MS && decodedBy(this.element) !== this.#decoded) {
+      this.#frame(1);
+    }
+  }
+
   #frame(count: number): void {
     const { paused, videoWidth, videoHeight } = this.element;
     // A seek shows a picture too, though nothing plays.
     if (paused) return;
-    this.#events.shown({ width: videoWidth, height: videoHeight, at: performance.now(), count });
+    this.#shownAt = performance.now();
+    this.#decoded = decodedBy(this.element);
+    this.#events.shown({ width: videoWidth, height: videoHeight, at: this.#shownAt, count });
     const dropped = droppedBy(this.element);
     if (dropped > this.#dropped) this.#events.dropped(dropped - this.#dropped);
     this.#dropped = dropped;
   }
+}
+
+/** Whether the page was tapped or typed into since it was loaded; true where the browser does not tell. */
+export function wasTapped(): boolean {
+  const { userActivation } = navigator as { userActivation?: { readonly hasBeenActive: boolean } };
+  return userActivation?.hasBeenActive !== false;
+}
+
+function decodedBy(element: HTMLVideoElement): number {
+  return element.getVideoPlaybackQuality().totalVideoFrames;
 }
 
 function droppedBy(element: HTMLVideoElement): number {

@@ -238,6 +238,11 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "What the browser knows of its link: `wifi`, `cellular`, …",
                     text(),
                 ),
+                (
+                    "listening",
+                    "`true` where the sound is turned on: what carries it is preferred.",
+                    text(),
+                ),
             ],
             failures: vec![
                 (

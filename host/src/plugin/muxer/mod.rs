@@ -384,7 +384,7 @@ impl Muxers {
             key,
             Slot {
                 muxer: muxer.clone(),
-                ad_hoc: !variant.ask.is_empty(),
+                ad_hoc: variant.ask.is_of_jpegs(),
                 thread,
                 users: 1,
                 unused_since: Instant::now(),

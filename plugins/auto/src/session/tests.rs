@@ -1,0 +1,212 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn form(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
+    Candidate {
+        transport: transport.into(),
+        rendition: String::new(),
+        bandwidth,
+        latency_ms: 0,
+        width: 640,
+        height: 360,
+        frame_rate,
+        sound: matches!(transport, "mse" | "hls"),
+    }
+}
+
+/// On MJPEG, which shows pictures.
+fn watching() -> Session {
+    let client = Client {
+        address: "192.0.2.7".into(),
+        user_agent: String::new(),
+        save_data: false,
+        network: None,
+        listening: false,
+    };
+    let mut session = Session::new(Options::default(), &client);
+    let forms = vec![form("hls", 800_000, 30.0), form("mjpeg", 2_304_000, 10.0)];
+    assert_eq!(session.choose(0, forms, None).candidate, 1);
+    assert!(session.observe(0, &Event::Playing(1)).is_none());
+    session
+}
+
+fn report(received: u32, goodput: Option<u32>) -> Report {
+    Report {
+        round_trip_ms: Some(4),
+        goodput,
+        received,
+        queued_ms: 3,
+        buffered_ms: None,
+        stalled_ms: 0,
+        frames_dropped: 0,
+        frame_rate: 10.0,
+        network: Some("4g".into()),
+        visible: true,
+        listening: false,
+    }
+}
+
+fn all() -> Vec<Candidate> {
+    vec![
+        form("nal", 800_000, 30.0),
+        form("mse", 864_000, 30.0),
+        form("hls", 864_000, 30.0),
+        form("mjpeg", 2_304_000, 10.0),
+    ]
+}
+
+fn on(network: Option<&str>, listening: bool) -> Session {
+    let client = Client {
+        address: "192.0.2.7".into(),
+        user_agent: String::new(),
+        save_data: false,
+        network: network.map(str::to_owned),
+        listening,
+    };
+    Session::new(Options::default(), &client)
+}
+
+#[test]
+fn who_listens_is_given_what_carries_sound_and_who_does_not_what_is_soonest() {
+    for (network, listening, chosen, reason) in [
+        (None, false, 0, "it shows pictures soonest"),
+        (
+            None,
+            true,
+            1,
+            "it carries the sound, and shows pictures soonest",
+        ),
+        (Some("cellular"), true, 2, "the network is a mobile one"),
+    ] {
+        let choice = on(network, listening).choose(0, all(), None);
+        assert_eq!((choice.candidate, choice.reason.as_str()), (chosen, reason));
+    }
+    // A stream without sound has nothing to prefer.
+    let silent = all()
+        .into_iter()
+        .map(|form| Candidate {
+            sound: false,
+            ..form
+        })
+        .collect();
+    assert_eq!(on(None, true).choose(0, silent, None).candidate, 0);
+}
+
+#[test]
+fn turning_the_sound_on_moves_to_what_carries_it_and_off_back_when_the_link_is_good() {
+    let mut session = on(None, false);
+    session.choose(0, all(), None);
+    let _ = session.observe(0, &Event::Playing(0));
+    let told = |listening, second: u64| {
+        let report = Report {
+            listening,
+            frame_rate: 30.0,
+            ..report(800_000, Some(20_000_000))
+        };
+        (second * 1000, Event::Report(report))
+    };
+    let (at, quiet) = told(false, 1);
+    assert!(session.observe(at, &quiet).is_none());
+    let (at, loud) = told(true, 2);
+    let choice = session.observe(at, &loud).unwrap();
+    assert_eq!(
+        (choice.candidate, choice.reason.as_str()),
+        (1, "somebody listens, and nal carries no sound")
+    );
+    let _ = session.observe(2500, &Event::Playing(1));
+    // It stays there, however good the link is.
+    for second in 3..90 {
+        let (at, loud) = told(true, second);
+        let choice = session.observe(at, &loud);
+        assert!(choice.is_none(), "{second}: {choice:?}");
+    }
+    let back = (90..150).find_map(|second| {
+        let (at, quiet) = told(false, second);
+        session.observe(at, &quiet)
+    });
+    assert_eq!(back.map(|choice| choice.candidate), Some(0));
+}
+
+#[test]
+fn what_carries_sound_and_shows_nothing_is_not_insisted_on() {
+    let mut session = on(None, true);
+    assert_eq!(session.choose(0, all(), None).candidate, 1);
+    let failed = |session: &mut Session, index| {
+        let choice = session.observe(100, &Event::Failed(index));
+        choice.map(|choice| choice.candidate)
+    };
+    assert_eq!(failed(&mut session, 1), Some(2));
+    // Nothing is left that carries sound: pictures at least.
+    assert_eq!(failed(&mut session, 2), Some(0));
+    let _ = session.observe(200, &Event::Playing(0));
+    let loud = Report {
+        listening: true,
+        ..report(800_000, None)
+    };
+    assert!(session.observe(1200, &Event::Report(loud)).is_none());
+}
+
+/// A player that can show none of them in turn ends at what every browser shows, without a way back to what failed.
+#[test]
+fn what_fails_before_anything_plays_is_gone_through_to_its_end() {
+    let mut session = on(None, false);
+    assert_eq!(session.choose(0, all(), None).candidate, 0);
+    let failed = |session: &mut Session, index| {
+        let choice = session.observe(100, &Event::Failed(index));
+        choice.map(|choice| choice.candidate)
+    };
+    assert_eq!(failed(&mut session, 0), Some(1));
+    assert_eq!(failed(&mut session, 1), Some(3));
+    let _ = session.observe(200, &Event::Playing(3));
+    assert_eq!(failed(&mut session, 0), None);
+}
+
+#[test]
+fn the_only_one_that_there_is_is_not_chosen_again_because_it_failed() {
+    let mut session = on(None, false);
+    session.choose(0, vec![form("mse", 864_000, 30.0)], None);
+    assert!(session.observe(100, &Event::Failed(0)).is_none());
+}
+
+/// As a browser told it on a link without any limit: the encoder's pace is what came, once in a while measured badly.
+#[test]
+fn a_link_that_has_little_to_do_is_not_left() {
+    let mut session = watching();
+    for second in 1..300u64 {
+        let came = 1_850_000 + 290_000 * (second % 3) as u32;
+        let goodput = (second % 40 == 1).then_some(233_836);
+        let told = Event::Report(report(came, goodput));
+        let choice = session.observe(second * 1000, &told);
+        assert!(choice.is_none(), "{second}: {choice:?}");
+    }
+    // And is, once pictures are missing.
+    let narrow = Report {
+        frame_rate: 5.0,
+        ..report(1_000_000, Some(1_100_000))
+    };
+    let choice = (300..305)
+        .find_map(|second| session.observe(second * 1000, &Event::Report(narrow.clone())))
+        .unwrap();
+    assert_eq!(choice.candidate, 0);
+    assert_eq!(
+        choice.reason,
+        "the link carries about 1.1 Mbit/s, MJPEG needs 2.4 Mbit/s"
+    );
+}
+
+/// Where a browser plays HLS itself, nobody knows its bytes; that is not the same as none.
+#[test]
+fn what_is_not_counted_needs_what_was_said() {
+    let mut session = watching();
+    let _ = session.observe(1000, &Event::Playing(0));
+    for second in 2..20 {
+        let uncounted = Report {
+            buffered_ms: Some(4000),
+            frame_rate: 30.0,
+            ..report(0, None)
+        };
+        let choice = session.observe(second * 1000, &Event::Report(uncounted));
+        assert!(choice.is_none(), "{second}: {choice:?}");
+    }
+    assert!((session.needs(0) - 800_000.0).abs() < 1.0);
+}

@@ -1,0 +1,120 @@
+// Pictures as cameras send them, in the page that reads MJPEG itself; and pictures that are no test pattern.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage, playing } from "./support.mjs";
+
+const PATTERN = `source = "test-pattern"\nencode = { width = 640, height = 360, frame-rate = 15, keyframe-interval = "1s" }\n`;
+
+describe("cameras", { timeout: 120_000 }, () => {
+  const pattern = new Gateway({ config: `[streams.demo]\n${PATTERN}renditions.small = { width = 320 }\n` });
+  let gateway;
+  let browser;
+
+  before(async () => {
+    await pattern.start();
+    gateway = new Gateway({ config: `[streams.copy]\nsource = "${pattern.url}live/demo/mjpeg"\n[streams.demo]\n${PATTERN}` });
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway?.stop();
+    await pattern.stop();
+  });
+
+  /** Ways of cameras: the type of a part, and how many bytes of the end marker are left out. */
+  const WAYS = {
+    whole: ["image/jpeg", 0],
+    "without their end marker": ["image/jpeg", 2],
+    "called image/jpg": ["image/jpg", 0],
+    "with a size in the type": ["image/jpeg;size=1234", 2],
+  };
+
+  for (const [way, [type, cut]] of Object.entries(WAYS)) {
+    test(`MJPEG: pictures ${way} are shown`, async () => {
+      const picture = Buffer.from(await (await fetch(`${gateway.url}live/demo/frame.jpg`)).arrayBuffer());
+      assert.deepEqual([...picture.subarray(-2)], [0xff, 0xd9]);
+      const site = new Camera(gateway.url, type, picture.subarray(0, picture.length - cut));
+      const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await page.goto(await site.start());
+      await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted >= 10);
+      const { width, height } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
+      assert.deepEqual([width, height], [640, 360]);
+      await close();
+      site.stop();
+    });
+  }
+
+  const latency = (page) => page.evaluate(() => document.querySelector("sluicegate-player").stats.latencyKind);
+  const looks = (page) =>
+    page.evaluate(
+      () =>
+        new Promise((resolve) => {
+          const player = document.querySelector("sluicegate-player");
+          const kinds = [];
+          player.addEventListener("sluicegate-stats", ({ detail }) => {
+            kinds.push(detail.latencyKind);
+            if (kinds.length === 3) resolve(kinds);
+          });
+        }),
+    );
+
+  test("the clock is read from the test pattern, in a rendition too, and from no other picture that looks like it", async () => {
+    for (const [url, stream, kind] of [
+      [pattern.url, "demo", "picture"],
+      [pattern.url, "demo@small", "picture"],
+      [gateway.url, "copy", "decode"],
+    ]) {
+      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await page.goto(`${url}watch/${stream}?transport=nal`);
+      // Its picture has the code, and scripts may read it.
+      await playing(page, "nal");
+      await page.waitForFunction((wanted) => document.querySelector("sluicegate-player").stats.latencyKind === wanted, kind);
+      assert.deepEqual(await looks(page), [kind, kind, kind], stream);
+      assert.equal(await latency(page), kind);
+      assert.deepEqual(problems, []);
+      await close();
+    }
+  });
+});
+
+/** A page with the player on it, and a camera that sends this picture ten times a second as parts of this type. */
+class Camera {
+  #server;
+
+  constructor(gateway, type, jpeg) {
+    const head = `--frame\r\nContent-Type: ${type}\r\nContent-Length: ${jpeg.length}\r\n\r\n`;
+    const part = Buffer.concat([Buffer.from(head), jpeg, Buffer.from("\r\n")]);
+    this.#server = createServer(async ({ url }, response) => {
+      if (url === "/") {
+        response.writeHead(200, { "content-type": "text/html" });
+        response.end('<!doctype html><script type="module" src="/assets/player.js"></script><sluicegate-player src="/live/camera" transport="mjpeg"></sluicegate-player>');
+      } else if (url === "/live/camera/mjpeg") {
+        response.writeHead(200, { "content-type": "multipart/x-mixed-replace; boundary=frame" });
+        const sending = setInterval(() => response.write(part), 100);
+        response.on("close", () => clearInterval(sending));
+      } else if (url.startsWith("/assets/")) {
+        const file = await fetch(new URL(url, gateway));
+        response.writeHead(200, { "content-type": file.headers.get("content-type") });
+        response.end(Buffer.from(await file.arrayBuffer()));
+      } else {
+        response.writeHead(404).end();
+      }
+    });
+  }
+
+  /** The page's address. */
+  async start() {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    return `http://127.0.0.1:${this.#server.address().port}/`;
+  }
+
+  stop() {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}

@@ -1,0 +1,20 @@
+// Films for the browser tests, made by ffmpeg once and kept in target/scratch.
+
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+/** The path of a film that these arguments make; `name` ends in its format. */
+export function clip(name, options) {
+  const directory = fileURLToPath(new URL("../../target/scratch/browser", import.meta.url));
+  mkdirSync(directory, { recursive: true });
+  const mark = createHash("sha256").update(options.join(" ")).digest("hex").slice(0, 12);
+  const path = `${directory}/${mark}-${name}`;
+  if (!existsSync(path)) {
+    const made = `${directory}/${process.pid}-${name}`;
+    execFileSync("ffmpeg", ["-nostdin", "-v", "error", "-y", ...options, made]);
+    renameSync(made, path);
+  }
+  return path;
+}

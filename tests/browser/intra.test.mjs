@@ -1,0 +1,61 @@
+// A stream with intra refresh: one IDR picture at its beginning, recovery points from there on. Chromium starts at neither for
+// whoever comes later, so every player module but MJPEG has to notice that it shows nothing.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage, picture, until } from "./support.mjs";
+import { clip } from "./clips.mjs";
+
+const RATE = 15;
+
+describe("intra refresh", { timeout: 240_000 }, () => {
+  const gateway = new Gateway({
+    config: `
+      [streams.demo]
+      source = "file:${clip("intra.mp4", [
+        ...["-f", "lavfi", "-i", `testsrc2=size=320x180:rate=${RATE}:duration=120`],
+        ...["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-x264-params", `intra-refresh=1:keyint=${RATE}:bframes=0`],
+      ])}"
+      always-on = true
+      [transports.hls]
+      part = "200ms"
+      segment = "1s"
+    `,
+  });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+    // The picture with which the file begins has left the newest group.
+    await until("the source runs", async () => (await gateway.device()).state === "live");
+    await (await fetch(`${gateway.url}live/demo/hls/media.m3u8`)).text();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  for (const transport of ["auto", "nal", "mse", "hls"]) {
+    test(`${transport} ends at MJPEG, and the page says why`, async (t) => {
+      const { page, problems, close } = await newPage(browser, { viewport: { width: 1280, height: 800 } });
+      const began = Date.now();
+      await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+      await page.waitForFunction(() => {
+        const { phase, transport } = document.querySelector("sluicegate-player").stats;
+        return phase === "playing" && transport === "mjpeg";
+      });
+      t.diagnostic(`${transport}: the first picture after ${Date.now() - began} ms`);
+      const { stats } = await picture(page);
+      assert.ok(stats.painted > 0 && stats.width === 320, JSON.stringify(stats));
+      const why = await page.locator("#fallback").textContent();
+      assert.match(why, /^Playing MJPEG instead: .*intra refresh/);
+      // It stays there: what plays is not given up, and nothing is tried again behind it in vain all the time.
+      const { painted } = stats;
+      await page.waitForFunction((least) => document.querySelector("sluicegate-player").stats.painted >= least, painted + 5 * 10);
+      assert.equal((await picture(page)).stats.transport, "mjpeg");
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
+});

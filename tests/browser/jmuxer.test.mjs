@@ -1,0 +1,99 @@
+// JMuxer, a player of somebody else's for bare H.264: it takes pictures in the order in which they come, so it needs a stream
+// without B pictures, `?reorder=0`.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, test } from "node:test";
+import { clip } from "./clips.mjs";
+import { Gateway, launch, newPage } from "./support.mjs";
+
+const RATE = 25;
+/** Each picture is brighter than the one before, modulo this many. */
+const CYCLE = 50;
+const STEP = 4;
+const DARKEST = 20;
+/** Pictures that are looked at. */
+const LOOKED_AT = 75;
+
+const require = createRequire(new URL("../../web/package.json", import.meta.url));
+
+describe("jmuxer", { timeout: 120_000 }, () => {
+  const brightness = `lum='${DARKEST}+${STEP}*mod(N,${CYCLE})':cb=128:cr=128`;
+  const gateway = new Gateway({
+    config: `
+      [streams.demo]
+      source = "file:${clip("b-pictures.mp4", [
+        ...["-f", "lavfi", "-i", `nullsrc=size=160x96:rate=${RATE}:duration=40,geq=${brightness}`],
+        ...["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", String(RATE), "-pix_fmt", "yuv420p", "-x264-params", "b-adapt=0:scenecut=0"],
+      ])}"
+    `,
+  });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  test("plays a stream of B pictures whole and in order when it asks for one without", async (t) => {
+    // Its script is no part of the gateway's page.
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 640, height: 480 }, bypassCSP: true });
+    await page.goto(gateway.url);
+    await page.addScriptTag({ content: readFileSync(require.resolve("jmuxer/dist/jmuxer.min.js"), "utf8") });
+    const asked = await page.evaluate(watch, { query: "?reorder=0", RATE, CYCLE, STEP, DARKEST, LOOKED_AT });
+    t.diagnostic(`${asked.shown.length} pictures shown of ${asked.fed} fed, ${asked.missed} missed, ${asked.back} back in time`);
+    assert.ok(asked.shown.length >= LOOKED_AT);
+    assert.equal(asked.back, 0, `${asked.shown}`);
+    // A busy page leaves out some; a third is what B pictures cost.
+    assert.ok(asked.missed <= LOOKED_AT / 10, `${asked.missed} of ${LOOKED_AT}: ${asked.shown}`);
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("a value that means nothing is refused, and so is it told", async () => {
+    const response = await fetch(`${gateway.url}live/demo/nal?reorder=no`);
+    assert.equal(response.status, 400);
+    assert.match(await response.text(), /`reorder=no` cannot be served: write 0/);
+  });
+});
+
+/** In the page: plays by JMuxer until so many pictures were seen, and says which. */
+async function watch({ query, RATE, CYCLE, STEP, DARKEST, LOOKED_AT }) {
+  const video = document.createElement("video");
+  video.muted = true;
+  document.body.append(video);
+  const muxer = new window.JMuxer({ node: video, mode: "video", fps: RATE, flushingTime: 0, clearBuffer: true });
+  const socket = new WebSocket(`${location.origin.replace("http", "ws")}/live/demo/nal${query}`);
+  socket.binaryType = "arraybuffer";
+  let fed = 0;
+  socket.onmessage = ({ data }) => {
+    fed++;
+    muxer.feed({ video: new Uint8Array(data), duration: 1000 / RATE });
+  };
+  const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const shown = [];
+  await new Promise((resolve) => {
+    const frame = () => {
+      context.drawImage(video, 0, 0, 1, 1);
+      // Limited range: 16 to 235 becomes 0 to 255.
+      const [red] = context.getImageData(0, 0, 1, 1).data;
+      shown.push(Math.round(((red * 219) / 255 + 16 - DARKEST) / STEP));
+      if (shown.length < LOOKED_AT) video.requestVideoFrameCallback(frame);
+      else resolve();
+    };
+    video.requestVideoFrameCallback(frame);
+    video.play();
+  });
+  socket.close();
+  muxer.destroy();
+  video.remove();
+  // How many are missing between neighbours; more than half of a cycle is a step back.
+  const steps = shown.slice(1).map((next, at) => (next - shown[at] + 2 * CYCLE) % CYCLE);
+  const ahead = steps.filter((step) => step <= CYCLE / 2);
+  return { shown, fed, missed: ahead.reduce((sum, step) => sum + Math.max(0, step - 1), 0), back: steps.length - ahead.length };
+}

@@ -1,0 +1,50 @@
+// A source with a keyframe once a minute: HLS has no whole segment for that long, and says so; the page plays something else.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { clip } from "./clips.mjs";
+import { Gateway, launch, newPage } from "./support.mjs";
+
+const RATE = 10;
+
+describe("a group of a minute", { timeout: 120_000 }, () => {
+  const gateway = new Gateway({
+    config: `
+      [streams.demo]
+      source = "file:${clip("minute.mp4", [
+        ...["-f", "lavfi", "-i", `testsrc2=size=320x180:rate=${RATE}:duration=120`],
+        ...["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", String(60 * RATE), "-keyint_min", String(60 * RATE), "-pix_fmt", "yuv420p"],
+        ...["-sc_threshold", "0"],
+      ])}"
+    `,
+  });
+  let browser;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  test("hls, chosen by hand, makes way for another transport, and the page says why in the gateway's words", async (t) => {
+    const { page, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+    const began = Date.now();
+    const refused = page.waitForResponse((response) => response.url().includes("/hls/") && response.status() === 503);
+    await page.goto(`${gateway.url}watch/demo?transport=hls`);
+    const said = (await (await refused).text()).trim();
+    await page.waitForFunction(() => {
+      const { phase, transport, painted } = document.querySelector("sluicegate-player").stats;
+      return phase === "playing" && transport === "nal" && painted > 10;
+    });
+    t.diagnostic(`${Date.now() - began} ms to another transport's picture`);
+    const shown = await page.locator("#fallback").textContent();
+    assert.ok(shown.startsWith("Playing WebCodecs instead: ") && shown.includes(said), `${shown}; said ${said}`);
+    // It is not asked for behind the picture again and again.
+    await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 60);
+    assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").stats.transport), "nal");
+    await close();
+  });
+});

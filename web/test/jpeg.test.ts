@@ -1,0 +1,16 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { isJpeg, withEnd } from "../src/media/jpeg";
+
+test("a picture without its end marker is given one, and one that has it stays as it is", () => {
+  const whole = Uint8Array.of(0xff, 0xd8, 1, 2, 0xff, 0xd9);
+  assert.equal(withEnd(whole), whole);
+  assert.deepEqual(withEnd(whole.slice(0, -2)), whole);
+  // A marker that is cut in the middle, and nothing at all: for the decoder to refuse.
+  assert.deepEqual(withEnd(Uint8Array.of(0xff, 0xd8, 0xff)), Uint8Array.of(0xff, 0xd8, 0xff, 0xff, 0xd9));
+  assert.deepEqual(withEnd(new Uint8Array(0)), Uint8Array.of(0xff, 0xd9));
+});
+
+test("cameras' names of the type are known", () => {
+  assert.deepEqual(["image/jpeg", "image/jpg", "image/pjpeg", "image/png", "", "text/plain"].map(isJpeg), [true, true, true, false, false, false]);
+});

@@ -1,0 +1,19 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { refusedBy } from "../src/transport/refusal";
+
+const answer = (status: number, cache = ""): Response => new Response("no segment yet\n", { status, headers: { "cache-control": cache } });
+
+test("who has nothing to send yet is told from who refuses", async () => {
+  for (const [status, cache, ms, kind] of [
+    // The gateway waited in vain, or the component says so at once and for how long.
+    [503, "", 11_000, "unready"],
+    [503, "public, max-age=5", 20, "unready"],
+    // The gateway's own refusals: it shuts down, or repairs the transport.
+    [503, "no-store", 20, "refused"],
+    [503, "max-age=0", 20, "refused"],
+    [404, "public, max-age=5", 11_000, "refused"],
+  ] as const) {
+    assert.deepEqual(await refusedBy(answer(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
+  }
+});
