@@ -317,6 +317,11 @@ impl Ring {
         self.starts.get(at).map(|start| start.position)
     }
 
+    /// The oldest position where a reader may start.
+    pub fn first_start(&self) -> Option<u64> {
+        self.starts.front().map(|start| start.position)
+    }
+
     /// The first sound at or after that decode time; the end if there is none yet.
     pub fn sound_from(&self, decode_time: u64) -> u64 {
         let sound = |entry: &Entry| matches!(entry, Entry::Sample(sample) if sample.is_sound() && sample.decode_time >= decode_time);

@@ -38,6 +38,8 @@ pub(super) struct Actor {
     viewers: BTreeMap<u64, Viewer>,
     joins: Vec<Join>,
     keyframe: KeyframeWish,
+    /// Where the stream's feed ended when this muxer came, if it had no start point then and none was taken since.
+    waited_since: Option<u64>,
 }
 
 /// The event `plugin`: a guest failed, rests or works again.
@@ -73,6 +75,7 @@ impl Actor {
             viewers: BTreeMap::new(),
             joins: Vec::new(),
             keyframe: KeyframeWish::default(),
+            waited_since: None,
         }
     }
 
@@ -83,6 +86,9 @@ impl Actor {
         };
         // Wakes this thread when the source's tracks become known.
         let watch = ground.user.feed().reader(Ear::Deaf);
+        let profile = &self.transport.profile;
+        self.waited_since = watch.wait_and_hold(profile.group_ms, profile.history);
+        let mut holds = self.waited_since.is_some();
         loop {
             if let Some(reason) = self.read_inbox() {
                 self.end(&reason);
@@ -92,6 +98,11 @@ impl Actor {
             let now = Instant::now();
             self.bring_up(now);
             let more = self.follow(&ground);
+            if holds && self.waited_since.is_none() {
+                // The source's own reader holds it now.
+                watch.rest();
+                holds = false;
+            }
             self.serve();
             self.expire(now);
             let held = self.instance.as_ref().map_or(0, Instance::held);

@@ -181,6 +181,8 @@ impl Muxer {
 pub struct MuxerUser {
     muxer: Arc<Muxer>,
     muxers: Arc<Muxers>,
+    /// Where the outlet ended when it came.
+    came: u64,
 }
 
 impl MuxerUser {
@@ -223,10 +225,11 @@ impl MuxerUser {
             reply,
         })?;
         // From here on the muxer may know the viewer, so it must be told when it goes.
+        let came = self.came;
         let mut viewing = Viewing {
             user: self,
             viewer,
-            cursor: Cursor::new(carrier),
+            cursor: Cursor::since(came, carrier),
             effects,
             first: Vec::new(),
         };
@@ -326,6 +329,7 @@ impl Muxers {
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
             return Ok(MuxerUser {
+                came: slot.muxer.outlet.end(),
                 muxer: slot.muxer.clone(),
                 muxers: self.clone(),
             });
@@ -374,6 +378,7 @@ impl Muxers {
         Ok(MuxerUser {
             muxer,
             muxers: self.clone(),
+            came: 0,
         })
     }
 
