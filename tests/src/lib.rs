@@ -7,6 +7,7 @@ pub mod android;
 pub mod camera;
 pub mod capture;
 pub mod client;
+pub mod clockless;
 pub mod command;
 pub mod damage;
 pub mod feeder;

@@ -28,6 +28,10 @@ const LATE: u64 = TIMESCALE as u64;
 /// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
 /// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
+/// A picture that comes out of the decoder so much further ahead of what goes in than the last ones, and a few steps, is not meant
+/// to be shown then: those behind it would be out of order for as long. Unless that many in a row are.
+const AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
+const COMPARED: usize = 32;
 /// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
 const MOST_HELD: usize = 64;
 
@@ -125,6 +129,10 @@ impl Frames {
                     held: BTreeMap::new(),
                     behind: true,
                     last: None,
+                    decoded: None,
+                    step: 0,
+                    ahead: VecDeque::new(),
+                    strange: 0,
                     trust: Trust::Whole,
                 };
                 worker.run(&stop);
@@ -279,6 +287,13 @@ struct Worker {
     /// Only the newest picture counts, until the newest sample is reached.
     behind: bool,
     last: Option<u64>,
+    /// Decode time of the newest sample, and how far that is from the one before.
+    decoded: Option<u64>,
+    step: u64,
+    /// How far the last pictures' times of showing were ahead of the sample that went in when they came out.
+    ahead: VecDeque<i64>,
+    /// Pictures in a row that were too far ahead.
+    strange: usize,
     trust: Trust,
 }
 
@@ -345,6 +360,7 @@ impl Worker {
 
     fn configure(&mut self, info: &Arc<Info>) {
         self.held.clear();
+        self.ahead.clear();
         self.behind = true;
         self.decoder = None;
         self.trust = Trust::Whole;
@@ -402,6 +418,8 @@ impl Worker {
         if self.trust == Trust::Lost && sample.independent {
             self.trust = Trust::From(i64::try_from(sample.shown_at()).unwrap_or(i64::MAX));
         }
+        let before = self.decoded.replace(sample.decode_time);
+        self.step = before.map_or(0, |before| sample.decode_time.saturating_sub(before));
         let frames = self.decode_data(&data, sample);
         let caught_up = self.behind && newest;
         let skip = if caught_up {
@@ -462,15 +480,38 @@ impl Worker {
         }
     }
 
+    /// Whether a picture that came out while `sample` went in cannot be meant to be shown then.
+    fn is_too_far_ahead(&mut self, shown: i64, sample: &Sample) -> bool {
+        let ahead = shown.saturating_sub(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
+        let usual = self.ahead.iter().max();
+        let steps = i64::try_from(4 * self.step).unwrap_or(i64::MAX);
+        let strange = usual.is_some_and(|usual| ahead > usual.saturating_add(AHEAD.max(steps)));
+        if strange && self.strange < COMPARED {
+            self.strange += 1;
+            return true;
+        }
+        self.strange = 0;
+        self.ahead.push_back(ahead);
+        if self.ahead.len() > COMPARED {
+            self.ahead.pop_front();
+        }
+        false
+    }
+
     /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.
     fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
         let shown = frame
             .pts()
             .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
         let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
-        let time = u64::try_from(shown).ok()?;
-        if self.last.is_some_and(|last| time <= last) {
-            return None;
+        let mut time = u64::try_from(shown).ok()?;
+        if let Some(last) = self.last {
+            if self.is_too_far_ahead(shown, sample) {
+                time = last + self.step.clamp(1, u64::from(TIMESCALE));
+            }
+            if time <= last {
+                return None;
+            }
         }
         self.last = Some(time);
         Some(Decoded {

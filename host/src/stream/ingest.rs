@@ -12,8 +12,11 @@ use crate::{
             annexb::{Piece, Splitter},
             parameter_sets::ParameterSets,
         },
+        offset::{Offset, Offsets},
         sample::{Codec, Sample, Times, Video},
-        time::{Moment, Timeline},
+        time::Moment,
+        timeline::Timeline,
+        wall::Wall,
     },
     source::{Expected, Sink, Sound, SourceTimes},
 };
@@ -32,6 +35,8 @@ pub struct Ingest {
     splitter: Splitter,
     assembler: Assembler,
     timeline: Timeline,
+    offsets: Offsets,
+    wall: Wall,
     /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
     begun: Option<Moment>,
     nal_begun: Option<Moment>,
@@ -64,6 +69,8 @@ impl Ingest {
             splitter: Splitter::new(LARGEST_NAL),
             assembler: Assembler::default(),
             timeline: Timeline::default(),
+            offsets: Offsets::default(),
+            wall: Wall::default(),
             begun: None,
             nal_begun: None,
             tracks: Tracks::new(started_at),
@@ -172,7 +179,7 @@ impl Sink for Ingest {
             frame_rate: self.frame_rate,
             keyframe_ms: 0,
         };
-        let times = self.place(times, now);
+        let times = self.place(times, Some(0), now);
         let entries = self.tracks.picture(Some(video), Sample::jpeg(times, data));
         self.publish(entries);
     }
@@ -190,12 +197,13 @@ impl Sink for Ingest {
         let now = (self.clock)();
         let decode = times.decode.or(times.presentation);
         let placed = self.timeline.place_sound(decode, times.duration, now);
+        self.tell_of_times();
         let Some(decode_time) = placed else { return };
         let times = Times {
             decode_time,
             composition_offset: 0,
             duration: times.duration,
-            captured_at: now.unix_us,
+            captured_at: self.wall.date(decode_time, now),
         };
         let entries = self.tracks.sound_frame(data, times);
         self.publish(entries);
@@ -255,23 +263,47 @@ impl Ingest {
             None => None,
         };
         let video = sets.map(|sets| video(sets, self.frame_rate));
-        let times = self.place(times, arrived);
+        let sets = self.assembler.parameter_sets();
+        let reorder = sets.and_then(|sets| sets.picture.reorder);
+        let times = self.place(times, reorder, arrived);
         let sample = Sample::h264(times, unit.start.is_some(), unit.nals);
         let entries = self.tracks.picture(video, sample);
         self.publish(entries);
     }
 
-    fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {
+    /// The times of a picture of a stream with that much reordering, if it is known.
+    fn place(&mut self, times: SourceTimes, reorder: Option<u8>, arrived: Moment) -> Times {
         let decode = times.decode.or(times.presentation);
-        let offset = match (times.presentation, times.decode) {
-            (Some(shown), Some(decoded)) => shown.saturating_sub(decoded),
-            _ => 0,
+        let decode_time = self.timeline.place(decode, times.duration, arrived);
+        self.tell_of_times();
+        let step = self.timeline.step();
+        let (offset, duration) = match self.timeline.is_trusted() {
+            true => {
+                let shown = times.presentation.zip(times.decode);
+                let told = shown.map(|(shown, decoded)| shown.saturating_sub(decoded));
+                (self.offsets.place(told, reorder, step), times.duration)
+            }
+            false => (Offset::default(), u32::try_from(step).unwrap_or(0)),
         };
+        if offset.replaced {
+            self.status.note(
+                "presentation times",
+                "a presentation time is too far from its decode time for any decoder; the picture is shown when its neighbours \
+                 suggest"
+                    .into(),
+            );
+        }
         Times {
-            decode_time: self.timeline.place(decode, times.duration, arrived),
-            composition_offset: i32::try_from(offset).unwrap_or(0),
-            duration: times.duration,
-            captured_at: arrived.unix_us,
+            decode_time,
+            composition_offset: offset.ticks,
+            duration,
+            captured_at: self.wall.date(decode_time, arrived),
+        }
+    }
+
+    fn tell_of_times(&mut self) {
+        if let Some(remark) = self.timeline.take_remark() {
+            self.status.note(remark.key(), remark.to_string());
         }
     }
 
