@@ -40,6 +40,8 @@ pub struct Segment {
     pub msn: u64,
     /// Of which epoch.
     pub epoch: u32,
+    /// Unix microseconds when its first sample was captured, as the host says: what decode times drift by is in it.
+    pub date: u64,
     /// Since the run began.
     pub began: Time,
     /// Where the next one begins; grows while it is open.
@@ -60,10 +62,11 @@ pub struct Part {
 }
 
 impl Segment {
-    fn new(msn: u64, epoch: u32, began: Time) -> Segment {
+    fn new(msn: u64, epoch: u32, began: Time, date: u64) -> Segment {
         Segment {
             msn,
             epoch,
+            date,
             began,
             ended: began,
             parts: Vec::new(),
@@ -294,7 +297,7 @@ impl Window {
         }
         if begins {
             self.complete_open();
-            self.begin(sample.group, now);
+            self.begin(sample.group, now, sample.captured_at);
         }
         self.newest.push(sample);
     }
@@ -378,7 +381,7 @@ impl Window {
         self.keep_within_bounds();
     }
 
-    fn begin(&mut self, msn: u64, now: Time) {
+    fn begin(&mut self, msn: u64, now: Time, date: u64) {
         let Some(epoch) = self.epochs.back().map(|epoch| epoch.number) else {
             return;
         };
@@ -386,7 +389,7 @@ impl Window {
         self.part_began = now;
         // What an instance that begins here would not know must not count.
         self.step = 0;
-        self.open = Some(Segment::new(msn, epoch, now));
+        self.open = Some(Segment::new(msn, epoch, now, date));
     }
 
     /// Groups that the host could not give: their numbers are listed as gaps, which together last as long as they did.
@@ -395,6 +398,7 @@ impl Window {
             return;
         };
         let (before, number, ended) = (last.msn, last.epoch, last.ended);
+        let date = last.date + last.duration() * 10;
         let missing = msn.saturating_sub(before + 1);
         if missing > self.settings.held() as u64 {
             self.complete.clear();
@@ -406,7 +410,8 @@ impl Window {
                 true => now.saturating_sub(ended) / missing,
                 false => self.settings.segment,
             };
-            let mut gap = Segment::new(before + 1 + nth, number, ended + nth * length);
+            let date = date + nth * length * 10;
+            let mut gap = Segment::new(before + 1 + nth, number, ended + nth * length, date);
             gap.ended = match nth + 1 == missing && number == epoch {
                 true => now.max(gap.began),
                 false => gap.began + length,
