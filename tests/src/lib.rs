@@ -8,6 +8,7 @@ pub mod bits;
 pub mod camera;
 pub mod capture;
 pub mod client;
+pub mod clockless;
 pub mod command;
 pub mod damage;
 pub mod exact;

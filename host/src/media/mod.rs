@@ -3,12 +3,16 @@
 pub mod aac;
 pub mod blocks;
 pub mod buffer;
+pub mod clock;
 pub mod exif;
 pub mod geometry;
 pub mod group;
 pub mod h264;
 pub mod jpeg;
+pub mod offset;
 pub mod pattern;
 pub mod picture;
 pub mod sample;
 pub mod time;
+pub mod timeline;
+pub mod wall;

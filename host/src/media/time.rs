@@ -1,13 +1,10 @@
-//! One rising timeline out of whatever times a source gives.
+//! Units of time, and what times sound and thins pictures. A source's samples get their places from [`super::timeline`].
 
 use super::sample::{Beat, Times};
 use std::time::Duration;
 
 /// Ticks a second of every video track.
 pub const TIMESCALE: u32 = 90_000;
-
-/// A gap in a source's own times beyond which they are taken for new ones.
-const LEAP: u64 = 10 * TIMESCALE as u64;
 
 /// A point in time, read by the caller: pure code never asks a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,135 +36,6 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     let scaled =
         i128::from(value) * i128::from(numerator) * i128::from(TIMESCALE) / i128::from(denominator);
     scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
-}
-
-/// Maps a source's decode times onto a timeline that only rises, over loops, losses and jumps; pictures and sound by
-/// the same amount.
-#[derive(Debug, Default)]
-pub struct Timeline {
-    places: [Place; 2],
-    /// The source begins again with no gap: a file that loops. Else it goes on at the present time.
-    seamless: bool,
-}
-
-/// The tracks in a [`Timeline`].
-const PICTURES: usize = 0;
-const SOUND: usize = 1;
-
-/// Where one track is.
-#[derive(Debug)]
-struct Place {
-    /// From the source's times to ours, while those go on.
-    offset: Option<i64>,
-    last: Option<u64>,
-    step: u64,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Place {
-            offset: None,
-            last: None,
-            step: u64::from(TIMESCALE) / 25,
-        }
-    }
-}
-
-impl Place {
-    /// The time of a sample by that offset, if it is one that may follow the last one. Equal or slightly earlier times come from
-    /// rounding and from two pictures in one packet: they are nudged. Farther back the source has begun again.
-    fn follow(&self, decode: i64, offset: i64, newest: Option<u64>) -> Option<i64> {
-        let placed = decode.saturating_add(offset);
-        let last = self
-            .last
-            .map(|last| i64::try_from(last).unwrap_or(i64::MAX));
-        let newest = newest.map_or(0, |newest| i64::try_from(newest).unwrap_or(i64::MAX));
-        let before = last.unwrap_or(newest).saturating_sub(placed);
-        let leap = LEAP as i64;
-        let most = if last.is_some() { leap / 10 } else { leap };
-        (before > -leap && before < most).then(|| last.map_or(placed, |last| placed.max(last + 1)))
-    }
-}
-
-impl Place {
-    fn reach(&mut self, at: u64, duration: u32) {
-        if duration > 0 {
-            self.step = u64::from(duration);
-        } else if let Some(last) = self.last
-            && at - last < LEAP
-        {
-            self.step = at - last;
-        }
-        self.last = Some(at);
-    }
-}
-
-impl Timeline {
-    /// The source begins again where it ended.
-    pub fn loops(&mut self) {
-        self.begin(true);
-    }
-
-    /// The source was lost and comes back.
-    pub fn resumes(&mut self) {
-        self.begin(false);
-    }
-
-    fn begin(&mut self, seamless: bool) {
-        self.seamless = seamless;
-        self.places.iter_mut().for_each(|place| place.offset = None);
-    }
-
-    /// The decode time of the next picture.
-    ///
-    /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
-    /// Without `decode` the present stands in.
-    pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
-        let at = self.find(PICTURES, decode, now);
-        let at = u64::try_from(at).unwrap_or(0);
-        self.places[PICTURES].reach(at, duration);
-        at
-    }
-
-    /// The same of the next sound; `None` if it is from before the run began.
-    pub fn place_sound(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> Option<u64> {
-        let at = self.find(SOUND, decode, now);
-        let at = u64::try_from(at).ok()?;
-        self.places[SOUND].reach(at, duration);
-        Some(at)
-    }
-
-    fn find(&mut self, track: usize, decode: Option<i64>, now: Moment) -> i64 {
-        let newest = self.places.iter().filter_map(|place| place.last).max();
-        let ends = self.places.iter();
-        let end = ends
-            .filter_map(|place| Some(place.last? + place.step))
-            .max();
-        let offsets = [track, 1 - track].map(|track| self.places[track].offset);
-        let own = &mut self.places[track];
-        let Some(decode) = decode else {
-            own.offset = None;
-            self.seamless = false;
-            let next = own.last.map_or(0, |last| last + 1);
-            return i64::try_from(now.ticks().max(next)).unwrap_or(i64::MAX);
-        };
-        for offset in offsets.into_iter().flatten() {
-            if let Some(at) = own.follow(decode, offset, newest) {
-                own.offset = Some(offset);
-                return at;
-            }
-        }
-        let at = match (newest, end) {
-            (Some(_), Some(end)) if self.seamless => end,
-            (Some(newest), _) => now.ticks().max(newest + 1),
-            _ if self.seamless => 0,
-            _ => now.ticks(),
-        };
-        let at = i64::try_from(at).unwrap_or(i64::MAX);
-        own.offset = Some(at.saturating_sub(decode));
-        self.seamless = false;
-        at
-    }
 }
 
 /// Times frames of sound in samples: each where the one before ended, while the source's times say nearly so. So what
@@ -298,78 +166,6 @@ impl Cadence {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use proptest::prelude::*;
-
-    fn at(ms: u64) -> Moment {
-        Moment {
-            unix_us: ms * 1000,
-            elapsed: Duration::from_millis(ms),
-        }
-    }
-
-    #[test]
-    fn a_loop_goes_on_one_duration_after_its_end() {
-        let mut timeline = Timeline::default();
-        let first: Vec<_> = (0..3)
-            .map(|n| timeline.place(Some(9000 + n * 3000), 3000, at(n as u64 * 33)))
-            .collect();
-        assert_eq!(first, [0, 3000, 6000]);
-        timeline.loops();
-        assert_eq!(timeline.place(Some(9000), 3000, at(99)), 9000);
-        assert_eq!(timeline.place(Some(12000), 3000, at(133)), 12000);
-    }
-
-    #[test]
-    fn a_lost_source_goes_on_at_the_present() {
-        let mut timeline = Timeline::default();
-        timeline.place(Some(0), 3000, at(0));
-        timeline.resumes();
-        assert_eq!(timeline.place(Some(500), 3000, at(4000)), 360_000);
-    }
-
-    #[test]
-    fn a_leap_in_the_sources_times_is_taken_for_a_new_start() {
-        let mut timeline = Timeline::default();
-        timeline.place(Some(1_000_000), 3000, at(0));
-        assert_eq!(timeline.place(Some(5), 3000, at(50)), 4500);
-        assert_eq!(timeline.place(Some(3005), 3000, at(90)), 7500);
-    }
-
-    #[test]
-    fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
-        let mut timeline = Timeline::default();
-        let picture =
-            |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
-        let sound = |timeline: &mut Timeline, decode, ms| {
-            timeline.place_sound(Some(decode), 3000, at(ms)).unwrap()
-        };
-        // Sound begins a little earlier and ends later.
-        assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
-        assert_eq!(sound(&mut timeline, 7080, 500), 43_080);
-        assert_eq!(sound(&mut timeline, 13_000, 550), 49_000);
-        timeline.loops();
-        assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
-        assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
-        // The times leap, those of sound a packet later.
-        let far = 1 << 40;
-        assert_eq!(picture(&mut timeline, far, 700), 63_000);
-        assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
-        assert_eq!(sound(&mut timeline, far + 900, 710), 63_900);
-        timeline.resumes();
-        assert_eq!(sound(&mut timeline, 100, 9000), 810_000);
-        assert_eq!(picture(&mut timeline, 0, 9000), 809_900);
-    }
-
-    #[test]
-    fn sound_from_before_the_run_is_left_out_and_moves_none_of_the_rest() {
-        let mut timeline = Timeline::default();
-        assert_eq!(timeline.place(Some(5000), 3000, at(10)), 900);
-        let mut sound = |decode| timeline.place_sound(Some(decode), 1920, at(10));
-        assert_eq!(
-            [3080, 5000, 6920].map(&mut sound),
-            [None, Some(900), Some(2820)]
-        );
-    }
 
     fn told(decode_time: u64) -> Times {
         Times {
@@ -426,27 +222,6 @@ mod tests {
         metronome.set_rate(48_000);
         let (times, beat) = metronome.place(told(3000), 1024).unwrap();
         assert!(times.decode_time > 6000 && beat.at == 3201);
-    }
-
-    proptest! {
-        #[test]
-        fn decode_times_always_rise(steps in prop::collection::vec(
-            (prop::option::of(any::<i64>()), 0u32..10_000, 0u64..100, 0u8..20), 1..200)) {
-            let mut timeline = Timeline::default();
-            let (mut last, mut clock) = ([None; 2], 0);
-            for (decode, duration, passed, event) in steps {
-                clock += passed;
-                match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
-                let is_sound = event % 3 == 0;
-                let time = match is_sound {
-                    true => timeline.place_sound(decode, duration, at(clock)),
-                    false => Some(timeline.place(decode, duration, at(clock))),
-                };
-                let Some(time) = time else { continue };
-                let last = last[usize::from(is_sound)].replace(time);
-                prop_assert!(last.is_none_or(|last| time > last));
-            }
-        }
     }
 
     #[test]

@@ -11,9 +11,18 @@ use crate::{
         geometry::Geometry,
         h264,
         sample::{Codec, Format, Sample},
+        time::TIMESCALE,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// A picture that comes out of the decoder so much further ahead of what goes in than the last ones, and a few steps, is not meant
+/// to be shown then: those behind it would be out of order for as long. Unless that many in a row are.
+const AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
+const COMPARED: usize = 32;
 
 /// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
 const MOST_HELD: usize = 64;
@@ -35,6 +44,13 @@ pub(super) struct Decoding {
     /// When the newest picture is shown, and the keyframe that it belongs to.
     last: Option<u64>,
     keyframe: Option<u64>,
+    /// Decode time of the newest sample, and how far that is from the one before.
+    decoded: Option<u64>,
+    step: u64,
+    /// How far the last pictures' times of showing were ahead of the sample that went in when they came out.
+    ahead: VecDeque<i64>,
+    /// Pictures in a row that were too far ahead.
+    strange: usize,
 }
 
 impl Decoding {
@@ -50,6 +66,10 @@ impl Decoding {
             held: BTreeMap::new(),
             last: None,
             keyframe: None,
+            decoded: None,
+            step: 0,
+            ahead: VecDeque::new(),
+            strange: 0,
         }
     }
 
@@ -59,6 +79,7 @@ impl Decoding {
     /// There is no decoder for them; nothing is decoded until the next call.
     pub fn configure(&mut self, info: &Info) -> Result<(), codec::Error> {
         self.held.clear();
+        self.ahead.clear();
         self.joins = true;
         self.decoder = None;
         let Some(video) = &info.video else {
@@ -107,6 +128,8 @@ impl Decoding {
         let Some(data) = sample.packaged(*format) else {
             return (frames, Ok(()));
         };
+        let before = self.decoded.replace(sample.decode_time);
+        self.step = before.map_or(0, |before| sample.decode_time.saturating_sub(before));
         let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
         self.held.insert(shown, sample.captured_at);
         if self.held.len() > MOST_HELD {
@@ -124,9 +147,14 @@ impl Decoding {
             .pts()
             .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
         let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
-        let time = u64::try_from(shown).ok()?;
-        if self.last.is_some_and(|last| time <= last) {
-            return None;
+        let mut time = u64::try_from(shown).ok()?;
+        if let Some(last) = self.last {
+            if self.is_too_far_ahead(shown, sample) {
+                time = last + self.step.clamp(1, u64::from(TIMESCALE));
+            }
+            if time <= last {
+                return None;
+            }
         }
         self.last = Some(time);
         let keyframe = self.numbers.keyframe(time);
@@ -138,5 +166,23 @@ impl Decoding {
             captured_at,
             begins,
         })
+    }
+
+    /// Whether a picture that came out while `sample` went in cannot be meant to be shown then.
+    fn is_too_far_ahead(&mut self, shown: i64, sample: &Sample) -> bool {
+        let ahead = shown.saturating_sub(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
+        let usual = self.ahead.iter().max();
+        let steps = i64::try_from(4 * self.step).unwrap_or(i64::MAX);
+        let strange = usual.is_some_and(|usual| ahead > usual.saturating_add(AHEAD.max(steps)));
+        if strange && self.strange < COMPARED {
+            self.strange += 1;
+            return true;
+        }
+        self.strange = 0;
+        self.ahead.push_back(ahead);
+        if self.ahead.len() > COMPARED {
+            self.ahead.pop_front();
+        }
+        false
     }
 }

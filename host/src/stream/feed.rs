@@ -208,14 +208,20 @@ impl Reader {
     /// Keeps `history` groups of `group_ms` for this reader, and says where it starts: at the oldest of them, else at
     /// what comes next; and the tracks there.
     pub fn start(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
-        self.start_in(&mut self.feed.lock().ring, group_ms, history)
+        self.start_in(&mut self.feed.lock().ring, group_ms, history, None)
     }
 
     /// The same for who needs all of them, however long it takes: what it has not read of them stays until it has, but for the
-    /// bounds of the ring, or until it rests.
-    pub fn start_and_hold(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
+    /// bounds of the ring, or until it rests. Who has waited for the first start point since a position of
+    /// [`Reader::wait_and_hold`] starts there, however many groups followed at once.
+    pub fn start_and_hold(
+        &self,
+        group_ms: u32,
+        history: u32,
+        waited_since: Option<u64>,
+    ) -> (u64, Option<Arc<Info>>) {
         let ring = &mut self.feed.lock().ring;
-        let (start, info) = self.start_in(ring, group_ms, history);
+        let (start, info) = self.start_in(ring, group_ms, history, waited_since);
         self.hold(ring, start, ring.end());
         (start, info)
     }
@@ -242,6 +248,18 @@ impl Reader {
     /// Whether a group of that `group_ms` begins with the sample at `position`.
     pub fn opens_group(&self, group_ms: u32, position: u64) -> bool {
         self.feed.lock().ring.opens_group(group_ms, position)
+    }
+
+    /// If there is nowhere to start yet: the position that is waited from. What follows stays, but for the bounds of the ring,
+    /// until this reader starts or rests.
+    pub fn wait_and_hold(&self, group_ms: u32, history: u32) -> Option<u64> {
+        let ring = &mut self.feed.lock().ring;
+        if ring.first_start().is_some() {
+            return None;
+        }
+        ring.need(self.id, group_ms, history);
+        ring.hold(self.id, Some(ring.end()));
+        Some(ring.end())
     }
 
     /// Does not go on from where it was: nothing of the past needs to stay for that.
@@ -305,9 +323,17 @@ impl Reader {
         self.feed.lock().ring.end()
     }
 
-    fn start_in(&self, ring: &mut Ring, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
+    fn start_in(
+        &self,
+        ring: &mut Ring,
+        group_ms: u32,
+        history: u32,
+        waited_since: Option<u64>,
+    ) -> (u64, Option<Arc<Info>>) {
         ring.need(self.id, group_ms, history);
-        let start = ring.history_start(group_ms, history);
+        let first = ring.first_start();
+        let first = first.filter(|first| waited_since.is_some_and(|since| *first >= since));
+        let start = first.or_else(|| ring.history_start(group_ms, history));
         let start = start.unwrap_or(ring.end());
         (start, ring.info_at(start))
     }
@@ -403,9 +429,15 @@ mod tests {
     const AFTER: Duration = Duration::from_millis(500);
     const SECOND: u64 = TIMESCALE as u64;
 
-    fn ingest(feed: &Arc<Feed>) -> Ingest {
+    /// On a clock that shows so many ticks.
+    fn ingest(feed: &Arc<Feed>, clock: &Arc<AtomicU64>) -> Ingest {
         let status = Arc::new(Status::new("stream", Arc::default()));
-        Ingest::new(feed.clone(), status, 0, Box::new(Moment::default))
+        let clock = clock.clone();
+        let now = move || Moment {
+            elapsed: Duration::from_micros(clock.load(Ordering::Relaxed) * 100 / 9),
+            ..Moment::default()
+        };
+        Ingest::new(feed.clone(), status, 0, Box::new(now))
     }
 
     fn samples(feed: &Arc<Feed>) -> Vec<Arc<Sample>> {
@@ -443,9 +475,9 @@ mod tests {
 
         // Twenty groups of two seconds, sixteen of which stay.
         let reader = feed.reader(Ear::Open);
-        reader.start_and_hold(1000, 16);
+        reader.start_and_hold(1000, 16, None);
         (0..20 * GROUP).for_each(publish);
-        let (start, _) = reader.start_and_hold(1000, 16);
+        let (start, _) = reader.start_and_hold(1000, 16, None);
         assert_eq!(start, 4 * GROUP);
         assert!(gone(start - 1));
         let reached = start + 10;
@@ -457,7 +489,7 @@ mod tests {
         assert!(gone(10 * GROUP - 1) && !gone(10 * GROUP));
 
         // Nor is anything kept for who does not go on.
-        let (start, _) = reader.start_and_hold(1000, 16);
+        let (start, _) = reader.start_and_hold(1000, 16, None);
         assert_eq!(start, 10 * GROUP);
         reader.rest();
         (25 * GROUP + 1..=26 * GROUP).for_each(publish);
@@ -465,6 +497,38 @@ mod tests {
             gone(start)
                 && matches!(reader.next(start, 1000), Next::Lost(on, _) if on == 26 * GROUP)
         );
+    }
+
+    #[test]
+    fn who_waited_for_the_first_picture_starts_there_however_many_groups_come_at_once() {
+        let feed = Feed::new(Numbers::own(0, Duration::from_secs(1)));
+        let publish = |nth: u64| {
+            let times = Times {
+                decode_time: nth * SECOND,
+                ..Times::default()
+            };
+            let picture = Sample::h264(times, nth.is_multiple_of(2), vec![Bytes::new()]);
+            feed.publish(Entry::Sample(Arc::new(picture)));
+        };
+        let watch = feed.reader(Ear::Deaf);
+        let since = watch.wait_and_hold(1000, 1);
+        assert_eq!(since, Some(0));
+        // Far more than is kept without need.
+        (0..100).for_each(publish);
+        let reader = feed.reader(Ear::Open);
+        assert_eq!(reader.start_and_hold(1000, 1, since).0, 0);
+        watch.rest();
+        publish(100);
+        assert!(matches!(
+            reader.next(0, 1000),
+            Next::Entry(Entry::Sample(_), _)
+        ));
+        let late = feed.reader(Ear::Open);
+        assert_eq!(late.wait_and_hold(1000, 1), None);
+        assert_eq!(late.start_and_hold(1000, 1, None).0, 100);
+        reader.rest();
+        publish(101);
+        assert!(matches!(reader.next(0, 1000), Next::Lost(..)));
     }
 
     #[test]
@@ -514,9 +578,11 @@ mod tests {
             ..SliceOptions::default()
         };
         let feed = Feed::new(Numbers::own(0, Duration::ZERO));
-        let mut ingest = ingest(&feed);
+        let clock = Arc::<AtomicU64>::default();
+        let mut ingest = ingest(&feed, &clock);
         // Shown a tenth of a second after it is decoded.
         let mut push = |frame_num: u32, decode: i64| {
+            clock.fetch_max(decode as u64, Ordering::Relaxed);
             let times = SourceTimes {
                 decode: Some(decode),
                 presentation: Some(decode + 9000),
@@ -576,7 +642,7 @@ mod tests {
             ..SliceOptions::default()
         };
         let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
-        ingest(&feed).access_unit(nals, SourceTimes::default());
+        ingest(&feed, &Arc::default()).access_unit(nals, SourceTimes::default());
         let came = feed.lock().came;
         assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
         for nth in 1..3 {

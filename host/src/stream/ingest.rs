@@ -16,8 +16,11 @@ use crate::{
             annexb::{Piece, Splitter},
             parameter_sets::ParameterSets,
         },
+        offset::{Offset, Offsets},
         sample::{Codec, Sample, Times, Video},
-        time::{Moment, TIMESCALE, Timeline},
+        time::{Moment, TIMESCALE},
+        timeline::Timeline,
+        wall::Wall,
     },
     source::{Expected, Presentation, Sink, Sound, SourceTimes},
 };
@@ -38,6 +41,8 @@ pub struct Ingest {
     splitter: Splitter,
     assembler: Assembler,
     timeline: Timeline,
+    offsets: Offsets,
+    wall: Wall,
     /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
     begun: Option<Moment>,
     nal_begun: Option<Moment>,
@@ -77,6 +82,8 @@ impl Ingest {
             splitter: Splitter::new(LARGEST_NAL),
             assembler: Assembler::default(),
             timeline: Timeline::default(),
+            offsets: Offsets::default(),
+            wall: Wall::default(),
             begun: None,
             nal_begun: None,
             packet: None,
@@ -226,7 +233,7 @@ impl Sink for Ingest {
             frame_rate: self.frame_rate,
             keyframe_ms: 0,
         };
-        let times = self.place(times, now);
+        let times = self.place(times, Some(0), now);
         let entries = self.tracks.picture(Some(video), Sample::jpeg(times, data));
         self.publish(entries);
     }
@@ -244,12 +251,13 @@ impl Sink for Ingest {
         let now = (self.clock)();
         let decode = times.decode.or(times.presentation);
         let placed = self.timeline.place_sound(decode, times.duration, now);
+        self.tell_of_times();
         let Some(decode_time) = placed else { return };
         let times = Times {
             decode_time,
             composition_offset: 0,
             duration: times.duration,
-            captured_at: now.unix_us,
+            captured_at: self.wall.date(decode_time, now),
         };
         let entries = self.tracks.sound_frame(data, times);
         self.publish(entries);
@@ -344,14 +352,15 @@ impl Ingest {
         self.publish(entries);
     }
 
-    /// Where the source does not say when it is shown, the stream does.
+    /// Where the source does not say when it is shown, or its times are not to be believed, the stream does.
     fn place_picture(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
-        let placed = self.place(times, arrived);
-        if times.presentation.is_some() {
+        let picture = &unit.parameter_sets.picture;
+        let placed = self.place(times, picture.reorder, arrived);
+        if times.presentation.is_some() && self.timeline.is_trusted() {
             self.order.reset();
             return placed;
         }
-        let told = unit.parameter_sets.picture.frame_rate;
+        let told = picture.frame_rate;
         let rate = if self.frame_rate > 0.0 {
             Some(self.frame_rate)
         } else {
@@ -367,17 +376,39 @@ impl Ingest {
         }
     }
 
-    fn place(&mut self, times: SourceTimes, arrived: Moment) -> Times {
+    /// The times of a picture of a stream with that much reordering, if it is known.
+    fn place(&mut self, times: SourceTimes, reorder: Option<u8>, arrived: Moment) -> Times {
         let decode = times.decode.or(times.presentation);
-        let offset = match (times.presentation, times.decode) {
-            (Some(shown), Some(decoded)) => shown.saturating_sub(decoded),
-            _ => 0,
+        let decode_time = self.timeline.place(decode, times.duration, arrived);
+        self.tell_of_times();
+        let step = self.timeline.step();
+        let (offset, duration) = match self.timeline.is_trusted() {
+            true => {
+                let shown = times.presentation.zip(times.decode);
+                let told = shown.map(|(shown, decoded)| shown.saturating_sub(decoded));
+                (self.offsets.place(told, reorder, step), times.duration)
+            }
+            false => (Offset::default(), u32::try_from(step).unwrap_or(0)),
         };
+        if offset.replaced {
+            self.status.note(
+                "presentation times",
+                "a presentation time is too far from its decode time for any decoder; the picture is shown when its neighbours \
+                 suggest"
+                    .into(),
+            );
+        }
         Times {
-            decode_time: self.timeline.place(decode, times.duration, arrived),
-            composition_offset: i32::try_from(offset).unwrap_or(0),
-            duration: times.duration,
-            captured_at: arrived.unix_us,
+            decode_time,
+            composition_offset: offset.ticks,
+            duration,
+            captured_at: self.wall.date(decode_time, arrived),
+        }
+    }
+
+    fn tell_of_times(&mut self) {
+        if let Some(remark) = self.timeline.take_remark() {
+            self.status.note(remark.key(), remark.to_string());
         }
     }
 

@@ -98,7 +98,7 @@ impl Work for Joiner<'_> {
 impl<'a> Joiner<'a> {
     fn new(parts: &'a Parts, past: Past, out: &'a Feed, current: &'a Current) -> Joiner<'a> {
         let reader = parts.seen.reader(Ear::Deaf);
-        let (position, info) = reader.start_and_hold(past.group_ms, past.groups);
+        let (position, info) = reader.start_and_hold(past.group_ms, past.groups, None);
         let pictures = Side {
             reader,
             position,

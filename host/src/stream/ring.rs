@@ -365,6 +365,11 @@ impl Ring {
         self.starts.get(at).map(|start| start.position)
     }
 
+    /// The oldest position where a reader may start.
+    pub fn first_start(&self) -> Option<u64> {
+        self.starts.front().map(|start| start.position)
+    }
+
     /// How its groups are counted.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers

@@ -62,7 +62,7 @@ impl Work for Worker<'_> {
 
     fn begin(&mut self) {
         let Past { group_ms, groups } = self.past;
-        let (position, info) = self.reader.start_and_hold(group_ms, groups);
+        let (position, info) = self.reader.start_and_hold(group_ms, groups, None);
         self.position = position;
         if let Some(info) = info {
             self.configure(info);

@@ -12,8 +12,9 @@ use std::{
 /// Bytes and chunks kept for viewers that are behind; beyond, the oldest go and who needed them jumps.
 const MOST_BYTES: usize = 64 << 20;
 const MOST_CHUNKS: usize = 16_384;
-/// A start point older than this beside the newest chunk is not kept for new viewers of a lane that went quiet.
-const OLD_START: Duration = Duration::from_secs(60);
+/// A lane without a chunk for this long has gone quiet, and its start point is no longer kept for new viewers: it would keep
+/// the chunks of all other lanes, too. The age of the start point itself does not matter, as groups may last for minutes.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// What is sent before the chunks that were made under it.
 #[derive(Debug, Default)]
@@ -79,6 +80,11 @@ impl Outlet {
     /// Sets how far viewers may fall behind, per lane. Lanes of a swapped plugin replace the old ones.
     pub fn set_lanes(&self, stale: Vec<Duration>) {
         self.lock().set_lanes(stale);
+    }
+
+    /// The position behind the newest chunk, for [`Cursor::since`].
+    pub fn end(&self) -> u64 {
+        self.lock().end()
     }
 
     /// The header of the chunks that follow.
@@ -209,12 +215,14 @@ pub struct Cursor {
     lanes: Vec<Place>,
     header: Option<Arc<Header>>,
     since: Instant,
+    /// The end of the ring when the viewer came, if that is known.
+    came: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Waits for the lane's first start point.
-    Waiting,
+    /// Waits for a start point of the lane, since the ring ended at this position; `None`: it has not looked yet.
+    Waiting(Option<u64>),
     /// Begins, or begins anew, with the start point at this position.
     Starting(u64),
     /// Has everything of the lane between its start point and this position, but for what leads that.
@@ -230,7 +238,7 @@ impl Place {
     fn position(self) -> Option<u64> {
         match self {
             Place::Starting(at) | Place::Joined(at) | Place::At(at) => Some(at),
-            Place::Waiting | Place::Off => None,
+            Place::Waiting(_) | Place::Off => None,
         }
     }
 
@@ -266,6 +274,16 @@ impl Cursor {
             lanes: Vec::new(),
             header: None,
             since: Instant::now(),
+            came: None,
+        }
+    }
+
+    /// The same of one that came when the outlet ended at `came` ([`Outlet::end`]). If there was no start point then, it starts
+    /// at the first that followed, so that it gets all of a burst.
+    pub fn since(came: u64, carrier: Carrier) -> Cursor {
+        Cursor {
+            came: Some(came),
+            ..Cursor::new(carrier)
         }
     }
 
@@ -277,13 +295,13 @@ impl Cursor {
             .max()
             .unwrap_or(0);
         if self.lanes.len() < most {
-            self.lanes.resize(most, Place::Waiting);
+            self.lanes.resize(most, Place::Waiting(self.came));
         }
         for (lane, place) in self.lanes.iter_mut().enumerate() {
             let wanted = lanes.iter().any(|chosen| usize::from(*chosen) == lane);
             *place = match (wanted, *place) {
                 (false, _) => Place::Off,
-                (true, Place::Off) => Place::Waiting,
+                (true, Place::Off) => Place::Waiting(None),
                 (true, place) => place,
             };
         }
@@ -308,6 +326,8 @@ struct Ring {
 struct Lane {
     stale: Duration,
     newest_start: Option<u64>,
+    /// When its newest chunk was made.
+    newest: Duration,
 }
 
 impl Ring {
@@ -341,12 +361,16 @@ impl Ring {
 
     fn set_lanes(&mut self, stale: Vec<Duration>) {
         let old = std::mem::take(&mut self.lanes);
-        let mut starts = old.into_iter().map(|lane| lane.newest_start);
+        let mut old = old.into_iter();
         self.lanes = stale
             .into_iter()
-            .map(|stale| Lane {
-                stale,
-                newest_start: starts.next().flatten(),
+            .map(|stale| {
+                let before = old.next();
+                Lane {
+                    stale,
+                    newest_start: before.as_ref().and_then(|lane| lane.newest_start),
+                    newest: before.map_or(Duration::ZERO, |lane| lane.newest),
+                }
             })
             .collect();
     }
@@ -363,6 +387,7 @@ impl Ring {
         let Some(state) = self.lanes.get_mut(usize::from(lane)) else {
             return;
         };
+        state.newest = at;
         if access == Access::Start {
             state.newest_start = Some(position);
             self.start_wanted = false;
@@ -389,11 +414,9 @@ impl Ring {
         let pinned = self
             .lanes
             .iter()
+            .filter(|lane| now.saturating_sub(lane.newest) < QUIET)
             .filter_map(|lane| lane.newest_start)
-            .filter(|start| {
-                self.slot(*start)
-                    .is_some_and(|slot| now.saturating_sub(slot.at) < OLD_START)
-            })
+            .filter(|start| *start >= self.first)
             .min()
             .unwrap_or(u64::MAX);
         while let Some(front) = self.slots.front() {
@@ -412,7 +435,9 @@ impl Ring {
     fn take(&self, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Taken {
         let mut taken = Taken::default();
         if cursor.lanes.len() < self.lanes.len() {
-            cursor.lanes.resize(self.lanes.len(), Place::Waiting);
+            cursor
+                .lanes
+                .resize(self.lanes.len(), Place::Waiting(cursor.came));
         }
         self.settle(cursor, &mut taken);
         let from = cursor.lanes.iter().filter_map(|place| place.position());
@@ -468,7 +493,10 @@ impl Ring {
             let start = lane.newest_start.filter(|start| *start >= self.first);
             let at = place.position();
             match (*place, at, start) {
-                (Place::Waiting, _, Some(start)) => *place = Place::Starting(start),
+                (Place::Waiting(since), _, Some(newest)) => {
+                    let first = since.and_then(|since| self.first_start(number, since));
+                    *place = Place::Starting(first.unwrap_or(newest));
+                }
                 (_, Some(at), Some(start))
                     if start > at
                         && (at < self.first
@@ -480,17 +508,33 @@ impl Ring {
                 }
                 // What it needed next is gone and there is no start point: it waits for one.
                 (_, Some(at), None) if at < self.first => {
-                    *place = Place::Waiting;
+                    *place = Place::Waiting(Some(self.end()));
                     taken.jumps += 1;
                     taken.waits = true;
                 }
-                (Place::Waiting, _, None) => taken.waits = true,
+                (Place::Waiting(since), _, None) => {
+                    *place = Place::Waiting(since.or(Some(self.end())));
+                    taken.waits = true;
+                }
                 (_, Some(at), _) if !lane.stale.is_zero() => {
                     taken.waits |= self.behind(number, at) > lane.stale;
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Where a viewer starts that has waited since the ring ended at `since`: the lane's first start point from there on, if there
+    /// was none before and that one is within the lane's lag bound.
+    fn first_start(&self, lane: usize, since: u64) -> Option<u64> {
+        let mut starts = (self.first..)
+            .zip(&self.slots)
+            .filter_map(|(position, slot)| {
+                (slot.access == Access::Start && usize::from(slot.lane) == lane).then_some(position)
+            });
+        let first = starts.next().filter(|first| *first >= since)?;
+        let stale = self.lanes.get(lane)?.stale;
+        (!stale.is_zero() && self.behind(lane, first) <= stale).then_some(first)
     }
 
     /// How much older the lane's chunk at or after `at` is than the newest chunk.
@@ -514,226 +558,4 @@ fn put(piece: &Piece, carrier: Carrier, out: &mut VecDeque<Bytes>, taken: &mut T
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-    use proptest::prelude::*;
-
-    fn content(text: &str) -> Content {
-        Content::Binary(Bytes::copy_from_slice(text.as_bytes()).into())
-    }
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    fn read(outlet: &Outlet, cursor: &mut Cursor) -> (String, u32) {
-        let mut out = VecDeque::new();
-        let taken = outlet.take(cursor, usize::MAX, &mut out);
-        let text: Vec<u8> = out.into_iter().flatten().collect();
-        (String::from_utf8(text).unwrap(), taken.jumps)
-    }
-
-    fn outlet(stale: u64) -> Outlet {
-        let outlet = Outlet::default();
-        outlet.set_lanes(vec![ms(stale)]);
-        outlet.set_header(Header::new(vec![content("<h>")]));
-        outlet
-    }
-
-    #[test]
-    fn a_late_viewer_gets_the_header_and_the_newest_start() {
-        let outlet = outlet(1000);
-        outlet.publish(
-            [
-                (content("a"), 0, true),
-                (content("b"), 0, false),
-                (content("C"), 0, true),
-                (content("d"), 0, false),
-            ],
-            ms(0),
-        );
-        let mut cursor = Cursor::new(Carrier::Http);
-        assert_eq!(read(&outlet, &mut cursor), ("<h>Cd".into(), 0));
-        outlet.publish([(content("e"), 0, false)], ms(10));
-        assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
-        assert_eq!(read(&outlet, &mut cursor), (String::new(), 0));
-    }
-
-    #[test]
-    fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_all() {
-        let outlet = outlet(1000);
-        let (mut before, mut there) = (Cursor::new(Carrier::Http), Cursor::new(Carrier::Http));
-        let publish = |chunks: &[(&str, Access)], at| {
-            let chunks = chunks
-                .iter()
-                .map(|(text, access)| (content(text), 0, *access));
-            outlet.publish(chunks, ms(at));
-        };
-        use Access::{Leading, Ordinary, Start};
-        publish(&[("A", Start), ("b", Ordinary)], 0);
-        assert_eq!(read(&outlet, &mut before).0, "<h>Ab");
-        publish(&[("C", Start)], 10);
-        assert_eq!(read(&outlet, &mut there).0, "<h>C");
-        publish(&[("d", Leading), ("e", Leading)], 20);
-        // Nothing for it: it waits, and is where it has to be.
-        assert_eq!(read(&outlet, &mut there).0, "");
-        publish(&[("f", Ordinary)], 30);
-        let mut late = Cursor::new(Carrier::Http);
-        assert_eq!(read(&outlet, &mut before).0, "Cdef");
-        assert_eq!(read(&outlet, &mut there).0, "f");
-        assert_eq!(read(&outlet, &mut late).0, "<h>Cf");
-        publish(&[("G", Start), ("h", Leading), ("i", Ordinary)], 40);
-        for cursor in [&mut before, &mut there, &mut late] {
-            assert_eq!(read(&outlet, cursor).0, "Ghi");
-        }
-        // Who jumps starts there.
-        publish(&[("x", Ordinary)], 50);
-        publish(&[("J", Start), ("k", Leading), ("l", Ordinary)], 2000);
-        assert_eq!(read(&outlet, &mut there), ("Jl".into(), 1));
-    }
-
-    #[test]
-    fn a_viewer_too_far_behind_jumps_forward_and_is_counted() {
-        let outlet = outlet(1000);
-        let mut cursor = Cursor::new(Carrier::Http);
-        outlet.publish([(content("a"), 0, true)], ms(0));
-        assert_eq!(read(&outlet, &mut cursor).0, "<h>a");
-        outlet.publish([(content("b"), 0, false)], ms(100));
-        outlet.publish([(content("C"), 0, true)], ms(900));
-        outlet.publish([(content("d"), 0, false)], ms(1200));
-        assert_eq!(read(&outlet, &mut cursor), ("Cd".into(), 1));
-    }
-
-    #[test]
-    fn a_viewer_a_little_behind_gets_everything() {
-        let outlet = outlet(1000);
-        let mut cursor = Cursor::new(Carrier::Http);
-        outlet.publish([(content("a"), 0, true)], ms(0));
-        outlet.publish([(content("B"), 0, true)], ms(900));
-        let mut early = Cursor::new(Carrier::Http);
-        early.lanes = vec![Place::At(0)];
-        assert_eq!(read(&outlet, &mut early), ("<h>aB".into(), 0));
-        assert_eq!(read(&outlet, &mut cursor).0, "<h>B");
-    }
-
-    #[test]
-    fn with_a_lag_bound_of_zero_only_the_newest_counts() {
-        let outlet = outlet(0);
-        let mut cursor = Cursor::new(Carrier::Http);
-        outlet.publish([(content("a"), 0, true)], ms(0));
-        read(&outlet, &mut cursor);
-        outlet.publish([(content("b"), 0, true), (content("c"), 0, true)], ms(1));
-        assert_eq!(read(&outlet, &mut cursor), ("c".into(), 1));
-    }
-
-    #[test]
-    fn a_changed_header_comes_before_the_next_chunk_and_an_equal_one_does_not() {
-        let outlet = outlet(1000);
-        let mut cursor = Cursor::new(Carrier::Http);
-        outlet.publish([(content("a"), 0, true)], ms(0));
-        read(&outlet, &mut cursor);
-        outlet.set_header(Header::new(vec![content("<h>")]));
-        outlet.publish([(content("b"), 0, true)], ms(1));
-        assert_eq!(read(&outlet, &mut cursor).0, "b");
-        outlet.set_header(Header::new(vec![content("<new>")]));
-        outlet.publish([(content("c"), 0, true)], ms(2));
-        assert_eq!(read(&outlet, &mut cursor).0, "<new>c");
-    }
-
-    #[test]
-    fn a_websocket_gets_text_and_frame_headers_http_passes_text_over() {
-        let outlet = outlet(1000);
-        outlet.publish([(Content::Text("hi".into()), 0, true)], ms(0));
-        assert_eq!(read(&outlet, &mut Cursor::new(Carrier::Http)).0, "<h>");
-        let mut out = VecDeque::new();
-        outlet.take(&mut Cursor::new(Carrier::WebSocket), usize::MAX, &mut out);
-        let bytes: Vec<u8> = out.into_iter().flatten().collect();
-        assert_eq!(bytes, [&[0x82, 3][..], b"<h>", &[0x81, 2], b"hi"].concat());
-    }
-
-    #[test]
-    fn a_viewer_of_one_lane_gets_no_other() {
-        let outlet = Outlet::default();
-        outlet.set_lanes(vec![ms(1000), ms(1000)]);
-        let mut cursor = Cursor::new(Carrier::Http);
-        cursor.choose(&[1]);
-        outlet.publish(
-            [
-                (content("a"), 0, true),
-                (content("x"), 1, true),
-                (content("b"), 0, false),
-                (content("y"), 1, false),
-            ],
-            ms(0),
-        );
-        assert_eq!(read(&outlet, &mut cursor).0, "xy");
-    }
-
-    #[test]
-    fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
-        struct Task(std::sync::atomic::AtomicU32);
-        impl std::task::Wake for Task {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            }
-        }
-        let outlet = outlet(1000);
-        let tasks: Vec<Arc<Task>> = (0..3).map(|_| Arc::new(Task(0.into()))).collect();
-        let mut cursors: Vec<Cursor> = tasks.iter().map(|_| Cursor::new(Carrier::Http)).collect();
-        for _ in 0..2 {
-            for (task, cursor) in tasks.iter().zip(&mut cursors) {
-                let waker = Waker::from(task.clone());
-                let next = outlet.poll_take(
-                    &mut Context::from_waker(&waker),
-                    cursor,
-                    1,
-                    &mut VecDeque::new(),
-                );
-                assert!(next.is_pending());
-            }
-        }
-        outlet.forget(&cursors[1]);
-        assert_eq!(Arc::strong_count(&tasks[1]), 1);
-        outlet.publish([(content("a"), 0, true)], ms(0));
-        outlet.publish([(content("b"), 0, true)], ms(1));
-        // Of the wake-up before the last.
-        outlet.forget(&cursors[0]);
-        let woken: Vec<u32> = tasks
-            .iter()
-            .map(|task| task.0.load(std::sync::atomic::Ordering::SeqCst))
-            .collect();
-        assert_eq!(woken, [1, 0, 1]);
-    }
-
-    proptest! {
-        /// However slowly a viewer reads: chunks come once, in order, and after a jump at an independent one.
-        #[test]
-        fn delivery_is_in_order_and_jumps_land_on_start_points(
-            events in prop::collection::vec((0u64..400, any::<bool>(), prop::option::of(0usize..40)), 1..300)) {
-            let outlet = Outlet::default();
-            outlet.set_lanes(vec![ms(1000)]);
-            let mut cursor = Cursor::new(Carrier::Http);
-            let (mut now, mut number, mut last) = (0u64, 0u32, None::<u32>);
-            let mut starts = Vec::new();
-            for (step, independent, read) in events {
-                now += step;
-                if independent { starts.push(number); }
-                outlet.publish([(Content::Binary(Bytes::copy_from_slice(&number.to_be_bytes()).into()), 0, independent)], ms(now));
-                number += 1;
-                let Some(budget) = read else { continue };
-                let mut out = VecDeque::new();
-                let taken = outlet.take(&mut cursor, budget, &mut out);
-                let all: Vec<u8> = out.into_iter().flatten().collect();
-                for (nth, bytes) in all.chunks(4).enumerate() {
-                    let got = u32::from_be_bytes(bytes.try_into().unwrap());
-                    let goes_on = last.is_some_and(|last| got == last + 1);
-                    prop_assert!(goes_on || starts.contains(&got));
-                    prop_assert!(goes_on || last.is_none() || (nth == 0 && taken.jumps == 1));
-                    prop_assert!(last.is_none_or(|last| got > last));
-                    last = Some(got);
-                }
-            }
-        }
-    }
-}
+mod tests;

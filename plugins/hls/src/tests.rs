@@ -62,6 +62,8 @@ impl Source {
 
     fn push(&mut self, track: u32, decode_time: u64, independent: bool, bytes: usize) {
         let data = Buffer::from(vec![decode_time as u8; bytes]);
+        let timescale = self.info.tracks.iter().find(|known| known.id == track);
+        let timescale = timescale.map_or(90_000, |track| u64::from(track.timescale));
         self.events.push(Event::Push(Sample {
             track,
             group: self.group,
@@ -70,7 +72,7 @@ impl Source {
             duration: 0,
             independent,
             leading: false,
-            captured_at: 0,
+            captured_at: self.info.started_at + decode_time * 1_000_000 / timescale,
             size: data.size(),
             data,
         }));

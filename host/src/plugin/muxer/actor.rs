@@ -39,6 +39,8 @@ pub(super) struct Actor {
     viewers: BTreeMap<u64, Viewer>,
     joins: Vec<Join>,
     keyframe: KeyframeWish,
+    /// Where the stream's feed ended when this muxer came, if it had no start point then and none was taken since.
+    waited_since: Option<u64>,
 }
 
 /// The event `plugin`: a guest failed, rests or works again.
@@ -74,6 +76,7 @@ impl Actor {
             viewers: BTreeMap::new(),
             joins: Vec::new(),
             keyframe: KeyframeWish::default(),
+            waited_since: None,
         }
     }
 
@@ -84,7 +87,10 @@ impl Actor {
             user: self.stream.enter(),
         };
         // Wakes this thread when the source's tracks become known.
-        let _watch = ground.user.feed().reader(Ear::Deaf);
+        let watch = ground.user.feed().reader(Ear::Deaf);
+        let profile = &self.transport.profile;
+        self.waited_since = watch.wait_and_hold(profile.group_ms, profile.history);
+        let mut holds = self.waited_since.is_some();
         loop {
             let turned = contain(|| {
                 provoke("mux");
@@ -100,6 +106,11 @@ impl Actor {
                     }
                     thread::park_timeout(self.next_look(None, Instant::now()));
                 }
+            }
+            if holds && self.waited_since.is_none() {
+                // The source's own reader holds it now.
+                watch.rest();
+                holds = false;
             }
         }
     }

@@ -189,6 +189,8 @@ impl Muxer {
 pub struct MuxerUser {
     muxer: Arc<Muxer>,
     muxers: Arc<Muxers>,
+    /// Where the outlet ended when it came.
+    came: u64,
 }
 
 impl MuxerUser {
@@ -231,10 +233,11 @@ impl MuxerUser {
             reply,
         })?;
         // From here on the muxer may know the viewer, so it must be told when it goes.
+        let came = self.came;
         let mut viewing = Viewing {
             user: self,
             viewer,
-            cursor: Cursor::new(carrier),
+            cursor: Cursor::since(came, carrier),
             effects,
             first: Vec::new(),
         };
@@ -334,6 +337,7 @@ impl Muxers {
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
             return Ok(MuxerUser {
+                came: slot.muxer.outlet.end(),
                 muxer: slot.muxer.clone(),
                 muxers: self.clone(),
             });
@@ -393,6 +397,7 @@ impl Muxers {
         Ok(MuxerUser {
             muxer,
             muxers: self.clone(),
+            came: 0,
         })
     }
 

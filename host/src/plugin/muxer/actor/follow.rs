@@ -269,6 +269,7 @@ impl Actor {
             return true;
         }
         let profile = profile.clone();
+        let waited_since = self.waited_since.take();
         let chosen = self.stream.choose(&self.variant, &info, &profile.formats);
         if let (Some(source), Some(choice)) = (&mut self.source, chosen)
             && source.choice.recipe == choice.recipe
@@ -305,7 +306,9 @@ impl Actor {
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
         let hears = profile.formats.iter().any(|format| format.is_sound());
         let reader = feed.reader(if hears { Ear::Open } else { Ear::Deaf });
-        let (position, info) = reader.start_and_hold(profile.group_ms, profile.history);
+        let waited_since = waited_since.filter(|_| made.is_none());
+        let (position, info) =
+            reader.start_and_hold(profile.group_ms, profile.history, waited_since);
         self.source = Some(Source {
             reader,
             choice,
@@ -422,7 +425,10 @@ impl Actor {
             return true;
         };
         let (end, group_ms) = (source.position, profile.group_ms);
-        let (mut position, mut info) = source.reader.start_and_hold(group_ms, profile.history);
+        let (mut position, mut info) =
+            source
+                .reader
+                .start_and_hold(group_ms, profile.history, None);
         if position >= end {
             (position, info) = (end, source.info.clone());
         }

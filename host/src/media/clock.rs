@@ -1,0 +1,241 @@
+//! Tells a source whose picture times are no clock: times that stand still, count in other units, repeat or jump about, as cheap
+//! cameras give them. What pictures' times say is compared with when they arrived, a second at a time; arrival is jittery, but
+//! never wrong for long. Used by [`super::timeline::Timeline`], which goes by arrival while there is a [`Fault`].
+
+use super::time::TIMESCALE;
+
+const SECOND: i64 = TIMESCALE as i64;
+/// A window is judged when it has lasted a second and has so many steps.
+const LEAST_STEPS: usize = 6;
+/// Beyond, steps of a window are not looked at.
+const MOST_STEPS: usize = 256;
+/// A window with such a pause in it says nothing.
+const PAUSE: i64 = 2 * SECOND;
+/// Pictures that arrive closer together came in one piece, whatever their times.
+const TOGETHER: i64 = SECOND / 200;
+/// So many windows in a row have to be of one mind: times that stand still for a second are never right.
+const CONVINCED: u8 = 3;
+const CONVINCED_STOPPED: u8 = 1;
+const CONVINCED_AGAIN: u8 = 5;
+/// Arrival is followed at once if it is this far off, else smoothed.
+const FAR: i64 = SECOND / 4;
+
+/// What is wrong with a source's picture times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// All pictures have the same time.
+    Stopped,
+    /// Times advance at less than a fifth of the speed of arrival.
+    Slow,
+    /// Times advance at more than one and a half times the speed of arrival.
+    Fast,
+    /// Many pictures have the time of the one before.
+    Repeats,
+    /// Times go back and forth while pictures arrive evenly.
+    Unsteady,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Fault::Stopped => "they stand still",
+            Fault::Slow => "they advance far too slowly",
+            Fault::Fast => "they advance too fast",
+            Fault::Repeats => "many pictures have the time of the one before",
+            Fault::Unsteady => "they jump back and forth",
+        })
+    }
+}
+
+/// How far another track's clock has come: its newest time, and when that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// As the source says.
+    pub told: i64,
+    /// In ticks of the run.
+    pub came: i64,
+}
+
+/// Judges the times of one track. All times are in ticks of [`TIMESCALE`].
+#[derive(Debug, Default)]
+pub struct Judge {
+    window: Option<Window>,
+    /// What the newest windows say, and how many of them.
+    opinion: Option<Fault>,
+    windows: u8,
+    fault: Option<Fault>,
+    /// When the newest picture arrived, how long after the one before, and the same smoothed.
+    came: Option<i64>,
+    gap: i64,
+    step: i64,
+}
+
+#[derive(Debug)]
+struct Window {
+    told: i64,
+    came: i64,
+    newest: i64,
+    newest_came: i64,
+    sound: Option<Progress>,
+    /// The first [`MOST_STEPS`] times, and how long after the one before each picture came.
+    times: Vec<i64>,
+    gaps: Vec<i64>,
+    /// Of pictures that came apart: how many there were, and how many had the time of the one before.
+    apart: usize,
+    equal: usize,
+}
+
+impl Judge {
+    /// What is wrong, if anything is.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// A picture arrived at `now`.
+    pub fn arrived(&mut self, now: i64) {
+        if let Some(came) = self.came.replace(now) {
+            self.gap = now.saturating_sub(came).max(0);
+            if self.gap < SECOND {
+                self.step = match self.step {
+                    0 => self.gap,
+                    step => step + (self.gap - step) / 8,
+                };
+            }
+        }
+    }
+
+    /// The picture's time, and how far the sound has come, if there is any. The answer is a change: the fault that times have
+    /// from here on, or that they have none any more.
+    pub fn observe(
+        &mut self,
+        told: i64,
+        now: i64,
+        sound: Option<Progress>,
+    ) -> Option<Option<Fault>> {
+        let begin = Window {
+            told,
+            came: now,
+            newest: told,
+            newest_came: now,
+            sound,
+            times: vec![told],
+            gaps: Vec::new(),
+            apart: 0,
+            equal: 0,
+        };
+        let Some(window) = &mut self.window else {
+            self.window = Some(begin);
+            return None;
+        };
+        let gap = now.saturating_sub(window.newest_came);
+        if gap >= PAUSE {
+            self.window = Some(begin);
+            return None;
+        }
+        if window.gaps.len() < MOST_STEPS {
+            window.times.push(told);
+            window.gaps.push(gap);
+        }
+        if gap >= TOGETHER {
+            window.apart += 1;
+            window.equal += usize::from(told == window.newest);
+        }
+        (window.newest, window.newest_came) = (told, now);
+        if now.saturating_sub(window.came) < SECOND || window.gaps.len() < LEAST_STEPS {
+            return None;
+        }
+        let opinion = window.opinion(sound);
+        self.window = Some(begin);
+        self.hear(opinion)
+    }
+
+    /// Where a picture goes by its arrival: `last` is where the one before is, `target` where this one would be if arrival was
+    /// exact. Rises.
+    pub fn pace(&self, last: i64, target: i64) -> i64 {
+        let expected = last.saturating_add(self.step);
+        let off = target.saturating_sub(expected);
+        let at = match off {
+            off if off > FAR => target,
+            // Ahead of its arrival, as its clock was too fast: half the speed until that is made up for.
+            off if off < -FAR => last.saturating_add(self.gap.min(SECOND) / 2),
+            off => expected.saturating_add(off / 8),
+        };
+        at.max(last.saturating_add(1))
+    }
+
+    fn hear(&mut self, opinion: Option<Fault>) -> Option<Option<Fault>> {
+        self.windows = match self.opinion == opinion {
+            true => self.windows.saturating_add(1),
+            false => 1,
+        };
+        self.opinion = opinion;
+        let enough = match opinion {
+            None => CONVINCED_AGAIN,
+            Some(Fault::Stopped) => CONVINCED_STOPPED,
+            Some(_) => CONVINCED,
+        };
+        // Which fault it is matters to nobody once there is one.
+        let is_change = self.fault.is_some() != opinion.is_some() && self.windows >= enough;
+        is_change.then(|| {
+            self.fault = opinion;
+            opinion
+        })
+    }
+}
+
+impl Window {
+    fn opinion(&self, sound: Option<Progress>) -> Option<Fault> {
+        if self.apart >= 4 {
+            if self.equal == self.apart {
+                return Some(Fault::Stopped);
+            }
+            if self.equal * 4 >= self.apart {
+                return Some(Fault::Repeats);
+            }
+        }
+        let told = self.newest.saturating_sub(self.told);
+        let passed = self.newest_came.saturating_sub(self.came);
+        let is_slow = (0..passed / 5).contains(&told);
+        let is_fast = told > passed.saturating_mul(8) / 5 && told <= passed.saturating_mul(8);
+        if (is_slow || is_fast) && !self.is_speed_of(sound, told, passed) {
+            return Some(if is_slow { Fault::Slow } else { Fault::Fast });
+        }
+        // Even arrival is no accident, uneven times beside it are no pictures left out. In order, as some sources only say when
+        // pictures are shown, and those that refer to later ones come behind them.
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let steps = times.windows(2).map(|two| two[1].saturating_sub(two[0]));
+        let (uneven, of_arrival) = (uneven(steps.collect()), uneven(self.gaps.clone()));
+        (uneven * 5 >= self.gaps.len() * 2 && of_arrival * 7 <= self.gaps.len())
+            .then_some(Fault::Unsteady)
+    }
+
+    /// Whether the sound's times advanced as those of the pictures did: then the source is faster or slower than life, and not
+    /// its clock.
+    fn is_speed_of(&self, sound: Option<Progress>, told: i64, passed: i64) -> bool {
+        let (Some(before), Some(now)) = (self.sound, sound) else {
+            return false;
+        };
+        let heard = now.told.saturating_sub(before.told);
+        let took = now.came.saturating_sub(before.came);
+        if took < SECOND / 2 {
+            return false;
+        }
+        let [pictures, sound] = [(told, passed), (heard, took)]
+            .map(|(told, passed)| told as f64 / passed.max(1) as f64);
+        sound > pictures / 1.5 && sound < pictures * 1.5
+    }
+}
+
+/// How many are more than a quarter off the middle one.
+fn uneven(mut steps: Vec<i64>) -> usize {
+    let middle = steps.len() / 2;
+    if steps.is_empty() {
+        return 0;
+    }
+    let (_, median, _) = steps.select_nth_unstable(middle);
+    let median = *median;
+    let off =
+        |step: &&i64| step.saturating_sub(median).saturating_abs() > median.saturating_abs() / 4;
+    steps.iter().filter(off).count()
+}

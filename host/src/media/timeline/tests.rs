@@ -1,0 +1,398 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn at(ms: u64) -> Moment {
+    Moment {
+        unix_us: ms * 1000,
+        elapsed: Duration::from_millis(ms),
+    }
+}
+
+#[test]
+fn a_loop_goes_on_one_duration_after_its_end() {
+    let mut timeline = Timeline::default();
+    let first: Vec<_> = (0..3)
+        .map(|n| timeline.place(Some(9000 + n * 3000), 3000, at(n as u64 * 33)))
+        .collect();
+    assert_eq!(first, [0, 3000, 6000]);
+    timeline.loops();
+    assert_eq!(timeline.place(Some(9000), 3000, at(99)), 9000);
+    assert_eq!(timeline.place(Some(12000), 3000, at(133)), 12000);
+}
+
+#[test]
+fn a_lost_source_goes_on_at_the_present() {
+    let mut timeline = Timeline::default();
+    timeline.place(Some(0), 3000, at(0));
+    timeline.resumes();
+    assert_eq!(timeline.place(Some(500), 3000, at(4000)), 360_000);
+}
+
+#[test]
+fn a_leap_in_the_sources_times_is_none_on_the_timeline() {
+    let mut timeline = Timeline::default();
+    timeline.place(Some(1_000_000), 3000, at(0));
+    assert_eq!(timeline.place(Some(5), 3000, at(50)), 3000);
+    assert_eq!(timeline.place(Some(3005), 3000, at(90)), 6000);
+}
+
+#[test]
+fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
+    let mut timeline = Timeline::default();
+    let picture = |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
+    let sound = |timeline: &mut Timeline, decode, ms| {
+        timeline.place_sound(Some(decode), 3000, at(ms)).unwrap()
+    };
+    // Sound begins a little earlier and ends later.
+    assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
+    assert_eq!(sound(&mut timeline, 7080, 500), 43_080);
+    assert_eq!(sound(&mut timeline, 13_000, 550), 49_000);
+    timeline.loops();
+    assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
+    assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
+    // The times leap, those of sound a packet later.
+    let far = 1 << 40;
+    assert_eq!(picture(&mut timeline, far, 700), 56_920);
+    assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
+    assert_eq!(sound(&mut timeline, far + 900, 710), 57_921);
+    timeline.resumes();
+    assert_eq!(sound(&mut timeline, 100, 9000), 810_000);
+    assert_eq!(picture(&mut timeline, 0, 9000), 809_900);
+}
+
+#[test]
+fn sound_from_before_the_run_is_left_out_and_moves_none_of_the_rest() {
+    let mut timeline = Timeline::default();
+    assert_eq!(timeline.place(Some(5000), 3000, at(10)), 900);
+    let mut sound = |decode| timeline.place_sound(Some(decode), 1920, at(10));
+    assert_eq!(
+        [3080, 5000, 6920].map(&mut sound),
+        [None, Some(900), Some(2820)]
+    );
+}
+
+proptest! {
+    #[test]
+    fn decode_times_always_rise(steps in prop::collection::vec(
+        (prop::option::of(any::<i64>()), 0u32..10_000, 0u64..100, 0u8..20), 1..200)) {
+        let mut timeline = Timeline::default();
+        let (mut last, mut clock) = ([None; 2], 0);
+        for (decode, duration, passed, event) in steps {
+            clock += passed;
+            match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
+            let is_sound = event % 3 == 0;
+            let time = match is_sound {
+                true => timeline.place_sound(decode, duration, at(clock)),
+                false => Some(timeline.place(decode, duration, at(clock))),
+            };
+            let Some(time) = time else { continue };
+            let last = last[usize::from(is_sound)].replace(time);
+            prop_assert!(last.is_none_or(|last| time > last));
+        }
+    }
+}
+
+/// 25 pictures a second, 48,000 samples of sound in frames of 1024: interleaved as they arrive, a little late and not evenly.
+struct Source {
+    timeline: Timeline,
+    /// By how much pictures and sound are placed apart from where they belong, at each time of the source (ticks).
+    pictures: Vec<(i64, i64)>,
+    sound: Vec<(i64, i64)>,
+    remarks: Vec<Remark>,
+}
+
+const PICTURE: i64 = 3600;
+const FRAME: i64 = 1920;
+/// The glitch comes four seconds in, the source ends after twelve.
+const GLITCH: i64 = 4 * SECOND;
+const END: i64 = 12 * SECOND;
+
+impl Source {
+    /// Runs a source whose samples (sound or not, at that time, the so manyeth of its track since the glitch) have those times.
+    fn run(told: impl Fn(bool, i64, i64) -> Option<Option<i64>>) -> Source {
+        let mut source = Source {
+            timeline: Timeline::default(),
+            pictures: Vec::new(),
+            sound: Vec::new(),
+            remarks: Vec::new(),
+        };
+        let mut order: Vec<(i64, bool)> = (0..END / PICTURE)
+            .map(|nth| (nth * PICTURE, false))
+            .chain((0..END / FRAME).map(|nth| (nth * FRAME, true)))
+            .collect();
+        order.sort_unstable();
+        let mut clock = 0;
+        for (time, is_sound) in order {
+            let step = if is_sound { FRAME } else { PICTURE };
+            // Up to 30 ms late, in order.
+            let late = (time / 7).rem_euclid(2700);
+            clock = clock.max(1000 + time + late);
+            let now = Moment {
+                unix_us: 0,
+                elapsed: Duration::from_nanos(clock as u64 * 100_000 / 9),
+            };
+            // The first at or after the glitch is number 0.
+            let nth =
+                (time - GLITCH).div_euclid(step) + i64::from((time - GLITCH).rem_euclid(step) > 0);
+            let Some(told) = told(is_sound, time, nth) else {
+                continue;
+            };
+            let told = told.map(|told| told + 1_000_000);
+            let placed = match is_sound {
+                false => Some(source.timeline.place(told, step as u32, now)),
+                true => source.timeline.place_sound(told, step as u32, now),
+            };
+            let placed = placed.unwrap() as i64;
+            let places = if is_sound {
+                &mut source.sound
+            } else {
+                &mut source.pictures
+            };
+            places.push((time, placed - time));
+            source.remarks.extend(source.timeline.take_remark());
+        }
+        source
+    }
+
+    /// Pictures and sound belong together again a second after the glitch at the latest, and time goes on as before.
+    fn check(&self, what: &str) {
+        for (places, step) in [(&self.pictures, PICTURE), (&self.sound, FRAME)] {
+            let rises = places
+                .windows(2)
+                .all(|two| two[1].0 + two[1].1 > two[0].0 + two[0].1);
+            assert!(rises, "{what}: times do not rise");
+            let start = places[0].1;
+            for (time, off) in places.iter().filter(|(time, _)| *time >= GLITCH + SECOND) {
+                let off = off - start;
+                assert!(
+                    off.abs() <= 60 * MILLISECOND,
+                    "{what}: at {} s off by {} ms (step {step})",
+                    *time as f64 / SECOND as f64,
+                    off / MILLISECOND
+                );
+            }
+        }
+        let skew = self.pictures.last().unwrap().1 - self.sound.last().unwrap().1;
+        assert!(skew.abs() <= 60 * MILLISECOND, "{what}: {skew}");
+    }
+}
+
+const SIZES: [f64; 10] = [
+    0.5, 2.0, 8.0, 20.0, 3600.0, -0.5, -2.0, -8.0, -20.0, -3600.0,
+];
+
+#[test]
+fn after_any_glitch_of_any_track_pictures_and_sound_belong_together() {
+    for by in SIZES {
+        for count in [1, 10, i64::MAX] {
+            for (tracks, of_pictures, of_sound) in [
+                ("pictures", true, false),
+                ("sound", false, true),
+                ("both", true, true),
+            ] {
+                let off = (by * SECOND as f64) as i64;
+                let source = Source::run(|is_sound, time, nth| {
+                    let hit = if is_sound { of_sound } else { of_pictures };
+                    let wrong = hit && (0..count).contains(&nth);
+                    Some(Some(time + if wrong { off } else { 0 }))
+                });
+                let what = format!("{by} s, {count} of {tracks}");
+                source.check(&what);
+                assert!(!source.remarks.is_empty(), "{what}: nobody is told");
+            }
+        }
+    }
+}
+
+#[test]
+fn after_wraps_repeats_gaps_and_times_that_run_backwards_pictures_and_sound_belong_together() {
+    let wrap = |bits: u32, scale: i64| {
+        move |_: bool, time: i64, _: i64| {
+            let length = (1i64 << bits) * scale;
+            Some(Some((time + length - GLITCH).rem_euclid(length)))
+        }
+    };
+    Source::run(wrap(33, 1)).check("33 bits");
+    Source::run(wrap(32, 1)).check("32 bits");
+    Source::run(wrap(32, MILLISECOND)).check("32 bits of milliseconds");
+    for count in [1, 10] {
+        let hit = |nth: i64| (0..count).contains(&nth);
+        let told = |wrong: bool, time: i64, other: Option<i64>| match wrong {
+            true => Some(other),
+            false => Some(Some(time)),
+        };
+        let step = |is_sound: bool| if is_sound { FRAME } else { PICTURE };
+        for (tracks, of_pictures, of_sound) in [
+            ("pictures", true, false),
+            ("sound", false, true),
+            ("both", true, true),
+        ] {
+            let hits = move |is_sound: bool, nth: i64| {
+                hit(nth) && if is_sound { of_sound } else { of_pictures }
+            };
+            Source::run(|is_sound, time, nth| {
+                told(
+                    hits(is_sound, nth),
+                    time,
+                    Some(time - (nth + 1) * step(is_sound)),
+                )
+            })
+            .check(&format!("{count} equal {tracks}"));
+            Source::run(|is_sound, time, nth| {
+                told(
+                    hits(is_sound, nth),
+                    time,
+                    Some(time - 2 * (nth + 1) * step(is_sound)),
+                )
+            })
+            .check(&format!("{count} backward {tracks}"));
+            Source::run(|is_sound, time, nth| told(hits(is_sound, nth), time, None))
+                .check(&format!("{count} {tracks} without times"));
+            Source::run(|is_sound, time, nth| (!hits(is_sound, nth)).then_some(Some(time)))
+                .check(&format!("{count} {tracks} missing"));
+        }
+    }
+}
+
+#[test]
+fn a_pause_is_a_pause_where_arrival_says_so_and_loses_no_time() {
+    let mut timeline = Timeline::default();
+    let mut places = Vec::new();
+    // Two pauses of three seconds; what came meanwhile arrives at once behind the second.
+    for nth in 0..300i64 {
+        let pause = if nth < 100 { 0 } else { 3 * SECOND };
+        let told = nth * PICTURE + pause;
+        let arrives = match nth {
+            200..275 => 275 * PICTURE + pause,
+            _ => told,
+        };
+        let now = at(arrives as u64 / 90);
+        places.push(timeline.place(Some(told), 0, now) as i64 - told);
+    }
+    assert_eq!(places, [0; 300]);
+    assert_eq!(timeline.take_remark(), None);
+}
+
+#[test]
+fn uneven_pictures_stay_where_they_are() {
+    let mut timeline = Timeline::default();
+    let (mut told, mut clock, mut first) = (0, 0, None);
+    for nth in 0..500i64 {
+        told += [1500, 9000, 3000, 90_000, 1500, 45_000, 400_000][(nth * nth % 7) as usize];
+        clock = clock.max(told + nth * 7919 % 9000);
+        let placed = timeline.place(Some(told), 0, at(clock as u64 / 90)) as i64;
+        assert_eq!(placed - told, *first.get_or_insert(placed - told), "{nth}");
+        assert_eq!(timeline.take_remark(), None, "{nth}");
+    }
+}
+
+/// Fifteen pictures a second that arrive evenly, whose times are what the camera makes of them.
+fn camera(seconds: i64, told: impl Fn(i64, i64) -> i64) -> (Vec<i64>, Vec<Remark>) {
+    let mut timeline = Timeline::default();
+    let mut remarks = Vec::new();
+    let places = (0..seconds * 15).map(|nth| {
+        let time = nth * 6000;
+        let now = at((time + nth * 7919 % 450) as u64 / 90);
+        let placed = timeline.place(Some(told(nth, time)), 0, now) as i64;
+        remarks.extend(timeline.take_remark());
+        placed - time
+    });
+    (places.collect(), remarks)
+}
+
+#[test]
+fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
+    let dice = |nth: i64| {
+        let mixed = nth.wrapping_mul(0x5851_f42d_4c95_7f2d);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0x14c5_7f2d_5851_f42d);
+        (mixed >> 33).rem_euclid(1 << 20)
+    };
+    let cases: [(&str, Fault, &dyn Fn(i64, i64) -> i64); 6] = [
+        ("constant", Fault::Stopped, &|_, _| 12_345_678),
+        ("milliseconds", Fault::Slow, &|_, time| time / 90),
+        ("fast", Fault::Fast, &|_, time| time * 4),
+        ("pairs", Fault::Repeats, &|nth, _| (nth - nth % 2) * 6000),
+        ("jitter", Fault::Unsteady, &|nth, time| {
+            time + dice(nth) % 18_000 - 9000
+        }),
+        ("half a picture", Fault::Unsteady, &|nth, time| {
+            time + dice(nth) % 6000 - 3000
+        }),
+    ];
+    for (name, fault, told) in cases {
+        let (places, remarks) = camera(40, told);
+        assert!(
+            remarks.contains(&Remark::NoClock(fault)),
+            "{name}: {remarks:?}"
+        );
+        assert!(!remarks.contains(&Remark::Clock), "{name}");
+        // Within half a minute what a fast clock ran ahead is made up for.
+        for (nth, off) in places.iter().enumerate().skip(30 * 15) {
+            assert!(
+                off.abs() < SECOND / 10,
+                "{name}: {nth} off by {} ms",
+                off / 90
+            );
+        }
+        for two in places[30 * 15..].windows(2) {
+            let step = 6000 + two[1] - two[0];
+            assert!((5000..7000).contains(&step), "{name}: a step of {step}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_right_again_is_used_again_and_glitches_are_no_reason_to_doubt_one() {
+    let (_, remarks) = camera(30, |_, time| if time < 10 * SECOND { 7 } else { time });
+    assert_eq!(remarks[0], Remark::NoClock(Fault::Stopped));
+    assert_eq!(remarks.last(), Some(&Remark::Clock));
+    for off in [2, -2, 3600] {
+        for seconds in [1, 3, 20] {
+            let hit = 5 * SECOND..(5 + seconds) * SECOND;
+            let (_, remarks) = camera(30, |_, time| match hit.contains(&time) {
+                true => time + off * SECOND,
+                false => time,
+            });
+            let doubts = |remark: &Remark| !matches!(remark, Remark::Jump { .. });
+            assert!(
+                !remarks.iter().any(doubts),
+                "{off} for {seconds} s: {remarks:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn pictures_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
+    // Two in three are shown before the one that came before them; nothing says when they are decoded.
+    let (places, remarks) = camera(30, |nth, time| {
+        let shown = [0, 3, 1, 2][if nth == 0 {
+            0
+        } else {
+            1 + (nth as usize - 1) % 3
+        }];
+        if nth == 0 {
+            time
+        } else {
+            time - (nth - 1) % 3 * 6000 - 6000 + shown * 6000
+        }
+    });
+    assert!(remarks.is_empty(), "{remarks:?}");
+    assert!(places.iter().all(|off| off.abs() < SECOND / 2));
+}
+
+#[test]
+fn a_source_that_is_faster_than_life_keeps_its_times_where_its_sound_is_as_fast() {
+    let mut timeline = Timeline::default();
+    for nth in 0..1000i64 {
+        // Four times the speed.
+        let now = at((nth * 10) as u64);
+        timeline.place(Some(nth * PICTURE), 0, now);
+        timeline.place_sound(Some(nth * PICTURE + 100), 0, now);
+    }
+    assert!(timeline.is_trusted());
+    assert_eq!(timeline.take_remark(), None);
+}

@@ -1,0 +1,166 @@
+//! Tells when pictures were captured, by the wall clock. Arrival alone jitters, and a source's clock alone drifts by seconds in a
+//! day: so the date of decode time 0 follows arrival, slowly. Dates of segments are made of it, in all renditions the same.
+
+use super::time::{Moment, TIMESCALE};
+use std::time::Duration;
+
+/// Arrival is looked at in windows of this length: who arrived first in it arrived without delay.
+const WINDOW: Duration = Duration::from_secs(10);
+/// A difference is made up for in about this time, but at least at [`LEAST_RATE`].
+const CONSTANT_S: f64 = 600.0;
+/// Five times what bad crystals are off.
+const LEAST_RATE: f64 = 0.0005;
+/// The wall clock was set, and did not just run faster or slower, if it moved this much against the other at once.
+const SET_US: i64 = 1_000_000;
+
+/// The date of a run's decode time 0, as it seems now.
+#[derive(Debug, Default)]
+pub struct Wall {
+    known: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Unix microseconds at decode time 0.
+    zero: f64,
+    /// The same at the start of the run, by the wall clock of the newest sample.
+    started: i64,
+    /// When that came.
+    updated: Duration,
+    began: Duration,
+    /// The earliest that decode time 0 can have been, by the samples of this window and the one before.
+    newest: f64,
+    before: Option<f64>,
+    since: Duration,
+}
+
+impl Wall {
+    /// When a sample at `decode_time` (ticks) that arrived at `now` was captured, in Unix microseconds: never after `now`.
+    pub fn date(&mut self, decode_time: u64, now: Moment) -> u64 {
+        let time = decode_time as f64 * 1e6 / f64::from(TIMESCALE);
+        let zero = now.unix_us as f64 - time;
+        let elapsed = i64::try_from(now.elapsed.as_micros()).unwrap_or(i64::MAX);
+        let unix = i64::try_from(now.unix_us).unwrap_or(i64::MAX);
+        let started = unix.saturating_sub(elapsed);
+        let known = self.known.get_or_insert(Known {
+            zero,
+            started,
+            updated: now.elapsed,
+            began: now.elapsed,
+            newest: zero,
+            before: None,
+            since: now.elapsed,
+        });
+        known.follow(zero, started, now.elapsed);
+        let date = (known.zero + time).max(0.0) as u64;
+        date.min(now.unix_us)
+    }
+}
+
+impl Known {
+    fn follow(&mut self, zero: f64, started: i64, now: Duration) {
+        let set = started.saturating_sub(self.started);
+        if set.saturating_abs() >= SET_US {
+            let set = set as f64;
+            self.zero += set;
+            self.newest += set;
+            self.before = self.before.map(|before| before + set);
+        }
+        self.started = started;
+        if now.saturating_sub(self.since) >= WINDOW {
+            self.before = Some(self.newest);
+            self.newest = zero;
+            self.since = now;
+        }
+        self.newest = self.newest.min(zero);
+        let earliest = self
+            .before
+            .map_or(self.newest, |before| before.min(self.newest));
+        let passed = now.saturating_sub(self.updated).as_secs_f64();
+        self.updated = now;
+        let off = earliest - self.zero;
+        // What a server had stored comes first, and at once.
+        let most = match now.saturating_sub(self.began) < WINDOW {
+            true => f64::MAX,
+            false => (off.abs() / CONSTANT_S).max(LEAST_RATE * 1e6) * passed,
+        };
+        self.zero += off.clamp(-most, most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_700_000_000_000_000;
+
+    fn moment(seconds: f64, set: f64) -> Moment {
+        Moment {
+            unix_us: (START as f64 + (seconds + set) * 1e6) as u64,
+            elapsed: Duration::from_secs_f64(seconds),
+        }
+    }
+
+    /// Jitter of arrival: up to 80 ms, now and then 2 s.
+    fn late(nth: u64) -> f64 {
+        let dice = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        match dice % 500 {
+            1 => 2.0,
+            dice => (dice % 80) as f64 / 1000.0,
+        }
+    }
+
+    #[test]
+    fn over_days_of_drift_dates_stay_within_a_tenth_of_a_second_and_never_jump() {
+        for drift in [1.0, 1.0001, 0.9999] {
+            let mut wall = Wall::default();
+            let mut last: Option<(f64, f64)> = None;
+            // Three days, five samples a second.
+            for nth in 0..3 * 86_400 * 5u64 {
+                let captured = nth as f64 / 5.0;
+                let arrived = captured + late(nth);
+                let decode = (captured * drift * 90_000.0) as u64;
+                let date =
+                    wall.date(decode, moment(arrived, 0.0)) as f64 / 1e6 - START as f64 / 1e6;
+                assert!(
+                    (date - captured).abs() < 0.1,
+                    "{drift}: {date} is not {captured}"
+                );
+                if let Some((time, before)) = last.replace((decode as f64 / 90_000.0, date)) {
+                    let jump = (date - before) - (decode as f64 / 90_000.0 - time);
+                    // Until the first window has passed, it settles.
+                    assert!(
+                        captured < 10.0 || jump.abs() < 0.002,
+                        "{drift}: {jump} at {captured}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_followed_at_once_and_no_date_is_in_the_future() {
+        let mut wall = Wall::default();
+        for nth in 0..1000u64 {
+            let set = if nth < 500 { 0.0 } else { 1e7 };
+            let seconds = nth as f64 / 10.0;
+            let now = moment(seconds, set);
+            let date = wall.date(nth * 9000, now);
+            assert!(date <= now.unix_us && now.unix_us - date < 100, "{nth}");
+        }
+    }
+
+    #[test]
+    fn a_timeline_that_fell_behind_is_caught_up_with_in_minutes() {
+        let mut wall = Wall::default();
+        let off = |wall: &mut Wall, seconds: u64| {
+            let behind = if seconds < 60 { 0 } else { 2 };
+            let now = moment(seconds as f64, 0.0);
+            let date = wall.date((seconds - behind) * 90_000, now);
+            (now.unix_us - date) as f64 / 1e6
+        };
+        let off: Vec<f64> = (0..3600).map(|second| off(&mut wall, second)).collect();
+        assert!(off[59] < 0.001 && off[61] > 1.9 && off[1300] < 0.4 && off[3599] < 0.001);
+        assert!(off[61..].windows(2).all(|two| two[0] - two[1] < 0.01));
+    }
+}

@@ -1,0 +1,276 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use proptest::prelude::*;
+
+fn content(text: &str) -> Content {
+    Content::Binary(Bytes::copy_from_slice(text.as_bytes()).into())
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn read(outlet: &Outlet, cursor: &mut Cursor) -> (String, u32) {
+    let mut out = VecDeque::new();
+    let taken = outlet.take(cursor, usize::MAX, &mut out);
+    let text: Vec<u8> = out.into_iter().flatten().collect();
+    (String::from_utf8(text).unwrap(), taken.jumps)
+}
+
+fn outlet(stale: u64) -> Outlet {
+    let outlet = Outlet::default();
+    outlet.set_lanes(vec![ms(stale)]);
+    outlet.set_header(Header::new(vec![content("<h>")]));
+    outlet
+}
+
+#[test]
+fn a_late_viewer_gets_the_header_and_the_newest_start() {
+    let outlet = outlet(1000);
+    outlet.publish(
+        [
+            (content("a"), 0, true),
+            (content("b"), 0, false),
+            (content("C"), 0, true),
+            (content("d"), 0, false),
+        ],
+        ms(0),
+    );
+    let mut cursor = Cursor::new(Carrier::Http);
+    assert_eq!(read(&outlet, &mut cursor), ("<h>Cd".into(), 0));
+    outlet.publish([(content("e"), 0, false)], ms(10));
+    assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
+    assert_eq!(read(&outlet, &mut cursor), (String::new(), 0));
+}
+
+#[test]
+fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_all() {
+    let outlet = outlet(1000);
+    let (mut before, mut there) = (Cursor::new(Carrier::Http), Cursor::new(Carrier::Http));
+    let publish = |chunks: &[(&str, Access)], at| {
+        let chunks = chunks
+            .iter()
+            .map(|(text, access)| (content(text), 0, *access));
+        outlet.publish(chunks, ms(at));
+    };
+    use Access::{Leading, Ordinary, Start};
+    publish(&[("A", Start), ("b", Ordinary)], 0);
+    assert_eq!(read(&outlet, &mut before).0, "<h>Ab");
+    publish(&[("C", Start)], 10);
+    assert_eq!(read(&outlet, &mut there).0, "<h>C");
+    publish(&[("d", Leading), ("e", Leading)], 20);
+    // Nothing for it: it waits, and is where it has to be.
+    assert_eq!(read(&outlet, &mut there).0, "");
+    publish(&[("f", Ordinary)], 30);
+    let mut late = Cursor::new(Carrier::Http);
+    assert_eq!(read(&outlet, &mut before).0, "Cdef");
+    assert_eq!(read(&outlet, &mut there).0, "f");
+    assert_eq!(read(&outlet, &mut late).0, "<h>Cf");
+    publish(&[("G", Start), ("h", Leading), ("i", Ordinary)], 40);
+    for cursor in [&mut before, &mut there, &mut late] {
+        assert_eq!(read(&outlet, cursor).0, "Ghi");
+    }
+    // Who jumps starts there.
+    publish(&[("x", Ordinary)], 50);
+    publish(&[("J", Start), ("k", Leading), ("l", Ordinary)], 2000);
+    assert_eq!(read(&outlet, &mut there), ("Jl".into(), 1));
+}
+
+#[test]
+fn a_viewer_too_far_behind_jumps_forward_and_is_counted() {
+    let outlet = outlet(1000);
+    let mut cursor = Cursor::new(Carrier::Http);
+    outlet.publish([(content("a"), 0, true)], ms(0));
+    assert_eq!(read(&outlet, &mut cursor).0, "<h>a");
+    outlet.publish([(content("b"), 0, false)], ms(100));
+    outlet.publish([(content("C"), 0, true)], ms(900));
+    outlet.publish([(content("d"), 0, false)], ms(1200));
+    assert_eq!(read(&outlet, &mut cursor), ("Cd".into(), 1));
+}
+
+#[test]
+fn a_viewer_a_little_behind_gets_everything() {
+    let outlet = outlet(1000);
+    let mut cursor = Cursor::new(Carrier::Http);
+    outlet.publish([(content("a"), 0, true)], ms(0));
+    outlet.publish([(content("B"), 0, true)], ms(900));
+    let mut early = Cursor::new(Carrier::Http);
+    early.lanes = vec![Place::At(0)];
+    assert_eq!(read(&outlet, &mut early), ("<h>aB".into(), 0));
+    assert_eq!(read(&outlet, &mut cursor).0, "<h>B");
+}
+
+#[test]
+fn a_viewer_that_waited_for_the_first_chunk_gets_all_of_a_burst() {
+    let outlet = outlet(1000);
+    let mut cursor = Cursor::since(outlet.end(), Carrier::Http);
+    let mut looked = Cursor::new(Carrier::Http);
+    assert_eq!(read(&outlet, &mut looked), (String::new(), 0));
+    let burst = [("a", true), ("b", false), ("C", true), ("d", false)];
+    let burst = burst.map(|(text, start)| (content(text), 0, start));
+    outlet.publish(burst, ms(0));
+    assert_eq!(read(&outlet, &mut cursor), ("<h>abCd".into(), 0));
+    assert_eq!(read(&outlet, &mut looked), ("<h>abCd".into(), 0));
+    // Who comes now has waited for nothing.
+    let mut late = Cursor::since(outlet.end(), Carrier::Http);
+    outlet.publish([(content("E"), 0, true)], ms(500));
+    assert_eq!(read(&outlet, &mut late), ("<h>E".into(), 0));
+}
+
+#[test]
+fn of_a_burst_beyond_the_lag_bound_a_viewer_that_waited_gets_the_newest_group() {
+    for (stale, last, expected) in [(1000, 1001, "<h>Cd"), (0, 1, "<h>Cd")] {
+        let outlet = outlet(stale);
+        let mut cursor = Cursor::since(outlet.end(), Carrier::Http);
+        outlet.publish([(content("a"), 0, true)], ms(0));
+        let newest = [(content("C"), 0, true), (content("d"), 0, false)];
+        outlet.publish(newest, ms(last));
+        assert_eq!(read(&outlet, &mut cursor), (expected.into(), 0));
+    }
+}
+
+#[test]
+fn a_late_viewer_starts_minutes_into_a_group_as_long_as_its_lane_goes_on() {
+    let outlet = outlet(1000);
+    outlet.publish([(content("A"), 0, true)], ms(0));
+    for second in 1..=300 {
+        outlet.publish([(content("p"), 0, false)], ms(second * 1000));
+    }
+    let (text, jumps) = read(&outlet, &mut Cursor::new(Carrier::Http));
+    assert_eq!((text, jumps), (format!("<h>A{}", "p".repeat(300)), 0));
+    // A still source says nothing for an hour; what follows refers to what was before.
+    outlet.publish([(content("q"), 0, false)], ms(4_000_000));
+    let (text, _) = read(&outlet, &mut Cursor::new(Carrier::Http));
+    assert!(text.starts_with("<h>A") && text.ends_with("pq"), "{text}");
+}
+
+#[test]
+fn a_lane_that_went_quiet_keeps_no_chunks_of_the_others() {
+    let outlet = Outlet::default();
+    outlet.set_lanes(vec![ms(1000), ms(1000)]);
+    outlet.publish([(content("x"), 1, true)], ms(0));
+    for second in 1..=120 {
+        outlet.publish([(content("a"), 0, true)], ms(second * 1000));
+    }
+    assert!(outlet.bytes() < 5, "{}", outlet.bytes());
+}
+
+#[test]
+fn with_a_lag_bound_of_zero_only_the_newest_counts() {
+    let outlet = outlet(0);
+    let mut cursor = Cursor::new(Carrier::Http);
+    outlet.publish([(content("a"), 0, true)], ms(0));
+    read(&outlet, &mut cursor);
+    outlet.publish([(content("b"), 0, true), (content("c"), 0, true)], ms(1));
+    assert_eq!(read(&outlet, &mut cursor), ("c".into(), 1));
+}
+
+#[test]
+fn a_changed_header_comes_before_the_next_chunk_and_an_equal_one_does_not() {
+    let outlet = outlet(1000);
+    let mut cursor = Cursor::new(Carrier::Http);
+    outlet.publish([(content("a"), 0, true)], ms(0));
+    read(&outlet, &mut cursor);
+    outlet.set_header(Header::new(vec![content("<h>")]));
+    outlet.publish([(content("b"), 0, true)], ms(1));
+    assert_eq!(read(&outlet, &mut cursor).0, "b");
+    outlet.set_header(Header::new(vec![content("<new>")]));
+    outlet.publish([(content("c"), 0, true)], ms(2));
+    assert_eq!(read(&outlet, &mut cursor).0, "<new>c");
+}
+
+#[test]
+fn a_websocket_gets_text_and_frame_headers_http_passes_text_over() {
+    let outlet = outlet(1000);
+    outlet.publish([(Content::Text("hi".into()), 0, true)], ms(0));
+    assert_eq!(read(&outlet, &mut Cursor::new(Carrier::Http)).0, "<h>");
+    let mut out = VecDeque::new();
+    outlet.take(&mut Cursor::new(Carrier::WebSocket), usize::MAX, &mut out);
+    let bytes: Vec<u8> = out.into_iter().flatten().collect();
+    assert_eq!(bytes, [&[0x82, 3][..], b"<h>", &[0x81, 2], b"hi"].concat());
+}
+
+#[test]
+fn a_viewer_of_one_lane_gets_no_other() {
+    let outlet = Outlet::default();
+    outlet.set_lanes(vec![ms(1000), ms(1000)]);
+    let mut cursor = Cursor::new(Carrier::Http);
+    cursor.choose(&[1]);
+    outlet.publish(
+        [
+            (content("a"), 0, true),
+            (content("x"), 1, true),
+            (content("b"), 0, false),
+            (content("y"), 1, false),
+        ],
+        ms(0),
+    );
+    assert_eq!(read(&outlet, &mut cursor).0, "xy");
+}
+
+#[test]
+fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
+    struct Task(std::sync::atomic::AtomicU32);
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let outlet = outlet(1000);
+    let tasks: Vec<Arc<Task>> = (0..3).map(|_| Arc::new(Task(0.into()))).collect();
+    let mut cursors: Vec<Cursor> = tasks.iter().map(|_| Cursor::new(Carrier::Http)).collect();
+    for _ in 0..2 {
+        for (task, cursor) in tasks.iter().zip(&mut cursors) {
+            let waker = Waker::from(task.clone());
+            let next = outlet.poll_take(
+                &mut Context::from_waker(&waker),
+                cursor,
+                1,
+                &mut VecDeque::new(),
+            );
+            assert!(next.is_pending());
+        }
+    }
+    outlet.forget(&cursors[1]);
+    assert_eq!(Arc::strong_count(&tasks[1]), 1);
+    outlet.publish([(content("a"), 0, true)], ms(0));
+    outlet.publish([(content("b"), 0, true)], ms(1));
+    // Of the wake-up before the last.
+    outlet.forget(&cursors[0]);
+    let woken: Vec<u32> = tasks
+        .iter()
+        .map(|task| task.0.load(std::sync::atomic::Ordering::SeqCst))
+        .collect();
+    assert_eq!(woken, [1, 0, 1]);
+}
+
+proptest! {
+    /// However slowly a viewer reads: chunks come once, in order, and after a jump at an independent one.
+    #[test]
+    fn delivery_is_in_order_and_jumps_land_on_start_points(
+        events in prop::collection::vec((0u64..400, any::<bool>(), prop::option::of(0usize..40)), 1..300)) {
+        let outlet = Outlet::default();
+        outlet.set_lanes(vec![ms(1000)]);
+        let mut cursor = Cursor::new(Carrier::Http);
+        let (mut now, mut number, mut last) = (0u64, 0u32, None::<u32>);
+        let mut starts = Vec::new();
+        for (step, independent, read) in events {
+            now += step;
+            if independent { starts.push(number); }
+            outlet.publish([(Content::Binary(Bytes::copy_from_slice(&number.to_be_bytes()).into()), 0, independent)], ms(now));
+            number += 1;
+            let Some(budget) = read else { continue };
+            let mut out = VecDeque::new();
+            let taken = outlet.take(&mut cursor, budget, &mut out);
+            let all: Vec<u8> = out.into_iter().flatten().collect();
+            for (nth, bytes) in all.chunks(4).enumerate() {
+                let got = u32::from_be_bytes(bytes.try_into().unwrap());
+                let goes_on = last.is_some_and(|last| got == last + 1);
+                prop_assert!(goes_on || starts.contains(&got));
+                prop_assert!(goes_on || last.is_none() || (nth == 0 && taken.jumps == 1));
+                prop_assert!(last.is_none_or(|last| got > last));
+                last = Some(got);
+            }
+        }
+    }
+}
