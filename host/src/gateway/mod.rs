@@ -16,7 +16,7 @@ use crate::{
     session::{Arbiter, Sessions},
     source::{Fleet, Spec, SpecError},
     stream::{Stream, Streams},
-    telemetry::Events,
+    telemetry::{Events, Once},
     viewer,
 };
 use bytes::Bytes;
@@ -106,7 +106,7 @@ pub enum StartError {
 /// Everything that requests are answered from.
 #[derive(Debug)]
 pub struct Gateway {
-    /// As read.
+    /// As read; once it listens, `server.listen` has the port that the system chose.
     pub config: Config,
     engine: Arc<Engine>,
     /// By name.
@@ -125,6 +125,8 @@ pub struct Gateway {
     pub captures: Arc<Captures>,
     /// What happens, for who follows it.
     pub events: Arc<Events>,
+    /// Requests that were refused for who sent them, as they were told.
+    pub refusals: Once,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
     rates: Mutex<BTreeMap<String, Rate>>,
@@ -145,7 +147,7 @@ impl Gateway {
         let fleet = Fleet::new(&config.android);
         let streams = Streams::default();
         for (name, settings) in &config.streams {
-            let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
+            let source = Spec::parse(settings.source.expose(), &config.dir).map_err(|reason| {
                 StartError::Source {
                     stream: name.clone(),
                     reason,
@@ -192,6 +194,7 @@ impl Gateway {
             captures: Captures::new(&config.capture, &events),
             config,
             events,
+            refusals: Once::default(),
             tls,
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
@@ -340,7 +343,7 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let gateway = Arc::new(Gateway::prepare(config)?);
+    let mut gateway = Gateway::prepare(config)?;
     let address = gateway.config.server.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -349,6 +352,8 @@ where
     let local = listener
         .local_addr()
         .map_err(system("read the address listened on"))?;
+    gateway.config.server.listen = local;
+    let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
     let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
@@ -434,7 +439,7 @@ fn exit_at_once() {
 pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
     for text in sources {
         let spec = Spec::parse_argument(text).map_err(|reason| StartError::Source {
-            stream: text.clone(),
+            stream: config::Source::from(text.as_str()).to_string(),
             reason,
         })?;
         let base = spec.default_name();
@@ -456,7 +461,7 @@ pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartE
         config.streams.insert(
             name,
             config::Stream {
-                source,
+                source: source.into(),
                 ..config::Stream::default()
             },
         );

@@ -302,7 +302,7 @@ impl Stream {
             if stop.is_stopped() {
                 return;
             }
-            let reason = error.to_string();
+            let reason = self.source.scrub(&error.to_string());
             if matches!(
                 (&self.source, &error),
                 (Spec::AnnexbStdin, SourceError::Ended(_))

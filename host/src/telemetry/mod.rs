@@ -6,12 +6,14 @@ pub mod events;
 pub mod exposition;
 mod histogram;
 mod logs;
+mod once;
 pub mod process;
 mod tcp_info;
 
 pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
+pub use once::Once;
 pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};
