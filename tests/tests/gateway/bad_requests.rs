@@ -261,8 +261,8 @@ async fn who_is_still_sending_is_told_why_nobody_listens() {
         let mut raw = Raw::connect(gateway.address).await;
         let head = raw.upgrade(gateway.address, path).await.unwrap();
         assert_eq!(head.status, 101);
-        let sent = raw.socket.write_all(&[first, vec![0; MORE]].concat());
-        let sent = within(path, sent).await;
+        let all = [first, vec![0; MORE]].concat();
+        let sent = within(path, raw.socket.write_all(&all)).await;
         assert!(sent.is_ok(), "{path}, {code}: {sent:?}");
         let (found, reason) = within(path, raw.closed()).await.unwrap();
         assert_eq!(found, code, "{path}: {reason}");
