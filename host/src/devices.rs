@@ -1,5 +1,5 @@
 //! `sluicegate-devices FORMAT NAME [KEY=VALUE]…`: opens a device of libavdevice and writes its pictures and sound to standard
-//! output, as NUT.
+//! output, as NUT. Where NAME is `-` it is in the environment, as `SLUICEGATE_DEVICE`.
 //!
 //! A program of its own, which the gateway runs while a camera or a screen is watched: drivers hang and crash, and libavdevice
 //! brings eighty libraries along that a gateway without cameras has no use for. When the device cannot be opened or fails, the
@@ -20,7 +20,11 @@ fn main() -> ExitCode {
         eprintln!("usage: sluicegate-devices FORMAT NAME [KEY=VALUE]...");
         return ExitCode::from(64);
     };
-    match run(kind, name, options) {
+    let hidden = match name.as_str() {
+        "-" => std::env::var("SLUICEGATE_DEVICE").ok(),
+        _ => None,
+    };
+    match run(kind, hidden.as_ref().unwrap_or(name), options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -366,3 +366,23 @@ test("what was found out against transports is still said when the gateway has c
   world.picture();
   assert.equal(world.director.state.fallback, "no intra refresh");
 });
+
+test("where no WebSocket gets through, what can be played is found by trying", async () => {
+  const world = new World();
+  await world.play("nal");
+  const refused = { kind: "refused", reason: "the WebSocket could not be opened" } as const;
+  world.opened[0]?.sink.ended(refused);
+  world.events?.lost();
+  world.advance(5000);
+  await new Promise(setImmediate);
+  for (let tries = 0; tries < 10 && world.opened.at(-1)?.name !== "hls"; tries++) {
+    world.opened.at(-1)?.sink.ended(refused);
+    world.advance(5000);
+  }
+  const last = world.opened.at(-1);
+  assert.deepEqual([last?.name, last?.only], ["hls", false]);
+  world.events?.lost();
+  world.advance(10_000);
+  await new Promise(setImmediate);
+  assert.equal(world.opened.at(-1), last, "it plays on");
+});

@@ -18,8 +18,8 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 const ABOUT: &str = "Live video in the form that suits each viewer. Times are Unix milliseconds unless a field says otherwise, \
 rates bits a second, sizes bytes or pixels.\n\n\
-Every path answers to the gateway's own host names only (421 for others), and to pages of its own and of the configured \
-`origins` (403 for others). A path that is not well formed is a 400, one that does not exist a 404, another method a 405. \
+Every path answers to the gateway's own host names only (421 for others, 400 for none or several), and to pages of its own and of \
+the configured `origins` (403 for others); those may watch and take pictures, and are answered preflights by OPTIONS. A path that is not well formed is a 400, one that does not exist a 404, another method a 405. \
 Errors below `/api/` are JSON, elsewhere text; each says what to do.\n\n\
 Streams are named by their `serial`: the name in the config, or an Android device's serial number. In a path it is \
 percent-encoded (RFC 3986). `NAME@RENDITION` means a rendition.";

@@ -21,8 +21,32 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-/// Serves a GET or a WebSocket handshake below a transport's path.
+/// What a document that a component answers may do: be seen. It gets an origin of its own, so that it can neither read nor
+/// call what the gateway's pages can, and loads nothing (Content Security Policy 3, 6.3.1 `sandbox`).
+const CONTAINED: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
+/// The same where the config trusts the component: its pages are the gateway's own. They must lose `allow-same-origin` as
+/// soon as being of this origin carries anybody's account.
+const TRUSTED: &str = "sandbox allow-scripts allow-same-origin; default-src 'self' 'unsafe-inline' blob: data:; frame-ancestors 'self'";
+
+/// Serves a GET or a WebSocket handshake below a transport's path. Whatever comes of it, a browser that shows it as a
+/// document is told to contain it.
 pub async fn serve(
+    gateway: &Arc<Gateway>,
+    peer: SocketAddr,
+    stream: &str,
+    transport: &str,
+    rest: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let trusted = gateway.transports.get(transport);
+    let trusted = trusted.is_some_and(|transport| transport.trusted);
+    let policy = if trusted { TRUSTED } else { CONTAINED };
+    let mut response = answer(gateway, peer, stream, transport, rest, request).await;
+    set(&mut response, header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+async fn answer(
     gateway: &Arc<Gateway>,
     peer: SocketAddr,
     stream: &str,
@@ -104,7 +128,9 @@ pub async fn serve(
         Ok(Reply::Follow(content_type)) => content_type,
     };
     if request.method() == hyper::Method::HEAD {
-        return full(StatusCode::OK, &content_type, "");
+        let mut response = full(StatusCode::OK, &content_type, "");
+        *response.body_mut() = Either::Left(WholeBody::endless());
+        return response;
     }
     let place = place.enter(way, peer);
     session.inspect(|session| session.carried_by(place.counter(), ends));

@@ -19,14 +19,14 @@ pub use events::EventBody;
 pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
 
 use crate::{
-    auth::{self, Peer},
+    auth::{self, Denied, Peer, Role},
     carrier::{ViewerBody, WholeBody},
     gateway::Gateway,
 };
 use bytes::Bytes;
 use http_body_util::Either;
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Body as _, Incoming},
     header::{self, HeaderName, HeaderValue},
 };
@@ -35,63 +35,122 @@ use std::{net::SocketAddr, sync::Arc};
 /// What goes back: a whole body, or one that goes on.
 pub type Body = Either<WholeBody, Either<ViewerBody, EventBody>>;
 
+/// What pages of `origins` may read beyond what every page may, and what they may send (Fetch, CORS protocol).
+const EXPOSED: &str =
+    "retry-after, x-age-ms, x-capture-id, x-captured-at, x-height, x-path, x-width";
+const SENDABLE: &str = "content-type, last-event-id";
+/// Seconds for which browsers need not ask again.
+const PREFLIGHT_LASTS: &str = "600";
+
 /// Answers one request.
 pub async fn respond(
     gateway: Arc<Gateway>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let json = request.uri().path().starts_with("/api/");
-    let head = request.method() == hyper::Method::HEAD;
-    let (route, parameters) = match routes::find(request.method(), request.uri().path()) {
-        Found::Route(route, parameters) => (route, parameters),
-        Found::OtherMethod(allowed) => {
-            let mut response = error(
-                json,
-                StatusCode::METHOD_NOT_ALLOWED,
-                &format!("this path answers {allowed}"),
-            );
-            set(&mut response, header::ALLOW, allowed);
-            return finish(response, None);
-        }
-        Found::BadPath(reason) => {
-            return finish(error(json, StatusCode::BAD_REQUEST, reason), None);
-        }
-        Found::Nothing => {
-            let text = "there is nothing here; streams are listed at / and in /api/devices";
-            return finish(error(json, StatusCode::NOT_FOUND, text), None);
-        }
+    let path = request.uri().path();
+    let json = path.starts_with("/api/");
+    let head = request.method() == Method::HEAD;
+    let options = request.method() == Method::OPTIONS;
+    let found = match options {
+        true => routes::find(&method_asked_for(request.headers()), path),
+        false => routes::find(request.method(), path),
     };
     let server = &gateway.config.server;
     let caller = auth::caller(server, peer, request.headers());
-    let checked = auth::check(
-        server,
-        &caller,
-        route.role,
-        request.uri(),
-        request.headers(),
-    );
-    let foreign = match checked {
-        Ok(foreign) => foreign,
+    let role = match &found {
+        Found::Route(route, _) => route.role,
+        _ => Role::Public,
+    };
+    let foreign = match auth::check(server, &caller, role, (&request).into()) {
+        // What is not there is of no use to anybody's page.
+        Ok(foreign) => foreign.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
-            let status = match denied {
-                auth::Denied::Host(_) => StatusCode::MISDIRECTED_REQUEST,
-                auth::Denied::Origin(_) | auth::Denied::Admin => StatusCode::FORBIDDEN,
-            };
-            return finish(error(json, status, &denied.to_string()), None);
+            let text = denied.to_string();
+            if gateway.refusals.is_new(&text) {
+                let client = caller.address.ip();
+                tracing::warn!(%client, "a request was refused, and others like it are without a word: {text}");
+            }
+            return finish(to_head(head, error(json, status(&denied), &text)), None);
         }
     };
-    let mut response = route_to(&gateway, caller.address, route.target, &parameters, request).await;
+    let response = match found {
+        Found::Route(route, _) if options => allowed(route.allowed(), foreign.is_some()),
+        Found::OtherMethod(methods) if options => allowed(methods, false),
+        _ if options && path == "*" => allowed("GET, HEAD, POST, OPTIONS", false),
+        Found::Route(..) if is_service_worker(&request) => {
+            let text =
+                "nothing below /live/ may be a service worker; a component's pages do without one";
+            error(json, StatusCode::FORBIDDEN, text)
+        }
+        Found::Route(route, parameters) => {
+            route_to(&gateway, caller.address, route.target, &parameters, request).await
+        }
+        Found::OtherMethod(allowed) => {
+            let text = format!("this path answers {allowed}");
+            let mut response = error(json, StatusCode::METHOD_NOT_ALLOWED, &text);
+            set(&mut response, header::ALLOW, allowed);
+            response
+        }
+        Found::BadPath(reason) => error(json, StatusCode::BAD_REQUEST, reason),
+        Found::Nothing => {
+            let text = "there is nothing here; streams are listed at / and in /api/devices";
+            error(json, StatusCode::NOT_FOUND, text)
+        }
+    };
+    finish(to_head(head, response), foreign)
+}
+
+fn status(denied: &Denied) -> StatusCode {
+    match denied {
+        Denied::BadHost(_) => StatusCode::BAD_REQUEST,
+        Denied::Host(_) => StatusCode::MISDIRECTED_REQUEST,
+        _ => StatusCode::FORBIDDEN,
+    }
+}
+
+/// A service worker below /live/ would be a component's script that answers for the gateway's own pages there. Browsers
+/// mark the request for its script (Service Workers, "Update").
+fn is_service_worker<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with("/live/") && request.headers().contains_key("service-worker")
+}
+
+/// The method that a preflight asks about (Fetch, CORS-preflight fetch).
+fn method_asked_for(headers: &HeaderMap) -> Method {
+    headers
+        .get(header::ACCESS_CONTROL_REQUEST_METHOD)
+        .and_then(|method| Method::from_bytes(method.as_bytes()).ok())
+        .unwrap_or(Method::GET)
+}
+
+/// The answer to OPTIONS (RFC 9110 section 9.3.7), for a page of `origins` also as a preflight.
+fn allowed(methods: &str, foreign: bool) -> Response<Body> {
+    let mut response = Response::new(Either::Left(WholeBody::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    set(&mut response, header::ALLOW, methods);
+    if foreign {
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, SENDABLE),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_LASTS),
+        ] {
+            set(&mut response, name, value);
+        }
+    }
+    response
+}
+
+/// The response as it is to HEAD, if `head`: with the length that GET would tell (RFC 9110 section 8.6) and no body. A
+/// viewer must not begin for who only asks for the head.
+fn to_head(head: bool, mut response: Response<Body>) -> Response<Body> {
     if head {
-        if let Some(length) = response.body().size_hint().exact()
-            && response.status().is_success()
-        {
+        let length = response.body().size_hint().exact();
+        if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
             set(&mut response, header::CONTENT_LENGTH, &length.to_string());
         }
-        // The body of a viewer must not run for who only asks for the head.
         *response.body_mut() = Either::Left(WholeBody::default());
     }
-    finish(response, foreign)
+    response
 }
 
 async fn route_to(
@@ -189,6 +248,11 @@ fn finish(mut response: Response<Body>, foreign: Option<String>) -> Response<Bod
     let embeddable = foreign.is_some();
     if let Some(origin) = foreign {
         set(&mut response, header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
+        set(
+            &mut response,
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            EXPOSED,
+        );
     }
     let headers: &mut HeaderMap = response.headers_mut();
     let mut fixed = |name: &'static str, value: &'static str| {

@@ -68,7 +68,7 @@ pub const ROUTES: &[Route] = &[
     get("/", Role::View, Target::Dashboard),
     get("/watch/{stream}", Role::View, Target::Watch),
     get("/docs", Role::View, Target::Docs),
-    get("/assets/{name}", Role::View, Target::Asset),
+    get("/assets/{name}", Role::Public, Target::Asset),
     get("/healthz", Role::Public, Target::Health),
     get("/readyz", Role::Public, Target::Ready),
     get("/metrics", Role::Admin, Target::Metrics),
@@ -115,6 +115,16 @@ impl Parameters {
     }
 }
 
+impl Route {
+    /// The methods that a path of this route answers, as `Allow` lists them (RFC 9110 section 10.2.1).
+    pub fn allowed(&self) -> &'static str {
+        match self.method {
+            Method::POST => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
 /// What is at a path.
 #[derive(Debug)]
 pub enum Found {
@@ -146,10 +156,7 @@ pub fn find(method: &Method, path: &str) -> Found {
         if route.method == *method || (route.method == Method::GET && *method == Method::HEAD) {
             return Found::Route(route, parameters);
         }
-        other = Some(match route.method {
-            Method::POST => "POST",
-            _ => "GET, HEAD",
-        });
+        other = Some(route.allowed());
     }
     other.map_or(Found::Nothing, Found::OtherMethod)
 }
@@ -258,7 +265,11 @@ mod tests {
     fn other_methods_are_told_what_there_is() {
         assert!(matches!(
             find(&Method::POST, "/healthz"),
-            Found::OtherMethod("GET, HEAD")
+            Found::OtherMethod("GET, HEAD, OPTIONS")
+        ));
+        assert!(matches!(
+            find(&Method::GET, "/api/plugins/policy/reload"),
+            Found::OtherMethod("POST, OPTIONS")
         ));
         assert!(matches!(find(&Method::HEAD, "/healthz"), Found::Route(..)));
     }

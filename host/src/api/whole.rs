@@ -20,7 +20,8 @@ const LONGEST_RETRY: u32 = 60;
 pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>, usize) {
     let status = StatusCode::from_u16(answer.status)
         .ok()
-        .filter(|status| status.as_u16() >= 200)
+        // What is no final status of HTTP is none of ours (RFC 9110 section 15).
+        .filter(|status| (200..600).contains(&status.as_u16()))
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let packed = takes_gzip(asked).then(|| answer.gzipped()).flatten();
     let mut response = full(status, &answer.content_type, Bytes::new());
@@ -120,6 +121,29 @@ mod tests {
             assert_eq!(takes_gzip(&accepting(codings)), takes, "{codings}");
         }
         assert!(!takes_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_final_statuses_of_http_go_out() {
+        for (said, sent) in [
+            (200, 200),
+            (404, 404),
+            (599, 599),
+            (0, 500),
+            (100, 500),
+            (101, 500),
+            (199, 500),
+            (600, 500),
+            (999, 500),
+            (u16::MAX, 500),
+        ] {
+            let answer = plugin::Response::new(said, "text/plain".into(), 0, Buffer::default());
+            assert_eq!(
+                respond(&answer, &HeaderMap::new()).0.status(),
+                sent,
+                "{said}"
+            );
+        }
     }
 
     #[test]

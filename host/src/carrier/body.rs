@@ -18,18 +18,38 @@ use tokio::time::{self, Sleep, sleep};
 
 /// A body that is all there, in shared runs of bytes.
 #[derive(Debug, Default)]
-pub struct WholeBody(VecDeque<Bytes>);
+pub struct WholeBody {
+    parts: VecDeque<Bytes>,
+    /// It stands for one that goes on: there is no length to tell.
+    endless: bool,
+}
+
+impl WholeBody {
+    /// Nothing, in the place of a body whose length nobody knows.
+    pub fn endless() -> WholeBody {
+        WholeBody {
+            endless: true,
+            ..WholeBody::default()
+        }
+    }
+}
 
 impl From<Bytes> for WholeBody {
     fn from(bytes: Bytes) -> Self {
         let some = (!bytes.is_empty()).then_some(bytes);
-        WholeBody(some.into_iter().collect())
+        WholeBody {
+            parts: some.into_iter().collect(),
+            endless: false,
+        }
     }
 }
 
 impl From<&Buffer> for WholeBody {
     fn from(buffer: &Buffer) -> Self {
-        WholeBody(buffer.parts().iter().cloned().collect())
+        WholeBody {
+            parts: buffer.parts().iter().cloned().collect(),
+            endless: false,
+        }
     }
 }
 
@@ -41,15 +61,18 @@ impl Body for WholeBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(self.parts.pop_front().map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.parts.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|bytes| bytes.len() as u64).sum())
+        if self.endless {
+            return SizeHint::default();
+        }
+        SizeHint::with_exact(self.parts.iter().map(|bytes| bytes.len() as u64).sum())
     }
 }
 

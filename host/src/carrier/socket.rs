@@ -3,6 +3,7 @@
 use super::door::Ticket;
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -19,8 +20,24 @@ use tokio_rustls::server::TlsStream;
 pub struct Socket {
     stream: Stream,
     intake: Option<Intake>,
+    farewell: Farewell,
     _ticket: Ticket,
 }
+
+/// How far closing has come. A client that is not done sending when it is told why nobody listens, as one with a large body
+/// is, is read for a while longer: bytes that lie unread have the kernel reset the connection, and take the answer from it
+/// (RFC 9112 section 9.6).
+#[derive(Debug)]
+enum Farewell {
+    Open,
+    /// Nothing more is said.
+    Said,
+    /// It went on sending; until then it is read.
+    Lingers(Pin<Box<Sleep>>),
+}
+
+/// A client that goes on sending is read for so long after the last word.
+const LINGER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Stream {
@@ -34,6 +51,7 @@ impl Socket {
         Socket {
             stream: Stream::Plain(socket),
             intake: None,
+            farewell: Farewell::Open,
             _ticket: ticket,
         }
     }
@@ -43,6 +61,7 @@ impl Socket {
         Socket {
             stream: Stream::Tls(Box::new(socket)),
             intake: None,
+            farewell: Farewell::Open,
             _ticket: ticket,
         }
     }
@@ -110,7 +129,35 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
+        if matches!(self.farewell, Farewell::Open) {
+            ready!(self.stream().poll_shutdown(context))?;
+            self.farewell = Farewell::Said;
+        }
+        // A client of HTTP/2 is told by a frame of its own to stop, and one that floods is not listened to any longer.
+        if self.intake.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scrap = [MaybeUninit::uninit(); 8 << 10];
+        loop {
+            if let Farewell::Lingers(until) = &mut self.farewell
+                && until.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::uninit(&mut scrap);
+            match self.stream().poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    if matches!(self.farewell, Farewell::Said) {
+                        self.farewell = Farewell::Lingers(Box::pin(sleep(LINGER)));
+                    }
+                }
+                // Who has nothing on its way now is not waited for.
+                Poll::Pending if matches!(self.farewell, Farewell::Lingers(_)) => {
+                    return Poll::Pending;
+                }
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 

@@ -111,7 +111,7 @@ impl Android {
     pub fn stream(&self, serial: &str) -> Stream {
         let own = self.devices.get(serial).and_then(|device| device.idle);
         Stream {
-            source: format!("android:{serial}"),
+            source: format!("android:{serial}").into(),
             idle: own.unwrap_or(self.idle),
             ..Stream::default()
         }

@@ -57,8 +57,13 @@ impl<'de> Deserialize<'de> for Policy {
         let Transport {
             plugin,
             limits,
+            trusted,
             mut options,
         } = Transport::deserialize(deserializer)?;
+        if trusted {
+            let what = "`trusted` is for transports: a policy answers no pages";
+            return Err(D::Error::custom(what));
+        }
         let timeout = options
             .as_object_mut()
             .and_then(|options| options.remove("start-timeout"));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::document::{Step, describe, header};
+use super::source::mask;
 
 /// Why there is no config.
 #[derive(Debug, Error)]
@@ -174,32 +175,6 @@ fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(distance, name)| *distance <= (name.len().max(3) / 3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
-}
-
-/// Stars out `user:password` in `scheme://user:password@host`, one star for each character so that columns stay.
-/// A config names cameras, and its errors end in logs.
-fn mask(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(scheme) = rest.find("://") {
-        let (before, after) = rest.split_at(scheme + 3);
-        let end = after
-            .find(|c: char| c.is_whitespace() || "/\"'`".contains(c))
-            .unwrap_or(after.len());
-        let (authority, tail) = after.split_at(end);
-        masked.push_str(before);
-        match authority.rfind('@') {
-            Some(at) => {
-                let (user, host) = authority.split_at(at);
-                masked.extend(user.chars().map(|_| '*'));
-                masked.push_str(host);
-            }
-            None => masked.push_str(authority),
-        }
-        rest = tail;
-    }
-    masked.push_str(rest);
-    masked
 }
 
 /// The last character boundary of `text` at or before `index`.

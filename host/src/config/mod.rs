@@ -14,6 +14,7 @@ mod error;
 mod later;
 mod net;
 pub mod private;
+mod source;
 mod text;
 mod tls;
 mod transport;
@@ -36,6 +37,7 @@ pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
 pub use net::{HostName, Network, Origin};
+pub use source::Source;
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
 pub use units::{BitRate, ByteSize, Span};
@@ -298,7 +300,7 @@ impl Default for Server {
 )]
 pub struct Stream {
     /// Where the pictures come from, as written; the source module judges it.
-    pub source: String,
+    pub source: Source,
     /// How long the source goes on after its last user. Default 10 s.
     #[serde(default = "idle")]
     pub idle: Span,
@@ -332,7 +334,7 @@ impl Stream {
 
     fn check(&self, path: &[Step], document: &Document<'_>) -> Result<(), Problem> {
         let at = |key: &str| [path, &[key.into()]].concat();
-        if self.source.is_empty() {
+        if self.source.expose().is_empty() {
             let what =
                 "is empty; write e.g. source = \"test-pattern\" or \"rtsp://camera.local/stream1\"";
             return Err(Problem::value(at("source"), what));

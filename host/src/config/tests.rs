@@ -27,7 +27,7 @@ fn no_file_is_the_demo_on_loopback() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.streams.len(), 1);
     let demo = &config.streams["demo"];
-    assert_eq!(demo.source, "test-pattern");
+    assert_eq!(demo.source.expose(), "test-pattern");
     assert_eq!(demo.idle.duration(), Duration::from_secs(10));
     assert_eq!((demo.encode.width, demo.encode.height), (1280, 720));
     assert_eq!(demo.encode.frame_rate, 30);
@@ -89,6 +89,7 @@ fn every_key_is_read() {
         devices."192.168.0.7:5555" = { max-size = 640, frame-rate = 5, bitrate = "300k", keyframe-interval = "500ms", idle = "1m" }
 
         [transports.flv]
+        trusted = true
         plugin = "plugins/flv.wasm"
         limits = { memory = "8MiB", call = "5ms" }
         part = "200ms"
@@ -152,13 +153,14 @@ fn every_key_is_read() {
     assert_eq!(android.mirror(own), mirror(640, 5, 300_000, 500));
     assert_eq!(android.stream(own).idle.to_string(), "1m");
     assert_eq!(android.stream("R58M").idle.to_string(), "3s");
-    assert_eq!(android.stream("R58M").source, "android:R58M");
+    assert_eq!(android.stream("R58M").source.expose(), "android:R58M");
 
     let flv = &config.transports["flv"];
     assert_eq!(
         flv.plugin.as_deref(),
         Some(Path::new("conf/plugins/flv.wasm"))
     );
+    assert!(flv.trusted);
     assert_eq!(flv.limits.memory.bytes(), 8 << 20);
     assert_eq!(flv.limits.call.duration(), Duration::from_millis(5));
     assert_eq!(

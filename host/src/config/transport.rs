@@ -18,6 +18,8 @@ pub struct Transport {
     pub plugin: Option<PathBuf>,
     /// What one muxer may use.
     pub limits: Limits,
+    /// Whether pages that the component answers may run script as the gateway's own. Default false.
+    pub trusted: bool,
     /// Every other key, as one JSON object for the component's `open`. TOML's dates and times are strings in it.
     pub options: serde_json::Value,
 }
@@ -43,6 +45,7 @@ impl Default for Transport {
         Self {
             plugin: None,
             limits: Limits::default(),
+            trusted: false,
             options: serde_json::Value::Object(serde_json::Map::new()),
         }
     }
@@ -57,7 +60,7 @@ impl Default for Transport {
     expecting = "a table such as { memory = \"32MiB\", call = \"20ms\" }"
 )]
 pub struct Limits {
-    /// Linear memory of one muxer, 1 MiB to 4 GiB. Default 32 MiB.
+    /// Linear memories and tables of one muxer together, 1 MiB to 4 GiB. Default 32 MiB.
     pub memory: ByteSize,
     /// Time that one call may really run, 1 ms to 10 s. Default 20 ms.
     pub call: Span,
@@ -129,6 +132,7 @@ impl<'de> Visitor<'de> for Keys {
             match key.as_str() {
                 "plugin" => transport.plugin = Some(map.next_value()?),
                 "limits" => transport.limits = map.next_value()?,
+                "trusted" => transport.trusted = map.next_value()?,
                 // Kept from the component whatever they hold; `later` refuses them.
                 "wasi" | "record" => drop(map.next_value::<IgnoredAny>()?),
                 _ => {

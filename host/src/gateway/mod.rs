@@ -20,7 +20,7 @@ use crate::{
     session::{Arbiter, Sessions},
     source::{Fleet, Spec, SpecError},
     stream::{Stream, Streams},
-    telemetry::{Events, contain},
+    telemetry::{Events, Once, contain},
     viewer,
 };
 use bytes::Bytes;
@@ -112,7 +112,7 @@ pub enum StartError {
 /// Everything that requests are answered from.
 #[derive(Debug)]
 pub struct Gateway {
-    /// As read.
+    /// As read; once it listens, `server.listen` has the port that the system chose.
     pub config: Config,
     engine: Arc<Engine>,
     /// By name.
@@ -133,6 +133,8 @@ pub struct Gateway {
     pub events: Arc<Events>,
     /// What `/api/devices` answers.
     pub devices: Shared,
+    /// Requests that were refused for who sent them, as they were told.
+    pub refusals: Once,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
     rates: Mutex<BTreeMap<String, Rate>>,
@@ -153,7 +155,7 @@ impl Gateway {
         let fleet = Fleet::new(&config.android);
         let streams = Streams::default();
         for (name, settings) in &config.streams {
-            let source = Spec::parse(&settings.source, &config.dir).map_err(|reason| {
+            let source = Spec::parse(settings.source.expose(), &config.dir).map_err(|reason| {
                 StartError::Source {
                     stream: name.clone(),
                     reason,
@@ -201,6 +203,7 @@ impl Gateway {
             config,
             events,
             devices: Shared::default(),
+            refusals: Once::default(),
             tls,
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
@@ -349,7 +352,7 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let gateway = Arc::new(Gateway::prepare(config)?);
+    let mut gateway = Gateway::prepare(config)?;
     let address = gateway.config.server.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -358,6 +361,8 @@ where
     let local = listener
         .local_addr()
         .map_err(system("read the address listened on"))?;
+    gateway.config.server.listen = local;
+    let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
     let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
@@ -463,7 +468,7 @@ fn exit_at_once() {
 pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
     for text in sources {
         let spec = Spec::parse_argument(text).map_err(|reason| StartError::Source {
-            stream: text.clone(),
+            stream: config::Source::from(text.as_str()).to_string(),
             reason,
         })?;
         let base = spec.default_name();
@@ -485,7 +490,7 @@ pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartE
         config.streams.insert(
             name,
             config::Stream {
-                source,
+                source: source.into(),
                 ..config::Stream::default()
             },
         );

@@ -23,6 +23,9 @@ const LOG_LINES: u32 = 32;
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 const LOG_CHARS: usize = 2000;
 
+/// Bytes of a media type at most; the longest that is registered has 100.
+const LONGEST_TYPE: usize = 256;
+
 /// A limit that a guest ran into.
 #[derive(Debug, Error)]
 pub enum Breach {
@@ -38,6 +41,9 @@ pub enum Breach {
     /// Gave out more than the limit in one call.
     #[error("it gave out more than {0} bytes or {1} items in one call")]
     Output(usize, usize),
+    /// A media type that is none.
+    #[error("it gave out a media type of {0} bytes; at most {LONGEST_TYPE} are possible")]
+    MediaType(usize),
     /// A chunk on a lane that its profile does not have.
     #[error("it gave out a chunk on lane {0}; its profile has {1}, counted from 0")]
     Lane(u8, usize),
@@ -72,6 +78,7 @@ pub struct Guest {
     limits: Limits,
     held: usize,
     ran_at_first_tick: Option<Duration>,
+    grown: Grown,
     memory_refused: bool,
     log: LogBudget,
     said: Option<String>,
@@ -111,6 +118,14 @@ impl LogBudget {
     }
 }
 
+/// What a guest says an answer is, which becomes a header.
+pub fn media_type(text: String) -> wasmtime::Result<String> {
+    match text.len() {
+        0..=LONGEST_TYPE => Ok(text),
+        long => Err(Breach::MediaType(long).into()),
+    }
+}
+
 impl Guest {
     /// A guest that holds nothing yet.
     pub fn new(name: Name, limits: Limits) -> Guest {
@@ -122,6 +137,7 @@ impl Guest {
             limits,
             held: 0,
             ran_at_first_tick: None,
+            grown: Grown::default(),
             memory_refused: false,
             log: LogBudget::new(),
             said: None,
@@ -284,25 +300,66 @@ impl log::Host for Guest {
     }
 }
 
+/// What all of a guest's memories and tables take together, in bytes.
+#[derive(Debug, Default)]
+struct Grown {
+    bytes: usize,
+    /// By how much the last one that was granted grew: it is not so much if the system then has no memory.
+    last: usize,
+}
+
+impl Grown {
+    /// Grants a memory or table to grow from one size to another, in items of so many bytes, if all stay within `limit`.
+    fn grow(&mut self, current: usize, desired: usize, item: usize, limit: usize) -> bool {
+        let more = desired.saturating_sub(current).saturating_mul(item);
+        let bytes = self.bytes.saturating_add(more);
+        let granted = bytes <= limit;
+        if granted {
+            (self.bytes, self.last) = (bytes, more);
+        }
+        granted
+    }
+
+    fn failed(&mut self) {
+        self.bytes -= std::mem::take(&mut self.last);
+    }
+}
+
+/// Bytes of an entry of a table: a pointer.
+const ENTRY: usize = size_of::<usize>();
+
+/// Memories never shrink, so what was granted is what is held.
 impl ResourceLimiter for Guest {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = desired <= self.limits.memory;
+        let granted = self.grown.grow(current, desired, 1, self.limits.memory);
         self.memory_refused |= !granted;
         Ok(granted)
     }
 
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grown.failed();
+        Ok(())
+    }
+
     fn table_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= 100_000)
+        let granted = self.grown.grow(current, desired, ENTRY, self.limits.memory);
+        self.memory_refused |= !granted;
+        Ok(granted)
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grown.failed();
+        Ok(())
     }
 
     fn instances(&self) -> usize {
@@ -315,5 +372,62 @@ impl ResourceLimiter for Guest {
 
     fn tables(&self) -> usize {
         64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use wasmtime::{Engine, Instance, Module, Store};
+
+    /// A store whose guest may have `pages` of memory, and the module's instance in it.
+    fn instantiate(pages: usize, module: &str) -> wasmtime::Result<(Store<Guest>, Instance)> {
+        let engine = Engine::default();
+        let module = Module::new(&engine, wat::parse_str(module).unwrap())?;
+        let name = Name {
+            plugin: "test".into(),
+            stream: "test".into(),
+        };
+        let limits = Limits {
+            memory: pages << 16,
+            ..Limits::default()
+        };
+        let mut store = Store::new(&engine, Guest::new(name, limits));
+        store.limiter(|guest| guest);
+        let instance = Instance::new(&mut store, &module, &[])?;
+        Ok((store, instance))
+    }
+
+    #[test]
+    fn memories_and_tables_count_together() {
+        for (module, pages) in [
+            ("(module (memory 3) (memory 3) (memory 2))", 8),
+            // 8,192 pointers are a page.
+            ("(module (memory 3) (table 16384 funcref))", 5),
+            ("(module (table 8192 funcref) (table 8192 funcref))", 2),
+        ] {
+            assert!(instantiate(pages, module).is_ok(), "{module}");
+            assert!(instantiate(pages - 1, module).is_err(), "{module}");
+        }
+    }
+
+    #[test]
+    fn each_memory_grows_only_within_what_all_may_have() {
+        let module = "(module (memory 1) (memory 1) (table 0 funcref)
+            (func (export \"first\") (param i32) (result i32) (memory.grow 0 (local.get 0)))
+            (func (export \"second\") (param i32) (result i32) (memory.grow 1 (local.get 0)))
+            (func (export \"entries\") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))";
+        let (mut store, instance) = instantiate(5, module).unwrap();
+        let mut grow = |name: &str, by: i32| {
+            let function = instance.get_typed_func::<i32, i32>(&mut store, name);
+            function.unwrap().call(&mut store, by).unwrap()
+        };
+        assert_eq!(grow("first", 2), 1);
+        assert_eq!(grow("second", 2), -1, "three and three");
+        assert_eq!(grow("second", 1), 1);
+        assert_eq!(grow("first", 1), -1);
+        assert_eq!(grow("entries", 1), -1);
+        assert!(store.data().memory_refused().is_some());
     }
 }

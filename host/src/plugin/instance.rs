@@ -3,7 +3,7 @@
 use super::{
     Plugin, Response, Usage,
     bindings::{TransportPlugin, media, transport},
-    guest::{Breach, Guest},
+    guest::{Breach, Guest, media_type},
     sandbox::{Failure, Sandbox},
 };
 use crate::{
@@ -22,9 +22,14 @@ use std::{
 use thiserror::Error;
 use wasmtime::StoreContextMut;
 
-/// Groups of history that a plugin may ask for at most, and lanes it may have.
+/// What a profile may ask for at most: a minute is more than any group of pictures is worth waiting for, ten more than any
+/// viewer is behind.
+const MOST_GROUP_MS: u32 = 60_000;
 const MOST_HISTORY: u32 = 64;
 const MOST_LANES: usize = 16;
+const MOST_STALE_MS: u32 = 600_000;
+const MOST_REPEAT_MS: u32 = 600_000;
+const MOST_LATENCY_MS: u32 = 600_000;
 /// A plugin that wants the last picture repeated sooner than that gets it then.
 const LEAST_SILENCE: Duration = Duration::from_millis(100);
 /// The ids of the tracks.
@@ -278,10 +283,10 @@ impl Instance {
             let mut budget = Budget::new(&store);
             Ok(match reply {
                 transport::Reply::Pending => Answer::Pending,
-                transport::Reply::Follow(content_type) => Answer::Follow(content_type),
+                transport::Reply::Follow(content_type) => Answer::Follow(media_type(content_type)?),
                 transport::Reply::Done(response) => Answer::Done(Arc::new(Response::new(
                     response.status,
-                    response.content_type,
+                    media_type(response.content_type)?,
                     response.max_age,
                     budget.payload(store.data_mut(), response.body)?,
                 ))),
@@ -391,14 +396,14 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
         .collect();
     if carriers.is_empty() {
         return Err(format!(
-            "its profile names no carrier of this gateway: {:?}; there are http and websocket",
-            raw.carriers
+            "its profile names no carrier of this gateway: {}; there are http and websocket",
+            named(&raw.carriers)
         ));
     }
     if formats.is_empty() {
         return Err(format!(
-            "its profile names no format of this gateway: {:?}; there are h264/annexb, h264/avcc, jpeg and aac",
-            raw.formats
+            "its profile names no format of this gateway: {}; there are h264/annexb, h264/avcc, jpeg and aac",
+            named(&raw.formats)
         ));
     }
     if raw.lanes.len() > MOST_LANES {
@@ -406,6 +411,26 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             "its profile has {} lanes; at most {MOST_LANES} are possible",
             raw.lanes.len()
         ));
+    }
+    let stale_ms = raw.lanes.iter().map(|lane| lane.stale_ms).max();
+    for (what, value, good) in [
+        ("group-ms", raw.group_ms, 0..=MOST_GROUP_MS),
+        ("history", raw.history, 1..=MOST_HISTORY),
+        ("repeat-ms", raw.repeat_ms, 0..=MOST_REPEAT_MS),
+        ("latency-ms", raw.latency_ms, 0..=MOST_LATENCY_MS),
+        (
+            "stale-ms of a lane",
+            stale_ms.unwrap_or(0),
+            0..=MOST_STALE_MS,
+        ),
+    ] {
+        if !good.contains(&value) {
+            return Err(format!(
+                "its profile has {value} for {what}; {} to {} are possible",
+                good.start(),
+                good.end()
+            ));
+        }
     }
     Ok(Profile {
         carriers,
@@ -416,11 +441,20 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             .map(|lane| Duration::from_millis(lane.stale_ms.into()))
             .collect(),
         group_ms: raw.group_ms,
-        history: raw.history.clamp(1, MOST_HISTORY),
+        history: raw.history,
         repeat: (raw.repeat_ms > 0)
             .then(|| LEAST_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
         latency_ms: raw.latency_ms,
     })
+}
+
+/// The first of a guest's names, shortened: it may have thousands, of megabytes.
+fn named(names: &[String]) -> String {
+    let short = names.iter().take(8).map(|name| {
+        let name: String = name.chars().take(64).collect();
+        format!("{name:?}")
+    });
+    format!("[{}]", short.collect::<Vec<_>>().join(", "))
 }
 
 /// What one call may still give out.
@@ -525,4 +559,50 @@ fn take_effects(
         });
     }
     Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn raw() -> transport::Profile {
+        transport::Profile {
+            carriers: vec!["http".into()],
+            formats: vec!["jpeg".into()],
+            uplink: None,
+            lanes: vec![transport::Lane {
+                stale_ms: 1000,
+                datagrams: false,
+            }],
+            group_ms: 2000,
+            history: 1,
+            repeat_ms: 0,
+            latency_ms: 0,
+        }
+    }
+
+    #[test]
+    fn what_no_transport_can_mean_is_refused_by_its_name() {
+        assert!(profile(raw()).is_ok());
+        type Change = fn(&mut transport::Profile);
+        let changes: [(&str, Change); 7] = [
+            ("group-ms", |raw| raw.group_ms = u32::MAX),
+            ("history", |raw| raw.history = 65),
+            ("history", |raw| raw.history = 0),
+            ("repeat-ms", |raw| raw.repeat_ms = u32::MAX),
+            ("latency-ms", |raw| raw.latency_ms = u32::MAX),
+            ("stale-ms", |raw| raw.lanes[0].stale_ms = u32::MAX),
+            ("17 lanes", |raw| raw.lanes = vec![raw.lanes[0]; 17]),
+        ];
+        for (part, change) in changes {
+            let mut changed = raw();
+            change(&mut changed);
+            let refusal = profile(changed).unwrap_err();
+            assert!(refusal.contains(part), "{part}: {refusal}");
+        }
+        let mut long = raw();
+        long.carriers = vec!["x".repeat(1 << 20); 100];
+        assert!(profile(long).unwrap_err().len() < 1000);
+    }
 }

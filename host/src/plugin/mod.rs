@@ -30,7 +30,7 @@ use std::time::Duration;
 /// What one instance may use; `limits` of a `[transports.NAME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of linear memory.
+    /// Bytes of all its linear memories and tables together.
     pub memory: usize,
     /// Processor time of one call.
     pub call: Duration,

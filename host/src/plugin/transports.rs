@@ -19,6 +19,8 @@ pub struct Transport {
     pub options: String,
     /// Whether the component is in the binary.
     pub built_in: bool,
+    /// As `trusted` of its config: its pages may run script.
+    pub trusted: bool,
     /// As its `open` said with these options.
     pub profile: Profile,
     /// Calls of all its instances.
@@ -124,6 +126,7 @@ fn load_one(
         plugin,
         options,
         built_in: file.is_none(),
+        trusted: config.is_some_and(|config| config.trusted),
         profile,
         usage,
     }))

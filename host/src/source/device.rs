@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// More of what it complains of is not kept.
 const MOST_WORDS: u64 = 2000;
 
+/// The environment variable that `sluicegate-devices` reads a name from that is given as `-`.
+const GRAPH: &str = "SLUICEGATE_DEVICE";
+
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Names the program that opens devices, `sluicegate-devices`.
@@ -109,16 +112,16 @@ pub fn run_screen(
 
 /// Streams what a filter graph generates, in real time.
 pub fn run_lavfi(
-    graph: &str,
+    source: &config::Source,
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let what = format!("lavfi:{graph}");
+    let what = source.to_string();
     let device = Device {
         kind: "lavfi",
-        name: graph,
+        name: source.expose().trim_start_matches("lavfi:"),
         options: Vec::new(),
         advice: &|_| None,
     };
@@ -152,8 +155,13 @@ fn run(
     let program = PROGRAM
         .get()
         .ok_or_else(|| fail("there is no program to open it with".into()))?;
-    let mut child = Command::new(program)
-        .args([device.kind, device.name])
+    let mut command = Command::new(program);
+    match device.kind {
+        // A graph may name a file or URL with a password, and everybody can read the arguments of a process.
+        "lavfi" => command.args([device.kind, "-"]).env(GRAPH, device.name),
+        kind => command.args([kind, device.name]),
+    };
+    let mut child = command
         .args(&device.options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

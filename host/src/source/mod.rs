@@ -231,7 +231,7 @@ pub fn run(
         Spec::Url(url) => libav::run_url(url, encode, sink, stop, keyframes),
         Spec::Camera(path) => device::run_camera(path, encode, sink, stop, keyframes),
         Spec::Screen(screen) => device::run_screen(screen, encode, sink, stop, keyframes),
-        Spec::Lavfi(graph) => device::run_lavfi(graph, encode, sink, stop, keyframes),
+        Spec::Lavfi(source) => device::run_lavfi(source, encode, sink, stop, keyframes),
         Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),

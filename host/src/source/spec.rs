@@ -1,6 +1,7 @@
 //! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
 
 use super::android::stream_name;
+use crate::config::Source;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
@@ -16,13 +17,13 @@ pub enum Spec {
     /// Anything libavformat demuxes, in real time, looped.
     File(PathBuf),
     /// Anything libavformat opens over a network.
-    Url(String),
+    Url(Source),
     /// A camera: a V4L2 device file.
     Camera(PathBuf),
     /// An X11 screen, or a part of it.
     Screen(Screen),
-    /// What a filter graph of libavfilter generates, for tests.
-    Lavfi(String),
+    /// What a filter graph of libavfilter generates, for tests; as written, behind `lavfi:`.
+    Lavfi(Source),
     /// Bare Annex B from whoever connects.
     AnnexbListen(SocketAddr),
     /// Bare Annex B from a TCP server, `HOST:PORT`.
@@ -51,28 +52,28 @@ pub enum SpecError {
     #[error(
         "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
-    Unknown(String),
+    Unknown(Source),
     /// On the command line: no scheme that is known, and no such file.
     #[error(
         "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
-    NoFile(String),
+    NoFile(Source),
     /// `android:` and no serial, or one that no device has.
     #[error("`{0}`: after android: comes a device's serial, as `adb devices` shows it")]
-    Android(String),
+    Android(Source),
     /// `annexb:` and something else.
     #[error("`{0}`: after annexb: comes listen:PORT, listen:ADDRESS:PORT, tcp://HOST:PORT or -")]
-    Annexb(String),
+    Annexb(Source),
     /// `v4l2:` and no path.
     #[error(
         "`{0}`: after v4l2: comes a camera's device, e.g. v4l2:/dev/video0; `sluicegate sources` lists those that are here"
     )]
-    Camera(String),
+    Camera(Source),
     /// `screen:` and something that is no part of a screen.
     #[error(
         "`{0}`: after screen: comes nothing, or an X display such as :0, then +X,Y and ?size=WIDTHxHEIGHT if it is to be a part"
     )]
-    Screen(String),
+    Screen(Source),
     /// `lavfi:` and nothing.
     #[error("lavfi: needs a filter graph, e.g. lavfi:testsrc=size=640x360:rate=15")]
     NoGraph,
@@ -111,7 +112,7 @@ impl Spec {
         if let Some(graph) = text.strip_prefix("lavfi:") {
             return match graph {
                 "" => Err(SpecError::NoGraph),
-                graph => Ok(Spec::Lavfi(graph.into())),
+                _ => Ok(Spec::Lavfi(text.into())),
             };
         }
         if let Some(serial) = text.strip_prefix("android:") {
@@ -148,7 +149,7 @@ impl Spec {
                 .file_stem()
                 .map(|stem| stem.to_string_lossy().into_owned())
                 .unwrap_or_default(),
-            Spec::Url(url) => host(url).to_owned(),
+            Spec::Url(url) => url.host().unwrap_or_default().to_owned(),
             Spec::Camera(path) => path
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned())
@@ -177,6 +178,14 @@ impl Spec {
         }
     }
 
+    /// What was said about this source, such as a library's error, without what the source holds that may be secret.
+    pub fn scrub(&self, said: &str) -> String {
+        match self {
+            Spec::Url(source) | Spec::Lavfi(source) => source.scrub(said),
+            _ => said.to_owned(),
+        }
+    }
+
     /// Whether the source may be still without being lost.
     pub fn may_be_silent(&self) -> bool {
         matches!(
@@ -186,16 +195,16 @@ impl Spec {
     }
 }
 
-/// Without user names, passwords and queries, which may be secrets.
+/// Without what may be secret, see [`Source`].
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Spec::TestPattern => f.write_str("test-pattern"),
-            Spec::File(path) => write!(f, "file:{}", path.display()),
-            Spec::Url(url) => f.write_str(&without_secrets(url)),
+            // Relative to nothing, it may still be a URL to libavformat.
+            Spec::File(path) => Source::from(format!("file:{}", path.display())).fmt(f),
+            Spec::Url(source) | Spec::Lavfi(source) => source.fmt(f),
             Spec::Camera(path) => write!(f, "v4l2:{}", path.display()),
             Spec::Screen(screen) => write!(f, "screen:{screen}"),
-            Spec::Lavfi(graph) => write!(f, "lavfi:{graph}"),
             Spec::AnnexbListen(address) => write!(f, "annexb:listen:{address}"),
             Spec::AnnexbConnect(address) => write!(f, "annexb:tcp://{address}"),
             Spec::AnnexbStdin => f.write_str("annexb:-"),
@@ -253,7 +262,8 @@ fn annexb(rest: &str) -> Option<Spec> {
     if let Some(address) = rest.strip_prefix("tcp://") {
         let (host, port) = address.rsplit_once(':')?;
         port.parse::<u16>().ok().filter(|port| *port > 0)?;
-        return (!host.is_empty()).then(|| Spec::AnnexbConnect(address.into()));
+        let is_host = !host.is_empty() && !host.contains(['@', '/', '?', '#']);
+        return is_host.then(|| Spec::AnnexbConnect(address.into()));
     }
     let address = rest.strip_prefix("listen:")?;
     match address.parse::<u16>() {
@@ -267,37 +277,6 @@ fn is_scheme(scheme: &str) -> bool {
         && scheme
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-}
-
-fn authority(url: &str) -> Option<(usize, usize)> {
-    let start = url.find("://")? + 3;
-    let end = url[start..]
-        .find(['/', '?', '#'])
-        .map_or(url.len(), |at| start + at);
-    Some((start, end))
-}
-
-fn host(url: &str) -> &str {
-    let Some((start, end)) = authority(url) else {
-        return url;
-    };
-    let authority = &url[start..end];
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    host.rsplit_once(':').map_or(host, |(host, _)| host)
-}
-
-fn without_secrets(url: &str) -> String {
-    let Some((start, end)) = authority(url) else {
-        return url.into();
-    };
-    let authority = &url[start..end];
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    let path = url[end..].split(['?', '#']).next().unwrap_or_default();
-    format!("{}{host}{path}", &url[..start])
 }
 
 #[cfg(test)]
@@ -330,7 +309,7 @@ mod tests {
                     ..Screen::default()
                 }),
             ),
-            ("lavfi:testsrc", Spec::Lavfi("testsrc".into())),
+            ("lavfi:testsrc", Spec::Lavfi("lavfi:testsrc".into())),
             ("annexb:-", Spec::AnnexbStdin),
             (
                 "annexb:listen:5000",
@@ -381,11 +360,19 @@ mod tests {
     #[test]
     fn what_is_shown_carries_no_secret() {
         let spec = Spec::parse(
-            "rtsp://admin:hunter2@cam.local:554/live?token=abc",
+            "rtsp://admin:hun/ter2@cam.local:554/live?token=abc",
             Path::new(""),
         )
         .unwrap();
-        assert_eq!(spec.to_string(), "rtsp://cam.local:554/live");
+        assert_eq!(spec.to_string(), "rtsp://cam.local:554/…");
         assert_eq!(spec.default_name(), "cam.local");
+        assert_eq!(
+            spec.scrub("GET /live?token=abc failed for admin:hun/ter2"),
+            "GET … failed for …"
+        );
+        let wrong = Spec::parse("annexb:tcp://admin:hunter2@cam:1", Path::new(""));
+        assert!(!wrong.unwrap_err().to_string().contains("hunter2"));
+        let typo = Spec::parse_argument("rtsp:/admin:hunter2@cam/1");
+        assert!(!typo.unwrap_err().to_string().contains("hunter2"));
     }
 }

@@ -343,7 +343,7 @@ impl Stream {
                         (&self.source, &error),
                         (Spec::AnnexbStdin, SourceError::Ended(_))
                     );
-                    (error.to_string(), over)
+                    (self.source.scrub(&error.to_string()), over)
                 }
                 Err(panicked) => (format!("reading the source {panicked}"), false),
             };

@@ -6,6 +6,7 @@ pub mod events;
 pub mod exposition;
 mod histogram;
 mod logs;
+mod once;
 mod panics;
 pub mod process;
 mod tcp_info;
@@ -15,6 +16,7 @@ pub mod workers;
 pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
+pub use once::Once;
 pub use panics::{Panicked, contain, provoke};
 pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 

@@ -13,7 +13,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(config) => {
             assert_eq!(Config::parse(text, file).ok().as_ref(), Some(&config));
             for stream in config.streams.values() {
-                source(&stream.source);
+                source(stream.source.expose());
             }
         }
         Err(error) => {

@@ -26,30 +26,39 @@ fn paths() -> Vec<(String, String, Role)> {
 async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
     let gateway = Gateway::serve(&[]).await;
     let address = gateway.address;
-    for (method, path, _) in paths() {
-        for host in [
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "192.168.7.7:8080",
-            "\"",
-            "",
+    for (method, path, role) in paths() {
+        let beyond = format!("{address}/x");
+        for (host, expected) in [
+            ("evil.example", 421),
+            ("127.0.0.1.evil.example", 421),
+            ("192.168.7.7:8080", 421),
+            ("\"", 400),
+            ("", 400),
+            ("a, evil", 400),
+            (&beyond, 400),
+            ("[::1]evil", 400),
         ] {
             let methods = match method.as_str() {
-                "GET" => &["GET", "HEAD"][..],
-                _ => &["POST"],
+                "GET" => &["GET", "HEAD", "OPTIONS"][..],
+                _ => &["POST", "OPTIONS"],
             };
             for method in methods {
                 let headers = [("Host", host)];
                 let refused = within(&path, request(address, method, &path, &headers)).await;
-                assert_eq!(refused.unwrap().0, 421, "{method} {path} of host {host:?}");
+                let status = refused.unwrap().0;
+                assert_eq!(status, expected, "{method} {path} of host {host:?}");
             }
         }
+        let own = address.to_string();
+        let twice = [("Host", own.as_str()), ("Host", own.as_str())];
+        let refused = within(&path, request(address, &method, &path, &twice)).await;
+        assert_eq!(refused.unwrap().0, 400, "{path} of two hosts");
         for origin in [FOREIGN, "null", "http://127.0.0.1:1", ""] {
-            let refused = within(
-                &path,
-                request(address, &method, &path, &[("Origin", origin)]),
-            )
-            .await;
+            let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site")];
+            // Browsers say the second to trustworthy addresses only. What is the same for everybody is read by nobody else
+            // all the same.
+            let said = if role == Role::Public { 2 } else { 1 };
+            let refused = within(&path, request(address, &method, &path, &headers[..said])).await;
             let (status, head, body) = refused.unwrap();
             let body = String::from_utf8(body).unwrap();
             assert_eq!(status, 403, "{path} for {origin:?}: {body}");
@@ -57,16 +66,114 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
                 body.contains("add it to `origins` under [server]"),
                 "{path}: {body}"
             );
+            let (_, head, _) = match role {
+                Role::Public => within(&path, request(address, &method, &path, &headers[..1]))
+                    .await
+                    .unwrap(),
+                _ => (status, head, Vec::new()),
+            };
             assert!(
                 !head.to_ascii_lowercase().contains("access-control"),
                 "{path}: {head}"
             );
         }
     }
-    // Without a name at all, as HTTP/1.0 allows.
-    let mut raw = Raw::connect(address).await;
-    raw.write("GET /healthz HTTP/1.0\r\n\r\n").await;
-    assert_eq!(raw.head().await.unwrap().status, 421);
+    // Without a name at all, and where there is nothing.
+    for (request, status) in [
+        ("GET /healthz HTTP/1.0\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET http://localhost/healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET /nothing HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
+        ("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 204),
+    ] {
+        let mut raw = Raw::connect(address).await;
+        raw.write(request).await;
+        assert_eq!(raw.head().await.unwrap().status, status, "{request:?}");
+    }
+    // Each once in the log, with what to do, however often it was asked.
+    let line = gateway.logged("to the host name `evil.example`").await;
+    assert!(line.contains("add it to `names` under [server]"), "{line}");
+    let log = gateway.log.lock().unwrap();
+    let of_origin = log.iter().filter(|line| line.contains(FOREIGN));
+    assert_eq!(of_origin.count(), 1, "{log:#?}");
+}
+
+#[tokio::test]
+async fn a_picture_in_another_sites_page_starts_no_source() {
+    let gateway = Gateway::with_config("[streams.demo]\nsource = \"test-pattern\"\n").await;
+    let said = |site, mode, dest| {
+        [
+            ("Sec-Fetch-Site", site),
+            ("Sec-Fetch-Mode", mode),
+            ("Sec-Fetch-Dest", dest),
+        ]
+    };
+    for path in [
+        "/live/demo/frame.jpg",
+        "/live/demo/mjpeg",
+        "/live/demo/mse",
+        "/live/demo/hls/index.m3u8",
+        "/live/demo",
+    ] {
+        for headers in [
+            said("cross-site", "no-cors", "image"),
+            said("same-site", "no-cors", "video"),
+            said("cross-site", "navigate", "iframe"),
+        ] {
+            let asked = http_get(gateway.address, path, &headers).await.unwrap();
+            assert_eq!(asked.0, 403, "{path} {headers:?}");
+            let body = String::from_utf8(asked.2).unwrap();
+            assert!(body.contains("`origins` under [server]"), "{body}");
+        }
+    }
+    let device = gateway.api("/api/devices/demo").await;
+    assert_eq!(device["state"], "idle", "{device:#}");
+    // A link to it is followed.
+    let link = said("cross-site", "navigate", "document");
+    let asked = within(
+        "a picture",
+        http_get(gateway.address, "/live/demo/frame.jpg", &link),
+    );
+    assert_eq!(asked.await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn head_tells_the_length_that_get_would() {
+    let gateway = Gateway::serve(&[]).await;
+    for path in [
+        "/",
+        "/assets/player.js",
+        "/healthz",
+        "/api/openapi.json",
+        "/api/devices/nobody",
+        "/live/demo/none",
+        "/live/demo",
+        "/nothing",
+        "/live/%zz",
+    ] {
+        let length = async |method| {
+            let (_, head, body) = within(path, request(gateway.address, method, path, &[]))
+                .await
+                .unwrap();
+            let head = head.to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            (length.map(str::to_owned), body.len())
+        };
+        let (told, got) = length("GET").await;
+        assert_eq!(told, Some(got.to_string()), "{path}");
+        assert_eq!(length("HEAD").await, (told, 0), "{path}");
+    }
+    // Nobody knows how long these will be.
+    for path in ["/live/demo/mjpeg", "/live/demo/mse", "/api/events"] {
+        let (status, head, body) = within(path, request(gateway.address, "HEAD", path, &[]))
+            .await
+            .unwrap();
+        assert_eq!((status, body.len()), (200, 0), "{path}: {head}");
+        let head = head.to_ascii_lowercase();
+        assert!(!head.contains("content-length"), "{path}: {head}");
+    }
 }
 
 #[tokio::test]
@@ -117,10 +224,17 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
         };
         assert!(fine, "{path}: {head}");
         let allow = match own.as_str() {
-            "POST" => "allow: post\r\n",
-            _ => "allow: get, head\r\n",
+            "POST" => "allow: post, options\r\n",
+            _ => "allow: get, head, options\r\n",
         };
-        for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let (status, head, _) = within(&path, request(gateway.address, "OPTIONS", &path, &[]))
+            .await
+            .unwrap();
+        let head = head.to_ascii_lowercase() + "\r\n";
+        assert_eq!(status, 204, "{path}: {head}");
+        assert!(head.contains(allow), "{path}: {head}");
+        assert!(!head.contains("access-control"), "{path}: {head}");
+        for method in ["GET", "POST", "PUT", "DELETE", "BREW"] {
             if method == own {
                 continue;
             }
@@ -155,7 +269,47 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
         let (status, head, _) = within(&path, asked).await.unwrap();
         if role == Role::Admin {
             assert_eq!(status, 403, "only by a loopback name: {path}");
+            // Nor by one: such a page may watch, and no more.
+            for method in [method.as_str(), "OPTIONS"] {
+                let headers = [
+                    ("Origin", "https://pets.example"),
+                    ("Access-Control-Request-Method", "POST"),
+                ];
+                let asked = request(gateway.address, method, &path, &headers);
+                let (status, head, body) = within(&path, asked).await.unwrap();
+                let body = String::from_utf8_lossy(&body).into_owned();
+                let head = head.to_ascii_lowercase();
+                assert!(!head.contains("access-control"), "{method} {path}: {head}");
+                if method != "OPTIONS" {
+                    assert_eq!(status, 403, "{path}: {body}");
+                    assert!(body.contains("may watch and take pictures"), "{body}");
+                }
+            }
             continue;
+        }
+        // A page may ask whether it may POST JSON, and then do so.
+        let preflight = [
+            headers[0],
+            headers[1],
+            ("Access-Control-Request-Method", method.as_str()),
+            ("Access-Control-Request-Headers", "content-type"),
+            ("Sec-Fetch-Site", "cross-site"),
+            ("Sec-Fetch-Mode", "cors"),
+        ];
+        let asked = request(gateway.address, "OPTIONS", &path, &preflight);
+        let (answered, allowed, _) = within(&path, asked).await.unwrap();
+        let allowed = allowed.to_ascii_lowercase() + "\r\n";
+        assert_eq!(answered, 204, "{path}: {allowed}");
+        let methods = match method.as_str() {
+            "POST" => "access-control-allow-methods: post, options\r\n",
+            _ => "access-control-allow-methods: get, head, options\r\n",
+        };
+        for part in [
+            methods,
+            "access-control-allow-origin: https://pets.example\r\n",
+            "access-control-allow-headers: content-type, last-event-id\r\n",
+        ] {
+            assert!(allowed.contains(part), "{path}: {part:?} in {allowed}");
         }
         let head = head.to_ascii_lowercase();
         assert!(!matches!(status, 403 | 421), "{path}: {head}");
@@ -167,7 +321,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
             !head.contains("access-control-allow-credentials"),
             "{path}: {head}"
         );
-        let foreign = [("Origin", FOREIGN)];
+        let foreign = [("Origin", FOREIGN), ("Sec-Fetch-Site", "cross-site")];
         let asked = request(gateway.address, &method, &path, &foreign);
         assert_eq!(within(&path, asked).await.unwrap().0, 403, "{path}");
     }

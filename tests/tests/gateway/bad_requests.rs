@@ -7,6 +7,7 @@ use sluicegate_tests::{
     raw::{handshake, masked},
     within,
 };
+use tokio::io::AsyncWriteExt;
 
 /// A small picture, so that the tests do not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
@@ -240,6 +241,43 @@ async fn a_frame_that_breaks_the_protocol_is_answered_with_its_code() {
     while within("the pong", raw.frame()).await.unwrap() != (10, "?".into()) {}
     raw.write(masked(0x88, &1000u16.to_be_bytes())).await;
     assert_eq!(within("the close", raw.closed()).await.unwrap().0, 1000);
+    gateway.serves("demo").await;
+}
+
+/// A reset would take from a client what it has not read yet, or end it before it reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_still_sending_is_told_why_nobody_listens() {
+    const MORE: usize = 4 << 20;
+    let gateway = Gateway::with_config(DEMO).await;
+    // Only the head of a frame that is too large matters; the rest comes all the same.
+    let huge = [&[0x82, 0xff][..], &(MORE as u64).to_be_bytes(), &[0; 4]].concat();
+    for (path, first, code) in [
+        ("/live/demo/nal", huge.clone(), 1009),
+        ("/live/demo/nal", vec![0x82, 0x01, 0x00], 1002),
+        ("/api/ws/capture/demo", huge, 1009),
+        ("/api/ws/capture/demo", masked(0x82, b"x"), 1003),
+        ("/live/demo/nal", masked(0x88, &1000u16.to_be_bytes()), 1000),
+    ] {
+        let mut raw = Raw::connect(gateway.address).await;
+        let head = raw.upgrade(gateway.address, path).await.unwrap();
+        assert_eq!(head.status, 101);
+        let all = [first, vec![0; MORE]].concat();
+        let sent = within(path, raw.socket.write_all(&all)).await;
+        assert!(sent.is_ok(), "{path}, {code}: {sent:?}");
+        let (found, reason) = within(path, raw.closed()).await.unwrap();
+        assert_eq!(found, code, "{path}: {reason}");
+        assert!(raw.end().await.is_ok(), "{path}, {code}: a reset");
+    }
+    let large = format!(
+        "POST /api/devices/demo/capture HTTP/1.1\r\nHost: {}\r\nContent-Length: {MORE}\r\n\r\n",
+        gateway.address
+    );
+    let mut raw = Raw::connect(gateway.address).await;
+    let sent = [large.into_bytes(), vec![b'x'; MORE]].concat();
+    let sent = within("it is read", raw.socket.write_all(&sent)).await;
+    assert!(sent.is_ok(), "{sent:?}");
+    let (head, body) = within("an answer", raw.response()).await.unwrap();
+    assert_eq!(head.status, 400, "{body}");
     gateway.serves("demo").await;
 }
 

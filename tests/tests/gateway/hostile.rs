@@ -6,7 +6,8 @@ use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Raw, Watcher,
     camera::{self, COUNT, GROUP},
     command::{Ended, check, config_file, sluicegate},
-    raw::handshake,
+    http_get,
+    raw::{handshake, masked},
     within,
 };
 use std::{
@@ -204,6 +205,39 @@ async fn whatever_leave_does_the_viewers_that_stay_miss_no_picture() {
         .filter(|(deed, _)| deeds.contains(deed))
         .collect();
     scene.goes_on_after(&deeds, &fatal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
+    let mut scene = Scene::new("message", &["burst"], "").await;
+    scene.show(3).await;
+    for _ in 0..3 {
+        let mut second = Raw::connect(scene.gateway.address).await;
+        let head = second
+            .upgrade(scene.gateway.address, "/live/cam/burst")
+            .await;
+        assert_eq!(head.unwrap().status, 101);
+        second.write(masked(0x81, b"more")).await;
+        let (code, reason) = within("it is let go", second.closed()).await.unwrap();
+        assert_eq!(code, 1008, "{reason}");
+        // It does not go itself until the component has heard of it.
+        within("the component hears of it", async {
+            loop {
+                scene.show(1).await;
+                let path = "/live/cam/burst/viewers";
+                let (status, _, body) = http_get(scene.gateway.address, path, &[]).await.unwrap();
+                assert_eq!(status, 200);
+                match body.as_slice() {
+                    // The scene's own.
+                    b"1" => break,
+                    b"2" => {}
+                    other => panic!("{} viewers", String::from_utf8_lossy(other)),
+                }
+            }
+        })
+        .await;
+    }
+    scene.others_are_well().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -291,6 +291,9 @@ export class Director {
         (choice) => {
           if (asking.signal.aborted) return;
           this.#asking = null;
+          const { phase } = this.#seen.session.state;
+          // The gateway answers, but no WebSocket gets through, nor pictures: a proxy, which is found a way past by trying.
+          if (form === null && (phase === "waiting" || phase === "connecting")) this.#alone(base);
           this.#session = choice.session.pathname.split("/").pop() ?? null;
           this.#attend(choice.session);
           // The new one has to be told what plays already.
@@ -374,7 +377,8 @@ export class Director {
       this.#why = "";
     }
     if (state.phase === "playing" && this.#seen.form !== null) this.#say(this.#seen.form);
-    if (state.phase === "waiting" && this.#cancelTimer !== null && form !== null) this.#never(form);
+    // Without a control channel the timer is the one that asks for another session.
+    if (state.phase === "waiting" && this.#control !== null && this.#cancelTimer !== null && form !== null) this.#never(form);
     this.#tell();
   }
 

@@ -14,6 +14,24 @@ pub use talk::{Manners, Talk, talk};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{HeaderMap, Method, Version, header};
 use sha1::{Digest, Sha1};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::{Instant, timeout_at},
+};
+
+/// Bytes that are read at a time of what nobody wants to know.
+const SCRAP: usize = 8 << 10;
+
+/// Reads and forgets what a client still sends, up to its end or to `deadline`, after all has been said to it: bytes that
+/// lie unread when a socket is closed have the kernel reset the connection, and a reset takes what the client has not read
+/// yet, such as why it is closed, from it (RFC 1122 section 4.2.2.13).
+async fn read_out<S: AsyncRead + Unpin>(socket: &mut S, deadline: Instant) {
+    let mut scrap = [0; SCRAP];
+    let _ = timeout_at(deadline, async {
+        while matches!(socket.read(&mut scrap).await, Ok(1..)) {}
+    })
+    .await;
+}
 
 /// Why a request is no WebSocket handshake (RFC 6455 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

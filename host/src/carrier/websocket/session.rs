@@ -1,6 +1,6 @@
 //! One WebSocket viewer: chunks down, messages up, a clean close at the end.
 
-use super::{super::Drain, Close, Event, Reader, close_frame, pong_frame};
+use super::{super::Drain, Close, Event, Reader, close_frame, pong_frame, read_out};
 use crate::{
     plugin::{Effect, muxer::Viewing},
     viewer::{Carrier, Content, Meter, Next, Piece},
@@ -254,11 +254,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is under way and the close frame, and waits a little for the client's (RFC 6455 7.1.1).
+    /// Writes what is under way and the close frame, and waits a little for the client to go (RFC 6455 7.1.1).
     async fn farewell(&mut self, end: End) {
-        let (close, answered) = match end {
-            End::Close(close) => (close, false),
-            End::Answered(close) => (close, true),
+        let close = match end {
+            End::Close(close) | End::Answered(close) => close,
             End::Gone => return,
         };
         self.queue.push_back(close_frame(&close));
@@ -269,22 +268,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             self.socket.shutdown().await
         });
-        if !matches!(said.await, Ok(Ok(()))) || answered {
-            return;
+        if matches!(said.await, Ok(Ok(()))) {
+            read_out(&mut self.socket, deadline).await;
         }
-        let _ = timeout_at(deadline, async {
-            loop {
-                match self.reader.next_event() {
-                    Ok(Some(Event::Close(_))) | Err(_) => return,
-                    Ok(Some(_)) => {}
-                    Ok(None) => {
-                        if !matches!(self.socket.read_buf(self.reader.buffer()).await, Ok(1..)) {
-                            return;
-                        }
-                    }
-                }
-            }
-        })
-        .await;
     }
 }

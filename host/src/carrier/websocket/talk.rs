@@ -1,6 +1,6 @@
 //! A WebSocket of messages in both directions, for what is said about viewing rather than viewed.
 
-use super::{super::Drain, Close, Event, Reader, close_frame, ping_frame, pong_frame};
+use super::{super::Drain, Close, Event, Reader, close_frame, ping_frame, pong_frame, read_out};
 use crate::viewer::{Carrier, Content, Piece};
 use bytes::Bytes;
 use std::{
@@ -255,12 +255,14 @@ where
     async fn farewell(mut self, close: &Close) {
         self.waiting.push_back(close_frame(close));
         let deadline = Instant::now() + CLOSING;
-        let _ = timeout_at(deadline, async {
+        let said = timeout_at(deadline, async {
             for bytes in &self.waiting {
                 self.socket.write_all(bytes).await?;
             }
             self.socket.shutdown().await
-        })
-        .await;
+        });
+        if matches!(said.await, Ok(Ok(()))) {
+            read_out(&mut self.socket, deadline).await;
+        }
     }
 }

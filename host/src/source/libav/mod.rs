@@ -8,7 +8,7 @@ pub(super) use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
 pub(super) use pace::Pace;
 
-use super::{Keyframes, Sink, SourceError, Stop, spec::Spec};
+use super::{Keyframes, Sink, SourceError, Stop};
 use crate::config;
 use ffmpeg_next::Dictionary;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub fn run_file(
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let what = format!("file:{}", path.display());
+    let what = config::Source::from(format!("file:{}", path.display())).to_string();
     let mut pace = Pace::default();
     loop {
         let (mut input, tracks) =
@@ -52,22 +52,22 @@ pub fn run_file(
     }
 }
 
-/// Streams whatever libavformat opens at `url`; RTSP over TCP.
+/// Streams whatever libavformat opens at a URL; RTSP over TCP.
 pub fn run_url(
-    url: &str,
+    source: &config::Source,
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let what = Spec::Url(url.into()).to_string();
+    let what = source.to_string();
     let mut options = Dictionary::new();
     options.set("rtsp_transport", "tcp");
     options.set("analyzeduration", "1500000");
     // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
     // the first keyframe is in it (`nobuffer` would lose it).
     options.set("fpsprobesize", "0");
-    let (mut input, tracks) = Input::open(&what, url, options, stop)?;
+    let (mut input, tracks) = Input::open(&what, &source.url(), options, stop)?;
     input.watch_pictures();
     let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
     while let Some(packet) = input.next()? {

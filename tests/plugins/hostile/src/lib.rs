@@ -5,7 +5,7 @@
 //!
 //! | `in` | `open` `configure` `push` `stop` `request` `join` `message` `leave` |
 //! |---|---|
-//! | `do` | `trap` `panic` `loop` `memory` `log` `hold` `output` `giant` `nonsense` `refuse`: see `Deed` |
+//! | `do` | `trap` `panic` `loop` `memory` `log` `hold` `output` `giant` `nonsense` `refuse` `page` `burst`: see `Deed` |
 //! | `after` | that many calls of `in` go well first; counted since the instance began |
 //! | `every` | only samples whose number is N − 1 modulo N; the number is decode time / duration, so a new instance agrees |
 //! | `once` | once in an instance's life; a new instance does it again |
@@ -59,6 +59,11 @@ enum Deed {
     Nonsense,
     /// `open` and `join`: an error. Elsewhere nothing.
     Refuse,
+    /// `request`: pages whose script, markup and service worker try to do what only the gateway's own pages may. Elsewhere
+    /// nothing.
+    Page,
+    /// `join` and `message`: 1,000 small texts for the viewer at once, more than wait for one. Elsewhere nothing.
+    Burst,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,6 +82,8 @@ struct Hostile {
     video: Option<u32>,
     calls: Cell<u32>,
     done: Cell<bool>,
+    /// Who joined and did not leave, as `viewers` below its path tells.
+    viewers: Cell<u32>,
     held: RefCell<Vec<Buffer>>,
     memory: RefCell<Vec<Vec<u8>>>,
 }
@@ -88,6 +95,7 @@ impl Transport for Hostile {
             video: None,
             calls: Cell::new(0),
             done: Cell::new(false),
+            viewers: Cell::new(0),
             held: RefCell::default(),
             memory: RefCell::default(),
         };
@@ -130,7 +138,7 @@ impl Transport for Hostile {
             .find(|track| matches!(track.kind, Kind::Video(_)));
         self.video = track.map(|track| track.id);
         match self.misbehave(Call::Configure) {
-            Some(Deed::Output) => return texts(),
+            Some(Deed::Output) => return texts(100_000),
             Some(Deed::Giant) => return vec![giant().into()],
             Some(Deed::Nonsense) => return vec![Payload::Text(String::new())],
             _ => {}
@@ -155,7 +163,10 @@ impl Transport for Hostile {
         if self.chosen(&sample) {
             match self.misbehave(Call::Push) {
                 Some(Deed::Output) => {
-                    return texts().into_iter().map(|text| chunk(text, 0)).collect();
+                    return texts(100_000)
+                        .into_iter()
+                        .map(|text| chunk(text, 0))
+                        .collect();
                 }
                 Some(Deed::Giant) => return vec![chunk(giant().into(), 0)],
                 Some(Deed::Nonsense) => return vec![chunk(sample.data.into(), 200)],
@@ -178,7 +189,10 @@ impl Transport for Hostile {
             leading: false,
         };
         match self.misbehave(Call::Stop) {
-            Some(Deed::Output) => texts().into_iter().map(|text| chunk(text, 0)).collect(),
+            Some(Deed::Output) => texts(100_000)
+                .into_iter()
+                .map(|text| chunk(text, 0))
+                .collect(),
             Some(Deed::Giant) => vec![chunk(giant().into(), 0)],
             Some(Deed::Nonsense) => vec![chunk(Payload::Text("late".into()), 200)],
             _ => vec![],
@@ -207,6 +221,8 @@ impl Transport for Hostile {
                     body,
                 })
             }
+            Some(Deed::Page) => page(path),
+            _ if path == "viewers" => Reply::text(200, self.viewers.get().to_string()),
             _ if path.is_empty() => Reply::text(426, "Connect with a WebSocket.\n"),
             _ => Reply::not_found(path),
         }
@@ -221,7 +237,10 @@ impl Transport for Hostile {
     ) -> Result<Vec<Effect>, String> {
         match self.misbehave(Call::Join) {
             Some(Deed::Refuse) => Err("hostile refuses this viewer".into()),
-            deed => Ok(effects(deed)),
+            deed => {
+                self.viewers.set(self.viewers.get() + 1);
+                Ok(effects(deed))
+            }
         }
     }
 
@@ -230,6 +249,7 @@ impl Transport for Hostile {
     }
 
     fn leave(&mut self, _viewer: u64) {
+        self.viewers.set(self.viewers.get().saturating_sub(1));
         self.misbehave(Call::Leave);
     }
 }
@@ -273,7 +293,13 @@ impl Hostile {
                 let new = (0..100_000_u32).map(|i| Buffer::from(i.to_be_bytes().as_slice()));
                 self.held.borrow_mut().extend(new);
             }
-            Deed::Hold | Deed::Output | Deed::Giant | Deed::Nonsense | Deed::Refuse => {}
+            Deed::Hold
+            | Deed::Output
+            | Deed::Giant
+            | Deed::Nonsense
+            | Deed::Refuse
+            | Deed::Page
+            | Deed::Burst => {}
         }
         self.options.r#do
     }
@@ -293,9 +319,49 @@ impl Hostile {
     }
 }
 
+/// A page that misbehaves, under the names and as the types that a browser may run script from.
+fn page(path: &str) -> Reply {
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg'><title>untouched</title>";
+    let (content_type, text) = match path {
+        "page.html" => ("text/html", PAGE.replace("SCRIPT", SCRIPT)),
+        "page.xhtml" => (
+            "application/xhtml+xml",
+            format!(
+                "<html xmlns='http://www.w3.org/1999/xhtml'><head><title>untouched</title></head><body><script><![CDATA[{SCRIPT}]]></script></body></html>"
+            ),
+        ),
+        "page.svg" => (
+            "image/svg+xml",
+            format!("{svg}<script><![CDATA[{SCRIPT}]]></script></svg>"),
+        ),
+        "page.txt" => ("text/plain", PAGE.replace("SCRIPT", SCRIPT)),
+        "worker.js" => ("text/javascript", "self.onfetch = () => {};".into()),
+        _ => return Reply::not_found(path),
+    };
+    Reply::Done(Response {
+        status: 200,
+        content_type: content_type.into(),
+        max_age: 0,
+        body: Buffer::from(text.as_bytes()),
+    })
+}
+
+/// Without script it tries by markup alone.
+const PAGE: &str = "<!doctype html><title>untouched</title><link rel='stylesheet' href='/assets/none.css'>\
+<meta http-equiv='refresh' content='0;url=/healthz'><img src='/live/cam/frame.jpg'><iframe src='/readyz'></iframe>\
+<object data='/healthz'></object><form action='/healthz'><button autofocus>go</button></form><script>SCRIPT</script>";
+/// Says in the title how far it came.
+const SCRIPT: &str = "document.title = 'ran'; (async () => {\
+const reached = async (what) => { try { return await what(); } catch (error) { return error.name; } };\
+const metrics = await reached(async () => (await fetch('/metrics')).status);\
+const reload = await reached(async () => (await fetch('/api/plugins/policy/reload', { method: 'POST' })).status);\
+const worker = await reached(async () => { await navigator.serviceWorker.register('worker.js'); return 'registered'; });\
+document.title = `metrics ${metrics}, reload ${reload}, worker ${worker}`; })();";
+
 fn effects(deed: Option<Deed>) -> Vec<Effect> {
     match deed {
-        Some(Deed::Output) => texts().into_iter().map(Effect::Send).collect(),
+        Some(Deed::Output) => texts(100_000).into_iter().map(Effect::Send).collect(),
+        Some(Deed::Burst) => texts(1000).into_iter().map(Effect::Send).collect(),
         Some(Deed::Giant) => vec![Effect::Send(giant().into())],
         // No such lanes, and no uplink in the profile.
         Some(Deed::Nonsense) => {
@@ -308,8 +374,8 @@ fn effects(deed: Option<Deed>) -> Vec<Effect> {
     }
 }
 
-fn texts() -> Vec<Payload> {
-    (0..100_000)
+fn texts(count: u32) -> Vec<Payload> {
+    (0..count)
         .map(|i| Payload::Text(format!("{i:064}")))
         .collect()
 }

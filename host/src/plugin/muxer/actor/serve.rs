@@ -47,15 +47,13 @@ impl Actor {
                 }
                 Message::Leave { viewer } => {
                     self.joins.retain(|join| join.viewer != viewer);
-                    if self
-                        .viewers
-                        .remove(&viewer)
-                        .is_some_and(|known| !known.unheard)
-                    {
-                        self.ask(|instance| instance.leave(viewer));
-                    }
+                    self.let_go(viewer);
                 }
                 Message::FromViewer { viewer, data } => {
+                    let known = self.viewers.get(&viewer);
+                    if known.is_none_or(|known| known.unheard) {
+                        continue;
+                    }
                     if let Some(effects) = self.ask(|instance| instance.message(viewer, data)) {
                         self.apply(viewer, effects);
                     }
@@ -174,8 +172,9 @@ impl Actor {
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
         self.muxer.desk.refuse_all(refusal);
         self.refuse_joins(refusal);
-        for (_, viewer) in std::mem::take(&mut self.viewers) {
-            let _ = viewer.effects.try_send(Effect::Close(refusal.to_string()));
+        for (viewer, known) in std::mem::take(&mut self.viewers) {
+            let _ = known.effects.try_send(Effect::Close(refusal.to_string()));
+            self.left(viewer, &known);
         }
     }
 
@@ -221,7 +220,22 @@ impl Actor {
             .into_iter()
             .any(|effect| known.effects.try_send(effect).is_err())
         {
-            self.viewers.remove(&viewer);
+            self.let_go(viewer);
+        }
+    }
+
+    /// Forgets a viewer, whoever of the two left the other; without its sender it is closed. What it says from here on is not
+    /// heard any more.
+    fn let_go(&mut self, viewer: u64) {
+        if let Some(known) = self.viewers.remove(&viewer) {
+            self.left(viewer, &known);
+        }
+    }
+
+    /// Tells the guest, if it knows of the viewer.
+    fn left(&mut self, viewer: u64, known: &Viewer) {
+        if !known.unheard {
+            self.ask(|instance| instance.leave(viewer));
         }
     }
 

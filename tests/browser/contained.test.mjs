@@ -1,0 +1,94 @@
+// What a component answers is shown and no more: its pages can call nothing of the gateway, which media players do not notice.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Gateway, launch, newPage, until } from "./support.mjs";
+
+const plugin = fileURLToPath(new URL("../../target/plugins/hostile.wasm", import.meta.url));
+
+describe("a component's pages", { timeout: 120_000 }, () => {
+  let gateway;
+  let browser;
+  before(async () => {
+    gateway = new Gateway({
+      config: `
+        [streams.cam]
+        source = "test-pattern"
+        [transports.page]
+        plugin = ${JSON.stringify(plugin)}
+        in = "request"
+        do = "page"
+        [transports.trusted]
+        plugin = ${JSON.stringify(plugin)}
+        in = "request"
+        do = "page"
+        trusted = true
+      `,
+    });
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway?.stop();
+  });
+
+  for (const name of ["page.html", "page.xhtml", "page.svg", "page.txt"]) {
+    test(`${name} runs nothing and reaches nothing`, async () => {
+      const { page, close } = await newPage(browser);
+      const answered = [];
+      page.on("response", (response) => answered.push(new URL(response.url()).pathname));
+      const response = await page.goto(new URL(`live/cam/page/${name}`, gateway.url).href, { waitUntil: "load" });
+      assert.equal(response.status(), 200);
+      // Script in a page runs before its load event; what it begins would be answered within the time of these.
+      const title = await page.title();
+      for (let time = 0; time < 3; time++) await page.evaluate((url) => fetch(url).catch(() => 0), gateway.url);
+      assert.equal(title, name === "page.txt" ? "" : "untouched");
+      assert.equal(await page.title(), title);
+      assert.deepEqual(answered, [`/live/cam/page/${name}`], "nothing else was loaded");
+      assert.equal(page.url(), new URL(`live/cam/page/${name}`, gateway.url).href, "it went nowhere");
+      assert.equal(await page.evaluate(() => self.origin), "null");
+      await close();
+    });
+  }
+
+  test("a page of the gateway's cannot make a component its service worker", async () => {
+    const { page, close } = await newPage(browser);
+    await page.goto(gateway.url);
+    for (const script of ["/live/cam/page/worker.js", "/live/cam/trusted/worker.js"]) {
+      const outcome = await page.evaluate(
+        (url) => navigator.serviceWorker.register(url).then(() => "registered", (error) => error.message),
+        script,
+      );
+      assert.match(outcome, /403/, script);
+    }
+    await close();
+  });
+
+  test("a component that the config trusts runs script as the gateway's pages do, without a service worker", async () => {
+    const { page, close } = await newPage(browser);
+    await page.goto(new URL("live/cam/trusted/page.svg", gateway.url).href);
+    const title = await until("the script is done", async () => {
+      const title = await page.title();
+      return title.startsWith("metrics") && title;
+    });
+    assert.match(title, /^metrics 200, reload 200, worker (TypeError|SecurityError)$/);
+    await close();
+  });
+
+  test("MJPEG is still seen when it is opened by itself, and in an <img>", async () => {
+    const { page, close } = await newPage(browser);
+    await page.goto(new URL("live/cam/mjpeg", gateway.url).href, { waitUntil: "commit" });
+    await until("there is a picture", () => page.evaluate(() => (document.images[0]?.naturalWidth ?? 0) > 0));
+    await page.goto(gateway.url);
+    await page.evaluate(() => {
+      const picture = document.createElement("img");
+      picture.src = "/live/cam/mjpeg";
+      picture.id = "motion";
+      document.body.append(picture);
+    });
+    await page.waitForFunction(() => document.querySelector("#motion").naturalWidth > 0);
+    await close();
+  });
+});
