@@ -71,6 +71,7 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let ended = source::run(
         spec,
         &encode,
+        &config::Fetch::default(),
         &mut sink,
         &stop,
         &Keyframes::default(),

@@ -49,6 +49,7 @@ pub struct Stream {
     pub name: String,
     /// Where its pictures come from.
     pub source: Spec,
+    fetch: config::Fetch,
     idle: Duration,
     always_on: bool,
     recipes: variant::Recipes,
@@ -87,6 +88,7 @@ impl Stream {
         Arc::new(Stream {
             name: name.to_owned(),
             source,
+            fetch: config.fetch(),
             idle: config.idle.duration(),
             always_on: config.always_on,
             recipes: variant::Recipes {
@@ -297,7 +299,15 @@ impl Stream {
         loop {
             let began = Instant::now();
             let encode = &self.recipes.encode;
-            let ended = source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet);
+            let ended = source::run(
+                &self.source,
+                encode,
+                &self.fetch,
+                ingest,
+                stop,
+                keyframes,
+                &self.fleet,
+            );
             let Err(error) = ended else { return };
             if stop.is_stopped() {
                 return;
