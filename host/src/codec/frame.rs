@@ -26,6 +26,13 @@ impl Frame {
         self.video.height()
     }
 
+    /// The memory of its samples.
+    pub fn bytes(&self) -> usize {
+        (0..self.video.planes())
+            .map(|plane| self.video.data(plane).len())
+            .sum()
+    }
+
     /// Its size where pixels are square: the larger side as it is, so that nothing is lost.
     pub fn display_size(&self) -> (u32, u32) {
         let (width, height) = (self.width(), self.height());

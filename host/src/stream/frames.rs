@@ -2,6 +2,7 @@
 
 use super::{
     feed::{Ear, Feed, Next, Reader},
+    memory::{self, Hold},
     ring::{Entry, Info},
     status::Status,
 };
@@ -94,6 +95,8 @@ pub struct Decoded {
     pub time: u64,
     /// Microseconds since the Unix epoch.
     pub captured_at: u64,
+    /// Its part of the memory that all streams share.
+    _memory: Hold,
 }
 
 impl Frames {
@@ -472,11 +475,21 @@ impl Worker {
         if self.last.is_some_and(|last| time <= last) {
             return None;
         }
+        let Some(memory) = memory::PICTURES.hold(frame.bytes()) else {
+            self.shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            let most = memory::MOST >> 20;
+            self.status.note(
+                "memory",
+                format!("decoded pictures of all streams take {most} MiB, so some are left out; smaller pictures, or fewer streams or sizes at a time, help"),
+            );
+            return None;
+        };
         self.last = Some(time);
         Some(Decoded {
             frame,
             time,
             captured_at,
+            _memory: memory,
         })
     }
 }

@@ -7,6 +7,7 @@ mod ingest;
 mod joined;
 mod jpeg;
 mod made;
+mod memory;
 mod offer;
 mod registry;
 mod ring;
