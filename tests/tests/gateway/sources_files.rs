@@ -107,5 +107,6 @@ async fn joined_recordings_are_played_in_real_time_over_the_joint() {
         .copied()
         .filter(|number| (58..102).contains(number))
         .collect();
-    assert!(joint.contains(&59) && joint.contains(&101), "{joint:?}");
+    // The last of the first is behind it taken for damaged: the packets' counters do not go on (ISO/IEC 13818-1 2.4.3.3).
+    assert!(joint.contains(&58) && joint.contains(&101), "{joint:?}");
 }

@@ -85,8 +85,13 @@ impl<R: Read> Read for Counted<R> {
 }
 
 impl<R: Seek> Seek for Counted<R> {
+    /// Nobody is told where the end is: libavformat takes memory for a whole packet at once where it knows that so much is
+    /// left, and for 50 MB at a time where it does not (libavformat/utils.c, `append_packet_chunked`).
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
+        match to {
+            SeekFrom::End(_) => Err(io::ErrorKind::Unsupported.into()),
+            to => self.inner.seek(to),
+        }
     }
 }
 
@@ -108,5 +113,14 @@ mod tests {
         assert_eq!(counted.read(&mut buffer).unwrap(), 4);
         assert!(counted.read(&mut buffer).is_err());
         assert!(budget.explain().is_some());
+    }
+
+    #[test]
+    fn where_the_end_is_is_not_told() {
+        let budget = Arc::new(Budget::new(10));
+        let mut counted = Counted::new(io::Cursor::new([7u8; 100]), &budget);
+        assert_eq!(counted.seek(SeekFrom::Start(50)).unwrap(), 50);
+        assert_eq!(counted.stream_position().unwrap(), 50);
+        assert!(counted.seek(SeekFrom::End(0)).is_err());
     }
 }
