@@ -352,7 +352,10 @@ impl Stream {
         let at = |key: &str| [path, &[key.into()]].concat();
         let (least, most) = Fetch::RANGE;
         if !(least..=most).contains(&self.every) {
-            let what = format!("{} is out of range: {least} to {most}", self.every);
+            let what = format!(
+                "{} is out of range; write \"{least}\" to \"{most}\"",
+                self.every
+            );
             return Err(Problem::value(at("every"), what));
         }
         if self.source.is_empty() {
