@@ -19,6 +19,7 @@ pub mod http2;
 pub mod measure;
 pub mod media;
 pub mod metrics;
+pub mod mjpeg;
 pub mod mp4;
 pub mod mse;
 pub mod numbered;
@@ -26,6 +27,7 @@ pub mod rare;
 pub mod raw;
 pub mod session;
 pub mod tls;
+pub mod web;
 pub mod xserver;
 
 pub use camera::{Camera, Watcher};

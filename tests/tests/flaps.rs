@@ -72,6 +72,7 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let ended = source::run(
         spec,
         &encode,
+        &config::Fetch::default(),
         &mut sink,
         &stop,
         &Keyframes::default(),

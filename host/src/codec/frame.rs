@@ -30,6 +30,13 @@ impl Frame {
         self.video.height()
     }
 
+    /// The memory of its samples.
+    pub fn bytes(&self) -> usize {
+        (0..self.video.planes())
+            .map(|plane| self.video.data(plane).len())
+            .sum()
+    }
+
     /// The same picture, to be shown so: for who knows more than the coded picture says.
     pub fn shown(self, geometry: Geometry) -> Frame {
         Frame { geometry, ..self }

@@ -12,8 +12,9 @@ use crate::media::{
     picture::{MAX_SIDE, Picture, View},
 };
 
-/// Pairs of input and output a scaler keeps ready; the one used longest ago goes.
+/// Pairs of input and output a scaler keeps ready, and the memory of their pictures; the one used longest ago goes.
 const CACHED: usize = 8;
+const CACHED_BYTES: usize = 32 << 20;
 
 /// Scales, turns and converts, keeping what the next picture of the same kind needs.
 ///
@@ -72,8 +73,12 @@ impl Scaler {
             Some(index) => self.stages[index..].rotate_left(1),
             None => {
                 let stage = Stage::new(frame, kind)?;
-                if self.stages.len() == CACHED {
-                    self.stages.remove(0);
+                let mut bytes: usize = self.stages.iter().map(Stage::bytes).sum();
+                bytes += stage.bytes();
+                while !self.stages.is_empty()
+                    && (self.stages.len() == CACHED || bytes > CACHED_BYTES)
+                {
+                    bytes -= self.stages.remove(0).bytes();
                 }
                 self.stages.push(stage);
             }
@@ -127,6 +132,12 @@ impl Stage {
             turned,
             recoloured: None,
         })
+    }
+
+    /// The memory of its pictures, once it has worked.
+    fn bytes(&self) -> usize {
+        let (width, height) = self.kind.to;
+        width as usize * height as usize * 3
     }
 
     fn run<'a>(&'a mut self, frame: &'a Frame, to: Colour) -> Result<View<'a>, Error> {

@@ -11,6 +11,7 @@ mod document;
 mod encode;
 mod encoder;
 mod error;
+mod fetch;
 mod later;
 mod net;
 pub mod private;
@@ -36,6 +37,7 @@ use document::{Document, Problem, Step};
 pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
 pub use error::{Error, Invalid};
+pub use fetch::Fetch;
 pub use net::{HostName, Network, Origin};
 pub use source::Source;
 pub use tls::Tls;
@@ -307,6 +309,12 @@ pub struct Stream {
     /// Whether the source runs without users, from start to end. Default false; excludes `idle`.
     #[serde(default)]
     pub always_on: bool,
+    /// How often a URL that gives a single JPEG is asked for the next, 20 ms to 1 h. Default 500 ms.
+    #[serde(default = "every")]
+    pub every: Span,
+    /// Other hosts that its URL may redirect to; its own may be redirected to without being named. Default none.
+    #[serde(default)]
+    pub redirects: Vec<HostName>,
     /// The settings for what has to be encoded. H.264 that arrives as H.264 passes untouched.
     #[serde(default)]
     pub encode: Encode,
@@ -322,6 +330,8 @@ impl Default for Stream {
             source: "test-pattern".into(),
             idle: Self::IDLE,
             always_on: false,
+            every: Fetch::EVERY,
+            redirects: Vec::new(),
             encode: Encode::default(),
             renditions: BTreeMap::new(),
         }
@@ -332,8 +342,24 @@ impl Stream {
     /// The default of `idle`: 10 s.
     pub const IDLE: Span = Span::from_duration(Duration::from_secs(10));
 
+    /// How its URL is fetched, where the source is one.
+    pub fn fetch(&self) -> Fetch {
+        Fetch {
+            every: self.every.duration(),
+            redirects: self.redirects.clone(),
+        }
+    }
+
     fn check(&self, path: &[Step], document: &Document<'_>) -> Result<(), Problem> {
         let at = |key: &str| [path, &[key.into()]].concat();
+        let (least, most) = Fetch::RANGE;
+        if !(least..=most).contains(&self.every) {
+            let what = format!(
+                "{} is out of range; write \"{least}\" to \"{most}\"",
+                self.every
+            );
+            return Err(Problem::value(at("every"), what));
+        }
         if self.source.expose().is_empty() {
             let what =
                 "is empty; write e.g. source = \"test-pattern\" or \"rtsp://camera.local/stream1\"";
@@ -357,6 +383,10 @@ impl Stream {
 
 fn idle() -> Span {
     Stream::IDLE
+}
+
+fn every() -> Span {
+    Fetch::EVERY
 }
 
 /// "there is no stream `poch`; did you mean `porch`?"

@@ -298,6 +298,27 @@ fn idle_and_always_on_exclude_each_other() {
 }
 
 #[test]
+fn how_a_url_is_fetched_is_told_by_its_stream() {
+    let usual = parse("[streams.a]\nsource = 'x'").unwrap().streams["a"].fetch();
+    assert_eq!(usual, Fetch::default());
+    assert_eq!(usual.every, Duration::from_millis(500));
+    let text =
+        "[streams.a]\nsource = 'x'\nevery = '2s'\nredirects = ['CDN.example', '192.168.0.2']";
+    let fetch = parse(text).unwrap().streams["a"].fetch();
+    assert_eq!(fetch.every, Duration::from_secs(2));
+    let hosts: Vec<&str> = fetch.redirects.iter().map(HostName::as_str).collect();
+    assert_eq!(hosts, ["cdn.example", "192.168.0.2"]);
+    for (line, what) in [
+        ("every = '1ms'", "write \"20ms\" to \"1h\""),
+        ("every = '2h'", "write \"20ms\" to \"1h\""),
+        ("redirects = ['http://cdn']", "is no host name"),
+    ] {
+        let text = format!("[streams.a]\nsource = 'x'\n{line}");
+        refused(&text, "sluice.toml:3:", &[what]);
+    }
+}
+
+#[test]
 fn renditions_are_checked_as_the_stream_is() {
     let stream = "[streams.a]\nsource = 'x'\nrenditions.";
     let good = format!("{stream}mobile = {{ width = 640, frame-rate = 10, bitrate = '500k' }}");

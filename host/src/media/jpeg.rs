@@ -1,39 +1,217 @@
-//! What JPEGs of cameras lack. Pure.
+//! The structure of JPEGs (ITU-T T.81 annex B), as far as passing them on takes it: where one ends, how large its picture
+//! is, and the Huffman tables that cameras leave out. Pure; nothing is decoded.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr;
+
+/// Marker codes (ITU-T T.81 table B.1), each behind a byte 0xff.
+mod marker {
+    pub const DHT: u8 = 0xc4;
+    pub const JPG: u8 = 0xc8;
+    pub const DAC: u8 = 0xcc;
+    pub const SOI: u8 = 0xd8;
+    pub const EOI: u8 = 0xd9;
+    pub const SOS: u8 = 0xda;
+    pub const DQT: u8 = 0xdb;
+    pub const DNL: u8 = 0xdc;
+    pub const DRI: u8 = 0xdd;
+    pub const EXP: u8 = 0xdf;
+    pub const COM: u8 = 0xfe;
+}
+
+/// The end of a JPEG.
+pub const EOI: [u8; 2] = [0xff, marker::EOI];
+
+/// How far a JPEG reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Unknown: more bytes are needed.
+    Open,
+    /// To this offset, behind its EOI marker.
+    Complete(usize),
+    /// It lacks its EOI marker: the SOI marker of another JPEG is at this offset.
+    Followed(usize),
+    /// At this offset, which is not 0, there is what no JPEG has before its first scan.
+    Broken(usize),
+}
+
+/// Follows one JPEG whose bytes come in pieces. Segments are skipped by their lengths, so thumbnails in APPn and COM
+/// segments do not end it; in entropy-coded data markers count. The work is linear in the bytes.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The next byte to look at.
+    at: usize,
+    place: Place,
+    /// Where the first entropy-coded data begins.
+    coded_from: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// A marker comes, before the first scan.
+    Header,
+    /// Entropy-coded data (B.1.1.5).
+    Coded,
+    /// A segment between scans, whose marker is at this offset. If no marker follows it, it was damage in a scan.
+    Between(usize),
+}
+
+impl Default for Scan {
+    fn default() -> Scan {
+        Scan {
+            at: 2,
+            place: Place::Header,
+            coded_from: None,
+        }
+    }
+}
+
+impl Scan {
+    /// Where the first entropy-coded data begins, once that is reached.
+    pub fn coded_from(&self) -> Option<usize> {
+        self.coded_from
+    }
+
+    /// Looks on. `jpeg` is the JPEG from its SOI marker on, as much as is there, and longer each time.
+    pub fn advance(&mut self, jpeg: &[u8]) -> Extent {
+        loop {
+            let step = match self.place {
+                Place::Coded => self.coded(jpeg),
+                Place::Header | Place::Between(_) => self.segment(jpeg),
+            };
+            match (step, self.place) {
+                (None, _) => {}
+                (Some(Extent::Broken(_)), Place::Between(marker)) => {
+                    self.place = Place::Coded;
+                    self.at = marker + 2;
+                }
+                (Some(extent), _) => return extent,
+            }
+        }
+    }
+
+    fn coded(&mut self, jpeg: &[u8]) -> Option<Extent> {
+        let rest = jpeg.get(self.at..).unwrap_or_default();
+        let Some(found) = memchr(0xff, rest) else {
+            self.at = self.at.max(jpeg.len());
+            return Some(Extent::Open);
+        };
+        self.at += found;
+        let at = self.at;
+        match (jpeg.get(at + 1), jpeg.get(at + 2)) {
+            (None, _) | (Some(&marker::SOI), None) => return Some(Extent::Open),
+            // Fill bytes (B.1.1.2).
+            (Some(0xff), _) => self.at += 1,
+            (Some(&marker::EOI), _) => return Some(Extent::Complete(at + 2)),
+            (Some(&marker::SOI), Some(0xff)) => return Some(Extent::Followed(at)),
+            (Some(kind), _) if comes_between_scans(*kind) => self.place = Place::Between(at),
+            // A stuffed zero, a restart marker, or damage.
+            _ => self.at += 2,
+        }
+        None
+    }
+
+    fn segment(&mut self, jpeg: &[u8]) -> Option<Extent> {
+        let at = self.at;
+        let Some(first) = jpeg.get(at) else {
+            return Some(Extent::Open);
+        };
+        if *first != 0xff {
+            return Some(Extent::Broken(at));
+        }
+        let Some(kind) = jpeg.get(at + 1) else {
+            return Some(Extent::Open);
+        };
+        match *kind {
+            0xff => self.at += 1,
+            marker::EOI => return Some(Extent::Complete(at + 2)),
+            // TEM and RSTm stand alone.
+            0x01 | 0xd0..=0xd7 => self.at += 2,
+            0xc0..=0xfe if *kind != marker::SOI => {
+                let Some([high, low]) = jpeg.get(at + 2..).and_then(<[u8]>::first_chunk) else {
+                    return Some(Extent::Open);
+                };
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                if length < 2 {
+                    return Some(Extent::Broken(at));
+                }
+                if let Place::Between(marker) = &mut self.place {
+                    *marker = at;
+                }
+                self.at += 2 + length;
+                if *kind == marker::SOS {
+                    self.place = Place::Coded;
+                    self.coded_from.get_or_insert(self.at);
+                }
+            }
+            _ => return Some(Extent::Broken(at)),
+        }
+        None
+    }
+}
+
+/// Whether a segment of this kind may stand between the scans of a picture (B.2.1).
+fn comes_between_scans(kind: u8) -> bool {
+    matches!(
+        kind,
+        marker::DHT
+            | marker::DAC
+            | marker::SOS
+            | marker::DQT
+            | marker::DNL
+            | marker::DRI
+            | marker::EXP
+            | 0xe0..=0xef | marker::COM
+    )
+}
+
+/// Width and height in pixels, from the frame header (B.2.2); none if there is no such header before the first scan.
+pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
+    let (at, _) = segments(jpeg).find(|(_, kind)| {
+        let other = matches!(*kind, marker::DHT | marker::JPG | marker::DAC);
+        matches!(*kind, 0xc0..=0xcf) && !other
+    })?;
+    let word = |at: usize| {
+        let bytes = jpeg.get(at..)?.first_chunk()?;
+        Some(u32::from(u16::from_be_bytes(*bytes)))
+    };
+    let (height, width) = (word(at + 5)?, word(at + 7)?);
+    (width > 0 && height > 0).then_some((width, height))
+}
 
 /// The JPEG, with the usual Huffman tables if it has none. Motion JPEG may leave them out, as every decoder for it has them; browsers are none.
 pub fn with_huffman_tables(jpeg: Bytes) -> Bytes {
-    match scan_without_tables(&jpeg) {
-        Some(at) => {
+    let first = segments(&jpeg).find(|(_, kind)| matches!(*kind, marker::DHT | marker::SOS));
+    match first {
+        Some((at, marker::SOS)) => {
             let mut whole = BytesMut::with_capacity(jpeg.len() + TABLES.len());
             whole.extend_from_slice(&jpeg[..at]);
             whole.extend_from_slice(&TABLES);
             whole.extend_from_slice(&jpeg[at..]);
             whole.freeze()
         }
-        None => jpeg,
+        _ => jpeg,
     }
 }
 
-/// Where the scan begins (ITU-T T.81 B.2.3), if no table is defined before.
-fn scan_without_tables(jpeg: &[u8]) -> Option<usize> {
-    const DHT: u8 = 0xc4;
-    const SOS: u8 = 0xda;
-    let mut at = 2;
-    loop {
-        let [marker, kind, high, low] = *jpeg.get(at..)?.first_chunk()?;
-        if marker != 0xff {
+/// Offset and kind of each segment before the first entropy-coded data.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+    let mut next = jpeg.starts_with(&[0xff, marker::SOI]).then_some(2);
+    std::iter::from_fn(move || {
+        let mut at = next.take()?;
+        // Fill bytes (B.1.1.2).
+        while jpeg.get(at..)?.starts_with(&[0xff, 0xff]) {
+            at += 1;
+        }
+        let [0xff, kind, high, low] = *jpeg.get(at..)?.first_chunk()? else {
             return None;
+        };
+        if !matches!(kind, marker::SOI | marker::EOI | marker::SOS) {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            next = Some(at + 2 + length.max(2));
         }
-        match kind {
-            // Fill bytes (B.1.1.2).
-            0xff => at += 1,
-            DHT => return None,
-            SOS => return Some(at),
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2),
-        }
-    }
+        Some((at, kind))
+    })
 }
 
 /// A DHT segment with the tables of ITU-T T.81 K.3.
@@ -134,7 +312,74 @@ mod tests {
         assert_eq!(with_huffman_tables(whole.clone()).as_ptr(), whole.as_ptr());
     }
 
+    /// A JPEG with a thumbnail, complete and cut short, in an APP1 and a COM segment.
+    fn with_thumbnails() -> Vec<u8> {
+        let whole = whole();
+        let segment = |kind: u8, body: &[u8]| {
+            let length = u16::try_from(body.len() + 2).unwrap().to_be_bytes();
+            [&[0xff, kind], &length[..], body].concat()
+        };
+        let (app, com) = (segment(0xe1, &whole), segment(marker::COM, &whole[..200]));
+        [&whole[..2], &app, &com, &whole[2..]].concat()
+    }
+
+    #[test]
+    fn a_jpeg_ends_behind_its_own_end_and_not_behind_that_of_a_thumbnail() {
+        let jpeg = with_thumbnails();
+        let more = [&jpeg[..], b"\0\0 more"].concat();
+        assert_eq!(Scan::default().advance(&more), Extent::Complete(jpeg.len()));
+        // However it is cut.
+        let mut scan = Scan::default();
+        for end in 2..jpeg.len() {
+            assert_eq!(scan.advance(&jpeg[..end]), Extent::Open, "{end}");
+        }
+        assert_eq!(scan.advance(&jpeg), Extent::Complete(jpeg.len()));
+        assert_eq!(size(&jpeg), Some((48, 32)));
+    }
+
+    #[test]
+    fn a_jpeg_without_an_end_reaches_to_the_next_one() {
+        let whole = whole();
+        let open = &whole[..whole.len() - 2];
+        let two = [open, &whole].concat();
+        assert_eq!(Scan::default().advance(&two), Extent::Followed(open.len()));
+        assert_eq!(Scan::default().advance(open), Extent::Open);
+    }
+
+    #[test]
+    fn damage_in_a_scan_does_not_hide_the_end_and_a_header_that_is_none_is_told() {
+        let mut jpeg = whole().to_vec();
+        let scan = super::segments(&jpeg).find(|(_, kind)| *kind == marker::SOS);
+        let middle = (scan.unwrap().0 + jpeg.len()) / 2;
+        // As a comment of 40 bytes that is followed by no marker.
+        jpeg[middle..middle + 4].copy_from_slice(&[0xff, marker::COM, 0, 40]);
+        let extent = Scan::default().advance(&jpeg);
+        assert_eq!(extent, Extent::Complete(jpeg.len()));
+        let extent = Scan::default().advance(b"\xff\xd8\xff\xe0\0\x02no");
+        assert_eq!(extent, Extent::Broken(6));
+    }
+
     proptest! {
+        #[test]
+        fn an_extent_lies_within_the_bytes_and_does_not_depend_on_how_they_come(
+            bytes in proptest::collection::vec(prop_oneof![Just(0xffu8), Just(0xd8), Just(0xd9), Just(0xda), Just(0), Just(4), any::<u8>()], 0..80),
+        ) {
+            let jpeg = [&[0xff, 0xd8, 0xff], &bytes[..]].concat();
+            let at_once = Scan::default().advance(&jpeg);
+            let mut scan = Scan::default();
+            let mut extent = Extent::Open;
+            for end in 2..=jpeg.len() {
+                extent = scan.advance(&jpeg[..end]);
+                if extent != Extent::Open {
+                    break;
+                }
+            }
+            prop_assert_eq!(extent, at_once);
+            if let Extent::Complete(at) | Extent::Followed(at) | Extent::Broken(at) = extent {
+                prop_assert!((2..=jpeg.len()).contains(&at));
+            }
+        }
+
         #[test]
         fn whatever_comes_nothing_is_lost(bytes in proptest::collection::vec(prop_oneof![Just(0xffu8), Just(0xd8), Just(0xda), any::<u8>()], 0..64)) {
             let out = with_huffman_tables(Bytes::from(bytes.clone()));

@@ -4,7 +4,8 @@
 
 use super::{
     Keyframes, Sink, SourceError, Stop, camera,
-    libav::{Delivery, Input, Pace},
+    libav::{Delivery, Input},
+    pace::Pace,
     spec::Screen,
 };
 use crate::config;
@@ -222,7 +223,7 @@ fn stream(
     let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(mut packet) = input.next()? {
         if let Some(pace) = &mut pace {
-            pace.wait(&mut packet.times, stop);
+            pace.wait(packet.is_sound, &mut packet.times, stop);
         }
         delivery.deliver(packet, sink, keyframes)?;
     }

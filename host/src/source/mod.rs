@@ -4,10 +4,17 @@ pub mod android;
 mod annexb;
 mod camera;
 mod device;
+mod file;
+mod http;
+mod interleave;
 mod libav;
+pub mod mjpeg;
+mod pace;
 mod pattern;
+mod rtsp;
 mod spec;
 mod transcode;
+mod web;
 
 pub use android::{Attached, Audience, Fleet, Presence, stream_name};
 pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
@@ -37,6 +44,8 @@ use thiserror::Error;
 
 /// How often a waiting source looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(200);
+/// A source that says nothing this long is taken for lost, where silence is not its right.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Why a source stopped by itself.
 #[derive(Debug, Error)]
@@ -220,6 +229,7 @@ impl Stop {
 pub fn run(
     spec: &Spec,
     encode: &config::Encode,
+    fetch: &config::Fetch,
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
@@ -227,8 +237,8 @@ pub fn run(
 ) -> Result<(), SourceError> {
     match spec {
         Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
-        Spec::File(path) => libav::run_file(path, encode, sink, stop, keyframes),
-        Spec::Url(url) => libav::run_url(url, encode, sink, stop, keyframes),
+        Spec::File(path) => file::run(path, encode, sink, stop, keyframes),
+        Spec::Url(url) => web::run(url, encode, fetch, sink, stop, keyframes),
         Spec::Camera(path) => device::run_camera(path, encode, sink, stop, keyframes),
         Spec::Screen(screen) => device::run_screen(screen, encode, sink, stop, keyframes),
         Spec::Lavfi(source) => device::run_lavfi(source, encode, sink, stop, keyframes),

@@ -120,7 +120,7 @@ impl Catching {
         let mut catching = Catching {
             reader,
             position,
-            decoding: Decoding::new(&status.codec, numbers.clone()),
+            decoding: Decoding::new(status, numbers.clone()),
             status: status.clone(),
             ready: VecDeque::new(),
             told: Told::default(),

@@ -3,10 +3,12 @@
 
 use super::{
     frames::Decoded,
+    memory,
     ring::{Info, Numbers},
+    status::Status,
 };
 use crate::{
-    codec::{self, Counts, Decoder, Frame},
+    codec::{self, Decoder, Frame},
     media::{
         geometry::Geometry,
         h264,
@@ -16,7 +18,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 /// A picture that comes out of the decoder so much further ahead of what goes in than the last ones, and a few steps, is not meant
@@ -29,7 +31,7 @@ const MOST_HELD: usize = 64;
 
 /// A decoder for whatever tracks a feed has, and where its pictures belong.
 pub(super) struct Decoding {
-    counts: Arc<Counts>,
+    status: Arc<Status>,
     /// By which a picture is told to begin a group.
     numbers: Numbers,
     decoder: Option<(Decoder, Format)>,
@@ -54,10 +56,10 @@ pub(super) struct Decoding {
 }
 
 impl Decoding {
-    /// Counts pictures and failures in `counts`; groups begin as `numbers` of an encoded feed say.
-    pub fn new(counts: &Arc<Counts>, numbers: Numbers) -> Decoding {
+    /// Counts pictures and failures in `status`; groups begin as `numbers` of an encoded feed say.
+    pub fn new(status: &Arc<Status>, numbers: Numbers) -> Decoding {
         Decoding {
-            counts: counts.clone(),
+            status: status.clone(),
             numbers,
             decoder: None,
             geometry: Geometry::default(),
@@ -97,7 +99,7 @@ impl Decoding {
             // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
             let _ = decoder.decode(&h264::annexb::join(&sets), 0);
         }
-        self.decoder = Some((decoder.counted(&self.counts), format));
+        self.decoder = Some((decoder.counted(&self.status.codec), format));
         Ok(())
     }
 
@@ -156,6 +158,15 @@ impl Decoding {
                 return None;
             }
         }
+        let Some(memory) = memory::PICTURES.hold(frame.bytes()) else {
+            self.status.codec.dropped.fetch_add(1, Ordering::Relaxed);
+            let most = memory::MOST >> 20;
+            self.status.note(
+                "memory",
+                format!("decoded pictures of all streams take {most} MiB, so some are left out; smaller pictures, or fewer streams or sizes at a time, help"),
+            );
+            return None;
+        };
         self.last = Some(time);
         let keyframe = self.numbers.keyframe(time);
         let begins = keyframe != self.keyframe;
@@ -165,6 +176,7 @@ impl Decoding {
             time,
             captured_at,
             begins,
+            _memory: memory,
         })
     }
 

@@ -3,6 +3,7 @@
 use super::{
     decoding::Decoding,
     feed::{Ear, Feed, Next, Reader},
+    memory::Hold,
     ring::{Entry, Info},
     status::Status,
     supervise::{self, Work},
@@ -104,6 +105,8 @@ pub struct Decoded {
     pub captured_at: u64,
     /// It is the first that was decoded of a keyframe of the source, or of what would be one if the source were encoded here.
     pub begins: bool,
+    /// Its part of the memory that all streams share.
+    pub(super) _memory: Hold,
 }
 
 impl Frames {
@@ -138,7 +141,7 @@ impl Frames {
             .spawn(move || {
                 stop.attach();
                 let mut worker = Worker {
-                    decoding: Decoding::new(&shared.counts, source.numbers().encoded()),
+                    decoding: Decoding::new(&status, source.numbers().encoded()),
                     reader: source.reader(Ear::Deaf),
                     position: 0,
                     shared,

@@ -16,6 +16,7 @@ use crate::{
             annexb::{Piece, Splitter},
             parameter_sets::ParameterSets,
         },
+        jpeg,
         offset::{Offset, Offsets},
         sample::{Codec, Sample, Times, Video},
         time::{Moment, TIMESCALE},
@@ -213,7 +214,7 @@ impl Sink for Ingest {
     fn jpeg(&mut self, data: Bytes, times: SourceTimes) {
         let now = (self.clock)();
         self.status.received(data.len());
-        let Some((width, height)) = jpeg_size(&data) else {
+        let Some((width, height)) = jpeg::size(&data) else {
             self.status
                 .note("damage", "a picture that is no JPEG is left out".into());
             return;
@@ -483,38 +484,6 @@ pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
         },
         frame_rate,
         keyframe_ms: 0,
-    }
-}
-
-/// Width and height from a JPEG's frame header (ITU-T T.81 B.2.2).
-fn jpeg_size(data: &[u8]) -> Option<(u32, u32)> {
-    if data.get(..2)? != [0xff, 0xd8] {
-        return None;
-    }
-    let mut at = 2;
-    loop {
-        while *data.get(at)? == 0xff && *data.get(at + 1)? == 0xff {
-            at += 1;
-        }
-        if *data.get(at)? != 0xff {
-            return None;
-        }
-        let marker = *data.get(at + 1)?;
-        let length = usize::from(u16::from_be_bytes([*data.get(at + 2)?, *data.get(at + 3)?]));
-        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            let word = |at: usize| {
-                Some(u32::from(u16::from_be_bytes([
-                    *data.get(at)?,
-                    *data.get(at + 1)?,
-                ])))
-            };
-            let (height, width) = (word(at + 5)?, word(at + 7)?);
-            return (width > 0 && height > 0).then_some((width, height));
-        }
-        if marker == 0xda || marker == 0xd9 {
-            return None;
-        }
-        at += 2 + length.max(2);
     }
 }
 

@@ -9,6 +9,7 @@ mod ingest;
 mod joined;
 mod jpeg;
 mod made;
+mod memory;
 mod offer;
 mod registry;
 mod ring;
@@ -58,6 +59,7 @@ pub struct Stream {
     pub name: String,
     /// Where its pictures come from.
     pub source: Spec,
+    fetch: config::Fetch,
     idle: Duration,
     always_on: bool,
     recipes: variant::Recipes,
@@ -98,6 +100,7 @@ impl Stream {
         Arc::new(Stream {
             name: name.to_owned(),
             source,
+            fetch: config.fetch(),
             idle: config.idle.duration(),
             always_on: config.always_on,
             recipes: variant::Recipes {
@@ -334,8 +337,17 @@ impl Stream {
         loop {
             let began = Instant::now();
             let encode = &self.recipes.encode;
-            let ended =
-                contain(|| source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet));
+            let ended = contain(|| {
+                source::run(
+                    &self.source,
+                    encode,
+                    &self.fetch,
+                    ingest,
+                    stop,
+                    keyframes,
+                    &self.fleet,
+                )
+            });
             let (reason, over) = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sluicegate::{
-    codec::{Encoder, Settings},
+    codec::{Decoder, Encoder, JpegEncoder, Settings},
     media::{h264::annexb, pattern::Painter},
 };
 use sluicegate_fuzz::{field, root};
@@ -193,6 +193,38 @@ fn main() {
         );
     }
 
+    // What MJPEG cameras send, right and wrong.
+    let image = jpeg(&streams[0]);
+    let part = |length: usize| {
+        format!("--cam\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let (right, wrong) = (part(image.len()), part(9));
+    let sent: [&[&[u8]]; 4] = [
+        &[right.as_bytes(), &image, b"\r\n", right.as_bytes(), &image],
+        &[
+            wrong.as_bytes(),
+            &image,
+            b"\r\n--cam--\r\n",
+            wrong.as_bytes(),
+            &image,
+        ],
+        &[&image, &image],
+        &[
+            right.as_bytes(),
+            &image[..image.len() - 2],
+            b"\r\n--cam\r\n\r\n",
+            &image,
+        ],
+    ];
+    for (stream, nth) in sent.into_iter().zip(0..) {
+        let cuts = field(&[90, 3, 1, 200]);
+        write(
+            "mjpeg",
+            &format!("{nth}"),
+            &[&field(b"cam")[..], &[255, 255], &cuts, &stream.concat()].concat(),
+        );
+    }
+
     // Two sizes of a picture, as scrcpy 3 and 4 write them, and what a shell and adb's list say.
     let packet = |flags: u64, data: &[u8]| {
         let size = (data.len() as u32).to_be_bytes();
@@ -305,6 +337,17 @@ fn transport(which: u8, options: &str, format: &str, record: &[u8], picture: &[u
         &rest,
     ]
     .concat()
+}
+
+/// A picture of the stream.
+fn jpeg(stream: &[u8]) -> Vec<u8> {
+    let mut decoder = Decoder::h264().unwrap();
+    decoder.decode(stream, 0).unwrap();
+    decoder.drain().unwrap();
+    let frame = decoder.newest().unwrap();
+    let mut encoder = JpegEncoder::new().unwrap();
+    let jpeg = encoder.encode(&frame, 50, u32::MAX, u32::MAX).unwrap();
+    jpeg.to_vec()
 }
 
 /// Two groups of a moving picture, in Annex B.

@@ -1,29 +1,34 @@
 //! One opened input: its video track and its audio track, packet by packet.
 
+use super::budget::{Budget, Counted};
 use crate::{
     media::{geometry::Orientation, time::rescale},
-    source::{LOOK, Presentation, SourceError, SourceTimes, Stop, readable},
+    source::{LOOK, Presentation, SILENCE, SourceError, SourceTimes, Stop, readable},
 };
 use bytes::Bytes;
 use ffmpeg_next::{
-    self as ffmpeg, Dictionary, Stream, codec, format, format::stream::Disposition, media, packet,
+    self as ffmpeg, Dictionary, Stream, codec,
+    format::{self, context::StreamIo, stream::Disposition},
+    media, packet,
 };
 use std::{
-    io::{self, Read},
+    fs::File,
+    io::{self, Read, Seek},
+    path::Path,
     process::ChildStdout,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// A source that says nothing this long is taken for lost, where silence is not its right.
-pub const SILENCE: Duration = Duration::from_secs(10);
 /// Largest packet that is believed.
 const LARGEST_PACKET: usize = 64 << 20;
 /// Formats that carry no times, for which libavformat makes up 25 pictures a second.
 const UNTIMED: [&str; 4] = ["mpjpeg", "mjpeg", "h264", "hevc"];
+/// What is read through a stream of ours may open nothing else.
+const NOTHING: &str = "none";
 
 /// What libavformat or libavdevice has opened.
 pub struct Input {
@@ -37,6 +42,8 @@ pub struct Input {
     /// Where there are no times, each packet lasts as long as libavformat thinks.
     believes: bool,
     deadline: Arc<Deadline>,
+    /// Where the bytes come through a stream of ours.
+    budget: Option<Arc<Budget>>,
     /// When the newest picture came, where those may not stop while sound goes on.
     newest_picture: Option<Instant>,
 }
@@ -88,58 +95,101 @@ impl Packet {
 }
 
 impl Input {
-    /// Opens a file or URL. `what` names it in errors. Gives up after [`SILENCE`], or when told to stop.
+    /// Opens a URL by libavformat's own protocols, of which it may use `protocols` (separated by commas). `what` names it
+    /// in errors. Gives up after [`SILENCE`], or when told to stop.
     pub fn open(
         what: &str,
         url: &str,
+        protocols: &str,
         mut options: Dictionary,
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
         crate::codec::init();
-        // A packet that the demuxer knows to be damaged is a loss, which shows by the gap that it leaves.
-        options.set("fflags", "discardcorrupt");
-        let fail = |reason: String| SourceError::Open {
-            what: what.to_owned(),
-            reason,
-        };
-        if url.contains('\0') {
-            return Err(fail("there is a NUL in its name".into()));
-        }
+        set_always(&mut options, protocols);
         let deadline = Arc::new(Deadline::new());
-        let (watch, stopped) = (deadline.clone(), stop.clone());
-        let context = format::input_with_interrupt_and_dictionary(
-            url,
-            move || stopped.is_stopped() || watch.passed(),
-            options,
-        )
-        .map_err(|error| fail(deadline.explain(&error)))?;
+        if url.contains('\0') {
+            return Err(cannot_open(what, "there is a NUL in its name".into()));
+        }
+        let context =
+            format::input_with_interrupt_and_dictionary(url, deadline.watch(stop), options)
+                .map_err(|error| cannot_open(what, deadline.explain(&error)))?;
         let timed = !UNTIMED.contains(&context.format().name());
-        Input::new(what, context, timed, deadline)
+        Input::new(what, context, timed, deadline, None)
     }
 
-    /// Opens what comes through a pipe. Gives up as [`Input::open`] does.
+    /// Opens a file, which may name other files.
+    pub fn of_file(
+        what: &str,
+        path: &Path,
+        file: File,
+        stop: &Stop,
+    ) -> Result<(Input, Tracks), SourceError> {
+        let budget = Arc::new(Budget::new(LARGEST_PACKET));
+        let is_seekable = file.metadata().is_ok_and(|found| found.is_file());
+        let bytes = Counted::new(file, &budget);
+        let stream = match is_seekable {
+            true => StreamIo::from_read_seek(bytes),
+            false => StreamIo::from_read(bytes),
+        };
+        let name = path.to_string_lossy();
+        let mut options = Dictionary::new();
+        set_always(&mut options, "file,crypto,data");
+        Input::of_stream(what, stream, Some(&name), options, budget, stop)
+    }
+
+    /// Opens what comes from a server, in whatever format. `is_seekable`: parts of it may be asked for.
+    pub fn of_peer<R: Read + Seek + Send + 'static>(
+        what: &str,
+        peer: R,
+        is_seekable: bool,
+        mut options: Dictionary,
+        stop: &Stop,
+    ) -> Result<(Input, Tracks), SourceError> {
+        let budget = Arc::new(Budget::new(LARGEST_PACKET));
+        let bytes = Counted::new(peer, &budget);
+        let stream = match is_seekable {
+            true => StreamIo::from_read_seek(bytes),
+            false => StreamIo::from_read(bytes),
+        };
+        set_always(&mut options, NOTHING);
+        Input::of_stream(what, stream, None, options, budget, stop)
+    }
+
+    /// Opens what comes through a pipe.
     pub fn of_pipe(
         what: &str,
         pipe: ChildStdout,
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
-        crate::codec::init();
-        let fail = |reason: String| SourceError::Open {
-            what: what.to_owned(),
-            reason,
-        };
+        let budget = Arc::new(Budget::new(LARGEST_PACKET));
+        let stream = StreamIo::from_read(Counted::new(Pipe(pipe), &budget));
         let mut options = Dictionary::new();
         options.set("fpsprobesize", "0");
+        set_always(&mut options, NOTHING);
+        Input::of_stream(what, stream, None, options, budget, stop)
+    }
+
+    fn of_stream(
+        what: &str,
+        stream: Result<StreamIo, ffmpeg::Error>,
+        name: Option<&str>,
+        options: Dictionary,
+        budget: Arc<Budget>,
+        stop: &Stop,
+    ) -> Result<(Input, Tracks), SourceError> {
+        crate::codec::init();
         let deadline = Arc::new(Deadline::new());
-        let (watch, stopped) = (deadline.clone(), stop.clone());
-        let context = format::context::StreamIo::from_read(Pipe(pipe))
-            .and_then(|pipe| {
-                format::input_from_stream_with_interrupt(pipe, None, Some(options), move || {
-                    stopped.is_stopped() || watch.passed()
-                })
+        let context = stream
+            .and_then(|stream| {
+                let watch = deadline.watch(stop);
+                format::input_from_stream_with_interrupt(stream, name, Some(options), watch)
             })
-            .map_err(|error| fail(deadline.explain(&error)))?;
-        Input::new(what, context, true, deadline)
+            .map_err(|error| {
+                let explained = budget.explain();
+                cannot_open(what, explained.unwrap_or_else(|| deadline.explain(&error)))
+            })?;
+        let timed = !UNTIMED.contains(&context.format().name());
+        Input::new(what, context, timed, deadline, Some(budget))
     }
 
     fn new(
@@ -147,16 +197,15 @@ impl Input {
         context: format::context::Input,
         timed: bool,
         deadline: Arc<Deadline>,
+        budget: Option<Arc<Budget>>,
     ) -> Result<(Input, Tracks), SourceError> {
         let cover = Disposition::ATTACHED_PIC;
         let video = context.streams().best(media::Type::Video);
         let video = video.filter(|stream| !stream.disposition().contains(cover));
         let audio = context.streams().best(media::Type::Audio);
         if video.is_none() && audio.is_none() {
-            return Err(SourceError::Open {
-                what: what.to_owned(),
-                reason: "it has neither a video track nor an audio track".into(),
-            });
+            let reason = "it has neither a video track nor an audio track";
+            return Err(cannot_open(what, reason.into()));
         }
         let (pictures, sound) = (video.as_ref().map(Place::of), audio.as_ref().map(Place::of));
         let known = context.streams().len();
@@ -187,6 +236,7 @@ impl Input {
             timed,
             believes: false,
             deadline,
+            budget,
             newest_picture: None,
         };
         Ok((input, tracks))
@@ -206,12 +256,21 @@ impl Input {
     pub fn next(&mut self) -> Result<Option<Packet>, SourceError> {
         loop {
             let mut packet = packet::Packet::empty();
+            if let Some(budget) = &self.budget {
+                budget.renew();
+            }
             match packet.read(&mut self.context) {
                 Ok(()) => {}
-                Err(ffmpeg::Error::Eof | ffmpeg::Error::Exit) if !self.deadline.passed() => {
-                    return Ok(None);
+                Err(error) => {
+                    if let Some(reason) = self.budget.as_ref().and_then(|budget| budget.explain()) {
+                        return Err(self.failed(reason));
+                    }
+                    let is_end = matches!(error, ffmpeg::Error::Eof | ffmpeg::Error::Exit);
+                    if is_end && !self.deadline.passed() {
+                        return Ok(None);
+                    }
+                    return Err(self.failed(self.deadline.explain(&error)));
                 }
-                Err(error) => return Err(self.failed(self.deadline.explain(&error))),
             }
             let size = packet.data().map_or(0, <[u8]>::len);
             if packet.stream() >= self.known {
@@ -342,6 +401,20 @@ impl Place {
     }
 }
 
+/// What holds for every input: a packet that the demuxer knows to be damaged is a loss, which shows by the gap that it leaves,
+/// and no protocols are used but these.
+fn set_always(options: &mut Dictionary, protocols: &str) {
+    options.set("fflags", "discardcorrupt");
+    options.set("protocol_whitelist", protocols);
+}
+
+fn cannot_open(what: &str, reason: String) -> SourceError {
+    SourceError::Open {
+        what: what.to_owned(),
+        reason,
+    }
+}
+
 /// Reads that come back now and then, so that libavformat looks whether it is to give up.
 struct Pipe(ChildStdout);
 
@@ -377,6 +450,12 @@ impl Deadline {
             u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
+    }
+
+    /// Whether a blocking call is to be given up.
+    fn watch(self: &Arc<Deadline>, stop: &Stop) -> impl FnMut() -> bool + Send + 'static {
+        let (deadline, stop) = (self.clone(), stop.clone());
+        move || stop.is_stopped() || deadline.passed()
     }
 
     fn passed(&self) -> bool {

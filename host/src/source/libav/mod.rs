@@ -1,75 +1,61 @@
-//! Files and URLs through libavformat.
+//! What libavformat reads: containers from files, servers and pipes, and its own network protocols.
 
+mod budget;
 mod delivery;
 mod input;
-mod pace;
 
 pub(super) use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
-pub(super) use pace::Pace;
 
 use super::{Keyframes, Sink, SourceError, Stop};
 use crate::config;
 use ffmpeg_next::Dictionary;
-use std::path::Path;
+use std::io::{Read, Seek};
 
-/// Streams a file in real time, again and again, on one rising timeline.
-pub fn run_file(
-    path: &Path,
+/// Streams what libavformat opens at `url`; RTSP over TCP. `what` names it in errors. Over HTTP it connects through `proxy`.
+pub fn run_url(
+    what: &str,
+    url: &str,
+    proxy: Option<&str>,
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let what = config::Source::from(format!("file:{}", path.display())).to_string();
-    let mut pace = Pace::default();
-    loop {
-        let (mut input, tracks) =
-            Input::open(&what, &path.to_string_lossy(), Dictionary::new(), stop)?;
-        input.believe_durations();
-        let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
-        let mut sent = 0u64;
-        while let Some(mut packet) = input.next()? {
-            pace.wait(&mut packet.times, stop);
-            if stop.is_stopped() {
-                return Ok(());
-            }
-            delivery.deliver(packet, sink, keyframes)?;
-            sent += 1;
-        }
-        if stop.is_stopped() {
-            return Ok(());
-        }
-        delivery.finish(sink, keyframes)?;
-        if sent == 0 {
-            return Err(SourceError::Open {
-                what,
-                reason: "it holds neither pictures nor sound".into(),
-            });
-        }
-        sink.loops();
-        pace.loops();
+    let mut options = live();
+    options.set("rtsp_transport", "tcp");
+    if let Some(proxy) = proxy {
+        options.set("http_proxy", proxy);
+        // Each connection of the proxy's is to one host, and serves one request.
+        options.set("http_persistent", "0");
     }
+    let opened = Input::open(what, url, &protocols(url), options, stop)?;
+    play(what, opened, encode, sink, stop, keyframes)
 }
 
-/// Streams whatever libavformat opens at a URL; RTSP over TCP.
-pub fn run_url(
-    source: &config::Source,
+/// Streams what a server sends in one of libavformat's containers; `is_seekable`: parts of it may be asked for.
+pub fn run_peer<R: Read + Seek + Send + 'static>(
+    what: &str,
+    (peer, is_seekable): (R, bool),
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let what = source.to_string();
-    let mut options = Dictionary::new();
-    options.set("rtsp_transport", "tcp");
-    options.set("analyzeduration", "1500000");
-    // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
-    // the first keyframe is in it (`nobuffer` would lose it).
-    options.set("fpsprobesize", "0");
-    let (mut input, tracks) = Input::open(&what, &source.url(), options, stop)?;
+    let opened = Input::of_peer(what, peer, is_seekable, live(), stop)?;
+    play(what, opened, encode, sink, stop, keyframes)
+}
+
+fn play(
+    what: &str,
+    (mut input, tracks): (Input, Tracks),
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
     input.watch_pictures();
-    let mut delivery = Delivery::new(&what, tracks, encode, sink)?;
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(packet) = input.next()? {
         delivery.deliver(packet, sink, keyframes)?;
     }
@@ -77,5 +63,53 @@ pub fn run_url(
         return Ok(());
     }
     delivery.finish(sink, keyframes)?;
-    Err(SourceError::Ended(what))
+    Err(SourceError::Ended(what.to_owned()))
+}
+
+/// For what is live.
+fn live<'a>() -> Dictionary<'a> {
+    let mut options = Dictionary::new();
+    options.set("analyzeduration", "1500000");
+    // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
+    // the first keyframe is in it (`nobuffer` would lose it).
+    options.set("fpsprobesize", "0");
+    options
+}
+
+/// Of libavformat's protocols, those that a URL of this scheme needs: no other, whatever a peer names.
+fn protocols(url: &str) -> String {
+    let scheme = url.split("://").next().unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let more = match scheme.as_str() {
+        // Playlists and what they name, through the proxy.
+        "http" | "https" => "http,https,httpproxy,tls,tcp,crypto",
+        "rtsp" => "rtp,udp,tcp",
+        "rtsps" => "rtp,srtp,udp,tls,tcp",
+        "rtmpt" | "rtmpts" | "mmsh" => "ffrtmphttp,http,https,tls,tcp",
+        _ => "rtp,udp,tls,tcp",
+    };
+    format!("{scheme},{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::protocols;
+
+    #[test]
+    fn no_url_opens_files_or_protocols_of_another_kind() {
+        for url in [
+            "rtsp://cam/1",
+            "RTSPS://cam/1",
+            "http://cam/x.m3u8",
+            "srt://cam:1",
+            "rtmp://cam/1",
+        ] {
+            let allowed = protocols(url);
+            for refused in ["file", "data", "concat", "subfile", "gopher", "pipe"] {
+                let is_in = allowed.split(',').any(|protocol| protocol == refused);
+                assert!(!is_in, "{url}: {allowed}");
+            }
+        }
+        assert!(protocols("rtmp://cam/1").starts_with("rtmp,"));
+    }
 }

@@ -1,0 +1,53 @@
+//! What an MJPEG camera sends: the same pictures however it is cut, each a JPEG within the limit.
+#![no_main]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
+use libfuzzer_sys::fuzz_target;
+use sluicegate::{
+    media::jpeg,
+    source::mjpeg::{Found, Reader, boundary, is_mjpeg},
+};
+use sluicegate_fuzz::{Input, pieces};
+
+fuzz_target!(|input: &[u8]| {
+    let mut input = Input(input);
+    let name = input.text();
+    let limit = usize::from(input.word()).max(1);
+    let cuts = input.bytes();
+    let stream = input.rest();
+    let reader = || Reader::new(Some(&name)).with_limit(limit);
+    let expected = read(reader(), &[stream]);
+    let cut = pieces(stream, cuts);
+    let cut: Vec<&[u8]> = cut.iter().map(|piece| &piece[..]).collect();
+    assert_eq!(read(reader(), &cut), expected);
+    let mut bytes = 0;
+    for found in expected {
+        if let Found::Picture(picture) = found {
+            assert!(picture.starts_with(&[0xff, 0xd8, 0xff]) && picture.ends_with(&jpeg::EOI));
+            assert!(picture.len() <= limit + jpeg::EOI.len());
+            bytes += picture.len() - jpeg::EOI.len();
+            let _ = jpeg::size(&picture);
+            let whole = jpeg::with_huffman_tables(picture.clone());
+            assert!(whole.len() >= picture.len());
+        }
+    }
+    // No byte is in two pictures.
+    assert!(bytes <= stream.len());
+
+    let text = String::from_utf8_lossy(stream);
+    let _ = (
+        boundary(&text),
+        is_mjpeg(Some(&text), stream),
+        is_mjpeg(None, stream),
+    );
+});
+
+fn read(mut reader: Reader, pieces: &[&[u8]]) -> Vec<Found> {
+    let mut found = Vec::new();
+    for piece in pieces {
+        reader.push(piece);
+        found.extend(std::iter::from_fn(|| reader.take()));
+    }
+    found.extend(std::iter::from_fn(|| reader.finish()));
+    found
+}
