@@ -1,18 +1,17 @@
 //! The command line.
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use sluicegate::{
     api, codec,
-    config::{Config, EncoderName},
+    config::{self, Config, EncoderName, Listen},
     gateway::{self, Gateway},
     plugin::{Engine, Instance, Limits, Usage},
     source,
-    telemetry::{self, LogFormat},
+    telemetry::{self, Chain, LogFormat},
 };
 use std::{
     io::{ErrorKind, Write},
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -20,7 +19,12 @@ use std::{
 
 /// An edge gateway for live video whose transports are WebAssembly components.
 #[derive(Parser)]
-#[command(name = "sluicegate", version = env!("CARGO_PKG_VERSION"))]
+#[command(
+    name = "sluicegate",
+    version = env!("CARGO_PKG_VERSION"),
+    arg_required_else_help = true,
+    override_usage = "sluicegate [OPTIONS] [SOURCE]...\n       sluicegate <COMMAND>"
+)]
 struct Arguments {
     /// How the log on standard error is written; RUST_LOG says how much of it.
     #[arg(
@@ -32,8 +36,27 @@ struct Arguments {
         env = "SLUICEGATE_LOG_FORMAT"
     )]
     log_format: Lines,
+    /// Without a command, what is named is served.
+    #[command(flatten)]
+    serve: Serve,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+}
+
+#[derive(clap::Args, Default, PartialEq)]
+struct Serve {
+    /// The config file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Port, address or both to listen on, instead of the config's; a port alone is on this machine only.
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
+    listen: Option<Listen>,
+    /// Let other machines in: listen on all addresses, or on the one named. Whoever reaches it may watch.
+    #[arg(long)]
+    open: bool,
+    /// A file, a URL, or another source such as annexb:listen:5000; NAME=SOURCE says what the stream is called.
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -57,18 +80,8 @@ impl From<Lines> for LogFormat {
 #[derive(Subcommand)]
 enum Command {
     /// Serve streams: those of the config, and a stream for each SOURCE. Without either, a demo.
-    Serve {
-        /// The config file (TOML).
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Address to listen on, instead of the config's.
-        #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<SocketAddr>,
-        /// A file, a URL, or another source such as annexb:listen:5000.
-        #[arg(value_name = "SOURCE")]
-        sources: Vec<String>,
-    },
-    /// Check a config as `serve` would, without opening a socket.
+    Serve(Serve),
+    /// Check a config as `serve` would, without opening a socket, and tell all mistakes.
     Check {
         /// The config file (TOML).
         file: PathBuf,
@@ -101,7 +114,14 @@ enum PluginCommand {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     telemetry::init(arguments.log_format.into());
-    match run(arguments.command) {
+    let command = match (arguments.command, arguments.serve) {
+        (Some(command), serve) if serve == Serve::default() => command,
+        (Some(_), _) => {
+            usage("options of `serve` go behind it, and nothing else goes before a command")
+        }
+        (None, serve) => Command::Serve(bare(serve)),
+    };
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match arguments.log_format {
@@ -115,11 +135,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve {
+        Command::Serve(Serve {
             config,
             listen,
+            open,
             sources,
-        } => {
+        }) => {
             let mut settings = match &config {
                 Some(file) => Config::load(file)?,
                 None if sources.is_empty() => Config::default(),
@@ -128,9 +149,9 @@ fn run(command: Command) -> anyhow::Result<()> {
                     ..Config::default()
                 },
             };
-            if let Some(listen) = listen {
-                settings.server.listen = listen;
-                settings.server.check_listen().map_err(anyhow::Error::msg)?;
+            if listen.is_some() || open {
+                let server = &mut settings.server;
+                server.listen_at(listen, open).map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
             let program = std::env::current_exe().context("cannot find this program")?;
@@ -148,23 +169,77 @@ fn run(command: Command) -> anyhow::Result<()> {
             runtime.shutdown_background();
             Ok(())
         }
-        Command::Check { file } => {
-            let config = Config::load(&file)?;
-            config.require_streams(&file)?;
-            let gateway = Gateway::prepare(config).with_context(|| file.display().to_string())?;
-            say(&format!(
-                "{}: good: {} streams, {} transports\n",
-                file.display(),
-                gateway.streams.names().len(),
-                gateway.transports.len()
-            ))
-        }
+        Command::Check { file } => check(&file),
         Command::Sources => say(&source::listing(&source::cameras())),
         Command::ProbeEncoder { name } => {
             codec::answer(name);
             Ok(())
         }
         Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
+    }
+}
+
+/// What `sluicegate` without a command is given. A word that is nearly a command was meant as one.
+fn bare(serve: Serve) -> Serve {
+    let mut commands = Arguments::command();
+    commands.build();
+    let names = commands.get_subcommands().map(|known| known.get_name());
+    if let Some(word) = serve.sources.first()
+        && !Path::new(word).exists()
+        && let Some(meant) = names
+            .filter(|name| strsim::damerau_levenshtein(name, word) <= 2)
+            .min_by_key(|name| strsim::damerau_levenshtein(name, word))
+    {
+        usage(&format!(
+            "there is no command `{word}`; did you mean `sluicegate {meant}`?"
+        ));
+    }
+    serve
+}
+
+/// Ends with what is wrong with the command line.
+fn usage(what: &str) -> ! {
+    Arguments::command()
+        .error(clap::error::ErrorKind::InvalidSubcommand, what)
+        .exit()
+}
+
+/// Says that a config is good, or all that is wrong with it.
+fn check(file: &Path) -> anyhow::Result<()> {
+    let (config, mut found) = match Config::load(file) {
+        Ok(config) => (Some(config), Vec::new()),
+        Err(config::Error::Invalid(mistakes)) => {
+            let found = mistakes.found.iter().map(ToString::to_string).collect();
+            (mistakes.rest.map(|rest| *rest), found)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let of_file = found.len();
+    let mut good = None;
+    if let Some(config) = config {
+        if of_file == 0 {
+            config.require_streams(file)?;
+        }
+        match Gateway::prepare(config) {
+            Ok(gateway) => good = Some(gateway),
+            Err(errors) => {
+                let errors = errors.each();
+                // What is left of a file is checked too, but what was left out is missed by nobody but the file.
+                let errors = errors
+                    .iter()
+                    .filter(|error| of_file == 0 || error.stands_alone());
+                found.extend(errors.map(|error| format!("{}: {}", file.display(), Chain(error))));
+            }
+        }
+    }
+    match good.filter(|_| found.is_empty()) {
+        Some(gateway) => say(&format!(
+            "{}: good: {} streams, {} transports\n",
+            file.display(),
+            gateway.streams.names().len(),
+            gateway.transports.len()
+        )),
+        None => Err(anyhow::Error::msg(found.join("\n"))),
     }
 }
 

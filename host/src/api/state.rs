@@ -70,7 +70,9 @@ pub struct Device {
     always_on: bool,
     /// Of an Android device, as it tells it.
     model: Option<String>,
+    /// Square pixels of the picture as it is seen, upright.
     width: Option<u32>,
+    /// Square pixels.
     height: Option<u32>,
     codec: Option<String>,
     /// Null where the source has no sound, or it was not heard yet.

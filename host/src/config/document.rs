@@ -1,18 +1,35 @@
-//! The text of a config file and where in it each key and value stands, to turn a mistake into a place.
+//! The text of a config file and where in it each key and value stands, to turn a mistake into a place; and what is left of
+//! it when mistakes are taken out, in which more can be found.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
 
-use super::error::{self, Error, Invalid};
+use super::error::{self, Invalid};
 
 /// A parsed file. What is kept beside the tree is what messages need.
 pub(super) struct Document<'a> {
     text: &'a str,
     file: &'a Path,
+    /// As written.
     root: DeTable<'a>,
+    /// Without the mistakes found so far; places are as in `root`.
+    rest: Spanned<DeTable<'a>>,
+}
+
+/// What is wrong with a document, said for people, and what to leave out to look for more.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub(super) invalid: Invalid,
+    /// In what is left of the document.
+    path: Vec<Step>,
+    /// The key that is not there, in the table at `path`.
+    missing: Option<String>,
 }
 
 /// One step on the way to a value.
@@ -64,28 +81,65 @@ impl Problem {
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Error> {
-        match DeTable::parse(text) {
-            Ok(root) => Ok(Self {
+    /// Of text that is not TOML, what is wrong with it.
+    pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Vec<Invalid>> {
+        let (rest, errors) = DeTable::parse_recoverable(text);
+        if errors.is_empty() {
+            let root = rest.get_ref().clone();
+            return Ok(Self {
                 text,
                 file,
-                root: root.into_inner(),
-            }),
-            Err(error) => {
+                root,
+                rest,
+            });
+        }
+        let mut found: Vec<Invalid> = errors
+            .iter()
+            .map(|error| {
                 let at = error.span().unwrap_or(0..0);
                 let key = text.get(at.clone()).unwrap_or_default();
                 let what = match error.message() {
                     "duplicate key" => format!("`{key}` is written twice; keep one of the two"),
                     message => format!("this is not TOML: {message}"),
                 };
-                Err(Error::Invalid(Invalid::new(file, text, at, what)))
+                Invalid::new(file, text, at, what)
+            })
+            .collect();
+        found.sort_by_key(|invalid| (invalid.line, invalid.column));
+        // What follows in the same line is mostly of the parser's own making.
+        found.dedup_by_key(|invalid| invalid.line);
+        Err(found)
+    }
+
+    /// What is left of the file, as a value.
+    pub(super) fn read<T: Deserialize<'a>>(&self) -> Result<T, Box<Mistake>> {
+        T::deserialize(toml::Deserializer::from(self.rest.clone()))
+            .map_err(|error| self.explain_serde(&error))
+    }
+
+    /// Leaves out what is wrong, or puts in what is missing, so that more can be found. True if the mistake is one of the
+    /// file's own, `None` if nothing is left to look at.
+    pub(super) fn leave_out(&mut self, mistake: &Mistake) -> Option<bool> {
+        let Mistake { path, missing, .. } = mistake;
+        let mut own = true;
+        if let Some(key) = missing {
+            // One that was left out before is missing now.
+            let original = self.original(path).unwrap_or_else(|| path.clone());
+            own = !self.was_meant(&original, path, key);
+            if key == SOURCE && put_in(self.rest.get_mut(), path) {
+                return Some(own);
             }
         }
+        // What is wrong with a default is put right by leaving out what has it.
+        let removed = (1..=path.len())
+            .rev()
+            .any(|length| remove(self.rest.get_mut(), &path[..length]));
+        removed.then_some(own)
     }
 
     /// Whether the file has something at `path`.
     pub(super) fn has(&self, path: &[Step]) -> bool {
-        self.places().iter().any(|place| place.path == path)
+        has(self.rest.get_ref(), path)
     }
 
     /// The path of what stands first in the file among those that one of `patterns` describes; `*` is any key.
@@ -97,17 +151,33 @@ impl<'a> Document<'a> {
                     Step::Index(_) => false,
                 })
         };
-        self.places()
+        places(self.rest.get_ref())
             .into_iter()
             .filter(|place| patterns.iter().any(|pattern| fits(pattern, &place.path)))
             .min_by_key(|place| place.key.start)
             .map(|place| place.path)
     }
 
-    /// The error for a mistake in what the file means.
-    pub(super) fn explain(&self, problem: &Problem) -> Error {
+    /// Whether the file has the key that is missing at `path`, or had one like it: that is what was wrong, and is told already.
+    fn was_meant(&self, original: &[Step], path: &[Step], key: &str) -> bool {
+        let left = places(self.rest.get_ref());
+        let keys = places(&self.root).into_iter().filter_map(|place| {
+            let Some((Step::Key(last), table)) = place.path.split_last() else {
+                return None;
+            };
+            (table == original).then(|| last.clone())
+        });
+        keys.into_iter().any(|written| {
+            let here = [path, &[Step::from(&written)]].concat();
+            let left_out = !left.iter().any(|place| place.path == here);
+            left_out && (written == key || error::nearest(&written, &[key]).is_some())
+        })
+    }
+
+    /// The mistake in what the file means.
+    pub(super) fn explain(&self, problem: &Problem) -> Box<Mistake> {
         // A value that is not in the file is a default, and its table is the nearest thing to point at.
-        let places = self.places();
+        let places = places(self.rest.get_ref());
         let place = (1..=problem.path.len()).rev().find_map(|length| {
             let path = problem.path.get(..length)?;
             places.iter().find(|place| place.path == path)
@@ -122,49 +192,127 @@ impl<'a> Document<'a> {
             true => "",
             false => ":",
         };
-        let what = format!("{}{colon} {}", describe(&problem.path), problem.what);
-        Error::Invalid(Invalid::new(self.file, self.text, at, what))
+        let path = self.original(&problem.path);
+        let path = path.as_deref().unwrap_or(&problem.path);
+        let what = format!("{}{colon} {}", describe(path), problem.what);
+        Box::new(Mistake {
+            invalid: Invalid::new(self.file, self.text, at, what),
+            path: problem.path.clone(),
+            missing: None,
+        })
     }
 
-    /// The error for one that serde found: its message, said about the key it stands at.
-    pub(super) fn explain_serde(&self, error: &toml::de::Error) -> Error {
+    /// The mistake that serde found: its message, said about the key it stands at.
+    fn explain_serde(&self, error: &toml::de::Error) -> Box<Mistake> {
         let at = error.span().unwrap_or(0..0);
-        let mut path = self.path_at(&at);
-        // `[[streams]]`: the list and its first table stand at the same place, and the list is meant.
-        if error.message().starts_with("invalid type: sequence")
-            && matches!(path.last(), Some(Step::Index(_)))
-        {
-            path.pop();
-        }
-        let what = error::reword(error.message(), &path);
-        Error::Invalid(Invalid::new(self.file, self.text, at, what))
-    }
-
-    /// The path of the key or value at `span`: the deepest that fits exactly, else the smallest around its start.
-    fn path_at(&self, span: &Range<usize>) -> Vec<Step> {
-        let places = self.places();
-        let exact = places
-            .iter()
-            .filter(|place| place.value == *span || place.key == *span)
-            .max_by_key(|place| place.path.len());
-        let around = || {
-            places
-                .iter()
-                .filter(|place| place.value.contains(&span.start))
-                .min_by_key(|place| place.value.len())
+        let within = |table: &DeTable<'_>| {
+            let mut path = path_at(table, &at);
+            // `[[streams]]`: the list and its first table stand at the same place, and the list is meant.
+            if error.message().starts_with("invalid type: sequence")
+                && matches!(path.last(), Some(Step::Index(_)))
+            {
+                path.pop();
+            }
+            path
         };
-        exact
-            .or_else(around)
-            .map(|place| place.path.clone())
-            .unwrap_or_default()
+        let what = error::reword(error.message(), &within(&self.root));
+        let missing = error.message().strip_prefix("missing field ");
+        Box::new(Mistake {
+            path: within(self.rest.get_ref()),
+            missing: missing.map(|field| field.trim_matches('`').to_owned()),
+            invalid: Invalid::new(self.file, self.text, at, what),
+        })
     }
 
-    /// Every key and value. Built anew each time: it is asked for on the way to an error, and the file is small.
-    fn places(&self) -> Vec<Place> {
-        let mut places = Vec::new();
-        collect(&self.root, &mut Vec::new(), &mut places);
-        places
+    /// Where in the file stands what is at `path` in what is left of it: items of a list may have been left out before it.
+    fn original(&self, path: &[Step]) -> Option<Vec<Step>> {
+        let left = places(self.rest.get_ref());
+        let place = left.into_iter().find(|place| place.path == path)?;
+        let all = places(&self.root).into_iter();
+        // A list and its first table may stand at the same place, but not at the same depth.
+        let mut same = all.filter(|other| other.key == place.key && other.value == place.value);
+        same.find(|other| other.path.len() == path.len())
+            .map(|place| place.path)
     }
+}
+
+/// The key that a stream must have, and what stands in for it while mistakes are looked for.
+const SOURCE: &str = "source";
+const ANY_SOURCE: &str = "test-pattern";
+
+/// Puts a source into the table at `path`; false if there is none.
+fn put_in(root: &mut DeTable<'_>, path: &[Step]) -> bool {
+    let Some(DeValue::Table(table)) = find(root, path) else {
+        return false;
+    };
+    table.insert(
+        Spanned::new(0..0, Cow::Borrowed(SOURCE)),
+        Spanned::new(0..0, DeValue::String(Cow::Borrowed(ANY_SOURCE))),
+    );
+    true
+}
+
+/// Removes what is at `path`; false if there is nothing.
+fn remove(root: &mut DeTable<'_>, path: &[Step]) -> bool {
+    match path {
+        [] => false,
+        [Step::Key(key)] => root.remove(key.as_str()).is_some(),
+        [parents @ .., last] => match (find(root, parents), last) {
+            (Some(DeValue::Table(table)), Step::Key(key)) => table.remove(key.as_str()).is_some(),
+            (Some(DeValue::Array(items)), Step::Index(index)) if *index < items.len() => {
+                let all = std::mem::replace(items, DeArray::new());
+                let all = all.into_iter().enumerate();
+                let others = all.filter(|(at, _)| at != index);
+                *items = others.map(|(_, item)| item).collect();
+                true
+            }
+            _ => false,
+        },
+    }
+}
+
+fn find<'t, 'a>(root: &'t mut DeTable<'a>, path: &[Step]) -> Option<&'t mut DeValue<'a>> {
+    let (first, more) = path.split_first()?;
+    let Step::Key(key) = first else { return None };
+    let mut value = root.get_mut(key.as_str())?.get_mut();
+    for step in more {
+        value = match (value, step) {
+            (DeValue::Table(table), Step::Key(key)) => table.get_mut(key.as_str())?.get_mut(),
+            (DeValue::Array(items), Step::Index(index)) => items.get_mut(*index)?.get_mut(),
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+fn has(root: &DeTable<'_>, path: &[Step]) -> bool {
+    places(root).iter().any(|place| place.path == path)
+}
+
+/// The path of the key or value at `span`: the deepest that fits exactly, else the smallest around its start.
+fn path_at(root: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
+    let places = places(root);
+    let exact = places
+        .iter()
+        .filter(|place| place.value == *span || place.key == *span)
+        .max_by_key(|place| place.path.len());
+    let around = || {
+        places
+            .iter()
+            .filter(|place| place.value.contains(&span.start))
+            .min_by_key(|place| place.value.len())
+    };
+    exact
+        .or_else(around)
+        .map(|place| place.path.clone())
+        .unwrap_or_default()
+}
+
+/// Every key and value. Built anew each time: it is asked for on the way to an error, and the file is small.
+fn places(root: &DeTable<'_>) -> Vec<Place> {
+    let mut places = Vec::new();
+    collect(root, &mut Vec::new(), &mut places);
+    places
 }
 
 struct Place {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::Config;
 use super::document::{Step, describe, header};
 use super::source::mask;
 
@@ -24,7 +25,7 @@ pub enum Error {
     },
     /// The file says something that cannot be.
     #[error(transparent)]
-    Invalid(Invalid),
+    Invalid(Mistakes),
     /// Nothing to show: no stream in the file and none on the command line.
     #[error(
         "{} has no streams; add one, e.g. [streams.porch] with source = \"rtsp://camera.local/stream1\", or name a \
@@ -34,6 +35,35 @@ pub enum Error {
         /// The file, as it was named.
         file: PathBuf,
     },
+}
+
+/// Everything that is wrong with a config file. `Display` is one mistake after the other.
+#[derive(Debug)]
+pub struct Mistakes {
+    /// In the file's order; never empty.
+    pub found: Vec<Invalid>,
+    /// What the file says without them, where more may be found; `None` if that is nothing.
+    pub rest: Option<Box<Config>>,
+}
+
+impl From<Vec<Invalid>> for Mistakes {
+    fn from(found: Vec<Invalid>) -> Self {
+        Self { found, rest: None }
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, invalid) in self.found.iter().enumerate() {
+            if nth > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{invalid}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A mistake and its place. `Display` is `FILE:LINE:COLUMN: message`, then the line with the place underlined.
@@ -167,7 +197,7 @@ fn unknown_key(key: &str, table: &[Step], known: &[&str]) -> String {
 }
 
 /// The known key that `key` was probably meant to be: at most a third of it mistyped.
-fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let folded = key.to_lowercase().replace('_', "-");
     known
         .iter()

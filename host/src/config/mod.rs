@@ -13,6 +13,7 @@ mod encoder;
 mod error;
 mod fetch;
 mod later;
+pub mod machine;
 mod net;
 pub mod private;
 mod source;
@@ -33,12 +34,12 @@ use serde::Deserialize;
 pub use android::{Android, AndroidDevice, MAX_SERVER, Mirror, ScrcpyVersion};
 pub use capture::Capture;
 pub use clients::{Client, Match, Policy};
-use document::{Document, Problem, Step};
+use document::{Document, Mistake, Problem, Step};
 pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
-pub use error::{Error, Invalid};
+pub use error::{Error, Invalid, Mistakes};
 pub use fetch::Fetch;
-pub use net::{HostName, Network, Origin};
+pub use net::{HostName, Listen, Network, Origin};
 pub use source::Source;
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
@@ -46,6 +47,9 @@ pub use units::{BitRate, ByteSize, Span};
 
 /// The largest config file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
+
+/// So many mistakes are told at once.
+const MOST_MISTAKES: usize = 50;
 
 /// Everything the config file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -105,7 +109,10 @@ impl Config {
                 let config = Self::parse(text, path)?;
                 match config.android.as_ref().map_or(Ok(()), Android::look) {
                     Ok(()) => Ok(config),
-                    Err(problem) => Err(Document::parse(text, path)?.explain(&problem)),
+                    Err(problem) => {
+                        let document = Document::parse(text, path).map_err(invalid)?;
+                        Err(invalid(vec![document.explain(&problem).invalid]))
+                    }
                 }
             }
             Err(error) => {
@@ -121,20 +128,52 @@ impl Config {
     /// is what relative paths are resolved against.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the first mistake: bad TOML, an unknown or repeated key, a value of the wrong type,
+    /// [`Error::Invalid`] with all mistakes, 50 at most: bad TOML, an unknown or repeated key, a value of the wrong type,
     /// without a unit or out of range, a name that cannot be a URL path, a `listen` that needs `open = true`, or a
     /// part of the config that this version lacks.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
-        let document = Document::parse(text, file)?;
-        let mut config: Self =
-            toml::from_str(text).map_err(|error| document.explain_serde(&error))?;
+        let mut document = Document::parse(text, file).map_err(invalid)?;
+        let mut found = Vec::new();
+        // What is wrong is left out of the file, and the rest is looked at again.
+        let config = loop {
+            match Self::judge(&document) {
+                Ok(config) => break Some(config),
+                Err(mistake) => match document.leave_out(&mistake) {
+                    Some(false) => {}
+                    Some(true) if found.len() + 1 < MOST_MISTAKES => found.push(mistake.invalid),
+                    Some(true) | None => {
+                        found.push(mistake.invalid);
+                        break None;
+                    }
+                },
+            }
+        };
+        let config = config.map(|config| config.placed(file));
+        match config {
+            Some(config) if found.is_empty() => Ok(config),
+            rest => {
+                found.sort_by_key(|invalid| (invalid.line, invalid.column));
+                let rest = rest.map(Box::new);
+                Err(Error::Invalid(Mistakes { found, rest }))
+            }
+        }
+    }
+
+    fn judge(document: &Document<'_>) -> Result<Self, Box<Mistake>> {
+        let config: Self = document.read()?;
+        later::refuse(document)
+            .and_then(|()| config.check(document))
+            .map_err(|problem| document.explain(&problem))?;
+        Ok(config)
+    }
+
+    /// As the config of this file, against whose folder relative paths are resolved.
+    fn placed(mut self, file: &Path) -> Self {
+        let config = &mut self;
         config.dir = match file.parent() {
             Some(dir) if dir != Path::new("") => dir.to_owned(),
             _ => PathBuf::from("."),
         };
-        later::refuse(&document)
-            .and_then(|()| config.check(&document))
-            .map_err(|problem| document.explain(&problem))?;
         for transport in config.transports.values_mut() {
             transport.plugin = transport.plugin.take().map(|path| config.dir.join(path));
         }
@@ -148,7 +187,7 @@ impl Config {
         if let Some(tls) = &mut config.server.tls {
             tls.resolve(&config.dir);
         }
-        Ok(config)
+        self
     }
 
     /// Says what to write where neither the config nor the command line names a stream. For the caller who has
@@ -185,13 +224,13 @@ impl Config {
         }
         for (name, stream) in &self.streams {
             let path = vec!["streams".into(), name.into()];
-            check_stream_name(name).map_err(|what| Problem::key(path.clone(), what))?;
             stream.check(&path, document)?;
+            check_stream_name(name).map_err(|what| Problem::key(path, what))?;
         }
         for (name, transport) in &self.transports {
             let path = vec!["transports".into(), name.into()];
-            transport::check_name(name).map_err(|what| Problem::key(path.clone(), what))?;
             transport.check(&path)?;
+            transport::check_name(name).map_err(|what| Problem::key(path, what))?;
         }
         if let Some(policy) = &self.policy {
             policy.check(&["policy".into()])?;
@@ -205,6 +244,10 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn invalid(found: Vec<Invalid>) -> Error {
+    Error::Invalid(found.into())
 }
 
 /// What runs with no config file: one stream `demo`, the test pattern, on 127.0.0.1:8080.
@@ -261,8 +304,25 @@ pub struct Server {
 }
 
 impl Server {
+    /// Takes over what the command line says: where to listen, and that others may reach it. An address of this machine alone
+    /// becomes all addresses if the gateway is to be open and no other is named.
+    ///
+    /// # Errors
+    /// As [`Server::check_listen`].
+    pub fn listen_at(&mut self, listen: Option<Listen>, open: bool) -> Result<(), String> {
+        let Listen { address, port } = listen.unwrap_or_default();
+        self.open |= open;
+        let own = self.listen.ip();
+        let address = address.unwrap_or(match open && own.to_canonical().is_loopback() {
+            true => Ipv4Addr::UNSPECIFIED.into(),
+            false => own,
+        });
+        self.listen = (address, port.unwrap_or(self.listen.port())).into();
+        self.check_listen()
+    }
+
     /// Whether `listen` may be used: there are no accounts yet, so an address that others can reach takes a
-    /// deliberate `open = true`. For the caller who has changed `listen` or `open` from the command line.
+    /// deliberate `open = true`.
     ///
     /// # Errors
     /// A sentence that says why not and what to write.
@@ -273,7 +333,7 @@ impl Server {
         let (listen, port) = (self.listen, self.listen.port());
         Err(format!(
             "{listen} can be reached from other machines and there are no accounts yet, so anybody there could \
-             watch; allow that with open = true, or keep to this machine with listen = \"127.0.0.1:{port}\""
+             watch; allow that with open = true or --open, or keep to this machine with listen = \"127.0.0.1:{port}\""
         ))
     }
 }
@@ -372,10 +432,11 @@ impl Stream {
         self.encode.check(&at("encode"))?;
         for (name, rendition) in &self.renditions {
             let path = [path, &["renditions".into(), name.into()]].concat();
-            check_stream_name(name).map_err(|what| {
-                Problem::key(path.clone(), what.replace("stream name", "rendition name"))
-            })?;
             rendition.check(&path)?;
+            // Last, as a name takes with it all that is in it.
+            check_stream_name(name).map_err(|what| {
+                Problem::key(path, what.replace("stream name", "rendition name"))
+            })?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Addresses and names of hosts, as the config writes them.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
@@ -16,6 +16,48 @@ pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Socke
         text.parse()
             .map_err(|_| format!("`{text}` is no address to listen on; {EXAMPLE}"))
     })
+}
+
+/// `--listen` of the command line: an address, a port, or both; what is not said is as in the config.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// `None`: not said.
+    pub address: Option<IpAddr>,
+    /// `None`: not said.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = |text: &str| match text {
+            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            _ => text.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
+        };
+        if let Ok(port) = text.parse() {
+            return Ok(Self {
+                address: None,
+                port: Some(port),
+            });
+        }
+        if let Some(address) = address(text) {
+            return Ok(Self {
+                address: Some(address),
+                port: None,
+            });
+        }
+        let both = text.rsplit_once(':');
+        match both.map(|(host, port)| (address(host), port.parse())) {
+            Some((Some(address), Ok(port))) => Ok(Self {
+                address: Some(address),
+                port: Some(port),
+            }),
+            _ => Err(
+                "write a port, an IP address, or both, e.g. 8080, 192.168.0.10, 127.0.0.1:8080 or [::1]:8080".into(),
+            ),
+        }
+    }
 }
 
 /// A host name or IP address that a `Host` header may carry, lower case, without port.

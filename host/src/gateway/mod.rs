@@ -1,10 +1,14 @@
 //! Start, supervision and the order of shutdown.
 
+mod announce;
+mod arguments;
 mod devices;
 mod shared;
 mod threads;
 
 pub use shared::Shared;
+
+pub use arguments::add_sources;
 
 use crate::{
     auth::Peer,
@@ -20,7 +24,7 @@ use crate::{
     session::{Arbiter, Sessions},
     source::{Fleet, Spec, SpecError},
     stream::{Stream, Streams},
-    telemetry::{Events, Once, contain},
+    telemetry::{Chain, Events, Once, contain},
     viewer,
 };
 use bytes::Bytes;
@@ -30,7 +34,6 @@ use hyper::{
 };
 use std::{
     collections::BTreeMap,
-    io::Write,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -84,6 +87,22 @@ pub enum StartError {
     /// No certificate.
     #[error("`tls` under [server]: {0}")]
     Tls(#[from] TlsError),
+    /// A source on the command line is named as another stream is.
+    #[error(
+        "there are two streams `{0}`: give the source on the command line another name, as in porch=SOURCE"
+    )]
+    Twice(String),
+    /// A name on the command line that no stream can have.
+    #[error("`{name}` {reason}")]
+    Name {
+        /// As written.
+        name: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// Several of these, or one.
+    #[error("{}", lines(.0))]
+    Several(Vec<StartError>),
     /// No stream to serve.
     #[error(
         "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
@@ -107,6 +126,37 @@ pub enum StartError {
         /// Why.
         reason: std::io::Error,
     },
+}
+
+/// One a line.
+fn lines(errors: &[StartError]) -> String {
+    let lines = errors.iter().map(|error| Chain(error).to_string());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl StartError {
+    /// All of them, if there are any.
+    fn any(errors: Vec<StartError>) -> Result<(), StartError> {
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(StartError::Several(errors)),
+        }
+    }
+
+    /// Whether it would be true of the config whatever was put right elsewhere.
+    pub fn stands_alone(&self) -> bool {
+        let misses = matches!(self, StartError::Client { .. } | StartError::NoStream);
+        let no_plugin = TransportError::is_not_built_in;
+        !misses && !matches!(self, StartError::Transport(error) if no_plugin(error))
+    }
+
+    /// Each by itself.
+    pub fn each(self) -> Vec<StartError> {
+        match self {
+            StartError::Several(errors) => errors,
+            error => vec![error],
+        }
+    }
 }
 
 /// Everything that requests are answered from.
@@ -150,17 +200,23 @@ struct Rate {
 impl Gateway {
     /// Does everything that can fail without opening a socket: sources are parsed, the certificate is read or made,
     /// components are loaded and opened.
-    pub fn prepare(config: Config) -> Result<Gateway, StartError> {
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn prepare(mut config: Config) -> Result<Gateway, StartError> {
+        let mut wrong = Vec::new();
         let events = Arc::<Events>::default();
         let fleet = Fleet::new(&config.android);
         let streams = Streams::default();
         for (name, settings) in &config.streams {
-            let source = Spec::parse(settings.source.expose(), &config.dir).map_err(|reason| {
-                StartError::Source {
-                    stream: name.clone(),
-                    reason,
+            let source = match Spec::parse(settings.source.expose(), &config.dir) {
+                Ok(source) => source,
+                Err(reason) => {
+                    let stream = name.clone();
+                    wrong.push(StartError::Source { stream, reason });
+                    continue;
                 }
-            })?;
+            };
             if let Spec::Android(serial) = &source {
                 fleet.expect(serial);
             }
@@ -169,22 +225,36 @@ impl Gateway {
             });
         }
         if config.streams.is_empty() && !fleet.discovers() {
-            return Err(StartError::NoStream);
+            wrong.push(StartError::NoStream);
         }
-        let tls = match &config.server.tls {
-            Some(tls) => Some(Arc::new(Tls::open(tls, &config.server)?)),
-            None => None,
-        };
+        if !config.server.listen.ip().to_canonical().is_loopback() {
+            // Who reaches it from elsewhere may call it by the machine's own names, which no page out on the web can have.
+            config.server.names.extend(config::machine::names());
+        }
+        let tls = config.server.tls.as_ref();
+        let tls = tls.map(|tls| Tls::open(tls, &config.server).map(Arc::new));
+        let tls = tls.transpose().unwrap_or_else(|error| {
+            wrong.push(error.into());
+            None
+        });
         let engine = Engine::new()?;
-        let transports = plugin::transports::load(&engine, &config.transports)?;
-        let policy = Policy::load(&engine, config.policy.as_ref())?;
-        check_clients(
-            &config.clients,
-            &streams,
-            fleet.discovers(),
-            &transports,
-            &policy,
-        )?;
+        let transports = plugin::transports::load(&engine, &config.transports);
+        let policy = Policy::load(&engine, config.policy.as_ref());
+        let (transports, policy) = match (transports, policy) {
+            (Ok(transports), Ok(policy)) => (transports, policy),
+            (transports, policy) => {
+                let transports = transports.err().into_iter().flatten();
+                wrong.extend(transports.map(StartError::from));
+                wrong.extend(policy.err().map(StartError::from));
+                return Err(StartError::Several(wrong));
+            }
+        };
+        let discovers = fleet.discovers();
+        // Rules may name streams that are wrong themselves.
+        if wrong.is_empty() {
+            check_clients(&config.clients, &streams, discovers, &transports, &policy)?;
+        }
+        StartError::any(wrong)?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let patience = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let arbiter = Arbiter::start(policy).map_err(|reason| StartError::System {
@@ -303,9 +373,10 @@ fn check_clients(
     policy: &Policy,
 ) -> Result<(), StartError> {
     let all = streams.list();
+    let mut wrong = Vec::new();
     for (index, client) in clients.iter().enumerate() {
         let nth = index + 1;
-        let wrong = |reason| Err(StartError::Client { nth, reason });
+        let mut refuse = |reason| wrong.push(StartError::Client { nth, reason });
         let known = |kind, name: &String, known: &mut dyn Iterator<Item = &String>| {
             let known: Vec<&String> = known.collect();
             match known.contains(&name) {
@@ -317,11 +388,11 @@ fn check_clients(
             && !discovers
             && let Err(reason) = known("stream", stream, &mut streams.names().iter())
         {
-            return wrong(reason);
+            refuse(reason);
         }
         for name in client.transport.iter().flatten() {
             if let Err(reason) = known("transport", name, &mut transports.keys()) {
-                return wrong(reason);
+                refuse(reason);
             }
         }
         let meant = |stream: &&Arc<Stream>| {
@@ -334,15 +405,16 @@ fn check_clients(
             if !name.is_empty()
                 && let Err(reason) = known("rendition", name, &mut there)
             {
-                return wrong(reason);
+                refuse(reason);
             }
         }
         if client.policy.is_some() {
             let options = policy.options_with(client.policy.as_ref());
-            policy.judge(&format!("item {nth} of [[clients]]: `policy`"), &options)?;
+            let judged = policy.judge(&format!("item {nth} of [[clients]]: `policy`"), &options);
+            wrong.extend(judged.err().map(StartError::from));
         }
     }
-    Ok(())
+    StartError::any(wrong)
 }
 
 /// Serves until SIGTERM or SIGINT, each request by `answer`; a second signal ends the process at once.
@@ -382,12 +454,7 @@ where
         }
         None => "http",
     };
-    // Nobody need listen.
-    let _ = writeln!(
-        std::io::stdout(),
-        "sluicegate is at {scheme}://{}/",
-        shown(local)
-    );
+    announce::announce(scheme, local);
     let mut server = tokio::spawn({
         let found = if gateway.fleet.discovers() {
             MANY_FOUND
@@ -447,53 +514,6 @@ where
     Ok(())
 }
 
-/// The wildcard address is no place to browse to.
-fn shown(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
-            (std::net::Ipv4Addr::LOCALHOST, v4.port()).into()
-        }
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
-        }
-        other => other,
-    }
-}
-
 fn exit_at_once() {
     std::process::exit(143);
-}
-
-/// The streams named on the command line, added to those of the config.
-pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
-    for text in sources {
-        let spec = Spec::parse_argument(text).map_err(|reason| StartError::Source {
-            stream: config::Source::from(text.as_str()).to_string(),
-            reason,
-        })?;
-        let base = spec.default_name();
-        let mut name = base.clone();
-        let mut nth = 1;
-        while config.streams.contains_key(&name) {
-            nth += 1;
-            name = format!("{base}-{nth}");
-        }
-        let source = match &spec {
-            Spec::File(path) => format!(
-                "file:{}",
-                std::path::absolute(path)
-                    .unwrap_or_else(|_| path.clone())
-                    .display()
-            ),
-            _ => text.clone(),
-        };
-        config.streams.insert(
-            name,
-            config::Stream {
-                source: source.into(),
-                ..config::Stream::default()
-            },
-        );
-    }
-    Ok(())
 }

@@ -58,24 +58,42 @@ pub enum TransportError {
     },
 }
 
+impl TransportError {
+    /// Whether it says that a plugin is not named.
+    pub fn is_not_built_in(&self) -> bool {
+        matches!(self, TransportError::NotBuiltIn { .. })
+    }
+}
+
 /// The names of the built-in transports.
 pub fn built_in<'a>() -> impl Iterator<Item = &'a str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
 /// Loads every transport and lets each judge its options.
+///
+/// # Errors
+/// What is wrong with each that cannot be used.
 pub fn load(
     engine: &Engine,
     config: &BTreeMap<String, config::Transport>,
-) -> Result<BTreeMap<String, Arc<Transport>>, TransportError> {
+) -> Result<BTreeMap<String, Arc<Transport>>, Vec<TransportError>> {
     let mut transports = BTreeMap::new();
-    for name in built_in().chain(config.keys().map(String::as_str)) {
-        if transports.contains_key(name) {
-            continue;
+    let mut failures = Vec::new();
+    let added = config.keys().map(String::as_str);
+    let added = added.filter(|name| !built_in().any(|built_in| built_in == *name));
+    for name in built_in().chain(added) {
+        match load_one(engine, name, config.get(name)) {
+            Ok(transport) => {
+                transports.insert(name.to_owned(), transport);
+            }
+            Err(failure) => failures.push(failure),
         }
-        transports.insert(name.to_owned(), load_one(engine, name, config.get(name))?);
     }
-    Ok(transports)
+    match failures.is_empty() {
+        true => Ok(transports),
+        false => Err(failures),
+    }
 }
 
 /// As configured.

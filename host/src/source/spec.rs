@@ -58,6 +58,9 @@ pub enum SpecError {
         "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     NoFile(Source),
+    /// On the command line: a config file, where a source was to be.
+    #[error("`{0}` is a config file, not a source: write sluicegate serve --config {0}")]
+    Config(String),
     /// `android:` and no serial, or one that no device has.
     #[error("`{0}`: after android: comes a device's serial, as `adb devices` shows it")]
     Android(Source),
@@ -132,6 +135,9 @@ impl Spec {
     /// As on the command line: like [`Spec::parse`], and a path that exists is a file.
     pub fn parse_argument(text: &str) -> Result<Spec, SpecError> {
         match Spec::parse(text, Path::new("")) {
+            Err(SpecError::Unknown(_)) if text.ends_with(".toml") => {
+                Err(SpecError::Config(text.into()))
+            }
             Err(SpecError::Unknown(_)) if Path::new(text).exists() => Ok(Spec::File(text.into())),
             Err(SpecError::Unknown(_)) => Err(SpecError::NoFile(text.into())),
             parsed => parsed,

@@ -73,14 +73,17 @@ async fn what_is_encoded_anew_or_jpeg_is_turned_by_the_gateway() {
     }
 }
 
+/// Width and height of a track, the shape of its pixels, and its matrix.
+type Track = ((u16, u16), Option<(u32, u32)>, [i32; 4]);
+
 /// How a film is to be seen.
 struct Seen {
     size: (u32, u32),
     jpeg: (usize, usize),
     /// At most 320 wide.
     small: (u32, u32),
-    /// Width and height of the track, shape of pixels, and matrix.
-    moov: ((u16, u16), Option<(u32, u32)>, [i32; 4]),
+    /// In MP4.
+    moov: Track,
     /// On `nal`.
     told: &'static str,
 }

@@ -17,6 +17,7 @@ mod capture_refused;
 mod choices;
 mod churn;
 mod clockless;
+mod command_line;
 mod components;
 mod contained;
 mod contract;

@@ -1,7 +1,7 @@
 //! A certificate of the gateway's own, kept so that who has accepted it once need not do so again.
 
 use super::TlsError;
-use crate::config::{Server, private};
+use crate::config::{Server, machine, private};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::{
@@ -11,6 +11,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use std::{
+    net::IpAddr,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -33,12 +34,13 @@ pub(super) struct SelfSigned {
 }
 
 impl SelfSigned {
-    /// For the loopback names, those of the config, and the address listened on.
+    /// For the loopback names, those of the config, and the addresses at which other machines reach it now.
     pub(super) fn new(server: &Server) -> SelfSigned {
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();
         names.extend(server.names.iter().map(|name| name.as_str().to_owned()));
         let listen = server.listen.ip().to_canonical();
-        if !listen.is_unspecified() {
+        names.extend(machine::addresses(listen).iter().map(IpAddr::to_string));
+        if listen.is_loopback() {
             names.push(listen.to_string());
         }
         names.sort();
@@ -178,6 +180,27 @@ mod tests {
         let kept = own(&dir, &["cam.example"]).load(again.1 + DAY).unwrap();
         assert_eq!(certificate(&late), certificate(&kept));
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn beyond_loopback_it_is_for_the_addresses_at_which_others_reach_it() {
+        for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.7:0"] {
+            let server = Server {
+                listen: listen.parse().unwrap(),
+                ..Server::default()
+            };
+            let names = SelfSigned::new(&server).names;
+            let told = machine::addresses(server.listen.ip());
+            assert!(
+                told.iter()
+                    .all(|address| names.contains(&address.to_string()))
+            );
+            assert_eq!(
+                names.contains(&"192.0.2.7".to_owned()),
+                listen.starts_with("192")
+            );
+            assert!(!names.contains(&"0.0.0.0".to_owned()));
+        }
     }
 
     #[test]

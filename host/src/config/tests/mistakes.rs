@@ -312,3 +312,101 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn all_mistakes_are_told_in_the_order_of_the_file_and_none_that_only_follows_from_another() {
+    let text = r#"
+[server]
+listen = "nowhere"
+connections = 0
+lsten = 1
+origins = ["https://good.example", "bad", "https://fine.example", "worse"]
+
+[streams.porch]
+sorce = "test-pattern"
+idle = "10"
+encode = { width = 3, height = 5, frame-rate = "x" }
+
+[streams."a/b"]
+source = 5
+always-on = true
+idle = "1s"
+renditions.small = { width = 1 }
+
+[streams.empty]
+
+[transports.hls]
+wasi = true
+limits = { memory = "1KiB", call = "1h" }
+
+[[clients]]
+match = { netwrk = "::/0" }
+
+[[clients]]
+match = {}
+force = true
+"#;
+    let error = parse(text).unwrap_err();
+    let Error::Invalid(Mistakes { found, rest }) = error else {
+        panic!("{error}")
+    };
+    let told: Vec<(usize, &str)> = found
+        .iter()
+        .map(|invalid| (invalid.line, invalid.message.as_str()))
+        .collect();
+    let expected = [
+        (3, "`listen` in [server]: `nowhere`"),
+        (4, "`connections` in [server]: 0 is out of range"),
+        (5, "unknown key `lsten` in [server]"),
+        (6, "item 2 of `origins` in [server]"),
+        (6, "item 4 of `origins` in [server]"),
+        (9, "unknown key `sorce` in [streams.porch]"),
+        (10, "`idle` in [streams.porch]"),
+        (11, "`width` in [streams.porch.encode]: 3"),
+        (11, "`height` in [streams.porch.encode]: 5"),
+        (11, "`frame-rate` in [streams.porch.encode]"),
+        (13, "`a/b` in [streams] is no stream name"),
+        (14, "`source` in [streams.\"a/b\"]: found integer `5`"),
+        (16, "`idle` in [streams.\"a/b\"] means nothing"),
+        (17, "`width` in [streams.\"a/b\".renditions.small]: 1"),
+        (19, "`source` is missing in [streams.empty]"),
+        (
+            22,
+            "`wasi` in [transports.hls] is part of the config but not",
+        ),
+        (23, "`memory` in [transports.hls.limits]"),
+        (23, "`call` in [transports.hls.limits]"),
+        (26, "unknown key `netwrk` in [clients[0].match]"),
+        (30, "`force` in [clients[1]] means nothing"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for ((line, message), (expected_line, start)) in told.iter().zip(expected) {
+        assert_eq!(*line, expected_line, "{message}");
+        assert!(message.starts_with(start), "{message}\n{start}");
+    }
+    // What is left is a config.
+    let rest = rest.unwrap();
+    assert_eq!(rest.server.listen, Config::default().server.listen);
+    assert!(rest.streams.contains_key("porch") && !rest.streams.contains_key("a/b"));
+    assert_eq!(rest.server.origins.len(), 2);
+}
+
+#[test]
+fn so_many_mistakes_and_no_more_are_told() {
+    let text: String = (0..200).map(|nth| format!("key-{nth} = 1\n")).collect();
+    let Error::Invalid(mistakes) = parse(&text).unwrap_err() else {
+        panic!("other")
+    };
+    assert_eq!(mistakes.found.len(), 50);
+    assert!(mistakes.rest.is_none());
+}
+
+#[test]
+fn each_line_that_is_not_toml_is_told_once() {
+    let text = "[server]\nlisten = 1\nlisten = 2\n[streams.a]\nsource = x y\nidle = 5 5\nwidth 6\n";
+    let Error::Invalid(mistakes) = parse(text).unwrap_err() else {
+        panic!("other")
+    };
+    let lines: Vec<usize> = mistakes.found.iter().map(|invalid| invalid.line).collect();
+    assert_eq!(lines, [3, 5, 6, 7], "{mistakes}");
+}

@@ -246,6 +246,29 @@ fn parameter_sets_from_outside_the_stream_are_enough() {
 }
 
 #[test]
+fn pictures_are_shown_as_the_container_says_from_the_next_keyframe_on() {
+    let mut rig = Rig::new();
+    rig.ingest.presentation(Presentation {
+        pixel_aspect: PixelAspect::new(4, 3),
+        orientation: Orientation::new(90, false),
+    });
+    rig.packet(&nals_of(0), 0);
+    assert_eq!(rig.shown(), [(240, 427)]);
+    // The same coded pictures, shown as they are.
+    rig.ingest.presentation(Presentation::default());
+    rig.packet(&nals_of(1), STEP);
+    assert!(rig.shown().is_empty());
+    rig.packet(&nals_of(0), 2 * STEP);
+    assert_eq!(rig.shown(), [(320, 240)]);
+    // A JPEG says for itself which way is up: orientation 6 of Exif, and 320x240 in the frame header.
+    let exif = b"\xff\xe1\x00\x22Exif\0\0MM\x00\x2a\0\0\0\x08\x00\x01\x01\x12\x00\x03\0\0\0\x01\x00\x06\0\0\0\0\0\0";
+    let frame = b"\xff\xc0\x00\x0b\x08\x00\xf0\x01\x40\x01\x01\x11\x00\xff\xd9";
+    let jpeg = [&b"\xff\xd8"[..], exif, frame].concat();
+    rig.ingest.jpeg(jpeg.into(), SourceTimes::default());
+    assert_eq!(rig.shown(), [(240, 320)]);
+}
+
+#[test]
 fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
     let mut rig = Rig::new();
     let jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff\xc0\x00\x0b\x08\x00\xf0\x01\x40\x01\x01\x11\x00\xff\xd9";
@@ -543,6 +566,16 @@ impl Rig {
             }
         });
         words.collect::<Vec<_>>().join("; ")
+    }
+
+    /// The sizes at which pictures are seen, of the tracks told since.
+    fn shown(&mut self) -> Vec<(u32, u32)> {
+        let entries = self.entries().into_iter();
+        let sizes = entries.filter_map(|entry| match entry {
+            Entry::Configure(info) => info.video.as_ref().map(Video::display_size),
+            _ => None,
+        });
+        sizes.collect()
     }
 
     fn report(&self) -> Report {

@@ -1,0 +1,184 @@
+//! What is typed behind `sluicegate`, and what it says.
+
+use sluicegate::config::machine;
+use sluicegate_tests::{
+    Gateway,
+    command::{check, config_file, sluicegate},
+    http_get, scratch, within,
+};
+use std::{net::SocketAddr, process::Stdio};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_without_a_command_is_served_under_the_name_given_and_a_port_alone_is_on_this_machine()
+ {
+    let arguments = ["porch=test-pattern", "test-pattern", "--listen", "0"];
+    let (gateway, _) = Gateway::start(&arguments, Stdio::null()).await;
+    assert!(gateway.address.ip().is_loopback());
+    let devices = gateway.api("/api/devices").await;
+    let names: Vec<&str> = devices
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|device| device["serial"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["demo", "porch"]);
+    // So it is with options before it, and with `serve`.
+    for arguments in [
+        &[
+            "--log-format",
+            "json",
+            "hall=test-pattern",
+            "--listen",
+            "localhost:0",
+        ][..],
+        &[
+            "--log-format",
+            "json",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "hall=test-pattern",
+        ],
+    ] {
+        let (gateway, _) = Gateway::start(arguments, Stdio::null()).await;
+        assert_eq!(gateway.api("/api/devices").await[0]["serial"], "hall");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_lets_other_machines_in_and_tells_where_it_is() {
+    let mut child = Command::new(Gateway::binary())
+        .args(["--open", "--listen", "0", "test-pattern"])
+        .env("XDG_STATE_HOME", Gateway::state())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = within("a line", lines.next_line()).await.unwrap().unwrap();
+    let here = first.strip_prefix("sluicegate is at http://").unwrap();
+    let here: SocketAddr = here.trim_end_matches('/').parse().unwrap();
+    assert!(here.ip().is_loopback());
+    let all = [0, 0, 0, 0].into();
+    for address in machine::addresses(all) {
+        let line = within("a line", lines.next_line()).await.unwrap().unwrap();
+        let there = SocketAddr::new(address, here.port());
+        assert_eq!(line, format!("  for other machines: http://{there}/"));
+        let got = within("an answer", http_get(there, "/api/devices", &[])).await;
+        assert_eq!(got.unwrap().0, 200, "{there}");
+    }
+    // By its name, too, if it has one.
+    for name in machine::names() {
+        let host = format!("{}:{}", name.as_str(), here.port());
+        let headers = [("Host", host.as_str())];
+        let got = within("an answer", http_get(here, "/api/devices", &headers)).await;
+        assert_eq!(got.unwrap().0, 200, "{host}");
+    }
+    // That is not without a word.
+    let closed = sluicegate(&["--listen", "0.0.0.0:0", "test-pattern"]).await;
+    closed.refused(&["can be reached from other machines", "--open"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_meant_says_what_to_write() {
+    let file = config_file("[streams.a]\nsource = \"test-pattern\"\n");
+    let file = file.to_str().unwrap();
+    for (arguments, code, parts) in [
+        (
+            &["chekc", file][..],
+            2,
+            &["no command `chekc`", "did you mean `sluicegate check`"][..],
+        ),
+        (&["--open", "check", file], 2, &["go behind it"]),
+        (&[file], 1, &["is a config file", "--config"]),
+        (
+            &["no-such-clip.mp4"],
+            1,
+            &["there is no file `no-such-clip.mp4`"],
+        ),
+        (
+            &["porch=no-such-clip.mp4"],
+            1,
+            &["there is no file `no-such-clip.mp4`"],
+        ),
+        (
+            &["a=test-pattern", "--config", file],
+            1,
+            &["two streams `a`"],
+        ),
+        (
+            &["--listen", "99999", "test-pattern"],
+            2,
+            &["write a port, an IP address, or both"],
+        ),
+        (
+            &["--listen", ":8080", "test-pattern"],
+            2,
+            &["127.0.0.1:8080"],
+        ),
+    ] {
+        let ended = sluicegate(arguments).await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        for part in parts {
+            assert!(ended.err.contains(part), "{arguments:?}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_tells_all_mistakes_of_every_kind() {
+    let nothing = scratch("nothing").join("gone.pem");
+    let nothing = nothing.display();
+    let said = check(&format!(
+        r#"
+[server]
+lsten = "127.0.0.1:0"
+connections = 0
+tls = {{ certificate = "{nothing}", key = "{nothing}" }}
+
+[streams.a]
+source = "camera"
+idle = "10"
+
+[streams.b]
+source = "v4l2:"
+
+[transports.hls]
+part = "1h"
+
+[transports.unknown]
+
+[policy]
+plugin = "gone.wasm"
+"#
+    ))
+    .await;
+    // The file's own, with lines; then what is left of it.
+    said.refused(&[
+        "sluice.toml:3:1: unknown key `lsten`",
+        "sluice.toml:4:15: `connections` in [server]: 0 is out of range",
+        "sluice.toml:9:8: `idle` in [streams.a]",
+        "[streams.a]: `camera` is no source",
+        "[streams.b]: `v4l2:`",
+        "`tls` under [server]: cannot read",
+        "[transports.hls]",
+        "gone.wasm",
+    ]);
+    // As long as the file itself is not right, what names no plugin may only have lost it.
+    assert!(!said.err.contains("[transports.unknown]"), "{said:?}");
+
+    let rules = "[transports.unknown]\n[transports.other]\n[streams.a]\nsource = \"camera\"\n";
+    let said = check(rules).await;
+    said.refused(&["[transports.unknown]", "[transports.other]", "[streams.a]"]);
+    let rules = "[streams.a]\nsource = \"test-pattern\"\n[[clients]]\nmatch = {}\ntransport = [\"mjpg\", \"hsl\"]\n[[clients]]\nmatch = {}\nrendition = \"x\"\n";
+    let said = check(rules).await;
+    said.refused(&[
+        "item 1 of [[clients]]: there is no transport `mjpg`",
+        "item 1 of [[clients]]: there is no transport `hsl`",
+        "item 2 of [[clients]]: there is no rendition `x`",
+    ]);
+}
