@@ -133,6 +133,8 @@ pub struct Gateway {
     pub events: Arc<Events>,
     /// What `/api/devices` answers.
     pub devices: Shared,
+    /// Held by who has the policy's component read again: one at a time.
+    pub reloading: Arc<tokio::sync::Mutex<()>>,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
     rates: Mutex<BTreeMap<String, Rate>>,
@@ -201,6 +203,7 @@ impl Gateway {
             config,
             events,
             devices: Shared::default(),
+            reloading: Arc::default(),
             tls,
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
@@ -421,7 +424,7 @@ where
     gateway.captures.shut_down();
     drop(always_on);
     // All are told before any is waited for, and connections and threads are waited for at the same time.
-    let mut threads = Threads::default();
+    let threads = Threads::default();
     if let Some(devices) = devices {
         threads.add("Android devices", devices.stop());
     }
