@@ -238,16 +238,14 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
 /// Every configured stream. Who takes an answer that is a second old (RFC 9111 5.2.1.1: `Cache-Control: max-age=1`) shares one
 /// with others, as dashboards do, which ask every second.
 pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
-    let answer = gateway.devices.get(Instant::now(), is_patient(headers), || {
-        serde_json::to_vec(&all_devices(gateway)).map(Bytes::from)
-    });
+    let answer = gateway
+        .devices
+        .get(Instant::now(), is_patient(headers), || {
+            serde_json::to_vec(&all_devices(gateway)).map(Bytes::from)
+        });
     match answer {
         Ok(answer) => full(StatusCode::OK, "application/json", answer),
-        Err(failed) => error(
-            true,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &failed.to_string(),
-        ),
+        Err(failed) => error(true, StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
     }
 }
 
@@ -297,7 +295,9 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .iter()
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
-            viewers: watched.get(&stream.name).map_or(0, |watching| count(watching)),
+            viewers: watched
+                .get(&stream.name)
+                .map_or(0, |watching| count(watching)),
             bits_in: stream.report().bits_per_second,
             bits_out: gateway.bits_out(&stream.name),
             decoder: decoder(stream),

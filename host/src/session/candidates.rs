@@ -169,11 +169,7 @@ pub(super) fn candidates(
 }
 
 /// What a transport has of a stream, best first; where its source has not run yet, by the config.
-fn forms(
-    stream: &Arc<Stream>,
-    info: Option<&Arc<Info>>,
-    transport: &Transport,
-) -> Vec<Candidate> {
+fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) -> Vec<Candidate> {
     let formats = &transport.profile.formats;
     let offers: Vec<Offer> = match info {
         Some(info) => {

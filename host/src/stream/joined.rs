@@ -13,13 +13,7 @@ use std::{sync::Arc, thread};
 ///
 /// Both come from one source and know its epochs. Sound waits in its feed while the pictures of its epoch are not there
 /// yet, and is left out where they are of a later one.
-pub(super) fn run(
-    seen: &Arc<Feed>,
-    heard: &Arc<Feed>,
-    out: &Feed,
-    status: &Status,
-    stop: &Stop,
-) {
+pub(super) fn run(seen: &Arc<Feed>, heard: &Arc<Feed>, out: &Feed, status: &Status, stop: &Stop) {
     supervise::run(&mut Joiner::new(seen, heard, out), status, stop);
 }
 

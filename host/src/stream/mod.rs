@@ -329,9 +329,8 @@ impl Stream {
         loop {
             let began = Instant::now();
             let encode = &self.recipes.encode;
-            let ended = contain(|| {
-                source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet)
-            });
+            let ended =
+                contain(|| source::run(&self.source, encode, ingest, stop, keyframes, &self.fleet));
             let (reason, over) = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {

@@ -45,9 +45,15 @@ pub(super) fn run<W: Work>(work: &mut W, status: &Status, stop: &Stop) {
             });
             continue;
         };
-        status.fault(W::FAULT, format!("`{}` {panicked}; it starts anew", W::PART));
+        status.fault(
+            W::FAULT,
+            format!("`{}` {panicked}; it starts anew", W::PART),
+        );
         if let Err(again) = contain(|| work.recover(&panicked)) {
-            status.fault(W::FAULT, format!("`{}` {again}; it cannot start anew", W::PART));
+            status.fault(
+                W::FAULT,
+                format!("`{}` {again}; it cannot start anew", W::PART),
+            );
         }
         let now = Instant::now();
         wait = match last.replace(now) {

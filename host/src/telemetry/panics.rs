@@ -113,7 +113,8 @@ pub fn provoke(part: &str) {
     };
 
     /// By part: from which call on, whether again and again, and the calls so far.
-    static WISHES: OnceLock<Option<Mutex<BTreeMap<String, (u64, bool, u64)>>>> = OnceLock::new();
+    type Wishes = BTreeMap<String, (u64, bool, u64)>;
+    static WISHES: OnceLock<Option<Mutex<Wishes>>> = OnceLock::new();
     let wishes = WISHES.get_or_init(|| {
         let text = std::env::var("SLUICEGATE_PANIC").ok()?;
         let wishes = text.split(',').filter_map(|wish| {
@@ -150,7 +151,10 @@ mod tests {
         let caught = contain(|| -> u32 { panic!("two\nlines") }).unwrap_err();
         let said = caught.to_string();
         let place = format!("panicked at {}:{line}:", file!());
-        assert!(said.starts_with(&place) && said.contains(": two lines ("), "{said}");
+        assert!(
+            said.starts_with(&place) && said.contains(": two lines ("),
+            "{said}"
+        );
         assert_eq!(contain(|| 7), Ok(7));
         // One inside of another is the inner one's.
         let outer = contain(|| contain(|| panic!("inner")).unwrap_err());

@@ -5,7 +5,12 @@
 use super::sound;
 use serde_json::Value;
 use sluicegate_tests::{
-    Gateway, Metrics, Nal, capture::post, choose, client::Mjpeg, mjpeg, mp4::Part,
+    Gateway, Metrics, Nal,
+    capture::post,
+    choose,
+    client::Mjpeg,
+    mjpeg,
+    mp4::Part,
     mse::{Mse, Received},
     within,
 };
@@ -24,11 +29,16 @@ async fn panicking(wish: &str, config: &str) -> Gateway {
 
 /// Waits for the log to say that `part` panicked, with the place.
 async fn told(gateway: &Gateway, part: &str) {
-    let line = gateway.logged(&format!("{part} panicked at host/src/")).await;
+    let line = gateway
+        .logged(&format!("{part} panicked at host/src/"))
+        .await;
     let (_, place) = line.split_once("host/src/").unwrap();
     let mut place = place.split(':');
     let (file, number) = (place.next().unwrap(), place.next().unwrap());
-    assert!(file.ends_with(".rs") && number.parse::<u32>().is_ok(), "{line}");
+    assert!(
+        file.ends_with(".rs") && number.parse::<u32>().is_ok(),
+        "{line}"
+    );
 }
 
 /// The notes of the stream.
@@ -65,7 +75,11 @@ async fn a_source_that_panics_is_opened_again_and_its_viewers_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
-    for (part, stream) in [("decode", "demo"), ("jpeg", "demo"), ("encode", "demo@small")] {
+    for (part, stream) in [
+        ("decode", "demo"),
+        ("jpeg", "demo"),
+        ("encode", "demo@small"),
+    ] {
         let gateway = panicking(&format!("{part}=12"), DEMO).await;
         if part == "encode" {
             let mut viewer = Nal::connect(gateway.address, stream).await.unwrap();
@@ -79,7 +93,10 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
             pictures(&mut viewer, 15).await;
         }
         let notes = notes(&gateway).await;
-        assert!(notes.contains(&format!("`{part}` panicked at host/src/")), "{notes}");
+        assert!(
+            notes.contains(&format!("`{part}` panicked at host/src/")),
+            "{notes}"
+        );
     }
 }
 
@@ -114,7 +131,11 @@ async fn a_muxer_that_panics_is_repaired_as_if_its_guest_had_failed() {
     told(&gateway, "the host").await;
     messages(&mut viewer, 60).await;
     let plugins = gateway.api("/api/plugins").await;
-    let nal = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == "nal");
+    let nal = plugins
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|plugin| plugin["name"] == "nal");
     assert_eq!(nal.unwrap()["muxers"][0]["failures"], 1, "{plugins:#}");
 }
 
@@ -134,7 +155,11 @@ async fn viewers_of_a_muxer_that_panics_again_and_again_are_told_and_not_left_wa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_capture_that_panics_is_answered_and_the_next_one_is_made() {
     let gateway = panicking("capture=2", DEMO).await;
-    for (nth, status, code) in [(1, 200, None), (2, 500, Some("DECODE_FAILED")), (3, 200, None)] {
+    for (nth, status, code) in [
+        (1, 200, None),
+        (2, 500, Some("DECODE_FAILED")),
+        (3, 200, None),
+    ] {
         let (answered, _, body) = post(&gateway, "demo", "application/json", "").await;
         let said: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
@@ -164,5 +189,7 @@ async fn android_devices_are_followed_again_after_a_panic() {
     let config = format!("{DEMO}\n[android]\ndiscover = true\nadb = \"127.0.0.1:{port}\"\n");
     let gateway = panicking("devices=1", &config).await;
     told(&gateway, "following the Android devices").await;
-    gateway.logged("Android devices are offline until then").await;
+    gateway
+        .logged("Android devices are offline until then")
+        .await;
 }

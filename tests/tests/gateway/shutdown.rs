@@ -145,14 +145,14 @@ async fn sigint_ends_a_gateway_that_nobody_uses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_sources_that_wait_for_somebody_end_at_the_same_time() {
     let stream = |nth| {
-        format!(
-            "[streams.s{nth}]\nsource = \"annexb:listen:127.0.0.1:0\"\nalways-on = true\n"
-        )
+        format!("[streams.s{nth}]\nsource = \"annexb:listen:127.0.0.1:0\"\nalways-on = true\n")
     };
     let config: String = (0..64).map(stream).collect();
     let mut gateway = Gateway::with_config(&config).await;
     let waits = |device: &serde_json::Value| {
-        device["reason"].as_str().is_some_and(|reason| reason.contains("wait"))
+        device["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("wait"))
     };
     gateway
         .api_until("/api/devices", "all listen", |devices| {
@@ -178,7 +178,9 @@ async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
     );
     let mut gateway = Gateway::with_config(&config).await;
     gateway
-        .api_until("/api/devices/demo", "it runs", |demo| demo["state"] == "live")
+        .api_until("/api/devices/demo", "it runs", |demo| {
+            demo["state"] == "live"
+        })
         .await;
     let began = Instant::now();
     gateway.signal(Signal::TERM);

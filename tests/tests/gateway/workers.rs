@@ -3,16 +3,25 @@
 
 use serde_json::json;
 use sluicegate_tests::{
-    Control, Gateway, Nal, Shots, capture::post, choose, http_get, media::encode_pattern, mjpeg,
-    client::request, within,
+    Control, Gateway, Shots, capture::post, choose, client::request, http_get,
+    media::encode_pattern, mjpeg, within,
 };
 
 /// No encoder is needed for the stream itself.
 fn config() -> String {
-    let arguments = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-bf", "0"];
+    let arguments = [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "15",
+        "-bf",
+        "0",
+    ];
     let file = encode_pattern("workers.mp4", (320, 192), 0, 300, &arguments);
     format!(
-        "[streams.film]\nsource = \"file:{}\"\nrenditions.small = {{ width = 160 }}\nrenditions.tiny = {{ width = 80 }}\n",
+        "[streams.film]\nsource = \"file:{}\"\nalways-on = true\nrenditions.small = {{ width = 160 }}\nrenditions.tiny = {{ width = 80 }}\n",
         file.display()
     )
 }
@@ -24,8 +33,16 @@ async fn watched(config: &str) -> Gateway {
 #[track_caller]
 fn nobody_was_blocked(gateway: &Gateway) {
     let log = gateway.log.lock().unwrap();
-    let is = |what: &str| log.iter().filter(|line| line.contains(what)).collect::<Vec<_>>();
-    assert_eq!(is("a worker that waits for 20ms is reported").len(), 1, "{log:#?}");
+    let is = |what: &str| {
+        log.iter()
+            .filter(|line| line.contains(what))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        is("a worker that waits for 20ms is reported").len(),
+        1,
+        "{log:#?}"
+    );
     let blocked = is("a worker was blocked");
     assert!(blocked.is_empty(), "{blocked:#?}");
 }
@@ -33,9 +50,13 @@ fn nobody_was_blocked(gateway: &Gateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_choice_tries_out_encoders_and_blocks_no_worker() {
     let gateway = watched(&config()).await;
-    let mut viewer = Nal::connect(gateway.address, "film").await.unwrap();
-    within("a picture", viewer.next_unit()).await.unwrap();
-    assert_eq!(gateway.api("/api/devices/film").await["encoder"], json!(null));
+    // It runs by itself, so that nobody has needed an encoder.
+    let film = gateway
+        .api_until("/api/devices/film", "it runs", |film| {
+            film["state"] == "live"
+        })
+        .await;
+    assert_eq!(film["encoder"], json!(null));
     // A player, a person with a browser's player of HLS, and somebody who asks for what has to be encoded.
     let player = async {
         let (mut control, chosen) = Control::open(&gateway, "film", "can=mse,mjpeg,hls").await;
@@ -43,13 +64,24 @@ async fn the_first_choice_tries_out_encoders_and_blocks_no_worker() {
         control.report(json!({})).await;
         let choices = control.heard("choices").await;
         let renditions = choices["choices"].as_array().unwrap().iter();
-        let names: Vec<&str> = renditions.filter_map(|form| form["rendition"].as_str()).collect();
-        assert!(names.contains(&"small") && names.contains(&"tiny"), "{choices}");
-        control.say(json!({ "type": "pin", "rendition": "tiny" })).await;
+        let names: Vec<&str> = renditions
+            .filter_map(|form| form["rendition"].as_str())
+            .collect();
+        assert!(
+            names.contains(&"small") && names.contains(&"tiny"),
+            "{choices}"
+        );
+        control
+            .say(json!({ "type": "pin", "rendition": "tiny" }))
+            .await;
         let moved = control.heard("move").await;
         assert_eq!(moved["rendition"], "tiny");
     };
-    let plain = http_get(gateway.address, "/live/film", &[("User-Agent", "VLC/3.0.18 LibVLC/3.0.18")]);
+    let plain = http_get(
+        gateway.address,
+        "/live/film",
+        &[("User-Agent", "VLC/3.0.18 LibVLC/3.0.18")],
+    );
     let (_, plain, other) = tokio::join!(player, plain, choose(&gateway, "film", "can=hls", &[]));
     assert_eq!((plain.unwrap().0, other.0), (307, 200));
     let encoder = gateway.api("/api/devices/film").await["encoder"]["name"].clone();
@@ -62,21 +94,38 @@ async fn every_kind_of_request_blocks_no_worker_the_first_time() {
     let gateway = watched(&config()).await;
     let address = gateway.address;
     for path in [
-        "/", "/watch/film", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/api/devices", "/api/devices/film",
-        "/api/sessions", "/api/plugins", "/live/film/frame.jpg", "/live/film/hls/main.m3u8",
+        "/",
+        "/watch/film",
+        "/docs",
+        "/openapi.json",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api/devices",
+        "/api/devices/film",
+        "/api/sessions",
+        "/api/plugins",
+        "/live/film/frame.jpg",
+        "/live/film/hls/main.m3u8",
     ] {
         let (status, _, _) = within(path, http_get(address, path, &[])).await.unwrap();
         assert!(status == 200 || status == 404, "{path}: {status}");
     }
     let (status, _, body) = post(&gateway, "film", "application/json", "").await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
-    Shots::of(&gateway, "film").await.take(json!({})).await.unwrap();
+    Shots::of(&gateway, "film")
+        .await
+        .take(json!({}))
+        .await
+        .unwrap();
     for stream in ["film", "film@small"] {
         let mut viewer = within("connect", mjpeg(address, stream)).await.unwrap();
         within("a picture", viewer.next()).await.unwrap();
     }
     let path = "/api/plugins/policy/reload";
-    let (status, _, body) = within(path, request(address, "POST", path, &[])).await.unwrap();
+    let (status, _, body) = within(path, request(address, "POST", path, &[]))
+        .await
+        .unwrap();
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     nobody_was_blocked(&gateway);
 }

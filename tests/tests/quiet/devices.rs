@@ -1,9 +1,7 @@
 //! What dashboards ask every second is cheap, however many streams and viewers there are.
 
 use sluicegate_tests::{
-    Camera, Gateway, Raw, Watcher, camera, http_get,
-    measure::allow_descriptors,
-    within,
+    Camera, Gateway, Raw, Watcher, camera, http_get, measure::allow_descriptors, within,
 };
 use std::time::{Duration, Instant};
 
@@ -13,7 +11,8 @@ const VIEWERS: usize = 1000;
 const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 50 } else { 5 });
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_and_fifty_six_streams_and_a_thousand_viewers_are_listed_in_five_milliseconds() {
+async fn two_hundred_and_fifty_six_streams_and_a_thousand_viewers_are_listed_in_five_milliseconds()
+{
     let _turn = crate::alone().await;
     allow_descriptors(4096);
     let clip = camera::clip();
@@ -62,5 +61,8 @@ async fn two_hundred_and_fifty_six_streams_and_a_thousand_viewers_are_listed_in_
     let best = alone.iter().min().unwrap();
     println!("alone {alone:?}\nshared {together:?}");
     assert!(*best <= MOST, "{best:?} at best");
-    assert!(together.iter().any(|(_, same)| *same), "no answer was shared");
+    assert!(
+        together.iter().any(|(_, same)| *same),
+        "no answer was shared"
+    );
 }

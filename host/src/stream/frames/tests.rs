@@ -2,11 +2,7 @@
 use super::*;
 use crate::{
     codec::{Encoder, Settings},
-    media::{
-        h264::annexb,
-        pattern::Painter,
-        time::Moment,
-    },
+    media::{h264::annexb, pattern::Painter, time::Moment},
     source::{Sink, SourceTimes},
     stream::{Ingest, Numbers},
 };
@@ -73,8 +69,8 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     assert_eq!(sight.reached, end);
     assert!(sight.good.is_some());
 
-    let pictures = std::iter::from_fn(|| follower.next())
-        .filter(|event| matches!(event, Event::Picture(_)));
+    let pictures =
+        std::iter::from_fn(|| follower.next()).filter(|event| matches!(event, Event::Picture(_)));
     let (shown, counts) = (pictures.count() as u64, &status.codec);
     let decoded = counts.decoded.load(Ordering::Relaxed);
     // Of the first group only the newest, or what was there after half a second.
@@ -85,7 +81,9 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     assert!(counts.dropped.load(Ordering::Relaxed) > 0);
     let notes = status.report(false).notes;
     assert!(
-        notes.iter().any(|note| note.starts_with("decoding is slower than the source")),
+        notes
+            .iter()
+            .any(|note| note.starts_with("decoding is slower than the source")),
         "{notes:?}"
     );
 }
