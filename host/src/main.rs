@@ -6,7 +6,7 @@ use sluicegate::{
     api, codec,
     config::{self, Config, EncoderName, Listen},
     gateway::{self, Gateway},
-    plugin::{Engine, Instance, Limits, Usage},
+    plugin::{Engine, Instance, Limits, Usage, compile},
     source,
     telemetry::{self, Chain, LogFormat},
 };
@@ -94,6 +94,9 @@ enum Command {
         /// libavcodec's name of it.
         name: EncoderName,
     },
+    /// What is run to compile a component within limits, from standard input to standard output.
+    #[command(hide = true)]
+    CompileComponent,
     /// Look at components.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -134,6 +137,12 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    // Linux has this very program there, even if another version lies in its place by now.
+    compile::compile_with(match cfg!(target_os = "linux") {
+        true => "/proc/self/exe".into(),
+        false => program.clone(),
+    });
     match command {
         Command::Serve(Serve {
             config,
@@ -154,7 +163,6 @@ fn run(command: Command) -> anyhow::Result<()> {
                 server.listen_at(listen, open).map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
-            let program = std::env::current_exe().context("cannot find this program")?;
             source::devices_with(program.with_file_name("sluicegate-devices"));
             codec::probe_with(program);
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -173,6 +181,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Sources => say(&source::listing(&source::cameras())),
         Command::ProbeEncoder { name } => {
             codec::answer(name);
+            Ok(())
+        }
+        Command::CompileComponent => {
+            compile::answer();
             Ok(())
         }
         Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),

@@ -6,6 +6,7 @@ use crate::{
     carrier::websocket::{self, Manners, Talk},
     config,
     gateway::Gateway,
+    media::budget::Budget,
     stream::Stream,
     viewer::Content,
 };
@@ -28,8 +29,10 @@ use tokio::{task::JoinHandle, time::timeout};
 /// Longest body of a POST, and how long it may take.
 const LONGEST: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers of one client that may wait for those before them; it is not listened to meanwhile.
+/// Answers of one client that may wait for those before them or for a slow socket, and bytes of pictures in them; it is not
+/// listened to meanwhile.
 const MOST_ANSWERS: usize = 64;
+const MOST_HELD: usize = 8 << 20;
 
 /// A capture client: requests as texts, each answered by a text and, if there is one, its picture right behind.
 pub async fn talk(
@@ -62,6 +65,7 @@ pub async fn talk(
             client: gateway.captures.attend(&stream),
             gateway,
             answers: VecDeque::new(),
+            held: Budget::new(MOST_HELD),
             picture: None,
         };
         websocket::talk(socket, first, &mut channel, drain).await;
@@ -235,6 +239,8 @@ struct Channel {
     client: Client,
     /// In the order of the requests.
     answers: VecDeque<Answer>,
+    /// Pictures that were made and not yet handed to the socket.
+    held: Budget,
     /// What follows the text that was said last.
     picture: Option<Bytes>,
 }
@@ -264,14 +270,23 @@ impl Talk for Channel {
             Err(text) => Err(captures.failure(Code::BadRequest, text)),
         };
         self.answers.push_back(match wish {
-            Ok(wish) => Answer::Coming(tokio::spawn(self.client.capture(wish))),
+            Ok(wish) => {
+                let (made, held) = (self.client.capture(wish), self.held.clone());
+                Answer::Coming(tokio::spawn(async move {
+                    let captured = made.await?;
+                    Ok(Captured {
+                        data: held.count(captured.data),
+                        ..captured
+                    })
+                }))
+            }
             Err(failure) => Answer::There(failure),
         });
         Ok(())
     }
 
     fn listens(&self) -> bool {
-        self.answers.len() < MOST_ANSWERS
+        self.answers.len() < MOST_ANSWERS && !self.held.is_full()
     }
 
     fn poll_say(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>> {

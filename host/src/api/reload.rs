@@ -1,8 +1,8 @@
 //! `POST /api/plugins/{name}/reload`: a component is read again and takes over.
 
-use super::{Body, error, json, state};
+use super::{Body, error, json, set, state};
 use crate::{config, gateway::Gateway};
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, header};
 use std::sync::Arc;
 
 /// The policy may be called `policy`, whatever its component is. Answers with its entry of `/api/plugins`.
@@ -20,9 +20,23 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
         let text = config::unknown("component", name, known);
         return error(true, StatusCode::NOT_FOUND, &text);
     }
+    // It stays with the reading, should the client not wait for that.
+    let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
+        let text = format!(
+            "the component of `{name}` is being read already; ask again when that has ended"
+        );
+        let mut response = error(true, StatusCode::CONFLICT, &text);
+        set(&mut response, header::RETRY_AFTER, "1");
+        return response;
+    };
     let reading = gateway.clone();
     // Compiling takes a while.
-    let read = tokio::task::spawn_blocking(move || reading.reload_policy()).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let read = reading.reload_policy();
+        drop(turn);
+        read
+    });
+    let read = read.await;
     match read {
         Ok(Ok(())) => json(StatusCode::OK, &state::policy(gateway)),
         // The one in force stays.

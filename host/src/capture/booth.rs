@@ -1,6 +1,6 @@
 //! Where the captures of one stream are made: one at a time, on a thread of its own, of the newest good picture.
 
-use super::{Code, Wish};
+use super::{Code, LARGEST, Wish};
 use crate::{
     codec::{Pictured, StillEncoder},
     source::Keyframes,
@@ -331,6 +331,13 @@ impl Camera {
                 } = wish;
                 let made = self.encoder.encode(&seen.frame, format, quality, max_width);
                 let made = made.map_err(|error| (Code::DecodeFailed, Chain(&error).to_string()))?;
+                if made.data.len() > LARGEST {
+                    let text = format!(
+                        "the picture has {} bytes, and at most {LARGEST} are given; ask for a smaller width, or for jpeg",
+                        made.data.len()
+                    );
+                    return Err((Code::DecodeFailed, text));
+                }
                 self.last = Some((wish, seen.clone(), made.clone()));
                 made
             }

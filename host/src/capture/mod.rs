@@ -13,6 +13,7 @@ pub use wish::{Asked, Code, Failure, IsError, QUALITY, WIDTH, Wish};
 use crate::{
     codec::Still,
     config,
+    media::budget::Budget,
     stream::{State, Stream},
     telemetry::{Events, contain},
 };
@@ -35,6 +36,10 @@ use tokio::task::spawn_blocking;
 
 /// Captures of one client that may wait.
 pub const MOST_OF_CLIENT: usize = 4;
+/// Bytes of pictures that were made and lie here until slow clients have taken them, over all clients.
+const MOST_HELD: usize = 256 << 20;
+/// Bytes of one picture.
+const LARGEST: usize = 32 << 20;
 /// How often what is too old or too much is looked for, at least.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Saved bytes after which it is looked for at once: a part of what may be kept.
@@ -47,6 +52,7 @@ pub struct Captures {
     store: Store,
     events: Arc<Events>,
     booths: Mutex<BTreeMap<String, Arc<Booth>>>,
+    held: Budget,
     dice: RandomState,
     next: AtomicU64,
     saved_since_sweep: AtomicU64,
@@ -114,6 +120,7 @@ impl Captures {
             config: config.clone(),
             events: events.clone(),
             booths: Mutex::default(),
+            held: Budget::new(MOST_HELD),
             dice: RandomState::new(),
             next: AtomicU64::new(0),
             saved_since_sweep: AtomicU64::new(0),
@@ -308,7 +315,7 @@ impl Client {
                 path: None,
                 bytes: taken.picture.data.len(),
             };
-            let data = taken.picture.data.clone();
+            let data = captures.held.count(taken.picture.data.clone());
             if wish.save {
                 let saved = spawn_blocking(move || {
                     let saved = captures.save(&mut result, &taken, wish.format);
@@ -354,6 +361,13 @@ impl Client {
         ) {
             let text = format!("{}: {}", report.state.name(), report.reason);
             return Err((Code::DeviceOffline, text));
+        }
+        if self.captures.held.is_full() {
+            let text = format!(
+                "captures of {} MiB wait for clients that are slow to take them; try again",
+                MOST_HELD >> 20
+            );
+            return Err((Code::CaptureBusy, text));
         }
         let waits = Waits::new(&self.waiting).ok_or_else(|| {
             let text = format!(

@@ -185,6 +185,8 @@ pub struct Gateway {
     pub devices: Shared,
     /// Requests that were refused for who sent them, as they were told.
     pub refusals: Once,
+    /// Held by who has the policy's component read again: one at a time.
+    pub reloading: Arc<tokio::sync::Mutex<()>>,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
     rates: Mutex<BTreeMap<String, Rate>>,
@@ -274,6 +276,7 @@ impl Gateway {
             events,
             devices: Shared::default(),
             refusals: Once::default(),
+            reloading: Arc::default(),
             tls,
             draining: watch::Sender::new(false),
             rates: Mutex::default(),

@@ -2,6 +2,7 @@
 
 pub mod aac;
 pub mod blocks;
+pub mod budget;
 pub mod buffer;
 pub mod clock;
 pub mod exif;

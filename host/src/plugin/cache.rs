@@ -1,5 +1,6 @@
 //! Compiled components, kept between starts where only this user can write.
 
+use super::compile::{Refused, compile};
 use crate::config::private;
 use sha2::{Digest, Sha256};
 use std::{
@@ -38,24 +39,27 @@ impl Cache {
         Cache { dir }
     }
 
-    /// The component compiled from `wasm`, from the cache or anew.
-    pub fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> wasmtime::Result<Component> {
-        let Some(dir) = &self.dir else {
-            return Component::new(engine, wasm);
-        };
-        let path = dir.join(key(engine, wasm));
-        if let Some(component) = load(engine, &path) {
+    /// The component compiled from `wasm`, from the cache or by the compiler.
+    ///
+    /// # Errors
+    /// It does not compile, or is too much to compile.
+    pub fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, Refused> {
+        let path = self.dir.as_ref().map(|dir| dir.join(key(engine, wasm)));
+        if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
             return Ok(component);
         }
-        let compiled = engine.precompile_component(wasm)?;
+        let compiled = compile(engine, wasm)?;
         let checksum = Sha256::digest(&compiled);
-        if let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled]) {
+        if let Some(path) = path
+            && let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled])
+        {
             tracing::info!(
                 "compiled component is not kept: {}: {error}",
                 path.display()
             );
         }
-        deserialize(engine, &compiled)
+        let component = deserialize(engine, &compiled);
+        component.map_err(|error| Refused::Compile(format!("{error:#}")))
     }
 }
 
@@ -78,7 +82,7 @@ fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
 
 /// The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
 ///
-/// The bytes are either what `precompile_component` just returned, or a file of this user's, mode 0600, in a folder of
+/// The bytes are either what this same program's compiler just returned, in this process or in a child that it started, or a file of this user's, mode 0600, in a folder of
 /// mode 0700, whose checksum holds. Who can write there can replace this program too.
 #[allow(unsafe_code)]
 fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {

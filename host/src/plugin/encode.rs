@@ -9,8 +9,17 @@ use wasmparser::{
     InstanceTypeDeclaration, Parser, Payload,
 };
 
-/// The component of a core module that carries its component type, as wit-bindgen leaves it; `origin` names it in errors.
-pub fn encode(origin: &str, module: &[u8], kind: &'static Kind) -> Result<Vec<u8>, LoadError> {
+/// The component of a core module that carries its component type, as wit-bindgen leaves it. One that [`judge`] has not seen may
+/// take without end.
+pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    wit_component::ComponentEncoder::default()
+        .module(module)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .map_err(|error| format!("{error:#}"))
+}
+
+/// Whether a core module can be made a component of that kind; `origin` names it in errors.
+pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), LoadError> {
     let path = || origin.to_owned();
     let cannot = |reason| LoadError::Encode {
         path: path(),
@@ -41,10 +50,7 @@ pub fn encode(origin: &str, module: &[u8], kind: &'static Kind) -> Result<Vec<u8
             kind.interface
         )));
     }
-    wit_component::ComponentEncoder::default()
-        .module(module)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| cannot(format!("{error:#}")))
+    Ok(())
 }
 
 /// What the worlds in a module's component types name.
@@ -163,14 +169,15 @@ mod tests {
     #[test]
     fn a_module_of_our_package_is_made_a_component() {
         let fine = module(&["sluicegate:gateway/log@0.1.0"]);
-        encode("some.wasm", &fine, KIND).unwrap();
+        judge("some.wasm", &fine, KIND).unwrap();
+        encode(&fine).unwrap();
     }
 
     #[test]
     fn a_module_of_packages_that_need_each_other_is_refused() {
         for foreign in ["b:b/two", "sluicegate:gateway/two@0.2.0", "two"] {
             let circle = module(&[foreign, "sluicegate:gateway/three@0.1.0"]);
-            let text = encode("some.wasm", &circle, KIND).unwrap_err().to_string();
+            let text = judge("some.wasm", &circle, KIND).unwrap_err().to_string();
             let expected = format!("some.wasm imports `{foreign}`, which the gateway");
             assert!(text.starts_with(&expected), "{text}");
         }

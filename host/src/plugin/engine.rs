@@ -4,7 +4,8 @@ use super::{
     Limits,
     bindings::{TransportPlugin, TransportPluginPre},
     cache::Cache,
-    encode::encode,
+    compile::{self, Refused},
+    encode,
     guest::{Guest, TICK},
     metadata::Metadata,
     world::{INTERFACE, Kind, World},
@@ -20,13 +21,10 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use wasmtime::{
-    Config,
-    component::{Component, Linker, types::ComponentItem},
-};
+use wasmtime::component::{Component, Linker, types::ComponentItem};
 
 /// A plugin's file is read only up to this size.
-const LARGEST_FILE: u64 = 64 << 20;
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// Why a plugin cannot be used.
 #[derive(Debug, Error)]
@@ -174,13 +172,7 @@ impl Engine {
     }
 
     fn with_cache(cache: Cache) -> wasmtime::Result<Arc<Engine>> {
-        let mut config = Config::new();
-        // Same calls in, same bytes out, on every machine.
-        config
-            .cranelift_nan_canonicalization(true)
-            .wasm_relaxed_simd(false)
-            .epoch_interruption(true);
-        let wasm = wasmtime::Engine::new(&config)?;
+        let wasm = compile::engine()?;
         let mut linker = Linker::new(&wasm);
         TransportPlugin::add_to_linker::<_, wasmtime::component::HasSelf<Guest>>(
             &mut linker,
@@ -223,20 +215,22 @@ impl Engine {
     ) -> Result<Arc<Plugin<W>>, LoadError> {
         let path = || origin.to_owned();
         let metadata = Metadata::read(bytes);
-        let encoded = if wasmparser::Parser::is_component(bytes) {
-            None
-        } else if wasmparser::Parser::is_core_wasm(bytes) {
-            Some(encode(origin, bytes, &W::KIND)?)
-        } else {
+        if wasmparser::Parser::is_core_wasm(bytes) {
+            encode::judge(origin, bytes, &W::KIND)?;
+        } else if !wasmparser::Parser::is_component(bytes) {
             return Err(LoadError::NotWasm(path()));
-        };
-        let component = self
-            .cache
-            .compile(&self.wasm, encoded.as_deref().unwrap_or(bytes))
-            .map_err(|error| LoadError::Compile {
+        }
+        let compiled = self.cache.compile(&self.wasm, bytes);
+        let component = compiled.map_err(|refused| match refused {
+            Refused::Encode(reason) => LoadError::Encode {
                 path: path(),
-                reason: format!("{error:#}"),
-            })?;
+                reason,
+            },
+            Refused::Compile(reason) => LoadError::Compile {
+                path: path(),
+                reason,
+            },
+        })?;
         let (imports, exports) = self.judge(origin, &component, &W::KIND)?;
         let pre = self
             .linker

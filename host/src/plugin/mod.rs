@@ -3,6 +3,7 @@
 
 pub mod bindings;
 mod cache;
+pub mod compile;
 mod encode;
 mod engine;
 mod guest;

@@ -39,6 +39,19 @@ impl Response {
         }
     }
 
+    /// Bytes that it may come to hold: compressed, too, if it is asked for so.
+    pub fn bytes(&self) -> usize {
+        let packed = match self.is_worth_packing() {
+            true => self.body.len(),
+            false => 0,
+        };
+        self.body.len() + packed
+    }
+
+    fn is_worth_packing(&self) -> bool {
+        self.is_text() && (SMALL..=LARGE).contains(&self.body.len())
+    }
+
     /// Whether it is worth compressing: text, which playlists and vector graphics are.
     pub fn is_text(&self) -> bool {
         let kind = self.content_type.split(';').next().unwrap_or_default();
@@ -58,8 +71,7 @@ impl Response {
     pub fn gzipped(&self) -> Option<&Bytes> {
         self.gzip
             .get_or_init(|| {
-                let worth = self.is_text() && (SMALL..=LARGE).contains(&self.body.len());
-                let packed = worth.then(|| gzip(&self.body))??;
+                let packed = self.is_worth_packing().then(|| gzip(&self.body))??;
                 (packed.len() < self.body.len()).then_some(packed)
             })
             .as_ref()

@@ -2,9 +2,12 @@
 
 mod desk;
 
-use crate::plugin::{
-    Health, Phase,
-    policy::{Candidate, Choice, Client, Event, Policy, Report},
+use crate::{
+    media::budget::{Budget, Held},
+    plugin::{
+        Health, Phase,
+        policy::{Candidate, Choice, Client, Event, Policy, Report},
+    },
 };
 use desk::Desk;
 use schemars::JsonSchema;
@@ -18,8 +21,9 @@ use tokio::sync::{mpsc as channel, oneshot};
 
 /// How long a new session waits for the policy.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What is on its way to the thread: sessions report once a second.
+/// What is on its way to the thread, in number and bytes: sessions report once a second.
 const INBOX: usize = 65_536;
+const INBOX_BYTES: usize = 32 << 20;
 
 /// A transport and a rendition of the stream; an empty one is the stream itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -28,6 +32,22 @@ pub struct Form {
     pub transport: String,
     /// Its name.
     pub rendition: String,
+}
+
+impl Asked {
+    /// About what it takes.
+    fn bytes(&self) -> usize {
+        let call = match &self.call {
+            Call::Open { client, options } => {
+                client.address.len() + client.user_agent.len() + options.len()
+            }
+            Call::Choose { candidates, .. } => weight(candidates),
+            Call::Observe(Event::Report(report)) => report.network.as_ref().map_or(0, String::len),
+            Call::Observe(_) => 0,
+        };
+        let reason = self.answer.as_ref().map_or(0, |choice| choice.reason.len());
+        size_of::<Asked>() + call + reason
+    }
 }
 
 impl From<&Candidate> for Form {
@@ -115,10 +135,67 @@ enum Message {
     Replace(Arc<Policy>),
 }
 
+impl Message {
+    /// Which it is about.
+    fn session(&self) -> Option<u64> {
+        match self {
+            Message::Begin(id, ..)
+            | Message::Change(id, ..)
+            | Message::Happened(id, ..)
+            | Message::Log(id, _)
+            | Message::End(id) => Some(*id),
+            Message::Replace(_) => None,
+        }
+    }
+
+    /// About what it takes, with what it refers to.
+    fn bytes(&self) -> usize {
+        let more = match self {
+            Message::Begin(_, beginning, _) => {
+                let Client {
+                    address,
+                    user_agent,
+                    network,
+                    ..
+                } = &beginning.client;
+                let network = network.as_ref().map_or(0, String::len);
+                let client = address.len() + user_agent.len() + network;
+                client + beginning.options.len() + weight(&beginning.candidates)
+            }
+            Message::Change(_, candidates, playing) => {
+                weight(candidates) + playing.as_ref().map_or(0, Form::bytes)
+            }
+            Message::Happened(_, _, Happened::Report(report)) => {
+                report.network.as_ref().map_or(0, String::len)
+            }
+            Message::Happened(_, _, Happened::Playing(form) | Happened::Failed(form)) => {
+                form.bytes()
+            }
+            Message::Log(..) | Message::End(_) | Message::Replace(_) => 0,
+        };
+        size_of::<Message>() + more
+    }
+}
+
+impl Form {
+    fn bytes(&self) -> usize {
+        self.transport.len() + self.rendition.len()
+    }
+}
+
+/// About what candidates take.
+fn weight(candidates: &[Candidate]) -> usize {
+    let each = |candidate: &Candidate| {
+        size_of::<Candidate>() + candidate.transport.len() + candidate.rendition.len()
+    };
+    candidates.iter().map(each).sum()
+}
+
 /// The way to the thread.
 #[derive(Debug)]
 pub struct Arbiter {
-    inbox: mpsc::SyncSender<Message>,
+    inbox: mpsc::SyncSender<(Message, Held)>,
+    budget: Budget,
     health: Arc<Health>,
     policy: Mutex<Arc<Policy>>,
     began: Instant,
@@ -137,6 +214,7 @@ impl Arbiter {
             .spawn(move || desk.run(&messages))?;
         Ok(Arbiter {
             inbox,
+            budget: Budget::new(INBOX_BYTES),
             health,
             policy: Mutex::new(policy),
             began,
@@ -193,7 +271,8 @@ impl Arbiter {
 
     /// If the thread is that far behind, what it would hear is out of date anyway.
     fn send(&self, message: Message) {
-        if self.inbox.try_send(message).is_err() {
+        let held = self.budget.take(message.bytes());
+        if held.is_none_or(|held| self.inbox.try_send((message, held)).is_err()) {
             tracing::warn!("the policy is too far behind; something that it should know is lost");
         }
     }

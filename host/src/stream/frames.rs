@@ -81,6 +81,8 @@ struct Mailbox {
     /// Pictures that may wait; at the bound the oldest goes that begins no group, as what is made of them has groups
     /// where the source has.
     most: usize,
+    /// Pictures that were taken. At the first an encoder is found and opened, which is not slowness.
+    taken: u64,
 }
 
 /// What a follower is told.
@@ -186,6 +188,7 @@ impl Frames {
                 thread: thread::current(),
                 events: known.into_iter().chain(newest).collect(),
                 most,
+                taken: 0,
             },
         );
         drop(state);
@@ -213,7 +216,9 @@ impl Follower {
     /// What came next, if there is anything.
     pub fn next(&self) -> Option<Event> {
         let mut state = self.frames.shared.lock();
-        let event = state.followers.get_mut(&self.id)?.events.pop_front();
+        let mailbox = state.followers.get_mut(&self.id)?;
+        let event = mailbox.events.pop_front();
+        mailbox.taken += u64::from(matches!(event, Some(Event::Picture(_))));
         drop(state);
         self.frames.shared.taken.notify_one();
         event
@@ -274,15 +279,18 @@ impl Shared {
                 state.sight.old = None;
             }
         }
-        let mut dropped = 0;
+        let (mut dropped, mut slow) = (0, false);
         for mailbox in state.followers.values_mut() {
-            dropped += u64::from(mailbox.push(event.clone()));
+            if mailbox.push(event.clone()) {
+                dropped += 1;
+                slow |= mailbox.taken > 1;
+            }
             wake.push(mailbox.thread.clone());
         }
         drop(state);
         self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
         wake.iter().for_each(Thread::unpark);
-        dropped > 0
+        slow
     }
 
     fn see(&self, change: impl FnOnce(&mut Sight)) {

@@ -113,7 +113,8 @@ pub fn provoke(part: &str) {
     };
 
     /// By part: from which call on, whether again and again, and the calls so far.
-    static WISHES: OnceLock<Option<Mutex<BTreeMap<String, (u64, bool, u64)>>>> = OnceLock::new();
+    type Wishes = BTreeMap<String, (u64, bool, u64)>;
+    static WISHES: OnceLock<Option<Mutex<Wishes>>> = OnceLock::new();
     let wishes = WISHES.get_or_init(|| {
         let text = std::env::var("SLUICEGATE_PANIC").ok()?;
         let wishes = text.split(',').filter_map(|wish| {

@@ -10,6 +10,7 @@ mod android;
 mod android_discovered;
 mod bad_input;
 mod bad_requests;
+mod bounds;
 mod bursts;
 mod capture;
 mod capture_kept;

@@ -1,8 +1,9 @@
 //! Components from outside: looked at, named in the config, put in place of the built-in ones, and compiled only once.
 
 use sluicegate_tests::{
-    Camera, Gateway, Watcher,
+    Camera, Gateway, PATIENCE, Watcher,
     camera::{self, GROUP},
+    client,
     command::{Ended, check, sluicegate},
     http_get, scratch, within,
 };
@@ -317,4 +318,91 @@ fn refused_once(ended: &Ended, name: &str, parts: &[&str]) {
     for part in parts {
         assert_eq!(ended.err.matches(part).count(), 1, "{}", ended.err);
     }
+}
+
+/// A component that is small and whose one function makes compilers take many gigabytes: each of its loops may come from two
+/// places with other values of every variable.
+fn heavy() -> PathBuf {
+    const MANY: usize = 8000;
+    let locals = "i32 ".repeat(MANY);
+    let loops = "(loop (br_if 0 (local.get 0)))".repeat(MANY);
+    let uses: String = (1..MANY)
+        .map(|nth| format!("(drop (local.get {nth}))"))
+        .collect();
+    let text =
+        format!("(component (core module (func (param i32) (local {locals}) {loops} {uses})))");
+    let path = scratch("heavy").join("heavy.wasm");
+    let bytes = wat::parse_str(text).unwrap();
+    assert!(bytes.len() < 128 << 10, "{} bytes", bytes.len());
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_takes_too_much_to_compile_is_refused_by_inspect() {
+    let file = heavy();
+    // Less than the compiler may have by itself, so that the end comes sooner; 8,000 times 8,000 values are more than either.
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -d 100000; exec \"$0\" plugin inspect \"$1\""])
+        .arg(Gateway::binary())
+        .arg(&file)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(4 * PATIENCE, limited).await;
+    let output = output.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [
+        "heavy.wasm does not compile: ",
+        "30 s of processor time and 1024 MiB of memory",
+    ] {
+        let part = part.replace(
+            "30 s",
+            if cfg!(debug_assertions) {
+                "120 s"
+            } else {
+                "30 s"
+            },
+        );
+        assert!(said.contains(&part), "{part:?} is not in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_is_read_again_by_one_at_a_time_and_what_it_takes_is_not_the_gateways() {
+    let path = scratch("reload").join("policy.wasm");
+    std::fs::copy(Gateway::component("auto"), &path).unwrap();
+    let config = format!("{DEMO}[policy]\nplugin = \"{}\"\n", path.display());
+    let gateway = Gateway::with_config_behind("ulimit -d 200000", &config).await;
+    std::fs::copy(heavy(), &path).unwrap();
+    let before = gateway.memory();
+    let reload = || client::request(gateway.address, "POST", "/api/plugins/policy/reload", &[]);
+    let both = async { tokio::join!(reload(), reload()) };
+    let answers = tokio::time::timeout(4 * PATIENCE, both)
+        .await
+        .expect("answers");
+    let mut answers = [answers.0.unwrap(), answers.1.unwrap()]
+        .map(|(status, _, body)| (status, String::from_utf8(body).unwrap()));
+    answers.sort();
+    let [(busy, first), (refused, second)] = answers;
+    assert_eq!((busy, refused), (409, 422), "{first} {second}");
+    assert!(
+        first.contains("is being read already") && second.contains("does not compile"),
+        "{first} {second}"
+    );
+    let more = gateway.memory().saturating_sub(before);
+    assert!(more < 64 << 20, "{more} bytes more");
+    // The one before is in force, and what is good is taken.
+    assert_eq!(
+        gateway
+            .api("/api/plugins")
+            .await
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()["state"],
+        "running"
+    );
+    std::fs::copy(Gateway::component("auto"), &path).unwrap();
+    assert_eq!(within("a reload", reload()).await.unwrap().0, 200);
 }

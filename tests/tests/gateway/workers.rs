@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use sluicegate_tests::{
-    Control, Gateway, Nal, Shots, capture::post, choose, client::request, http_get,
+    Control, Gateway, Shots, capture::post, choose, client::request, http_get,
     media::encode_pattern, mjpeg, within,
 };
 
@@ -21,7 +21,7 @@ fn config() -> String {
     ];
     let file = encode_pattern("workers.mp4", (320, 192), 0, 300, &arguments);
     format!(
-        "[streams.film]\nsource = \"file:{}\"\nrenditions.small = {{ width = 160 }}\nrenditions.tiny = {{ width = 80 }}\n",
+        "[streams.film]\nsource = \"file:{}\"\nalways-on = true\nrenditions.small = {{ width = 160 }}\nrenditions.tiny = {{ width = 80 }}\n",
         file.display()
     )
 }
@@ -50,12 +50,13 @@ fn nobody_was_blocked(gateway: &Gateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_choice_tries_out_encoders_and_blocks_no_worker() {
     let gateway = watched(&config()).await;
-    let mut viewer = Nal::connect(gateway.address, "film").await.unwrap();
-    within("a picture", viewer.next_unit()).await.unwrap();
-    assert_eq!(
-        gateway.api("/api/devices/film").await["encoder"],
-        json!(null)
-    );
+    // It runs by itself, so that nobody has needed an encoder.
+    let film = gateway
+        .api_until("/api/devices/film", "it runs", |film| {
+            film["state"] == "live"
+        })
+        .await;
+    assert_eq!(film["encoder"], json!(null));
     // A player, a person with a browser's player of HLS, and somebody who asks for what has to be encoded.
     let player = async {
         let (mut control, chosen) = Control::open(&gateway, "film", "can=mse,mjpeg,hls").await;

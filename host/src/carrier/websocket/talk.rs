@@ -15,8 +15,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Messages that wait for a client that does not read; behind that many it is not listened to.
+/// Messages that wait for a client that does not read, and bytes of them; behind that many it is neither told more nor listened to.
 const MOST_WAITING: usize = 64;
+const MOST_WAITING_BYTES: usize = 256 << 10;
 /// A client that takes nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 /// A client of which nothing is heard for this long is gone: a player reports every second, or every few while its page is
@@ -94,7 +95,7 @@ where
                     return Poll::Ready(Next::Heard(read.unwrap_or(0)));
                 }
             }
-            if line.waiting.len() < MOST_WAITING
+            if line.has_room()
                 && let Poll::Ready(said) = ends.poll_say(context)
             {
                 return Poll::Ready(Next::Say(said));
@@ -134,6 +135,7 @@ struct Line<S> {
     manners: Manners,
     /// Wire bytes of what is to be said.
     waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
     /// Messages that may still be listened to, as of `counted`.
     left: f64,
     counted: Instant,
@@ -155,6 +157,7 @@ where
             reader,
             manners,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             left: manners.burst,
             counted: now,
             heard: now,
@@ -193,7 +196,12 @@ where
 
     /// Whether what the client says is of interest now.
     fn is_listening(&self) -> bool {
-        self.left >= 1.0 && self.waiting.len() < MOST_WAITING
+        self.left >= 1.0 && self.has_room()
+    }
+
+    /// Whether more may be said; one thing may be larger than the bound.
+    fn has_room(&self) -> bool {
+        self.waiting.len() < MOST_WAITING && self.waiting_bytes < MOST_WAITING_BYTES
     }
 
     /// When the clock is to be looked at.
@@ -239,11 +247,13 @@ where
         if self.waiting.is_empty() {
             self.progressed = Instant::now();
         }
+        self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
     }
 
     fn wrote(&mut self, bytes: usize) {
         self.progressed = Instant::now();
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         if let Some(front) = self.waiting.front_mut() {
             let _ = front.split_to(bytes.min(front.len()));
             if front.is_empty() {

@@ -15,8 +15,10 @@ type Outcome = Result<Reply, Refusal>;
 
 /// Requests that may wait for an answer.
 const MOST_WAITING: usize = 4096;
-/// Answers kept until something changes, and URLs that nobody waits for any more and that were answered "later".
+/// Answers kept until something changes, and URLs that nobody waits for any more and that were answered "later"; and bytes of those
+/// answers. What does not fit is asked for again.
 const MOST: usize = 256;
+const MOST_ANSWER_BYTES: usize = 16 << 20;
 /// Of answers that last for ever, the newest: who plays live asks for the same ones at about the same time.
 const MOST_LASTING: usize = 64;
 const MOST_BYTES: usize = 16 << 20;
@@ -33,6 +35,7 @@ pub(super) struct Desk {
 struct State {
     /// Until something changes.
     answers: BTreeMap<Url, Reply>,
+    answer_bytes: usize,
     /// By whichever instance; the newest last.
     lasting: VecDeque<(Url, Arc<Response>)>,
     lasting_bytes: usize,
@@ -122,10 +125,13 @@ impl Desk {
             Reply::Done(response) if response.max_age == Response::FOREVER => {
                 state.keep(url, response);
             }
-            _ if state.answers.len() < MOST => {
-                state.answers.insert(url, reply.clone());
+            _ => {
+                let bytes = state.answer_bytes + reply.bytes();
+                if state.answers.len() < MOST && bytes <= MOST_ANSWER_BYTES {
+                    state.answer_bytes = bytes;
+                    state.answers.insert(url, reply.clone());
+                }
             }
-            _ => {}
         }
         drop(state);
         tell(waiting, || Ok(reply.clone()));
@@ -161,6 +167,7 @@ impl Desk {
         let mut state = self.lock();
         let state = &mut *state;
         state.answers.clear();
+        state.answer_bytes = 0;
         state.waiting.retain(|_, waiting| !waiting.is_empty());
         state.unasked = state.waiting.keys().cloned().collect();
     }
@@ -198,13 +205,13 @@ impl State {
     }
 
     fn keep(&mut self, url: Url, response: &Arc<Response>) {
-        self.lasting_bytes += response.body.len();
+        self.lasting_bytes += response.bytes();
         self.lasting.push_back((url, response.clone()));
         while self.lasting.len() > MOST_LASTING || self.lasting_bytes > MOST_BYTES {
             let Some((_, oldest)) = self.lasting.pop_front() else {
                 break;
             };
-            self.lasting_bytes -= oldest.body.len();
+            self.lasting_bytes -= oldest.bytes();
         }
     }
 }
@@ -323,6 +330,22 @@ mod tests {
         assert_eq!(held(), (2, MOST_BYTES));
         rig.answer("5", Response::FOREVER, MOST_BYTES + 1);
         assert_eq!(held(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_kept_until_the_next_sample_is_bounded_in_bytes() {
+        let rig = Rig::new();
+        let size = MOST_ANSWER_BYTES / 4;
+        for name in 1..=5 {
+            rig.answer(&name.to_string(), 0, size);
+        }
+        assert!(rig.is_answered("4") && !rig.is_answered("5"));
+        assert_eq!(rig.desk.lock().answer_bytes, MOST_ANSWER_BYTES);
+        rig.desk.changed();
+        rig.answer("6", 0, MOST_ANSWER_BYTES + 1);
+        assert!(!rig.is_answered("6") && rig.desk.lock().answer_bytes == 0);
+        rig.answer("7", 0, size);
+        assert!(rig.is_answered("7"));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 
 mod actor;
 mod desk;
+mod effects;
 mod health;
 
+pub use effects::Effects;
 pub use health::{Health, Phase};
 
 use self::desk::{Asked, Desk};
@@ -22,12 +24,14 @@ use std::{
     time::{Duration, Instant},
 };
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-/// Messages that may wait for a muxer; beyond, the next is refused.
+/// Messages that may wait for a muxer, and bytes of them; beyond, the next is refused.
 const MOST_WAITING: usize = 4096;
-/// Effects that may wait for one viewer; beyond, the viewer is closed.
+const MOST_WAITING_BYTES: usize = 8 << 20;
+/// Effects that may wait for one viewer, and bytes of them; beyond, the viewer is closed.
 const EFFECTS: usize = 64;
+const EFFECT_BYTES: usize = 4 << 20;
 /// How long a request may wait, however short or long groups are.
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
@@ -65,6 +69,16 @@ pub enum Reply {
     Follow(String),
 }
 
+impl Reply {
+    /// Bytes that it holds, or may come to hold.
+    fn bytes(&self) -> usize {
+        match self {
+            Reply::Done(response) => response.bytes(),
+            Reply::Follow(content_type) => content_type.len(),
+        }
+    }
+}
+
 /// The handle of a running muxer.
 #[derive(Debug)]
 pub struct Muxer {
@@ -91,14 +105,27 @@ pub struct Muxer {
 #[derive(Debug, Default)]
 struct Inbox {
     messages: VecDeque<Message>,
+    /// Of the messages.
+    bytes: usize,
     closed: bool,
 }
 
 impl Inbox {
+    /// Gives what is in it.
+    fn take(&mut self) -> VecDeque<Message> {
+        self.bytes = 0;
+        std::mem::take(&mut self.messages)
+    }
+
     /// Gives what is in it; nothing more gets in.
     fn close(&mut self) -> VecDeque<Message> {
         self.closed = true;
-        std::mem::take(&mut self.messages)
+        self.take()
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.bytes.saturating_add(bytes) <= MOST_WAITING_BYTES;
+        self.messages.len() < MOST_WAITING && fits
     }
 }
 
@@ -106,7 +133,7 @@ enum Message {
     Join {
         viewer: u64,
         request: JoinRequest,
-        effects: mpsc::Sender<Effect>,
+        effects: effects::Sender,
         reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
     },
     FromViewer {
@@ -117,6 +144,17 @@ enum Message {
         viewer: u64,
     },
     End(String),
+}
+
+impl Message {
+    /// What it takes of the inbox's bound: what comes from clients.
+    fn bytes(&self) -> usize {
+        match self {
+            Message::Join { request, .. } => request.path.len() + request.query.len(),
+            Message::FromViewer { data, .. } => data.len(),
+            Message::Leave { .. } | Message::End(_) => 0,
+        }
+    }
 }
 
 impl std::fmt::Debug for Message {
@@ -140,14 +178,14 @@ impl Muxer {
             return Err(self.gone());
         }
         // Leaving must always be possible, or the muxer would never learn of it.
-        if inbox.messages.len() >= MOST_WAITING
-            && !matches!(message, Message::Leave { .. } | Message::End(_))
-        {
+        let bytes = message.bytes();
+        if !inbox.has_room(bytes) && !matches!(message, Message::Leave { .. } | Message::End(_)) {
             return Err(Refusal::Unavailable(format!(
                 "transport `{}` of stream `{}` has too much to do; try again",
                 self.transport, self.stream
             )));
         }
+        inbox.bytes += bytes;
         inbox.messages.push_back(message);
         drop(inbox);
         self.wake();
@@ -221,7 +259,7 @@ impl MuxerUser {
         query: &str,
     ) -> Result<Viewing, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let (sender, effects) = mpsc::channel(EFFECTS);
+        let (sender, effects) = effects::channel(EFFECTS, EFFECT_BYTES);
         self.muxer.send(Message::Join {
             viewer,
             request: JoinRequest {
@@ -261,7 +299,7 @@ pub struct Viewing {
     /// Its place in the muxer's ring.
     pub cursor: Cursor,
     /// What the component wants of this viewer from here on.
-    pub effects: mpsc::Receiver<Effect>,
+    pub effects: Effects,
     /// What the component answered when it joined.
     pub first: Vec<Effect>,
 }

@@ -6,6 +6,7 @@
 
 use super::{Asked, Beginning, Call, Decision, Form, Happened, Message};
 use crate::{
+    media::budget::Held,
     plugin::{
         Failure, Health,
         policy::{Case, Choice, Event, Judge, Policy},
@@ -23,8 +24,11 @@ use std::{
 
 /// Failures with one session after which the policy is not asked about it any more.
 const BLAMED: u32 = 3;
-/// Entries of a session's log that are kept.
+/// Entries of a session's log that are kept, and bytes of them; of all logs together, as soon as each has had another entry.
 const LOG: usize = 128;
+const LOG_BYTES: usize = 64 << 10;
+const LEAST_LOG_BYTES: usize = 4 << 10;
+const ALL_LOG_BYTES: usize = 64 << 20;
 
 /// The state of the thread.
 pub(super) struct Desk {
@@ -48,10 +52,10 @@ impl Desk {
     }
 
     /// Ends with the last who could send it a message.
-    pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
+    pub fn run(mut self, messages: &mpsc::Receiver<(Message, Held)>) {
         loop {
             match messages.recv_timeout(Duration::from_secs(60)) {
-                Ok(message) => {
+                Ok((message, _held)) => {
                     let handled = contain(|| {
                         provoke("policy");
                         self.handle(message);
@@ -72,6 +76,10 @@ impl Desk {
     }
 
     fn handle(&mut self, message: Message) {
+        let share = ALL_LOG_BYTES / self.sessions.len().max(1);
+        if let Some(kept) = message.session().and_then(|id| self.sessions.get_mut(&id)) {
+            kept.most_log_bytes = share.clamp(LEAST_LOG_BYTES, LOG_BYTES);
+        }
         match message {
             Message::Begin(id, beginning, reply) => {
                 let kept = Kept {
@@ -80,6 +88,8 @@ impl Desk {
                     case: None,
                     blamed: 0,
                     log: VecDeque::new(),
+                    log_bytes: 0,
+                    most_log_bytes: LOG_BYTES,
                 };
                 self.sessions.insert(id, kept);
                 if let Some(decision) = self.choose(id) {
@@ -320,6 +330,8 @@ struct Kept {
     case: Option<Case>,
     blamed: u32,
     log: VecDeque<Asked>,
+    log_bytes: usize,
+    most_log_bytes: usize,
 }
 
 impl Kept {
@@ -339,10 +351,15 @@ impl Kept {
     }
 
     fn note(&mut self, at: u64, call: Call, answer: Option<Choice>) {
-        if self.log.len() == LOG {
-            self.log.pop_front();
+        let asked = Asked { at, call, answer };
+        self.log_bytes += asked.bytes();
+        self.log.push_back(asked);
+        while self.log.len() > LOG || self.log_bytes > self.most_log_bytes {
+            let Some(oldest) = self.log.pop_front() else {
+                break;
+            };
+            self.log_bytes -= oldest.bytes();
         }
-        self.log.push_back(Asked { at, call, answer });
     }
 }
 

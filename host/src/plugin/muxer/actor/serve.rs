@@ -3,14 +3,14 @@
 use super::{Actor, PATIENCE, Source};
 use crate::plugin::{
     Answer, Effect,
-    muxer::{JoinRequest, Message, Phase, Refusal, Reply},
+    muxer::{JoinRequest, Message, Phase, Refusal, Reply, effects},
 };
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 pub(super) struct Viewer {
     request: JoinRequest,
-    effects: mpsc::Sender<Effect>,
+    effects: effects::Sender,
     /// The guest failed on its join when it was rebuilt: the viewer goes on, the guest hears no more of it.
     unheard: bool,
 }
@@ -18,7 +18,7 @@ pub(super) struct Viewer {
 pub(super) struct Join {
     viewer: u64,
     request: JoinRequest,
-    effects: mpsc::Sender<Effect>,
+    effects: effects::Sender,
     pub(super) reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
     deadline: Instant,
 }
@@ -26,7 +26,7 @@ pub(super) struct Join {
 impl Actor {
     /// Sorts new messages; gives the reason if the muxer is to end.
     pub(super) fn read_inbox(&mut self) -> Option<String> {
-        let messages = std::mem::take(&mut self.muxer.lock().messages);
+        let messages = self.muxer.lock().take();
         let now = Instant::now();
         for message in messages {
             match message {
@@ -173,7 +173,7 @@ impl Actor {
         self.muxer.desk.refuse_all(refusal);
         self.refuse_joins(refusal);
         for (viewer, known) in std::mem::take(&mut self.viewers) {
-            let _ = known.effects.try_send(Effect::Close(refusal.to_string()));
+            known.effects.send(Effect::Close(refusal.to_string()));
             self.left(viewer, &known);
         }
     }
@@ -218,7 +218,7 @@ impl Actor {
         // A full queue drops the sender, which closes the viewer.
         if effects
             .into_iter()
-            .any(|effect| known.effects.try_send(effect).is_err())
+            .any(|effect| !known.effects.send(effect))
         {
             self.let_go(viewer);
         }

@@ -1,0 +1,284 @@
+//! ARCHITECTURE.md's table of bounds: all of it in bytes, right in its sums, and as the code has it.
+
+use sluicegate_tests::Gateway;
+use std::fs;
+
+/// What a row says: the queue, the bound, what happens at the bound.
+fn table() -> Vec<[String; 3]> {
+    let text = fs::read_to_string(Gateway::root().join("ARCHITECTURE.md")).unwrap();
+    let (_, after) = text.split_once("\n## Bounds\n").unwrap();
+    let (section, _) = after.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.map(|row| {
+        let cells: Vec<String> = row
+            .trim_matches('|')
+            .split(" | ")
+            .map(|cell| cell.trim().into())
+            .collect();
+        cells
+            .try_into()
+            .unwrap_or_else(|_| panic!("three cells: {row}"))
+    });
+    cells.skip(1).collect()
+}
+
+const UNITS: [(&str, u64); 4] = [
+    ("bytes", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+/// "2,400 MiB" and "16" as numbers, in bytes if it has a unit.
+fn amount(text: &str) -> Option<u64> {
+    let mut words = text.split_whitespace();
+    let number: u64 = words.next()?.replace(',', "").parse().ok()?;
+    let unit = words.next();
+    let factor = unit.and_then(|unit| {
+        let unit = unit.trim_end_matches([',', ';', ':', ')']);
+        UNITS.iter().find(|(name, _)| *name == unit)
+    });
+    Some(number * factor.map_or(1, |(_, factor)| *factor))
+}
+
+/// The last number before `text` ends, with what follows it.
+fn factor(text: &str) -> Option<u64> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let starts = |word: &&&str| word.starts_with(|c: char| c.is_ascii_digit());
+    let at = words.iter().rposition(|word| starts(&word))?;
+    amount(&words[at..].join(" "))
+}
+
+#[test]
+fn every_bound_is_in_bytes_or_holds_nothing() {
+    let rows = table();
+    assert!(rows.len() > 40, "{} rows", rows.len());
+    for [queue, bound, _] in &rows {
+        let in_bytes = UNITS
+            .iter()
+            .any(|(unit, _)| bound.contains(&format!(" {unit}")));
+        // What waits in a ring is part of that.
+        let elsewhere = bound == "the ring"
+            || bound.contains("nothing is held")
+            || bound.contains("`keep-bytes`");
+        assert!(
+            in_bytes || elsewhere,
+            "`{queue}` is bounded by {bound:?}, which says nothing of bytes"
+        );
+    }
+}
+
+#[test]
+fn what_is_multiplied_out_is_multiplied_right() {
+    let mut sums = 0;
+    for [queue, bound, _] in table() {
+        let mut rest = bound.as_str();
+        while let Some((before, after)) = rest.split_once(" = ") {
+            let (left, right) = before
+                .rsplit_once(" × ")
+                .unwrap_or_else(|| panic!("{queue}: {bound}"));
+            let (left, right, sum) = (factor(left), amount(right), amount(after));
+            let product = left.zip(right).map(|(left, right)| left * right);
+            assert!(
+                product.is_some() && product == sum,
+                "{queue}: {left:?} times {right:?} is not {sum:?} in {bound:?}"
+            );
+            sums += 1;
+            rest = after;
+        }
+    }
+    assert!(sums >= 10, "{sums}");
+}
+
+/// The row that begins so, the file below `host/src`, the constant, and how the row says it.
+const IN_CODE: &[(&str, &str, &str, &str)] = &[
+    (
+        "first pictures that wait",
+        "stream/ingest/tracks.rs",
+        "MOST_HELD_BYTES",
+        "16 MiB",
+    ),
+    (
+        "starts of groups",
+        "media/group.rs",
+        "MOST_STARTS",
+        "16,384",
+    ),
+    (
+        "messages to a muxer",
+        "plugin/muxer/mod.rs",
+        "MOST_WAITING",
+        "4,096",
+    ),
+    (
+        "messages to a muxer",
+        "plugin/muxer/mod.rs",
+        "MOST_WAITING_BYTES",
+        "8 MiB",
+    ),
+    (
+        "pending requests",
+        "plugin/muxer/desk.rs",
+        "MOST_WAITING",
+        "4,096",
+    ),
+    ("pending requests", "plugin/muxer/desk.rs", "MOST", "256"),
+    (
+        "pending requests",
+        "plugin/muxer/desk.rs",
+        "MOST_ANSWER_BYTES",
+        "16 MiB",
+    ),
+    (
+        "pending requests",
+        "plugin/muxer/desk.rs",
+        "MOST_BYTES",
+        "16 MiB",
+    ),
+    (
+        "effects for one viewer",
+        "plugin/muxer/mod.rs",
+        "EFFECTS",
+        "64",
+    ),
+    (
+        "effects for one viewer",
+        "plugin/muxer/mod.rs",
+        "EFFECT_BYTES",
+        "4 MiB",
+    ),
+    ("outlet", "viewer/outlet.rs", "MOST_BYTES", "64 MiB"),
+    ("outlet", "viewer/outlet.rs", "MOST_CHUNKS", "16,384"),
+    ("sessions; those", "session/mod.rs", "MOST", "16,384"),
+    ("sessions of one", "session/mod.rs", "MOST_UNCLAIMED", "256"),
+    (
+        "messages to the arbiter",
+        "session/arbiter.rs",
+        "INBOX",
+        "65,536",
+    ),
+    (
+        "messages to the arbiter",
+        "session/arbiter.rs",
+        "INBOX_BYTES",
+        "32 MiB",
+    ),
+    (
+        "calls of the policy",
+        "session/arbiter/desk.rs",
+        "LOG",
+        "128",
+    ),
+    (
+        "calls of the policy",
+        "session/arbiter/desk.rs",
+        "LOG_BYTES",
+        "64 KiB",
+    ),
+    (
+        "calls of the policy",
+        "session/arbiter/desk.rs",
+        "ALL_LOG_BYTES",
+        "64 MiB",
+    ),
+    (
+        "captures of a stream",
+        "capture/booth.rs",
+        "MOST_WAITING",
+        "16",
+    ),
+    (
+        "what a capture client",
+        "api/capture.rs",
+        "MOST_HELD",
+        "8 MiB",
+    ),
+    (
+        "pictures of captures",
+        "capture/mod.rs",
+        "MOST_HELD",
+        "256 MiB",
+    ),
+    (
+        "pictures of captures",
+        "capture/mod.rs",
+        "LARGEST",
+        "32 MiB",
+    ),
+    (
+        "answers that wait",
+        "carrier/websocket/talk.rs",
+        "MOST_WAITING",
+        "64",
+    ),
+    (
+        "answers that wait",
+        "carrier/websocket/talk.rs",
+        "MOST_WAITING_BYTES",
+        "256 KiB",
+    ),
+    ("events", "telemetry/events.rs", "MOST_BYTES", "1 MiB"),
+    (
+        "a client's WebSocket message",
+        "carrier/websocket/frame.rs",
+        "LARGEST",
+        "64 KiB",
+    ),
+    ("a component", "plugin/engine.rs", "LARGEST_FILE", "16 MiB"),
+    (
+        "a component",
+        "plugin/compile.rs",
+        "MOST_FUNCTIONS",
+        "65,536",
+    ),
+    (
+        "a component",
+        "plugin/compile.rs",
+        "LARGEST_FUNCTION",
+        "1 MiB",
+    ),
+    ("a component", "plugin/compile.rs", "MEMORY", "1 GiB"),
+    ("a component", "plugin/compile.rs", "MOST_CODE", "256 MiB"),
+];
+
+/// "16 << 20" and "65_536" as numbers.
+fn value(expression: &str) -> u64 {
+    let number = |text: &str| -> u64 { text.trim().replace('_', "").parse().unwrap() };
+    match expression.split_once("<<") {
+        Some((number_of, shift)) => number(number_of) << number(shift),
+        None => number(expression),
+    }
+}
+
+#[test]
+fn bounds_are_what_the_code_says() {
+    let table = table();
+    for (row, file, name, said) in IN_CODE {
+        let code = fs::read_to_string(Gateway::root().join("host/src").join(file)).unwrap();
+        let definition = code.lines().find_map(|line| {
+            let line = line
+                .trim_start()
+                .trim_start_matches("pub ")
+                .strip_prefix("const ")?;
+            line.strip_prefix(name)?
+                .strip_prefix(": ")?
+                .split_once(" = ")
+                .map(|(_, value)| value)
+        });
+        let definition = definition.unwrap_or_else(|| panic!("{file} has no {name}"));
+        let found = value(definition.trim_end_matches(';'));
+        assert_eq!(
+            Some(found),
+            amount(said),
+            "{file} has {name} = {definition}"
+        );
+        let mut rows = table.iter().filter(|[queue, ..]| queue.starts_with(row));
+        let [_, bound, _] = rows
+            .next()
+            .unwrap_or_else(|| panic!("no row begins with {row:?}"));
+        assert!(
+            bound.contains(said),
+            "{row}: {said} of {file}, {name} is not in {bound:?}"
+        );
+    }
+}
