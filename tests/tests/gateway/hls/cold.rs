@@ -173,6 +173,8 @@ async fn a_gateway_that_was_asleep_for_three_seconds_breaks_no_rule() {
         let path = format!("/live/{name}/hls/media.m3u8");
         let mut player = Player::new(gateway.address, &path);
         player.session.patience = Duration::from_secs(5);
+        // The pattern is painted here, so there was no keyframe of it meanwhile: one segment is as much longer.
+        player.session.target_may_change = true;
         tokio::spawn(async move {
             player.play(Duration::from_secs(16)).await;
             player
