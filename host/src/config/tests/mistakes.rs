@@ -47,8 +47,8 @@ fn an_unknown_key_names_its_table_the_nearest_and_all_known_keys() {
             &["`width`?"],
         ),
         (
-            "streams.a.encode.widht = 1",
-            "sluice.toml:1:18: unknown key `widht` in [streams.a.encode]",
+            "streams.a.source = 'x'\nstreams.a.encode.widht = 1",
+            "sluice.toml:2:18: unknown key `widht` in [streams.a.encode]",
             &[],
         ),
         (
