@@ -122,10 +122,21 @@ struct Track {
     /// When the last sample arrived, in ticks of the run.
     came: i64,
     lead: Lead,
-    /// Where the last sample was expected, if a gap came before it instead.
-    before_gap: Option<i64>,
+    /// The last gap that was believed, by this offset.
+    gap: Option<Gap>,
+    /// Samples are put right behind the one before, as that gap was none.
+    catches_up: bool,
+    /// The last sample's own time put it where it is.
+    is_told: bool,
     /// Samples in a row without a time.
     missing: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    /// Where the sample behind it was expected.
+    at: i64,
+    length: i64,
 }
 
 impl Default for Track {
@@ -140,7 +151,9 @@ impl Default for Track {
             regular: 0,
             came: 0,
             lead: Lead::default(),
-            before_gap: None,
+            gap: None,
+            catches_up: false,
+            is_told: false,
             missing: 0,
         }
     }
@@ -164,7 +177,7 @@ impl Timeline {
             track.offset = None;
             track.agreed = 0;
             track.earlier.clear();
-            track.before_gap = None;
+            track.gap = None;
         }
     }
 
@@ -286,42 +299,46 @@ impl Track {
     ) -> (i64, Option<i64>) {
         let offset = self.offset.unwrap_or(0);
         let placed = decode.saturating_add(offset);
+        let next = last.saturating_add(self.next_step());
+        let tolerance = self.tolerance();
+        let off = |candidate: i64, from: i64| {
+            let at = decode.saturating_add(candidate);
+            at.saturating_sub(from)
+        };
+        // What fits an earlier offset is no gap by this one.
+        let earlier = self.earlier.iter().copied();
+        let mut exact = earlier.filter(|earlier| {
+            off(*earlier, next).saturating_abs() <= tolerance && off(*earlier, last) > 0
+        });
+        if placed.saturating_sub(next).saturating_abs() > tolerance
+            && let Some(earlier) = exact.next()
+        {
+            self.change(earlier);
+            return (decode.saturating_add(earlier), None);
+        }
+        self.is_told = true;
         if let Some(at) = self.accept(last, placed, now) {
             self.agreed = self.agreed.saturating_add(1);
             return (at, None);
         }
+        self.is_told = false;
         let expected = self.expected(now);
-        let silence = if expected - last > self.step {
-            SILENCE
-        } else {
-            0
-        };
-        let near = TOLERANCE + 20 * MILLISECOND + self.step / 2 + silence;
-        let off = |candidate: i64| {
-            let distance = decode.saturating_add(candidate).saturating_sub(expected);
-            distance.saturating_abs()
-        };
-        if off(offset) <= near {
+        let silence = if expected > next { SILENCE } else { 0 };
+        let near = tolerance + 20 * MILLISECOND + silence;
+        if off(offset, expected).saturating_abs() <= near {
             return (if placed > last { placed } else { expected }, None);
         }
-        // An offset that held before may be a little off, as samples were counted on by their steps meanwhile.
+        // By an earlier offset the sample may be later than expected: those before it were counted on by their steps.
         let earlier = self.earlier.iter().copied();
-        let mut earlier = earlier.filter(|earlier| off(*earlier) <= near + EARLY);
+        let mut earlier =
+            earlier.filter(|earlier| (-near..=near + EARLY).contains(&off(*earlier, expected)));
         let wraps = WRAPS.into_iter().flat_map(|wrap| [wrap, -wrap]);
         let wraps = wraps.map(|wrap| offset.saturating_add(wrap));
         let mut others = others.into_iter().chain(wraps);
         let found = earlier
             .next()
-            .or_else(|| others.find(|other| off(*other) <= near));
-        let new = found.unwrap_or(expected.saturating_sub(decode));
-        if self.agreed >= HELD {
-            self.earlier.retain(|earlier| *earlier != offset);
-            self.earlier.push_front(offset);
-            self.earlier.truncate(EARLIER);
-        }
-        self.offset = Some(new);
-        self.agreed = 0;
-        self.before_gap = None;
+            .or_else(|| others.find(|other| off(*other, expected).saturating_abs() <= near));
+        self.change(found.unwrap_or(expected.saturating_sub(decode)));
         match found {
             Some(found) => (decode.saturating_add(found).max(last + 1), None),
             None => {
@@ -331,11 +348,25 @@ impl Track {
         }
     }
 
+    /// Goes on by that offset; the one before is remembered if it held.
+    fn change(&mut self, offset: i64) {
+        if let Some(before) = self.offset.replace(offset)
+            && self.agreed >= HELD
+        {
+            self.earlier.retain(|earlier| *earlier != before);
+            self.earlier.push_front(before);
+            self.earlier.truncate(EARLIER);
+        }
+        self.agreed = 0;
+        self.gap = None;
+        self.is_told = false;
+    }
+
     /// Where a sample of that time goes, if the time makes sense.
     fn accept(&mut self, last: i64, placed: i64, now: i64) -> Option<i64> {
         let is_regular = self.regular >= REGULAR;
         let expected = last.saturating_add(self.next_step());
-        let tolerance = self.step / 2 + TOLERANCE;
+        let tolerance = self.tolerance();
         if placed > last {
             let is_gap = placed.saturating_sub(expected) > tolerance;
             let early = if is_regular {
@@ -348,15 +379,25 @@ impl Track {
             if is_gap && is_early {
                 return None;
             }
-            // While times are behind a gap that was none, this stays.
-            self.before_gap = is_gap.then_some(expected);
+            let length = placed.saturating_sub(expected);
+            if is_gap {
+                self.gap = Some(Gap {
+                    at: expected,
+                    length,
+                });
+            } else if self.catches_up {
+                self.gap = None;
+            }
+            self.catches_up = false;
             return Some(placed);
         }
         // Times go on where they were before a gap: the sample behind that was the wrong one.
-        if self
-            .before_gap
-            .is_some_and(|before| placed >= before - tolerance)
-        {
+        let was_none = |gap: Gap| {
+            placed >= gap.at - tolerance
+                && expected.saturating_sub(placed) <= gap.length.saturating_add(tolerance)
+        };
+        if self.gap.is_some_and(was_none) {
+            (self.catches_up, self.is_told) = (true, false);
             return Some(last + 1);
         }
         let back = last.saturating_sub(placed);
@@ -393,6 +434,10 @@ impl Track {
         })
     }
 
+    fn tolerance(&self) -> i64 {
+        self.step / 2 + TOLERANCE
+    }
+
     fn next_step(&self) -> i64 {
         match self.regular >= REGULAR {
             true => self.step,
@@ -414,7 +459,7 @@ impl Track {
                 if step < LEAP {
                     self.step = step;
                 }
-            } else if is_even {
+            } else if is_even && self.is_told {
                 self.step += (step - self.step) / 8;
             }
         } else if duration > 0 {
