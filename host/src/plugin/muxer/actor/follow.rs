@@ -68,7 +68,7 @@ impl Source {
             self.joined = self.wants_start;
         }
         self.wants_start &= !(starts && is_new);
-        !self.wants_start && !(self.joined && sample.leading)
+        !(self.wants_start || self.joined && sample.leading)
     }
 }
 
