@@ -71,7 +71,8 @@ pub async fn by_mse(address: SocketAddr, stream: &str, count: usize) -> Got {
 
 /// The samples in all segments that are listed once there are `count` in them.
 pub async fn by_hls(address: SocketAddr, stream: &str, count: usize) -> Got {
-    let path = format!("/live/{stream}/hls/media.m3u8");
+    let base = format!("/live/{stream}/hls/");
+    let path = format!("{base}media.m3u8");
     loop {
         let (list, text) = within("a playlist", playlist(address, &path)).await;
         let mut got = Got::default();
@@ -84,11 +85,11 @@ pub async fn by_hls(address: SocketAddr, stream: &str, count: usize) -> Got {
             if segment.map.is_some() && segment.map != map {
                 map = segment.map.clone();
                 let uri = map.as_ref().map(|map| map.uri.clone()).unwrap();
-                let (_, moov) = mp4::init(&fetch(address, &path, &uri).await);
+                let (_, moov) = mp4::init(&fetch(address, &base, &uri).await);
                 got.configure(&moov);
             }
             for uri in uris {
-                let bytes = fetch(address, &path, &uri).await;
+                let bytes = fetch(address, &base, &uri).await;
                 for part in mp4::read(&bytes).0 {
                     if let Part::Fragment(fragment) = part {
                         got.take(&fragment.samples);
@@ -101,12 +102,12 @@ pub async fn by_hls(address: SocketAddr, stream: &str, count: usize) -> Got {
         }
         // The next answer waits for the next part.
         let next = player::hint(&list).unwrap_or_else(|| panic!("no hint: {text}"));
-        fetch(address, &path, &next).await;
+        fetch(address, &base, &next).await;
     }
 }
 
-async fn fetch(address: SocketAddr, list: &str, uri: &str) -> Vec<u8> {
-    let path = player::resolve(list, uri);
+async fn fetch(address: SocketAddr, base: &str, uri: &str) -> Vec<u8> {
+    let path = player::resolve(base, uri);
     let (status, _, body) = within(&path, player::get(address, &path)).await;
     assert_eq!(status, 200, "{path}");
     body

@@ -20,9 +20,7 @@ pub const REWRITABLE: [&str; 8] = [
 
 /// What is written anew of the header of a slice.
 #[derive(Debug)]
-pub struct Slice {
-    /// It is of an IDR picture.
-    pub idr: bool,
+struct Slice {
     pub frame_num: u32,
     pub quantizer_delta: i32,
     /// `memory_management_control_operation` 5.
@@ -30,7 +28,7 @@ pub struct Slice {
 }
 
 /// The NAL units of a stream of [`REWRITABLE`] with each slice header as `edit` leaves it; it is given how many slices were before.
-pub fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes> {
+fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes> {
     let sps = nals.iter().find(|unit| nal::unit_type(unit) == nal::SPS);
     let mut bits = Bits::of_nal(sps.expect("an SPS"));
     assert_eq!(bits.read(24) >> 16, 66, "the baseline profile");
@@ -48,7 +46,6 @@ pub fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<B
             new.ue(old.read_ue());
         }
         let mut slice = Slice {
-            idr,
             frame_num: old.read(frame_num_bits),
             quantizer_delta: 0,
             forgets: false,
@@ -91,8 +88,35 @@ pub fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<B
     nals.iter().map(&mut anew).collect()
 }
 
+/// A stream of [`REWRITABLE`] with another PPS of the same id before each picture but the first, five in turns: the same pictures.
+pub fn changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
+    let by = |nth: usize| nth as i32 % 5;
+    let pps = plain.iter().find(|unit| nal::unit_type(unit) == nal::PPS);
+    let pps = pps.expect("a PPS");
+    let anew = rewrite(plain, |nth, slice| slice.quantizer_delta -= by(nth));
+    let (mut nals, mut nth) = (Vec::new(), 0);
+    for unit in anew {
+        if matches!(nal::unit_type(&unit), nal::SLICE | nal::IDR) {
+            nals.extend((nth > 0).then(|| requantized(pps, by(nth))));
+            nth += 1;
+        }
+        nals.push(unit);
+    }
+    nals
+}
+
+/// A stream of [`REWRITABLE`] in which each seventh picture has `memory_management_control_operation` 5: the same pictures.
+pub fn forgetting(plain: &[Bytes]) -> Vec<Bytes> {
+    let mut counted = 0;
+    rewrite(plain, |nth, slice| {
+        slice.frame_num = counted;
+        slice.forgets = nth % 7 == 3;
+        counted = if slice.forgets { 1 } else { counted + 1 };
+    })
+}
+
 /// A PPS of [`REWRITABLE`] whose quantizer is higher by that much.
-pub fn requantized(pps: &Bytes, by: i32) -> Bytes {
+fn requantized(pps: &Bytes, by: i32) -> Bytes {
     let (mut old, mut new) = (Bits::of_nal(pps), Bits::default());
     new.ue(old.read_ue()).ue(old.read_ue()).put(2, old.read(2));
     assert_eq!(old.read_ue(), 0, "one slice group");

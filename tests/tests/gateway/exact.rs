@@ -25,23 +25,7 @@ async fn a_pps_that_changes_from_picture_to_picture_is_no_new_stream() {
         COUNT as u64,
         &REWRITABLE,
     ));
-    let pps = plain
-        .iter()
-        .find(|unit| nal::unit_type(unit) == nal::PPS)
-        .unwrap();
-    let by = |nth: usize| nth as i32 % 5;
-    let mut nth = 0;
-    let anew = rare::rewrite(&plain, |nth, slice| slice.quantizer_delta -= by(nth));
-    let mut nals: Vec<Bytes> = Vec::new();
-    for unit in anew {
-        if matches!(nal::unit_type(&unit), nal::SLICE | nal::IDR) {
-            if nth > 0 {
-                nals.push(rare::requantized(pps, by(nth)));
-            }
-            nth += 1;
-        }
-        nals.push(unit);
-    }
+    let nals = rare::changing_pps(&plain);
     let expected = decoded(&plain);
     assert_eq!(decoded(&nals), expected, "the stream is not valid");
     assert_eq!(expected.len(), COUNT);
@@ -58,12 +42,7 @@ async fn a_picture_that_forgets_those_before_it_is_no_loss() {
         COUNT as u64,
         &REWRITABLE,
     ));
-    let mut counted = 0;
-    let nals = rare::rewrite(&plain, |nth, slice| {
-        slice.frame_num = counted;
-        slice.forgets = nth % 7 == 3;
-        counted = if slice.forgets { 1 } else { counted + 1 };
-    });
+    let nals = rare::forgetting(&plain);
     let expected = decoded(&plain);
     assert_eq!(decoded(&nals), expected, "the stream is not valid");
     assert_eq!(expected.len(), COUNT);
@@ -220,8 +199,8 @@ async fn who_starts_at_an_open_group_gets_nothing_that_leads_it_and_who_was_ther
         .unwrap();
     let mut mse = Mse::connect(gateway.address, "annexb").await;
     let mut source = feeder.accept().await;
-    // The group has begun, and one picture that leads it has come.
-    let begun = open + 2;
+    // The group has begun, what leads it has come, and the next picture, which tells that one can start there.
+    let begun = open + LEADING + 2;
     let (before, after) = units.split_at(begun);
     let (mut all_nal, mut all_mse) = (Got::default(), Got::default());
     // The first picture alone, as both start at the newest there is.

@@ -6,6 +6,7 @@ use sluicegate::media::h264::{nal, repeat};
 use sluicegate_tests::{
     damage::Judge,
     media::{encode_pattern, nals_of, pictures, with_start_codes},
+    rare,
 };
 use std::collections::BTreeMap;
 
@@ -84,6 +85,19 @@ fn a_repeat_finds_its_place_by_every_type_of_picture_order_count() {
         let skipped = check(&name, &pictures);
         assert!(skipped <= most_skipped, "{name}: {skipped}");
         assert!(most_skipped == 0 || skipped > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_repeat_follows_pps_that_change_and_counting_that_begins_anew() {
+    let plain = encode("plain", &rare::REWRITABLE.join(" ")).concat();
+    for (name, nals) in [
+        ("PPS", rare::changing_pps(&plain)),
+        ("operation 5", rare::forgetting(&plain)),
+    ] {
+        let pictures = pictures(&nals);
+        assert_eq!(pictures.len(), COUNT, "{name}");
+        assert_eq!(check(name, &pictures), 0, "{name}");
     }
 }
 

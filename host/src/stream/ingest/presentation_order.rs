@@ -81,24 +81,26 @@ impl PresentationOrder {
         {
             self.step = 1;
         }
+        // Those that have to come between it and the one before it.
+        let between = before.map_or(0, |before| (unit.order - before.order) / self.step - 1);
         let Some(behind) = behind else {
-            let between = before.map_or(0, |before| (unit.order - before.order) / self.step - 1);
             let between = if self.reorders {
                 between.clamp(0, MOST)
             } else {
                 0
             };
             let shown = decoded + (between + self.delay) * frame;
-            return self.place(unit.order, decoded, after(before, shown));
+            return self.place(unit.order, decoded, after(before, between, shown));
         };
         // Those that are decoded before it and shown after it have to be held back.
         let held = self.pictures.iter().filter(|one| one.order > unit.order);
         self.delay = self.delay.max((held.count() as i64).min(MOST));
         self.reorders = true;
         let earlier = ((behind.order - unit.order) / self.step).clamp(1, MOST);
-        let shown = (behind.shown - earlier * frame).min(behind.shown - 1);
+        let shown = behind.shown - earlier * frame.max(1);
+        let shown = after(before, between.clamp(0, MOST), shown);
         // Where there is no room it is shown with the one behind it.
-        self.place(unit.order, decoded, after(before, shown).min(behind.shown))
+        self.place(unit.order, decoded, shown.min(behind.shown))
     }
 
     fn place(&mut self, order: i64, decoded: i64, shown: i64) -> i32 {
@@ -124,9 +126,9 @@ impl PresentationOrder {
     }
 }
 
-/// `shown`, or right behind what is shown before it.
-fn after(before: Option<Placed>, shown: i64) -> i64 {
-    before.map_or(shown, |before| shown.max(before.shown + 1))
+/// `shown`, or as soon behind the one before as leaves each of those in between a tick.
+fn after(before: Option<Placed>, between: i64, shown: i64) -> i64 {
+    before.map_or(shown, |before| shown.max(before.shown + 1 + between))
 }
 
 #[cfg(test)]
@@ -212,6 +214,24 @@ mod tests {
             last = shown(&group, 7 * turn, &mut presentation);
         }
         assert_eq!(last, [15, 18, 16, 17, 21, 19, 20]);
+    }
+
+    #[test]
+    fn pictures_that_come_all_at_once_have_times_of_their_own() {
+        let mut presentation = Presentation {
+            step: 1,
+            delay: 2,
+            reorders: true,
+            ..Presentation::default()
+        };
+        let units = units(&[0, 4, 2, 1, 3], 1);
+        let all = units.iter().chain(&units);
+        let mut times: Vec<i64> = all
+            .map(|unit| i64::from(presentation.offset(unit, 0, FRAME)))
+            .collect();
+        times.sort_unstable();
+        times.dedup();
+        assert_eq!(times.len(), 10);
     }
 
     #[test]

@@ -320,14 +320,14 @@ fn a_pps_that_changes_goes_with_its_picture_and_with_the_starts_behind_it_and_is
     rig.packet(&[with(&other, 3, false)], 3 * STEP);
     // A viewer that starts here knows the first configuration only.
     let key = with(&other, 0, true);
-    rig.packet(&[key.clone()], 4 * STEP);
+    rig.packet(std::slice::from_ref(&key), 4 * STEP);
     rig.packet(
         &[sps.clone(), other.nal(), beside.nal(), key.clone()],
         5 * STEP,
     );
     // As it was at first.
     rig.packet(&[first.clone(), with(&other, 1, false)], 6 * STEP);
-    rig.packet(&[key.clone()], 7 * STEP);
+    rig.packet(std::slice::from_ref(&key), 7 * STEP);
     let mut epochs = 0;
     let mut samples = Vec::new();
     for entry in rig.entries() {

@@ -101,7 +101,7 @@ fn a_level_that_does_not_exist_becomes_the_lowest_that_fits_size_rate_and_refere
             ..SpsOptions::default()
         };
         let (sps, pps) = (options.nal(), testing::PpsOptions::default().nal());
-        let sets = ParameterSets::new(&[sps.clone()], &[pps]).unwrap();
+        let sets = ParameterSets::new(std::slice::from_ref(&sps), &[pps]).unwrap();
         assert_eq!(
             (&*sets.picture.codec, sets.picture.level_idc),
             ("avc1.4d0028", 40)

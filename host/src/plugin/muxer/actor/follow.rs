@@ -135,7 +135,7 @@ impl Gate {
             self.joined = self.wants_start;
         }
         self.wants_start &= !(starts && is_new);
-        !self.wants_start && !(self.joined && sample.leading)
+        !(self.wants_start || self.joined && sample.leading)
     }
 }
 

@@ -1,0 +1,76 @@
+// H.264 as few encoders make it, in a real browser: what starts in the middle, and what says little of itself.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { after, before, describe, test } from "node:test";
+import { Gateway, launch, newPage } from "./support.mjs";
+
+const folder = fileURLToPath(new URL("../../target/scratch/browser/h264", import.meta.url));
+
+/** Encodes some seconds by x264 with these parameters; gives the file. */
+function encode(name, parameters, profile = "high") {
+  const file = `${folder}/${name}.h264`;
+  const input = ["-f", "lavfi", "-i", "testsrc2=size=320x192:rate=30", "-frames:v", "300", "-pix_fmt", "yuv420p"];
+  const x264 = ["-c:v", "libx264", "-preset", "veryfast", "-profile:v", profile, "-x264-params", parameters];
+  execFileSync("ffmpeg", ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", ...input, ...x264, file]);
+  return file;
+}
+
+/** With a level that does not exist in each SPS. */
+function withoutLevel(file) {
+  const bytes = readFileSync(file);
+  for (let at = bytes.indexOf("00000167", 0, "hex"); at >= 0; at = bytes.indexOf("00000167", at + 4, "hex")) bytes[at + 6] = 0;
+  writeFileSync(file, bytes);
+  return file;
+}
+
+describe("H.264", { timeout: 240_000 }, () => {
+  let gateway;
+  let browser;
+
+  before(async () => {
+    mkdirSync(folder, { recursive: true });
+    const open = encode("open", "open-gop=1:bframes=3:b-adapt=0:b-pyramid=none:keyint=20:scenecut=0");
+    const level = withoutLevel(encode("level", "bframes=0:keyint=30", "main"));
+    const both = encode("both", "tff=1:bframes=2:keyint=30");
+    const stream = (name, file) => `[streams.${name}]\nsource = "file:${file}"\nalways-on = true\n`;
+    gateway = new Gateway({ config: stream("open", open) + stream("level", level) + stream("both", both) });
+    await gateway.start();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway?.stop();
+  });
+
+  /** Plays until so many pictures were painted, without beginning anew. */
+  async function plays(stream, transport) {
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
+    await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 75);
+    const { phase, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
+    assert.deepEqual([phase, reconnects, problems], ["playing", 0, []], `${stream} by ${transport}`);
+    await close();
+  }
+
+  for (const transport of ["mse", "webcodecs", "hls"]) {
+    test(`an open group is no bad place to start, by ${transport}`, async () => {
+      // Somebody watches, so that who comes starts in the middle; each time at another group.
+      const ahead = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await ahead.page.goto(`${gateway.url}watch/open?transport=${transport}`);
+      await ahead.page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 30);
+      await plays("open", transport);
+      await plays("open", transport);
+      const { reconnects } = await ahead.page.evaluate(() => document.querySelector("sluicegate-player").stats);
+      assert.deepEqual([reconnects, ahead.problems], [0, []]);
+      await ahead.close();
+    });
+
+    test(`a level that does not exist and interlaced pictures are played, by ${transport}`, async () => {
+      await plays("level", transport);
+      await plays("both", transport);
+    });
+  }
+});
