@@ -1,0 +1,102 @@
+//! Who listens is given what carries the stream's sound; who does not, what shows pictures soonest.
+
+use serde_json::{Value, json};
+use sluicegate_tests::{Control, Gateway, session::choose, within};
+
+const ALL: &str = "can=nal,mse,hls,mjpeg";
+const STREAMS: &str = "
+    [streams.demo]
+    source = \"lavfi:testsrc=size=160x96:rate=10[out0];sine[out1]\"
+    always-on = true
+    encode = { width = 160, height = 96, frame-rate = 10, keyframe-interval = \"1s\" }
+    [streams.silent]
+    source = \"test-pattern\"
+    always-on = true
+    [streams.cold]
+    source = \"test-pattern\"
+";
+
+/// Both streams that run are known.
+async fn start() -> Gateway {
+    let gateway = Gateway::with_config(STREAMS).await;
+    for stream in ["demo", "silent"] {
+        gateway.serves(stream).await;
+    }
+    gateway
+}
+
+/// What there is to choose, as "transport sound".
+fn offered(choices: &Value) -> Vec<String> {
+    let choices = choices["choices"].as_array().unwrap();
+    let told = |choice: &Value| format!("{} {}", choice["transport"], choice["sound"]);
+    choices
+        .iter()
+        .map(|choice| told(choice).replace('"', ""))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_listens_gets_what_carries_sound_where_there_is_some() {
+    let gateway = start().await;
+    for (stream, listening, transport) in [
+        ("demo", "", "nal"),
+        ("demo", "&listening=true", "mse"),
+        ("demo", "&listening=false", "nal"),
+        ("silent", "&listening=true", "nal"),
+        // Nobody knows yet whether it has any.
+        ("cold", "&listening=true", "mse"),
+        ("cold", "", "nal"),
+    ] {
+        let query = format!("{ALL}{listening}");
+        let (status, chosen) = choose(&gateway, stream, &query, &[]).await;
+        assert_eq!(status, 200, "{chosen}");
+        assert_eq!(chosen["transport"], transport, "{stream} {listening}");
+        assert_eq!(chosen["pattern"], stream != "demo", "{chosen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_is_told_what_carries_sound_and_moved_there_once_somebody_listens() {
+    let gateway = start().await;
+    let (mut control, chosen) = Control::open(&gateway, "demo", ALL).await;
+    let choices = control.heard("choices").await;
+    assert_eq!(choices["sound"], true);
+    assert_eq!(
+        offered(&choices),
+        ["nal false", "mse true", "hls true", "mjpeg false"]
+    );
+    control.playing(&chosen).await;
+    control.report(json!({ "listening": true })).await;
+    let told = control.heard("move").await;
+    assert_eq!(
+        (&told["transport"], &told["reason"]),
+        (
+            &json!("mse"),
+            &json!("somebody listens, and nal carries no sound")
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_chosen_by_hand_stays_and_the_player_knows_of_the_sound() {
+    let gateway = start().await;
+    let pinned = format!("{ALL}&transport=nal");
+    let (mut control, chosen) = Control::open(&gateway, "demo", &pinned).await;
+    assert_eq!(control.heard("choices").await["sound"], true);
+    control.playing(&chosen).await;
+    for nth in 0..3 {
+        control.report(json!({ "listening": true })).await;
+        control.say(json!({ "type": "ping", "id": nth })).await;
+        loop {
+            let said = within("an answer", control.hear()).await.unwrap();
+            assert_ne!(said["type"], "move", "{said}");
+            if said["type"] == "pong" {
+                break;
+            }
+        }
+    }
+    let (mut control, _) = Control::open(&gateway, "silent", ALL).await;
+    let choices = control.heard("choices").await;
+    assert_eq!(choices["sound"], false);
+    assert!(offered(&choices).iter().all(|told| told.ends_with("false")));
+}
