@@ -73,8 +73,12 @@ fuzz_target!(|input: &[u8]| {
     // Whoever comes from elsewhere is not taken for local, unless a trusted proxy says so.
     assert!(!caller.local || !remote || !server.trusted_proxies.is_empty());
     let uri = path.parse::<Uri>().unwrap_or_default();
+    let mut request = hyper::Request::new(());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = headers.clone();
     for role in [Role::Public, Role::View, Role::Admin] {
-        if let Ok(foreign) = check(server, &caller, role, &uri, &headers) {
+        if let Ok(foreign) = check(server, &caller, role, (&request).into()) {
             // Only what the config lists is ever named to other sites.
             assert!(
                 foreign.is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))

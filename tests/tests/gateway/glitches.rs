@@ -188,7 +188,7 @@ impl Bench {
         let mut muxers = self
             .plugins
             .each_ref()
-            .map(|(name, plugin)| Muxer::open(*name, plugin, &feed));
+            .map(|(name, plugin)| Muxer::open(name, plugin, &feed));
         // Sound is nothing to the decoder.
         let frames = glitch.pictures.then(|| {
             let frames = Frames::start("glitch", &feed, status.clone()).unwrap();

@@ -310,7 +310,8 @@ fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
         let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0x14c5_7f2d_5851_f42d);
         (mixed >> 33).rem_euclid(1 << 20)
     };
-    let cases: [(&str, Fault, &dyn Fn(i64, i64) -> i64); 6] = [
+    type Case<'a> = (&'a str, Fault, &'a dyn Fn(i64, i64) -> i64);
+    let cases: [Case; 6] = [
         ("constant", Fault::Stopped, &|_, _| 12_345_678),
         ("milliseconds", Fault::Slow, &|_, time| time / 90),
         ("fast", Fault::Fast, &|_, time| time * 4),

@@ -218,11 +218,11 @@ mod tests {
 
     #[test]
     fn pictures_that_come_all_at_once_have_times_of_their_own() {
-        let mut presentation = Presentation {
+        let mut presentation = PresentationOrder {
             step: 1,
             delay: 2,
             reorders: true,
-            ..Presentation::default()
+            ..PresentationOrder::default()
         };
         let units = units(&[0, 4, 2, 1, 3], 1);
         let all = units.iter().chain(&units);
