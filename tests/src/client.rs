@@ -227,6 +227,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Nal<S> {
         loop {
             match self.socket.next().await.context("the WebSocket ended")?? {
                 Message::Binary(data) => return Ok(data),
+                // How to show pictures that are turned, or whose pixels are not square.
+                Message::Text(text) if text.contains("pixelAspect") => {}
                 Message::Text(text) => bail!("text on nal: {text}"),
                 Message::Close(close) => bail!("closed: {close:?}"),
                 _ => {}

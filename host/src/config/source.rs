@@ -175,6 +175,9 @@ impl<'de> Deserialize<'de> for Source {
     }
 }
 
+/// How the URLs in our own messages begin.
+const ADVICE: &str = "https://github.com/";
+
 /// Stars out what may be secret in a line of a config or a message about it, one star for each character, so that columns stay.
 pub(super) fn mask(line: &str) -> String {
     let mut masked = String::with_capacity(line.len());
@@ -188,7 +191,9 @@ pub(super) fn mask(line: &str) -> String {
             token.split_at(colon - length)
         });
         let stars = |text: &str| "*".repeat(text.chars().count());
-        if in_graph {
+        if token.starts_with(ADVICE) {
+            masked.push_str(token);
+        } else if in_graph {
             masked.push_str(&stars(token));
         } else if let Some(graph) = token.find("lavfi:") {
             let (before, graph) = token.split_at(graph + "lavfi:".len());

@@ -57,8 +57,14 @@ fn read(text: &str) -> Result<(Option<&str>, &str, Spec), StartError> {
     let Some((name, rest)) = named else {
         return Err(wrong(text, whole));
     };
-    let spec = Spec::parse_argument(rest).map_err(|reason| wrong(rest, reason))?;
-    match config::check_stream_name(name) {
+    let checked = config::check_stream_name(name);
+    let spec = match (Spec::parse_argument(rest), &checked) {
+        (Ok(spec), _) => spec,
+        (Err(reason), Ok(())) => return Err(wrong(rest, reason)),
+        // `=` is a part of something else, and what follows it perhaps a password.
+        (Err(_), Err(_)) => return Err(wrong(text, whole)),
+    };
+    match checked {
         Ok(()) => Ok((Some(name), rest, spec)),
         Err(reason) => Err(StartError::Name {
             // May be a part of a URL with a mistake in it.

@@ -272,6 +272,8 @@ mod tests {
             let picture = next_picture(&mut pictures);
             assert_eq!(picture.time / PICTURE, next);
             assert_eq!(picture.begins, next.is_multiple_of(30));
+            // At the end of the past it looks for the live pictures.
+            assert!(pictures.next().is_none());
             next += 1;
         }
         assert!(pictures.is_live());

@@ -204,7 +204,7 @@ fn write_head(
         let what = What::Init(epoch);
         writeln!(text, "#EXT-X-MAP:URI=\"{}\"", Name { run, what })?;
     }
-    let unix_us = segment.date;
+    let unix_us = run + segment.began * 1_000_000 / SECOND;
     writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", Date { unix_us })
 }
 

@@ -375,7 +375,7 @@ fn keyframes_that_are_too_far_apart_are_told_and_not_waited_for() {
 }
 
 #[test]
-fn a_segment_is_as_old_as_it_is_shown_and_ends_where_the_next_is_shown() {
+fn a_segment_begins_when_it_is_shown_and_ends_where_the_next_is_shown() {
     // With B pictures: shown a tenth of a second after they are decoded, as renditions cannot know.
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);

@@ -40,8 +40,6 @@ pub struct Segment {
     pub msn: u64,
     /// Of which epoch.
     pub epoch: u32,
-    /// Unix microseconds when its first sample was captured, as the host says: what decode times drift by is in it.
-    pub date: u64,
     /// Since the run began.
     pub began: Time,
     /// Where the next one begins; grows while it is open.
@@ -65,11 +63,10 @@ pub struct Part {
 }
 
 impl Segment {
-    fn new(msn: u64, epoch: u32, began: Time, date: u64) -> Segment {
+    fn new(msn: u64, epoch: u32, began: Time) -> Segment {
         Segment {
             msn,
             epoch,
-            date,
             began,
             ended: began,
             parts: Vec::new(),
@@ -475,7 +472,7 @@ impl Window {
         self.part_began = now;
         // What an instance that begins here would not know must not count.
         self.step = 0;
-        let mut open = Segment::new(msn, epoch, now, sample.captured_at);
+        let mut open = Segment::new(msn, epoch, now);
         open.offset = now.cast_signed().saturating_sub(decoded.cast_signed());
         self.open = Some(open);
     }
@@ -486,7 +483,6 @@ impl Window {
             return;
         };
         let (before, number, ended) = (last.msn, last.epoch, last.ended);
-        let date = last.date + last.duration() * 10;
         let missing = msn.saturating_sub(before + 1);
         if missing > self.settings.held() as u64 {
             self.complete.clear();
@@ -498,8 +494,7 @@ impl Window {
                 true => now.saturating_sub(ended) / missing,
                 false => self.settings.segment,
             };
-            let date = date + nth * length * 10;
-            let mut gap = Segment::new(before + 1 + nth, number, ended + nth * length, date);
+            let mut gap = Segment::new(before + 1 + nth, number, ended + nth * length);
             gap.ended = match nth + 1 == missing && number == epoch {
                 true => now.max(gap.began),
                 false => gap.began + length,

@@ -33,7 +33,7 @@ const PURE: [&str; 25] = [
     "source/spec.rs",
     "stream/ingest.rs",
     "stream/ingest/in_band.rs",
-    "stream/ingest/presentation.rs",
+    "stream/ingest/presentation_order.rs",
     "stream/ingest/tracks.rs",
     "stream/ring.rs",
     "telemetry/exposition.rs",

@@ -332,7 +332,7 @@ async fn rtsp_server_plays_and_may_be_killed_and_return() {
     let away = state(&gateway, "retrying").await;
     let reason = away["reason"].as_str().unwrap();
     assert!(
-        reason.contains(&format!("rtsp://127.0.0.1:{port}/stream")),
+        reason.contains(&format!("rtsp://127.0.0.1:{port}/")),
         "{reason}"
     );
     let server = Rtsp::serve(&film(1000), Some(port)).await;
