@@ -24,7 +24,12 @@ pub fn run(
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
     let (what, url) = (source.to_string(), source.url());
-    let url = url.as_ref();
+    // Schemes are written in any case (RFC 3986 3.1), and libavformat knows them in lower case only.
+    let url = match url.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => url.into_owned(),
+    };
+    let url = url.as_str();
     let target = match Url::parse(url) {
         Some(target) if target.scheme.is_http() => target,
         Some(target) => {

@@ -213,7 +213,7 @@ async fn all_of(mut events: Raw) -> String {
         loop {
             let text = String::from_utf8_lossy(&events.buffer).into_owned();
             let failed = |nth| {
-                let name = format!("\"stream\":\"s{nth}\"");
+                let name = format!("\"serial\":\"s{nth}\"");
                 text.lines()
                     .any(|line| line.contains(&name) && line.contains("\"reason\":\"cannot open"))
             };

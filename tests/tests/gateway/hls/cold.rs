@@ -1,6 +1,5 @@
 //! Who comes first: playlists of renditions that nobody has watched, and of streams that run though nobody watches.
 
-use rustix::process::Signal;
 use sluicegate_tests::{
     Gateway,
     hls::{
@@ -11,7 +10,7 @@ use sluicegate_tests::{
     scratch,
 };
 use std::time::{Duration, SystemTime};
-use tokio::time::{interval, sleep_until};
+use tokio::time::sleep_until;
 
 /// Pictures of its own, pictures with B pictures among them, pictures that are JPEGs, and sound that has to be made AAC.
 fn config() -> String {
@@ -161,48 +160,4 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
         );
         assert!(first.segments.len() >= 4, "{name}: {text}");
     }
-}
-
-/// As a suspended laptop or virtual machine: everything that had to happen meanwhile happens at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_was_asleep_for_three_seconds_breaks_no_rule() {
-    let gateway = Gateway::with_config(&config()).await;
-    let paths =
-        ["pattern", "jpegs", "b"].map(|name| ["", "@mobile"].map(|of| format!("{name}{of}")));
-    let playing = paths.into_iter().flatten().map(|name| {
-        let path = format!("/live/{name}/hls/media.m3u8");
-        let mut player = Player::new(gateway.address, &path);
-        player.session.patience = Duration::from_secs(5);
-        // The pattern is painted here, so there was no keyframe of it meanwhile: one segment is as much longer.
-        player.session.target_may_change = true;
-        tokio::spawn(async move {
-            player.play(Duration::from_secs(16)).await;
-            player
-        })
-    });
-    let playing: Vec<_> = playing.collect();
-    let mut due = interval(Duration::from_secs(3));
-    for _ in 0..3 {
-        due.tick().await;
-    }
-    gateway.signal(Signal::STOP);
-    due.tick().await;
-    gateway.signal(Signal::CONT);
-    let mut players = Vec::new();
-    for player in playing {
-        players.push(player.await.unwrap());
-    }
-    for two in players.chunks(2) {
-        let [one, other] = two else { unreachable!() };
-        one.must_be_clean();
-        other.must_be_clean();
-        let lists = (one.session.playlist(), other.session.playlist());
-        let (Some(one), Some(other)) = lists else {
-            panic!("no playlist")
-        };
-        must_be_clean("the renditions", "", &agree(one, other));
-        let gaps = other.segments.iter().filter(|segment| segment.gap);
-        assert_eq!(gaps.count(), 0, "{other:?}");
-    }
-    gateway.no_panic();
 }
