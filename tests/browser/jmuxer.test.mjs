@@ -50,7 +50,7 @@ describe("jmuxer", { timeout: 120_000 }, () => {
     assert.ok(asked.shown.length >= LOOKED_AT);
     assert.equal(asked.back, 0, `${asked.shown}`);
     // A busy page leaves out some; a third is what B pictures cost.
-    assert.ok(asked.missed <= LOOKED_AT / 5, `${asked.missed} of ${LOOKED_AT}: ${asked.shown}`);
+    assert.ok(asked.missed <= LOOKED_AT / 10, `${asked.missed} of ${LOOKED_AT}: ${asked.shown}`);
     assert.deepEqual(problems, []);
     await close();
   });
