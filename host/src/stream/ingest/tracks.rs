@@ -91,8 +91,6 @@ impl Tracks {
 
     /// A picture; `video` where the track is told with it.
     pub fn picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
-        // Whatever the source said.
-        self.expected.pictures = true;
         let waits = self.told.is_none() && self.expected.sound && self.heard.is_none();
         if !waits {
             return self.place_picture(video, sample);
@@ -126,7 +124,8 @@ impl Tracks {
         let audio = sound.audio.clone();
         self.heard = Some(sample.decode_time);
         let mut entries = self.let_go();
-        if !self.expected.pictures {
+        // Otherwise the next keyframe tells.
+        if self.video.is_none() && !self.expected.pictures {
             self.tell(Some(audio.clone()), &mut entries);
         }
         let known = self.told.as_ref().and_then(|told| told.audio.as_ref());
@@ -142,6 +141,7 @@ impl Tracks {
         if self.told.take().is_some() {
             entries.push(Entry::Stop(reason.into()));
         }
+        self.video = None;
         self.sound = None;
         self.heard = None;
         self.expected = Expected::default();
@@ -176,7 +176,7 @@ impl Tracks {
 
     /// A break, if the tracks are others or the source was away.
     fn tell(&mut self, audio: Option<Audio>, entries: &mut Entries) {
-        let video = self.video.as_ref().filter(|_| self.expected.pictures);
+        let video = self.video.as_ref();
         let known = self.told.as_ref();
         if known.is_some_and(|told| told.video.as_ref() == video && told.audio == audio) {
             return;
@@ -405,6 +405,24 @@ mod tests {
         let ends = |sample: &Sample| sample.decode_time + u64::from(sample.duration);
         let mut pairs = rig.samples.windows(2);
         assert!(pairs.all(|two| ends(&two[0]) <= two[1].decode_time));
+    }
+
+    #[test]
+    fn what_a_source_expects_takes_back_no_pictures_that_came() {
+        let mut rig = Rig::new(true, true);
+        rig.run(0, SECOND / 2, true, false);
+        rig.tracks.expect(Expected {
+            pictures: false,
+            sound: true,
+        });
+        rig.hear_of(LC);
+        rig.run(SECOND / 2, SECOND, true, true);
+        rig.tracks.expect(Expected::default());
+        rig.run(SECOND, 2 * SECOND, true, true);
+        assert_eq!(
+            (&rig.told[..], rig.sent.0),
+            (&["0 both at 0".into()][..], 50)
+        );
     }
 
     #[test]
