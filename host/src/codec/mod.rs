@@ -7,6 +7,7 @@
 mod colour;
 mod counts;
 mod decode;
+mod effort;
 mod encode;
 mod extradata;
 mod frame;
@@ -29,6 +30,7 @@ use crate::{config::EncoderName, media::picture::SizeError};
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
+pub use effort::Effort;
 pub use encode::{Encoder, Packet, Settings, can_encode, codec_string};
 pub use extradata::of as extradata;
 pub use frame::Frame;

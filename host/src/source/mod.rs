@@ -2,6 +2,7 @@
 
 pub mod android;
 mod annexb;
+mod backlog;
 mod camera;
 mod device;
 mod file;

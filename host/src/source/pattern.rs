@@ -1,13 +1,18 @@
 //! The generated picture, encoded as it is made.
 
-use super::{Keyframes, Sink, SourceError, SourceTimes, Stop};
+use super::{Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog};
 use crate::{
-    codec::{self, Encoder, Settings},
+    codec::{self, Effort, Encoder, Settings},
     config,
     media::{h264::annexb, pattern::Painter, time::TIMESCALE},
     telemetry::Chain,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// One that is too slow for the pictures skips some when it is this far behind.
+const SLOW: Duration = Duration::from_millis(500);
+/// Nobody waits for pictures that are older.
+const LONGEST_CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Paints, encodes and delivers pictures at the configured rate.
 pub fn run(
@@ -27,15 +32,18 @@ pub fn run(
     let mut painter =
         Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
     sink.configured(encode.frame_rate as f32);
+    let (mut backlog, mut effort) = (Backlog::default(), Effort::default());
     let start = Instant::now();
     let mut number = 0u64;
     while !stop.is_stopped() {
+        let began = Instant::now();
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let picture = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
         let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
             .unwrap_or(i64::MAX);
+        backlog.advance(at);
         for packet in encoder
             .encode(picture, at, keyframes.take())
             .map_err(fail)?
@@ -49,11 +57,13 @@ pub fn run(
                 },
             );
         }
+        backlog.spent(effort.count(began.elapsed()));
         number += 1;
         let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(encode.frame_rate));
-        // A machine that was too busy skips numbers instead of racing to catch up.
+        // A machine that was suspended, or busy for a moment, catches up: what came late is better than a gap. One that is too slow
+        // skips numbers instead of racing.
         let late = start.elapsed().saturating_sub(due);
-        if late > Duration::from_millis(500) {
+        if late > LONGEST_CATCH_UP || (late > SLOW && backlog.is_late()) {
             number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate)
                 / 1_000_000_000;
         }

@@ -5,10 +5,11 @@
 
 use super::{
     Keyframes, Presentation, Sink, SourceError, SourceTimes,
+    backlog::{Backlog, LEAP},
     libav::{Media, Packet},
 };
 use crate::{
-    codec::{self, Colour, Counts, Decoder, Encoder, Frame, Scaler, Settings, fit},
+    codec::{self, Colour, Counts, Decoder, Effort, Encoder, Frame, Scaler, Settings, fit},
     config,
     media::{
         geometry::Geometry,
@@ -19,11 +20,8 @@ use crate::{
 };
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-/// A jump in the times beyond which they are taken for new ones.
-const LEAP: i64 = 10 * TIMESCALE as i64;
 
 /// However far behind the work is, pictures are no further apart than this: fewer, not none.
 const FEWEST: u64 = TIMESCALE as u64 / 2;
@@ -44,6 +42,7 @@ pub struct Transcoder {
     handed_on: Option<i64>,
     rate: Rate,
     backlog: Backlog,
+    effort: Effort,
     /// Packets are left out up to a keyframe.
     skipping: bool,
     /// Where the times are those of arrival, the zero of them.
@@ -84,6 +83,7 @@ impl Transcoder {
             handed_on: None,
             rate: Rate::new(settings.frame_rate),
             backlog: Backlog::default(),
+            effort: Effort::default(),
             skipping: false,
             arrivals: (!media.timed).then(Instant::now),
             settings,
@@ -121,7 +121,7 @@ impl Transcoder {
         for frame in frames {
             self.picture(&frame, sink, keyframes)?;
         }
-        self.backlog.spent(began.elapsed());
+        self.backlog.spent(self.effort.count(began.elapsed()));
         Ok(())
     }
 
@@ -303,42 +303,6 @@ impl Rate {
         self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
         self.last = Some(at);
         if anew { Wanted::Anew } else { Wanted::Yes }
-    }
-}
-
-/// How far the work is behind the source: what it took, less the time the source's pictures are apart.
-#[derive(Debug, Default)]
-struct Backlog {
-    debt: Duration,
-    last: Option<i64>,
-}
-
-impl Backlog {
-    /// More than a viewer would notice.
-    const LATE: Duration = Duration::from_millis(250);
-    /// Leaving out pictures after decoding does not help.
-    const HOPELESS: Duration = Duration::from_secs(3);
-
-    fn advance(&mut self, at: i64) {
-        let step = at - self.last.replace(at).unwrap_or(at);
-        if (0..LEAP).contains(&step) {
-            let step = Duration::from_micros(step.unsigned_abs() * 100 / 9);
-            self.debt = self.debt.saturating_sub(step);
-        } else {
-            self.debt = Duration::ZERO;
-        }
-    }
-
-    fn spent(&mut self, time: Duration) {
-        self.debt += time;
-    }
-
-    fn is_late(&self) -> bool {
-        self.debt > Self::LATE
-    }
-
-    fn is_hopeless(&self) -> bool {
-        self.debt > Self::HOPELESS
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     ring::{Entry, Info, Numbers, Past},
     status::Status,
 };
-use crate::telemetry::Chain;
+use crate::{codec::Effort, telemetry::Chain};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -23,8 +23,6 @@ use std::{
 const MOST_WAITING: usize = 4;
 /// The work that is put into the past. A second of it makes three to ten of pictures.
 const WORK: Duration = Duration::from_secs(5);
-/// No single picture counts for more: it was not work, but the machine was elsewhere.
-const LONGEST_WORK: Duration = Duration::from_millis(250);
 
 /// What an encoder's thread is told, in order.
 pub(super) struct Pictures {
@@ -44,6 +42,7 @@ struct Catching {
     /// What of that the shared decoder showed, too.
     live: Told,
     worked: Duration,
+    effort: Effort,
     asked: Instant,
 }
 
@@ -126,6 +125,7 @@ impl Catching {
             told: Told::default(),
             live: Told::default(),
             worked: Duration::ZERO,
+            effort: Effort::default(),
             asked: Instant::now(),
         };
         if let Some(info) = info {
@@ -137,7 +137,7 @@ impl Catching {
     /// The next of the past; `None` when there is no more of it than the source has given so far.
     fn next(&mut self) -> Option<Event> {
         let now = Instant::now();
-        self.worked += (now - self.asked).min(LONGEST_WORK);
+        self.worked += self.effort.count(now - self.asked);
         self.asked = now;
         loop {
             if let Some(event) = self.ready.pop_front() {

@@ -22,6 +22,8 @@ use std::{
 const LEAST_PACE: Duration = Duration::from_millis(100);
 /// Who asks for the first time in a long silence does not get all of it.
 const MOST_AT_ONCE: u32 = 50;
+/// Nor is a longer gap in the times filled from its beginning.
+const MOST_IN_GAP: u32 = 100;
 
 /// One ring, and the threads to wake when something is added.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ struct State {
     came: Instant,
     /// It cannot be repeated.
     unrepeatable: bool,
+    /// After such a silence somebody wants repeats.
+    repeats_after: Option<Duration>,
     /// Decode time of the newest picture of all.
     reached: Option<u64>,
 }
@@ -63,6 +67,7 @@ impl Feed {
                 newest: None,
                 came: Instant::now(),
                 unrepeatable: false,
+                repeats_after: None,
                 reached: None,
             }),
             next_reader: AtomicU64::new(1),
@@ -71,7 +76,10 @@ impl Feed {
 
     /// Adds an entry and wakes the readers. The lock is not held while they are woken.
     pub fn publish(&self, entry: Entry) {
-        add(self.lock(), [entry], Instant::now());
+        let mut state = self.lock();
+        let again = state.fill_gap(&entry);
+        let again = again.into_iter().flatten();
+        add(state, again.chain([entry]), Instant::now());
     }
 
     /// Wakes the readers though nothing was added: what they wait for may be no entry.
@@ -90,9 +98,10 @@ impl Feed {
     /// as its pictures are, for all of the silence. Says when to ask next, if there is a picture to repeat.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let mut state = self.lock();
+        state.repeats_after = Some(after);
         let newest = state.newest.clone()?;
         let is_jpeg = newest.codec() == Codec::Jpeg;
-        if state.unrepeatable || (is_jpeg && newest.repeat > 0) || state.ring.is_full_of_repeats() {
+        if !state.may_repeat() || (is_jpeg && newest.repeat > 0) {
             return None;
         }
         let pace = match is_jpeg {
@@ -108,36 +117,9 @@ impl Feed {
         if now < due {
             return Some(due);
         }
-        let mut nals = None;
-        if !is_jpeg && newest.repeat == 0 {
-            nals = repeat_of(&state.ring);
-            if nals.is_none() {
-                state.unrepeatable = true;
-                return None;
-            }
-        }
-        // Behind what is shown later than it is decoded.
-        let recent = state.ring.pictures().take(repeat::LOOKED_AT);
-        let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
-        let shown = shown.max(newest.shown_at());
         let passed = ((now - state.came).as_nanos() / pace.as_nanos().max(1)) as u32;
-        let (mut came, mut last) = (state.came, newest);
-        let first = passed.saturating_sub(MOST_AT_ONCE - 1).max(1);
-        let mut again = Vec::new();
-        for nth in first..=passed {
-            let at = state.came + pace * nth;
-            let silence = at - came;
-            let decode_time = last.decode_time + ticks(silence).max(1);
-            let offset = (shown + u64::from(nth)).saturating_sub(decode_time);
-            let times = Times {
-                decode_time,
-                composition_offset: i32::try_from(offset).unwrap_or(0),
-                duration: u32::try_from(ticks(pace)).unwrap_or(0),
-                captured_at: last.captured_at + u64::try_from(silence.as_micros()).unwrap_or(0),
-            };
-            (came, last) = (at, Arc::new(last.again(times, nals.take())));
-            again.push(Entry::Sample(last.clone()));
-        }
+        let again = state.again(&newest, pace, passed, MOST_AT_ONCE)?;
+        let came = state.came + pace * passed;
         add(state, again, came);
         Some(came + pace)
     }
@@ -343,6 +325,78 @@ impl Reader {
         let unread = (position < past).then_some(position);
         ring.hold(self.id, unread);
         self.past.set(unread.and(Some(past)));
+    }
+}
+
+impl State {
+    fn may_repeat(&self) -> bool {
+        !self.unrepeatable && !self.ring.is_full_of_repeats()
+    }
+
+    /// What belongs between the newest picture and `entry`, if that is a picture of so much later that it would have been repeated in
+    /// silence: a source that left pictures out, or one that was suspended together with whoever fills silences.
+    fn fill_gap(&mut self, entry: &Entry) -> Option<Vec<Entry>> {
+        let Entry::Sample(next) = entry else {
+            return None;
+        };
+        let newest = self.newest.as_ref()?;
+        let gap = next.decode_time.saturating_sub(newest.decode_time);
+        let after = self.repeats_after?;
+        let longest = match newest.repeat {
+            0 => ticks(after),
+            _ => 0,
+        };
+        if next.is_sound() || gap <= longest || newest.codec() == Codec::Jpeg || !self.may_repeat()
+        {
+            return None;
+        }
+        let pace = pace(self.ring.info()?);
+        if gap <= 2 * ticks(pace) {
+            return None;
+        }
+        // None where the next picture is.
+        let passed = (gap - 1) / ticks(pace).max(1);
+        let newest = newest.clone();
+        self.again(&newest, pace, u32::try_from(passed).ok()?, MOST_IN_GAP)
+    }
+
+    /// The newest picture once more in the last `most` of `passed` places behind it, `pace` apart. `None` where it cannot be repeated.
+    fn again(
+        &mut self,
+        newest: &Arc<Sample>,
+        pace: Duration,
+        passed: u32,
+        most: u32,
+    ) -> Option<Vec<Entry>> {
+        let mut nals = None;
+        if newest.codec() != Codec::Jpeg && newest.repeat == 0 {
+            nals = repeat_of(&self.ring);
+            if nals.is_none() {
+                self.unrepeatable = true;
+                return None;
+            }
+        }
+        // Behind what is shown later than it is decoded.
+        let recent = self.ring.pictures().take(repeat::LOOKED_AT);
+        let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
+        let shown = shown.max(newest.shown_at());
+        let (mut last, mut before) = (newest.clone(), Duration::ZERO);
+        let places = passed.saturating_sub(most - 1).max(1)..=passed;
+        let again = places.map(|nth| {
+            let silence = pace * nth - before;
+            let decode_time = last.decode_time + ticks(silence).max(1);
+            let offset = (shown + u64::from(nth)).saturating_sub(decode_time);
+            let times = Times {
+                decode_time,
+                composition_offset: i32::try_from(offset).unwrap_or(0),
+                duration: u32::try_from(ticks(pace)).unwrap_or(0),
+                captured_at: last.captured_at + u64::try_from(silence.as_micros()).unwrap_or(0),
+            };
+            before = pace * nth;
+            last = Arc::new(last.again(times, nals.take()));
+            Entry::Sample(last.clone())
+        });
+        Some(again.collect())
     }
 }
 
@@ -613,7 +667,10 @@ mod tests {
         expected.push((3000 + tenth, 12_001, 1));
         expected.extend((2..=7).map(|nth| (3000 + nth * tenth, 3000 + nth * tenth, nth as u32)));
         let (late, last) = (3001 + 7 * tenth, 3000 + 2 * SECOND);
-        expected.extend([(late, late, 0), (last, last + 9000, 0)]);
+        expected.push((late, late, 0));
+        // Another gap, of which the clock of this test says nothing.
+        expected.extend((1..=12).map(|nth| (late + nth * tenth, late + nth * tenth, nth as u32)));
+        expected.push((last, last + 9000, 0));
         assert_eq!(places(&feed), expected);
 
         let all = samples(&feed);
@@ -626,6 +683,48 @@ mod tests {
         assert_eq!(reached, last + 3600 * SECOND);
         let reader = feed.reader(Ear::Open);
         assert!(reader.has_all_pictures(all.len() as u64 + 1));
+    }
+
+    #[test]
+    fn a_gap_in_the_times_is_filled_as_the_silence_would_have_been() {
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let mut ingest = ingest(&feed, &Arc::default());
+        let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
+        let mut push = |nth: u64, at: u64| {
+            let slice = SliceOptions {
+                idr: nth == 0,
+                slice_type: if nth == 0 { 2 } else { 0 },
+                frame_num: nth as u32,
+                ..SliceOptions::default()
+            };
+            let sample = Entry::Sample(Arc::new(Sample::h264(
+                Times {
+                    decode_time: at,
+                    ..Times::default()
+                },
+                nth == 0,
+                vec![slice.nal(&sps, &pps)],
+            )));
+            match nth {
+                0 => ingest.access_unit(
+                    vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)],
+                    SourceTimes::default(),
+                ),
+                _ => feed.publish(sample),
+            }
+        };
+        push(0, 0);
+        push(1, 2 * SECOND);
+        assert_eq!(samples(&feed).len(), 2, "nobody asked for repeats");
+        feed.repeat(Instant::now(), AFTER);
+        push(2, 2 * SECOND + SECOND / 2);
+        push(3, 4 * SECOND);
+        let tenth = SECOND / 10;
+        let times: Vec<_> = places(&feed).into_iter().map(|(at, ..)| at).collect();
+        let mut expected = vec![0, 2 * SECOND];
+        expected.extend((25..=40).map(|nth| nth * tenth));
+        assert_eq!(times, expected);
+        assert_eq!(places(&feed)[16], (39 * tenth, 39 * tenth, 14));
     }
 
     #[test]

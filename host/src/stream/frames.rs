@@ -9,7 +9,7 @@ use super::{
     supervise::{self, Work},
 };
 use crate::{
-    codec::{Counts, Frame},
+    codec::{Counts, Effort, Frame},
     media::{sample::Sample, time::TIMESCALE},
     source::Stop,
     telemetry::{Chain, Panicked},
@@ -25,8 +25,6 @@ use std::{
 /// later one. Who was only held up (a busy machine, one that was asleep) catches up sooner than that.
 const LATE: u64 = TIMESCALE as u64;
 const LATE_FOR: Duration = Duration::from_secs(2);
-/// No single picture counts for more: it was not work, but the machine was elsewhere.
-const LONGEST_WORK: Duration = Duration::from_millis(250);
 /// A decoder that catches up shows a picture at least so often, however old it is.
 const UNSEEN: Duration = Duration::from_millis(500);
 /// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
@@ -152,6 +150,7 @@ impl Frames {
                     behind: true,
                     patience,
                     late_for: Duration::ZERO,
+                    effort: Effort::default(),
                     shown: Instant::now(),
                     wants_start: false,
                     trust: Trust::Whole,
@@ -349,6 +348,7 @@ struct Worker {
     /// Work after which one that is late leaves pictures out; how long it has worked while it was late.
     patience: Duration,
     late_for: Duration,
+    effort: Effort,
     /// When a picture was shown, or it began.
     shown: Instant,
     /// Pictures are passed over until an independent one.
@@ -445,9 +445,10 @@ impl Work for Worker {
 impl Worker {
     /// Where to go on, if it is so late that it does not catch up.
     fn late_until(&mut self, position: u64, worked: Duration) -> Option<u64> {
+        let worked = self.effort.count(worked);
         let on = self.reader.later_start(position, LATE);
         self.late_for = match on {
-            Some(_) => self.late_for + worked.min(LONGEST_WORK),
+            Some(_) => self.late_for + worked,
             None => Duration::ZERO,
         };
         on.filter(|_| self.late_for >= self.patience)

@@ -13,6 +13,7 @@ use crate::{
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, codec::Parameters, packet};
 use std::sync::Arc;
+use std::time::Duration;
 
 const SOURCE: Settings = Settings {
     width: 320,
@@ -273,30 +274,6 @@ fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
     .map(|at| rate.wants(at));
     use Wanted::{Anew, No, Yes};
     assert_eq!(wanted, [Anew, Yes, No, No, Yes, Anew, Yes, Anew, Yes]);
-}
-
-#[test]
-fn debt_is_paid_by_the_sources_own_time_only() {
-    let mut backlog = Backlog::default();
-    let mut at = 0;
-    // 20 ms of work for pictures 33 ms apart, for a minute; a pause of the source changes nothing.
-    for _ in 0..1_800 {
-        backlog.advance(at);
-        backlog.spent(Duration::from_millis(20));
-        assert!(!backlog.is_late());
-        at += 3_000;
-    }
-    // 50 ms of work: 17 ms more debt each time.
-    let late = (0..).position(|_| {
-        at += 3_000;
-        backlog.advance(at);
-        backlog.spent(Duration::from_millis(50));
-        backlog.is_late()
-    });
-    assert!((12..=16).contains(&late.unwrap()), "{late:?}");
-    assert!(!backlog.is_hopeless());
-    backlog.advance(at + 100 * LEAP);
-    assert!(!backlog.is_late());
 }
 
 #[test]
