@@ -128,7 +128,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match arguments.log_format {
-                Lines::Text => eprintln!("sluicegate: {error:#}"),
+                Lines::Text => {
+                    // Where nobody reads it, it is lost.
+                    let _ = writeln!(std::io::stderr(), "sluicegate: {error:#}");
+                }
                 Lines::Json => tracing::error!("{error:#}"),
             }
             ExitCode::FAILURE

@@ -1,6 +1,6 @@
 //! Captures: `WS /api/ws/capture/{serial}`, `POST /api/devices/{serial}/capture`, `GET /live/{stream}/frame.jpg`.
 
-use super::{Body, ask, full, json, live, set};
+use super::{Body, ask, endless, full, json, live, set};
 use crate::{
     capture::{Asked, Captured, Client, Code, Failure},
     carrier::websocket::{self, Manners, Talk},
@@ -119,7 +119,7 @@ pub async fn frame(
     };
     // Asking whether there is a picture takes none.
     if request.method() == Method::HEAD {
-        return full(StatusCode::OK, "image/jpeg", "");
+        return endless(StatusCode::OK, "image/jpeg");
     }
     let query = request.uri().query().unwrap_or_default();
     let asked = match ask::still(query) {

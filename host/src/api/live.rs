@@ -1,6 +1,6 @@
 //! `/live/{stream}/{transport}/…`: requests and viewers of a transport.
 
-use super::{Body, ask, error, full, set, whole};
+use super::{Body, ask, endless, error, set, whole};
 use crate::{
     auth,
     carrier::{Socket, ViewerBody, WholeBody, websocket},
@@ -128,9 +128,7 @@ async fn answer(
         Ok(Reply::Follow(content_type)) => content_type,
     };
     if request.method() == hyper::Method::HEAD {
-        let mut response = full(StatusCode::OK, &content_type, "");
-        *response.body_mut() = Either::Left(WholeBody::endless());
-        return response;
+        return endless(StatusCode::OK, &content_type);
     }
     let place = place.enter(way, peer);
     session.inspect(|session| session.carried_by(place.counter(), ends));

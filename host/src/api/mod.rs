@@ -67,8 +67,13 @@ pub async fn respond(
         Ok(foreign) => foreign.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
             let text = denied.to_string();
-            if gateway.refusals.is_new(&text) {
-                let client = caller.address.ip();
+            let client = caller.address.ip();
+            // Whatever the client made up is not what tells them apart.
+            let kind = std::mem::discriminant(&denied);
+            if gateway
+                .refusals
+                .is_new(&format!("{kind:?} {}", client.is_loopback()))
+            {
                 tracing::warn!(%client, "a request was refused, and others like it are without a word: {text}");
             }
             return finish(to_head(head, error(json, status(&denied), &text)), None);
@@ -78,7 +83,7 @@ pub async fn respond(
         Found::Route(route, _) if options => allowed(route.allowed(), foreign.is_some()),
         Found::OtherMethod(methods) if options => allowed(methods, false),
         _ if options && path == "*" => allowed("GET, HEAD, POST, OPTIONS", false),
-        Found::Route(..) if is_service_worker(&request) => {
+        Found::Route(route, _) if is_service_worker(route, &request) => {
             let text =
                 "nothing below /live/ may be a service worker; a component's pages do without one";
             error(json, StatusCode::FORBIDDEN, text)
@@ -111,8 +116,8 @@ fn status(denied: &Denied) -> StatusCode {
 
 /// A service worker below /live/ would be a component's script that answers for the gateway's own pages there. Browsers
 /// mark the request for its script (Service Workers, "Update").
-fn is_service_worker<B>(request: &Request<B>) -> bool {
-    request.uri().path().starts_with("/live/") && request.headers().contains_key("service-worker")
+fn is_service_worker<B>(route: &Route, request: &Request<B>) -> bool {
+    route.target == Target::Live && request.headers().contains_key("service-worker")
 }
 
 /// The method that a preflight asks about (Fetch, CORS-preflight fetch).
@@ -212,6 +217,13 @@ fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Respo
     let mut response = Response::new(Either::Left(body.into().into()));
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// The head of a response of a length that nobody knows yet.
+fn endless(status: StatusCode, content_type: &str) -> Response<Body> {
+    let mut response = full(status, content_type, "");
+    *response.body_mut() = Either::Left(WholeBody::endless());
     response
 }
 

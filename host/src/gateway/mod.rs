@@ -420,7 +420,7 @@ fn check_clients(
     StartError::any(wrong)
 }
 
-/// Serves until SIGTERM or SIGINT, each request by `answer`; a second signal ends the process at once.
+/// Serves until SIGTERM, SIGINT or SIGHUP (its terminal was closed), each request by `answer`; a second signal ends the process at once.
 pub async fn run<A, F, B>(config: Config, answer: A) -> Result<(), StartError>
 where
     A: Fn(Arc<Gateway>, Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -440,6 +440,7 @@ where
     let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("catch SIGHUP"))?;
     let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
     // Kept so that streams that are always on have a user.
     let always_on: Vec<_> = gateway
@@ -481,6 +482,7 @@ where
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => break,
             // It ends at the word of the drain only.
             _ = &mut server => {
                 let reason = std::io::Error::other("the task that accepts them ended; the log says why");

@@ -14,23 +14,24 @@ const FRESH: Duration = Duration::from_millis(500);
 pub struct Shared(Mutex<Option<(Instant, Bytes)>>);
 
 impl Shared {
-    /// What `make` gives. Who asks with `patient` set takes what was made for others up to half a second before; who asks
-    /// meanwhile waits for the one that is being made.
+    /// What `make` gives, for who came at `came`. Many at once get the same: who waited here takes what was begun after he came, and
+    /// with `patient` set what was begun up to half a second before.
     pub fn get<E>(
         &self,
-        now: Instant,
+        came: Instant,
         patient: bool,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, answer)) = &*kept
-            && patient
-            && now.saturating_duration_since(*made) < FRESH
+        let oldest = if patient { FRESH } else { Duration::ZERO };
+        if let Some((begun, answer)) = &*kept
+            && came.saturating_duration_since(*begun) < oldest.max(Duration::from_nanos(1))
         {
             return Ok(answer.clone());
         }
+        let begun = Instant::now();
         let answer = make()?;
-        *kept = Some((Instant::now().max(now), answer.clone()));
+        *kept = Some((begun, answer.clone()));
         Ok(answer)
     }
 }
@@ -43,18 +44,21 @@ mod tests {
     #[test]
     fn who_is_patient_shares_what_was_made_within_half_a_second() {
         let (shared, made) = (Shared::default(), Cell::new(0u8));
-        let start = Instant::now();
-        let get = |ms, patient| {
-            let Ok(answer) = shared.get(start + Duration::from_millis(ms), patient, || {
+        let get = |came, patient| {
+            let Ok(answer) = shared.get(came, patient, || {
                 made.set(made.get() + 1);
                 Ok::<_, Infallible>(Bytes::from(vec![made.get()]))
             });
             answer[0]
         };
-        // Made long after the start by this test's clock, not by that of a slow machine.
-        let at = 3_600_000;
-        assert_eq!((get(at, true), get(at + 499, true)), (1, 1));
-        assert_eq!(get(at + 499, false), 2, "the newest for who asks for that");
-        assert_eq!((get(at + 900, true), get(at + 1000, true)), (2, 3));
+        let start = Instant::now();
+        assert_eq!(get(start, true), 1);
+        let begun = Instant::now();
+        assert_eq!(get(start, false), 1, "who came before shares");
+        assert_eq!(get(start, true), 1);
+        assert_eq!(get(begun, false), 2, "the newest for who asks for that");
+        let soon = begun + Duration::from_millis(499);
+        assert_eq!(get(soon, true), 2);
+        assert_eq!(get(begun + Duration::from_secs(3600), true), 3);
     }
 }

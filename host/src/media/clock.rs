@@ -17,17 +17,20 @@ const TOGETHER: i64 = SECOND / 200;
 const CONVINCED: u8 = 3;
 const CONVINCED_STOPPED: u8 = 1;
 const CONVINCED_AGAIN: u8 = 5;
-/// Arrival is followed at once if it is this far off, else smoothed.
-const FAR: i64 = SECOND / 4;
+const CONVINCED_MILDLY: u8 = 10;
+/// Arrival is followed at once if a picture is this much later than expected, else smoothed: a moment in which the machine was busy is
+/// none of the camera's. Ahead of arrival, times slow down from here on.
+const LATE: i64 = SECOND;
+const AHEAD: i64 = SECOND / 4;
 
 /// What is wrong with a source's picture times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// All pictures have the same time.
     Stopped,
-    /// Times advance at less than a fifth of the speed of arrival.
+    /// Times advance at less than a fifth of the speed of arrival, or for long at less than four fifths.
     Slow,
-    /// Times advance at more than one and a half times the speed of arrival.
+    /// Times advance at more than one and a half times the speed of arrival, or for long at more than five fourths.
     Fast,
     /// Many pictures have the time of the one before.
     Repeats,
@@ -39,7 +42,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Fault::Stopped => "they stand still",
-            Fault::Slow => "they advance far too slowly",
+            Fault::Slow => "they advance too slowly",
             Fault::Fast => "they advance too fast",
             Fault::Repeats => "many pictures have the time of the one before",
             Fault::Unsteady => "they jump back and forth",
@@ -61,13 +64,21 @@ pub struct Progress {
 pub struct Judge {
     window: Option<Window>,
     /// What the newest windows say, and how many of them.
-    opinion: Option<Fault>,
+    opinion: Option<Opinion>,
     windows: u8,
     fault: Option<Fault>,
     /// When the newest picture arrived, how long after the one before, and the same smoothed.
     came: Option<i64>,
     gap: i64,
     step: i64,
+}
+
+/// What a window says of the times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Opinion {
+    fault: Fault,
+    /// It may be an accident of arrival.
+    mild: bool,
 }
 
 #[derive(Debug)]
@@ -86,6 +97,11 @@ struct Window {
 }
 
 impl Judge {
+    /// The source begins again: its times may, too.
+    pub fn begins_again(&mut self) {
+        self.window = None;
+    }
+
     /// What is wrong, if anything is.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
@@ -128,7 +144,8 @@ impl Judge {
             return None;
         };
         let gap = now.saturating_sub(window.newest_came);
-        if gap >= PAUSE {
+        let begins_again = told < window.newest.saturating_sub(SECOND / 2);
+        if gap >= PAUSE || begins_again {
             self.window = Some(begin);
             return None;
         }
@@ -155,15 +172,15 @@ impl Judge {
         let expected = last.saturating_add(self.step);
         let off = target.saturating_sub(expected);
         let at = match off {
-            off if off > FAR => target,
+            off if off > LATE => target,
             // Ahead of its arrival, as its clock was too fast: half the speed until that is made up for.
-            off if off < -FAR => last.saturating_add(self.gap.min(SECOND) / 2),
+            off if off < -AHEAD => last.saturating_add(self.gap.min(SECOND) / 2),
             off => expected.saturating_add(off / 8),
         };
         at.max(last.saturating_add(1))
     }
 
-    fn hear(&mut self, opinion: Option<Fault>) -> Option<Option<Fault>> {
+    fn hear(&mut self, opinion: Option<Opinion>) -> Option<Option<Fault>> {
         self.windows = match self.opinion == opinion {
             true => self.windows.saturating_add(1),
             false => 1,
@@ -171,34 +188,48 @@ impl Judge {
         self.opinion = opinion;
         let enough = match opinion {
             None => CONVINCED_AGAIN,
-            Some(Fault::Stopped) => CONVINCED_STOPPED,
+            Some(Opinion { mild: true, .. }) => CONVINCED_MILDLY,
+            Some(opinion) if opinion.fault == Fault::Stopped => CONVINCED_STOPPED,
             Some(_) => CONVINCED,
         };
+        let fault = opinion.map(|opinion| opinion.fault);
         // Which fault it is matters to nobody once there is one.
         let is_change = self.fault.is_some() != opinion.is_some() && self.windows >= enough;
         is_change.then(|| {
-            self.fault = opinion;
-            opinion
+            self.fault = fault;
+            fault
         })
     }
 }
 
 impl Window {
-    fn opinion(&self, sound: Option<Progress>) -> Option<Fault> {
+    fn opinion(&self, sound: Option<Progress>) -> Option<Opinion> {
+        let sure = |fault| Opinion { fault, mild: false };
         if self.apart >= 4 {
             if self.equal == self.apart {
-                return Some(Fault::Stopped);
+                return Some(sure(Fault::Stopped));
             }
             if self.equal * 4 >= self.apart {
-                return Some(Fault::Repeats);
+                return Some(sure(Fault::Repeats));
             }
         }
         let told = self.newest.saturating_sub(self.told);
         let passed = self.newest_came.saturating_sub(self.came);
-        let is_slow = (0..passed / 5).contains(&told);
-        let is_fast = told > passed.saturating_mul(8) / 5 && told <= passed.saturating_mul(8);
-        if (is_slow || is_fast) && !self.is_speed_of(sound, told, passed) {
-            return Some(if is_slow { Fault::Slow } else { Fault::Fast });
+        let speed = match told as f64 / passed.max(1) as f64 {
+            0.0..0.2 => Some(sure(Fault::Slow)),
+            0.2..0.8 => Some(Opinion {
+                fault: Fault::Slow,
+                mild: true,
+            }),
+            1.25..=1.6 => Some(Opinion {
+                fault: Fault::Fast,
+                mild: true,
+            }),
+            1.6..=8.0 => Some(sure(Fault::Fast)),
+            _ => None,
+        };
+        if speed.is_some() && !self.is_speed_of(sound, told, passed) {
+            return speed;
         }
         // Even arrival is no accident, uneven times beside it are no pictures left out. In order, as some sources only say when
         // pictures are shown, and those that refer to later ones come behind them.
@@ -207,7 +238,7 @@ impl Window {
         let steps = times.windows(2).map(|two| two[1].saturating_sub(two[0]));
         let (uneven, of_arrival) = (uneven(steps.collect()), uneven(self.gaps.clone()));
         (uneven * 5 >= self.gaps.len() * 2 && of_arrival * 7 <= self.gaps.len())
-            .then_some(Fault::Unsteady)
+            .then_some(sure(Fault::Unsteady))
     }
 
     /// Whether the sound's times advanced as those of the pictures did: then the source is faster or slower than life, and not

@@ -46,6 +46,8 @@ struct Start {
     keyframe: bool,
     /// A break came before: it opens a group however early it is.
     after_break: bool,
+    /// Unix microseconds at which it is shown.
+    date: u64,
 }
 
 impl Book {
@@ -75,6 +77,11 @@ impl Book {
                 || after_break
                 || last.is_none_or(|last| last.time / self.cell != time / self.cell),
             after_break,
+            date: sample.captured_at,
+        };
+        let start = Start {
+            date: last.map_or(start.date, |last| date(&start, last)),
+            ..start
         };
         self.starts.push_back(start);
         for ((group_ms, grain), groups) in &mut self.groups {
@@ -116,9 +123,19 @@ impl Book {
         }
     }
 
-    /// The number of the group that what is known by `shown` belongs to.
-    pub fn number(&self, group_ms: u32, grain: Grain, shown: u64) -> Option<u64> {
-        self.groups.get(&(group_ms, grain))?.at(shown)
+    /// The group that what is known by `shown` belongs to.
+    pub fn group(&self, group_ms: u32, grain: Grain, shown: u64) -> Option<Group> {
+        let opening = self.groups.get(&(group_ms, grain))?.at(shown)?;
+        Some(Group {
+            number: opening.number,
+            started_at: opening.date,
+        })
+    }
+
+    /// How long the longest complete group was since the newest break, in ticks; 0 before there is one.
+    pub fn longest(&self, group_ms: u32, grain: Grain) -> u64 {
+        let groups = self.groups.get(&(group_ms, grain));
+        groups.map_or(0, |groups| groups.longest)
     }
 
     /// Whether a group begins with what is known by `shown`: a keyframe inside a group, or behind a start that was lost, opens
@@ -146,10 +163,38 @@ impl Book {
         let first = groups.first()?;
         let wanted = groups
             .at(shown)?
+            .number
             .saturating_sub(u64::from(history.max(1)) - 1);
         let index = usize::try_from(wanted.saturating_sub(first)).ok()?;
         groups.starts.get(index).map(|start| start.shown)
     }
+}
+
+/// A group, as muxers are told of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Its number.
+    pub number: u64,
+    /// Unix microseconds at which its first picture is shown; see [`date`].
+    pub started_at: u64,
+}
+
+/// Dates of starts are as far apart as those are shown, but for this much of the distance: the source's clock drifts and arrival
+/// jitters.
+const DRIFT: f64 = 0.0005;
+/// A date that is this far off is not drift (microseconds): the clock was set, or the source was away.
+const SET_US: i64 = 500_000;
+
+/// The date of `start`, whose own is what the wall clock says, behind `last`.
+fn date(start: &Start, last: &Start) -> u64 {
+    let apart = (start.shown.saturating_sub(last.shown)).saturating_mul(100) / 9;
+    let expected = last.date.saturating_add(apart);
+    let off = start.date.wrapping_sub(expected).cast_signed();
+    if start.after_break || off.saturating_abs() >= SET_US {
+        return start.date;
+    }
+    let most = (apart as f64 * DRIFT) as i64;
+    expected.saturating_add_signed(off.clamp(-most, most))
 }
 
 /// Groups of one length; their numbers rise by one.
@@ -158,6 +203,7 @@ struct Groups {
     starts: VecDeque<Opening>,
     /// A break came since the last one.
     broken: bool,
+    longest: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +211,7 @@ struct Opening {
     time: u64,
     shown: u64,
     number: u64,
+    date: u64,
 }
 
 impl Groups {
@@ -173,7 +220,9 @@ impl Groups {
         if grain == Grain::Keyframes && !start.keyframe {
             return;
         }
-        let Start { time, shown, .. } = *start;
+        let Start {
+            time, shown, date, ..
+        } = *start;
         let period_ms = u64::from(group_ms);
         let period = period_ms * u64::from(TIMESCALE) / 1000;
         let unix_ms = started_at_us / 1000 + time.saturating_mul(1000) / u64::from(TIMESCALE);
@@ -185,11 +234,16 @@ impl Groups {
             Some(last) if self.broken && last.number <= clock => last.number + 1,
             Some(_) => return,
         };
-        self.broken = false;
+        let last = self.starts.back().map_or(shown, |last| last.shown);
+        self.longest = match std::mem::take(&mut self.broken) {
+            true => 0,
+            false => self.longest.max(shown.saturating_sub(last)),
+        };
         self.starts.push_back(Opening {
             time,
             shown,
             number,
+            date,
         });
         if self.starts.len() > MOST_STARTS {
             self.starts.pop_front();
@@ -200,10 +254,9 @@ impl Groups {
         self.starts.front().map(|start| start.number)
     }
 
-    fn at(&self, shown: u64) -> Option<u64> {
+    fn at(&self, shown: u64) -> Option<&Opening> {
         let after = self.starts.partition_point(|start| start.shown <= shown);
-        let start = self.starts.get(after.checked_sub(1)?)?;
-        Some(start.number)
+        self.starts.get(after.checked_sub(1)?)
     }
 }
 
@@ -226,6 +279,10 @@ mod tests {
         }
     }
 
+    fn number_of(book: &Book, group_ms: u32, grain: Grain, shown: u64) -> Option<u64> {
+        Some(book.group(group_ms, grain, shown)?.number)
+    }
+
     fn h264(time: u64) -> Sample {
         Sample::h264(times(time, 0), true, Vec::new())
     }
@@ -245,11 +302,11 @@ mod tests {
         for n in 5..10 {
             book.observe(&h264(n * SECOND / 2));
         }
-        let number = |time| book.number(1000, EVERY, time);
+        let number = |time| number_of(&book, 1000, EVERY, time);
         assert_eq!(number(0), Some(1_700_000_000));
         assert_eq!(number(SECOND - 1), Some(1_700_000_000));
         assert_eq!(number(SECOND), Some(1_700_000_001));
-        assert_eq!(book.number(500, EVERY, 0), None, "nobody needs those");
+        assert_eq!(number_of(&book, 500, EVERY, 0), None, "nobody needs those");
         let opens = |time| book.opens(1000, EVERY, time);
         assert!(opens(0) && opens(SECOND) && !opens(SECOND / 2) && !opens(SECOND + 1));
         assert!(!book.opens(500, EVERY, 0));
@@ -263,6 +320,65 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_group_is_of_complete_ones_since_the_newest_break() {
+        let mut book = Book::new(0, SECOND);
+        book.need(1000);
+        let mut longest = |second: u64, breaks: bool| {
+            if breaks {
+                book.close();
+            }
+            book.observe(&h264(second * SECOND));
+            book.longest(1000, EVERY) / SECOND
+        };
+        let seconds = [
+            (0, false),
+            (2, false),
+            (6, false),
+            (8, false),
+            (20, true),
+            (22, false),
+        ];
+        let longest: Vec<u64> = seconds.map(|(at, breaks)| longest(at, breaks)).into();
+        assert_eq!(longest, [0, 2, 4, 4, 0, 2]);
+    }
+
+    #[test]
+    fn dates_follow_the_wall_clock_slowly_and_at_once_where_it_was_set() {
+        let mut book = Book::new(0, SECOND);
+        book.need(1000);
+        // Two days of a clock that is 100 ppm slow, and arrival that jitters by 80 ms.
+        let mut last: Option<u64> = None;
+        for nth in 0..86_400u64 {
+            let wall = 1_000_000_000 + nth * 2_000_200 + nth * 7919 % 80_000;
+            let sample = Sample::h264(
+                Times {
+                    decode_time: nth * 2 * SECOND,
+                    captured_at: wall,
+                    ..Times::default()
+                },
+                true,
+                Vec::new(),
+            );
+            let shown = book.observe(&sample);
+            let date = book.group(1000, EVERY, shown).unwrap().started_at;
+            assert!(date.abs_diff(wall) < 85_000, "{nth}: {date} and {wall}");
+            assert!(last.is_none_or(|last| date.abs_diff(last + 2_000_000) <= 1000));
+            last = Some(date);
+        }
+        let set = Sample::h264(
+            Times {
+                decode_time: 86_400 * 2 * SECOND,
+                captured_at: 42,
+                ..Times::default()
+            },
+            true,
+            Vec::new(),
+        );
+        let shown = book.observe(&set);
+        assert_eq!(book.group(1000, EVERY, shown).unwrap().started_at, 42);
+    }
+
+    #[test]
     fn a_break_ends_a_group_early() {
         // Half a second before the clock's next number.
         let mut book = Book::new(9_500_000, SECOND);
@@ -271,7 +387,7 @@ mod tests {
         book.close();
         book.observe(&h264(SECOND));
         for grain in [EVERY, Grain::Keyframes] {
-            let number = |time| book.number(10_000, grain, time);
+            let number = |time| number_of(&book, 10_000, grain, time);
             assert_eq!((number(0), number(SECOND)), (Some(0), Some(1)));
         }
     }
@@ -285,7 +401,7 @@ mod tests {
         for n in 0..100 {
             book.close();
             let shown = book.observe(&h264(n * SECOND / 10));
-            numbers.push(book.number(2000, EVERY, shown).unwrap());
+            numbers.push(number_of(&book, 2000, EVERY, shown).unwrap());
         }
         let clock = |n: u64| 850_000_000 + n / 20 + u64::from(n > 0);
         let clock: Vec<u64> = (0..100).map(clock).collect();
@@ -311,10 +427,10 @@ mod tests {
         assert_eq!(keyframes.len(), 15);
         assert_eq!(different, [45_000, 195_000, 375_000, 435_000]);
         assert_eq!(
-            book.number(0, EVERY, 435_000),
-            book.number(0, EVERY, 45_000).map(|n| n + 13)
+            number_of(&book, 0, EVERY, 435_000),
+            number_of(&book, 0, EVERY, 45_000).map(|n| n + 13)
         );
-        let number = |time| book.number(0, Grain::Keyframes, time);
+        let number = |time| number_of(&book, 0, Grain::Keyframes, time);
         assert_eq!(number(465_000), number(45_000).map(|first| first + 3));
         assert_eq!(number(0), None, "before the run's first");
     }
@@ -329,8 +445,8 @@ mod tests {
         }
         // Decoded after the second keyframe, shown before it.
         assert_eq!(
-            book.number(0, EVERY, SECOND + 3000),
-            book.number(0, EVERY, 6000)
+            number_of(&book, 0, EVERY, SECOND + 3000),
+            number_of(&book, 0, EVERY, 6000)
         );
         assert_eq!(book.keyframe(SECOND + 3000), Some(6000));
     }
@@ -350,7 +466,7 @@ mod tests {
                     book.close();
                 }
                 let shown = book.observe(&if picture { h264(time) } else { jpeg(time) });
-                let number = book.number(group_ms, EVERY, shown).unwrap();
+                let number = number_of(&book, group_ms, EVERY, shown).unwrap();
                 prop_assert!(last.is_none_or(|last| number == last || number == last + 1));
                 prop_assert!(number <= (5_000_000 + time * 1000 / SECOND) / u64::from(group_ms).max(1) + 1);
                 last = Some(number);
@@ -359,7 +475,7 @@ mod tests {
             book.groups.clear();
             book.need(group_ms);
             for (shown, number) in told {
-                prop_assert_eq!(book.number(group_ms, EVERY, shown), Some(number));
+                prop_assert_eq!(number_of(&book, group_ms, EVERY, shown), Some(number));
             }
         }
     }

@@ -163,6 +163,7 @@ impl Timeline {
     /// The source begins again where it ended.
     pub fn loops(&mut self) {
         self.begin(true);
+        self.judge.begins_again();
     }
 
     /// The source was lost and comes back.
@@ -342,7 +343,15 @@ impl Track {
         match found {
             Some(found) => (decode.saturating_add(found).max(last + 1), None),
             None => {
+                // The shortest way, if the clock wraps.
                 let by = placed.saturating_sub(expected);
+                let around = WRAPS
+                    .into_iter()
+                    .flat_map(|wrap| [by.saturating_sub(wrap), by.saturating_add(wrap)]);
+                let by = around
+                    .chain([by])
+                    .min_by_key(|by| by.saturating_abs())
+                    .unwrap_or(by);
                 (expected, (by.saturating_abs() > TOLERANCE).then_some(by))
             }
         }

@@ -1,6 +1,6 @@
 //! Compiled components, kept between starts where only this user can write.
 
-use super::compile::{Refused, compile};
+use super::compile::{Refused, compile, turn};
 use crate::config::private;
 use sha2::{Digest, Sha256};
 use std::{
@@ -45,6 +45,11 @@ impl Cache {
     /// It does not compile, or is too much to compile.
     pub fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, Refused> {
         let path = self.dir.as_ref().map(|dir| dir.join(key(engine, wasm)));
+        if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
+            return Ok(component);
+        }
+        let _turn = turn();
+        // Whoever had the turn before may have compiled the same.
         if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
             return Ok(component);
         }

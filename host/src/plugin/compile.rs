@@ -15,7 +15,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -58,6 +58,11 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// One at a time, so that many do not add up to more than one may take.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits for the turn to compile, which lasts as long as what it gives.
+pub(super) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Names the program that is run to compile components, which must call [`answer`] on `compile-component`. Without one, as where
 /// the gateway is used as a library, they are compiled in this process, without limits of time and memory.
 pub fn compile_with(program: PathBuf) {
@@ -81,7 +86,6 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
 /// It does not compile, or is more than may be compiled.
 pub(super) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> {
     measure(wasm)?;
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match PROGRAM.get() {
         Some(program) => {
             let mut command = Command::new(program);

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     media::{
         buffer::Buffer,
+        group::Group,
         sample::{Codec, Format, Sample},
         time::TIMESCALE,
     },
@@ -236,7 +237,7 @@ impl Instance {
     }
 
     /// One sample of that group. A sample in another format than configured is passed over.
-    pub fn push(&mut self, sample: &Sample, group: u64) -> Result<Vec<Chunk>, Failure> {
+    pub fn push(&mut self, sample: &Sample, group: Group) -> Result<Vec<Chunk>, Failure> {
         let format = self.choice.and_then(|choice| choice.format(sample.codec()));
         let Some(data) = format.and_then(|format| sample.packaged(format)) else {
             return Ok(Vec::new());
@@ -252,13 +253,14 @@ impl Instance {
             let data = store.data_mut().lend(data.into())?;
             let sample = media::Sample {
                 track,
-                group,
+                group: group.number,
                 decode_time,
                 composition_offset: sample.composition_offset,
                 duration,
                 independent: sample.independent,
                 leading: sample.leading,
                 captured_at: sample.captured_at,
+                group_started_at: group.started_at,
                 size,
                 data,
             };

@@ -4,7 +4,11 @@ use super::{Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog};
 use crate::{
     codec::{self, Effort, Encoder, Settings},
     config,
-    media::{h264::annexb, pattern::Painter, time::TIMESCALE},
+    media::{
+        h264::annexb,
+        pattern::Painter,
+        time::{TIMESCALE, ticks},
+    },
     telemetry::Chain,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -35,6 +39,9 @@ pub fn run(
     let (mut backlog, mut effort) = (Backlog::default(), Effort::default());
     let start = Instant::now();
     let mut number = 0u64;
+    // By time too, as an encoder counts pictures and some may be skipped.
+    let interval = ticks(encode.keyframe_interval.duration()).cast_signed();
+    let mut keyframe_at = 0;
     while !stop.is_stopped() {
         let began = Instant::now();
         let unix = SystemTime::now()
@@ -44,10 +51,11 @@ pub fn run(
         let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
             .unwrap_or(i64::MAX);
         backlog.advance(at);
-        for packet in encoder
-            .encode(picture, at, keyframes.take())
-            .map_err(fail)?
-        {
+        let is_key = keyframes.take() || at >= keyframe_at + interval;
+        if is_key {
+            keyframe_at = at;
+        }
+        for packet in encoder.encode(picture, at, is_key).map_err(fail)? {
             sink.access_unit(
                 annexb::split(&packet.data),
                 SourceTimes {

@@ -2,6 +2,7 @@
 
 use super::ring::{Bounds, Entry, Info, Numbers, Past, Ring};
 use crate::media::{
+    group::Group,
     h264::{avcc::DecoderConfig, repeat},
     sample::{Codec, Sample, Times},
     time::ticks,
@@ -178,8 +179,8 @@ pub struct Reader {
 /// What a reader finds at a position.
 #[derive(Debug)]
 pub enum Next {
-    /// The entry there; for a sample with its group number.
-    Entry(Entry, u64),
+    /// The entry there; for a sample with its group.
+    Entry(Entry, Group),
     /// Nothing yet.
     Wait,
     /// It is gone: the reader was too slow. It may go on at this position, whose tracks these are.
@@ -258,8 +259,8 @@ impl Reader {
         }
         if let Some(entry) = state.ring.get(position) {
             let group = match entry {
-                Entry::Sample(_) => state.ring.group(group_ms, position).unwrap_or(0),
-                _ => 0,
+                Entry::Sample(_) => state.ring.group(group_ms, position).unwrap_or_default(),
+                _ => Group::default(),
             };
             return Next::Entry(entry.clone(), group);
         }
@@ -303,6 +304,11 @@ impl Reader {
     /// The position after the newest entry.
     pub fn end(&self) -> u64 {
         self.feed.lock().ring.end()
+    }
+
+    /// See [`Numbers::longest`].
+    pub fn longest_group(&self, group_ms: u32) -> u64 {
+        self.feed.lock().ring.numbers().longest(group_ms)
     }
 
     fn start_in(

@@ -32,6 +32,8 @@ const UNSEEN: Duration = Duration::from_millis(500);
 const HEAD_START: Duration = Duration::from_millis(2);
 /// An encoder in whose mailbox there is nothing but starts of groups is waited for this long.
 const ROOM: Duration = Duration::from_millis(250);
+/// Starts that are closer together are not worth waiting for, in ticks.
+const WORTH_WAITING: u64 = TIMESCALE as u64 / 2;
 
 /// A decoder at work. The thread ends when the last holder lets go.
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl Frames {
                     behind: true,
                     patience,
                     late_for: Duration::ZERO,
+                    waited: Duration::ZERO,
                     effort: Effort::default(),
                     shown: Instant::now(),
                     wants_start: false,
@@ -242,6 +245,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.frames.shared.lock().followers.remove(&self.id);
+        self.frames.shared.taken.notify_one();
     }
 }
 
@@ -254,14 +258,24 @@ impl Shared {
         !self.lock().followers.is_empty()
     }
 
-    /// Says whether a follower that needs every picture was too slow for one.
-    fn tell(&self, event: Event) -> bool {
+    /// Says whether a follower that needs every picture was too slow for one, and how long was waited for those that are slow.
+    fn tell(&self, event: Event) -> (bool, Duration) {
         let mut wake = Vec::new();
         let mut state = self.lock();
-        if matches!(&event, Event::Picture(picture) if picture.begins) {
-            let full = |state: &mut State| state.followers.values().any(Mailbox::has_only_starts);
-            let waited = self.taken.wait_timeout_while(state, ROOM, full);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut waited = Duration::ZERO;
+        if let Event::Picture(picture) = &event
+            && picture.begins
+        {
+            let full = |state: &mut State| {
+                let mut mailboxes = state.followers.values();
+                mailboxes.any(|mailbox| mailbox.has_only_groups(picture.time))
+            };
+            if full(&mut state) {
+                let began = Instant::now();
+                let room = self.taken.wait_timeout_while(state, ROOM, full);
+                state = room.unwrap_or_else(PoisonError::into_inner).0;
+                waited = began.elapsed();
+            }
         }
         match &event {
             Event::Configure(info) => {
@@ -289,7 +303,7 @@ impl Shared {
         drop(state);
         self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
         wake.iter().for_each(Thread::unpark);
-        slow
+        (slow, waited)
     }
 
     fn see(&self, change: impl FnOnce(&mut Sight)) {
@@ -299,10 +313,17 @@ impl Shared {
 }
 
 impl Mailbox {
-    /// Who wants more than the newest picture has no room for another start of a group.
-    fn has_only_starts(&self) -> bool {
-        let begin = |event: &&Event| matches!(event, Event::Picture(picture) if picture.begins);
-        self.most > 1 && self.events.iter().filter(begin).count() >= self.most
+    /// Who wants more than the newest picture has no room for another start of a group, shown at `time`. Where each picture is one there
+    /// are more soon.
+    fn has_only_groups(&self, time: u64) -> bool {
+        let mut starts = self.events.iter().filter_map(|event| match event {
+            Event::Picture(picture) if picture.begins => Some(picture.time),
+            _ => None,
+        });
+        let apart = |last: u64| time.saturating_sub(last) >= WORTH_WAITING;
+        self.most > 1
+            && starts.clone().count() >= self.most
+            && starts.next_back().is_some_and(apart)
     }
 
     /// Says whether a picture had to go for it. Who wants the newest only misses nothing by it.
@@ -348,6 +369,8 @@ struct Worker {
     /// Work after which one that is late leaves pictures out; how long it has worked while it was late.
     patience: Duration,
     late_for: Duration,
+    /// In this step, for followers.
+    waited: Duration,
     effort: Effort,
     /// When a picture was shown, or it began.
     shown: Instant,
@@ -396,9 +419,11 @@ impl Work for Worker {
                     thread::sleep(HEAD_START);
                 }
                 let began = Instant::now();
+                self.waited = Duration::ZERO;
                 self.decode(&sample, newest);
+                let worked = began.elapsed().saturating_sub(self.waited);
                 self.shared.see(|sight| sight.reached = self.position);
-                if let Some(on) = self.late_until(self.position, began.elapsed()) {
+                if let Some(on) = self.late_until(self.position, worked) {
                     if on > self.position {
                         self.shared
                             .counts
@@ -472,8 +497,10 @@ impl Worker {
         }
     }
 
-    fn tell(&self, event: Event) {
-        if self.shared.tell(event) {
+    fn tell(&mut self, event: Event) {
+        let (slow, waited) = self.shared.tell(event);
+        self.waited += waited;
+        if slow {
             let text = "encoding is slower than the source: pictures are left out; fewer or smaller renditions help";
             self.status.note("encoding-behind", text.into());
         }

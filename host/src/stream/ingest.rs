@@ -277,6 +277,7 @@ impl Sink for Ingest {
     fn loops(&mut self) {
         self.end();
         self.timeline.loops();
+        self.offsets = Offsets::default();
     }
 
     fn lost(&mut self, reason: String) {
@@ -284,6 +285,7 @@ impl Sink for Ingest {
         let entries = self.tracks.lost(&reason);
         self.publish(entries);
         self.timeline.resumes();
+        self.offsets = Offsets::default();
         self.order.reset();
         self.splitter = Splitter::new(LARGEST_NAL);
         self.assembler = Assembler::default();
@@ -333,6 +335,9 @@ impl Ingest {
             || !self.in_band.is_configured_for(sets)
             // The same coded pictures are to be shown in another way.
             || (self.presents && unit.start.is_some());
+        if changes {
+            self.offsets = Offsets::default();
+        }
         let geometry = self.geometry(sets.picture.pixel_aspect);
         let video = changes.then(|| {
             let video = video(sets, self.frame_rate);
@@ -367,7 +372,7 @@ impl Ingest {
         } else {
             told
         };
-        let frame = match (times.duration, rate) {
+        let frame = match (placed.duration, rate) {
             (0, Some(rate)) => (TIMESCALE as f32 / rate) as u32,
             (duration, _) => duration,
         };

@@ -18,10 +18,12 @@ use crate::{
     telemetry::{Chain, Panicked},
 };
 use bytes::Bytes;
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-/// After this long without another picture the newest one goes out even if one went out just before.
-const SETTLED: Duration = Duration::from_millis(40);
 /// How JPEGs are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Look {
@@ -66,6 +68,7 @@ pub(super) fn run(
         encoder: None,
         cadence: Cadence::new(look.most_per_second),
         newest: None,
+        due: Instant::now(),
     };
     supervise::run(&mut worker, status, stop);
 }
@@ -80,8 +83,10 @@ struct Worker<'a> {
     told: bool,
     encoder: Option<JpegEncoder>,
     cadence: Cadence,
-    /// What came last, while no JPEG was made since.
+    /// What came last, while no JPEG was made since, and when it goes out though one went out just before, if nothing else comes: no
+    /// sooner than is promised in any second.
     newest: Option<Arc<Decoded>>,
+    due: Instant,
 }
 
 impl Work for Worker<'_> {
@@ -91,17 +96,24 @@ impl Work for Worker<'_> {
     fn step(&mut self) {
         match self.follower.next() {
             Some(Event::Configure(info)) => self.configure(&info),
-            Some(Event::Stop(reason)) => self.out.publish(Entry::Stop(reason)),
+            Some(Event::Stop(reason)) => {
+                self.newest = None;
+                self.out.publish(Entry::Stop(reason));
+            }
             Some(Event::Picture(picture)) => {
                 self.newest = Some(picture);
+                self.due = Instant::now()
+                    + Duration::from_secs(1) / u32::from(self.look.most_per_second.max(1));
                 if self.follower.is_caught_up() {
                     self.emit();
                 }
             }
             // The last picture before a silence goes out too, however early it came.
             None if self.newest.is_some() => {
-                thread::park_timeout(SETTLED);
-                if self.follower.is_caught_up() {
+                let now = Instant::now();
+                if now < self.due {
+                    thread::park_timeout(self.due - now);
+                } else {
                     self.cadence.reset();
                     self.emit();
                     self.newest = None;

@@ -3,7 +3,7 @@
 use crate::{
     codec::SoundCoding,
     media::{
-        group::{Book, Grain},
+        group::{Book, Grain, Group},
         sample::{Audio, Sample, Video},
         time::{TIMESCALE, ticks},
     },
@@ -94,6 +94,11 @@ impl Numbers {
             grain: Grain::Keyframes,
             ..self.followed()
         }
+    }
+
+    /// How long the longest complete group of that `group_ms` was since the newest break, in ticks; 0 before there is one.
+    pub fn longest(&self, group_ms: u32) -> u64 {
+        self.lock().longest(group_ms, self.grain)
     }
 
     /// The keyframe of the source that a picture shown at `shown` belongs to.
@@ -327,14 +332,14 @@ impl Ring {
     }
 
     /// The group in force at `position`, for muxers of that `group_ms`.
-    pub fn group(&self, group_ms: u32, position: u64) -> Option<u64> {
+    pub fn group(&self, group_ms: u32, position: u64) -> Option<Group> {
         let after = self
             .starts
             .partition_point(|start| start.position <= position);
         let start = self.starts.get(after.checked_sub(1)?)?;
         self.numbers
             .lock()
-            .number(group_ms, self.numbers.grain, start.shown)
+            .group(group_ms, self.numbers.grain, start.shown)
     }
 
     /// Whether a group of that `group_ms` begins with the sample at `position`; false for one that is not held.

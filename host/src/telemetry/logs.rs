@@ -22,6 +22,8 @@ pub fn init(format: LogFormat) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written is lost; telling so on standard error would panic.
+        .log_internal_errors(false)
         .with_target(false);
     // Only a second call in one process can fail, and then the first one holds.
     let _ = match format {

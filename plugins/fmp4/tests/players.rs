@@ -47,6 +47,7 @@ fn ffmpeg_decodes_aac_in_fragments_to_the_sound_that_it_was() {
             independent: true,
             leading: false,
             captured_at: 0,
+            group_started_at: 0,
             size: frame.len() as u32,
             data: Buffer::from(*frame),
         };

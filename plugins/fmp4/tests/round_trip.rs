@@ -66,6 +66,7 @@ fn sample(track: u32, decode_time: u64, duration: u32, data: &[u8]) -> Sample {
         independent: true,
         leading: false,
         captured_at: 0,
+        group_started_at: 0,
         size: data.len() as u32,
         data: Buffer::from(data),
     }

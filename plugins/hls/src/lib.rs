@@ -240,7 +240,10 @@ fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach 
         .filter(|open| open.msn == msn)
         .map_or(0, parts);
     // "The Advance Part Limit is three divided by the Part Target Duration, or three if that is a second or more."
-    let target = window.epoch().map_or(SECOND, |epoch| epoch.targets.part);
+    let target = match window.part_targets() {
+        (0, _) => SECOND,
+        (part, _) => part,
+    };
     let limit = (3 * SECOND).div_ceil(target.min(SECOND));
     match part {
         there if there < open => Reach::There,

@@ -121,7 +121,8 @@ impl Settings {
     /// that it was listed and as long as itself (6.2.2), a part for three target durations after its tag has gone, which is
     /// after three (6.2.2).
     pub fn held(&self) -> usize {
-        let listed = self.window + 2;
+        // Until its tag has gone it was listed for `window` segments; and so long again.
+        let listed = 2 * self.window + 1;
         if self.part.is_none() {
             return listed;
         }
@@ -147,7 +148,7 @@ impl Settings {
 /// The host keeps 64 groups for an instance at most, and the newest is not complete.
 const MOST_HELD: usize = 63;
 
-/// What a playlist promises; the same for all renditions (6.2.4), and constant while the tracks are.
+/// What a playlist promises, from what is known when the tracks are; the segments may tell more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Targets {
     /// Whole seconds; 0 where the source does not tell how far apart its keyframes are. Then the segments themselves tell.
@@ -379,8 +380,9 @@ mod tests {
         assert!(settings.held() as u64 * settings.segment * 9 / 10 >= 6 * 4 * SECOND);
         assert_eq!(
             Settings::read(r#"{"low-latency": false}"#).unwrap().held(),
-            12
+            21
         );
-        assert_eq!(Settings::read(r#"{"window": 60}"#).unwrap().held(), 62);
+        let long = Settings::read(r#"{"window": 60}"#).unwrap();
+        assert_eq!(long.held(), MOST_HELD);
     }
 }

@@ -79,7 +79,7 @@ fn write_media(
     renditions: &[Rendition],
     skip: bool,
 ) -> Result<bool, fmt::Error> {
-    let (Some(epoch), Some(first)) = (window.epoch(), window.listed().next()) else {
+    let Some(first) = window.listed().next() else {
         return Ok(false);
     };
     let low_latency = window.settings.part.is_some();
@@ -94,14 +94,15 @@ fn write_media(
     writeln!(text, "#EXTM3U\n#EXT-X-VERSION:{version}")?;
     writeln!(text, "#EXT-X-TARGETDURATION:{}", target / SECOND)?;
     if low_latency {
+        let (part, hold_back) = window.part_targets();
         writeln!(
             text,
             "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={},HOLD-BACK={},PART-HOLD-BACK={}",
             Seconds(6 * target),
             Seconds(3 * target),
-            Seconds(epoch.targets.part_hold_back)
+            Seconds(hold_back)
         )?;
-        let part = Seconds(epoch.targets.part);
+        let part = Seconds(part);
         writeln!(text, "#EXT-X-PART-INF:PART-TARGET={part}")?;
     }
     writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", first.msn)?;
@@ -204,8 +205,10 @@ fn write_head(
         let what = What::Init(epoch);
         writeln!(text, "#EXT-X-MAP:URI=\"{}\"", Name { run, what })?;
     }
-    let unix_us = run + segment.began * 1_000_000 / SECOND;
-    writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", Date { unix_us })
+    let date = Date {
+        unix_us: segment.date,
+    };
+    writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{date}")
 }
 
 fn write_parts(text: &mut String, window: &Window, segment: &Segment) -> fmt::Result {

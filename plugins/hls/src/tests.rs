@@ -62,8 +62,7 @@ impl Source {
 
     fn push(&mut self, track: u32, decode_time: u64, independent: bool, bytes: usize) {
         let data = Buffer::from(vec![decode_time as u8; bytes]);
-        let timescale = self.info.tracks.iter().find(|known| known.id == track);
-        let timescale = timescale.map_or(90_000, |track| u64::from(track.timescale));
+        let began = self.began.unwrap_or(0);
         self.events.push(Event::Push(Sample {
             track,
             group: self.group,
@@ -72,7 +71,8 @@ impl Source {
             duration: 0,
             independent,
             leading: false,
-            captured_at: self.info.started_at + decode_time * 1_000_000 / timescale,
+            captured_at: 0,
+            group_started_at: self.info.started_at + began * 100 / 9,
             size: data.size(),
             data,
         }));
@@ -385,6 +385,7 @@ fn a_segment_begins_when_it_is_shown_and_ends_where_the_next_is_shown() {
             // The first of the second segment a bit later still.
             let more = i32::from(sample.decode_time == 60 * PICTURE) * 900;
             sample.composition_offset = 9000 + more;
+            sample.group_started_at += (9000 + more) as u64 * 100 / 9;
         }
     }
     feed(&mut muxer, &source.events);
@@ -449,9 +450,9 @@ fn a_file_that_comes_is_waited_for_and_one_that_is_gone_is_not_found() {
         (format!("{run}-{now}.m4s"), 0),
         (format!("{run}-{}.0.m4s", now + 1), 0),
         (format!("{run}-{}.m4s", now + 2), 400),
-        (format!("{run}-{}.m4s", now - 16), 404),
-        (format!("{run}-{}.0.m4s", now - 16), 404),
-        (format!("{run}-{}.0.m4s", now - 15), 200),
+        (format!("{run}-{}.m4s", now - 22), 404),
+        (format!("{run}-{}.0.m4s", now - 22), 404),
+        (format!("{run}-{}.0.m4s", now - 21), 200),
         (format!("init-{run}-0.mp4"), 200),
         (format!("init-{run}-1.mp4"), 404),
         (format!("1{run}-{now}.0.m4s"), 404),
@@ -618,6 +619,63 @@ fn keyframes_further_apart_than_promised_raise_the_target_duration_and_nothing_i
             assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["10"]);
         }
     }
+}
+
+#[test]
+fn the_target_duration_does_not_fall_when_the_longest_segment_has_gone() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    source.pictures(60, 60, PICTURE);
+    source.pictures(120, 120, PICTURE);
+    source.pictures(60 * 60, 60, PICTURE);
+    let mut targets = vec![];
+    for event in &source.events {
+        feed(&mut muxer, std::slice::from_ref(event));
+        if let (200, text) = get(&muxer, MEDIA) {
+            targets.push(values(&text, "EXT-X-TARGETDURATION")[0].to_owned());
+        }
+    }
+    targets.dedup();
+    assert_eq!(targets, ["2", "4"]);
+}
+
+#[test]
+fn no_part_is_longer_than_the_part_target_where_the_frame_rate_changes() {
+    let mut muxer = open("");
+    let mut source = Source::new(muxer.profile().group_ms);
+    let tracks = |rate: f32, epoch: u32| {
+        let mut info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
+        info.epoch = epoch;
+        if let Kind::Video(video) = &mut info.tracks[0].kind {
+            video.frame_rate = rate;
+        }
+        info.renditions[0].frame_rate = rate;
+        info
+    };
+    source.events[0] = Event::Configure(tracks(8.0, 0));
+    source.pictures(8 * 8, 16, 90_000 / 8);
+    source.events.push(Event::Configure(tracks(30.0, 1)));
+    source.began = None;
+    source.pictures(30 * 60, 60, PICTURE);
+    let mut targets = vec![];
+    for event in &source.events {
+        feed(&mut muxer, std::slice::from_ref(event));
+        let (200, text) = get(&muxer, MEDIA) else {
+            continue;
+        };
+        let target: f64 = values(&text, "EXT-X-PART-INF")[0]
+            .trim_start_matches("PART-TARGET=")
+            .parse()
+            .unwrap();
+        for part in values(&text, "EXT-X-PART") {
+            let duration = part.trim_start_matches("DURATION=").split(',').next();
+            let duration: f64 = duration.unwrap().parse().unwrap();
+            assert!(duration <= target, "{part} of {target}");
+        }
+        targets.push(target.to_string());
+    }
+    targets.dedup();
+    assert_eq!(targets.len(), 2, "{targets:?}");
 }
 
 #[test]
@@ -876,11 +934,39 @@ fn history(events: &[Event], history: u64) -> Vec<Event> {
         .iter()
         .rev()
         .find(|event| matches!(event, Event::Configure(_)));
-    tracks
-        .into_iter()
-        .chain(&events[start..])
-        .cloned()
-        .collect()
+    let told = tracks.into_iter().chain(&events[start..]).cloned();
+    let longest = longest_group(events).div_ceil(90) as u32;
+    // As the host tells whoever comes later.
+    let told = told.map(|event| match event {
+        Event::Configure(mut info) => {
+            if let Kind::Video(video) = &mut info.tracks[0].kind {
+                video.keyframe_ms = video.keyframe_ms.max((longest + 500) / 1000 * 1000);
+            }
+            Event::Configure(info)
+        }
+        other => other,
+    });
+    told.collect()
+}
+
+/// How long the longest complete group was since the newest break, in ticks.
+fn longest_group(events: &[Event]) -> u64 {
+    let (mut longest, mut newest) = (0, None);
+    for event in events {
+        let Event::Push(sample) = event else {
+            (longest, newest) = (0, None);
+            continue;
+        };
+        match newest {
+            Some((group, began)) if sample.group > group => {
+                longest = longest.max(sample.decode_time - began);
+            }
+            Some(_) => continue,
+            None => {}
+        }
+        newest = Some((sample.group, sample.decode_time));
+    }
+    longest
 }
 
 #[derive(Clone, Debug)]

@@ -28,8 +28,10 @@ pub struct Epoch {
     pub codecs: String,
     /// What its segments keep to.
     pub targets: Targets,
+    /// The longest of its segments, those that have gone among them.
+    longest: Time,
     /// The track whose samples begin segments and parts: video if there is any.
-    leading: u32,
+    primary: u32,
     /// Ids and timescales.
     tracks: Vec<(u32, u32)>,
 }
@@ -42,6 +44,8 @@ pub struct Segment {
     pub epoch: u32,
     /// Since the run began.
     pub began: Time,
+    /// The same in Unix microseconds, by the wall clock.
+    pub date: u64,
     /// Where the next one begins; grows while it is open.
     pub ended: Time,
     /// None: a gap, whose samples are missing.
@@ -56,18 +60,19 @@ pub struct Segment {
 pub struct Part {
     /// Until the next.
     pub duration: Time,
-    /// Has an independent sample of the leading track.
+    /// Has an independent sample of the primary track.
     pub independent: bool,
     /// `moof` and `mdat`.
     pub bytes: Buffer,
 }
 
 impl Segment {
-    fn new(msn: u64, epoch: u32, began: Time) -> Segment {
+    fn new(msn: u64, epoch: u32, began: Time, date: u64) -> Segment {
         Segment {
             msn,
             epoch,
             began,
+            date,
             ended: began,
             parts: Vec::new(),
             offset: 0,
@@ -113,7 +118,7 @@ pub struct Window {
     ripe: Vec<Sample>,
     /// The newest sample of each track.
     newest: Vec<Sample>,
-    /// The last distance between two samples of the leading track within the open segment, in its ticks.
+    /// The last distance between two samples of the primary track within the open segment, in its ticks.
     step: u32,
     /// The open segment outgrew the memory: what is left of it is passed over.
     given_up: bool,
@@ -165,7 +170,7 @@ impl Window {
         let video = tracks
             .iter()
             .find(|track| matches!(track.kind, Kind::Video(_)));
-        let Some(leading) = video.or(tracks.first()).map(|track| track.id) else {
+        let Some(primary) = video.or(tracks.first()).map(|track| track.id) else {
             return Err("nothing of this stream can be written as fragmented MP4".into());
         };
         self.epochs.push_back(Epoch {
@@ -175,7 +180,8 @@ impl Window {
                 .into(),
             targets: Targets::new(&self.settings, info),
             codecs: fmp4::codecs(&tracks),
-            leading,
+            longest: 0,
+            primary,
             tracks: tracks
                 .iter()
                 .map(|track| (track.id, track.timescale))
@@ -189,8 +195,8 @@ impl Window {
         let Some(epoch) = self.epochs.back() else {
             return;
         };
-        if sample.track == epoch.leading {
-            self.push_leading(sample);
+        if sample.track == epoch.primary {
+            self.push_primary(sample);
         } else if self.open.is_some() && epoch.timescale(sample.track).is_some() {
             // Until a segment is open there is nowhere to put it.
             let before = self.take_newest(sample.track, Some(sample.decode_time));
@@ -218,12 +224,11 @@ impl Window {
     /// What a playlist lists of the complete segments, oldest first: as many as configured, and more where those are too
     /// short to make three target durations (6.2.2).
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> + Clone {
-        // Never of what the segments are: one that has gone does not come back because a later one is longer.
-        let promised = self.epoch().map_or(0, |epoch| epoch.targets.duration);
-        let promised = promised.max(self.settings.segment.div_ceil(SECOND) * SECOND);
+        // Of what was configured, not of what the segments are: one that has gone does not come back because a later one is longer.
+        let target = self.settings.segment.div_ceil(SECOND) * SECOND;
         let (mut count, mut duration) = (0, 0);
         for segment in self.complete.iter().rev() {
-            if count >= self.settings.window && duration >= 3 * promised {
+            if count >= self.settings.window && duration >= 3 * target {
                 break;
             }
             count += 1;
@@ -247,6 +252,18 @@ impl Window {
             .filter(|segment| segment.msn == msn)
     }
 
+    /// What no part that is listed is longer than, and the hold-back that goes with it: of all epochs, as parts of an earlier one are
+    /// listed for a while.
+    pub fn part_targets(&self) -> (Time, Time) {
+        let targets = self.epochs.iter().map(|epoch| &epoch.targets);
+        targets.fold((0, 0), |(part, hold_back), targets| {
+            (
+                part.max(targets.part),
+                hold_back.max(targets.part_hold_back),
+            )
+        })
+    }
+
     /// The newest complete segment.
     pub fn last(&self) -> Option<&Segment> {
         self.complete.back()
@@ -255,6 +272,7 @@ impl Window {
     /// The part that comes next: in which segment, and its place there.
     pub fn next_part(&self) -> Option<(u64, usize)> {
         match (&self.open, self.complete.back()) {
+            (Some(open), _) if self.given_up => Some((open.msn + 1, 0)),
             (Some(open), _) => Some((open.msn, open.parts.len())),
             (None, Some(last)) => Some((last.msn + 1, 0)),
             (None, None) => None,
@@ -282,13 +300,15 @@ impl Window {
         Some(open.duration())
     }
 
-    /// The target duration: what was promised, or what the longest segment makes of it. Keyframes that are further apart than
-    /// all that came before raise it: no segment could end in time and begin with a keyframe, and truth goes before constancy
-    /// as long as that segment is held.
+    /// The target duration: what was promised, or what the longest segment of the epoch makes of it. Keyframes that are further apart
+    /// than all that came before raise it: no segment could end in time and begin with a keyframe, and truth goes before constancy.
+    /// It falls with a break only.
     pub fn target_duration(&self) -> Time {
-        let longest = self.complete.iter().map(Segment::duration).max();
-        let promised = self.epoch().map_or(0, |epoch| epoch.targets.duration);
-        let longest = time::rounded(longest.unwrap_or(0));
+        let held = self.complete.iter().map(Segment::duration).max();
+        let (promised, longest) = self
+            .epoch()
+            .map_or((0, 0), |epoch| (epoch.targets.duration, epoch.longest));
+        let longest = time::rounded(held.unwrap_or(0).max(longest));
         promised.max(longest).max(SECOND)
     }
 
@@ -318,7 +338,7 @@ impl Window {
         (average > 0).then_some((peak.max(average), average))
     }
 
-    fn push_leading(&mut self, sample: Sample) {
+    fn push_primary(&mut self, sample: Sample) {
         let newest = self.open.as_ref().or(self.complete.back());
         let begins = match (&self.open, newest.map(|segment| segment.msn)) {
             (Some(_), Some(newest)) => sample.group > newest,
@@ -349,6 +369,9 @@ impl Window {
         if let Some(before) = before {
             self.ripen_last(before, Some(shown).filter(|_| follows));
         }
+        if let (Some(open), Some(epoch), true) = (&self.open, self.epochs.back_mut(), follows) {
+            epoch.longest = epoch.longest.max(open.duration());
+        }
         self.complete_open();
         self.begin(&sample, shown);
         self.newest.push(sample);
@@ -375,7 +398,7 @@ impl Window {
         Some(sample)
     }
 
-    /// Adds a sample of the leading track to the part in progress, and ends that where the next one is in another cell of the
+    /// Adds a sample of the primary track to the part in progress, and ends that where the next one is in another cell of the
     /// grid. Whatever distances the source's pictures have, parts are as long as they must be, but for a picture that is longer.
     fn ripen(&mut self, sample: Sample) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
@@ -417,9 +440,9 @@ impl Window {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
         };
-        let (leading, grid) = (epoch.leading, epoch.targets.grid);
+        let (primary, grid) = (epoch.primary, epoch.targets.grid);
         let line = open.began + (open.cells(self.part_began, grid) + 1) * grid;
-        if self.ripe.iter().any(|ripe| ripe.track == leading) {
+        if self.ripe.iter().any(|ripe| ripe.track == primary) {
             self.end_part(line);
         }
     }
@@ -435,11 +458,11 @@ impl Window {
         if self.given_up {
             return;
         }
-        // The leading track first, whichever came first.
-        samples.sort_by_key(|sample| sample.track != epoch.leading);
+        // The primary track first, whichever came first.
+        samples.sort_by_key(|sample| sample.track != epoch.primary);
         let independent = samples
             .iter()
-            .any(|sample| sample.track == epoch.leading && sample.independent);
+            .any(|sample| sample.track == epoch.primary && sample.independent);
         // Wraps after years; nobody minds.
         let number = ((open.msn as u32) << 10).wrapping_add(open.parts.len() as u32);
         match fmp4::fragment(Vec::new(), number, &samples) {
@@ -472,7 +495,7 @@ impl Window {
         self.part_began = now;
         // What an instance that begins here would not know must not count.
         self.step = 0;
-        let mut open = Segment::new(msn, epoch, now);
+        let mut open = Segment::new(msn, epoch, now, sample.group_started_at);
         open.offset = now.cast_signed().saturating_sub(decoded.cast_signed());
         self.open = Some(open);
     }
@@ -483,6 +506,8 @@ impl Window {
             return;
         };
         let (before, number, ended) = (last.msn, last.epoch, last.ended);
+        let (began, date) = (last.began, last.date);
+        let date = |at: Time| date + at.saturating_sub(began) * 1_000_000 / SECOND;
         let missing = msn.saturating_sub(before + 1);
         if missing > self.settings.held() as u64 {
             self.complete.clear();
@@ -494,7 +519,8 @@ impl Window {
                 true => now.saturating_sub(ended) / missing,
                 false => self.settings.segment,
             };
-            let mut gap = Segment::new(before + 1 + nth, number, ended + nth * length);
+            let from = ended + nth * length;
+            let mut gap = Segment::new(before + 1 + nth, number, from, date(from));
             gap.ended = match nth + 1 == missing && number == epoch {
                 true => now.max(gap.began),
                 false => gap.began + length,
@@ -547,13 +573,13 @@ impl Window {
         let Some(epoch) = self.epochs.back() else {
             return;
         };
-        let leading = epoch.leading;
+        let primary = epoch.primary;
         let others: Vec<u32> = self.newest.iter().map(|newest| newest.track).collect();
-        for track in others.into_iter().filter(|track| *track != leading) {
+        for track in others.into_iter().filter(|track| *track != primary) {
             let newest = self.take_newest(track, None);
             self.ripe.extend(newest);
         }
-        if let Some(newest) = self.take_newest(leading, None) {
+        if let Some(newest) = self.take_newest(primary, None) {
             self.ripen_last(newest, None);
         }
         self.complete_open();

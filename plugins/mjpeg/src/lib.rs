@@ -212,6 +212,7 @@ mod tests {
             .into_iter()
             .map(|sample| Sample {
                 captured_at: 1_700_000_000_000_042,
+                group_started_at: 0,
                 ..sample
             })
             .flat_map(|s| muxer.push(s))

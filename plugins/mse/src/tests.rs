@@ -59,6 +59,7 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
         independent,
         leading: false,
         captured_at: 1_700_000_000_000_000 + decode_time,
+        group_started_at: 0,
         size: data.size(),
         data,
     }

@@ -222,6 +222,7 @@ mod guest {
                 independent,
                 leading,
                 captured_at,
+                group_started_at,
                 size,
                 data,
             } = sample;
@@ -234,6 +235,7 @@ mod guest {
                 independent,
                 leading,
                 captured_at,
+                group_started_at,
                 size,
                 data: Buffer(data),
             }

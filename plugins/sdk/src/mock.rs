@@ -293,6 +293,7 @@ pub fn samples(group_ms: u32, pictures: impl IntoIterator<Item = (bool, Vec<u8>)
             independent,
             leading: false,
             captured_at: 1_700_000_000_000_000 + decode_time * 100 / 9,
+            group_started_at: 1_700_000_000_000_000,
             size: data.size(),
             data,
         });

@@ -23,6 +23,9 @@ pub struct Sample {
     pub leading: bool,
     /// Microseconds since the Unix epoch; may jump.
     pub captured_at: u64,
+    /// Microseconds since the Unix epoch at which the first picture of its group is shown: alike in all renditions, as far apart as
+    /// the groups are, and following the wall clock slowly where the source's clock drifts.
+    pub group_started_at: u64,
     /// Of `data`, in bytes; spares a call to the host.
     pub size: u32,
     /// In one of the formats that the profile asked for.

@@ -40,6 +40,7 @@ impl Film {
                     independent: self.is_key(number),
                     leading: false,
                     captured_at: 0,
+                    group_started_at: 0,
                     size: u32::try_from(data.len()).unwrap_or(u32::MAX),
                     data: data.into(),
                 }

@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate::{
     media::{
         geometry::Geometry,
+        group::Group,
         sample::{Codec, Format, Sample, Times, Video},
     },
     plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin},
@@ -81,7 +82,11 @@ fuzz_target!(|input: &[u8]| {
                     1 => Sample::jpeg(times, script),
                     _ => Sample::h264(times, flag, vec![script]),
                 };
-                let pushed = instance.push(&sample, at);
+                let group = Group {
+                    number: at,
+                    started_at: at,
+                };
+                let pushed = instance.push(&sample, group);
                 pushed.map(|chunks| publish(&outlet, chunks, lanes, at))
             }
             5 => instance

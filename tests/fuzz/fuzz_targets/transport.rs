@@ -102,6 +102,7 @@ fn sample(input: &mut Input<'_>) -> Sample {
         independent: input.flag(),
         leading: input.flag(),
         captured_at: input.quad(),
+        group_started_at: input.quad(),
         size: data.len() as u32,
         data: Buffer::from(data),
     }

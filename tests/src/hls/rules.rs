@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 /// Dates that follow one another may be off by this, for rounding to milliseconds.
 const DATES: i64 = 2;
+/// And by so many millionths, as they follow the wall clock where the source's drifts.
+const DRIFT: i64 = 500;
 
 /// What is wrong with a media playlist.
 pub(super) fn check(playlist: &Playlist) -> Vec<Violation> {
@@ -102,11 +104,12 @@ fn dates(playlist: &Playlist, fail: &mut impl FnMut(&'static str, usize, String)
         let (Some(before), Some(date)) = (pair[0].date, pair[1].date) else {
             continue;
         };
-        let expected = before + (pair[0].duration.unwrap_or(0) / (SECOND / 1000)) as i64;
-        if date < expected - DATES {
+        let lasts = (pair[0].duration.unwrap_or(0) / (SECOND / 1000)) as i64;
+        let (expected, most) = (before + lasts, DATES + lasts * DRIFT / 1_000_000);
+        if date < expected - most {
             let what = format!("{} ms before the end of the one before", expected - date);
             fail("dates-rise", pair[1].line, format!("{what} (6.2.1)"));
-        } else if !pair[1].discontinuity && date > expected + DATES {
+        } else if !pair[1].discontinuity && date > expected + most {
             let what = format!("{} ms behind the end of the one before", date - expected);
             fail("dates-join", pair[1].line, what);
         }

@@ -166,7 +166,12 @@ async fn head_tells_the_length_that_get_would() {
         assert_eq!(length("HEAD").await, (told, 0), "{path}");
     }
     // Nobody knows how long these will be.
-    for path in ["/live/demo/mjpeg", "/live/demo/mse", "/api/events"] {
+    for path in [
+        "/live/demo/mjpeg",
+        "/live/demo/mse",
+        "/live/demo/frame.jpg",
+        "/api/events",
+    ] {
         let (status, head, body) = within(path, request(gateway.address, "HEAD", path, &[]))
             .await
             .unwrap();

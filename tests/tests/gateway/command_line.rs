@@ -1,5 +1,6 @@
 //! What is typed behind `sluicegate`, and what it says.
 
+use rustix::process::Signal;
 use sluicegate::config::machine;
 use sluicegate_tests::{
     Gateway,
@@ -181,4 +182,37 @@ plugin = "gone.wasm"
         "item 1 of [[clients]]: there is no transport `hsl`",
         "item 2 of [[clients]]: there is no rendition `x`",
     ]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let broken = scratch("media").join("nothing-in-it.mp4");
+    std::fs::write(&broken, "no video").unwrap();
+    let config = format!(
+        "[streams.demo]\nsource = \"test-pattern\"\n[streams.broken]\nsource = \"file:{}\"\nalways-on = true\n",
+        broken.display()
+    );
+    // Whatever is said of it has nowhere to go.
+    let mut gateway = Gateway::with_config_behind("exec 2>/dev/full", &config).await;
+    let gone = |device: &serde_json::Value| {
+        device["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("Invalid data"))
+    };
+    gateway
+        .api_until("/api/devices/broken", "its failure", gone)
+        .await;
+    assert_eq!(gateway.api("/healthz").await["status"], "ok");
+    // Nor does `check` end otherwise than by what is wrong.
+    let mut shell = Command::new("sh");
+    let missing = scratch("media").join("no-such.toml");
+    shell
+        .args(["-c", "\"$0\" check \"$1\" 2>/dev/full"])
+        .arg(Gateway::binary())
+        .arg(missing);
+    let status = within("check", shell.status()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    gateway.signal(Signal::HUP);
+    let status = within("its end", gateway.child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0), "a closed terminal is no failure");
 }

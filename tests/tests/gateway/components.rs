@@ -135,7 +135,7 @@ fn run(
     for (nth, sample) in samples.iter().enumerate() {
         if sample.independent {
             let shown = book.observe(sample);
-            group = book.number(profile.group_ms, Grain::Every, shown);
+            group = book.group(profile.group_ms, Grain::Every, shown);
         }
         if nth >= start {
             let chunks = instance.push(sample, group.unwrap()).unwrap();

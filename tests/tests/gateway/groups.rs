@@ -194,13 +194,13 @@ impl<'a> Follower<'a> {
             match reader.next(*position, GROUP_MS) {
                 Next::Entry(Entry::Sample(sample), group) => {
                     let newest = self.groups.values().next_back();
-                    if newest.is_none_or(|newest| *newest != group) {
+                    if newest.is_none_or(|newest| *newest != group.number) {
                         assert!(
                             sample.independent,
                             "{}: a group begins with what needs others",
                             self.name
                         );
-                        self.groups.insert(sample.shown_at(), group);
+                        self.groups.insert(sample.shown_at(), group.number);
                     }
                     self.newest = sample.decode_time;
                 }

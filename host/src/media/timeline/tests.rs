@@ -24,6 +24,29 @@ fn a_loop_goes_on_one_duration_after_its_end() {
 }
 
 #[test]
+fn a_loop_of_any_length_is_no_clock_that_stands_still() {
+    for (pictures, tells) in [
+        (5, true),
+        (12, true),
+        (15, true),
+        (40, true),
+        (15, false),
+        (40, false),
+    ] {
+        let mut timeline = Timeline::default();
+        for nth in 0..15 * 60i64 {
+            let turn = nth % pictures;
+            // A file that is played again, or a source that does so without a word.
+            if turn == 0 && nth > 0 && tells {
+                timeline.loops();
+            }
+            timeline.place(Some(turn * 6000), 6000, at((nth * 6000 / 90) as u64));
+            assert!(timeline.is_trusted(), "{pictures}, {tells}: {nth}");
+        }
+    }
+}
+
+#[test]
 fn a_lost_source_goes_on_at_the_present() {
     let mut timeline = Timeline::default();
     timeline.place(Some(0), 3000, at(0));

@@ -7,6 +7,10 @@ use crate::{
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
+/// Bytes of what is no message and always let in, if there are not too many: a viewer has 256 lanes at most, and closes for a reason of
+/// 123 bytes at most (RFC 6455 5.5).
+const SMALL: usize = 256;
+
 /// A way for at most so many effects that have at most so many bytes, or one that has more.
 pub(super) fn channel(most: usize, bytes: usize) -> (Sender, Effects) {
     let (sender, effects) = mpsc::channel(most);
@@ -30,7 +34,12 @@ impl Sender {
             Effect::Close(reason) => reason.len(),
             Effect::Keyframe => 0,
         };
-        let held = self.budget.take(bytes);
+        let held = match &effect {
+            Effect::Send(_) => self.budget.take(bytes),
+            // Not behind what a large message takes: their number bounds them.
+            _ if bytes <= SMALL => Some(self.budget.hold(0)),
+            _ => self.budget.take(bytes),
+        };
         held.is_some_and(|held| self.sender.try_send((effect, held)).is_ok())
     }
 }
@@ -67,13 +76,16 @@ mod tests {
             ));
         }
         assert!(sender.send(send(1000)), "one that is larger goes alone");
+        assert!(!sender.send(send(1)));
+        for _ in 0..3 {
+            assert!(sender.send(Effect::Lanes(vec![1])), "what is small passes");
+        }
+        assert!(!sender.send(Effect::Lanes(vec![1])), "not too many");
         assert!(matches!(
             effects.poll_recv(&mut context),
             Poll::Ready(Some(_))
         ));
-        for _ in 0..4 {
-            assert!(sender.send(Effect::Lanes(vec![1])));
-        }
+        assert!(sender.send(Effect::Keyframe));
         assert!(!sender.send(Effect::Keyframe));
         drop(effects);
         assert!(!sender.send(Effect::Keyframe));

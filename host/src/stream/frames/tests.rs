@@ -113,7 +113,14 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
     }
     // A keyframe in every thirty.
     assert_eq!(waiting(&mailbox), [0, 30, 60, 90]);
-    assert!(mailbox.has_only_starts());
+    let last = pictures
+        .iter()
+        .rfind(|picture| picture.begins)
+        .unwrap()
+        .time;
+    assert!(mailbox.has_only_groups(last + WORTH_WAITING));
+    // Where each picture begins a group there is nothing to wait for.
+    assert!(!mailbox.has_only_groups(last + WORTH_WAITING - 1));
     assert_eq!(lost, 96);
     mailbox.events.pop_front();
     for picture in &pictures[97..] {
@@ -128,5 +135,5 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
         assert!(!mailbox.push(Event::Picture(picture.clone())));
     }
     assert_eq!(waiting(&mailbox), [99]);
-    assert!(!mailbox.has_only_starts());
+    assert!(!mailbox.has_only_groups(last + WORTH_WAITING));
 }

@@ -363,6 +363,38 @@ fn a_pps_that_changes_goes_with_its_picture_and_with_the_starts_behind_it_and_is
     assert_eq!(codecs.collect::<Vec<_>>(), ["avc3.4d001f"]);
 }
 
+#[test]
+fn a_source_that_comes_back_may_have_other_presentation_times() {
+    let mut rig = Rig::new();
+    let sets = [SpsOptions::default().nal(), PpsOptions::default().nal()];
+    let mut offsets = |shown_later: i64| {
+        let from = rig.ms.load(Ordering::Relaxed);
+        for nth in 0..30 {
+            let key = SliceOptions {
+                idr: true,
+                slice_type: 2,
+                ..SliceOptions::default()
+            };
+            let key = key.nal(&SpsOptions::default(), &PpsOptions::default());
+            rig.at(from + nth as u64 * 33);
+            let times = SourceTimes {
+                decode: Some(nth * STEP),
+                presentation: Some(nth * STEP + shown_later),
+                duration: 3000,
+            };
+            rig.ingest.access_unit([&sets[..], &[key]].concat(), times);
+        }
+        rig.ingest.lost("gone".into());
+        let offsets = rig.entries().into_iter().filter_map(|entry| match entry {
+            Entry::Sample(sample) => Some(i64::from(sample.composition_offset)),
+            _ => None,
+        });
+        offsets.collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(0), [0; 30]);
+    assert_eq!(offsets(45_000), [45_000; 30]);
+}
+
 /// A field of an interlaced stream.
 fn field(number: u32, field: Field, idr: bool) -> Bytes {
     let sps = SpsOptions {

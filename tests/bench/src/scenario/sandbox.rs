@@ -11,6 +11,7 @@ use bytes::Bytes;
 use sluicegate::{
     media::{
         geometry::Geometry,
+        group::Group,
         sample::{Codec, Format, Sample, Times, Video},
     },
     plugin::{Engine, Instance, Limits, Usage},
@@ -170,7 +171,11 @@ fn sandboxed(
     let mut samples = samples.iter().cycle();
     timed(batches, || {
         let sample = samples.next().context("no samples")?;
-        let chunks = instance.push(sample, sample.decode_time / 180_000)?;
+        let group = Group {
+            number: sample.decode_time / 180_000,
+            ..Group::default()
+        };
+        let chunks = instance.push(sample, group)?;
         black_box(&chunks);
         Ok(())
     })

@@ -1,16 +1,18 @@
 //! Who comes first: playlists of renditions that nobody has watched, and of streams that run though nobody watches.
 
+use rustix::process::Signal;
 use sluicegate_tests::{
     Gateway,
     hls::{
         Playlist, agree, must_be_clean,
         player::{Player, playlist, variants},
     },
+    http_get,
     media::{encode_pattern, ffmpeg},
     scratch,
 };
 use std::time::{Duration, SystemTime};
-use tokio::time::sleep_until;
+use tokio::time::interval;
 
 /// Pictures of its own, pictures with B pictures among them, pictures that are JPEGs, and sound that has to be made AAC.
 fn config() -> String {
@@ -142,8 +144,19 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
         "[streams.cam]\nsource = \"test-pattern\"\nalways-on = true\nrenditions.mobile = { width = 160 }\n",
     )
     .await;
-    // Nothing asks for it until there is a past.
-    sleep_until(tokio::time::Instant::now() + Duration::from_secs(14)).await;
+    // Nothing asks for it until there is a past of 14 s.
+    let samples = async || {
+        let (_, _, text) = http_get(gateway.address, "/metrics", &[]).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("sluicegate_stream_samples_total{stream=\"cam\"} "));
+        count.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let mut looks = interval(Duration::from_millis(100));
+    while samples().await < 14 * 30 {
+        looks.tick().await;
+    }
     for name in ["cam", "cam@mobile"] {
         let path = format!("/live/{name}/hls/media.m3u8");
         let (first, text) = playlist(gateway.address, &path).await;
@@ -160,4 +173,46 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
         );
         assert!(first.segments.len() >= 4, "{name}: {text}");
     }
+}
+
+/// As a suspended laptop or virtual machine: everything that had to happen meanwhile happens at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_was_asleep_for_three_seconds_breaks_no_rule() {
+    let gateway = Gateway::with_config(&config()).await;
+    let paths =
+        ["pattern", "jpegs", "b"].map(|name| ["", "@mobile"].map(|of| format!("{name}{of}")));
+    let playing = paths.into_iter().flatten().map(|name| {
+        let path = format!("/live/{name}/hls/media.m3u8");
+        let mut player = Player::new(gateway.address, &path);
+        player.session.patience = Duration::from_secs(5);
+        tokio::spawn(async move {
+            player.play(Duration::from_secs(16)).await;
+            player
+        })
+    });
+    let playing: Vec<_> = playing.collect();
+    let mut due = interval(Duration::from_secs(3));
+    for _ in 0..3 {
+        due.tick().await;
+    }
+    gateway.signal(Signal::STOP);
+    due.tick().await;
+    gateway.signal(Signal::CONT);
+    let mut players = Vec::new();
+    for player in playing {
+        players.push(player.await.unwrap());
+    }
+    for two in players.chunks(2) {
+        let [one, other] = two else { unreachable!() };
+        one.must_be_clean();
+        other.must_be_clean();
+        let lists = (one.session.playlist(), other.session.playlist());
+        let (Some(one), Some(other)) = lists else {
+            panic!("no playlist")
+        };
+        must_be_clean("the renditions", "", &agree(one, other));
+        let gaps = other.segments.iter().filter(|segment| segment.gap);
+        assert_eq!(gaps.count(), 0, "{other:?}");
+    }
+    gateway.no_panic();
 }

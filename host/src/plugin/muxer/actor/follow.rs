@@ -3,7 +3,7 @@
 use super::Actor;
 use crate::{
     config,
-    media::sample::Sample,
+    media::{group::Group, sample::Sample, time::TIMESCALE},
     plugin::{
         Chunk, Profile, Rendition,
         muxer::{Ground, Refusal},
@@ -70,7 +70,7 @@ impl Source {
     }
 
     /// Whether the sample at `position` is for this transport, and after what it was given before.
-    fn wants(&mut self, sample: &Sample, position: u64, group: u64, reached: &Reached) -> bool {
+    fn wants(&mut self, sample: &Sample, position: u64, group: Group, reached: &Reached) -> bool {
         if self.choice.format(sample.codec()).is_none() {
             return false;
         }
@@ -80,7 +80,7 @@ impl Source {
         // Another feed begins with what was perhaps seen in the one before.
         let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
         self.gate
-            .admits(sample, position, group, is_new, &self.reader)
+            .admits(sample, position, group.number, is_new, &self.reader)
     }
 }
 
@@ -394,10 +394,16 @@ impl Actor {
     fn configure(&mut self, info: &Info) -> Option<Header> {
         let source = self.source.as_ref()?;
         let choice = source.choice;
+        let group_ms = self.profile.as_ref()?.group_ms;
+        let mut info = info.clone();
+        if let Some(video) = &mut info.video {
+            let longest = source.reader.longest_group(group_ms);
+            video.keyframe_ms = video.keyframe_ms.max(seconds_ms(longest));
+        }
         self.muxer.desk.changed();
         // A new instance is told what the one before was told.
         let renditions = std::mem::take(&mut self.reached.renditions);
-        let header = self.ask(|instance| instance.configure(info, choice, &renditions));
+        let header = self.ask(|instance| instance.configure(&info, choice, &renditions));
         self.reached.renditions = renditions;
         header.map(Header::new)
     }
@@ -452,7 +458,9 @@ impl Actor {
                         || profile.passes_over(&sample)
                         || source.choice.format(sample.codec()).is_none()
                         || !match leads(&sample) {
-                            true => gate.admits(&sample, position, group, true, &source.reader),
+                            true => {
+                                gate.admits(&sample, position, group.number, true, &source.reader)
+                            }
                             false => !gate.wants_start,
                         } =>
                 {
@@ -488,6 +496,13 @@ impl Actor {
         }
         true
     }
+}
+
+/// In milliseconds, to whole seconds: what differs by a picture is to be alike.
+fn seconds_ms(ticks: u64) -> u32 {
+    let ticks_per_second = u64::from(TIMESCALE);
+    let seconds = (ticks + ticks_per_second / 2) / ticks_per_second;
+    u32::try_from(seconds * 1000).unwrap_or(u32::MAX)
 }
 
 /// From one form of a stream to another, by the same transport.
