@@ -16,7 +16,7 @@ export class Absence {
   #since = 0;
   #fedAt = -Infinity;
 
-  /** Pictures, `count` at least, went into the decoder. True once it is proven that it shows none of them. */
+  /** So many pictures came, as `Sink.fed` says. True once it is proven that the browser shows none of them. */
   fed(count: number, now: number): boolean {
     if (this.#pictures === 0 || now - this.#fedAt > SUSPENDED_MS) {
       this.#pictures = 0;

@@ -16,7 +16,7 @@ const CLOSE = 0.02;
 const LOOK_EVERY_MS = 250;
 /** What comes at once, in bytes: a packet's worth. */
 const PACKET = 1400;
-/** Pictures in a second of media, where nobody says how many. */
+/** Pictures in a second of media, where nobody says how many: segments have some also in a silence, which the gateway fills. */
 const LIKELY_RATE = 10;
 /** A gateway answers what it has to wait for within a minute (ms). */
 const ANSWER_MS = 65_000;

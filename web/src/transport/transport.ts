@@ -60,7 +60,10 @@ export interface Sink {
   shown(shown: Shown): void;
   /** The video element plays sound; there are no pictures. */
   heard(): void;
-  /** Pictures, `count` at least, were handed to the browser. Who is given some and shows none is given up. */
+  /**
+   * So many pictures came for the browser, or as many as is likely where HLS does not tell; of sound alone, so many pieces.
+   * Whoever is given some and shows none is given up (`Absence`).
+   */
   fed(count: number): void;
   /** The video element may not play, or was paused, until the viewer says so. */
   blocked(): void;
