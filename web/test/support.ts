@@ -63,9 +63,12 @@ export function fragment(track: number, sync: boolean, way: "first" | "each" | "
   return Uint8Array.from([...box("moof", box("mfhd"), box("traf", header, box("tfdt"), run)), ...box("mdat", new Array<number>(size).fill(0))]);
 }
 
+const originals = new Map<string, PropertyDescriptor | undefined>();
+
 /** Stands in for something global until the test is over. */
 export function replace(t: TestContext, name: string, value: unknown): void {
-  const before = Object.getOwnPropertyDescriptor(globalThis, name);
+  if (!originals.has(name)) originals.set(name, Object.getOwnPropertyDescriptor(globalThis, name));
+  const before = originals.get(name);
   Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   t.after(() => {
     if (before === undefined) Reflect.deleteProperty(globalThis, name);
@@ -172,3 +175,7 @@ export function fakeSockets(t: TestContext): FakeSocket[] {
 
 /** Lets promises that are settled take effect. */
 export const settled = (): Promise<void> => new Promise(setImmediate);
+
+/** Something that accepts a request and never answers it. */
+export const unanswered = (_: URL | string, { signal }: { signal: AbortSignal }): Promise<Response> =>
+  new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
