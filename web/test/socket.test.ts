@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { Session, type SessionSink, type TransportPlayer } from "../src/player/session";
+import type { TransportName } from "../src/transport/names";
 import { openSocket } from "../src/transport/socket";
 import type { Ending } from "../src/transport/transport";
 import { Clock, type FakeSocket, fakeSockets, replace, settled, unanswered } from "./support";
@@ -86,4 +88,37 @@ test("closed while the gateway is asked why, nothing more is told", async (t) =>
   close();
   await settled();
   assert.deepEqual([told, clock.running], [[], 0]);
+});
+
+test("where every upgrade is swallowed, auto goes on past the WebSockets within a minute", async (t) => {
+  const clock = new Clock(t);
+  const sockets = fakeSockets(t);
+  replace(t, "location", { origin: "http://gateway" });
+  replace(t, "fetch", async () => new Response("", { status: 426 }));
+  const opened: string[] = [];
+  const player = (name: TransportName, open: TransportPlayer["open"]): TransportPlayer => ({
+    open: (...given) => {
+      opened.push(name);
+      return open(...given);
+    },
+    obstacle: () => null,
+  });
+  const overSocket = (name: TransportName) =>
+    player(name, (base, sink) => ({ stop: openSocket(base, name, { message: () => undefined, ended: (ending) => sink.ended(ending) }) }));
+  const plain = (name: TransportName) => player(name, () => ({ stop: () => undefined }));
+  const timer = (callback: () => void, ms: number): (() => void) => {
+    const started = setTimeout(callback, ms);
+    return () => clearTimeout(started);
+  };
+  const players = { nal: overSocket("nal"), mse: overSocket("mse"), hls: plain("hls"), mjpeg: plain("mjpeg") };
+  const session = new Session({ players, timer, random: () => 0.5, now: () => performance.now() }, { changed: () => undefined } as unknown as SessionSink);
+  session.want({ base: new URL("http://gateway/live/demo"), transport: "auto" });
+  for (let second = 0; second < 60; second++) {
+    clock.advance(1000);
+    await settled();
+  }
+  assert.deepEqual(opened.slice(0, 5), ["nal", "nal", "mse", "mse", "hls"]);
+  assert.deepEqual(sockets.map(({ closed }) => closed), [true, true, true, true]);
+  session.stop();
+  assert.equal(clock.running, 0);
 });
