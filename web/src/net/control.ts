@@ -22,17 +22,17 @@ export interface Report {
   readonly listening: boolean;
 }
 
-/** Go there. */
+/** The gateway's word to play another form. */
 export interface Move extends Form {
   readonly base: URL;
   readonly reason: string;
-  /** For the first picture. */
+  /** So long the first picture may take. */
   readonly timeoutMs: number;
   /** What plays should leave the link to it. */
   readonly makesWay: boolean;
 }
 
-/** One form that may be chosen. */
+/** One form that may be chosen; size in px, `bandwidth` in bits per second. */
 export interface Offered extends Form {
   readonly width: number;
   readonly height: number;
@@ -50,7 +50,7 @@ export interface Offer {
   readonly sound: boolean;
 }
 
-/** What the gateway says. */
+/** What the gateway says over the channel, and its end. */
 export interface ControlEvents {
   move(move: Move): void;
   choices(offer: Offer): void;

@@ -9,7 +9,7 @@ const LATER_MS = 15_000;
 /** A page that was suspended for longer than this (ms) starts counting anew. */
 const SUSPENDED_MS = 30_000;
 
-/** Of one connection. Times are ms on one rising clock. */
+/** Of one connection; a new one begins anew. Times are ms on one rising clock. */
 export class Absence {
   #shown = false;
   #pictures = 0;

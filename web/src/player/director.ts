@@ -32,7 +32,7 @@ const START_MS = 8000;
 const AGAIN_MS = 5000;
 const AGAIN_LIMIT_MS = 60_000;
 
-/** See the head of this file. */
+/** Of one player; `want` begins, `stop` ends. */
 export class Director {
   readonly #env: DirectorEnv;
   readonly #sink: DirectorSink;
@@ -59,7 +59,7 @@ export class Director {
   /** It is the test pattern, by the gateway's word. */
   #pattern = false;
   #listening = false;
-  /** The session's name. */
+  /** The id of the session at the gateway, which pictures' addresses carry. */
   #session: string | null = null;
   #visible = true;
   /** Control channels that ended before they said anything, in a row. */
@@ -135,19 +135,19 @@ export class Director {
     this.#listening = listening;
   }
 
-  /** The network is said to be back. */
+  /** The network is said to be back: does not wait any longer. */
   hurry(): void {
     this.#seen.session.hurry();
   }
 
-  /** Gives everything back. */
+  /** Closes what is open; `want` begins anew. */
   stop(): void {
     this.#wanted = { base: null, transport: "auto", rendition: null };
     this.#leave();
     this.#seen.session.stop();
   }
 
-  /** A second is over. */
+  /** To be called once a second: tells the gateway how it went. */
   report(figures: Figures): void {
     const { bytes, ms } = this.#carried;
     const queued = this.#queued;
@@ -230,7 +230,7 @@ export class Director {
     this.#tell();
   }
 
-  /** As the gateway said. */
+  /** In this rendition and no other, as the gateway said. */
   #play(stage: Stage, base: URL, transport: TransportName): void {
     stage.session.want({ base: this.#named(base, transport), transport, only: true });
   }

@@ -12,7 +12,7 @@ const TYPE = "application/vnd.apple.mpegurl";
 /** How the video element is made to play a playlist. */
 export type HlsPlayer = (url: URL, loan: VideoLoan, events: HlsEvents) => HlsPlayback;
 
-/** What such a player tells. */
+/** What such a player tells the transport. */
 export interface HlsEvents {
   bytes(count: number): void;
   carried(bytes: number, ms: number): void;
@@ -23,7 +23,7 @@ export interface HlsEvents {
   ended(ending: Ending | "loading"): void;
 }
 
-/** One that runs. */
+/** A player that runs, up to `stop`. */
 export interface HlsPlayback {
   /** Seconds behind live, null if not known yet. */
   behind(): number | null;

@@ -20,7 +20,7 @@ interface Hearing {
   readonly mozHasAudio?: boolean;
 }
 
-/** Plays by the element's `src`. */
+/** Plays by the element's `src`, which the browser follows without a word of bytes or pictures. */
 export const playByBrowser: HlsPlayer = (url, loan, events) => {
   const video: HTMLVideoElement & Hearing = loan.element;
   let movedAt = -Infinity;

@@ -14,7 +14,7 @@ export function mseObstacle(): string | null {
   return mediaSource() === null ? "this browser has no Media Source Extensions" : null;
 }
 
-/** Plays `{base}/mse`. */
+/** Plays `{base}/mse` in the video element. */
 export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   const Source = mediaSource();
   const over = new AbortController();

@@ -73,7 +73,7 @@ export class MseFeed {
     this.#env = env;
   }
 
-  /** Takes one message. */
+  /** Takes one message of the WebSocket, in order. */
   message(data: ArrayBuffer | string): void {
     if (this.#over) return;
     if (typeof data === "string") {
@@ -131,7 +131,7 @@ export class MseFeed {
     this.#go();
   }
 
-  /** Nothing happens any more. */
+  /** Nothing is appended or told any more. */
   stop(): void {
     this.#over = true;
     this.#waiting = [];
