@@ -7,6 +7,7 @@ import { Session, type SessionSink } from "../src/player/session";
 import { Standstill } from "../src/player/standstill";
 import type { TransportName } from "../src/transport/names";
 import type { Sink } from "../src/transport/transport";
+import { settled } from "./support";
 
 const BASE = new URL("http://gateway/live/demo");
 
@@ -20,6 +21,7 @@ class World {
   shown = 0;
   turned: StageName = "first";
   events: ControlEvents | null = null;
+  answers = true;
   choice: Choice | Error = new Error("no such thing");
   #now = 0;
   #timers: { at: number; callback: () => void }[] = [];
@@ -50,6 +52,7 @@ class World {
         prepare: (name) => this.prepared.add(name),
         choose: async (_, { transport, rendition, listening }) => {
           this.said.push(`choose ${transport} ${rendition}${listening ? " listening" : ""}`);
+          if (!this.answers) return new Promise<never>(() => undefined);
           if (this.choice instanceof Error) throw this.choice;
           return this.choice;
         },
@@ -86,7 +89,7 @@ class World {
         ? transport
         : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true };
     this.director.want({ base: BASE, transport: wanted, rendition: null });
-    await new Promise(setImmediate);
+    await settled();
   }
 
   move(transport: string, rendition = "", makesWay = false): void {
@@ -108,6 +111,10 @@ class World {
       next.callback();
     }
     this.#now = until;
+  }
+
+  get timers(): number {
+    return this.#timers.length;
   }
 
   get open(): string[] {
@@ -220,7 +227,7 @@ test("what is chosen by hand while something plays comes behind the picture; bef
   assert.equal(world.said.at(-1), "pin null");
   choose("nal", null);
   world.events?.refused("no");
-  await new Promise(setImmediate);
+  await settled();
   assert.ok(world.said.includes("choose nal null"), `${world.said}`);
   const early = new World();
   await early.play();
@@ -239,6 +246,64 @@ test("a move back to what is seen gives up the one under way; another takes its 
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   world.advance(10_000);
   assert.ok(!world.said.some((text) => text.startsWith("failed")));
+});
+
+test("a choice by hand that did not come through is told again, to the next session and to a page that is shown again", async () => {
+  const world = new World();
+  await world.play("nal");
+  world.picture();
+  const pins = (): number => world.said.filter((text) => text === 'pin {"transport":"hls"}').length;
+  world.director.want({ base: BASE, transport: "hls", rendition: null });
+  assert.equal(pins(), 1);
+  // The gateway is away: the channel's session goes with it.
+  world.events?.lost();
+  world.advance(5000);
+  await settled();
+  assert.deepEqual(world.said.slice(-4), ["choose hls null", "attend /api/sessions/1", "playing nal@", 'pin {"transport":"hls"}']);
+  world.director.setVisible(false);
+  world.move("hls");
+  world.director.setVisible(true);
+  assert.equal(pins(), 3);
+  world.move("hls");
+  world.picture();
+  assert.deepEqual(world.open, ["first hls /live/demo"]);
+  world.director.setVisible(false);
+  world.director.setVisible(true);
+  assert.equal(pins(), 3, "it plays");
+  const forced = new World();
+  await forced.play("nal", "hls");
+  forced.picture();
+  forced.events?.choices({ offered: [], forced: true, sound: false });
+  forced.director.setVisible(false);
+  forced.director.setVisible(true);
+  assert.ok(!forced.said.some((text) => text.startsWith("pin")), "it would be refused");
+});
+
+test("a gateway that accepts the question what to play and never answers is not waited for", async () => {
+  const world = new World();
+  world.answers = false;
+  await world.play("hls");
+  world.advance(14_999);
+  await settled();
+  assert.deepEqual(world.open, []);
+  world.advance(1);
+  await settled();
+  assert.deepEqual(world.open, ["first nal /live/demo"]);
+  world.director.stop();
+  assert.equal(world.timers, 0);
+
+  const later = new World();
+  await later.play("hls");
+  later.picture();
+  later.events?.lost();
+  later.answers = false;
+  later.advance(5000);
+  later.advance(15_000);
+  await settled();
+  later.answers = true;
+  later.advance(10_000);
+  await settled();
+  assert.equal(later.said.at(-1), "playing hls@");
 });
 
 test("hidden, nothing moves; visible, what was seen is taken up again", async () => {
@@ -311,13 +376,13 @@ test("a session that is lost is followed by another, later and later, and what p
     world.advance(wait - 1);
     assert.equal(world.said.length, before);
     world.advance(1);
-    await new Promise(setImmediate);
+    await settled();
     assert.deepEqual(world.said.slice(before), ["choose null null", "attend /api/sessions/1", "playing mjpeg@"]);
   }
   world.events?.choices({ offered: [], forced: false, sound: false });
   world.events?.lost();
   world.advance(5000);
-  await new Promise(setImmediate);
+  await settled();
   assert.equal(world.said.at(-1), "playing mjpeg@");
   assert.equal(world.opened.length, 1);
 });
@@ -374,7 +439,7 @@ test("where no WebSocket gets through, what can be played is found by trying", a
   world.opened[0]?.sink.ended(refused);
   world.events?.lost();
   world.advance(5000);
-  await new Promise(setImmediate);
+  await settled();
   for (let tries = 0; tries < 10 && world.opened.at(-1)?.name !== "hls"; tries++) {
     world.opened.at(-1)?.sink.ended(refused);
     world.advance(5000);
@@ -383,6 +448,6 @@ test("where no WebSocket gets through, what can be played is found by trying", a
   assert.deepEqual([last?.name, last?.only], ["hls", false]);
   world.events?.lost();
   world.advance(10_000);
-  await new Promise(setImmediate);
+  await settled();
   assert.equal(world.opened.at(-1), last, "it plays on");
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { startsWithSync, videoTrack } from "../src/media/fmp4";
+import { hasSamples, startsWithSync, videoTrack } from "../src/media/fmp4";
 import { fragment, initSegment, seeded } from "./support";
 
 test("the video track is found among others", () => {
@@ -17,6 +17,14 @@ test("a keyframe is told by whichever flags are there, and only for its own trac
   }
 });
 
+test("a fragment has samples of the tracks that it names, and of no others", () => {
+  for (const way of ["first", "each", "default"] as const) {
+    assert.equal(hasSamples(fragment(2, false, way), 2), true, way);
+    assert.equal(hasSamples(fragment(1, true, way), 2), false, way);
+  }
+  assert.equal(hasSamples(initSegment("vide"), 1), false);
+});
+
 test("what is cut short or damaged is read without harm", () => {
   const random = seeded(3);
   for (const whole of [initSegment("soun", "vide"), fragment(2, true, "each")]) {
@@ -25,6 +33,7 @@ test("what is cut short or damaged is read without harm", () => {
       for (let hits = Math.floor(random() * 4); hits > 0; hits--) bytes[Math.floor(random() * bytes.length)] = Math.floor(random() * 256);
       videoTrack(bytes);
       startsWithSync(bytes, 2);
+      hasSamples(bytes, 2);
     }
   }
 });

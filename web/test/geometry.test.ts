@@ -17,6 +17,17 @@ test("a message tells the shape of pixels and which way is up, and the size on t
   }
 });
 
+test("no side is longer than a canvas can be, whatever the shape of pixels, and the picture keeps its shape", () => {
+  for (const [aspect, rotation, coded, size] of [
+    [[16, 1], 0, [16384, 360], { width: 16384, height: 23 }],
+    [[16, 1], 90, [4096, 2160], { width: 540, height: 16384 }],
+    [[1, 16], 0, [2160, 4096], { width: 540, height: 16384 }],
+    [[16, 1], 0, [16384, 1], { width: 16384, height: 1 }],
+  ] as const) {
+    assert.deepEqual(displaySize({ orientation: { rotation, mirrored: false }, pixelAspect: aspect }, coded[0], coded[1]), size);
+  }
+});
+
 test("other texts are none", () => {
   for (const text of [
     "",

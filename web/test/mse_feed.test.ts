@@ -82,6 +82,8 @@ class World implements MediaBuffer {
 
 const KEY = fragment(1, true);
 const SECOND = fragment(1, false);
+/** Of the second track. */
+const SOUND = fragment(2, true);
 
 test("a MIME type opens a source, and what comes meanwhile waits for it", () => {
   const world = new World();
@@ -115,10 +117,13 @@ test("pictures alone of which the browser takes none are given up, and it is sai
   ]);
 });
 
-test("with sound too, or after some was taken, an empty buffer proves nothing: but what was fed is told", () => {
+test("with sound too, or after some was taken, an empty buffer proves nothing: but pictures that were fed are told", () => {
   const both = new World().begin(BOTH, initSegment("vide", "soun"));
   both.takesNothing = true;
-  for (let times = 0; times < 40; times++) both.send(times === 0 ? KEY : SECOND);
+  for (let times = 0; times < 40; times++) {
+    both.send(times === 0 ? KEY : SECOND);
+    both.send(SOUND);
+  }
   assert.deepEqual([both.endings, both.fed], [[], 40]);
 
   const emptied = new World().begin();
@@ -127,6 +132,28 @@ test("with sound too, or after some was taken, an empty buffer proves nothing: b
   emptied.from = emptied.to;
   for (let times = 0; times < 40; times++) emptied.send(SECOND);
   assert.deepEqual([emptied.endings, emptied.fed], [[], 41]);
+});
+
+test("sound is no picture, however much of it comes between two pictures", () => {
+  const slides = new World().begin(BOTH, initSegment("soun", "vide"));
+  slides.send(fragment(2, true));
+  for (let times = 0; times < 47 * 20; times++) slides.send(fragment(1, true));
+  assert.equal(slides.fed, 1);
+  // Where there is nothing else, who plays none of it is given up as well.
+  const alone = new World().begin('audio/mp4; codecs="mp4a.40.2"', initSegment("soun"));
+  for (let times = 0; times < 40; times++) alone.send(KEY);
+  assert.equal(alone.fed, 40);
+});
+
+test("pictures count when they come: a browser that never opens a source, or never ends a step, is given some too", () => {
+  const unopened = new World();
+  unopened.send(BOTH, 0);
+  unopened.send(initSegment("vide", "soun"), 0);
+  for (const message of [KEY, SOUND, SECOND]) unopened.send(message, 0);
+  assert.deepEqual([unopened.log, unopened.fed], [[`open ${BOTH}`], 2]);
+  const stuck = new World().begin();
+  for (let times = 0; times < 3; times++) stuck.send(SECOND, 0);
+  assert.deepEqual([stuck.log.length, stuck.fed], [1, 3]);
 });
 
 test("another codec of the same kinds is a change of type, in order with what is around it", () => {

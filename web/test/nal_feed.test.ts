@@ -25,17 +25,20 @@ function feed(): {
   decoder: Recorder;
   feed: NalFeed;
   drops: () => number;
+  fed: () => number;
   send: (...nals: number[][]) => void;
   wait: (ms: number) => void;
 } {
   const decoder = new Recorder();
   let drops = 0;
+  let fed = 0;
   let now = 0;
-  const made = new NalFeed(decoder, { dropped: (count) => (drops += count), fed: () => undefined });
+  const made = new NalFeed(decoder, { dropped: (count) => (drops += count), fed: () => fed++ });
   return {
     decoder,
     feed: made,
     drops: () => drops,
+    fed: () => fed,
     send: (...nals) => made.message(annexB(nals), (now += 1000)),
     wait: (ms) => (now += ms * 1000),
   };
@@ -105,6 +108,21 @@ test("pictures before the first keyframe, and keyframes before the first SPS, ar
   send(...KEY);
   assert.deepEqual(decoder.log, ["avc1.42c01f", "key"]);
   assert.equal(drops(), 3);
+});
+
+test("each picture that goes to the decoder is told, and neither those left out nor parameter sets", () => {
+  const { decoder, drops, fed, send, wait } = feed();
+  send(DELTA);
+  send(SPS, PPS);
+  send(IDR);
+  for (let times = 0; times < 3; times++) send(DELTA);
+  assert.deepEqual([fed(), drops()], [4, 1]);
+  // Also where none of them comes out.
+  decoder.queued = 5;
+  wait(3100);
+  send(DELTA);
+  send(...KEY);
+  assert.deepEqual([fed(), drops(), decoder.units.length], [5, 2, 5]);
 });
 
 test("another SPS configures the decoder anew, the same one does not", () => {

@@ -1,5 +1,7 @@
 // Small helpers for the unit tests.
 
+import type { TestContext } from "node:test";
+
 /** Annex B from NAL units, with 4-byte start codes unless told otherwise. */
 export function annexB(nals: readonly (readonly number[])[], startCode: readonly number[] = [0, 0, 0, 1]): Uint8Array {
   return Uint8Array.from(nals.flatMap((nal) => [...startCode, ...nal]));
@@ -60,3 +62,120 @@ export function fragment(track: number, sync: boolean, way: "first" | "each" | "
         : box("trun", be32(0x0000_0001), be32(1), be32(0));
   return Uint8Array.from([...box("moof", box("mfhd"), box("traf", header, box("tfdt"), run)), ...box("mdat", new Array<number>(size).fill(0))]);
 }
+
+const originals = new Map<string, PropertyDescriptor | undefined>();
+
+/** Stands in for something global until the test is over. */
+export function replace(t: TestContext, name: string, value: unknown): void {
+  if (!originals.has(name)) originals.set(name, Object.getOwnPropertyDescriptor(globalThis, name));
+  const before = originals.get(name);
+  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  t.after(() => {
+    if (before === undefined) Reflect.deleteProperty(globalThis, name);
+    else Object.defineProperty(globalThis, name, before);
+  });
+}
+
+/** The timers of the page, moved by hand (ms), until the test is over. */
+export class Clock {
+  #now = 0;
+  #timers: { at: number; readonly every: number | null; readonly callback: () => void }[] = [];
+
+  constructor(t: TestContext) {
+    const start = (callback: () => void, ms: number, every: number | null): object => {
+      const timer = { at: this.#now + ms, every, callback };
+      this.#timers.push(timer);
+      return timer;
+    };
+    const stop = (timer: unknown): void => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+    replace(t, "setTimeout", (callback: () => void, ms: number) => start(callback, ms, null));
+    replace(t, "setInterval", (callback: () => void, ms: number) => start(callback, ms, ms));
+    replace(t, "clearTimeout", stop);
+    replace(t, "clearInterval", stop);
+    replace(t, "performance", { now: () => this.#now });
+  }
+
+  /** Timers that run. */
+  get running(): number {
+    return this.#timers.length;
+  }
+
+  advance(ms: number): void {
+    const until = this.#now + ms;
+    for (;;) {
+      const next = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
+      if (next === undefined) break;
+      this.#now = next.at;
+      if (next.every === null) this.#timers = this.#timers.filter((timer) => timer !== next);
+      else next.at += next.every;
+      next.callback();
+    }
+    this.#now = until;
+  }
+}
+
+/** A WebSocket whose other end is the test. */
+export class FakeSocket {
+  static readonly CONNECTING = 0;
+  static readonly OPEN = 1;
+  readonly sent: Record<string, unknown>[] = [];
+  readonly url: string;
+  readyState = FakeSocket.CONNECTING;
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+
+  constructor(url: URL) {
+    this.url = url.href;
+  }
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text) as Record<string, unknown>);
+  }
+
+  close(): void {
+    this.readyState = 2;
+  }
+
+  get closed(): boolean {
+    return this.readyState > FakeSocket.OPEN;
+  }
+
+  open(): this {
+    this.readyState = FakeSocket.OPEN;
+    this.onopen?.();
+    return this;
+  }
+
+  hear(data: unknown): void {
+    this.onmessage?.({ data });
+  }
+
+  /** It is closed, by the other end or by what is between. */
+  end(code = 1006, reason = ""): void {
+    this.readyState = 3;
+    this.onclose?.({ code, reason });
+  }
+}
+
+/** Those that are made until the test is over. */
+export function fakeSockets(t: TestContext): FakeSocket[] {
+  const made: FakeSocket[] = [];
+  class Noted extends FakeSocket {
+    constructor(url: URL) {
+      super(url);
+      made.push(this);
+    }
+  }
+  replace(t, "WebSocket", Noted);
+  return made;
+}
+
+/** Lets promises that are settled take effect. */
+export const settled = (): Promise<void> => new Promise(setImmediate);
+
+/** Something that accepts a request and never answers it. */
+export const unanswered = (_: URL | string, { signal }: { signal: AbortSignal }): Promise<Response> =>
+  new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));

@@ -1,8 +1,8 @@
 // The last pictures that were taken on this page, newest first. What is dropped is released. Pure.
 
-/** A picture in the strip. */
+/** A picture in the strip, and what is known of it. */
 export interface Capture {
-  /** Of this page. */
+  /** Counts the pictures of this page. */
   readonly key: string;
   readonly serial: string;
   /** Unix ms. */
@@ -14,7 +14,7 @@ export interface Capture {
   /** Where the gateway keeps it; null where it does not. */
   readonly path: string | null;
   readonly blob: Blob;
-  /** Where this page has it. */
+  /** Its object URL, revoked when it leaves the strip. */
   readonly url: string;
 }
 

@@ -6,13 +6,13 @@ import { size } from "../page/format";
 
 const MOST = 50;
 
-/** A line of the list. */
+/** A line of the list, and how it is coloured. */
 export interface Said {
   readonly text: string;
   readonly tone: "good" | "bad" | "plain";
 }
 
-/** Keeps the list. */
+/** Keeps the list to the newest `MOST`. */
 export class Happenings {
   readonly #section: HTMLElement;
   readonly #list: HTMLElement;

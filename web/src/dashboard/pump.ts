@@ -5,7 +5,7 @@ import { Rota, type Turn } from "./rota";
 /** Longer than the gateway waits for a picture. */
 const LONGEST_MS = 15_000;
 
-/** What a pump stands on. */
+/** Clock, timers and chance, as a pump needs them. */
 export interface Ground {
   readonly now: () => number;
   /** Calls back once; what it gives back cancels that. */

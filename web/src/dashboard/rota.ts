@@ -7,7 +7,7 @@
 
 import { Backoff } from "../net/backoff";
 
-/** A request that may be made. */
+/** Leave to make one request, for the picture of `name`. */
 export interface Turn {
   readonly name: string;
   readonly id: number;

@@ -4,7 +4,7 @@ import type { Frame } from "../net/frame";
 import { element, setText } from "../page/dom";
 import { oldness, type Showing } from "./showing";
 
-/** What is done with a picture. */
+/** What a click on a picture asks for. */
 export interface ScreenActions {
   open(): void;
   /** Pictures are wanted here, or not. */

@@ -8,7 +8,7 @@ import type { Device } from "../net/api";
 /** What somebody chose for a tile: pictures, none, or as it comes. */
 export type Choice = boolean | null;
 
-/** What a tile does. */
+/** What a tile does, and says over its picture. */
 export interface Showing {
   /** It asks for pictures. */
   readonly follow: boolean;

@@ -1,7 +1,7 @@
 // The little Markdown that descriptions use: paragraphs, lists, fenced code, `code` and **strong** words. Everything else
 // is text, markup too. Pure.
 
-/** A run of text. */
+/** A run of text of one kind. */
 export interface Span {
   readonly kind: "text" | "code" | "strong";
   readonly text: string;

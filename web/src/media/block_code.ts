@@ -9,7 +9,7 @@ export interface Pixels {
   readonly height: number;
 }
 
-/** Values wrap here. */
+/** Values are modulo this. */
 export const MODULUS = 1 << 24;
 
 /** Cells per row. */

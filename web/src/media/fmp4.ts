@@ -1,4 +1,4 @@
-// As much of fragmented MP4 (ISO/IEC 14496-12) as it takes to tell where decoding can begin.
+// As much of fragmented MP4 (ISO/IEC 14496-12) as it takes to tell which tracks come and where decoding can begin.
 
 /** `sample_is_non_sync_sample` in sample flags (8.8.3.1). */
 const NON_SYNC = 0x10000;
@@ -15,15 +15,25 @@ export function videoTrack(init: Uint8Array): number | null {
   return null;
 }
 
+/** Whether a fragment has samples of this track. */
+export function hasSamples(fragment: Uint8Array, track: number): boolean {
+  return runOf(fragment, track) !== null;
+}
+
 /** Whether a fragment has samples of this track and the first of them can be decoded by itself. */
 export function startsWithSync(fragment: Uint8Array, track: number): boolean {
+  const found = runOf(fragment, track);
+  return found !== null && (firstFlags(found.header, found.run) & NON_SYNC) === 0;
+}
+
+/** The contents of a fragment's `tfhd` and first `trun` of this track, if that has samples. */
+function runOf(fragment: Uint8Array, track: number): { header: Uint8Array; run: Uint8Array } | null {
   for (const part of inside(fragment, "moof", "traf")) {
     const [header] = boxes(part, "tfhd");
     const [run] = boxes(part, "trun");
-    if (header === undefined || run === undefined || uint32(header, 4) !== track || uint32(run, 4) === 0) continue;
-    return (firstFlags(header, run) & NON_SYNC) === 0;
+    if (header !== undefined && run !== undefined && uint32(header, 4) === track && uint32(run, 4) > 0) return { header, run };
   }
-  return false;
+  return null;
 }
 
 /** Flags of a run's first sample: its own, the run's for the first, or the fragment's for all (8.8.7, 8.8.8). */

@@ -3,6 +3,9 @@
 
 import { flag, number, object } from "../net/json";
 
+/** The longest side (px) that a picture is shown with, as in the gateway: a canvas that is too large stays empty without an error. */
+const LONGEST = 16_384;
+
 /** Left and right are exchanged if so said, then the picture is turned clockwise by so many degrees. */
 export interface Orientation {
   readonly rotation: 0 | 90 | 180 | 270;
@@ -11,7 +14,7 @@ export interface Orientation {
 
 export interface Geometry {
   readonly orientation: Orientation;
-  /** Width and height of a coded pixel. */
+  /** Width and height of a coded pixel, in a unit of their own. */
   readonly pixelAspect: readonly [number, number];
 }
 
@@ -37,9 +40,11 @@ export function readGeometry(message: string): Geometry | null {
   return { orientation: { rotation, mirrored }, pixelAspect: [wide, tall] };
 }
 
-/** The size at which a coded picture is seen, upright: one side stays as coded, the other is stretched. */
+/** The size (px) at which a coded picture is seen, upright: one side stays as coded and the other is stretched, as far as it may be long. */
 export function displaySize({ orientation, pixelAspect: [wide, tall] }: Geometry, width: number, height: number): { width: number; height: number } {
-  const stretched =
-    wide >= tall ? { width: Math.round((width * wide) / tall), height } : { width, height: Math.round((height * tall) / wide) };
-  return isSideways(orientation) ? { width: stretched.height, height: stretched.width } : stretched;
+  const across = wide >= tall ? (width * wide) / tall : width;
+  const down = wide >= tall ? height : (height * tall) / wide;
+  const scale = Math.min(1, LONGEST / Math.max(across, down));
+  const seen = (side: number): number => Math.max(1, Math.round(side * scale));
+  return isSideways(orientation) ? { width: seen(down), height: seen(across) } : { width: seen(across), height: seen(down) };
 }

@@ -1,7 +1,7 @@
 // As much of JPEG (ITU-T T.81) as it takes to hand a camera's picture to a browser's decoder.
 
 const MARKER = 0xff;
-/** End of image (B.1.1.3). */
+/** The second byte of the EOI marker (T.81 B.1.1.3). */
 const EOI = 0xd9;
 
 /** What cameras and gateways call a JPEG; `image/jpeg` is the registered one. */

@@ -1,7 +1,7 @@
 // Reads a multipart/x-mixed-replace body as it arrives: bytes in, finished parts out. No I/O.
 // The gateway sends `--frame CRLF headers CRLF CRLF body CRLF`, always with Content-Length (wire contract, mjpeg).
 
-/** One finished part. */
+/** One part that came whole. */
 export interface Part {
   /** The part's Content-Type, lower case, without parameters; empty if it had none. */
   readonly type: string;

@@ -3,6 +3,7 @@
 
 import { errorText } from "./errors";
 import { flag, list, number, object, text, texts, time } from "./json";
+import { ANSWER_MS } from "./within";
 
 /** The states of a stream (wire contract); anything else is shown as it is named. */
 export type StreamState =
@@ -138,7 +139,7 @@ export async function whyUnknown(serial: string, signal: AbortSignal): Promise<s
 
 /** The description of this API, OpenAPI 3.1. */
 export async function fetchManual(): Promise<unknown> {
-  return getJson("/api/openapi.json");
+  return getJson("/api/openapi.json", AbortSignal.timeout(ANSWER_MS));
 }
 
 /** Reads the answer of `/api/devices`. */
@@ -210,7 +211,7 @@ export function parseMuxers(json: unknown): Muxer[] {
 
 async function getJson(
   address: string,
-  signal: AbortSignal | null = null,
+  signal: AbortSignal,
   more: Record<string, string> = {},
 ): Promise<unknown> {
   const headers = { accept: "application/json", ...more };

@@ -7,7 +7,7 @@ import { object, text } from "./json";
 /** Longer than the gateway's own time limit: its answer says more than ours. */
 const LONGEST_MS = 30_000;
 
-/** A picture that was taken. */
+/** A picture that was taken: a JPEG, and what the gateway says of it. */
 export interface Taken {
   readonly id: string;
   readonly blob: Blob;

@@ -16,7 +16,7 @@ export interface Form {
 export interface Choice extends Form {
   /** Base address of the stream in that rendition. */
   readonly base: URL;
-  /** Address of the control channel. */
+  /** Address of the control channel, `/api/sessions/{id}`; `http:` as `base`. */
   readonly session: URL;
   readonly reason: string;
   /** It is the gateway's test pattern, whose pictures carry a block code. */

@@ -1,8 +1,9 @@
 // The control channel of a session: reports up, moves down. It comes back by itself; what was said meanwhile is lost, but for
-// what plays and what failed.
+// what plays, what failed, and what was chosen by hand.
 
 import { Backoff } from "./backoff";
 import { type Form, place } from "./choice";
+import { Connection } from "./connection";
 import { list, number, object, text } from "./json";
 
 /** What is told about once a second. Counts are since the report before. */
@@ -21,17 +22,17 @@ export interface Report {
   readonly listening: boolean;
 }
 
-/** Go there. */
+/** The gateway's word to play another form. */
 export interface Move extends Form {
   readonly base: URL;
   readonly reason: string;
-  /** For the first picture. */
+  /** So long the first picture may take. */
   readonly timeoutMs: number;
   /** What plays should leave the link to it. */
   readonly makesWay: boolean;
 }
 
-/** One form that may be chosen. */
+/** One form that may be chosen; size in px, `bandwidth` in bits per second. */
 export interface Offered extends Form {
   readonly width: number;
   readonly height: number;
@@ -49,7 +50,7 @@ export interface Offer {
   readonly sound: boolean;
 }
 
-/** What the gateway says. */
+/** What the gateway says over the channel, and its end. */
 export interface ControlEvents {
   move(move: Move): void;
   choices(offer: Offer): void;
@@ -65,21 +66,23 @@ const REMEMBERED = 30;
 /** Closed by the gateway for good: another player attends to the session, or this one says nonsense. */
 const FINAL = new Set([1000, 1003, 1007, 1008]);
 const FIRST_TIMEOUT_MS = 5000;
+/** A ping that is not answered for so long (ms): the other end is gone without a word. */
+const SILENT_MS = 30_000;
 
-/** One that runs. */
+/** Attends to one session, from its making to `close` or `lost`. */
 export class Control {
   readonly #url: URL;
   readonly #events: ControlEvents;
   readonly #backoff = new Backoff();
-  #socket: WebSocket | null = null;
+  #connection: Connection | null = null;
   #timer: ReturnType<typeof setTimeout> | null = null;
-  #over = false;
-  #opened = false;
   #pinged: { readonly id: number; readonly at: number } | null = null;
   #trips: number[] = [];
   #pings = 0;
   /** Told again whenever the channel is opened. */
   #playing: Form | null = null;
+  /** The newest choice by hand, which likewise is told again: it may not have come through. */
+  #pinned: object | null = null;
   /** What failed while it was not open. */
   #failed: Form[] = [];
 
@@ -96,10 +99,15 @@ export class Control {
     const shortest = newest === null ? null : Math.min(...this.#trips);
     // A ping that is not answered yet is late by so much at least.
     const waiting = this.#pinged === null ? 0 : performance.now() - this.#pinged.at;
+    if (waiting >= SILENT_MS) {
+      this.#connection?.close();
+      this.#again();
+      return;
+    }
     const trip = newest === null ? null : Math.max(newest, waiting);
     const waits = trip === null || shortest === null ? 0 : trip - shortest;
     this.#say({ type: "report", ...report, round_trip_ms: trip, queued_ms: Math.max(waits, report.queued_ms) });
-    if (this.#pinged === null) {
+    if (this.#pinged === null && this.#connection?.isOpen) {
       this.#pinged = { id: ++this.#pings, at: performance.now() };
       this.#say({ type: "ping", id: this.#pings });
     }
@@ -112,50 +120,47 @@ export class Control {
 
   failed({ transport, rendition }: Form): void {
     // What fails at once does so before the channel is open, and the policy would choose it again.
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#say({ type: "failed", transport, rendition });
+    if (this.#connection?.isOpen) this.#say({ type: "failed", transport, rendition });
     else this.#failed = [...this.#failed.slice(1 - FAILED), { transport, rendition }];
   }
 
   /** By hand; null leaves it to the policy. */
   pin(form: Partial<Form> | null): void {
-    this.#say(form === null ? { type: "auto" } : { type: "pin", ...form });
+    this.#pinned = form === null ? { type: "auto" } : { type: "pin", ...form };
+    this.#say(this.#pinned);
   }
 
   close(): void {
-    this.#over = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    const socket = this.#socket;
-    if (socket === null) return;
-    socket.onmessage = socket.onclose = null;
-    // Closed while it connects, the browser would log an error; so it is let open first.
-    socket.onopen = () => socket.close();
-    if (socket.readyState !== WebSocket.CONNECTING) socket.close();
+    this.#connection?.close();
   }
 
   #connect(): void {
-    const socket = new WebSocket(this.#url);
-    this.#socket = socket;
-    this.#opened = false;
+    this.#connection = new Connection(this.#url, {
+      opened: () => {
+        this.#backoff.reset();
+        for (const form of this.#failed.splice(0)) this.failed(form);
+        this.#sayPlaying();
+        if (this.#pinned !== null) this.#say(this.#pinned);
+      },
+      message: (data) => {
+        if (typeof data === "string") this.#heard(data);
+      },
+      ended: (close) => {
+        // What never opened may be a session that is forgotten; asking for a choice tells.
+        if (close === null || FINAL.has(close.code)) {
+          this.#events.lost();
+        } else {
+          this.#again();
+        }
+      },
+    });
+  }
+
+  #again(): void {
+    this.#connection = null;
     this.#pinged = null;
-    socket.onopen = () => {
-      this.#opened = true;
-      this.#backoff.reset();
-      for (const form of this.#failed.splice(0)) this.failed(form);
-      this.#sayPlaying();
-    };
-    socket.onmessage = (event: MessageEvent<unknown>) => {
-      if (typeof event.data === "string") this.#heard(event.data);
-    };
-    socket.onclose = ({ code }) => {
-      this.#socket = null;
-      // What never opened may be a session that is forgotten; asking for a choice tells.
-      if (!this.#opened || FINAL.has(code)) {
-        this.#over = true;
-        this.#events.lost();
-      } else {
-        this.#timer = setTimeout(() => this.#connect(), this.#backoff.next());
-      }
-    };
+    this.#timer = setTimeout(() => this.#connect(), this.#backoff.next());
   }
 
   #sayPlaying(): void {
@@ -165,12 +170,12 @@ export class Control {
   }
 
   #say(what: object): void {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(what));
+    this.#connection?.send(JSON.stringify(what));
   }
 
   #heard(json: string): void {
     const said = parse(json);
-    if (this.#over || said === null) return;
+    if (said === null) return;
     const form = { transport: text(said["transport"]), rendition: text(said["rendition"]) };
     switch (said["type"]) {
       case "pong":

@@ -4,7 +4,7 @@
 /** The least late one is remembered for so long (ms). */
 const REMEMBERED_MS = 60_000;
 
-/** Of one connection. */
+/** Of one connection: a new one may have shorter queues. */
 export class Lateness {
   /** What may be the least later on, in order of time; each is later by less than those after it. */
   #least: { readonly at: number; readonly ms: number }[] = [];

@@ -1,5 +1,8 @@
 // The gateway's clock as seen from here, so that latency read from a picture is right on another machine too.
 
+import { number, object } from "./json";
+import { ANSWER_MS, within } from "./within";
+
 /** One answer of /healthz, all in Unix ms. */
 export interface Sample {
   readonly sent: number;
@@ -40,13 +43,9 @@ export class ServerClock {
     const samples: Sample[] = [];
     try {
       while (samples.length < SAMPLES) {
-        const sent = Date.now();
-        const response = await fetch(this.#url, { signal: asking.signal, cache: "no-store" });
-        const received = Date.now();
-        const body: unknown = await response.json();
-        const server = typeof body === "object" && body !== null && "now" in body ? body.now : null;
-        if (typeof server !== "number") break;
-        samples.push({ sent, received, server });
+        const sample = await within(ANSWER_MS, asking.signal, (signal) => this.#sample(signal));
+        if (sample === null) break;
+        samples.push(sample);
       }
     } catch {
       // Unreachable or stopped: whoever plays the stream notices and says so.
@@ -55,6 +54,14 @@ export class ServerClock {
     if (this.#asking !== asking) return;
     this.#asked = true;
     this.#asking = null;
+  }
+
+  async #sample(signal: AbortSignal): Promise<Sample | null> {
+    const sent = Date.now();
+    const response = await fetch(this.#url, { signal, cache: "no-store" });
+    const received = Date.now();
+    const server = number(object(await response.json())?.["now"]);
+    return server === null ? null : { sent, received, server };
   }
 
   stop(): void {

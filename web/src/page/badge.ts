@@ -14,7 +14,7 @@ const WORDS: Readonly<Record<string, string>> = {
   unauthorized: "unauthorized",
 };
 
-/** An empty badge. */
+/** A badge that says nothing yet. */
 export function badge(): HTMLElement {
   return element("span", { class: "badge", "data-state": "unknown" });
 }

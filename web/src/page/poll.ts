@@ -1,5 +1,7 @@
 // Asks again and again while the page is visible, one request at a time.
 
+import { within } from "../net/within";
+
 const PAUSE_MS = 1000;
 const SHORTEST_PAUSE_MS = 200;
 const LONGEST_MS = 5000;
@@ -16,14 +18,8 @@ export function poll(ask: (signal: AbortSignal) => Promise<void>): () => void {
   const run = async (current: AbortController): Promise<void> => {
     while (!current.signal.aborted) {
       // One deadline per request, so that a gateway that stopped answering is noticed.
-      const request = new AbortController();
-      const cancel = (): void => request.abort();
-      current.signal.addEventListener("abort", cancel);
-      const deadline = setTimeout(cancel, LONGEST_MS);
       hurried = false;
-      await ask(request.signal);
-      clearTimeout(deadline);
-      current.signal.removeEventListener("abort", cancel);
+      await within(LONGEST_MS, current.signal, ask);
       await pause(SHORTEST_PAUSE_MS, current.signal);
       if (hurried) continue;
       const rest = new AbortController();

@@ -9,14 +9,14 @@ const LATER_MS = 15_000;
 /** A page that was suspended for longer than this (ms) starts counting anew. */
 const SUSPENDED_MS = 30_000;
 
-/** Of one connection. Times are ms on one rising clock. */
+/** Of one connection; a new one begins anew. Times are ms on one rising clock. */
 export class Absence {
   #shown = false;
   #pictures = 0;
   #since = 0;
   #fedAt = -Infinity;
 
-  /** Pictures, `count` at least, went into the decoder. True once it is proven that it shows none of them. */
+  /** So many pictures came, as `Sink.fed` says. True once it is proven that the browser shows none of them. */
   fed(count: number, now: number): boolean {
     if (this.#pictures === 0 || now - this.#fedAt > SUSPENDED_MS) {
       this.#pictures = 0;

@@ -5,7 +5,7 @@ import type { ControlEvents, Offer, Report } from "../net/control";
 import type { TransportName } from "../transport/names";
 import type { Session, SessionSink, SessionState, Wanted } from "./session";
 
-/** One of two. */
+/** Which of the two stages: on one is what is seen, on the other what is to come. */
 export type StageName = "first" | "second";
 
 /** What the viewer is told: of the stage that is seen, and of the moves. */
@@ -30,11 +30,11 @@ export interface Moved {
   readonly reason: string;
   /** Unix ms. */
   readonly at: number;
-  /** From the word to the first picture. */
+  /** From the gateway's word to the first picture. */
   readonly tookMs: number;
 }
 
-/** What may be chosen by hand. */
+/** What may be chosen by hand, for the page that shows the choice. */
 export type Choices = Offer;
 
 /** A control channel, as it is needed here. */
@@ -52,7 +52,7 @@ export interface DirectorEnv {
   /** Why this browser cannot play it, or null. */
   obstacle(name: TransportName): string | null;
   network(): string | null;
-  /** This may be played later. */
+  /** This may be played later: what it takes may be fetched now. */
   prepare(name: TransportName): void;
   choose(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice>;
   attend(url: URL, events: ControlEvents): ControlLike;
@@ -60,7 +60,7 @@ export interface DirectorEnv {
   now(): number;
 }
 
-/** Where things go. */
+/** What becomes of it: pictures and counts of the stage that is seen, and what changed. */
 export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "bytes" | "dropped"> {
   changed(state: DirectorState): void;
   /** This stage's pictures are those that are seen. */
@@ -70,7 +70,7 @@ export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "b
 
 /** What is wanted, with a rendition chosen by hand. */
 export interface DirectorWanted extends Wanted {
-  /** Null: whichever. */
+  /** Empty: the stream itself; null: whichever the gateway chooses. */
   readonly rendition: string | null;
 }
 

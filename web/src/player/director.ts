@@ -3,6 +3,7 @@
 
 import type { Asking, Choice, Form } from "../net/choice";
 import type { Move, Offered } from "../net/control";
+import { ANSWER_MS } from "../net/within";
 import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
 import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorWanted, Figures, Moved, StageName } from "./direction";
 import type { Session, SessionState } from "./session";
@@ -31,7 +32,7 @@ const START_MS = 8000;
 const AGAIN_MS = 5000;
 const AGAIN_LIMIT_MS = 60_000;
 
-/** See the head of this file. */
+/** Of one player; `want` begins, `stop` ends. */
 export class Director {
   readonly #env: DirectorEnv;
   readonly #sink: DirectorSink;
@@ -51,12 +52,14 @@ export class Director {
   #pinning = false;
   /** What the gateway may have played. */
   #offered: readonly Offered[] = [];
+  /** The gateway's config leaves no choice. */
+  #forced = false;
   /** The stream has sound, by the gateway's word. */
   #hasSound = false;
   /** It is the test pattern, by the gateway's word. */
   #pattern = false;
   #listening = false;
-  /** The session's name. */
+  /** The id of the session at the gateway, which pictures' addresses carry. */
   #session: string | null = null;
   #visible = true;
   /** Control channels that ended before they said anything, in a row. */
@@ -109,11 +112,22 @@ export class Director {
     return true;
   }
 
+  /** What plays is not what was chosen by hand: the move was for a session that is over, or came while nothing could move. */
+  #pinAgain(): void {
+    const { transport, rendition } = this.#wanted;
+    const told = this.#told;
+    if (told === null || this.#forced || (transport !== "auto" && this.#found.has(transport))) return;
+    if ((transport === "auto" || transport === told.transport) && (rendition === null || rendition === told.rendition)) return;
+    this.#pin();
+  }
+
   setVisible(visible: boolean): void {
+    const shown = visible && !this.#visible;
     this.#visible = visible;
     if (!visible) this.#drop();
     this.#seen.session.setVisible(visible);
     this.#other.session.setVisible(visible);
+    if (shown) this.#pinAgain();
   }
 
   /** Whether somebody has turned the sound on: the gateway then prefers what carries it. */
@@ -121,19 +135,19 @@ export class Director {
     this.#listening = listening;
   }
 
-  /** The network is said to be back. */
+  /** The network is said to be back: does not wait any longer. */
   hurry(): void {
     this.#seen.session.hurry();
   }
 
-  /** Gives everything back. */
+  /** Closes what is open; `want` begins anew. */
   stop(): void {
     this.#wanted = { base: null, transport: "auto", rendition: null };
     this.#leave();
     this.#seen.session.stop();
   }
 
-  /** A second is over. */
+  /** To be called once a second: tells the gateway how it went. */
   report(figures: Figures): void {
     const { bytes, ms } = this.#carried;
     const queued = this.#queued;
@@ -163,32 +177,44 @@ export class Director {
 
   /** Asks the gateway, unless the browser cannot play what was chosen by hand: then the session says what plays instead. */
   #begin(base: URL): void {
-    const { transport, rendition } = this.#wanted;
+    const { transport } = this.#wanted;
     const can = this.#can();
     if (transport !== "auto" && !can.includes(transport)) {
       this.#alone(base);
       return;
     }
+    // Who does not answer this may still serve, and says itself what is wrong.
+    this.#ask(base, (choice) => this.#follow(choice), () => this.#alone(base));
+  }
+
+  /** Asks the gateway what is to be played. One of the two follows, unless something else is wanted by then. */
+  #ask(base: URL, then: (choice: Choice) => void, otherwise: () => void): void {
     const asking = new AbortController();
     this.#asking = asking;
-    this.#env.choose(base, this.#asked(transport, rendition), asking.signal).then(
-      (choice) => {
-        if (!asking.signal.aborted) this.#follow(choice);
-      },
-      // Who does not answer this may still serve, and says itself what is wrong.
-      () => {
-        if (!asking.signal.aborted) this.#alone(base);
-      },
+    const settle = (next: () => void): void => {
+      cancel();
+      if (this.#asking !== asking) return;
+      this.#asking = null;
+      next();
+    };
+    const cancel = this.#env.timer(() => {
+      settle(otherwise);
+      asking.abort();
+    }, ANSWER_MS);
+    asking.signal.addEventListener("abort", cancel);
+    this.#env.choose(base, this.#asked(), asking.signal).then(
+      (choice) => settle(() => then(choice)),
+      () => settle(otherwise),
     );
   }
 
-  #asked(transport: TransportName | "auto", rendition: string | null): Asking {
+  #asked(): Asking {
+    const { transport, rendition } = this.#wanted;
     const pinned = transport === "auto" ? null : transport;
     return { can: this.#can(), transport: pinned, rendition, network: this.#env.network(), listening: this.#listening };
   }
 
   #follow(choice: Choice): void {
-    this.#asking = null;
     this.#pattern = choice.pattern;
     const name = known(choice.transport);
     if (name === null) {
@@ -204,7 +230,7 @@ export class Director {
     this.#tell();
   }
 
-  /** As the gateway said. */
+  /** In this rendition and no other, as the gateway said. */
   #play(stage: Stage, base: URL, transport: TransportName): void {
     stage.session.want({ base: this.#named(base, transport), transport, only: true });
   }
@@ -229,7 +255,6 @@ export class Director {
 
   /** As without a gateway that chooses. */
   #alone(base: URL): void {
-    this.#asking = null;
     this.#why = "";
     this.#seen.form = null;
     this.#seen.session.want({ base, transport: this.#wanted.transport });
@@ -258,6 +283,7 @@ export class Director {
         this.#losses = 0;
         this.#pinning = false;
         this.#offered = offer.offered;
+        this.#forced = offer.forced;
         this.#hasSound = offer.sound;
         this.#prepare();
         this.#sink.choices(offer);
@@ -283,27 +309,19 @@ export class Director {
     if (base === null) return;
     this.#cancelTimer?.();
     this.#cancelTimer = this.#env.timer(() => {
-      const asking = new AbortController();
-      this.#asking = asking;
-      const form = this.#told;
-      const { transport, rendition } = this.#wanted;
-      this.#env.choose(base, this.#asked(transport, rendition), asking.signal).then(
-        (choice) => {
-          if (asking.signal.aborted) return;
-          this.#asking = null;
-          const { phase } = this.#seen.session.state;
-          // The gateway answers, but no WebSocket gets through, nor pictures: a proxy, which is found a way past by trying.
-          if (form === null && (phase === "waiting" || phase === "connecting")) this.#alone(base);
-          this.#session = choice.session.pathname.split("/").pop() ?? null;
-          this.#attend(choice.session);
-          // The new one has to be told what plays already.
-          this.#told = null;
-          if (form !== null) this.#say(form);
-        },
-        () => {
-          if (!asking.signal.aborted) this.#lost();
-        },
-      );
+      const follow = (choice: Choice): void => {
+        const form = this.#told;
+        const { phase } = this.#seen.session.state;
+        // The gateway answers, but no WebSocket gets through, nor pictures: a proxy, which is found a way past by trying.
+        if (form === null && (phase === "waiting" || phase === "connecting")) this.#alone(base);
+        this.#session = choice.session.pathname.split("/").pop() ?? null;
+        this.#attend(choice.session);
+        // The new one has to be told what plays already.
+        this.#told = null;
+        if (form !== null) this.#say(form);
+        this.#pinAgain();
+      };
+      this.#ask(base, follow, () => this.#lost());
     }, Math.min(AGAIN_LIMIT_MS, AGAIN_MS * 2 ** this.#losses));
     this.#losses++;
   }
@@ -435,6 +453,7 @@ export class Director {
     this.#session = null;
     this.#pinning = false;
     this.#offered = [];
+    this.#forced = false;
     this.#hasSound = false;
     this.#pattern = false;
     this.#why = "";

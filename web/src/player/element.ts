@@ -34,7 +34,7 @@ const READ_CODE_EVERY_MS = 500;
 /** The gateway that this script came from: it lies in `assets/` there. */
 const HOME = new URL("..", import.meta.url).href;
 
-/** See the head of this file. */
+/** The element; its attributes and events are at the head of this file. */
 export class SluicegatePlayer extends HTMLElement {
   static readonly observedAttributes = ["src", "stream", "transport", "rendition", "stats"];
 
@@ -118,7 +118,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** The stream's name. */
+  /** The stream's name at the gateway, `stream@rendition` for one rendition only. */
   get stream(): string {
     return this.getAttribute("stream") ?? "";
   }
@@ -168,7 +168,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.toggleAttribute("stats", value);
   }
 
-  /** This moment's figures. */
+  /** Rates are of the newest whole second, counts since the stream was chosen. */
   get stats(): Stats {
     return this.#collector.read(this.#director.state);
   }
@@ -295,7 +295,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.#view.shown("canvas");
   }
 
-  /** What is not seen is not heard. */
+  /** The stage that is not seen is not heard. */
   #applyMuted(): void {
     const { first, second } = this.#view.videos;
     first.muted = this.#muted || this.#stage !== "first";

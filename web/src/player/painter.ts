@@ -3,14 +3,14 @@
 import { isSideways, type Orientation } from "../media/geometry";
 import type { Picture, Shown } from "../transport/transport";
 
-/** What a painter tells. */
+/** What becomes of pictures that were offered. */
 export interface PainterEvents {
   shown(shown: Shown): void;
   /** A picture gave way to a newer one before it was painted. */
   dropped(): void;
 }
 
-/** Owns the canvas' contents. */
+/** The only one that draws on the canvas, and sets its size. */
 export class Painter {
   readonly #canvas: HTMLCanvasElement;
   readonly #context: CanvasRenderingContext2D | null;

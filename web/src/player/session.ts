@@ -16,7 +16,7 @@ import { Absence } from "./absence";
  */
 export type Phase = "idle" | "paused" | "connecting" | "playing" | "blocked" | "silent" | "waiting";
 
-/** What the viewer is told. */
+/** What the viewer is told of one stage. */
 export interface SessionState {
   readonly phase: Phase;
   /** The transport in use or tried next. */
@@ -55,11 +55,11 @@ export interface SessionEnv {
   /** Calls back once after `ms`; the result cancels it. */
   timer(callback: () => void, ms: number): () => void;
   random(): number;
-  /** Rising ms. */
+  /** Ms on a clock that only rises. */
   now(): number;
 }
 
-/** Where pictures and counts go. */
+/** As a transport's sink, of whichever transport plays; what else those tell is in the state. */
 export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & {
   changed(state: SessionState): void;
 };
@@ -130,7 +130,7 @@ export class Session {
     if (this.#state.phase === "waiting") this.#reconnect();
   }
 
-  /** Gives everything back. */
+  /** Closes what is open; `want` begins anew. */
   stop(): void {
     this.#wanted = { base: null, transport: "auto" };
     this.#restart();

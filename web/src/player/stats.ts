@@ -20,7 +20,7 @@ export interface Stats {
   /** Pictures shown and media bits received, per second, over the last second. */
   readonly framesPerSecond: number;
   readonly bitsPerSecond: number;
-  /** Null until it is known. */
+  /** How old the picture on the screen is; null until it is known. */
   readonly latencyMs: number | null;
   /**
    * `picture`: from the making of the picture to its showing, read from its block code. `decode`: from arrival to showing.
@@ -33,7 +33,7 @@ export interface Stats {
   readonly reconnects: number;
 }
 
-/** Collects; the element asks. */
+/** Adds up what the player's parts report; all times are ms of `performance.now()`. */
 export class StatsCollector {
   readonly #meter: Meter;
   #width = 0;
@@ -65,7 +65,7 @@ export class StatsCollector {
     this.#latency = { ms, kind };
   }
 
-  /** Closes a second. */
+  /** Ends the second that rates are of. */
   look(now: number): void {
     this.#meter.look(now);
   }
@@ -76,7 +76,7 @@ export class StatsCollector {
     this.#latency = null;
   }
 
-  /** Another stream. */
+  /** Another stream is chosen: all counts begin at 0. */
   clear(now: number): void {
     this.connectionChanged(now);
     this.#width = this.#height = this.#painted = this.#dropped = 0;

@@ -7,7 +7,7 @@ import type { DirectorState, StageName } from "./director";
 import { LABELS, type TransportName } from "../transport/names";
 import type { LatencyKind, Stats } from "./stats";
 
-/** What the viewer asks for. */
+/** What is done to the player: by the viewer, and to the sound by whomever. */
 export interface PlayerActions {
   toggleStats(): void;
   toggleFullscreen(): void;
@@ -18,7 +18,7 @@ export interface PlayerActions {
   volumeChanged(): void;
 }
 
-/** What there is to hear. */
+/** What the sound button and its notice show. */
 export interface SoundView {
   /** The stream has sound. */
   readonly there: boolean;

@@ -1,5 +1,6 @@
 // HLS: by hls.js, which is fetched when it is first needed, or by the browser itself where there is no MediaSource.
 
+import { ANSWER_MS } from "../net/within";
 import { mediaSource } from "./browser";
 import { playByBrowser } from "./hls_native";
 import { refusal } from "./refusal";
@@ -11,7 +12,7 @@ const TYPE = "application/vnd.apple.mpegurl";
 /** How the video element is made to play a playlist. */
 export type HlsPlayer = (url: URL, loan: VideoLoan, events: HlsEvents) => HlsPlayback;
 
-/** What such a player tells. */
+/** What such a player tells the transport. */
 export interface HlsEvents {
   bytes(count: number): void;
   carried(bytes: number, ms: number): void;
@@ -22,7 +23,7 @@ export interface HlsEvents {
   ended(ending: Ending | "loading"): void;
 }
 
-/** One that runs. */
+/** A player that runs, up to `stop`. */
 export interface HlsPlayback {
   /** Seconds behind live, null if not known yet. */
   behind(): number | null;
@@ -104,10 +105,14 @@ export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScree
   if (mediaSource() === null) {
     start(playByBrowser);
   } else {
-    import("./hls_js").then(
-      ({ playByHlsJs }) => start(playByHlsJs),
-      () => end({ kind: "lost", reason: "the HLS player could not be loaded; if the gateway was renewed, load the page again" }),
-    );
+    // Refused, for there may be another way than HLS.
+    const unloaded = (): void => end({ kind: "refused", reason: "the HLS player could not be loaded; if the gateway was renewed, load the page again" });
+    const late = setTimeout(unloaded, ANSWER_MS);
+    signal.addEventListener("abort", () => clearTimeout(late));
+    import("./hls_js").then(({ playByHlsJs }) => {
+      clearTimeout(late);
+      start(playByHlsJs);
+    }, unloaded);
   }
   return { stop, rest: (rests) => playback?.rest?.(rests) };
 }

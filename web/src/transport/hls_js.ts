@@ -16,10 +16,10 @@ const CLOSE = 0.02;
 const LOOK_EVERY_MS = 250;
 /** What comes at once, in bytes: a packet's worth. */
 const PACKET = 1400;
-/** Pictures in a second of media, where nobody says how many. */
+/** Pictures in a second of media, where nobody says how many: segments have some also in a silence, which the gateway fills. */
 const LIKELY_RATE = 10;
-/** A gateway answers what it has to wait for within a minute (ms). */
-const ANSWER_MS = 65_000;
+/** A playlist may take so long (ms), with long segments: a session opens anew what brings nothing in 30 s. */
+const PLAYLIST_MS = 25_000;
 /** Behind by more than this (s) after a pause, it jumps. */
 const JUMP_RESUMED = 0.5;
 
@@ -36,7 +36,7 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     enableWorker: false,
     // A session tries again by itself, later and later, and knows what else there is.
     manifestLoadPolicy: {
-      default: { maxTimeToFirstByteMs: ANSWER_MS, maxLoadTimeMs: ANSWER_MS, timeoutRetry: null, errorRetry: null },
+      default: { maxTimeToFirstByteMs: PLAYLIST_MS, maxLoadTimeMs: PLAYLIST_MS, timeoutRetry: null, errorRetry: null },
     },
   });
   const video = loan.element;
@@ -85,7 +85,9 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
       return;
     }
     if (!fatal) return;
-    if (type === Hls.ErrorTypes.NETWORK_ERROR) {
+    if (details === Hls.ErrorDetails.MANIFEST_LOAD_TIMEOUT) {
+      events.ended({ kind: "unready", reason: `no playlist came within ${PLAYLIST_MS / 1000} s` });
+    } else if (type === Hls.ErrorTypes.NETWORK_ERROR) {
       events.ended("loading");
     } else if (details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) {
       events.ended({ kind: "unsupported", reason: "this browser cannot play the stream's codecs" });

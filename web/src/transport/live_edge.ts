@@ -47,7 +47,7 @@ const STEADY_JUMP = 3;
 const STEADY_TARGET = 0.75;
 const STEADY_REST_MS = 5000;
 
-/** One playback. */
+/** Of one media source, from its opening on. */
 export class LiveEdge {
   readonly #rates: boolean;
   #buckets: { readonly since: number; late: number; step: number }[] = [];

@@ -10,7 +10,7 @@ import { type Ending, type Sink, type Transport, transportUrl } from "./transpor
 /** Pictures a second while something else is to have the link: with less, it would seem to stand still. */
 const RESTING = "2";
 
-/** Plays `{base}/mjpeg`. */
+/** Plays `{base}/mjpeg`: pictures for the canvas. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
   const decoder = new NewestJpeg(sink);
   const lateness = new Lateness();

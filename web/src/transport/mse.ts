@@ -14,7 +14,7 @@ export function mseObstacle(): string | null {
   return mediaSource() === null ? "this browser has no Media Source Extensions" : null;
 }
 
-/** Plays `{base}/mse`. */
+/** Plays `{base}/mse` in the video element. */
 export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   const Source = mediaSource();
   const over = new AbortController();
@@ -22,6 +22,8 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   let edge = new LiveEdge({ rates: changesRateSmoothly() });
   let buffer: SourceBuffer | null = null;
   let played = false;
+  /** Of the media source that is to be opened. */
+  let address = "";
 
   const stop = (): void => {
     over.abort();
@@ -29,6 +31,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
     clearInterval(looking);
     feed.stop();
     loan.release();
+    URL.revokeObjectURL(address);
   };
   const end = (ending: Ending): void => {
     if (signal.aborted) return;
@@ -82,21 +85,20 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
       const source = new Source();
       buffer = null;
       edge = new LiveEdge({ rates: changesRateSmoothly() });
-      const url = URL.createObjectURL(source);
+      address = URL.createObjectURL(source);
       source.addEventListener(
         "sourceopen",
         () => {
-          URL.revokeObjectURL(url);
-          if (signal.aborted) return;
+          URL.revokeObjectURL(address);
           source.duration = Infinity;
           const made = source.addSourceBuffer(mime);
           buffer = made;
           made.addEventListener("updateend", () => buffer === made && feed.done(), { signal });
           feed.ready(bufferOf(made));
         },
-        { once: true },
+        { once: true, signal },
       );
-      loan.show(url);
+      loan.show(address);
     },
     position: () => video.currentTime,
     fed: (count) => sink.fed(count),

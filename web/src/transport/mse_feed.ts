@@ -1,7 +1,7 @@
 // Decides what of an `mse` stream goes into the browser's buffer, and what leaves it again. No socket, no MediaSource: those
 // are handed in, so that track changes, full buffers and long groups can be tested one message at a time.
 
-import { startsWithSync, videoTrack } from "../media/fmp4";
+import { hasSamples, startsWithSync, videoTrack } from "../media/fmp4";
 import type { Span } from "./live_edge";
 import type { Ending } from "./transport";
 import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
@@ -22,7 +22,7 @@ export interface FeedEnv {
   open(mime: string): void;
   /** Where the element plays, in seconds. */
   position(): number;
-  /** So many fragments went into the buffer. */
+  /** So many pictures came, and are or will be handed to the browser; of a stream of sound alone, so many fragments. */
   fed(count: number): void;
   /** Media from `from` to `to` (s) can be played now too. */
   grown(from: number, to: number): void;
@@ -40,20 +40,32 @@ const WAITING_LIMIT = 32 * 1024 * 1024;
 /** Bytes appended at once: a backlog needs one step for each otherwise. */
 const APPEND_LIMIT = 1024 * 1024;
 
+/** Messages that are appended in one step: an init segment, or fragments. */
+interface Piece {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Which track of an init segment has the pictures; null: these are fragments. */
+  readonly init: { readonly track: number | null } | null;
+  /** It begins with a keyframe. */
+  readonly key: boolean;
+  /** As they count for `fed`. */
+  readonly pictures: number;
+}
+
 /** One connection's worth of messages: a MIME type as text, then an init segment, then fragments; the same again at each change of tracks. */
 export class MseFeed {
   readonly #env: FeedEnv;
-  #waiting: (string | Uint8Array<ArrayBuffer>)[] = [];
+  #waiting: (string | Piece)[] = [];
   #waitingBytes = 0;
   #mime: string | null = null;
   #buffer: MediaBuffer | null = null;
   #busy = false;
   #over = false;
-  #wantsInit = true;
+  /** The init segment of the fragments that come; null: it is next. `#track` is of those that are appended. */
+  #coming: Piece["init"] = null;
   #track: number | null = null;
   #end: number | null = null;
   #keyframes: number[] = [];
-  /** Fragments in the step that is under way, and in all since the media source was opened. */
+  /** Pictures in the step that is under way, and in all since the media source was opened. */
   #step = 0;
   #appended = 0;
 
@@ -61,20 +73,35 @@ export class MseFeed {
     this.#env = env;
   }
 
-  /** Takes one message. */
+  /** Takes one message of the WebSocket, in order. */
   message(data: ArrayBuffer | string): void {
     if (this.#over) return;
     if (typeof data === "string") {
       this.#waiting.push(data);
-    } else {
-      this.#waiting.push(new Uint8Array(data));
-      this.#waitingBytes += data.byteLength;
+      this.#coming = null;
+      this.#go();
+      return;
     }
+    const piece = this.#read(new Uint8Array(data));
+    this.#waiting.push(piece);
+    this.#waitingBytes += data.byteLength;
     if (this.#waitingBytes > WAITING_LIMIT) {
       this.#fail({ kind: "lost", reason: "the browser does not take the video as fast as it comes" });
-    } else {
-      this.#go();
+      return;
     }
+    this.#go();
+    if (piece.pictures > 0) this.#env.fed(piece.pictures);
+  }
+
+  /** The first behind a MIME type is an init segment. */
+  #read(bytes: Uint8Array<ArrayBuffer>): Piece {
+    if (this.#coming === null) {
+      this.#coming = { track: videoTrack(bytes) };
+      return { bytes, init: this.#coming, key: false, pictures: 0 };
+    }
+    const { track } = this.#coming;
+    const pictures = track === null || hasSamples(bytes, track) ? 1 : 0;
+    return { bytes, init: null, key: track !== null && startsWithSync(bytes, track), pictures };
   }
 
   /** The media source that was asked for is open. */
@@ -87,9 +114,8 @@ export class MseFeed {
   /** The buffer is done with what it was given. */
   done(): void {
     this.#busy = false;
-    const fragments = this.#step;
+    this.#appended += this.#step;
     this.#step = 0;
-    this.#appended += fragments;
     const newest = this.#buffer?.spans().at(-1);
     // With sound too, what is buffered is what both tracks have, so that an empty buffer proves nothing.
     const alone = this.#track !== null && kindsOf(this.#mime ?? "").join() === "video";
@@ -102,11 +128,10 @@ export class MseFeed {
       this.#end = newest.to;
       if (from < newest.to) this.#env.grown(from, newest.to);
     }
-    if (fragments > 0) this.#env.fed(fragments);
     this.#go();
   }
 
-  /** Nothing happens any more. */
+  /** Nothing is appended or told any more. */
   stop(): void {
     this.#over = true;
     this.#waiting = [];
@@ -137,7 +162,6 @@ export class MseFeed {
     const alike = this.#mime !== null && kindsOf(this.#mime).join() === kinds.join();
     const changed = mime !== this.#mime;
     this.#mime = mime;
-    this.#wantsInit = true;
     this.#env.sound(kinds.includes("audio"));
     if (alike && this.#buffer !== null) {
       if (changed) this.#buffer.changeType(mime);
@@ -153,17 +177,17 @@ export class MseFeed {
   }
 
   #append(buffer: MediaBuffer): void {
-    const bytes = this.#next();
+    const piece = this.#next();
     this.#busy = true;
     try {
-      buffer.append(bytes);
+      buffer.append(piece.bytes);
+      this.#step = piece.pictures;
     } catch (error) {
       this.#busy = false;
       const full = error instanceof DOMException && error.name === "QuotaExceededError";
-      this.#step = 0;
       if (full && this.#trim(buffer, 1)) {
-        this.#waiting.unshift(bytes);
-        this.#waitingBytes += bytes.length;
+        this.#waiting.unshift(piece);
+        this.#waitingBytes += piece.bytes.length;
       } else {
         const reason = full ? "the browser's buffer is full" : "the browser does not take the video";
         this.#fail({ kind: "lost", reason });
@@ -172,27 +196,26 @@ export class MseFeed {
   }
 
   /** What is to be appended next: one init segment, or a run of fragments. */
-  #next(): Uint8Array<ArrayBuffer> {
-    const run: Uint8Array<ArrayBuffer>[] = [];
+  #next(): Piece {
+    const run: Piece[] = [];
     let size = 0;
     for (let next = this.#waiting[0]; next !== undefined && typeof next !== "string"; next = this.#waiting[0]) {
-      const key = !this.#wantsInit && this.#track !== null && startsWithSync(next, this.#track);
       // So that it is known where a keyframe lies.
-      if (run.length > 0 && (key || size + next.length > APPEND_LIMIT)) break;
+      if (run.length > 0 && (next.key || size + next.bytes.length > APPEND_LIMIT)) break;
       this.#waiting.shift();
       run.push(next);
-      size += next.length;
-      if (!this.#wantsInit) this.#step++;
-      if (this.#wantsInit) {
-        this.#wantsInit = false;
-        this.#track = videoTrack(next);
+      size += next.bytes.length;
+      if (next.init !== null) {
+        this.#track = next.init.track;
         break;
       }
-      if (key && this.#end !== null) this.#keyframes = [...this.#keyframes.slice(1 - KEYFRAMES), this.#end];
+      if (next.key && this.#end !== null) this.#keyframes = [...this.#keyframes.slice(1 - KEYFRAMES), this.#end];
     }
     this.#waitingBytes -= size;
-    const [only] = run;
-    return run.length === 1 && only !== undefined ? only : joined(run, size);
+    const [first] = run;
+    if (run.length === 1 && first !== undefined) return first;
+    const pictures = run.reduce((sum, piece) => sum + piece.pictures, 0);
+    return { bytes: joined(run, size), init: null, key: first?.key ?? false, pictures };
   }
 
   /**
@@ -225,12 +248,12 @@ export function kindsOf(mime: string): ("audio" | "video")[] {
   return [...new Set(kinds)].sort();
 }
 
-function joined(parts: readonly Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
+function joined(pieces: readonly Piece[], size: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(size);
   let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+  for (const { bytes } of pieces) {
+    whole.set(bytes, at);
+    at += bytes.length;
   }
   return whole;
 }

@@ -16,7 +16,7 @@ export function nalObstacle(): string | null {
     : "browsers allow WebCodecs only over HTTPS or on localhost";
 }
 
-/** Plays `{base}/nal`. */
+/** Plays `{base}/nal`: pictures for the canvas. */
 export function openNal(base: URL, sink: Sink): Transport {
   let over = false;
   let geometry: Geometry | null = null;

@@ -3,12 +3,12 @@
 
 import { type AccessUnit, codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
 
-/** One unit for the decoder. */
+/** One access unit for the decoder, in Annex B form. */
 export interface Unit {
   readonly key: boolean;
   /** A key that is no IDR picture but a recovery point. Not every decoder starts there. */
   readonly recovery: boolean;
-  /** µs. */
+  /** When it came, in µs; rises from unit to unit. */
   readonly timestamp: number;
   readonly data: Uint8Array;
 }
@@ -22,9 +22,9 @@ export interface Decoder {
   readonly queued: number;
 }
 
-/** What becomes of the pictures. */
+/** What becomes of the pictures: each is told once, by one of these. */
 export interface FeedEvents {
-  /** Left out, so many. */
+  /** So many were left out. */
   dropped(count: number): void;
   /** One went into the decoder. */
   fed(): void;
@@ -45,7 +45,7 @@ const BURST_LIMIT = 900;
 /** Parameter sets kept for the next keyframe, in bytes; a stream that sends more is not sending parameter sets. */
 const PARAMETERS_LIMIT = 64 * 1024;
 
-/** One connection's worth of messages. */
+/** Takes the messages of one connection. */
 export class NalFeed {
   readonly #decoder: Decoder;
   readonly #events: FeedEvents;

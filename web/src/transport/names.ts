@@ -3,10 +3,10 @@
 /** Best first: the order in which `auto` tries them. */
 export const TRANSPORTS = ["nal", "mse", "hls", "mjpeg"] as const;
 
-/** One of them. */
+/** A transport, as addresses and the gateway name it. */
 export type TransportName = (typeof TRANSPORTS)[number];
 
-/** As people read them. */
+/** As the pages write them. */
 export const LABELS: Readonly<Record<TransportName, string>> = { nal: "WebCodecs", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
 
 /** The transport of this name; anything else is `auto`. */

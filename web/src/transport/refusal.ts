@@ -1,6 +1,7 @@
 // Why a connection could not be made, in the gateway's own words where it has some.
 
 import { errorText } from "../net/errors";
+import { ANSWER_MS, within } from "../net/within";
 import type { Ending } from "./transport";
 
 /** Nobody answered. A browser does not tell that apart from an answer that another site's page may not see. */
@@ -32,13 +33,15 @@ export async function refusedBy(response: Response, ms: number): Promise<Ending>
 export async function refusal(url: URL, signal: AbortSignal, otherwise: Ending): Promise<Ending> {
   const asked = performance.now();
   try {
-    const response = await fetch(url, { signal, cache: "no-store" });
-    // 400 and 426 are what a healthy WebSocket address may answer to a plain GET.
-    if (!response.ok && response.status !== 400 && response.status !== 426) {
-      return await refusedBy(response, performance.now() - asked);
-    }
-    await response.body?.cancel();
-    return otherwise;
+    return await within(ANSWER_MS, signal, async (signal) => {
+      const response = await fetch(url, { signal, cache: "no-store" });
+      // 400 and 426 are what a healthy WebSocket address may answer to a plain GET.
+      if (!response.ok && response.status !== 400 && response.status !== 426) {
+        return refusedBy(response, performance.now() - asked);
+      }
+      await response.body?.cancel();
+      return otherwise;
+    });
   } catch {
     return unreachable(url);
   }

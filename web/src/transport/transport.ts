@@ -24,7 +24,7 @@ export interface Delay {
   readonly kind: "decode" | "live";
 }
 
-/** What is on the screen now. */
+/** A picture that came onto the screen, and its size (px). */
 export interface Shown {
   readonly width: number;
   readonly height: number;
@@ -60,13 +60,16 @@ export interface Sink {
   shown(shown: Shown): void;
   /** The video element plays sound; there are no pictures. */
   heard(): void;
-  /** Pictures, `count` at least, were handed to the browser. Who is given some and shows none is given up. */
+  /**
+   * So many pictures came for the browser, or as many as is likely where HLS does not tell; of sound alone, so many pieces.
+   * Whoever is given some and shows none is given up (`Absence`).
+   */
   fed(count: number): void;
   /** The video element may not play, or was paused, until the viewer says so. */
   blocked(): void;
   /** Whether the stream has sound. Not told means no. */
   sound(there: boolean): void;
-  /** Media bytes that arrived. */
+  /** So many bytes of media arrived; hls.js tells them by the segment or part. */
   bytes(count: number): void;
   /** So many bytes came within so many ms in which nothing else held them up: what the link carries. */
   carried(bytes: number, ms: number): void;
@@ -77,7 +80,7 @@ export interface Sink {
   ended(ending: Ending): void;
 }
 
-/** A running transport. */
+/** A transport that was opened, up to `stop` or its sink's `ended`. */
 export interface Transport {
   /** Closes sockets, decoders and pictures in flight; the sink hears nothing more. */
   stop(): void;
@@ -95,7 +98,7 @@ export function transportUrl(base: URL, name: TransportName, file = ""): URL {
   return url;
 }
 
-/** The same for a WebSocket. */
+/** The same as a WebSocket's: `ws:`, or `wss:` below `https:`. */
 export function socketUrl(base: URL, name: TransportName): URL {
   const url = transportUrl(base, name);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";

@@ -31,7 +31,7 @@ export interface VideoLoan {
 /** Browsers may not tell of pictures that nobody has in view. After so long (ms) without one, those that were decoded count. */
 const UNSEEN_MS = 2000;
 
-/** Lends the element. */
+/** Lends the element to one transport after another. */
 export class VideoScreen {
   readonly #element: HTMLVideoElement;
   readonly #leaving: () => void;

@@ -1,0 +1,19 @@
+// Requests that do not wait without end.
+
+/** A gateway answers within this time (ms), also what it has to wait for: ten seconds, and a little more for HLS. */
+export const ANSWER_MS = 15_000;
+
+/** Runs `ask` with a signal that is aborted with `signal`, and after `ms`. */
+export async function within<T>(ms: number, signal: AbortSignal, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const request = new AbortController();
+  const cancel = (): void => request.abort();
+  if (signal.aborted) cancel();
+  signal.addEventListener("abort", cancel);
+  const deadline = setTimeout(cancel, ms);
+  try {
+    return await ask(request.signal);
+  } finally {
+    clearTimeout(deadline);
+    signal.removeEventListener("abort", cancel);
+  }
+}

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { playByBrowser } from "../src/transport/hls_native";
+import type { VideoLoan } from "../src/transport/video";
+import { Clock, replace } from "./support";
+
+/** The browser's own player at `http://gateway/live/demo/hls/media.m3u8`, with an element that does as it is told. */
+function play(t: TestContext) {
+  const clock = new Clock(t);
+  replace(t, "HTMLMediaElement", { HAVE_METADATA: 1 });
+  const told: string[] = [];
+  const element = Object.assign(new EventTarget(), { readyState: 0, paused: false, seeking: false, currentTime: 0, seekable: { length: 0 } });
+  const loan = { element, show: (url: string) => told.push(`show ${url}`) } as unknown as VideoLoan;
+  const playback = playByBrowser(new URL("http://gateway/live/demo/hls/media.m3u8"), loan, {
+    bytes: () => undefined,
+    carried: () => undefined,
+    sound: () => undefined,
+    fed: (count) => told.push(`fed ${count}`),
+    ended: (ending) => {
+      told.push(typeof ending === "string" ? ending : ending.kind);
+      playback.stop();
+    },
+  });
+  told.length = 0;
+  return { clock, element, told, playback };
+}
+
+test("a browser that loads nothing in 12 s is given up, once", (t) => {
+  const { clock, told } = play(t);
+  clock.advance(11_000);
+  assert.deepEqual(told, []);
+  clock.advance(60_000);
+  assert.deepEqual([told, clock.running], [["loading"], 0]);
+});
+
+test("who waits for a tap need not load anything", (t) => {
+  const { clock, element, told } = play(t);
+  element.paused = true;
+  clock.advance(60_000);
+  assert.deepEqual(told, []);
+  element.paused = false;
+  clock.advance(11_000);
+  element.readyState = 1;
+  clock.advance(2000);
+  assert.deepEqual(told, ["fed 10", "fed 10"]);
+});
+
+test("an end of the stream is one, and nothing runs on behind it", (t) => {
+  const { clock, element, told } = play(t);
+  element.dispatchEvent(new Event("ended"));
+  element.dispatchEvent(new Event("ended"));
+  assert.deepEqual([told, clock.running], [["draining"], 0]);
+});

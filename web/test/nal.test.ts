@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { openNal } from "../src/transport/nal";
+import type { Sink } from "../src/transport/transport";
+import { annexB, AUD, Clock, DELTA, type FakeSocket, fakeSockets, IDR, PPS, replace, SPS } from "./support";
+
+/** A decoder that takes everything and shows it when told. */
+class FakeDecoder {
+  static made: FakeDecoder[] = [];
+  readonly #output: (frame: object) => void;
+  state = "configured";
+  decodeQueueSize = 0;
+  decoded = 0;
+
+  constructor({ output }: { output: (frame: object) => void }) {
+    this.#output = output;
+    FakeDecoder.made.push(this);
+  }
+
+  configure(): void {}
+
+  decode(): void {
+    this.decoded++;
+  }
+
+  close(): void {
+    this.state = "closed";
+  }
+
+  show(frame: object): void {
+    this.#output(frame);
+  }
+}
+
+function open(t: TestContext) {
+  const clock = new Clock(t);
+  const sockets = fakeSockets(t);
+  FakeDecoder.made = [];
+  replace(t, "VideoDecoder", FakeDecoder);
+  replace(t, "EncodedVideoChunk", class {});
+  const told = { fed: 0, dropped: 0, pictures: 0 };
+  const sink = {
+    bytes: () => undefined,
+    fed: (count: number) => (told.fed += count),
+    dropped: (count: number) => (told.dropped += count),
+    picture: () => told.pictures++,
+  } as unknown as Sink;
+  const transport = openNal(new URL("http://gateway/live/demo"), sink);
+  const socket = (sockets[0] as FakeSocket).open();
+  const send = (...nals: number[][]): void => socket.hear(annexB(nals).slice().buffer);
+  return { clock, socket, told, transport, send };
+}
+
+test("what goes into the decoder is told, whether it is shown or not", (t) => {
+  const { told, send } = open(t);
+  send(DELTA);
+  assert.deepEqual(told, { fed: 0, dropped: 1, pictures: 0 });
+  send(AUD, SPS, PPS, IDR);
+  for (let times = 0; times < 20; times++) send(DELTA);
+  assert.deepEqual(told, { fed: 21, dropped: 1, pictures: 0 });
+});
+
+test("stopped, socket and decoder are closed, and what comes out late is let go", (t) => {
+  const { clock, socket, told, transport, send } = open(t);
+  send(AUD, SPS, PPS, IDR);
+  const [decoder] = FakeDecoder.made;
+  transport.stop();
+  let closed = 0;
+  decoder?.show({ close: () => closed++ });
+  assert.deepEqual([socket.closed, decoder?.state, closed, told.pictures, clock.running], [true, "closed", 1, 0, 0]);
+});

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { Session, type SessionSink, type TransportPlayer } from "../src/player/session";
+import type { TransportName } from "../src/transport/names";
+import { openSocket } from "../src/transport/socket";
+import type { Ending } from "../src/transport/transport";
+import { Clock, type FakeSocket, fakeSockets, replace, settled, unanswered } from "./support";
+
+/** One socket to `nal`, what it tells, and a gateway that says `answer` to a plain question. */
+function open(t: TestContext, answer: () => Response | null = () => new Response("", { status: 426 })) {
+  const clock = new Clock(t);
+  const sockets = fakeSockets(t);
+  replace(t, "location", { origin: "http://gateway" });
+  replace(t, "fetch", async (url: URL, init: { signal: AbortSignal }) => answer() ?? unanswered(url, init));
+  const told: (Ending | string)[] = [];
+  const close = openSocket(new URL("http://gateway/live/demo"), "nal", {
+    message: (data) => told.push(String(data)),
+    ended: (ending) => told.push(ending),
+  });
+  const socket = sockets[0] as FakeSocket;
+  return { clock, socket, told, close };
+}
+
+test("one that opens tells what comes, and why it ends", async (t) => {
+  const { clock, socket, told } = open(t);
+  assert.equal(socket.url, "ws://gateway/live/demo/nal");
+  socket.open().hear("a picture");
+  assert.equal(clock.running, 0);
+  clock.advance(60_000);
+  socket.end(1001, "restarts");
+  await settled();
+  assert.deepEqual(told, ["a picture", { kind: "draining", reason: "restarts" }]);
+});
+
+test("one that cannot be opened ends in the gateway's words, or as refused where it has none", async (t) => {
+  const { socket, told } = open(t, () => new Response("no such stream", { status: 404 }));
+  socket.end();
+  await settled();
+  assert.deepEqual(told, [{ kind: "refused", reason: "no such stream" }]);
+  const blocked = open(t);
+  blocked.socket.end();
+  await settled();
+  assert.deepEqual(blocked.told, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
+});
+
+test("one that neither opens nor fails is closed after 8 s, and ends as refused", async (t) => {
+  const { clock, socket, told } = open(t);
+  clock.advance(7999);
+  await settled();
+  assert.deepEqual([told, socket.closed], [[], false]);
+  clock.advance(1);
+  assert.equal(socket.closed, true);
+  socket.end();
+  await settled();
+  assert.deepEqual(told, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
+  assert.equal(clock.running, 0);
+});
+
+test("where nothing else is answered either, that is said soon enough, and is no refusal", async (t) => {
+  const { clock, told } = open(t, () => null);
+  clock.advance(8000);
+  await settled();
+  clock.advance(15_000);
+  await settled();
+  assert.deepEqual(told, [{ kind: "unreachable", reason: "the gateway does not answer" }]);
+  assert.equal(clock.running, 0);
+});
+
+test("closed while it connects, it is let open first, but not waited for without end", async (t) => {
+  const opened = open(t);
+  opened.close();
+  assert.equal(opened.socket.closed, false);
+  opened.socket.open().hear("a picture");
+  assert.deepEqual([opened.socket.closed, opened.clock.running], [true, 0]);
+
+  const never = open(t);
+  never.close();
+  never.clock.advance(8000);
+  assert.equal(never.socket.closed, true);
+  never.socket.end();
+  await settled();
+  assert.deepEqual([opened.told, never.told, never.clock.running], [[], [], 0]);
+});
+
+test("closed while the gateway is asked why, nothing more is told", async (t) => {
+  const { clock, socket, told, close } = open(t, () => null);
+  socket.end();
+  close();
+  await settled();
+  assert.deepEqual([told, clock.running], [[], 0]);
+});
+
+test("where every upgrade is swallowed, auto goes on past the WebSockets within a minute", async (t) => {
+  const clock = new Clock(t);
+  const sockets = fakeSockets(t);
+  replace(t, "location", { origin: "http://gateway" });
+  replace(t, "fetch", async () => new Response("", { status: 426 }));
+  const opened: string[] = [];
+  const player = (name: TransportName, open: TransportPlayer["open"]): TransportPlayer => ({
+    open: (...given) => {
+      opened.push(name);
+      return open(...given);
+    },
+    obstacle: () => null,
+  });
+  const overSocket = (name: TransportName) =>
+    player(name, (base, sink) => ({ stop: openSocket(base, name, { message: () => undefined, ended: (ending) => sink.ended(ending) }) }));
+  const plain = (name: TransportName) => player(name, () => ({ stop: () => undefined }));
+  const timer = (callback: () => void, ms: number): (() => void) => {
+    const started = setTimeout(callback, ms);
+    return () => clearTimeout(started);
+  };
+  const players = { nal: overSocket("nal"), mse: overSocket("mse"), hls: plain("hls"), mjpeg: plain("mjpeg") };
+  const session = new Session({ players, timer, random: () => 0.5, now: () => performance.now() }, { changed: () => undefined } as unknown as SessionSink);
+  session.want({ base: new URL("http://gateway/live/demo"), transport: "auto" });
+  for (let second = 0; second < 60; second++) {
+    clock.advance(1000);
+    await settled();
+  }
+  assert.deepEqual(opened.slice(0, 5), ["nal", "nal", "mse", "mse", "hls"]);
+  assert.deepEqual(sockets.map(({ closed }) => closed), [true, true, true, true]);
+  session.stop();
+  assert.equal(clock.running, 0);
+});
