@@ -217,6 +217,7 @@ impl Instance {
         info: &Info,
         choice: impl Into<Choice>,
         renditions: &[Rendition],
+        longest_group_ms: u32,
     ) -> Result<Vec<Content>, Failure> {
         let choice = choice.into();
         let info = transport::StreamInfo {
@@ -224,6 +225,7 @@ impl Instance {
             epoch: info.epoch,
             tracks: tracks(info, &choice),
             renditions: renditions.iter().map(Rendition::to_guest).collect(),
+            longest_group_ms,
         };
         self.choice = Some(choice);
         self.call("configure", |mut store, guest| {

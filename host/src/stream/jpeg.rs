@@ -102,8 +102,8 @@ impl Work for Worker<'_> {
             }
             Some(Event::Picture(picture)) => {
                 self.newest = Some(picture);
-                self.due = Instant::now()
-                    + Duration::from_secs(1) / u32::from(self.look.most_per_second.max(1));
+                self.due =
+                    Instant::now() + Duration::from_secs(1) / self.look.most_per_second.max(1);
                 if self.follower.is_caught_up() {
                     self.emit();
                 }

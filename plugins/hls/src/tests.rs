@@ -935,13 +935,11 @@ fn history(events: &[Event], history: u64) -> Vec<Event> {
         .rev()
         .find(|event| matches!(event, Event::Configure(_)));
     let told = tracks.into_iter().chain(&events[start..]).cloned();
-    let longest = longest_group(events).div_ceil(90) as u32;
+    let longest = (longest_group(events) / 90) as u32;
     // As the host tells whoever comes later.
     let told = told.map(|event| match event {
         Event::Configure(mut info) => {
-            if let Kind::Video(video) = &mut info.tracks[0].kind {
-                video.keyframe_ms = video.keyframe_ms.max((longest + 500) / 1000 * 1000);
-            }
+            info.longest_group_ms = longest;
             Event::Configure(info)
         }
         other => other,

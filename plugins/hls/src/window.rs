@@ -7,7 +7,7 @@
 
 use crate::{
     options::{Settings, Targets},
-    time::{self, SECOND, Time},
+    time::{self, MILLISECOND, SECOND, Time},
 };
 use sluicegate_fmp4 as fmp4;
 use sluicegate_sdk::{Buffer, Kind, Sample, StreamInfo, log};
@@ -28,7 +28,7 @@ pub struct Epoch {
     pub codecs: String,
     /// What its segments keep to.
     pub targets: Targets,
-    /// The longest of its segments, those that have gone among them.
+    /// The longest of its segments that others followed, those that have gone and those from before this instance among them.
     longest: Time,
     /// The track whose samples begin segments and parts: video if there is any.
     primary: u32,
@@ -180,7 +180,7 @@ impl Window {
                 .into(),
             targets: Targets::new(&self.settings, info),
             codecs: fmp4::codecs(&tracks),
-            longest: 0,
+            longest: Time::from(info.longest_group_ms) * MILLISECOND,
             primary,
             tracks: tracks
                 .iter()
@@ -224,11 +224,12 @@ impl Window {
     /// What a playlist lists of the complete segments, oldest first: as many as configured, and more where those are too
     /// short to make three target durations (6.2.2).
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> + Clone {
-        // Of what was configured, not of what the segments are: one that has gone does not come back because a later one is longer.
-        let target = self.settings.segment.div_ceil(SECOND) * SECOND;
+        // Never of what the segments are: one that has gone does not come back because a later one is longer.
+        let promised = self.epoch().map_or(0, |epoch| epoch.targets.duration);
+        let promised = promised.max(self.settings.segment.div_ceil(SECOND) * SECOND);
         let (mut count, mut duration) = (0, 0);
         for segment in self.complete.iter().rev() {
-            if count >= self.settings.window && duration >= 3 * target {
+            if count >= self.settings.window && duration >= 3 * promised {
                 break;
             }
             count += 1;

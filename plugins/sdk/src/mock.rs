@@ -264,6 +264,7 @@ pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
             height,
             frame_rate,
         }],
+        longest_group_ms: 0,
     }
 }
 

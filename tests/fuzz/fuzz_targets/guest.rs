@@ -66,7 +66,7 @@ fuzz_target!(|input: &[u8]| {
             0 => {
                 let info = info(input.bytes());
                 instance
-                    .configure(&info, Format::H264AnnexB, &[])
+                    .configure(&info, Format::H264AnnexB, &[], 0)
                     .map(|header| {
                         bounded(header.iter().map(Content::len));
                         outlet.set_header(Header::new(header));

@@ -46,6 +46,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
             epoch: input.long(),
             renditions: tracks.iter().map(rendition).collect(),
             tracks,
+            longest_group_ms: input.long(),
         }
     };
     while !input.is_empty() {

@@ -123,7 +123,7 @@ fn run(
     let mut book = Book::new(STARTED_AT, 1);
     book.need(profile.group_ms);
     let mut group = None;
-    let header = instance.configure(info, format, &[]).unwrap();
+    let header = instance.configure(info, format, &[], 0).unwrap();
     let header = header
         .iter()
         .map(|content| match content {

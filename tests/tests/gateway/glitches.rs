@@ -290,7 +290,7 @@ impl Muxer {
                         audio: self.profile.format_for(Codec::Aac),
                         recipe: None,
                     };
-                    self.instance.configure(&info, choice, &[]).unwrap();
+                    self.instance.configure(&info, choice, &[], 0).unwrap();
                 }
                 Entry::Sample(sample) if self.profile.format_for(sample.codec()).is_none() => {}
                 Entry::Sample(sample) => {

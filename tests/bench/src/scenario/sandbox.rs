@@ -145,6 +145,7 @@ fn sandboxed(
         },
         format(transport),
         &[],
+        0,
     )?;
     let samples: Vec<Sample> = (0..)
         .zip(pictures)

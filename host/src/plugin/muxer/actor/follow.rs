@@ -395,15 +395,12 @@ impl Actor {
         let source = self.source.as_ref()?;
         let choice = source.choice;
         let group_ms = self.profile.as_ref()?.group_ms;
-        let mut info = info.clone();
-        if let Some(video) = &mut info.video {
-            let longest = source.reader.longest_group(group_ms);
-            video.keyframe_ms = video.keyframe_ms.max(seconds_ms(longest));
-        }
+        let longest = source.reader.longest_group(group_ms) * 1000 / u64::from(TIMESCALE);
+        let longest = u32::try_from(longest).unwrap_or(u32::MAX);
         self.muxer.desk.changed();
         // A new instance is told what the one before was told.
         let renditions = std::mem::take(&mut self.reached.renditions);
-        let header = self.ask(|instance| instance.configure(&info, choice, &renditions));
+        let header = self.ask(|instance| instance.configure(info, choice, &renditions, longest));
         self.reached.renditions = renditions;
         header.map(Header::new)
     }
@@ -496,13 +493,6 @@ impl Actor {
         }
         true
     }
-}
-
-/// In milliseconds, to whole seconds: what differs by a picture is to be alike.
-fn seconds_ms(ticks: u64) -> u32 {
-    let ticks_per_second = u64::from(TIMESCALE);
-    let seconds = (ticks + ticks_per_second / 2) / ticks_per_second;
-    u32::try_from(seconds * 1000).unwrap_or(u32::MAX)
 }
 
 /// From one form of a stream to another, by the same transport.
