@@ -227,7 +227,11 @@ mod tests {
 
     /// A server that answers each request with the next of these, on as many connections as it takes.
     fn server(answers: Vec<String>) -> (Url, thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        server_on("127.0.0.1", answers)
+    }
+
+    fn server_on(host: &str, answers: Vec<String>) -> (Url, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = thread::spawn(move || {
             let mut requests = Vec::new();
@@ -252,7 +256,7 @@ mod tests {
             }
             requests
         });
-        let url = Url::parse(&format!("rtsp://u:p@127.0.0.1:{port}/one")).unwrap();
+        let url = Url::parse(&format!("rtsp://u:p@{host}:{port}/one")).unwrap();
         (url, asked)
     }
 
@@ -290,9 +294,13 @@ mod tests {
             refused.to_string().contains("redirects = [\"127.0.0.9\"]"),
             "{refused}"
         );
-        let (url, _) = server(vec![moved("rtsp://127.0.0.9:1/two")]);
+        let fine = "RTSP/1.0 200 OK\r\n\r\n".to_owned();
+        let (other, asked) = server_on("127.0.0.9", vec![fine.clone(), fine]);
+        let (url, _) = server(vec![moved(&other.text())]);
         let end = settle(&url, &["127.0.0.9".parse().unwrap()], &Stop::default()).unwrap();
-        assert_eq!(end.text(), "rtsp://127.0.0.9:1/two");
+        assert_eq!(end.text(), other.bare_text());
+        let asked = asked.join().unwrap().concat();
+        assert!(!asked.contains("Authorization"), "{asked}");
     }
 
     #[test]

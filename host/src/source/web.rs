@@ -65,6 +65,9 @@ pub fn run(
     }
     if is_playlist(kind, &start) {
         drop(client);
+        if Guard::is_bypassed() {
+            return Err(fail("a playlist may name hosts that the environment variable no_proxy lets pass unwatched; start the gateway without it".into()));
+        }
         let guard = Guard::start(redirects).map_err(unable)?;
         let url = Guard::disguise(&answer.url);
         return libav::run_url(&what, &url, Some(&guard), encode, sink, stop, keyframes);
@@ -258,7 +261,8 @@ mod tests {
         // An MP4 whose index is elsewhere.
         let mdat = b"\0\0\0\x14ftypisom\0\0\0\0isom\0\x10\0\0mdat";
         let head = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 2000000\r\n\r\n";
-        let (reason, _) = end(&server(vec![[head.as_bytes(), mdat].concat()]));
+        let answer = [head.as_bytes(), mdat, &[0; 1 << 18]].concat();
+        let (reason, _) = end(&server(vec![answer]));
         assert!(reason.contains("it answers 403"), "{reason}");
     }
 

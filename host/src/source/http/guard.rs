@@ -71,6 +71,11 @@ impl Guard {
         Ok(Guard { address, rules })
     }
 
+    /// Whether libavformat would go past any proxy to some hosts.
+    pub fn is_bypassed() -> bool {
+        std::env::var_os("no_proxy").is_some_and(|hosts| !hosts.is_empty())
+    }
+
     /// As libavformat's `http_proxy`.
     pub fn proxy(&self) -> String {
         format!("http://{}", self.address)
@@ -187,7 +192,11 @@ fn serve(mut client: TcpStream, rules: &Rules) -> io::Result<()> {
         match server.next() {
             Ok(Some(bytes)) => client.write_all(&bytes)?,
             Ok(None) => return Ok(()),
-            Err(failure) => return Err(io::Error::other(failure.to_string())),
+            Err(failure) => {
+                let reason = failure.to_string();
+                rules.trouble().failed = Some(reason.clone());
+                return Err(io::Error::other(reason));
+            }
         }
     }
 }

@@ -268,7 +268,8 @@ impl Redirects {
 
 /// Host and port of `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`, the host as in [`Url::host`].
 fn split_port(place: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = host_and_port(place)?;
+    // An empty port is the scheme's (RFC 3986 3.2.3).
+    let (host, port) = host_and_port(place.strip_suffix(':').unwrap_or(place))?;
     if host.is_empty() || port == Some(0) {
         return None;
     }
@@ -337,6 +338,7 @@ mod tests {
             ("HTTP://Cam:8081/a b?c=d#e", "cam:8081", "/a%20b?c=d", None),
             ("http://cam:80?x", "cam", "/?x", None),
             ("https://[::1]:443/x", "[::1]", "/x", None),
+            ("http://cam:/x", "cam", "/x", None),
             ("http://u:p%40s:s@cam/", "cam", "/", Some(("u", "p@s:s"))),
             ("http://u@v:p@cam/", "cam", "/", Some(("u@v", "p"))),
         ] {
