@@ -112,9 +112,8 @@ struct Content {
 
 impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if std::mem::take(&mut self.moved) {
+        if self.moved {
             if self.length.is_some_and(|length| self.at >= length) {
-                self.moved = true;
                 return Ok(0);
             }
             let part = Part {
@@ -125,6 +124,7 @@ impl Read for Content {
             if answer.part.is_none() {
                 return Err(io::Error::other("the server gives no parts after all"));
             }
+            self.moved = false;
         }
         while self.ready.is_empty() {
             self.client.extend();
