@@ -223,6 +223,7 @@ impl Head {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::source::http::tls_server;
     use std::{net::TcpListener, thread};
 
     /// A server that answers each request with the next of these, on as many connections as it takes.
@@ -352,23 +353,11 @@ mod tests {
 
     #[test]
     fn redirects_of_a_server_that_dawdles_over_tls_are_checked_all_the_same() {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["cam".to_owned()]).unwrap();
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = thread::spawn(move || {
             let (client, _) = listener.accept().unwrap();
-            let session = rustls::ServerConnection::new(config.into()).unwrap();
-            let mut client = StreamOwned::new(session, Dawdling(client));
+            let mut client = StreamOwned::new(tls_server(), Dawdling(client));
             let mut request = [0; 1000];
             assert!(client.read(&mut request).unwrap() > 0);
             let answer = moved("rtsps://127.0.0.9:1/two");

@@ -299,6 +299,7 @@ impl Asked {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::source::http::tls_server;
 
     #[test]
     fn requests_say_what_libavformat_means() {
@@ -403,8 +404,26 @@ mod tests {
 
     #[test]
     fn a_playlist_by_tls_is_asked_for_by_tls_only() {
-        let from = Url::parse("https://127.0.0.1/").unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let text = format!("#EXTM3U\nhttps://127.0.0.1:{port}/a.ts\nb.ts\n");
+        let server = thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            let mut client = rustls::StreamOwned::new(tls_server(), client);
+            let mut head = [0; 1000];
+            let read = client.read(&mut head).unwrap();
+            write!(client, "HTTP/1.0 200 OK\r\n\r\n{text}").unwrap();
+            client.conn.send_close_notify();
+            client.flush().unwrap();
+            String::from_utf8_lossy(&head[..read]).into_owned()
+        });
+        let from = Url::parse(&format!("https://127.0.0.1:{port}/index")).unwrap();
+        let asked = Guard::disguise(&from);
         let guard = Guard::start(Redirects::new(from, &[])).unwrap();
+        let answer = ask(&guard, &asked);
+        let segment = format!("http://https!127.0.0.1:{port}/a.ts\nb.ts\n");
+        assert!(answer.ends_with(&segment), "{answer}");
+        assert!(server.join().unwrap().starts_with("GET /index HTTP/1.1"));
         assert!(ask(&guard, "http://127.0.0.1/x").starts_with("HTTP/1.1 403"));
         assert!(guard.explain().unwrap().contains("from TLS"));
     }

@@ -14,6 +14,8 @@ pub use guard::Guard;
 pub use login::Login;
 pub use playlist::is_playlist;
 pub use tls::config as tls_config;
+#[cfg(test)]
+pub use tls::server as tls_server;
 pub use url::{Redirects, Scheme, Url};
 
 use super::{LOOK, SILENCE, SourceError, Stop};
