@@ -6,7 +6,7 @@
 
 use super::{
     LOOK, SILENCE, Stop,
-    http::{Failure, Login, Redirects, Url, connect, tls_config},
+    http::{Failure, Login, MOST_LOGINS, Redirects, Url, connect, tls_config},
 };
 use crate::config::HostName;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
@@ -18,8 +18,6 @@ use std::{
 
 /// What libavformat asks before it asks for tracks. It follows a redirect that answers either.
 const METHODS: [&str; 2] = ["OPTIONS", "DESCRIBE"];
-/// A login is answered anew where its nonce was too old.
-const MOST_LOGINS: usize = 2;
 /// The longest head of a response, and the longest content, which is passed over.
 const LONGEST: usize = 64 << 10;
 
@@ -70,15 +68,13 @@ fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
         let mut logins = 0;
         loop {
             number += 1;
-            let authorization = login
-                .as_mut()
-                .map(|login| login.authorization(method, &uri));
-            let authorization = authorization
-                .transpose()
+            let header = match &mut login {
+                Some(login) => login.authorization(method, &uri),
+                None => Ok(None),
+            };
+            let authorization = header
                 .map_err(Failure::Failed)?
-                .flatten();
-            let authorization =
-                authorization.map_or(String::new(), |login| format!("Authorization: {login}\r\n"));
+                .map_or(String::new(), |login| format!("Authorization: {login}\r\n"));
             let request = format!(
                 "{method} {uri} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\nUser-Agent: sluicegate/{}\r\n{authorization}\r\n",
                 env!("CARGO_PKG_VERSION"),

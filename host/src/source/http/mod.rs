@@ -11,7 +11,7 @@ mod tls;
 mod url;
 
 pub use guard::Guard;
-pub use login::Login;
+pub use login::{Login, MOST_LOGINS};
 pub use playlist::is_playlist;
 pub use tls::config as tls_config;
 #[cfg(test)]
@@ -47,8 +47,6 @@ use tokio_rustls::TlsConnector;
 
 /// How long one address of a host may take to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A login is answered anew where its nonce was too old (RFC 7616 3.3, `stale`).
-const MOST_LOGINS: usize = 2;
 /// So many bytes tell what a response is, if its type does not.
 const START: usize = 512;
 
@@ -308,10 +306,11 @@ impl Client {
         if let Some(cookie) = &self.cookie {
             request = request.header(header::COOKIE, cookie);
         }
-        let login = self
-            .login(url)
-            .map(|login| login.authorization("GET", &url.path));
-        if let Some(login) = login.transpose().map_err(Failure::Failed)?.flatten() {
+        let login = match self.login(url) {
+            Some(login) => login.authorization("GET", &url.path),
+            None => Ok(None),
+        };
+        if let Some(login) = login.map_err(Failure::Failed)? {
             request = request.header(header::AUTHORIZATION, login);
         }
         request
