@@ -41,6 +41,7 @@ pub use error::{Error, Invalid, Mistakes};
 pub use fetch::Fetch;
 pub use net::{HostName, Listen, Network, Origin};
 pub use source::Source;
+pub(crate) use source::{host_and_port, is_scheme};
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
 pub use units::{BitRate, ByteSize, Span};

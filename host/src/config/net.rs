@@ -75,7 +75,11 @@ impl FromStr for HostName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.parse::<IpAddr>().is_ok() || is_name(text) {
+        // Addresses have many spellings, and are compared by one (RFC 5952).
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_string()));
+        }
+        if is_name(text) {
             return Ok(Self(text.to_ascii_lowercase()));
         }
         Err(format!(
@@ -278,6 +282,7 @@ mod tests {
             ("nas_1", "nas_1"),
             ("192.168.0.2", "192.168.0.2"),
             ("FD00::1", "fd00::1"),
+            ("fd00:0::7", "fd00::7"),
         ] {
             assert_eq!(text.parse::<HostName>().unwrap().as_str(), name);
         }

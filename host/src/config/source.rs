@@ -325,8 +325,9 @@ fn end_of_authority(text: &str) -> usize {
     text.find(['/', '?', '#']).unwrap_or(text.len())
 }
 
-/// A host, which may be empty as in `udp://@:5000`, and a port.
-fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+/// A host, which may be empty as in `udp://@:5000`, and a port. An IPv6 address has its brackets, and may have a zone in them
+/// (RFC 6874).
+pub(crate) fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(inner) => {
             let end = inner.find(']')?;
@@ -363,7 +364,8 @@ fn is_plainly_a_host(authority: &str) -> bool {
     })
 }
 
-fn is_scheme(scheme: &str) -> bool {
+/// Whether URLs may begin with it, before `:` (RFC 3986 section 3.1).
+pub(crate) fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme
             .chars()

@@ -21,7 +21,7 @@ impl Backlog {
 
     /// The next piece of work is for this time of the source, in ticks.
     pub fn advance(&mut self, at: i64) {
-        let step = at - self.last.replace(at).unwrap_or(at);
+        let step = at.saturating_sub(self.last.replace(at).unwrap_or(at));
         if (0..LEAP).contains(&step) {
             let step = Duration::from_micros(step.unsigned_abs() * 100 / 9);
             self.debt = self.debt.saturating_sub(step);
@@ -73,5 +73,15 @@ mod tests {
         assert!(!backlog.is_hopeless());
         backlog.advance(at + 100 * LEAP);
         assert!(!backlog.is_late());
+    }
+
+    #[test]
+    fn times_from_end_to_end_of_what_can_be_written_are_a_leap() {
+        let mut backlog = Backlog::default();
+        for at in [i64::MIN, i64::MAX, i64::MIN, 0] {
+            backlog.advance(at);
+            assert!(!backlog.is_late());
+            backlog.spent(Duration::from_secs(1));
+        }
     }
 }

@@ -122,12 +122,18 @@ pub fn run_lavfi(
     let what = source.to_string();
     let device = Device {
         kind: "lavfi",
-        name: source.expose().trim_start_matches("lavfi:"),
+        name: lavfi_graph(source),
         options: Vec::new(),
         advice: &|_| None,
     };
     let pace = Some(Pace::default());
     run(&what, device, pace, encode, sink, stop, keyframes)
+}
+
+/// What stands behind `lavfi:`, once.
+fn lavfi_graph(source: &config::Source) -> &str {
+    let text = source.expose();
+    text.strip_prefix("lavfi:").unwrap_or(text)
 }
 
 /// What libavdevice is to open.
@@ -281,5 +287,17 @@ fn complaint(child: &mut Child) -> String {
         Some((error, [])) => (*error).to_owned(),
         Some((error, before)) => format!("{error}: {}", before.join(": ")),
         None => "it ended without a word".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lavfi_graph;
+
+    #[test]
+    fn a_graph_is_all_that_stands_behind_the_first_colon() {
+        for (source, graph) in [("lavfi:testsrc", "testsrc"), ("lavfi:lavfi:x", "lavfi:x")] {
+            assert_eq!(lavfi_graph(&source.into()), graph);
+        }
     }
 }

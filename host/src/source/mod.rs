@@ -236,7 +236,7 @@ pub fn run(
     keyframes: &Keyframes,
     fleet: &Arc<Fleet>,
 ) -> Result<(), SourceError> {
-    match spec {
+    let ended = match spec {
         Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
         Spec::File(path) => file::run(path, encode, sink, stop, keyframes),
         Spec::Url(url) => web::run(url, encode, fetch, sink, stop, keyframes),
@@ -247,7 +247,9 @@ pub fn run(
         Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
         Spec::Android(serial) => android::run(serial, fleet, sink, stop, keyframes),
-    }
+    };
+    // What is interrupted ends in errors.
+    if stop.is_stopped() { Ok(()) } else { ended }
 }
 
 /// Whether something can be read within `timeout`.

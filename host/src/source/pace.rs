@@ -13,6 +13,9 @@ const BACK: i64 = TIMESCALE as i64;
 const LEAP: i64 = 30 * TIMESCALE as i64;
 /// Tracks that begin anew are as far apart as before, if that keeps both within this of where they were.
 const APART: i64 = 5 * TIMESCALE as i64;
+/// What is late by no more is sent at once, so that a machine that was busy or suspended for a moment leaves no gap. What is
+/// later begins anew at its own speed: nobody wants an hour of packets at a time.
+pub const LONGEST_CATCH_UP: Duration = Duration::from_secs(10);
 /// Times beyond are none.
 const LAST: u64 = 1 << 60;
 
@@ -43,6 +46,9 @@ impl Pace {
         let (start, zero) = *self.anchor.get_or_insert((now, place));
         let ticks = u64::try_from(place.saturating_sub(zero)).unwrap_or(0);
         let due = start + Duration::from_micros(ticks.saturating_mul(100) / 9);
+        if now.saturating_duration_since(due) > LONGEST_CATCH_UP {
+            self.anchor = Some((now, place));
+        }
         stop.wait_until(due);
     }
 
@@ -184,6 +190,38 @@ mod tests {
             let other = line.place(!is_sound, &mut at(150 * 90, 4500)) / 90;
             assert_eq!(other, 2050);
         }
+    }
+
+    #[test]
+    fn a_short_stall_is_caught_up_with_and_after_a_long_one_the_speed_is_as_before() {
+        let stop = Stop::default();
+        let after = |stall: u64| {
+            let began = Instant::now()
+                .checked_sub(Duration::from_secs(stall))
+                .unwrap();
+            let mut pace = Pace {
+                anchor: Some((began, 0)),
+                ..Pace::default()
+            };
+            let now = Instant::now();
+            for tenths in 0..4 {
+                pace.wait_for(tenths * SECOND / 10, &stop);
+            }
+            now.elapsed()
+        };
+        assert!(after(9) < Duration::from_millis(100));
+        let slow = after(3600);
+        assert!(slow >= Duration::from_millis(300) && slow < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn one_packet_with_a_time_far_away_stalls_nothing() {
+        let mut line = Line::default();
+        run(&mut line, 0, 1000);
+        let far = line.place(false, &mut at(3600 * SECOND, 9000));
+        assert_eq!(far, SECOND);
+        let back = line.place(false, &mut at(SECOND + 9000, 9000));
+        assert_eq!(back, SECOND + 9000);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The generated picture, encoded as it is made.
 
-use super::{Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog};
+use super::{
+    Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog, pace::LONGEST_CATCH_UP,
+};
 use crate::{
     codec::{self, Effort, Encoder, Settings},
     config,
@@ -15,8 +17,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One that is too slow for the pictures skips some when it is this far behind.
 const SLOW: Duration = Duration::from_millis(500);
-/// Nobody waits for pictures that are older.
-const LONGEST_CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Paints, encodes and delivers pictures at the configured rate.
 pub fn run(

@@ -1,22 +1,23 @@
-//! Where an RTSP URL leads to. libavformat follows redirects to any host and cannot be told not to, so it is asked for
-//! here first, and libavformat gets what it leads to in the end (RFC 2326 11.3).
+//! Where an RTSP URL leads to. libavformat follows redirects to any host and cannot be told not to, so they are asked for here
+//! first, and libavformat gets what they lead to in the end (RFC 2326 11.3).
+//!
+//! A server that cannot be reached or says nothing is not tried by libavformat: it might find it awake. One that hangs up or
+//! answers what is no RTSP is, and one that answers libavformat otherwise than it answered us is not caught.
 
 use super::{
     LOOK, SILENCE, Stop,
-    http::{Failure, Login, Url, tls_config},
+    http::{Failure, Login, MOST_LOGINS, Redirects, Url, connect, tls_config},
 };
 use crate::config::HostName;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    time::{Duration, Instant},
+    net::TcpStream,
+    time::Instant,
 };
 
-const CONNECT: Duration = Duration::from_secs(5);
-const MOST_REDIRECTS: usize = 5;
-/// A login is answered anew where its nonce was too old.
-const MOST_REQUESTS: u32 = 3;
+/// What libavformat asks before it asks for tracks. It follows a redirect that answers either.
+const METHODS: [&str; 2] = ["OPTIONS", "DESCRIBE"];
 /// The longest head of a response, and the longest content, which is passed over.
 const LONGEST: usize = 64 << 10;
 
@@ -29,31 +30,28 @@ struct Head {
     lines: Vec<String>,
 }
 
-/// The URL that `url` leads to, by redirects to the same host or to one of `named`. Whatever else is wrong is left to
-/// libavformat to find and to tell.
-pub fn settle(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure> {
-    let mut at = url.clone();
-    for _ in 0..=MOST_REDIRECTS {
-        let Some(head) = describe(&at, url, stop)? else {
-            return Ok(at);
-        };
-        if !(300..400).contains(&head.status) {
-            return Ok(at);
-        }
-        let next = at.redirect(head.field("location"), url, named);
-        let next = next.map_err(Failure::Failed)?;
-        // The login is for the host of the config.
-        let login = url.login.clone().filter(|_| next.host == url.host);
-        at = Url { login, ..next };
+impl Head {
+    fn is_redirection(&self) -> bool {
+        (300..400).contains(&self.status)
     }
-    let reason = "it redirects again and again; write where it leads to in the end";
-    Err(Failure::Failed(reason.into()))
 }
 
-/// What the server answers to DESCRIBE; none if it does not as it should.
-fn describe(at: &Url, from: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
+/// The URL that `url` leads to, by redirects to the same host or to one of `named`. What else is wrong with its answers is left to
+/// libavformat to find and to tell.
+pub fn settle(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure> {
+    let mut redirects = Redirects::new(url.clone(), named);
+    let mut at = url.clone();
+    while let Some(head) = ask(&at, stop)?.filter(Head::is_redirection) {
+        at = redirects.follow(&at, head.field("location"))?;
+    }
+    Ok(at)
+}
+
+/// What the server answers to the first of [`METHODS`] that it redirects, or else to the last; none if it does not answer as it should.
+fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
     let deadline = Instant::now() + SILENCE;
-    let Ok(connection) = connect(at) else {
+    let stream = connect(at, deadline, stop)?;
+    let Ok(connection) = connection(stream, at) else {
         return Ok(None);
     };
     let mut connection = Watched {
@@ -61,58 +59,61 @@ fn describe(at: &Url, from: &Url, stop: &Stop) -> Result<Option<Head>, Failure> 
         deadline,
         stop,
     };
-    let login = from.login.clone().filter(|_| at.host == from.host);
+    let login = at.login.clone();
     let mut login = login.map(|(user, password)| Login::new(user, password));
     let uri = at.bare_text();
     let mut answer = None;
-    for number in 1..=MOST_REQUESTS {
-        let authorization = login
-            .as_mut()
-            .and_then(|login| login.authorization("DESCRIBE", &uri))
-            .map_or(String::new(), |login| format!("Authorization: {login}\r\n"));
-        let request = format!(
-            "DESCRIBE {uri} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\nUser-Agent: sluicegate/{}\r\n{authorization}\r\n",
-            env!("CARGO_PKG_VERSION"),
-        );
-        let head = match connection.ask(request.as_bytes()) {
-            Ok(head) => head,
-            Err(_) if stop.is_stopped() => return Err(Failure::Stopped),
-            Err(_) if Instant::now() >= deadline => return Err(Failure::Silent),
-            // A server that hangs up is asked by libavformat again.
-            Err(_) => return Ok(answer),
-        };
-        let is_challenge = head.status == 401;
-        let challenges = head.fields("www-authenticate");
-        let answered = login
-            .as_mut()
-            .is_some_and(|login| login.challenged(challenges).is_ok());
-        answer = Some(head);
-        if !is_challenge || !answered {
-            break;
+    let mut number = 0;
+    for method in METHODS {
+        let mut logins = 0;
+        loop {
+            number += 1;
+            let header = match &mut login {
+                Some(login) => login.authorization(method, &uri),
+                None => Ok(None),
+            };
+            let authorization = header
+                .map_err(Failure::Failed)?
+                .map_or(String::new(), |login| format!("Authorization: {login}\r\n"));
+            let request = format!(
+                "{method} {uri} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\nUser-Agent: sluicegate/{}\r\n{authorization}\r\n",
+                env!("CARGO_PKG_VERSION"),
+            );
+            let head = match connection.ask(request.as_bytes()) {
+                Ok(head) => head,
+                Err(_) if stop.is_stopped() => return Err(Failure::Stopped),
+                Err(_) if Instant::now() >= deadline => return Err(Failure::Silent),
+                Err(_) => return Ok(answer),
+            };
+            let head = answer.insert(head);
+            if head.is_redirection() {
+                return Ok(answer);
+            }
+            let is_answered = head.status == 401
+                && logins < MOST_LOGINS
+                && login
+                    .as_mut()
+                    .is_some_and(|login| login.challenged(head.fields("www-authenticate")).is_ok());
+            if !is_answered {
+                break;
+            }
+            logins += 1;
         }
     }
     Ok(answer)
 }
 
-fn connect(url: &Url) -> io::Result<Box<dyn Connection>> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(LOOK))?;
-                stream.set_write_timeout(Some(CONNECT))?;
-                if !url.scheme.is_secure() {
-                    return Ok(Box::new(stream));
-                }
-                let config = tls_config().map_err(io::Error::other)?;
-                let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
-                let client = ClientConnection::new(config, name).map_err(io::Error::other)?;
-                return Ok(Box::new(StreamOwned::new(client, stream)));
-            }
-            Err(error) => last = error,
-        }
+/// By TLS where the URL wants it; the handshake goes on with the first request.
+fn connection(stream: TcpStream, url: &Url) -> io::Result<Box<dyn Connection>> {
+    stream.set_read_timeout(Some(LOOK))?;
+    stream.set_write_timeout(Some(LOOK))?;
+    if !url.scheme.is_secure() {
+        return Ok(Box::new(stream));
     }
-    Err(last)
+    let config = tls_config().map_err(io::Error::other)?;
+    let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
+    let client = ClientConnection::new(config, name).map_err(io::Error::other)?;
+    Ok(Box::new(StreamOwned::new(client, stream)))
 }
 
 /// A connection on which waiting ends with the source.
@@ -124,7 +125,7 @@ struct Watched<'a> {
 
 impl Watched<'_> {
     fn ask(&mut self, request: &[u8]) -> io::Result<Head> {
-        self.connection.write_all(request)?;
+        self.write(request)?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
             if head.len() >= LONGEST {
@@ -147,15 +148,35 @@ impl Watched<'_> {
         Ok(head)
     }
 
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.retry(|connection| connection.write(bytes))?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[written..];
+        }
+        self.retry(|connection| connection.flush())
+    }
+
     fn byte(&mut self) -> io::Result<u8> {
         let mut byte = [0];
+        match self.retry(|connection| connection.read(&mut byte))? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
+        }
+    }
+
+    /// Tries again for as long as the peer only takes its time: TLS may wait for several of its answers in one call.
+    fn retry<T>(
+        &mut self,
+        mut act: impl FnMut(&mut dyn Connection) -> io::Result<T>,
+    ) -> io::Result<T> {
         loop {
             if self.stop.is_stopped() || Instant::now() >= self.deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            match self.connection.read(&mut byte) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => return Ok(byte[0]),
+            match act(&mut *self.connection) {
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -163,7 +184,7 @@ impl Watched<'_> {
                             | io::ErrorKind::TimedOut
                             | io::ErrorKind::Interrupted
                     ) => {}
-                Err(error) => return Err(error),
+                done => return done,
             }
         }
     }
@@ -179,7 +200,7 @@ impl Head {
         })
     }
 
-    fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    fn fields<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.lines.iter().filter_map(move |line| {
             let (found, value) = line.split_once(':')?;
             found
@@ -189,14 +210,8 @@ impl Head {
         })
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
-        self.lines.iter().find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found
-                .trim()
-                .eq_ignore_ascii_case(name)
-                .then_some(value.trim())
-        })
+    fn field<'a>(&'a self, name: &str) -> Option<&'a str> {
+        self.fields(name).next()
     }
 }
 
@@ -204,11 +219,16 @@ impl Head {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::source::http::tls_server;
     use std::{net::TcpListener, thread};
 
     /// A server that answers each request with the next of these, on as many connections as it takes.
     fn server(answers: Vec<String>) -> (Url, thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        server_on("127.0.0.1", answers)
+    }
+
+    fn server_on(host: &str, answers: Vec<String>) -> (Url, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = thread::spawn(move || {
             let mut requests = Vec::new();
@@ -233,7 +253,7 @@ mod tests {
             }
             requests
         });
-        let url = Url::parse(&format!("rtsp://u:p@127.0.0.1:{port}/one")).unwrap();
+        let url = Url::parse(&format!("rtsp://u:p@{host}:{port}/one")).unwrap();
         (url, asked)
     }
 
@@ -245,17 +265,22 @@ mod tests {
     fn redirects_are_followed_to_the_same_host_with_the_login_behind_it() {
         let fine = "RTSP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nv=0\n";
         let login = "RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"\r\n\r\n";
-        let answers = [&moved("rtsp://127.0.0.1:PORT/two"), login, fine].map(str::to_owned);
-        let (url, asked) = server(answers.to_vec());
+        let answers = [fine, &moved("rtsp://127.0.0.1:PORT/two"), login, fine, fine];
+        let (url, asked) = server(answers.map(str::to_owned).to_vec());
         let end = settle(&url, &[], &Stop::default()).unwrap();
         assert_eq!((end.path.as_str(), &end.login), ("/two", &url.login));
         let asked = asked.join().unwrap();
-        assert!(
-            asked[1].starts_with("DESCRIBE rtsp://127.0.0.1:") && asked[1].contains("/two RTSP")
-        );
-        assert!(
-            asked[2].contains("Authorization: Digest") && asked[2].contains("uri=\"rtsp://127")
-        );
+        let begins = ["OPTIONS", "DESCRIBE", "OPTIONS", "OPTIONS", "DESCRIBE"];
+        for (asked, begin) in asked.iter().zip(begins) {
+            assert!(
+                asked.starts_with(&format!("{begin} rtsp://127.0.0.1:")),
+                "{asked}"
+            );
+        }
+        assert!(asked[2].contains("/two RTSP"), "{}", asked[2]);
+        for asked in &asked[3..] {
+            assert!(asked.contains("Authorization: Digest") && asked.contains("uri=\"rtsp://127"));
+        }
     }
 
     #[test]
@@ -266,13 +291,17 @@ mod tests {
             refused.to_string().contains("redirects = [\"127.0.0.9\"]"),
             "{refused}"
         );
-        let (url, _) = server(vec![moved("rtsp://127.0.0.9:1/two")]);
+        let fine = "RTSP/1.0 200 OK\r\n\r\n".to_owned();
+        let (other, asked) = server_on("127.0.0.9", vec![fine.clone(), fine]);
+        let (url, _) = server(vec![moved(&other.text())]);
         let end = settle(&url, &["127.0.0.9".parse().unwrap()], &Stop::default()).unwrap();
-        assert_eq!(end.text(), "rtsp://127.0.0.9:1/two");
+        assert_eq!(end.text(), other.bare_text());
+        let asked = asked.join().unwrap().concat();
+        assert!(!asked.contains("Authorization"), "{asked}");
     }
 
     #[test]
-    fn what_answers_otherwise_or_not_at_all_is_left_to_libavformat() {
+    fn what_answers_otherwise_is_left_to_libavformat() {
         for answer in [
             "RTSP/1.0 404 Not Found\r\n\r\n",
             "HTTP/1.1 302 Found\r\n\r\n",
@@ -285,11 +314,54 @@ mod tests {
                 "{answer}"
             );
         }
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_told_and_a_stop_heeded() {
         let closed = Url::parse("rtsp://127.0.0.1:1/x").unwrap();
-        assert_eq!(settle(&closed, &[], &Stop::default()).unwrap(), closed);
+        let reason = settle(&closed, &[], &Stop::default()).unwrap_err();
+        assert!(reason.to_string().contains("refused"), "{reason}");
         let stop = Stop::default();
         stop.stop();
         let (url, _) = server(vec![moved("/x")]);
         assert_eq!(settle(&url, &[], &stop), Err(Failure::Stopped));
+    }
+
+    /// Thinks before it says anything.
+    struct Dawdling(TcpStream);
+
+    impl Read for Dawdling {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Write for Dawdling {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            thread::sleep(LOOK * 3 / 2);
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    #[test]
+    fn redirects_of_a_server_that_dawdles_over_tls_are_checked_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            let mut client = StreamOwned::new(tls_server(), Dawdling(client));
+            let mut request = [0; 1000];
+            assert!(client.read(&mut request).unwrap() > 0);
+            let answer = moved("rtsps://127.0.0.9:1/two");
+            client.write_all(answer.as_bytes()).unwrap();
+        });
+        let url = Url::parse(&format!("rtsps://127.0.0.1:{port}/one")).unwrap();
+        let refused = settle(&url, &[], &Stop::default()).unwrap_err();
+        assert!(refused.to_string().contains("another host"), "{refused}");
+        server.join().unwrap();
     }
 }

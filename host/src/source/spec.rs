@@ -1,7 +1,7 @@
 //! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
 
 use super::android::stream_name;
-use crate::config::Source;
+use crate::config::{Source, is_scheme};
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
@@ -276,13 +276,6 @@ fn annexb(rest: &str) -> Option<Spec> {
         Ok(port) => Some(Spec::AnnexbListen((Ipv4Addr::LOCALHOST, port).into())),
         Err(_) => address.parse().ok().map(Spec::AnnexbListen),
     }
-}
-
-fn is_scheme(scheme: &str) -> bool {
-    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Transcoder {
         };
         // By time too, as an encoder counts pictures and a source may give fewer than configured.
         let interval = i64::from(self.settings.keyframe_interval_ms) * i64::from(TIMESCALE) / 1000;
-        let key = keyframes.take() || pts - self.keyframe_at >= interval;
+        let key = keyframes.take() || pts.saturating_sub(self.keyframe_at) >= interval;
         let view = self.scaler.convert(frame, size.0, size.1, Colour::VIDEO);
         let packets = view
             .and_then(|view| encoder.encode(view, pts, key))

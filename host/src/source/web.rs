@@ -3,16 +3,12 @@
 
 use super::{
     Keyframes, Sink, SourceError, Stop,
-    http::{Client, Failure, Guard, Url},
+    http::{Client, Failure, Guard, Part, Redirects, Scheme, Url, is_playlist},
     libav, mjpeg, rtsp,
 };
 use crate::config;
-use bytes::{Buf, Bytes, BytesMut};
-use memchr::memmem;
+use bytes::{Buf, Bytes};
 use std::io::{self, Read, Seek, SeekFrom};
-
-/// So many bytes tell what a response is, if its type does not.
-const START: usize = 512;
 
 /// Streams what is at the URL that `source` is.
 pub fn run(
@@ -25,44 +21,43 @@ pub fn run(
 ) -> Result<(), SourceError> {
     let (what, url) = (source.to_string(), source.url());
     // Schemes are written in any case (RFC 3986 3.1), and libavformat knows them in lower case only.
-    let url = match url.split_once("://") {
-        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
-        None => url.into_owned(),
-    };
-    let url = url.as_str();
-    let target = match Url::parse(url) {
-        Some(target) if target.scheme.is_http() => target,
-        Some(target) => {
-            let end = rtsp::settle(&target, &fetch.redirects, stop);
-            // As it was written, where it leads to itself.
-            let text = end.map(|end| {
-                if end == target {
-                    url.to_owned()
-                } else {
-                    end.text()
-                }
-            });
-            return match text {
-                Ok(url) => libav::run_url(&what, &url, None, encode, sink, stop, keyframes),
-                Err(Failure::Stopped) => Ok(()),
-                Err(failure) => Err(failure.of(&what, false)),
-            };
-        }
-        None => return libav::run_url(&what, url, None, encode, sink, stop, keyframes),
-    };
-    let fail = |error: io::Error| SourceError::Open {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let url = format!("{scheme}://{rest}");
+    let fail = |reason: String| SourceError::Open {
         what: what.clone(),
-        reason: error.to_string(),
+        reason,
     };
-    let mut client = Client::new(target, &fetch.redirects, stop).map_err(fail)?;
+    if let Some(reason) = refused(&scheme) {
+        return Err(fail(reason));
+    }
+    if Scheme::parse(&scheme).is_none() {
+        return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
+    }
+    let target = Url::parse(&url).ok_or_else(|| {
+        fail("there is no host, or no port, that can be understood in its URL".into())
+    })?;
+    if !target.scheme.is_http() {
+        let end = match rtsp::settle(&target, &fetch.redirects, stop) {
+            Ok(end) => end,
+            Err(failure) => return failure.end(&what, false),
+        };
+        // As it was written, where it leads to itself.
+        let url = if end == target { url } else { end.text() };
+        return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
+    }
+    let redirects = Redirects::new(target, &fetch.redirects);
+    let unable = |error: io::Error| fail(error.to_string());
+    let mut client = Client::new(redirects.clone(), stop).map_err(unable)?;
     let opened = client.get(None).and_then(|answer| {
-        let start = start(&mut client, answer.content_type.as_deref())?;
+        let kind = answer.content_type.as_deref();
+        let is_told = |start: &[u8]| mjpeg::is_mjpeg(kind, start) || is_playlist(kind, start);
+        let start = client.start(is_told)?;
         Ok((answer, start))
     });
     let (answer, start) = match opened {
         Ok(opened) => opened,
-        Err(Failure::Stopped) => return Ok(()),
-        Err(failure) => return Err(failure.of(&what, false)),
+        Err(failure) => return failure.end(&what, false),
     };
     let kind = answer.content_type.as_deref();
     if mjpeg::is_mjpeg(kind, &start) {
@@ -70,9 +65,12 @@ pub fn run(
     }
     if is_playlist(kind, &start) {
         drop(client);
-        let guard = Guard::start(&answer.url.host, &fetch.redirects).map_err(fail)?;
-        let (url, proxy) = (answer.url.text(), guard.proxy());
-        return libav::run_url(&what, &url, Some(&proxy), encode, sink, stop, keyframes);
+        if Guard::is_bypassed() {
+            return Err(fail("a playlist may name hosts that the environment variable no_proxy lets pass unwatched; start the gateway without it".into()));
+        }
+        let guard = Guard::start(redirects).map_err(unable)?;
+        let url = Guard::disguise(&answer.url);
+        return libav::run_url(&what, &url, Some(&guard), encode, sink, stop, keyframes);
     }
     let length = answer.length.filter(|_| answer.takes_ranges);
     let content = Content {
@@ -86,27 +84,17 @@ pub fn run(
     libav::run_peer(&what, peer, encode, sink, stop, keyframes)
 }
 
-/// As much of a response as tells what it is.
-fn start(client: &mut Client, kind: Option<&str>) -> Result<Bytes, Failure> {
-    let mut start = BytesMut::new();
-    let is_told = |start: &[u8]| mjpeg::is_mjpeg(kind, start) || is_playlist(kind, start);
-    while start.len() < START && !is_told(&start) {
-        match client.next()? {
-            Some(bytes) => start.extend_from_slice(&bytes),
-            None => break,
-        }
-    }
-    Ok(start.freeze())
-}
-
-/// Whether it names other URLs: HLS (RFC 8216) or DASH.
-fn is_playlist(kind: Option<&str>, start: &[u8]) -> bool {
-    let kind = kind.unwrap_or_default().to_ascii_lowercase();
-    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
-    kind.contains("mpegurl")
-        || kind.contains("dash+xml")
-        || start.starts_with(b"#EXTM3U")
-        || memmem::find(start, b"<MPD").is_some()
+/// Why no URL of this scheme is opened: libavformat has an HTTP client of its own for it, which follows redirects to any host.
+fn refused(scheme: &str) -> Option<String> {
+    let instead = match scheme {
+        "rtmpt" | "rtmpte" => "rtmp",
+        "rtmpts" => "rtmps",
+        "mmsh" => "http",
+        _ => return None,
+    };
+    Some(format!(
+        "{scheme} goes over HTTP to wherever the server sends it, and is not supported; try {instead}://…"
+    ))
 }
 
 /// The content of a response as a file: read in order, or from elsewhere by another request.
@@ -124,15 +112,19 @@ struct Content {
 
 impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if std::mem::take(&mut self.moved) {
+        if self.moved {
             if self.length.is_some_and(|length| self.at >= length) {
-                self.moved = true;
                 return Ok(0);
             }
-            let answer = self.client.get(Some(self.at)).map_err(broken)?;
-            if !answer.is_part {
+            let part = Part {
+                from: self.at,
+                to: None,
+            };
+            let answer = self.client.get(Some(part)).map_err(broken)?;
+            if answer.part.is_none() {
                 return Err(io::Error::other("the server gives no parts after all"));
             }
+            self.moved = false;
         }
         while self.ready.is_empty() {
             self.client.extend();
@@ -165,28 +157,141 @@ impl Seek for Content {
     }
 }
 
+/// For libavformat, which asks whether it is to stop where it is interrupted.
 fn broken(failure: Failure) -> io::Error {
     match failure {
-        Failure::Silent => io::ErrorKind::TimedOut.into(),
-        failure => io::Error::other(failure.to_string()),
+        Failure::Stopped => io::ErrorKind::Interrupted.into(),
+        Failure::Silent | Failure::Failed(_) => io::Error::other(failure.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_playlist;
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::{codec::Counts, source::Expected, source::Sound};
+    use std::{
+        net::{Ipv4Addr, TcpListener},
+        sync::Arc,
+        thread,
+    };
+
+    /// Takes what comes and looks at nothing.
+    #[derive(Default)]
+    struct Blind(Arc<Counts>, usize);
+
+    impl Sink for Blind {
+        fn listening(&mut self, _: String) {}
+        fn connected(&mut self) {}
+        fn configured(&mut self, _: f32) {}
+        fn presentation(&mut self, _: crate::source::Presentation) {}
+        fn parameter_sets(&mut self, _: Vec<Bytes>) {}
+        fn byte_stream(&mut self, _: Bytes) {}
+        fn silence(&mut self) {}
+        fn access_unit(&mut self, _: Vec<Bytes>, _: crate::source::SourceTimes) {}
+        fn jpeg(&mut self, _: Bytes, _: crate::source::SourceTimes) {
+            self.1 += 1;
+        }
+        fn expect(&mut self, _: Expected) {}
+        fn sound(&mut self, _: Sound) {}
+        fn sound_frame(&mut self, _: Bytes, _: crate::source::SourceTimes) {}
+        fn damaged(&mut self) {}
+        fn note(&mut self, _: &'static str, _: String) {}
+        fn loops(&mut self) {}
+        fn lost(&mut self, _: String) {}
+        fn codec_counts(&self) -> &Arc<Counts> {
+            &self.0
+        }
+    }
+
+    /// Runs a source; gives how it ended, and how many JPEGs came.
+    fn end(url: &str) -> (String, usize) {
+        let mut sink = Blind::default();
+        let fetch = config::Fetch {
+            every: std::time::Duration::from_millis(20),
+            ..config::Fetch::default()
+        };
+        let (encode, keyframes) = (config::Encode::default(), Keyframes::default());
+        let ended = run(
+            &url.into(),
+            &encode,
+            &fetch,
+            &mut sink,
+            &Stop::default(),
+            &keyframes,
+        );
+        (ended.unwrap_err().to_string(), sink.1)
+    }
+
+    /// A server that gives each connection the next of these, and then 403.
+    fn server(answers: Vec<Vec<u8>>) -> String {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = server.local_addr().unwrap();
+        let last = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
+        thread::spawn(move || {
+            for answer in answers.into_iter().chain(std::iter::repeat(last)) {
+                let (mut client, _) = server.accept().unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) > 0 {
+                    head.push(byte[0]);
+                }
+                let _ = io::Write::write_all(&mut client, &answer);
+            }
+        });
+        format!("http://{address}/x")
+    }
 
     #[test]
-    fn playlists_are_told_by_type_or_by_how_they_begin() {
-        for (kind, start, is) in [
-            (Some("application/vnd.apple.mpegurl"), &b""[..], true),
-            (Some("audio/x-mpegURL; charset=utf-8"), b"", true),
-            (None, b"\xef\xbb\xbf#EXTM3U\n", true),
-            (Some("text/xml"), b"<?xml version=\"1.0\"?>\n<MPD ", true),
-            (Some("video/mp2t"), b"\x47", false),
-            (None, b"", false),
+    fn what_libavformat_would_open_unwatched_is_refused() {
+        for (url, why) in [
+            ("http://[fe80::1%eth0/mjpeg", "no host"),
+            ("HTTP://a b/", "no host"),
+            ("rtsps://cam:0/", "no host"),
+            ("rtmpt://cam/1", "try rtmp://"),
+            ("MMSH://cam/1", "try http://"),
         ] {
-            assert_eq!(is_playlist(kind, start), is, "{kind:?}");
+            let (reason, _) = end(url);
+            assert!(reason.contains(why), "{url}: {reason}");
         }
+    }
+
+    #[test]
+    fn what_goes_wrong_within_a_file_is_told() {
+        // An MP4 whose index is elsewhere.
+        let mdat = b"\0\0\0\x14ftypisom\0\0\0\0isom\0\x10\0\0mdat";
+        let head = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 2000000\r\n\r\n";
+        let answer = [head.as_bytes(), mdat, &[0; 1 << 18]].concat();
+        let (reason, _) = end(&server(vec![answer]));
+        assert!(reason.contains("it answers 403"), "{reason}");
+    }
+
+    #[test]
+    fn a_part_that_was_not_asked_for_is_not_taken() {
+        for range in ["Content-Range: bytes 0-9/10\r\n", ""] {
+            let answer = format!("HTTP/1.1 206 Partial\r\n{range}\r\n");
+            let (reason, _) = end(&server(vec![answer.into_bytes()]));
+            assert!(reason.contains("not asked for"), "{reason}");
+        }
+        let part = Part { from: 5, to: None };
+        for (range, begins) in [
+            ("bytes 5-9/10", true),
+            ("bytes 5-9/*", true),
+            ("bytes 0-9/10", false),
+            ("bytes */10", false),
+            ("", false),
+        ] {
+            assert_eq!(part.begins(range), begins, "{range}");
+        }
+    }
+
+    #[test]
+    fn a_single_picture_is_asked_for_again_though_its_length_is_wrong() {
+        let picture = b"\xff\xd8\xff\xda\0\x02\x55\xff\xd9";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\n";
+        let answer = [head.as_bytes(), picture].concat();
+        let (reason, pictures) = end(&server(vec![answer.clone(), answer.clone(), answer]));
+        assert!(reason.contains("it answers 403"), "{reason}");
+        assert_eq!(pictures, 3);
     }
 }

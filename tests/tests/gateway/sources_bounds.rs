@@ -107,7 +107,7 @@ async fn a_redirect_to_another_host_is_followed_where_the_config_names_it() {
     let _viewer = within("connect", mjpeg(gateway.address, "refused"))
         .await
         .unwrap();
-    told(&gateway, "refused", "redirects to another host, 127.0.0.2").await;
+    told(&gateway, "refused", "leads to another host, 127.0.0.2").await;
     let mut viewer = within("connect", mjpeg(gateway.address, "named"))
         .await
         .unwrap();
@@ -179,17 +179,57 @@ async fn a_playlist_names_hosts_that_the_config_names_only() {
     let _viewer = within("connect", Nal::connect(gateway.address, "refused"))
         .await
         .unwrap();
-    let line = gateway.logged("a playlist names another host").await;
-    assert!(line.contains("127.0.0.2"), "{line}");
-    let is_lost = |device: &Value| device["state"] == "retrying";
-    gateway
-        .api_until("/api/devices/refused", "it is refused", is_lost)
+    let line = gateway
+        .logged("a playlist names what may not be fetched")
         .await;
+    assert!(line.contains("another host, 127.0.0.2"), "{line}");
+    told(&gateway, "refused", "leads to another host, 127.0.0.2").await;
     assert_eq!(other.connections(), 0);
     for stream in ["own", "named"] {
         Numbered::connect(&gateway, stream).await.count(20).await;
     }
     assert!(other.connections() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_playlist_names_no_other_protocols() {
+    let (web, other) = (Web::serve("127.0.0.1").await, Web::serve("127.0.0.2").await);
+    let mut config = String::new();
+    for (name, begins) in [
+        ("proxy", "httpproxy://OTHER/127.0.0.2:80"),
+        ("tcp", "tcp://OTHER"),
+        ("nested", "crypto+httpproxy://OTHER/127.0.0.2:80"),
+    ] {
+        let begins = begins.replace("OTHER", &other.address.to_string());
+        for (what, text) in [
+            ("segment", format!("#EXTINF:2,\n{begins}/a.ts\n")),
+            (
+                "key",
+                format!("#EXT-X-KEY:METHOD=AES-128,URI=\"{begins}/k\"\n#EXTINF:2,\na.ts\n"),
+            ),
+        ] {
+            let text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{text}#EXT-X-ENDLIST\n");
+            let path = format!("/{name}-{what}.m3u8");
+            let kind = "application/vnd.apple.mpegurl";
+            web.put(&path, Page::File(kind, text.into_bytes()));
+            let source = format!("http://{}{path}", web.address);
+            config += &format!("[streams.{name}-{what}]\nsource = '{source}'\n");
+        }
+    }
+    web.put("/a.ts", Page::File("video/mp2t", vec![0; 1 << 16]));
+    let gateway = Gateway::with_config(&config).await;
+    for name in ["proxy", "tcp", "nested"] {
+        for what in ["segment", "key"] {
+            let stream = format!("{name}-{what}");
+            let _viewer = within("connect", Nal::connect(gateway.address, &stream))
+                .await
+                .unwrap();
+            let is_lost = |device: &Value| device["state"] == "retrying";
+            let path = format!("/api/devices/{stream}");
+            gateway.api_until(&path, "it is refused", is_lost).await;
+        }
+    }
+    assert_eq!(other.connections(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,11 +316,6 @@ async fn an_rtsp_redirect_to_another_host_is_not_followed() {
     let _viewer = within("connect", Nal::connect(gateway.address, "127.0.0.1"))
         .await
         .unwrap();
-    told(
-        &gateway,
-        "127.0.0.1",
-        "redirects to another host, 127.0.0.2",
-    )
-    .await;
+    told(&gateway, "127.0.0.1", "leads to another host, 127.0.0.2").await;
     camera.abort();
 }

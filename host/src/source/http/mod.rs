@@ -6,30 +6,33 @@
 
 mod guard;
 mod login;
+mod playlist;
 mod tls;
 mod url;
 
 pub use guard::Guard;
-pub use login::Login;
+pub use login::{Login, MOST_LOGINS};
+pub use playlist::is_playlist;
 pub use tls::config as tls_config;
-pub use url::Url;
+#[cfg(test)]
+pub use tls::server as tls_server;
+pub use url::{Redirects, Scheme, Url};
 
 use super::{LOOK, SILENCE, SourceError, Stop};
-use crate::config::HostName;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1::{self, SendRequest},
-    header,
+    header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::{
     fmt,
     future::Future,
-    io,
+    io, net,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -44,16 +47,16 @@ use tokio_rustls::TlsConnector;
 
 /// How long one address of a host may take to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Redirects in a row that are followed.
-const MOST_REDIRECTS: usize = 5;
-/// A login is answered anew where its nonce was too old (RFC 7616 3.3, `stale`).
-const MOST_LOGINS: usize = 2;
+/// So many bytes tell what a response is, if its type does not.
+const START: usize = 512;
 
 /// Asks one server.
 pub struct Client {
-    url: Url,
-    redirects: Vec<HostName>,
-    login: Option<Login>,
+    redirects: Redirects,
+    /// What is known of the login of the origin that was asked last, and a URL of that.
+    login: Option<(Url, Login)>,
+    /// Sent with every request.
+    cookie: Option<HeaderValue>,
     stop: Stop,
     /// When waiting is given up.
     deadline: Instant,
@@ -70,6 +73,38 @@ struct Link {
     task: JoinHandle<()>,
 }
 
+/// Bytes of a content: from the first of them up to the last, or to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The number of the first; they are counted from 0.
+    pub from: u64,
+    /// The number of the last.
+    pub to: Option<u64>,
+}
+
+impl Part {
+    /// As in a `Range` header (RFC 9110 14.1.2).
+    fn range(&self) -> String {
+        let to = self.to.map_or(String::new(), |to| to.to_string());
+        format!("bytes={}-{to}", self.from)
+    }
+
+    /// Whether a response with this `Content-Range` begins where this does (RFC 9110 14.4).
+    pub fn begins(&self, content_range: &str) -> bool {
+        let numbers = content_range.trim().strip_prefix("bytes ");
+        let first = numbers.and_then(|numbers| numbers.split('-').next());
+        first.and_then(|first| first.trim().parse().ok()) == Some(self.from)
+    }
+}
+
+/// What a server says to one request.
+pub enum Reply {
+    /// The content follows.
+    Content(Answer),
+    /// It is elsewhere, as a `Location` header says.
+    Moved(Option<String>),
+}
+
 /// The head of a response with content, 200 or 206; [`Client::next`] gives the content.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -81,8 +116,10 @@ pub struct Answer {
     pub length: Option<u64>,
     /// A part of it may be asked for.
     pub takes_ranges: bool,
-    /// It is the part that was asked for.
-    pub is_part: bool,
+    /// It begins where the part does that was asked for: as the server says it.
+    pub part: Option<String>,
+    /// What it wants to be remembered.
+    pub cookies: Vec<HeaderValue>,
 }
 
 /// Why there is no answer.
@@ -115,31 +152,37 @@ impl Failure {
             true => SourceError::Read { what, reason },
         }
     }
+
+    /// How the source `what` ends by it; being told to stop is no failure.
+    pub fn end(self, what: &str, is_open: bool) -> Result<(), SourceError> {
+        match self {
+            Failure::Stopped => Ok(()),
+            failure => Err(failure.of(what, is_open)),
+        }
+    }
 }
 
 impl Client {
-    /// For one URL; `redirects` are other hosts that it may send on to.
+    /// For the URL that `redirects` begin at, and what it leads to.
     ///
     /// # Errors
     /// The system refuses what a runtime needs.
-    pub fn new(url: Url, redirects: &[HostName], stop: &Stop) -> io::Result<Client> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .max_blocking_threads(1)
-            .thread_name("resolve")
-            .build()?;
-        let login = url.login.clone();
+    pub fn new(redirects: Redirects, stop: &Stop) -> io::Result<Client> {
         Ok(Client {
-            login: login.map(|(user, password)| Login::new(user, password)),
-            url,
-            redirects: redirects.to_vec(),
+            redirects,
+            login: None,
+            cookie: None,
             stop: stop.clone(),
             deadline: Instant::now() + SILENCE,
             body: None,
             link: None,
-            runtime: Some(runtime),
+            runtime: Some(runtime()?),
         })
+    }
+
+    /// Sends this `Cookie` with every request.
+    pub fn send_cookie(&mut self, cookie: HeaderValue) {
+        self.cookie = Some(cookie);
     }
 
     /// Something came that counts: [`SILENCE`] begins anew.
@@ -147,36 +190,54 @@ impl Client {
         self.deadline = Instant::now() + SILENCE;
     }
 
-    /// Asks for the content, from byte `from` on where that is given, and waits for the head of the response.
-    pub fn get(&mut self, from: Option<u64>) -> Result<Answer, Failure> {
+    /// Asks for the content, or for that part of it, and waits for the head of the response, wherever redirects lead to.
+    pub fn get(&mut self, part: Option<Part>) -> Result<Answer, Failure> {
         self.extend();
-        self.body = None;
-        let mut url = self.url.clone();
-        let (mut redirects, mut logins) = (0, 0);
+        let mut redirects = self.redirects.clone();
+        let mut url = redirects.from.clone();
         loop {
-            let response = self.ask(&url, from)?;
+            match self.get_at(&url, part)? {
+                Reply::Content(answer) => return Ok(answer),
+                Reply::Moved(to) => url = redirects.follow(&url, to.as_deref())?,
+            }
+        }
+    }
+
+    /// As [`Client::get`], of another URL and no further; the login that it gets is its own.
+    pub fn get_at(&mut self, url: &Url, part: Option<Part>) -> Result<Reply, Failure> {
+        self.body = None;
+        let mut logins = 0;
+        loop {
+            let response = self.ask(url, part)?;
             let status = response.status();
             if status == StatusCode::OK || status == StatusCode::PARTIAL_CONTENT {
-                let answer = Answer::of(&response, url);
+                let answer = Answer::of(&response, url, part)?;
                 self.body = Some(response.into_body());
-                return Ok(answer);
+                return Ok(Reply::Content(answer));
             }
             // What is left of the response would have to be read before the connection is good for another.
             self.link = None;
             if status == StatusCode::UNAUTHORIZED {
-                self.answer_login(&response, &url, logins)?;
+                self.answer_login(&response, url, logins)?;
                 logins += 1;
             } else if status.is_redirection() {
-                if redirects == MOST_REDIRECTS {
-                    let reason = "it redirects again and again; write where it leads to in the end";
-                    return Err(Failure::Failed(reason.into()));
-                }
-                redirects += 1;
-                url = self.follow(&response, &url).map_err(Failure::Failed)?;
+                return Ok(Reply::Moved(text(&response, header::LOCATION)));
             } else {
                 return Err(Failure::Failed(format!("it answers {status}")));
             }
         }
+    }
+
+    /// As much of the content as tells what it is, by `is_told` or by its length.
+    pub fn start(&mut self, is_told: impl Fn(&[u8]) -> bool) -> Result<Bytes, Failure> {
+        let mut start = BytesMut::new();
+        while start.len() < START && !is_told(&start) {
+            match self.next()? {
+                Some(bytes) => start.extend_from_slice(&bytes),
+                None => break,
+            }
+        }
+        Ok(start.freeze())
     }
 
     /// The next bytes of the content; none at its end.
@@ -205,11 +266,11 @@ impl Client {
         Ok(data)
     }
 
-    fn ask(&mut self, url: &Url, from: Option<u64>) -> Result<Response<Incoming>, Failure> {
+    fn ask(&mut self, url: &Url, part: Option<Part>) -> Result<Response<Incoming>, Failure> {
         let place = (url.scheme.is_secure(), url.host.clone(), url.port);
         let link = self.link.take().filter(|link| link.place == place);
         if let Some(mut link) = link {
-            let request = self.request(url, from)?;
+            let request = self.request(url, part)?;
             let asked = self.wait(async {
                 link.sender.ready().await?;
                 link.sender.send_request(request).await
@@ -220,9 +281,9 @@ impl Client {
                 return Ok(response);
             }
         }
-        let connected = self.wait(connect(place))?;
+        let connected = self.wait(connect_link(place))?;
         let mut link = connected.map_err(Failure::Failed)?;
-        let request = self.request(url, from)?;
+        let request = self.request(url, part)?;
         let asked = self.wait(link.sender.send_request(request))?;
         let response = asked.map_err(|error| {
             Failure::Failed(format!("it does not answer as HTTP wants: {error}"))
@@ -231,7 +292,7 @@ impl Client {
         Ok(response)
     }
 
-    fn request(&mut self, url: &Url, from: Option<u64>) -> Result<Request<Empty<Bytes>>, Failure> {
+    fn request(&mut self, url: &Url, part: Option<Part>) -> Result<Request<Empty<Bytes>>, Failure> {
         let mut request = Request::get(&url.path)
             .header(header::HOST, url.authority())
             .header(
@@ -239,12 +300,17 @@ impl Client {
                 concat!("sluicegate/", env!("CARGO_PKG_VERSION")),
             )
             .header(header::ACCEPT, "*/*");
-        if let Some(from) = from {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
+        if let Some(part) = part {
+            request = request.header(header::RANGE, part.range());
         }
-        let is_own = self.is_own(url);
-        let login = self.login.as_mut().filter(|_| is_own);
-        if let Some(login) = login.and_then(|login| login.authorization("GET", &url.path)) {
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        let login = match self.login(url) {
+            Some(login) => login.authorization("GET", &url.path),
+            None => Ok(None),
+        };
+        if let Some(login) = login.map_err(Failure::Failed)? {
             request = request.header(header::AUTHORIZATION, login);
         }
         request
@@ -252,9 +318,17 @@ impl Client {
             .map_err(|error| Failure::Failed(format!("its URL cannot be asked for: {error}")))
     }
 
-    /// Whether the login of the config is for that host.
-    fn is_own(&self, url: &Url) -> bool {
-        url.host == self.url.host && (url.scheme.is_secure() || !self.url.scheme.is_secure())
+    /// The login of `url`, with what its origin wants to have it like; what another origin wanted is forgotten.
+    fn login(&mut self, url: &Url) -> Option<&mut Login> {
+        let is_known = self
+            .login
+            .as_ref()
+            .is_some_and(|(of, _)| of.is_same_origin(url));
+        if !is_known || url.login.is_none() {
+            let login = url.login.clone();
+            self.login = login.map(|(user, word)| (url.clone(), Login::new(user, word)));
+        }
+        self.login.as_mut().map(|(_, login)| login)
     }
 
     fn answer_login(
@@ -264,8 +338,7 @@ impl Client {
         logins: usize,
     ) -> Result<(), Failure> {
         let refused = |reason: &str| Err(Failure::Failed(reason.into()));
-        let is_own = self.is_own(url);
-        let Some(login) = self.login.as_mut().filter(|_| is_own) else {
+        let Some(login) = self.login(url) else {
             return refused("it wants a login; write it into the URL, http://USER:PASSWORD@HOST/…");
         };
         if logins == MOST_LOGINS {
@@ -276,33 +349,60 @@ impl Client {
         login.challenged(challenges).map_err(Failure::Failed)
     }
 
-    fn follow(&self, response: &Response<Incoming>, url: &Url) -> Result<Url, String> {
-        let location = response.headers().get(header::LOCATION);
-        let location = location.and_then(|value| value.to_str().ok());
-        url.redirect(location, &self.url, &self.redirects)
-    }
-
-    /// Runs `future`, unless the source is told to stop or nothing counts for too long.
     fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
-        let Some(runtime) = &self.runtime else {
-            return Err(Failure::Stopped);
-        };
-        runtime.block_on(async {
-            let mut future = pin!(future);
-            loop {
-                if self.stop.is_stopped() {
-                    return Err(Failure::Stopped);
-                }
-                let left = self.deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(Failure::Silent);
-                }
-                if let Ok(done) = timeout(left.min(LOOK), &mut future).await {
-                    return Ok(done);
-                }
-            }
-        })
+        match &self.runtime {
+            Some(runtime) => wait(runtime, self.deadline, &self.stop, future),
+            None => Err(Failure::Stopped),
+        }
     }
+}
+
+/// Runs `future`, unless the source is told to stop or the deadline passes.
+fn wait<T>(
+    runtime: &Runtime,
+    deadline: Instant,
+    stop: &Stop,
+    future: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    runtime.block_on(async {
+        let mut future = pin!(future);
+        loop {
+            if stop.is_stopped() {
+                return Err(Failure::Stopped);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure::Silent);
+            }
+            if let Ok(done) = timeout(left.min(LOOK), &mut future).await {
+                return Ok(done);
+            }
+        }
+    })
+}
+
+/// What waiting for names and connections needs; nothing runs on it meanwhile.
+fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(1)
+        .thread_name("resolve")
+        .build()
+}
+
+/// Connects to where a URL is, for who reads and writes on the source's own thread.
+pub fn connect(url: &Url, deadline: Instant, stop: &Stop) -> Result<net::TcpStream, Failure> {
+    let failed = |error: io::Error| Failure::Failed(error.to_string());
+    let runtime = runtime().map_err(failed)?;
+    let connected = wait(&runtime, deadline, stop, async {
+        let stream = connect_tcp(&url.host, url.port).await?;
+        stream.into_std().map_err(|error| error.to_string())
+    });
+    runtime.shutdown_background();
+    let stream = connected?.map_err(Failure::Failed)?;
+    stream.set_nonblocking(false).map_err(failed)?;
+    Ok(stream)
 }
 
 impl Drop for Client {
@@ -323,23 +423,43 @@ impl Drop for Link {
 }
 
 impl Answer {
-    fn of(response: &Response<Incoming>, url: Url) -> Answer {
-        let text = |name| {
-            let value = response.headers().get(name)?;
-            Some(value.to_str().ok()?.to_owned())
+    /// # Errors
+    /// It is another part than was asked for, or one although none was (RFC 9110 15.3.7).
+    fn of(
+        response: &Response<Incoming>,
+        url: &Url,
+        asked: Option<Part>,
+    ) -> Result<Answer, Failure> {
+        let part = match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let part = text(response, header::CONTENT_RANGE).unwrap_or_default();
+                if !asked.is_some_and(|asked| asked.begins(&part)) {
+                    let reason = "it answers with a part that was not asked for";
+                    return Err(Failure::Failed(reason.into()));
+                }
+                Some(part)
+            }
+            _ => None,
         };
-        Answer {
-            url,
-            content_type: text(header::CONTENT_TYPE),
-            length: text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
-            takes_ranges: text(header::ACCEPT_RANGES)
+        let cookies = response.headers().get_all(header::SET_COOKIE);
+        Ok(Answer {
+            url: url.clone(),
+            content_type: text(response, header::CONTENT_TYPE),
+            length: text(response, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+            takes_ranges: text(response, header::ACCEPT_RANGES)
                 .is_some_and(|ranges| ranges.eq_ignore_ascii_case("bytes")),
-            is_part: response.status() == StatusCode::PARTIAL_CONTENT,
-        }
+            part,
+            cookies: cookies.iter().cloned().collect(),
+        })
     }
 }
 
-async fn connect(place: (bool, String, u16)) -> Result<Link, String> {
+fn text(response: &Response<Incoming>, name: HeaderName) -> Option<String> {
+    let value = response.headers().get(name)?;
+    Some(value.to_str().ok()?.to_owned())
+}
+
+async fn connect_link(place: (bool, String, u16)) -> Result<Link, String> {
     let (is_secure, host, port) = &place;
     let stream = connect_tcp(host, *port).await?;
     let (sender, task) = if *is_secure {
@@ -382,6 +502,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let shaken = http1::Builder::new()
+        // Some cameras know no other spelling than `Host` and `Authorization`.
+        .title_case_headers(true)
         .allow_spaces_after_header_name_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true)
         .ignore_invalid_headers_in_responses(true)

@@ -4,7 +4,7 @@
 use std::{
     io::{self, Read, Seek, SeekFrom},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -15,15 +15,23 @@ pub struct Budget {
     most: usize,
     left: AtomicUsize,
     is_spent: AtomicBool,
+    /// Why the newest read failed, which libavformat makes a number of.
+    failure: Mutex<Option<String>>,
 }
 
 impl Budget {
     /// So many bytes for what is read while opening, and again for each packet.
     pub fn new(most: usize) -> Budget {
+        Budget::with_opening(most, most)
+    }
+
+    /// `opening` bytes for what is read while opening, and `most` for each packet.
+    pub fn with_opening(opening: usize, most: usize) -> Budget {
         Budget {
             most,
-            left: AtomicUsize::new(most),
+            left: AtomicUsize::new(opening),
             is_spent: AtomicBool::new(false),
+            failure: Mutex::default(),
         }
     }
 
@@ -34,10 +42,17 @@ impl Budget {
 
     /// Why nothing more is read, if that is so.
     pub fn explain(&self) -> Option<String> {
-        self.is_spent.load(Ordering::Relaxed).then(|| {
+        if self.is_spent.load(Ordering::Relaxed) {
             let most = self.most >> 20;
-            format!("{most} MiB came without a picture or sound, and more is not believed")
-        })
+            return Some(format!(
+                "{most} MiB came without a picture or sound, and more is not believed"
+            ));
+        }
+        self.failure().clone()
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, wanted: usize) -> usize {
@@ -78,7 +93,16 @@ impl<R: Read> Read for Counted<R> {
         if most == 0 && !buffer.is_empty() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let read = self.inner.read(&mut buffer[..most])?;
+        let read = self.inner.read(&mut buffer[..most]);
+        match &read {
+            // Demuxers try elsewhere, and find the end there.
+            Ok(0) => {}
+            Ok(_) => *self.budget.failure() = None,
+            // Who is interrupted tries again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => *self.budget.failure() = Some(error.to_string()),
+        }
+        let read = read?;
         self.budget.spend(read);
         Ok(read)
     }
@@ -113,6 +137,35 @@ mod tests {
         assert_eq!(counted.read(&mut buffer).unwrap(), 4);
         assert!(counted.read(&mut buffer).is_err());
         assert!(budget.explain().is_some());
+    }
+
+    #[test]
+    fn why_a_read_failed_is_kept_until_one_succeeds() {
+        struct Failing(Vec<io::ErrorKind>);
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                self.0.pop().map_or(Ok(1), |kind| Err(kind.into()))
+            }
+        }
+        let budget = Arc::new(Budget::new(10));
+        let kinds = vec![io::ErrorKind::Interrupted, io::ErrorKind::BrokenPipe];
+        let mut counted = Counted::new(Failing(kinds), &budget);
+        let mut explained = || {
+            let _ = counted.read(&mut [0]);
+            budget.explain()
+        };
+        assert_eq!(explained().as_deref(), Some("broken pipe"));
+        assert_eq!(explained().as_deref(), Some("broken pipe"));
+        assert_eq!(explained(), None);
+    }
+
+    #[test]
+    fn opening_may_take_more_than_a_packet() {
+        let budget = Arc::new(Budget::with_opening(20, 5));
+        let mut counted = Counted::new(&[7u8; 100][..], &budget);
+        assert_eq!(counted.read(&mut [0; 30]).unwrap(), 20);
+        budget.renew();
+        assert_eq!(counted.read(&mut [0; 30]).unwrap(), 5);
     }
 
     #[test]

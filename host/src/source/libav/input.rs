@@ -25,6 +25,9 @@ use std::{
 
 /// Largest packet that is believed.
 const LARGEST_PACKET: usize = 64 << 20;
+/// An index is no larger a part of a long file than one in so many: MP4 takes some 16 bytes for a sample. What is written into
+/// a file of the operator's may be wrong all the same.
+const INDEX_SHARE: u64 = 32;
 /// Formats that carry no times, for which libavformat makes up 25 pictures a second.
 const UNTIMED: [&str; 4] = ["mpjpeg", "mjpeg", "h264", "hevc"];
 /// What is read through a stream of ours may open nothing else.
@@ -124,8 +127,11 @@ impl Input {
         file: File,
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
-        let budget = Arc::new(Budget::new(LARGEST_PACKET));
-        let is_seekable = file.metadata().is_ok_and(|found| found.is_file());
+        let found = file.metadata();
+        let length = found.as_ref().map_or(0, std::fs::Metadata::len);
+        let is_seekable = found.is_ok_and(|found| found.is_file());
+        let opening = most_to_open(length);
+        let budget = Arc::new(Budget::with_opening(opening, LARGEST_PACKET));
         let bytes = Counted::new(file, &budget);
         let stream = match is_seekable {
             true => StreamIo::from_read_seek(bytes),
@@ -408,6 +414,11 @@ fn set_always(options: &mut Dictionary, protocols: &str) {
     options.set("protocol_whitelist", protocols);
 }
 
+/// How much of a file of this length may be read to open it: the index of a recording of a day has more than a packet may.
+fn most_to_open(length: u64) -> usize {
+    usize::try_from(length / INDEX_SHARE).map_or(LARGEST_PACKET, |most| most.max(LARGEST_PACKET))
+}
+
 fn cannot_open(what: &str, reason: String) -> SourceError {
     SourceError::Open {
         what: what.to_owned(),
@@ -468,5 +479,17 @@ impl Deadline {
         } else {
             error.to_string()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_a_long_recording_fits_and_what_a_short_file_boasts_of_does_not() {
+        assert_eq!(most_to_open(0), LARGEST_PACKET);
+        assert_eq!(most_to_open(2 << 30), LARGEST_PACKET);
+        assert_eq!(most_to_open(32 << 30), 1 << 30);
     }
 }

@@ -7,16 +7,16 @@ mod input;
 pub(super) use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
 
-use super::{Keyframes, Sink, SourceError, Stop};
+use super::{Keyframes, Sink, SourceError, Stop, http::Guard};
 use crate::config;
 use ffmpeg_next::Dictionary;
 use std::io::{Read, Seek};
 
-/// Streams what libavformat opens at `url`; RTSP over TCP. `what` names it in errors. Over HTTP it connects through `proxy`.
+/// Streams what libavformat opens at `url`; RTSP over TCP. `what` names it in errors. HTTP goes through `guard`.
 pub fn run_url(
     what: &str,
     url: &str,
-    proxy: Option<&str>,
+    guard: Option<&Guard>,
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
@@ -24,13 +24,22 @@ pub fn run_url(
 ) -> Result<(), SourceError> {
     let mut options = live();
     options.set("rtsp_transport", "tcp");
-    if let Some(proxy) = proxy {
-        options.set("http_proxy", proxy);
-        // Each connection of the proxy's is to one host, and serves one request.
+    if let Some(guard) = guard {
+        options.set("http_proxy", &guard.proxy());
+        // Each connection of the proxy's serves one request.
         options.set("http_persistent", "0");
     }
-    let opened = Input::open(what, url, &protocols(url), options, stop)?;
-    play(what, opened, encode, sink, stop, keyframes)
+    let ended = Input::open(what, url, &protocols(url), options, stop)
+        .and_then(|opened| play(what, opened, encode, sink, stop, keyframes));
+    match (ended, guard.and_then(Guard::explain)) {
+        (Err(SourceError::Open { what, .. }), Some(reason)) => {
+            Err(SourceError::Open { what, reason })
+        }
+        (Err(SourceError::Read { what, .. }), Some(reason)) => {
+            Err(SourceError::Read { what, reason })
+        }
+        (ended, _) => ended,
+    }
 }
 
 /// Streams what a server sends in one of libavformat's containers; `is_seekable`: parts of it may be asked for.
@@ -81,11 +90,11 @@ fn protocols(url: &str) -> String {
     let scheme = url.split("://").next().unwrap_or_default();
     let scheme = scheme.to_ascii_lowercase();
     let more = match scheme.as_str() {
-        // Playlists and what they name, through the proxy.
-        "http" | "https" => "http,https,httpproxy,tls,tcp,crypto",
+        // Playlists and what they name, through the guard, to which nothing but plain HTTP is spoken. `httpproxy`, which TLS
+        // through a proxy would take, connects to whatever a playlist puts behind it.
+        "http" => "tcp,crypto",
         "rtsp" => "rtp,udp,tcp",
         "rtsps" => "rtp,srtp,udp,tls,tcp",
-        "rtmpt" | "rtmpts" | "mmsh" => "ffrtmphttp,http,https,tls,tcp",
         _ => "rtp,udp,tls,tcp",
     };
     format!("{scheme},{more}")
@@ -105,11 +114,21 @@ mod tests {
             "rtmp://cam/1",
         ] {
             let allowed = protocols(url);
-            for refused in ["file", "data", "concat", "subfile", "gopher", "pipe"] {
+            for refused in [
+                "file",
+                "data",
+                "concat",
+                "subfile",
+                "gopher",
+                "pipe",
+                "httpproxy",
+                "https",
+            ] {
                 let is_in = allowed.split(',').any(|protocol| protocol == refused);
                 assert!(!is_in, "{url}: {allowed}");
             }
         }
         assert!(protocols("rtmp://cam/1").starts_with("rtmp,"));
+        assert_eq!(protocols("http://cam/x.m3u8"), "http,tcp,crypto");
     }
 }

@@ -41,8 +41,7 @@ pub(super) fn run(
         reader.push(&std::mem::take(&mut start));
         let pictures = match read(&mut reader, client, sink) {
             Ok(pictures) => pictures,
-            Err(Failure::Stopped) => return Ok(()),
-            Err(failure) => return Err(failure.of(what, true)),
+            Err(failure) => return failure.end(what, true),
         };
         match pictures {
             0 => {
@@ -58,8 +57,7 @@ pub(super) fn run(
         asked = Instant::now();
         answer = match client.get(None) {
             Ok(answer) => answer,
-            Err(Failure::Stopped) => return Ok(()),
-            Err(failure) => return Err(failure.of(what, true)),
+            Err(failure) => return failure.end(what, true),
         };
     }
 }
@@ -74,9 +72,12 @@ fn read(reader: &mut Reader, client: &mut Client, sink: &mut dyn Sink) -> Result
                 client.extend();
             }
         }
-        match client.next()? {
-            Some(bytes) => reader.push(&bytes),
-            None => break,
+        match client.next() {
+            Ok(Some(bytes)) => reader.push(&bytes),
+            Ok(None) => break,
+            // A `Content-Length` that is too long, of a response that is one picture.
+            Err(Failure::Failed(_) | Failure::Silent) if pictures == 1 => break,
+            Err(failure) => return Err(failure),
         }
     }
     while let Some(found) = reader.finish() {

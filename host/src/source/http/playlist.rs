@@ -1,0 +1,168 @@
+//! Playlists, as libavformat is to read them. It speaks plain HTTP with the [`super::Guard`] only, which encrypts where that is
+//! meant: so what is meant goes into the names of hosts. Pure.
+
+use super::url::{Scheme, Url};
+use memchr::memmem;
+
+/// In front of a host that is to be asked by TLS. No host's name begins so, and libavformat takes it for a part of one.
+const SECURE: &str = "https!";
+
+/// Whether a response names other URLs: HLS (RFC 8216) or DASH.
+pub fn is_playlist(kind: Option<&str>, start: &[u8]) -> bool {
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    kind.contains("mpegurl")
+        || kind.contains("dash+xml")
+        || start.starts_with(b"#EXTM3U")
+        || memmem::find(start, b"<MPD").is_some()
+}
+
+/// A URL, without its login, as libavformat is to have it.
+pub fn disguised(url: &Url) -> String {
+    match url.scheme {
+        Scheme::Https => format!("{}{}", disguised_origin(url), url.path),
+        _ => url.bare_text(),
+    }
+}
+
+/// The colons of an IPv6 address would need brackets, in which libavformat takes nothing but an address.
+fn disguised_origin(url: &Url) -> String {
+    let host = url.host.replace(':', "!");
+    format!("http://{SECURE}{host}:{}", url.port)
+}
+
+/// What libavformat means by a URL.
+pub fn meant(text: &str) -> Option<Url> {
+    let place = text.strip_prefix("http://")?;
+    let Some(place) = place.strip_prefix(SECURE) else {
+        return Url::parse(text);
+    };
+    let (authority, path) = place.split_at(place.find(['/', '?']).unwrap_or(place.len()));
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
+    let host = match host.contains('!') {
+        true => format!("[{}]", host.replace('!', ":")),
+        false => host.to_owned(),
+    };
+    Url::parse(&format!("https://{host}:{port}{path}"))
+}
+
+/// The text of a playlist that came from `from`, with every URL in it that is to be asked for by TLS disguised. URLs stand at the
+/// beginning of a line, of a value in quotes or of an element; what is like one elsewhere, in a query, stays.
+pub fn rewritten(text: &str, from: &Url) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut is_start = true;
+    while let Some(next) = rest.chars().next() {
+        if is_start && let Some((origin, behind)) = secure_origin(rest, from) {
+            out.push_str(&origin);
+            rest = behind;
+        } else {
+            out.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+        is_start =
+            matches!(next, '\n' | '\r' | '"' | '\'' | '>') || (is_start && next.is_whitespace());
+    }
+    out
+}
+
+/// The origin that `text` begins with, disguised, if it is asked by TLS, and what stands behind it.
+fn secure_origin<'a>(text: &'a str, from: &Url) -> Option<(String, &'a str)> {
+    const HTTPS: &str = "https://";
+    let is_https = text
+        .get(..HTTPS.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(HTTPS));
+    let behind = match is_https {
+        true => &text[HTTPS.len()..],
+        false => text
+            .strip_prefix("//")
+            .filter(|_| from.scheme.is_secure())?,
+    };
+    let is_end = |c: char| c.is_whitespace() || "/?#\"'<>,".contains(c);
+    let (authority, behind) = behind.split_at(behind.find(is_end).unwrap_or(behind.len()));
+    let url = Url::parse(&format!("{HTTPS}{authority}"))?;
+    Some((disguised_origin(&url), behind))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn playlists_are_told_by_type_or_by_how_they_begin() {
+        for (kind, start, is) in [
+            (Some("application/vnd.apple.mpegurl"), &b""[..], true),
+            (Some("audio/x-mpegURL; charset=utf-8"), b"", true),
+            (None, b"\xef\xbb\xbf#EXTM3U\n", true),
+            (Some("text/xml"), b"<?xml version=\"1.0\"?>\n<MPD ", true),
+            (Some("video/mp2t"), b"\x47", false),
+            (None, b"", false),
+        ] {
+            assert_eq!(is_playlist(kind, start), is, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_disguised_is_meant() {
+        for text in [
+            "http://cam/x?y",
+            "http://cam:81/",
+            "https://cam/x?y=https://z",
+            "https://cam:8443/x",
+            "https://[fe80::1%eth0]:8443/x",
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(meant(&disguised(&url)), Some(url), "{text}");
+        }
+        assert_eq!(meant("http://https!cam/x"), Url::parse("https://cam/x"));
+        for wrong in [
+            "https://cam/",
+            "tcp://cam",
+            "http://https!",
+            "http://https!!/",
+        ] {
+            assert_eq!(meant(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn urls_by_tls_are_disguised_where_urls_stand() {
+        let from = Url::parse("http://cam/").unwrap();
+        for (text, rewritten_to) in [
+            ("https://cdn/a.ts\n", "http://https!cdn:443/a.ts\n"),
+            (
+                "#EXTM3U\r\n  HTTPS://u:p@cdn:8443?a",
+                "#EXTM3U\r\n  http://https!cdn:8443?a",
+            ),
+            (
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"https://[::1]/k\",IV=0",
+                "#EXT-X-KEY:METHOD=AES-128,URI=\"http://https!!!1:443/k\",IV=0",
+            ),
+            (
+                "<BaseURL>https://cdn</BaseURL>",
+                "<BaseURL>http://https!cdn:443</BaseURL>",
+            ),
+            ("http://cdn/x", "http://cdn/x"),
+            ("a.ts?from=https://cdn/", "a.ts?from=https://cdn/"),
+            ("//cdn/x", "//cdn/x"),
+            ("https://", "https://"),
+            ("höher\nß", "höher\nß"),
+        ] {
+            assert_eq!(rewritten(text, &from), rewritten_to);
+        }
+        let secure = Url::parse("https://cam/").unwrap();
+        assert_eq!(rewritten("//cdn:1/x", &secure), "http://https!cdn:1/x");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_can_be_rewritten_and_named(text in "(https://|//|[a-z!:%/\\n\"\\[\\]é ]){0,20}") {
+            let from = Url::parse("https://cam/").unwrap();
+            let _ = (rewritten(&text, &from), meant(&format!("http://{text}")));
+        }
+    }
+}
