@@ -1,17 +1,19 @@
 //! Files, in real time and again and again, on one rising timeline.
 
 use super::{
-    Keyframes, Sink, SourceError, Stop,
-    interleave::Interleave,
-    libav::{Delivery, Input, Tracks},
+    Keyframes, LOOK, SILENCE, Sink, SourceError, Stop,
+    libav::{self, Input},
     mjpeg,
     pace::Pace,
+    readable,
 };
 use crate::config;
+use rustix::fs::{FileType, Mode, OFlags};
 use std::{
     fs::File,
     io::{self, Read, Seek},
     path::Path,
+    time::Instant,
 };
 
 /// So much of a file tells whether it is MJPEG.
@@ -29,7 +31,7 @@ pub fn run(
     let mut pace = Pace::default();
     loop {
         // Opened anew each time, as it may have been replaced.
-        let (file, start) = open(path).map_err(|error| SourceError::Open {
+        let (file, start) = open(path, stop).map_err(|error| SourceError::Open {
             what: what.clone(),
             reason: error.to_string(),
         })?;
@@ -37,8 +39,9 @@ pub fn run(
             let pictures = mjpeg::play(&what, file, &mut pace, sink, stop)?;
             pictures == 0
         } else {
-            let opened = Input::of_file(&what, path, file, stop)?;
-            play(&what, opened, &mut pace, encode, sink, stop, keyframes)?
+            let mut opened = Input::of_file(&what, path, file, stop)?;
+            opened.0.believe_durations();
+            libav::play_in_time(&what, opened, &mut pace, encode, sink, stop, keyframes)?
         };
         if stop.is_stopped() {
             return Ok(());
@@ -54,51 +57,22 @@ pub fn run(
     }
 }
 
-/// The file, and how it begins; what cannot be read twice is not looked at.
-fn open(path: &Path) -> io::Result<(File, Vec<u8>)> {
-    let mut file = File::open(path)?;
+/// The file, and how it begins; what cannot be read twice is not looked at. A named pipe is waited for until somebody writes.
+fn open(path: &Path, stop: &Stop) -> io::Result<(File, Vec<u8>)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let mut start = Vec::new();
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::Fifo {
+        let until = Instant::now() + SILENCE;
+        while !readable(&file, LOOK)? {
+            if stop.is_stopped() || Instant::now() >= until {
+                return Err(io::Error::other("it is a pipe that nobody writes to"));
+            }
+        }
+    }
     if file.metadata()?.is_file() {
         (&mut file).take(START).read_to_end(&mut start)?;
         file.rewind()?;
     }
     Ok((file, start))
-}
-
-/// Plays a file of libavformat's once; says whether there was nothing in it.
-fn play(
-    what: &str,
-    (mut input, tracks): (Input, Tracks),
-    pace: &mut Pace,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<bool, SourceError> {
-    input.believe_durations();
-    let mut waiting = Interleave::new(tracks.video.is_some(), tracks.audio.is_some());
-    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
-    let mut is_empty = true;
-    loop {
-        while waiting.wants_more() {
-            match input.next()? {
-                Some(mut packet) => {
-                    let place = pace.place(packet.is_sound, &mut packet.times);
-                    waiting.push(packet.is_sound, place, packet.packet.size(), packet);
-                }
-                None => waiting.end(),
-            }
-        }
-        let Some((place, packet)) = waiting.pop() else {
-            break;
-        };
-        pace.wait_for(place, stop);
-        if stop.is_stopped() {
-            return Ok(is_empty);
-        }
-        delivery.deliver(packet, sink, keyframes)?;
-        is_empty = false;
-    }
-    delivery.finish(sink, keyframes)?;
-    Ok(is_empty)
 }

@@ -335,7 +335,7 @@ impl Stream {
         let mut wait = BACKOFF.0;
         let mut told = String::new();
         loop {
-            let began = Instant::now();
+            let (began, before) = (Instant::now(), self.status.totals().samples);
             let encode = &self.recipes.encode;
             let ended = contain(|| {
                 source::run(
@@ -367,9 +367,11 @@ impl Stream {
                 self.status.failed(reason);
                 return;
             }
-            // A source that worked for a while earns a quick retry; a reason is logged once.
-            if began.elapsed() > BACKOFF.1 {
+            // A source that gave pictures for longer than it was waited for earns a quick retry; a reason is logged once.
+            if began.elapsed() > wait && self.status.totals().samples > before {
                 wait = BACKOFF.0;
+            }
+            if began.elapsed() > BACKOFF.1 {
                 told.clear();
             }
             if told != reason {

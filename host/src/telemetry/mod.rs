@@ -18,6 +18,7 @@ pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
 pub use once::Once;
 pub use panics::{Panicked, contain, provoke};
+pub use process::resident_memory;
 pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -10,7 +10,16 @@ use sluicegate_tests::{
     web::{Page, Web},
     within,
 };
-use std::{fs::OpenOptions, io::Write, path::Path};
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+};
 
 const SIZE: (u32, u32) = (320, 192);
 /// More than the limits allow for one picture, what the tests' sources share included.
@@ -266,8 +275,86 @@ async fn containers_over_http_are_read_in_order_or_by_ranges() {
     ))
     .await;
     for stream in ["mp4", "ts"] {
-        Numbered::connect(&gateway, stream).await.count(30).await;
+        let mut viewer = Numbered::connect(&gateway, stream).await;
+        viewer.count(1).await;
+        let began = Instant::now();
+        viewer.count(46).await;
+        // What has a length is a file, however fast the server gives it: a second and a half, but for what the first viewer gets at once.
+        let took = began.elapsed();
+        let is_live = stream == "ts";
+        assert!(is_live || took > Duration::from_millis(1000), "{took:?}");
     }
+}
+
+/// Answers DESCRIBE with a session description that does not end.
+async fn boastful_rtsp() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut client = BufReader::new(client);
+                let (mut line, mut describes, mut sequence) = (String::new(), false, String::new());
+                loop {
+                    line.clear();
+                    if client.read_line(&mut line).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                    describes |= line.starts_with("DESCRIBE");
+                    if line.to_ascii_lowercase().starts_with("cseq") {
+                        sequence.clone_from(&line);
+                    }
+                    if line == "\r\n" && !describes {
+                        let answer = format!("RTSP/1.0 200 OK\r\n{sequence}\r\n");
+                        client.write_all(answer.as_bytes()).await.unwrap();
+                    } else if line == "\r\n" {
+                        break;
+                    }
+                }
+                let head = format!(
+                    "RTSP/1.0 200 OK\r\n{sequence}Content-Type: application/sdp\r\nContent-Length: 2000000000\r\n\r\n"
+                );
+                let _ = client.write_all(head.as_bytes()).await;
+                while client.write_all(&[b' '; 65_536]).await.is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_libavformat_reads_itself_ends_before_it_takes_all_memory() {
+    let web = Web::serve("127.0.0.1").await;
+    let camera = boastful_rtsp().await;
+    let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nendless.mp4\n".to_owned();
+    web.put(
+        "/list.m3u8",
+        Page::File("application/vnd.apple.mpegurl", list.into_bytes()),
+    );
+    // A box of movie data of four gigabytes, less a byte.
+    let begin = b"\0\0\0\x14ftypisom\0\0\0\0isom\xff\xff\xff\xffmoov".to_vec();
+    web.put(
+        "/endless.mp4",
+        Page::Endless("Content-Type: video/mp4\r\n", begin, 0x55),
+    );
+    let gateway = Gateway::with_config(&format!(
+        "[streams.rtsp]\nsource = 'rtsp://{camera}/1'\n[streams.list]\nsource = 'http://{}/list.m3u8'\n",
+        web.address
+    ))
+    .await;
+    let before = gateway.memory();
+    for (stream, what) in [("rtsp", "MiB of memory went"), ("list", "list.m3u8")] {
+        let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
+        let most = told(&gateway, stream, what).await;
+        assert!(
+            most < before + 3 * LITTLE,
+            "{stream}: {} MiB",
+            (most - before) >> 20
+        );
+        drop(viewer);
+    }
+    gateway.no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,7 +34,7 @@ impl Login {
         let builder = headers
             .into_iter()
             .fold(PasswordClient::builder(), |builder, header| {
-                builder.challenges(header)
+                builder.challenges(&as_specified(header))
             });
         self.challenge = Some(builder.build().map_err(|reason| {
             format!("it wants a login of a kind that is not known here: {reason}")
@@ -67,6 +67,36 @@ impl Login {
     }
 }
 
+/// A challenge in the spelling of the specifications: names of algorithms are written in any case by cameras, and some ask for a basic
+/// login without a realm.
+fn as_specified(header: &str) -> String {
+    const ALGORITHM: &str = "algorithm=";
+    if header.trim().eq_ignore_ascii_case("basic") {
+        return "Basic realm=\"\"".into();
+    }
+    let mut header = header.to_owned();
+    let lower = header.to_ascii_lowercase();
+    for (at, _) in lower.match_indices(ALGORITHM) {
+        let begin = at + ALGORITHM.len();
+        let rest = lower[begin..].trim_start_matches('"');
+        let begin = lower.len() - rest.len();
+        for name in [
+            "MD5-sess",
+            "SHA-256-sess",
+            "SHA-512-256-sess",
+            "MD5",
+            "SHA-256",
+            "SHA-512-256",
+        ] {
+            if rest.starts_with(&name.to_ascii_lowercase()) {
+                header.replace_range(begin..begin + name.len(), name);
+                break;
+            }
+        }
+    }
+    header
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -90,6 +120,25 @@ mod tests {
             ));
             let header = login.authorization("GET", "/").unwrap().unwrap();
             assert!(header.contains(taken), "{offered}: {header}");
+        }
+    }
+
+    #[test]
+    fn challenges_are_understood_however_cameras_spell_them() {
+        for (challenge, begin) in [
+            ("Digest realm=\"x\", nonce=\"1\", algorithm=md5", "Digest "),
+            (
+                "Digest realm=\"x\", nonce=\"1\", Algorithm=\"md5-SESS\", qop=\"auth\"",
+                "Digest ",
+            ),
+            (
+                "Digest realm=\"x\", nonce=\"1\", algorithm=sha-256, qop=auth",
+                "Digest ",
+            ),
+            ("basic", "Basic "),
+        ] {
+            let header = login(challenge).authorization("GET", "/").unwrap().unwrap();
+            assert!(header.starts_with(begin), "{challenge}: {header}");
         }
     }
 

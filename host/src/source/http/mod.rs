@@ -345,7 +345,11 @@ impl Client {
             return refused("it refuses the login; are user name and password right?");
         }
         let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
-        let challenges = challenges.iter().filter_map(|value| value.to_str().ok());
+        let challenges: Vec<_> = challenges
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        let challenges = challenges.iter().map(AsRef::as_ref);
         login.challenged(challenges).map_err(Failure::Failed)
     }
 

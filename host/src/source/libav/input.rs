@@ -4,6 +4,7 @@ use super::budget::{Budget, Counted};
 use crate::{
     media::{geometry::Orientation, time::rescale},
     source::{LOOK, Presentation, SILENCE, SourceError, SourceTimes, Stop, readable},
+    telemetry,
 };
 use bytes::Bytes;
 use ffmpeg_next::{
@@ -14,17 +15,20 @@ use ffmpeg_next::{
 use std::{
     fs::File,
     io::{self, Read, Seek},
+    os::fd::AsFd,
     path::Path,
     process::ChildStdout,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 /// Largest packet that is believed.
 const LARGEST_PACKET: usize = 64 << 20;
+/// The process may grow by so much between two packets of what libavformat reads itself: a few of the largest.
+const MOST_MEMORY: u64 = 4 * LARGEST_PACKET as u64;
 /// An index is no larger a part of a long file than one in so many: MP4 takes some 16 bytes for a sample. What is written into
 /// a file of the operator's may be wrong all the same.
 const INDEX_SHARE: u64 = 32;
@@ -132,10 +136,9 @@ impl Input {
         let is_seekable = found.is_ok_and(|found| found.is_file());
         let opening = most_to_open(length);
         let budget = Arc::new(Budget::with_opening(opening, LARGEST_PACKET));
-        let bytes = Counted::new(file, &budget);
         let stream = match is_seekable {
-            true => StreamIo::from_read_seek(bytes),
-            false => StreamIo::from_read(bytes),
+            true => StreamIo::from_read_seek(Counted::new(file, &budget)),
+            false => StreamIo::from_read(Counted::new(Pipe(file), &budget)),
         };
         let name = path.to_string_lossy();
         let mut options = Dictionary::new();
@@ -253,6 +256,11 @@ impl Input {
         self.newest_picture = self.pictures.is_some().then(Instant::now);
     }
 
+    /// The time since the newest packet was spent elsewhere: it counts from here on.
+    pub fn resume(&self) {
+        self.deadline.extend();
+    }
+
     /// What has no times is shown at the rate that its parameter sets tell, else at 25 a second.
     pub fn believe_durations(&mut self) {
         self.believes = true;
@@ -272,7 +280,7 @@ impl Input {
                         return Err(self.failed(reason));
                     }
                     let is_end = matches!(error, ffmpeg::Error::Eof | ffmpeg::Error::Exit);
-                    if is_end && !self.deadline.passed() {
+                    if is_end && !self.deadline.gave_up() {
                         return Ok(None);
                     }
                     return Err(self.failed(self.deadline.explain(&error)));
@@ -427,9 +435,9 @@ fn cannot_open(what: &str, reason: String) -> SourceError {
 }
 
 /// Reads that come back now and then, so that libavformat looks whether it is to give up.
-struct Pipe(ChildStdout);
+struct Pipe<P>(P);
 
-impl Read for Pipe {
+impl<P: Read + AsFd> Read for Pipe<P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if readable(&self.0, LOOK)? {
             self.0.read(buffer)
@@ -439,10 +447,14 @@ impl Read for Pipe {
     }
 }
 
-/// When a blocking call in libavformat is given up.
+/// When a blocking call in libavformat is given up: nothing came for too long, or too much for one packet. What libavformat reads
+/// itself nobody counts, so it is known by what the process takes, whoever that is for.
 struct Deadline {
     start: Instant,
     at_ms: AtomicU64,
+    /// Bytes in memory when the newest packet had come; 0: not looked at since.
+    memory: AtomicU64,
+    is_greedy: AtomicBool,
 }
 
 impl Deadline {
@@ -450,6 +462,8 @@ impl Deadline {
         let deadline = Deadline {
             start: Instant::now(),
             at_ms: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
+            is_greedy: AtomicBool::new(false),
         };
         deadline.extend();
         deadline
@@ -461,12 +475,40 @@ impl Deadline {
             u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
+        self.memory.store(0, Ordering::Relaxed);
     }
 
     /// Whether a blocking call is to be given up.
     fn watch(self: &Arc<Deadline>, stop: &Stop) -> impl FnMut() -> bool + Send + 'static {
         let (deadline, stop) = (self.clone(), stop.clone());
-        move || stop.is_stopped() || deadline.passed()
+        let mut looked = Instant::now();
+        move || {
+            if looked.elapsed() >= LOOK / 4 {
+                looked = Instant::now();
+                deadline.look_at_memory();
+            }
+            stop.is_stopped() || deadline.gave_up()
+        }
+    }
+
+    fn look_at_memory(&self) {
+        let Some(now) = telemetry::resident_memory() else {
+            return;
+        };
+        let before = match self.memory.load(Ordering::Relaxed) {
+            0 => {
+                self.memory.store(now, Ordering::Relaxed);
+                now
+            }
+            before => before,
+        };
+        if now > before + MOST_MEMORY {
+            self.is_greedy.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn gave_up(&self) -> bool {
+        self.passed() || self.is_greedy.load(Ordering::Relaxed)
     }
 
     fn passed(&self) -> bool {
@@ -474,7 +516,12 @@ impl Deadline {
     }
 
     fn explain(&self, error: &ffmpeg::Error) -> String {
-        if self.passed() {
+        if self.is_greedy.load(Ordering::Relaxed) {
+            let most = MOST_MEMORY >> 20;
+            format!(
+                "{most} MiB of memory went before a picture or sound came, and more is not believed"
+            )
+        } else if self.passed() {
             format!("nothing came for {} s", SILENCE.as_secs())
         } else {
             error.to_string()

@@ -7,7 +7,7 @@ mod input;
 pub(super) use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
 
-use super::{Keyframes, Sink, SourceError, Stop, http::Guard};
+use super::{Keyframes, Sink, SourceError, Stop, http::Guard, interleave::Interleave, pace::Pace};
 use crate::config;
 use ffmpeg_next::Dictionary;
 use std::io::{Read, Seek};
@@ -29,8 +29,12 @@ pub fn run_url(
         // Each connection of the proxy's serves one request.
         options.set("http_persistent", "0");
     }
-    let ended = Input::open(what, url, &protocols(url), options, stop)
-        .and_then(|opened| play(what, opened, encode, sink, stop, keyframes));
+    let opened = Input::open(what, url, &protocols(url), options, stop);
+    // Of a playlist come whole segments, as fast as the network gives them.
+    let ended = opened.and_then(|opened| match guard {
+        Some(_) => play_once(what, opened, encode, sink, stop, keyframes),
+        None => play(what, opened, encode, sink, stop, keyframes),
+    });
     match (ended, guard.and_then(Guard::explain)) {
         (Err(SourceError::Open { what, .. }), Some(reason)) => {
             Err(SourceError::Open { what, reason })
@@ -42,7 +46,8 @@ pub fn run_url(
     }
 }
 
-/// Streams what a server sends in one of libavformat's containers; `is_seekable`: parts of it may be asked for.
+/// Streams what a server sends in one of libavformat's containers; `is_seekable`: parts of it may be asked for, as of a file, which
+/// comes faster than it is to be played.
 pub fn run_peer<R: Read + Seek + Send + 'static>(
     what: &str,
     (peer, is_seekable): (R, bool),
@@ -51,7 +56,11 @@ pub fn run_peer<R: Read + Seek + Send + 'static>(
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    let opened = Input::of_peer(what, peer, is_seekable, live(), stop)?;
+    let mut opened = Input::of_peer(what, peer, is_seekable, live(), stop)?;
+    if is_seekable {
+        opened.0.believe_durations();
+        return play_once(what, opened, encode, sink, stop, keyframes);
+    }
     play(what, opened, encode, sink, stop, keyframes)
 }
 
@@ -73,6 +82,63 @@ fn play(
     }
     delivery.finish(sink, keyframes)?;
     Err(SourceError::Ended(what.to_owned()))
+}
+
+/// The same for what comes faster than it is to be played.
+fn play_once(
+    what: &str,
+    mut opened: (Input, Tracks),
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    opened.0.watch_pictures();
+    let mut pace = Pace::default();
+    play_in_time(what, opened, &mut pace, encode, sink, stop, keyframes)?;
+    match stop.is_stopped() {
+        true => Ok(()),
+        false => Err(SourceError::Ended(what.to_owned())),
+    }
+}
+
+/// Hands on what an input has at the speed it was made for, however fast it comes, the packets of its tracks in the order of their
+/// times; says whether there was nothing in it.
+pub fn play_in_time(
+    what: &str,
+    (mut input, tracks): (Input, Tracks),
+    pace: &mut Pace,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<bool, SourceError> {
+    let mut waiting = Interleave::new(tracks.video.is_some(), tracks.audio.is_some());
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    let mut is_empty = true;
+    loop {
+        while waiting.wants_more() {
+            match input.next()? {
+                Some(mut packet) => {
+                    let place = pace.place(packet.is_sound, &mut packet.times);
+                    waiting.push(packet.is_sound, place, packet.packet.size(), packet);
+                }
+                None => waiting.end(),
+            }
+        }
+        let Some((place, packet)) = waiting.pop() else {
+            break;
+        };
+        pace.wait_for(place, stop);
+        input.resume();
+        if stop.is_stopped() {
+            return Ok(is_empty);
+        }
+        delivery.deliver(packet, sink, keyframes)?;
+        is_empty = false;
+    }
+    delivery.finish(sink, keyframes)?;
+    Ok(is_empty)
 }
 
 /// For what is live.

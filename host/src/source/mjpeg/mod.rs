@@ -132,12 +132,13 @@ pub(super) fn play(
     }
 }
 
-/// Whether it was a picture.
+/// Whether it was a picture of which something can be made.
 fn hand_on(found: Found, times: SourceTimes, sink: &mut dyn Sink) -> bool {
     match found {
         Found::Picture(picture) => {
+            let is_usable = jpeg::size(&picture).is_some();
             sink.jpeg(jpeg::with_huffman_tables(picture), times);
-            true
+            is_usable
         }
         Found::Damaged(damage) => {
             sink.note("damage", damage.to_string());
