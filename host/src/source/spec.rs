@@ -1,6 +1,6 @@
 //! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
 
-use super::android::stream_name;
+use super::{android::stream_name, web};
 use crate::config::{Source, is_scheme};
 use std::{
     fmt,
@@ -80,6 +80,11 @@ pub enum SpecError {
     /// `lavfi:` and nothing.
     #[error("lavfi: needs a filter graph, e.g. lavfi:testsrc=size=640x360:rate=15")]
     NoGraph,
+    /// A URL of HTTP or RTSP whose host or port cannot be.
+    #[error(
+        "`{0}`: what stands between :// and the path is no host with a port from 1 to 65535; an IPv6 address stands in brackets"
+    )]
+    Host(Source),
     /// An empty path.
     #[error("file: needs a path, e.g. file:clips/garden.mp4")]
     NoPath,
@@ -126,7 +131,11 @@ impl Spec {
         }
         match text.split_once("://") {
             Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
-                Ok(Spec::Url(text.into()))
+                let source = config::Source::from(text);
+                match web::has_host(&source) {
+                    true => Ok(Spec::Url(source)),
+                    false => Err(SpecError::Host(source)),
+                }
             }
             _ => Err(SpecError::Unknown(text.into())),
         }
@@ -335,6 +344,9 @@ mod tests {
         for text in [
             "",
             "camera",
+            "rtsp://[::1/x",
+            "rtsp://cam:99999/x",
+            "http://cam:0/x",
             "://x",
             "file:",
             "annexb:",

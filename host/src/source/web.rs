@@ -84,6 +84,14 @@ pub fn run(
     libav::run_peer(&what, peer, encode, sink, stop, keyframes)
 }
 
+/// Whether the host of a URL can be understood, if it is of a scheme whose host is looked at here.
+pub fn has_host(source: &config::Source) -> bool {
+    let url = source.url();
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    Scheme::parse(&scheme).is_none() || Url::parse(&format!("{scheme}://{rest}")).is_some()
+}
+
 /// Why no URL of this scheme is opened: libavformat has an HTTP client of its own for it, which follows redirects to any host.
 fn refused(scheme: &str) -> Option<String> {
     let instead = match scheme {
