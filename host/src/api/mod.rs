@@ -117,7 +117,8 @@ fn status(denied: &Denied) -> StatusCode {
 /// A service worker below /live/ would be a component's script that answers for the gateway's own pages there. Browsers
 /// mark the request for its script (Service Workers, "Update").
 fn is_service_worker<B>(route: &Route, request: &Request<B>) -> bool {
-    route.target == Target::Live && request.headers().contains_key("service-worker")
+    // As matched, not as written: `/%6Cive/` is the same path.
+    route.pattern.starts_with("/live/") && request.headers().contains_key("service-worker")
 }
 
 /// The method that a preflight asks about (Fetch, CORS-preflight fetch).

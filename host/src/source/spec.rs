@@ -131,7 +131,7 @@ impl Spec {
         }
         match text.split_once("://") {
             Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
-                let source = config::Source::from(text);
+                let source = Source::from(text);
                 match web::has_host(&source) {
                     true => Ok(Spec::Url(source)),
                     false => Err(SpecError::Host(source)),

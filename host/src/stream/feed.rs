@@ -23,6 +23,8 @@ use std::{
 const LEAST_PACE: Duration = Duration::from_millis(100);
 /// Who asks for the first time in a long silence does not get all of it.
 const MOST_AT_ONCE: u32 = 50;
+/// Who fills silences looks no later than this after it is time, if it is awake.
+const AWAKE: Duration = Duration::from_millis(300);
 /// Nor is a longer gap in the times filled from its beginning.
 const MOST_IN_GAP: u32 = 100;
 
@@ -45,6 +47,10 @@ struct State {
     unrepeatable: bool,
     /// After such a silence somebody wants repeats.
     repeats_after: Option<Duration>,
+    /// When that is to be looked at next, if it was since the newest picture.
+    look: Option<Instant>,
+    /// Nothing is repeated before.
+    held_until: Option<Instant>,
     /// Decode time of the newest picture of all.
     reached: Option<u64>,
 }
@@ -69,6 +75,8 @@ impl Feed {
                 came: Instant::now(),
                 unrepeatable: false,
                 repeats_after: None,
+                look: None,
+                held_until: None,
                 reached: None,
             }),
             next_reader: AtomicU64::new(1),
@@ -109,18 +117,25 @@ impl Feed {
             true => after,
             false => pace(state.ring.info()?),
         };
+        // Who looks so late was suspended, and the source perhaps with it: what that has to give goes first.
+        if state.look.is_some_and(|look| now > look + AWAKE) {
+            state.held_until = Some(now + after);
+        }
         // Known for a silence, or not yet; a slow source's next picture may be a little late.
         let due = match newest.repeat {
             0 if is_jpeg => state.came + after,
             0 => state.came + after.max(2 * pace),
             _ => state.came + pace,
         };
+        let due = state.held_until.map_or(due, |until| due.max(until));
+        state.look = Some(due.max(now));
         if now < due {
             return Some(due);
         }
         let passed = ((now - state.came).as_nanos() / pace.as_nanos().max(1)) as u32;
         let again = state.again(&newest, pace, passed, MOST_AT_ONCE)?;
         let came = state.came + pace * passed;
+        state.look = Some(came + pace);
         add(state, again, came);
         Some(came + pace)
     }
@@ -424,10 +439,14 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
                 state.reached = Some(sample.decode_time);
                 state.newest = Some(sample.clone());
                 (state.came, state.unrepeatable) = (now, false);
+                if sample.repeat == 0 {
+                    (state.look, state.held_until) = (None, None);
+                }
             }
             Entry::Configure(_) | Entry::Stop(_) => {
                 all_sound = false;
                 state.newest = None;
+                (state.look, state.held_until) = (None, None);
             }
         }
         state.ring.push(entry);
@@ -689,6 +708,31 @@ mod tests {
         assert_eq!(reached, last + 3600 * SECOND);
         let reader = feed.reader(Ear::Open);
         assert!(reader.has_all_pictures(all.len() as u64 + 1));
+    }
+
+    #[test]
+    fn a_silence_that_was_slept_through_is_none() {
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let mut ingest = ingest(&feed, &Arc::default());
+        let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
+        let slice = SliceOptions {
+            idr: true,
+            slice_type: 2,
+            ..SliceOptions::default()
+        };
+        let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
+        ingest.access_unit(nals, SourceTimes::default());
+        let came = feed.lock().came;
+        assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
+        // Three seconds later all wake up, and whoever looks first finds nothing.
+        let woke = came + Duration::from_secs(3);
+        assert_eq!(feed.repeat(woke, AFTER), Some(woke + AFTER));
+        let other = woke + Duration::from_millis(1);
+        assert_eq!(feed.repeat(other, AFTER), Some(woke + AFTER));
+        assert_eq!(samples(&feed).len(), 1);
+        // But where nothing comes then, it was one.
+        assert!(feed.repeat(woke + AFTER, AFTER).is_some());
+        assert_eq!(samples(&feed).len(), 36);
     }
 
     #[test]

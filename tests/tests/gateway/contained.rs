@@ -79,6 +79,7 @@ async fn a_component_may_run_script_where_the_config_trusts_it_but_is_never_a_se
     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     for path in [
         "/live/demo/trusted/worker.js",
+        "/%6Cive/demo/trusted/worker.js",
         "/live/demo/page/worker.js",
         "/live/demo/hls/index.m3u8",
         "/live/demo/frame.jpg",

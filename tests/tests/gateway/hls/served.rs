@@ -322,7 +322,7 @@ async fn plain_hls_breaks_no_rule_either() {
     );
     let mut session = Session::default();
     let began = Instant::now();
-    let mut due = interval(Duration::from_secs(1));
+    let mut due = interval(Duration::from_millis(250));
     while began.elapsed() < Duration::from_secs(20) {
         due.tick().await;
         let (_, text) = playlist(gateway.address, "/live/cam/hls/media.m3u8").await;
