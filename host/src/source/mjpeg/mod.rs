@@ -5,7 +5,7 @@ mod reader;
 pub use reader::{Damage, Found, LARGEST, Reader, boundary, is_mjpeg};
 
 use super::{
-    Expected, Sink, SourceError, SourceTimes, Stop,
+    Expected, SILENCE, Sink, SourceError, SourceTimes, Stop,
     http::{Answer, Client, Failure},
     pace::Pace,
 };
@@ -34,12 +34,13 @@ pub(super) fn run(
     sink.expect(Expected::default());
     sink.configured(0.0);
     let mut asked = Instant::now();
+    let mut usable = Instant::now();
     let mut start = start.to_vec();
     loop {
         let kind = answer.content_type.as_deref();
         let mut reader = Reader::new(kind.and_then(boundary));
         reader.push(&std::mem::take(&mut start));
-        let pictures = match read(&mut reader, client, sink) {
+        let pictures = match read(&mut reader, client, &mut usable, sink) {
             Ok(pictures) => pictures,
             Err(failure) => return failure.end(what, true),
         };
@@ -62,14 +63,23 @@ pub(super) fn run(
     }
 }
 
-/// Hands on the pictures of one response; says how many there were.
-fn read(reader: &mut Reader, client: &mut Client, sink: &mut dyn Sink) -> Result<usize, Failure> {
+/// Hands on the pictures of one response; says how many there were. `usable`: when the newest came of which something can be made.
+fn read(
+    reader: &mut Reader,
+    client: &mut Client,
+    usable: &mut Instant,
+    sink: &mut dyn Sink,
+) -> Result<usize, Failure> {
     let mut pictures = 0;
     loop {
         while let Some(found) = reader.take() {
-            if hand_on(found, SourceTimes::default(), sink) {
-                pictures += 1;
+            if matches!(&found, Found::Picture(picture) if jpeg::size(picture).is_some()) {
+                *usable = Instant::now();
                 client.extend();
+            }
+            pictures += usize::from(hand_on(found, SourceTimes::default(), sink));
+            if usable.elapsed() > SILENCE {
+                return Err(Failure::Silent);
             }
         }
         match client.next() {
@@ -132,13 +142,12 @@ pub(super) fn play(
     }
 }
 
-/// Whether it was a picture of which something can be made.
+/// Whether it was a picture.
 fn hand_on(found: Found, times: SourceTimes, sink: &mut dyn Sink) -> bool {
     match found {
         Found::Picture(picture) => {
-            let is_usable = jpeg::size(&picture).is_some();
             sink.jpeg(jpeg::with_huffman_tables(picture), times);
-            is_usable
+            true
         }
         Found::Damaged(damage) => {
             sink.note("damage", damage.to_string());
