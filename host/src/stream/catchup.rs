@@ -68,6 +68,7 @@ impl Pictures {
     ) -> Pictures {
         let past = Catching::new(source, numbers, past, status);
         let live = past.is_none().then(|| frames.follow(MOST_WAITING));
+        live.iter().for_each(Follower::go_live);
         Pictures { frames, past, live }
     }
 
@@ -79,8 +80,8 @@ impl Pictures {
     /// Goes on with what the shared decoder shows.
     pub fn give_up_past(&mut self) {
         self.past = None;
-        self.live
-            .get_or_insert_with(|| self.frames.follow(MOST_WAITING));
+        let follow = || self.frames.follow(MOST_WAITING);
+        self.live.get_or_insert_with(follow).go_live();
     }
 
     /// What comes next, if it is there.
@@ -102,7 +103,8 @@ impl Pictures {
             return past.tell(event);
         }
         self.past = None;
-        self.live.as_ref()?.next()
+        live.go_live();
+        live.next()
     }
 }
 

@@ -45,8 +45,8 @@ struct State {
     came: Instant,
     /// It cannot be repeated.
     unrepeatable: bool,
-    /// After such a silence somebody wants repeats.
-    repeats_after: Option<Duration>,
+    /// Somebody wants repeats in silences.
+    is_filled: bool,
     /// When that is to be looked at next, if it was since the newest picture.
     look: Option<Instant>,
     /// Nothing is repeated before.
@@ -74,7 +74,7 @@ impl Feed {
                 newest: None,
                 came: Instant::now(),
                 unrepeatable: false,
-                repeats_after: None,
+                is_filled: false,
                 look: None,
                 held_until: None,
                 reached: None,
@@ -107,7 +107,7 @@ impl Feed {
     /// as its pictures are, for all of the silence. Says when to ask next, if there is a picture to repeat.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let mut state = self.lock();
-        state.repeats_after = Some(after);
+        state.is_filled = true;
         let newest = state.newest.clone()?;
         let is_jpeg = newest.codec() == Codec::Jpeg;
         if !state.may_repeat() || (is_jpeg && newest.repeat > 0) {
@@ -354,23 +354,18 @@ impl State {
         !self.unrepeatable && !self.ring.is_full_of_repeats()
     }
 
-    /// What belongs between the newest picture and `entry`, if that is a picture of so much later that it would have been repeated in
-    /// silence: a source that left pictures out, or one that was suspended together with whoever fills silences.
+    /// What belongs between the newest picture and `entry`, if that is a picture of so much later that repeats fit between: of a source
+    /// or an encoder that left pictures out, for who lists them in parts of a promised length.
     fn fill_gap(&mut self, entry: &Entry) -> Option<Vec<Entry>> {
         let Entry::Sample(next) = entry else {
             return None;
         };
         let newest = self.newest.as_ref()?;
-        let gap = next.decode_time.saturating_sub(newest.decode_time);
-        let after = self.repeats_after?;
-        let longest = match newest.repeat {
-            0 => ticks(after),
-            _ => 0,
-        };
-        if next.is_sound() || gap <= longest || newest.codec() == Codec::Jpeg || !self.may_repeat()
+        if !self.is_filled || next.is_sound() || newest.codec() == Codec::Jpeg || !self.may_repeat()
         {
             return None;
         }
+        let gap = next.decode_time.saturating_sub(newest.decode_time);
         let pace = pace(self.ring.info()?);
         if gap <= 2 * ticks(pace) {
             return None;
@@ -772,9 +767,9 @@ mod tests {
         let tenth = SECOND / 10;
         let times: Vec<_> = places(&feed).into_iter().map(|(at, ..)| at).collect();
         let mut expected = vec![0, 2 * SECOND];
-        expected.extend((25..=40).map(|nth| nth * tenth));
+        expected.extend((21..=40).map(|nth| nth * tenth));
         assert_eq!(times, expected);
-        assert_eq!(places(&feed)[16], (39 * tenth, 39 * tenth, 14));
+        assert_eq!(places(&feed)[20], (39 * tenth, 39 * tenth, 14));
     }
 
     #[test]

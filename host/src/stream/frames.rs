@@ -32,6 +32,10 @@ const UNSEEN: Duration = Duration::from_millis(500);
 const HEAD_START: Duration = Duration::from_millis(2);
 /// An encoder in whose mailbox there is nothing but starts of groups is waited for this long.
 const ROOM: Duration = Duration::from_millis(250);
+/// What comes in a burst, as behind a moment in which the machine was elsewhere, waits for encoders for so long in all, so that none of
+/// it is lost; and again when they have kept up for a while.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENT_AGAIN: Duration = Duration::from_secs(30);
 /// Starts that are closer together are not worth waiting for, in ticks.
 const WORTH_WAITING: u64 = TIMESCALE as u64 / 2;
 
@@ -81,6 +85,8 @@ struct Mailbox {
     /// Pictures that may wait; at the bound the oldest goes that begins no group, as what is made of them has groups
     /// where the source has.
     most: usize,
+    /// It takes what comes, and has no past to go through before.
+    is_live: bool,
     /// Pictures that were taken. At the first an encoder is found and opened, which is not slowness.
     taken: u64,
 }
@@ -153,6 +159,9 @@ impl Frames {
                     patience,
                     late_for: Duration::ZERO,
                     waited: Duration::ZERO,
+                    newest: true,
+                    patience_left: PATIENCE,
+                    waited_at: Instant::now(),
                     effort: Effort::default(),
                     shown: Instant::now(),
                     wants_start: false,
@@ -190,6 +199,7 @@ impl Frames {
                 thread: thread::current(),
                 events: known.into_iter().chain(newest).collect(),
                 most,
+                is_live: false,
                 taken: 0,
             },
         );
@@ -226,6 +236,13 @@ impl Follower {
         event
     }
 
+    /// From here on it takes what comes, and is waited for a little where much comes at once.
+    pub fn go_live(&self) {
+        if let Some(mailbox) = self.frames.shared.lock().followers.get_mut(&self.id) {
+            mailbox.is_live = true;
+        }
+    }
+
     /// The same without taking it.
     pub fn peek(&self) -> Option<Event> {
         let state = self.frames.shared.lock();
@@ -258,21 +275,24 @@ impl Shared {
         !self.lock().followers.is_empty()
     }
 
-    /// Says whether a follower that needs every picture was too slow for one, and how long was waited for those that are slow.
-    fn tell(&self, event: Event) -> (bool, Duration) {
+    /// Says whether a follower that needs every picture was too slow for one, and how long was waited for those that are slow: up to
+    /// `patience`, and longer for the start of a group.
+    fn tell(&self, event: Event, patience: Duration) -> (bool, Duration) {
         let mut wake = Vec::new();
         let mut state = self.lock();
         let mut waited = Duration::ZERO;
-        if let Event::Picture(picture) = &event
-            && picture.begins
-        {
+        if let Event::Picture(picture) = &event {
             let full = |state: &mut State| {
                 let mut mailboxes = state.followers.values();
-                mailboxes.any(|mailbox| mailbox.has_only_groups(picture.time))
+                mailboxes.any(|mailbox| match patience.is_zero() {
+                    true => picture.begins && mailbox.has_only_groups(picture.time),
+                    false => mailbox.is_full(),
+                })
             };
+            let most = if patience.is_zero() { ROOM } else { patience };
             if full(&mut state) {
                 let began = Instant::now();
-                let room = self.taken.wait_timeout_while(state, ROOM, full);
+                let room = self.taken.wait_timeout_while(state, most, full);
                 state = room.unwrap_or_else(PoisonError::into_inner).0;
                 waited = began.elapsed();
             }
@@ -326,6 +346,15 @@ impl Mailbox {
             && starts.next_back().is_some_and(apart)
     }
 
+    /// Who takes what comes, and more than the newest, has no room for another picture.
+    fn is_full(&self) -> bool {
+        let pictures = self
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Picture(_)));
+        self.is_live && self.most > 1 && pictures.count() >= self.most
+    }
+
     /// Says whether a picture had to go for it. Who wants the newest only misses nothing by it.
     fn push(&mut self, event: Event) -> bool {
         let is_picture = |event: &Event| matches!(event, Event::Picture(_));
@@ -371,6 +400,11 @@ struct Worker {
     late_for: Duration,
     /// In this step, for followers.
     waited: Duration,
+    /// The sample of this step is the newest, or what comes of it is not for all.
+    newest: bool,
+    /// For how long encoders are waited for while there are newer samples, and when they last were or were too slow.
+    patience_left: Duration,
+    waited_at: Instant,
     effort: Effort,
     /// When a picture was shown, or it began.
     shown: Instant,
@@ -420,6 +454,7 @@ impl Work for Worker {
                 }
                 let began = Instant::now();
                 self.waited = Duration::ZERO;
+                self.newest = newest || self.behind;
                 self.decode(&sample, newest);
                 let worked = began.elapsed().saturating_sub(self.waited);
                 self.shared.see(|sight| sight.reached = self.position);
@@ -498,8 +533,19 @@ impl Worker {
     }
 
     fn tell(&mut self, event: Event) {
-        let (slow, waited) = self.shared.tell(event);
+        if self.waited_at.elapsed() >= PATIENT_AGAIN {
+            self.patience_left = PATIENCE;
+        }
+        let patience = match self.newest {
+            true => Duration::ZERO,
+            false => self.patience_left.min(ROOM),
+        };
+        let (slow, waited) = self.shared.tell(event, patience);
         self.waited += waited;
+        if slow || !waited.is_zero() {
+            self.patience_left = self.patience_left.saturating_sub(waited);
+            self.waited_at = Instant::now();
+        }
         if slow {
             let text = "encoding is slower than the source: pictures are left out; fewer or smaller renditions help";
             self.status.note("encoding-behind", text.into());

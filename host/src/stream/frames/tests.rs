@@ -105,6 +105,7 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
         thread: thread::current(),
         events: VecDeque::new(),
         most: 4,
+        is_live: false,
         taken: 0,
     };
     let mut lost = 0;
