@@ -168,14 +168,19 @@ async fn sixty_four_sources_that_wait_for_somebody_end_at_the_same_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
-    let pipe = sluicegate_tests::scratch("shutdown").join("pipe.h264");
+    let dir = sluicegate_tests::scratch("shutdown");
+    let (pipe, list) = (dir.join("pipe.ts"), dir.join("list.m3u8"));
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
-    // Nobody writes to it, so that opening it does not return.
-    let config = format!(
-        "{CONFIG}always-on = true\n[streams.hung]\nsource = \"file:{}\"\nalways-on = true\n",
-        pipe.display()
-    );
+    // Nobody writes to it. That is waited for where it is the source, but libavformat, for which a list names it, does not return.
+    let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npipe.ts\n#EXT-X-ENDLIST\n";
+    std::fs::write(&list, text).unwrap();
+    let always_on = |name: &str, path: &std::path::Path| {
+        let path = path.display();
+        format!("[streams.{name}]\nsource = \"file:{path}\"\nalways-on = true\n")
+    };
+    let (waits, hangs) = (always_on("waits", &pipe), always_on("hung", &list));
+    let config = format!("{CONFIG}always-on = true\n{waits}{hangs}");
     let mut gateway = Gateway::with_config(&config).await;
     gateway
         .api_until("/api/devices/demo", "it runs", |demo| {
@@ -189,6 +194,8 @@ async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
     gateway
         .logged("did not end in time and is left behind: hung")
         .await;
+    let log = gateway.log.lock().unwrap();
+    assert!(!log.iter().any(|line| line.contains("waits")), "{log:?}");
 }
 
 /// A viewer of MJPEG whose socket takes nothing more.
