@@ -175,7 +175,8 @@ impl Book {
 pub struct Group {
     /// Its number.
     pub number: u64,
-    /// Unix microseconds at which its first picture is shown; see [`date`].
+    /// Unix microseconds at which its first picture is shown: as far from the group before as the times are, but for the drift of the
+    /// source's clock.
     pub started_at: u64,
 }
 
