@@ -31,9 +31,18 @@ impl Budget {
 
     /// Takes so much; `None` where that is more than is left. What is larger than the whole is let in alone.
     pub fn take(&self, bytes: usize) -> Option<Held> {
+        self.take_if(bytes, |held, sum| held == 0 || sum <= self.most)
+    }
+
+    /// The same, but what is larger than the whole is never let in.
+    pub fn take_within(&self, bytes: usize) -> Option<Held> {
+        self.take_if(bytes, |_, sum| sum <= self.most)
+    }
+
+    fn take_if(&self, bytes: usize, fits: impl Fn(usize, usize) -> bool) -> Option<Held> {
         let more = |held: usize| {
-            let sum = held.saturating_add(bytes);
-            (held == 0 || sum <= self.most).then_some(sum)
+            let sum = held.checked_add(bytes)?;
+            fits(held, sum).then_some(sum)
         };
         let taken = self
             .held
@@ -103,6 +112,11 @@ mod tests {
         let large = budget.take(1000).unwrap();
         assert!(budget.take(0).is_none());
         drop(large);
+        assert_eq!(budget.held(), 0);
+        assert!(budget.take_within(101).is_none() && budget.take_within(usize::MAX).is_none());
+        let all = budget.take_within(100).unwrap();
+        assert!(budget.take_within(1).is_none());
+        drop(all);
         assert_eq!(budget.held(), 0);
     }
 

@@ -1,12 +1,14 @@
 //! How a JPEG says that it is to be shown: the shape of its pixels (JFIF) and which way is up (Exif). Pure.
 
-use super::geometry::{Orientation, PixelAspect};
+use super::{
+    geometry::{Orientation, PixelAspect},
+    jpeg,
+};
 
 /// What a JPEG's head says; `None` and upright where it says nothing. What is cut short or broken says nothing.
-pub fn presentation(jpeg: &[u8]) -> (Option<PixelAspect>, Orientation) {
+pub fn presentation(picture: &[u8]) -> (Option<PixelAspect>, Orientation) {
     let mut told = (None, None);
-    let mut rest = jpeg.get(2..).unwrap_or_default();
-    while let Some((kind, content, more)) = segment(rest) {
+    for (kind, content) in jpeg::segments(picture) {
         match kind {
             // APP0, APP1.
             0xe0 => told.0 = told.0.or_else(|| jfif(content)),
@@ -15,20 +17,8 @@ pub fn presentation(jpeg: &[u8]) -> (Option<PixelAspect>, Orientation) {
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf | 0xda => break,
             _ => {}
         }
-        rest = more;
     }
     (told.0, told.1.unwrap_or_default())
-}
-
-/// The marker segment that comes next: kind, content, what follows (ITU-T T.81 B.1.1.4).
-fn segment(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let fill = bytes.windows(2).take_while(|two| *two == [0xff; 2]).count();
-    let [0xff, kind, high, low, ..] = *bytes.get(fill..)? else {
-        return None;
-    };
-    let length = usize::from(u16::from_be_bytes([high, low]));
-    let content = bytes.get(fill + 4..fill + 2 + length)?;
-    Some((kind, content, bytes.get(fill + 2 + length..)?))
 }
 
 /// JFIF 1.02: densities without a unit are the shape of a pixel. With one they are mostly made up.

@@ -167,7 +167,7 @@ fn comes_between_scans(kind: u8) -> bool {
 
 /// Width and height in pixels, from the frame header (B.2.2); none if there is no such header before the first scan.
 pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
-    let (at, _) = segments(jpeg).find(|(_, kind)| {
+    let (at, _) = markers(jpeg).find(|(_, kind)| {
         let other = matches!(*kind, marker::DHT | marker::JPG | marker::DAC);
         matches!(*kind, 0xc0..=0xcf) && !other
     })?;
@@ -181,7 +181,7 @@ pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
 
 /// The JPEG, with the usual Huffman tables if it has none. Motion JPEG may leave them out, as every decoder for it has them; browsers are none.
 pub fn with_huffman_tables(jpeg: Bytes) -> Bytes {
-    let first = segments(&jpeg).find(|(_, kind)| matches!(*kind, marker::DHT | marker::SOS));
+    let first = markers(&jpeg).find(|(_, kind)| matches!(*kind, marker::DHT | marker::SOS));
     match first {
         Some((at, marker::SOS)) => {
             let mut whole = BytesMut::with_capacity(jpeg.len() + TABLES.len());
@@ -194,8 +194,16 @@ pub fn with_huffman_tables(jpeg: Bytes) -> Bytes {
     }
 }
 
+/// Kind and content of each whole segment before the first entropy-coded data, and of that scan's header (ITU-T T.81 B.1.1.4).
+pub fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    markers(jpeg).filter_map(|(at, kind)| {
+        let length = u16::from_be_bytes(*jpeg.get(at + 2..)?.first_chunk()?);
+        Some((kind, jpeg.get(at + 4..at + 2 + usize::from(length))?))
+    })
+}
+
 /// Offset and kind of each segment before the first entropy-coded data.
-fn segments(jpeg: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+fn markers(jpeg: &[u8]) -> impl Iterator<Item = (usize, u8)> {
     let mut next = jpeg.starts_with(&[0xff, marker::SOI]).then_some(2);
     std::iter::from_fn(move || {
         let mut at = next.take()?;
@@ -349,7 +357,7 @@ mod tests {
     #[test]
     fn damage_in_a_scan_does_not_hide_the_end_and_a_header_that_is_none_is_told() {
         let mut jpeg = whole().to_vec();
-        let scan = super::segments(&jpeg).find(|(_, kind)| *kind == marker::SOS);
+        let scan = markers(&jpeg).find(|(_, kind)| *kind == marker::SOS);
         let middle = (scan.unwrap().0 + jpeg.len()) / 2;
         // As a comment of 40 bytes that is followed by no marker.
         jpeg[middle..middle + 4].copy_from_slice(&[0xff, marker::COM, 0, 40]);

@@ -3,13 +3,13 @@
 
 use super::{
     frames::Decoded,
-    memory,
     ring::{Info, Numbers},
     status::Status,
 };
 use crate::{
     codec::{self, Decoder, Frame},
     media::{
+        budget::Budget,
         geometry::Geometry,
         h264,
         sample::{Codec, Format, Sample},
@@ -18,7 +18,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, LazyLock, atomic::Ordering},
 };
 
 /// A picture that comes out of the decoder so much further ahead of what goes in than the last ones, and a few steps, is not meant
@@ -28,6 +28,11 @@ const COMPARED: usize = 32;
 
 /// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
 const MOST_HELD: usize = 64;
+
+/// Decoded pictures of all streams together have so many bytes at most. A coded picture of a few kilobytes may be a hundred megabytes
+/// decoded, and whoever makes something of it keeps it for as long as that takes.
+const MOST_DECODED: usize = 512 << 20;
+static PICTURES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MOST_DECODED));
 
 /// A decoder for whatever tracks a feed has, and where its pictures belong.
 pub(super) struct Decoding {
@@ -158,9 +163,9 @@ impl Decoding {
                 return None;
             }
         }
-        let Some(memory) = memory::PICTURES.hold(frame.bytes()) else {
+        let Some(memory) = PICTURES.take_within(frame.bytes()) else {
             self.status.codec.dropped.fetch_add(1, Ordering::Relaxed);
-            let most = memory::MOST >> 20;
+            let most = MOST_DECODED >> 20;
             self.status.note(
                 "memory",
                 format!("decoded pictures of all streams take {most} MiB, so some are left out; smaller pictures, or fewer streams or sizes at a time, help"),

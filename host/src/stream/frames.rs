@@ -3,14 +3,13 @@
 use super::{
     decoding::Decoding,
     feed::{Ear, Feed, Next, Reader},
-    memory::Hold,
     ring::{Entry, Info},
     status::Status,
     supervise::{self, Work},
 };
 use crate::{
     codec::{Counts, Effort, Frame},
-    media::{sample::Sample, time::TIMESCALE},
+    media::{budget::Held, sample::Sample, time::TIMESCALE},
     source::Stop,
     telemetry::{Chain, Panicked},
 };
@@ -114,7 +113,7 @@ pub struct Decoded {
     /// It is the first that was decoded of a keyframe of the source, or of what would be one if the source were encoded here.
     pub begins: bool,
     /// Its part of the memory that all streams share.
-    pub(super) _memory: Hold,
+    pub(super) _memory: Held,
 }
 
 impl Frames {

@@ -9,7 +9,6 @@ mod ingest;
 mod joined;
 mod jpeg;
 mod made;
-mod memory;
 mod offer;
 mod registry;
 mod ring;
