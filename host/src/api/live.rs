@@ -230,6 +230,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
         Refusal::Rejected(_) | Refusal::Carrier(_) => StatusCode::BAD_REQUEST,
         Refusal::Format(_) => StatusCode::NOT_ACCEPTABLE,
         Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::TooLong => StatusCode::URI_TOO_LONG,
     };
     let mut response = error(false, status, &refusal.to_string());
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 pub(super) type Url = (String, String);
 type Outcome = Result<Reply, Refusal>;
 
-/// Requests that may wait for an answer.
+/// Requests that may wait for an answer, and the bytes of the path and query of each.
 const MOST_WAITING: usize = 4096;
+pub(super) const LONGEST_URL: usize = 4096;
 /// Answers kept until something changes, and URLs that nobody waits for any more and that were answered "later"; and bytes of those
 /// answers. What does not fit is asked for again.
 const MOST: usize = 256;
@@ -79,6 +80,9 @@ impl Desk {
         let mut state = self.lock();
         if let Some(refusal) = &state.closed {
             return Asked::Answered(Err(refusal.clone()));
+        }
+        if path.len() + query.len() > LONGEST_URL {
+            return Asked::Answered(Err(Refusal::TooLong));
         }
         let of = |(url, _): &&(Url, Arc<Response>)| url.0 == path && url.1 == query;
         if let Some((_, response)) = state.lasting.iter().rev().find(of) {
@@ -387,6 +391,10 @@ mod tests {
     #[test]
     fn only_so_many_wait() {
         let rig = Rig::new();
+        match rig.ask(&"x".repeat(LONGEST_URL + 1)) {
+            Asked::Answered(outcome) => assert!(text(outcome).contains("more than 4096 bytes")),
+            Asked::Waits { .. } => panic!("it is too long to be kept"),
+        }
         let waiting: Vec<_> = (0..MOST_WAITING).map(|_| rig.wait("a")).collect();
         match rig.ask("b") {
             Asked::Answered(outcome) => assert!(text(outcome).contains("too many")),

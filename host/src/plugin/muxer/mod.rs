@@ -51,6 +51,9 @@ pub enum Refusal {
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
+    /// Path and query are longer than what is kept of a request that waits.
+    #[error("path and query have more than {} bytes", desk::LONGEST_URL)]
+    TooLong,
 }
 
 /// How long a request may be answered "later": three target durations, where groups are segments
