@@ -43,16 +43,21 @@ async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_t
     drop(one_of_each);
 
     let (mut calm, mut beside) = (Vec::new(), Vec::new());
+    let mut medians = Vec::new();
     let (mut base, mut most) = (0, 0);
     for _ in 0..3 {
         alone(&gateway).await;
-        measure(&mut camera, &mut good, &mut calm).await;
+        let mut round = (Vec::new(), Vec::new());
+        measure(&mut camera, &mut good, &mut round.0).await;
         base = base.max(gateway.memory());
         let idle = stalled(&gateway, STALLED).await;
         stall(&gateway, &mut camera, &mut good).await;
-        measure(&mut camera, &mut good, &mut beside).await;
+        measure(&mut camera, &mut good, &mut round.1).await;
         most = most.max(gateway.memory());
         drop(idle);
+        calm.extend(&round.0);
+        beside.extend(&round.1);
+        medians.push((Summary::of(round.0).median, Summary::of(round.1).median));
     }
     let (calm, beside) = (Summary::of(calm), Summary::of(beside));
     let each = most.saturating_sub(base) / (2 * STALLED as u64);
@@ -66,9 +71,11 @@ async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_t
     assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + CHANCE);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
-    // Most pictures meet no wait at all.
-    let allowed = calm.median * 11 / 10 + Duration::from_millis(3);
-    assert!(beside.median <= allowed, "{beside:?}, but alone {calm:?}");
+    // Most pictures meet no wait at all. By the quickest round of each: what else the machine does makes rounds slower only.
+    let alone = medians.iter().map(|(alone, _)| *alone).min().unwrap();
+    let quickest = medians.iter().map(|(_, beside)| *beside).min().unwrap();
+    let allowed = alone * 11 / 10 + Duration::from_millis(3);
+    assert!(quickest <= allowed, "{medians:?}");
     gateway.no_panic();
 }
 
