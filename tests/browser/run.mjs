@@ -1,0 +1,27 @@
+// Runs the browser tests: those that measure how fast something is one after the other, the others, which mostly wait, two at a
+// time. `npm run test:browser` in web/; single files by `node --test`.
+
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const MEASURING = new Set(["auto", "hls", "jmuxer", "mse", "sound"]);
+
+const folder = fileURLToPath(new URL(".", import.meta.url));
+const ending = ".test.mjs";
+const names = readdirSync(folder)
+  .filter((file) => file.endsWith(ending))
+  .map((file) => file.slice(0, -ending.length));
+
+function run(names, atOnce) {
+  const files = names.map((name) => `${folder}${name}${ending}`);
+  const options = ["--test", `--test-concurrency=${atOnce}`];
+  return spawnSync(process.execPath, [...options, ...files], { stdio: "inherit" }).status;
+}
+
+const together = run(
+  names.filter((name) => !MEASURING.has(name)),
+  2,
+);
+const alone = run([...MEASURING], 1);
+process.exitCode = together === 0 && alone === 0 ? 0 : 1;
