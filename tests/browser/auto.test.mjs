@@ -60,7 +60,8 @@ describe("auto", { timeout: 240_000 }, () => {
     assert.equal(blank, 0, "a frame without a picture");
     // The page was never loaded anew: what was put into it is there.
     assert.ok(longest < 1000, `${longest} ms without a new picture`);
-    assert.ok(steps.length <= 2 && steps.every((step) => step <= 30), `steps back by ${steps}`);
+    // HLS begins its hold-back and a part or two behind what MJPEG, which keeps to ten pictures a second, has just shown.
+    assert.ok(steps.length <= 2 && steps.every((step) => step <= 45), `steps back by ${steps}`);
     assert.deepEqual(problems, []);
     await close();
   });
