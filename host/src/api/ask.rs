@@ -23,9 +23,9 @@ pub fn split(name: &str) -> (&str, Option<&str>) {
 /// What of the stream is wanted, and the time from one picture to the next at least.
 #[derive(Debug, PartialEq)]
 pub struct Asked {
-    /// The form.
+    /// Which rendition, or which width and quality.
     pub variant: Variant,
-    /// By `fps`.
+    /// The shortest time between two pictures, where `fps` asks for fewer.
     pub pace: Option<Duration>,
 }
 

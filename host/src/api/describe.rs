@@ -24,7 +24,7 @@ Errors below `/api/` are JSON, elsewhere text; each says what to do.\n\n\
 Streams are named by their `serial`: the name in the config, or an Android device's serial number. In a path it is \
 percent-encoded (RFC 3986). `NAME@RENDITION` means a rendition.";
 
-/// The document.
+/// The OpenAPI 3.1 document of all routes, made at the first call.
 pub fn openapi() -> &'static Value {
     &DOCUMENT
 }

@@ -42,7 +42,7 @@ const SENDABLE: &str = "content-type, last-event-id";
 /// Seconds for which browsers need not ask again.
 const PREFLIGHT_LASTS: &str = "600";
 
-/// Answers one request.
+/// Answers one request: finds its route, checks who asks, and adds what every response has.
 pub async fn respond(
     gateway: Arc<Gateway>,
     peer: Peer,
@@ -213,7 +213,7 @@ async fn route_to(
     }
 }
 
-/// A whole response.
+/// A response whose body is all there.
 fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Either::Left(body.into().into()));
     *response.status_mut() = status;

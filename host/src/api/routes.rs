@@ -6,7 +6,7 @@ use hyper::Method;
 /// Longest path that is looked at.
 const LONGEST: usize = 2048;
 
-/// Who answers.
+/// The handler that answers a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Target {
@@ -38,11 +38,11 @@ pub enum Target {
 pub struct Route {
     /// GET routes answer HEAD too.
     pub method: Method,
-    /// Segments behind slashes.
+    /// Path segments, each behind a slash.
     pub pattern: &'static str,
     /// Who may call it.
     pub role: Role,
-    /// Who answers.
+    /// The handler that answers.
     pub target: Target,
 }
 

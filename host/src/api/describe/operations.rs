@@ -57,9 +57,9 @@ pub enum Kind {
     Whole(Vec<(&'static str, Value)>),
     /// The same, to a body of this schema.
     Asked(Value, Vec<(&'static str, Value)>),
-    /// Server-sent events.
+    /// Server-sent events whose data are of this schema.
     Events(Value),
-    /// A WebSocket.
+    /// A WebSocket whose messages are of this schema.
     Socket(Value),
     /// A WebSocket to who shakes hands, else one of these.
     Either(Vec<(&'static str, Value)>, Value),
