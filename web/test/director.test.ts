@@ -7,7 +7,7 @@ import { Session, type SessionSink } from "../src/player/session";
 import { Standstill } from "../src/player/standstill";
 import type { TransportName } from "../src/transport/names";
 import type { Sink } from "../src/transport/transport";
-import { settled } from "./support";
+import { Timers, settled } from "./support";
 
 const BASE = new URL("http://gateway/live/demo");
 
@@ -23,14 +23,12 @@ class World {
   events: ControlEvents | null = null;
   answers = true;
   choice: Choice | Error = new Error("no such thing");
-  #now = 0;
-  #timers: { at: number; callback: () => void }[] = [];
+  readonly #timers = new Timers();
 
   constructor() {
     const timer = (callback: () => void, ms: number): (() => void) => {
-      const timer = { at: this.#now + ms, callback };
-      this.#timers.push(timer);
-      return () => (this.#timers = this.#timers.filter((other) => other !== timer));
+      const timer = this.#timers.start(callback, ms);
+      return () => this.#timers.stop(timer);
     };
     const session = (stage: StageName, sink: SessionSink): Session => {
       const player = (name: TransportName) => ({
@@ -42,7 +40,7 @@ class World {
         obstacle: () => null,
       });
       const players = { nal: player("nal"), mse: player("mse"), hls: player("hls"), mjpeg: player("mjpeg") };
-      return new Session({ players, timer, random: () => 0.5, now: () => this.#now }, sink);
+      return new Session({ players, timer, random: () => 0.5, now: () => this.#timers.now }, sink);
     };
     this.director = new Director(
       {
@@ -68,7 +66,7 @@ class World {
           };
         },
         timer,
-        now: () => this.#now,
+        now: () => this.#timers.now,
       },
       {
         picture: () => this.shown++,
@@ -102,19 +100,11 @@ class World {
   }
 
   advance(ms: number): void {
-    const until = this.#now + ms;
-    for (;;) {
-      const next = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
-      if (next === undefined) break;
-      this.#now = next.at;
-      this.#timers = this.#timers.filter((timer) => timer !== next);
-      next.callback();
-    }
-    this.#now = until;
+    this.#timers.advance(ms);
   }
 
   get timers(): number {
-    return this.#timers.length;
+    return this.#timers.running;
   }
 
   get open(): string[] {

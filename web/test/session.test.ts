@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Session, type SessionState } from "../src/player/session";
 import { TRANSPORTS, type TransportName } from "../src/transport/names";
 import type { EndKind, Picture, Sink } from "../src/transport/transport";
+import { Timers } from "./support";
 
 /** A session in a world without sockets, whose time moves only when told. */
 class World {
@@ -12,8 +13,7 @@ class World {
   readonly obstacles: Partial<Record<TransportName, string>> = {};
   closed = 0;
   shown = 0;
-  #now = 0;
-  #timers: { at: number; callback: () => void }[] = [];
+  readonly #timers = new Timers();
 
   constructor() {
     const player = (name: TransportName) => ({
@@ -28,12 +28,11 @@ class World {
       {
         players: { nal: player("nal"), mse: player("mse"), hls: player("hls"), mjpeg: player("mjpeg") },
         timer: (callback, ms) => {
-          const timer = { at: this.#now + ms, callback };
-          this.#timers.push(timer);
-          return () => (this.#timers = this.#timers.filter((other) => other !== timer));
+          const timer = this.#timers.start(callback, ms);
+          return () => this.#timers.stop(timer);
         },
         random: () => 0.5,
-        now: () => this.#now,
+        now: () => this.#timers.now,
       },
       {
         picture: () => this.shown++,
@@ -58,7 +57,7 @@ class World {
   }
 
   get timers(): number {
-    return this.#timers.length;
+    return this.#timers.running;
   }
 
   picture(sink = this.last.sink): void {
@@ -84,15 +83,7 @@ class World {
   }
 
   advance(ms: number): void {
-    const until = this.#now + ms;
-    for (;;) {
-      const next = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
-      if (next === undefined) break;
-      this.#now = next.at;
-      this.#timers = this.#timers.filter((timer) => timer !== next);
-      next.callback();
-    }
-    this.#now = until;
+    this.#timers.advance(ms);
   }
 }
 

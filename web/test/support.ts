@@ -76,30 +76,28 @@ export function replace(t: TestContext, name: string, value: unknown): void {
   });
 }
 
-/** The timers of the page, moved by hand (ms), until the test is over. */
-export class Clock {
+/** Timers whose time (ms) moves only when told. */
+export class Timers {
   #now = 0;
   #timers: { at: number; readonly every: number | null; readonly callback: () => void }[] = [];
 
-  constructor(t: TestContext) {
-    const start = (callback: () => void, ms: number, every: number | null): object => {
-      const timer = { at: this.#now + ms, every, callback };
-      this.#timers.push(timer);
-      return timer;
-    };
-    const stop = (timer: unknown): void => {
-      this.#timers = this.#timers.filter((other) => other !== timer);
-    };
-    replace(t, "setTimeout", (callback: () => void, ms: number) => start(callback, ms, null));
-    replace(t, "setInterval", (callback: () => void, ms: number) => start(callback, ms, ms));
-    replace(t, "clearTimeout", stop);
-    replace(t, "clearInterval", stop);
-    replace(t, "performance", { now: () => this.#now });
+  get now(): number {
+    return this.#now;
   }
 
-  /** Timers that run. */
+  /** How many run. */
   get running(): number {
     return this.#timers.length;
+  }
+
+  start(callback: () => void, ms: number, every: number | null = null): object {
+    const timer = { at: this.#now + ms, every, callback };
+    this.#timers.push(timer);
+    return timer;
+  }
+
+  stop(timer: unknown): void {
+    this.#timers = this.#timers.filter((other) => other !== timer);
   }
 
   advance(ms: number): void {
@@ -108,11 +106,23 @@ export class Clock {
       const next = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
       if (next === undefined) break;
       this.#now = next.at;
-      if (next.every === null) this.#timers = this.#timers.filter((timer) => timer !== next);
+      if (next.every === null) this.stop(next);
       else next.at += next.every;
       next.callback();
     }
     this.#now = until;
+  }
+}
+
+/** Timers in the place of the page's own, until the test is over. */
+export class Clock extends Timers {
+  constructor(t: TestContext) {
+    super();
+    replace(t, "setTimeout", (callback: () => void, ms: number) => this.start(callback, ms));
+    replace(t, "setInterval", (callback: () => void, ms: number) => this.start(callback, ms, ms));
+    replace(t, "clearTimeout", (timer: unknown) => this.stop(timer));
+    replace(t, "clearInterval", (timer: unknown) => this.stop(timer));
+    replace(t, "performance", { now: () => this.now });
   }
 }
 
