@@ -20,10 +20,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// A client has this long for a TLS handshake, for a request's head, and between two requests.
@@ -41,6 +41,8 @@ const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = (64 << 10) - 1;
 /// A client of HTTP/2 that answers no ping for this long is gone; so often it is asked.
 const PING: Duration = Duration::from_secs(20);
+/// A client that was just connecting when the gateway began to shut down has this long to send something; it is answered then.
+const LATE: Duration = Duration::from_secs(1);
 /// How long a connection without requests may take to say goodbye.
 const CLOSING: Duration = Duration::from_secs(3);
 /// Bytes the kernel holds of what it has not sent; beyond, the viewer counts as slow.
@@ -65,7 +67,7 @@ pub(super) async fn converse<A, F, B>(
     address: SocketAddr,
     ticket: Ticket,
     tls: Option<Arc<Tls>>,
-    mut drain: Drain,
+    drain: Drain,
     answer: A,
 ) where
     A: Fn(Peer, Request<Incoming>) -> F + Send + 'static,
@@ -88,9 +90,10 @@ pub(super) async fn converse<A, F, B>(
         address,
         tls: tls.is_some(),
     };
+    let mut over = drain.clone();
     let greeted = tokio::select! {
         greeted = timeout(PATIENCE, greet(socket, ticket, tls)) => greeted,
-        () = drain.wait() => return,
+        () = async { over.wait().await; sleep(LATE).await } => return,
     };
     let ended = match greeted {
         Ok(Ok(Some((socket, Version::Http1)))) => http1(socket, peer, drain, answer).await,
@@ -104,7 +107,7 @@ pub(super) async fn converse<A, F, B>(
     }
 }
 
-/// Looks at the first bytes and shakes hands; `None` where the client left or was sent away.
+/// Shakes hands and waits for the first bytes of HTTP; `None` where the client left or was sent away.
 async fn greet(
     mut socket: TcpStream,
     ticket: Ticket,
@@ -125,11 +128,15 @@ async fn greet(
         refuse_plain(&mut socket).await?;
         return Ok(None);
     }
-    let socket = tls.acceptor().accept(socket).await?;
+    let mut socket = tls.acceptor().accept(socket).await?;
     let version = match socket.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,
     };
+    // They stay where they are. A client of HTTP/2 may wait for ours first.
+    if version == Version::Http1 && socket.fill_buf().await?.is_empty() {
+        return Ok(None);
+    }
     Ok(Some((Socket::tls(socket, ticket), version)))
 }
 
@@ -172,7 +179,9 @@ where
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    // In this order, so that what has come in is read before hyper is asked whether the connection is idle.
     tokio::select! {
+        biased;
         ended = connection.as_mut() => return Ok(ended?),
         () = drain.wait() => connection.as_mut().graceful_shutdown(),
     }

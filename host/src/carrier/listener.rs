@@ -1,4 +1,4 @@
-//! The accept loop.
+//! The listening socket and its accept loop.
 
 use super::{
     BoxError, Drain,
@@ -12,14 +12,33 @@ use hyper::{
     Request, Response,
     body::{Body, Incoming},
 };
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::Instant,
 };
 
 /// After an error of accept, such as too many open files: the connection waits in the kernel, and so do we.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Connections that the kernel holds until they are accepted. Beyond it drops them, and their clients try again after one,
+/// three and seven seconds; tokio's own 128 are fewer than the viewers that come back at once when a gateway was restarted.
+const BACKLOG: u32 = 1024;
+
+/// Listens there.
+///
+/// # Errors
+///
+/// Where the address is taken, not of this machine, or not allowed.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A port is free at once when its gateway has ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until the gateway drains, each request by `answer`; returns when every connection has ended, those that
 /// became WebSockets too.
@@ -37,8 +56,14 @@ pub async fn serve<A, F, B>(
     let (mut refusals, mut failures) = (Burst::default(), Burst::default());
     loop {
         let accepted = tokio::select! {
+            biased;
+            // Who already waits in the kernel would be cut off unheard.
+            () = drain.wait() => tokio::select! {
+                biased;
+                Ok(accepted) = listener.accept() => Ok(accepted),
+                () = std::future::ready(()) => break,
+            },
             accepted = listener.accept() => accepted,
-            () = drain.wait() => break,
         };
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,

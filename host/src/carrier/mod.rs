@@ -12,7 +12,7 @@ pub mod websocket;
 pub use body::{ViewerBody, WholeBody};
 pub use door::Door;
 pub use drain::Drain;
-pub use listener::serve;
+pub use listener::{listen, serve};
 pub use socket::Socket;
 pub use tls::{Tls, TlsError};
 

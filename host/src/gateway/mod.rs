@@ -41,7 +41,6 @@ use std::{
 use thiserror::Error;
 use threads::Threads;
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::timeout_at,
@@ -429,9 +428,8 @@ where
 {
     let mut gateway = Gateway::prepare(config)?;
     let address = gateway.config.server.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|reason| StartError::Listen { address, reason })?;
+    let listener =
+        carrier::listen(address).map_err(|reason| StartError::Listen { address, reason })?;
     let system = |what| move |reason| StartError::System { what, reason };
     let local = listener
         .local_addr()

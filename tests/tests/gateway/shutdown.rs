@@ -81,6 +81,33 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_came_before_sigterm_is_answered_even_when_nobody_had_looked_yet() {
+    let mut gateway = Gateway::with_config(CONFIG).await;
+    let address = gateway.address;
+    // They wait in the kernel: the signal comes while they are accepted one after the other.
+    gateway.signal(Signal::STOP);
+    let mut came = Vec::new();
+    for _ in 0..200 {
+        let mut raw = Raw::connect(address).await;
+        raw.write("GET /readyz HTTP/1.1\r\n").await;
+        came.push(raw);
+    }
+    gateway.signal(Signal::TERM);
+    gateway.signal(Signal::CONT);
+    gateway
+        .logged("shutting down; a second signal ends at once")
+        .await;
+    for (nth, raw) in came.iter_mut().enumerate() {
+        raw.write(format!("Host: {address}\r\n\r\n")).await;
+        let answered = raw.response().await;
+        let (head, _) = answered.unwrap_or_else(|error| panic!("connection {nth}: {error}"));
+        assert_eq!(head.status, 503, "connection {nth}");
+        assert!(raw.end().await.unwrap().is_empty());
+    }
+    assert_eq!(ended(&mut gateway).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_port_is_free_while_the_last_viewers_go() {
     let (mut gateway, stuck) = with_a_stuck_viewer().await;
     let began = Instant::now();
