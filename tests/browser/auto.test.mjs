@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Link } from "./link.mjs";
-import { CONFIG, LOSSY, moved, NARROW, watchNumber, WIDE } from "./moving.mjs";
-import { Gateway, launch, managedSourcesOnly, newPage, numberReaches, playing, until } from "./support.mjs";
+import { CONFIG, LOSSY, moved, NARROW, PART, PICTURE, watchNumber, WIDE } from "./moving.mjs";
+import { Gateway, launch, managedSourcesOnly, newPage, numberReaches, playing, settled, until } from "./support.mjs";
 
 describe("auto", { timeout: 240_000 }, () => {
   const gateway = new Gateway({ config: CONFIG });
@@ -38,16 +38,17 @@ describe("auto", { timeout: 240_000 }, () => {
 
     const moves = async (rate, transport, rendition) => {
       const { took, picture, number } = await moved(page, link, rate, transport);
+      const { median } = await settled(page, 3);
       await numberReaches(page, number + 40);
       const why = await page.locator("#why").textContent();
       const seen = await until("the gateway knows", async () => {
         const seen = await session();
         return seen?.last_move?.to.transport === transport && seen;
       });
-      t.diagnostic(`${rate / 1e6} Mbit/s: ${took} ms to the first picture of ${transport}, ${picture} of them from the word on. ${why}`);
+      t.diagnostic(`${rate / 1e6} Mbit/s: ${took} ms to the first picture of ${transport}, ${picture} of them from the word on; latency then ${median} ms. ${why}`);
       assert.deepEqual([seen.transport, seen.rendition], [transport, rendition]);
       assert.ok(why.includes(seen.last_move.reason), `${why} ${JSON.stringify(seen)}`);
-      return { why, took };
+      return { why, took, latency: median };
     };
     const down = await moves(NARROW, "hls", "mobile");
     assert.match(down.why, /^Moved from MJPEG to HLS \(mobile\) at .*: (pictures came more than 1 s late|the link carries about .* Mbit\/s, MJPEG needs .* Mbit\/s)\.$/);
@@ -60,8 +61,9 @@ describe("auto", { timeout: 240_000 }, () => {
     assert.equal(blank, 0, "a frame without a picture");
     // The page was never loaded anew: what was put into it is there.
     assert.ok(longest < 1000, `${longest} ms without a new picture`);
-    // HLS begins its hold-back and a part or two behind what MJPEG, which keeps to ten pictures a second, has just shown.
-    assert.ok(steps.length <= 2 && steps.every((step) => step <= 45), `steps back by ${steps}`);
+    // HLS begins at a keyframe before its hold-back of three parts. Nothing goes back further than that: pictures of MJPEG are shown at once.
+    assert.ok(down.latency < 2500, `${down.latency} ms`);
+    assert.ok(steps.length <= 2 && steps.every((step) => step * PICTURE <= down.latency + PART), `steps back by ${steps}, latency ${down.latency} ms`);
     assert.deepEqual(problems, []);
     await close();
   });

@@ -7,6 +7,9 @@ export const WIDE = 40e6;
 export const NARROW = 0.8e6;
 /** What is lost on the way is sent again: every 4 s nothing comes for 200 ms. */
 export const LOSSY = { every: 4000, ms: 200 };
+/** From one picture of the stream to the next, and of a part of HLS, in ms. */
+export const PICTURE = 50;
+export const PART = 250;
 /** The stream, and a policy that looks up sooner than by its own figures. */
 export const CONFIG = `
   [server]
@@ -14,10 +17,10 @@ export const CONFIG = `
   [streams.demo]
   source = "test-pattern"
   always-on = true
-  encode = { width = 480, height = 270, frame-rate = 20, bitrate = "600k", keyframe-interval = "1s" }
+  encode = { width = 480, height = 270, frame-rate = ${1000 / PICTURE}, bitrate = "600k", keyframe-interval = "1s" }
   renditions.mobile = { width = 320, frame-rate = 10, bitrate = "150k" }
   [transports.hls]
-  part = "250ms"
+  part = "${PART}ms"
   segment = "1s"
   [policy]
   near = ["mjpeg"]
