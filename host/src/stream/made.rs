@@ -223,7 +223,7 @@ impl Workshop {
         };
         let made = Arc::new(Made {
             recipe: Recipe::Pictures(pictures),
-            feed: Feed::new(numbers),
+            feed: Feed::made_of(&self.source, numbers),
             keyframes: Keyframes::default(),
             current: Arc::default(),
             stop: Stop::default(),
@@ -294,7 +294,7 @@ impl Workshop {
         let of_parts: Vec<Arc<Current>> = parts.iter().map(|part| part.current.clone()).collect();
         let made = Arc::new(Made {
             recipe,
-            feed: Feed::new(seen.numbers().followed()),
+            feed: Feed::made_of(&seen, seen.numbers().followed()),
             keyframes,
             current: Arc::default(),
             stop: Stop::default(),

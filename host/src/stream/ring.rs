@@ -106,6 +106,11 @@ impl Numbers {
         self.lock().keyframe(shown)
     }
 
+    /// When the source's next keyframe behind `shown` is shown, if it has come.
+    pub fn next_keyframe(&self, shown: u64) -> Option<u64> {
+        self.lock().next_keyframe(shown)
+    }
+
     /// Numbers groups of `group_ms` from here on, and those that are known.
     fn need(&self, group_ms: u32) {
         self.lock().need(group_ms);
