@@ -3,7 +3,7 @@
 use crate::{client::take_part, within};
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -44,6 +44,17 @@ impl Raw {
         if let Some(size) = receive {
             socket.set_recv_buffer_size(size).unwrap();
         }
+        Raw::over(socket, address).await
+    }
+
+    /// Connects from this address of the machine.
+    pub async fn from(own: Ipv4Addr, address: SocketAddr) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((own, 0))).unwrap();
+        Raw::over(socket, address).await
+    }
+
+    async fn over(socket: TcpSocket, address: SocketAddr) -> Raw {
         let socket = within("connect", socket.connect(address)).await.unwrap();
         Raw {
             socket,

@@ -23,7 +23,8 @@ pub struct Caller {
     pub address: SocketAddr,
     /// Whether it is known to speak TLS, to us or to a trusted proxy.
     pub secure: bool,
-    /// Whether it is on the gateway's own machine for all that is known.
+    /// Whether it is on the gateway's own machine and nothing shows that it came by a proxy: behind one, and behind a tunnel that
+    /// ends there, everybody may look as if.
     pub local: bool,
 }
 
@@ -45,10 +46,11 @@ pub fn is_proxied(headers: &HeaderMap) -> bool {
 /// Who asks by this connection, with these headers.
 pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
     let own = peer.address.ip().to_canonical();
+    let proxied = is_proxied(headers);
     let direct = Caller {
         address: SocketAddr::new(own, peer.address.port()),
         secure: peer.tls,
-        local: own.is_loopback(),
+        local: own.is_loopback() && !proxied,
     };
     let trusted = |address: IpAddr| {
         server
@@ -56,16 +58,11 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
             .iter()
             .any(|own| own.contains(address))
     };
-    let proxied = is_proxied(headers);
     if !trusted(own) {
-        return Caller {
-            local: direct.local && !proxied,
-            ..direct
-        };
+        return direct;
     }
     let unknown = Caller {
         secure: false,
-        local: false,
         ..direct
     };
     let new = forwarded(headers).map(|hops| nearest(own, &hops, trusted));
@@ -84,8 +81,15 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
     Caller {
         address: SocketAddr::new(found.address, 0),
         secure: found.secure,
-        local: found.known && found.address.is_loopback(),
+        local: false,
     }
+}
+
+/// Whether `X-Forwarded-Proto` or `proto=` says that a hop was asked by TLS; Traefik writes `wss` of a WebSocket.
+fn is_secure(scheme: &str) -> bool {
+    ["https", "wss"]
+        .iter()
+        .any(|secure| scheme.eq_ignore_ascii_case(secure))
 }
 
 /// A hop: for whom it asked, if that can be read, and whether it was asked by TLS.
@@ -157,7 +161,7 @@ fn elements(text: &str) -> Option<Vec<Hop>> {
                 // Twice in one element (section 4 forbids it): which one the proxy wrote cannot be told.
                 "for" if hop.address.is_some() => return None,
                 "for" => hop.address = node(&value),
-                "proto" => hop.secure = value.eq_ignore_ascii_case("https"),
+                "proto" => hop.secure = is_secure(&value),
                 _ => {}
             }
             rest = behind;
@@ -241,7 +245,7 @@ fn x_forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
             };
             Hop {
                 address: node(text),
-                secure: protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("https")),
+                secure: protocol.is_some_and(|protocol| is_secure(protocol)),
             }
         })
         .collect();
@@ -421,9 +425,9 @@ mod tests {
         assert!(ask("", "127.0.0.1", &[]).local);
         assert!(ask("", "::ffff:127.0.0.1", &[]).local);
         assert!(ask(PROXIES, "127.0.0.1", &[]).local);
-        // The trusted proxy's own machine, told by itself.
-        assert!(ask(PROXIES, "127.0.0.1", &[claims[0]]).local);
-        assert!(ask(PROXIES, "127.0.0.1", &claims).local);
+        // Nor is who sits at the trusted proxy's own machine: a tunnel that ends there makes everybody look so.
+        assert!(!ask(PROXIES, "127.0.0.1", &[claims[0]]).local);
+        assert!(!ask(PROXIES, "127.0.0.1", &claims).local);
     }
 
     #[test]
@@ -455,6 +459,20 @@ mod tests {
                     ("x-forwarded-proto", "HTTPS"),
                 ],
                 true,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1"),
+                    ("x-forwarded-proto", "wss"),
+                ],
+                true,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1"),
+                    ("x-forwarded-proto", "ws"),
+                ],
+                false,
             ),
             (
                 &[

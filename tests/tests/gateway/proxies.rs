@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 const NAME: &str = "cam.home.example";
 const CONFIG: &str = "[server]\nnames = [\"cam.home.example\"]\ntrusted-proxies = [\"127.0.0.1\"]\n\
+    [[clients]]\nmatch = { network = \"127.0.0.5\" }\ntransport = \"mjpeg\"\nforce = true\n\
     [streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30, keyframe-interval = \"1s\" }\n";
 
 /// A running proxy; killed when dropped.
@@ -111,6 +112,21 @@ async fn all_of_it_works(proxy: &Proxy) {
     assert_eq!(within("MJPEG", raw.head()).await.unwrap().status, 200);
     for _ in 0..3 {
         within("a picture", raw.part()).await.unwrap();
+    }
+
+    // A visitor with a rule of its own does not get out of it by what it says of itself.
+    for claim in [
+        "",
+        "Forwarded: for=127.0.0.6\r\n",
+        "X-Forwarded-For: 127.0.0.6\r\n",
+    ] {
+        let mut raw = Raw::from([127, 0, 0, 5].into(), proxy.address).await;
+        let request = format!(
+            "GET /live/demo?can=nal,mjpeg&transport=nal HTTP/1.1\r\nHost: {host}\r\n{claim}\r\n"
+        );
+        raw.write(request).await;
+        let (head, body) = within("a choice", raw.response()).await.unwrap();
+        assert_eq!((head.status, body.trim()), (307, "demo/mjpeg"), "{claim}");
     }
 
     let foreign = [("Host", host.as_str()), ("Origin", "http://evil.example")];
