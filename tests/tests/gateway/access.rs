@@ -338,25 +338,25 @@ async fn a_proxy_on_this_machine_makes_nobody_an_administrator() {
     let unknown = Gateway::with_config(demo).await;
     let trusted = format!("[server]\ntrusted-proxies = [\"127.0.0.1\"]\n{demo}");
     let trusted = Gateway::with_config(&trusted).await;
-    for (headers, by_unknown, by_trusted) in [
-        (&[][..], 200, 200),
-        (&[("X-Forwarded-For", "192.0.2.1")], 403, 403),
-        (&[("X-Forwarded-For", "127.0.0.1")], 403, 200),
-        (&[("X-Forwarded-For", "127.0.0.1, 192.0.2.1")], 403, 403),
-        (&[("X-Forwarded-For", "192.0.2.1, 127.0.0.1")], 403, 403),
-        (&[("Forwarded", "for=\"[::1]:4711\";proto=http")], 403, 200),
-        (&[("Forwarded", "for=unknown")], 403, 403),
+    for (headers, status) in [
+        (&[][..], 200),
+        (&[("X-Forwarded-For", "192.0.2.1")], 403),
+        // A tunnel that ends at the proxy makes everybody look so.
+        (&[("X-Forwarded-For", "127.0.0.1")], 403),
+        (&[("X-Forwarded-For", "127.0.0.1, 192.0.2.1")], 403),
+        (&[("X-Forwarded-For", "192.0.2.1, 127.0.0.1")], 403),
+        (&[("Forwarded", "for=\"[::1]:4711\";proto=http")], 403),
+        (&[("Forwarded", "for=unknown")], 403),
         (
             &[
                 ("Forwarded", "for=127.0.0.1"),
                 ("X-Forwarded-For", "192.0.2.1"),
             ],
             403,
-            403,
         ),
-        (&[("Via", "1.1 proxy")], 403, 403),
+        (&[("Via", "1.1 proxy")], 403),
     ] {
-        for (gateway, status) in [(&unknown, by_unknown), (&trusted, by_trusted)] {
+        for gateway in [&unknown, &trusted] {
             let asked = http_get(gateway.address, "/api/plugins", headers)
                 .await
                 .unwrap();
