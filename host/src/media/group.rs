@@ -108,13 +108,6 @@ impl Book {
             .next()
     }
 
-    /// When the next keyframe behind `shown` is shown, if there is one.
-    pub fn next_keyframe(&self, shown: u64) -> Option<u64> {
-        let after = self.starts.partition_point(|start| start.shown <= shown);
-        let mut starts = self.starts.range(after..);
-        starts.find(|start| start.keyframe).map(|start| start.shown)
-    }
-
     /// Numbers groups of `group_ms` from here on, and those that are known.
     pub fn need(&mut self, group_ms: u32) {
         let (starts, started_at_us) = (&self.starts, self.started_at_us);

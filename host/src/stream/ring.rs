@@ -106,11 +106,6 @@ impl Numbers {
         self.lock().keyframe(shown)
     }
 
-    /// When the source's next keyframe behind `shown` is shown, if it has come.
-    pub fn next_keyframe(&self, shown: u64) -> Option<u64> {
-        self.lock().next_keyframe(shown)
-    }
-
     /// Numbers groups of `group_ms` from here on, and those that are known.
     fn need(&self, group_ms: u32) {
         self.lock().need(group_ms);
@@ -336,15 +331,19 @@ impl Ring {
         self.needs.remove(&who);
     }
 
-    /// The group in force at `position`, for muxers of that `group_ms`.
+    /// The group in force at `position`, for muxers of that `group_ms`. A repeat belongs to that in which it is shown, even if its
+    /// start was lost: it makes no group longer than the source has it.
     pub fn group(&self, group_ms: u32, position: u64) -> Option<Group> {
         let after = self
             .starts
             .partition_point(|start| start.position <= position);
-        let start = self.starts.get(after.checked_sub(1)?)?;
-        self.numbers
-            .lock()
-            .group(group_ms, self.numbers.grain, start.shown)
+        let start = self.starts.get(after.checked_sub(1)?)?.shown;
+        let shown = match self.get(position) {
+            Some(Entry::Sample(sample)) if sample.repeat > 0 => start.max(sample.shown_at()),
+            _ => start,
+        };
+        let book = self.numbers.lock();
+        book.group(group_ms, self.numbers.grain, shown)
     }
 
     /// Whether a group of that `group_ms` begins with the sample at `position`; false for one that is not held.

@@ -193,6 +193,10 @@ fn a_segment_does_not_hold_what_leads_its_first_picture_and_what_leads_others_st
     let list = media(&muxer);
     let durations: Vec<u64> = values(&list, "EXTINF").into_iter().map(number).collect();
     assert_eq!(durations[..3], [100_000; 3], "{list}");
+    // So nobody is sent to the keyframe in the middle: it is led, too.
+    let starts = list.lines().filter(|line| line.contains("INDEPENDENT=YES"));
+    let (first, later): (Vec<&str>, Vec<&str>) = starts.partition(|line| line.contains(".0.m4s"));
+    assert!(first.len() >= 3 && later.is_empty(), "{list}");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct Epoch {
     longest: Time,
     /// The track whose samples begin segments and parts: video if there is any.
     primary: u32,
+    /// It has pictures that lead an independent one and refer to what comes before that: open groups of pictures.
+    leads: bool,
     /// Ids and timescales.
     tracks: Vec<(u32, u32)>,
 }
@@ -60,7 +62,7 @@ pub struct Segment {
 pub struct Part {
     /// Until the next.
     pub duration: Time,
-    /// Has an independent sample of the primary track.
+    /// Has an independent sample of the primary track, with which players may start.
     pub independent: bool,
     /// `moof` and `mdat`.
     pub bytes: Buffer,
@@ -182,6 +184,7 @@ impl Window {
             codecs: fmp4::codecs(&tracks),
             longest: Time::from(info.longest_group_ms) * MILLISECOND,
             primary,
+            leads: false,
             tracks: tracks
                 .iter()
                 .map(|track| (track.id, track.timescale))
@@ -352,8 +355,14 @@ impl Window {
         }
         // Players start with any segment, and decoders in browsers end with an error where one begins with pictures that are made from
         // those of the segment before.
-        if sample.leading && self.at_start {
-            return;
+        if sample.leading {
+            self.epochs
+                .back_mut()
+                .into_iter()
+                .for_each(|epoch| epoch.leads = true);
+            if self.at_start {
+                return;
+            }
         }
         self.at_start = begins || (self.at_start && !sample.independent);
         let follows = newest.is_none_or(|newest| sample.group <= newest.msn + 1);
@@ -461,9 +470,11 @@ impl Window {
         }
         // The primary track first, whichever came first.
         samples.sort_by_key(|sample| sample.track != epoch.primary);
+        // Nor does anybody start within a segment at what such pictures lead: those stay there.
+        let is_start = open.parts.is_empty() || !epoch.leads;
         let independent = samples
             .iter()
-            .any(|sample| sample.track == epoch.primary && sample.independent);
+            .any(|sample| sample.track == epoch.primary && sample.independent && is_start);
         // Wraps after years; nobody minds.
         let number = ((open.msn as u32) << 10).wrapping_add(open.parts.len() as u32);
         match fmp4::fragment(Vec::new(), number, &samples) {

@@ -390,7 +390,13 @@ async fn a_thousand_senders_come_and_go_and_the_gateway_holds_no_more_than_befor
         assert!(unit.is_idr(), "turn {turn}");
         let _ = within("the next", viewer.next_unit()).await.unwrap();
     }
-    assert_eq!((gateway.descriptors(), gateway.threads()), before);
+    // The last sender is let go when its end was read.
+    within("no more than before", async {
+        while gateway.descriptors() > before.0 || gateway.threads() > before.1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     gateway.no_panic();
 }
 

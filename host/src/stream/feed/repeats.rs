@@ -20,8 +20,9 @@ use std::{
 const LEAST_PACE: Duration = Duration::from_millis(100);
 /// Who asks for the first time in a long silence does not get all of it.
 const MOST_AT_ONCE: u32 = 50;
-/// Who fills silences looks no later than this after it is time, if it is awake.
+/// Who fills silences looks no later than this after it is time, if it is awake; a source that slept, too, has so long to go on.
 const AWAKE: Duration = Duration::from_millis(300);
+const WAKING: Duration = Duration::from_secs(2);
 /// Nor is a longer gap in the times filled from its beginning.
 const MOST_IN_GAP: u32 = 100;
 
@@ -48,9 +49,11 @@ impl Feed {
             true => after,
             false => pace(state.ring.info()?),
         };
-        // Who looks so late was suspended, and the source perhaps with it: what that has to give goes first.
-        if state.look.is_some_and(|look| now > look + AWAKE) {
-            state.held_until = Some(now + after);
+        // Who looks so late was suspended, and the source perhaps with it: what that has to give goes first, and this time was no
+        // silence of it.
+        if let Some(look) = state.look.filter(|look| now > *look + AWAKE) {
+            state.held_until = Some(now + after.max(WAKING));
+            state.came += now - look;
         }
         // Known for a silence, or not yet; a slow source's next picture may be a little late.
         let due = match newest.repeat {
@@ -144,17 +147,10 @@ impl State {
                 return None;
             }
         }
-        // Behind what is shown later than it is decoded, and within the group of the source.
+        // Behind what is shown later than it is decoded.
         let recent = self.ring.pictures().take(repeat::LOOKED_AT);
         let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
         let shown = shown.max(newest.shown_at());
-        let passed = match self.ring.numbers().next_keyframe(shown) {
-            Some(next) => {
-                let left = next.saturating_sub(newest.decode_time + 1) / ticks(pace).max(1);
-                passed.min(u32::try_from(left).unwrap_or(passed))
-            }
-            None => passed,
-        };
         let (mut last, mut before) = (newest.clone(), Duration::ZERO);
         let places = passed.saturating_sub(most - 1).max(1)..=passed;
         let again = places.map(|nth| {
@@ -361,13 +357,13 @@ mod tests {
         assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
         // Three seconds later all wake up, and whoever looks first finds nothing.
         let woke = came + Duration::from_secs(3);
-        assert_eq!(feed.repeat(woke, AFTER), Some(woke + AFTER));
+        assert_eq!(feed.repeat(woke, AFTER), Some(woke + WAKING));
         let other = woke + Duration::from_millis(1);
-        assert_eq!(feed.repeat(other, AFTER), Some(woke + AFTER));
+        assert_eq!(feed.repeat(other, AFTER), Some(woke + WAKING));
         assert_eq!(samples(&feed).len(), 1);
-        // But where nothing comes then, it was one.
-        assert!(feed.repeat(woke + AFTER, AFTER).is_some());
-        assert_eq!(samples(&feed).len(), 36);
+        // But where nothing comes then, it is one from there on.
+        assert!(feed.repeat(woke + WAKING, AFTER).is_some());
+        assert_eq!(samples(&feed).len(), 26);
     }
 
     #[test]
@@ -413,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_encoder_makes_no_silence_and_repeats_end_where_the_source_has_a_keyframe() {
+    fn a_slow_encoder_makes_no_silence_and_repeats_are_of_the_group_in_which_they_are_shown() {
         let feed = Feed::new(Numbers::own(0, Duration::ZERO));
         let made = Feed::made_of(&feed, feed.numbers().encoded());
         let joined = Feed::made_of(&made, made.numbers().followed());
@@ -459,11 +455,19 @@ mod tests {
         feed.lock().pictured = came + 4 * AFTER;
         let filled = samples(&made).len();
         assert_eq!(repeats(came + 4 * AFTER), [filled; 2]);
-        // Half a second before the source's next group.
+        // The source's next group begins, and its start is lost here: what is repeated from there on is of that group.
         feed.publish(picture(0, 2 * SECOND + SECOND / 2));
         feed.lock().pictured = came;
-        let four = filled + 4;
-        assert_eq!(repeats(came + Duration::from_secs(3600)), [four, four]);
+        let all = filled + MOST_AT_ONCE as usize;
+        assert_eq!(repeats(came + 20 * AFTER), [all, all]);
+        let reader = made.reader(Ear::Open);
+        reader.start(0, 1);
+        for at in 0..reader.end() {
+            if let Next::Entry(Entry::Sample(sample), group) = reader.next(at, 0) {
+                let next = sample.shown_at() >= 2 * SECOND + SECOND / 2;
+                assert_eq!(group.number, u64::from(next), "{}", sample.shown_at());
+            }
+        }
     }
 
     #[test]
