@@ -102,7 +102,17 @@ describe("auto", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("so does a phone's page, by plain HTTP and with what an iPhone has of media sources", async (t) => {
+  test("a page for a client that a rule names plays what the rule says, and offers nothing else", async () => {
+    link.rate = WIDE;
+    const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+    await page.goto(`${link.url}watch/demo?client=kiosk&transport=mjpeg`);
+    await playing(page, "hls");
+    await page.locator('input[value="mjpeg"]:disabled').waitFor({ state: "attached" });
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("a phone's page moves, too, by plain HTTP and with what an iPhone has of media sources", async (t) => {
     link.rate = WIDE;
     const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true };
     const { page, problems, close } = await newPage(browser, phone);

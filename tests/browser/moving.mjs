@@ -19,6 +19,10 @@ export const CONFIG = `
   always-on = true
   encode = { width = 480, height = 270, frame-rate = ${1000 / PICTURE}, bitrate = "600k", keyframe-interval = "1s" }
   renditions.mobile = { width = 320, frame-rate = 10, bitrate = "150k" }
+  [[clients]]
+  match = { client = "kiosk" }
+  transport = "hls"
+  force = true
   [transports.hls]
   part = "${PART}ms"
   segment = "1s"

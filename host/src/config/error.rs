@@ -197,7 +197,7 @@ fn unknown_key(key: &str, table: &[Step], known: &[&str]) -> String {
 }
 
 /// The known key that `key` was probably meant to be: at most a third of it mistyped.
-pub(super) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let folded = key.to_lowercase().replace('_', "-");
     known
         .iter()

@@ -37,6 +37,7 @@ pub use clients::{Client, Match, Policy};
 use document::{Document, Mistake, Problem, Step};
 pub use encode::{Encode, Rendition};
 pub use encoder::EncoderName;
+pub(crate) use error::nearest;
 pub use error::{Error, Invalid, Mistakes};
 pub use fetch::Fetch;
 pub use net::{HostName, Listen, Network, Origin};

@@ -175,8 +175,9 @@ impl<'de> Deserialize<'de> for Source {
     }
 }
 
-/// How the URLs in our own messages begin.
+/// How the URLs in our own messages begin, and the one that is their example.
 const ADVICE: &str = "https://github.com/";
+const EXAMPLE: &str = "rtsp://camera.local/stream1";
 
 /// Stars out what may be secret in a line of a config or a message about it, one star for each character, so that columns stay.
 pub(super) fn mask(line: &str) -> String {
@@ -191,7 +192,7 @@ pub(super) fn mask(line: &str) -> String {
             token.split_at(colon - length)
         });
         let stars = |text: &str| "*".repeat(text.chars().count());
-        if token.starts_with(ADVICE) {
+        if token.starts_with(ADVICE) || token == EXAMPLE {
             masked.push_str(token);
         } else if in_graph {
             masked.push_str(&stars(token));
@@ -497,6 +498,14 @@ mod tests {
                 "a = { source = 'lavfi:******* *' }",
             ),
             ("names = ['cam.example']", "names = ['cam.example']"),
+            (
+                "write e.g. source = \"rtsp://camera.local/stream1\"",
+                "write e.g. source = \"rtsp://camera.local/stream1\"",
+            ),
+            (
+                "\"rtsp://camera.local/stream1?key\"",
+                "\"rtsp://camera.local************\"",
+            ),
         ] {
             assert_eq!(mask(line), masked);
             assert_eq!(mask(line).chars().count(), line.chars().count());

@@ -34,6 +34,7 @@ use hyper::{
 };
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -109,7 +110,8 @@ pub enum StartError {
     NoStream,
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {reason}; is another program using it? choose another with --listen or `listen` under [server]"
+        "cannot listen on {address}: {reason}; {}choose another with --listen or `listen` under [server]",
+        why_not_listening(reason)
     )]
     Listen {
         /// As configured.
@@ -417,6 +419,18 @@ fn check_clients(
         }
     }
     StartError::any(wrong)
+}
+
+/// What the system's reason means to a user.
+fn why_not_listening(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => "another program is using it; ",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are for root, or for who has CAP_NET_BIND_SERVICE; "
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; ",
+        _ => "",
+    }
 }
 
 /// Serves until SIGTERM, SIGINT or SIGHUP (its terminal was closed), each request by `answer`; a second signal ends the process at once.

@@ -1,10 +1,10 @@
 //! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
 
 use super::{android::stream_name, web};
-use crate::config::{Source, is_scheme};
+use crate::config::{Source, is_scheme, nearest};
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -53,11 +53,20 @@ pub enum SpecError {
         "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     Unknown(Source),
+    /// What was probably meant is known.
+    #[error("`{0}` is no source; write {1}")]
+    Meant(Source, String),
+    /// A scheme that is nearly another.
+    #[error("`{0}` is no source: there is no `{1}`; did you mean `{2}`?")]
+    Scheme(Source, String, &'static str),
     /// On the command line: no scheme that is known, and no such file.
     #[error(
         "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     NoFile(Source),
+    /// On the command line: a folder.
+    #[error("`{0}` is a folder; name a file in it")]
+    Folder(String),
     /// On the command line: a config file, where a source was to be.
     #[error("`{0}` is a config file, not a source: write sluicegate serve --config {0}")]
     Config(String),
@@ -89,6 +98,13 @@ pub enum SpecError {
     #[error("file: needs a path, e.g. file:clips/garden.mp4")]
     NoPath,
 }
+
+/// Schemes of URLs that cameras and servers have, the usual ones first; one that is nearly one of these is mistyped, any other is
+/// left to libavformat.
+const SCHEMES: &[&str] = &[
+    "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "tls", "rist",
+    "ftp", "sftp", "srtp", "mmsh", "mmst", "rtmpe", "rtmpt", "rtmpte", "rtmpts", "sctp",
+];
 
 impl Spec {
     /// Parses a source string; relative paths are looked up in `dir`.
@@ -131,13 +147,17 @@ impl Spec {
         }
         match text.split_once("://") {
             Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
-                let source = Source::from(text);
-                match web::has_host(&source) {
-                    true => Ok(Spec::Url(source)),
-                    false => Err(SpecError::Host(source)),
+                let (source, lower) = (Source::from(text), scheme.to_ascii_lowercase());
+                match nearest(&lower, SCHEMES) {
+                    Some(known) if known != lower => Err(SpecError::Scheme(source, lower, known)),
+                    _ if !web::has_host(&source) => Err(SpecError::Host(source)),
+                    _ => Ok(Spec::Url(source)),
                 }
             }
-            _ => Err(SpecError::Unknown(text.into())),
+            _ => Err(match meant(text) {
+                Some(meant) => SpecError::Meant(text.into(), meant),
+                None => SpecError::Unknown(text.into()),
+            }),
         }
     }
 
@@ -146,6 +166,9 @@ impl Spec {
         match Spec::parse(text, Path::new("")) {
             Err(SpecError::Unknown(_)) if text.ends_with(".toml") => {
                 Err(SpecError::Config(text.into()))
+            }
+            Err(SpecError::Unknown(_)) if Path::new(text).is_dir() => {
+                Err(SpecError::Folder(text.into()))
             }
             Err(SpecError::Unknown(_)) if Path::new(text).exists() => Ok(Spec::File(text.into())),
             Err(SpecError::Unknown(_)) => Err(SpecError::NoFile(text.into())),
@@ -239,6 +262,15 @@ impl fmt::Display for Screen {
             None => Ok(()),
         }
     }
+}
+
+/// What a text that is no source probably means: a device, or a camera's address. It is shown whole, so it must hold no secret.
+fn meant(text: &str) -> Option<String> {
+    if text.starts_with("/dev/video") {
+        return Some(format!("v4l2:{text}"));
+    }
+    let is_address = text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok();
+    is_address.then(|| format!("rtsp://{text}/PATH, or whichever URL the camera's manual names"))
 }
 
 /// `[DISPLAY][+X,Y][?size=WIDTHxHEIGHT]`
@@ -365,6 +397,17 @@ mod tests {
         ] {
             let error = Spec::parse(text, dir).unwrap_err().to_string();
             assert!(error.len() > 20, "{text}: {error}");
+        }
+        for (text, advice) in [
+            ("/dev/video0", "write v4l2:/dev/video0"),
+            ("192.168.1.20:554", "write rtsp://192.168.1.20:554/PATH"),
+            ("192.168.1.20", "write rtsp://192.168.1.20/PATH"),
+            ("rtps://me:hunter2@cam/x", "did you mean `rtsp`?"),
+            ("HTTPX://cam/x", "did you mean `http`?"),
+        ] {
+            let error = Spec::parse(text, dir).unwrap_err().to_string();
+            assert!(error.contains(advice), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

@@ -227,7 +227,9 @@ impl Reader {
     /// Does not go on from where it was: nothing of the past needs to stay for that.
     pub fn rest(&self) {
         self.past.set(None);
-        self.feed.lock().ring.hold(self.id, None);
+        let mut state = self.feed.lock();
+        state.ring.hold(self.id, None);
+        state.is_left();
     }
 
     /// The entry at `position`.
@@ -360,6 +362,7 @@ impl Drop for Reader {
         let mut state = self.feed.lock();
         state.readers.remove(&self.id);
         state.ring.release(self.id);
+        state.is_left();
     }
 }
 

@@ -16,6 +16,9 @@ import { LABELS } from "../transport/names";
 
 const stream = streamInPath(location.pathname);
 const base = `/live/${encodeStream(stream)}`;
+/** Whom the page is for, as rules for clients know it. */
+const client = new URLSearchParams(location.search).get("client");
+const src = client === null ? base : `${base}?client=${encodeURIComponent(client)}`;
 const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
 const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
@@ -31,7 +34,7 @@ keepMuted(player);
 player.addEventListener("sluicegate-state", (event) => showState((event as CustomEvent<DirectorState>).detail));
 player.addEventListener("sluicegate-choices", (event) => showChoices((event as CustomEvent<Choices>).detail));
 player.addEventListener("sluicegate-stats", (event) => showStats((event as CustomEvent<Stats>).detail));
-player.setAttribute("src", base);
+player.setAttribute("src", src);
 
 poll(async (signal) => {
   try {
@@ -56,7 +59,7 @@ function showProblem(text: string | null): void {
   if (text !== null) {
     player.removeAttribute("src");
   } else if (!player.hasAttribute("src")) {
-    player.setAttribute("src", base);
+    player.setAttribute("src", src);
   }
 }
 

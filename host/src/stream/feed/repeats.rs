@@ -39,7 +39,7 @@ impl Feed {
             .as_ref()
             .map(|source| source.silence(now, after));
         let mut state = self.lock();
-        state.is_filled = true;
+        let was_filled = std::mem::replace(&mut state.is_filled, true);
         let newest = state.newest.clone()?;
         let is_jpeg = newest.codec() == Codec::Jpeg;
         if !state.may_repeat() || (is_jpeg && newest.repeat > 0) {
@@ -51,7 +51,8 @@ impl Feed {
         };
         // Who looks so late was suspended, and the source perhaps with it: what that has to give goes first, and this time was no
         // silence of it.
-        if let Some(look) = state.look.filter(|look| now > *look + AWAKE) {
+        let look = state.look.or(was_filled.then_some(state.came + after));
+        if let Some(look) = look.filter(|look| now > *look + AWAKE) {
             state.held_until = Some(now + after.max(WAKING));
             state.came += now - look;
         }
@@ -91,6 +92,11 @@ impl Feed {
 }
 
 impl State {
+    /// Somebody does not look any more: that nobody does for a while is no sleep.
+    pub(super) fn is_left(&mut self) {
+        (self.is_filled, self.look) = (false, None);
+    }
+
     /// When the newest picture is shown that is no repeat, 0 if there is none.
     fn shown(&self) -> u64 {
         let newest = self.ring.newest_picture();
@@ -332,6 +338,7 @@ mod tests {
         let all = samples(&feed);
         assert!(all[2].nals() == all[4].nals() && !all[2].independent);
         // Who asks late does not get more than can be of use.
+        feed.lock().is_left();
         let came = feed.lock().came;
         feed.repeat(came + Duration::from_secs(3600), AFTER);
         assert_eq!(samples(&feed).len(), all.len() + MOST_AT_ONCE as usize);
@@ -355,12 +362,17 @@ mod tests {
         ingest.access_unit(nals, SourceTimes::default());
         let came = feed.lock().came;
         assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
+        // Perhaps nobody had looked since the last picture.
+        feed.lock().look = None;
         // Three seconds later all wake up, and whoever looks first finds nothing.
         let woke = came + Duration::from_secs(3);
         assert_eq!(feed.repeat(woke, AFTER), Some(woke + WAKING));
         let other = woke + Duration::from_millis(1);
         assert_eq!(feed.repeat(other, AFTER), Some(woke + WAKING));
         assert_eq!(samples(&feed).len(), 1);
+        // Who begins to look in a silence was not asleep.
+        feed.reader(Ear::Open).rest();
+        assert_eq!(feed.lock().look, None);
         // But where nothing comes then, it is one from there on.
         assert!(feed.repeat(woke + WAKING, AFTER).is_some());
         assert_eq!(samples(&feed).len(), 26);
@@ -444,7 +456,7 @@ mod tests {
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
                 feed.repeat(at, AFTER);
-                feed.lock().look = None;
+                feed.lock().is_left();
                 samples(feed).len()
             })
         };
