@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod android;
+pub mod awake;
 pub mod bits;
 pub mod camera;
 pub mod capture;
@@ -30,6 +31,7 @@ pub mod tls;
 pub mod web;
 pub mod xserver;
 
+pub use awake::Awake;
 pub use camera::{Camera, Watcher};
 pub use capture::Shots;
 pub use client::{Nal, http_get, mjpeg};

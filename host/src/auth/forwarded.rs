@@ -24,7 +24,7 @@ pub struct Caller {
     /// Whether it is known to speak TLS, to us or to a trusted proxy.
     pub secure: bool,
     /// Whether it is on the gateway's own machine and nothing shows that it came by a proxy: behind one, and behind a tunnel that
-    /// ends there, everybody may look as if.
+    /// ends there, everybody may look as if they were on it.
     pub local: bool,
 }
 

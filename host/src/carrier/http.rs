@@ -15,12 +15,15 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -41,7 +44,7 @@ const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = (64 << 10) - 1;
 /// A client of HTTP/2 that answers no ping for this long is gone; so often it is asked.
 const PING: Duration = Duration::from_secs(20);
-/// A client that was just connecting when the gateway began to shut down has this long to send something; it is answered then.
+/// A client that was just connecting when the gateway began to shut down has this long to ask something.
 const LATE: Duration = Duration::from_secs(1);
 /// How long a connection without requests may take to say goodbye.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -107,7 +110,7 @@ pub(super) async fn converse<A, F, B>(
     }
 }
 
-/// Shakes hands and waits for the first bytes of HTTP; `None` where the client left or was sent away.
+/// Looks at the first bytes and shakes hands; `None` where the client left or was sent away.
 async fn greet(
     mut socket: TcpStream,
     ticket: Ticket,
@@ -128,15 +131,11 @@ async fn greet(
         refuse_plain(&mut socket).await?;
         return Ok(None);
     }
-    let mut socket = tls.acceptor().accept(socket).await?;
+    let socket = tls.acceptor().accept(socket).await?;
     let version = match socket.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,
     };
-    // They stay where they are. A client of HTTP/2 may wait for ours first.
-    if version == Version::Http1 && socket.fill_buf().await?.is_empty() {
-        return Ok(None);
-    }
     Ok(Some((Socket::tls(socket, ticket), version)))
 }
 
@@ -167,7 +166,10 @@ where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = asked.clone();
     let service = service_fn(move |request| {
+        asks.store(true, Ordering::Relaxed);
         let answered = answer(peer, request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
@@ -183,8 +185,14 @@ where
     tokio::select! {
         biased;
         ended = connection.as_mut() => return Ok(ended?),
-        () = drain.wait() => connection.as_mut().graceful_shutdown(),
+        () = drain.wait() => {}
     }
+    if !asked.load(Ordering::Relaxed)
+        && let Ok(ended) = timeout(LATE, connection.as_mut()).await
+    {
+        return Ok(ended?);
+    }
+    connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
 }
 
@@ -220,15 +228,12 @@ where
         .keep_alive_timeout(PING)
         .serve_connection(TokioIo::new(socket.slowly()), service);
     let mut connection = std::pin::pin!(connection);
-    let drains = tokio::select! {
+    tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = drain.wait() => true,
-        () = open.none_for(PATIENCE) => false,
-    };
-    connection.as_mut().graceful_shutdown();
-    if drains {
-        return Ok(connection.await?);
+        () = drain.wait() => {}
+        () = open.none_for(PATIENCE) => {}
     }
+    connection.as_mut().graceful_shutdown();
     // A request may have come in meanwhile; who sends none need not be waited for.
     tokio::select! {
         ended = connection.as_mut() => Ok(ended?),

@@ -20,8 +20,9 @@ use tokio::{
 
 /// After an error of accept, such as too many open files: the connection waits in the kernel, and so do we.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Connections that the kernel holds until they are accepted. Beyond it drops them, and their clients try again after one,
-/// three and seven seconds; tokio's own 128 are fewer than the viewers that come back at once when a gateway was restarted.
+/// Connections that the kernel holds until they are accepted, or `net.core.somaxconn` if that is less. Beyond it drops them, and
+/// their clients try again after one, three and seven seconds; tokio's own 128 are fewer than the viewers that come back at once when
+/// a gateway was restarted.
 const BACKLOG: u32 = 1024;
 
 /// Listens there.
@@ -54,15 +55,19 @@ pub async fn serve<A, F, B>(
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let (mut refusals, mut failures) = (Burst::default(), Burst::default());
+    let mut late = 0;
     loop {
         let accepted = tokio::select! {
             biased;
-            // Who already waits in the kernel would be cut off unheard.
-            () = drain.wait() => tokio::select! {
-                biased;
-                Ok(accepted) = listener.accept() => Ok(accepted),
-                () = std::future::ready(()) => break,
-            },
+            // Who already waits in the kernel would be cut off unheard; who comes all the while is not waited for.
+            () = drain.wait() => {
+                late += 1;
+                tokio::select! {
+                    biased;
+                    Ok(accepted) = listener.accept(), if late <= BACKLOG => Ok(accepted),
+                    () = std::future::ready(()) => break,
+                }
+            }
             accepted = listener.accept() => accepted,
         };
         let (socket, address) = match accepted {

@@ -175,6 +175,8 @@ pub struct Sample {
     pub captured_at: u64,
     /// How often the last picture was repeated since it came, this time included; 0: this is a picture of its own.
     pub repeat: u32,
+    /// When it was to be shown before it was put behind something: by that groups know it, see [`super::group`].
+    pub known_by: Option<u64>,
     body: Arc<Body>,
 }
 
@@ -274,6 +276,7 @@ impl Sample {
             leading: false,
             captured_at: times.captured_at,
             repeat: 0,
+            known_by: None,
             body,
         }
     }
@@ -293,6 +296,7 @@ impl Sample {
     /// Puts it behind a sample of this decode time, as late as it was to be shown or later.
     pub fn put_behind(&mut self, decode_time: u64) {
         let shown = self.shown_at();
+        self.known_by.get_or_insert(shown);
         self.decode_time = decode_time + 1;
         let offset = shown.saturating_sub(self.decode_time);
         self.composition_offset = i32::try_from(offset).unwrap_or(0);

@@ -102,8 +102,9 @@ pub enum SpecError {
 /// Schemes of URLs that cameras and servers have, the usual ones first; one that is nearly one of these is mistyped, any other is
 /// left to libavformat.
 const SCHEMES: &[&str] = &[
-    "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "tls", "rist",
-    "ftp", "sftp", "srtp", "mmsh", "mmst", "rtmpe", "rtmpt", "rtmpte", "rtmpts", "sctp",
+    "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "tls", "dtls",
+    "rist", "ftp", "sftp", "srtp", "hls", "mms", "mmst", "mmsh", "rtmpe", "rtmpt", "rtmpte",
+    "rtmpts", "sctp",
 ];
 
 impl Spec {
@@ -171,6 +172,7 @@ impl Spec {
                 Err(SpecError::Folder(text.into()))
             }
             Err(SpecError::Unknown(_)) if Path::new(text).exists() => Ok(Spec::File(text.into())),
+            Err(SpecError::Meant(..)) if Path::new(text).is_file() => Ok(Spec::File(text.into())),
             Err(SpecError::Unknown(_)) => Err(SpecError::NoFile(text.into())),
             parsed => parsed,
         }
@@ -266,11 +268,18 @@ impl fmt::Display for Screen {
 
 /// What a text that is no source probably means: a device, or a camera's address. It is shown whole, so it must hold no secret.
 fn meant(text: &str) -> Option<String> {
-    if text.starts_with("/dev/video") {
+    let number = text.strip_prefix("/dev/video");
+    if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
         return Some(format!("v4l2:{text}"));
     }
-    let is_address = text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok();
-    is_address.then(|| format!("rtsp://{text}/PATH, or whichever URL the camera's manual names"))
+    let host = match text.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => text.parse::<SocketAddr>().ok()?.to_string(),
+    };
+    Some(format!(
+        "rtsp://{host}/PATH, or whichever URL the camera's manual names"
+    ))
 }
 
 /// `[DISPLAY][+X,Y][?size=WIDTHxHEIGHT]`
@@ -402,6 +411,7 @@ mod tests {
             ("/dev/video0", "write v4l2:/dev/video0"),
             ("192.168.1.20:554", "write rtsp://192.168.1.20:554/PATH"),
             ("192.168.1.20", "write rtsp://192.168.1.20/PATH"),
+            ("fe80::1", "write rtsp://[fe80::1]/PATH"),
             ("rtps://me:hunter2@cam/x", "did you mean `rtsp`?"),
             ("HTTPX://cam/x", "did you mean `http`?"),
         ] {
@@ -409,6 +419,8 @@ mod tests {
             assert!(error.contains(advice), "{text}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+        let device = Spec::parse("/dev/video0://me:hunter2@cam", dir).unwrap_err();
+        assert!(!device.to_string().contains("hunter2"), "{device}");
     }
 
     #[test]

@@ -30,13 +30,15 @@ struct State {
     readers: BTreeMap<u64, (Thread, Ear)>,
     /// The newest picture, if the tracks are still the same.
     newest: Option<Arc<Sample>>,
-    /// When it came, and the newest one that is no repeat.
+    /// When it came.
     came: Instant,
-    pictured: Instant,
+    /// When the newest one came that is no repeat, and when it is shown.
+    pictured: (Instant, u64),
     /// It cannot be repeated.
     unrepeatable: bool,
-    /// Somebody wants repeats in silences.
+    /// Somebody has asked for repeats in silences since that many began to.
     is_filled: bool,
+    fillers: usize,
     /// When that is to be looked at next, if it was since the newest picture.
     look: Option<Instant>,
     /// Nothing is repeated before.
@@ -73,9 +75,10 @@ impl Feed {
                 readers: BTreeMap::new(),
                 newest: None,
                 came: Instant::now(),
-                pictured: Instant::now(),
+                pictured: (Instant::now(), 0),
                 unrepeatable: false,
                 is_filled: false,
+                fillers: 0,
                 look: None,
                 held_until: None,
                 reached: None,
@@ -113,6 +116,7 @@ impl Feed {
             feed: self.clone(),
             id,
             past: Cell::new(None),
+            fills: Cell::new(false),
         }
     }
 
@@ -153,6 +157,8 @@ pub struct Reader {
     id: u64,
     /// Where the past ended when it started, while it is on its way through that.
     past: Cell<Option<u64>>,
+    /// It asks for repeats.
+    fills: Cell<bool>,
 }
 
 /// What a reader finds at a position.
@@ -229,7 +235,7 @@ impl Reader {
         self.past.set(None);
         let mut state = self.feed.lock();
         state.ring.hold(self.id, None);
-        state.is_left();
+        state.left_by(self.fills.take());
     }
 
     /// The entry at `position`.
@@ -273,6 +279,9 @@ impl Reader {
 
     /// See [`Feed::repeat`].
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
+        if !self.fills.replace(true) {
+            self.feed.lock().fillers += 1;
+        }
         self.feed.repeat(now, after)
     }
 
@@ -327,6 +336,10 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
                 if let Some(reached) = state.reached.filter(ahead) {
                     let mut later = Sample::clone(sample);
                     later.put_behind(reached);
+                    if state.ring.numbers().is_own() {
+                        // By that it is counted.
+                        later.known_by = None;
+                    }
                     *sample = Arc::new(later);
                 }
                 all_sound = false;
@@ -334,7 +347,7 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
                 state.newest = Some(sample.clone());
                 (state.came, state.unrepeatable) = (now, false);
                 if sample.repeat == 0 {
-                    state.pictured = now;
+                    state.pictured = (now, sample.shown_at());
                     (state.look, state.held_until) = (None, None);
                 }
             }
@@ -362,7 +375,7 @@ impl Drop for Reader {
         let mut state = self.feed.lock();
         state.readers.remove(&self.id);
         state.ring.release(self.id);
-        state.is_left();
+        state.left_by(self.fills.take());
     }
 }
 

@@ -106,6 +106,11 @@ impl Numbers {
         self.lock().keyframe(shown)
     }
 
+    /// Whether the ring's own samples are what is counted.
+    pub fn is_own(&self) -> bool {
+        self.writes
+    }
+
     /// Numbers groups of `group_ms` from here on, and those that are known.
     fn need(&self, group_ms: u32) {
         self.lock().need(group_ms);
@@ -224,7 +229,7 @@ impl Ring {
                 if self.may_start(sample) {
                     let shown = match self.numbers.writes {
                         true => self.numbers.lock().observe(sample),
-                        false => sample.shown_at(),
+                        false => sample.known_by.unwrap_or(sample.shown_at()),
                     };
                     self.starts.push_back(Start { position, shown });
                     self.cut = false;

@@ -356,10 +356,9 @@ impl Window {
         // Players start with any segment, and decoders in browsers end with an error where one begins with pictures that are made from
         // those of the segment before.
         if sample.leading {
-            self.epochs
-                .back_mut()
-                .into_iter()
-                .for_each(|epoch| epoch.leads = true);
+            if let Some(epoch) = self.epochs.back_mut() {
+                epoch.leads = true;
+            }
             if self.at_start {
                 return;
             }

@@ -5,7 +5,7 @@ use super::{
     Session, Violation, check_multivariant, multivariant,
     parse::{Playlist, parse},
 };
-use crate::{client::http_get, within};
+use crate::{Awake, client::http_get, within};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub struct Player {
     pub parts: BTreeMap<String, Vec<u8>>,
     /// Answers that were not 200, by status.
     pub refused: BTreeMap<u16, u32>,
-    began: Instant,
+    clock: Awake,
     polls: u32,
 }
 
@@ -72,7 +72,7 @@ impl Player {
             wrong: Vec::new(),
             parts: BTreeMap::new(),
             refused: BTreeMap::new(),
-            began: Instant::now(),
+            clock: Awake::new(),
             polls: 0,
         }
     }
@@ -103,7 +103,7 @@ impl Player {
         }
         // A part behind the last one of a segment is the next segment's first.
         let asked = asked.map(|(msn, part)| (msn, Some(part)));
-        let at = self.began.elapsed();
+        let at = self.clock.passed();
         let found = match delta {
             true => self.session.delta(&text, at, asked),
             false => self.session.full(&text, at, asked),

@@ -21,23 +21,22 @@ const LEAST_PACE: Duration = Duration::from_millis(100);
 /// Who asks for the first time in a long silence does not get all of it.
 const MOST_AT_ONCE: u32 = 50;
 /// Who fills silences looks no later than this after it is time, if it is awake; a source that slept, too, has so long to go on.
-const AWAKE: Duration = Duration::from_millis(300);
+const AWAKE: Duration = Duration::from_secs(1);
 const WAKING: Duration = Duration::from_secs(2);
 /// Nor is a longer gap in the times filled from its beginning.
 const MOST_IN_GAP: u32 = 100;
 
-/// What is made of a feed may be this far behind it and have a silence with it, in ticks: decoders hold pictures back.
+/// What is made of a feed may be this far behind it and have a silence with it, in ticks: decoders hold pictures back. What has not
+/// been made so long into a silence will not be: it is held back, was damaged or left out.
 const LEVEL: u64 = TIMESCALE as u64;
+const SETTLED: Duration = Duration::from_secs(3);
 
 impl Feed {
     /// Publishes the newest picture once more if none came for so long and more may come: a JPEG once, H.264 as far apart
     /// as its pictures are, for all of the silence. Says when to ask next, if there is a picture to repeat. An encoder that is slow
     /// makes no silence: what it has yet to give would come behind what it was filled with.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
-        let source = self
-            .source
-            .as_ref()
-            .map(|source| source.silence(now, after));
+        let source = self.silence_of_source(now, after);
         let mut state = self.lock();
         let was_filled = std::mem::replace(&mut state.is_filled, true);
         let newest = state.newest.clone()?;
@@ -67,7 +66,7 @@ impl Feed {
         if now < due {
             return Some(due);
         }
-        if source.is_some_and(|source| !state.is_level_with(source)) {
+        if !state.is_level_with(source) {
             state.look = Some(now + pace);
             return state.look;
         }
@@ -79,36 +78,42 @@ impl Feed {
         Some(came + pace)
     }
 
-    /// If no picture came for so long: when the newest one is shown, 0 if there was none.
+    /// If no picture came for so long: what has to be made before that is a silence for who makes something of this feed, as the
+    /// time up to which pictures are shown.
     fn silence(&self, now: Instant, after: Duration) -> Option<u64> {
-        let is_silent = self
-            .source
-            .as_ref()
-            .map(|source| source.silence(now, after));
+        let source = self.silence_of_source(now, after);
         let state = self.lock();
-        let is_level = is_silent.is_none_or(|source| state.is_level_with(source));
-        (is_level && now >= state.pictured + after).then(|| state.shown())
+        let (came, shown) = state.pictured;
+        let is_silent = state.is_level_with(source) && now >= came + after;
+        is_silent.then(|| {
+            if now >= came + after + SETTLED {
+                0
+            } else {
+                shown
+            }
+        })
+    }
+
+    /// The same of what this is made of; what is made of nothing has nobody to wait for.
+    fn silence_of_source(&self, now: Instant, after: Duration) -> Option<u64> {
+        let source = self.source.as_ref();
+        source.map_or(Some(0), |source| source.silence(now, after))
     }
 }
 
 impl State {
-    /// Somebody does not look any more: that nobody does for a while is no sleep.
-    pub(super) fn is_left(&mut self) {
-        (self.is_filled, self.look) = (false, None);
-    }
-
-    /// When the newest picture is shown that is no repeat, 0 if there is none.
-    fn shown(&self) -> u64 {
-        let newest = self.ring.newest_picture();
-        match newest.and_then(|newest| self.ring.get(newest)) {
-            Some(Entry::Sample(sample)) => sample.shown_at(),
-            _ => 0,
+    /// Somebody does not look any more, who had if it is a `filler`: that nobody looks from then on is no sleep.
+    pub(super) fn left_by(&mut self, filler: bool) {
+        self.fillers -= usize::from(filler);
+        if filler && self.fillers == 0 {
+            (self.is_filled, self.look) = (false, None);
         }
     }
 
     /// Whether the source is silent and has nothing left of which something is to be made; `source` as of [`Feed::silence`].
     fn is_level_with(&self, source: Option<u64>) -> bool {
-        source.is_some_and(|shown| shown <= self.shown() + LEVEL)
+        let (_, reached) = self.pictured;
+        source.is_some_and(|shown| shown <= reached + LEVEL)
     }
 
     fn may_repeat(&self) -> bool {
@@ -338,7 +343,7 @@ mod tests {
         let all = samples(&feed);
         assert!(all[2].nals() == all[4].nals() && !all[2].independent);
         // Who asks late does not get more than can be of use.
-        feed.lock().is_left();
+        feed.lock().is_filled = false;
         let came = feed.lock().came;
         feed.repeat(came + Duration::from_secs(3600), AFTER);
         assert_eq!(samples(&feed).len(), all.len() + MOST_AT_ONCE as usize);
@@ -370,9 +375,6 @@ mod tests {
         let other = woke + Duration::from_millis(1);
         assert_eq!(feed.repeat(other, AFTER), Some(woke + WAKING));
         assert_eq!(samples(&feed).len(), 1);
-        // Who begins to look in a silence was not asleep.
-        feed.reader(Ear::Open).rest();
-        assert_eq!(feed.lock().look, None);
         // But where nothing comes then, it is one from there on.
         assert!(feed.repeat(woke + WAKING, AFTER).is_some());
         assert_eq!(samples(&feed).len(), 26);
@@ -455,8 +457,9 @@ mod tests {
         let came = feed.lock().came;
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
-                feed.repeat(at, AFTER);
-                feed.lock().is_left();
+                // Who looks for the first time does not take that for a sleep.
+                let reader = feed.reader(Ear::Open);
+                reader.repeat(at, AFTER);
                 samples(feed).len()
             })
         };
@@ -464,22 +467,61 @@ mod tests {
         made.publish(picture(1, 2 * SECOND));
         joined.publish(picture(1, 2 * SECOND));
         // And the source goes on, but not the encoder.
-        feed.lock().pictured = came + 4 * AFTER;
-        let filled = samples(&made).len();
-        assert_eq!(repeats(came + 4 * AFTER), [filled; 2]);
+        feed.lock().pictured.0 = came + 4 * AFTER;
+        assert_eq!(repeats(came + 4 * AFTER), [2, 2]);
         // The source's next group begins, and its start is lost here: what is repeated from there on is of that group.
         feed.publish(picture(0, 2 * SECOND + SECOND / 2));
-        feed.lock().pictured = came;
-        let all = filled + MOST_AT_ONCE as usize;
-        assert_eq!(repeats(came + 20 * AFTER), [all, all]);
-        let reader = made.reader(Ear::Open);
-        reader.start(0, 1);
-        for at in 0..reader.end() {
-            if let Next::Entry(Entry::Sample(sample), group) = reader.next(at, 0) {
-                let next = sample.shown_at() >= 2 * SECOND + SECOND / 2;
-                assert_eq!(group.number, u64::from(next), "{}", sample.shown_at());
+        feed.lock().pictured.0 = came;
+        let all = repeats(came + 3 * AFTER);
+        assert!(all[0] > 10 && all[0] == all[1], "{all:?}");
+        for feed in [&made, &joined] {
+            let reader = feed.reader(Ear::Open);
+            reader.start(0, 1);
+            let mut count = [0, 0];
+            for at in 0..reader.end() {
+                if let Next::Entry(Entry::Sample(sample), group) = reader.next(at, 0) {
+                    let next = sample.shown_at() >= 2 * SECOND + SECOND / 2;
+                    assert_eq!(group.number, u64::from(next), "{}", sample.shown_at());
+                    count[usize::from(next)] += 1;
+                }
             }
+            assert!(count[0] > 4 && count[1] > 4, "{count:?}");
         }
+    }
+
+    #[test]
+    fn what_the_encoder_left_out_is_not_waited_for_for_ever() {
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let made = Feed::made_of(&feed, feed.numbers().encoded());
+        let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
+        let slice = SliceOptions {
+            idr: true,
+            slice_type: 2,
+            ..SliceOptions::default()
+        };
+        let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
+        ingest(&feed, &Arc::default()).access_unit(nals.clone(), SourceTimes::default());
+        made.publish(Entry::Configure(feed.info().unwrap()));
+        let picture = |at: u64| {
+            let times = Times {
+                decode_time: at,
+                ..Times::default()
+            };
+            Entry::Sample(Arc::new(Sample::h264(times, true, vec![nals[2].clone()])))
+        };
+        made.publish(picture(0));
+        feed.publish(picture(5 * SECOND));
+        let came = feed.lock().came;
+        let reader = made.reader(Ear::Open);
+        reader.repeat(came + SETTLED, AFTER);
+        assert_eq!(samples(&made).len(), 1);
+        reader.repeat(came + AFTER + SETTLED, AFTER);
+        assert!(samples(&made).len() > 10);
+        // Who leaves without having looked changes nothing; when the last who looked has left, nobody sleeps.
+        made.reader(Ear::Open).rest();
+        assert!(made.lock().is_filled && made.lock().look.is_some());
+        drop(reader);
+        assert!(!made.lock().is_filled && made.lock().look.is_none());
     }
 
     #[test]

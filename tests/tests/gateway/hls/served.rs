@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use sluicegate_tests::{
-    Camera, Gateway, Metrics, Raw,
+    Awake, Camera, Gateway, Metrics, Raw,
     camera::{GROUP, clip},
     client::request,
     hls::{
@@ -11,10 +11,7 @@ use sluicegate_tests::{
     },
     http_get, within,
 };
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 use tokio::time::{interval, timeout};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -162,10 +159,10 @@ async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_
     })
     .await;
     // The segment goes on until a keyframe: who waits for its end is told to come again after three target durations.
-    let began = Instant::now();
+    let awake = Awake::new();
     let next = format!("media.m3u8?_HLS_msn={}", msn + 1);
     let (waited, part) = tokio::join!(ask(next.clone()), ask(format!("{run}-{}.0.m4s", msn + 2)));
-    let took = began.elapsed();
+    let took = awake.passed();
     for (status, head, _) in [waited, part] {
         assert_eq!(status, 503, "{head}");
         assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
@@ -328,12 +325,12 @@ async fn plain_hls_breaks_no_rule_either() {
         "{text}"
     );
     let mut session = Session::patient(Duration::from_secs(5));
-    let began = Instant::now();
+    let awake = Awake::new();
     let mut due = interval(Duration::from_millis(250));
-    while began.elapsed() < Duration::from_secs(20) {
+    while awake.passed() < Duration::from_secs(20) {
         due.tick().await;
         let (_, text) = playlist(gateway.address, "/live/cam/hls/media.m3u8").await;
-        must_be_clean("plain", &text, &session.full(&text, began.elapsed(), None));
+        must_be_clean("plain", &text, &session.full(&text, awake.passed(), None));
         let (told, _) = parse(&text);
         let newest = told.segments.last().unwrap();
         let (status, _, body) = get(gateway.address, &resolve("/live/cam/hls", &newest.uri)).await;

@@ -93,11 +93,13 @@ struct Gate {
     /// It gets groups from their first sample on or not at all: who answers requests addresses them by their numbers, and a part
     /// of one is not what other renditions have under that number.
     whole: Option<Whole>,
+    /// The newest of which the guest was given samples.
+    group: Option<u64>,
 }
 
 struct Whole {
     group_ms: u32,
-    /// The newest of which the guest was given samples.
+    /// The newest that was looked at.
     group: Option<u64>,
 }
 
@@ -111,6 +113,7 @@ impl Gate {
             wants_start,
             joined: false,
             whole,
+            group: None,
         }
     }
 
@@ -123,6 +126,11 @@ impl Gate {
         is_new: bool,
         reader: &Reader,
     ) -> bool {
+        // A group whose start was lost does not begin with the last picture of the one before.
+        let is_other = sample.repeat > 0 && !sample.independent;
+        if is_other && self.group.is_some_and(|newest| group > newest) {
+            return false;
+        }
         let mut starts = sample.independent;
         if let Some(whole) = &mut self.whole
             && (self.wants_start || whole.group != Some(group))
@@ -135,7 +143,11 @@ impl Gate {
             self.joined = self.wants_start;
         }
         self.wants_start &= !(starts && is_new);
-        !(self.wants_start || self.joined && sample.leading)
+        let admitted = !(self.wants_start || self.joined && sample.leading);
+        if admitted {
+            self.group = Some(group);
+        }
+        admitted
     }
 }
 
