@@ -199,7 +199,7 @@ describe("stock hls.js", { timeout: 240_000 }, () => {
     );
     await page.waitForFunction(() => window.seen.began !== null);
     const [at, from] = await page.evaluate(() => [document.querySelector("video").currentTime, performance.now()]);
-    await page.waitForFunction((until) => performance.now() > until, from + STOCK_WATCHED * 1000);
+    await page.waitForFunction((until) => performance.now() > until, from + STOCK_WATCHED * 1000, { timeout: 2 * STOCK_WATCHED * 1000 });
     const seen = await page.evaluate(() => ({ ...window.seen, at: document.querySelector("video").currentTime, now: performance.now() }));
     await close();
     return { ...seen, played: seen.at - at, passed: (seen.now - from) / 1000 };
