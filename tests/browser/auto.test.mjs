@@ -61,9 +61,10 @@ describe("auto", { timeout: 240_000 }, () => {
     assert.equal(blank, 0, "a frame without a picture");
     // The page was never loaded anew: what was put into it is there.
     assert.ok(longest < 1000, `${longest} ms without a new picture`);
-    // HLS begins at a keyframe before its hold-back of three parts. Nothing goes back further than that: pictures of MJPEG are shown at once.
+    // HLS begins at a keyframe before its hold-back of three parts. Nothing goes back further than that: pictures of MJPEG are shown at once,
+    // and HLS catches up by a tenth while its latency is measured.
     assert.ok(down.latency < 2500, `${down.latency} ms`);
-    assert.ok(steps.length <= 2 && steps.every((step) => step * PICTURE <= down.latency + PART), `steps back by ${steps}, latency ${down.latency} ms`);
+    assert.ok(steps.length <= 2 && steps.every((step) => step * PICTURE <= down.latency + 2 * PART), `steps back by ${steps}, latency ${down.latency} ms`);
     assert.deepEqual(problems, []);
     await close();
   });

@@ -10,7 +10,7 @@ use crate::{
     time::{self, MILLISECOND, SECOND, Time},
 };
 use sluicegate_fmp4 as fmp4;
-use sluicegate_sdk::{Buffer, Kind, Sample, StreamInfo, log};
+use sluicegate_sdk::{Buffer, Kind, Sample, StreamInfo, h264, log};
 use std::collections::VecDeque;
 
 /// The host grants 64 MiB of buffers: this much is held, as much again while a segment is put together for a client.
@@ -469,11 +469,23 @@ impl Window {
         }
         // The primary track first, whichever came first.
         samples.sort_by_key(|sample| sample.track != epoch.primary);
-        // Nor does anybody start within a segment at what such pictures lead: those stay there.
-        let is_start = open.parts.is_empty() || !epoch.leads;
+        // Nobody may start or seek within a segment to a picture that others lead, as those stay there.
+        let mut is_start = open.parts.is_empty();
+        let primary = samples
+            .iter_mut()
+            .filter(|sample| sample.track == epoch.primary);
+        for sample in primary {
+            if epoch.leads && sample.independent && !is_start {
+                sample.independent = false;
+                if let Some(data) = h264::without_recovery_point(&sample.data) {
+                    (sample.size, sample.data) = (data.size(), data);
+                }
+            }
+            is_start = false;
+        }
         let independent = samples
             .iter()
-            .any(|sample| sample.track == epoch.primary && sample.independent && is_start);
+            .any(|sample| sample.track == epoch.primary && sample.independent);
         // Wraps after years; nobody minds.
         let number = ((open.msn as u32) << 10).wrapping_add(open.parts.len() as u32);
         match fmp4::fragment(Vec::new(), number, &samples) {

@@ -1,5 +1,65 @@
 //! What several H.264 transports need.
 
+use crate::Buffer;
+
+/// Bytes of an SEI that are looked at.
+const MOST_SEI: u32 = 4096;
+/// Of a NAL unit (table 7-1), and of a payload in it (D.1.1).
+const SEI: u8 = 6;
+const RECOVERY_POINT: usize = 6;
+
+/// An access unit without its recovery points (D.2.8), of which browsers make places to seek to whatever the container says;
+/// `None` where it has none. `unit` has NAL units behind 4-byte lengths, as in `h264/avcc`.
+pub fn without_recovery_point(unit: &Buffer) -> Option<Buffer> {
+    let (mut kept, mut at, mut found) = (Vec::new(), 0, false);
+    while at < unit.size() {
+        let head = unit.read(at, 5.min(unit.size() - at));
+        let (length, rest) = head.split_first_chunk()?;
+        let length = u32::from_be_bytes(*length);
+        let next = at.checked_add(4)?.checked_add(length)?;
+        if next > unit.size() {
+            return None;
+        }
+        let is_sei = rest.first().is_some_and(|head| head & 0x1f == SEI);
+        if is_sei && has_recovery_point(&unit.read(at + 5, length.saturating_sub(1).min(MOST_SEI)))
+        {
+            found = true;
+        } else {
+            kept.push((at, next - at));
+        }
+        at = next;
+    }
+    let kept = kept.into_iter().map(|(at, length)| unit.slice(at, length));
+    found.then(|| Buffer::new(kept))
+}
+
+/// Whether one of the messages of an SEI, of which these are the bytes behind the NAL unit's head, is a recovery point.
+fn has_recovery_point(payload: &[u8]) -> bool {
+    let mut zeros = 0;
+    let plain = payload.iter().copied().filter(|byte| {
+        let is_emulation = zeros >= 2 && *byte == 3;
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        !is_emulation
+    });
+    let plain: Vec<u8> = plain.collect();
+    let mut rest = plain.as_slice();
+    while let (Some(kind), Some(size)) = (number(&mut rest), number(&mut rest)) {
+        if kind == RECOVERY_POINT {
+            return true;
+        }
+        rest = rest.get(size..).unwrap_or_default();
+    }
+    false
+}
+
+/// The kind or the size of a message: so many 255 and what is left (7.3.2.3.1).
+fn number(rest: &mut &[u8]) -> Option<usize> {
+    let full = rest.iter().take_while(|byte| **byte == 255).count();
+    let last = *rest.get(full)?;
+    *rest = rest.get(full + 1..)?;
+    Some(full * 255 + usize::from(last))
+}
+
 /// The SPS and PPS of an avcC (ISO/IEC 14496-15, 5.3.3.1.2) in Annex B: each behind a 4-byte start code, in their order.
 /// `avcc` is [`Track::config`](crate::Track::config) of an H.264 track.
 ///
@@ -66,6 +126,45 @@ mod tests {
             parameter_sets(&AVCC),
             Ok(vec![0, 0, 0, 1, 0x67, 0x42, 0xc0, 0, 0, 0, 1, 0x68, 0xce])
         );
+    }
+
+    #[test]
+    fn recovery_points_go_and_nothing_else() {
+        let unit = |nals: &[&[u8]]| {
+            let mut bytes = Vec::new();
+            for nal in nals {
+                bytes.extend((nal.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(nal);
+            }
+            Buffer::from(bytes)
+        };
+        let (delimiter, slice) = (&[9, 0xf0][..], &[0x61, 1, 2, 3][..]);
+        // Alone; behind a message of 255 bytes and more; behind one whose zeros are escaped.
+        let alone = &[6, 6, 1, 0xc4, 0x80][..];
+        let long = [&[6, 5, 255, 1][..], &[7; 256], &[6, 1, 0xc4, 0x80]].concat();
+        let escaped = &[6, 1, 4, 0, 0, 3, 0, 9, 6, 1, 0xc4, 0x80][..];
+        for sei in [alone, &long, escaped] {
+            let found = without_recovery_point(&unit(&[delimiter, sei, slice]));
+            assert_eq!(found, Some(unit(&[delimiter, slice])), "{sei:?}");
+        }
+        let other = &[6, 5, 2, 6, 1, 0x80][..];
+        for nals in [
+            &[delimiter, slice][..],
+            &[other, slice],
+            &[&[6], slice],
+            &[&[6, 255], slice],
+        ] {
+            assert_eq!(without_recovery_point(&unit(nals)), None, "{nals:?}");
+        }
+        let cut = Buffer::from(vec![0, 0, 0, 9, 6, 6, 1]);
+        assert_eq!(without_recovery_point(&cut), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_an_access_unit_holds_nothing_traps(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = without_recovery_point(&Buffer::from(bytes));
+        }
     }
 
     #[test]
