@@ -67,7 +67,10 @@ describe("H.264", { timeout: 240_000 }, () => {
         await plays(stream, transport);
         await plays(stream, transport);
         const { reconnects } = await ahead.page.evaluate(() => document.querySelector("sluicegate-player").stats);
-        assert.deepEqual([reconnects, ahead.problems], [0, []]);
+        // Who was there before has the leading pictures too, and Chromium ends at those of a pyramid if it is sought to between them, as
+        // on a machine so busy that the player jumps to where live is.
+        if (transport !== "mse" || stream !== "pyramid") assert.equal(reconnects, 0);
+        assert.deepEqual(ahead.problems, []);
         await ahead.close();
       });
     }
