@@ -128,13 +128,13 @@ impl Route {
 /// What is at a path.
 #[derive(Debug)]
 pub enum Found {
-    /// This.
+    /// A route, and what the placeholders of its path stand for here.
     Route(&'static Route, Parameters),
     /// Something that answers these methods only.
     OtherMethod(&'static str),
     /// It is not well formed, for this reason.
     BadPath(&'static str),
-    /// Nothing.
+    /// No route has such a path.
     Nothing,
 }
 

@@ -353,17 +353,22 @@ mod tests {
         assert!(reader.has_all_pictures(all.len() as u64 + 1));
     }
 
-    #[test]
-    fn a_silence_that_was_slept_through_is_none() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
-        let mut ingest = ingest(&feed, &Arc::default());
+    /// An IDR picture behind its parameter sets.
+    fn keyframe() -> Vec<Bytes> {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let slice = SliceOptions {
             idr: true,
             slice_type: 2,
             ..SliceOptions::default()
         };
-        let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
+        vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)]
+    }
+
+    #[test]
+    fn a_silence_that_was_slept_through_is_none() {
+        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let mut ingest = ingest(&feed, &Arc::default());
+        let nals = keyframe();
         ingest.access_unit(nals, SourceTimes::default());
         let came = feed.lock().came;
         assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
@@ -493,13 +498,7 @@ mod tests {
     fn what_the_encoder_left_out_is_not_waited_for_for_ever() {
         let feed = Feed::new(Numbers::own(0, Duration::ZERO));
         let made = Feed::made_of(&feed, feed.numbers().encoded());
-        let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
-        let slice = SliceOptions {
-            idr: true,
-            slice_type: 2,
-            ..SliceOptions::default()
-        };
-        let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
+        let nals = keyframe();
         ingest(&feed, &Arc::default()).access_unit(nals.clone(), SourceTimes::default());
         made.publish(Entry::Configure(feed.info().unwrap()));
         let picture = |at: u64| {
