@@ -11,7 +11,7 @@ SHELL := bash
 
 # cargo where rustup puts it, for a shell that has not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-# host/build.rs takes the components and pages from here, so nobody's own setting may move it.
+# The build scripts of host/plugin and host/gateway take the components and pages from here, so nobody's own setting may move it.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export SLUICEGATE_BIN := $(CURDIR)/target/debug/sluicegate
 ifeq ($(origin CHROMIUM),undefined)
@@ -28,7 +28,7 @@ run: build
 
 ## build: the release binary, target/release/sluicegate
 build: setup plugins target/stamps/web
-	cargo build --release --locked -p sluicegate --bins
+	cargo build --release --locked -p sluicegate -p sluicegate-devices
 
 ## test: formatting, lints, docs, unit, end-to-end and browser tests
 test: setup-test web/node_modules/.installed
@@ -61,7 +61,7 @@ profile: setup-profile release-and-bench
 
 # Together, so that what both need is built once.
 release-and-bench: plugins target/stamps/web
-	cargo build --release --locked -p sluicegate -p sluicegate-bench
+	cargo build --release --locked -p sluicegate -p sluicegate-devices -p sluicegate-bench
 
 ## check: formatting, lints and types only
 check: setup-test plugins target/stamps/web

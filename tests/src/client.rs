@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use sluicegate::media::{
+use sluicegate_media::{
     blocks,
     h264::{annexb, nal},
 };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, frame};
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 
 /// xorshift64*: any numbers, the same for the same seed.
 pub struct Dice(u64);

@@ -2,10 +2,8 @@
 
 use crate::{Gateway, scratch};
 use bytes::Bytes;
-use sluicegate::{
-    codec::Decoder,
-    media::{blocks, h264::nal, pattern::Painter},
-};
+use sluicegate_codec::Decoder;
+use sluicegate_media::{blocks, h264::nal, pattern::Painter};
 use std::{
     io::Write,
     path::{Path, PathBuf},

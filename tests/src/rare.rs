@@ -4,7 +4,7 @@
 
 use crate::bits::Bits;
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 
 /// x264's arguments for streams whose slices can be written anew: CAVLC, one slice and one reference picture.
 pub const REWRITABLE: [&str; 8] = [

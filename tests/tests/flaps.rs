@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
-use sluicegate::{
-    codec, config,
-    source::{self, Expected, Fleet, Keyframes, Sink, Sound, SourceError, SourceTimes, Spec, Stop},
+use sluicegate_codec as codec;
+use sluicegate_config as config;
+use sluicegate_source as source;
+use sluicegate_source::{
+    Expected, Fleet, Keyframes, Sink, Sound, SourceError, SourceTimes, Spec, Stop,
 };
 use sluicegate_tests::{
     Gateway,
@@ -34,7 +36,7 @@ struct First {
 impl Sink for First {
     fn listening(&mut self, _: String) {}
     fn connected(&mut self) {}
-    fn presentation(&mut self, _: sluicegate::source::Presentation) {}
+    fn presentation(&mut self, _: sluicegate_source::Presentation) {}
     fn configured(&mut self, _: f32) {}
     fn parameter_sets(&mut self, _: Vec<Bytes>) {}
     fn byte_stream(&mut self, _: Bytes) {

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes};
-use sluicegate::media::h264::{annexb, avcc, nal};
+use sluicegate_media::h264::{annexb, avcc, nal};
 use std::{
     fs,
     path::{Path, PathBuf},

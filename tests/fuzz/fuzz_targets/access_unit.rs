@@ -4,11 +4,11 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluicegate::media::h264::{
+use sluicegate_fuzz::Input;
+use sluicegate_media::h264::{
     access_unit::{AccessUnit, Assembler, Limits},
     annexb,
 };
-use sluicegate_fuzz::Input;
 
 const LIMITS: Limits = Limits {
     bytes: 4096,

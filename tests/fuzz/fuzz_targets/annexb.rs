@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluicegate::media::h264::annexb::{self, Piece, Splitter};
 use sluicegate_fuzz::{Input, pieces};
+use sluicegate_media::h264::annexb::{self, Piece, Splitter};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluicegate::media::h264::{avcc, parameter_sets::ParameterSets};
 use sluicegate_fuzz::Input;
+use sluicegate_media::h264::{avcc, parameter_sets::ParameterSets};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);

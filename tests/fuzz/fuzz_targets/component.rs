@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 use libfuzzer_sys::fuzz_target;
-use sluicegate::plugin::{Engine, Instance, Limits};
+use sluicegate_plugin::{Engine, Instance, Limits};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,

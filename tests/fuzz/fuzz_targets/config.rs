@@ -3,7 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 use libfuzzer_sys::fuzz_target;
-use sluicegate::{config::Config, source::Spec};
+use sluicegate_config::Config;
+use sluicegate_source::Spec;
 use std::path::Path;
 
 fuzz_target!(|input: &[u8]| {

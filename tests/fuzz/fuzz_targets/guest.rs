@@ -5,17 +5,15 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluicegate::{
-    media::{
-        geometry::Geometry,
-        group::Group,
-        sample::{Codec, Format, Sample, Times, Video},
-    },
-    plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin},
-    stream::Info,
-    viewer::{Carrier, Content, Cursor, Header, Next, Outlet},
-};
 use sluicegate_fuzz::{Input, as_text, root};
+use sluicegate_media::{
+    geometry::Geometry,
+    group::Group,
+    sample::{Codec, Format, Sample, Times, Video},
+};
+use sluicegate_plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin};
+use sluicegate_stream::Info;
+use sluicegate_viewer::{Carrier, Content, Cursor, Header, Next, Outlet};
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},

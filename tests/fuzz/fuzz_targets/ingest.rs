@@ -5,15 +5,13 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluicegate::{
-    media::{
-        sample::{Audio, Codec},
-        time::Moment,
-    },
-    source::{Expected, Sink, Sound, SourceTimes},
-    stream::{Ear, Entry, Feed, Info, Ingest, Next, Numbers, Status},
-};
 use sluicegate_fuzz::Input;
+use sluicegate_media::{
+    sample::{Audio, Codec},
+    time::Moment,
+};
+use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
+use sluicegate_stream::{Ear, Entry, Feed, Info, Ingest, Next, Numbers, Status};
 use std::{
     sync::{
         Arc,

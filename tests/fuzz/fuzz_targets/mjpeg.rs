@@ -3,11 +3,9 @@
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 use libfuzzer_sys::fuzz_target;
-use sluicegate::{
-    media::jpeg,
-    source::mjpeg::{Found, Reader, boundary, is_mjpeg},
-};
 use sluicegate_fuzz::{Input, pieces};
+use sluicegate_media::jpeg;
+use sluicegate_source::mjpeg::{Found, Reader, boundary, is_mjpeg};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);

@@ -7,13 +7,11 @@ use hyper::{
     header::{HOST, HeaderName, HeaderValue, ORIGIN},
 };
 use libfuzzer_sys::fuzz_target;
-use sluicegate::{
-    api::{Found, ROUTES, find},
-    auth::{Peer, Role, caller, check},
-    carrier::websocket,
-    config::{Config, Server},
-};
+use sluicegate::api::{Found, ROUTES, find};
+use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
+use sluicegate_net::auth::{Peer, Role, caller, check};
+use sluicegate_net::websocket;
 use std::{net::SocketAddr, path::Path, sync::OnceLock};
 
 const OTHERS: [&str; 8] = [

@@ -3,16 +3,14 @@
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 use libfuzzer_sys::fuzz_target;
-use sluicegate::{
-    config::check_stream_name,
-    source::android::{
-        parse_list,
-        scrcpy::{Event, LARGEST_PACKET, Parser, Wire, WireError},
-        shell::Output,
-        stream_name,
-    },
-};
+use sluicegate_config::check_stream_name;
 use sluicegate_fuzz::{Input, pieces};
+use sluicegate_source::android::{
+    parse_list,
+    scrcpy::{Event, LARGEST_PACKET, Parser, Wire, WireError},
+    shell::Output,
+    stream_name,
+};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);

@@ -4,11 +4,11 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluicegate::media::h264::{
+use sluicegate_fuzz::Input;
+use sluicegate_media::h264::{
     avcc::DecoderConfig,
     parameter_sets::{MAX_SIDE, ParameterSets},
 };
-use sluicegate_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);

@@ -3,8 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 use libfuzzer_sys::fuzz_target;
-use sluicegate::carrier::websocket::{Close, Event, Reader, close_frame, pong_frame};
 use sluicegate_fuzz::{Input, pieces};
+use sluicegate_net::websocket::{Close, Event, Reader, close_frame, pong_frame};
 
 /// The largest message, and the head of the frame it came in.
 const MOST: usize = 64 << 10;

@@ -1,11 +1,9 @@
 //! Writes a small corpus for each target, out of what the repository has: `seeds FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use sluicegate::{
-    codec::{Decoder, Encoder, JpegEncoder, Settings},
-    media::{h264::annexb, pattern::Painter},
-};
+use sluicegate_codec::{Decoder, Encoder, JpegEncoder, Settings};
 use sluicegate_fuzz::{field, root};
+use sluicegate_media::{h264::annexb, pattern::Painter};
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -9,7 +9,7 @@ mod viewer;
 pub use trace::{SECONDS, STEP_MS, Step, Trace, traces};
 pub use viewer::{Form, Kind, Viewer};
 
-use sluicegate::plugin::policy::{Candidate, Case, Client, Event, Judge, Policy, Report};
+use sluicegate_plugin::policy::{Candidate, Case, Client, Event, Judge, Policy, Report};
 use std::collections::VecDeque;
 use viewer::TICK_MS;
 

@@ -7,7 +7,7 @@ use crate::{
     within,
 };
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use std::{collections::HashMap, sync::OnceLock};
 
 /// Pictures as a device's encoder gives them: parameter sets for themselves, and slices.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{camera::COUNT, media::with_start_codes};
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use std::{collections::HashMap, sync::Arc, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 

@@ -1,6 +1,7 @@
 //! The one table of routes, asked over the wire: who may, from where, and how.
 
-use sluicegate::{api::ROUTES, auth::Role};
+use sluicegate::api::ROUTES;
+use sluicegate_net::auth::Role;
 use sluicegate_tests::{Gateway, Raw, client::request, http_get, raw::handshake, within};
 
 const FOREIGN: &str = "http://evil.example";

@@ -520,7 +520,7 @@ async fn a_serial_may_have_odd_characters_and_a_device_settings_of_its_own() {
     let devices = gateway.api("/api/devices").await;
     let name = devices[0]["serial"].as_str().unwrap();
     assert_eq!(name, device.serial.replace('%', "=25"));
-    let path = sluicegate::config::path_segment(name);
+    let path = sluicegate_config::path_segment(name);
     let mut viewer = Watching::open(&gateway, &path).await;
     plays(&device, &mut viewer, 3, false).await;
     let started = device.change(|state| state.started.concat());

@@ -165,7 +165,7 @@ async fn serials_that_differ_are_streams_that_differ_and_each_is_found_by_its_pa
     let odd_name = odd.serial.replace('%', "=25");
     lists(&gateway, &[(&plain.serial, "idle"), (&odd_name, "idle")]).await;
     for (device, name) in [(&plain, &plain.serial), (&odd, &odd_name)] {
-        let path = sluicegate::config::path_segment(name);
+        let path = sluicegate_config::path_segment(name);
         let mut viewer = Watching::open(&gateway, &path).await;
         plays(device, &mut viewer).await;
         let one = gateway.api(&format!("/api/devices/{path}")).await;

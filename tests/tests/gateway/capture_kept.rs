@@ -2,7 +2,8 @@
 
 use crate::capture::DEMO;
 use serde_json::{Value, json};
-use sluicegate::{capture::store::Store, config};
+use sluicegate_capture::store::Store;
+use sluicegate_config as config;
 use sluicegate_tests::{Gateway, Shots, capture::post, http_get, scratch};
 use std::{
     io::{BufRead, BufReader},

@@ -1,7 +1,7 @@
 //! What is typed behind `sluicegate`, and what it says.
 
 use rustix::process::Signal;
-use sluicegate::config::machine;
+use sluicegate_config::machine;
 use sluicegate_tests::{
     Gateway,
     command::{check, config_file, sluicegate},

@@ -1,17 +1,15 @@
 //! The built-in and example components inside wasmtime, without a gateway around them.
 
 use bytes::Bytes;
-use sluicegate::{
-    media::{
-        geometry::Geometry,
-        group::{Book, Grain},
-        sample::{Codec, Format, Sample, Times, Video},
-    },
-    plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage},
-    stream::Info,
-    viewer::{Carrier, Content},
+use sluicegate_media::{
+    geometry::Geometry,
+    group::{Book, Grain},
+    sample::{Codec, Format, Sample, Times, Video},
 };
+use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
+use sluicegate_stream::Info;
 use sluicegate_tests::{Gateway, media};
+use sluicegate_viewer::{Carrier, Content};
 use std::sync::Arc;
 
 const STARTED_AT: u64 = 1_700_000_000_000_000;
@@ -58,7 +56,7 @@ fn h264() -> (Info, Vec<Sample>) {
             "h264",
         ],
     );
-    let mut assembler = sluicegate::media::h264::access_unit::Assembler::default();
+    let mut assembler = sluicegate_media::h264::access_unit::Assembler::default();
     let mut units: Vec<_> = media::nals_of(&path)
         .into_iter()
         .filter_map(|nal| assembler.push(nal))

@@ -7,15 +7,13 @@
 //! exchanged or marked pictures, other or unreadable parameter sets) libavcodec has nothing to say at all.
 
 use bytes::Bytes;
-use sluicegate::{
-    media::{
-        h264::{annexb, avcc, nal},
-        sample::Format,
-        time::{Moment, ticks},
-    },
-    source::Sink,
-    stream::{Ear, Entry, Feed, Ingest, Next, Numbers, Status},
+use sluicegate_media::{
+    h264::{annexb, avcc, nal},
+    sample::Format,
+    time::{Moment, ticks},
 };
+use sluicegate_source::Sink;
+use sluicegate_stream::{Ear, Entry, Feed, Ingest, Next, Numbers, Status};
 use sluicegate_tests::{
     Feeder, Gateway, Nal, PATIENCE,
     camera::{self, COUNT, Clip, GROUP},

@@ -1,7 +1,7 @@
 //! Valid H.264 that few encoders make: what comes out decodes to the pictures that went in, all of them, on every transport.
 
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     exact::{Got, decoded, on_every_transport},

@@ -4,7 +4,7 @@
 
 use futures_util::StreamExt;
 use serde_json::json;
-use sluicegate::media::h264::{nal, parameter_sets::ParameterSets};
+use sluicegate_media::h264::{nal, parameter_sets::ParameterSets};
 use sluicegate_tests::{
     Gateway, Nal,
     capture::post,

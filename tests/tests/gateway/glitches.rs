@@ -3,23 +3,21 @@
 //! renditions and captures are made by.
 
 use bytes::Bytes;
-use sluicegate::{
-    media::{
-        aac,
-        sample::{Audio, Codec},
-        time::Moment,
-    },
-    plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage},
-    source::{Expected, Sink, Sound, SourceTimes},
-    stream::{Choice, Ear, Entry, Feed, Frames, Ingest, Next, Numbers, Reader, Status},
-    viewer::Content,
+use sluicegate_media::{
+    aac,
+    sample::{Audio, Codec},
+    time::Moment,
 };
+use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
+use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
+use sluicegate_stream::{Choice, Ear, Entry, Feed, Frames, Ingest, Next, Numbers, Reader, Status};
 use sluicegate_tests::{
     Gateway, PATIENCE,
     camera::{COUNT, GROUP, clip},
     hls::{check, must_be_clean, parse},
     mp4::{self, Part, Sample},
 };
+use sluicegate_viewer::Content;
 use std::{
     sync::{
         Arc,

@@ -1,12 +1,10 @@
 //! Group numbers are alike in all forms of a stream, whoever asks for them and when: by the library, on real sources.
 
-use sluicegate::{
-    config,
-    media::sample::Format,
-    source::{Fleet, Spec},
-    stream::{Ear, Entry, Made, Next, Past, Reader, Stream, User, Variant},
-    telemetry::Events,
-};
+use sluicegate_config as config;
+use sluicegate_media::sample::Format;
+use sluicegate_source::{Fleet, Spec};
+use sluicegate_stream::{Ear, Entry, Made, Next, Past, Reader, Stream, User, Variant};
+use sluicegate_telemetry::Events;
 use sluicegate_tests::{PATIENCE, media::encode_pattern};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! Fragmented MP4 over WebSocket and as one endless file: nothing is lost, and other people's programs play it.
 
 use bytes::Bytes;
-use sluicegate::media::blocks;
+use sluicegate_media::blocks;
 use sluicegate_tests::{
     Feeder, Gateway,
     feeder::pour,

@@ -2,7 +2,7 @@
 //! container or the way in; and the pictures in it are the ones that went in.
 
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     client::is_header,

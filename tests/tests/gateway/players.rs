@@ -1,6 +1,6 @@
 //! Other people's programs as clients: ffprobe, ffmpeg and curl.
 
-use sluicegate::media::blocks;
+use sluicegate_media::blocks;
 use sluicegate_tests::{Gateway, within};
 use std::{
     collections::BTreeSet,

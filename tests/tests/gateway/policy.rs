@@ -2,14 +2,12 @@
 //! little waste, and the same again when it is asked the same.
 
 use serde_json::{Value, json};
-use sluicegate::{
-    plugin::{
-        Engine,
-        policy::{Judge, Policy},
-    },
-    session::{Asked, Call},
-};
+use sluicegate::session::{Asked, Call};
 use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run, traces};
+use sluicegate_plugin::{
+    Engine,
+    policy::{Judge, Policy},
+};
 use sluicegate_tests::{Control, Gateway, client::request, http_get, scratch, within};
 
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;

@@ -1,12 +1,10 @@
 //! A source that changes its picture's size over and over: every viewer follows, and nothing of the old sizes stays.
 
 use bytes::Bytes;
-use sluicegate::{
-    codec::{Encoder, Settings},
-    media::{
-        h264::{annexb, nal, parameter_sets::ParameterSets},
-        pattern::Painter,
-    },
+use sluicegate_codec::{Encoder, Settings};
+use sluicegate_media::{
+    h264::{annexb, nal, parameter_sets::ParameterSets},
+    pattern::Painter,
 };
 use sluicegate_tests::{
     Feeder, Gateway, Nal,

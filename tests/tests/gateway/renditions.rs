@@ -1,7 +1,7 @@
 //! One stream in several forms: renditions, JPEGs of other sizes, keyframes on request; each made once, while watched.
 
 use serde_json::Value;
-use sluicegate::media::h264::{nal, parameter_sets::ParameterSets};
+use sluicegate_media::h264::{nal, parameter_sets::ParameterSets};
 use sluicegate_tests::{
     Gateway, Nal, Raw,
     client::{Mjpeg, http_get, jpeg_number},

@@ -1,7 +1,7 @@
 //! `nal` for players that cannot put pictures in order: `?reorder=0` has no B pictures, and whoever has none gets what comes in.
 
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Gateway, Nal,
     client::is_header,

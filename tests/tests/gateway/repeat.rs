@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
-use sluicegate::media::h264::{nal, repeat};
+use sluicegate_media::h264::{nal, repeat};
 use sluicegate_tests::{
     damage::Judge,
     media::{encode_pattern, nals_of, pictures, with_start_codes},

@@ -2,7 +2,7 @@
 //! sends.
 
 use serde_json::Value;
-use sluicegate::media::blocks;
+use sluicegate_media::blocks;
 use sluicegate_tests::{
     Gateway, Raw, hls::player::Player, http_get, media::encode_pattern, numbered::Rtsp, scratch,
     within,

@@ -3,7 +3,7 @@
 //! The bounds are for medians: this measures the gateway, and on a busy machine single values measure the machine.
 
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     client::is_header,

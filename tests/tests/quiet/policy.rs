@@ -2,7 +2,7 @@
 
 use crate::alone;
 use rustix::time::{ClockId, clock_gettime};
-use sluicegate::plugin::{
+use sluicegate_plugin::{
     Engine,
     policy::{Candidate, Client, Event, Judge, Policy, Report},
 };

@@ -2,8 +2,8 @@
 
 use crate::{bench::Bench, report::Table};
 use anyhow::Result;
-use sluicegate::plugin::{Engine, policy::Policy};
 use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run as view, traces};
+use sluicegate_plugin::{Engine, policy::Policy};
 
 /// The mission's: MJPEG on a good link.
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;

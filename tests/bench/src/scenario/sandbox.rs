@@ -8,16 +8,14 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use sluicegate::{
-    media::{
-        geometry::Geometry,
-        group::Group,
-        sample::{Codec, Format, Sample, Times, Video},
-    },
-    plugin::{Engine, Instance, Limits, Usage},
-    stream::Info,
+use sluicegate_media::{
+    geometry::Geometry,
+    group::Group,
+    sample::{Codec, Format, Sample, Times, Video},
 };
+use sluicegate_plugin::{Engine, Instance, Limits, Usage};
 use sluicegate_sdk as sdk;
+use sluicegate_stream::Info;
 use std::{hint::black_box, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 /// Calls timed at once: one alone takes no longer than looking at the clock a few times.
@@ -160,7 +158,7 @@ fn sandboxed(
                 _ => Sample::h264(
                     times,
                     nth % 60 == 0,
-                    sluicegate::media::h264::annexb::split(picture),
+                    sluicegate_media::h264::annexb::split(picture),
                 ),
             }
         })

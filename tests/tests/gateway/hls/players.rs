@@ -1,7 +1,7 @@
 //! HLS in other people's programs, and of sources that are not the usual.
 
 use bytes::Bytes;
-use sluicegate::media::h264::nal;
+use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Gateway, Metrics,
     feeder::free_port,

@@ -1,0 +1,342 @@
+//! Saved pictures: `DIR/STREAM/TIME-ID.jpg`, and a line of JSON for each in `DIR/captures.jsonl`.
+//!
+//! A picture has its name only when all of it is on the disk: it is written under another name in the same folder, synced and
+//! renamed. What a gateway that was killed left unfinished is deleted after an hour.
+
+use serde::Serialize;
+use sluicegate_config as config;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use time::OffsetDateTime;
+
+/// Ends the name of what is not finished.
+const UNFINISHED: &str = ".part";
+/// What is not finished after this long never will be.
+const ABANDONED: Duration = Duration::from_secs(3600);
+const JOURNAL: &str = "captures.jsonl";
+/// The journal that was before.
+const JOURNAL_BEFORE: &str = "captures.1.jsonl";
+/// A journal that is longer makes way for another.
+const LONGEST_JOURNAL: u64 = 16 << 20;
+
+/// Where captures are kept, and for how long.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    keep: Duration,
+    keep_bytes: u64,
+    /// One line at a time.
+    journal: Mutex<()>,
+}
+
+/// A line of the journal.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    /// When it was saved: RFC 3339, UTC, milliseconds.
+    pub time: &'a str,
+    /// Name of the stream.
+    pub serial: &'a str,
+    /// Of the capture.
+    pub capture_id: &'a str,
+    /// Below `capture.dir`.
+    pub path: &'a str,
+    /// Length of the file.
+    pub bytes: usize,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// When the picture was taken by the source: RFC 3339, UTC, milliseconds.
+    pub captured_at: &'a str,
+}
+
+impl Store {
+    /// As the config has it. Nothing is made before there is something to keep.
+    pub fn new(config: &config::Capture) -> Store {
+        Store {
+            dir: config.dir.clone(),
+            keep: config.keep.duration(),
+            keep_bytes: config.keep_bytes.bytes(),
+            journal: Mutex::default(),
+        }
+    }
+
+    /// Keeps a picture of `stream` that was taken at `captured_at` (Unix microseconds), and gives its path below the folder.
+    ///
+    /// # Errors
+    /// Nothing is left of the picture then.
+    pub fn save(
+        &self,
+        stream: &str,
+        captured_at: u64,
+        id: &str,
+        ending: &str,
+        data: &[u8],
+    ) -> io::Result<String> {
+        let folder = config::path_segment(stream);
+        let path = format!("{folder}/{}-{id}.{ending}", stamp(captured_at));
+        let folder = self.dir.join(folder);
+        fs::create_dir_all(&folder)?;
+        let name = self.dir.join(&path);
+        let unfinished = folder.join(format!(".{id}{UNFINISHED}"));
+        let written = write(&unfinished, data).and_then(|()| fs::rename(&unfinished, &name));
+        if let Err(error) = written {
+            // Its room is what others need.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        // The name, too, is to outlast a power cut.
+        File::open(&folder)?.sync_all()?;
+        Ok(path)
+    }
+
+    /// Adds a line to the journal.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note(&self, line: &Line<'_>) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        let _one = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.dir.join(JOURNAL);
+        if fs::metadata(&path).is_ok_and(|found| found.len() >= LONGEST_JOURNAL) {
+            fs::rename(&path, self.dir.join(JOURNAL_BEFORE))?;
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        // At once, so that lines of several gateways do not mix.
+        file.write_all(&text)
+    }
+
+    /// Deletes what is too old, then the oldest of what is too much, and what was abandoned. Touches no file whose name is
+    /// not of this making. Gives the number of pictures that went.
+    pub fn sweep(&self, now: SystemTime) -> usize {
+        let mut kept = Vec::new();
+        let mut gone = 0;
+        for folder in entries(&self.dir) {
+            for file in entries(&folder) {
+                let Ok(found) = fs::symlink_metadata(&file) else {
+                    continue;
+                };
+                if !found.is_file() {
+                    continue;
+                }
+                let age = |since: SystemTime| now.duration_since(since).unwrap_or_default();
+                let name = file
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
+                if name.starts_with('.') && name.ends_with(UNFINISHED) {
+                    if found.modified().is_ok_and(|since| age(since) > ABANDONED) {
+                        let _ = fs::remove_file(&file);
+                    }
+                } else if let Some(taken) = taken(name) {
+                    if age(taken) > self.keep {
+                        gone += usize::from(fs::remove_file(&file).is_ok());
+                    } else {
+                        kept.push((name.to_owned(), file, found.len()));
+                    }
+                }
+            }
+        }
+        let mut bytes: u64 = kept.iter().map(|(_, _, bytes)| bytes).sum();
+        // Names begin with the time.
+        kept.sort();
+        for (_, file, size) in kept {
+            if bytes <= self.keep_bytes {
+                break;
+            }
+            if fs::remove_file(&file).is_ok() {
+                bytes -= size;
+                gone += 1;
+            }
+        }
+        gone
+    }
+}
+
+fn write(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(data)?;
+    file.sync_all()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect()
+}
+
+/// `20260126T123456.789Z`, of Unix microseconds.
+fn stamp(unix_us: u64) -> String {
+    let (time, ms) = utc(unix_us);
+    format!(
+        "{:04}{:02}{:02}T{:02}{:02}{:02}.{ms:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
+}
+
+/// When a picture of that file name was taken; `None`: the name is not one that a capture gets.
+fn taken(name: &str) -> Option<SystemTime> {
+    let (stamp, rest) = name.split_once('-')?;
+    let (id, ending) = rest.split_once('.')?;
+    let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if stamp.len() != 20 || !hex(id) || !matches!(ending, "jpg" | "png" | "webp") {
+        return None;
+    }
+    let digits = |from: usize, to: usize| stamp.get(from..to)?.parse::<u16>().ok();
+    let small = |from: usize, to: usize| u8::try_from(digits(from, to)?).ok();
+    if stamp.get(8..9)? != "T" || stamp.get(15..16)? != "." || stamp.get(19..)? != "Z" {
+        return None;
+    }
+    let month = time::Month::try_from(small(4, 6)?).ok()?;
+    let date = time::Date::from_calendar_date(digits(0, 4)?.into(), month, small(6, 8)?).ok()?;
+    let time = date.with_hms_milli(
+        small(9, 11)?,
+        small(11, 13)?,
+        small(13, 15)?,
+        digits(16, 19)?,
+    );
+    Some(time.ok()?.assume_utc().into())
+}
+
+/// `2026-01-26T12:34:56.789Z` (RFC 3339), of Unix microseconds.
+pub fn rfc3339(unix_us: u64) -> String {
+    let (time, ms) = utc(unix_us);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{ms:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
+}
+
+/// The second, and the milliseconds in it.
+fn utc(unix_us: u64) -> (OffsetDateTime, u64) {
+    let seconds = i64::try_from(unix_us / 1_000_000).unwrap_or(0);
+    let time = OffsetDateTime::from_unix_timestamp(seconds);
+    (
+        time.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        unix_us / 1000 % 1000,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use sluicegate_config::{ByteSize, Span};
+
+    const DAY: u64 = 86_400_000_000;
+
+    struct Kept {
+        store: Store,
+        _dir: Folder,
+    }
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn kept(name: &str, days: u64, bytes: u64) -> Kept {
+        let dir = std::env::temp_dir().join(format!("sluicegate-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let store = Store::new(&config::Capture {
+            dir: dir.clone(),
+            keep: Span::from_duration(Duration::from_micros(days * DAY)),
+            keep_bytes: ByteSize::from_bytes(bytes),
+            ..config::Capture::default()
+        });
+        Kept {
+            store,
+            _dir: Folder(dir),
+        }
+    }
+
+    #[test]
+    fn a_picture_is_where_its_path_says_and_its_name_says_when() {
+        let kept = kept("where", 1, 1 << 30);
+        let at = 1_769_430_896_789_000;
+        let path = kept
+            .store
+            .save("a:1", at, "0badcafe", "jpg", b"picture")
+            .unwrap();
+        assert_eq!(path, "a%3A1/20260126T123456.789Z-0badcafe.jpg");
+        assert_eq!(fs::read(kept.store.dir.join(&path)).unwrap(), b"picture");
+        assert_eq!(entries(&kept.store.dir.join("a%3A1")).len(), 1);
+        let (_, name) = path.split_once('/').unwrap();
+        let since = taken(name).unwrap().duration_since(SystemTime::UNIX_EPOCH);
+        assert_eq!(since.unwrap(), Duration::from_micros(at));
+        assert_eq!(rfc3339(at), "2026-01-26T12:34:56.789Z");
+    }
+
+    #[test]
+    fn names_that_are_not_of_this_making_are_left_alone() {
+        for name in [
+            "holiday.jpg",
+            "20260126T123456.789Z-zz.jpg",
+            "20260126T123456.789Z-ab.exe",
+            "20261326T123456.789Z-ab.jpg",
+            "20260126T123456.789Z.jpg",
+            "2026012\u{e9}T12345.789Z-ab.jpg",
+            "",
+        ] {
+            assert_eq!(taken(name), None, "{name}");
+        }
+        assert!(taken("20260126T123456.789Z-ab.webp").is_some());
+    }
+
+    #[test]
+    fn the_old_go_then_the_oldest_of_what_is_too_much() {
+        let kept = kept("sweep", 2, 25);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(20_000 * DAY);
+        for (days, id) in [(1, "a1"), (3, "a3"), (0, "a0")] {
+            for stream in ["x", "y"] {
+                let at = (20_000 - days) * DAY;
+                kept.store
+                    .save(stream, at, id, "png", b"ten bytes.")
+                    .unwrap();
+            }
+        }
+        fs::write(kept.store.dir.join("x/mine.txt"), "mine").unwrap();
+        assert_eq!(kept.store.sweep(now), 2 + 2);
+        let mut left: Vec<String> = ["x", "y"]
+            .iter()
+            .flat_map(|stream| entries(&kept.store.dir.join(stream)))
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        left.sort();
+        let newest = format!("{}-a0.png", stamp(20_000 * DAY));
+        assert_eq!(left, [newest.clone(), newest, "mine.txt".into()]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing() {
+        let kept = kept("fails", 1, 1 << 30);
+        fs::create_dir_all(&kept.store.dir).unwrap();
+        // A folder in its place: the rename fails.
+        let at = 1_769_430_896_789_000;
+        fs::create_dir_all(kept.store.dir.join("s/20260126T123456.789Z-ab.jpg/full")).unwrap();
+        assert!(kept.store.save("s", at, "ab", "jpg", b"picture").is_err());
+        assert_eq!(entries(&kept.store.dir.join("s")).len(), 1);
+    }
+}

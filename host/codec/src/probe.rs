@@ -1,0 +1,331 @@
+//! Which H.264 encoder is used: the first that really encodes here, and why those before it do not.
+//!
+//! That libavcodec lists an encoder says nothing: without its driver and device it fails to open, crashes or hangs. So each is
+//! tried out by encoding two pictures in a process of its own, once, when first something is to be encoded.
+
+use super::{Decoder, Encoder, Error, Settings, init};
+use ffmpeg_next as ffmpeg;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use schemars::JsonSchema;
+use serde::Serialize;
+use sluicegate_config::EncoderName;
+use sluicegate_media::{
+    h264::{annexb, nal, parameter_sets::ParameterSets},
+    pattern::Painter,
+};
+use sluicegate_telemetry::{Chain, contain, provoke};
+use std::{
+    io::{self, PipeReader, Read, Write},
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::{OnceLock, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// An encoder that gives no answer for this long is passed over.
+const LIMIT: Duration = Duration::from_secs(5);
+/// More of what a driver prints is not kept.
+const MOST_WORDS: usize = 64 << 10;
+/// The child's answer is the line that begins so; what its drivers print goes before.
+const ANSWER: &str = "probe: ";
+const GOOD: &str = "good";
+
+/// The encoder that is used unless the config names one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Encoder")]
+pub struct Choice {
+    /// None works here if absent.
+    #[schemars(with = "Option<String>")]
+    pub name: Option<EncoderName>,
+    /// Those that would have been preferred.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// An encoder that does not work here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PassedOver {
+    /// Which.
+    #[schemars(with = "String")]
+    pub name: EncoderName,
+    /// Why not.
+    pub reason: String,
+}
+
+/// Names the program that is run to try encoders out, which must call [`answer`] on `probe-encoder NAME`. Without one, as where
+/// the gateway is used as a library, only libx264 is considered, which needs no driver.
+pub fn probe_with(program: PathBuf) {
+    let _ = PROGRAM.set(program);
+}
+
+/// What was chosen; `None` until something was to be encoded. Never waits.
+pub fn encoders() -> Option<&'static Choice> {
+    CHOICE.get()
+}
+
+/// Whether [`choose`] finds an encoder; `None`: nobody has found out yet. Never waits.
+pub(super) fn finds(pinned: Option<EncoderName>) -> Option<bool> {
+    match pinned {
+        Some(name) => OUTCOMES[name as usize].get().map(Result::is_ok),
+        None => CHOICE.get().map(|choice| choice.name.is_some()),
+    }
+}
+
+/// Tries out one encoder for the process that asked, and prints the answer.
+pub fn answer(name: EncoderName) {
+    // Whoever asked may be gone before it could end this.
+    thread::spawn(|| {
+        thread::sleep(LIMIT * 2);
+        std::process::exit(1);
+    });
+    init();
+    ffmpeg::log::set_level(ffmpeg::log::Level::Error);
+    let words = match try_out(name) {
+        Ok(()) => GOOD.to_owned(),
+        Err(reason) => reason,
+    };
+    // In a line of its own, whatever a driver left unfinished.
+    let _ = writeln!(io::stdout(), "\n{ANSWER}{}", words.replace('\n', " "));
+}
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+static CHOICE: OnceLock<Choice> = OnceLock::new();
+static OUTCOMES: [OnceLock<Outcome>; EncoderName::ALL.len()] =
+    [const { OnceLock::new() }; EncoderName::ALL.len()];
+
+type Outcome = Result<(), String>;
+
+/// The encoder the config names, if it works, else the first that does. May wait for up to [`LIMIT`], the first time, so not for a
+/// thread that serves sockets.
+pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> {
+    if let Some(name) = pinned {
+        return match outcome(name) {
+            Ok(()) => Ok(name),
+            Err(reason) => Err(Error::Pinned {
+                name,
+                reason: reason.clone(),
+            }),
+        };
+    }
+    let choice = CHOICE.get_or_init(|| {
+        // Side by side, so that drivers that hang cost the time of one.
+        thread::scope(|scope| {
+            for name in EncoderName::ALL {
+                let _ = thread::Builder::new().spawn_scoped(scope, move || outcome(name));
+            }
+        });
+        let choice = first_good(EncoderName::ALL.map(|name| (name, outcome(name).clone())));
+        match choice.name {
+            Some(name) => {
+                tracing::info!(
+                    "H.264 is encoded by {name}; passed over: {}",
+                    choice.reasons()
+                );
+            }
+            None => tracing::error!("no H.264 encoder works here: {}", choice.reasons()),
+        }
+        choice
+    });
+    choice.name.ok_or_else(|| Error::NoEncoder {
+        reasons: choice.reasons(),
+    })
+}
+
+fn first_good(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> Choice {
+    let mut passed_over = Vec::new();
+    for (name, outcome) in outcomes {
+        match outcome {
+            Ok(()) => {
+                return Choice {
+                    name: Some(name),
+                    passed_over,
+                };
+            }
+            Err(reason) => passed_over.push(PassedOver { name, reason }),
+        }
+    }
+    Choice {
+        name: None,
+        passed_over,
+    }
+}
+
+impl Choice {
+    fn reasons(&self) -> String {
+        let each = self.passed_over.iter();
+        let each: Vec<String> = each
+            .map(|passed| format!("{} ({})", passed.name, passed.reason))
+            .collect();
+        each.join(", ")
+    }
+}
+
+fn outcome(name: EncoderName) -> &'static Outcome {
+    let found = || {
+        provoke("probe");
+        init();
+        if ffmpeg::codec::encoder::find_by_name(name.as_str()).is_none() {
+            return Err("not in this build of FFmpeg".into());
+        }
+        match (PROGRAM.get(), name) {
+            (Some(program), _) => {
+                let mut command = Command::new(program);
+                command.args(["probe-encoder", name.as_str()]);
+                ask(command, LIMIT)
+            }
+            (None, EncoderName::Libx264) => try_out(name),
+            (None, _) => Err("not tried, as there is no program to try it in".into()),
+        }
+    };
+    OUTCOMES[name as usize].get_or_init(|| {
+        contain(found).unwrap_or_else(|panicked| Err(format!("trying it out {panicked}")))
+    })
+}
+
+/// Encodes two pictures and decodes them again.
+fn try_out(name: EncoderName) -> Outcome {
+    let settings = Settings {
+        encoder: name,
+        ..Settings::default()
+    };
+    let (width, height) = (settings.width, settings.height);
+    let words = |error: Error| match &error {
+        Error::Open { source, .. } => format!("cannot be opened: {source}"),
+        _ => Chain(&error).to_string(),
+    };
+    let mut encoder = Encoder::new(settings).map_err(words)?;
+    let mut painter = Painter::new(width, height).map_err(|error| error.to_string())?;
+    let mut packets = Vec::new();
+    for number in 0..2 {
+        let picture = painter.paint(number, 0);
+        packets.extend(
+            encoder
+                .encode(picture, number as i64 * 6_000, false)
+                .map_err(words)?,
+        );
+    }
+    packets.extend(encoder.finish().map_err(words)?);
+    let first = packets.first().ok_or("it gave no picture")?;
+    let nals = annexb::split(&first.data);
+    let [sps, pps] = [nal::SPS, nal::PPS].map(|kind| {
+        let of_kind = nals.iter().filter(|unit| nal::unit_type(unit) == kind);
+        of_kind.cloned().collect::<Vec<_>>()
+    });
+    if !first.key {
+        return Err("its first picture is no keyframe".into());
+    }
+    let sets = ParameterSets::new(&sps, &pps).map_err(|error| error.to_string())?;
+    if (sets.picture.width, sets.picture.height) != (width, height) {
+        return Err(format!(
+            "asked for {width}x{height} it makes {}x{}",
+            sets.picture.width, sets.picture.height
+        ));
+    }
+    let mut decoder = Decoder::h264().map_err(words)?;
+    let mut pictures = 0;
+    for packet in &packets {
+        decoder
+            .decode_each(&packet.data, packet.pts, |_| pictures += 1)
+            .map_err(|error| format!("what it makes cannot be decoded: {error}"))?;
+    }
+    // The decoder may hold back the last.
+    if pictures == 0 || packets.len() < 2 {
+        return Err(format!("two pictures went in, {} came out", packets.len()));
+    }
+    Ok(())
+}
+
+/// Has `command` try out an encoder and waits for its answer no longer than `limit`.
+fn ask(mut command: Command, limit: Duration) -> Outcome {
+    let deadline = Instant::now() + limit;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let run = move || -> io::Result<(String, Option<ExitStatus>)> {
+        let (output, input) = io::pipe()?;
+        command
+            .stdin(Stdio::null())
+            .stdout(input.try_clone()?)
+            .stderr(input);
+        let mut child = command.spawn()?;
+        // It holds the pipe's other end, whose closing is waited for.
+        drop(command);
+        let (words, ended) = read(output, deadline)?;
+        // All that ends on its own has its status by now, and keeps it.
+        let _ = child.kill();
+        let (to, status) = mpsc::channel();
+        // A process that is stuck inside a driver cannot be ended; it is not waited for here.
+        thread::Builder::new().spawn(move || to.send(child.wait()))?;
+        let status = status.recv_timeout(Duration::from_secs(1));
+        let status = status.ok().and_then(Result::ok).filter(|_| ended);
+        Ok((words, status))
+    };
+    let (words, status) =
+        run().map_err(|error| format!("not tried, as {program} cannot be run: {error}"))?;
+    let said = last_words(&words);
+    let because = |what: String| match said {
+        Some(said) => format!("{what}: {said}"),
+        None => what,
+    };
+    let Some(status) = status else {
+        return Err(because(format!(
+            "it did not answer within {} s and was ended",
+            limit.as_secs_f32()
+        )));
+    };
+    if let Some(signal) = status.signal() {
+        return Err(because(format!("it crashed with signal {signal}")));
+    }
+    match words.lines().find_map(|line| line.strip_prefix(ANSWER)) {
+        Some(GOOD) => Ok(()),
+        Some(reason) => Err(because(reason.to_owned())),
+        None => Err(because(format!("it gave no answer, {status}"))),
+    }
+}
+
+/// What comes until all have closed the other end, and whether they have done so in time.
+fn read(mut output: PipeReader, deadline: Instant) -> io::Result<(String, bool)> {
+    let mut words = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let ended = match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+            Ok(0) => Some(false),
+            Ok(_) => match output.read(&mut buffer) {
+                Ok(0) => Some(true),
+                Ok(size) => {
+                    words.extend_from_slice(&buffer[..size]);
+                    words.drain(..words.len().saturating_sub(MOST_WORDS));
+                    None
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+                Err(error) => return Err(error),
+            },
+        };
+        if let Some(ended) = ended {
+            return Ok((String::from_utf8_lossy(&words).into_owned(), ended));
+        }
+    }
+}
+
+/// The first thing libav or a driver complained of, without the `[h264_qsv @ 0x55d0]` in front: what follows is consequence.
+fn last_words(words: &str) -> Option<&str> {
+    let complaint = words
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with(ANSWER.trim_end()))?;
+    let complaint = match complaint.split_once("] ") {
+        Some((place, rest)) if place.starts_with('[') => rest,
+        _ => complaint,
+    };
+    let end = complaint.floor_char_boundary(200);
+    complaint.get(..end).map(|text| text.trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests;

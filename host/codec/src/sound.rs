@@ -1,0 +1,254 @@
+//! Any sound to AAC-LC: decoded, brought to 48 kHz and at most two channels, encoded.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ffmpeg::codec::{self, Id, Parameters};
+use ffmpeg::format::{Sample as Layout, sample::Type};
+use ffmpeg::software::resampling;
+use ffmpeg::{ChannelLayout, Rational, frame};
+use ffmpeg_next as ffmpeg;
+
+use super::{Error, TIME_BASE, extradata, init, is_dry};
+use sluicegate_media::{aac, time::rescale};
+
+/// RFC 6381, of what is made: AAC-LC.
+pub const MADE_SOUND: &str = "mp4a.40.2";
+/// Samples a second of what is made: what every browser and phone plays without resampling.
+const RATE: u32 = 48_000;
+/// Samples in a frame of AAC-LC.
+const FRAME: usize = 1024;
+/// Bits a second for one channel and for two.
+const BIT_RATES: [usize; 2] = [64_000, 128_000];
+/// The source's times may be off by this many samples (two frames) before they are believed.
+const TOLERANCE: i64 = 2 * FRAME as i64;
+const PLANAR: Layout = Layout::F32(Type::Planar);
+/// The longest packet that is taken, and the most samples that one may decode to.
+const MAX_BYTES: usize = 1 << 20;
+const MAX_SAMPLES: usize = 1 << 18;
+
+/// How a source's sound is coded, as a decoder needs to know it.
+#[derive(Clone)]
+pub struct SoundCoding {
+    parameters: Arc<Mutex<Parameters>>,
+    name: &'static str,
+}
+
+impl SoundCoding {
+    /// Of a track of sound, as a demuxer tells it.
+    pub fn new(parameters: Parameters) -> SoundCoding {
+        SoundCoding {
+            name: parameters.id().name(),
+            parameters: Arc::new(Mutex::new(parameters)),
+        }
+    }
+
+    /// libav's name of the codec: "pcm_alaw", "opus".
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Samples a second and channels, if the sound can be decoded here.
+    pub fn probe(&self) -> Result<(u32, u8), Error> {
+        let decoder = self.decoder()?;
+        Ok((
+            decoder.rate(),
+            u8::try_from(decoder.channels()).unwrap_or(u8::MAX),
+        ))
+    }
+
+    fn decoder(&self) -> Result<codec::decoder::Audio, Error> {
+        init();
+        let parameters = self.parameters.lock();
+        let parameters = parameters.unwrap_or_else(PoisonError::into_inner).clone();
+        let id = parameters.id();
+        let found = codec::decoder::find(id).ok_or(Error::Missing { what: id.name() })?;
+        let opened = codec::Context::from_parameters(parameters).and_then(|context| {
+            let mut decoder = context.decoder();
+            decoder.set_packet_time_base(Rational(1, TIME_BASE as i32));
+            decoder.open_as(found)?.audio()
+        });
+        opened.map_err(cannot_open(format!("{} decoder", self.name)))
+    }
+}
+
+impl std::fmt::Debug for SoundCoding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SoundCoding").field(&self.name).finish()
+    }
+}
+
+/// A raw frame of AAC.
+#[derive(Clone, Debug)]
+pub struct SoundFrame {
+    /// The frame.
+    pub data: Bytes,
+    /// When it is decoded, 90 kHz. The first ones are before the sound that they were made of: a decoder needs them to get going.
+    pub time: i64,
+}
+
+/// Makes AAC-LC of sound: about 0.3 ms for a frame, which is 21 ms of sound.
+pub struct SoundConverter {
+    decoder: codec::decoder::Audio,
+    /// From what decoded sound is to what the encoder takes.
+    resampler: Option<resampling::Context>,
+    encoder: codec::encoder::audio::Encoder,
+    config: aac::Config,
+    layout: ChannelLayout,
+    /// Decoded sound that makes no whole frame yet, by channel.
+    held: Vec<Vec<f32>>,
+    /// The time of the first sample held, in samples.
+    at: Option<i64>,
+}
+
+impl SoundConverter {
+    /// For the sound described. What has one channel keeps it, all else gets two.
+    pub fn new(coding: &SoundCoding) -> Result<SoundConverter, Error> {
+        let decoder = coding.decoder()?;
+        let channels = usize::from(decoder.channels()).clamp(1, 2);
+        let layout = ChannelLayout::default(channels as i32);
+        let found = codec::encoder::find(Id::AAC).ok_or(Error::Missing { what: "aac" })?;
+        let fail = cannot_open(format!("AAC encoder for {channels} channels"));
+        let mut encoder = codec::Context::new_with_codec(found)
+            .encoder()
+            .audio()
+            .map_err(&fail)?;
+        encoder.set_rate(RATE as i32);
+        encoder.set_format(PLANAR);
+        encoder.set_channel_layout(layout);
+        encoder.set_bit_rate(BIT_RATES[channels - 1]);
+        encoder.set_time_base(Rational(1, RATE as i32));
+        let encoder = encoder.open_as(found).map_err(&fail)?;
+        let config = aac::Config::parse(&extradata::of(&Parameters::from(&encoder)));
+        Ok(SoundConverter {
+            decoder,
+            resampler: None,
+            encoder,
+            config: config.ok_or_else(|| fail(ffmpeg::Error::InvalidData))?,
+            layout,
+            held: vec![Vec::new(); channels],
+            at: None,
+        })
+    }
+
+    /// What the frames are.
+    pub fn config(&self) -> &aac::Config {
+        &self.config
+    }
+
+    /// Takes one packet, whose time is in 90 kHz, and gives the frames that are whole by it.
+    ///
+    /// An error is about this packet; the next may be given all the same.
+    pub fn convert(&mut self, packet: &[u8], time: i64) -> Result<Vec<SoundFrame>, Error> {
+        if packet.is_empty() || packet.len() > MAX_BYTES {
+            return Err(Error::Length {
+                bytes: packet.len(),
+                most: MAX_BYTES,
+            });
+        }
+        let fail = |source| Error::Sound { time, source };
+        let mut sent = codec::packet::Packet::copy(packet);
+        sent.set_pts(Some(time));
+        sent.set_dts(Some(time));
+        self.decoder.send_packet(&sent).map_err(fail)?;
+        let mut frames = Vec::new();
+        loop {
+            let mut sound = frame::Audio::empty();
+            match self.decoder.receive_frame(&mut sound) {
+                Ok(()) => {}
+                Err(error) if is_dry(error) => return Ok(frames),
+                Err(error) => return Err(fail(error)),
+            }
+            let at = sound.timestamp().or(sound.pts()).unwrap_or(time);
+            self.resample(&mut sound, at).map_err(fail)?;
+            self.encode(&mut frames).map_err(fail)?;
+        }
+    }
+
+    /// Adds decoded sound to what is held.
+    fn resample(&mut self, sound: &mut frame::Audio, time: i64) -> Result<(), ffmpeg::Error> {
+        if sound.samples() == 0 || sound.samples() > MAX_SAMPLES || sound.rate() == 0 {
+            return Err(ffmpeg::Error::InvalidData);
+        }
+        if sound.channel_layout().is_empty() {
+            sound.set_channel_layout(ChannelLayout::default(i32::from(sound.channels())));
+        }
+        let (format, layout, rate) = (sound.format(), sound.channel_layout(), sound.rate());
+        let fits = |resampler: &resampling::Context| {
+            let input = resampler.input();
+            (input.format, input.channel_layout, input.rate) == (format, layout, rate)
+        };
+        let delayed = self.resampler.as_ref().and_then(resampling::Context::delay);
+        let resampler = match self.resampler.take().filter(fits) {
+            Some(resampler) => resampler,
+            None => resampling::Context::get(format, layout, rate, PLANAR, self.layout, RATE)?,
+        };
+        let resampler = self.resampler.insert(resampler);
+
+        let told = i128::from(time) * i128::from(RATE) / i128::from(TIME_BASE);
+        let told = i64::try_from(told).unwrap_or(0);
+        let waiting = delayed.map_or(0, |delay| delay.output) + self.held[0].len() as i64;
+        let next = self.at.map(|at| at.saturating_add(waiting));
+        if next.is_none_or(|next| next.abs_diff(told) > TOLERANCE.unsigned_abs()) {
+            // Some was lost, or comes again: what is held belongs to what was before.
+            self.held.iter_mut().for_each(Vec::clear);
+            self.at = Some(told);
+        }
+        let room = sound.samples() as u64 * u64::from(RATE) / u64::from(rate) + FRAME as u64;
+        let mut out = frame::Audio::new(PLANAR, room as usize, self.layout);
+        resampler.run(sound, &mut out)?;
+        for (channel, held) in self.held.iter_mut().enumerate() {
+            held.extend_from_slice(out.plane::<f32>(channel));
+        }
+        Ok(())
+    }
+
+    /// Encodes what makes whole frames.
+    fn encode(&mut self, frames: &mut Vec<SoundFrame>) -> Result<(), ffmpeg::Error> {
+        while self.held[0].len() >= FRAME {
+            let at = self.at.unwrap_or(0);
+            let mut input = frame::Audio::new(PLANAR, FRAME, self.layout);
+            input.set_rate(RATE);
+            input.set_pts(Some(at));
+            for (channel, held) in self.held.iter_mut().enumerate() {
+                input
+                    .plane_mut::<f32>(channel)
+                    .copy_from_slice(&held[..FRAME]);
+                held.drain(..FRAME);
+            }
+            self.at = Some(at.saturating_add(FRAME as i64));
+            self.encoder.send_frame(&input)?;
+            loop {
+                let mut packet = codec::packet::Packet::empty();
+                match self.encoder.receive_packet(&mut packet) {
+                    Ok(()) => {}
+                    Err(error) if is_dry(error) => break,
+                    Err(error) => return Err(error),
+                }
+                frames.push(SoundFrame {
+                    time: rescale(packet.pts().unwrap_or(at), 1, RATE as i32),
+                    data: Bytes::copy_from_slice(packet.data().unwrap_or_default()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for SoundConverter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SoundConverter")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn cannot_open(what: String) -> impl Fn(ffmpeg::Error) -> Error {
+    move |source| Error::Open {
+        what: what.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

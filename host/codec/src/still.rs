@@ -1,0 +1,198 @@
+//! Single pictures as files: JPEG by libjpeg-turbo, PNG and WebP by libav where it has them.
+
+use bytes::Bytes;
+use ffmpeg::codec::{self, Id};
+use ffmpeg::format::Pixel;
+use ffmpeg::software::scaling;
+use ffmpeg::{Dictionary, Rational};
+use ffmpeg_next as ffmpeg;
+
+use super::frame::fill_plane;
+use super::{Colour, Counts, Error, Frame, JpegEncoder, Matrix, Range, Scaler, fit, init};
+use sluicegate_media::picture::View;
+use std::sync::Arc;
+
+/// How a single picture is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Still {
+    /// Baseline JPEG.
+    Jpeg,
+    /// PNG, without loss beyond that of the stream.
+    Png,
+    /// Lossy WebP.
+    Webp,
+}
+
+impl Still {
+    /// Every one.
+    pub const ALL: [Still; 3] = [Still::Jpeg, Still::Png, Still::Webp];
+
+    /// What it is called in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Still::Jpeg => "jpeg",
+            Still::Png => "png",
+            Still::Webp => "webp",
+        }
+    }
+
+    /// How its files' names end.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Still::Jpeg => "jpg",
+            Still::Png => "png",
+            Still::Webp => "webp",
+        }
+    }
+
+    /// Its media type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Still::Jpeg => "image/jpeg",
+            Still::Png => "image/png",
+            Still::Webp => "image/webp",
+        }
+    }
+
+    /// Whether it can be made here.
+    pub fn is_made(self) -> bool {
+        init();
+        match self {
+            Still::Jpeg => true,
+            Still::Png => codec::encoder::find(Id::PNG).is_some(),
+            Still::Webp => codec::encoder::find_by_name("libwebp").is_some(),
+        }
+    }
+}
+
+/// A file of a picture, and its size in pixels.
+#[derive(Clone, Debug)]
+pub struct Pictured {
+    /// The file.
+    pub data: Bytes,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+/// Makes single pictures, one after the other.
+pub struct StillEncoder {
+    jpeg: JpegEncoder,
+    scaler: Scaler,
+}
+
+impl StillEncoder {
+    /// One whose JPEGs are counted there.
+    ///
+    /// # Errors
+    /// libjpeg-turbo does not start.
+    pub fn new(counts: &Arc<Counts>) -> Result<StillEncoder, Error> {
+        Ok(StillEncoder {
+            jpeg: JpegEncoder::new()?.counted(counts),
+            scaler: Scaler::new(),
+        })
+    }
+
+    /// The picture, upright and with square pixels, at most `max_width` pixels wide, in its shape; `quality` 1 to 100 for those that lose something.
+    ///
+    /// # Errors
+    /// It has no such codec, or that refuses the picture.
+    pub fn encode(
+        &mut self,
+        frame: &Frame,
+        format: Still,
+        quality: u8,
+        max_width: u32,
+    ) -> Result<Pictured, Error> {
+        let (width, height) = frame.display_size();
+        let (width, height) = fit(width, height, max_width, u32::MAX);
+        let data = match format {
+            Still::Jpeg => self.jpeg.encode(frame, quality, max_width, u32::MAX)?,
+            Still::Png => {
+                let view = self.scaler.convert(frame, width, height, Colour::JPEG)?;
+                let full = copied(&view, width, height, Pixel::YUVJ420P);
+                let rgb = to_rgb(&full)?;
+                encode_one(Id::PNG.name(), codec::encoder::find(Id::PNG), &rgb, &[])?
+            }
+            Still::Webp => {
+                // What the format has it in: studio range, BT.601 (RFC 9649 2.5).
+                let colour = Colour {
+                    range: Range::Limited,
+                    matrix: Matrix::Bt601,
+                };
+                let view = self.scaler.convert(frame, width, height, colour)?;
+                let picture = copied(&view, width, height, Pixel::YUV420P);
+                let webp = codec::encoder::find_by_name("libwebp");
+                let quality = quality.to_string();
+                encode_one("libwebp", webp, &picture, &[("quality", &quality)])?
+            }
+        };
+        Ok(Pictured {
+            data,
+            width,
+            height,
+        })
+    }
+}
+
+/// libav's own picture of these planes.
+fn copied(view: &View<'_>, width: u32, height: u32, format: Pixel) -> ffmpeg::frame::Video {
+    let mut picture = ffmpeg::frame::Video::new(format, width, height);
+    for plane in 0..3 {
+        fill_plane(&mut picture, plane, view);
+    }
+    picture
+}
+
+fn to_rgb(picture: &ffmpeg::frame::Video) -> Result<ffmpeg::frame::Video, Error> {
+    let (width, height) = (picture.width(), picture.height());
+    let failed = |source| Error::Scale {
+        width,
+        height,
+        format: "yuvj420p".into(),
+        source,
+    };
+    let mut rgb = ffmpeg::frame::Video::empty();
+    scaling::Context::get(
+        picture.format(),
+        width,
+        height,
+        Pixel::RGB24,
+        width,
+        height,
+        scaling::Flags::BILINEAR,
+    )
+    .and_then(|mut context| context.run(picture, &mut rgb))
+    .map_err(failed)?;
+    Ok(rgb)
+}
+
+fn encode_one(
+    name: &'static str,
+    found: Option<ffmpeg::Codec>,
+    picture: &ffmpeg::frame::Video,
+    options: &[(&str, &str)],
+) -> Result<Bytes, Error> {
+    let found = found.ok_or(Error::Missing { what: name })?;
+    let open = |source| Error::Open {
+        what: format!("{name} encoder"),
+        source,
+    };
+    let mut encoder = codec::Context::new_with_codec(found)
+        .encoder()
+        .video()
+        .map_err(open)?;
+    encoder.set_width(picture.width());
+    encoder.set_height(picture.height());
+    encoder.set_format(picture.format());
+    encoder.set_time_base(Rational(1, 25));
+    let options: Dictionary<'_> = options.iter().copied().collect();
+    let mut encoder = encoder.open_as_with(found, options).map_err(open)?;
+    let failed = |source| Error::Encode { pts: 0, source };
+    let mut packet = codec::packet::Packet::empty();
+    encoder.send_frame(picture).map_err(failed)?;
+    encoder.send_eof().map_err(failed)?;
+    encoder.receive_packet(&mut packet).map_err(failed)?;
+    Ok(Bytes::copy_from_slice(packet.data().unwrap_or_default()))
+}

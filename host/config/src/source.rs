@@ -1,0 +1,525 @@
+//! Where a stream's pictures come from, as people write it, with the secrets that they write into it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::{Deserialize, Deserializer};
+
+use super::text;
+
+/// A source as it was written. It may hold a user name, a password, a token or a key anywhere but in its scheme and its host,
+/// so these are all that `Display` and `Debug` show of a URL: nothing of what is secret leaves the process unless
+/// [`Source::expose`] or [`Source::url`] is called for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Source(String);
+
+/// Where what is shown leaves something out.
+const LEFT_OUT: &str = "…";
+/// Sources that are no URLs, and are shown as they are where nothing in them looks like one.
+const LOCAL: [&str; 5] = ["file:", "v4l2:", "screen:", "annexb:", "android:"];
+/// Characters of anything else that are shown.
+const SHOWN: usize = 64;
+
+impl Source {
+    /// All of it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The URL as URLs are written, for who opens it: `/`, `?` and `#` in a user name or password are percent-encoded
+    /// (RFC 3986 section 3.2.1). What is no URL stays as it is.
+    pub fn url(&self) -> Cow<'_, str> {
+        let Some(Url {
+            scheme,
+            user: Some(user),
+            authority,
+            rest,
+            ..
+        }) = Url::read(&self.0)
+        else {
+            return Cow::Borrowed(&self.0);
+        };
+        let user = user
+            .replace('/', "%2F")
+            .replace('?', "%3F")
+            .replace('#', "%23");
+        Cow::Owned(format!("{scheme}://{user}@{authority}{rest}"))
+    }
+
+    /// The host of a URL, without its port; an IPv6 address has its brackets.
+    pub fn host(&self) -> Option<&str> {
+        let url = Url::read(&self.0).filter(|url| !url.is_doubtful)?;
+        host_and_port(url.authority).map(|(host, _)| host)
+    }
+
+    /// What somebody else says about this source, such as a library's error, without what may be secret of it.
+    pub fn scrub(&self, said: &str) -> String {
+        if let Some(graph) = self.0.strip_prefix("lavfi:") {
+            return scrub_values(graph, said);
+        }
+        let Some(url) = Url::read(&self.0) else {
+            return said.to_owned();
+        };
+        let opened = self.url();
+        let user = url.user.unwrap_or_default();
+        let encoded = Url::read(&opened).and_then(|url| url.user);
+        let password = user.split_once(':').map(|(_, password)| password);
+        let secrets = [Some(url.rest), Some(user), encoded, password];
+        let secrets = secrets.into_iter().flatten();
+        secrets
+            // Shorter ones are no secrets, and are in every sentence.
+            .filter(|secret| secret.len() > 2)
+            .fold(said.to_owned(), |said, secret| {
+                said.replace(secret, LEFT_OUT)
+            })
+    }
+}
+
+/// What is said about a filter graph, `movie=rtsp\://…:loop=0`, without anything that stands behind its first filter's name.
+fn scrub_values(graph: &str, said: &str) -> String {
+    let (_, values) = graph.split_once('=').unwrap_or_default();
+    let secrets: Vec<&str> = words(values).filter(|word| word.len() > 1).collect();
+    let mut scrubbed = String::with_capacity(said.len());
+    let mut rest = said;
+    while let Some(word) = words(rest).next() {
+        let at = word.as_ptr() as usize - rest.as_ptr() as usize;
+        scrubbed.push_str(&rest[..at]);
+        scrubbed.push_str(match secrets.contains(&word) {
+            true => LEFT_OUT,
+            false => word,
+        });
+        rest = &rest[at + word.len()..];
+    }
+    scrubbed + rest
+}
+
+impl From<&str> for Source {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for Source {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.as_str();
+        if let Some(graph) = text.strip_prefix("lavfi:") {
+            let name = words(graph).next().filter(|name| graph.starts_with(*name));
+            let name = name.unwrap_or_default();
+            let more = if name == graph { "" } else { LEFT_OUT };
+            return write!(f, "lavfi:{name}{more}");
+        }
+        if let Some(local) = LOCAL.iter().find(|local| text.starts_with(*local)) {
+            let rest = &text[local.len()..];
+            let is_plain = match *local {
+                "annexb:" => !rest.contains('@'),
+                _ => !rest.contains("://"),
+            };
+            return match is_plain {
+                true => f.write_str(text),
+                false => write!(f, "{local}{LEFT_OUT}"),
+            };
+        }
+        if let Some(url) = Url::read(text) {
+            let Url {
+                scheme,
+                authority,
+                rest,
+                is_doubtful,
+                ..
+            } = url;
+            return match (is_doubtful, rest) {
+                (true, _) => write!(f, "{scheme}://{LEFT_OUT}"),
+                (false, "" | "/") => write!(f, "{scheme}://{authority}{rest}"),
+                (false, _) => write!(f, "{scheme}://{authority}/{LEFT_OUT}"),
+            };
+        }
+        // Not understood, and perhaps a URL with a mistake in it.
+        if text.contains([':', '@', '=', '?', '&', '#', ';']) {
+            let scheme = words(text).next().unwrap_or_default();
+            return match scheme.len() <= 6 && text[scheme.len()..].starts_with(':') {
+                true => write!(f, "{scheme}:{LEFT_OUT}"),
+                false => f.write_str(LEFT_OUT),
+            };
+        }
+        let most = text.char_indices().nth(SHOWN).map(|(end, _)| end);
+        // `rtsp//camera/key`
+        let path = text.split_once("//").and_then(|(scheme, rest)| {
+            let host = rest.find('/')?;
+            Some(scheme.len() + 2 + host)
+        });
+        match path.into_iter().chain(most).min() {
+            Some(end) => write!(f, "{}{LEFT_OUT}", &text[..end]),
+            None => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({self})")
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::parse(deserializer, "a source such as \"test-pattern\"", |text| {
+            Ok(Self::from(text))
+        })
+    }
+}
+
+/// How the URLs in our own messages begin, and the one that is their example.
+const ADVICE: &str = "https://github.com/";
+const EXAMPLE: &str = "rtsp://camera.local/stream1";
+
+/// Stars out what may be secret in a line of a config or a message about it, one star for each character, so that columns stay.
+pub(super) fn mask(line: &str) -> String {
+    let mut masked = String::with_capacity(line.len());
+    let mut in_graph = false;
+    for piece in line.split_inclusive(|c: char| c.is_whitespace() || "'\"`".contains(c)) {
+        let token = piece.trim_end_matches(|c: char| c.is_whitespace() || "'\"`".contains(c));
+        let (token, behind) = piece.split_at(token.len());
+        let url = token.find("://").map(|colon| {
+            let scheme = |c: &char| c.is_ascii_alphanumeric() || "+-.".contains(*c);
+            let length = token[..colon].chars().rev().take_while(scheme).count();
+            token.split_at(colon - length)
+        });
+        let stars = |text: &str| "*".repeat(text.chars().count());
+        if token.starts_with(ADVICE) || token == EXAMPLE {
+            masked.push_str(token);
+        } else if in_graph {
+            masked.push_str(&stars(token));
+        } else if let Some(graph) = token.find("lavfi:") {
+            let (before, graph) = token.split_at(graph + "lavfi:".len());
+            masked.push_str(before);
+            masked.push_str(&stars(graph));
+            in_graph = true;
+        } else if let Some((before, text)) = url {
+            masked.push_str(before);
+            match Url::read(text).filter(|url| !url.is_doubtful) {
+                Some(url) => {
+                    masked.push_str(url.scheme);
+                    masked.push_str("://");
+                    if let Some(user) = url.user {
+                        masked.push_str(&stars(user));
+                        masked.push('@');
+                    }
+                    masked.push_str(url.authority);
+                    masked.push_str(&stars(url.rest));
+                }
+                None => masked.push_str(&stars(text)),
+            }
+        } else if let Some(at) = token.rfind('@') {
+            masked.push_str(&stars(&token[..at]));
+            masked.push_str(&token[at..]);
+        } else {
+            masked.push_str(token);
+        }
+        masked.push_str(behind);
+        in_graph &= behind.chars().all(char::is_whitespace);
+    }
+    masked
+}
+
+/// A URL in its parts.
+#[derive(Clone, Copy, Debug)]
+struct Url<'a> {
+    scheme: &'a str,
+    /// User name and password, as written.
+    user: Option<&'a str>,
+    /// Host and port.
+    authority: &'a str,
+    /// From the path on.
+    rest: &'a str,
+    /// It is not certain that nothing of `authority` is a user's.
+    is_doubtful: bool,
+}
+
+impl<'a> Url<'a> {
+    /// `None` if it is none.
+    ///
+    /// By RFC 3986 the authority ends at the first `/`, `?` or `#`. Where that leaves no host and port, a password has such a
+    /// character as it is, and the authority goes on to the last `@` with a host behind it.
+    fn read(text: &'a str) -> Option<Url<'a>> {
+        let (scheme, after) = text.split_once("://")?;
+        if !is_scheme(scheme) {
+            return None;
+        }
+        let end = end_of_authority(after);
+        let (user, authority) = match after[..end].rsplit_once('@') {
+            Some((user, authority)) => (Some(user), authority),
+            None => (None, &after[..end]),
+        };
+        let strict = Url {
+            scheme,
+            user,
+            authority,
+            rest: &after[end..],
+            is_doubtful: false,
+        };
+        let loose = Url::read_loosely(scheme, after);
+        let Some((_, port)) = host_and_port(authority) else {
+            return Some(loose.unwrap_or(Url {
+                is_doubtful: true,
+                ..strict
+            }));
+        };
+        // Nobody names a part of a video.
+        if let Some(loose) = loose.filter(|_| strict.rest.starts_with('#')) {
+            return Some(loose);
+        }
+        // `user:p@ss/word@192.168.0.5/` reads as a host `ss` otherwise.
+        let another = strict.rest.contains('@') && !strict.rest.contains("://");
+        if let Some(loose) = loose.filter(|_| another && user.is_some())
+            && !is_plainly_a_host(authority)
+            && is_plainly_a_host(loose.authority)
+        {
+            return Some(loose);
+        }
+        Some(Url {
+            // `user:12/34@camera/` reads as a host and a port.
+            is_doubtful: another && user.is_none() && port.is_some(),
+            ..strict
+        })
+    }
+
+    /// Up to the last `@` with a host behind it that is not in a query.
+    fn read_loosely(scheme: &'a str, after: &'a str) -> Option<Url<'a>> {
+        let mut found: Option<Url<'a>> = None;
+        for (at, _) in after.match_indices('@') {
+            let (user, behind) = (&after[..at], &after[at + 1..]);
+            let end = end_of_authority(behind);
+            let (authority, rest) = behind.split_at(end);
+            let is_host = host_and_port(authority).is_some_and(|(host, _)| !host.is_empty());
+            if !is_host || !user.contains(':') {
+                continue;
+            }
+            let in_its_query = found.is_some_and(|found| {
+                let between = &found.rest[..found.rest.len() - behind.len() - 1];
+                let (_, query) = between.split_once('?').unwrap_or_default();
+                query.contains('=')
+                    || between.contains("://")
+                    || (is_plainly_a_host(found.authority) && !is_plainly_a_host(authority))
+            });
+            if !in_its_query {
+                found = Some(Url {
+                    scheme,
+                    user: Some(user),
+                    authority,
+                    rest,
+                    is_doubtful: false,
+                });
+            }
+        }
+        found
+    }
+}
+
+fn end_of_authority(text: &str) -> usize {
+    text.find(['/', '?', '#']).unwrap_or(text.len())
+}
+
+/// A host, which may be empty as in `udp://@:5000`, and a port. An IPv6 address has its brackets, and may have a zone in them
+/// (RFC 6874).
+pub fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(inner) => {
+            let end = inner.find(']')?;
+            let address = inner[..end].split('%').next().unwrap_or_default();
+            address.parse::<Ipv6Addr>().ok()?;
+            authority.split_at(end + 2)
+        }
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            let (host, port) = authority.split_at(end);
+            let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+            if !host.chars().all(good) {
+                return None;
+            }
+            (host, port)
+        }
+    };
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some((host, None)),
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((host, Some(port.parse().ok()?)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether it is an address, or a name that no word in a password looks like.
+fn is_plainly_a_host(authority: &str) -> bool {
+    host_and_port(authority).is_some_and(|(host, port)| {
+        host.starts_with('[')
+            || host.parse::<IpAddr>().is_ok()
+            || host == "localhost"
+            || (port.is_some() && !host.is_empty())
+    })
+}
+
+/// Whether URLs may begin with it, before `:` (RFC 3986 section 3.1).
+pub fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
+/// Runs of letters, digits and `_`.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_password_may_have_any_character_as_it_is() {
+        for (written, opened, host) in [
+            ("rtsp://cam/1", "rtsp://cam/1", "cam"),
+            ("rtsp://u:p@cam:554/1", "rtsp://u:p@cam:554/1", "cam"),
+            ("rtsp://u:p%2Fw@cam/1", "rtsp://u:p%2Fw@cam/1", "cam"),
+            ("rtsp://u:p/w@cam/1", "rtsp://u:p%2Fw@cam/1", "cam"),
+            ("rtsp://u:p?w@cam/1", "rtsp://u:p%3Fw@cam/1", "cam"),
+            ("rtsp://u:p#w@cam/1", "rtsp://u:p%23w@cam/1", "cam"),
+            ("rtsp://u:p@w@cam/1", "rtsp://u:p@w@cam/1", "cam"),
+            (
+                "rtsp://u:p/a?b#c@d@cam:554/1?x=2",
+                "rtsp://u:p%2Fa%3Fb%23c@d@cam:554/1?x=2",
+                "cam",
+            ),
+            (
+                "rtsp://u:p/w@cam/1?mail=a@b",
+                "rtsp://u:p%2Fw@cam/1?mail=a@b",
+                "cam",
+            ),
+            (
+                "rtsp://u:@/w@10.0.0.5/1",
+                "rtsp://u:@%2Fw@10.0.0.5/1",
+                "10.0.0.5",
+            ),
+            (
+                "rtsp://u:p@ss/word@10.0.0.5:554/1",
+                "rtsp://u:p@ss%2Fword@10.0.0.5:554/1",
+                "10.0.0.5",
+            ),
+            (
+                "rtsp://u:p/w@[fd00::5]:554/1",
+                "rtsp://u:p%2Fw@[fd00::5]:554/1",
+                "[fd00::5]",
+            ),
+            ("rtsp://u:99999/w@cam", "rtsp://u:99999%2Fw@cam", "cam"),
+            ("rtsp://u:12#4@cam/1", "rtsp://u:12%234@cam/1", "cam"),
+            // By the book, what others might take for a password is a path or a query.
+            ("http://cam/snap@2x.jpg", "http://cam/snap@2x.jpg", "cam"),
+            (
+                "http://u:p@cam/snap@2x.jpg",
+                "http://u:p@cam/snap@2x.jpg",
+                "cam",
+            ),
+            (
+                "http://u:p@relay/?src=rtsp://u:p@10.0.0.5/1",
+                "http://u:p@relay/?src=rtsp://u:p@10.0.0.5/1",
+                "relay",
+            ),
+            (
+                "udp://@239.0.0.1:1234",
+                "udp://@239.0.0.1:1234",
+                "239.0.0.1",
+            ),
+            ("srt://:9000?mode=listener", "srt://:9000?mode=listener", ""),
+        ] {
+            let source = Source::from(written);
+            assert_eq!(source.url(), opened, "{written}");
+            assert_eq!(source.host(), Some(host), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_the_kind_and_the_host() {
+        for (written, shown) in [
+            ("test-pattern", "test-pattern"),
+            ("file:clips/a.mp4", "file:clips/a.mp4"),
+            ("v4l2:/dev/video0", "v4l2:/dev/video0"),
+            ("annexb:tcp://box:99", "annexb:tcp://box:99"),
+            ("android:[::1%2]:5555", "android:[::1%2]:5555"),
+            ("rtsp://cam", "rtsp://cam"),
+            ("rtsp://cam/", "rtsp://cam/"),
+            ("rtsp://u:secret@cam:554/live", "rtsp://cam:554/…"),
+            ("rtsp://cam/user=u_password=secret", "rtsp://cam/…"),
+            ("rtsp://u:12/34@cam/1", "rtsp://…"),
+            ("rtsp://u:se%cret", "rtsp://…"),
+            ("lavfi:testsrc", "lavfi:testsrc"),
+            ("lavfi:movie=rtsp\\://u\\:secret@cam", "lavfi:movie…"),
+            ("lavfi:[secret]", "lavfi:…"),
+            ("file:http://u:secret@cam/", "file:…"),
+            ("annexb:tcp://u:secret@cam:1", "annexb:…"),
+            ("rtsp:/u:secret@cam", "rtsp:…"),
+            ("rtsp//u:secret@cam", "…"),
+            ("rtsp//cam", "rtsp//cam"),
+            ("rtsp//cam/secret", "rtsp//cam…"),
+            ("rtsp:/cam/secret", "rtsp:…"),
+            ("secret@cam", "…"),
+            ("camera", "camera"),
+        ] {
+            let source = Source::from(written);
+            assert_eq!(source.to_string(), shown, "{written}");
+            assert_eq!(format!("{source:?}"), format!("Source({shown})"));
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_config_keeps_its_columns_and_no_secret() {
+        for (line, masked) in [
+            (
+                "source = 'rtsp://u:p/w@cam:5/x' # ö",
+                "source = 'rtsp://*****@cam:5**' # ö",
+            ),
+            (
+                "source = \"rtsp://u:p'w@cam\"",
+                "source = \"**********'*@cam\"",
+            ),
+            ("source = 'rtsp:/u:pw@cam'", "source = '**********@cam'"),
+            ("source = 'rtsp://u:p", "source = '**********"),
+            (
+                "a = { source = 'lavfi:movie=a b' }",
+                "a = { source = 'lavfi:******* *' }",
+            ),
+            ("names = ['cam.example']", "names = ['cam.example']"),
+            (
+                "write e.g. source = \"rtsp://camera.local/stream1\"",
+                "write e.g. source = \"rtsp://camera.local/stream1\"",
+            ),
+            (
+                "\"rtsp://camera.local/stream1?key\"",
+                "\"rtsp://camera.local************\"",
+            ),
+        ] {
+            assert_eq!(mask(line), masked);
+            assert_eq!(mask(line).chars().count(), line.chars().count());
+        }
+    }
+
+    #[test]
+    fn what_a_library_says_keeps_no_value() {
+        let graph = Source::from("lavfi:movie=filename=rtsp\\\\://u\\\\:hunter2@cam/1:loop=0");
+        let said = graph.scrub("Failed to avformat_open_input 'rtsp://u:hunter2@cam/1'");
+        assert_eq!(said, "Failed to avformat_open_input '…://u:…@…/1'");
+        let graph = Source::from("lavfi:testsrcc=size=bogus");
+        let said = graph.scrub("No such filter: 'testsrcc'");
+        assert_eq!(said, "No such filter: 'testsrcc'");
+        assert!(!graph.scrub("value \"bogus\" is no size").contains("bogus"));
+    }
+}

@@ -1,0 +1,264 @@
+//! `/api/openapi.json`: every route, described by OpenAPI 3.1 (<https://spec.openapis.org/oas/v3.1.1.html>), from the table of
+//! routes and the types that are sent.
+//!
+//! OpenAPI has no word for WebSockets: such a path is a GET that answers 101, and `x-websocket` says what is spoken on it.
+
+mod operations;
+
+use super::{ROUTES, Route, Target};
+use hyper::Method;
+use operations::{Kind, Operation, describe};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+use sluicegate_net::auth::Role;
+use std::sync::LazyLock;
+
+/// Made once: nothing in it changes while the gateway runs.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+
+const ABOUT: &str = "Live video in the form that suits each viewer. Times are Unix milliseconds unless a field says otherwise, \
+rates bits a second, sizes bytes or pixels.\n\n\
+Every path answers to the gateway's own host names only (421 for others, 400 for none or several), and to pages of its own and of \
+the configured `origins` (403 for others); those may watch and take pictures, and are answered preflights by OPTIONS. A path that is not well formed is a 400, one that does not exist a 404, another method a 405. \
+Errors below `/api/` are JSON, elsewhere text; each says what to do.\n\n\
+Streams are named by their `serial`: the name in the config, or an Android device's serial number. In a path it is \
+percent-encoded (RFC 3986). `NAME@RENDITION` means a rendition.";
+
+/// The OpenAPI 3.1 document of all routes, made at the first call.
+pub fn openapi() -> &'static Value {
+    &DOCUMENT
+}
+
+fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut schemas = Schemas(settings.into_generator());
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path = route.pattern.replace("{*rest}", "{rest}");
+        let entry = paths.entry(path).or_insert_with(|| json!({}));
+        entry[method(route)] = operation(route, &mut schemas);
+    }
+    let tags: Vec<Value> = operations::TAGS
+        .iter()
+        .map(|(name, description)| json!({ "name": name, "description": description }))
+        .collect();
+    json!({
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Sluicegate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "tags": tags,
+        "paths": paths,
+        "components": { "schemas": schemas.0.take_definitions(true) },
+    })
+}
+
+/// Schemas by reference to the document's components.
+struct Schemas(SchemaGenerator);
+
+impl Schemas {
+    fn of<T: JsonSchema>(&mut self) -> Schema {
+        self.0.subschema_for::<T>()
+    }
+}
+
+fn method(route: &Route) -> &'static str {
+    match route.method {
+        Method::POST => "post",
+        _ => "get",
+    }
+}
+
+fn operation(route: &Route, schemas: &mut Schemas) -> Value {
+    let Operation {
+        tag,
+        summary,
+        about,
+        query,
+        kind,
+        mut failures,
+    } = describe(route.target, schemas);
+    let names = route.pattern.split('/').filter_map(|part| {
+        let name = part.strip_prefix('{')?.strip_suffix('}')?;
+        Some(name.trim_start_matches('*'))
+    });
+    let names: Vec<&str> = names.collect();
+    if !names.is_empty() && failures.iter().all(|(status, ..)| *status != 400) {
+        failures.push((400, "The path is not well formed.", None));
+    }
+    let parameters: Vec<Value> = names
+        .into_iter()
+        .map(|name| {
+            json!({ "name": name, "in": "path", "required": true, "description": path_parameter(name),
+                    "schema": { "type": "string" } })
+        })
+        .chain(query.iter().map(|(name, description, schema)| {
+            json!({ "name": name, "in": "query", "description": description, "schema": schema })
+        }))
+        .collect();
+    let mut responses = Map::new();
+    let mut operation = json!({
+        "operationId": format!("{:?}", route.target),
+        "tags": [tag],
+        "summary": summary,
+        "description": about,
+        "parameters": parameters,
+        "x-role": role(route.role),
+    });
+    let content = |kinds: &[(&str, Value)]| -> Value {
+        let kinds = kinds
+            .iter()
+            .map(|(kind, schema)| ((*kind).to_owned(), json!({ "schema": schema })));
+        Value::Object(kinds.collect())
+    };
+    let done = |kinds: &[(&str, Value)], description: &str| {
+        let mut response = json!({ "description": description, "content": content(kinds) });
+        if route.target == Target::Frame || route.target == Target::Capture {
+            response["headers"] = operations::picture_headers();
+        }
+        response
+    };
+    match kind {
+        Kind::Whole(kinds) => {
+            responses.insert("200".into(), done(&kinds, "Done."));
+        }
+        Kind::Asked(body, kinds) => {
+            operation["requestBody"] =
+                json!({ "content": { "application/json": { "schema": body } } });
+            responses.insert("200".into(), done(&kinds, "Done."));
+        }
+        Kind::Events(events) => {
+            responses.insert(
+                "200".into(),
+                json!({ "description": "Events, as long as the client stays.",
+                        "content": { "text/event-stream": {} } }),
+            );
+            operation["x-events"] = events;
+        }
+        Kind::Socket(socket) => {
+            responses.insert(
+                "101".into(),
+                json!({ "description": "The WebSocket is open." }),
+            );
+            operation["x-websocket"] = socket;
+        }
+        Kind::Either(kinds, socket) => {
+            responses.insert("200".into(), done(&kinds, "To an ordinary GET."));
+            responses.insert(
+                "101".into(),
+                json!({ "description": "The WebSocket is open." }),
+            );
+            operation["x-websocket"] = socket;
+        }
+    }
+    // What a transport is asked for is refused in words, wherever.
+    let json_errors = route.pattern.starts_with("/api/") && route.target != Target::NalStream;
+    for (status, description, schema) in failures {
+        let content = match schema {
+            Some(schema) => content(&[("application/json", schema)]),
+            None if json_errors => content(&[(
+                "application/json",
+                schemas.of::<super::Wrong<'_>>().to_value(),
+            )]),
+            None => content(&[("text/plain", json!({ "type": "string" }))]),
+        };
+        let mut response = json!({ "description": description });
+        // A redirect is its header.
+        if status >= 400 {
+            response["content"] = content;
+        }
+        responses.insert(status.to_string(), response);
+    }
+    if route.role == Role::Admin {
+        responses.insert(
+            "403".into(),
+            json!({ "description": "Not from the gateway's own machine." }),
+        );
+    }
+    operation["responses"] = Value::Object(responses);
+    operation
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Public => "public",
+        Role::View => "view",
+        Role::Capture => "capture",
+        Role::Admin => "admin",
+    }
+}
+
+fn path_parameter(name: &str) -> &'static str {
+    match name {
+        "serial" => "Name of the stream, as `/api/devices` lists it.",
+        "stream" => "Name of the stream, or `NAME@RENDITION`.",
+        "transport" => "Name of a transport, as `/api/devices` lists them.",
+        "rest" => "What the transport names there: playlists, segments.",
+        "id" => "Of the session, as its player was told.",
+        "name" => "Of the file or component.",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(reference)) = map.get("$ref") {
+                    found.insert(reference.clone());
+                }
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_route_is_described_and_every_reference_leads_somewhere() {
+        let document = openapi();
+        for route in ROUTES {
+            let path = route.pattern.replace("{*rest}", "{rest}");
+            let operation = &document["paths"][&path][method(route)];
+            for field in ["summary", "description", "operationId"] {
+                let text = operation[field].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "{path}: {field}");
+            }
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(!responses.is_empty(), "{path}");
+        }
+        let mut found = BTreeSet::new();
+        references(document, &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for reference in found {
+            let name = reference.strip_prefix("#/components/schemas/").unwrap();
+            assert!(
+                document["components"]["schemas"][name].is_object(),
+                "{reference}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_operations_are_unique() {
+        let mut seen = BTreeSet::new();
+        for route in ROUTES {
+            let of_path = format!("{:?}", route.target);
+            if route.target != Target::Live {
+                assert!(seen.insert(of_path), "{:?}", route.target);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `/api/events`: what happens, as server-sent events
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+
+use super::{Body, set};
+use crate::gateway::Gateway;
+use bytes::Bytes;
+use http_body_util::Either;
+use hyper::{HeaderMap, Response, body::Frame, header};
+use sluicegate_net::Drain;
+use sluicegate_telemetry::events::Reader;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep};
+
+/// A quiet connection gets a comment this often, so that proxies keep it and a dead client is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A comment (a line that begins with a colon), which clients pass over.
+const COMMENT: &[u8] = b": still here\n\n";
+
+/// Events from here on, or from behind the one named by `Last-Event-ID` or `?last-event-id=`.
+pub fn follow(gateway: &Gateway, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
+    let asked = query
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("last-event-id="));
+    // The header is from a client that comes back, and newer than what its address says.
+    let last = match headers.get("last-event-id") {
+        Some(value) => Some(value.to_str().unwrap_or_default()),
+        None => asked,
+    };
+    let body = EventBody::new(gateway.events.reader(last), gateway.drain());
+    let mut response = Response::new(Either::Right(Either::Right(body)));
+    set(&mut response, header::CONTENT_TYPE, "text/event-stream");
+    response
+}
+
+/// The body of a response that follows the events until the gateway drains.
+pub struct EventBody {
+    reader: Reader,
+    drained: Pin<Box<dyn Future<Output = ()> + Send>>,
+    keep_alive: Pin<Box<Sleep>>,
+}
+
+impl std::fmt::Debug for EventBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventBody")
+            .field("reader", &self.reader)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventBody {
+    fn new(reader: Reader, mut drain: Drain) -> EventBody {
+        EventBody {
+            reader,
+            drained: Box::pin(async move { drain.wait().await }),
+            keep_alive: Box::pin(tokio::time::sleep(KEEP_ALIVE)),
+        }
+    }
+}
+
+impl hyper::body::Body for EventBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.drained.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        let text = match self.reader.poll(context) {
+            Poll::Ready(text) => text,
+            Poll::Pending if self.keep_alive.as_mut().poll(context).is_ready() => {
+                Bytes::from_static(COMMENT)
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        Poll::Ready(Some(Ok(Frame::data(text))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http_body_util::BodyExt;
+    use sluicegate_telemetry::Events;
+    use std::sync::Arc;
+    use tokio::sync::watch;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_connection_gets_a_comment_and_ends_when_the_gateway_drains() {
+        let events = Arc::<Events>::default();
+        let draining = watch::Sender::new(false);
+        let mut body = EventBody::new(events.reader(None), Drain::new(&draining));
+        let hello = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(hello.starts_with(b"retry: "));
+        let began = Instant::now();
+        for nth in 1..4 {
+            let comment = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(comment, COMMENT);
+            assert_eq!(began.elapsed().as_secs(), nth * KEEP_ALIVE.as_secs());
+        }
+        draining.send_replace(true);
+        assert!(body.frame().await.is_none());
+    }
+}

@@ -1,0 +1,408 @@
+//! `/metrics`: every figure the gateway keeps, for Prometheus. Base units: seconds and bytes.
+
+use super::{Body, full};
+use crate::gateway::Gateway;
+use hyper::{Response, StatusCode};
+use sluicegate_plugin::{Spent, muxer::Phase};
+use sluicegate_stream::{State, Stream};
+use sluicegate_telemetry::{
+    exposition::{CONTENT_TYPE, Exposition, Kind},
+    process,
+};
+use sluicegate_viewer::{Delays, Totals, Way};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+/// A figure of which there is one for each of something, and how it is read.
+type Figure<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
+
+const STREAM: &[Figure<Stream>] = &[
+    (
+        "sluicegate_stream_received_bytes_total",
+        Kind::Counter,
+        "Bytes of video from the source.",
+        |stream| stream.totals().bytes,
+    ),
+    (
+        "sluicegate_stream_samples_total",
+        Kind::Counter,
+        "Pictures from the source that were passed on to transports.",
+        |stream| stream.totals().samples,
+    ),
+    (
+        "sluicegate_stream_source_failures_total",
+        Kind::Counter,
+        "Times the source failed or ended.",
+        |stream| stream.totals().failures,
+    ),
+    (
+        "sluicegate_stream_source_restarts_total",
+        Kind::Counter,
+        "Times the source was there again after a failure.",
+        |stream| stream.totals().restarts,
+    ),
+    (
+        "sluicegate_stream_cut_groups_total",
+        Kind::Counter,
+        "Groups of pictures that outgrew the ring.",
+        |stream| stream.totals().cut_groups,
+    ),
+    (
+        "sluicegate_stream_ring_bytes",
+        Kind::Gauge,
+        "Bytes of coded pictures held in the stream's rings.",
+        |stream| stream.ring_bytes() as u64,
+    ),
+    (
+        "sluicegate_decoded_pictures_total",
+        Kind::Counter,
+        "Pictures decoded.",
+        |stream| stream.codec().decoded.load(Ordering::Relaxed),
+    ),
+    (
+        "sluicegate_decode_failures_total",
+        Kind::Counter,
+        "Access units that could not be decoded.",
+        |stream| stream.codec().decode_failures.load(Ordering::Relaxed),
+    ),
+    (
+        "sluicegate_dropped_pictures_total",
+        Kind::Counter,
+        "Decoded pictures and access units left out because the machine was too slow.",
+        |stream| stream.codec().dropped.load(Ordering::Relaxed),
+    ),
+    (
+        "sluicegate_encoded_pictures_total",
+        Kind::Counter,
+        "Pictures encoded as video.",
+        |stream| stream.codec().encoded.load(Ordering::Relaxed),
+    ),
+    (
+        "sluicegate_encode_failures_total",
+        Kind::Counter,
+        "Pictures that could not be encoded as video.",
+        |stream| stream.codec().encode_failures.load(Ordering::Relaxed),
+    ),
+    (
+        "sluicegate_jpegs_total",
+        Kind::Counter,
+        "JPEGs made.",
+        |stream| stream.codec().jpegs.load(Ordering::Relaxed),
+    ),
+    (
+        "sluicegate_jpeg_failures_total",
+        Kind::Counter,
+        "Pictures that could not be made a JPEG.",
+        |stream| stream.codec().jpeg_failures.load(Ordering::Relaxed),
+    ),
+];
+
+const VIEWERS: &[Figure<Totals>] = &[
+    (
+        "sluicegate_viewers",
+        Kind::Gauge,
+        "Viewers connected.",
+        |totals| totals.viewers as u64,
+    ),
+    (
+        "sluicegate_viewers_total",
+        Kind::Counter,
+        "Viewers that have come.",
+        |totals| totals.came,
+    ),
+    (
+        "sluicegate_sent_bytes_total",
+        Kind::Counter,
+        "Bytes handed to viewers' sockets, frames of WebSocket included, heads of HTTP not.",
+        |totals| totals.bytes,
+    ),
+    (
+        "sluicegate_sent_chunks_total",
+        Kind::Counter,
+        "Chunks handed to viewers' sockets.",
+        |totals| totals.chunks,
+    ),
+    (
+        "sluicegate_viewer_jumps_total",
+        Kind::Counter,
+        "Jumps of slow viewers to a newer start point.",
+        |totals| totals.jumps,
+    ),
+    (
+        "sluicegate_answers_total",
+        Kind::Counter,
+        "Requests that a transport answered whole.",
+        |totals| totals.answers,
+    ),
+];
+
+const GUEST: &[Figure<Spent>] = &[
+    (
+        "sluicegate_guest_calls_total",
+        Kind::Counter,
+        "Calls of a transport's component.",
+        |spent| spent.calls,
+    ),
+    (
+        "sluicegate_guest_pushes_total",
+        Kind::Counter,
+        "Pictures pushed into a transport's component.",
+        |spent| spent.pushes,
+    ),
+    (
+        "sluicegate_guest_failures_total",
+        Kind::Counter,
+        "Traps, timeouts and breached limits.",
+        |spent| spent.failures,
+    ),
+    (
+        "sluicegate_guest_instances_total",
+        Kind::Counter,
+        "Instances made; all but the first of a muxer are restarts.",
+        |spent| spent.instances,
+    ),
+    (
+        "sluicegate_muxer_overruns_total",
+        Kind::Counter,
+        "Times a muxer was too slow for its stream and left pictures out.",
+        |spent| spent.overruns,
+    ),
+];
+
+/// The figures as they are now.
+pub fn metrics(gateway: &Gateway) -> Response<Body> {
+    let mut text = Exposition::default();
+    about(gateway, &mut text);
+    streams(gateway, &mut text);
+    captures(gateway, &mut text);
+    viewers(gateway, &mut text);
+    muxers(gateway, &mut text);
+    process(&mut text);
+    full(StatusCode::OK, CONTENT_TYPE, text.into_text())
+}
+
+fn about(gateway: &Gateway, text: &mut Exposition) {
+    let version = env!("CARGO_PKG_VERSION");
+    text.family("sluicegate_build_info", Kind::Gauge, "Always 1.")
+        .sample(&[("version", version)], 1);
+    let mut plugins = text.family(
+        "sluicegate_plugin_info",
+        Kind::Gauge,
+        "Always 1; the component of each transport.",
+    );
+    for transport in gateway.transports.values() {
+        let labels = [
+            ("transport", transport.name.as_str()),
+            ("plugin", &transport.plugin.to_string()),
+            ("hash", &transport.plugin.hash),
+        ];
+        plugins.sample(&labels, 1);
+    }
+    text.family(
+        "sluicegate_draining",
+        Kind::Gauge,
+        "1 while the gateway shuts down.",
+    )
+    .sample(&[], u8::from(gateway.is_draining()));
+}
+
+fn streams(gateway: &Gateway, text: &mut Exposition) {
+    let mut states = text.family(
+        "sluicegate_stream_state",
+        Kind::Gauge,
+        "1 for the state the stream is in, 0 for the others.",
+    );
+    let all = gateway.streams.list();
+    for stream in &all {
+        let now = stream.report().state;
+        for state in State::ALL {
+            let labels = [("stream", stream.name.as_str()), ("state", state.name())];
+            states.sample(&labels, u8::from(state == now));
+        }
+    }
+    for (family, kind, help, read) in STREAM {
+        let mut family = text.family(family, *kind, help);
+        for stream in &all {
+            family.sample(&[("stream", stream.name.as_str())], read(stream));
+        }
+    }
+}
+
+fn captures(gateway: &Gateway, text: &mut Exposition) {
+    let all = gateway.captures.list();
+    type Read = fn(&(String, usize, u64, u64)) -> u64;
+    let figures: [(_, _, _, Read); 3] = [
+        (
+            "sluicegate_capture_clients",
+            Kind::Gauge,
+            "Clients that may ask for captures, for whom the stream is decoded.",
+            |(_, clients, _, _)| *clients as u64,
+        ),
+        (
+            "sluicegate_captures_total",
+            Kind::Counter,
+            "Captures that gave a picture.",
+            |(_, _, made, _)| *made,
+        ),
+        (
+            "sluicegate_capture_failures_total",
+            Kind::Counter,
+            "Captures that gave none.",
+            |(_, _, _, failed)| *failed,
+        ),
+    ];
+    for (name, kind, help, read) in figures {
+        let mut family = text.family(name, kind, help);
+        for one in &all {
+            family.sample(&[("stream", one.0.as_str())], read(one));
+        }
+    }
+}
+
+fn viewers(gateway: &Gateway, text: &mut Exposition) {
+    let totals = gateway.viewers.totals();
+    for (family, kind, help, read) in VIEWERS {
+        let mut family = text.family(family, *kind, help);
+        for (way, totals) in &totals {
+            family.sample(&labels(way), read(totals));
+        }
+    }
+    let delays = gateway.viewers.delays();
+    let histograms: [(_, _, fn(&Delays) -> _); 2] = [
+        (
+            "sluicegate_first_byte_seconds",
+            "From a viewer's request to the first bytes handed to its socket.",
+            |delays| delays.first_byte.read(),
+        ),
+        (
+            "sluicegate_delivery_seconds",
+            "From a chunk given out by the muxer to it handed to a viewer's socket; one for each write, of its oldest chunk.",
+            |delays| delays.delivery.read(),
+        ),
+    ];
+    for (family, help, read) in histograms {
+        let mut family = text.family(family, Kind::Histogram, help);
+        for (transport, delays) in &delays {
+            family.histogram(&[("transport", transport)], &read(delays));
+        }
+    }
+}
+
+fn muxers(gateway: &Gateway, text: &mut Exposition) {
+    let spent: Vec<(Way, Spent)> = gateway
+        .transports
+        .values()
+        .flat_map(|transport| transport.usage.ways())
+        .collect();
+    let mut seconds = text.family(
+        "sluicegate_guest_seconds_total",
+        Kind::Counter,
+        "Time spent in calls of a transport's component.",
+    );
+    for (way, spent) in &spent {
+        seconds.sample(&labels(way), spent.nanos as f64 / 1e9);
+    }
+    for (family, kind, help, read) in GUEST {
+        let mut family = text.family(family, *kind, help);
+        for (way, spent) in &spent {
+            family.sample(&labels(way), read(spent));
+        }
+    }
+    // JPEGs of several sizes are several muxers on one way, and sizes are what viewers ask for: no names for labels.
+    let mut running: BTreeMap<Way, ([usize; Phase::NAMES.len()], usize, usize)> = BTreeMap::new();
+    for muxer in gateway.muxers.list() {
+        let (phases, bytes, held) = running.entry(muxer.way.clone()).or_default();
+        let phase = muxer.health.phase();
+        for (count, name) in phases.iter_mut().zip(Phase::NAMES) {
+            *count += usize::from(name == phase.name_and_reason().0);
+        }
+        *bytes += muxer.outlet.bytes();
+        *held += muxer.held.load(Ordering::Relaxed);
+    }
+    let mut states = text.family(
+        "sluicegate_muxers",
+        Kind::Gauge,
+        "Muxers at work, by the state of their component.",
+    );
+    for (way, (phases, ..)) in &running {
+        for (count, state) in phases.iter().zip(Phase::NAMES) {
+            states.sample(&[&labels(way)[..], &[("state", state)]].concat(), count);
+        }
+    }
+    let mut held = text.family(
+        "sluicegate_outlet_bytes",
+        Kind::Gauge,
+        "Bytes of chunks that muxers hold for their viewers.",
+    );
+    for (way, (_, bytes, _)) in &running {
+        held.sample(&labels(way), bytes);
+    }
+    let mut held = text.family(
+        "sluicegate_guest_buffer_bytes",
+        Kind::Gauge,
+        "Bytes that transports' components hold in buffers: the window of HLS.",
+    );
+    for (way, (.., bytes)) in &running {
+        held.sample(&labels(way), bytes);
+    }
+}
+
+/// A rendition of no name is the stream itself.
+fn labels(way: &Way) -> [(&str, &str); 3] {
+    [
+        ("stream", &way.stream),
+        ("rendition", &way.rendition),
+        ("transport", &way.transport),
+    ]
+}
+
+fn process(text: &mut Exposition) {
+    let process = process::read();
+    let mut figure = |name, kind, help, value: Option<f64>| {
+        if let Some(value) = value {
+            text.family(name, kind, help).sample(&[], value);
+        }
+    };
+    let whole = |value: Option<u64>| value.map(|value| value as f64);
+    figure(
+        "sluicegate_process_cpu_seconds_total",
+        Kind::Counter,
+        "Processor time of all threads.",
+        process.cpu_seconds,
+    );
+    figure(
+        "sluicegate_process_resident_memory_bytes",
+        Kind::Gauge,
+        "Memory in use.",
+        whole(process.resident),
+    );
+    figure(
+        "sluicegate_process_virtual_memory_bytes",
+        Kind::Gauge,
+        "Address space.",
+        whole(process.virtual_memory),
+    );
+    figure(
+        "sluicegate_process_open_fds",
+        Kind::Gauge,
+        "Descriptors in use.",
+        whole(process.open_files),
+    );
+    figure(
+        "sluicegate_process_max_fds",
+        Kind::Gauge,
+        "Descriptors allowed.",
+        whole(process.most_files),
+    );
+    figure(
+        "sluicegate_process_threads",
+        Kind::Gauge,
+        "Threads.",
+        whole(process.threads),
+    );
+    figure(
+        "sluicegate_process_start_time_seconds",
+        Kind::Gauge,
+        "When the process started, Unix time.",
+        process.started,
+    );
+}

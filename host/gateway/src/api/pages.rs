@@ -1,0 +1,91 @@
+//! The pages in the binary.
+
+use super::{Body, error, full, set, whole};
+use bytes::Bytes;
+use hyper::{HeaderMap, Response, StatusCode, header};
+use sluicegate_plugin as plugin;
+use std::{collections::BTreeMap, sync::LazyLock};
+
+/// Name, fingerprint and content of every file under `web`'s build.
+const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
+
+/// The files as they are answered, compressed once.
+static ANSWERS: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock::new(|| {
+    let answer = |(name, hash, content): &(&'static str, &'static str, &'static [u8])| {
+        let max_age = if names_its_content(name) {
+            plugin::Response::FOREVER
+        } else {
+            0
+        };
+        let body = Bytes::from_static(content).into();
+        let answer = plugin::Response::new(200, content_type(name).into(), max_age, body);
+        (*name, (*hash, answer))
+    };
+    FILES.iter().map(answer).collect()
+});
+
+/// No script or style but our own files; pictures and video may come from memory.
+const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
+
+/// A file by its name, or 304 if the client has it.
+pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
+    let Some((hash, answer)) = ANSWERS.get(name) else {
+        return error(false, StatusCode::NOT_FOUND, "there is no such file");
+    };
+    // The same for the file compressed and not, so a weak one (RFC 9110 8.8.1).
+    let tag = format!("W/\"{hash}\"");
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let mut response = if known {
+        full(StatusCode::NOT_MODIFIED, content_type(name), "")
+    } else {
+        whole::respond(answer, headers).0
+    };
+    set(&mut response, header::ETAG, &tag);
+    if !names_its_content(name) {
+        set(&mut response, header::CACHE_CONTROL, "no-cache");
+    }
+    set(&mut response, header::CONTENT_SECURITY_POLICY, POLICY);
+    response
+}
+
+/// Whether the bundler put a hash of the content into the name, as in `chunk-3S2IWZWS.js`.
+fn names_its_content(name: &str) -> bool {
+    let stem = name.strip_suffix(".js").unwrap_or_default();
+    stem.rsplit_once('-').is_some_and(|(_, hash)| {
+        let of_hash = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        hash.len() == 8 && hash.bytes().all(of_hash)
+    })
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "json" | "map" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_a_hash_last() {
+        for (name, lasts) in [
+            ("assets/hls_js-5DVAMUVT.js", true),
+            ("assets/chunk-3S2IWZWS.js", true),
+            ("assets/player.js", false),
+            ("assets/logo-maskable.svg", false),
+            ("assets/some-lowercas.js", false),
+        ] {
+            assert_eq!(names_its_content(name), lasts, "{name}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The one table of routes. Pure.
+
+use hyper::Method;
+use sluicegate_net::auth::Role;
+
+/// Longest path that is looked at.
+const LONGEST: usize = 2048;
+
+/// The handler that answers a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Target {
+    Dashboard,
+    Watch,
+    Asset,
+    Health,
+    Ready,
+    Metrics,
+    Events,
+    Devices,
+    Device,
+    Sessions,
+    Session,
+    Plugins,
+    Reload,
+    Choice,
+    Live,
+    NalStream,
+    Frame,
+    Capture,
+    CaptureSocket,
+    Docs,
+    OpenApi,
+}
+
+/// A path with `{names}`, one segment each; `{*rest}` takes what is left.
+#[derive(Debug)]
+pub struct Route {
+    /// GET routes answer HEAD too.
+    pub method: Method,
+    /// Path segments, each behind a slash.
+    pub pattern: &'static str,
+    /// Who may call it.
+    pub role: Role,
+    /// The handler that answers.
+    pub target: Target,
+}
+
+const fn get(pattern: &'static str, role: Role, target: Target) -> Route {
+    route(Method::GET, pattern, role, target)
+}
+
+const fn post(pattern: &'static str, role: Role, target: Target) -> Route {
+    route(Method::POST, pattern, role, target)
+}
+
+const fn route(method: Method, pattern: &'static str, role: Role, target: Target) -> Route {
+    Route {
+        method,
+        pattern,
+        role,
+        target,
+    }
+}
+
+/// Every route, the first match wins; access tests are made from this.
+pub const ROUTES: &[Route] = &[
+    get("/", Role::View, Target::Dashboard),
+    get("/watch/{stream}", Role::View, Target::Watch),
+    get("/docs", Role::View, Target::Docs),
+    get("/assets/{name}", Role::Public, Target::Asset),
+    get("/healthz", Role::Public, Target::Health),
+    get("/readyz", Role::Public, Target::Ready),
+    get("/metrics", Role::Admin, Target::Metrics),
+    get("/api/openapi.json", Role::View, Target::OpenApi),
+    get("/api/events", Role::View, Target::Events),
+    get("/api/devices", Role::View, Target::Devices),
+    get("/api/devices/{serial}", Role::View, Target::Device),
+    get("/api/sessions", Role::View, Target::Sessions),
+    get("/api/sessions/{id}", Role::View, Target::Session),
+    get("/api/plugins", Role::Admin, Target::Plugins),
+    post("/api/plugins/{name}/reload", Role::Admin, Target::Reload),
+    get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
+    get(
+        "/api/ws/capture/{serial}",
+        Role::Capture,
+        Target::CaptureSocket,
+    ),
+    post(
+        "/api/devices/{serial}/capture",
+        Role::Capture,
+        Target::Capture,
+    ),
+    get("/live/{stream}/frame.jpg", Role::View, Target::Frame),
+    get("/live/{stream}", Role::View, Target::Choice),
+    get("/live/{stream}/{transport}", Role::View, Target::Live),
+    get(
+        "/live/{stream}/{transport}/{*rest}",
+        Role::View,
+        Target::Live,
+    ),
+];
+
+/// The values of a route's names, decoded.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Parameters(Vec<(&'static str, String)>);
+
+impl Parameters {
+    /// The value of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+impl Route {
+    /// The methods that a path of this route answers, as `Allow` lists them (RFC 9110 section 10.2.1).
+    pub fn allowed(&self) -> &'static str {
+        match self.method {
+            Method::POST => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+/// What is at a path.
+#[derive(Debug)]
+pub enum Found {
+    /// A route, and what the placeholders of its path stand for here.
+    Route(&'static Route, Parameters),
+    /// Something that answers these methods only.
+    OtherMethod(&'static str),
+    /// It is not well formed, for this reason.
+    BadPath(&'static str),
+    /// No route has such a path.
+    Nothing,
+}
+
+/// Looks a path up.
+pub fn find(method: &Method, path: &str) -> Found {
+    if path.len() > LONGEST {
+        return Found::BadPath("the path is longer than 2048 characters");
+    }
+    let Some(segments) = segments(path) else {
+        return Found::BadPath(
+            "the path is not well formed: after % come two hex digits, the whole is UTF-8 without control characters, and no segment is . or ..",
+        );
+    };
+    let mut other = None;
+    for route in ROUTES {
+        let Some(parameters) = matches(route.pattern, &segments) else {
+            continue;
+        };
+        if route.method == *method || (route.method == Method::GET && *method == Method::HEAD) {
+            return Found::Route(route, parameters);
+        }
+        other = Some(route.allowed());
+    }
+    other.map_or(Found::Nothing, Found::OtherMethod)
+}
+
+fn segments(path: &str) -> Option<Vec<String>> {
+    path.strip_prefix('/')?.split('/').map(decode).collect()
+}
+
+/// Percent-decodes one segment (RFC 3986 2.1).
+fn decode(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &rest[2..];
+    }
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains(char::is_control) && !matches!(text.as_str(), "." | ".."))
+}
+
+fn matches(pattern: &'static str, segments: &[String]) -> Option<Parameters> {
+    let mut parameters = Parameters::default();
+    let mut left = segments;
+    for part in pattern.strip_prefix('/')?.split('/') {
+        if part == "{*rest}" {
+            parameters.0.push(("rest", left.join("/")));
+            return Some(parameters);
+        }
+        let (segment, rest) = left.split_first()?;
+        left = rest;
+        match part
+            .strip_prefix('{')
+            .and_then(|part| part.strip_suffix('}'))
+        {
+            Some(_) if segment.is_empty() => return None,
+            Some(name) => parameters.0.push((name, segment.clone())),
+            None if part == segment => {}
+            None => return None,
+        }
+    }
+    left.is_empty().then_some(parameters)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn target(path: &str) -> Option<(Target, Vec<String>)> {
+        match find(&Method::GET, path) {
+            Found::Route(route, parameters) => Some((
+                route.target,
+                parameters.0.into_iter().map(|(_, value)| value).collect(),
+            )),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn paths_lead_where_the_contract_says() {
+        let values = |values: &[&str]| {
+            values
+                .iter()
+                .map(|value| (*value).to_owned())
+                .collect::<Vec<_>>()
+        };
+        for (path, expected) in [
+            ("/", Some((Target::Dashboard, values(&[])))),
+            ("/watch/porch", Some((Target::Watch, values(&["porch"])))),
+            (
+                "/live/porch/mjpeg",
+                Some((Target::Live, values(&["porch", "mjpeg"]))),
+            ),
+            (
+                "/live/back%20yard/hls/a/b.m3u8",
+                Some((Target::Live, values(&["back yard", "hls", "a/b.m3u8"]))),
+            ),
+            (
+                "/live/porch/hls/",
+                Some((Target::Live, values(&["porch", "hls", ""]))),
+            ),
+            (
+                "/api/ws/stream/emulator-5554",
+                Some((Target::NalStream, values(&["emulator-5554"]))),
+            ),
+            ("/live//mjpeg", None),
+            ("/watch/", None),
+            ("/nothing", None),
+        ] {
+            assert_eq!(target(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_methods_are_told_what_there_is() {
+        assert!(matches!(
+            find(&Method::POST, "/healthz"),
+            Found::OtherMethod("GET, HEAD, OPTIONS")
+        ));
+        assert!(matches!(
+            find(&Method::GET, "/api/plugins/policy/reload"),
+            Found::OtherMethod("POST, OPTIONS")
+        ));
+        assert!(matches!(find(&Method::HEAD, "/healthz"), Found::Route(..)));
+    }
+
+    #[test]
+    fn malformed_paths_are_told_apart_from_missing_ones() {
+        for path in [
+            "/live/%",
+            "/live/%zz/nal",
+            "/live/%ff/nal",
+            "/live/a%00b/nal",
+            "nope",
+        ] {
+            assert!(
+                matches!(find(&Method::GET, path), Found::BadPath(_)),
+                "{path}"
+            );
+        }
+        assert!(matches!(
+            find(&Method::GET, &format!("/{}", "a".repeat(3000))),
+            Found::BadPath(_)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_answered(path in ".{0,80}") {
+            let _ = find(&Method::GET, &path);
+        }
+    }
+}

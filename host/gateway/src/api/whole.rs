@@ -1,0 +1,189 @@
+//! What a component answered as an HTTP response: how long caches may keep it, and compressed for who takes that.
+//!
+//! Ranges are not served: players ask for parts and segments by name. A request for one gets the whole, as RFC 9110 14.2
+//! allows.
+
+use super::{Body, full, set};
+use bytes::Bytes;
+use http_body_util::Either;
+use hyper::{HeaderMap, Response, StatusCode, header};
+use sluicegate_plugin as plugin;
+use sluicegate_viewer::Asker;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+};
+
+/// Nobody is told to stay away for longer, in seconds.
+const LONGEST_RETRY: u32 = 60;
+
+/// The response, and how many bytes its body has.
+pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>, usize) {
+    let status = StatusCode::from_u16(answer.status)
+        .ok()
+        // What is no final status of HTTP is none of ours (RFC 9110 section 15).
+        .filter(|status| (200..600).contains(&status.as_u16()))
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let packed = takes_gzip(asked).then(|| answer.gzipped()).flatten();
+    let mut response = full(status, &answer.content_type, Bytes::new());
+    let bytes = match packed {
+        Some(packed) => {
+            set(&mut response, header::CONTENT_ENCODING, "gzip");
+            *response.body_mut() = Either::Left(packed.clone().into());
+            packed.len()
+        }
+        None => {
+            *response.body_mut() = Either::Left((&answer.body).into());
+            answer.body.len()
+        }
+    };
+    if answer.is_text() {
+        set(&mut response, header::VARY, "Origin, Accept-Encoding");
+    }
+    match answer.max_age {
+        // Nobody keeps it, and who got it is to come again (RFC 9110 15.6.4).
+        seconds if status == StatusCode::SERVICE_UNAVAILABLE => {
+            let seconds = seconds.clamp(1, LONGEST_RETRY).to_string();
+            set(&mut response, header::RETRY_AFTER, &seconds);
+        }
+        // Nobody keeps it.
+        0 => {}
+        plugin::Response::FOREVER => set(
+            &mut response,
+            header::CACHE_CONTROL,
+            "public, max-age=31536000, immutable",
+        ),
+        seconds => {
+            let value = format!("public, max-age={seconds}");
+            set(&mut response, header::CACHE_CONTROL, &value);
+        }
+    }
+    (response, bytes)
+}
+
+/// Who asks.
+pub fn asker(peer: SocketAddr, asked: &HeaderMap) -> Asker {
+    let mut hasher = DefaultHasher::new();
+    asked.get(header::USER_AGENT).hash(&mut hasher);
+    Asker {
+        address: peer.ip(),
+        agent: hasher.finish(),
+    }
+}
+
+/// Whether the client takes gzip (RFC 9110 12.5.3).
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let lines = asked.get_all(header::ACCEPT_ENCODING).iter();
+    let codings = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    let weight = |coding: &str| -> Option<(bool, f32)> {
+        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+        let named = match name.trim().to_ascii_lowercase().as_str() {
+            "gzip" | "x-gzip" => true,
+            "*" => false,
+            _ => return None,
+        };
+        let weight = parameters.trim().strip_prefix("q=").unwrap_or("1");
+        Some((named, weight.trim().parse().unwrap_or(0.0)))
+    };
+    // What is named goes before what is meant by "*".
+    codings
+        .filter_map(weight)
+        .max_by_key(|(named, _)| *named)
+        .is_some_and(|(_, weight)| weight > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+    use sluicegate_media::buffer::Buffer;
+
+    fn accepting(codings: &'static str) -> HeaderMap {
+        let value = HeaderValue::from_static(codings);
+        [(header::ACCEPT_ENCODING, value)].into_iter().collect()
+    }
+
+    #[test]
+    fn gzip_is_for_who_takes_it() {
+        for (codings, takes) in [
+            ("gzip", true),
+            ("br, gzip;q=0.5", true),
+            ("br;q=1.0, GZIP ; q=0.8", true),
+            ("*", true),
+            ("gzip;q=0, *", false),
+            ("gzip;q=0", false),
+            ("*;q=0, gzip", true),
+            ("br", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            assert_eq!(takes_gzip(&accepting(codings)), takes, "{codings}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_final_statuses_of_http_go_out() {
+        for (said, sent) in [
+            (200, 200),
+            (404, 404),
+            (599, 599),
+            (0, 500),
+            (100, 500),
+            (101, 500),
+            (199, 500),
+            (600, 500),
+            (999, 500),
+            (u16::MAX, 500),
+        ] {
+            let answer = plugin::Response::new(said, "text/plain".into(), 0, Buffer::default());
+            assert_eq!(
+                respond(&answer, &HeaderMap::new()).0.status(),
+                sent,
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn caches_are_told_how_long_and_in_which_forms() {
+        let answer = |content_type: &str, max_age| {
+            let body = Buffer::from(Bytes::from("#EXTINF:2.00000,\n".repeat(50)));
+            plugin::Response::new(200, content_type.into(), max_age, body)
+        };
+        let get = |answer: &plugin::Response, codings| {
+            let (response, bytes) = respond(answer, &accepting(codings));
+            let header = |name| {
+                let value = response.headers().get(name)?;
+                value.to_str().ok().map(str::to_owned)
+            };
+            let cache = header(header::CACHE_CONTROL);
+            (
+                cache.unwrap_or_default(),
+                header(header::VARY).unwrap_or_default(),
+                header(header::CONTENT_ENCODING).unwrap_or_default(),
+                bytes,
+            )
+        };
+        let playlist = answer("application/vnd.apple.mpegurl", 24);
+        let (cache, vary, coding, bytes) = get(&playlist, "gzip");
+        assert_eq!(
+            (cache.as_str(), coding.as_str()),
+            ("public, max-age=24", "gzip")
+        );
+        assert_eq!(vary, "Origin, Accept-Encoding");
+        assert!(bytes < 100);
+        let (_, vary, coding, bytes) = get(&playlist, "");
+        assert_eq!(
+            (vary.as_str(), coding.as_str(), bytes),
+            ("Origin, Accept-Encoding", "", 850)
+        );
+        let segment = answer("video/iso.segment", plugin::Response::FOREVER);
+        let (cache, vary, coding, bytes) = get(&segment, "gzip");
+        assert_eq!(cache, "public, max-age=31536000, immutable");
+        assert_eq!((vary.as_str(), coding.as_str(), bytes), ("", "", 850));
+        assert_eq!(get(&answer("text/plain", 0), "").0, "");
+    }
+}

@@ -1,0 +1,125 @@
+//! Where the gateway is, said on standard output: on this machine, and in its network if others may reach it.
+
+use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
+use sluicegate_config::machine;
+use std::{
+    io::{IsTerminal, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// Black on white, whatever the terminal's own colours are: cameras read that best.
+const COLOURS: &str = "\x1b[38;5;16;48;5;231m";
+const OWN_COLOURS: &str = "\x1b[0m";
+
+/// Says where `local` is found.
+pub(super) fn announce(scheme: &str, local: SocketAddr) {
+    let mut out = std::io::stdout();
+    let text = told(
+        scheme,
+        local,
+        &machine::addresses(local.ip()),
+        out.is_terminal(),
+    );
+    // Nobody need listen.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The lines; for a terminal also a code that a phone's camera reads, of the first address of the network.
+fn told(scheme: &str, local: SocketAddr, network: &[IpAddr], terminal: bool) -> String {
+    let url = |address: IpAddr| format!("{scheme}://{}/", SocketAddr::new(address, local.port()));
+    // The wildcard address is no place to browse to.
+    let here = match local.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    let mut text = format!("sluicegate is at {}\n", url(here));
+    for address in network.iter().filter(|address| **address != here) {
+        text += &format!("  for other machines: {}\n", url(*address));
+    }
+    if let Some(first) = network.first().filter(|_| terminal) {
+        text += &code(&url(*first)).unwrap_or_default();
+    }
+    text
+}
+
+/// The code of a text, in half blocks, with the quiet zone that readers need. `None` if the text is too long for any.
+fn code(text: &str) -> Option<String> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let blocks = code.render::<Dense1x2>().quiet_zone(true).build();
+    let lines = blocks.lines();
+    Some(
+        lines
+            .map(|line| format!("{COLOURS}{line}{OWN_COLOURS}\n"))
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn loopback_is_told_alone_and_a_network_with_all_its_addresses() {
+        let network = ["192.168.0.7", "fd00::7"].map(|address| address.parse().unwrap());
+        for (listen, network, lines) in [
+            (
+                "127.0.0.1:8080",
+                &[][..],
+                "sluicegate is at http://127.0.0.1:8080/\n",
+            ),
+            (
+                "[::]:80",
+                &network,
+                "sluicegate is at http://[::1]:80/\n  for other machines: http://192.168.0.7:80/\n  \
+                 for other machines: http://[fd00::7]:80/\n",
+            ),
+            (
+                "192.168.0.7:1",
+                &network[..1],
+                "sluicegate is at http://192.168.0.7:1/\n",
+            ),
+        ] {
+            let local = listen.parse().unwrap();
+            assert_eq!(told("http", local, network, false), lines);
+        }
+    }
+
+    #[test]
+    fn a_terminal_gets_a_code_with_every_module_of_the_address() {
+        let network = ["192.168.0.7".parse().unwrap()];
+        let text = told("https", "0.0.0.0:8443".parse().unwrap(), &network, true);
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let rows: Vec<Vec<bool>> = lines
+            .iter()
+            .flat_map(|line| {
+                let blocks = line.strip_prefix(COLOURS).unwrap();
+                let blocks = blocks.strip_suffix(OWN_COLOURS).unwrap();
+                // Dark above, dark below.
+                let pairs = blocks.chars().map(|block| match block {
+                    ' ' => (false, false),
+                    '▀' => (true, false),
+                    '▄' => (false, true),
+                    '█' => (true, true),
+                    other => panic!("{other:?}"),
+                });
+                let (above, below): (Vec<bool>, Vec<bool>) = pairs.unzip();
+                [above, below]
+            })
+            .collect();
+        let url = "https://192.168.0.7:8443/";
+        let code = QrCode::with_error_correction_level(url, EcLevel::L).unwrap();
+        // Four modules of quiet around it.
+        let dark = |x: usize, y: usize| rows[y][x];
+        for at in 0..code.width() + 8 {
+            assert!((0..4).all(|edge| !dark(edge, at) && !dark(at, edge)));
+        }
+        for y in 0..code.width() {
+            for x in 0..code.width() {
+                let wanted = code[(x, y)] == qrcode::Color::Dark;
+                assert_eq!(dark(x + 4, y + 4), wanted, "{x} {y}");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Sources on the command line.
+
+use super::StartError;
+use sluicegate_config as config;
+use sluicegate_config::Config;
+use sluicegate_source::{Spec, SpecError};
+
+/// Adds the streams named on the command line to those of the config: a source, or `NAME=SOURCE`. Without a name a stream
+/// is called after its source.
+///
+/// # Errors
+/// What is no source, a name that no stream can have, or one that is taken.
+pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
+    for text in sources {
+        let (name, text, spec) = read(text)?;
+        let name = match name {
+            Some(name) if config.streams.contains_key(name) => {
+                return Err(StartError::Twice(name.to_owned()));
+            }
+            Some(name) => name.to_owned(),
+            None => free_name(config, spec.default_name()),
+        };
+        let source = match &spec {
+            Spec::File(path) => format!(
+                "file:{}",
+                std::path::absolute(path)
+                    .unwrap_or_else(|_| path.clone())
+                    .display()
+            ),
+            _ => text.to_owned(),
+        };
+        config.streams.insert(
+            name,
+            config::Stream {
+                source: source.into(),
+                ..config::Stream::default()
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Name, source as text, source. What is a source as it stands has no name: `lavfi:testsrc=size=640x360`, a URL with a query,
+/// a file with `=` in its name.
+fn read(text: &str) -> Result<(Option<&str>, &str, Spec), StartError> {
+    let wrong = |text: &str, reason| StartError::Source {
+        stream: config::Source::from(text).to_string(),
+        reason,
+    };
+    let whole = match Spec::parse_argument(text) {
+        Ok(spec) => return Ok((None, text, spec)),
+        Err(reason) => reason,
+    };
+    let named = text.split_once('=');
+    let named = named.filter(|_| matches!(whole, SpecError::NoFile(_)));
+    let Some((name, rest)) = named else {
+        return Err(wrong(text, whole));
+    };
+    let checked = config::check_stream_name(name);
+    let spec = match (Spec::parse_argument(rest), &checked) {
+        (Ok(spec), _) => spec,
+        (Err(reason), Ok(())) => return Err(wrong(rest, reason)),
+        // `=` is a part of something else, and what follows it perhaps a password.
+        (Err(_), Err(_)) => return Err(wrong(text, whole)),
+    };
+    match checked {
+        Ok(()) => Ok((Some(name), rest, spec)),
+        Err(reason) => Err(StartError::Name {
+            // May be a part of a URL with a mistake in it.
+            name: config::Source::from(name).to_string(),
+            reason,
+        }),
+    }
+}
+
+/// The name, or one made of it that no stream has.
+fn free_name(config: &Config, base: String) -> String {
+    let numbered = (2..).map(|nth| format!("{base}-{nth}"));
+    std::iter::once(base.clone())
+        .chain(numbered)
+        .find(|name| !config.streams.contains_key(name))
+        .unwrap_or(base)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn streams(sources: &[&str]) -> Result<Vec<(String, String)>, String> {
+        let mut config = Config {
+            streams: Default::default(),
+            ..Config::default()
+        };
+        let sources: Vec<String> = sources.iter().map(|text| (*text).to_owned()).collect();
+        add_sources(&mut config, &sources).map_err(|error| error.to_string())?;
+        let streams = config.streams.into_iter();
+        Ok(streams
+            .map(|(name, stream)| (name, stream.source.expose().to_owned()))
+            .collect())
+    }
+
+    #[test]
+    fn a_source_is_called_after_itself_or_as_it_is_said() {
+        for (sources, expected) in [
+            (&["test-pattern"][..], &[("demo", "test-pattern")][..]),
+            (
+                &["test-pattern", "test-pattern"],
+                &[("demo", "test-pattern"), ("demo-2", "test-pattern")],
+            ),
+            (
+                &["porch=rtsp://cam.local/1?a=b"],
+                &[("porch", "rtsp://cam.local/1?a=b")],
+            ),
+            (
+                &["rtsp://cam.local/1?a=b"],
+                &[("cam.local", "rtsp://cam.local/1?a=b")],
+            ),
+            (
+                &["lavfi:testsrc=size=640x360"],
+                &[("lavfi", "lavfi:testsrc=size=640x360")],
+            ),
+            (
+                &["screen::0?size=640x360"],
+                &[("screen", "screen::0?size=640x360")],
+            ),
+            (
+                &["sc=screen::0?size=640x360"],
+                &[("sc", "screen::0?size=640x360")],
+            ),
+            (&["a=annexb:listen:5000"], &[("a", "annexb:listen:5000")]),
+            (&["hall=test-pattern"], &[("hall", "test-pattern")]),
+        ] {
+            let found = streams(sources).unwrap();
+            let found: Vec<(&str, &str)> = found
+                .iter()
+                .map(|(name, source)| (name.as_str(), source.as_str()))
+                .collect();
+            assert_eq!(found, expected, "{sources:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_named_says_what_to_write() {
+        for (sources, parts) in [
+            (&["porch=nothing.mp4"][..], &["no file `nothing.mp4`"][..]),
+            (&["a/b=test-pattern"], &["`a/b` is no stream name", "`/`"]),
+            (&["=test-pattern"], &["it is empty"]),
+            (
+                &["a=test-pattern", "a=test-pattern"],
+                &["two streams `a`", "another name"],
+            ),
+        ] {
+            let error = streams(sources).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The command line.
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use sluicegate::api;
+use sluicegate::gateway::{self, Gateway};
+use sluicegate_codec as codec;
+use sluicegate_config as config;
+use sluicegate_config::{Config, EncoderName, Listen};
+use sluicegate_plugin::{Engine, Instance, Limits, Usage, compile};
+use sluicegate_source as source;
+use sluicegate_telemetry as telemetry;
+use sluicegate_telemetry::{Chain, LogFormat};
+use std::{
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+/// An edge gateway for live video whose transports are WebAssembly components.
+#[derive(Parser)]
+#[command(
+    name = "sluicegate",
+    version = env!("CARGO_PKG_VERSION"),
+    arg_required_else_help = true,
+    override_usage = "sluicegate [OPTIONS] [SOURCE]...\n       sluicegate <COMMAND>"
+)]
+struct Arguments {
+    /// How the log on standard error is written; RUST_LOG says how much of it.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        env = "SLUICEGATE_LOG_FORMAT"
+    )]
+    log_format: Lines,
+    /// Without a command, what is named is served.
+    #[command(flatten)]
+    serve: Serve,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Args, Default, PartialEq)]
+struct Serve {
+    /// The config file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Port, address or both to listen on, instead of the config's; a port alone is on this machine only.
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
+    listen: Option<Listen>,
+    /// Let other machines in: listen on all addresses, or on the one named. Whoever reaches it may watch.
+    #[arg(long)]
+    open: bool,
+    /// A file, a URL, or another source such as annexb:listen:5000; NAME=SOURCE says what the stream is called.
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Lines {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<Lines> for LogFormat {
+    fn from(lines: Lines) -> Self {
+        match lines {
+            Lines::Text => LogFormat::Text,
+            Lines::Json => LogFormat::Json,
+        }
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve streams: those of the config, and a stream for each SOURCE. Without either, a demo.
+    Serve(Serve),
+    /// Check a config as `serve` would, without opening a socket, and tell all mistakes.
+    Check {
+        /// The config file (TOML).
+        file: PathBuf,
+    },
+    /// List the cameras of this machine and what they give.
+    Sources,
+    /// What `serve` runs to find out whether an encoder works here.
+    #[command(hide = true)]
+    ProbeEncoder {
+        /// libavcodec's name of it.
+        name: EncoderName,
+    },
+    /// What is run to compile a component within limits, from standard input to standard output.
+    #[command(hide = true)]
+    CompileComponent,
+    /// Look at components.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Say what a component is, and whether this gateway can use it.
+    Inspect {
+        /// A component, or a core module with an embedded component type.
+        file: PathBuf,
+        /// Options for its `open`, as JSON.
+        #[arg(long, default_value = "{}", value_name = "JSON")]
+        options: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::init(arguments.log_format.into());
+    let command = match (arguments.command, arguments.serve) {
+        (Some(command), serve) if serve == Serve::default() => command,
+        (Some(_), _) => {
+            usage("options of `serve` go behind it, and nothing else goes before a command")
+        }
+        (None, serve) => Command::Serve(bare(serve)),
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match arguments.log_format {
+                Lines::Text => {
+                    // Where nobody reads it, it is lost.
+                    let _ = writeln!(std::io::stderr(), "sluicegate: {error:#}");
+                }
+                Lines::Json => tracing::error!("{error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    // Linux has this very program there, even if another version lies in its place by now.
+    compile::compile_with(match cfg!(target_os = "linux") {
+        true => "/proc/self/exe".into(),
+        false => program.clone(),
+    });
+    match command {
+        Command::Serve(Serve {
+            config,
+            listen,
+            open,
+            sources,
+        }) => {
+            let mut settings = match &config {
+                Some(file) => Config::load(file)?,
+                None if sources.is_empty() => Config::default(),
+                None => Config {
+                    streams: Default::default(),
+                    ..Config::default()
+                },
+            };
+            if listen.is_some() || open {
+                let server = &mut settings.server;
+                server.listen_at(listen, open).map_err(anyhow::Error::msg)?;
+            }
+            gateway::add_sources(&mut settings, &sources)?;
+            source::devices_with(program.with_file_name("sluicegate-devices"));
+            codec::probe_with(program);
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            #[cfg(debug_assertions)]
+            telemetry::workers::watch(&mut runtime);
+            let runtime = runtime
+                .enable_all()
+                .build()
+                .context("cannot start the runtime")?;
+            runtime.block_on(gateway::run(settings, api::respond))?;
+            // Connections that would not end are not waited for.
+            runtime.shutdown_background();
+            Ok(())
+        }
+        Command::Check { file } => check(&file),
+        Command::Sources => say(&source::listing(&source::cameras())),
+        Command::ProbeEncoder { name } => {
+            codec::answer(name);
+            Ok(())
+        }
+        Command::CompileComponent => {
+            compile::answer();
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
+    }
+}
+
+/// What `sluicegate` without a command is given. A word that is nearly a command was meant as one.
+fn bare(serve: Serve) -> Serve {
+    let mut commands = Arguments::command();
+    commands.build();
+    let names = commands.get_subcommands().map(|known| known.get_name());
+    if let Some(word) = serve.sources.first()
+        && !Path::new(word).exists()
+        && let Some(meant) = names
+            .filter(|name| strsim::damerau_levenshtein(name, word) <= 2)
+            .min_by_key(|name| strsim::damerau_levenshtein(name, word))
+    {
+        usage(&format!(
+            "there is no command `{word}`; did you mean `sluicegate {meant}`?"
+        ));
+    }
+    serve
+}
+
+/// Ends with what is wrong with the command line.
+fn usage(what: &str) -> ! {
+    Arguments::command()
+        .error(clap::error::ErrorKind::InvalidSubcommand, what)
+        .exit()
+}
+
+/// Says that a config is good, or all that is wrong with it.
+fn check(file: &Path) -> anyhow::Result<()> {
+    let (config, mut found) = match Config::load(file) {
+        Ok(config) => (Some(config), Vec::new()),
+        Err(config::Error::Invalid(mistakes)) => {
+            let found = mistakes.found.iter().map(ToString::to_string).collect();
+            (mistakes.rest.map(|rest| *rest), found)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let of_file = found.len();
+    let mut good = None;
+    if let Some(config) = config {
+        if of_file == 0 {
+            config.require_streams(file)?;
+        }
+        match Gateway::prepare(config) {
+            Ok(gateway) => good = Some(gateway),
+            Err(errors) => {
+                let errors = errors.each();
+                // What is left of a file is checked too, but what was left out is missed by nobody but the file.
+                let errors = errors
+                    .iter()
+                    .filter(|error| of_file == 0 || error.stands_alone());
+                found.extend(errors.map(|error| format!("{}: {}", file.display(), Chain(error))));
+            }
+        }
+    }
+    match good.filter(|_| found.is_empty()) {
+        Some(gateway) => say(&format!(
+            "{}: good: {} streams, {} transports\n",
+            file.display(),
+            gateway.streams.names().len(),
+            gateway.transports.len()
+        )),
+        None => Err(anyhow::Error::msg(found.join("\n"))),
+    }
+}
+
+fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
+    let engine = Engine::new()?;
+    let plugin = engine.load_file(file, Limits::default())?;
+    say(&format!(
+        "component  {plugin}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
+        file.display(),
+        plugin.size,
+        plugin.hash,
+        plugin.imports.join(", "),
+        plugin.exports.join(", "),
+    ))?;
+    let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
+    let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
+    let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
+    say(&format!(
+        "carriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\n",
+        carriers.join(", "),
+        formats.join(", "),
+        profile.lanes,
+        profile.history,
+        profile.group_ms,
+        match profile.repeat {
+            Some(after) => format!("the last picture once more after {} ms", after.as_millis()),
+            None => "nothing is repeated".into(),
+        },
+        profile.latency_ms,
+    ))
+}
+
+/// To standard output, which may be closed.
+fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,151 @@
+//! Which of the config's rules is for a client. Pure.
+
+use hyper::{HeaderMap, header};
+use sluicegate_config::{Client, Match};
+use std::net::IpAddr;
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Where from, trusted proxies left out.
+    pub address: IpAddr,
+    /// Of the request.
+    pub headers: &'a HeaderMap,
+    /// Of the request, as it came.
+    pub query: &'a str,
+    /// The stream's name.
+    pub stream: &'a str,
+}
+
+impl Asker<'_> {
+    /// The value of a query parameter, decoded.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        form_urlencoded::parse(self.query.as_bytes())
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The program that it says it is.
+    pub fn agent(&self) -> &str {
+        self.header(header::USER_AGENT).unwrap_or_default()
+    }
+}
+
+/// The first rule that fits.
+pub fn first<'a>(rules: &'a [Client], asker: &Asker<'_>) -> Option<&'a Client> {
+    rules.iter().find(|rule| fits(&rule.r#match, asker))
+}
+
+fn fits(wanted: &Match, asker: &Asker<'_>) -> bool {
+    let Match {
+        network,
+        user_agent,
+        header,
+        query,
+        stream,
+        client,
+    } = wanted;
+    let given = |name: &str, value: &String| asker.parameter(name).as_ref() == Some(value);
+    network.is_none_or(|network| network.contains(asker.address))
+        && user_agent.as_ref().is_none_or(|part| {
+            let agent = asker.agent().to_lowercase();
+            agent.contains(&part.to_lowercase())
+        })
+        && header
+            .iter()
+            .all(|(name, value)| asker.header(name.as_str()) == Some(value))
+        && query.iter().all(|(name, value)| given(name, value))
+        && stream.as_ref().is_none_or(|stream| stream == asker.stream)
+        && client.as_ref().is_none_or(|client| given("client", client))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use sluicegate_config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn each_kind_of_match_and_the_first_counts() {
+        let text = "
+            [[clients]]
+            match = { network = '192.168.0.0/16', user-agent = 'iphone' }
+            transport = 'a'
+            [[clients]]
+            match = { network = '192.168.0.0/16' }
+            transport = 'b'
+            [[clients]]
+            match = { header = { X-Room = 'hall' } }
+            transport = 'c'
+            [[clients]]
+            match = { query = { where = 'front door' } }
+            transport = 'd'
+            [[clients]]
+            match = { stream = 'porch' }
+            transport = 'e'
+            [[clients]]
+            match = { client = 'tablet' }
+            transport = 'f'
+            [[clients]]
+            match = { user-agent = 'VLC', query = { x = '1', y = '2' } }
+            transport = 'g'
+        ";
+        let rules = Config::parse(text, Path::new("x.toml")).unwrap().clients;
+        let which = |address: &str, headers: &[(&'static str, &'static str)], query, stream| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| {
+                    let name = header::HeaderName::from_static(name);
+                    (name, header::HeaderValue::from_static(value))
+                })
+                .collect();
+            let asker = Asker {
+                address: address.parse().unwrap(),
+                headers: &headers,
+                query,
+                stream,
+            };
+            let rule = first(&rules, &asker)?;
+            Some(rule.transport.clone().unwrap().concat())
+        };
+        let agent = |name| [("user-agent", name)];
+        for (address, headers, query, stream, expected) in [
+            (
+                "192.168.3.4",
+                &agent("Mozilla (iPhone; x)")[..],
+                "",
+                "x",
+                Some("a"),
+            ),
+            ("::ffff:192.168.3.4", &agent("curl")[..], "", "x", Some("b")),
+            ("10.0.0.1", &[("x-room", "hall")][..], "", "x", Some("c")),
+            ("10.0.0.1", &[("x-room", "Hall")][..], "", "x", None),
+            (
+                "10.0.0.1",
+                &[][..],
+                "a=b&where=front%20door",
+                "x",
+                Some("d"),
+            ),
+            ("10.0.0.1", &[][..], "where=front+door", "x", Some("d")),
+            ("10.0.0.1", &[][..], "where=back", "porch", Some("e")),
+            ("10.0.0.1", &[][..], "client=tablet", "x", Some("f")),
+            ("10.0.0.1", &agent("VLC/3")[..], "y=2&x=1", "x", Some("g")),
+            ("10.0.0.1", &agent("VLC/3")[..], "y=2", "x", None),
+            ("10.0.0.1", &agent("curl")[..], "x=1&y=2", "x", None),
+        ] {
+            let found = which(address, headers, query, stream);
+            assert_eq!(
+                found.as_deref(),
+                expected,
+                "{address} {headers:?} {query} {stream}"
+            );
+        }
+    }
+}

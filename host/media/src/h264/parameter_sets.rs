@@ -1,0 +1,525 @@
+//! Sequence and picture parameter sets, ISO/IEC 14496-10 7.3.2.1 and 7.3.2.2, and what they say about the picture.
+
+use super::avcc::DecoderConfig;
+use super::nal;
+use crate::geometry::PixelAspect;
+use bytes::Bytes;
+use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, PicOrderCntType, SeqParameterSet};
+use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader, decode_nal};
+use level::Demand;
+use tolerant::Tolerant;
+
+mod level;
+mod tolerant;
+
+/// The largest parameter set that is kept, in bytes. Real ones have 10 to 200; with all scaling matrices and 32 HRD
+/// schedules one stays below 2 KiB.
+pub const MAX_SIZE: usize = 8 << 10;
+/// The longest picture side that is accepted, in pixels.
+pub const MAX_SIDE: u32 = 16384;
+
+/// The parameter sets that pictures decode with. Two are equal when their NAL units are.
+#[derive(Debug, Clone)]
+pub struct ParameterSets {
+    /// Sequence parameter sets as NAL units, the one in use first.
+    pub sps: Vec<Bytes>,
+    /// Picture parameter sets as NAL units.
+    pub pps: Vec<Bytes>,
+    /// What the SPS in use says.
+    pub picture: Picture,
+    head: Head,
+    demand: Option<Demand>,
+}
+
+/// The picture format that an SPS describes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    /// Pixels, after cropping; 1 to [`MAX_SIDE`].
+    pub width: u32,
+    /// Pixels of a whole frame, after cropping; 1 to [`MAX_SIDE`].
+    pub height: u32,
+    /// `profile_idc`, annex A.2.
+    pub profile_idc: u8,
+    /// `level_idc`: ten times the level, annex A.3. Where the SPS has none that exists (some encoders write 0), the lowest that fits.
+    pub level_idc: u8,
+    /// RFC 6381 (ISO/IEC 14496-15 annex E): `avc1.64001f`.
+    pub codec: String,
+    /// Frames a second from the VUI (E.2.1), if it has a value above 0 and up to 300.
+    pub frame_rate: Option<f32>,
+    /// How many frames may precede another in decoding order and follow it in output order: `max_num_reorder_frames`, or
+    /// 0 where the profile or the POC type rules reordering out. `None`: unknown.
+    pub reorder: Option<u8>,
+    /// Luma is 0 to 255, not 16 to 235.
+    pub full_range: bool,
+    /// The shape of a pixel from the VUI (E.2.1), if it is told.
+    pub pixel_aspect: Option<PixelAspect>,
+}
+
+/// Why a parameter set is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No NAL unit of this type was given.
+    #[error("there is no {0}; a decoder needs an SPS and a PPS")]
+    Missing(&'static str),
+    /// The NAL unit is longer than [`MAX_SIZE`].
+    #[error(
+        "the {what} has {size} bytes, more than the {MAX_SIZE} that are accepted; it is ignored"
+    )]
+    TooLarge {
+        /// "SPS" or "PPS".
+        what: &'static str,
+        /// Bytes.
+        size: usize,
+    },
+    /// The NAL unit cannot be parsed.
+    #[error("the {what} cannot be read ({reason}); it is ignored")]
+    Broken {
+        /// "SPS" or "PPS".
+        what: &'static str,
+        /// The parser's words.
+        reason: String,
+    },
+    /// The SPS describes an impossible picture.
+    #[error(
+        "the SPS describes a picture of {width}×{height} pixels, 1 to {MAX_SIDE} are accepted; it is ignored"
+    )]
+    Size {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
+}
+
+impl ParameterSets {
+    /// Parameter sets from outside the stream (avcC, SDP). The first SPS counts as the one in use; the rest are not judged.
+    pub fn new(sps: &[Bytes], pps: &[Bytes]) -> Result<Self, Error> {
+        let parsed = Sps::parse(sps.first().ok_or(Error::Missing("SPS"))?)?;
+        for nal in pps {
+            Pps::parse(nal)?;
+        }
+        if pps.is_empty() {
+            return Err(Error::Missing("PPS"));
+        }
+        for nal in sps {
+            check_size(nal, "SPS")?;
+        }
+        Ok(Self {
+            sps: sps.to_vec(),
+            pps: pps.to_vec(),
+            picture: parsed.picture,
+            head: parsed.head,
+            demand: parsed.demand,
+        })
+    }
+
+    /// The same for a stream of so many frames a second (0: unknown): on that depends the level where the SPS does not say it.
+    pub fn at_rate(&self, rate: f32) -> Self {
+        let mut sets = self.clone();
+        if let Some(demand) = self.demand.filter(|_| rate > 0.0) {
+            let level = level::lowest(demand, rate);
+            (sets.head.level_idc, sets.picture.level_idc) = (level, level);
+            sets.picture.codec = sets.head.codec();
+        }
+        sets
+    }
+
+    /// An AVCDecoderConfigurationRecord (avcC, ISO/IEC 14496-15 5.3.3.1) for samples with lengths of four bytes.
+    pub fn decoder_config(&self) -> Bytes {
+        DecoderConfig::write(self)
+    }
+
+    pub(super) fn of_picture(sps: &Sps, pps: Vec<Bytes>) -> Self {
+        Self {
+            sps: vec![sps.nal.clone()],
+            pps,
+            picture: sps.picture.clone(),
+            head: sps.head,
+            demand: sps.demand,
+        }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+}
+
+impl PartialEq for ParameterSets {
+    fn eq(&self, other: &Self) -> bool {
+        self.sps == other.sps && self.pps == other.pps
+    }
+}
+
+/// What the avcC repeats from the SPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub profile_idc: u8,
+    pub constraints: u8,
+    pub level_idc: u8,
+    /// `chroma_format_idc`, 0 to 3.
+    pub chroma_format: u8,
+    /// Bits, 8 to 14.
+    pub bit_depth_luma: u8,
+    /// Bits, 8 to 14.
+    pub bit_depth_chroma: u8,
+}
+
+impl Head {
+    /// RFC 6381.
+    fn codec(&self) -> String {
+        let Head {
+            profile_idc,
+            constraints,
+            level_idc,
+            ..
+        } = self;
+        format!("avc1.{profile_idc:02x}{constraints:02x}{level_idc:02x}")
+    }
+}
+
+/// How an SPS shapes slice headers, 7.3.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SliceSyntax {
+    pub separate_colour_planes: bool,
+    /// `ChromaArrayType` is not 0.
+    pub chroma: bool,
+    pub frame_num_bits: u32,
+    /// `gaps_in_frame_num_value_allowed_flag`: reference pictures may be left out on purpose.
+    pub gaps_allowed: bool,
+    pub frames_only: bool,
+    pub order: OrderSyntax,
+}
+
+/// How picture order counts are coded, 8.2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrderSyntax {
+    Lsb { bits: u32 },
+    Delta,
+    Nothing,
+}
+
+/// A sequence parameter set that was understood.
+#[derive(Debug, Clone)]
+pub(super) struct Sps {
+    pub nal: Bytes,
+    pub id: u8,
+    pub picture: Picture,
+    pub head: Head,
+    pub slice: SliceSyntax,
+    /// In a frame; of an interlaced stream half of them.
+    pub macroblocks: u32,
+    /// `max_num_ref_frames`.
+    pub reference_frames: u32,
+    /// By a profile that has I slices only.
+    pub intra_only: bool,
+    /// By how much a picture that none refers to is behind the reference picture before it in the order of showing, where
+    /// that is not told: `offset_for_non_ref_pic` (8.2.1.2), 1 for type 2 (8.2.1.3).
+    pub order_step: i32,
+    /// With `pic_order_cnt_type` 1.
+    pub cycle: Option<Cycle>,
+    /// Where it does not say a level that exists.
+    pub demand: Option<Demand>,
+}
+
+/// From where picture order counts of type 1 are told, 8.2.1.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cycle {
+    /// `offset_for_ref_frame`, at most 255.
+    pub offsets: Vec<i32>,
+    /// `offset_for_top_to_bottom_field`.
+    pub between_fields: i32,
+}
+
+impl Sps {
+    pub fn parse(nal: &Bytes) -> Result<Self, Error> {
+        let what = "SPS";
+        check_size(nal, what)?;
+        let broken = |reason: String| Error::Broken { what, reason };
+        if nal::unit_type(nal) != nal::SPS {
+            return Err(broken(format!("NAL unit type {}", nal::unit_type(nal))));
+        }
+        let mut rbsp = decode_nal(nal)
+            .map_err(|error| broken(error.to_string()))?
+            .into_owned();
+        // Encoders understate the level, and the reader would refuse the picture size: let it see no level.
+        let level_idc = match rbsp.get_mut(2) {
+            Some(level) => std::mem::replace(level, u8::MAX),
+            None => return Err(broken("too short".to_owned())),
+        };
+        let sps = SeqParameterSet::from_bits(Tolerant::new(&rbsp, false))
+            .or_else(|_| SeqParameterSet::from_bits(Tolerant::new(&rbsp, true)))
+            .map_err(|error| broken(format!("{error:?}")))?;
+
+        let profile_idc = u8::from(sps.profile_idc);
+        let constraints = u8::from(sps.constraint_flags);
+        let chroma = &sps.chroma_info;
+        let chroma_format = match chroma.chroma_format {
+            ChromaFormat::Monochrome => 0,
+            ChromaFormat::YUV420 => 1,
+            ChromaFormat::YUV422 => 2,
+            ChromaFormat::YUV444 => 3,
+            ChromaFormat::Invalid(value) => return Err(broken(format!("chroma format {value}"))),
+        };
+        let (width, height) = sps
+            .pixel_dimensions()
+            .map_err(|error| broken(format!("{error:?}")))?;
+        let sides = 1..=MAX_SIDE;
+        if !sides.contains(&width) || !sides.contains(&height) {
+            return Err(Error::Size { width, height });
+        }
+        let frame_rate = frame_rate(&sps);
+        let demand = (!level::exists(level_idc)).then(|| demand(&sps));
+        let head = Head {
+            profile_idc,
+            constraints,
+            level_idc: demand.map_or(level_idc, |demand| {
+                level::lowest(demand, frame_rate.unwrap_or(0.0))
+            }),
+            chroma_format,
+            bit_depth_luma: 8 + chroma.bit_depth_luma_minus8,
+            bit_depth_chroma: 8 + chroma.bit_depth_chroma_minus8,
+        };
+        Ok(Self {
+            demand,
+            macroblocks: sps.pic_size_in_map_units(),
+            reference_frames: sps.max_num_ref_frames,
+            intra_only: intra_only(&sps),
+            order_step: match sps.pic_order_cnt {
+                PicOrderCntType::TypeOne {
+                    offset_for_non_ref_pic,
+                    ..
+                } => offset_for_non_ref_pic,
+                _ => 1,
+            },
+            cycle: match &sps.pic_order_cnt {
+                PicOrderCntType::TypeOne {
+                    offset_for_top_to_bottom_field,
+                    offsets_for_ref_frame,
+                    ..
+                } => Some(Cycle {
+                    offsets: offsets_for_ref_frame.clone(),
+                    between_fields: *offset_for_top_to_bottom_field,
+                }),
+                _ => None,
+            },
+            nal: nal.clone(),
+            id: sps.seq_parameter_set_id.id(),
+            picture: Picture {
+                width,
+                height,
+                profile_idc,
+                level_idc: head.level_idc,
+                codec: head.codec(),
+                frame_rate,
+                reorder: reorder(&sps),
+                full_range: sps
+                    .vui_parameters
+                    .as_ref()
+                    .and_then(|vui| vui.video_signal_type.as_ref())
+                    .is_some_and(|signal| signal.video_full_range_flag),
+                pixel_aspect: pixel_aspect(&sps),
+            },
+            head,
+            slice: SliceSyntax {
+                separate_colour_planes: chroma.separate_colour_plane_flag,
+                chroma: chroma_format != 0 && !chroma.separate_colour_plane_flag,
+                frame_num_bits: u32::from(sps.log2_max_frame_num()),
+                gaps_allowed: sps.gaps_in_frame_num_value_allowed_flag,
+                frames_only: sps.frame_mbs_flags == FrameMbsFlags::Frames,
+                order: match sps.pic_order_cnt {
+                    PicOrderCntType::TypeZero {
+                        log2_max_pic_order_cnt_lsb_minus4,
+                    } => OrderSyntax::Lsb {
+                        bits: u32::from(log2_max_pic_order_cnt_lsb_minus4) + 4,
+                    },
+                    PicOrderCntType::TypeOne {
+                        delta_pic_order_always_zero_flag: false,
+                        ..
+                    } => OrderSyntax::Delta,
+                    PicOrderCntType::TypeOne { .. } | PicOrderCntType::TypeTwo => {
+                        OrderSyntax::Nothing
+                    }
+                },
+            },
+        })
+    }
+}
+
+/// The part of a picture parameter set that slice headers depend on. The rest is not judged, and no SPS is needed to
+/// read it: a PPS may come first.
+#[derive(Debug, Clone)]
+pub(super) struct Pps {
+    pub nal: Bytes,
+    pub id: u8,
+    pub sps_id: u8,
+    /// `bottom_field_pic_order_in_frame_present_flag`.
+    pub bottom_field_order: bool,
+    /// `redundant_pic_cnt_present_flag`.
+    pub redundant_pictures: bool,
+    /// `entropy_coding_mode_flag`.
+    pub cabac: bool,
+    /// More than one.
+    pub slice_groups: bool,
+    /// `num_ref_idx_l0_default_active_minus1` and `num_ref_idx_l1_default_active_minus1`, plus 1; at most 32.
+    pub references: [u32; 2],
+    /// `weighted_pred_flag`.
+    pub weighted: bool,
+    /// `weighted_bipred_idc` is 1: B slices tell their weights.
+    pub weighted_b: bool,
+    /// 26 + `pic_init_qp_minus26`; -36 to 51.
+    pub quantizer: i32,
+    /// `deblocking_filter_control_present_flag`.
+    pub deblocking_control: bool,
+}
+
+impl Pps {
+    pub fn parse(nal: &Bytes) -> Result<Self, Error> {
+        let what = "PPS";
+        check_size(nal, what)?;
+        let broken = |reason: String| Error::Broken { what, reason };
+        if nal::unit_type(nal) != nal::PPS {
+            return Err(broken(format!("NAL unit type {}", nal::unit_type(nal))));
+        }
+        let mut bits = BitReader::new(ByteReader::skipping_h264_header(&nal[..]));
+        Self::read(&mut bits, nal).map_err(|error| broken(format!("{error:?}")))
+    }
+
+    fn read(bits: &mut impl BitRead, nal: &Bytes) -> Result<Self, BitReaderError> {
+        let too_large = |name| move |_| BitReaderError::ExpGolombTooLarge(name);
+        let id = "pic_parameter_set_id";
+        let id = u8::try_from(bits.read_ue(id)?).map_err(too_large(id))?;
+        let sps_id = "seq_parameter_set_id";
+        let sps_id = u8::try_from(bits.read_ue(sps_id)?).map_err(too_large(sps_id))?;
+        if sps_id > 31 {
+            return Err(BitReaderError::ExpGolombTooLarge("seq_parameter_set_id"));
+        }
+        let cabac = bits.read_bit("entropy_coding_mode_flag")?;
+        let bottom_field_order = bits.read_bit("bottom_field_pic_order_in_frame_present_flag")?;
+        let slice_groups = skip_slice_groups(bits)?;
+        let references = [
+            bits.read_ue("num_ref_idx_l0_default_active_minus1")?,
+            bits.read_ue("num_ref_idx_l1_default_active_minus1")?,
+        ];
+        let weighted = bits.read_bit("weighted_pred_flag")?;
+        let weighted_b = bits.read::<2, u8>("weighted_bipred_idc")? == 1;
+        let quantizer = bits.read_se("pic_init_qp_minus26")?.clamp(-62, 25) + 26;
+        bits.read_se("pic_init_qs_minus26")?;
+        bits.read_se("chroma_qp_index_offset")?;
+        let deblocking_control = bits.read_bit("deblocking_filter_control_present_flag")?;
+        bits.skip(1, "constrained_intra_pred_flag")?;
+        Ok(Self {
+            nal: nal.clone(),
+            id,
+            sps_id,
+            bottom_field_order,
+            redundant_pictures: bits.read_bit("redundant_pic_cnt_present_flag")?,
+            cabac,
+            slice_groups,
+            references: references.map(|last| last.min(31) + 1),
+            weighted,
+            weighted_b,
+            quantizer,
+            deblocking_control,
+        })
+    }
+}
+
+/// Says whether there is more than one.
+fn skip_slice_groups(bits: &mut impl BitRead) -> Result<bool, BitReaderError> {
+    let name = "num_slice_groups_minus1";
+    let last_group = bits.read_ue(name)?;
+    if last_group > 7 {
+        return Err(BitReaderError::ExpGolombTooLarge(name));
+    }
+    if last_group == 0 {
+        return Ok(false);
+    }
+    match bits.read_ue("slice_group_map_type")? {
+        0 => {
+            for _ in 0..=last_group {
+                bits.read_ue("run_length_minus1")?;
+            }
+        }
+        2 => {
+            for _ in 0..last_group {
+                bits.read_ue("top_left")?;
+                bits.read_ue("bottom_right")?;
+            }
+        }
+        3..=5 => {
+            bits.skip(1, "slice_group_change_direction_flag")?;
+            bits.read_ue("slice_group_change_rate_minus1")?;
+        }
+        6 => {
+            // Ceil( Log2( num_slice_groups_minus1 + 1 ) ) bits each; runs into the end of the NAL unit if the count lies.
+            let width = u32::BITS - last_group.leading_zeros();
+            for _ in 0..=bits.read_ue("pic_size_in_map_units_minus1")? {
+                bits.skip(width, "slice_group_id")?;
+            }
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
+fn check_size(nal: &Bytes, what: &'static str) -> Result<(), Error> {
+    match nal.len() {
+        0 => Err(Error::Missing(what)),
+        size if size > MAX_SIZE => Err(Error::TooLarge { what, size }),
+        _ => Ok(()),
+    }
+}
+
+fn frame_rate(sps: &SeqParameterSet) -> Option<f32> {
+    let timing = sps.vui_parameters.as_ref()?.timing_info.as_ref()?;
+    // E.2.1: a tick is a field's time.
+    let rate = f64::from(timing.time_scale) / (2.0 * f64::from(timing.num_units_in_tick));
+    (rate > 0.0 && rate <= 300.0).then_some(rate as f32)
+}
+
+fn demand(sps: &SeqParameterSet) -> Demand {
+    let interlaced = sps.frame_mbs_flags != FrameMbsFlags::Frames;
+    let restrictions = sps
+        .vui_parameters
+        .as_ref()
+        .and_then(|vui| vui.bitstream_restrictions.as_ref());
+    let shown_later = restrictions.map_or(0, |told| told.max_dec_frame_buffering);
+    Demand {
+        width: sps.pic_width_in_mbs(),
+        height: sps
+            .pic_height_in_map_units()
+            .saturating_mul(1 + u32::from(interlaced)),
+        frames: sps.max_num_ref_frames.max(shown_later),
+        interlaced,
+    }
+}
+
+fn pixel_aspect(sps: &SeqParameterSet) -> Option<PixelAspect> {
+    let told = sps.vui_parameters.as_ref()?.aspect_ratio_info.as_ref()?;
+    let (width, height) = told.get()?;
+    PixelAspect::new(width.into(), height.into())
+}
+
+fn reorder(sps: &SeqParameterSet) -> Option<u8> {
+    let restrictions = sps
+        .vui_parameters
+        .as_ref()
+        .and_then(|vui| vui.bitstream_restrictions.as_ref());
+    if let Some(restrictions) = restrictions {
+        return u8::try_from(restrictions.max_num_reorder_frames)
+            .ok()
+            .filter(|frames| *frames <= 16);
+    }
+    // Baseline has no B slices (A.2.1), POC type 2 means output order is decoding order (8.2.1.3), and E.2.1 infers 0 for
+    // the intra profiles.
+    let in_order = u8::from(sps.profile_idc) == 66 || sps.pic_order_cnt == PicOrderCntType::TypeTwo;
+    (in_order || intra_only(sps)).then_some(0)
+}
+
+fn intra_only(sps: &SeqParameterSet) -> bool {
+    matches!(u8::from(sps.profile_idc), 44 | 86 | 100 | 110 | 122 | 244)
+        && sps.constraint_flags.flag3()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,530 @@
+//! Who asks, where a proxy asks for somebody (RFC 7239, and the older `X-Forwarded-For`).
+//!
+//! Whatever a header says was written by the client unless a trusted proxy wrote it, so it is read from the right: the
+//! last hop is what the proxy at the other end of the connection saw.
+
+use hyper::HeaderMap;
+use sluicegate_config::Server;
+use std::net::{IpAddr, SocketAddr};
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The client's address, without a port where a proxy told it; the nearest that is known where the client's is not.
+    pub address: SocketAddr,
+    /// Whether it is known to speak TLS, to us or to a trusted proxy.
+    pub secure: bool,
+    /// Whether it is on the gateway's own machine and nothing shows that it came by a proxy: behind one, and behind a tunnel that
+    /// ends there, everybody may look as if they were on it.
+    pub local: bool,
+}
+
+/// What proxies add to a request. Who comes from loopback with one of these is a proxy's client.
+const TRACES: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+];
+
+/// Whether a proxy left a trace in these headers: then the connection is the proxy's and not the client's.
+pub fn is_proxied(headers: &HeaderMap) -> bool {
+    TRACES.iter().any(|name| headers.contains_key(*name))
+}
+
+/// Who asks by this connection, with these headers.
+pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
+    let own = peer.address.ip().to_canonical();
+    let proxied = is_proxied(headers);
+    let direct = Caller {
+        address: SocketAddr::new(own, peer.address.port()),
+        secure: peer.tls,
+        local: own.is_loopback() && !proxied,
+    };
+    let trusted = |address: IpAddr| {
+        server
+            .trusted_proxies
+            .iter()
+            .any(|own| own.contains(address))
+    };
+    if !trusted(own) {
+        return direct;
+    }
+    let unknown = Caller {
+        secure: false,
+        ..direct
+    };
+    let new = forwarded(headers).map(|hops| nearest(own, &hops, trusted));
+    let old = x_forwarded(headers).map(|hops| nearest(own, &hops, trusted));
+    let found = match (new, old) {
+        (Some(new), Some(old)) if new.address == old.address && new.known == old.known => Found {
+            secure: new.secure || old.secure,
+            ..new
+        },
+        // The proxy writes one and passes on the other as the client sent it, and nobody can tell which.
+        (Some(_), Some(_)) => return unknown,
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) if proxied => return unknown,
+        (None, None) => return direct,
+    };
+    Caller {
+        address: SocketAddr::new(found.address, 0),
+        secure: found.secure,
+        local: false,
+    }
+}
+
+/// Whether `X-Forwarded-Proto` or `proto=` says that a hop was asked by TLS; Traefik writes `wss` of a WebSocket.
+fn is_secure(scheme: &str) -> bool {
+    ["https", "wss"]
+        .iter()
+        .any(|secure| scheme.eq_ignore_ascii_case(secure))
+}
+
+/// A hop: for whom it asked, if that can be read, and whether it was asked by TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Hop {
+    address: Option<IpAddr>,
+    secure: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    address: IpAddr,
+    secure: bool,
+    /// False where the client hides behind the address.
+    known: bool,
+}
+
+/// The client: the first from the right that is no trusted proxy, else the leftmost.
+fn nearest(proxy: IpAddr, hops: &[Hop], trusted: impl Fn(IpAddr) -> bool) -> Found {
+    let mut found = Found {
+        address: proxy,
+        secure: false,
+        known: false,
+    };
+    for hop in hops.iter().rev() {
+        let Some(address) = hop.address else {
+            return Found {
+                secure: hop.secure,
+                known: false,
+                ..found
+            };
+        };
+        found = Found {
+            address,
+            secure: hop.secure,
+            known: true,
+        };
+        if !trusted(address) {
+            break;
+        }
+    }
+    found
+}
+
+/// The hops in all `Forwarded` headers (RFC 7239 section 4); a header that is not well formed is one hop that cannot be
+/// read.
+fn forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
+    let mut hops = Vec::new();
+    for value in headers.get_all("forwarded") {
+        match value.to_str().ok().and_then(elements) {
+            Some(more) => hops.extend(more),
+            None => hops.push(Hop::default()),
+        }
+    }
+    (!hops.is_empty()).then_some(hops)
+}
+
+/// `for=192.0.2.43;proto=https, for="[2001:db8::17]:4711"`
+fn elements(text: &str) -> Option<Vec<Hop>> {
+    let mut hops = Vec::new();
+    // None: the element is empty so far, and lists may have empty elements (RFC 9110 section 5.6.1).
+    let mut element: Option<Hop> = None;
+    let mut rest = text.trim_matches(BLANK);
+    loop {
+        if !rest.is_empty() && !rest.starts_with([',', ';']) {
+            let (name, value, behind) = pair(rest)?;
+            let hop = element.get_or_insert_default();
+            match name.to_ascii_lowercase().as_str() {
+                // Twice in one element (section 4 forbids it): which one the proxy wrote cannot be told.
+                "for" if hop.address.is_some() => return None,
+                "for" => hop.address = node(&value),
+                "proto" => hop.secure = is_secure(&value),
+                _ => {}
+            }
+            rest = behind;
+        }
+        let end = rest.chars().next();
+        rest = rest.get(1..).unwrap_or_default().trim_start_matches(BLANK);
+        match end {
+            Some(';') => {}
+            Some(',') => hops.extend(element.take()),
+            None => {
+                hops.extend(element);
+                return Some(hops);
+            }
+            Some(_) => return None,
+        }
+    }
+}
+
+const BLANK: [char; 2] = [' ', '\t'];
+
+/// `name=token` or `name="quoted"`, and what stands behind it and its blanks.
+fn pair(text: &str) -> Option<(&str, String, &str)> {
+    let (name, rest) = text.split_once('=')?;
+    if name.is_empty() || !name.chars().all(is_token) {
+        return None;
+    }
+    let (value, behind) = match rest.strip_prefix('"') {
+        Some(quoted) => unquote(quoted)?,
+        None => {
+            let end = rest.find(|c| !is_token(c)).unwrap_or(rest.len());
+            let (token, behind) = rest.split_at(end);
+            if token.is_empty() {
+                return None;
+            }
+            (token.to_owned(), behind)
+        }
+    };
+    Some((name, value, behind.trim_start_matches(BLANK)))
+}
+
+/// A quoted string behind its first quote (RFC 9110 section 5.6.4).
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, text.get(at + 1..)?)),
+            '\\' => value.push(chars.next()?.1),
+            _ => value.push(c),
+        }
+    }
+    None
+}
+
+/// RFC 9110 section 5.6.2, and `:[]`, which proxies write without quotes though they should not.
+fn is_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:[]".contains(c)
+}
+
+/// The hops in all `X-Forwarded-For` headers, and what `X-Forwarded-Proto` says of them.
+fn x_forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
+    let list = |name| {
+        let mut values = Vec::new();
+        for value in headers.get_all(name) {
+            // One that is no text is a hop that cannot be read.
+            values.extend(value.to_str().unwrap_or("?").split(',').map(str::trim));
+        }
+        values
+    };
+    let protocols = list("x-forwarded-proto");
+    let nodes = list("x-forwarded-for");
+    let matched = protocols.len() == nodes.len();
+    let hops: Vec<Hop> = nodes
+        .iter()
+        .enumerate()
+        .map(|(place, text)| {
+            let protocol = if matched {
+                protocols.get(place)
+            } else {
+                protocols.last()
+            };
+            Hop {
+                address: node(text),
+                secure: protocol.is_some_and(|protocol| is_secure(protocol)),
+            }
+        })
+        .collect();
+    (!hops.is_empty()).then_some(hops)
+}
+
+/// An address with or without a port, IPv6 with or without brackets; `None` for `unknown`, `_hidden` and the rest.
+fn node(text: &str) -> Option<IpAddr> {
+    let address = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (address, port) = bracketed.split_once(']')?;
+            if !port.is_empty() && !is_port(port.strip_prefix(':')?) {
+                return None;
+            }
+            IpAddr::V6(address.parse().ok()?)
+        }
+        None => match text.parse() {
+            Ok(address) => address,
+            Err(_) => {
+                let (address, port) = text.split_once(':')?;
+                IpAddr::V4(address.parse().ok().filter(|_| is_port(port))?)
+            }
+        },
+    };
+    Some(address.to_canonical())
+}
+
+/// A number, or a name in disguise (RFC 7239 section 6).
+fn is_port(text: &str) -> bool {
+    match text.strip_prefix('_') {
+        Some(hidden) => {
+            !hidden.is_empty()
+                && hidden
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        }
+        None => (1..=5).contains(&text.len()) && text.chars().all(|c| c.is_ascii_digit()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+    use sluicegate_config::Config;
+    use std::path::Path;
+
+    fn server(proxies: &str) -> Server {
+        let text = format!("[server]\ntrusted-proxies = [{proxies}]");
+        Config::parse(&text, Path::new("t.toml")).unwrap().server
+    }
+
+    fn ask(proxies: &str, peer: &str, pairs: &[(&'static str, &str)]) -> Caller {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let peer = Peer {
+            address: SocketAddr::new(peer.parse().unwrap(), 5),
+            tls: false,
+        };
+        caller(&server(proxies), peer, &headers)
+    }
+
+    /// What a header tells of who asks, which is this address.
+    fn found_at(address: &str, peer: &str, header: (&'static str, &str)) -> Caller {
+        let found = ask(PROXIES, peer, &[header]);
+        assert_eq!(found.address.ip().to_string(), address, "{header:?}");
+        found
+    }
+
+    const PROXIES: &str = "\"10.0.0.0/8\", \"127.0.0.1\"";
+
+    #[test]
+    fn a_trusted_proxy_is_believed_from_the_right() {
+        for (name, value, address) in [
+            ("forwarded", "for=192.0.2.43", "192.0.2.43"),
+            (
+                "forwarded",
+                "For=\"192.0.2.43:47011\";by=10.1.1.1",
+                "192.0.2.43",
+            ),
+            (
+                "forwarded",
+                "for=\"[2001:db8:cafe::17]:4711\"",
+                "2001:db8:cafe::17",
+            ),
+            ("forwarded", "for=\"[2001:db8::1]:_x-1\"", "2001:db8::1"),
+            ("forwarded", "for=[2001:db8::1]", "2001:db8::1"),
+            (
+                "forwarded",
+                "for=127.0.0.1, for=192.0.2.1, for=10.0.0.9",
+                "192.0.2.1",
+            ),
+            ("forwarded", "for=10.0.0.8 , ,for=10.0.0.9;;", "10.0.0.8"),
+            (
+                "forwarded",
+                " for=\"192.0.2.\\43\" ;proto=http",
+                "192.0.2.43",
+            ),
+            ("forwarded", "for=\"[::ffff:192.0.2.1]\"", "192.0.2.1"),
+            ("x-forwarded-for", "192.0.2.43", "192.0.2.43"),
+            (
+                "x-forwarded-for",
+                "127.0.0.1, 192.0.2.1, 10.0.0.9",
+                "192.0.2.1",
+            ),
+            ("x-forwarded-for", "10.0.0.7,10.0.0.8", "10.0.0.7"),
+            ("x-forwarded-for", "2001:db8::1", "2001:db8::1"),
+            ("x-forwarded-for", "[2001:db8::1]:443", "2001:db8::1"),
+            ("x-forwarded-for", "192.0.2.1:443", "192.0.2.1"),
+        ] {
+            let found = found_at(address, "10.0.0.1", (name, value));
+            assert!(!found.local, "{value}");
+        }
+        let headers = [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+        ];
+        let found = ask(PROXIES, "::ffff:10.0.0.1", &headers);
+        assert_eq!(found.address.ip().to_string(), "192.0.2.1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_nobody_local() {
+        for (name, value, address) in [
+            ("forwarded", "for=_hidden", "127.0.0.1"),
+            ("forwarded", "for=unknown", "127.0.0.1"),
+            ("forwarded", "for=127.0.0.1, for=_hidden", "127.0.0.1"),
+            (
+                "forwarded",
+                "for=127.0.0.1, for=unknown, for=10.0.0.9",
+                "10.0.0.9",
+            ),
+            ("forwarded", "for=127.0.0.1;for=127.0.0.1", "127.0.0.1"),
+            ("forwarded", "for=\"127.0.0.1", "127.0.0.1"),
+            ("forwarded", "for=127.0.0.1 x", "127.0.0.1"),
+            ("forwarded", "for = 127.0.0.1", "127.0.0.1"),
+            ("forwarded", "for=", "127.0.0.1"),
+            ("forwarded", "", "127.0.0.1"),
+            ("forwarded", "by=10.0.0.1;proto=http", "127.0.0.1"),
+            ("forwarded", "for=\"127.0.0.1:99x\"", "127.0.0.1"),
+            ("forwarded", "for=\"[127.0.0.1]\"", "127.0.0.1"),
+            ("forwarded", "for=\"[::1\"", "127.0.0.1"),
+            ("forwarded", "for=\"[::1]x\"", "127.0.0.1"),
+            ("forwarded", "for=\"[fe80::1%eth0]\"", "127.0.0.1"),
+            ("x-forwarded-for", "", "127.0.0.1"),
+            ("x-forwarded-for", "127.0.0.1, unknown", "127.0.0.1"),
+            ("x-forwarded-for", "127.0.0.1,", "127.0.0.1"),
+            ("x-forwarded-for", "127.1", "127.0.0.1"),
+            ("x-forwarded-for", "localhost", "127.0.0.1"),
+            ("x-real-ip", "127.0.0.1", "127.0.0.1"),
+        ] {
+            let found = found_at(address, "127.0.0.1", (name, value));
+            assert!(!found.local, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn nobody_else_is_believed_and_no_stranger_becomes_local() {
+        let claims = [
+            ("forwarded", "for=127.0.0.1"),
+            ("x-forwarded-for", "127.0.0.1"),
+        ];
+        for claim in claims {
+            let found = ask(PROXIES, "192.0.2.1", &[claim]);
+            assert_eq!(found.address.to_string(), "192.0.2.1:5");
+            assert!(!found.local);
+            // A proxy on this machine that nobody said to trust.
+            assert!(!ask("", "127.0.0.1", &[claim]).local);
+            assert!(!ask("", "::1", &[claim]).local);
+        }
+        for trace in TRACES {
+            assert!(!ask("", "127.0.0.1", &[(trace, "x")]).local, "{trace}");
+        }
+        assert!(ask("", "127.0.0.1", &[]).local);
+        assert!(ask("", "::ffff:127.0.0.1", &[]).local);
+        assert!(ask(PROXIES, "127.0.0.1", &[]).local);
+        // Nor is who sits at the trusted proxy's own machine: a tunnel that ends there makes everybody look so.
+        assert!(!ask(PROXIES, "127.0.0.1", &[claims[0]]).local);
+        assert!(!ask(PROXIES, "127.0.0.1", &claims).local);
+    }
+
+    #[test]
+    fn two_headers_that_disagree_are_one_of_them_forged() {
+        let headers = [
+            ("forwarded", "for=127.0.0.1"),
+            ("x-forwarded-for", "192.0.2.1"),
+        ];
+        let found = ask(PROXIES, "127.0.0.1", &headers);
+        assert_eq!(found.address.to_string(), "127.0.0.1:5");
+        assert!(!found.local);
+    }
+
+    #[test]
+    fn the_scheme_is_the_client_hops() {
+        for (headers, secure) in [
+            (&[("forwarded", "for=192.0.2.1;proto=https")][..], true),
+            (
+                &[(
+                    "forwarded",
+                    "for=192.0.2.1;proto=http, for=10.0.0.1;proto=https",
+                )],
+                false,
+            ),
+            (&[("forwarded", "for=192.0.2.1")], false),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1"),
+                    ("x-forwarded-proto", "HTTPS"),
+                ],
+                true,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1"),
+                    ("x-forwarded-proto", "wss"),
+                ],
+                true,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1"),
+                    ("x-forwarded-proto", "ws"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1, 10.0.0.1"),
+                    ("x-forwarded-proto", "https"),
+                ],
+                true,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "192.0.2.1, 10.0.0.1"),
+                    ("x-forwarded-proto", "http, https"),
+                ],
+                false,
+            ),
+        ] {
+            assert_eq!(
+                ask(PROXIES, "10.0.0.1", headers).secure,
+                secure,
+                "{headers:?}"
+            );
+            assert!(!ask(PROXIES, "192.0.2.9", headers).secure, "{headers:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a client writes in front, the hop that the proxy appends decides.
+        #[test]
+        fn nothing_in_front_changes_whom_the_proxy_saw(text in "[ -~]{0,60}", old in any::<bool>()) {
+            let (name, hop) = match old {
+                true => ("x-forwarded-for", "192.0.2.77"),
+                false => ("forwarded", "for=192.0.2.77"),
+            };
+            for headers in [vec![(name, format!("{text}, {hop}"))], vec![(name, text.clone()), (name, hop.into())]] {
+                let pairs: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let found = ask(PROXIES, "127.0.0.1", &pairs);
+                prop_assert!(!found.local);
+                // A quote left open may swallow the hop; then nobody is known.
+                let address = found.address.ip().to_string();
+                prop_assert!(address == "192.0.2.77" || (!old && text.contains('"') && address == "127.0.0.1")
+                    || (!old && headers.len() == 1 && address == "127.0.0.1"), "{}", address);
+            }
+        }
+
+        #[test]
+        fn what_is_written_as_an_address_is_read(address in any::<IpAddr>(), port in any::<u16>()) {
+            let bracketed = SocketAddr::new(address, port).to_string();
+            prop_assert_eq!(node(&bracketed), Some(address.to_canonical()));
+            prop_assert_eq!(node(&address.to_string()), Some(address.to_canonical()));
+            let quoted = format!("for=\"{bracketed}\";proto=https");
+            let expected = vec![Hop { address: Some(address.to_canonical()), secure: true }];
+            prop_assert_eq!(elements(&quoted), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! Who may ask what: roles, Host, Origin and Fetch Metadata, and who it is behind a proxy. Pure.
+
+mod authority;
+mod forwarded;
+mod site;
+
+pub use authority::Authority;
+pub use forwarded::{Caller, Peer, caller, is_proxied};
+
+use hyper::{HeaderMap, Method, Request, Uri, Version, header};
+use sluicegate_config::Server;
+use thiserror::Error;
+
+/// What a route asks of who calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing: the answer is the same for everybody, and starts nothing.
+    Public,
+    /// May watch.
+    View,
+    /// May have pictures taken and kept; until there are accounts, whoever may watch.
+    Capture,
+    /// May change things; loopback only until there are accounts.
+    Admin,
+}
+
+/// What of a request says who wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    method: &'a Method,
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+}
+
+impl<'a, B> From<&'a Request<B>> for Asked<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        Asked {
+            method: request.method(),
+            version: request.version(),
+            uri: request.uri(),
+            headers: request.headers(),
+        }
+    }
+}
+
+/// Why a request is refused before its route is looked at.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Denied {
+    /// No `Host`, more than one, or one that is no host and port (RFC 9112 section 3.2).
+    #[error("{0}; a request names one host and port in `Host`")]
+    BadHost(String),
+    /// A `Host` that is not ours (DNS rebinding).
+    #[error(
+        "this gateway does not answer to the host name `{0}`; add it to `names` under [server]"
+    )]
+    Host(String),
+    /// A page of another site.
+    #[error("pages of {0} may not use this gateway; add it to `origins` under [server]")]
+    Origin(String),
+    /// A page of another site that does not say which.
+    #[error(
+        "a page of another site may not use this gateway unasked; add that site to `origins` under [server], and have its page ask by CORS, as <img crossorigin> does"
+    )]
+    CrossSite,
+    /// A page of another site, which may watch.
+    #[error("pages of {0} may watch and take pictures; administrators use the gateway's own pages")]
+    AdminOrigin(String),
+    /// Not from here.
+    #[error("this is for administrators, who connect from the gateway's own machine")]
+    Admin,
+    /// Not under our own port, so by way of something that forwards.
+    #[error(
+        "this is for administrators, who connect to the gateway itself on its own machine, as to localhost:{0}, without a proxy or another port in between"
+    )]
+    AdminPort(u16),
+    /// By a proxy that leaves no other trace.
+    #[error(
+        "this is for administrators, who connect to the gateway itself by HTTP/1.1 or newer; this came by HTTP/1.0, as through a proxy that adds no `X-Forwarded-For`"
+    )]
+    AdminProxy,
+}
+
+/// Checks Host, Origin, Fetch Metadata and role; gives the foreign origin to name in CORS headers, if there is one.
+/// `server.listen` has the port that is really listened on.
+///
+/// # Errors
+/// What is not allowed, and what to change so that it is.
+pub fn check(
+    server: &Server,
+    caller: &Caller,
+    role: Role,
+    asked: Asked<'_>,
+) -> Result<Option<String>, Denied> {
+    let host = host(asked)?;
+    if !is_ours(server, &host) {
+        return Err(Denied::Host(shortened(host.host)));
+    }
+    let foreign = match asked.headers.get(header::ORIGIN) {
+        None => None,
+        Some(origin) => {
+            let origin = origin.to_str().unwrap_or("(unreadable)");
+            let mut listed = server.origins.iter();
+            let listed = listed.any(|known| known.as_str().eq_ignore_ascii_case(origin));
+            if listed {
+                Some(origin.to_owned())
+            } else if site::is_own(server, caller, &host, origin)
+                // Nobody can read it without CORS, and a proxy that keeps its own name from us breaks no page.
+                || role == Role::Public
+            {
+                None
+            } else {
+                return Err(Denied::Origin(shortened(origin)));
+            }
+        }
+    };
+    if foreign.is_none() && site::is_foreign(asked.method, asked.headers) {
+        return Err(match asked.headers.get(header::ORIGIN) {
+            Some(origin) => Denied::Origin(shortened(origin.to_str().unwrap_or("(unreadable)"))),
+            None => Denied::CrossSite,
+        });
+    }
+    if role == Role::Admin {
+        if let Some(origin) = foreign {
+            return Err(Denied::AdminOrigin(shortened(&origin)));
+        }
+        may_administer(server, caller, &host, asked)?;
+    }
+    Ok(foreign)
+}
+
+/// Until there are accounts, an administrator is who sits at this machine for all that is known. What a proxy passes on
+/// comes from this machine too, so whatever shows that there is one counts.
+fn may_administer(
+    server: &Server,
+    caller: &Caller,
+    host: &Authority<'_>,
+    asked: Asked<'_>,
+) -> Result<(), Denied> {
+    if !(caller.local && host.is_loopback()) {
+        return Err(Denied::Admin);
+    }
+    let port = server.listen.port();
+    let usual = if caller.secure { 443 } else { 80 };
+    if host.port.unwrap_or(usual) != port || !site::refers_to(host, usual, asked.headers) {
+        return Err(Denied::AdminPort(port));
+    }
+    if asked.version < Version::HTTP_11 {
+        return Err(Denied::AdminProxy);
+    }
+    Ok(())
+}
+
+/// The host asked for: `:authority` of HTTP/2 and of a request in absolute form, before which `Host` does not count
+/// (RFC 9113 section 8.3.1, RFC 9112 section 3.2.2).
+fn host(asked: Asked<'_>) -> Result<Authority<'_>, Denied> {
+    let bad = |what: &str| Denied::BadHost(what.to_owned());
+    let mut hosts = asked.headers.get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(bad("there is more than one `Host`"));
+    }
+    let read = |text| {
+        Authority::parse(text).ok_or_else(|| bad(&format!("`{}` is no host", shortened(text))))
+    };
+    let written = first.map(|host| read(host.to_str().unwrap_or("(unreadable)")));
+    match (asked.uri.authority(), written.transpose()?) {
+        // HTTP/1.1 wants one in any form (RFC 9112 section 3.2).
+        (Some(_), None) if asked.version == Version::HTTP_11 => Err(bad("there is no `Host`")),
+        (Some(authority), _) => read(authority.as_str()),
+        (None, Some(host)) => Ok(host),
+        (None, None) => Err(bad("there is no `Host`")),
+    }
+}
+
+fn is_ours(server: &Server, host: &Authority<'_>) -> bool {
+    // An address cannot be rebound, so an open gateway answers to any of its own.
+    host.is_loopback() || (server.open && host.address().is_some()) || is_named(server, host)
+}
+
+/// Whether the config gives the gateway this name.
+fn is_named(server: &Server, host: &Authority<'_>) -> bool {
+    let mut names = server.names.iter();
+    names.any(|own| own.as_str().eq_ignore_ascii_case(host.name()))
+}
+
+/// What a client wrote, for a message.
+fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use sluicegate_config::Config;
+    use std::path::Path;
+
+    fn server(text: &str) -> Server {
+        Config::parse(
+            &format!("[server]\n{text}\n[streams.a]\nsource = \"test-pattern\""),
+            Path::new("t.toml"),
+        )
+        .unwrap()
+        .server
+    }
+
+    /// A request to `host`, with these headers.
+    fn request(host: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri("/").header(header::HOST, host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn judge(
+        server: &Server,
+        peer: Peer,
+        role: Role,
+        request: &Request<()>,
+    ) -> Result<Option<String>, Denied> {
+        let caller = caller(server, peer, request.headers());
+        check(server, &caller, role, request.into())
+    }
+
+    fn plain(address: &str) -> Peer {
+        Peer {
+            address: address.parse().unwrap(),
+            tls: false,
+        }
+    }
+
+    fn ask(
+        server: &Server,
+        peer: &str,
+        role: Role,
+        host: &str,
+        origin: Option<&str>,
+    ) -> Result<Option<String>, Denied> {
+        let headers: Vec<_> = origin
+            .map(|origin| ("origin", origin))
+            .into_iter()
+            .collect();
+        judge(server, plain(peer), role, &request(host, &headers))
+    }
+
+    #[test]
+    fn a_page_is_our_own_only_by_our_scheme_host_and_port() {
+        let server = server("names = [\"cam.example\"]");
+        for (tls, host, origin, own) in [
+            (true, "localhost:8080", "https://localhost:8080", true),
+            (true, "localhost:8080", "http://localhost:8080", false),
+            (true, "cam.example", "https://cam.example:443", true),
+            (true, "cam.example", "https://cam.example:80", false),
+            (false, "localhost:8080", "http://localhost:8080", true),
+            (false, "LOCALHOST:8080", "http://localhost:8080", true),
+            // This port speaks no TLS, so such a page is another's.
+            (false, "localhost:8080", "https://localhost:8080", false),
+            (false, "127.0.0.1:8080", "https://127.0.0.1:8080", false),
+            (false, "localhost:8080", "http://localhost:8081", false),
+            (false, "localhost:8080", "http://localhost", false),
+            (false, "localhost:8080", "ftp://localhost:8080", false),
+            (false, "localhost:8080", "localhost:8080", false),
+            (false, "localhost:8080", "http://localhost:8080/", false),
+            (false, "cam.example:80", "http://cam.example", true),
+            // Behind a proxy that ends TLS and that nobody named.
+            (false, "cam.example", "https://cam.example", true),
+            (false, "cam.example:8080", "https://cam.example", false),
+        ] {
+            let peer = Peer {
+                tls,
+                ..plain("127.0.0.1:5")
+            };
+            let asked = request(host, &[("origin", origin)]);
+            let judged = judge(&server, peer, Role::View, &asked);
+            assert_eq!(judged.is_ok(), own, "{tls} {host} {origin}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn the_authority_counts_before_the_host_header() {
+        let server = server("");
+        for (uri, host, good) in [
+            ("https://localhost:8080/x", "evil.example", true),
+            ("http://evil.example/x", "localhost:8080", false),
+            ("https://me@localhost:8080/x", "localhost:8080", false),
+            ("/x", "localhost:8080", true),
+        ] {
+            let mut asked = request(host, &[]);
+            *asked.uri_mut() = uri.parse().unwrap();
+            let judged = judge(&server, plain("127.0.0.1:5"), Role::Admin, &asked);
+            assert_eq!(judged.is_ok(), good, "{uri} {host}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let server = server("");
+        let judge = |asked: &Request<()>| judge(&server, plain("127.0.0.1:5"), Role::View, asked);
+        for host in [
+            "",
+            "a, evil",
+            "127.0.0.1:8080/x",
+            "[::1]evil",
+            "me@localhost",
+            "localhost:x",
+        ] {
+            let judged = judge(&request(host, &[]));
+            assert!(
+                matches!(judged, Err(Denied::BadHost(_))),
+                "{host:?}: {judged:?}"
+            );
+        }
+        let two = judge(&request("localhost", &[("host", "localhost")]));
+        assert!(matches!(two, Err(Denied::BadHost(_))), "{two:?}");
+        let mut none = request("localhost", &[]);
+        none.headers_mut().clear();
+        assert!(matches!(judge(&none), Err(Denied::BadHost(_))));
+        *none.uri_mut() = Uri::from_static("http://localhost/");
+        assert!(matches!(judge(&none), Err(Denied::BadHost(_))));
+        // In HTTP/2 the authority is enough.
+        *none.version_mut() = Version::HTTP_2;
+        assert_eq!(judge(&none), Ok(None));
+    }
+
+    #[test]
+    fn what_other_sites_ask_for_unasked_is_refused() {
+        let server = server("origins = [\"https://pets.example\"]");
+        let said = |site, mode, dest| {
+            vec![
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ]
+        };
+        let listed = ("origin", "https://pets.example");
+        for (headers, good) in [
+            (said("same-origin", "no-cors", "image"), true),
+            (said("same-origin", "cors", "empty"), true),
+            (said("none", "navigate", "document"), true),
+            // A link to here.
+            (said("cross-site", "navigate", "document"), true),
+            (said("cross-site", "no-cors", "image"), false),
+            (said("same-site", "no-cors", "image"), false),
+            (said("cross-site", "no-cors", "video"), false),
+            (said("cross-site", "navigate", "iframe"), false),
+            (said("cross-site", "navigate", "object"), false),
+            (said("cross-site", "no-cors", "empty"), false),
+            (said("nonsense", "no-cors", "image"), false),
+            (
+                [
+                    said("cross-site", "navigate", "document"),
+                    vec![("sec-purpose", "prefetch")],
+                ]
+                .concat(),
+                false,
+            ),
+            (
+                [said("cross-site", "cors", "image"), vec![listed]].concat(),
+                true,
+            ),
+            (vec![], true),
+        ] {
+            for role in [Role::Public, Role::View, Role::Capture] {
+                let asked = request("localhost:8080", &headers);
+                let judged = judge(&server, plain("127.0.0.1:5"), role, &asked);
+                assert_eq!(judged.is_ok(), good, "{headers:?}: {judged:?}");
+            }
+        }
+        let mut form = request(
+            "localhost:8080",
+            &said("cross-site", "navigate", "document"),
+        );
+        *form.method_mut() = Method::POST;
+        assert!(judge(&server, plain("127.0.0.1:5"), Role::View, &form).is_err());
+    }
+
+    #[test]
+    fn what_is_the_same_for_everybody_needs_no_origin_of_ours() {
+        let server = server("");
+        let origin = ("origin", "http://proxy.example");
+        let ask = |role, more: &[_]| {
+            let asked = request("127.0.0.1:8080", &[&[origin], more].concat());
+            judge(&server, plain("127.0.0.1:5"), role, &asked)
+        };
+        let own = [("sec-fetch-site", "same-origin")];
+        let other = [("sec-fetch-site", "cross-site")];
+        assert_eq!(ask(Role::Public, &[]), Ok(None));
+        assert_eq!(ask(Role::Public, &own), Ok(None));
+        assert!(matches!(ask(Role::Public, &other), Err(Denied::Origin(_))));
+        assert!(matches!(ask(Role::View, &own), Err(Denied::Origin(_))));
+    }
+
+    #[test]
+    fn only_own_names_are_answered_to() {
+        let closed = server("names = [\"cam.home.example\"]");
+        for host in [
+            "127.0.0.1:8080",
+            "localhost",
+            "[::1]:8080",
+            "LOCALHOST:1",
+            "cam.home.example:8080",
+        ] {
+            assert_eq!(
+                ask(&closed, "127.0.0.1:5", Role::View, host, None),
+                Ok(None),
+                "{host}"
+            );
+        }
+        for host in [
+            "evil.example",
+            "192.168.1.2",
+            "localhost.evil.example",
+            "localhost.",
+        ] {
+            assert!(
+                matches!(
+                    ask(&closed, "127.0.0.1:5", Role::View, host, None),
+                    Err(Denied::Host(_))
+                ),
+                "{host}"
+            );
+        }
+        let open = server("listen = \"0.0.0.0:8080\"\nopen = true");
+        assert_eq!(
+            ask(&open, "192.168.1.9:5", Role::View, "192.168.1.2:8080", None),
+            Ok(None)
+        );
+        assert!(ask(&open, "192.168.1.9:5", Role::View, "evil.example", None).is_err());
+    }
+
+    #[test]
+    fn foreign_pages_need_to_be_listed_and_are_named_exactly() {
+        let server = server("origins = [\"https://pets.example\"]");
+        let ask = |origin| {
+            ask(
+                &server,
+                "127.0.0.1:5",
+                Role::View,
+                "localhost:8080",
+                Some(origin),
+            )
+        };
+        assert_eq!(ask("http://localhost:8080"), Ok(None));
+        assert_eq!(
+            ask("https://pets.example"),
+            Ok(Some("https://pets.example".into()))
+        );
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost:9999",
+            "https://pets.example.evil.example",
+        ] {
+            assert!(matches!(ask(origin), Err(Denied::Origin(_))), "{origin}");
+        }
+    }
+
+    #[test]
+    fn administrators_come_from_loopback() {
+        let open = server("listen = \"0.0.0.0:8080\"\nopen = true");
+        let ask = |peer, host| ask(&open, peer, Role::Admin, host, None);
+        for host in ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"] {
+            assert_eq!(ask("127.0.0.1:5", host), Ok(None), "{host}");
+        }
+        assert_eq!(ask("192.168.1.9:5", "localhost:8080"), Err(Denied::Admin));
+        assert_eq!(ask("127.0.0.1:5", "192.168.1.2:8080"), Err(Denied::Admin));
+        // As a proxy passes a visitor's on, or a tunnel's end.
+        for host in ["localhost", "localhost:80", "localhost:9000"] {
+            let refused = Err(Denied::AdminPort(8080));
+            assert_eq!(ask("127.0.0.1:5", host), refused, "{host}");
+        }
+    }
+
+    #[test]
+    fn whatever_shows_a_proxy_or_another_site_makes_nobody_an_administrator() {
+        let server = server("origins = [\"https://pets.example\"]");
+        let ask = |headers: &[_]| {
+            let asked = request("localhost:8080", headers);
+            judge(&server, plain("127.0.0.1:5"), Role::Admin, &asked)
+        };
+        assert_eq!(ask(&[("referer", "http://localhost:8080/docs")]), Ok(None));
+        for referer in ["https://cam.example/", "http://localhost/", "?"] {
+            let refused = ask(&[("referer", referer)]);
+            assert_eq!(refused, Err(Denied::AdminPort(8080)), "{referer}");
+        }
+        assert_eq!(
+            ask(&[("origin", "https://pets.example")]),
+            Err(Denied::AdminOrigin("https://pets.example".into()))
+        );
+        let mut old = request("localhost:8080", &[]);
+        *old.version_mut() = Version::HTTP_10;
+        let refused = judge(&server, plain("127.0.0.1:5"), Role::Admin, &old);
+        assert_eq!(refused, Err(Denied::AdminProxy));
+    }
+}

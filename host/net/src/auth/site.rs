@@ -1,0 +1,56 @@
+//! Which site a request comes from, as browsers tell it: `Origin`, `Referer`, and Fetch Metadata
+//! (<https://www.w3.org/TR/fetch-metadata/>), which scripts cannot forge.
+
+use super::{Authority, Caller, is_named};
+use hyper::{HeaderMap, Method, header};
+use sluicegate_config::Server;
+
+/// Whether pages of this origin are the gateway's own: the same scheme, host and port (RFC 6454 section 4).
+pub fn is_own(server: &Server, caller: &Caller, host: &Authority<'_>, origin: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let usual = match scheme {
+        "https" if caller.secure => 443,
+        // A proxy ended TLS that nobody named in `trusted-proxies`. It shows by a name of ours that came through it: our own
+        // port speaks no TLS, so under a loopback name or an address such a page is somebody else's.
+        "https" if is_named(server, host) && host.address().is_none() => 443,
+        "http" if !caller.secure => 80,
+        _ => return false,
+    };
+    Authority::parse(authority).is_some_and(|own| own.is(host, usual))
+}
+
+/// Whether the browser says that another site's page wants this, other than by sending its visitor here.
+pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
+    let said = |name: &str| {
+        let value = headers.get(name)?;
+        Some(value.to_str().unwrap_or("(unreadable)"))
+    };
+    match said("sec-fetch-site") {
+        // Browsers send none to plain HTTP beyond loopback, and other clients none at all.
+        None | Some("same-origin" | "none") => false,
+        _ => {
+            let is_visit = (method == Method::GET || method == Method::HEAD)
+                && said("sec-fetch-mode") == Some("navigate")
+                && said("sec-fetch-dest") == Some("document")
+                // Fetched in case that somebody may come, which would start a camera as an <img> does.
+                && said("sec-purpose").or(said("purpose")).is_none();
+            !is_visit
+        }
+    }
+}
+
+/// Whether the page that asks, if it says which it is, came from this very host and port. A browser behind a proxy tells the
+/// proxy's.
+pub fn refers_to(host: &Authority<'_>, usual: u16, headers: &HeaderMap) -> bool {
+    let Some(referer) = headers.get(header::REFERER) else {
+        return true;
+    };
+    let page = referer.to_str().ok().and_then(|text| {
+        let (_, rest) = text.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        Authority::parse(&rest[..end])
+    });
+    page.is_some_and(|page| page.is(host, usual))
+}

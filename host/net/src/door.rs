@@ -1,0 +1,235 @@
+//! How many may come in: connections in total and from one address.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sluicegate_config::{Network, Server};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Files that are kept for everything but connections, and for each stream: sources, pipes, components, pages.
+const OTHER_FILES: u64 = 64;
+const STREAM_FILES: u64 = 4;
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many in all.
+    #[error(
+        "{0} connections are open, which is the most: see `connections` under [server], and `ulimit -n`"
+    )]
+    Full(usize),
+    /// Too many from there.
+    #[error(
+        "{1} has {0} connections, which is the most: see `connections-per-address` under [server]"
+    )]
+    Address(u32, IpAddr),
+}
+
+/// Counts who is in.
+#[derive(Debug)]
+pub struct Door {
+    most: usize,
+    most_of_one: u32,
+    /// Proxies, each of which stands for many.
+    free: Vec<Network>,
+    slots: Arc<Semaphore>,
+    /// By address, or the first half of an IPv6 one, all of which one client may have.
+    of_one: Mutex<HashMap<IpAddr, u32>>,
+}
+
+impl Door {
+    /// As configured, as far as the process may open files with so many streams; raises that limit if it can.
+    pub fn new(server: &Server, streams: usize) -> Arc<Door> {
+        let other = OTHER_FILES + STREAM_FILES * streams as u64;
+        let files = open_files();
+        let room = files.saturating_sub(other).max(1);
+        let most = room.min(server.connections.into());
+        if most < server.connections.into() {
+            tracing::info!(
+                "at most {most} connections: the process may have {files} files open (`ulimit -n`)"
+            );
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Arc::new(Door {
+            most,
+            most_of_one: server.connections_per_address,
+            free: server.trusted_proxies.clone(),
+            slots: Arc::new(Semaphore::new(most)),
+            of_one: Mutex::default(),
+        })
+    }
+
+    /// Lets one in until the ticket is dropped.
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, Refused> {
+        let slots = self.slots.clone();
+        let slot = slots
+            .try_acquire_owned()
+            .map_err(|_| Refused::Full(self.most))?;
+        let address = address.to_canonical();
+        let free = address.is_loopback() || self.free.iter().any(|own| own.contains(address));
+        let counted = (!free).then(|| block(address));
+        if let Some(block) = counted {
+            let mut of_one = self.lock();
+            let count = of_one.entry(block).or_default();
+            if *count >= self.most_of_one {
+                return Err(Refused::Address(*count, address));
+            }
+            *count += 1;
+        }
+        Ok(Ticket {
+            counted,
+            door: self.clone(),
+            _slot: slot,
+        })
+    }
+
+    /// Returns when everybody has left.
+    pub async fn empty(&self) {
+        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
+        // An error means that the semaphore was closed, which nobody does.
+        let _ = self.slots.acquire_many(all).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.of_one.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the gateway.
+#[derive(Debug)]
+pub struct Ticket {
+    counted: Option<IpAddr>,
+    door: Arc<Door>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Some(block) = self.counted else {
+            return;
+        };
+        let mut of_one = self.door.lock();
+        if let Some(count) = of_one.get_mut(&block) {
+            *count -= 1;
+            if *count == 0 {
+                of_one.remove(&block);
+            }
+        }
+    }
+}
+
+fn block(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// How many files the process may have open, raised as far as it may raise that itself.
+fn open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let now = limit.current.unwrap_or(u64::MAX);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match now < most && setrlimit(Resource::Nofile, raised).is_ok() {
+        true => most,
+        false => now,
+    }
+}
+
+/// One log line for a burst of the same mishap. Pure.
+#[derive(Debug, Default)]
+pub struct Burst {
+    quiet_until: Option<Instant>,
+    hidden: u64,
+}
+
+impl Burst {
+    /// After a line, this long without another.
+    const QUIET: Duration = Duration::from_secs(10);
+
+    /// Whether to say it now, and then how many were not told since the last time.
+    pub fn tell(&mut self, now: Instant) -> Option<u64> {
+        if self.quiet_until.is_some_and(|until| now < until) {
+            self.hidden += 1;
+            return None;
+        }
+        self.quiet_until = Some(now + Self::QUIET);
+        Some(std::mem::take(&mut self.hidden))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn door(connections: u32, per_address: u32, proxies: &[&str]) -> Arc<Door> {
+        let server = Server {
+            connections,
+            connections_per_address: per_address,
+            trusted_proxies: proxies.iter().map(|own| own.parse().unwrap()).collect(),
+            ..Server::default()
+        };
+        Door::new(&server, 1)
+    }
+
+    #[test]
+    fn each_address_has_its_share_and_a_place_is_free_when_somebody_leaves() {
+        let door = door(100, 2, &["10.0.0.0/8"]);
+        let enter = |address: &str| door.enter(address.parse().unwrap());
+        let first = enter("192.0.2.1").unwrap();
+        let _second = enter("::ffff:192.0.2.1").unwrap();
+        let refused = enter("192.0.2.1").unwrap_err();
+        assert_eq!(refused, Refused::Address(2, "192.0.2.1".parse().unwrap()));
+        let _other = enter("192.0.2.2").unwrap();
+        drop(first);
+        let _third = enter("192.0.2.1").unwrap();
+        // One network of IPv6 is one client.
+        let _six = enter("2001:db8::1").unwrap();
+        let _seven = enter("2001:db8::ffff:1").unwrap();
+        assert!(enter("2001:db8::2").is_err());
+        let _eight = enter("2001:db8:0:1::2").unwrap();
+        let free: Vec<_> = ["127.0.0.1", "::1", "10.1.2.3"]
+            .iter()
+            .flat_map(|address| [enter(address), enter(address), enter(address)])
+            .collect();
+        assert!(free.iter().all(Result::is_ok));
+        drop((free, _eight, _seven, _six, _third, _other, _second));
+        assert!(door.lock().is_empty());
+    }
+
+    #[test]
+    fn nobody_gets_in_when_it_is_full() {
+        let door = door(2, 9, &[]);
+        let enter = || door.enter("127.0.0.1".parse().unwrap());
+        let first = enter().unwrap();
+        let _second = enter().unwrap();
+        assert_eq!(enter().unwrap_err(), Refused::Full(2));
+        drop(first);
+        assert!(enter().is_ok());
+    }
+
+    #[test]
+    fn a_burst_is_told_once_and_then_counted() {
+        let mut burst = Burst::default();
+        let began = Instant::now();
+        assert_eq!(burst.tell(began), Some(0));
+        for _ in 0..5 {
+            assert_eq!(burst.tell(began + Burst::QUIET / 2), None);
+        }
+        assert_eq!(burst.tell(began + Burst::QUIET), Some(5));
+        assert_eq!(burst.tell(began + Burst::QUIET * 3), Some(0));
+    }
+}

@@ -1,0 +1,273 @@
+//! One WebSocket viewer: chunks down, messages up, a clean close at the end.
+
+use super::{super::Drain, Close, Event, Reader, close_frame, pong_frame, read_out};
+use bytes::{Buf, Bytes};
+use sluicegate_plugin::{Effect, muxer::Viewing};
+use sluicegate_viewer::{Carrier, Content, Meter, Next, Piece};
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, Sleep, sleep, timeout_at},
+};
+
+/// Bytes taken from the ring for one write; enough to be worth a system call, small enough to jump soon when slow.
+const BATCH: usize = 64 << 10;
+/// Runs of bytes in one vectored write.
+const SLICES: usize = 32;
+/// A viewer that takes nothing for this long is let go.
+const STALLED: Duration = Duration::from_secs(60);
+/// How long a closing viewer may take for what is on its way, and for its own close.
+const CLOSING: Duration = Duration::from_secs(3);
+/// Answers to pings that may wait; a client that sends more without reading is cut off.
+const MOST_CONTROL: usize = 64;
+
+/// What ends a session.
+enum End {
+    /// Tell the client and go.
+    Close(Close),
+    /// The client closed: answer and go.
+    Answered(Close),
+    /// The socket is gone.
+    Gone,
+}
+
+/// Serves the viewer until it leaves, the muxer ends or the gateway drains.
+pub async fn run<S>(socket: S, first: Bytes, mut viewing: Viewing, meter: Meter, mut drain: Drain)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut wire = Wire {
+        socket,
+        reader: Reader::default(),
+        queue: VecDeque::new(),
+        flushed: true,
+        control: 0,
+        stalled: None,
+        meter,
+    };
+    wire.reader.buffer().extend_from_slice(&first);
+    let end = converse(&mut wire, &mut viewing, &mut drain).await;
+    // The guest need not hear of the farewell.
+    drop(viewing);
+    wire.farewell(end).await;
+}
+
+/// By hand rather than by `select!`: a message costs one pass, and what has nothing to say is asked once in it.
+async fn converse<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drain) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    for effect in std::mem::take(&mut viewing.first) {
+        if let Some(end) = apply(effect, viewing, wire) {
+            return end;
+        }
+    }
+    let muxer = viewing.muxer().clone();
+    let mut guided = true;
+    let mut unread = true;
+    poll_fn(|context| {
+        loop {
+            while unread {
+                match wire.reader.next_event() {
+                    Ok(None) => unread = false,
+                    Ok(Some(event)) => {
+                        if let Some(end) = hear(event, viewing, wire) {
+                            return Poll::Ready(end);
+                        }
+                    }
+                    Err(close) => return Poll::Ready(End::Close(close)),
+                }
+            }
+            while !wire.is_idle() {
+                match wire.poll_write(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                    Poll::Pending => break,
+                }
+            }
+            if wire.is_idle() {
+                let next =
+                    muxer
+                        .outlet
+                        .poll_take(context, &mut viewing.cursor, BATCH, &mut wire.queue);
+                match next {
+                    Poll::Ready(Next::Taken(taken)) => {
+                        wire.meter.took(&taken);
+                        continue;
+                    }
+                    Poll::Ready(Next::Closed(reason)) => {
+                        return Poll::Ready(End::Close(Close::new(1001, &*reason)));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            let read = pin!(wire.socket.read_buf(wire.reader.buffer())).poll(context);
+            match read {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Gone),
+                Poll::Ready(Ok(_)) => {
+                    unread = true;
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            if guided && let Poll::Ready(effect) = viewing.effects.poll_recv(context) {
+                match effect {
+                    Some(effect) => {
+                        if let Some(end) = apply(effect, viewing, wire) {
+                            return Poll::Ready(end);
+                        }
+                    }
+                    // The muxer ended; its last chunks are still to be sent.
+                    None if muxer.outlet.closed().is_some() => guided = false,
+                    None => {
+                        let close = Close::new(1008, "the transport let go of this viewer");
+                        return Poll::Ready(End::Close(close));
+                    }
+                }
+                continue;
+            }
+            // The muxer ends too and may have last chunks; without one, this is the end.
+            if drain.poll(context).is_ready() && wire.is_idle() && muxer.outlet.closed().is_none() {
+                let close = Close::new(1001, "the gateway is shutting down");
+                return Poll::Ready(End::Close(close));
+            }
+            return Poll::Pending;
+        }
+    })
+    .await
+}
+
+fn hear<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
+    match event {
+        Event::Ping(payload) => {
+            wire.control += 1;
+            if wire.control > MOST_CONTROL {
+                return Some(End::Gone);
+            }
+            wire.queue.push_back(pong_frame(&payload));
+            None
+        }
+        Event::Pong => None,
+        Event::Close(close) => {
+            let code = close.map_or(1000, |close| close.code);
+            Some(End::Answered(Close::new(code, "")))
+        }
+        Event::Text(text) => refused(viewing.message(Content::Text(text.into()))),
+        Event::Binary(data) => refused(viewing.message(Content::Binary(data.into()))),
+    }
+}
+
+fn refused(sent: Result<(), sluicegate_plugin::muxer::Refusal>) -> Option<End> {
+    sent.err()
+        .map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
+}
+
+fn apply<S>(effect: Effect, viewing: &mut Viewing, wire: &mut Wire<S>) -> Option<End> {
+    match effect {
+        Effect::Send(content) => {
+            wire.queue
+                .extend(Piece::new(content).wire(Carrier::WebSocket).iter().cloned());
+            None
+        }
+        Effect::Lanes(lanes) => {
+            viewing.cursor.choose(&lanes);
+            None
+        }
+        // The muxer has kept it.
+        Effect::Keyframe => None,
+        Effect::Close(reason) => Some(End::Close(Close::new(1000, reason))),
+    }
+}
+
+/// The socket with what is on its way to it and from it.
+struct Wire<S> {
+    socket: S,
+    reader: Reader,
+    queue: VecDeque<Bytes>,
+    /// Nothing is left in the socket's own buffer either, which TLS has.
+    flushed: bool,
+    /// Control frames put into the queue since it was last empty.
+    control: usize,
+    /// When a socket that takes nothing is given up; only while there is something to take.
+    stalled: Option<Pin<Box<Sleep>>>,
+    meter: Meter,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.flushed
+    }
+
+    /// Writes a part of what is there; an error too when the socket has taken nothing for [`STALLED`].
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wrote = if self.queue.is_empty() {
+            Pin::new(&mut self.socket)
+                .poll_flush(context)
+                .map_ok(|()| self.flushed = true)
+        } else {
+            self.poll_write_some(context)
+        };
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = self.queue.len().min(SLICES);
+        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
+        }
+        let socket = Pin::new(&mut self.socket);
+        let wrote = ready!(socket.poll_write_vectored(context, &slices[..count]))?;
+        if wrote == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.flushed = false;
+        let mut left = wrote;
+        while let Some(front) = self.queue.front_mut() {
+            if left < front.len() {
+                front.advance(left);
+                break;
+            }
+            left -= front.len();
+            self.queue.pop_front();
+        }
+        if self.queue.is_empty() {
+            self.control = 0;
+        }
+        self.meter
+            .wrote(wrote, self.queue.is_empty(), std::time::Instant::now());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is under way and the close frame, and waits a little for the client to go (RFC 6455 7.1.1).
+    async fn farewell(&mut self, end: End) {
+        let close = match end {
+            End::Close(close) | End::Answered(close) => close,
+            End::Gone => return,
+        };
+        self.queue.push_back(close_frame(&close));
+        let deadline = Instant::now() + CLOSING;
+        let said = timeout_at(deadline, async {
+            while !self.is_idle() {
+                poll_fn(|context| self.poll_write(context)).await?;
+            }
+            self.socket.shutdown().await
+        });
+        if matches!(said.await, Ok(Ok(()))) {
+            read_out(&mut self.socket, deadline).await;
+        }
+    }
+}

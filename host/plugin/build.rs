@@ -1,0 +1,50 @@
+//! Puts the built-in components into the library.
+
+use std::{env, fmt::Write, fs, path::Path, process::exit};
+
+/// The transports that every gateway has, by name, and the policies.
+const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+const POLICIES: [&str; 1] = ["auto"];
+
+fn main() {
+    // Where it is now: a build folder may have been moved, or be of several checkouts.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let plugins = Path::new(&package).join("../../target/plugins");
+    embed(&plugins, &TRANSPORTS, "plugins.rs");
+    embed(&plugins, &POLICIES, "policies.rs");
+}
+
+/// A table of components, name and bytes.
+fn embed(plugins: &Path, names: &[&str], out: &str) {
+    let mut table = String::from("&[");
+    for name in names {
+        let file = plugins.join(format!("{name}.wasm"));
+        println!("cargo::rerun-if-changed={}", file.display());
+        if !file.is_file() {
+            missing(&format!("the component target/plugins/{name}.wasm"));
+        }
+        let _ = write!(table, "({name:?}, include_bytes!({:?})),", absolute(&file));
+    }
+    table.push(']');
+    write_out(out, &table);
+}
+
+fn absolute(path: &Path) -> String {
+    fs::canonicalize(path)
+        .unwrap_or_else(|_| path.to_owned())
+        .display()
+        .to_string()
+}
+
+fn write_out(name: &str, content: &str) {
+    let out = env::var("OUT_DIR").unwrap_or_default();
+    if let Err(error) = fs::write(Path::new(&out).join(name), content) {
+        eprintln!("cannot write {name}: {error}");
+        exit(1);
+    }
+}
+
+fn missing(what: &str) -> ! {
+    eprintln!("{what} must be built first: run `make build` at the top of the repository, once");
+    exit(1);
+}

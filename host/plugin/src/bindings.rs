@@ -1,0 +1,28 @@
+//! What `wit/gateway.wit` generates for the host.
+#![allow(missing_docs)]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "transport-plugin",
+    imports: { default: trappable },
+    with: {
+        "sluicegate:gateway/media.buffer": sluicegate_media::buffer::Buffer,
+    },
+});
+
+pub use self::sluicegate::gateway::{log, media};
+pub use exports::sluicegate::gateway::transport;
+
+mod of_policy {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "policy-plugin",
+        imports: { default: trappable },
+        with: {
+            "sluicegate:gateway/log": super::log,
+        },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema],
+    });
+}
+
+pub use of_policy::{PolicyPlugin, PolicyPluginPre, exports::sluicegate::gateway::policy};

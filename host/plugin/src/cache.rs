@@ -1,0 +1,140 @@
+//! Compiled components, kept between starts where only this user can write.
+
+use super::compile::{Refused, compile, turn};
+use sha2::{Digest, Sha256};
+use sluicegate_config::private;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+};
+use wasmtime::component::Component;
+
+/// Bytes of the checksum in front of the compiled code.
+const CHECKSUM: usize = 32;
+
+/// A private folder of compiled code, by the hash of what it was compiled from.
+#[derive(Debug)]
+pub struct Cache {
+    dir: Option<PathBuf>,
+}
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/sluicegate/compiled` or `~/.cache/sluicegate/compiled`; without either, nothing is kept.
+    pub fn for_user() -> Cache {
+        Cache::at(private::folder("XDG_CACHE_HOME", ".cache", "compiled"))
+    }
+
+    /// A cache in that folder, which is made if need be; unusable if anybody else can write there.
+    pub fn at(dir: Option<PathBuf>) -> Cache {
+        let dir = dir.filter(|dir| match private::make(dir) {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::info!(
+                    "compiled components are not kept: {}: {reason}",
+                    dir.display()
+                );
+                false
+            }
+        });
+        Cache { dir }
+    }
+
+    /// The component compiled from `wasm`, from the cache or by the compiler.
+    ///
+    /// # Errors
+    /// It does not compile, or is too much to compile.
+    pub fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, Refused> {
+        let path = self.dir.as_ref().map(|dir| dir.join(key(engine, wasm)));
+        if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
+            return Ok(component);
+        }
+        let _turn = turn();
+        // Whoever had the turn before may have compiled the same.
+        if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
+            return Ok(component);
+        }
+        let compiled = compile(engine, wasm)?;
+        let checksum = Sha256::digest(&compiled);
+        if let Some(path) = path
+            && let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled])
+        {
+            tracing::info!(
+                "compiled component is not kept: {}: {error}",
+                path.display()
+            );
+        }
+        let component = deserialize(engine, &compiled);
+        component.map_err(|error| Refused::Compile(format!("{error:#}")))
+    }
+}
+
+fn key(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
+    let mut compatible = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut compatible);
+    let digest = Sha256::digest(wasm);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex}-{:016x}", compatible.finish())
+}
+
+fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
+    let bytes = private::read(path)?;
+    let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
+    if checksum != Sha256::digest(compiled).as_slice() {
+        return None;
+    }
+    deserialize(engine, compiled).ok()
+}
+
+/// The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
+///
+/// The bytes are either what this same program's compiler just returned, in this process or in a child that it started, or a file of this user's, mode 0600, in a folder of
+/// mode 0700, whose checksum holds. Who can write there can replace this program too.
+#[allow(unsafe_code)]
+fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: see above: only output of this engine's own compiler gets here.
+    unsafe { Component::deserialize(engine, compiled) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir =
+            std::env::temp_dir().join(format!("sluicegate-cache-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn a_second_start_reads_what_the_first_compiled_and_damage_is_noticed() {
+        let dir = scratch("reuse");
+        let engine = wasmtime::Engine::default();
+        let wasm = wat::parse_str("(component)").unwrap();
+        Cache::at(Some(dir.clone()))
+            .compile(&engine, &wasm)
+            .unwrap();
+        let file = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+        assert!(load(&engine, &file).is_some());
+        let mut bytes = fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert!(load(&engine, &file).is_none());
+        Cache::at(Some(dir.clone()))
+            .compile(&engine, &wasm)
+            .unwrap();
+        assert!(load(&engine, &file).is_some());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_not_used() {
+        let dir = scratch("open");
+        fs::create_dir_all(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Cache::at(Some(dir.clone())).dir.is_none());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

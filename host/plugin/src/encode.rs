@@ -1,0 +1,185 @@
+//! Core modules to components.
+
+use super::{
+    engine::{LoadError, quoted},
+    world::{INTERFACE, Kind},
+};
+use wasmparser::{
+    ComponentExternName, ComponentType, ComponentTypeDeclaration, ComponentTypeRef,
+    InstanceTypeDeclaration, Parser, Payload,
+};
+
+/// The component of a core module that carries its component type, as wit-bindgen leaves it. One that [`judge`] has not seen may
+/// take without end.
+pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    wit_component::ComponentEncoder::default()
+        .module(module)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .map_err(|error| format!("{error:#}"))
+}
+
+/// Whether a core module can be made a component of that kind; `origin` names it in errors.
+pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), LoadError> {
+    let path = || origin.to_owned();
+    let cannot = |reason| LoadError::Encode {
+        path: path(),
+        reason,
+    };
+    let Named { imports, exports } = named(module).map_err(cannot)?;
+    let ours = |name: &String| {
+        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+        interface.starts_with(INTERFACE.0) && version == INTERFACE.1
+    };
+    if !exports.iter().any(|name| name == kind.interface) {
+        return Err(LoadError::other_world(origin, kind, &exports));
+    }
+    // wit-parser goes from package to package as deep as they need each other, without end if that is a circle. With one
+    // package there is none, and a plugin needs no other.
+    let foreign: Vec<String> = imports.into_iter().filter(|name| !ours(name)).collect();
+    if !foreign.is_empty() {
+        return Err(LoadError::Imports {
+            path: path(),
+            imports: quoted(&foreign),
+        });
+    }
+    let foreign: Vec<String> = exports.into_iter().filter(|name| !ours(name)).collect();
+    if !foreign.is_empty() {
+        return Err(cannot(format!(
+            "it exports {} beside `{}`",
+            quoted(&foreign),
+            kind.interface
+        )));
+    }
+    Ok(())
+}
+
+/// What the worlds in a module's component types name.
+#[derive(Default)]
+struct Named {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+fn named(module: &[u8]) -> Result<Named, String> {
+    let mut named = Named::default();
+    let mut typed = false;
+    for payload in Parser::new(0).parse_all(module) {
+        let section = match payload {
+            Ok(Payload::CustomSection(section)) => section,
+            Ok(_) => continue,
+            Err(error) => return Err(format!("it is cut short or damaged: {error}")),
+        };
+        if section.name().starts_with("component-type") {
+            typed = true;
+            named
+                .read(section.data())
+                .map_err(|error| format!("its component type cannot be read: {error}"))?;
+        }
+    }
+    // Without one the encoder makes a component that imports and exports nothing.
+    typed
+        .then_some(named)
+        .ok_or_else(|| "it carries no component type".to_owned())
+}
+
+impl Named {
+    /// Of every component type that is defined in a component type, wherever it stands.
+    fn read(&mut self, component: &[u8]) -> wasmparser::Result<()> {
+        for payload in Parser::new(0).parse_all(component) {
+            if let Payload::ComponentTypeSection(types) = payload? {
+                let mut types = types.into_iter().collect::<Result<Vec<_>, _>>()?;
+                while let Some(next) = types.pop() {
+                    self.add(next, &mut types);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add<'a>(&mut self, next: ComponentType<'a>, inner: &mut Vec<ComponentType<'a>>) {
+        let names = |name: ComponentExternName<'_>| name.implements.unwrap_or(name.name).to_owned();
+        match next {
+            ComponentType::Component(declarations) => {
+                for declaration in declarations {
+                    match declaration {
+                        ComponentTypeDeclaration::Type(inside) => inner.push(inside),
+                        ComponentTypeDeclaration::Import(import)
+                            if matches!(import.ty, ComponentTypeRef::Instance(_)) =>
+                        {
+                            self.imports.push(names(import.name));
+                        }
+                        ComponentTypeDeclaration::Export {
+                            name,
+                            ty: ComponentTypeRef::Instance(_),
+                        } => self.exports.push(names(name)),
+                        _ => {}
+                    }
+                }
+            }
+            ComponentType::Instance(declarations) => {
+                for declaration in declarations {
+                    if let InstanceTypeDeclaration::Type(inside) = declaration {
+                        inner.push(inside);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::{bindings::TransportPluginPre, guest::Guest, world::World};
+
+    const KIND: &Kind = &<TransportPluginPre<Guest> as World>::KIND;
+
+    /// A core module whose world imports and exports interfaces, each of which uses a type of the one before.
+    fn module(interfaces: &[&str]) -> Vec<u8> {
+        let mut world =
+            r#"(type $t (instance (type (record (field "f" u32))) (export "t" (type (eq 0)))))
+            (import "sluicegate:gateway/media@0.1.0" (instance $i0 (type $t)))"#
+                .to_owned();
+        for (nth, interface) in interfaces.iter().enumerate() {
+            world += &format!(
+                r#"(alias export $i{nth} "t" (type $u{nth}))
+                   (type $t{nth} (instance (alias outer 1 $u{nth} (type $u)) (export "t" (type (eq $u)))))
+                   (import "{interface}" (instance $i{} (type $t{nth})))"#,
+                nth + 1
+            );
+        }
+        let component = wat::parse_str(format!(
+            r#"(component
+                (@custom "wit-component-encoding" "\04\00")
+                (type $w (component
+                    (type $w (component {world}
+                        (type $e (instance))
+                        (export "{}" (instance (type $e)))))
+                    (export "a:a/w" (component (type $w)))))
+                (export "w" (type $w)))"#,
+            KIND.interface
+        ));
+        let bytes = component.unwrap();
+        let bytes: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
+        wat::parse_str(format!(r#"(module (@custom "component-type" "{bytes}"))"#)).unwrap()
+    }
+
+    #[test]
+    fn a_module_of_our_package_is_made_a_component() {
+        let fine = module(&["sluicegate:gateway/log@0.1.0"]);
+        judge("some.wasm", &fine, KIND).unwrap();
+        encode(&fine).unwrap();
+    }
+
+    #[test]
+    fn a_module_of_packages_that_need_each_other_is_refused() {
+        for foreign in ["b:b/two", "sluicegate:gateway/two@0.2.0", "two"] {
+            let circle = module(&[foreign, "sluicegate:gateway/three@0.1.0"]);
+            let text = judge("some.wasm", &circle, KIND).unwrap_err().to_string();
+            let expected = format!("some.wasm imports `{foreign}`, which the gateway");
+            assert!(text.starts_with(&expected), "{text}");
+        }
+    }
+}

@@ -1,0 +1,610 @@
+//! One transport at work: its calls, and answers taken out of its hands at once.
+
+use super::{
+    Plugin, Response, Usage,
+    bindings::{TransportPlugin, media, transport},
+    guest::{Breach, Guest, media_type},
+    sandbox::{Failure, Sandbox},
+};
+use sluicegate_media::{
+    buffer::Buffer,
+    group::Group,
+    sample::{Codec, Format, Sample},
+    time::TIMESCALE,
+};
+use sluicegate_stream::{Choice, Info, Offer};
+use sluicegate_viewer::{Access, Carrier, Content};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use thiserror::Error;
+use wasmtime::StoreContextMut;
+
+/// What a profile may ask for at most: a minute is more than any group of pictures is worth waiting for, ten more than any
+/// viewer is behind.
+const MOST_GROUP_MS: u32 = 60_000;
+const MOST_HISTORY: u32 = 64;
+const MOST_LANES: usize = 16;
+const MOST_STALE_MS: u32 = 600_000;
+const MOST_REPEAT_MS: u32 = 600_000;
+const MOST_LATENCY_MS: u32 = 600_000;
+/// A plugin that wants the last picture repeated sooner than that gets it then.
+const LEAST_SILENCE: Duration = Duration::from_millis(100);
+/// The ids of the tracks.
+const PICTURES: u32 = 1;
+const SOUND: u32 = 2;
+
+/// Why an instance does not open.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It does not like its options.
+    #[error("{plugin} refuses its options: {message}")]
+    Refused {
+        /// name@version.
+        plugin: String,
+        /// As it says.
+        message: String,
+    },
+    /// It failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// What a transport says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Carriers that the host knows.
+    pub carriers: Vec<Carrier>,
+    /// Formats that the host knows, best first.
+    pub formats: Vec<Format>,
+    /// How far behind a viewer may fall, per lane.
+    pub lanes: Vec<Duration>,
+    /// See `profile.group-ms`.
+    pub group_ms: u32,
+    /// See `profile.history`.
+    pub history: u32,
+    /// See `profile.repeat-ms`.
+    pub repeat: Option<Duration>,
+    /// See `profile.latency-ms`.
+    pub latency_ms: u32,
+}
+
+impl Profile {
+    /// Whether a sample is not for this transport: a repeated picture where it wants none.
+    pub fn passes_over(&self, sample: &Sample) -> bool {
+        sample.repeat > 0 && self.repeat.is_none()
+    }
+
+    /// The format in which a source of this codec is handed over, if any.
+    pub fn format_for(&self, codec: Codec) -> Option<Format> {
+        self.formats
+            .iter()
+            .copied()
+            .find(|format| format.codec() == codec)
+    }
+}
+
+/// A form of the stream that viewers may change to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendition {
+    /// Relative URL of the transport there, ends in "/"; empty for the form at hand.
+    pub base: String,
+    /// What it is.
+    pub offer: Offer,
+}
+
+impl Rendition {
+    fn to_guest(&self) -> transport::Rendition {
+        let offer = &self.offer;
+        transport::Rendition {
+            name: offer.rendition.clone(),
+            base: self.base.clone(),
+            codecs: offer.codecs.clone(),
+            bandwidth: offer.bandwidth,
+            width: offer.width,
+            height: offer.height,
+            frame_rate: offer.frame_rate,
+        }
+    }
+}
+
+/// What `push` and `stop` give out.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// What goes on the wire.
+    pub content: Content,
+    /// Index into the profile's lanes.
+    pub lane: u8,
+    /// A viewer may start here.
+    pub independent: bool,
+    /// Not for a viewer that started at the newest independent one.
+    pub leading: bool,
+}
+
+impl Chunk {
+    /// As the outlet takes it.
+    pub fn into_parts(self) -> (Content, u8, Access) {
+        let access = match (self.independent, self.leading) {
+            (true, _) => Access::Start,
+            (false, true) => Access::Leading,
+            (false, false) => Access::Ordinary,
+        };
+        (self.content, self.lane, access)
+    }
+}
+
+/// What `request` gives.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The whole response.
+    Done(Arc<Response>),
+    /// Ask again later.
+    Pending,
+    /// 200 with this content type; the client becomes a viewer.
+    Follow(String),
+}
+
+/// What is to happen to one viewer.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// To this viewer only.
+    Send(Content),
+    /// Only these lanes from here on.
+    Lanes(Vec<u8>),
+    /// Ask the source for an independent sample soon.
+    Keyframe,
+    /// The viewer is to go, for this reason.
+    Close(String),
+}
+
+/// A viewer's effects, or why it may not join.
+pub type Joined = Result<Vec<Effect>, String>;
+
+/// A transport at work.
+pub struct Instance {
+    sandbox: Sandbox,
+    guest: TransportPlugin,
+    choice: Option<Choice>,
+    /// How many lanes its profile has.
+    lanes: usize,
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Instance({:?})", self.sandbox)
+    }
+}
+
+impl Instance {
+    /// Makes an instance and opens it with its options (JSON).
+    pub fn open(
+        plugin: &Arc<Plugin>,
+        stream: &str,
+        options: &str,
+        usage: Arc<Usage>,
+    ) -> Result<(Instance, Profile), OpenError> {
+        let engine = plugin.pre.engine();
+        let (sandbox, guest) = Sandbox::new(plugin, engine, stream, usage, |store| {
+            plugin.pre.instantiate(store)
+        })?;
+        let mut instance = Instance {
+            sandbox,
+            guest,
+            choice: None,
+            lanes: 0,
+        };
+        let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
+        let refuse = |message: String| OpenError::Refused {
+            plugin: plugin.to_string(),
+            message,
+        };
+        let profile = profile(opened.map_err(refuse)?).map_err(refuse)?;
+        instance.lanes = profile.lanes.len();
+        Ok((instance, profile))
+    }
+
+    /// Bytes in the buffers that it holds.
+    pub fn held(&self) -> usize {
+        self.sandbox.held()
+    }
+
+    /// The first tracks, or a break; samples are pushed as `choice` says from here on. Gives the header.
+    pub fn configure(
+        &mut self,
+        info: &Info,
+        choice: impl Into<Choice>,
+        renditions: &[Rendition],
+        longest_group_ms: u32,
+    ) -> Result<Vec<Content>, Failure> {
+        let choice = choice.into();
+        let info = transport::StreamInfo {
+            started_at: info.started_at,
+            epoch: info.epoch,
+            tracks: tracks(info, &choice),
+            renditions: renditions.iter().map(Rendition::to_guest).collect(),
+            longest_group_ms,
+        };
+        self.choice = Some(choice);
+        self.call("configure", |mut store, guest| {
+            let payloads = guest.call_configure(&mut store, &info)?;
+            let mut budget = Budget::new(&store);
+            payloads
+                .into_iter()
+                .map(|payload| budget.content(store.data_mut(), payload))
+                .collect()
+        })
+    }
+
+    /// One sample of that group. A sample in another format than configured is passed over.
+    pub fn push(&mut self, sample: &Sample, group: Group) -> Result<Vec<Chunk>, Failure> {
+        let format = self.choice.and_then(|choice| choice.format(sample.codec()));
+        let Some(data) = format.and_then(|format| sample.packaged(format)) else {
+            return Ok(Vec::new());
+        };
+        let (track, decode_time, duration) = match sample.beat() {
+            Some(beat) => (SOUND, beat.at, beat.length),
+            None => (PICTURES, sample.decode_time, sample.duration),
+        };
+        self.sandbox.usage().pushes.fetch_add(1, Ordering::Relaxed);
+        let lanes = self.lanes;
+        self.call("push", |mut store, guest| {
+            let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let data = store.data_mut().lend(data.into())?;
+            let sample = media::Sample {
+                track,
+                group: group.number,
+                decode_time,
+                composition_offset: sample.composition_offset,
+                duration,
+                independent: sample.independent,
+                leading: sample.leading,
+                captured_at: sample.captured_at,
+                group_started_at: group.started_at,
+                size,
+                data,
+            };
+            let chunks = guest.call_push(&mut store, sample)?;
+            take_chunks(&mut store, chunks, lanes)
+        })
+    }
+
+    /// Nothing comes until the next `configure` or, if `last`, ever.
+    pub fn stop(&mut self, reason: &str, last: bool) -> Result<Vec<Chunk>, Failure> {
+        let lanes = self.lanes;
+        self.call("stop", |mut store, guest| {
+            let chunks = guest.call_stop(&mut store, reason, last)?;
+            take_chunks(&mut store, chunks, lanes)
+        })
+    }
+
+    /// A GET below the transport's path.
+    pub fn request(&mut self, path: &str, query: &str) -> Result<Answer, Failure> {
+        self.call("request", |mut store, guest| {
+            let reply = guest.call_request(&mut store, path, query)?;
+            let mut budget = Budget::new(&store);
+            Ok(match reply {
+                transport::Reply::Pending => Answer::Pending,
+                transport::Reply::Follow(content_type) => Answer::Follow(media_type(content_type)?),
+                transport::Reply::Done(response) => Answer::Done(Arc::new(Response::new(
+                    response.status,
+                    media_type(response.content_type)?,
+                    response.max_age,
+                    budget.payload(store.data_mut(), response.body)?,
+                ))),
+            })
+        })
+    }
+
+    /// A viewer comes.
+    pub fn join(
+        &mut self,
+        viewer: u64,
+        carrier: Carrier,
+        path: &str,
+        query: &str,
+    ) -> Result<Joined, Failure> {
+        self.call("join", |mut store, guest| {
+            match guest.call_join(&mut store, viewer, carrier.name(), path, query)? {
+                Ok(effects) => take_effects(&mut store, effects).map(Ok),
+                Err(refusal) => Ok(Err(refusal)),
+            }
+        })
+    }
+
+    /// A viewer sent something.
+    pub fn message(&mut self, viewer: u64, data: Content) -> Result<Vec<Effect>, Failure> {
+        self.call("message", |mut store, guest| {
+            let payload = match data {
+                Content::Text(text) => transport::Payload::Text(text.to_string()),
+                Content::Binary(bytes) => transport::Payload::Binary(store.data_mut().lend(bytes)?),
+            };
+            let effects = guest.call_message(&mut store, viewer, &payload)?;
+            take_effects(&mut store, effects)
+        })
+    }
+
+    /// A viewer is gone.
+    pub fn leave(&mut self, viewer: u64) -> Result<(), Failure> {
+        self.call("leave", |mut store, guest| {
+            guest.call_leave(&mut store, viewer)
+        })
+    }
+
+    fn call<R>(
+        &mut self,
+        name: &'static str,
+        call: impl FnOnce(StoreContextMut<'_, Guest>, &transport::Guest) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        let guest = self.guest.sluicegate_gateway_transport();
+        self.sandbox.call(name, |store| call(store, guest))
+    }
+}
+
+/// What of the tracks a guest is told.
+fn tracks(info: &Info, choice: &Choice) -> Vec<media::Track> {
+    let video = choice.video.zip(info.video.as_ref());
+    let video = video.filter(|(format, video)| format.codec() == video.codec);
+    let audio = choice.audio.zip(info.audio.as_ref());
+    let audio = audio.filter(|(format, audio)| format.codec() == audio.codec);
+    let video = video.map(|(format, video)| media::Track {
+        id: PICTURES,
+        format: format.name().into(),
+        codec: video.codec_string.clone(),
+        config: video.config.to_vec(),
+        timescale: TIMESCALE,
+        kind: media::Kind::Video(media::Video {
+            width: video.width,
+            height: video.height,
+            pixel_aspect: (
+                video.geometry.pixel_aspect.width(),
+                video.geometry.pixel_aspect.height(),
+            ),
+            rotation: video.geometry.orientation.degrees(),
+            mirrored: video.geometry.orientation.is_mirrored(),
+            frame_rate: video.frame_rate,
+            keyframe_ms: video.keyframe_ms,
+        }),
+    });
+    let audio = audio.map(|(format, audio)| media::Track {
+        id: SOUND,
+        format: format.name().into(),
+        codec: audio.codec_string.clone(),
+        config: audio.config.to_vec(),
+        timescale: audio.timescale,
+        kind: media::Kind::Audio(media::Audio {
+            sample_rate: audio.sample_rate,
+            channels: audio.channels,
+            language: audio.language.clone(),
+        }),
+    });
+    video.into_iter().chain(audio).collect()
+}
+
+fn profile(raw: transport::Profile) -> Result<Profile, String> {
+    let carriers: Vec<Carrier> = raw
+        .carriers
+        .iter()
+        .filter_map(|name| {
+            [Carrier::Http, Carrier::WebSocket]
+                .into_iter()
+                .find(|carrier| carrier.name() == name)
+        })
+        .collect();
+    let formats: Vec<Format> = raw
+        .formats
+        .iter()
+        .filter_map(|name| Format::from_name(name))
+        .collect();
+    if carriers.is_empty() {
+        return Err(format!(
+            "its profile names no carrier of this gateway: {}; there are http and websocket",
+            named(&raw.carriers)
+        ));
+    }
+    if formats.is_empty() {
+        return Err(format!(
+            "its profile names no format of this gateway: {}; there are h264/annexb, h264/avcc, jpeg and aac",
+            named(&raw.formats)
+        ));
+    }
+    if raw.lanes.len() > MOST_LANES {
+        return Err(format!(
+            "its profile has {} lanes; at most {MOST_LANES} are possible",
+            raw.lanes.len()
+        ));
+    }
+    let stale_ms = raw.lanes.iter().map(|lane| lane.stale_ms).max();
+    for (what, value, good) in [
+        ("group-ms", raw.group_ms, 0..=MOST_GROUP_MS),
+        ("history", raw.history, 1..=MOST_HISTORY),
+        ("repeat-ms", raw.repeat_ms, 0..=MOST_REPEAT_MS),
+        ("latency-ms", raw.latency_ms, 0..=MOST_LATENCY_MS),
+        (
+            "stale-ms of a lane",
+            stale_ms.unwrap_or(0),
+            0..=MOST_STALE_MS,
+        ),
+    ] {
+        if !good.contains(&value) {
+            return Err(format!(
+                "its profile has {value} for {what}; {} to {} are possible",
+                good.start(),
+                good.end()
+            ));
+        }
+    }
+    Ok(Profile {
+        carriers,
+        formats,
+        lanes: raw
+            .lanes
+            .iter()
+            .map(|lane| Duration::from_millis(lane.stale_ms.into()))
+            .collect(),
+        group_ms: raw.group_ms,
+        history: raw.history,
+        repeat: (raw.repeat_ms > 0)
+            .then(|| LEAST_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
+        latency_ms: raw.latency_ms,
+    })
+}
+
+/// The first of a guest's names, shortened: it may have thousands, of megabytes.
+fn named(names: &[String]) -> String {
+    let short = names.iter().take(8).map(|name| {
+        let name: String = name.chars().take(64).collect();
+        format!("{name:?}")
+    });
+    format!("[{}]", short.collect::<Vec<_>>().join(", "))
+}
+
+/// What one call may still give out.
+struct Budget {
+    limits: super::Limits,
+    bytes: usize,
+    items: usize,
+}
+
+impl Budget {
+    fn new(store: &StoreContextMut<'_, Guest>) -> Budget {
+        let limits = store.data().limits();
+        Budget {
+            limits,
+            bytes: limits.output,
+            items: limits.items,
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        match (self.bytes.checked_sub(bytes), self.items.checked_sub(1)) {
+            (Some(bytes), Some(items)) => {
+                (self.bytes, self.items) = (bytes, items);
+                Ok(())
+            }
+            _ => Err(Breach::Output(self.limits.output, self.limits.items).into()),
+        }
+    }
+
+    fn payload(
+        &mut self,
+        guest: &mut Guest,
+        handle: wasmtime::component::Resource<Buffer>,
+    ) -> wasmtime::Result<Buffer> {
+        let payload = guest.take(handle)?;
+        self.spend(payload.len())?;
+        Ok(payload)
+    }
+
+    fn content(
+        &mut self,
+        guest: &mut Guest,
+        payload: transport::Payload,
+    ) -> wasmtime::Result<Content> {
+        match payload {
+            transport::Payload::Binary(handle) => self.payload(guest, handle).map(Content::Binary),
+            transport::Payload::Text(text) => {
+                self.spend(text.len())?;
+                Ok(Content::Text(text.into()))
+            }
+        }
+    }
+}
+
+fn take_chunks(
+    store: &mut StoreContextMut<'_, Guest>,
+    chunks: Vec<transport::Chunk>,
+    lanes: usize,
+) -> wasmtime::Result<Vec<Chunk>> {
+    let mut budget = Budget::new(store);
+    chunks
+        .into_iter()
+        .map(|chunk| {
+            if usize::from(chunk.lane) >= lanes {
+                return Err(Breach::Lane(chunk.lane, lanes).into());
+            }
+            Ok(Chunk {
+                content: budget.content(store.data_mut(), chunk.payload)?,
+                lane: chunk.lane,
+                independent: chunk.independent,
+                leading: chunk.leading,
+            })
+        })
+        .collect()
+}
+
+fn take_effects(
+    store: &mut StoreContextMut<'_, Guest>,
+    effects: Vec<transport::Effect>,
+) -> wasmtime::Result<Vec<Effect>> {
+    let mut budget = Budget::new(store);
+    let mut taken = Vec::new();
+    for effect in effects {
+        taken.push(match effect {
+            transport::Effect::Send(payload) => {
+                Effect::Send(budget.content(store.data_mut(), payload)?)
+            }
+            transport::Effect::Lanes(lanes) => {
+                budget.spend(lanes.len())?;
+                Effect::Lanes(lanes)
+            }
+            // No profile that asks for an uplink is granted one yet.
+            transport::Effect::Uplink(handle) => {
+                budget.payload(store.data_mut(), handle)?;
+                continue;
+            }
+            transport::Effect::Keyframe => Effect::Keyframe,
+            transport::Effect::Close(reason) => {
+                budget.spend(reason.len())?;
+                Effect::Close(reason)
+            }
+        });
+    }
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn raw() -> transport::Profile {
+        transport::Profile {
+            carriers: vec!["http".into()],
+            formats: vec!["jpeg".into()],
+            uplink: None,
+            lanes: vec![transport::Lane {
+                stale_ms: 1000,
+                datagrams: false,
+            }],
+            group_ms: 2000,
+            history: 1,
+            repeat_ms: 0,
+            latency_ms: 0,
+        }
+    }
+
+    #[test]
+    fn what_no_transport_can_mean_is_refused_by_its_name() {
+        assert!(profile(raw()).is_ok());
+        type Change = fn(&mut transport::Profile);
+        let changes: [(&str, Change); 7] = [
+            ("group-ms", |raw| raw.group_ms = u32::MAX),
+            ("history", |raw| raw.history = 65),
+            ("history", |raw| raw.history = 0),
+            ("repeat-ms", |raw| raw.repeat_ms = u32::MAX),
+            ("latency-ms", |raw| raw.latency_ms = u32::MAX),
+            ("stale-ms", |raw| raw.lanes[0].stale_ms = u32::MAX),
+            ("17 lanes", |raw| raw.lanes = vec![raw.lanes[0]; 17]),
+        ];
+        for (part, change) in changes {
+            let mut changed = raw();
+            change(&mut changed);
+            let refusal = profile(changed).unwrap_err();
+            assert!(refusal.contains(part), "{part}: {refusal}");
+        }
+        let mut long = raw();
+        long.carriers = vec!["x".repeat(1 << 20); 100];
+        assert!(profile(long).unwrap_err().len() < 1000);
+    }
+}

@@ -1,0 +1,91 @@
+//! What a component wants of one viewer, on its way to the viewer's carrier: bounded in number and in bytes.
+
+use crate::Effect;
+use sluicegate_media::budget::{Budget, Held};
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+/// Bytes of what is no message and always let in, if there are not too many: a viewer has 256 lanes at most, and closes for a reason of
+/// 123 bytes at most (RFC 6455 5.5).
+const SMALL: usize = 256;
+
+/// A way for at most so many effects that have at most so many bytes, or one that has more.
+pub(super) fn channel(most: usize, bytes: usize) -> (Sender, Effects) {
+    let (sender, effects) = mpsc::channel(most);
+    let budget = Budget::new(bytes);
+    (Sender { sender, budget }, Effects(effects))
+}
+
+/// The muxer's end.
+#[derive(Debug)]
+pub(super) struct Sender {
+    sender: mpsc::Sender<(Effect, Held)>,
+    budget: Budget,
+}
+
+impl Sender {
+    /// False if there is no room for it, or nobody there any more.
+    pub fn send(&self, effect: Effect) -> bool {
+        let bytes = match &effect {
+            Effect::Send(content) => content.len(),
+            Effect::Lanes(lanes) => lanes.len(),
+            Effect::Close(reason) => reason.len(),
+            Effect::Keyframe => 0,
+        };
+        let held = match &effect {
+            Effect::Send(_) => self.budget.take(bytes),
+            // Not behind what a large message takes: their number bounds them.
+            _ if bytes <= SMALL => Some(self.budget.hold(0)),
+            _ => self.budget.take(bytes),
+        };
+        held.is_some_and(|held| self.sender.try_send((effect, held)).is_ok())
+    }
+}
+
+/// The carrier's end.
+#[derive(Debug)]
+pub struct Effects(mpsc::Receiver<(Effect, Held)>);
+
+impl Effects {
+    /// The next effect; `None` when the muxer has let go of the viewer.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Effect>> {
+        let next = self.0.poll_recv(context);
+        next.map(|next| next.map(|(effect, _)| effect))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use sluicegate_viewer::Content;
+    use std::task::Waker;
+
+    #[test]
+    fn effects_are_bounded_in_number_and_in_bytes() {
+        let send = |bytes| Effect::Send(Content::Binary(Bytes::from(vec![0; bytes]).into()));
+        let (sender, mut effects) = channel(4, 100);
+        assert!(sender.send(send(60)) && sender.send(send(40)) && !sender.send(send(1)));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(matches!(
+                effects.poll_recv(&mut context),
+                Poll::Ready(Some(Effect::Send(_)))
+            ));
+        }
+        assert!(sender.send(send(1000)), "one that is larger goes alone");
+        assert!(!sender.send(send(1)));
+        for _ in 0..3 {
+            assert!(sender.send(Effect::Lanes(vec![1])), "what is small passes");
+        }
+        assert!(!sender.send(Effect::Lanes(vec![1])), "not too many");
+        assert!(matches!(
+            effects.poll_recv(&mut context),
+            Poll::Ready(Some(_))
+        ));
+        assert!(sender.send(Effect::Keyframe));
+        assert!(!sender.send(Effect::Keyframe));
+        drop(effects);
+        assert!(!sender.send(Effect::Keyframe));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a component answers to a GET.
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use sluicegate_media::buffer::Buffer;
+use std::{io::Write, sync::OnceLock};
+
+/// Below this a packet is not saved.
+const SMALL: usize = 256;
+/// Beyond this it takes longer than a thread that serves sockets may be held: playlists have a tenth of it.
+const LARGE: usize = 512 << 10;
+
+/// An HTTP response without its carrier's headers; one for all who ask the same.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type.
+    pub content_type: String,
+    /// Seconds for which caches may keep it; [`Response::FOREVER`]: it never changes.
+    pub max_age: u32,
+    /// The content.
+    pub body: Buffer,
+    gzip: OnceLock<Option<Bytes>>,
+}
+
+impl Response {
+    /// The `max_age` of what never changes under its URL.
+    pub const FOREVER: u32 = u32::MAX;
+
+    /// A response.
+    pub fn new(status: u16, content_type: String, max_age: u32, body: Buffer) -> Response {
+        Response {
+            status,
+            content_type,
+            max_age,
+            body,
+            gzip: OnceLock::new(),
+        }
+    }
+
+    /// Bytes that it may come to hold: compressed, too, if it is asked for so.
+    pub fn bytes(&self) -> usize {
+        let packed = match self.is_worth_packing() {
+            true => self.body.len(),
+            false => 0,
+        };
+        self.body.len() + packed
+    }
+
+    fn is_worth_packing(&self) -> bool {
+        self.is_text() && (SMALL..=LARGE).contains(&self.body.len())
+    }
+
+    /// Whether it is worth compressing: text, which playlists and vector graphics are.
+    pub fn is_text(&self) -> bool {
+        let kind = self.content_type.split(';').next().unwrap_or_default();
+        let kind = kind.trim();
+        kind.starts_with("text/")
+            || matches!(
+                kind,
+                "application/vnd.apple.mpegurl"
+                    | "application/json"
+                    | "application/dash+xml"
+                    | "application/manifest+json"
+                    | "image/svg+xml"
+            )
+    }
+
+    /// The content compressed (RFC 1952), once for all who take it so; `None` where that is no gain.
+    pub fn gzipped(&self) -> Option<&Bytes> {
+        self.gzip
+            .get_or_init(|| {
+                let packed = self.is_worth_packing().then(|| gzip(&self.body))??;
+                (packed.len() < self.body.len()).then_some(packed)
+            })
+            .as_ref()
+    }
+}
+
+fn gzip(body: &Buffer) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::default());
+    for part in body.parts() {
+        encoder.write_all(part).ok()?;
+    }
+    encoder.finish().ok().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Read;
+
+    fn response(content_type: &str, body: &str) -> Response {
+        let body = Buffer::from(Bytes::from(body.to_owned()));
+        Response::new(200, content_type.into(), 0, body)
+    }
+
+    #[test]
+    fn text_is_compressed_where_that_is_a_gain() {
+        let long = "#EXTINF:2.00000,\n".repeat(100);
+        let playlist = response("application/vnd.apple.mpegurl", &long);
+        let packed = playlist.gzipped().unwrap();
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, long);
+        assert!(packed.len() < 200);
+        assert!(
+            response("text/plain; charset=utf-8", &long)
+                .gzipped()
+                .is_some()
+        );
+        let too_long = "#EXTINF:2.00000,\n".repeat(LARGE / 10);
+        for (content_type, body) in [
+            ("text/plain", too_long.as_str()),
+            ("video/mp4", long.as_str()),
+            ("text/plain", "short"),
+            ("", &long),
+        ] {
+            assert!(
+                response(content_type, body).gzipped().is_none(),
+                "{content_type}"
+            );
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What it takes on a device to run scrcpy's server: its file, its shell, its socket.
+
+use super::{
+    super::{Stop, annexb::CHUNK, readable},
+    adb::{AdbError, Connection},
+    fleet::Fleet,
+    list::Presence,
+    shell::Output,
+};
+use sluicegate_config::{Android, ScrcpyVersion};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long scrcpy may take to open its socket.
+const START: Duration = Duration::from_secs(15);
+/// Between looks whether it has.
+const RETRY: Duration = Duration::from_millis(50);
+/// Where a shell may write, on all devices.
+const FOLDER: &str = "/data/local/tmp";
+
+/// Why a device is not shown.
+pub enum Failure {
+    /// Nothing was tried: something is missing here.
+    Setup(String),
+    /// It did not begin.
+    Open(String),
+    /// It had begun.
+    Read(String),
+}
+
+impl From<AdbError> for Failure {
+    fn from(error: AdbError) -> Failure {
+        Failure::Open(error.to_string())
+    }
+}
+
+/// A device behind the adb server.
+#[derive(Clone, Copy)]
+pub struct Device<'a> {
+    /// Where the adb server is.
+    pub settings: &'a Android,
+    /// Which it is.
+    pub serial: &'a str,
+    /// Ends every wait.
+    pub stop: &'a Stop,
+}
+
+impl<'a> Device<'a> {
+    /// Connects to a service.
+    pub fn service(&self, service: &str) -> Result<Connection<'a>, AdbError> {
+        Connection::service(&self.settings.adb, self.serial, service, self.stop)
+    }
+
+    /// Writes the server to a file of this run's own, so that neither another run nor another gateway is disturbed.
+    pub fn push(self, id: u32, content: &[u8]) -> Result<Jar<'a>, Failure> {
+        let path = format!("{FOLDER}/sluicegate-{id:08x}.jar");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |passed| passed.as_secs() as u32);
+        let jar = Jar {
+            device: self,
+            path,
+            is_there: true,
+        };
+        let pushed = self
+            .service("sync:")
+            .and_then(|mut sync| sync.push(&jar.path, content, now));
+        match pushed {
+            Ok(()) => Ok(jar),
+            Err(error) => Err(Failure::Open(format!(
+                "the scrcpy-server cannot be pushed to {}: {error}",
+                jar.path
+            ))),
+        }
+    }
+
+    /// Runs a command.
+    pub fn shell(&self, command: &str) -> Result<Shell<'a>, AdbError> {
+        match self.service(&format!("shell,v2,raw:{command}")) {
+            // Android 6 and older have no such shell. Theirs has a terminal, whose end is a hang-up as well.
+            Err(AdbError::Refused(_)) => Ok(Shell::new(
+                self.service(&format!("shell:{command}"))?,
+                Output::new(false),
+            )),
+            opened => Ok(Shell::new(opened?, Output::new(true))),
+        }
+    }
+
+    /// Connects to the server as soon as it waits for that.
+    pub fn video(
+        &self,
+        socket: &str,
+        shell: &mut Shell<'_>,
+        version: &ScrcpyVersion,
+        fleet: &Fleet,
+    ) -> Result<Connection<'a>, Failure> {
+        let began = Instant::now();
+        loop {
+            let refused = match self.service(socket) {
+                Err(AdbError::Refused(reason)) => reason,
+                opened => return Ok(opened?),
+            };
+            let gone = !matches!(fleet.presence(self.serial), None | Some(Presence::Ready));
+            if gone {
+                return Err(Failure::Open(format!("adb: {refused}")));
+            }
+            if !shell.listen(RETRY) {
+                return Err(Failure::Open(shell.output.why(version)));
+            }
+            if began.elapsed() > START {
+                return Err(Failure::Open(format!(
+                    "scrcpy did not begin within {} s: {}",
+                    START.as_secs(),
+                    shell.output.why(version)
+                )));
+            }
+        }
+    }
+}
+
+/// The server's file on the device; gone at the end, however that comes.
+pub struct Jar<'a> {
+    device: Device<'a>,
+    /// Where it is.
+    pub path: String,
+    is_there: bool,
+}
+
+impl Jar<'_> {
+    /// Removes it, and what runs left that were killed while they started. One that stays does no harm.
+    pub fn remove(&mut self) {
+        self.is_there = false;
+        // Though the source is told to stop.
+        let stop = Stop::default();
+        let device = Device {
+            stop: &stop,
+            ..self.device
+        };
+        let command = format!(
+            "rm -f {}; find {FOLDER} -maxdepth 1 -name 'sluicegate-*.jar' -mtime +0 -exec rm -f {{}} + 2>/dev/null",
+            self.path
+        );
+        let removed = device
+            .shell(&command)
+            .and_then(|mut shell| shell.connection.rest(CHUNK));
+        if let Err(error) = removed {
+            tracing::debug!("{} stays on android:{}: {error}", self.path, device.serial);
+        }
+    }
+}
+
+impl Drop for Jar<'_> {
+    fn drop(&mut self) {
+        if self.is_there {
+            self.remove();
+        }
+    }
+}
+
+/// The server's process, as far as it can be seen from here.
+pub struct Shell<'a> {
+    /// To it.
+    pub connection: Connection<'a>,
+    /// What it said.
+    pub output: Output,
+    /// It said its last, or the connection ended.
+    pub ended: bool,
+}
+
+impl<'a> Shell<'a> {
+    fn new(connection: Connection<'a>, output: Output) -> Shell<'a> {
+        Shell {
+            connection,
+            output,
+            ended: false,
+        }
+    }
+
+    /// Takes what it says, for as long as that. False: it ended.
+    pub fn listen(&mut self, wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
+        while !self.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match readable(&self.connection, left) {
+                Ok(true) => self.read(),
+                Ok(false) if left.is_zero() => break,
+                Ok(false) => {}
+                Err(_) => self.ended = true,
+            }
+        }
+        !self.ended
+    }
+
+    /// Takes what it says now.
+    pub fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        match self.connection.read(&mut buffer) {
+            Ok(size) if size > 0 => self.output.push(buffer.get(..size).unwrap_or_default()),
+            _ => self.ended = true,
+        }
+        self.ended |= self.output.has_ended();
+    }
+}

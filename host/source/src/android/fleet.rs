@@ -1,0 +1,530 @@
+//! Which devices there are, as the adb server tells it.
+
+use super::{
+    super::Stop,
+    adb::{AdbError, Connection},
+    list::{self, Attached, Presence},
+    name::stream_name,
+};
+use sluicegate_config as config;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+/// Between attempts to reach the adb server: the first wait and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// While a device is listed that is not ready, or has no room, the list is asked for this often: adb's servers do not tell every
+/// change of one that is connected by network (seen with 29.0.6, when its link breaks).
+const AGAIN: Duration = Duration::from_secs(2);
+/// Who waits for a device looks again after this long, though it is woken.
+const LOOK: Duration = Duration::from_secs(1);
+/// Serials whose refusal was told; others are refused without a word.
+const MOST_REFUSED: usize = 256;
+
+/// Who is told of the devices.
+pub trait Audience {
+    /// A device came, or is another way than before.
+    fn present(&mut self, device: &Attached);
+
+    /// A device that is away has to make room for others; false if somebody uses it, and it has to stay.
+    fn forget(&mut self, serial: &str) -> bool;
+}
+
+/// The devices of one adb server. Shared by whoever follows its list, streams, and their sources.
+#[derive(Debug)]
+pub struct Fleet {
+    settings: config::Android,
+    configured: bool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By serial: those that were listed, and those that streams name.
+    devices: BTreeMap<String, Known>,
+    /// Somebody follows the list.
+    followed: bool,
+    /// A source doubts the list.
+    doubted: bool,
+    /// A device is listed that is not ready, or for which there is no room.
+    some_wait: bool,
+    /// Who waits for a change.
+    waiting: Vec<Thread>,
+    /// Counts the lists that came.
+    lists: u64,
+    /// Serials that were refused, and whether it was told that there are too many.
+    refused: BTreeSet<String>,
+    too_many: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// A stream of the config names it.
+    named: bool,
+    /// Unknown before the first list.
+    presence: Option<Presence>,
+    model: Option<String>,
+    /// The last list that had it.
+    listed: u64,
+    /// Counts the times that it went.
+    gone: u64,
+}
+
+impl Fleet {
+    /// Of the adb server in `[android]`, or of the one at the usual place. Nobody is asked before [`Fleet::follow`].
+    pub fn new(settings: &Option<config::Android>) -> Arc<Fleet> {
+        Arc::new(Fleet {
+            settings: settings.clone().unwrap_or_default(),
+            configured: settings.is_some(),
+            inner: Mutex::default(),
+        })
+    }
+
+    /// `[android]`, or its defaults.
+    pub fn settings(&self) -> &config::Android {
+        &self.settings
+    }
+
+    /// Whether devices that no stream names are streams, too.
+    pub fn discovers(&self) -> bool {
+        self.configured && self.settings.discover
+    }
+
+    /// Whether the adb server's list has to be followed: devices may be found, or a stream names one.
+    pub fn is_wanted(&self) -> bool {
+        self.discovers() || self.lock().devices.values().any(|known| known.named)
+    }
+
+    /// A stream names this device: it is told of, even while it is not there.
+    pub fn expect(&self, serial: &str) {
+        self.lock()
+            .devices
+            .entry(serial.to_owned())
+            .or_default()
+            .named = true;
+    }
+
+    /// How a device is. `None`: nobody follows the list, or it did not come yet.
+    pub fn presence(&self, serial: &str) -> Option<Presence> {
+        let inner = self.lock();
+        inner.devices.get(serial)?.presence.clone()
+    }
+
+    /// What the device says it is, if it was seen.
+    pub fn model(&self, serial: &str) -> Option<String> {
+        self.lock().devices.get(serial)?.model.clone()
+    }
+
+    /// Follows the adb server's list until told to stop, over its ends and returns; `audience` is told of every device that is a
+    /// stream or may be one, when it comes and at each change. While there is no adb server, all devices are offline.
+    ///
+    /// Blocking; call it on a thread of its own.
+    pub fn follow(&self, stop: &Stop, audience: &mut dyn Audience) {
+        stop.attach();
+        self.lock().followed = true;
+        let mut wait = BACKOFF.0;
+        let mut told = String::new();
+        while !stop.is_stopped() {
+            let mut answered = false;
+            let Err(error) = self.track(stop, &mut answered, audience) else {
+                return;
+            };
+            if stop.is_stopped() {
+                return;
+            }
+            let reason = match &error {
+                AdbError::Broken(_) => format!(
+                    "the adb server at {} ended; start it with `adb start-server`",
+                    self.settings.adb
+                ),
+                error => error.to_string(),
+            };
+            // One that answered is tried again soon; a reason is logged once.
+            if answered {
+                wait = BACKOFF.0;
+                told.clear();
+            }
+            if told != reason {
+                tracing::warn!("{reason}; Android devices are offline until then");
+                told.clone_from(&reason);
+            }
+            self.nobody_is_there(&reason, audience);
+            stop.wait(wait);
+            wait = (wait * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Waits until a device is there; gives how often it went before. At once if nobody follows the list. `None`: told to stop.
+    pub(super) fn ready(&self, serial: &str, stop: &Stop) -> Option<u64> {
+        self.wait(stop, None, |inner| match inner.devices.get(serial) {
+            _ if !inner.followed => Some(0),
+            Some(known) if known.presence == Some(Presence::Ready) => Some(known.gone),
+            _ => None,
+        })
+    }
+
+    /// Why a device that was there, and had gone so often before, is gone again, if it is; waits for a moment, as the list may
+    /// come later than what it tells.
+    pub(super) fn gone(&self, serial: &str, before: u64, stop: &Stop) -> Option<String> {
+        const MOMENT: Duration = Duration::from_millis(500);
+        self.lock().doubted = true;
+        let deadline = Instant::now() + MOMENT;
+        self.wait(stop, Some(deadline), |inner| {
+            let known = inner.devices.get(serial).filter(|_| inner.followed)?;
+            match &known.presence {
+                Some(Presence::Offline(reason) | Presence::Unauthorized(reason)) => {
+                    Some(reason.clone())
+                }
+                _ => (known.gone != before).then(|| "it was gone for a moment".into()),
+            }
+        })
+    }
+
+    fn wait<T>(
+        &self,
+        stop: &Stop,
+        deadline: Option<Instant>,
+        look: impl Fn(&Inner) -> Option<T>,
+    ) -> Option<T> {
+        let me = thread::current();
+        loop {
+            let mut inner = self.lock();
+            inner.waiting.retain(|other| other.id() != me.id());
+            let found = look(&inner);
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if found.is_some() || stop.is_stopped() || left.is_some_and(|left| left.is_zero()) {
+                return found.filter(|_| !stop.is_stopped());
+            }
+            inner.waiting.push(me.clone());
+            drop(inner);
+            thread::park_timeout(left.unwrap_or(LOOK).min(LOOK));
+        }
+    }
+
+    fn track(
+        &self,
+        stop: &Stop,
+        answered: &mut bool,
+        audience: &mut dyn Audience,
+    ) -> Result<(), AdbError> {
+        let address = &self.settings.adb;
+        let mut server = Connection::open(address, stop)?;
+        if let Err(error) = server.request("host:track-devices-l") {
+            let AdbError::Refused(_) = error else {
+                return Err(error);
+            };
+            server = Connection::open(address, stop)?;
+            server.request("host:track-devices")?;
+        }
+        let mut asked = Instant::now();
+        while !stop.is_stopped() {
+            let list = if server.has_more()? {
+                server.text()?
+            } else if self.is_in_doubt(asked) {
+                asked = Instant::now();
+                let mut server = Connection::open(address, stop)?;
+                server.request("host:devices-l")?;
+                server.text()?
+            } else {
+                continue;
+            };
+            tracing::debug!("the adb server at {address} lists {list:?}");
+            self.update(list::parse(&list), audience);
+            *answered = true;
+        }
+        Ok(())
+    }
+
+    /// Whether to ask for the list, which was asked for then.
+    fn is_in_doubt(&self, asked: Instant) -> bool {
+        let mut inner = self.lock();
+        let doubted = std::mem::take(&mut inner.doubted);
+        doubted || (inner.some_wait && asked.elapsed() >= AGAIN)
+    }
+
+    /// The list is this now.
+    fn update(&self, list: Vec<Attached>, audience: &mut dyn Audience) {
+        self.make_room(&list, audience);
+        let mut inner = self.lock();
+        let mut changed = Vec::new();
+        inner.some_wait = false;
+        inner.lists += 1;
+        let now = inner.lists;
+        for one in list {
+            if self.takes(&mut inner, &one.serial) {
+                inner.some_wait |= one.presence != Presence::Ready;
+                changed.extend(inner.set(&one.serial, one.presence, one.model));
+                if let Some(known) = inner.devices.get_mut(&one.serial) {
+                    known.listed = now;
+                }
+            }
+        }
+        let absent = inner.devices.iter().filter(|(_, known)| known.listed < now);
+        let absent: Vec<String> = absent.map(|(serial, _)| serial.clone()).collect();
+        for serial in absent {
+            let reason =
+                "the device is not attached: plug it in, or connect to it with `adb connect`";
+            changed.extend(inner.set(&serial, Presence::Offline(reason.into()), None));
+        }
+        self.tell(inner, &changed, audience);
+    }
+
+    /// Forgets devices that are away, where those on the list would find no place; who has been away for longest goes first.
+    fn make_room(&self, list: &[Attached], audience: &mut dyn Audience) {
+        let serials: BTreeSet<&str> = list.iter().map(|one| one.serial.as_str()).collect();
+        let inner = self.lock();
+        let strangers = serials
+            .iter()
+            .filter(|serial| !inner.devices.contains_key(**serial) && self.may_find(serial));
+        let all = inner.found() + strangers.count();
+        let mut over = all.saturating_sub(self.settings.max_devices);
+        if over == 0 {
+            return;
+        }
+        let away = inner
+            .devices
+            .iter()
+            .filter(|(serial, known)| !known.named && !serials.contains(serial.as_str()));
+        let mut away: Vec<(u64, String)> = away
+            .map(|(serial, known)| (known.listed, serial.clone()))
+            .collect();
+        away.sort_unstable();
+        // Whoever is asked may ask in turn.
+        drop(inner);
+        for (_, serial) in away {
+            if over > 0 && audience.forget(&serial) {
+                self.lock().devices.remove(&serial);
+                over -= 1;
+            }
+        }
+    }
+
+    fn nobody_is_there(&self, reason: &str, audience: &mut dyn Audience) {
+        let mut inner = self.lock();
+        let all: Vec<String> = inner.devices.keys().cloned().collect();
+        let mut changed = Vec::new();
+        for serial in all {
+            changed.extend(inner.set(&serial, Presence::Offline(reason.to_owned()), None));
+        }
+        self.tell(inner, &changed, audience);
+    }
+
+    /// Whether a device that no stream names may be one of ours.
+    fn may_find(&self, serial: &str) -> bool {
+        self.discovers() && self.settings.allows(serial)
+    }
+
+    /// Whether a device that is listed is one of ours.
+    fn takes(&self, inner: &mut Inner, serial: &str) -> bool {
+        if inner.devices.contains_key(serial) {
+            return true;
+        }
+        if !self.may_find(serial) {
+            return false;
+        }
+        let most = self.settings.max_devices;
+        if inner.found() >= most {
+            inner.some_wait = true;
+            if !std::mem::replace(&mut inner.too_many, true) {
+                tracing::warn!(
+                    "there are more Android devices than {most}: {serial} and others after it are left out; raise `max-devices` under \
+                     [android], or choose by `allow` and `deny`"
+                );
+            }
+            return false;
+        }
+        if stream_name(serial).is_none() {
+            if inner.refused.len() < MOST_REFUSED && inner.refused.insert(serial.to_owned()) {
+                let shown: String = serial.chars().take(150).collect();
+                tracing::warn!(
+                    "the Android device {shown:?} is left out: its serial is too long for a stream's name"
+                );
+            }
+            return false;
+        }
+        true
+    }
+
+    fn tell(
+        &self,
+        inner: MutexGuard<'_, Inner>,
+        changed: &[Attached],
+        audience: &mut dyn Audience,
+    ) {
+        let waiting: Vec<Thread> = inner.waiting.clone();
+        drop(inner);
+        // Streams first: who is woken finds them as they are.
+        changed.iter().for_each(|device| audience.present(device));
+        waiting.iter().for_each(Thread::unpark);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Devices that no stream names.
+    fn found(&self) -> usize {
+        self.devices.values().filter(|known| !known.named).count()
+    }
+
+    /// How a device is now; gives it back if that is news.
+    fn set(&mut self, serial: &str, presence: Presence, model: Option<String>) -> Option<Attached> {
+        let known = self.devices.entry(serial.to_owned()).or_default();
+        let before = known.presence.replace(presence.clone());
+        if before == Some(Presence::Ready) && presence != Presence::Ready {
+            known.gone += 1;
+        }
+        let renamed = model.is_some() && model != known.model;
+        if renamed {
+            known.model = model;
+        }
+        (before.as_ref() != Some(&presence) || renamed).then(|| Attached {
+            serial: serial.to_owned(),
+            presence,
+            model: known.model.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn settings(text: &str) -> Option<config::Android> {
+        let text = format!("[android]\n{text}");
+        let file = std::path::Path::new("x.toml");
+        config::Config::parse(&text, file).unwrap().android
+    }
+
+    /// Writes down what it is told; does not let go of those that are in use.
+    #[derive(Default)]
+    struct Log {
+        told: Vec<String>,
+        used: Vec<&'static str>,
+    }
+
+    impl Audience for Log {
+        fn present(&mut self, device: &Attached) {
+            let state = match device.presence {
+                Presence::Ready => "ready",
+                Presence::Unauthorized(_) => "unauthorized",
+                Presence::Offline(_) => "offline",
+            };
+            self.told.push(format!("{} {state}", device.serial));
+        }
+
+        fn forget(&mut self, serial: &str) -> bool {
+            let forgotten = !self.used.contains(&serial);
+            if forgotten {
+                self.told.push(format!("{serial} forgotten"));
+            }
+            forgotten
+        }
+    }
+
+    fn update(fleet: &Fleet, list: &str) -> Vec<String> {
+        let mut log = Log::default();
+        fleet.update(list::parse(list), &mut log);
+        log.told
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let fleet = Fleet::new(&settings(""));
+        fleet.expect("named");
+        assert_eq!(update(&fleet, ""), ["named offline"]);
+        assert_eq!(
+            update(&fleet, "a\tdevice\nb\tunauthorized\n"),
+            ["a ready", "b unauthorized"]
+        );
+        assert_eq!(update(&fleet, "a\tdevice\nb\tdevice\n"), ["b ready"]);
+        assert_eq!(
+            update(&fleet, "b\tdevice\nnamed\tdevice\n"),
+            ["named ready", "a offline"]
+        );
+        assert_eq!(
+            update(&fleet, "b\tdevice\nnamed\tdevice\n"),
+            Vec::<String>::new()
+        );
+        assert!(matches!(fleet.presence("a"), Some(Presence::Offline(_))));
+        assert_eq!(fleet.presence("x"), None);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_not_there_unless_a_stream_names_it() {
+        let list = "tv-1\tdevice\nphone-1\tdevice\nphone-2\tdevice\nown\tdevice\n";
+        let fleet = Fleet::new(&settings("allow = ['phone-*']\ndeny = ['*-2', 'own']"));
+        fleet.expect("own");
+        assert_eq!(update(&fleet, list), ["phone-1 ready", "own ready"]);
+        let fleet = Fleet::new(&settings("discover = false"));
+        fleet.expect("own");
+        assert_eq!(update(&fleet, list), ["own ready"]);
+        let fleet = Fleet::new(&None);
+        assert!(!fleet.is_wanted() && update(&fleet, list).is_empty());
+    }
+
+    #[test]
+    fn no_more_devices_are_known_than_the_bound_and_none_that_has_no_name() {
+        let fleet = Fleet::new(&settings(""));
+        let many: String = (0..300).map(|nth| format!("d{nth}\tdevice\n")).collect();
+        assert_eq!(update(&fleet, &many).len(), 256);
+        let fleet = Fleet::new(&settings(""));
+        assert!(update(&fleet, &format!("{}\tdevice\n", "x".repeat(200))).is_empty());
+    }
+
+    #[test]
+    fn for_new_devices_those_are_forgotten_that_have_been_away_for_longest_and_that_nobody_uses() {
+        let fleet = Fleet::new(&settings("max-devices = 3"));
+        fleet.expect("named");
+        update(&fleet, "a\tdevice\nb\tdevice\nc\tdevice\n");
+        update(&fleet, "a\tdevice\nc\tdevice\n");
+        update(&fleet, "c\tdevice\n");
+        // There is room enough while nobody is new.
+        assert!(update(&fleet, "c\tdevice\n").is_empty());
+        assert_eq!(
+            update(&fleet, "c\tdevice\nd\tdevice\n"),
+            ["b forgotten", "d ready"]
+        );
+        let mut log = Log {
+            used: vec!["a"],
+            ..Log::default()
+        };
+        fleet.update(list::parse("d\tdevice\ne\tdevice\n"), &mut log);
+        assert_eq!(log.told, ["c forgotten", "e ready"]);
+        // Whom nobody may forget stays, and those that are there do.
+        log.told.clear();
+        fleet.update(list::parse("d\tdevice\ne\tdevice\nf\tdevice\n"), &mut log);
+        assert!(log.told.is_empty() && fleet.presence("f").is_none());
+        // One that was forgotten is like any other.
+        assert_eq!(
+            update(&fleet, "d\tdevice\nb\tdevice\n"),
+            ["a forgotten", "b ready", "e offline"]
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_device_is_woken_when_it_comes_and_learns_when_it_goes() {
+        let fleet = Fleet::new(&settings(""));
+        fleet.lock().followed = true;
+        let stop = Stop::default();
+        let (waits, ends) = (fleet.clone(), stop.clone());
+        let waiting = thread::spawn(move || waits.ready("a", &ends));
+        update(&fleet, "a\tdevice\n");
+        assert_eq!(waiting.join().unwrap(), Some(0));
+        assert_eq!(fleet.gone("a", 0, &stop), None);
+        update(&fleet, "");
+        assert!(fleet.gone("a", 0, &stop).unwrap().contains("not attached"));
+        update(&fleet, "a\tdevice\n");
+        assert!(fleet.gone("a", 0, &stop).is_some());
+        assert_eq!(fleet.ready("a", &stop), Some(1));
+        assert!(fleet.lock().waiting.is_empty());
+        stop.stop();
+        assert_eq!(fleet.ready("b", &stop), None);
+    }
+}

@@ -1,0 +1,334 @@
+//! Shows one device: pushes the server, starts it in a shell, reads its video socket, ends all of it.
+//!
+//! What runs on the device hangs on connections to the adb server. When they end, in whatever way the gateway did, adbd ends the
+//! streams: the shell's process gets SIGHUP (AOSP, `adb/daemon/shell_service.cpp`, `Subprocess::PassDataStreams`) and scrcpy's server,
+//! which took the shell's place, ends by that; its sockets at their end would end it, too. The pushed file is removed as soon as the
+//! server runs from it, which is later than scrcpy's own client does that (`CleanUp`); where the gateway was killed in the second
+//! before, a later start removes it a day later.
+
+use super::{
+    super::{
+        Keyframes, LOOK, Sink, SourceError, SourceTimes, Stop,
+        annexb::{ByteStream, CHUNK},
+    },
+    adb::Connection,
+    device::{Device, Failure, Shell},
+    fleet::Fleet,
+    scrcpy::{self, Event, Parser, Wire},
+};
+use bytes::Bytes;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use sluicegate_config::{Android, MAX_SERVER, ScrcpyVersion};
+use sluicegate_media::h264::annexb::split;
+use std::{
+    fs::File,
+    hash::{BuildHasher, RandomState},
+    io::{self, Read},
+    time::{Duration, Instant},
+};
+
+/// How long the last words of a server that ended are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// From one reset of the encoder to the next at least, as each costs a moment of the picture.
+const DEBOUNCE: Duration = Duration::from_secs(2);
+
+/// Shows a device until told to stop, or until it fails. One that is not there, or goes, is waited for.
+///
+/// # Errors
+/// What failed while the device was there.
+pub fn run(
+    serial: &str,
+    fleet: &Fleet,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let what = format!("android:{serial}");
+    while let Some(before) = fleet.ready(serial, stop) {
+        let ended = show(serial, fleet, sink, stop, keyframes);
+        let Err(failure) = ended else { break };
+        if stop.is_stopped() {
+            break;
+        }
+        let (error, reason) = match failure {
+            Failure::Setup(reason) => return Err(SourceError::Open { what, reason }),
+            Failure::Open(reason) => (true, reason),
+            Failure::Read(reason) => (false, reason),
+        };
+        match (fleet.gone(serial, before, stop), error) {
+            (Some(gone), _) => {
+                tracing::info!("{what}: {gone}; it is shown again when it is back");
+                sink.lost(format!("{what}: {gone}"));
+            }
+            (None, true) => return Err(SourceError::Open { what, reason }),
+            (None, false) => return Err(SourceError::Read { what, reason }),
+        }
+    }
+    Ok(())
+}
+
+/// One run of scrcpy's server.
+fn show(
+    serial: &str,
+    fleet: &Fleet,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), Failure> {
+    let settings = fleet.settings();
+    let (version, server) = server(settings).map_err(Failure::Setup)?;
+    sink.listening(format!("starting scrcpy {version} on the device"));
+    let device = Device {
+        settings,
+        serial,
+        stop,
+    };
+    // 31 bits, as scrcpy has it, so that several on one device do not meet.
+    let id = (RandomState::new().hash_one(serial) >> 33) as u32;
+    let mut jar = device.push(id, &server)?;
+    let mirror = settings.mirror(serial);
+    let command = scrcpy::command(&version, &jar.path, id, settings, &mirror);
+    let mut shell = device.shell(&command)?;
+    let socket = format!("localabstract:{}", scrcpy::socket(id));
+    let video = device.video(&socket, &mut shell, &version, fleet)?;
+    let control = match scrcpy::is_controlled(&version, settings) {
+        true => Some(device.service(&socket)?),
+        false => None,
+    };
+    jar.remove();
+    sink.connected();
+    let mut showing = Showing {
+        version: &version,
+        video,
+        control,
+        shell,
+        pictures: match settings.metadata {
+            true => Pictures::Packets(Parser::new(Wire::of(&version)), Vec::new()),
+            false => Pictures::Bare(ByteStream::default()),
+        },
+        wish: Wish::default(),
+    };
+    showing.run(sink, stop, keyframes)
+}
+
+/// Which server is pushed, and its bytes.
+fn server(settings: &Android) -> Result<(ScrcpyVersion, Vec<u8>), String> {
+    let Some(path) = &settings.server else {
+        return Err(
+            "[android] needs `server`, the scrcpy-server to run on devices: download scrcpy-server-v… from \
+             https://github.com/Genymobile/scrcpy/releases and write server = \"scrcpy-server-v…\""
+                .into(),
+        );
+    };
+    let Some(version) = settings.scrcpy() else {
+        return Err("[android] needs `version`, that of `server`, e.g. version = \"3.3.4\"".into());
+    };
+    let mut content = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_SERVER + 1).read_to_end(&mut content));
+    match read {
+        Ok(0) => Err(format!(
+            "{} is empty; `server` under [android] names it",
+            path.display()
+        )),
+        Ok(_) if content.len() as u64 > MAX_SERVER => Err(format!(
+            "{} is no scrcpy-server: it is larger than 16 MiB; `server` under [android] names it",
+            path.display()
+        )),
+        Ok(_) => Ok((version, content)),
+        Err(error) => Err(format!(
+            "{} cannot be read: {error}; `server` under [android] names it",
+            path.display()
+        )),
+    }
+}
+
+/// How pictures come.
+enum Pictures {
+    /// With times; and the parameter sets that came last, for the next picture.
+    Packets(Parser, Vec<Bytes>),
+    /// As bytes alone.
+    Bare(ByteStream),
+}
+
+/// A keyframe that somebody waits for.
+#[derive(Default)]
+struct Wish {
+    is_there: bool,
+    /// Not before then; unknown before the first picture.
+    from: Option<Instant>,
+}
+
+/// A server that runs.
+struct Showing<'a> {
+    version: &'a ScrcpyVersion,
+    video: Connection<'a>,
+    control: Option<Connection<'a>>,
+    shell: Shell<'a>,
+    pictures: Pictures,
+    wish: Wish,
+}
+
+impl Showing<'_> {
+    fn run(
+        &mut self,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+        keyframes: &Keyframes,
+    ) -> Result<(), Failure> {
+        let mut buffer = vec![0; CHUNK];
+        let lost = |error: io::Error| Failure::Read(error.to_string());
+        while !stop.is_stopped() {
+            let wait = match &self.pictures {
+                Pictures::Packets(..) => LOOK,
+                Pictures::Bare(bytes) => bytes.wait(),
+            };
+            let (video, shell, control) = self.poll(wait).map_err(lost)?;
+            if shell {
+                self.shell.read();
+            }
+            if control {
+                self.ignore(&mut buffer);
+            }
+            if keyframes.take() {
+                self.wish.is_there = true;
+            }
+            match video {
+                true => {
+                    let size = self.video.read(&mut buffer).unwrap_or(0);
+                    if size == 0 {
+                        return Err(self.ended(sink));
+                    }
+                    self.take(buffer.get(..size).unwrap_or_default(), sink)?;
+                }
+                false => {
+                    if let Pictures::Bare(bytes) = &mut self.pictures {
+                        bytes.silence(sink);
+                    }
+                    if self.shell.ended {
+                        return Err(self.ended(sink));
+                    }
+                }
+            }
+            self.grant(sink);
+        }
+        Ok(())
+    }
+
+    /// What has something to read: video, shell, control.
+    fn poll(&self, wait: Duration) -> io::Result<(bool, bool, bool)> {
+        let mut all = vec![PollFd::new(&self.video, PollFlags::IN)];
+        if !self.shell.ended {
+            all.push(PollFd::new(&self.shell.connection, PollFlags::IN));
+        }
+        if let Some(control) = &self.control {
+            all.push(PollFd::new(control, PollFlags::IN));
+        }
+        let wait = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        match poll(&mut all, Some(&wait)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok((false, false, false)),
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = all.iter().map(|fd| !fd.revents().is_empty());
+        let video = ready.next().unwrap_or(false);
+        let shell = !self.shell.ended && ready.next().unwrap_or(false);
+        let control = self.control.is_some() && ready.next().unwrap_or(false);
+        Ok((video, shell, control))
+    }
+
+    fn take(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Failure> {
+        let (parser, sets) = match &mut self.pictures {
+            Pictures::Bare(stream) => {
+                stream.bytes(bytes, sink);
+                self.wish.begin();
+                return Ok(());
+            }
+            Pictures::Packets(parser, sets) => (parser, sets),
+        };
+        parser.push(bytes);
+        loop {
+            match parser.take() {
+                Ok(Some(Event::Size { width, height })) => {
+                    tracing::debug!("scrcpy shows {width}x{height}");
+                }
+                Ok(Some(Event::Config(data))) => *sets = split(&data),
+                Ok(Some(Event::Picture { at_us, key, data })) => {
+                    let mut nals = std::mem::take(sets);
+                    nals.extend(split(&data));
+                    let ticks = u128::from(at_us) * 9 / 100;
+                    let times = SourceTimes {
+                        presentation: i64::try_from(ticks).ok(),
+                        ..SourceTimes::default()
+                    };
+                    sink.access_unit(nals, times);
+                    self.wish.begin();
+                    self.wish.is_there &= !key;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Failure::Read(error.to_string())),
+            }
+        }
+    }
+
+    /// Device messages, of which none is asked for.
+    fn ignore(&mut self, buffer: &mut [u8]) {
+        if let Some(control) = &mut self.control
+            && !matches!(control.read(buffer), Ok(1..))
+        {
+            self.control = None;
+        }
+    }
+
+    /// Asks for a keyframe if somebody waits for one, and the last one is long enough ago.
+    fn grant(&mut self, sink: &mut dyn Sink) {
+        let now = Instant::now();
+        if !self.wish.is_there || self.wish.from.is_none_or(|from| now < from) {
+            return;
+        }
+        self.wish = Wish {
+            is_there: false,
+            from: Some(now + DEBOUNCE),
+        };
+        let asked = self
+            .control
+            .as_mut()
+            .filter(|_| scrcpy::can_reset(self.version));
+        match asked {
+            // One that is broken shows by its end.
+            Some(control) => {
+                let _ = control.write(&[scrcpy::RESET_VIDEO]);
+            }
+            None => sink.note(
+                "keyframe",
+                format!(
+                    "a viewer waits for a keyframe, and scrcpy {} cannot be asked for one: 3.0 and newer can; a shorter \
+                     keyframe-interval helps too",
+                    self.version
+                ),
+            ),
+        }
+    }
+
+    /// Why the video ended.
+    fn ended(&mut self, sink: &mut dyn Sink) -> Failure {
+        if let Pictures::Bare(bytes) = &mut self.pictures {
+            bytes.silence(sink);
+        }
+        self.shell.listen(LAST_WORDS);
+        Failure::Read(self.shell.output.why(self.version))
+    }
+}
+
+impl Wish {
+    /// A picture came. The first is a keyframe by itself.
+    fn begin(&mut self) {
+        self.from.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+    }
+}

@@ -1,0 +1,303 @@
+//! Cameras, screens and generated pictures through libavdevice, which runs in a process of its own.
+//!
+//! Its calls block in drivers and cannot be interrupted; a process can be ended. The pictures come through a pipe.
+
+use super::{
+    Keyframes, Sink, SourceError, Stop, camera,
+    libav::{Delivery, Input},
+    pace::Pace,
+    spec::Screen,
+};
+use rustix::{io::Errno, process::Signal};
+use sluicegate_config as config;
+use std::{
+    io::Read,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a process that was ended may take before that is told, and before a source that is to stop leaves it behind.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// More of what it complains of is not kept.
+const MOST_WORDS: u64 = 2000;
+
+/// The environment variable that `sluicegate-devices` reads a name from that is given as `-`.
+const GRAPH: &str = "SLUICEGATE_DEVICE";
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program that opens devices, `sluicegate-devices`.
+pub fn devices_with(program: PathBuf) {
+    let _ = PROGRAM.set(program);
+}
+
+/// Streams a camera in the format that suits `encode` best.
+pub fn run_camera(
+    path: &Path,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let what = format!("v4l2:{}", path.display());
+    let fail = |reason: String| SourceError::Open {
+        what: what.clone(),
+        reason,
+    };
+    let (path, choice) = camera::choose_for(path, encode).map_err(fail)?;
+    tracing::info!("{what}: {choice}");
+    let mut options = vec![
+        format!("input_format={}", choice.format.name()),
+        format!("video_size={}x{}", choice.size.0, choice.size.1),
+    ];
+    options.extend(choice.rate.map(|rate| format!("framerate={rate:.4}")));
+    let device = Device {
+        kind: "v4l2",
+        name: &path.to_string_lossy(),
+        options,
+        advice: &camera::advice,
+    };
+    run(&what, device, None, encode, sink, stop, keyframes)
+}
+
+/// Streams a screen, or a part of it.
+pub fn run_screen(
+    screen: &Screen,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let what = format!("screen:{screen}");
+    let display = screen
+        .display
+        .clone()
+        .or_else(|| std::env::var("DISPLAY").ok());
+    let display = display.ok_or_else(|| SourceError::Open {
+        what: what.clone(),
+        reason: "DISPLAY is not set; start the gateway in the session whose screen it is to show, or name the display, e.g. screen::0".into(),
+    })?;
+    let mut options = vec![
+        format!("framerate={}", encode.frame_rate),
+        format!("grab_x={}", screen.offset.0),
+        format!("grab_y={}", screen.offset.1),
+    ];
+    options.extend(
+        screen
+            .size
+            .map(|(width, height)| format!("video_size={width}x{height}")),
+    );
+    let advice = |errno: Errno| {
+        Some(match errno {
+            Errno::IO => {
+                "is there an X server, and may this user see it? Check DISPLAY and XAUTHORITY"
+            }
+            Errno::INVAL => {
+                "does the part lie within the screen? Write e.g. screen::0+100,200?size=640x360"
+            }
+            _ => return None,
+        })
+    };
+    let device = Device {
+        kind: "x11grab",
+        name: &display,
+        options,
+        advice: &advice,
+    };
+    run(&what, device, None, encode, sink, stop, keyframes)
+}
+
+/// Streams what a filter graph generates, in real time.
+pub fn run_lavfi(
+    source: &config::Source,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let what = source.to_string();
+    let device = Device {
+        kind: "lavfi",
+        name: lavfi_graph(source),
+        options: Vec::new(),
+        advice: &|_| None,
+    };
+    let pace = Some(Pace::default());
+    run(&what, device, pace, encode, sink, stop, keyframes)
+}
+
+/// What stands behind `lavfi:`, once.
+fn lavfi_graph(source: &config::Source) -> &str {
+    let text = source.expose();
+    text.strip_prefix("lavfi:").unwrap_or(text)
+}
+
+/// What libavdevice is to open.
+struct Device<'a> {
+    kind: &'a str,
+    name: &'a str,
+    options: Vec<String>,
+    /// What to do about an error.
+    advice: &'a dyn Fn(Errno) -> Option<&'static str>,
+}
+
+/// Runs a device until told to stop, or until it fails or falls silent.
+fn run(
+    what: &str,
+    device: Device<'_>,
+    pace: Option<Pace>,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let fail = |reason: String| SourceError::Open {
+        what: what.to_owned(),
+        reason,
+    };
+    let program = PROGRAM
+        .get()
+        .ok_or_else(|| fail("there is no program to open it with".into()))?;
+    let mut command = Command::new(program);
+    match device.kind {
+        // A graph may name a file or URL with a password, and everybody can read the arguments of a process.
+        "lavfi" => command.args([device.kind, "-"]).env(GRAPH, device.name),
+        kind => command.args([kind, device.name]),
+    };
+    let mut child = command
+        .args(&device.options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| {
+            fail(format!(
+                "{} cannot be run: {error}; it belongs beside the gateway's own program",
+                program.display()
+            ))
+        })?;
+    let ended = stream(what, &mut child, pace, encode, sink, stop, keyframes);
+    let status = end(&mut child, sink, stop);
+    if stop.is_stopped() {
+        return Ok(());
+    }
+    let failed = |reason: String| {
+        let what = what.to_owned();
+        match ended {
+            Err(SourceError::Open { .. }) => SourceError::Open { what, reason },
+            _ => SourceError::Read { what, reason },
+        }
+    };
+    // It ended first, and knows better why.
+    if let Some(errno) = status
+        .and_then(|status| status.code())
+        .filter(|code| *code != 0)
+    {
+        let mut reason = complaint(&mut child);
+        if let Some(advice) = (device.advice)(Errno::from_raw_os_error(errno)) {
+            reason.push_str("; ");
+            reason.push_str(advice);
+        }
+        return Err(failed(reason));
+    }
+    match status.and_then(|status| status.signal()) {
+        Some(signal) if signal != Signal::KILL.as_raw() => {
+            Err(failed(format!("its driver crashed with signal {signal}")))
+        }
+        _ => ended,
+    }
+}
+
+fn stream(
+    what: &str,
+    child: &mut Child,
+    mut pace: Option<Pace>,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let Some(pictures) = child.stdout.take() else {
+        return Err(SourceError::Ended(what.to_owned()));
+    };
+    let (mut input, tracks) = Input::of_pipe(what, pictures, stop)?;
+    input.watch_pictures();
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    while let Some(mut packet) = input.next()? {
+        if let Some(pace) = &mut pace {
+            pace.wait(packet.is_sound, &mut packet.times, stop);
+        }
+        delivery.deliver(packet, sink, keyframes)?;
+    }
+    if !stop.is_stopped() {
+        delivery.finish(sink, keyframes)?;
+    }
+    Err(SourceError::Ended(what.to_owned()))
+}
+
+/// Ends the process, so that its device can be opened again. One that is stuck in its driver is waited for, as another would be
+/// stuck there too.
+fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus> {
+    // One that has ended keeps its status.
+    let _ = child.kill();
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match child.try_wait() {
+            Ok(None) => {}
+            ended => return ended.ok().flatten(),
+        }
+        if began.elapsed() > PATIENCE {
+            if stop.is_stopped() {
+                return None;
+            }
+            if !told {
+                sink.lost(
+                    "the device is stuck in its driver; unplug it, or restart what serves it"
+                        .into(),
+                );
+                told = true;
+            }
+        }
+        thread::sleep(Duration::from_millis(if told { 200 } else { 5 }));
+    }
+}
+
+/// The last of what the process said, without the `[x11grab @ 0x55d0]` in front of each line.
+fn complaint(child: &mut Child) -> String {
+    let mut words = String::new();
+    if let Some(errors) = child.stderr.take() {
+        let _ = errors.take(MOST_WORDS).read_to_string(&mut words);
+    }
+    let lines: Vec<&str> = words
+        .lines()
+        .map(|line| match line.split_once("] ") {
+            Some((place, rest)) if place.starts_with('[') => rest,
+            _ => line,
+        })
+        .map(|line| line.trim().trim_end_matches('.'))
+        .filter(|line| !line.is_empty())
+        .collect();
+    // The error last, what led to it before.
+    match lines.split_last() {
+        Some((error, [])) => (*error).to_owned(),
+        Some((error, before)) => format!("{error}: {}", before.join(": ")),
+        None => "it ended without a word".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lavfi_graph;
+
+    #[test]
+    fn a_graph_is_all_that_stands_behind_the_first_colon() {
+        for (source, graph) in [("lavfi:testsrc", "testsrc"), ("lavfi:lavfi:x", "lavfi:x")] {
+            assert_eq!(lavfi_graph(&source.into()), graph);
+        }
+    }
+}

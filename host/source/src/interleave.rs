@@ -1,0 +1,171 @@
+//! Puts the packets of a file's tracks into the order of their times. Containers may hold seconds of pictures before the
+//! sound that belongs to them; so much is read ahead, within bounds. Pure.
+
+use std::collections::VecDeque;
+
+/// So far may packets that wait be apart, in ticks, as long as the other track has none.
+const MOST_APART: i64 = 20 * sluicegate_media::time::TIMESCALE as i64;
+/// So many bytes and packets may wait.
+const MOST_BYTES: usize = 32 << 20;
+const MOST: usize = 16_384;
+
+/// Packets of two tracks that wait for each other.
+#[derive(Debug)]
+pub struct Interleave<T> {
+    /// Of pictures and of sound.
+    queues: [VecDeque<Waiting<T>>; 2],
+    /// Which of them there are.
+    exist: [bool; 2],
+    bytes: usize,
+    is_ended: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    place: i64,
+    bytes: usize,
+    packet: T,
+}
+
+impl<T> Interleave<T> {
+    /// For an input with these tracks.
+    pub fn new(pictures: bool, sound: bool) -> Interleave<T> {
+        Interleave {
+            queues: [VecDeque::new(), VecDeque::new()],
+            exist: [pictures, sound],
+            bytes: 0,
+            is_ended: false,
+        }
+    }
+
+    /// Adds the next packet of a track, of so many bytes; `place` is where it belongs, in ticks.
+    pub fn push(&mut self, is_sound: bool, place: i64, bytes: usize, packet: T) {
+        self.bytes += bytes;
+        self.queues[usize::from(is_sound)].push_back(Waiting {
+            place,
+            bytes,
+            packet,
+        });
+    }
+
+    /// Nothing more comes.
+    pub fn end(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// Whether [`Interleave::pop`] wants more packets first.
+    pub fn wants_more(&self) -> bool {
+        let mut queues = self.queues.iter().zip(self.exist);
+        let is_missing = queues.any(|(queue, exists)| exists && queue.is_empty());
+        !self.is_ended && is_missing && !self.is_full()
+    }
+
+    /// The packet that comes next, and its place; none at the end.
+    pub fn pop(&mut self) -> Option<(i64, T)> {
+        let [pictures, sound] = &mut self.queues;
+        let queue = match (pictures.front(), sound.front()) {
+            (Some(picture), Some(heard)) if heard.place < picture.place => sound,
+            (None, _) => sound,
+            (Some(_), _) => pictures,
+        };
+        let first = queue.pop_front()?;
+        self.bytes -= first.bytes;
+        Some((first.place, first.packet))
+    }
+
+    fn is_full(&self) -> bool {
+        let is_long = |queue: &VecDeque<Waiting<T>>| match (queue.front(), queue.back()) {
+            (Some(first), Some(last)) => {
+                queue.len() >= MOST || last.place.saturating_sub(first.place) > MOST_APART
+            }
+            _ => false,
+        };
+        self.bytes >= MOST_BYTES || self.queues.iter().any(is_long)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: i64 = sluicegate_media::time::TIMESCALE as i64;
+
+    /// Pictures and sound in the order in which a file has them; gives them in the order in which they come out, with how
+    /// many waited at most.
+    fn read(file: &[(bool, i64)], bytes: usize) -> (Vec<(bool, i64)>, usize) {
+        let tracks = |is: bool| file.iter().any(|(is_sound, _)| *is_sound == is);
+        let mut interleave = Interleave::new(tracks(false), tracks(true));
+        let mut packets = file.iter();
+        let (mut out, mut most) = (Vec::new(), 0);
+        loop {
+            while interleave.wants_more() {
+                match packets.next() {
+                    Some((is_sound, place)) => {
+                        interleave.push(*is_sound, *place, bytes, (*is_sound, *place));
+                    }
+                    None => interleave.end(),
+                }
+            }
+            most = most.max(interleave.queues.iter().map(VecDeque::len).sum());
+            match interleave.pop() {
+                Some((_, packet)) => out.push(packet),
+                None => return (out, most),
+            }
+        }
+    }
+
+    #[test]
+    fn lumps_of_pictures_and_sound_come_out_in_the_order_of_their_times() {
+        let lump = |is_sound: bool, from: i64| {
+            (0..20).map(move |nth| (is_sound, from + nth * SECOND / 10))
+        };
+        let lumps = (0..5).flat_map(|turn| {
+            let from = 2 * turn * SECOND;
+            lump(false, from).chain(lump(true, from + 1))
+        });
+        let file: Vec<(bool, i64)> = lumps.collect();
+        let (out, most) = read(&file, 1000);
+        let mut sorted = file.clone();
+        sorted.sort_by_key(|(_, place)| *place);
+        assert_eq!(out, sorted);
+        assert!(most <= 41, "{most}");
+    }
+
+    #[test]
+    fn a_track_that_does_not_come_is_waited_for_within_bounds() {
+        let mut file: Vec<(bool, i64)> = (0..2000).map(|nth| (false, nth * SECOND / 10)).collect();
+        file.push((true, 0));
+        let (out, most) = read(&file, 1000);
+        assert_eq!(out.len(), file.len());
+        assert!((200..=202).contains(&most), "{most}");
+        let (_, most) = read(&file, MOST_BYTES / 4);
+        assert!(most <= 5, "{most}");
+        let still: Vec<(bool, i64)> = (0..40_000).map(|_| (false, 0)).chain([(true, 0)]).collect();
+        assert_eq!(read(&still, 0).1, MOST);
+    }
+
+    #[test]
+    fn a_track_alone_waits_for_nothing() {
+        let file: Vec<(bool, i64)> = (0..100).map(|nth| (true, nth)).collect();
+        assert_eq!(read(&file, 10), (file, 1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_packet_comes_out_once_and_each_track_in_its_order(
+            file in prop::collection::vec((any::<bool>(), any::<i64>()), 0..100), bytes in 0usize..20_000_000,
+        ) {
+            let (out, _) = read(&file, bytes);
+            for is_sound in [false, true] {
+                let of = |all: &[(bool, i64)]| -> Vec<(bool, i64)> {
+                    all.iter().filter(|(is, _)| *is == is_sound).copied().collect()
+                };
+                prop_assert_eq!(of(&out), of(&file));
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! From packets to what a sink takes: H.264, JPEG and AAC as they are, other pictures by way of a [`Transcoder`], other
+//! sound as it is, to be converted when somebody wants it.
+
+use super::{Media, Packet, Tracks};
+use crate::{Expected, Keyframes, Presentation, Sink, Sound, SourceError, transcode::Transcoder};
+use bytes::Bytes;
+use ffmpeg_next::codec::{Id, Parameters};
+use sluicegate_codec as codec;
+use sluicegate_codec::SoundCoding;
+use sluicegate_config as config;
+use sluicegate_media::{
+    aac::{self, Adts},
+    h264::{annexb, avcc},
+    jpeg,
+    sample::{Audio, Codec},
+    time::rescale,
+};
+use sluicegate_telemetry::Chain;
+
+/// Hands the packets of one input to a sink.
+pub struct Delivery {
+    what: String,
+    coding: Option<Coding>,
+    hearing: Hearing,
+}
+
+/// How the sound comes.
+enum Hearing {
+    /// There is none that can be used.
+    None,
+    /// Each packet is a frame.
+    Frames,
+    /// Frames of AAC behind headers; what the newest one said, and how long a frame is. The language.
+    Adts(Option<(Adts, i64)>, String),
+}
+
+enum Coding {
+    Avcc { length_size: u8 },
+    AnnexB,
+    Jpeg,
+    Other(Box<Transcoder>),
+}
+
+impl Delivery {
+    /// Tells the sink what is to come. `what` names the source in errors.
+    pub fn new(
+        what: &str,
+        tracks: Tracks,
+        encode: &config::Encode,
+        sink: &mut dyn Sink,
+    ) -> Result<Delivery, SourceError> {
+        let hearing = match tracks.audio {
+            Some((parameters, language)) => Hearing::new(parameters, language, sink),
+            None => Hearing::None,
+        };
+        sink.expect(Expected {
+            pictures: tracks.video.is_some(),
+            sound: !matches!(hearing, Hearing::None),
+        });
+        let mut delivery = Delivery {
+            what: what.to_owned(),
+            coding: None,
+            hearing,
+        };
+        match tracks.video {
+            Some(media) => delivery.see(media, encode, sink)?,
+            None => sink.configured(0.0),
+        }
+        Ok(delivery)
+    }
+
+    fn see(
+        &mut self,
+        media: Media,
+        encode: &config::Encode,
+        sink: &mut dyn Sink,
+    ) -> Result<(), SourceError> {
+        let coding = match media.parameters.id() {
+            Id::H264 => Coding::AnnexB,
+            Id::MJPEG => Coding::Jpeg,
+            _ => Coding::Other(Box::new(Transcoder::new(
+                &self.what,
+                &media,
+                encode,
+                sink.codec_counts(),
+            )?)),
+        };
+        let rate = match &coding {
+            Coding::Other(_) => media.rate.min(encode.frame_rate.into()),
+            _ => media.rate,
+        };
+        sink.presentation(match &coding {
+            // Upright and with square pixels.
+            Coding::Other(_) => Presentation::default(),
+            _ => media.presentation,
+        });
+        sink.configured(rate as f32);
+        self.coding = Some(coding);
+        self.configure(&codec::extradata(&media.parameters), sink)
+    }
+
+    /// Hands on one packet.
+    pub fn deliver(
+        &mut self,
+        packet: Packet,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        if packet.is_sound {
+            self.hearing.hear(&packet, sink);
+            return Ok(());
+        }
+        if let Some(renewed) = &packet.renewed {
+            self.configure(renewed, sink)?;
+        }
+        match &mut self.coding {
+            None => {}
+            Some(Coding::Jpeg) => {
+                sink.jpeg(jpeg::with_huffman_tables(packet.data()), packet.times);
+            }
+            Some(Coding::AnnexB) => sink.access_unit(annexb::split(&packet.data()), packet.times),
+            Some(Coding::Avcc { length_size }) => match avcc::split(&packet.data(), *length_size) {
+                Ok(nals) => sink.access_unit(nals, packet.times),
+                Err(error) => {
+                    tracing::debug!("{}: a broken packet is left out: {error}", self.what);
+                    sink.damaged();
+                }
+            },
+            Some(Coding::Other(transcoder)) => transcoder.packet(&packet, sink, keyframes)?,
+        }
+        Ok(())
+    }
+
+    /// Hands on what a decoder holds back, at the end of the input.
+    pub fn finish(
+        &mut self,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        match &mut self.coding {
+            Some(Coding::Other(transcoder)) => transcoder.finish(sink, keyframes),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the configuration: at the start, and where a packet brings a new one.
+    fn configure(&mut self, extradata: &Bytes, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        let is_h264 = matches!(self.coding, Some(Coding::AnnexB | Coding::Avcc { .. }));
+        if !is_h264 || extradata.is_empty() {
+            return Ok(());
+        }
+        if extradata.first() == Some(&1) {
+            let config =
+                avcc::DecoderConfig::parse(extradata).map_err(|error| SourceError::Read {
+                    what: self.what.clone(),
+                    reason: error.to_string(),
+                })?;
+            self.coding = Some(Coding::Avcc {
+                length_size: config.length_size,
+            });
+            sink.parameter_sets(config.sps.into_iter().chain(config.pps).collect());
+        } else {
+            sink.parameter_sets(annexb::split(extradata));
+        }
+        Ok(())
+    }
+}
+
+impl Hearing {
+    fn new(parameters: Parameters, language: String, sink: &mut dyn Sink) -> Hearing {
+        if parameters.id() == Id::AAC {
+            let config = codec::extradata(&parameters);
+            if config.is_empty() {
+                return Hearing::Adts(None, language);
+            }
+            if let Some(config) = aac::Config::parse(&config).filter(aac::Config::is_usual) {
+                let coding = SoundCoding::new(parameters);
+                let channels = coding.probe().map_or(2, |(_, channels)| channels);
+                sink.sound(of_aac(&config, channels, &language));
+                return Hearing::Frames;
+            }
+        }
+        let coding = SoundCoding::new(parameters);
+        match coding.probe() {
+            Ok((rate, channels)) if rate > 0 => {
+                sink.sound(Sound {
+                    audio: Audio {
+                        codec: Codec::OtherSound,
+                        name: coding.name().to_owned(),
+                        codec_string: String::new(),
+                        config: Bytes::new(),
+                        timescale: rate,
+                        sample_rate: rate,
+                        channels,
+                        language,
+                    },
+                    length: 0,
+                    coding: Some(coding),
+                });
+                Hearing::Frames
+            }
+            Ok(_) => {
+                sink.note(
+                    "sound",
+                    "the source does not say the rate of its sound, which is left out".into(),
+                );
+                Hearing::None
+            }
+            Err(error) => {
+                sink.note("sound", format!("the sound is left out: {}", Chain(&error)));
+                Hearing::None
+            }
+        }
+    }
+
+    fn hear(&mut self, packet: &Packet, sink: &mut dyn Sink) {
+        let mut data = packet.data();
+        let Hearing::Adts(newest, language) = self else {
+            if matches!(self, Hearing::Frames) {
+                sink.sound_frame(data, packet.times);
+            }
+            return;
+        };
+        let mut times = packet.times;
+        while !data.is_empty() {
+            let found = Adts::split(&data);
+            let Some((adts, frame, rest)) = found else {
+                sink.note("sound", "sound that is no AAC in ADTS is left out".into());
+                return;
+            };
+            let length = match *newest {
+                Some((known, length)) if known == adts => length,
+                _ => {
+                    let Some(config) = adts.config() else {
+                        sink.note("sound", "AAC of an unknown rate is left out".into());
+                        return;
+                    };
+                    sink.sound(of_aac(&config, config.channels, language));
+                    let rate = i32::try_from(config.sample_rate).unwrap_or(i32::MAX);
+                    let length = rescale(config.frame_length.into(), 1, rate);
+                    *newest = Some((adts, length));
+                    length
+                }
+            };
+            sink.sound_frame(frame, times);
+            // The times are the packet's, and so of its first frame.
+            for time in [&mut times.decode, &mut times.presentation] {
+                *time = time.map(|time| time.saturating_add(length));
+            }
+            data = rest;
+        }
+    }
+}
+
+fn of_aac(config: &aac::Config, channels: u8, language: &str) -> Sound {
+    Sound {
+        audio: Audio::aac(config, channels, language),
+        length: config.frame_length,
+        coding: None,
+    }
+}

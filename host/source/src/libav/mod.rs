@@ -1,0 +1,200 @@
+//! What libavformat reads: containers from files, servers and pipes, and its own network protocols.
+
+mod budget;
+mod delivery;
+mod input;
+
+pub(super) use delivery::Delivery;
+pub(super) use input::{Input, Media, Packet, Tracks};
+
+use super::{Keyframes, Sink, SourceError, Stop, http::Guard, interleave::Interleave, pace::Pace};
+use ffmpeg_next::Dictionary;
+use sluicegate_config as config;
+use std::io::{Read, Seek};
+
+/// Streams what libavformat opens at `url`; RTSP over TCP. `what` names it in errors. HTTP goes through `guard`.
+pub fn run_url(
+    what: &str,
+    url: &str,
+    guard: Option<&Guard>,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let mut options = live();
+    options.set("rtsp_transport", "tcp");
+    if let Some(guard) = guard {
+        options.set("http_proxy", &guard.proxy());
+        // Each connection of the proxy's serves one request.
+        options.set("http_persistent", "0");
+    }
+    let opened = Input::open(what, url, &protocols(url), options, stop);
+    // Of a playlist come whole segments, as fast as the network gives them.
+    let ended = opened.and_then(|opened| match guard {
+        Some(_) => play_once(what, opened, encode, sink, stop, keyframes),
+        None => play(what, opened, encode, sink, stop, keyframes),
+    });
+    match (ended, guard.and_then(Guard::explain)) {
+        (Err(SourceError::Open { what, .. }), Some(reason)) => {
+            Err(SourceError::Open { what, reason })
+        }
+        (Err(SourceError::Read { what, .. }), Some(reason)) => {
+            Err(SourceError::Read { what, reason })
+        }
+        (ended, _) => ended,
+    }
+}
+
+/// Streams what a server sends in one of libavformat's containers; `is_seekable`: parts of it may be asked for, as of a file, which
+/// comes faster than it is to be played.
+pub fn run_peer<R: Read + Seek + Send + 'static>(
+    what: &str,
+    (peer, is_seekable): (R, bool),
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let mut opened = Input::of_peer(what, peer, is_seekable, live(), stop)?;
+    if is_seekable {
+        opened.0.believe_durations();
+        return play_once(what, opened, encode, sink, stop, keyframes);
+    }
+    play(what, opened, encode, sink, stop, keyframes)
+}
+
+fn play(
+    what: &str,
+    (mut input, tracks): (Input, Tracks),
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    input.watch_pictures();
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    while let Some(packet) = input.next()? {
+        delivery.deliver(packet, sink, keyframes)?;
+    }
+    if stop.is_stopped() {
+        return Ok(());
+    }
+    delivery.finish(sink, keyframes)?;
+    Err(SourceError::Ended(what.to_owned()))
+}
+
+/// The same for what comes faster than it is to be played.
+fn play_once(
+    what: &str,
+    mut opened: (Input, Tracks),
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    opened.0.watch_pictures();
+    let mut pace = Pace::default();
+    play_in_time(what, opened, &mut pace, encode, sink, stop, keyframes)?;
+    match stop.is_stopped() {
+        true => Ok(()),
+        false => Err(SourceError::Ended(what.to_owned())),
+    }
+}
+
+/// Hands on what an input has at the speed it was made for, however fast it comes, the packets of its tracks in the order of their
+/// times; says whether there was nothing in it.
+pub fn play_in_time(
+    what: &str,
+    (mut input, tracks): (Input, Tracks),
+    pace: &mut Pace,
+    encode: &config::Encode,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<bool, SourceError> {
+    let mut waiting = Interleave::new(tracks.video.is_some(), tracks.audio.is_some());
+    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    let mut is_empty = true;
+    loop {
+        while waiting.wants_more() {
+            match input.next()? {
+                Some(mut packet) => {
+                    let place = pace.place(packet.is_sound, &mut packet.times);
+                    waiting.push(packet.is_sound, place, packet.packet.size(), packet);
+                }
+                None => waiting.end(),
+            }
+        }
+        let Some((place, packet)) = waiting.pop() else {
+            break;
+        };
+        pace.wait_for(place, stop);
+        input.resume();
+        if stop.is_stopped() {
+            return Ok(is_empty);
+        }
+        delivery.deliver(packet, sink, keyframes)?;
+        is_empty = false;
+    }
+    delivery.finish(sink, keyframes)?;
+    Ok(is_empty)
+}
+
+/// For what is live.
+fn live<'a>() -> Dictionary<'a> {
+    let mut options = Dictionary::new();
+    options.set("analyzeduration", "1500000");
+    // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
+    // the first keyframe is in it (`nobuffer` would lose it).
+    options.set("fpsprobesize", "0");
+    options
+}
+
+/// Of libavformat's protocols, those that a URL of this scheme needs: no other, whatever a peer names.
+fn protocols(url: &str) -> String {
+    let scheme = url.split("://").next().unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let more = match scheme.as_str() {
+        // Playlists and what they name, through the guard, to which nothing but plain HTTP is spoken. `httpproxy`, which TLS
+        // through a proxy would take, connects to whatever a playlist puts behind it.
+        "http" => "tcp,crypto",
+        "rtsp" => "rtp,udp,tcp",
+        "rtsps" => "rtp,srtp,udp,tls,tcp",
+        _ => "rtp,udp,tls,tcp",
+    };
+    format!("{scheme},{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::protocols;
+
+    #[test]
+    fn no_url_opens_files_or_protocols_of_another_kind() {
+        for url in [
+            "rtsp://cam/1",
+            "RTSPS://cam/1",
+            "http://cam/x.m3u8",
+            "srt://cam:1",
+            "rtmp://cam/1",
+        ] {
+            let allowed = protocols(url);
+            for refused in [
+                "file",
+                "data",
+                "concat",
+                "subfile",
+                "gopher",
+                "pipe",
+                "httpproxy",
+                "https",
+            ] {
+                let is_in = allowed.split(',').any(|protocol| protocol == refused);
+                assert!(!is_in, "{url}: {allowed}");
+            }
+        }
+        assert!(protocols("rtmp://cam/1").starts_with("rtmp,"));
+        assert_eq!(protocols("http://cam/x.m3u8"), "http,tcp,crypto");
+    }
+}

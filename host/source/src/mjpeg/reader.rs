@@ -1,0 +1,442 @@
+//! Finds the JPEGs in what MJPEG cameras send: `multipart/x-mixed-replace` in all its spellings, or JPEGs one after
+//! another.
+//!
+//! The idea: a JPEG says itself where it ends ([`jpeg::Scan`]), so neither boundaries nor `Content-Length` have to be
+//! right. They help only where a JPEG lacks its EOI marker. A picture is given as soon as its last byte is there, without
+//! what trails it. The same pictures are found however the bytes are cut. No I/O, no clock.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::{memchr, memchr_iter, memmem};
+use sluicegate_media::jpeg::{self, Extent, Scan};
+use thiserror::Error;
+
+/// The largest picture that is believed, in bytes.
+pub const LARGEST: usize = 32 << 20;
+/// A longer line is no line of a part's head.
+const LONGEST_LINE: usize = 4 << 10;
+/// A longer boundary is none (RFC 2046 5.1.1).
+const LONGEST_BOUNDARY: usize = 70;
+/// A delimiter has two dashes in front, and those of a boundary that itself begins with some.
+const MOST_DASHES: usize = 40;
+/// So many bytes are enough to tell a delimiter: line break, dashes, boundary, line break, the name of a header field.
+const DELIMITER: usize = 256;
+
+const SOI: [u8; 3] = [0xff, 0xd8, 0xff];
+
+/// What comes out of a [`Reader`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// One JPEG, from SOI to EOI.
+    Picture(Bytes),
+    /// Something that should have been one is left out.
+    Damaged(Damage),
+}
+
+/// Why a picture is left out.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Damage {
+    /// It goes on beyond the limit.
+    #[error("a picture of more than {0} bytes is left out")]
+    TooLarge(usize),
+    /// The header of the JPEG is damaged.
+    #[error("a picture with a damaged header is left out")]
+    Header,
+}
+
+/// Cuts a byte stream into JPEGs. Holds one picture at most, of [`LARGEST`] bytes unless told otherwise.
+#[derive(Debug)]
+pub struct Reader {
+    buffer: BytesMut,
+    place: Place,
+    most: usize,
+    /// What parts are separated by, without dashes around it. Empty: unknown.
+    boundary: Vec<u8>,
+    /// The last picture lacked its EOI marker and was as long as its `Content-Length` said.
+    trusts_length: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In text or whatever else is no picture.
+    Between(Head),
+    /// The buffer begins with a picture.
+    Picture {
+        scan: Scan,
+        length: Option<usize>,
+        /// No delimiter begins before.
+        searched: usize,
+    },
+    /// Behind a picture: what `Content-Length` counts beyond it, unless a delimiter says that it is wrong.
+    Rest { left: usize, fresh: bool },
+}
+
+/// What the head of a part says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    length: Option<usize>,
+    /// The part is text or sound.
+    is_foreign: bool,
+    /// The front of the line was too long to be kept.
+    is_cut: bool,
+}
+
+enum Step {
+    Again,
+    Wait,
+    Found(Found),
+}
+
+impl Reader {
+    /// For a stream whose `Content-Type` names this boundary, if any.
+    pub fn new(boundary: Option<&str>) -> Reader {
+        let mut reader = Reader {
+            buffer: BytesMut::new(),
+            place: Place::Between(Head::default()),
+            most: LARGEST,
+            boundary: Vec::new(),
+            trusts_length: false,
+        };
+        reader.learn(boundary.unwrap_or_default().as_bytes());
+        reader
+    }
+
+    /// Pictures may have so many bytes.
+    pub fn with_limit(mut self, most: usize) -> Reader {
+        self.most = most;
+        self
+    }
+
+    /// Adds what came; then [`Reader::take`] until there is nothing.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next picture, if all of it is there.
+    pub fn take(&mut self) -> Option<Found> {
+        self.next(false)
+    }
+
+    /// At the end of the stream: what is left, if it is a picture that lacks its EOI marker only.
+    pub fn finish(&mut self) -> Option<Found> {
+        self.next(true)
+    }
+
+    fn next(&mut self, is_end: bool) -> Option<Found> {
+        loop {
+            let step = match self.place {
+                Place::Between(head) => self.between(head),
+                Place::Picture { .. } => self.picture(is_end),
+                Place::Rest { left, fresh } => self.rest(left, fresh, is_end),
+            };
+            match step {
+                Step::Again => {}
+                Step::Wait => return None,
+                Step::Found(found) => return Some(found),
+            }
+        }
+    }
+
+    /// Reads lines up to the next SOI marker.
+    fn between(&mut self, mut head: Head) -> Step {
+        let found = memmem::find(&self.buffer, &SOI);
+        let text = found.unwrap_or(self.buffer.len());
+        let mut at = 0;
+        while let Some(end) = memchr(b'\n', &self.buffer[at..text]) {
+            let line = self.buffer[at..at + end].to_vec();
+            self.line(&mut head, &line);
+            at += end + 1;
+        }
+        let Some(soi) = found else {
+            self.buffer.advance(at);
+            if self.buffer.len() > LONGEST_LINE {
+                // The SOI marker may have begun.
+                self.buffer.advance(self.buffer.len() - (SOI.len() - 1));
+                head.is_cut = true;
+            }
+            self.place = Place::Between(head);
+            return Step::Wait;
+        };
+        if head.is_foreign {
+            self.buffer.advance(soi + SOI.len() - 1);
+            self.place = Place::Between(head);
+            return Step::Again;
+        }
+        self.buffer.advance(soi);
+        self.place = Place::Picture {
+            scan: Scan::default(),
+            length: head.length,
+            searched: 0,
+        };
+        Step::Again
+    }
+
+    fn line(&mut self, head: &mut Head, line: &[u8]) {
+        if std::mem::take(&mut head.is_cut) || line.len() > LONGEST_LINE {
+            return;
+        }
+        let line = line.trim_ascii();
+        if line.starts_with(b"--") && line.iter().all(u8::is_ascii_graphic) {
+            self.learn(line);
+            *head = Head::default();
+        } else if !self.boundary.is_empty() && line == self.boundary {
+            *head = Head::default();
+        } else if let Some(value) = field(line, b"content-length") {
+            let value = str::from_utf8(value).ok();
+            let length = value.and_then(|value| value.parse().ok());
+            head.length = length.filter(|length| (1..=self.most).contains(length));
+        } else if let Some(value) = field(line, b"content-type") {
+            let is = |kind: &[u8]| {
+                let start = value.get(..kind.len());
+                start.is_some_and(|start| start.eq_ignore_ascii_case(kind))
+            };
+            head.is_foreign = is(b"text/") || is(b"audio/");
+            if is(b"multipart/")
+                && let Some(boundary) = boundary(&String::from_utf8_lossy(value))
+            {
+                self.learn(boundary.as_bytes());
+            }
+        }
+    }
+
+    fn learn(&mut self, boundary: &[u8]) {
+        let name = trim_dashes(boundary.trim_ascii());
+        if (1..=LONGEST_BOUNDARY).contains(&name.len()) {
+            self.boundary = name.to_vec();
+        }
+    }
+
+    fn picture(&mut self, is_end: bool) -> Step {
+        let Place::Picture {
+            scan,
+            length,
+            searched,
+        } = &mut self.place
+        else {
+            return Step::Wait;
+        };
+        let (length, searched) = (*length, *searched);
+        let extent = scan.advance(&self.buffer);
+        let known = match extent {
+            Extent::Open => self.buffer.len(),
+            Extent::Complete(at) | Extent::Followed(at) | Extent::Broken(at) => at,
+        };
+        let coded = scan.coded_from().filter(|coded| *coded <= known);
+        // Only what was there when the length was reached may say that this one is wrong.
+        let trusted = length.filter(|_| self.trusts_length);
+        let told = trusted.map_or(known, |length| length.min(known));
+        let delimiter = coded.and_then(|coded| self.delimiter(coded.max(searched), told));
+        let coded = coded.unwrap_or(usize::MAX);
+        if let Some(at) = delimiter.filter(|at| *at <= self.most) {
+            // The boundary comes before an EOI marker.
+            let bare = trim_break(&self.buffer[..at]).len();
+            let is_right = length.is_some_and(|length| (bare..=at).contains(&length));
+            self.trusts_length = is_right;
+            let end = length.filter(|_| is_right).unwrap_or(bare).max(coded);
+            return self.give(end, None);
+        }
+        if let Some(length) = trusted
+            && (coded..=known).contains(&length)
+            && extent != Extent::Complete(length)
+        {
+            return self.give(length, None);
+        }
+        // An open one may turn out to end within the limit.
+        let is_open = extent == Extent::Open && delimiter.is_none() && !is_end;
+        let slack = if is_open { DELIMITER } else { 0 };
+        if delimiter.unwrap_or(known) > self.most + slack {
+            return self.leave_out(self.most + 1, Damage::TooLarge(self.most));
+        }
+        match extent {
+            Extent::Complete(end) => {
+                self.trusts_length = false;
+                self.give(end, length)
+            }
+            Extent::Followed(end) => {
+                self.trusts_length = false;
+                let end = self.without_head(coded, end);
+                self.give(end, None)
+            }
+            Extent::Broken(at) => self.leave_out(at, Damage::Header),
+            Extent::Open if is_end && coded < known => {
+                let end = trim_break(&self.buffer[..known]).len().max(coded);
+                self.give(end, None)
+            }
+            Extent::Open => {
+                if let Place::Picture { searched, .. } = &mut self.place {
+                    *searched = known.saturating_sub(DELIMITER);
+                }
+                Step::Wait
+            }
+        }
+    }
+
+    /// Gives the picture that ends there; `length` is what its part is said to have where that may go on.
+    fn give(&mut self, end: usize, length: Option<usize>) -> Step {
+        let data = &self.buffer[..end];
+        // A copy, so that a picture in use keeps its own bytes only.
+        let picture = if data.ends_with(&jpeg::EOI) {
+            Bytes::copy_from_slice(data)
+        } else {
+            Bytes::from([data, &jpeg::EOI].concat())
+        };
+        self.buffer.advance(end);
+        self.place = Place::Rest {
+            left: length.map_or(0, |length| length.saturating_sub(end)),
+            fresh: true,
+        };
+        Step::Found(Found::Picture(picture))
+    }
+
+    fn leave_out(&mut self, bytes: usize, damage: Damage) -> Step {
+        self.buffer.advance(bytes.min(self.buffer.len()));
+        self.place = Place::Between(Head::default());
+        Step::Found(Found::Damaged(damage))
+    }
+
+    fn rest(&mut self, left: usize, fresh: bool, is_end: bool) -> Step {
+        let end = self.buffer.len().min(left.saturating_add(DELIMITER));
+        let starts = fresh && self.is_delimiter(0, end) == Some(true);
+        let found = if starts {
+            Some(0)
+        } else {
+            self.delimiter(0, end)
+        };
+        let (bytes, is_over) = match found {
+            Some(at) => (at.min(left), true),
+            None if is_end || left == 0 || end == left.saturating_add(DELIMITER) => {
+                (left.min(end), true)
+            }
+            // A delimiter may have begun.
+            None => (end.saturating_sub(DELIMITER).min(left), false),
+        };
+        self.buffer.advance(bytes);
+        if is_over {
+            self.place = Place::Between(Head::default());
+            return Step::Again;
+        }
+        self.place = Place::Rest {
+            left: left - bytes,
+            fresh: fresh && bytes == 0,
+        };
+        Step::Wait
+    }
+
+    /// Where the line of a delimiter begins, between these offsets, as far as it can be told already.
+    fn delimiter(&self, from: usize, to: usize) -> Option<usize> {
+        let first = from.saturating_sub(1).min(to);
+        memchr_iter(b'\n', &self.buffer[first..to])
+            .map(|at| first + at + 1)
+            .find(|at| self.is_delimiter(*at, to) == Some(true))
+    }
+
+    /// Whether a line that begins at `at` is a delimiter; none if what lies behind `to` has to tell.
+    fn is_delimiter(&self, at: usize, to: usize) -> Option<bool> {
+        let bytes = self.buffer.get(at..to).unwrap_or_default();
+        let dashes = bytes.iter().take_while(|byte| **byte == b'-').count();
+        if dashes > MOST_DASHES {
+            return Some(false);
+        }
+        let name = &bytes[dashes..];
+        let known = &self.boundary[..];
+        // A short one alone on a line may be chance.
+        if !known.is_empty() && (dashes >= 2 || known.len() >= 8) {
+            if let Some(behind) = name.strip_prefix(known) {
+                let behind = behind.strip_prefix(b"--").unwrap_or(behind);
+                return behind.first().map(|next| next.is_ascii_whitespace());
+            }
+            if known.starts_with(name) {
+                return None;
+            }
+        }
+        if dashes < 2 {
+            return (dashes < bytes.len()).then_some(false);
+        }
+        // One that nobody told of is believed if a head follows.
+        let printable = name.iter().take_while(|byte| byte.is_ascii_graphic());
+        let printable = printable.count();
+        if printable > LONGEST_BOUNDARY {
+            return Some(false);
+        }
+        let behind = &name[printable..];
+        let behind = behind.strip_prefix(b"\r").unwrap_or(behind);
+        let Some(head) = behind.strip_prefix(b"\n") else {
+            return (!behind.is_empty()).then_some(false);
+        };
+        const FIELD: &[u8] = b"content-";
+        let start = &head[..head.len().min(FIELD.len())];
+        let fits = start.eq_ignore_ascii_case(&FIELD[..start.len()]);
+        (!fits || start.len() == FIELD.len()).then_some(fits)
+    }
+
+    /// Where a picture without EOI marker ends that another follows at `end`, with a head but no boundary between them.
+    fn without_head(&self, coded: usize, end: usize) -> usize {
+        let from = end.saturating_sub(2 * DELIMITER).max(coded).min(end);
+        let tail = self.buffer[from..end].to_ascii_lowercase();
+        match memmem::find(&tail, b"\ncontent-") {
+            Some(at) => trim_break(&self.buffer[..from + at + 1]).len().max(coded),
+            None => end,
+        }
+    }
+}
+
+/// The boundary that a `Content-Type` names (RFC 2046 5.1.1), quoted or not.
+pub fn boundary(content_type: &str) -> Option<&str> {
+    content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        (name.trim().eq_ignore_ascii_case("boundary") && !value.is_empty()).then_some(value)
+    })
+}
+
+/// Whether a stream of this `Content-Type` that begins so is read by [`Reader`].
+pub fn is_mjpeg(content_type: Option<&str>, start: &[u8]) -> bool {
+    let kind = content_type.and_then(|value| value.split(';').next());
+    let kind = kind.unwrap_or_default().trim().to_ascii_lowercase();
+    if kind.starts_with("multipart/") {
+        return true;
+    }
+    let known = [
+        "image/jpeg",
+        "image/jpg",
+        "image/pjpeg",
+        "video/x-motion-jpeg",
+        "video/x-mjpeg",
+        "video/mjpeg",
+    ];
+    if known.contains(&kind.as_str()) || start.starts_with(&SOI) {
+        return true;
+    }
+    let start = start.trim_ascii_start();
+    let head = start[..start.len().min(1 << 10)].to_ascii_lowercase();
+    let has = |text: &[u8]| memmem::find(&head, text).is_some();
+    (head.starts_with(b"--") && has(b"content-type: image/j"))
+        || (head.starts_with(b"http/1.") && has(b"multipart/x-mixed-replace"))
+}
+
+/// The value of a header field, if the line is one of that name, which is in lower case.
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let colon = memchr(b':', line)?;
+    let (found, value) = (line[..colon].trim_ascii(), &line[colon + 1..]);
+    found
+        .eq_ignore_ascii_case(name)
+        .then_some(value.trim_ascii())
+}
+
+fn trim_dashes(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"-") {
+        bytes = rest;
+    }
+    while let Some(rest) = bytes.strip_suffix(b"-") {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Without one line break at the end.
+fn trim_break(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+#[cfg(test)]
+mod tests;

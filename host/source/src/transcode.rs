@@ -1,0 +1,309 @@
+//! From anything libavcodec decodes to H.264, on the source's own thread and timeline.
+//!
+//! No picture waits in a queue: while encoding is behind, pictures are decoded and left out; while even decoding is, so are
+//! packets up to the next keyframe.
+
+use super::{
+    Keyframes, Presentation, Sink, SourceError, SourceTimes,
+    backlog::{Backlog, LEAP},
+    libav::{Media, Packet},
+};
+use sluicegate_codec as codec;
+use sluicegate_codec::{Colour, Counts, Decoder, Effort, Encoder, Frame, Scaler, Settings, fit};
+use sluicegate_config as config;
+use sluicegate_media::{
+    geometry::Geometry,
+    h264::annexb,
+    time::{Cadence, TIMESCALE, ticks},
+};
+use sluicegate_telemetry::Chain;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+/// However far behind the work is, pictures are no further apart than this: fewer, not none.
+const FEWEST: u64 = TIMESCALE as u64 / 2;
+
+/// Decodes, scales and encodes.
+pub struct Transcoder {
+    what: String,
+    settings: Settings,
+    counts: Arc<Counts>,
+    decoder: Decoder,
+    presentation: Presentation,
+    scaler: Scaler,
+    /// For pictures of one size.
+    encoder: Option<Encoder>,
+    size: (u32, u32),
+    keyframe_at: i64,
+    /// Time of the newest picture that was handed on.
+    handed_on: Option<i64>,
+    rate: Rate,
+    backlog: Backlog,
+    effort: Effort,
+    /// Packets are left out up to a keyframe.
+    skipping: bool,
+    /// Where the times are those of arrival, the zero of them.
+    arrivals: Option<Instant>,
+}
+
+impl Transcoder {
+    /// For the track described; its pictures are counted in `counts`. The encoder is found here, its size is known with the first picture.
+    pub fn new(
+        what: &str,
+        media: &Media,
+        encode: &config::Encode,
+        counts: &Arc<Counts>,
+    ) -> Result<Transcoder, SourceError> {
+        let fail = |error: codec::Error| SourceError::Open {
+            what: what.to_owned(),
+            reason: Chain(&error).to_string(),
+        };
+        let settings = Settings::of(encode).map_err(fail)?;
+        Transcoder::with_settings(what, media, settings, counts).map_err(fail)
+    }
+
+    fn with_settings(
+        what: &str,
+        media: &Media,
+        settings: Settings,
+        counts: &Arc<Counts>,
+    ) -> Result<Transcoder, codec::Error> {
+        Ok(Transcoder {
+            what: what.to_owned(),
+            decoder: Decoder::from_parameters(media.parameters.clone())?.counted(counts),
+            counts: counts.clone(),
+            presentation: media.presentation,
+            scaler: Scaler::new(),
+            encoder: None,
+            size: (0, 0),
+            keyframe_at: 0,
+            handed_on: None,
+            rate: Rate::new(settings.frame_rate),
+            backlog: Backlog::default(),
+            effort: Effort::default(),
+            skipping: false,
+            arrivals: (!media.timed).then(Instant::now),
+            settings,
+        })
+    }
+
+    /// Takes one packet and hands on the pictures that come of it, at most as many a second as configured.
+    pub fn packet(
+        &mut self,
+        packet: &Packet,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        let began = Instant::now();
+        if let Some(at) = packet.times.decode.or(packet.times.presentation) {
+            self.backlog.advance(at);
+        }
+        if packet.packet.is_key() {
+            if std::mem::take(&mut self.skipping) {
+                self.decoder.reset();
+            }
+        } else if self.skipping || self.backlog.is_hopeless() {
+            self.skipping = true;
+            self.left_out(sink, "decoding");
+            return Ok(());
+        }
+        let mut frames = Vec::new();
+        let presentation = self.presentation;
+        let decoded = self.decoder.decode_packet(&packet.packet, |frame| {
+            frames.push(shown(frame, presentation));
+        });
+        if let Err(error) = decoded {
+            sink.note("damage", Chain(&error).to_string());
+        }
+        for frame in frames {
+            self.picture(&frame, sink, keyframes)?;
+        }
+        self.backlog.spent(self.effort.count(began.elapsed()));
+        Ok(())
+    }
+
+    /// Hands on what the decoder and the encoder hold back.
+    pub fn finish(
+        &mut self,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        let mut frames = Vec::new();
+        // What is damaged at the very end is of no use to anybody.
+        let presentation = self.presentation;
+        let _ = self
+            .decoder
+            .drain_each(|frame| frames.push(shown(frame, presentation)));
+        for frame in frames {
+            self.picture(&frame, sink, keyframes)?;
+        }
+        self.end_encoder(sink)
+    }
+
+    fn picture(
+        &mut self,
+        frame: &Frame,
+        sink: &mut dyn Sink,
+        keyframes: &Keyframes,
+    ) -> Result<(), SourceError> {
+        if frame.is_corrupt() {
+            sink.note("damage", "a damaged picture is left out".into());
+            return Ok(());
+        }
+        let arrival = self
+            .arrivals
+            .map(|zero| i64::try_from(ticks(zero.elapsed())).unwrap_or(i64::MAX));
+        // libavcodec loses the time of the last picture of some files that have decode times only.
+        let Some(pts) = arrival.or(frame.pts()).or(self.rate.following()) else {
+            sink.note("damage", "a picture without a time is left out".into());
+            return Ok(());
+        };
+        let wanted = self.rate.wants(pts);
+        if wanted == Wanted::No {
+            return Ok(());
+        }
+        // Where decoding alone is too slow, the work is late for ever.
+        let recent = |at: i64| at.abs_diff(pts) < FEWEST;
+        if self.backlog.is_late() && self.handed_on.is_some_and(recent) {
+            self.left_out(sink, "encoding");
+            return Ok(());
+        }
+        self.handed_on = Some(pts);
+        let (wide, tall) = frame.display_size();
+        let size = fit(wide, tall, self.settings.width, self.settings.height);
+        if size != self.size || wanted == Wanted::Anew {
+            self.end_encoder(sink)?;
+            self.size = size;
+        }
+        let what = &self.what;
+        let fail = |error: codec::Error| SourceError::Read {
+            what: what.clone(),
+            reason: Chain(&error).to_string(),
+        };
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            empty => {
+                self.keyframe_at = pts;
+                let (width, height) = size;
+                let made = Encoder::new(Settings {
+                    width,
+                    height,
+                    ..self.settings
+                });
+                empty.insert(made.map_err(fail)?.counted(&self.counts))
+            }
+        };
+        // By time too, as an encoder counts pictures and a source may give fewer than configured.
+        let interval = i64::from(self.settings.keyframe_interval_ms) * i64::from(TIMESCALE) / 1000;
+        let key = keyframes.take() || pts.saturating_sub(self.keyframe_at) >= interval;
+        let view = self.scaler.convert(frame, size.0, size.1, Colour::VIDEO);
+        let packets = view
+            .and_then(|view| encoder.encode(view, pts, key))
+            .map_err(fail)?;
+        self.hand_on(packets, sink);
+        Ok(())
+    }
+
+    fn left_out(&self, sink: &mut dyn Sink, act: &str) {
+        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        sink.note(
+            "behind",
+            format!("{act} is slower than the source: pictures are left out; a smaller size or frame rate in `encode` helps"),
+        );
+    }
+
+    fn end_encoder(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        if let Some(encoder) = self.encoder.take() {
+            let packets = encoder.finish().map_err(|error| SourceError::Read {
+                what: self.what.clone(),
+                reason: Chain(&error).to_string(),
+            })?;
+            self.hand_on(packets, sink);
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, packets: Vec<codec::Packet>, sink: &mut dyn Sink) {
+        for packet in packets {
+            if packet.key {
+                self.keyframe_at = packet.pts;
+            }
+            let times = SourceTimes {
+                decode: Some(packet.dts),
+                presentation: Some(packet.pts),
+                duration: 0,
+            };
+            sink.access_unit(annexb::split(&packet.data), times);
+        }
+    }
+}
+
+/// The picture, to be shown as the container says.
+fn shown(frame: Frame, told: Presentation) -> Frame {
+    let coded = frame.geometry();
+    frame.shown(Geometry {
+        pixel_aspect: told.pixel_aspect.unwrap_or(coded.pixel_aspect),
+        orientation: told.orientation,
+    })
+}
+
+/// Which pictures are wanted: no more than so many a second, with rising times.
+#[derive(Debug)]
+struct Rate {
+    cadence: Cadence,
+    zero: i64,
+    last: Option<i64>,
+    /// From the picture before the last to the last.
+    step: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    No,
+    Yes,
+    /// Its time does not follow the one before.
+    Anew,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Rate {
+        Rate {
+            cadence: Cadence::new(per_second),
+            zero: 0,
+            last: None,
+            step: 0,
+        }
+    }
+
+    /// When the next picture may be expected.
+    fn following(&self) -> Option<i64> {
+        Some(self.last?.saturating_add(self.step)).filter(|_| self.step > 0)
+    }
+
+    fn wants(&mut self, at: i64) -> Wanted {
+        // Small steps back are pictures that libavcodec gives the times of others.
+        let follows = |last: i64| {
+            at >= last.saturating_sub(LEAP / 10) && at.abs_diff(last) <= LEAP.unsigned_abs()
+        };
+        let anew = self.last.is_none_or(|last| !follows(last));
+        if anew {
+            self.zero = at;
+            self.cadence.reset();
+        } else if self.last.is_some_and(|last| at <= last) {
+            return Wanted::No;
+        }
+        let time = u64::try_from(at.saturating_sub(self.zero)).unwrap_or(0);
+        if !self.cadence.is_due(time) {
+            return Wanted::No;
+        }
+        self.cadence.passed(time);
+        self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
+        self.last = Some(at);
+        if anew { Wanted::Anew } else { Wanted::Yes }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use crate::{Expected, Presentation, Sound};
+use bytes::Bytes;
+use ffmpeg_next::{self as ffmpeg, codec::Parameters, packet};
+use sluicegate_config::EncoderName;
+use sluicegate_media::{
+    blocks::{self, Row},
+    geometry::{Orientation, PixelAspect},
+    h264::parameter_sets::ParameterSets,
+    pattern::Painter,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SOURCE: Settings = Settings {
+    width: 320,
+    height: 192,
+    frame_rate: 30,
+    bitrate: 500_000,
+    keyframe_interval_ms: 1_000,
+    encoder: EncoderName::Libx264,
+    stand_in: false,
+};
+
+/// Keeps all it is given: which access units, at which times, and what was noted.
+#[derive(Default)]
+struct Kept {
+    units: Vec<(Vec<Bytes>, SourceTimes)>,
+    notes: Vec<(&'static str, String)>,
+    counts: Arc<Counts>,
+}
+
+impl Sink for Kept {
+    fn listening(&mut self, _: String) {}
+    fn connected(&mut self) {}
+    fn configured(&mut self, _: f32) {}
+    fn presentation(&mut self, _: Presentation) {}
+    fn parameter_sets(&mut self, _: Vec<Bytes>) {}
+    fn byte_stream(&mut self, _: Bytes) {}
+    fn silence(&mut self) {}
+    fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
+        self.units.push((nals, times));
+    }
+    fn jpeg(&mut self, _: Bytes, _: SourceTimes) {}
+    fn expect(&mut self, _: Expected) {}
+    fn sound(&mut self, _: Sound) {}
+    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
+    fn damaged(&mut self) {}
+    fn note(&mut self, key: &'static str, text: String) {
+        self.notes.push((key, text));
+    }
+    fn loops(&mut self) {}
+    fn lost(&mut self, _: String) {}
+    fn codec_counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+}
+
+impl Kept {
+    /// Number, time and whether it is a keyframe, of each picture.
+    fn pictures(&self) -> Vec<(u32, i64, bool)> {
+        let mut decoder = Decoder::h264().unwrap();
+        let mut pictures = Vec::new();
+        for (nals, times) in &self.units {
+            let key = nals.iter().any(|unit| unit[0] & 31 == 5);
+            let at = times.presentation.unwrap();
+            decoder
+                .decode_each(&annexb::join(nals), at, |frame| {
+                    let view = frame.view().unwrap();
+                    let (width, height) = (view.width() as usize, view.height() as usize);
+                    let number =
+                        blocks::read(view.plane(0), view.stride(0), width, height, Row::Number);
+                    pictures.push((number.unwrap(), at, key));
+                })
+                .unwrap();
+        }
+        pictures
+    }
+}
+
+/// Packets of a source, a keyframe each second.
+fn packets(count: u64) -> Vec<Packet> {
+    let mut encoder = Encoder::new(SOURCE).unwrap();
+    let mut painter = Painter::new(SOURCE.width, SOURCE.height).unwrap();
+    (0..count)
+        .flat_map(|number| {
+            let at = number as i64 * 3_000;
+            encoder.encode(painter.paint(number, 0), at, false).unwrap()
+        })
+        .map(|coded| {
+            let mut packet = packet::Packet::copy(&coded.data);
+            packet.set_pts(Some(coded.pts));
+            packet.set_dts(Some(coded.dts));
+            if coded.key {
+                packet.set_flags(packet::Flags::KEY);
+            }
+            Packet {
+                is_sound: false,
+                packet,
+                times: SourceTimes {
+                    decode: Some(coded.dts),
+                    presentation: Some(coded.pts),
+                    duration: 3_000,
+                },
+                renewed: None,
+            }
+        })
+        .collect()
+}
+
+fn transcoder(frame_rate: u32, kept: &Kept) -> Transcoder {
+    presented(frame_rate, Presentation::default(), kept)
+}
+
+fn presented(frame_rate: u32, presentation: Presentation, kept: &Kept) -> Transcoder {
+    let mut parameters = Parameters::new();
+    parameters.set_medium(ffmpeg::media::Type::Video);
+    parameters.set_id(ffmpeg::codec::Id::H264);
+    let media = Media {
+        parameters,
+        rate: 30.0,
+        timed: true,
+        presentation,
+    };
+    let settings = Settings {
+        frame_rate,
+        ..SOURCE
+    };
+    Transcoder::with_settings("a test", &media, settings, &kept.counts).unwrap()
+}
+
+#[test]
+fn pictures_keep_their_times_and_no_more_come_than_configured() {
+    for (rate, step) in [(30, 1), (15, 2), (60, 1)] {
+        let mut kept = Kept::default();
+        let mut transcoder = transcoder(rate, &kept);
+        for packet in packets(60) {
+            transcoder
+                .packet(&packet, &mut kept, &Keyframes::default())
+                .unwrap();
+        }
+        transcoder.finish(&mut kept, &Keyframes::default()).unwrap();
+        let numbers: Vec<u32> = kept.pictures().iter().map(|picture| picture.0).collect();
+        assert_eq!(
+            numbers,
+            (0..60).step_by(step).collect::<Vec<u32>>(),
+            "at {rate}/s"
+        );
+        for (number, at, key) in kept.pictures() {
+            assert_eq!((at, key), (i64::from(number) * 3_000, number % 30 == 0));
+        }
+        assert!(kept.notes.is_empty());
+    }
+}
+
+#[test]
+fn who_asks_for_a_keyframe_gets_one_with_the_next_picture() {
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
+    let keyframes = Keyframes::default();
+    for (number, packet) in packets(20).iter().enumerate() {
+        if number == 11 {
+            keyframes.ask();
+        }
+        transcoder.packet(packet, &mut kept, &keyframes).unwrap();
+    }
+    let keys = kept.pictures().into_iter().filter(|picture| picture.2);
+    assert_eq!(keys.map(|picture| picture.0).collect::<Vec<_>>(), [0, 11]);
+}
+
+#[test]
+fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
+    for (number, packet) in packets(90).iter().enumerate() {
+        match number {
+            // Half a second to catch up, by decoding alone.
+            5 => transcoder.backlog.spent(Duration::from_millis(500)),
+            // That much is not caught up with by decoding.
+            40 => transcoder.backlog.spent(Duration::from_secs(10)),
+            _ => {}
+        }
+        transcoder
+            .packet(packet, &mut kept, &Keyframes::default())
+            .unwrap();
+        if number == 41 {
+            transcoder.backlog = Backlog::default();
+        }
+    }
+    let numbers: Vec<u32> = kept.pictures().iter().map(|picture| picture.0).collect();
+    let gap = numbers
+        .windows(2)
+        .find(|pair| pair[1] > pair[0] + 1)
+        .unwrap();
+    assert_eq!(gap[0], 4, "{numbers:?}");
+    assert!((9..38).contains(&gap[1]), "{numbers:?}");
+    // From the packet at which all was lost, decoding begins again at a keyframe.
+    let next = numbers.iter().position(|number| *number == 39).unwrap() + 1;
+    assert_eq!(numbers[next..], (60..90).collect::<Vec<u32>>());
+    let told = |act: &str| {
+        kept.notes
+            .iter()
+            .filter(|note| note.1.starts_with(act))
+            .count()
+    };
+    assert!(told("encoding is slower") >= 4, "{:?}", kept.notes);
+    assert_eq!(told("decoding is slower"), 20);
+    let dropped = kept.counts.dropped.load(Ordering::Relaxed);
+    assert_eq!(dropped, kept.notes.len() as u64);
+}
+
+#[test]
+fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
+    let film = packets(300);
+    for packet in &film {
+        // Twice as long as pictures are apart, whatever is done with them.
+        if !transcoder.skipping {
+            transcoder.backlog.spent(Duration::from_millis(66));
+        }
+        transcoder
+            .packet(packet, &mut kept, &Keyframes::default())
+            .unwrap();
+    }
+    let times: Vec<i64> = kept.pictures().iter().map(|picture| picture.1).collect();
+    let last = film.last().unwrap().times.presentation.unwrap();
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    let longest = gaps.max().unwrap().max(last - times[times.len() - 1]);
+    // Half a second, and a second up to the next keyframe where packets had to go.
+    assert!(longest <= 3 * i64::from(TIMESCALE) / 2, "{times:?}");
+    assert!(kept.notes.iter().any(|note| note.0 == "behind"));
+}
+
+#[test]
+fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
+    let mut kept = Kept::default();
+    let mut transcoder = transcoder(30, &kept);
+    let film = packets(10);
+    let later = 1_000_000;
+    for round in [later, 0] {
+        for packet in &film {
+            let mut packet = Packet {
+                is_sound: false,
+                packet: packet.packet.clone(),
+                times: packet.times,
+                renewed: None,
+            };
+            packet
+                .packet
+                .set_pts(packet.packet.pts().map(|at| at + round));
+            packet
+                .packet
+                .set_dts(packet.packet.dts().map(|at| at + round));
+            transcoder
+                .packet(&packet, &mut kept, &Keyframes::default())
+                .unwrap();
+        }
+    }
+    let keys = kept.pictures().into_iter().filter(|picture| picture.2);
+    let times: Vec<i64> = keys.map(|picture| picture.1).collect();
+    assert_eq!((kept.units.len(), times), (20, vec![later, 0]));
+}
+
+#[test]
+fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
+    let mut rate = Rate::new(30);
+    let wanted = [
+        0, 3_000, 3_000, 1_500, 6_000, 5_000_000, 5_003_000, -90_000, -87_000,
+    ]
+    .map(|at| rate.wants(at));
+    use Wanted::{Anew, No, Yes};
+    assert_eq!(wanted, [Anew, Yes, No, No, Yes, Anew, Yes, Anew, Yes]);
+}
+
+#[test]
+fn what_is_encoded_anew_is_upright_and_has_square_pixels() {
+    let mut kept = Kept::default();
+    let told = Presentation {
+        pixel_aspect: PixelAspect::new(2, 3),
+        orientation: Orientation::new(90, false),
+    };
+    let mut transcoder = presented(30, told, &kept);
+    for packet in packets(3) {
+        transcoder
+            .packet(&packet, &mut kept, &Keyframes::default())
+            .unwrap();
+    }
+    let sps = kept.units[0].0.iter().find(|unit| unit[0] & 31 == 7);
+    let pps = kept.units[0].0.iter().find(|unit| unit[0] & 31 == 8);
+    let sets = [sps, pps].map(|unit| [unit.unwrap().clone()]);
+    let picture = ParameterSets::new(&sets[0], &sets[1]).unwrap().picture;
+    // 320×192 seen at 320×288, turned, in at most 320×192.
+    assert_eq!((picture.width, picture.height), (172, 192));
+    assert!(matches!(
+        picture.pixel_aspect,
+        None | Some(PixelAspect::SQUARE)
+    ));
+}

@@ -1,0 +1,306 @@
+//! URLs. What HTTP brings is looked at by a client of our own, which keeps to hosts that are allowed: MJPEG is read here,
+//! containers by libavformat from our connection. Playlists and other schemes are libavformat's altogether.
+
+use super::{
+    Keyframes, Sink, SourceError, Stop,
+    http::{Client, Failure, Guard, Part, Redirects, Scheme, Url, is_playlist},
+    libav, mjpeg, rtsp,
+};
+use bytes::{Buf, Bytes};
+use sluicegate_config as config;
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// Streams what is at the URL that `source` is.
+pub fn run(
+    source: &config::Source,
+    encode: &config::Encode,
+    fetch: &config::Fetch,
+    sink: &mut dyn Sink,
+    stop: &Stop,
+    keyframes: &Keyframes,
+) -> Result<(), SourceError> {
+    let (what, url) = (source.to_string(), source.url());
+    // Schemes are written in any case (RFC 3986 3.1), and libavformat knows them in lower case only.
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let url = format!("{scheme}://{rest}");
+    let fail = |reason: String| SourceError::Open {
+        what: what.clone(),
+        reason,
+    };
+    if let Some(reason) = refused(&scheme) {
+        return Err(fail(reason));
+    }
+    if Scheme::parse(&scheme).is_none() {
+        return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
+    }
+    let target = Url::parse(&url).ok_or_else(|| {
+        fail("there is no host, or no port, that can be understood in its URL".into())
+    })?;
+    if !target.scheme.is_http() {
+        let end = match rtsp::settle(&target, &fetch.redirects, stop) {
+            Ok(end) => end,
+            Err(failure) => return failure.end(&what, false),
+        };
+        // As it was written, where it leads to itself.
+        let url = if end == target { url } else { end.text() };
+        return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
+    }
+    let redirects = Redirects::new(target, &fetch.redirects);
+    let unable = |error: io::Error| fail(error.to_string());
+    let mut client = Client::new(redirects.clone(), stop).map_err(unable)?;
+    let opened = client.get(None).and_then(|answer| {
+        let kind = answer.content_type.as_deref();
+        let is_told = |start: &[u8]| mjpeg::is_mjpeg(kind, start) || is_playlist(kind, start);
+        let start = client.start(is_told)?;
+        Ok((answer, start))
+    });
+    let (answer, start) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return failure.end(&what, false),
+    };
+    let kind = answer.content_type.as_deref();
+    if mjpeg::is_mjpeg(kind, &start) {
+        return mjpeg::run(&what, &mut client, answer, &start, fetch.every, sink, stop);
+    }
+    if is_playlist(kind, &start) {
+        drop(client);
+        if Guard::is_bypassed() {
+            return Err(fail("a playlist may name hosts that the environment variable no_proxy lets pass unwatched; start the gateway without it".into()));
+        }
+        let guard = Guard::start(redirects).map_err(unable)?;
+        let url = Guard::disguise(&answer.url);
+        return libav::run_url(&what, &url, Some(&guard), encode, sink, stop, keyframes);
+    }
+    let length = answer.length.filter(|_| answer.takes_ranges);
+    let content = Content {
+        client,
+        ready: start,
+        at: 0,
+        length,
+        moved: false,
+    };
+    let peer = (content, length.is_some());
+    libav::run_peer(&what, peer, encode, sink, stop, keyframes)
+}
+
+/// Whether the host of a URL can be understood, if it is of a scheme whose host is looked at here.
+pub fn has_host(source: &config::Source) -> bool {
+    let url = source.url();
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    Scheme::parse(&scheme).is_none() || Url::parse(&format!("{scheme}://{rest}")).is_some()
+}
+
+/// Why no URL of this scheme is opened: libavformat has an HTTP client of its own for it, which follows redirects to any host.
+fn refused(scheme: &str) -> Option<String> {
+    let instead = match scheme {
+        "rtmpt" | "rtmpte" => "rtmp",
+        "rtmpts" => "rtmps",
+        "mmsh" => "http",
+        _ => return None,
+    };
+    Some(format!(
+        "{scheme} goes over HTTP to wherever the server sends it, and is not supported; try {instead}://…"
+    ))
+}
+
+/// The content of a response as a file: read in order, or from elsewhere by another request.
+struct Content {
+    client: Client,
+    /// What came and was not read.
+    ready: Bytes,
+    /// Where it stands, in bytes from the beginning.
+    at: u64,
+    /// Where parts may be asked for.
+    length: Option<u64>,
+    /// What comes next is not what the response brings next.
+    moved: bool,
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.moved {
+            if self.length.is_some_and(|length| self.at >= length) {
+                return Ok(0);
+            }
+            let part = Part {
+                from: self.at,
+                to: None,
+            };
+            let answer = self.client.get(Some(part)).map_err(broken)?;
+            if answer.part.is_none() {
+                return Err(io::Error::other("the server gives no parts after all"));
+            }
+            self.moved = false;
+        }
+        while self.ready.is_empty() {
+            self.client.extend();
+            match self.client.next().map_err(broken)? {
+                Some(bytes) => self.ready = bytes,
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.ready.len());
+        self.ready.copy_to_slice(&mut buffer[..count]);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Content {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let place = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.length.and_then(|length| length.checked_add_signed(by)),
+        };
+        let place = place.ok_or(io::ErrorKind::InvalidInput)?;
+        if place != self.at {
+            self.at = place;
+            self.ready = Bytes::new();
+            self.moved = true;
+        }
+        Ok(place)
+    }
+}
+
+/// For libavformat, which asks whether it is to stop where it is interrupted.
+fn broken(failure: Failure) -> io::Error {
+    match failure {
+        Failure::Stopped => io::ErrorKind::Interrupted.into(),
+        Failure::Silent | Failure::Failed(_) => io::Error::other(failure.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::{Expected, Sound};
+    use sluicegate_codec::Counts;
+    use std::{
+        net::{Ipv4Addr, TcpListener},
+        sync::Arc,
+        thread,
+    };
+
+    /// Takes what comes and looks at nothing.
+    #[derive(Default)]
+    struct Blind(Arc<Counts>, usize);
+
+    impl Sink for Blind {
+        fn listening(&mut self, _: String) {}
+        fn connected(&mut self) {}
+        fn configured(&mut self, _: f32) {}
+        fn presentation(&mut self, _: crate::Presentation) {}
+        fn parameter_sets(&mut self, _: Vec<Bytes>) {}
+        fn byte_stream(&mut self, _: Bytes) {}
+        fn silence(&mut self) {}
+        fn access_unit(&mut self, _: Vec<Bytes>, _: crate::SourceTimes) {}
+        fn jpeg(&mut self, _: Bytes, _: crate::SourceTimes) {
+            self.1 += 1;
+        }
+        fn expect(&mut self, _: Expected) {}
+        fn sound(&mut self, _: Sound) {}
+        fn sound_frame(&mut self, _: Bytes, _: crate::SourceTimes) {}
+        fn damaged(&mut self) {}
+        fn note(&mut self, _: &'static str, _: String) {}
+        fn loops(&mut self) {}
+        fn lost(&mut self, _: String) {}
+        fn codec_counts(&self) -> &Arc<Counts> {
+            &self.0
+        }
+    }
+
+    /// Runs a source; gives how it ended, and how many JPEGs came.
+    fn end(url: &str) -> (String, usize) {
+        let mut sink = Blind::default();
+        let fetch = config::Fetch {
+            every: std::time::Duration::from_millis(20),
+            ..config::Fetch::default()
+        };
+        let (encode, keyframes) = (config::Encode::default(), Keyframes::default());
+        let ended = run(
+            &url.into(),
+            &encode,
+            &fetch,
+            &mut sink,
+            &Stop::default(),
+            &keyframes,
+        );
+        (ended.unwrap_err().to_string(), sink.1)
+    }
+
+    /// A server that gives each connection the next of these, and then 403.
+    fn server(answers: Vec<Vec<u8>>) -> String {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = server.local_addr().unwrap();
+        let last = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
+        thread::spawn(move || {
+            for answer in answers.into_iter().chain(std::iter::repeat(last)) {
+                let (mut client, _) = server.accept().unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) > 0 {
+                    head.push(byte[0]);
+                }
+                let _ = io::Write::write_all(&mut client, &answer);
+            }
+        });
+        format!("http://{address}/x")
+    }
+
+    #[test]
+    fn what_libavformat_would_open_unwatched_is_refused() {
+        for (url, why) in [
+            ("http://[fe80::1%eth0/mjpeg", "no host"),
+            ("HTTP://a b/", "no host"),
+            ("rtsps://cam:0/", "no host"),
+            ("rtmpt://cam/1", "try rtmp://"),
+            ("MMSH://cam/1", "try http://"),
+        ] {
+            let (reason, _) = end(url);
+            assert!(reason.contains(why), "{url}: {reason}");
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_within_a_file_is_told() {
+        // An MP4 whose index is elsewhere.
+        let mdat = b"\0\0\0\x14ftypisom\0\0\0\0isom\0\x10\0\0mdat";
+        let head = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 2000000\r\n\r\n";
+        let answer = [head.as_bytes(), mdat, &[0; 1 << 18]].concat();
+        let (reason, _) = end(&server(vec![answer]));
+        assert!(reason.contains("it answers 403"), "{reason}");
+    }
+
+    #[test]
+    fn a_part_that_was_not_asked_for_is_not_taken() {
+        for range in ["Content-Range: bytes 0-9/10\r\n", ""] {
+            let answer = format!("HTTP/1.1 206 Partial\r\n{range}\r\n");
+            let (reason, _) = end(&server(vec![answer.into_bytes()]));
+            assert!(reason.contains("not asked for"), "{reason}");
+        }
+        let part = Part { from: 5, to: None };
+        for (range, begins) in [
+            ("bytes 5-9/10", true),
+            ("bytes 5-9/*", true),
+            ("bytes 0-9/10", false),
+            ("bytes */10", false),
+            ("", false),
+        ] {
+            assert_eq!(part.begins(range), begins, "{range}");
+        }
+    }
+
+    #[test]
+    fn a_single_picture_is_asked_for_again_though_its_length_is_wrong() {
+        let picture = b"\xff\xd8\xff\xda\0\x02\x55\xff\xd9";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\n";
+        let answer = [head.as_bytes(), picture].concat();
+        let (reason, pictures) = end(&server(vec![answer.clone(), answer.clone(), answer]));
+        assert!(reason.contains("it answers 403"), "{reason}");
+        assert_eq!(pictures, 3);
+    }
+}

@@ -1,0 +1,262 @@
+//! H.264 made of a stream's pictures: renditions, and streams whose source gives something else.
+
+use super::{
+    catchup::Pictures,
+    feed::Feed,
+    frames::{Decoded, Event},
+    ingest,
+    made::Current,
+    ring::{Entry, Info, Numbers},
+    status::Status,
+    supervise::{self, Work},
+};
+use sluicegate_codec as codec;
+use sluicegate_codec::{Colour, Encoder, Scaler, Settings};
+use sluicegate_config as config;
+use sluicegate_media::{
+    h264::{access_unit::Assembler, annexb},
+    sample::{Codec, Sample, Times, Video},
+    time::{Cadence, TIMESCALE},
+};
+use sluicegate_source::{Keyframes, Stop};
+use sluicegate_telemetry::{Chain, Panicked};
+use std::{sync::Arc, thread, time::Duration};
+
+/// The keyframe interval of an encoder that makes keyframes where the source does.
+const AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
+/// The rate that the rate control counts on where the source names none.
+const LIKELY_RATE: u32 = 25;
+
+/// How pictures are to be encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// What the config says of the stream; its size, and its rate if `frame_rate` is there, do not count.
+    pub encode: config::Encode,
+    /// Pixels at most; the shape stays.
+    pub max_width: u32,
+    /// Pixels at most; the shape stays.
+    pub max_height: u32,
+    /// Pictures a second at most; `None`: as the source.
+    pub frame_rate: Option<u32>,
+    /// From one keyframe to the next at most. There are those of the source anyway, or if it has nothing else, one in each
+    /// interval of `encode`.
+    pub keyframe_interval: Option<config::Span>,
+}
+
+/// Encodes `pictures` and publishes them in `out`, until told to stop; `current` once nothing of the past is left.
+pub(super) fn run(
+    pictures: Pictures,
+    encoding: Encoding,
+    out: &Feed,
+    status: &Status,
+    keyframes: &Keyframes,
+    current: &Current,
+    stop: &Stop,
+) {
+    let mut worker = Worker {
+        pictures,
+        encoding,
+        current,
+        out,
+        status,
+        keyframes,
+        source: None,
+        numbers: out.numbers(),
+        keyframe: None,
+        encoder: None,
+        scaler: Scaler::new(),
+        assembler: Assembler::default(),
+        announced: false,
+        cadence: encoding.frame_rate.map(Cadence::new),
+    };
+    supervise::run(&mut worker, status, stop);
+}
+
+struct Worker<'a> {
+    pictures: Pictures,
+    encoding: Encoding,
+    current: &'a Current,
+    out: &'a Feed,
+    status: &'a Status,
+    keyframes: &'a Keyframes,
+    source: Option<Arc<Info>>,
+    numbers: Numbers,
+    /// Of the source's, to which the newest picture belonged.
+    keyframe: Option<u64>,
+    encoder: Option<(Encoder, Settings)>,
+    scaler: Scaler,
+    assembler: Assembler,
+    /// Viewers know the tracks.
+    announced: bool,
+    /// Where the rate is limited.
+    cadence: Option<Cadence>,
+}
+
+impl Work for Worker<'_> {
+    const PART: &'static str = "encode";
+    const FAULT: &'static str = "encode-fault";
+
+    fn step(&mut self) {
+        let next = self.pictures.next();
+        if next.is_none() || self.pictures.is_live() {
+            self.current.reached(self.out);
+        }
+        match next {
+            Some(Event::Configure(info)) => self.configure(info),
+            Some(Event::Stop(reason)) => {
+                self.announced = false;
+                self.out.publish(Entry::Stop(reason));
+            }
+            Some(Event::Picture(picture)) => {
+                if let Err(error) = self.encode(&picture) {
+                    self.encoder = None;
+                    self.status.note(
+                        "encoder",
+                        format!("a picture is left out: {}", Chain(&error)),
+                    );
+                }
+            }
+            None => thread::park(),
+        }
+    }
+
+    fn recover(&mut self, _: &Panicked) {
+        self.pictures.give_up_past();
+        self.encoder = None;
+        self.scaler = Scaler::new();
+        self.announced = false;
+    }
+}
+
+impl Worker<'_> {
+    fn configure(&mut self, info: Arc<Info>) {
+        self.source = Some(info);
+        self.encoder = None;
+        self.announced = false;
+    }
+
+    fn encode(&mut self, picture: &Decoded) -> Result<(), codec::Error> {
+        let Some(source) = self.source.clone() else {
+            return Ok(());
+        };
+        let Some(video) = &source.video else {
+            return Ok(());
+        };
+        // With the source's groups go the renditions', so that a viewer may change between them.
+        let keyframe = self.numbers.keyframe(picture.time);
+        let starts_group = keyframe != self.keyframe;
+        let due = self.cadence.as_ref();
+        if due.is_some_and(|cadence| !cadence.is_due(picture.time)) && !starts_group {
+            return Ok(());
+        }
+        let settings = self
+            .encoding
+            .settings(video, picture.frame.display_size())?;
+        if self
+            .encoder
+            .as_ref()
+            .is_none_or(|(_, old)| *old != settings)
+        {
+            self.encoder = Some((
+                Encoder::new(settings)?.counted(&self.status.codec),
+                settings,
+            ));
+            self.assembler = Assembler::default();
+            self.announced = false;
+        }
+        let Some((encoder, _)) = &mut self.encoder else {
+            return Ok(());
+        };
+        if let Some(cadence) = &mut self.cadence {
+            cadence.passed(picture.time);
+        }
+        let view = self.scaler.convert(
+            &picture.frame,
+            settings.width,
+            settings.height,
+            Colour::VIDEO,
+        )?;
+        let force = self.keyframes.take() || starts_group || !self.announced;
+        self.keyframe = keyframe;
+        let time = i64::try_from(picture.time).unwrap_or(i64::MAX);
+        for packet in encoder.encode(view, time, force)? {
+            for nal in annexb::split(&packet.data) {
+                // The picture before ended with its packet.
+                let _ = self.assembler.push(nal);
+            }
+            let Some(unit) = self.assembler.flush() else {
+                continue;
+            };
+            if let Some(sets) = self.assembler.parameter_sets()
+                && !self.announced
+            {
+                self.out.publish(Entry::Configure(Arc::new(Info {
+                    started_at: source.started_at,
+                    epoch: source.epoch,
+                    video: Some(Video {
+                        keyframe_ms: self.encoding.keyframe_ms(video),
+                        ..ingest::video(sets, settings.frame_rate as f32)
+                    }),
+                    audio: None,
+                    coding: None,
+                })));
+                self.announced = true;
+            }
+            let times = Times {
+                decode_time: u64::try_from(packet.pts).unwrap_or(picture.time),
+                composition_offset: 0,
+                duration: TIMESCALE / settings.frame_rate,
+                captured_at: picture.captured_at,
+            };
+            self.out.publish(Entry::Sample(Arc::new(Sample::h264(
+                times,
+                unit.start.is_some(),
+                unit.nals,
+            ))));
+        }
+        if let Some(error) = self.assembler.take_error() {
+            self.status.note("encoder", error.to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Encoding {
+    /// How pictures of `video` that are seen at this size are encoded. May wait, see [`Settings::of`].
+    pub(super) fn settings(
+        &self,
+        video: &Video,
+        size: (u32, u32),
+    ) -> Result<Settings, codec::Error> {
+        Settings::of(&self.wanted(video, size))
+    }
+
+    /// The same, whatever encoder does it.
+    pub(super) fn wanted(&self, video: &Video, size: (u32, u32)) -> config::Encode {
+        let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
+        let native = match video.frame_rate {
+            rate if rate >= 1.0 => Some((rate.round() as u32).min(240)),
+            _ => None,
+        };
+        let frame_rate = match (self.frame_rate, native) {
+            (Some(most), Some(native)) => most.min(native),
+            (Some(rate), None) | (None, Some(rate)) => rate,
+            (None, None) => LIKELY_RATE,
+        };
+        config::Encode {
+            width,
+            height,
+            frame_rate,
+            keyframe_interval: self.keyframe_interval.unwrap_or(AS_SOURCE),
+            ..self.encode
+        }
+    }
+
+    /// The longest distance between keyframes; 0: as long as the source's.
+    fn keyframe_ms(&self, video: &Video) -> u32 {
+        let cell = (video.codec == Codec::Jpeg).then_some(self.encode.keyframe_interval);
+        let both = self.keyframe_interval.into_iter().chain(cell);
+        let least = both.map(|interval| interval.duration().as_millis()).min();
+        least.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX))
+    }
+}

@@ -1,0 +1,494 @@
+//! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
+
+mod in_band;
+mod presentation_order;
+mod tracks;
+
+use super::{feed::Feed, ring::Entry, status::Status};
+use bytes::Bytes;
+use in_band::InBand;
+use presentation_order::PresentationOrder;
+use sluicegate_codec as codec;
+use sluicegate_media::{
+    exif,
+    geometry::{Geometry, Orientation, PixelAspect},
+    h264::{
+        self,
+        access_unit::{AccessUnit, Assembler},
+        annexb::{Piece, Splitter},
+        parameter_sets::ParameterSets,
+    },
+    jpeg,
+    offset::{Offset, Offsets},
+    sample::{Codec, Sample, Times, Video},
+    time::{Moment, TIMESCALE},
+    timeline::Timeline,
+    wall::Wall,
+};
+use sluicegate_source::{Expected, Presentation, Sink, Sound, SourceTimes};
+use std::sync::Arc;
+use tracks::Tracks;
+
+/// Largest NAL unit that is believed.
+const LARGEST_NAL: usize = 16 << 20;
+
+/// Makes samples of one source's packets and publishes them.
+pub struct Ingest {
+    feed: Arc<Feed>,
+    status: Arc<Status>,
+    clock: Box<dyn Fn() -> Moment + Send>,
+    splitter: Splitter,
+    assembler: Assembler,
+    timeline: Timeline,
+    offsets: Offsets,
+    wall: Wall,
+    /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
+    begun: Option<Moment>,
+    nal_begun: Option<Moment>,
+    /// Of the packet in which the access unit in the assembler began, where that is not the newest one.
+    packet: Option<(SourceTimes, Moment)>,
+    tracks: Tracks,
+    in_band: InBand,
+    order: PresentationOrder,
+    frame_rate: f32,
+    presentation: Presentation,
+    /// Viewers do not know yet of the presentation.
+    presents: bool,
+    /// It was told that the source counts its pictures wrongly.
+    miscounts: bool,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest")
+            .field("tracks", &self.tracks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ingest {
+    /// Publishes to `feed`; `clock` gives the present, in a run that began at `started_at` (Unix microseconds).
+    pub fn new(
+        feed: Arc<Feed>,
+        status: Arc<Status>,
+        started_at: u64,
+        clock: Box<dyn Fn() -> Moment + Send>,
+    ) -> Ingest {
+        Ingest {
+            feed,
+            status,
+            clock,
+            splitter: Splitter::new(LARGEST_NAL),
+            assembler: Assembler::default(),
+            timeline: Timeline::default(),
+            offsets: Offsets::default(),
+            wall: Wall::default(),
+            begun: None,
+            nal_begun: None,
+            packet: None,
+            tracks: Tracks::new(started_at),
+            in_band: InBand::default(),
+            order: PresentationOrder::default(),
+            frame_rate: 0.0,
+            presentation: Presentation::default(),
+            presents: false,
+            miscounts: false,
+        }
+    }
+}
+
+impl Sink for Ingest {
+    fn listening(&mut self, reason: String) {
+        self.status.listening(reason);
+    }
+
+    fn connected(&mut self) {
+        self.status.connected();
+    }
+
+    fn configured(&mut self, frame_rate: f32) {
+        self.frame_rate = if frame_rate.is_finite() && (0.0..=1000.0).contains(&frame_rate) {
+            frame_rate
+        } else {
+            0.0
+        };
+        self.connected();
+    }
+
+    fn presentation(&mut self, told: Presentation) {
+        self.presents |= told != self.presentation;
+        self.presentation = told;
+    }
+
+    fn parameter_sets(&mut self, nals: Vec<Bytes>) {
+        let of_type = |kind: u8| -> Vec<Bytes> {
+            nals.iter()
+                .filter(|nal| h264::nal::unit_type(nal) == kind)
+                .cloned()
+                .collect()
+        };
+        let (sps, pps) = (of_type(h264::nal::SPS), of_type(h264::nal::PPS));
+        if let Err(error) = self.assembler.set_parameter_sets(&sps, &pps) {
+            self.status.note(
+                "parameter sets",
+                format!("a parameter set is left out: {error}"),
+            );
+        }
+    }
+
+    fn byte_stream(&mut self, bytes: Bytes) {
+        self.status.received(bytes.len());
+        let now = (self.clock)();
+        let mut begun = self.nal_begun.take().unwrap_or(now);
+        for piece in self.splitter.push(bytes) {
+            match piece {
+                Piece::Nal(nal) => self.nal(nal, begun),
+                Piece::Damaged(damage) => {
+                    self.status.note("damage", damage.to_string());
+                    self.damaged();
+                }
+            }
+            begun = now;
+        }
+        self.nal_begun = self.splitter.has_unfinished().then_some(begun);
+        self.look_for_waiting();
+    }
+
+    fn silence(&mut self) {
+        let now = (self.clock)();
+        let begun = self.nal_begun.take().unwrap_or(now);
+        if let Some(nal) = self.splitter.flush() {
+            self.nal(nal, begun);
+        }
+        if let Some(unit) = self.assembler.flush() {
+            let begun = self.begun.take().unwrap_or(now);
+            self.emit(unit, SourceTimes::default(), begun);
+        } else if !self.assembler.has_begun() {
+            self.begun = None;
+        }
+        self.look_for_waiting();
+    }
+
+    fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
+        let now = (self.clock)();
+        self.status.received(nals.iter().map(Bytes::len).sum());
+        let mut times = times;
+        for nal in nals {
+            let dropped = self.assembler.dropped();
+            let Some(unit) = self.assembler.push(nal) else {
+                if self.assembler.dropped() != dropped {
+                    self.packet = None;
+                }
+                continue;
+            };
+            match self.packet.take() {
+                // A field that waited has no second.
+                Some((times, arrived)) => self.emit(unit, times, arrived),
+                None => {
+                    self.emit(unit, times, now);
+                    // A second picture in the packet: the timeline puts it behind the first.
+                    times.presentation = times.presentation.and(times.decode);
+                }
+            }
+        }
+        if let Some(unit) = self.assembler.flush() {
+            let (times, arrived) = match self.packet.take() {
+                // Two fields in two packets.
+                Some((first, arrived)) => {
+                    let duration = first.duration.saturating_add(times.duration);
+                    (SourceTimes { duration, ..first }, arrived)
+                }
+                None => (times, now),
+            };
+            self.emit(unit, times, arrived);
+        } else if self.assembler.has_begun() {
+            self.packet.get_or_insert((times, now));
+        } else {
+            self.packet = None;
+        }
+        self.look_for_waiting();
+    }
+
+    fn jpeg(&mut self, data: Bytes, times: SourceTimes) {
+        let now = (self.clock)();
+        self.status.received(data.len());
+        let Some((width, height)) = jpeg::size(&data) else {
+            self.status
+                .note("damage", "a picture that is no JPEG is left out".into());
+            return;
+        };
+        let (pixel_aspect, orientation) = exif::presentation(&data);
+        let mut geometry = self.geometry(pixel_aspect);
+        if geometry.orientation == Orientation::UPRIGHT {
+            geometry.orientation = orientation;
+        }
+        let video = Video {
+            codec: Codec::Jpeg,
+            codec_string: String::new(),
+            config: Bytes::new(),
+            width,
+            height,
+            geometry,
+            frame_rate: self.frame_rate,
+            keyframe_ms: 0,
+        };
+        let times = self.place(times, Some(0), now);
+        let entries = self.tracks.picture(Some(video), Sample::jpeg(times, data));
+        self.publish(entries);
+    }
+
+    fn expect(&mut self, tracks: Expected) {
+        self.tracks.expect(tracks);
+    }
+
+    fn sound(&mut self, sound: Sound) {
+        self.tracks.sound(sound);
+    }
+
+    fn sound_frame(&mut self, data: Bytes, times: SourceTimes) {
+        self.status.received(data.len());
+        let now = (self.clock)();
+        let decode = times.decode.or(times.presentation);
+        let placed = self.timeline.place_sound(decode, times.duration, now);
+        self.tell_of_times();
+        let Some(decode_time) = placed else { return };
+        let times = Times {
+            decode_time,
+            composition_offset: 0,
+            duration: times.duration,
+            captured_at: self.wall.date(decode_time, now),
+        };
+        let entries = self.tracks.sound_frame(data, times);
+        self.publish(entries);
+    }
+
+    fn damaged(&mut self) {
+        self.assembler.damaged();
+        self.begun = None;
+        self.packet = None;
+    }
+
+    fn note(&mut self, key: &'static str, text: String) {
+        self.status.note(key, text);
+    }
+
+    fn loops(&mut self) {
+        self.end();
+        self.timeline.loops();
+        self.offsets = Offsets::default();
+    }
+
+    fn lost(&mut self, reason: String) {
+        self.end();
+        let entries = self.tracks.lost(&reason);
+        self.publish(entries);
+        self.timeline.resumes();
+        self.offsets = Offsets::default();
+        self.order.reset();
+        self.splitter = Splitter::new(LARGEST_NAL);
+        self.assembler = Assembler::default();
+        self.begun = None;
+        self.nal_begun = None;
+        self.presentation = Presentation::default();
+        self.presents = false;
+        self.status.retrying(reason);
+    }
+
+    fn codec_counts(&self) -> &Arc<codec::Counts> {
+        &self.status.codec
+    }
+}
+
+impl Ingest {
+    /// A NAL unit without times, whose first byte came at `begun`.
+    fn nal(&mut self, nal: Bytes, begun: Moment) {
+        let dropped = self.assembler.dropped();
+        match self.assembler.push(nal) {
+            Some(unit) => {
+                let first = self.begun.replace(begun).unwrap_or(begun);
+                self.emit(unit, SourceTimes::default(), first);
+            }
+            // The picture before was left out: this begins the next.
+            None if self.assembler.dropped() != dropped => self.begun = Some(begun),
+            None => {
+                self.begun.get_or_insert(begun);
+            }
+        }
+    }
+
+    /// Nothing follows what is there: a field that waits for its second goes on alone.
+    fn end(&mut self) {
+        if let Some(unit) = self.assembler.end() {
+            let now = (self.clock)();
+            let alone = (SourceTimes::default(), self.begun.take().unwrap_or(now));
+            let (times, arrived) = self.packet.take().unwrap_or(alone);
+            self.emit(unit, times, arrived);
+        }
+    }
+
+    fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
+        let sets = &unit.parameter_sets;
+        // The source may have given JPEGs since the parameter sets came, or been away.
+        let changes = !self.tracks.are_of(Codec::H264)
+            || !self.in_band.is_configured_for(sets)
+            // The same coded pictures are to be shown in another way.
+            || (self.presents && unit.start.is_some());
+        if changes {
+            self.offsets = Offsets::default();
+        }
+        let geometry = self.geometry(sets.picture.pixel_aspect);
+        let video = changes.then(|| {
+            let video = video(sets, self.frame_rate);
+            Video {
+                codec_string: self.in_band.configure(sets, video.codec_string),
+                geometry,
+                ..video
+            }
+        });
+        self.presents &= video.is_none();
+        let times = self.place_picture(&unit, times, arrived);
+        let (independent, sets) = (unit.start.is_some(), unit.parameter_sets.clone());
+        let leading = unit.leading;
+        let nals = self.in_band.complete(unit);
+        let mut sample = Sample::h264_with(times, independent, nals, sets);
+        sample.leading = leading;
+        let entries = self.tracks.picture(video, sample);
+        self.publish(entries);
+    }
+
+    /// Where the source does not say when it is shown, or its times are not to be believed, the stream does.
+    fn place_picture(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
+        let picture = &unit.parameter_sets.picture;
+        let placed = self.place(times, picture.reorder, arrived);
+        if times.presentation.is_some() && self.timeline.is_trusted() {
+            self.order.reset();
+            return placed;
+        }
+        let told = picture.frame_rate;
+        let rate = if self.frame_rate > 0.0 {
+            Some(self.frame_rate)
+        } else {
+            told
+        };
+        let frame = match (placed.duration, rate) {
+            (0, Some(rate)) => (TIMESCALE as f32 / rate) as u32,
+            (duration, _) => duration,
+        };
+        Times {
+            composition_offset: self.order.offset(unit, placed.decode_time, frame),
+            ..placed
+        }
+    }
+
+    /// The times of a picture of a stream with that much reordering, if it is known.
+    fn place(&mut self, times: SourceTimes, reorder: Option<u8>, arrived: Moment) -> Times {
+        let decode = times.decode.or(times.presentation);
+        let decode_time = self.timeline.place(decode, times.duration, arrived);
+        self.tell_of_times();
+        let step = self.timeline.step();
+        let (offset, duration) = match self.timeline.is_trusted() {
+            true => {
+                let shown = times.presentation.zip(times.decode);
+                let told = shown.map(|(shown, decoded)| shown.saturating_sub(decoded));
+                (self.offsets.place(told, reorder, step), times.duration)
+            }
+            false => (Offset::default(), u32::try_from(step).unwrap_or(0)),
+        };
+        if offset.replaced {
+            self.status.note(
+                "presentation times",
+                "a presentation time is too far from its decode time for any decoder; the picture is shown when its neighbours \
+                 suggest"
+                    .into(),
+            );
+        }
+        Times {
+            decode_time,
+            composition_offset: offset.ticks,
+            duration,
+            captured_at: self.wall.date(decode_time, arrived),
+        }
+    }
+
+    fn tell_of_times(&mut self) {
+        if let Some(remark) = self.timeline.take_remark() {
+            self.status.note(remark.key(), remark.to_string());
+        }
+    }
+
+    /// How pictures are to be shown, of which the coded picture itself says so much.
+    fn geometry(&self, coded: Option<PixelAspect>) -> Geometry {
+        let Presentation {
+            pixel_aspect,
+            orientation,
+        } = self.presentation;
+        Geometry {
+            pixel_aspect: pixel_aspect.or(coded).unwrap_or_default(),
+            orientation,
+        }
+    }
+
+    fn publish(&mut self, entries: tracks::Entries) {
+        for entry in entries {
+            match &entry {
+                Entry::Sample(sample) => self.status.live(sample),
+                Entry::Configure(info) => self.status.tracks(info),
+                Entry::Stop(_) => {}
+            }
+            let is_sample = matches!(entry, Entry::Sample(_));
+            self.feed.publish(entry);
+            if is_sample {
+                self.status.cut(self.feed.is_cut());
+            }
+        }
+    }
+
+    fn look_for_waiting(&mut self) {
+        if let Some(error) = self.assembler.take_error() {
+            self.status.note("stream", error.to_string());
+        }
+        if self.assembler.miscounts() && !std::mem::replace(&mut self.miscounts, true) {
+            self.status.note(
+                "frame_num",
+                "the source counts its pictures wrongly (frame_num, in the same manner in every group), so pictures that are \
+                 missing are no longer noticed by that"
+                    .into(),
+            );
+        }
+        if self.tracks.are_unknown() {
+            if self.assembler.dropped() > 0 {
+                self.status
+                    .waiting_for_keyframe("no parameter sets and keyframe seen yet");
+            }
+        } else if self.assembler.is_waiting() {
+            self.status
+                .waiting_for_keyframe("bytes were lost; pictures go on at the next keyframe");
+        }
+    }
+}
+
+/// The video track that parameter sets tell of; `claimed_rate` (0: unknown) goes before the rate in them.
+pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
+    let frame_rate = if claimed_rate > 0.0 {
+        claimed_rate
+    } else {
+        sets.picture.frame_rate.unwrap_or(0.0)
+    };
+    let sets = sets.at_rate(frame_rate);
+    Video {
+        codec: Codec::H264,
+        config: sets.decoder_config(),
+        codec_string: sets.picture.codec,
+        width: sets.picture.width,
+        height: sets.picture.height,
+        geometry: Geometry {
+            pixel_aspect: sets.picture.pixel_aspect.unwrap_or_default(),
+            ..Geometry::default()
+        },
+        frame_rate,
+        keyframe_ms: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

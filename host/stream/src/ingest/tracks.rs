@@ -1,0 +1,455 @@
+//! Which tracks a stream has at a time, as its viewers are told. Pure.
+//!
+//! Tracks are told anew only where a picture stands alone, as a player that is told of others begins anew there. Sound is told of
+//! once it is heard, as players wait for what they are told of: so the first pictures of a source that says it has sound are held
+//! back until the sound comes, for a second at most. Sound that stops is left out from the next keyframe on.
+
+use crate::ring::{Entry, Info};
+use bytes::Bytes;
+use sluicegate_media::{
+    sample::{Audio, Codec, Sample, Times, Video},
+    time::{Metronome, TIMESCALE},
+};
+use sluicegate_source::{Expected, Sound};
+use std::{collections::VecDeque, sync::Arc};
+
+/// Pictures wait for the first sound until they are this far apart, so many, or so large.
+const HOLD: u64 = TIMESCALE as u64;
+const MOST_HELD: usize = 256;
+const MOST_HELD_BYTES: usize = 16 << 20;
+/// Sound that is this far behind the pictures has stopped.
+const QUIET: u64 = 2 * TIMESCALE as u64;
+
+/// What is to be published.
+pub type Entries = Vec<Entry>;
+
+/// The tracks of one run.
+#[derive(Debug)]
+pub struct Tracks {
+    started_at: u64,
+    epoch: u32,
+    expected: Expected,
+    /// What viewers know; none before the first, and while nothing comes.
+    told: Option<Arc<Info>>,
+    /// Something was told before.
+    began: bool,
+    video: Option<Video>,
+    sound: Option<Sound>,
+    /// Of the sound of all the run, of whatever kind.
+    metronome: Metronome,
+    /// When the newest sound was, since the source came.
+    heard: Option<u64>,
+    /// Pictures that wait for the first sound, with the video track where it changes.
+    held: VecDeque<(Option<Video>, Sample)>,
+    held_bytes: usize,
+}
+
+impl Tracks {
+    /// Of a run that began at `started_at` (Unix microseconds).
+    pub fn new(started_at: u64) -> Tracks {
+        Tracks {
+            started_at,
+            epoch: 0,
+            expected: Expected::default(),
+            told: None,
+            began: false,
+            video: None,
+            sound: None,
+            metronome: Metronome::default(),
+            heard: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// Whether viewers know of no tracks.
+    pub fn are_unknown(&self) -> bool {
+        self.told.is_none() && self.held.is_empty()
+    }
+
+    /// Whether the newest pictures are coded so.
+    pub fn are_of(&self, codec: Codec) -> bool {
+        let video = self.video.as_ref();
+        !self.are_unknown() && video.is_some_and(|video| video.codec == codec)
+    }
+
+    /// The source says which tracks it has.
+    pub fn expect(&mut self, expected: Expected) {
+        self.expected = expected;
+    }
+
+    /// The source says what its sound is.
+    pub fn sound(&mut self, sound: Sound) {
+        self.metronome.set_rate(match sound.coding {
+            None => sound.audio.timescale,
+            Some(_) => TIMESCALE,
+        });
+        self.sound = Some(sound);
+    }
+
+    /// A picture; `video` where the track is told with it.
+    pub fn picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
+        let waits = self.told.is_none() && self.expected.sound && self.heard.is_none();
+        if !waits {
+            return self.place_picture(video, sample);
+        }
+        let first = self
+            .held
+            .front()
+            .map_or(sample.decode_time, |held| held.1.decode_time);
+        let enough = sample.decode_time.saturating_sub(first) >= HOLD;
+        self.held_bytes += sample.size();
+        self.held.push_back((video, sample));
+        if enough || self.held.len() >= MOST_HELD || self.held_bytes >= MOST_HELD_BYTES {
+            return self.let_go();
+        }
+        Entries::new()
+    }
+
+    /// A frame of sound.
+    pub fn sound_frame(&mut self, data: Bytes, times: Times) -> Entries {
+        let Some(sound) = &self.sound else {
+            return Entries::new();
+        };
+        let sample = if sound.coding.is_some() {
+            Sample::other_sound(self.metronome.place_packet(times), data)
+        } else {
+            let Some((times, beat)) = self.metronome.place(times, sound.length) else {
+                return Entries::new();
+            };
+            Sample::aac(times, beat, data)
+        };
+        let audio = sound.audio.clone();
+        self.heard = Some(sample.decode_time);
+        let mut entries = self.let_go();
+        // Otherwise the next keyframe tells.
+        if self.video.is_none() && !self.expected.pictures {
+            self.tell(Some(audio.clone()), &mut entries);
+        }
+        let known = self.told.as_ref().and_then(|told| told.audio.as_ref());
+        if known == Some(&audio) {
+            entries.push(Entry::Sample(Arc::new(sample)));
+        }
+        entries
+    }
+
+    /// The source is gone.
+    pub fn lost(&mut self, reason: &str) -> Entries {
+        let mut entries = self.let_go();
+        if self.told.take().is_some() {
+            entries.push(Entry::Stop(reason.into()));
+        }
+        self.video = None;
+        self.sound = None;
+        self.heard = None;
+        self.expected = Expected::default();
+        entries
+    }
+
+    fn let_go(&mut self) -> Entries {
+        self.held_bytes = 0;
+        let held = std::mem::take(&mut self.held);
+        held.into_iter()
+            .flat_map(|(video, sample)| self.place_picture(video, sample))
+            .collect()
+    }
+
+    fn place_picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
+        let mut entries = Entries::new();
+        let changes = video.is_some();
+        if changes {
+            self.video = video;
+        }
+        if changes || sample.independent {
+            let lately = |heard: u64| heard.saturating_add(QUIET) >= sample.decode_time;
+            let sound = self.sound.as_ref();
+            let audio = sound
+                .filter(|_| self.heard.is_some_and(lately))
+                .map(|sound| sound.audio.clone());
+            self.tell(audio, &mut entries);
+        }
+        entries.push(Entry::Sample(Arc::new(sample)));
+        entries
+    }
+
+    /// A break, if the tracks are others or the source was away.
+    fn tell(&mut self, audio: Option<Audio>, entries: &mut Entries) {
+        let video = self.video.as_ref();
+        let known = self.told.as_ref();
+        if known.is_some_and(|told| told.video.as_ref() == video && told.audio == audio) {
+            return;
+        }
+        if std::mem::replace(&mut self.began, true) {
+            self.epoch += 1;
+        }
+        let sound = self.sound.as_ref().filter(|_| audio.is_some());
+        let info = Arc::new(Info {
+            started_at: self.started_at,
+            epoch: self.epoch,
+            video: video.cloned(),
+            coding: sound.and_then(|sound| sound.coding.clone()),
+            audio,
+        });
+        self.told = Some(info.clone());
+        entries.push(Entry::Configure(info));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use sluicegate_media::{aac::Config, geometry::Geometry};
+
+    /// 25 pictures a second, a keyframe every 10; 48,000 samples of sound a second, 1024 in a frame.
+    const PICTURE: u64 = 3600;
+    const FRAME: u64 = 1920;
+    const GROUP: u64 = 10 * PICTURE;
+    const SECOND: u64 = TIMESCALE as u64;
+
+    /// A source, and what its viewers are told.
+    struct Rig {
+        tracks: Tracks,
+        /// In words: what was told, and where.
+        told: Vec<String>,
+        /// Pictures and frames of sound.
+        sent: (usize, usize),
+        samples: Vec<Arc<Sample>>,
+    }
+
+    impl Rig {
+        fn new(pictures: bool, sound: bool) -> Rig {
+            let mut tracks = Tracks::new(0);
+            tracks.expect(Expected { pictures, sound });
+            Rig {
+                tracks,
+                told: Vec::new(),
+                sent: (0, 0),
+                samples: Vec::new(),
+            }
+        }
+
+        fn hear_of(&mut self, config: &'static [u8]) {
+            let config = Config::parse(&Bytes::from_static(config)).unwrap();
+            self.tracks.sound(Sound {
+                audio: Audio::aac(&config, 2, "und"),
+                length: config.frame_length,
+                coding: None,
+            });
+        }
+
+        /// Pictures and sound in turns, where there are any, of that time.
+        fn run(&mut self, from: u64, to: u64, pictures: bool, sound: bool) {
+            for time in from..to {
+                if pictures && time.is_multiple_of(PICTURE) {
+                    let key = time.is_multiple_of(GROUP);
+                    let sample = Sample::h264(at(time), key, vec![Bytes::from_static(b"pic")]);
+                    let entries = self.tracks.picture(key.then(video), sample);
+                    self.keep(entries);
+                }
+                if sound && time.is_multiple_of(FRAME) {
+                    let entries = self
+                        .tracks
+                        .sound_frame(Bytes::from_static(b"tone"), at(time));
+                    self.keep(entries);
+                }
+            }
+        }
+
+        fn keep(&mut self, entries: Entries) {
+            for entry in entries {
+                match entry {
+                    Entry::Configure(info) => {
+                        let name = match (&info.video, &info.audio) {
+                            (Some(_), Some(_)) => "both",
+                            (Some(_), None) => "pictures",
+                            (None, _) => "sound",
+                        };
+                        self.told.push(format!("{} {name}", info.epoch));
+                    }
+                    Entry::Stop(reason) => self.told.push(format!("stop: {reason}")),
+                    Entry::Sample(sample) => {
+                        if let Some(last) = self.told.last_mut()
+                            && !last.contains(" at ")
+                        {
+                            *last += &format!(" at {}", sample.decode_time / 90);
+                        }
+                        match sample.is_sound() {
+                            true => self.sent.1 += 1,
+                            false => self.sent.0 += 1,
+                        }
+                        self.samples.push(sample);
+                    }
+                }
+            }
+        }
+    }
+
+    fn at(decode_time: u64) -> Times {
+        Times {
+            decode_time,
+            ..Times::default()
+        }
+    }
+
+    fn video() -> Video {
+        Video {
+            codec: Codec::H264,
+            codec_string: String::new(),
+            config: Bytes::new(),
+            width: 320,
+            height: 192,
+            geometry: Geometry::default(),
+            frame_rate: 25.0,
+            keyframe_ms: 0,
+        }
+    }
+
+    const LC: &[u8] = &[0x11, 0x90];
+
+    #[test]
+    fn the_first_pictures_wait_for_sound_that_is_to_come_and_none_is_lost() {
+        let mut rig = Rig::new(true, true);
+        rig.run(0, SECOND / 2, true, false);
+        assert_eq!((rig.told.len(), rig.sent), (0, (0, 0)));
+        rig.hear_of(LC);
+        rig.run(SECOND / 2, SECOND, true, true);
+        assert_eq!(rig.told, ["0 both at 0"]);
+        assert_eq!(rig.sent.0, 25);
+        let sounds: Vec<u64> = rig
+            .samples
+            .iter()
+            .filter_map(|sample| Some(sample.beat()?.at))
+            .collect();
+        assert!(
+            sounds.windows(2).all(|two| two[1] - two[0] == 1024),
+            "{sounds:?}"
+        );
+    }
+
+    #[test]
+    fn sound_that_does_not_come_is_not_told_of_and_late_sound_is_from_the_next_keyframe_on() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND - 1, true, false);
+        assert_eq!(rig.told.len(), 0);
+        rig.run(SECOND - 1, 3 * SECOND, true, false);
+        assert_eq!(rig.told, ["0 pictures at 0"]);
+        assert_eq!(rig.sent, (75, 0));
+        // A group is 400 ms.
+        rig.run(3 * SECOND, 4 * SECOND, true, true);
+        assert_eq!(rig.told[1..], ["1 both at 3200"]);
+        let first = rig.samples.iter().find(|sample| sample.is_sound()).unwrap();
+        assert!((3200 * 90..3240 * 90).contains(&first.decode_time));
+    }
+
+    #[test]
+    fn sound_that_stops_is_left_out_after_two_seconds_and_told_of_when_it_returns() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND, true, true);
+        rig.run(SECOND, 5 * SECOND, true, false);
+        rig.run(5 * SECOND, 6 * SECOND, true, true);
+        assert_eq!(
+            rig.told,
+            ["0 both at 0", "1 pictures at 3200", "2 both at 5200"]
+        );
+        assert_eq!(rig.sent.0, 150);
+    }
+
+    #[test]
+    fn sound_alone_is_told_of_at_once_and_again_when_it_changes() {
+        let mut rig = Rig::new(false, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND, false, true);
+        // One channel.
+        rig.hear_of(&[0x11, 0x88]);
+        rig.run(SECOND, 2 * SECOND, false, true);
+        assert_eq!(rig.told, ["0 sound at 0", "1 sound at 1002"]);
+        assert!(rig.samples.iter().all(|sample| sample.independent));
+    }
+
+    #[test]
+    fn other_sound_beside_pictures_begins_with_a_keyframe() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(0, SECOND, true, true);
+        let before = rig.sent.1;
+        rig.hear_of(&[0x11, 0x88]);
+        rig.run(SECOND, SECOND + 2000, true, true);
+        assert_eq!(rig.sent.1, before, "viewers do not know it yet");
+        rig.run(SECOND + 2000, 2 * SECOND, true, true);
+        assert_eq!(rig.told, ["0 both at 0", "1 both at 1200"]);
+    }
+
+    #[test]
+    fn times_of_sound_rise_whatever_it_changes_to() {
+        let mut rig = Rig::new(false, true);
+        // 48,000 and 44,100 samples a second; each begins a little before the other has ended.
+        for (turn, config) in [LC, &[0x12, 0x10], LC].into_iter().enumerate() {
+            rig.hear_of(config);
+            let from = turn as u64 * SECOND;
+            rig.run(from - 2000 * turn.min(1) as u64, from + SECOND, false, true);
+            if turn == 1 {
+                let entries = rig.tracks.lost("gone");
+                rig.keep(entries);
+                rig.tracks.expect(Expected {
+                    pictures: false,
+                    sound: true,
+                });
+            }
+        }
+        assert_eq!(rig.told.len(), 4, "{:?}", rig.told);
+        let ends = |sample: &Sample| sample.decode_time + u64::from(sample.duration);
+        let mut pairs = rig.samples.windows(2);
+        assert!(pairs.all(|two| ends(&two[0]) <= two[1].decode_time));
+    }
+
+    #[test]
+    fn what_a_source_expects_takes_back_no_pictures_that_came() {
+        let mut rig = Rig::new(true, true);
+        rig.run(0, SECOND / 2, true, false);
+        rig.tracks.expect(Expected {
+            pictures: false,
+            sound: true,
+        });
+        rig.hear_of(LC);
+        rig.run(SECOND / 2, SECOND, true, true);
+        rig.tracks.expect(Expected::default());
+        rig.run(SECOND, 2 * SECOND, true, true);
+        assert_eq!(
+            (&rig.told[..], rig.sent.0),
+            (&["0 both at 0".into()][..], 50)
+        );
+    }
+
+    #[test]
+    fn sound_before_the_first_keyframe_is_left_out() {
+        let mut rig = Rig::new(true, true);
+        rig.hear_of(LC);
+        rig.run(1, GROUP, false, true);
+        assert_eq!((rig.told.len(), rig.sent), (0, (0, 0)));
+        rig.run(GROUP, SECOND, true, true);
+        assert_eq!(rig.told, ["0 both at 400"]);
+    }
+
+    #[test]
+    fn a_source_that_is_lost_tells_what_it_held_and_begins_anew() {
+        let mut rig = Rig::new(true, true);
+        rig.run(0, SECOND / 2, true, false);
+        let entries = rig.tracks.lost("gone");
+        rig.keep(entries);
+        assert_eq!(rig.told, ["0 pictures at 0", "stop: gone"]);
+        assert_eq!(rig.sent.0, 13);
+        let entries = rig.tracks.lost("still gone");
+        rig.keep(entries);
+        // It returns as another.
+        rig.tracks.expect(Expected {
+            pictures: true,
+            sound: true,
+        });
+        rig.hear_of(LC);
+        rig.run(4 * SECOND, 5 * SECOND, true, true);
+        assert_eq!(rig.told[2..], ["1 both at 4000"]);
+    }
+}

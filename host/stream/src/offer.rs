@@ -1,0 +1,341 @@
+//! The forms of a stream that a viewer may choose among: the stream itself and its renditions, best first.
+
+use super::{
+    ring::Info,
+    variant::{Choice, Pictures, Recipe, Recipes, Variant},
+};
+use sluicegate_codec as codec;
+use sluicegate_config as config;
+use sluicegate_media::{
+    sample::{Audio, Format, Video},
+    time::TIMESCALE,
+};
+
+/// Bits a second of AAC that is made or of which nothing is known, for each channel.
+const SOUND: u32 = 64_000;
+
+/// One form of a stream, as a transport gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// Of the rendition; empty: the stream itself.
+    pub rendition: String,
+    /// RFC 6381, separated by commas; of JPEGs nothing.
+    pub codecs: String,
+    /// Bits a second at most: as configured where it is encoded here, else as measured or as is likely.
+    pub bandwidth: u32,
+    /// Square pixels, upright; 0 where there are no pictures.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Pictures a second; 0: unknown.
+    pub frame_rate: f32,
+    /// Whether the stream's sound is part of it.
+    pub sound: bool,
+}
+
+impl Offer {
+    /// Of which only the name is known.
+    pub fn unknown(rendition: &str) -> Offer {
+        Offer {
+            rendition: rendition.to_owned(),
+            codecs: String::new(),
+            bandwidth: 0,
+            width: 0,
+            height: 0,
+            frame_rate: 0.0,
+            sound: false,
+        }
+    }
+}
+
+/// The most that tracks of a source took in a second so far, in bits; 0: not known yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// The pictures.
+    pub pictures: u32,
+    /// The sound.
+    pub sound: u32,
+}
+
+/// What a transport that takes `formats` is offered of a source with these tracks. What no encoder here can make is left out;
+/// finding that out may take a moment, the first time.
+pub(super) fn offers(
+    recipes: &Recipes,
+    info: &Info,
+    formats: &[Format],
+    peaks: Peaks,
+) -> Vec<Offer> {
+    offers_by(recipes, info, formats, peaks, &mut |encode| {
+        let settings = codec::Settings::of(encode).ok()?;
+        codec::codec_string(settings).ok()
+    })
+}
+
+/// The same without waiting and without the codecs of what is encoded here; and whether it is known of all of that if it can be: what
+/// is not known is offered.
+pub(super) fn likely_offers(
+    recipes: &Recipes,
+    info: &Info,
+    formats: &[Format],
+    peaks: Peaks,
+) -> (Vec<Offer>, bool) {
+    let mut all_known = true;
+    let offers = offers_by(recipes, info, formats, peaks, &mut |encode| {
+        let known = codec::can_encode(encode);
+        all_known &= known.is_some();
+        known.unwrap_or(true).then(String::new)
+    });
+    (offers, all_known)
+}
+
+/// Gives the codec of what is encoded so; `None` where that cannot be.
+type CodecOf<'a> = &'a mut dyn FnMut(&config::Encode) -> Option<String>;
+
+fn offers_by(
+    recipes: &Recipes,
+    info: &Info,
+    formats: &[Format],
+    peaks: Peaks,
+    codec_of: CodecOf<'_>,
+) -> Vec<Offer> {
+    let names = std::iter::once("").chain(recipes.renditions.keys().map(String::as_str));
+    let mut offers: Vec<Offer> = names
+        .filter_map(|name| {
+            let variant = Variant {
+                rendition: name.to_owned(),
+                ..Variant::default()
+            };
+            let choice = recipes.choose(&variant, info, formats)?;
+            let pictures = match (choice.video, &info.video) {
+                (Some(_), Some(video)) => Some(pictures(&choice, video, peaks, codec_of)?),
+                _ => None,
+            };
+            let sound = match (choice.audio, &info.audio) {
+                (Some(_), Some(audio)) => Some(sound(&choice, audio, peaks)),
+                _ => None,
+            };
+            Some(add(name, pictures, sound))
+        })
+        .collect();
+    offers.sort_by_key(|offer| {
+        let pixels = u64::from(offer.width) * u64::from(offer.height);
+        std::cmp::Reverse((pixels, offer.bandwidth))
+    });
+    offers
+}
+
+/// What one track adds: its codec and its bits a second.
+type Part = (String, u32);
+
+fn pictures(
+    choice: &Choice,
+    video: &Video,
+    peaks: Peaks,
+    codec_of: CodecOf<'_>,
+) -> Option<(Part, (u32, u32), f32)> {
+    let size = video.display_size();
+    let made = match choice.recipe {
+        Some(Recipe::Pictures(made)) => Some(made),
+        Some(Recipe::Joined { pictures, .. }) => pictures,
+        _ => None,
+    };
+    Some(match made {
+        None => {
+            let bits = match peaks.pictures {
+                0 => likely(size, video.frame_rate),
+                measured => measured,
+            };
+            ((video.codec_string.clone(), bits), size, video.frame_rate)
+        }
+        Some(Pictures::Jpeg { look, .. }) => {
+            let size = codec::fit(size.0, size.1, look.max_width, look.max_height);
+            let most = look.most_per_second as f32;
+            let rate = match video.frame_rate {
+                rate if rate > 0.0 => rate.min(most),
+                _ => most,
+            };
+            // JPEGs take about a bit a pixel.
+            let bits = likely(size, rate).saturating_mul(10);
+            ((String::new(), bits), size, rate)
+        }
+        Some(Pictures::H264(encoding)) => {
+            let wanted = encoding.wanted(video, size);
+            let bits = wanted.bitrate.bits_per_second();
+            (
+                (codec_of(&wanted)?, u32::try_from(bits).unwrap_or(u32::MAX)),
+                (wanted.width, wanted.height),
+                wanted.frame_rate as f32,
+            )
+        }
+    })
+}
+
+fn sound(choice: &Choice, audio: &Audio, peaks: Peaks) -> Part {
+    let made = match choice.recipe {
+        Some(Recipe::Joined { aac, .. }) => aac,
+        Some(Recipe::Aac) => true,
+        _ => false,
+    };
+    let usual = SOUND * u32::from(audio.channels.clamp(1, 2));
+    match (made, peaks.sound) {
+        (true, _) => (codec::MADE_SOUND.to_owned(), usual),
+        (false, 0) => (audio.codec_string.clone(), usual),
+        (false, measured) => (audio.codec_string.clone(), measured),
+    }
+}
+
+fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part>) -> Offer {
+    let (size, frame_rate) = pictures
+        .as_ref()
+        .map_or(((0, 0), 0.0), |(_, size, rate)| (*size, *rate));
+    let carries_sound = sound.is_some();
+    let parts: Vec<Part> = pictures
+        .map(|(part, ..)| part)
+        .into_iter()
+        .chain(sound)
+        .collect();
+    let codecs = parts.iter().map(|(codec, _)| codec.as_str());
+    Offer {
+        rendition: name.to_owned(),
+        codecs: codecs
+            .filter(|codec| !codec.is_empty())
+            .collect::<Vec<_>>()
+            .join(","),
+        bandwidth: parts
+            .iter()
+            .fold(0, |sum: u32, (_, bits)| sum.saturating_add(*bits)),
+        width: size.0,
+        height: size.1,
+        frame_rate,
+        sound: carries_sound,
+    }
+}
+
+/// A tenth of a bit a pixel.
+fn likely(size: (u32, u32), rate: f32) -> u32 {
+    let rate = if rate > 0.0 { f64::from(rate) } else { 25.0 };
+    (f64::from(size.0) * f64::from(size.1) * rate / 10.0) as u32
+}
+
+/// The most bits in a second of a track.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Peak {
+    since: u64,
+    bits: u64,
+    most: u64,
+}
+
+impl Peak {
+    /// So many bytes are decoded at that time.
+    pub fn add(&mut self, time: u64, bytes: usize) {
+        let passed = time.checked_sub(self.since);
+        if passed.is_none_or(|passed| passed >= u64::from(TIMESCALE)) {
+            // What a gap or a new run cut short is no second.
+            if passed.is_some_and(|passed| passed < 2 * u64::from(TIMESCALE)) {
+                self.most = self.most.max(self.bits);
+            }
+            (self.since, self.bits) = (time, 0);
+        }
+        self.bits += bytes as u64 * 8;
+    }
+
+    /// 0 until a second has passed.
+    pub fn most(&self) -> u32 {
+        u32::try_from(self.most).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use bytes::Bytes;
+    use sluicegate_config as config;
+    use sluicegate_media::{geometry::Geometry, sample::Codec};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn renditions_are_offered_best_first_with_the_codecs_that_they_will_have() {
+        let rendition = |width, bitrate| config::Rendition {
+            width: Some(width),
+            bitrate: Some(config::BitRate::from_bits_per_second(bitrate)),
+            ..config::Rendition::default()
+        };
+        let recipes = Recipes {
+            encode: config::Encode::default(),
+            renditions: BTreeMap::from([
+                ("a-tiny".to_owned(), rendition(160, 64_000)),
+                ("mobile".to_owned(), rendition(640, 500_000)),
+                ("wide".to_owned(), rendition(1920, 4_000_000)),
+            ]),
+        };
+        let info = Info {
+            started_at: 0,
+            epoch: 0,
+            video: Some(Video {
+                codec: Codec::H264,
+                codec_string: "avc1.640028".into(),
+                config: Bytes::new(),
+                width: 1280,
+                height: 720,
+                geometry: Geometry::default(),
+                frame_rate: 30.0,
+                keyframe_ms: 0,
+            }),
+            audio: Some(Audio {
+                codec: Codec::OtherSound,
+                name: "pcm_alaw".into(),
+                codec_string: String::new(),
+                config: Bytes::new(),
+                timescale: 8000,
+                sample_rate: 8000,
+                channels: 1,
+                language: "und".into(),
+            }),
+            coding: None,
+        };
+        let peaks = Peaks {
+            pictures: 3_000_000,
+            sound: 64_000,
+        };
+        let formats = [Format::H264Avcc, Format::Aac];
+        let offers = offers(&recipes, &info, &formats, peaks);
+        assert!(offers.iter().all(|offer| offer.sound));
+        let told: Vec<_> = offers
+            .iter()
+            .map(|offer| {
+                let (name, codecs) = (offer.rendition.as_str(), offer.codecs.as_str());
+                (name, codecs, offer.bandwidth, offer.width, offer.height)
+            })
+            .collect();
+        // Nothing is made larger than it is. The levels are what libx264 gives these sizes at 30 a second.
+        assert_eq!(
+            told,
+            [
+                ("wide", "avc1.64001f,mp4a.40.2", 4_064_000, 1280, 720),
+                ("", "avc1.640028,mp4a.40.2", 3_064_000, 1280, 720),
+                ("mobile", "avc1.64001e,mp4a.40.2", 564_000, 640, 360),
+                ("a-tiny", "avc1.64000b,mp4a.40.2", 128_000, 160, 90),
+            ]
+        );
+        // A transport that takes no sound carries none, and says so.
+        let silent = super::offers(&recipes, &info, &formats[..1], peaks);
+        assert_eq!(silent.len(), 4);
+        assert!(silent.iter().all(|offer| !offer.sound));
+    }
+
+    #[test]
+    fn a_peak_is_the_most_of_any_second_and_gaps_are_none() {
+        let mut peak = Peak::default();
+        for picture in 0..40u64 {
+            // Ten a second; the eleventh and every tenth after it are large.
+            let bytes = if picture % 10 == 0 { 1000 } else { 100 };
+            peak.add(picture * 9000, bytes);
+        }
+        assert_eq!(peak.most(), 8 * 1900);
+        peak.add(40 * 9000, 1_000_000);
+        // The source is away for a minute.
+        peak.add(100 * 90_000, 10);
+        assert_eq!(peak.most(), 8 * 1900);
+    }
+}

@@ -1,0 +1,645 @@
+//! The recent past of a stream: samples and the breaks between them, in order. Pure.
+
+use sluicegate_codec::SoundCoding;
+use sluicegate_media::{
+    group::{Book, Grain, Group},
+    sample::{Audio, Sample, Video},
+    time::{TIMESCALE, ticks},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// How much of the past is kept beyond what muxers' `history` needs; a group larger than `bytes` is cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of coded pictures.
+    pub bytes: usize,
+    /// Ticks of [`sluicegate_media::time::TIMESCALE`].
+    pub span: u64,
+    /// Entries of any kind, but for repeats.
+    pub entries: usize,
+    /// Pictures once more, which are small.
+    pub repeats: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            bytes: 32 << 20,
+            span: 15 * u64::from(TIMESCALE),
+            entries: 16_384,
+            // Two hours, at ten a second.
+            repeats: 72_000,
+        }
+    }
+}
+
+/// What the samples after a break are.
+#[derive(Clone, Debug, Default)]
+pub struct Info {
+    /// Unix microseconds at decode time 0 of this run.
+    pub started_at: u64,
+    /// Breaks of this run so far.
+    pub epoch: u32,
+    /// The video track.
+    pub video: Option<Video>,
+    /// The audio track.
+    pub audio: Option<Audio>,
+    /// By what its sound is decoded, if that is not AAC.
+    pub coding: Option<SoundCoding>,
+}
+
+impl Info {
+    /// Whether a viewer may start at this sample: without pictures at any sound, else at an independent picture.
+    pub fn starts_at(&self, sample: &Sample) -> bool {
+        sample.independent && (!sample.is_sound() || self.video.is_none())
+    }
+}
+
+/// Who counts the groups of a ring.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    book: Arc<Mutex<Book>>,
+    grain: Grain,
+    /// The ring's own samples are what is counted.
+    writes: bool,
+}
+
+impl Numbers {
+    /// Counted in the ring itself; `cell` as of [`Book::new`], for who follows.
+    pub fn own(started_at_us: u64, cell: Duration) -> Numbers {
+        Numbers {
+            book: Arc::new(Mutex::new(Book::new(started_at_us, ticks(cell)))),
+            grain: Grain::Every,
+            writes: true,
+        }
+    }
+
+    /// For a ring with the same samples.
+    pub fn followed(&self) -> Numbers {
+        Numbers {
+            writes: false,
+            ..self.clone()
+        }
+    }
+
+    /// For a ring of H.264 that is made of the samples of this one.
+    pub fn encoded(&self) -> Numbers {
+        Numbers {
+            grain: Grain::Keyframes,
+            ..self.followed()
+        }
+    }
+
+    /// How long the longest complete group of that `group_ms` was since the newest break, in ticks; 0 before there is one.
+    pub fn longest(&self, group_ms: u32) -> u64 {
+        self.lock().longest(group_ms, self.grain)
+    }
+
+    /// The keyframe of the source that a picture shown at `shown` belongs to.
+    pub fn keyframe(&self, shown: u64) -> Option<u64> {
+        self.lock().keyframe(shown)
+    }
+
+    /// Whether the ring's own samples are what is counted.
+    pub fn is_own(&self) -> bool {
+        self.writes
+    }
+
+    /// Numbers groups of `group_ms` from here on, and those that are known.
+    fn need(&self, group_ms: u32) {
+        self.lock().need(group_ms);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much of the past a muxer wants: so many groups, the newest among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Their length at least, in milliseconds.
+    pub group_ms: u32,
+    /// How many, at least 1.
+    pub groups: u32,
+}
+
+impl Past {
+    /// So many groups are coded anew for somebody who wants them all: four whole ones and the one in progress, or
+    /// more where they are short. Players begin three target durations behind the end.
+    fn groups_made(self) -> u32 {
+        const WHOLE: u32 = 4;
+        const SPAN_MS: u32 = 8000;
+        let short = SPAN_MS.checked_div(self.group_ms).unwrap_or(0);
+        self.groups.clamp(1, WHOLE.max(short) + 1)
+    }
+
+    /// What is older than this is not coded anew, in ticks: it would take longer than it is worth.
+    fn ticks_made(self) -> u64 {
+        let seconds = if self.groups > 1 { 20 } else { 4 };
+        seconds * u64::from(TIMESCALE)
+    }
+}
+
+/// One thing that happened to a stream.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A break: the samples that follow are of these tracks.
+    Configure(Arc<Info>),
+    /// One access unit or audio frame.
+    Sample(Arc<Sample>),
+    /// Nothing comes until the next `Configure`, for this reason.
+    Stop(Arc<str>),
+}
+
+/// A ring of entries with positions that never repeat in a run.
+///
+/// Invariant: whatever a reader at a retained position needs to know of the tracks is `info_at`. Cost: push and
+/// get are O(1) amortised, finding a history start O(log n).
+#[derive(Debug)]
+pub struct Ring {
+    bounds: Bounds,
+    entries: VecDeque<Entry>,
+    /// Position of the front entry.
+    first: u64,
+    bytes: usize,
+    repeats: usize,
+    /// Of the front entry, if a `Configure` was evicted.
+    front_info: Option<Arc<Info>>,
+    info: Option<Arc<Info>>,
+    /// Independent samples, where groups may begin.
+    starts: VecDeque<Start>,
+    numbers: Numbers,
+    /// By whom.
+    needs: BTreeMap<u64, Need>,
+    /// Of the newest picture that is not the one before once more.
+    newest_picture: Option<u64>,
+    cut: bool,
+}
+
+/// What is kept for a reader.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    group_ms: u32,
+    /// Groups.
+    history: u32,
+    /// What it has yet to read of the past that it started with.
+    unread: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    position: u64,
+    /// By what it is known in the book.
+    shown: u64,
+}
+
+impl Ring {
+    /// An empty ring, whose groups are counted so.
+    pub fn new(bounds: Bounds, numbers: Numbers) -> Ring {
+        Ring {
+            bounds,
+            entries: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            repeats: 0,
+            front_info: None,
+            info: None,
+            starts: VecDeque::new(),
+            numbers,
+            needs: BTreeMap::new(),
+            newest_picture: None,
+            cut: false,
+        }
+    }
+
+    /// Adds an entry and lets the oldest go.
+    pub fn push(&mut self, entry: Entry) {
+        let position = self.end();
+        match &entry {
+            Entry::Sample(sample) => {
+                self.bytes += sample.size();
+                self.repeats += usize::from(sample.repeat > 0);
+                if self.may_start(sample) {
+                    let shown = match self.numbers.writes {
+                        true => self.numbers.lock().observe(sample),
+                        false => sample.known_by.unwrap_or(sample.shown_at()),
+                    };
+                    self.starts.push_back(Start { position, shown });
+                    self.cut = false;
+                }
+                if !sample.is_sound() && sample.repeat == 0 {
+                    self.newest_picture = Some(position);
+                }
+            }
+            Entry::Configure(info) => {
+                let codec = |info: &Info| info.video.as_ref().map(|video| video.codec);
+                let before = self.info.replace(info.clone());
+                // Nobody starts in one format and goes on in another.
+                if before.is_some_and(|before| codec(&before) != codec(info)) {
+                    self.starts.clear();
+                }
+                self.close_group();
+            }
+            Entry::Stop(_) => self.close_group(),
+        }
+        self.entries.push_back(entry);
+        self.evict();
+    }
+
+    /// The position after the newest entry.
+    pub fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The pictures from the newest one back to the last break.
+    pub fn pictures(&self) -> impl Iterator<Item = &Arc<Sample>> {
+        let samples = self.entries.iter().rev().map_while(|entry| match entry {
+            Entry::Sample(sample) => Some(sample),
+            _ => None,
+        });
+        samples.filter(|sample| sample.repeat == 0 && !sample.is_sound())
+    }
+
+    /// Whether there are to be no more repeats, as they would push out what is repeated.
+    pub fn is_full_of_repeats(&self) -> bool {
+        self.repeats >= self.bounds.repeats
+    }
+
+    /// The position of the oldest entry.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Bytes of coded picture held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The entry at `position`; `None` if it is gone or not there yet.
+    pub fn get(&self, position: u64) -> Option<&Entry> {
+        self.entries
+            .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The newest tracks.
+    pub fn info(&self) -> Option<&Arc<Info>> {
+        self.info.as_ref()
+    }
+
+    /// The tracks that a sample at `position` belongs to: the newest `Configure` before it.
+    pub fn info_at(&self, position: u64) -> Option<Arc<Info>> {
+        let before = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.entries
+            .iter()
+            .take(before)
+            .rev()
+            .find_map(|entry| match entry {
+                Entry::Configure(info) => Some(info.clone()),
+                _ => None,
+            })
+            .or_else(|| self.front_info.clone())
+    }
+
+    /// Whether the newest group outgrew the ring, so that a late viewer waits for the next independent sample.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Registers that `who` wants groups of `group_ms` numbered and `history` of them kept.
+    pub fn need(&mut self, who: u64, group_ms: u32, history: u32) {
+        let need = Need {
+            group_ms,
+            history,
+            unread: None,
+        };
+        self.needs.insert(who, need);
+        self.numbers.need(group_ms);
+    }
+
+    /// Keeps what is at `unread` and later, too, as `who` is on its way through the past: a group that begins meanwhile does not
+    /// take the oldest from under it. The bounds in bytes and entries hold nevertheless.
+    pub fn hold(&mut self, who: u64, unread: Option<u64>) {
+        if let Some(need) = self.needs.get_mut(&who) {
+            need.unread = unread;
+        }
+    }
+
+    /// `who` needs nothing more. Numbering goes on, so that whoever comes next gets the same numbers.
+    pub fn release(&mut self, who: u64) {
+        self.needs.remove(&who);
+    }
+
+    /// The group in force at `position`, for muxers of that `group_ms`. A repeat belongs to that in which it is shown, even if its
+    /// start was lost: it makes no group longer than the source has it.
+    pub fn group(&self, group_ms: u32, position: u64) -> Option<Group> {
+        let after = self
+            .starts
+            .partition_point(|start| start.position <= position);
+        let start = self.starts.get(after.checked_sub(1)?)?.shown;
+        let shown = match self.get(position) {
+            Some(Entry::Sample(sample)) if sample.repeat > 0 => start.max(sample.shown_at()),
+            _ => start,
+        };
+        let book = self.numbers.lock();
+        book.group(group_ms, self.numbers.grain, shown)
+    }
+
+    /// Whether a group of that `group_ms` begins with the sample at `position`; false for one that is not held.
+    pub fn opens_group(&self, group_ms: u32, position: u64) -> bool {
+        let found = self
+            .starts
+            .binary_search_by_key(&position, |start| start.position);
+        let start = found.ok().and_then(|at| self.starts.get(at));
+        start.is_some_and(|start| {
+            let book = self.numbers.lock();
+            book.opens(group_ms, self.numbers.grain, start.shown)
+        })
+    }
+
+    /// Where a new instance starts: the sample that begins the `history`-th newest group that is still held.
+    pub fn history_start(&self, group_ms: u32, history: u32) -> Option<u64> {
+        self.history_start_of(&self.numbers, group_ms, history)
+    }
+
+    /// The same for what is made of this ring's samples and counts its groups by `numbers`.
+    pub fn history_start_of(&self, numbers: &Numbers, group_ms: u32, history: u32) -> Option<u64> {
+        let newest = self.starts.back()?;
+        let book = numbers.lock();
+        let shown = book.history_start(group_ms, numbers.grain, newest.shown, history);
+        // A group older than the book, or than the ring.
+        let shown = shown.unwrap_or(newest.shown);
+        let at = self.starts.partition_point(|start| start.shown < shown);
+        self.starts.get(at).map(|start| start.position)
+    }
+
+    /// The oldest position where a reader may start.
+    pub fn first_start(&self) -> Option<u64> {
+        self.starts.front().map(|start| start.position)
+    }
+
+    /// How its groups are counted.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// The position of the newest picture that is not the one before once more.
+    pub fn newest_picture(&self) -> Option<u64> {
+        self.newest_picture
+    }
+
+    /// Where what is made of this ring's samples begins, if it counts its groups by `numbers` and is to reach back as far as
+    /// `past`: at the oldest of those groups that is held from its start on. `None` where even the newest is not, or
+    /// began too long ago.
+    pub fn past_start(&self, numbers: &Numbers, past: Past) -> Option<u64> {
+        numbers.need(past.group_ms);
+        let newest = self.time_at(self.newest_picture?)?;
+        let groups = past.groups_made();
+        let begins = |groups: u32| {
+            let at = self.history_start_of(numbers, past.group_ms, groups)?;
+            let start = self.starts.partition_point(|start| start.position < at);
+            let shown = self.starts.get(start)?.shown;
+            let opens = numbers.lock().opens(past.group_ms, numbers.grain, shown);
+            let near = self.time_at(at)?.saturating_add(past.ticks_made()) >= newest;
+            (opens && near).then_some(at)
+        };
+        (1..=groups).rev().find_map(begins)
+    }
+
+    /// Decode time of the sample at `position`.
+    pub fn time_at(&self, position: u64) -> Option<u64> {
+        match self.get(position)? {
+            Entry::Sample(sample) => Some(sample.decode_time),
+            _ => None,
+        }
+    }
+
+    /// Where a reader that fell behind goes on: the newest independent sample at or after `position`.
+    pub fn newest_start_after(&self, position: u64) -> Option<u64> {
+        self.starts
+            .back()
+            .map(|start| start.position)
+            .filter(|start| *start >= position)
+    }
+
+    fn may_start(&self, sample: &Sample) -> bool {
+        let info = self.info.as_ref();
+        info.map_or(sample.independent, |info| info.starts_at(sample))
+    }
+
+    fn close_group(&mut self) {
+        if self.numbers.writes {
+            self.numbers.lock().close();
+        }
+    }
+
+    fn evict(&mut self) {
+        let needed = self
+            .needs
+            .values()
+            .flat_map(|need| [need.unread, self.history_start(need.group_ms, need.history)])
+            .flatten()
+            .chain(self.starts.back().map(|start| start.position))
+            .min()
+            .unwrap_or(self.end());
+        while self.first < needed && self.over(self.bounds.bytes, Some(self.bounds.span)) {
+            self.pop();
+        }
+        // What is needed may itself be too much: then whole groups go, and at last the newest one, from its front.
+        let mut shortened = false;
+        while self.entries.len() > 1 && self.over(self.bounds.bytes * 2, None) {
+            self.pop();
+            shortened = true;
+        }
+        if shortened {
+            while self.entries.len() > 1 && !self.starts_at_front() && self.starts.front().is_some()
+            {
+                self.pop();
+            }
+            self.cut = self.starts.is_empty();
+        }
+    }
+
+    fn starts_at_front(&self) -> bool {
+        self.starts
+            .front()
+            .is_some_and(|start| start.position == self.first)
+    }
+
+    fn over(&self, bytes: usize, span: Option<u64>) -> bool {
+        if self.bytes > bytes || self.entries.len() - self.repeats > self.bounds.entries {
+            return true;
+        }
+        let time = |entry: &Entry| match entry {
+            Entry::Sample(sample) => Some(sample.decode_time),
+            _ => None,
+        };
+        match (
+            span,
+            self.entries.iter().find_map(time),
+            self.entries.iter().rev().find_map(time),
+        ) {
+            (Some(span), Some(oldest), Some(newest)) => newest.saturating_sub(oldest) > span,
+            _ => false,
+        }
+    }
+
+    fn pop(&mut self) {
+        match self.entries.pop_front() {
+            Some(Entry::Sample(sample)) => {
+                self.bytes -= sample.size();
+                self.repeats -= usize::from(sample.repeat > 0);
+            }
+            Some(Entry::Configure(info)) => self.front_info = Some(info),
+            Some(Entry::Stop(_)) | None => {}
+        }
+        self.first += 1;
+        while self
+            .starts
+            .front()
+            .is_some_and(|start| start.position < self.first)
+        {
+            self.starts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use sluicegate_media::{
+        geometry::Geometry,
+        sample::{Codec, Times},
+    };
+
+    const SECOND: u64 = 90_000;
+
+    fn sample(time: u64, independent: bool, size: usize) -> Entry {
+        Entry::Sample(Arc::new(Sample::h264(
+            Times {
+                decode_time: time,
+                ..Times::default()
+            },
+            independent,
+            vec![Bytes::from(vec![0; size])],
+        )))
+    }
+
+    fn info(epoch: u32) -> Entry {
+        Entry::Configure(Arc::new(Info {
+            started_at: 0,
+            epoch,
+            video: Some(Video {
+                codec: Codec::H264,
+                codec_string: String::new(),
+                config: Bytes::new(),
+                width: 16,
+                height: 16,
+                geometry: Geometry::default(),
+                frame_rate: 30.0,
+                keyframe_ms: 0,
+            }),
+            audio: None,
+            coding: None,
+        }))
+    }
+
+    fn small() -> Ring {
+        Ring::new(
+            Bounds {
+                bytes: 1000,
+                span: 15 * SECOND,
+                entries: 1000,
+                repeats: 100,
+            },
+            Numbers::own(0, Duration::from_secs(1)),
+        )
+    }
+
+    #[test]
+    fn the_newest_group_stays_however_long_a_silence_was() {
+        let mut ring = small();
+        ring.need(1, 0, 1);
+        ring.push(info(0));
+        ring.push(sample(0, true, 10));
+        ring.push(sample(3600 * SECOND, false, 10));
+        assert_eq!(ring.history_start(0, 1), Some(1));
+        assert!(matches!(ring.get(1), Some(Entry::Sample(first)) if first.independent));
+    }
+
+    #[test]
+    fn a_group_larger_than_the_ring_is_cut_and_told_until_the_next_start() {
+        let mut ring = small();
+        ring.need(1, 0, 1);
+        ring.push(sample(0, true, 100));
+        for n in 1..40 {
+            ring.push(sample(n * 3000, false, 100));
+        }
+        assert!(ring.is_cut() && ring.bytes() <= 2000);
+        assert_eq!(ring.history_start(0, 1), None);
+        ring.push(sample(SECOND * 3, true, 100));
+        assert!(!ring.is_cut());
+        assert!(ring.history_start(0, 1).is_some());
+    }
+
+    #[test]
+    fn tracks_of_an_evicted_break_are_remembered() {
+        let mut ring = small();
+        ring.push(info(0));
+        for n in 0..40 {
+            ring.push(sample(n * SECOND, true, 100));
+        }
+        ring.push(info(1));
+        ring.push(sample(41 * SECOND, true, 100));
+        assert!(ring.get(0).is_none());
+        assert_eq!(ring.info_at(ring.first()).unwrap().epoch, 0);
+        assert_eq!(ring.info_at(ring.end()).unwrap().epoch, 1);
+    }
+
+    #[test]
+    fn a_start_is_never_before_a_change_of_format() {
+        let mut ring = small();
+        ring.need(1, 0, 2);
+        ring.push(info(0));
+        ring.push(sample(0, true, 10));
+        let Entry::Configure(other) = info(1) else {
+            unreachable!()
+        };
+        let mut other = Info::clone(&other);
+        other.video.as_mut().unwrap().codec = Codec::Jpeg;
+        ring.push(Entry::Configure(Arc::new(other)));
+        assert_eq!(ring.history_start(0, 2), None);
+        assert_eq!(ring.newest_start_after(0), None);
+        ring.push(sample(SECOND, true, 10));
+        assert_eq!(ring.history_start(0, 2), Some(3));
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_hold_and_history_starts_at_an_independent_sample(
+            steps in prop::collection::vec((1u64..20_000, prop::bool::weighted(0.1), 0usize..400, 0u8..40), 1..400),
+            history in 1u32..4) {
+            let mut ring = small();
+            ring.need(7, 500, history);
+            let mut time = 0;
+            for (step, independent, size, event) in steps {
+                time += step;
+                match event { 0 => ring.push(info(0)), 1 => ring.push(Entry::Stop("gone".into())), _ => ring.push(sample(time, independent, size)) }
+                prop_assert!(ring.bytes() <= 2000 || ring.end() - ring.first() == 1);
+                if let Some(start) = ring.history_start(500, history) {
+                    prop_assert!(matches!(ring.get(start), Some(Entry::Sample(sample)) if sample.independent));
+                }
+                let held: usize = (ring.first()..ring.end()).filter_map(|at| match ring.get(at) {
+                    Some(Entry::Sample(sample)) => Some(sample.size()), _ => None }).sum();
+                prop_assert_eq!(held, ring.bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A stream's sound as AAC, for transports that take nothing else: once for the stream, while anybody wants it.
+
+use super::{
+    feed::{Ear, Feed, Next, Reader},
+    made::Current,
+    ring::{Entry, Info, Past},
+    status::Status,
+    supervise::{self, Work},
+};
+use sluicegate_codec::SoundConverter;
+use sluicegate_media::{
+    sample::{Audio, Sample, Times},
+    time::Metronome,
+};
+use sluicegate_source::Stop;
+use sluicegate_telemetry::{Chain, Panicked};
+use std::{sync::Arc, thread};
+
+/// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out`, until told to stop; `current` once
+/// nothing of the past is left. Each break there is one here.
+pub(super) fn run(
+    source: &Arc<Feed>,
+    out: &Feed,
+    past: Past,
+    status: &Status,
+    current: &Current,
+    stop: &Stop,
+) {
+    let mut worker = Worker {
+        reader: source.reader(Ear::Open),
+        position: 0,
+        past,
+        out,
+        current,
+        status,
+        info: None,
+        converter: None,
+        metronome: Metronome::default(),
+    };
+    supervise::run(&mut worker, status, stop);
+}
+
+struct Worker<'a> {
+    reader: Reader,
+    /// The next entry.
+    position: u64,
+    past: Past,
+    out: &'a Feed,
+    current: &'a Current,
+    status: &'a Status,
+    /// The tracks there.
+    info: Option<Arc<Info>>,
+    converter: Option<SoundConverter>,
+    metronome: Metronome,
+}
+
+impl Work for Worker<'_> {
+    const PART: &'static str = "sound";
+    const FAULT: &'static str = "sound-fault";
+
+    fn begin(&mut self) {
+        let Past { group_ms, groups } = self.past;
+        let (position, info) = self.reader.start_and_hold(group_ms, groups, None);
+        self.position = position;
+        if let Some(info) = info {
+            self.configure(info);
+        }
+    }
+
+    fn step(&mut self) {
+        match self.reader.next(self.position, 0) {
+            Next::Entry(entry, _) => {
+                self.position += 1;
+                match entry {
+                    Entry::Configure(info) => self.configure(info),
+                    Entry::Stop(reason) => self.out.publish(Entry::Stop(reason)),
+                    Entry::Sample(sample) => self.convert(&sample),
+                }
+            }
+            Next::Lost(on, info) => {
+                self.position = on;
+                if let Some(info) = info {
+                    self.configure(info);
+                }
+            }
+            Next::Wait => {
+                self.current.reached(self.out);
+                thread::park();
+            }
+        }
+    }
+
+    /// With a new converter; the track is told of already.
+    fn recover(&mut self, _: &Panicked) {
+        if let Some(info) = self.info.clone() {
+            self.open(&info);
+        }
+    }
+}
+
+impl Worker<'_> {
+    /// Also where there is no sound: who joins it to pictures waits for this.
+    fn configure(&mut self, info: Arc<Info>) {
+        self.info = Some(info.clone());
+        let audio = self.open(&info);
+        if let Some(audio) = &audio {
+            self.metronome.set_rate(audio.timescale);
+        }
+        self.out.publish(Entry::Configure(Arc::new(Info {
+            started_at: info.started_at,
+            epoch: info.epoch,
+            video: None,
+            audio,
+            coding: None,
+        })));
+    }
+
+    /// Makes a converter if one is needed, and says what comes out.
+    fn open(&mut self, info: &Info) -> Option<Audio> {
+        self.converter = None;
+        let Some(coding) = &info.coding else {
+            return info.audio.clone();
+        };
+        match SoundConverter::new(coding) {
+            Ok(converter) => {
+                let told = info.audio.as_ref().map_or("und", |audio| &audio.language);
+                let audio = Audio::aac(converter.config(), 2, told);
+                self.converter = Some(converter);
+                Some(audio)
+            }
+            Err(error) => {
+                let text = format!("the sound cannot be made AAC: {}", Chain(&error));
+                self.status.note("sound", text);
+                None
+            }
+        }
+    }
+
+    fn convert(&mut self, sample: &Arc<Sample>) {
+        if let Some(beat) = sample.beat() {
+            self.metronome.passed(beat);
+            return self.out.publish(Entry::Sample(sample.clone()));
+        }
+        let (Some(converter), Some(data)) = (&mut self.converter, sample.sound()) else {
+            return;
+        };
+        let time = i64::try_from(sample.decode_time).unwrap_or(i64::MAX);
+        let frames = match converter.convert(data, time) {
+            Ok(frames) => frames,
+            Err(error) => {
+                let text = format!("some sound is left out: {}", Chain(&error));
+                return self.status.note("sound", text);
+            }
+        };
+        let length = converter.config().frame_length;
+        for frame in frames {
+            let time = u64::try_from(frame.time).unwrap_or(0);
+            let times = Times {
+                decode_time: time,
+                captured_at: sample.captured_at,
+                ..Times::default()
+            };
+            let Some((times, beat)) = self.metronome.place(times, length) else {
+                continue;
+            };
+            let frame = Sample::aac(times, beat, frame.data);
+            self.out.publish(Entry::Sample(Arc::new(frame)));
+        }
+    }
+}

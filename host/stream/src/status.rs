@@ -1,0 +1,621 @@
+//! How a stream is doing, as `/api/devices` tells it.
+
+use super::{
+    offer::{Peak, Peaks},
+    ring::Info,
+};
+use sluicegate_codec as codec;
+use sluicegate_media::sample::{Audio, Sample, Video};
+use sluicegate_source::Presence;
+use sluicegate_telemetry::{Events, unix_ms};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// After this long without a sample a live stream is called silent.
+const SILENT: Duration = Duration::from_secs(5);
+/// Bit rates are averaged over this long.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// The states of the wire contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename = "StreamState", rename_all = "kebab-case")]
+pub enum State {
+    /// Its device is not there, or does not answer.
+    Offline,
+    /// Its device does not let this computer in.
+    Unauthorized,
+    /// Nobody uses it.
+    Idle,
+    /// Opening the source.
+    Starting,
+    /// Samples come.
+    Live,
+    /// Bytes come, but nothing decodable yet.
+    WaitingForKeyframe,
+    /// The source is there and says nothing.
+    Silent,
+    /// The source failed; another attempt follows.
+    Retrying,
+    /// The source ended for good.
+    Failed,
+}
+
+impl State {
+    /// Every state a stream can be in.
+    pub const ALL: [State; 9] = [
+        State::Offline,
+        State::Unauthorized,
+        State::Idle,
+        State::Starting,
+        State::Live,
+        State::WaitingForKeyframe,
+        State::Silent,
+        State::Retrying,
+        State::Failed,
+    ];
+
+    /// As in the wire contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Offline => "offline",
+            State::Unauthorized => "unauthorized",
+            State::Idle => "idle",
+            State::Starting => "starting",
+            State::Live => "live",
+            State::WaitingForKeyframe => "waiting-for-keyframe",
+            State::Silent => "silent",
+            State::Retrying => "retrying",
+            State::Failed => "failed",
+        }
+    }
+}
+
+impl serde::Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// A reading of a [`Status`].
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Now.
+    pub state: State,
+    /// Why it is in that state.
+    pub reason: String,
+    /// Unix milliseconds.
+    pub since: u64,
+    /// The newest tracks.
+    pub video: Option<Video>,
+    /// The newest tracks.
+    pub audio: Option<Audio>,
+    /// From the source.
+    pub bits_per_second: u64,
+    /// Pictures a second, measured.
+    pub frame_rate: f32,
+    /// What is worth knowing: damage, groups that were cut.
+    pub notes: Vec<String>,
+}
+
+/// What happened to a stream since the gateway started; never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes from the source.
+    pub bytes: u64,
+    /// Pictures published.
+    pub samples: u64,
+    /// Times the source failed or ended.
+    pub failures: u64,
+    /// Times it was there again afterwards.
+    pub restarts: u64,
+    /// Groups that outgrew the ring.
+    pub cut_groups: u64,
+}
+
+/// Written by a stream's threads, read by the API. Changes of state are events too.
+#[derive(Debug)]
+pub struct Status {
+    stream: String,
+    events: Arc<Events>,
+    inner: Mutex<Inner>,
+    bytes: AtomicU64,
+    samples: AtomicU64,
+    /// Pictures decoded and made of this stream, by whom ever.
+    pub codec: Arc<codec::Counts>,
+}
+
+/// The event `stream`.
+#[derive(serde::Serialize)]
+struct Changed<'a> {
+    serial: &'a str,
+    state: State,
+    reason: &'a str,
+    /// Unix milliseconds.
+    since: u64,
+}
+
+/// The event `group-cut`.
+#[derive(serde::Serialize)]
+struct GroupCut<'a> {
+    serial: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    reason: String,
+    since: SystemTime,
+    /// Its device is away, which is shown instead of the state: how, why and since when.
+    away: Option<(State, String, SystemTime)>,
+    video: Option<Video>,
+    audio: Option<Audio>,
+    picture_peak: Peak,
+    sound_peak: Peak,
+    notes: BTreeMap<&'static str, (String, u64)>,
+    last_sample: Instant,
+    /// Bytes and samples at the last two window borders.
+    window: (Instant, u64, u64),
+    rates: (u64, f32),
+    /// What was told last.
+    told: (State, String),
+    failures: u64,
+    restarts: u64,
+    cut_groups: u64,
+}
+
+impl Status {
+    /// Of that stream, whose changes are told to `events`.
+    pub fn new(stream: &str, events: Arc<Events>) -> Status {
+        let now = Instant::now();
+        let reason = "nobody is watching";
+        Status {
+            stream: stream.to_owned(),
+            events,
+            codec: Arc::default(),
+            inner: Mutex::new(Inner {
+                state: State::Idle,
+                reason: reason.into(),
+                since: SystemTime::now(),
+                away: None,
+                video: None,
+                audio: None,
+                picture_peak: Peak::default(),
+                sound_peak: Peak::default(),
+                notes: BTreeMap::new(),
+                last_sample: now,
+                window: (now, 0, 0),
+                rates: (0, 0.0),
+                told: (State::Idle, reason.into()),
+                failures: 0,
+                restarts: 0,
+                cut_groups: 0,
+            }),
+            bytes: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+        }
+    }
+
+    /// How the device is whose pictures these are. While it is not ready, that is what is told and reported, whatever its source
+    /// does meanwhile.
+    pub fn presence(&self, presence: &Presence) {
+        let mut inner = self.lock();
+        let (state, reason) = match presence {
+            Presence::Offline(reason) => (State::Offline, reason),
+            Presence::Unauthorized(reason) => (State::Unauthorized, reason),
+            Presence::Ready => {
+                if inner.away.take().is_some() {
+                    inner.since = SystemTime::now();
+                    let (state, reason) = (inner.state, inner.reason.clone());
+                    let since = inner.since;
+                    self.tell(&mut inner, state, &reason, since);
+                }
+                return;
+            }
+        };
+        let since = match &inner.away {
+            Some((before, _, since)) if *before == state => *since,
+            _ => SystemTime::now(),
+        };
+        let away = Some((state, reason.clone(), since));
+        if inner.away != away {
+            inner.away = away;
+            self.tell(&mut inner, state, reason, since);
+        }
+    }
+
+    /// The source is being opened.
+    pub fn starting(&self) {
+        self.enter(&mut self.lock(), State::Starting, "opening the source");
+    }
+
+    /// The source waits for somebody to connect to it; `reason` says where.
+    pub fn listening(&self, reason: String) {
+        self.enter(&mut self.lock(), State::Starting, &reason);
+    }
+
+    /// The source is open.
+    pub fn connected(&self) {
+        let mut inner = self.lock();
+        if inner.state != State::Live {
+            self.enter(&mut inner, State::Starting, "connected; no picture yet");
+        }
+    }
+
+    /// The source was stopped for want of users.
+    pub fn idle(&self) {
+        let mut inner = self.lock();
+        self.enter(&mut inner, State::Idle, "nobody is watching");
+        inner.notes.clear();
+        inner.rates = (0, 0.0);
+    }
+
+    /// The source failed and is tried again.
+    pub fn retrying(&self, reason: String) {
+        let mut inner = self.lock();
+        inner.failures += 1;
+        self.enter(&mut inner, State::Retrying, &reason);
+    }
+
+    /// The source ended for good.
+    pub fn failed(&self, reason: String) {
+        let mut inner = self.lock();
+        // One that was about to be retried for this reason was counted then.
+        if (inner.state, &inner.reason) != (State::Retrying, &reason) {
+            inner.failures += 1;
+        }
+        self.enter(&mut inner, State::Failed, &reason);
+    }
+
+    /// A sample went out. Sound says that a stream is live only where there are no pictures.
+    pub fn live(&self, sample: &Sample) {
+        let is_sound = sample.is_sound();
+        let mut inner = self.lock();
+        let peak = match is_sound {
+            true => &mut inner.sound_peak,
+            false => &mut inner.picture_peak,
+        };
+        peak.add(sample.decode_time, sample.size());
+        if is_sound && inner.video.is_some() {
+            return;
+        }
+        if !is_sound {
+            self.samples.fetch_add(1, Ordering::Relaxed);
+        }
+        inner.last_sample = Instant::now();
+        // A silence that was told of is over.
+        if inner.state != State::Live || inner.told.0 != State::Live {
+            let reason = match is_sound {
+                true => "sound comes",
+                false => "pictures come",
+            };
+            self.enter(&mut inner, State::Live, reason);
+            // Rates are of the time since pictures come, not of the silence before.
+            inner.window = (
+                inner.last_sample,
+                self.bytes.load(Ordering::Relaxed),
+                self.samples.load(Ordering::Relaxed),
+            );
+            inner.rates = (
+                0,
+                inner.video.as_ref().map_or(0.0, |video| video.frame_rate),
+            );
+        }
+    }
+
+    /// Pictures come that cannot be decoded, for this reason.
+    pub fn waiting_for_keyframe(&self, reason: &str) {
+        let mut inner = self.lock();
+        if inner.state != State::WaitingForKeyframe {
+            self.enter(&mut inner, State::WaitingForKeyframe, reason);
+        }
+    }
+
+    /// The tracks are these now.
+    pub fn tracks(&self, info: &Info) {
+        let mut inner = self.lock();
+        if inner.video != info.video {
+            inner.video.clone_from(&info.video);
+            inner.picture_peak = Peak::default();
+        }
+        if inner.audio != info.audio {
+            inner.audio.clone_from(&info.audio);
+            inner.sound_peak = Peak::default();
+        }
+    }
+
+    /// What its tracks took at most.
+    pub fn peaks(&self) -> Peaks {
+        let inner = self.lock();
+        Peaks {
+            pictures: inner.picture_peak.most(),
+            sound: inner.sound_peak.most(),
+        }
+    }
+
+    /// Bytes came from the source.
+    pub fn received(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the newest group is larger than the ring.
+    pub fn cut(&self, cut: bool) {
+        const KEY: &str = "group";
+        let mut inner = self.lock();
+        if cut != inner.notes.contains_key(KEY) {
+            if cut {
+                let text = "the group of pictures is larger than the ring: late viewers start at the next keyframe; a shorter keyframe interval helps";
+                inner.notes.insert(KEY, (text.into(), 1));
+                inner.cut_groups += 1;
+                let (serial, reason) = (self.stream.as_str(), text);
+                self.events
+                    .publish("group-cut", &GroupCut { serial, reason });
+            } else {
+                inner.notes.remove(KEY);
+            }
+        }
+    }
+
+    /// Something worth knowing, once per `key` with the newest text and a count.
+    pub fn note(&self, key: &'static str, text: String) {
+        if let Some(text) = self.keep(key, text) {
+            tracing::warn!(stream = self.stream, "{text}");
+        }
+    }
+
+    /// A part of the gateway itself failed on this stream; logged each time, else as a note.
+    pub fn fault(&self, key: &'static str, text: String) {
+        tracing::error!(stream = self.stream, "{text}");
+        self.keep(key, text);
+    }
+
+    /// Gives back the text of the first note of a `key`.
+    fn keep(&self, key: &'static str, text: String) -> Option<String> {
+        let mut inner = self.lock();
+        let note = inner.notes.entry(key).or_insert_with(|| (String::new(), 0));
+        *note = (text, note.1 + 1);
+        (note.1 == 1).then(|| note.0.clone())
+    }
+
+    /// What happened so far.
+    pub fn totals(&self) -> Totals {
+        let inner = self.lock();
+        Totals {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            samples: self.samples.load(Ordering::Relaxed),
+            failures: inner.failures,
+            restarts: inner.restarts,
+            cut_groups: inner.cut_groups,
+        }
+    }
+
+    /// How it is doing; a silence is noticed here. `may_be_silent`: silence is this source's right.
+    pub fn report(&self, may_be_silent: bool) -> Report {
+        let (bytes, samples) = (
+            self.bytes.load(Ordering::Relaxed),
+            self.samples.load(Ordering::Relaxed),
+        );
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let passed = now - inner.window.0;
+        if passed >= WINDOW {
+            let seconds = passed.as_secs_f64();
+            inner.rates = (
+                ((bytes - inner.window.1) as f64 * 8.0 / seconds) as u64,
+                ((samples - inner.window.2) as f64 / seconds) as f32,
+            );
+            inner.window = (now, bytes, samples);
+        }
+        let quiet = now - inner.last_sample;
+        let away = inner.away.clone();
+        let silent = away.is_none() && inner.state == State::Live && quiet > SILENT;
+        let (state, reason) = if let Some((state, reason, _)) = &away {
+            (*state, reason.clone())
+        } else if silent {
+            let right = if may_be_silent {
+                "; this source may be still"
+            } else {
+                ""
+            };
+            (
+                State::Silent,
+                format!("no picture for {} s{right}", quiet.as_secs()),
+            )
+        } else {
+            (inner.state, inner.reason.clone())
+        };
+        let since = if let Some((_, _, since)) = away {
+            since
+        } else if silent {
+            SystemTime::now() - (quiet - SILENT)
+        } else {
+            inner.since
+        };
+        if silent && inner.told.0 != State::Silent {
+            self.tell(&mut inner, state, &reason, since);
+        }
+        Report {
+            state,
+            reason,
+            since: unix_ms(since),
+            video: inner.video.clone(),
+            audio: inner.audio.clone(),
+            bits_per_second: inner.rates.0,
+            frame_rate: inner.rates.1,
+            notes: inner
+                .notes
+                .values()
+                .map(|(text, times)| {
+                    if *times > 1 {
+                        format!("{text} ({times} times)")
+                    } else {
+                        text.clone()
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    fn enter(&self, inner: &mut Inner, state: State, reason: &str) {
+        // A silence counts as a state of its own.
+        if inner.told.0 != state {
+            inner.since = SystemTime::now();
+        }
+        if inner.state == State::Retrying
+            && !matches!(state, State::Retrying | State::Idle | State::Failed)
+        {
+            inner.restarts += 1;
+        }
+        inner.state = state;
+        if inner.reason != reason {
+            inner.reason = reason.to_owned();
+        }
+        if inner.away.is_none() && (inner.told.0 != state || inner.told.1 != reason) {
+            self.tell(inner, state, reason, inner.since);
+        }
+    }
+
+    fn tell(&self, inner: &mut Inner, state: State, reason: &str, since: SystemTime) {
+        inner.told = (state, reason.to_owned());
+        let changed = Changed {
+            serial: &self.stream,
+            state,
+            reason,
+            since: unix_ms(since),
+        };
+        self.events.publish("stream", &changed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bytes::Bytes;
+    use sluicegate_media::sample::Times;
+    use std::task::{Context, Poll, Waker};
+
+    fn picture() -> Sample {
+        Sample::jpeg(Times::default(), Bytes::new())
+    }
+
+    /// A status, and what was told since the last look: state and reason.
+    struct Told {
+        status: Status,
+        reader: sluicegate_telemetry::events::Reader,
+    }
+
+    impl Told {
+        fn new() -> Told {
+            let events = Arc::<Events>::default();
+            let mut told = Told {
+                status: Status::new("cam", events.clone()),
+                reader: events.reader(None),
+            };
+            assert_eq!(told.now(), Vec::<String>::new());
+            told
+        }
+
+        fn now(&mut self) -> Vec<String> {
+            let mut all = Vec::new();
+            let mut context = Context::from_waker(Waker::noop());
+            while let Poll::Ready(text) = self.reader.poll(&mut context) {
+                let text = std::str::from_utf8(&text).unwrap().to_owned();
+                for event in text.split("\n\n").filter(|event| event.contains("serial")) {
+                    let (_, data) = event.split_once("data: ").unwrap();
+                    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+                    assert_eq!(data["serial"], "cam");
+                    let state = data["state"].as_str().unwrap_or("group-cut").to_owned();
+                    all.push(state);
+                }
+            }
+            all
+        }
+    }
+
+    #[test]
+    fn changes_are_told_once_and_failures_are_counted() {
+        let mut told = Told::new();
+        told.status.starting();
+        told.status.starting();
+        told.status.connected();
+        told.status.live(&picture());
+        told.status.live(&picture());
+        assert_eq!(told.now(), ["starting", "starting", "live"]);
+        for _ in 0..3 {
+            told.status.retrying("gone".into());
+        }
+        told.status.connected();
+        told.status.live(&picture());
+        told.status.cut(true);
+        told.status.cut(true);
+        assert_eq!(told.now(), ["retrying", "starting", "live", "group-cut"]);
+        // What ends for good was about to be retried, which is one failure.
+        told.status.retrying("it ended".into());
+        told.status.failed("it ended".into());
+        assert_eq!(told.now(), ["retrying", "failed"]);
+        let totals = told.status.totals();
+        assert_eq!(
+            (
+                totals.failures,
+                totals.restarts,
+                totals.cut_groups,
+                totals.samples
+            ),
+            (4, 1, 1, 3)
+        );
+    }
+
+    #[test]
+    fn a_device_that_is_away_is_told_once_whatever_its_source_does_meanwhile() {
+        let mut told = Told::new();
+        let offline = Presence::Offline("not attached".into());
+        let unauthorized = Presence::Unauthorized("asked".into());
+        told.status.presence(&Presence::Ready);
+        told.status.presence(&offline);
+        told.status.presence(&offline);
+        assert_eq!(told.now(), ["offline"]);
+        told.status.starting();
+        told.status.live(&picture());
+        told.status.retrying("gone".into());
+        assert_eq!(told.now(), Vec::<String>::new());
+        let report = told.status.report(true);
+        assert_eq!(
+            (report.state, report.reason.as_str()),
+            (State::Offline, "not attached")
+        );
+        told.status.presence(&unauthorized);
+        assert_eq!(told.status.report(true).state, State::Unauthorized);
+        told.status.presence(&Presence::Ready);
+        assert_eq!(told.now(), ["unauthorized", "retrying"]);
+        assert_eq!(told.status.report(true).state, State::Retrying);
+        told.status.live(&picture());
+        assert_eq!(told.now(), ["live"]);
+    }
+
+    #[test]
+    fn a_silence_is_told_when_it_is_noticed_and_when_it_ends() {
+        let mut told = Told::new();
+        told.status.live(&picture());
+        assert_eq!(told.now(), ["live"]);
+        let long_ago = Instant::now().checked_sub(SILENT * 2).unwrap();
+        told.status.lock().last_sample = long_ago;
+        for _ in 0..2 {
+            assert_eq!(told.status.report(false).state, State::Silent);
+        }
+        assert_eq!(told.now(), ["silent"]);
+        told.status.live(&picture());
+        assert_eq!(told.status.report(false).state, State::Live);
+        assert_eq!(told.now(), ["live"]);
+    }
+}

@@ -1,0 +1,102 @@
+//! Coded pictures for the tests of what is made of them.
+
+use super::{
+    catchup::Pictures,
+    feed::Feed,
+    frames::{Decoded, Event, Frames},
+    ingest::Ingest,
+    ring::{Numbers, Past},
+    status::Status,
+};
+use sluicegate_codec::{Encoder, Settings};
+use sluicegate_media::{h264::annexb, pattern::Painter, time::Moment};
+use sluicegate_source::{Sink, SourceTimes};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Ticks of a picture, of thirty a second.
+pub const PICTURE: u64 = 3000;
+
+/// A source of small pictures with a keyframe each second.
+pub struct Source {
+    pub feed: Arc<Feed>,
+    pub status: Arc<Status>,
+    ingest: Ingest,
+    encoder: Encoder,
+    painter: Painter,
+    next: u64,
+}
+
+impl Source {
+    pub fn new() -> Source {
+        let feed = Feed::new(Numbers::own(0, Duration::from_secs(1)));
+        let status = Arc::new(Status::new("stream", Arc::default()));
+        let settings = Settings {
+            width: 96,
+            height: 64,
+            frame_rate: 30,
+            bitrate: 100_000,
+            keyframe_interval_ms: 1000,
+            ..Settings::default()
+        };
+        Source {
+            ingest: Ingest::new(feed.clone(), status.clone(), 0, Box::new(Moment::default)),
+            encoder: Encoder::new(settings).unwrap(),
+            painter: Painter::new(96, 64).unwrap(),
+            feed,
+            status,
+            next: 0,
+        }
+    }
+
+    /// Publishes so many pictures.
+    pub fn publish(&mut self, count: u64) {
+        for _ in 0..count {
+            let time = (self.next * PICTURE).cast_signed();
+            let view = self.painter.paint(self.next, self.next * 1000 / 30);
+            for packet in self.encoder.encode(view, time, false).unwrap() {
+                let times = SourceTimes {
+                    decode: Some(packet.dts),
+                    presentation: Some(packet.pts),
+                    duration: 0,
+                };
+                self.ingest.access_unit(annexb::split(&packet.data), times);
+            }
+            self.next += 1;
+        }
+    }
+
+    /// What an encoder that begins now, so far back, is given.
+    pub fn pictures(&self, past: Past) -> Pictures {
+        let frames = Frames::start("stream", &self.feed, self.status.clone()).unwrap();
+        let numbers = self.feed.numbers().encoded();
+        Pictures::new(&self.feed, frames, &numbers, past, &self.status)
+    }
+}
+
+/// The next picture, within a time that is long enough.
+pub fn next_picture(pictures: &mut Pictures) -> Arc<Decoded> {
+    let until = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < until {
+        match pictures.next() {
+            Some(Event::Picture(picture)) => return picture,
+            Some(_) => {}
+            None => thread::park_timeout(Duration::from_millis(100)),
+        }
+    }
+    panic!("no picture within 30 s");
+}
+
+/// So many decoded pictures, the first of a source.
+pub fn decoded(count: u64) -> Vec<Arc<Decoded>> {
+    let mut source = Source::new();
+    source.publish(count);
+    let mut pictures = source.pictures(Past {
+        group_ms: 500,
+        groups: 16,
+    });
+    (0..count).map(|_| next_picture(&mut pictures)).collect()
+}

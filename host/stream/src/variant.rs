@@ -1,0 +1,561 @@
+//! What of a stream a viewer gets: the stream itself, a rendition, or JPEGs of another size. Pure.
+
+use super::{encoded::Encoding, jpeg::Look, ring::Info};
+use sluicegate_config as config;
+use sluicegate_media::{
+    h264::{avcc::DecoderConfig, parameter_sets::ParameterSets},
+    sample::{Codec, Format, Video},
+};
+use std::{collections::BTreeMap, fmt};
+
+/// Widths that are made when a viewer asks for one, so that viewers share them.
+const WIDTHS: [u32; 10] = [160, 240, 320, 480, 640, 800, 960, 1280, 1600, 1920];
+/// Qualities that are made are multiples of this.
+const QUALITY_STEP: u8 = 10;
+
+/// Which form of a stream is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variant {
+    /// Name of the rendition; empty: the stream itself.
+    pub rendition: String,
+    /// JPEGs of another size or quality than is usual.
+    pub ask: Ask,
+}
+
+/// What a viewer asks of JPEGs, `?width=&quality=`, already on the steps that are made; or of H.264, `?reorder=0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ask {
+    /// Of JPEGs, pixels.
+    pub width: Option<u32>,
+    /// Of JPEGs, 1 to 100.
+    pub quality: Option<u8>,
+    /// Of H.264: pictures are decoded in the order in which they are shown, so without B pictures.
+    pub in_order: bool,
+}
+
+/// What of a stream a transport gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// As what it gets the pictures, if at all.
+    pub video: Option<Format>,
+    /// As what it gets the sound, if at all.
+    pub audio: Option<Format>,
+    /// What has to be made; `None`: it is as the source gives it.
+    pub recipe: Option<Recipe>,
+}
+
+impl Choice {
+    /// As what it gets samples of that codec.
+    pub fn format(&self, codec: Codec) -> Option<Format> {
+        let formats = [self.video, self.audio].into_iter().flatten();
+        formats.into_iter().find(|format| format.codec() == codec)
+    }
+}
+
+impl From<Format> for Choice {
+    /// That format alone, as the source gives it.
+    fn from(format: Format) -> Choice {
+        let (audio, video) = [format]
+            .into_iter()
+            .partition::<Vec<_>, _>(|format| format.is_sound());
+        Choice {
+            video: video.first().copied(),
+            audio: audio.first().copied(),
+            recipe: None,
+        }
+    }
+}
+
+/// What is made of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipe {
+    /// Other pictures, without sound.
+    Pictures(Pictures),
+    /// The sound as AAC, without pictures.
+    Aac,
+    /// Pictures, others if so said, and sound, as AAC if so said, in one feed.
+    Joined {
+        /// `None`: as the source gives them.
+        pictures: Option<Pictures>,
+        /// The sound is made AAC.
+        aac: bool,
+    },
+}
+
+/// What is made of a stream's pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pictures {
+    /// JPEGs; `ad_hoc`: for viewers who asked, so their number is limited.
+    Jpeg {
+        /// How they are to be.
+        look: Look,
+        /// Not in the config.
+        ad_hoc: bool,
+    },
+    /// H.264.
+    H264(Encoding),
+}
+
+impl Ask {
+    /// The steps nearest to what is asked for: the next width that is no smaller, the next quality.
+    pub fn new(width: Option<u32>, quality: Option<u8>) -> Ask {
+        let largest = WIDTHS[WIDTHS.len() - 1];
+        Ask {
+            width: width.map(|asked| {
+                let fitting = WIDTHS.into_iter().find(|width| *width >= asked);
+                fitting.unwrap_or(largest)
+            }),
+            quality: quality.map(|asked| {
+                let step = asked
+                    .clamp(QUALITY_STEP, 90)
+                    .saturating_add(QUALITY_STEP / 2);
+                step / QUALITY_STEP * QUALITY_STEP
+            }),
+            in_order: false,
+        }
+    }
+
+    /// Whether another size or quality of JPEGs is asked for.
+    pub fn is_of_jpegs(&self) -> bool {
+        self.width.is_some() || self.quality.is_some()
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Ask::default()
+    }
+}
+
+/// "", "@mobile", "?width=640&quality=60".
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.rendition.is_empty() {
+            write!(f, "@{}", self.rendition)?;
+        }
+        let mut mark = '?';
+        if let Some(width) = self.ask.width {
+            write!(f, "{mark}width={width}")?;
+            mark = '&';
+        }
+        if let Some(quality) = self.ask.quality {
+            write!(f, "{mark}quality={quality}")?;
+            mark = '&';
+        }
+        if self.ask.in_order {
+            write!(f, "{mark}reorder=0")?;
+        }
+        Ok(())
+    }
+}
+
+/// How a stream's pictures are encoded, and its renditions.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recipes {
+    pub encode: config::Encode,
+    pub renditions: BTreeMap<String, config::Rendition>,
+}
+
+impl Recipes {
+    /// What `variant` is, of a stream with these tracks, for a transport that takes `formats`: of each kind the first that needs no
+    /// converting, else the first. `None` if it cannot be had.
+    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Choice> {
+        let (sounds, pictures): (Vec<Format>, Vec<Format>) =
+            formats.iter().partition(|format| format.is_sound());
+        let rendition = match variant.rendition.as_str() {
+            "" => None,
+            name => Some(self.renditions.get(name)?),
+        };
+        let (video, pictures) = match (&info.video, pictures.first()) {
+            (Some(video), Some(first)) => {
+                let native = pictures
+                    .iter()
+                    .find(|format| format.codec() == video.codec)
+                    // A JPEG on its own has no place for how it is to be shown.
+                    .filter(|native| {
+                        let asked = match **native {
+                            Format::Jpeg => variant.ask.is_of_jpegs() || !video.geometry.is_plain(),
+                            _ => variant.ask.in_order && reorders(video),
+                        };
+                        rendition.is_none() && !asked
+                    });
+                match native {
+                    Some(native) => (Some(*native), None),
+                    None => (
+                        Some(*first),
+                        Some(self.pictures(*first, video.codec, rendition, variant.ask)),
+                    ),
+                }
+            }
+            _ => (None, None),
+        };
+        let audio = info.audio.as_ref().and(sounds.first().copied());
+        let aac = info
+            .audio
+            .as_ref()
+            .is_some_and(|audio| audio.codec != Codec::Aac);
+        let recipe = match (video, pictures, audio) {
+            (None, _, None) => return None,
+            (_, Some(pictures), None) => Some(Recipe::Pictures(pictures)),
+            (None, _, Some(_)) if aac => Some(Recipe::Aac),
+            (Some(_), pictures, Some(_)) if aac || pictures.is_some() => {
+                Some(Recipe::Joined { pictures, aac })
+            }
+            _ => None,
+        };
+        Some(Choice {
+            video,
+            audio,
+            recipe,
+        })
+    }
+
+    fn pictures(
+        &self,
+        format: Format,
+        native: Codec,
+        rendition: Option<&config::Rendition>,
+        ask: Ask,
+    ) -> Pictures {
+        match format {
+            Format::Jpeg => Pictures::Jpeg {
+                look: self.look(rendition, ask),
+                ad_hoc: ask.is_of_jpegs(),
+            },
+            // What is encoded here has no B pictures. What is H.264 already keeps its size and rate.
+            _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
+                Pictures::H264(Encoding {
+                    encode: self.encode,
+                    max_width: u32::MAX,
+                    max_height: u32::MAX,
+                    frame_rate: None,
+                    keyframe_interval: None,
+                })
+            }
+            _ => Pictures::H264(self.encoding(rendition)),
+        }
+    }
+
+    pub(super) fn look(&self, rendition: Option<&config::Rendition>, ask: Ask) -> Look {
+        let usual = Look::default();
+        let mut look = match rendition {
+            None => usual,
+            Some(rendition) => {
+                let (max_width, max_height) = match (rendition.width, rendition.height) {
+                    (None, None) => (usual.max_width, usual.max_height),
+                    (width, height) => (width.unwrap_or(u32::MAX), height.unwrap_or(u32::MAX)),
+                };
+                Look {
+                    max_width,
+                    max_height,
+                    most_per_second: rendition.frame_rate.unwrap_or(usual.most_per_second),
+                    ..usual
+                }
+            }
+        };
+        if let Some(width) = ask.width {
+            (look.max_width, look.max_height) = (width, u32::MAX);
+        }
+        look.quality = ask.quality.unwrap_or(look.quality);
+        look
+    }
+
+    pub(super) fn encoding(&self, rendition: Option<&config::Rendition>) -> Encoding {
+        let encode = self.encode;
+        match rendition {
+            None => Encoding {
+                encode,
+                max_width: encode.width,
+                max_height: encode.height,
+                frame_rate: Some(encode.frame_rate),
+                keyframe_interval: None,
+            },
+            Some(rendition) => Encoding {
+                encode: config::Encode {
+                    bitrate: rendition.bitrate.unwrap_or(encode.bitrate),
+                    ..encode
+                },
+                max_width: rendition.width.unwrap_or(u32::MAX),
+                max_height: rendition.height.unwrap_or(u32::MAX),
+                frame_rate: rendition.frame_rate,
+                keyframe_interval: rendition.keyframe_interval,
+            },
+        }
+    }
+}
+
+/// Whether pictures of H.264 may be decoded in another order than they are shown: unless its SPS rules that out.
+fn reorders(video: &Video) -> bool {
+    let reorder = DecoderConfig::parse(&video.config)
+        .ok()
+        .and_then(|config| ParameterSets::new(&config.sps, &config.pps).ok())
+        .and_then(|sets| sets.picture.reorder);
+    video.codec == Codec::H264 && reorder != Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use bytes::Bytes;
+    use sluicegate_media::{
+        geometry::{Geometry, Orientation},
+        h264::testing::{PpsOptions, SpsOptions},
+        sample::Audio,
+    };
+
+    fn recipes() -> Recipes {
+        let mobile = config::Rendition {
+            width: Some(640),
+            frame_rate: Some(5),
+            ..config::Rendition::default()
+        };
+        Recipes {
+            encode: config::Encode::default(),
+            renditions: BTreeMap::from([("mobile".into(), mobile)]),
+        }
+    }
+
+    fn variant(rendition: &str, width: Option<u32>, quality: Option<u8>) -> Variant {
+        Variant {
+            rendition: rendition.into(),
+            ask: Ask::new(width, quality),
+        }
+    }
+
+    fn info(video: Option<Codec>, audio: Option<Codec>) -> Info {
+        Info {
+            started_at: 0,
+            epoch: 0,
+            video: video.map(|codec| Video {
+                codec,
+                codec_string: String::new(),
+                config: Bytes::new(),
+                width: 1920,
+                height: 1080,
+                geometry: Geometry::default(),
+                frame_rate: 25.0,
+                keyframe_ms: 0,
+            }),
+            audio: audio.map(|codec| Audio {
+                codec,
+                name: String::new(),
+                codec_string: String::new(),
+                config: Bytes::new(),
+                timescale: 48_000,
+                sample_rate: 48_000,
+                channels: 2,
+                language: "und".into(),
+            }),
+            coding: None,
+        }
+    }
+
+    #[test]
+    fn what_fits_passes_untouched_and_the_rest_is_made() {
+        use Format::{H264AnnexB, Jpeg};
+        let recipes = recipes();
+        let plain = Variant::default();
+        for (codec, format) in [(Codec::H264, H264AnnexB), (Codec::Jpeg, Jpeg)] {
+            let choice = recipes.choose(&plain, &info(Some(codec), None), &[format]);
+            assert_eq!(choice, Some(Choice::from(format)));
+        }
+        let made = |variant: &Variant, codec, format| {
+            let choice = recipes.choose(variant, &info(Some(codec), None), &[format]);
+            match choice.unwrap().recipe {
+                Some(Recipe::Pictures(pictures)) => pictures,
+                other => panic!("{other:?}"),
+            }
+        };
+        let Pictures::H264(encoding) = made(&plain, Codec::Jpeg, H264AnnexB) else {
+            panic!("no H.264");
+        };
+        assert_eq!((encoding.max_width, encoding.frame_rate), (1280, Some(15)));
+        let Pictures::Jpeg { look, ad_hoc } = made(&plain, Codec::H264, Jpeg) else {
+            panic!("no JPEG");
+        };
+        assert_eq!((look, ad_hoc), (Look::default(), false));
+        let Pictures::Jpeg { look, ad_hoc } =
+            made(&variant("mobile", None, Some(43)), Codec::Jpeg, Jpeg)
+        else {
+            panic!("no JPEG");
+        };
+        assert_eq!((look.max_width, look.max_height), (640, u32::MAX));
+        assert_eq!((look.quality, look.most_per_second, ad_hoc), (40, 5, true));
+        let Pictures::H264(encoding) =
+            made(&variant("mobile", None, None), Codec::H264, H264AnnexB)
+        else {
+            panic!("no H.264");
+        };
+        assert_eq!((encoding.max_width, encoding.frame_rate), (640, Some(5)));
+        let unknown = variant("huge", None, None);
+        let known = info(Some(Codec::H264), None);
+        assert_eq!(recipes.choose(&unknown, &known, &[Jpeg]), None);
+    }
+
+    #[test]
+    fn sound_goes_to_who_takes_it_as_it_is_or_as_aac() {
+        use Codec::{H264, OtherSound};
+        use Format::{Aac, H264Avcc};
+        let recipes = recipes();
+        let both = &[H264Avcc, Aac][..];
+        let (plain, mobile) = (Variant::default(), variant("mobile", None, None));
+        // What is there, what is wanted: as what pictures and sound come, and what is joined of what is made.
+        for (variant, video, audio, formats, expected) in [
+            (
+                &plain,
+                Some(H264),
+                Some(Codec::Aac),
+                both,
+                Some((true, true, None)),
+            ),
+            (&plain, Some(H264), None, both, Some((true, false, None))),
+            (
+                &plain,
+                None,
+                Some(Codec::Aac),
+                both,
+                Some((false, true, None)),
+            ),
+            (
+                &plain,
+                Some(H264),
+                Some(Codec::Aac),
+                &both[..1],
+                Some((true, false, None)),
+            ),
+            (
+                &plain,
+                Some(H264),
+                Some(Codec::Aac),
+                &both[1..],
+                Some((false, true, None)),
+            ),
+            (
+                &plain,
+                Some(H264),
+                Some(OtherSound),
+                both,
+                Some((true, true, Some((false, true)))),
+            ),
+            (
+                &mobile,
+                Some(H264),
+                Some(OtherSound),
+                both,
+                Some((true, true, Some((true, true)))),
+            ),
+            (
+                &mobile,
+                Some(H264),
+                Some(Codec::Aac),
+                both,
+                Some((true, true, Some((true, false)))),
+            ),
+            (
+                &plain,
+                Some(Codec::Jpeg),
+                Some(Codec::Aac),
+                both,
+                Some((true, true, Some((true, false)))),
+            ),
+            (&plain, None, Some(Codec::Aac), &both[..1], None),
+            (&plain, Some(H264), None, &both[1..], None),
+        ] {
+            let choice = recipes.choose(variant, &info(video, audio), formats);
+            let told = choice.map(|choice| {
+                let joined = choice.recipe.map(|recipe| match recipe {
+                    Recipe::Joined { pictures, aac } => (pictures.is_some(), aac),
+                    other => panic!("{other:?}"),
+                });
+                (choice.video.is_some(), choice.audio.is_some(), joined)
+            });
+            assert_eq!(told, expected, "{variant} {video:?} {audio:?} {formats:?}");
+        }
+        let radio = recipes.choose(&plain, &info(None, Some(OtherSound)), both);
+        assert_eq!(radio.and_then(|choice| choice.recipe), Some(Recipe::Aac));
+        assert_eq!(
+            radio.and_then(|choice| choice.format(Codec::Aac)),
+            Some(Aac)
+        );
+    }
+
+    #[test]
+    fn jpegs_that_are_not_upright_are_made_anew_and_h264_passes_with_word_of_it() {
+        use Format::{H264AnnexB, Jpeg};
+        let recipes = recipes();
+        for (codec, format, passes) in [(Codec::H264, H264AnnexB, true), (Codec::Jpeg, Jpeg, false)]
+        {
+            let mut turned = info(Some(codec), None);
+            if let Some(video) = &mut turned.video {
+                video.geometry.orientation = Orientation::new(90, false);
+            }
+            let choice = recipes.choose(&Variant::default(), &turned, &[format]);
+            let choice = choice.unwrap();
+            assert_eq!(choice.recipe.is_none(), passes, "{codec}");
+            assert_eq!(choice.video, Some(format));
+        }
+    }
+
+    #[test]
+    fn who_cannot_reorder_gets_h264_made_anew_unless_it_has_no_b_pictures() {
+        let recipes = recipes();
+        let in_order = Ask {
+            in_order: true,
+            ..Ask::default()
+        };
+        let asked = |rendition: &str| Variant {
+            rendition: rendition.into(),
+            ask: in_order,
+        };
+        let made = |variant: &Variant, config: Bytes| {
+            let mut info = info(Some(Codec::H264), None);
+            info.video = info.video.map(|video| Video { config, ..video });
+            let choice = recipes.choose(variant, &info, &[Format::H264AnnexB]);
+            choice.unwrap().recipe
+        };
+        let config = |profile| {
+            let sps = SpsOptions {
+                profile,
+                ..SpsOptions::default()
+            };
+            let sets = ParameterSets::new(&[sps.nal()], &[PpsOptions::default().nal()]);
+            sets.unwrap().decoder_config()
+        };
+        // Constrained baseline has none; main may have, and so may what cannot be read.
+        assert_eq!(made(&asked(""), config(66)), None);
+        for config in [config(77), Bytes::new()] {
+            assert_eq!(made(&Variant::default(), config.clone()), None);
+            let Some(Recipe::Pictures(Pictures::H264(encoding))) = made(&asked(""), config) else {
+                panic!("no H.264");
+            };
+            // As large and as fast as it is.
+            let Encoding {
+                max_width,
+                max_height,
+                frame_rate,
+                ..
+            } = encoding;
+            let whole = (max_width, max_height, frame_rate);
+            assert_eq!(whole, (u32::MAX, u32::MAX, None));
+        }
+        // Renditions have none anyway: it is the same recipe, so that it is made once.
+        let mobile = made(&variant("mobile", None, None), config(77));
+        assert_eq!(made(&asked("mobile"), config(77)), mobile);
+        assert_eq!(asked("").to_string(), "?reorder=0");
+    }
+
+    #[test]
+    fn what_is_asked_for_comes_in_steps() {
+        for (asked, width) in [(1, 160), (160, 160), (161, 240), (700, 800), (9999, 1920)] {
+            assert_eq!(Ask::new(Some(asked), None).width, Some(width));
+        }
+        for (asked, quality) in [(0, 10), (14, 10), (15, 20), (86, 90), (100, 90)] {
+            assert_eq!(Ask::new(None, Some(asked)).quality, Some(quality));
+        }
+        assert_eq!(variant("mobile", None, None).to_string(), "@mobile");
+        assert_eq!(
+            variant("", Some(640), Some(60)).to_string(),
+            "?width=640&quality=60"
+        );
+    }
+}
