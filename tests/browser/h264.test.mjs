@@ -47,13 +47,14 @@ describe("H.264", { timeout: 240_000 }, () => {
     await gateway?.stop();
   });
 
-  /** Plays until so many pictures were painted, without beginning anew. */
-  async function plays(stream, transport) {
+  /** Plays until so many pictures were painted, without beginning anew more than `anew` times. */
+  async function plays(stream, transport, anew = 0) {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
     await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 75);
     const { phase, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
-    assert.deepEqual([phase, reconnects, problems], ["playing", 0, []], `${stream} by ${transport}`);
+    assert.deepEqual([phase, problems], ["playing", []], `${stream} by ${transport}`);
+    assert.ok(reconnects <= anew, `${stream} by ${transport}: ${reconnects} times anew`);
     await close();
   }
 
@@ -64,12 +65,13 @@ describe("H.264", { timeout: 240_000 }, () => {
         const ahead = await newPage(browser, { viewport: { width: 800, height: 600 } });
         await ahead.page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
         await ahead.page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 30);
-        await plays(stream, transport);
-        await plays(stream, transport);
+        // Chromium ends at the leading pictures of a pyramid if it is sought to between them, as on a machine so busy that the player
+        // jumps to where live is; the player begins anew then.
+        const anew = transport === "mse" && stream === "pyramid" ? 1 : 0;
+        await plays(stream, transport, anew);
+        await plays(stream, transport, anew);
         const { reconnects } = await ahead.page.evaluate(() => document.querySelector("sluicegate-player").stats);
-        // Who was there before has the leading pictures too, and Chromium ends at those of a pyramid if it is sought to between them, as
-        // on a machine so busy that the player jumps to where live is.
-        if (transport !== "mse" || stream !== "pyramid") assert.equal(reconnects, 0);
+        assert.ok(reconnects <= anew, `${reconnects} times anew`);
         assert.deepEqual(ahead.problems, []);
         await ahead.close();
       });

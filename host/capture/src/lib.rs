@@ -4,13 +4,12 @@
 //! and for the idle time after the last, and makes one picture at a time out of the newest that was decoded. Saving is done
 //! elsewhere, so that a slow disk holds up nobody but who asked for it.
 
-mod booth;
+mod request;
 pub mod store;
-mod wish;
+mod worker;
 
-pub use wish::{Asked, Code, Failure, IsError, QUALITY, WIDTH, Wish};
+pub use request::{CaptureRequest, Code, Failure, IsError, QUALITY, RawRequest, WIDTH};
 
-use booth::{Booth, Taken};
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -31,13 +30,14 @@ use std::{
 };
 use store::{Line, Store, rfc3339};
 use tokio::task::spawn_blocking;
+use worker::{CaptureWorker, Shot};
 
 /// Captures of one client that may wait.
-pub const MOST_OF_CLIENT: usize = 4;
+pub const MAX_PER_CLIENT: usize = 4;
 /// Bytes of pictures that were made and lie here until slow clients have taken them, over all clients.
-const MOST_HELD: usize = 256 << 20;
+const MAX_HELD_BYTES: usize = 256 << 20;
 /// Bytes of one picture.
-const LARGEST: usize = 32 << 20;
+const MAX_PICTURE_BYTES: usize = 32 << 20;
 /// How often what is too old or too much is looked for, at least.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Saved bytes after which it is looked for at once: a part of what may be kept.
@@ -49,7 +49,7 @@ pub struct Captures {
     config: config::Capture,
     store: Store,
     events: Arc<Events>,
-    booths: Mutex<BTreeMap<String, Arc<Booth>>>,
+    workers: Mutex<BTreeMap<String, Arc<CaptureWorker>>>,
     held: Budget,
     dice: RandomState,
     next: AtomicU64,
@@ -62,7 +62,7 @@ pub struct Captures {
 #[derive(Debug)]
 pub struct Client {
     captures: Arc<Captures>,
-    booth: Arc<Booth>,
+    worker: Arc<CaptureWorker>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -117,8 +117,8 @@ impl Captures {
             store: Store::new(config),
             config: config.clone(),
             events: events.clone(),
-            booths: Mutex::default(),
-            held: Budget::new(MOST_HELD),
+            workers: Mutex::default(),
+            held: Budget::new(MAX_HELD_BYTES),
             dice: RandomState::new(),
             next: AtomicU64::new(0),
             saved_since_sweep: AtomicU64::new(0),
@@ -129,15 +129,15 @@ impl Captures {
 
     /// Begins to take captures of `stream`: its source and decoder start.
     pub fn attend(self: &Arc<Captures>, stream: &Arc<Stream>) -> Client {
-        let booth = self.booth(stream);
-        booth.enter();
+        let worker = self.worker(stream);
+        worker.enter();
         if self.config.decoder {
             // What keeps it from opening is told to who asks for a picture.
-            let _ = booth.open();
+            let _ = worker.open();
         }
         Client {
             captures: self.clone(),
-            booth,
+            worker,
             waiting: Arc::default(),
         }
     }
@@ -146,12 +146,12 @@ impl Captures {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(&self, asked: &Asked) -> Result<Wish, Failure> {
-        Wish::read(asked, self.config.quality)
-            .and_then(|wish| match wish.format.is_made() {
-                true => Ok(wish),
+    pub fn read(&self, asked: &RawRequest) -> Result<CaptureRequest, Failure> {
+        CaptureRequest::read(asked, self.config.quality)
+            .and_then(|request| match request.format.is_made() {
+                true => Ok(request),
                 false => {
-                    let name = wish.format.name();
+                    let name = request.format.name();
                     let text = format!("libav here makes no {name}; ask for jpeg");
                     Err((Code::UnsupportedFormat, text))
                 }
@@ -171,23 +171,23 @@ impl Captures {
 
     /// Streams that were captured: name, clients now, pictures given so far, requests that got none.
     pub fn list(&self) -> Vec<(String, usize, u64, u64)> {
-        let booths = self.lock();
-        let list = booths.iter().map(|(name, booth)| {
-            let (made, failed) = booth.outcomes();
-            (name.clone(), booth.clients(), made, failed)
+        let workers = self.lock();
+        let list = workers.iter().map(|(name, worker)| {
+            let (made, failed) = worker.outcomes();
+            (name.clone(), worker.clients(), made, failed)
         });
         list.collect()
     }
 
     /// Clients of a stream's captures.
     pub fn clients(&self, stream: &str) -> usize {
-        self.lock().get(stream).map_or(0, |booth| booth.clients())
+        self.lock().get(stream).map_or(0, |worker| worker.clients())
     }
 
     /// There is no stream of that name any more.
     pub fn forget(&self, stream: &str) {
-        if let Some(booth) = self.lock().remove(stream) {
-            booth.close();
+        if let Some(worker) = self.lock().remove(stream) {
+            worker.close();
         }
     }
 
@@ -219,16 +219,16 @@ impl Captures {
 
     /// Ends every booth: who waits is told so.
     pub fn shut_down(&self) {
-        let booths: Vec<_> = self.lock().values().cloned().collect();
-        booths.iter().for_each(|booth| booth.close());
+        let workers: Vec<_> = self.lock().values().cloned().collect();
+        workers.iter().for_each(|worker| worker.close());
     }
 
-    fn booth(&self, stream: &Arc<Stream>) -> Arc<Booth> {
-        let mut booths = self.lock();
-        let booth = booths
+    fn worker(&self, stream: &Arc<Stream>) -> Arc<CaptureWorker> {
+        let mut workers = self.lock();
+        let worker = workers
             .entry(stream.name.clone())
-            .or_insert_with(|| Booth::new(stream.clone()));
-        booth.clone()
+            .or_insert_with(|| CaptureWorker::new(stream.clone()));
+        worker.clone()
     }
 
     /// Sixteen hex digits that no other capture has.
@@ -238,7 +238,7 @@ impl Captures {
     }
 
     /// Keeps a picture, and tells of it.
-    fn save(&self, result: &mut CaptureResult, taken: &Taken, format: Still) -> io::Result<()> {
+    fn save(&self, result: &mut CaptureResult, taken: &Shot, format: Still) -> io::Result<()> {
         let (serial, id) = (result.serial.as_str(), result.capture_id.as_str());
         let data = &taken.picture.data;
         let ending = format.ending();
@@ -268,8 +268,8 @@ impl Captures {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Booth>>> {
-        self.booths.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<CaptureWorker>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -281,11 +281,11 @@ impl Client {
     /// Why there is none.
     pub fn capture(
         &self,
-        wish: Wish,
+        request: CaptureRequest,
     ) -> impl Future<Output = Result<Captured, Failure>> + Send + use<> {
-        let (captures, booth) = (self.captures.clone(), self.booth.clone());
+        let (captures, worker) = (self.captures.clone(), self.worker.clone());
         let id = captures.id();
-        let asked = self.ask(wish);
+        let asked = self.ask(request);
         let made = async move {
             let failure = |(code, message)| Failure {
                 r#type: IsError::Error,
@@ -297,7 +297,7 @@ impl Client {
                 Ok((answer, waits)) => {
                     let taken = answer.await;
                     drop(waits);
-                    taken.unwrap_or_else(|_| Err(booth::closed()))
+                    taken.unwrap_or_else(|_| Err(worker::closed()))
                 }
                 Err(refused) => Err(refused),
             };
@@ -314,9 +314,9 @@ impl Client {
                 bytes: taken.picture.data.len(),
             };
             let data = captures.held.count(taken.picture.data.clone());
-            if wish.save {
+            if request.save {
                 let saved = spawn_blocking(move || {
-                    let saved = captures.save(&mut result, &taken, wish.format);
+                    let saved = captures.save(&mut result, &taken, request.format);
                     saved.map(|()| result)
                 });
                 let failed = |error: String| {
@@ -333,26 +333,26 @@ impl Client {
             }
             Ok(Captured {
                 result,
-                format: wish.format,
+                format: request.format,
                 data,
             })
         };
         async move {
             let made = made.await;
-            booth.answered(made.is_ok());
+            worker.answered(made.is_ok());
             made
         }
     }
 
     /// Puts a request into the booth's queue.
-    fn ask(&self, wish: Wish) -> Result<(booth::Answer, Waits), (Code, String)> {
+    fn ask(&self, request: CaptureRequest) -> Result<(worker::Answer, ClientSlot), (Code, String)> {
         let Captures { config, .. } = &*self.captures;
         if !config.decoder {
             let text =
                 "no pictures are decoded for captures here; set decoder = true under [capture]";
             return Err((Code::DecoderDisabled, text.into()));
         }
-        let report = self.booth.stream().report();
+        let report = self.worker.stream().report();
         if matches!(
             report.state,
             State::Offline | State::Unauthorized | State::Failed
@@ -363,39 +363,41 @@ impl Client {
         if self.captures.held.is_full() {
             let text = format!(
                 "captures of {} MiB wait for clients that are slow to take them; try again",
-                MOST_HELD >> 20
+                MAX_HELD_BYTES >> 20
             );
             return Err((Code::CaptureBusy, text));
         }
-        let waits = Waits::new(&self.waiting).ok_or_else(|| {
+        let waits = ClientSlot::new(&self.waiting).ok_or_else(|| {
             let text = format!(
-                "{MOST_OF_CLIENT} captures of this client wait already; ask again when one has come"
+                "{MAX_PER_CLIENT} captures of this client wait already; ask again when one has come"
             );
             (Code::CaptureBusy, text)
         })?;
         let deadline = Instant::now() + config.timeout.duration();
-        self.booth.ask(wish, deadline).map(|answer| (answer, waits))
+        self.worker
+            .ask(request, deadline)
+            .map(|answer| (answer, waits))
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.booth.leave();
+        self.worker.leave();
     }
 }
 
 /// One of a client's places.
-struct Waits(Arc<AtomicUsize>);
+struct ClientSlot(Arc<AtomicUsize>);
 
-impl Waits {
-    fn new(waiting: &Arc<AtomicUsize>) -> Option<Waits> {
-        let more = |waiting: usize| (waiting < MOST_OF_CLIENT).then_some(waiting + 1);
+impl ClientSlot {
+    fn new(waiting: &Arc<AtomicUsize>) -> Option<ClientSlot> {
+        let more = |waiting: usize| (waiting < MAX_PER_CLIENT).then_some(waiting + 1);
         let added = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        added.is_ok().then(|| Waits(waiting.clone()))
+        added.is_ok().then(|| ClientSlot(waiting.clone()))
     }
 }
 
-impl Drop for Waits {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

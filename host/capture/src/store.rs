@@ -22,7 +22,7 @@ const JOURNAL: &str = "captures.jsonl";
 /// The journal that was before.
 const JOURNAL_BEFORE: &str = "captures.1.jsonl";
 /// A journal that is longer makes way for another.
-const LONGEST_JOURNAL: u64 = 16 << 20;
+const MAX_JOURNAL_BYTES: u64 = 16 << 20;
 
 /// Where captures are kept, and for how long.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Store {
         text.push(b'\n');
         let _one = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.dir.join(JOURNAL);
-        if fs::metadata(&path).is_ok_and(|found| found.len() >= LONGEST_JOURNAL) {
+        if fs::metadata(&path).is_ok_and(|found| found.len() >= MAX_JOURNAL_BYTES) {
             fs::rename(&path, self.dir.join(JOURNAL_BEFORE))?;
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;

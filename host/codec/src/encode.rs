@@ -395,7 +395,7 @@ impl Encoder {
 /// What encoders with some settings make, or that they make nothing; configs have a few.
 static KNOWN: Mutex<Vec<(Settings, Option<String>)>> = Mutex::new(Vec::new());
 /// Of them so many are kept.
-const MOST_KNOWN: usize = 64;
+const MAX_KNOWN: usize = 64;
 
 fn known() -> MutexGuard<'static, Vec<(Settings, Option<String>)>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -424,7 +424,7 @@ pub fn codec_string(settings: Settings) -> Result<String, Error> {
     let codec = find_codec_string(settings);
     let mut known = known();
     known.retain(|(of, _)| *of != settings);
-    known.truncate(MOST_KNOWN - 1);
+    known.truncate(MAX_KNOWN - 1);
     known.insert(0, (settings, codec.as_ref().ok().cloned()));
     codec
 }

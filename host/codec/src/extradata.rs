@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ffmpeg_next::codec::Parameters;
 
 /// Largest configuration that is believed.
-const LARGEST: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// The `extradata` of a stream: an `avcC` payload, or parameter sets in Annex B; empty if there is none.
 #[allow(unsafe_code)]
@@ -17,7 +17,7 @@ pub fn of(parameters: &Parameters) -> Bytes {
             (*raw).extradata,
             usize::try_from((*raw).extradata_size).unwrap_or(0),
         );
-        if data.is_null() || size == 0 || size > LARGEST {
+        if data.is_null() || size == 0 || size > MAX_BYTES {
             return Bytes::new();
         }
         std::slice::from_raw_parts(data, size)

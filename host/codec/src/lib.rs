@@ -36,7 +36,7 @@ pub use encode::{Encoder, Packet, Settings, can_encode, codec_string};
 pub use extradata::of as extradata;
 pub use frame::Frame;
 pub use jpeg::JpegEncoder;
-pub use probe::{Choice, PassedOver, answer, encoders, probe_with};
+pub use probe::{EncoderChoice, PassedOver, answer, encoders, probe_with};
 pub use scale::{Scaler, fit};
 pub use sound::{MADE_SOUND, SoundCoding, SoundConverter, SoundFrame};
 pub use still::{Pictured, Still, StillEncoder};

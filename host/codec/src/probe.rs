@@ -27,7 +27,7 @@ use std::{
 /// An encoder that gives no answer for this long is passed over.
 const LIMIT: Duration = Duration::from_secs(5);
 /// More of what a driver prints is not kept.
-const MOST_WORDS: usize = 64 << 10;
+const MAX_WORDS: usize = 64 << 10;
 /// The child's answer is the line that begins so; what its drivers print goes before.
 const ANSWER: &str = "probe: ";
 const GOOD: &str = "good";
@@ -35,7 +35,7 @@ const GOOD: &str = "good";
 /// The encoder that is used unless the config names one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Encoder")]
-pub struct Choice {
+pub struct EncoderChoice {
     /// None works here if absent.
     #[schemars(with = "Option<String>")]
     pub name: Option<EncoderName>,
@@ -60,7 +60,7 @@ pub fn probe_with(program: PathBuf) {
 }
 
 /// What was chosen; `None` until something was to be encoded. Never waits.
-pub fn encoders() -> Option<&'static Choice> {
+pub fn encoders() -> Option<&'static EncoderChoice> {
     CHOICE.get()
 }
 
@@ -90,7 +90,7 @@ pub fn answer(name: EncoderName) {
 }
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-static CHOICE: OnceLock<Choice> = OnceLock::new();
+static CHOICE: OnceLock<EncoderChoice> = OnceLock::new();
 static OUTCOMES: [OnceLock<Outcome>; EncoderName::ALL.len()] =
     [const { OnceLock::new() }; EncoderName::ALL.len()];
 
@@ -132,12 +132,12 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
     })
 }
 
-fn first_good(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> Choice {
+fn first_good(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> EncoderChoice {
     let mut passed_over = Vec::new();
     for (name, outcome) in outcomes {
         match outcome {
             Ok(()) => {
-                return Choice {
+                return EncoderChoice {
                     name: Some(name),
                     passed_over,
                 };
@@ -145,13 +145,13 @@ fn first_good(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> Cho
             Err(reason) => passed_over.push(PassedOver { name, reason }),
         }
     }
-    Choice {
+    EncoderChoice {
         name: None,
         passed_over,
     }
 }
 
-impl Choice {
+impl EncoderChoice {
     fn reasons(&self) -> String {
         let each = self.passed_over.iter();
         let each: Vec<String> = each
@@ -300,7 +300,7 @@ fn read(mut output: PipeReader, deadline: Instant) -> io::Result<(String, bool)>
                 Ok(0) => Some(true),
                 Ok(size) => {
                     words.extend_from_slice(&buffer[..size]);
-                    words.drain(..words.len().saturating_sub(MOST_WORDS));
+                    words.drain(..words.len().saturating_sub(MAX_WORDS));
                     None
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => None,

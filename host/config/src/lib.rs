@@ -51,7 +51,7 @@ pub use units::{BitRate, ByteSize, Span};
 pub const MAX_FILE: u64 = 1 << 20;
 
 /// So many mistakes are told at once.
-const MOST_MISTAKES: usize = 50;
+const MAX_MISTAKES: usize = 50;
 
 /// Everything the config file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -142,7 +142,7 @@ impl Config {
                 Ok(config) => break Some(config),
                 Err(mistake) => match document.leave_out(&mistake) {
                     Some(false) => {}
-                    Some(true) if found.len() + 1 < MOST_MISTAKES => found.push(mistake.invalid),
+                    Some(true) if found.len() + 1 < MAX_MISTAKES => found.push(mistake.invalid),
                     Some(true) | None => {
                         found.push(mistake.invalid);
                         break None;

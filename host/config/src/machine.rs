@@ -4,7 +4,7 @@ use super::HostName;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 /// More addresses than a machine has that somebody reads a list of.
-const MOST_ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// The host name, and if that has no domain also as multicast DNS has it (RFC 6762), with `.local`. Empty for `localhost`.
 pub fn names() -> Vec<HostName> {
@@ -59,7 +59,7 @@ fn reachable(listen: IpAddr, all: &[IpAddr]) -> Vec<IpAddr> {
     let mut reached: Vec<IpAddr> = Vec::new();
     for address in candidates.iter().filter(|address| useful(address)) {
         let through = !listen.is_ipv4() || address.is_ipv4();
-        if through && !reached.contains(address) && reached.len() < MOST_ADDRESSES {
+        if through && !reached.contains(address) && reached.len() < MAX_ADDRESSES {
             reached.push(*address);
         }
     }

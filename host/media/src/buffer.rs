@@ -5,10 +5,10 @@ use bytes::{Bytes, BytesMut};
 /// Neighbouring pieces below this are copied together: a write of many small slices costs more than the copy.
 const SMALL: usize = 4096;
 /// A buffer of more pieces is copied into one.
-const MOST_PARTS: usize = 64;
+const MAX_PARTS: usize = 64;
 /// A run is shared if it is at least this part of the memory that it keeps from being freed, else copied. So what is
 /// held is at most twice what is counted.
-const LEAST_SHARE: usize = 2;
+const MIN_SHARE: usize = 2;
 
 /// An immutable rope of shared runs of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl FromIterator<Run> for Buffer {
         let mut buffer = Buffer::default();
         let mut small = BytesMut::new();
         for piece in pieces {
-            if piece.len() < SMALL || piece.len() < piece.kept / LEAST_SHARE {
+            if piece.len() < SMALL || piece.len() < piece.kept / MIN_SHARE {
                 small.extend_from_slice(&piece);
             } else {
                 buffer.push(small.split().freeze().into());
@@ -115,7 +115,7 @@ impl FromIterator<Run> for Buffer {
             }
         }
         buffer.push(small.freeze().into());
-        if buffer.parts.len() > MOST_PARTS {
+        if buffer.parts.len() > MAX_PARTS {
             buffer = concat(&buffer.parts).into();
         }
         buffer
@@ -168,7 +168,7 @@ mod tests {
             for tenths in cuts {
                 buffer = buffer.slice(0, buffer.len() * tenths / 10).collect();
                 let kept: usize = buffer.kept.iter().sum();
-                prop_assert!(kept <= LEAST_SHARE * buffer.len() + LEAST_SHARE, "{kept} for {}", buffer.len());
+                prop_assert!(kept <= MIN_SHARE * buffer.len() + MIN_SHARE, "{kept} for {}", buffer.len());
             }
         }
     }

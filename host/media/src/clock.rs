@@ -6,9 +6,9 @@ use super::time::TIMESCALE;
 
 const SECOND: i64 = TIMESCALE as i64;
 /// A window is judged when it has lasted a second and has so many steps.
-const LEAST_STEPS: usize = 6;
+const MIN_STEPS: usize = 6;
 /// Beyond, steps of a window are not looked at.
-const MOST_STEPS: usize = 256;
+const MAX_STEPS: usize = 256;
 /// A window with such a pause in it says nothing.
 const PAUSE: i64 = 2 * SECOND;
 /// Pictures that arrive closer together came in one piece, whatever their times.
@@ -61,10 +61,10 @@ pub struct Progress {
 
 /// Judges the times of one track. All times are in ticks of [`TIMESCALE`].
 #[derive(Debug, Default)]
-pub struct Judge {
+pub struct ClockMonitor {
     window: Option<Window>,
     /// What the newest windows say, and how many of them.
-    opinion: Option<Opinion>,
+    verdict: Option<Verdict>,
     windows: u8,
     fault: Option<Fault>,
     /// When the newest picture arrived, how long after the one before, and the same smoothed.
@@ -75,7 +75,7 @@ pub struct Judge {
 
 /// What a window says of the times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Opinion {
+struct Verdict {
     fault: Fault,
     /// It may be an accident of arrival.
     mild: bool,
@@ -88,7 +88,7 @@ struct Window {
     newest: i64,
     newest_came: i64,
     sound: Option<Progress>,
-    /// The first [`MOST_STEPS`] times, and how long after the one before each picture came.
+    /// The first [`MAX_STEPS`] times, and how long after the one before each picture came.
     times: Vec<i64>,
     gaps: Vec<i64>,
     /// Of pictures that came apart: how many there were, and how many had the time of the one before.
@@ -96,7 +96,7 @@ struct Window {
     equal: usize,
 }
 
-impl Judge {
+impl ClockMonitor {
     /// The source begins again: its times may, too.
     pub fn begins_again(&mut self) {
         self.window = None;
@@ -149,7 +149,7 @@ impl Judge {
             self.window = Some(begin);
             return None;
         }
-        if window.gaps.len() < MOST_STEPS {
+        if window.gaps.len() < MAX_STEPS {
             window.times.push(told);
             window.gaps.push(gap);
         }
@@ -158,12 +158,12 @@ impl Judge {
             window.equal += usize::from(told == window.newest);
         }
         (window.newest, window.newest_came) = (told, now);
-        if now.saturating_sub(window.came) < SECOND || window.gaps.len() < LEAST_STEPS {
+        if now.saturating_sub(window.came) < SECOND || window.gaps.len() < MIN_STEPS {
             return None;
         }
-        let opinion = window.opinion(sound);
+        let verdict = window.verdict(sound);
         self.window = Some(begin);
-        self.hear(opinion)
+        self.hear(verdict)
     }
 
     /// Where a picture goes by its arrival: `last` is where the one before is, `target` where this one would be if arrival was
@@ -180,21 +180,21 @@ impl Judge {
         at.max(last.saturating_add(1))
     }
 
-    fn hear(&mut self, opinion: Option<Opinion>) -> Option<Option<Fault>> {
-        self.windows = match self.opinion == opinion {
+    fn hear(&mut self, verdict: Option<Verdict>) -> Option<Option<Fault>> {
+        self.windows = match self.verdict == verdict {
             true => self.windows.saturating_add(1),
             false => 1,
         };
-        self.opinion = opinion;
-        let enough = match opinion {
+        self.verdict = verdict;
+        let enough = match verdict {
             None => CONVINCED_AGAIN,
-            Some(Opinion { mild: true, .. }) => CONVINCED_MILDLY,
-            Some(opinion) if opinion.fault == Fault::Stopped => CONVINCED_STOPPED,
+            Some(Verdict { mild: true, .. }) => CONVINCED_MILDLY,
+            Some(verdict) if verdict.fault == Fault::Stopped => CONVINCED_STOPPED,
             Some(_) => CONVINCED,
         };
-        let fault = opinion.map(|opinion| opinion.fault);
+        let fault = verdict.map(|verdict| verdict.fault);
         // Which fault it is matters to nobody once there is one.
-        let is_change = self.fault.is_some() != opinion.is_some() && self.windows >= enough;
+        let is_change = self.fault.is_some() != verdict.is_some() && self.windows >= enough;
         is_change.then(|| {
             self.fault = fault;
             fault
@@ -203,8 +203,8 @@ impl Judge {
 }
 
 impl Window {
-    fn opinion(&self, sound: Option<Progress>) -> Option<Opinion> {
-        let sure = |fault| Opinion { fault, mild: false };
+    fn verdict(&self, sound: Option<Progress>) -> Option<Verdict> {
+        let sure = |fault| Verdict { fault, mild: false };
         if self.apart >= 4 {
             if self.equal == self.apart {
                 return Some(sure(Fault::Stopped));
@@ -217,11 +217,11 @@ impl Window {
         let passed = self.newest_came.saturating_sub(self.came);
         let speed = match told as f64 / passed.max(1) as f64 {
             0.0..0.2 => Some(sure(Fault::Slow)),
-            0.2..0.8 => Some(Opinion {
+            0.2..0.8 => Some(Verdict {
                 fault: Fault::Slow,
                 mild: true,
             }),
-            1.25..=1.6 => Some(Opinion {
+            1.25..=1.6 => Some(Verdict {
                 fault: Fault::Fast,
                 mild: true,
             }),

@@ -8,11 +8,11 @@ use super::{
 use std::collections::{BTreeMap, VecDeque};
 
 /// Starts that are remembered: as many as a ring holds entries.
-const MOST_STARTS: usize = 16_384;
+const MAX_STARTS: usize = 16_384;
 
 /// Where groups may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Grain {
+pub enum GroupBoundary {
     /// At each independent sample of the source.
     Every,
     /// At those that are keyframes where the stream is encoded: of H.264 each, of JPEGs the first in each cell of the
@@ -27,14 +27,14 @@ pub enum Grain {
 /// long, but for those that a break ends, and none ends so while the count is ahead of the clock: it is by one at most, and a later
 /// run starts above it.
 #[derive(Debug)]
-pub struct Book {
+pub struct GroupIndex {
     started_at_us: u64,
     /// Ticks.
     cell: u64,
     starts: VecDeque<Start>,
     /// A break comes before the next start.
     broken: bool,
-    groups: BTreeMap<(u32, Grain), Groups>,
+    groups: BTreeMap<(u32, GroupBoundary), Groups>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +50,11 @@ struct Start {
     date: u64,
 }
 
-impl Book {
+impl GroupIndex {
     /// Of a run that began at `started_at_us` (Unix microseconds at decode time 0), whose pictures have a keyframe in each
     /// `cell` (ticks) if they are encoded.
-    pub fn new(started_at_us: u64, cell: u64) -> Book {
-        Book {
+    pub fn new(started_at_us: u64, cell: u64) -> GroupIndex {
+        GroupIndex {
             started_at_us,
             cell: cell.max(1),
             starts: VecDeque::new(),
@@ -84,10 +84,10 @@ impl Book {
             ..start
         };
         self.starts.push_back(start);
-        for ((group_ms, grain), groups) in &mut self.groups {
-            groups.observe(&start, *group_ms, *grain, self.started_at_us);
+        for ((group_ms, boundary), groups) in &mut self.groups {
+            groups.observe(&start, *group_ms, *boundary, self.started_at_us);
         }
-        if self.starts.len() > MOST_STARTS {
+        if self.starts.len() > MAX_STARTS {
             self.starts.pop_front();
         }
         start.shown
@@ -112,11 +112,11 @@ impl Book {
     pub fn need(&mut self, group_ms: u32) {
         let (starts, started_at_us) = (&self.starts, self.started_at_us);
         // Both at once, so that they count the same where there are only keyframes.
-        for grain in [Grain::Every, Grain::Keyframes] {
-            self.groups.entry((group_ms, grain)).or_insert_with(|| {
+        for boundary in [GroupBoundary::Every, GroupBoundary::Keyframes] {
+            self.groups.entry((group_ms, boundary)).or_insert_with(|| {
                 let mut groups = Groups::default();
                 for start in starts {
-                    groups.observe(start, group_ms, grain, started_at_us);
+                    groups.observe(start, group_ms, boundary, started_at_us);
                 }
                 groups
             });
@@ -124,8 +124,8 @@ impl Book {
     }
 
     /// The group that what is known by `shown` belongs to.
-    pub fn group(&self, group_ms: u32, grain: Grain, shown: u64) -> Option<Group> {
-        let opening = self.groups.get(&(group_ms, grain))?.at(shown)?;
+    pub fn group(&self, group_ms: u32, boundary: GroupBoundary, shown: u64) -> Option<Group> {
+        let opening = self.groups.get(&(group_ms, boundary))?.at(shown)?;
         Some(Group {
             number: opening.number,
             started_at: opening.date,
@@ -133,15 +133,15 @@ impl Book {
     }
 
     /// How long the longest complete group was since the newest break, in ticks; 0 before there is one.
-    pub fn longest(&self, group_ms: u32, grain: Grain) -> u64 {
-        let groups = self.groups.get(&(group_ms, grain));
+    pub fn longest(&self, group_ms: u32, boundary: GroupBoundary) -> u64 {
+        let groups = self.groups.get(&(group_ms, boundary));
         groups.map_or(0, |groups| groups.longest)
     }
 
     /// Whether a group begins with what is known by `shown`: a keyframe inside a group, or behind a start that was lost, opens
     /// none.
-    pub fn opens(&self, group_ms: u32, grain: Grain, shown: u64) -> bool {
-        let groups = self.groups.get(&(group_ms, grain));
+    pub fn opens(&self, group_ms: u32, boundary: GroupBoundary, shown: u64) -> bool {
+        let groups = self.groups.get(&(group_ms, boundary));
         let starts = groups.map(|groups| &groups.starts);
         starts.is_some_and(|starts| {
             starts
@@ -155,11 +155,11 @@ impl Book {
     pub fn history_start(
         &self,
         group_ms: u32,
-        grain: Grain,
+        boundary: GroupBoundary,
         shown: u64,
         history: u32,
     ) -> Option<u64> {
-        let groups = self.groups.get(&(group_ms, grain))?;
+        let groups = self.groups.get(&(group_ms, boundary))?;
         let first = groups.first()?;
         let wanted = groups
             .at(shown)?
@@ -216,9 +216,15 @@ struct Opening {
 }
 
 impl Groups {
-    fn observe(&mut self, start: &Start, group_ms: u32, grain: Grain, started_at_us: u64) {
+    fn observe(
+        &mut self,
+        start: &Start,
+        group_ms: u32,
+        boundary: GroupBoundary,
+        started_at_us: u64,
+    ) {
         self.broken |= start.after_break;
-        if grain == Grain::Keyframes && !start.keyframe {
+        if boundary == GroupBoundary::Keyframes && !start.keyframe {
             return;
         }
         let Start {
@@ -246,7 +252,7 @@ impl Groups {
             number,
             date,
         });
-        if self.starts.len() > MOST_STARTS {
+        if self.starts.len() > MAX_STARTS {
             self.starts.pop_front();
         }
     }
@@ -270,7 +276,7 @@ mod tests {
     use proptest::prelude::*;
 
     const SECOND: u64 = TIMESCALE as u64;
-    const EVERY: Grain = Grain::Every;
+    const EVERY: GroupBoundary = GroupBoundary::Every;
 
     fn times(decode_time: u64, composition_offset: i32) -> Times {
         Times {
@@ -280,8 +286,13 @@ mod tests {
         }
     }
 
-    fn number_of(book: &Book, group_ms: u32, grain: Grain, shown: u64) -> Option<u64> {
-        Some(book.group(group_ms, grain, shown)?.number)
+    fn number_of(
+        index: &GroupIndex,
+        group_ms: u32,
+        boundary: GroupBoundary,
+        shown: u64,
+    ) -> Option<u64> {
+        Some(index.group(group_ms, boundary, shown)?.number)
     }
 
     fn h264(time: u64) -> Sample {
@@ -294,25 +305,25 @@ mod tests {
 
     #[test]
     fn groups_are_at_least_their_length_and_count_from_unix_time() {
-        let mut book = Book::new(1_700_000_000_000_000, SECOND);
+        let mut index = GroupIndex::new(1_700_000_000_000_000, SECOND);
         for n in 0..5 {
-            book.observe(&h264(n * SECOND / 2));
+            index.observe(&h264(n * SECOND / 2));
         }
         // Who comes later gets the numbers of who came first.
-        book.need(1000);
+        index.need(1000);
         for n in 5..10 {
-            book.observe(&h264(n * SECOND / 2));
+            index.observe(&h264(n * SECOND / 2));
         }
-        let number = |time| number_of(&book, 1000, EVERY, time);
+        let number = |time| number_of(&index, 1000, EVERY, time);
         assert_eq!(number(0), Some(1_700_000_000));
         assert_eq!(number(SECOND - 1), Some(1_700_000_000));
         assert_eq!(number(SECOND), Some(1_700_000_001));
-        assert_eq!(number_of(&book, 500, EVERY, 0), None, "nobody needs those");
-        let opens = |time| book.opens(1000, EVERY, time);
+        assert_eq!(number_of(&index, 500, EVERY, 0), None, "nobody needs those");
+        let opens = |time| index.opens(1000, EVERY, time);
         assert!(opens(0) && opens(SECOND) && !opens(SECOND / 2) && !opens(SECOND + 1));
-        assert!(!book.opens(500, EVERY, 0));
+        assert!(!index.opens(500, EVERY, 0));
         let newest = 9 * SECOND / 2;
-        let start = |shown, history| book.history_start(1000, EVERY, shown, history);
+        let start = |shown, history| index.history_start(1000, EVERY, shown, history);
         assert_eq!(start(newest, 1), Some(4 * SECOND));
         assert_eq!(start(newest, 3), Some(2 * SECOND));
         assert_eq!(start(newest, 99), Some(0));
@@ -322,14 +333,14 @@ mod tests {
 
     #[test]
     fn the_longest_group_is_of_complete_ones_since_the_newest_break() {
-        let mut book = Book::new(0, SECOND);
-        book.need(1000);
+        let mut index = GroupIndex::new(0, SECOND);
+        index.need(1000);
         let mut longest = |second: u64, breaks: bool| {
             if breaks {
-                book.close();
+                index.close();
             }
-            book.observe(&h264(second * SECOND));
-            book.longest(1000, EVERY) / SECOND
+            index.observe(&h264(second * SECOND));
+            index.longest(1000, EVERY) / SECOND
         };
         let seconds = [
             (0, false),
@@ -345,8 +356,8 @@ mod tests {
 
     #[test]
     fn dates_follow_the_wall_clock_slowly_and_at_once_where_it_was_set() {
-        let mut book = Book::new(0, SECOND);
-        book.need(1000);
+        let mut index = GroupIndex::new(0, SECOND);
+        index.need(1000);
         // Two days of a clock that is 100 ppm slow, and arrival that jitters by 80 ms.
         let mut last: Option<u64> = None;
         for nth in 0..86_400u64 {
@@ -360,8 +371,8 @@ mod tests {
                 true,
                 Vec::new(),
             );
-            let shown = book.observe(&sample);
-            let date = book.group(1000, EVERY, shown).unwrap().started_at;
+            let shown = index.observe(&sample);
+            let date = index.group(1000, EVERY, shown).unwrap().started_at;
             assert!(date.abs_diff(wall) < 85_000, "{nth}: {date} and {wall}");
             assert!(last.is_none_or(|last| date.abs_diff(last + 2_000_000) <= 1000));
             last = Some(date);
@@ -375,34 +386,34 @@ mod tests {
             true,
             Vec::new(),
         );
-        let shown = book.observe(&set);
-        assert_eq!(book.group(1000, EVERY, shown).unwrap().started_at, 42);
+        let shown = index.observe(&set);
+        assert_eq!(index.group(1000, EVERY, shown).unwrap().started_at, 42);
     }
 
     #[test]
     fn a_break_ends_a_group_early() {
         // Half a second before the clock's next number.
-        let mut book = Book::new(9_500_000, SECOND);
-        book.need(10_000);
-        book.observe(&h264(0));
-        book.close();
-        book.observe(&h264(SECOND));
-        for grain in [EVERY, Grain::Keyframes] {
-            let number = |time| number_of(&book, 10_000, grain, time);
+        let mut index = GroupIndex::new(9_500_000, SECOND);
+        index.need(10_000);
+        index.observe(&h264(0));
+        index.close();
+        index.observe(&h264(SECOND));
+        for boundary in [EVERY, GroupBoundary::Keyframes] {
+            let number = |time| number_of(&index, 10_000, boundary, time);
             assert_eq!((number(0), number(SECOND)), (Some(0), Some(1)));
         }
     }
 
     #[test]
     fn a_source_that_comes_and_goes_waits_for_numbers_that_are_the_clocks() {
-        let mut book = Book::new(1_700_000_000_000_000, SECOND);
-        book.need(2000);
+        let mut index = GroupIndex::new(1_700_000_000_000_000, SECOND);
+        index.need(2000);
         // Ten times a second.
         let mut numbers = Vec::new();
         for n in 0..100 {
-            book.close();
-            let shown = book.observe(&h264(n * SECOND / 10));
-            numbers.push(number_of(&book, 2000, EVERY, shown).unwrap());
+            index.close();
+            let shown = index.observe(&h264(n * SECOND / 10));
+            numbers.push(number_of(&index, 2000, EVERY, shown).unwrap());
         }
         let clock = |n: u64| 850_000_000 + n / 20 + u64::from(n > 0);
         let clock: Vec<u64> = (0..100).map(clock).collect();
@@ -411,45 +422,45 @@ mod tests {
 
     #[test]
     fn of_jpegs_the_first_in_each_cell_is_a_keyframe_and_after_a_break() {
-        let mut book = Book::new(0, 2 * SECOND);
-        book.need(0);
+        let mut index = GroupIndex::new(0, 2 * SECOND);
+        index.need(0);
         // Three a second, from 0.5 s on; the source is lost at 5 s.
         for n in 0..15 {
             if n == 13 {
-                book.close();
+                index.close();
             }
-            book.observe(&jpeg(SECOND / 2 + n * SECOND / 3));
+            index.observe(&jpeg(SECOND / 2 + n * SECOND / 3));
         }
         let keyframes: Vec<u64> = (0..15)
-            .filter_map(|n| book.keyframe(SECOND / 2 + n * SECOND / 3))
+            .filter_map(|n| index.keyframe(SECOND / 2 + n * SECOND / 3))
             .collect();
         let mut different = keyframes.clone();
         different.dedup();
         assert_eq!(keyframes.len(), 15);
         assert_eq!(different, [45_000, 195_000, 375_000, 435_000]);
         assert_eq!(
-            number_of(&book, 0, EVERY, 435_000),
-            number_of(&book, 0, EVERY, 45_000).map(|n| n + 13)
+            number_of(&index, 0, EVERY, 435_000),
+            number_of(&index, 0, EVERY, 45_000).map(|n| n + 13)
         );
-        let number = |time| number_of(&book, 0, Grain::Keyframes, time);
+        let number = |time| number_of(&index, 0, GroupBoundary::Keyframes, time);
         assert_eq!(number(465_000), number(45_000).map(|first| first + 3));
         assert_eq!(number(0), None, "before the run's first");
     }
 
     #[test]
     fn a_start_is_known_by_when_it_is_shown() {
-        let mut book = Book::new(0, SECOND);
-        book.need(0);
+        let mut index = GroupIndex::new(0, SECOND);
+        index.need(0);
         for n in 0..3 {
             let sample = Sample::h264(times(n * SECOND, 6000), true, Vec::new());
-            assert_eq!(book.observe(&sample), n * SECOND + 6000);
+            assert_eq!(index.observe(&sample), n * SECOND + 6000);
         }
         // Decoded after the second keyframe, shown before it.
         assert_eq!(
-            number_of(&book, 0, EVERY, SECOND + 3000),
-            number_of(&book, 0, EVERY, 6000)
+            number_of(&index, 0, EVERY, SECOND + 3000),
+            number_of(&index, 0, EVERY, 6000)
         );
-        assert_eq!(book.keyframe(SECOND + 3000), Some(6000));
+        assert_eq!(index.keyframe(SECOND + 3000), Some(6000));
     }
 
     proptest! {
@@ -457,26 +468,26 @@ mod tests {
         fn numbers_rise_by_one_do_not_outrun_the_clock_and_are_the_same_for_who_comes_later(
             steps in prop::collection::vec((1u64..200_000, any::<bool>(), prop::bool::weighted(0.3)), 1..300),
             group_ms in 0u32..4000) {
-            let mut book = Book::new(5_000_000_000, SECOND);
-            book.need(group_ms);
+            let mut index = GroupIndex::new(5_000_000_000, SECOND);
+            index.need(group_ms);
             let (mut time, mut last) = (0, None);
             let mut told = Vec::new();
             for (step, picture, breaks) in steps {
                 time += step.max(90);
                 if breaks {
-                    book.close();
+                    index.close();
                 }
-                let shown = book.observe(&if picture { h264(time) } else { jpeg(time) });
-                let number = number_of(&book, group_ms, EVERY, shown).unwrap();
+                let shown = index.observe(&if picture { h264(time) } else { jpeg(time) });
+                let number = number_of(&index, group_ms, EVERY, shown).unwrap();
                 prop_assert!(last.is_none_or(|last| number == last || number == last + 1));
                 prop_assert!(number <= (5_000_000 + time * 1000 / SECOND) / u64::from(group_ms).max(1) + 1);
                 last = Some(number);
                 told.push((shown, number));
             }
-            book.groups.clear();
-            book.need(group_ms);
+            index.groups.clear();
+            index.need(group_ms);
             for (shown, number) in told {
-                prop_assert_eq!(number_of(&book, group_ms, EVERY, shown), Some(number));
+                prop_assert_eq!(number_of(&index, group_ms, EVERY, shown), Some(number));
             }
         }
     }

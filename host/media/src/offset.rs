@@ -5,7 +5,7 @@ use super::time::TIMESCALE;
 
 const SECOND: i64 = TIMESCALE as i64;
 /// Pictures that may come between a picture's decoding and its showing: the decoded picture buffer (H.264 A.3.1), and a few.
-const MOST_HELD: i64 = 20;
+const MAX_HELD: i64 = 20;
 /// Where distances are uneven, the pause before a picture is known by the presentation time first.
 const PAUSE: i64 = 3 * SECOND;
 /// Beyond half a step, offsets of a stream without reordering differ by no more.
@@ -40,7 +40,7 @@ impl Offsets {
         let Some(told) = told else {
             return Offset::of(self.usual.filter(|_| in_order).unwrap_or(0), false);
         };
-        let possible = told >= -MOST_HELD * step && told <= MOST_HELD * step + PAUSE;
+        let possible = told >= -MAX_HELD * step && told <= MAX_HELD * step + PAUSE;
         let usual = match (self.usual, in_order) {
             (Some(usual), true) => {
                 let near = told.saturating_sub(usual).saturating_abs() <= step / 2 + TOLERANCE;

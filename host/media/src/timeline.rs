@@ -9,7 +9,7 @@
 //! Called by `stream::Ingest` for every sample; asks no clock and does no I/O.
 
 use super::{
-    clock::{Fault, Judge, Progress},
+    clock::{ClockMonitor, Fault, Progress},
     time::{Moment, TIMESCALE},
 };
 use std::collections::VecDeque;
@@ -48,7 +48,7 @@ pub struct Timeline {
     sound: Track,
     /// The source begins again with no gap: a file that loops. Else it goes on at the present time.
     seamless: bool,
-    judge: Judge,
+    judge: ClockMonitor,
     /// How far the clock of the sound has come.
     heard: Option<Progress>,
     remark: Option<Remark>,
@@ -169,7 +169,7 @@ impl Timeline {
     /// The source was lost and comes back.
     pub fn resumes(&mut self) {
         self.begin(false);
-        self.judge = Judge::default();
+        self.judge = ClockMonitor::default();
     }
 
     fn begin(&mut self, seamless: bool) {

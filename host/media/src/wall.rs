@@ -6,10 +6,10 @@ use std::time::Duration;
 
 /// Arrival is looked at in windows of this length: who arrived first in it arrived without delay.
 const WINDOW: Duration = Duration::from_secs(10);
-/// A difference is made up for in about this time, but at least at [`LEAST_RATE`].
+/// A difference is made up for in about this time, but at least at [`MIN_RATE`].
 const CONSTANT_S: f64 = 600.0;
 /// Five times what bad crystals are off.
-const LEAST_RATE: f64 = 0.0005;
+const MIN_RATE: f64 = 0.0005;
 /// The wall clock was set, and did not just run faster or slower, if it moved this much against the other at once.
 const SET_US: i64 = 1_000_000;
 
@@ -82,7 +82,7 @@ impl Known {
         // What a server had stored comes first, and at once.
         let most = match now.saturating_sub(self.began) < WINDOW {
             true => f64::MAX,
-            false => (off.abs() / CONSTANT_S).max(LEAST_RATE * 1e6) * passed,
+            false => (off.abs() / CONSTANT_S).max(MIN_RATE * 1e6) * passed,
         };
         self.zero += off.clamp(-most, most);
     }

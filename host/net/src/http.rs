@@ -1,6 +1,6 @@
 //! HTTP/1.1 and HTTP/2 on hyper: one connection from its first byte, its limits, and the upgrade to WebSocket.
 
-use super::{BoxError, Drain, Socket, door::Ticket, tls::Tls};
+use super::{BoxError, Drain, Socket, limiter::Permit, tls::Tls};
 use crate::auth::Peer;
 use bytes::Bytes;
 use hyper::{
@@ -34,12 +34,12 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a request's head, and of a response that hyper holds before the socket takes it: one picture, not ten.
 const BUFFER: usize = 16 << 10;
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// Requests at a time on one connection of HTTP/2.
-const MOST_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 128;
 /// Streams that a client of HTTP/2 took back before they were looked at, and that broke the protocol.
-const MOST_TAKEN_BACK: usize = 20;
-const MOST_BROKEN: usize = 64;
+const MAX_TAKEN_BACK: usize = 20;
+const MAX_BROKEN: usize = 64;
 /// Bytes of a request's body, and of all on a connection of HTTP/2; the standard wants no less of the latter.
 const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = (64 << 10) - 1;
@@ -69,7 +69,7 @@ enum Version {
 pub(super) async fn converse<A, F, B>(
     socket: TcpStream,
     address: SocketAddr,
-    ticket: Ticket,
+    permit: Permit,
     tls: Option<Arc<Tls>>,
     drain: Drain,
     answer: A,
@@ -96,7 +96,7 @@ pub(super) async fn converse<A, F, B>(
     };
     let mut over = drain.clone();
     let greeted = tokio::select! {
-        greeted = timeout(PATIENCE, greet(socket, ticket, tls)) => greeted,
+        greeted = timeout(PATIENCE, greet(socket, permit, tls)) => greeted,
         () = async { over.wait().await; sleep(LATE).await } => return,
     };
     let ended = match greeted {
@@ -114,7 +114,7 @@ pub(super) async fn converse<A, F, B>(
 /// Looks at the first bytes and shakes hands; `None` where the client left or was sent away.
 async fn greet(
     mut socket: TcpStream,
-    ticket: Ticket,
+    permit: Permit,
     tls: Option<Arc<Tls>>,
 ) -> std::io::Result<Option<(Socket, Version)>> {
     let mut start = [0; PREFACE.len()];
@@ -126,7 +126,7 @@ async fn greet(
             true => Version::Http2,
             false => Version::Http1,
         };
-        return Ok(Some((Socket::plain(socket, ticket), version)));
+        return Ok(Some((Socket::plain(socket, permit), version)));
     };
     if start[0] != HANDSHAKE {
         refuse_plain(&mut socket).await?;
@@ -137,7 +137,7 @@ async fn greet(
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,
     };
-    Ok(Some((Socket::tls(socket, ticket), version)))
+    Ok(Some((Socket::tls(socket, permit), version)))
 }
 
 async fn refuse_plain(socket: &mut TcpStream) -> std::io::Result<()> {
@@ -178,7 +178,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(BUFFER)
-        .max_headers(MOST_HEADERS)
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -217,9 +217,9 @@ where
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
-        .max_local_error_reset_streams(MOST_BROKEN)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_TAKEN_BACK)
+        .max_local_error_reset_streams(MAX_BROKEN)
         .max_header_list_size(BUFFER as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -2,17 +2,17 @@
 
 pub mod auth;
 mod body;
-mod door;
 mod drain;
 mod http;
+mod limiter;
 mod listener;
 mod socket;
 mod tls;
 pub mod websocket;
 
 pub use body::{ViewerBody, WholeBody};
-pub use door::Door;
 pub use drain::Drain;
+pub use limiter::ConnectionLimiter;
 pub use listener::{listen, serve};
 pub use socket::Socket;
 pub use tls::{Tls, TlsError};

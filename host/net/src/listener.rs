@@ -1,9 +1,8 @@
 //! The listening socket and its accept loop.
 
 use super::{
-    BoxError, Drain,
-    door::{Burst, Door},
-    http,
+    BoxError, Drain, http,
+    limiter::{Burst, ConnectionLimiter},
     tls::Tls,
 };
 use crate::auth::Peer;
@@ -45,7 +44,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// became WebSockets too.
 pub async fn serve<A, F, B>(
     listener: TcpListener,
-    door: Arc<Door>,
+    limiter: Arc<ConnectionLimiter>,
     tls: Option<Arc<Tls>>,
     mut drain: Drain,
     answer: A,
@@ -82,10 +81,10 @@ pub async fn serve<A, F, B>(
                 continue;
             }
         };
-        match door.enter(address.ip()) {
-            Ok(ticket) => {
+        match limiter.enter(address.ip()) {
+            Ok(permit) => {
                 let (answer, tls, drain) = (answer.clone(), tls.clone(), drain.clone());
-                tokio::spawn(http::converse(socket, address, ticket, tls, drain, answer));
+                tokio::spawn(http::converse(socket, address, permit, tls, drain, answer));
             }
             Err(refused) => {
                 hang_up(socket);
@@ -99,7 +98,7 @@ pub async fn serve<A, F, B>(
     }
     // The port is free from here on.
     drop(listener);
-    door.empty().await;
+    limiter.empty().await;
 }
 
 /// By a reset, which leaves nothing behind in the kernel.

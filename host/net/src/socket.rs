@@ -1,6 +1,6 @@
 //! One connection's bytes, with or without TLS.
 
-use super::door::Ticket;
+use super::limiter::Permit;
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
@@ -20,15 +20,15 @@ use tokio_rustls::server::TlsStream;
 pub struct Socket {
     stream: Stream,
     intake: Option<Intake>,
-    farewell: Farewell,
-    _ticket: Ticket,
+    farewell: Closing,
+    _ticket: Permit,
 }
 
 /// How far closing has come. A client that is not done sending when it is told why nobody listens, as one with a large body
 /// is, is read for a while longer: bytes that lie unread have the kernel reset the connection, and take the answer from it
 /// (RFC 9112 section 9.6).
 #[derive(Debug)]
-enum Farewell {
+enum Closing {
     Open,
     /// Nothing more is said.
     Said,
@@ -47,22 +47,22 @@ enum Stream {
 
 impl Socket {
     /// Without TLS.
-    pub fn plain(socket: TcpStream, ticket: Ticket) -> Socket {
+    pub fn plain(socket: TcpStream, permit: Permit) -> Socket {
         Socket {
             stream: Stream::Plain(socket),
             intake: None,
-            farewell: Farewell::Open,
-            _ticket: ticket,
+            farewell: Closing::Open,
+            _ticket: permit,
         }
     }
 
     /// With TLS, after its handshake.
-    pub fn tls(socket: TlsStream<TcpStream>, ticket: Ticket) -> Socket {
+    pub fn tls(socket: TlsStream<TcpStream>, permit: Permit) -> Socket {
         Socket {
             stream: Stream::Tls(Box::new(socket)),
             intake: None,
-            farewell: Farewell::Open,
-            _ticket: ticket,
+            farewell: Closing::Open,
+            _ticket: permit,
         }
     }
 
@@ -129,9 +129,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.farewell, Farewell::Open) {
+        if matches!(self.farewell, Closing::Open) {
             ready!(self.stream().poll_shutdown(context))?;
-            self.farewell = Farewell::Said;
+            self.farewell = Closing::Said;
         }
         // A client of HTTP/2 is told by a frame of its own to stop, and one that floods is not listened to any longer.
         if self.intake.is_some() {
@@ -139,7 +139,7 @@ impl AsyncWrite for Socket {
         }
         let mut scrap = [MaybeUninit::uninit(); 8 << 10];
         loop {
-            if let Farewell::Lingers(until) = &mut self.farewell
+            if let Closing::Lingers(until) = &mut self.farewell
                 && until.as_mut().poll(context).is_ready()
             {
                 return Poll::Ready(Ok(()));
@@ -147,12 +147,12 @@ impl AsyncWrite for Socket {
             let mut buffer = ReadBuf::uninit(&mut scrap);
             match self.stream().poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    if matches!(self.farewell, Farewell::Said) {
-                        self.farewell = Farewell::Lingers(Box::pin(sleep(LINGER)));
+                    if matches!(self.farewell, Closing::Said) {
+                        self.farewell = Closing::Lingers(Box::pin(sleep(LINGER)));
                     }
                 }
                 // Who has nothing on its way now is not waited for.
-                Poll::Pending if matches!(self.farewell, Farewell::Lingers(_)) => {
+                Poll::Pending if matches!(self.farewell, Closing::Lingers(_)) => {
                     return Poll::Pending;
                 }
                 _ => return Poll::Ready(Ok(())),

@@ -24,11 +24,11 @@ use wasmparser::{Parser, Payload};
 use wasmtime::{Config, Engine};
 
 /// Functions of a component, in all its modules.
-const MOST_FUNCTIONS: u32 = 65_536;
+const MAX_FUNCTIONS: u32 = 65_536;
 /// Bytes of one of them: compilers take more than twice the time for twice as much.
-const LARGEST_FUNCTION: usize = 1 << 20;
+const MAX_FUNCTION_BYTES: usize = 1 << 20;
 /// Compiled code.
-const MOST_CODE: u64 = 256 << 20;
+const MAX_CODE_BYTES: u64 = 256 << 20;
 /// What the child may have in data, bytes.
 const MEMORY: u64 = 1 << 30;
 /// Processor time of the child, seconds; a compiler that is not optimized takes several times as long.
@@ -159,18 +159,18 @@ fn measure(wasm: &[u8]) -> Result<(), Refused> {
             Ok(Payload::CodeSectionStart { count, .. }) => {
                 functions = functions.saturating_add(count);
             }
-            Ok(Payload::CodeSectionEntry(body)) if body.range().len() > LARGEST_FUNCTION => {
+            Ok(Payload::CodeSectionEntry(body)) if body.range().len() > MAX_FUNCTION_BYTES => {
                 return Err(Refused::Compile(format!(
-                    "a function has {} bytes, and may have {LARGEST_FUNCTION}; build it with optimization, or split it",
+                    "a function has {} bytes, and may have {MAX_FUNCTION_BYTES}; build it with optimization, or split it",
                     body.range().len()
                 )));
             }
             Ok(_) => {}
             Err(_) => return Ok(()),
         }
-        if functions > MOST_FUNCTIONS {
+        if functions > MAX_FUNCTIONS {
             return Err(Refused::Compile(format!(
-                "it has {functions} functions, and may have {MOST_FUNCTIONS}"
+                "it has {functions} functions, and may have {MAX_FUNCTIONS}"
             )));
         }
     }
@@ -255,7 +255,7 @@ fn read(mut output: ChildStdout, deadline: Instant) -> io::Result<Option<Vec<u8>
         }
         match output.read(&mut buffer) {
             Ok(0) => return Ok(Some(all)),
-            Ok(size) if (all.len() + size) as u64 > MOST_CODE => return Ok(None),
+            Ok(size) if (all.len() + size) as u64 > MAX_CODE_BYTES => return Ok(None),
             Ok(size) => all.extend_from_slice(&buffer[..size]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -291,12 +291,12 @@ mod tests {
     #[test]
     fn what_is_too_much_is_refused_before_it_is_compiled() {
         let engine = engine().unwrap();
-        let functions = MOST_FUNCTIONS as usize;
+        let functions = MAX_FUNCTIONS as usize;
         assert_eq!(measure(&component(functions, 0)), Ok(()));
         let text = reason(compile(&engine, &component(functions + 1, 0)));
         assert!(text.starts_with("it has 65537 functions"), "{text}");
-        assert_eq!(measure(&component(2, LARGEST_FUNCTION - 16)), Ok(()));
-        let text = reason(compile(&engine, &component(1, LARGEST_FUNCTION)));
+        assert_eq!(measure(&component(2, MAX_FUNCTION_BYTES - 16)), Ok(()));
+        let text = reason(compile(&engine, &component(1, MAX_FUNCTION_BYTES)));
         assert!(text.starts_with("a function has 10485"), "{text}");
         // Two modules count together.
         let half = "(func)\n".repeat(functions / 2 + 1);

@@ -24,7 +24,7 @@ use thiserror::Error;
 use wasmtime::component::{Component, Linker, types::ComponentItem};
 
 /// A plugin's file is read only up to this size.
-const LARGEST_FILE: u64 = 16 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Why a plugin cannot be used.
 #[derive(Debug, Error)]
@@ -40,7 +40,7 @@ pub enum LoadError {
         reason: std::io::Error,
     },
     /// The file is larger than any plugin may be.
-    #[error("{path} is {size} bytes; a plugin may have at most {LARGEST_FILE}")]
+    #[error("{path} is {size} bytes; a plugin may have at most {MAX_FILE_BYTES}")]
     TooLarge {
         /// Of the file.
         path: String,
@@ -199,7 +199,7 @@ impl Engine {
             reason,
         };
         let size = std::fs::metadata(path).map_err(read)?.len();
-        if size > LARGEST_FILE {
+        if size > MAX_FILE_BYTES {
             return Err(LoadError::TooLarge { path: shown, size });
         }
         let bytes = std::fs::read(path).map_err(read)?;

@@ -24,7 +24,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(10);
 const LOG_CHARS: usize = 2000;
 
 /// Bytes of a media type at most; the longest that is registered has 100.
-const LONGEST_TYPE: usize = 256;
+const MAX_TYPE_LEN: usize = 256;
 
 /// A limit that a guest ran into.
 #[derive(Debug, Error)]
@@ -42,7 +42,7 @@ pub enum Breach {
     #[error("it gave out more than {0} bytes or {1} items in one call")]
     Output(usize, usize),
     /// A media type that is none.
-    #[error("it gave out a media type of {0} bytes; at most {LONGEST_TYPE} are possible")]
+    #[error("it gave out a media type of {0} bytes; at most {MAX_TYPE_LEN} are possible")]
     MediaType(usize),
     /// A chunk on a lane that its profile does not have.
     #[error("it gave out a chunk on lane {0}; its profile has {1}, counted from 0")]
@@ -121,7 +121,7 @@ impl LogBudget {
 /// What a guest says an answer is, which becomes a header.
 pub fn media_type(text: String) -> wasmtime::Result<String> {
     match text.len() {
-        0..=LONGEST_TYPE => Ok(text),
+        0..=MAX_TYPE_LEN => Ok(text),
         long => Err(Breach::MediaType(long).into()),
     }
 }

@@ -12,7 +12,7 @@ use sluicegate_media::{
     sample::{Codec, Format, Sample},
     time::TIMESCALE,
 };
-use sluicegate_stream::{Choice, Info, Offer};
+use sluicegate_stream::{Info, Offer, Selection};
 use sluicegate_viewer::{Access, Carrier, Content};
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,14 +23,14 @@ use wasmtime::StoreContextMut;
 
 /// What a profile may ask for at most: a minute is more than any group of pictures is worth waiting for, ten more than any
 /// viewer is behind.
-const MOST_GROUP_MS: u32 = 60_000;
-const MOST_HISTORY: u32 = 64;
-const MOST_LANES: usize = 16;
-const MOST_STALE_MS: u32 = 600_000;
-const MOST_REPEAT_MS: u32 = 600_000;
-const MOST_LATENCY_MS: u32 = 600_000;
+const MAX_GROUP_MS: u32 = 60_000;
+const MAX_HISTORY: u32 = 64;
+const MAX_LANES: usize = 16;
+const MAX_STALE_MS: u32 = 600_000;
+const MAX_REPEAT_MS: u32 = 600_000;
+const MAX_LATENCY_MS: u32 = 600_000;
 /// A plugin that wants the last picture repeated sooner than that gets it then.
-const LEAST_SILENCE: Duration = Duration::from_millis(100);
+const MIN_SILENCE: Duration = Duration::from_millis(100);
 /// The ids of the tracks.
 const PICTURES: u32 = 1;
 const SOUND: u32 = 2;
@@ -165,7 +165,7 @@ pub type Joined = Result<Vec<Effect>, String>;
 pub struct Instance {
     sandbox: Sandbox,
     guest: TransportPlugin,
-    choice: Option<Choice>,
+    choice: Option<Selection>,
     /// How many lanes its profile has.
     lanes: usize,
 }
@@ -213,7 +213,7 @@ impl Instance {
     pub fn configure(
         &mut self,
         info: &Info,
-        choice: impl Into<Choice>,
+        choice: impl Into<Selection>,
         renditions: &[Rendition],
         longest_group_ms: u32,
     ) -> Result<Vec<Content>, Failure> {
@@ -342,7 +342,7 @@ impl Instance {
 }
 
 /// What of the tracks a guest is told.
-fn tracks(info: &Info, choice: &Choice) -> Vec<media::Track> {
+fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
     let video = choice.video.zip(info.video.as_ref());
     let video = video.filter(|(format, video)| format.codec() == video.codec);
     let audio = choice.audio.zip(info.audio.as_ref());
@@ -408,22 +408,22 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             named(&raw.formats)
         ));
     }
-    if raw.lanes.len() > MOST_LANES {
+    if raw.lanes.len() > MAX_LANES {
         return Err(format!(
-            "its profile has {} lanes; at most {MOST_LANES} are possible",
+            "its profile has {} lanes; at most {MAX_LANES} are possible",
             raw.lanes.len()
         ));
     }
     let stale_ms = raw.lanes.iter().map(|lane| lane.stale_ms).max();
     for (what, value, good) in [
-        ("group-ms", raw.group_ms, 0..=MOST_GROUP_MS),
-        ("history", raw.history, 1..=MOST_HISTORY),
-        ("repeat-ms", raw.repeat_ms, 0..=MOST_REPEAT_MS),
-        ("latency-ms", raw.latency_ms, 0..=MOST_LATENCY_MS),
+        ("group-ms", raw.group_ms, 0..=MAX_GROUP_MS),
+        ("history", raw.history, 1..=MAX_HISTORY),
+        ("repeat-ms", raw.repeat_ms, 0..=MAX_REPEAT_MS),
+        ("latency-ms", raw.latency_ms, 0..=MAX_LATENCY_MS),
         (
             "stale-ms of a lane",
             stale_ms.unwrap_or(0),
-            0..=MOST_STALE_MS,
+            0..=MAX_STALE_MS,
         ),
     ] {
         if !good.contains(&value) {
@@ -445,7 +445,7 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
         group_ms: raw.group_ms,
         history: raw.history,
         repeat: (raw.repeat_ms > 0)
-            .then(|| LEAST_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
+            .then(|| MIN_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
         latency_ms: raw.latency_ms,
     })
 }

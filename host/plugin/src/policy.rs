@@ -93,12 +93,16 @@ impl Policy {
             built_in: built_in.is_some(),
             usage: Arc::<Usage>::default(),
         };
-        policy.judge("[policy]", &policy.options)?;
+        policy.check_options("[policy]", &policy.options)?;
         Ok(policy)
     }
 
     /// Whether it takes these options, which stand at `place` in the config.
-    pub fn judge(&self, place: &str, options: &serde_json::Value) -> Result<(), PolicyError> {
+    pub fn check_options(
+        &self,
+        place: &str,
+        options: &serde_json::Value,
+    ) -> Result<(), PolicyError> {
         let nobody = Client {
             address: "127.0.0.1".into(),
             user_agent: String::new(),
@@ -106,8 +110,8 @@ impl Policy {
             network: None,
             listening: false,
         };
-        let mut judge = Judge::new(self)?;
-        let session = judge.open(&nobody, &options.to_string())?;
+        let mut instance = PolicyInstance::new(self)?;
+        let session = instance.open(&nobody, &options.to_string())?;
         session.map(drop).map_err(|message| PolicyError::Refused {
             place: place.to_owned(),
             plugin: self.plugin.to_string(),
@@ -129,31 +133,31 @@ impl Policy {
 }
 
 /// An instance, with any number of sessions in it.
-pub struct Judge {
+pub struct PolicyInstance {
     sandbox: Sandbox,
     guest: PolicyPlugin,
 }
 
-impl std::fmt::Debug for Judge {
+impl std::fmt::Debug for PolicyInstance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Judge({:?})", self.sandbox)
     }
 }
 
-/// A session in a [`Judge`].
+/// A session in a [`PolicyInstance`].
 #[derive(Clone, Copy, Debug)]
-pub struct Case(ResourceAny);
+pub struct PolicySession(ResourceAny);
 
-impl Judge {
+impl PolicyInstance {
     /// A new instance.
-    pub fn new(policy: &Policy) -> Result<Judge, Failure> {
+    pub fn new(policy: &Policy) -> Result<PolicyInstance, Failure> {
         let pre = &policy.plugin.pre;
         let usage = policy.usage.clone();
         let (sandbox, guest) =
             Sandbox::new(&policy.plugin, pre.engine(), "(sessions)", usage, |store| {
                 pre.instantiate(store)
             })?;
-        Ok(Judge { sandbox, guest })
+        Ok(PolicyInstance { sandbox, guest })
     }
 
     /// A session begins; the error is what is wrong with its options.
@@ -161,18 +165,18 @@ impl Judge {
         &mut self,
         client: &Client,
         options: &str,
-    ) -> Result<Result<Case, String>, Failure> {
+    ) -> Result<Result<PolicySession, String>, Failure> {
         let guest = self.guest.sluicegate_gateway_policy();
         self.sandbox.call("session.open", |store| {
             let opened = guest.session().call_open(store, client, options)?;
-            Ok(opened.map(Case))
+            Ok(opened.map(PolicySession))
         })
     }
 
     /// What it is to play.
     pub fn choose(
         &mut self,
-        case: Case,
+        session: PolicySession,
         at: u64,
         candidates: &[Candidate],
         playing: Option<u32>,
@@ -181,7 +185,7 @@ impl Judge {
         let choice = self.sandbox.call("session.choose", |store| {
             guest
                 .session()
-                .call_choose(store, case.0, at, candidates, playing)
+                .call_choose(store, session.0, at, candidates, playing)
         });
         choice.map(tidy)
     }
@@ -189,21 +193,21 @@ impl Judge {
     /// What happened, and where it is to move.
     pub fn observe(
         &mut self,
-        case: Case,
+        session: PolicySession,
         at: u64,
         event: &Event,
     ) -> Result<Option<Choice>, Failure> {
         let guest = self.guest.sluicegate_gateway_policy();
         let choice = self.sandbox.call("session.observe", |store| {
-            guest.session().call_observe(store, case.0, at, event)
+            guest.session().call_observe(store, session.0, at, event)
         });
         choice.map(|choice| choice.map(tidy))
     }
 
     /// A session is over.
-    pub fn close(&mut self, case: Case) -> Result<(), Failure> {
+    pub fn close(&mut self, session: PolicySession) -> Result<(), Failure> {
         self.sandbox
-            .call("session.drop", |store| case.0.resource_drop(store))
+            .call("session.drop", |store| session.0.resource_drop(store))
     }
 }
 

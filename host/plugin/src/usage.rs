@@ -1,6 +1,6 @@
 //! What transports' guests cost.
 
-use sluicegate_viewer::Way;
+use sluicegate_viewer::MetricKey;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -78,24 +78,24 @@ impl std::iter::Sum for Spent {
 pub struct Usages {
     /// Of the instance that judged the options at the start.
     pub check: Arc<Usage>,
-    book: Mutex<Book>,
+    book: Mutex<UsageByKey>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    ways: BTreeMap<Way, Arc<Usage>>,
+struct UsageByKey {
+    ways: BTreeMap<MetricKey, Arc<Usage>>,
     /// Of streams that are none any more.
     gone: Spent,
 }
 
 impl Usages {
     /// On that way.
-    pub fn on(&self, way: &Way) -> Arc<Usage> {
+    pub fn on(&self, way: &MetricKey) -> Arc<Usage> {
         self.lock().ways.entry(way.clone()).or_default().clone()
     }
 
     /// On every way so far.
-    pub fn ways(&self) -> BTreeMap<Way, Spent> {
+    pub fn ways(&self) -> BTreeMap<MetricKey, Spent> {
         let book = self.lock();
         let ways = book.ways.iter();
         ways.map(|(way, usage)| (way.clone(), usage.read()))
@@ -117,7 +117,7 @@ impl Usages {
         ways.chain([book.gone, self.check.read()]).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, UsageByKey> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

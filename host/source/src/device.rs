@@ -23,7 +23,7 @@ use std::{
 /// How long a process that was ended may take before that is told, and before a source that is to stop leaves it behind.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// More of what it complains of is not kept.
-const MOST_WORDS: u64 = 2000;
+const MAX_WORDS: u64 = 2000;
 
 /// The environment variable that `sluicegate-devices` reads a name from that is given as `-`.
 const GRAPH: &str = "SLUICEGATE_DEVICE";
@@ -271,7 +271,7 @@ fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus
 fn complaint(child: &mut Child) -> String {
     let mut words = String::new();
     if let Some(errors) = child.stderr.take() {
-        let _ = errors.take(MOST_WORDS).read_to_string(&mut words);
+        let _ = errors.take(MAX_WORDS).read_to_string(&mut words);
     }
     let lines: Vec<&str> = words
         .lines()

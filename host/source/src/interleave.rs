@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 /// So far may packets that wait be apart, in ticks, as long as the other track has none.
-const MOST_APART: i64 = 20 * sluicegate_media::time::TIMESCALE as i64;
+const MAX_APART: i64 = 20 * sluicegate_media::time::TIMESCALE as i64;
 /// So many bytes and packets may wait.
-const MOST_BYTES: usize = 32 << 20;
-const MOST: usize = 16_384;
+const MAX_BYTES: usize = 32 << 20;
+const MAX_PACKETS: usize = 16_384;
 
 /// Packets of two tracks that wait for each other.
 #[derive(Debug)]
@@ -76,11 +76,11 @@ impl<T> Interleave<T> {
     fn is_full(&self) -> bool {
         let is_long = |queue: &VecDeque<Waiting<T>>| match (queue.front(), queue.back()) {
             (Some(first), Some(last)) => {
-                queue.len() >= MOST || last.place.saturating_sub(first.place) > MOST_APART
+                queue.len() >= MAX_PACKETS || last.place.saturating_sub(first.place) > MAX_APART
             }
             _ => false,
         };
-        self.bytes >= MOST_BYTES || self.queues.iter().any(is_long)
+        self.bytes >= MAX_BYTES || self.queues.iter().any(is_long)
     }
 }
 
@@ -140,10 +140,10 @@ mod tests {
         let (out, most) = read(&file, 1000);
         assert_eq!(out.len(), file.len());
         assert!((200..=202).contains(&most), "{most}");
-        let (_, most) = read(&file, MOST_BYTES / 4);
+        let (_, most) = read(&file, MAX_BYTES / 4);
         assert!(most <= 5, "{most}");
         let still: Vec<(bool, i64)> = (0..40_000).map(|_| (false, 0)).chain([(true, 0)]).collect();
-        assert_eq!(read(&still, 0).1, MOST);
+        assert_eq!(read(&still, 0).1, MAX_PACKETS);
     }
 
     #[test]

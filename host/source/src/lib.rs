@@ -18,7 +18,7 @@ mod transcode;
 mod web;
 
 pub use android::{Attached, Audience, Fleet, Presence, stream_name};
-pub use camera::{Camera, Capability, Choice, Format, Rates, Sizes, cameras, choose, listing};
+pub use camera::{Camera, Capability, CaptureMode, Format, Rates, Sizes, cameras, choose, listing};
 pub use device::devices_with;
 pub use spec::{Screen, Spec, SpecError};
 

@@ -15,7 +15,7 @@ const LEAP: i64 = 30 * TIMESCALE as i64;
 const APART: i64 = 5 * TIMESCALE as i64;
 /// What is late by no more is sent at once, so that a machine that was busy or suspended for a moment leaves no gap. What is
 /// later begins anew at its own speed: nobody wants an hour of packets at a time.
-pub const LONGEST_CATCH_UP: Duration = Duration::from_secs(10);
+pub const MAX_CATCH_UP: Duration = Duration::from_secs(10);
 /// Times beyond are none.
 const LAST: u64 = 1 << 60;
 
@@ -46,7 +46,7 @@ impl Pace {
         let (start, zero) = *self.anchor.get_or_insert((now, place));
         let ticks = u64::try_from(place.saturating_sub(zero)).unwrap_or(0);
         let due = start + Duration::from_micros(ticks.saturating_mul(100) / 9);
-        if now.saturating_duration_since(due) > LONGEST_CATCH_UP {
+        if now.saturating_duration_since(due) > MAX_CATCH_UP {
             self.anchor = Some((now, place));
         }
         stop.wait_until(due);

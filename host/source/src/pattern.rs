@@ -1,7 +1,7 @@
 //! The generated picture, encoded as it is made.
 
 use super::{
-    Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog, pace::LONGEST_CATCH_UP,
+    Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog, pace::MAX_CATCH_UP,
 };
 use sluicegate_codec as codec;
 use sluicegate_codec::{Effort, Encoder, Settings};
@@ -70,7 +70,7 @@ pub fn run(
         // A machine that was suspended, or busy for a moment, catches up: what came late is better than a gap. One that is too slow
         // skips numbers instead of racing.
         let late = start.elapsed().saturating_sub(due);
-        if late > LONGEST_CATCH_UP || (late > SLOW && backlog.is_late()) {
+        if late > MAX_CATCH_UP || (late > SLOW && backlog.is_late()) {
             number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate)
                 / 1_000_000_000;
         }

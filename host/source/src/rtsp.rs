@@ -6,7 +6,7 @@
 
 use super::{
     LOOK, SILENCE, Stop,
-    http::{Failure, Login, MOST_LOGINS, Redirects, Url, connect, tls_config},
+    http::{Failure, Login, MAX_LOGINS, Redirects, Url, connect, tls_config},
 };
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use sluicegate_config::HostName;
@@ -19,7 +19,7 @@ use std::{
 /// What libavformat asks before it asks for tracks. It follows a redirect that answers either.
 const METHODS: [&str; 2] = ["OPTIONS", "DESCRIBE"];
 /// The longest head of a response, and the longest content, which is passed over.
-const LONGEST: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
@@ -90,7 +90,7 @@ fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
                 return Ok(answer);
             }
             let is_answered = head.status == 401
-                && logins < MOST_LOGINS
+                && logins < MAX_LOGINS
                 && login
                     .as_mut()
                     .is_some_and(|login| login.challenged(head.fields("www-authenticate")).is_ok());
@@ -128,7 +128,7 @@ impl Watched<'_> {
         self.write(request)?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
-            if head.len() >= LONGEST {
+            if head.len() >= MAX_RESPONSE_BYTES {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             head.push(self.byte()?);
@@ -139,7 +139,7 @@ impl Watched<'_> {
             .field("content-length")
             .and_then(|length| length.parse().ok());
         let length: usize = length.unwrap_or(0);
-        if length > LONGEST {
+        if length > MAX_RESPONSE_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
         for _ in 0..length {

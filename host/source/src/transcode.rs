@@ -23,7 +23,7 @@ use std::{
 };
 
 /// However far behind the work is, pictures are no further apart than this: fewer, not none.
-const FEWEST: u64 = TIMESCALE as u64 / 2;
+const MAX_PICTURE_INTERVAL: u64 = TIMESCALE as u64 / 2;
 
 /// Decodes, scales and encodes.
 pub struct Transcoder {
@@ -165,7 +165,7 @@ impl Transcoder {
             return Ok(());
         }
         // Where decoding alone is too slow, the work is late for ever.
-        let recent = |at: i64| at.abs_diff(pts) < FEWEST;
+        let recent = |at: i64| at.abs_diff(pts) < MAX_PICTURE_INTERVAL;
         if self.backlog.is_late() && self.handed_on.is_some_and(recent) {
             self.left_out(sink, "encoding");
             return Ok(());

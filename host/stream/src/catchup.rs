@@ -7,7 +7,7 @@
 
 use super::{
     decoding::Decoding,
-    feed::{Ear, Feed, Next, Reader},
+    feed::{Feed, Next, Reader, WakeOn},
     frames::{Event, Follower, Frames},
     ring::{Entry, Info, Numbers, Past},
     status::Status,
@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Decoded pictures that may wait for an encoder; one that is slower loses the oldest that begins no group.
-const MOST_WAITING: usize = 4;
+const MAX_WAITING: usize = 4;
 /// The work that is put into the past. A second of it makes three to ten of pictures.
 const WORK: Duration = Duration::from_secs(5);
 
@@ -68,7 +68,7 @@ impl Pictures {
         status: &Arc<Status>,
     ) -> Pictures {
         let past = Catching::new(source, numbers, past, status);
-        let live = past.is_none().then(|| frames.follow(MOST_WAITING));
+        let live = past.is_none().then(|| frames.follow(MAX_WAITING));
         live.iter().for_each(Follower::go_live);
         Pictures { frames, past, live }
     }
@@ -81,7 +81,7 @@ impl Pictures {
     /// Goes on with what the shared decoder shows.
     pub fn give_up_past(&mut self) {
         self.past = None;
-        let follow = || self.frames.follow(MOST_WAITING);
+        let follow = || self.frames.follow(MAX_WAITING);
         self.live.get_or_insert_with(follow).go_live();
     }
 
@@ -94,7 +94,7 @@ impl Pictures {
         let late = past.is_late();
         if event.is_none() || late {
             self.live
-                .get_or_insert_with(|| self.frames.follow(MOST_WAITING));
+                .get_or_insert_with(|| self.frames.follow(MAX_WAITING));
         }
         let Some(live) = &self.live else {
             return past.tell(event);
@@ -117,7 +117,7 @@ impl Catching {
         past: Past,
         status: &Arc<Status>,
     ) -> Option<Catching> {
-        let reader = source.reader(Ear::Deaf);
+        let reader = source.reader(WakeOn::Deaf);
         let (position, info) = reader.start_in_past(numbers, past)?;
         let mut catching = Catching {
             reader,

@@ -26,12 +26,12 @@ const AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
 const COMPARED: usize = 32;
 
 /// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
-const MOST_HELD: usize = 64;
+const MAX_HELD: usize = 64;
 
 /// Decoded pictures of all streams together have so many bytes at most. A coded picture of a few kilobytes may be a hundred megabytes
 /// decoded, and whoever makes something of it keeps it for as long as that takes.
-const MOST_DECODED: usize = 512 << 20;
-static PICTURES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MOST_DECODED));
+const MAX_DECODED: usize = 512 << 20;
+static PICTURES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MAX_DECODED));
 
 /// A decoder for whatever tracks a feed has, and where its pictures belong.
 pub(super) struct Decoding {
@@ -138,7 +138,7 @@ impl Decoding {
         self.step = before.map_or(0, |before| sample.decode_time.saturating_sub(before));
         let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
         self.held.insert(shown, sample.captured_at);
-        if self.held.len() > MOST_HELD {
+        if self.held.len() > MAX_HELD {
             self.held.pop_first();
         }
         let geometry = self.geometry;
@@ -164,7 +164,7 @@ impl Decoding {
         }
         let Some(memory) = PICTURES.take_within(frame.bytes()) else {
             self.status.codec.dropped.fetch_add(1, Ordering::Relaxed);
-            let most = MOST_DECODED >> 20;
+            let most = MAX_DECODED >> 20;
             self.status.note(
                 "memory",
                 format!("decoded pictures of all streams take {most} MiB, so some are left out; smaller pictures, or fewer streams or sizes at a time, help"),

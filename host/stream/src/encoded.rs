@@ -5,10 +5,10 @@ use super::{
     feed::Feed,
     frames::{Decoded, Event},
     ingest,
-    made::Current,
     ring::{Entry, Info, Numbers},
     status::Status,
     supervise::{self, Work},
+    transcoders::Current,
 };
 use sluicegate_codec as codec;
 use sluicegate_codec::{Colour, Encoder, Scaler, Settings};
@@ -29,7 +29,7 @@ const LIKELY_RATE: u32 = 25;
 
 /// How pictures are to be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoding {
+pub struct H264Settings {
     /// What the config says of the stream; its size, and its rate if `frame_rate` is there, do not count.
     pub encode: config::Encode,
     /// Pixels at most; the shape stays.
@@ -46,7 +46,7 @@ pub struct Encoding {
 /// Encodes `pictures` and publishes them in `out`, until told to stop; `current` once nothing of the past is left.
 pub(super) fn run(
     pictures: Pictures,
-    encoding: Encoding,
+    encoding: H264Settings,
     out: &Feed,
     status: &Status,
     keyframes: &Keyframes,
@@ -74,7 +74,7 @@ pub(super) fn run(
 
 struct Worker<'a> {
     pictures: Pictures,
-    encoding: Encoding,
+    encoding: H264Settings,
     current: &'a Current,
     out: &'a Feed,
     status: &'a Status,
@@ -221,7 +221,7 @@ impl Worker<'_> {
     }
 }
 
-impl Encoding {
+impl H264Settings {
     /// How pictures of `video` that are seen at this size are encoded. May wait, see [`Settings::of`].
     pub(super) fn settings(
         &self,

@@ -2,7 +2,7 @@
 
 use super::{
     decoding::Decoding,
-    feed::{Ear, Feed, Next, Reader},
+    feed::{Feed, Next, Reader, WakeOn},
     ring::{Entry, Info},
     status::Status,
     supervise::{self, Work},
@@ -46,7 +46,7 @@ pub struct Frames {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Something in `sight` changed.
+    /// Something in `state` changed.
     changed: Condvar,
     /// A follower took something out of its mailbox.
     taken: Condvar,
@@ -59,12 +59,12 @@ struct State {
     next: u64,
     info: Option<Arc<Info>>,
     newest: Option<Arc<Decoded>>,
-    sight: Sight,
+    state: DecoderState,
 }
 
 /// What a decoder has to show for itself.
 #[derive(Clone, Debug, Default)]
-pub struct Sight {
+pub struct DecoderState {
     /// The newest picture of which nothing is lost or guessed.
     pub good: Option<Arc<Decoded>>,
     /// Everything before this position of the source's feed was decoded.
@@ -147,7 +147,7 @@ impl Frames {
                 stop.attach();
                 let mut worker = Worker {
                     decoding: Decoding::new(&status, source.numbers().encoded()),
-                    reader: source.reader(Ear::Deaf),
+                    reader: source.reader(WakeOn::Deaf),
                     position: 0,
                     shared,
                     status: status.clone(),
@@ -170,12 +170,12 @@ impl Frames {
     }
 
     /// What there is to see; waits for what is `wanted`, but not beyond `until`.
-    pub fn look(&self, until: Instant, wanted: impl Fn(&Sight) -> bool) -> Sight {
+    pub fn look(&self, until: Instant, wanted: impl Fn(&DecoderState) -> bool) -> DecoderState {
         let mut state = self.shared.lock();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || wanted(&state.sight) {
-                return state.sight.clone();
+            if left.is_zero() || wanted(&state.state) {
+                return state.state.clone();
             }
             let waited = self.shared.changed.wait_timeout(state, left);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -298,15 +298,15 @@ impl Shared {
             Event::Configure(info) => {
                 state.info = Some(info.clone());
                 state.newest = None;
-                state.sight.good = None;
-                state.sight.old = None;
-                state.sight.trouble = None;
+                state.state.good = None;
+                state.state.old = None;
+                state.state.trouble = None;
             }
             Event::Picture(picture) => state.newest = Some(picture.clone()),
             // What was seen before is not how things look.
             Event::Stop(_) => {
-                state.sight.good = None;
-                state.sight.old = None;
+                state.state.good = None;
+                state.state.old = None;
             }
         }
         let (mut dropped, mut slow) = (0, false);
@@ -323,8 +323,8 @@ impl Shared {
         (slow, waited)
     }
 
-    fn see(&self, change: impl FnOnce(&mut Sight)) {
-        change(&mut self.lock().sight);
+    fn see(&self, change: impl FnOnce(&mut DecoderState)) {
+        change(&mut self.lock().state);
         self.changed.notify_all();
     }
 }
@@ -441,7 +441,7 @@ impl Work for Worker {
                 if sample.is_sound() || sample.repeat > 0 || self.decoding.passes_over(&sample) =>
             {
                 self.position += 1;
-                self.shared.see(|sight| sight.reached = self.position);
+                self.shared.see(|state| state.reached = self.position);
             }
             Next::Entry(Entry::Sample(sample), _) => {
                 self.position += 1;
@@ -454,7 +454,7 @@ impl Work for Worker {
                 self.newest = newest || self.behind;
                 self.decode(&sample, newest);
                 let worked = began.elapsed().saturating_sub(self.waited);
-                self.shared.see(|sight| sight.reached = self.position);
+                self.shared.see(|state| state.reached = self.position);
                 if let Some(on) = self.late_until(self.position, worked) {
                     if on > self.position {
                         self.shared
@@ -564,7 +564,7 @@ impl Worker {
     fn distrust(&mut self, why: &str) {
         self.trust = Trust::Lost;
         let why: Arc<str> = why.into();
-        self.shared.see(|sight| sight.trouble = Some(why));
+        self.shared.see(|state| state.trouble = Some(why));
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
@@ -601,13 +601,13 @@ impl Worker {
                 self.tell(Event::Picture(decoded.clone()));
                 if good {
                     let behind = self.behind;
-                    self.shared.see(|sight| {
+                    self.shared.see(|state| {
                         if behind {
-                            sight.old = Some(decoded);
+                            state.old = Some(decoded);
                         } else {
-                            (sight.good, sight.old) = (Some(decoded), None);
+                            (state.good, state.old) = (Some(decoded), None);
                         }
-                        sight.trouble = None;
+                        state.trouble = None;
                     });
                 }
             }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tracks::Tracks;
 
 /// Largest NAL unit that is believed.
-const LARGEST_NAL: usize = 16 << 20;
+const MAX_NAL_BYTES: usize = 16 << 20;
 
 /// Makes samples of one source's packets and publishes them.
 pub struct Ingest {
@@ -78,7 +78,7 @@ impl Ingest {
             feed,
             status,
             clock,
-            splitter: Splitter::new(LARGEST_NAL),
+            splitter: Splitter::new(MAX_NAL_BYTES),
             assembler: Assembler::default(),
             timeline: Timeline::default(),
             offsets: Offsets::default(),
@@ -285,7 +285,7 @@ impl Sink for Ingest {
         self.timeline.resumes();
         self.offsets = Offsets::default();
         self.order.reset();
-        self.splitter = Splitter::new(LARGEST_NAL);
+        self.splitter = Splitter::new(MAX_NAL_BYTES);
         self.assembler = Assembler::default();
         self.begun = None;
         self.nal_begun = None;

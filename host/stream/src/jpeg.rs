@@ -25,7 +25,7 @@ use std::{
 
 /// How JPEGs are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Look {
+pub struct JpegSettings {
     /// Pixels at most; the shape stays.
     pub max_width: u32,
     /// Pixels at most; the shape stays.
@@ -33,17 +33,17 @@ pub struct Look {
     /// 1 to 100.
     pub quality: u8,
     /// Pictures a second at most, from 1.
-    pub most_per_second: u32,
+    pub max_per_second: u32,
 }
 
-impl Default for Look {
+impl Default for JpegSettings {
     /// What MJPEG viewers get who ask for nothing else.
-    fn default() -> Look {
-        Look {
+    fn default() -> JpegSettings {
+        JpegSettings {
             max_width: 1280,
             max_height: 720,
             quality: 75,
-            most_per_second: 10,
+            max_per_second: 10,
         }
     }
 }
@@ -51,7 +51,7 @@ impl Default for Look {
 /// Makes JPEGs of the pictures of `follower` and publishes them in `out`, until told to stop.
 pub(super) fn run(
     follower: &Follower,
-    look: Look,
+    look: JpegSettings,
     stream: &str,
     out: &Feed,
     status: &Status,
@@ -65,7 +65,7 @@ pub(super) fn run(
         counts: &status.codec,
         told: false,
         encoder: None,
-        cadence: Cadence::new(look.most_per_second),
+        cadence: Cadence::new(look.max_per_second),
         newest: None,
         due: Instant::now(),
     };
@@ -74,7 +74,7 @@ pub(super) fn run(
 
 struct Worker<'a> {
     follower: &'a Follower,
-    look: Look,
+    look: JpegSettings,
     stream: &'a str,
     out: &'a Feed,
     counts: &'a Arc<codec::Counts>,
@@ -102,7 +102,7 @@ impl Work for Worker<'_> {
             Some(Event::Picture(picture)) => {
                 self.newest = Some(picture);
                 self.due =
-                    Instant::now() + Duration::from_secs(1) / self.look.most_per_second.max(1);
+                    Instant::now() + Duration::from_secs(1) / self.look.max_per_second.max(1);
                 if self.follower.is_caught_up() {
                     self.emit();
                 }
@@ -145,7 +145,7 @@ impl Worker<'_> {
                 height,
                 geometry: Geometry::default(),
                 frame_rate: match video.frame_rate {
-                    rate if rate > 0.0 => rate.min(self.look.most_per_second as f32),
+                    rate if rate > 0.0 => rate.min(self.look.max_per_second as f32),
                     _ => 0.0,
                 },
                 keyframe_ms: 0,
@@ -175,7 +175,7 @@ impl Worker<'_> {
                 }
             },
         };
-        let Look {
+        let JpegSettings {
             max_width,
             max_height,
             quality,

@@ -8,7 +8,6 @@ mod frames;
 mod ingest;
 mod joined;
 mod jpeg;
-mod made;
 mod offer;
 mod registry;
 mod ring;
@@ -18,21 +17,21 @@ mod supervise;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod testing;
+mod transcoders;
 mod variant;
 
-pub use encoded::Encoding;
-pub use feed::{Ear, Feed, Next, Reader};
-pub use frames::{Decoded, Frames, Sight};
+pub use encoded::H264Settings;
+pub use feed::{Feed, Next, Reader, WakeOn};
+pub use frames::{Decoded, DecoderState, Frames};
 pub use ingest::Ingest;
-pub use jpeg::Look;
-pub use made::{Made, MakeError};
+pub use jpeg::JpegSettings;
 pub use offer::{Offer, Peaks};
 pub use registry::Streams;
 pub use ring::{Bounds, Entry, Info, Numbers, Past, Ring};
 pub use status::{Report, State, Status, Totals};
-pub use variant::{Ask, Choice, Pictures, Recipe, Variant};
+pub use transcoders::{DerivedFeed, MakeError};
+pub use variant::{Ask, Pictures, Recipe, Selection, Variant};
 
-use made::Workshop;
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::{sample::Format, time::Moment};
@@ -47,6 +46,7 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
+use transcoders::Transcoders;
 
 /// Between attempts to open a failed source: the first wait and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -84,7 +84,7 @@ struct Run {
     feed: Arc<Feed>,
     stop: Stop,
     keyframes: Keyframes,
-    workshop: Workshop,
+    transcoders: Transcoders,
 }
 
 impl Stream {
@@ -114,7 +114,7 @@ impl Stream {
     }
 
     /// Takes part in the stream; the source runs until an idle time after the last user left.
-    pub fn enter(self: &Arc<Stream>) -> User {
+    pub fn enter(self: &Arc<Stream>) -> StreamLease {
         let mut control = self.lock();
         control.users += 1;
         control.unused_since = None;
@@ -127,7 +127,7 @@ impl Stream {
                 run
             }
         };
-        User {
+        StreamLease {
             stream: self.clone(),
             run,
             unused_since: None,
@@ -163,19 +163,20 @@ impl Stream {
     /// Bytes of coded pictures held in its rings.
     pub fn ring_bytes(&self) -> usize {
         let run = self.lock().run.clone();
-        run.map_or(0, |run| run.feed.bytes() + run.workshop.bytes())
+        run.map_or(0, |run| run.feed.bytes() + run.transcoders.bytes())
     }
 
     /// Whether its pictures are being decoded.
     pub fn is_decoding(&self) -> bool {
         let run = self.lock().run.clone();
-        run.is_some_and(|run| run.workshop.is_decoding())
+        run.is_some_and(|run| run.transcoders.is_decoding())
     }
 
     /// How the encoders that work on decoded pictures of it are set.
     pub fn encoders(&self) -> Vec<config::Encode> {
         let run = self.lock().run.clone();
-        run.map(|run| run.workshop.encoders()).unwrap_or_default()
+        run.map(|run| run.transcoders.encoders())
+            .unwrap_or_default()
     }
 
     /// Names of its renditions.
@@ -189,7 +190,7 @@ impl Stream {
     }
 
     /// What `variant` is while the source has these tracks, for a transport that takes `formats`. `None` if it cannot be had.
-    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Choice> {
+    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         self.recipes.choose(variant, info, formats)
     }
 
@@ -278,7 +279,7 @@ impl Stream {
         let keyframes = Keyframes::default();
         let run = Arc::new(Run {
             stop: Stop::default(),
-            workshop: Workshop::new(
+            transcoders: Transcoders::new(
                 &self.name,
                 feed.clone(),
                 keyframes.clone(),
@@ -409,13 +410,13 @@ impl Stream {
 
 /// Keeps a stream's source running.
 #[derive(Debug)]
-pub struct User {
+pub struct StreamLease {
     stream: Arc<Stream>,
     run: Arc<Run>,
     unused_since: Option<Instant>,
 }
 
-impl User {
+impl StreamLease {
     /// The samples as the source gives them.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.run.feed
@@ -427,8 +428,8 @@ impl User {
     }
 
     /// What `recipe` gives; made while anybody holds it. Who is the first to want it says from when on.
-    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<Made>, MakeError> {
-        self.run.workshop.make(recipe, past)
+    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<DerivedFeed>, MakeError> {
+        self.run.transcoders.make(recipe, past)
     }
 
     /// The decoded pictures, for whom the newest is enough; decoded while anybody holds them.
@@ -436,7 +437,7 @@ impl User {
     /// # Errors
     /// The system refuses a thread.
     pub fn frames(&self) -> std::io::Result<Arc<Frames>> {
-        self.run.workshop.frames()
+        self.run.transcoders.frames()
     }
 
     /// By which the source is asked for a keyframe.
@@ -445,7 +446,7 @@ impl User {
     }
 }
 
-impl Drop for User {
+impl Drop for StreamLease {
     fn drop(&mut self) {
         self.stream
             .leave(self.unused_since.unwrap_or_else(Instant::now));

@@ -2,7 +2,7 @@
 
 use super::{
     ring::Info,
-    variant::{Choice, Pictures, Recipe, Recipes, Variant},
+    variant::{Pictures, Recipe, Recipes, Selection, Variant},
 };
 use sluicegate_codec as codec;
 use sluicegate_config as config;
@@ -128,7 +128,7 @@ fn offers_by(
 type Part = (String, u32);
 
 fn pictures(
-    choice: &Choice,
+    choice: &Selection,
     video: &Video,
     peaks: Peaks,
     codec_of: CodecOf<'_>,
@@ -149,7 +149,7 @@ fn pictures(
         }
         Some(Pictures::Jpeg { look, .. }) => {
             let size = codec::fit(size.0, size.1, look.max_width, look.max_height);
-            let most = look.most_per_second as f32;
+            let most = look.max_per_second as f32;
             let rate = match video.frame_rate {
                 rate if rate > 0.0 => rate.min(most),
                 _ => most,
@@ -170,7 +170,7 @@ fn pictures(
     })
 }
 
-fn sound(choice: &Choice, audio: &Audio, peaks: Peaks) -> Part {
+fn sound(choice: &Selection, audio: &Audio, peaks: Peaks) -> Part {
     let made = match choice.recipe {
         Some(Recipe::Joined { aac, .. }) => aac,
         Some(Recipe::Aac) => true,

@@ -2,7 +2,7 @@
 
 use sluicegate_codec::SoundCoding;
 use sluicegate_media::{
-    group::{Book, Grain, Group},
+    group::{Group, GroupBoundary, GroupIndex},
     sample::{Audio, Sample, Video},
     time::{TIMESCALE, ticks},
 };
@@ -62,18 +62,18 @@ impl Info {
 /// Who counts the groups of a ring.
 #[derive(Clone, Debug)]
 pub struct Numbers {
-    book: Arc<Mutex<Book>>,
-    grain: Grain,
+    index: Arc<Mutex<GroupIndex>>,
+    boundary: GroupBoundary,
     /// The ring's own samples are what is counted.
     writes: bool,
 }
 
 impl Numbers {
-    /// Counted in the ring itself; `cell` as of [`Book::new`], for who follows.
+    /// Counted in the ring itself; `cell` as of [`GroupIndex::new`], for who follows.
     pub fn own(started_at_us: u64, cell: Duration) -> Numbers {
         Numbers {
-            book: Arc::new(Mutex::new(Book::new(started_at_us, ticks(cell)))),
-            grain: Grain::Every,
+            index: Arc::new(Mutex::new(GroupIndex::new(started_at_us, ticks(cell)))),
+            boundary: GroupBoundary::Every,
             writes: true,
         }
     }
@@ -89,14 +89,14 @@ impl Numbers {
     /// For a ring of H.264 that is made of the samples of this one.
     pub fn encoded(&self) -> Numbers {
         Numbers {
-            grain: Grain::Keyframes,
+            boundary: GroupBoundary::Keyframes,
             ..self.followed()
         }
     }
 
     /// How long the longest complete group of that `group_ms` was since the newest break, in ticks; 0 before there is one.
     pub fn longest(&self, group_ms: u32) -> u64 {
-        self.lock().longest(group_ms, self.grain)
+        self.lock().longest(group_ms, self.boundary)
     }
 
     /// The keyframe of the source that a picture shown at `shown` belongs to.
@@ -114,8 +114,8 @@ impl Numbers {
         self.lock().need(group_ms);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, GroupIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -345,8 +345,8 @@ impl Ring {
             Some(Entry::Sample(sample)) if sample.repeat > 0 => start.max(sample.shown_at()),
             _ => start,
         };
-        let book = self.numbers.lock();
-        book.group(group_ms, self.numbers.grain, shown)
+        let index = self.numbers.lock();
+        index.group(group_ms, self.numbers.boundary, shown)
     }
 
     /// Whether a group of that `group_ms` begins with the sample at `position`; false for one that is not held.
@@ -356,8 +356,8 @@ impl Ring {
             .binary_search_by_key(&position, |start| start.position);
         let start = found.ok().and_then(|at| self.starts.get(at));
         start.is_some_and(|start| {
-            let book = self.numbers.lock();
-            book.opens(group_ms, self.numbers.grain, start.shown)
+            let index = self.numbers.lock();
+            index.opens(group_ms, self.numbers.boundary, start.shown)
         })
     }
 
@@ -369,8 +369,8 @@ impl Ring {
     /// The same for what is made of this ring's samples and counts its groups by `numbers`.
     pub fn history_start_of(&self, numbers: &Numbers, group_ms: u32, history: u32) -> Option<u64> {
         let newest = self.starts.back()?;
-        let book = numbers.lock();
-        let shown = book.history_start(group_ms, numbers.grain, newest.shown, history);
+        let index = numbers.lock();
+        let shown = index.history_start(group_ms, numbers.boundary, newest.shown, history);
         // A group older than the book, or than the ring.
         let shown = shown.unwrap_or(newest.shown);
         let at = self.starts.partition_point(|start| start.shown < shown);
@@ -403,7 +403,7 @@ impl Ring {
             let at = self.history_start_of(numbers, past.group_ms, groups)?;
             let start = self.starts.partition_point(|start| start.position < at);
             let shown = self.starts.get(start)?.shown;
-            let opens = numbers.lock().opens(past.group_ms, numbers.grain, shown);
+            let opens = numbers.lock().opens(past.group_ms, numbers.boundary, shown);
             let near = self.time_at(at)?.saturating_add(past.ticks_made()) >= newest;
             (opens && near).then_some(at)
         };

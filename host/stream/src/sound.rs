@@ -1,11 +1,11 @@
 //! A stream's sound as AAC, for transports that take nothing else: once for the stream, while anybody wants it.
 
 use super::{
-    feed::{Ear, Feed, Next, Reader},
-    made::Current,
+    feed::{Feed, Next, Reader, WakeOn},
     ring::{Entry, Info, Past},
     status::Status,
     supervise::{self, Work},
+    transcoders::Current,
 };
 use sluicegate_codec::SoundConverter;
 use sluicegate_media::{
@@ -27,7 +27,7 @@ pub(super) fn run(
     stop: &Stop,
 ) {
     let mut worker = Worker {
-        reader: source.reader(Ear::Open),
+        reader: source.reader(WakeOn::Open),
         position: 0,
         past,
         out,

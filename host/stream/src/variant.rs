@@ -1,6 +1,6 @@
 //! What of a stream a viewer gets: the stream itself, a rendition, or JPEGs of another size. Pure.
 
-use super::{encoded::Encoding, jpeg::Look, ring::Info};
+use super::{encoded::H264Settings, jpeg::JpegSettings, ring::Info};
 use sluicegate_config as config;
 use sluicegate_media::{
     h264::{avcc::DecoderConfig, parameter_sets::ParameterSets},
@@ -35,7 +35,7 @@ pub struct Ask {
 
 /// What of a stream a transport gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct Selection {
     /// As what it gets the pictures, if at all.
     pub video: Option<Format>,
     /// As what it gets the sound, if at all.
@@ -44,7 +44,7 @@ pub struct Choice {
     pub recipe: Option<Recipe>,
 }
 
-impl Choice {
+impl Selection {
     /// As what it gets samples of that codec.
     pub fn format(&self, codec: Codec) -> Option<Format> {
         let formats = [self.video, self.audio].into_iter().flatten();
@@ -52,13 +52,13 @@ impl Choice {
     }
 }
 
-impl From<Format> for Choice {
+impl From<Format> for Selection {
     /// That format alone, as the source gives it.
-    fn from(format: Format) -> Choice {
+    fn from(format: Format) -> Selection {
         let (audio, video) = [format]
             .into_iter()
             .partition::<Vec<_>, _>(|format| format.is_sound());
-        Choice {
+        Selection {
             video: video.first().copied(),
             audio: audio.first().copied(),
             recipe: None,
@@ -88,12 +88,12 @@ pub enum Pictures {
     /// JPEGs; `ad_hoc`: for viewers who asked, so their number is limited.
     Jpeg {
         /// How they are to be.
-        look: Look,
+        look: JpegSettings,
         /// Not in the config.
         ad_hoc: bool,
     },
     /// H.264.
-    H264(Encoding),
+    H264(H264Settings),
 }
 
 impl Ask {
@@ -158,7 +158,7 @@ pub(super) struct Recipes {
 impl Recipes {
     /// What `variant` is, of a stream with these tracks, for a transport that takes `formats`: of each kind the first that needs no
     /// converting, else the first. `None` if it cannot be had.
-    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Choice> {
+    pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         let (sounds, pictures): (Vec<Format>, Vec<Format>) =
             formats.iter().partition(|format| format.is_sound());
         let rendition = match variant.rendition.as_str() {
@@ -202,7 +202,7 @@ impl Recipes {
             }
             _ => None,
         };
-        Some(Choice {
+        Some(Selection {
             video,
             audio,
             recipe,
@@ -223,7 +223,7 @@ impl Recipes {
             },
             // What is encoded here has no B pictures. What is H.264 already keeps its size and rate.
             _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
-                Pictures::H264(Encoding {
+                Pictures::H264(H264Settings {
                     encode: self.encode,
                     max_width: u32::MAX,
                     max_height: u32::MAX,
@@ -235,8 +235,8 @@ impl Recipes {
         }
     }
 
-    pub(super) fn look(&self, rendition: Option<&config::Rendition>, ask: Ask) -> Look {
-        let usual = Look::default();
+    pub(super) fn look(&self, rendition: Option<&config::Rendition>, ask: Ask) -> JpegSettings {
+        let usual = JpegSettings::default();
         let mut look = match rendition {
             None => usual,
             Some(rendition) => {
@@ -244,10 +244,10 @@ impl Recipes {
                     (None, None) => (usual.max_width, usual.max_height),
                     (width, height) => (width.unwrap_or(u32::MAX), height.unwrap_or(u32::MAX)),
                 };
-                Look {
+                JpegSettings {
                     max_width,
                     max_height,
-                    most_per_second: rendition.frame_rate.unwrap_or(usual.most_per_second),
+                    max_per_second: rendition.frame_rate.unwrap_or(usual.max_per_second),
                     ..usual
                 }
             }
@@ -259,17 +259,17 @@ impl Recipes {
         look
     }
 
-    pub(super) fn encoding(&self, rendition: Option<&config::Rendition>) -> Encoding {
+    pub(super) fn encoding(&self, rendition: Option<&config::Rendition>) -> H264Settings {
         let encode = self.encode;
         match rendition {
-            None => Encoding {
+            None => H264Settings {
                 encode,
                 max_width: encode.width,
                 max_height: encode.height,
                 frame_rate: Some(encode.frame_rate),
                 keyframe_interval: None,
             },
-            Some(rendition) => Encoding {
+            Some(rendition) => H264Settings {
                 encode: config::Encode {
                     bitrate: rendition.bitrate.unwrap_or(encode.bitrate),
                     ..encode
@@ -357,7 +357,7 @@ mod tests {
         let plain = Variant::default();
         for (codec, format) in [(Codec::H264, H264AnnexB), (Codec::Jpeg, Jpeg)] {
             let choice = recipes.choose(&plain, &info(Some(codec), None), &[format]);
-            assert_eq!(choice, Some(Choice::from(format)));
+            assert_eq!(choice, Some(Selection::from(format)));
         }
         let made = |variant: &Variant, codec, format| {
             let choice = recipes.choose(variant, &info(Some(codec), None), &[format]);
@@ -373,14 +373,14 @@ mod tests {
         let Pictures::Jpeg { look, ad_hoc } = made(&plain, Codec::H264, Jpeg) else {
             panic!("no JPEG");
         };
-        assert_eq!((look, ad_hoc), (Look::default(), false));
+        assert_eq!((look, ad_hoc), (JpegSettings::default(), false));
         let Pictures::Jpeg { look, ad_hoc } =
             made(&variant("mobile", None, Some(43)), Codec::Jpeg, Jpeg)
         else {
             panic!("no JPEG");
         };
         assert_eq!((look.max_width, look.max_height), (640, u32::MAX));
-        assert_eq!((look.quality, look.most_per_second, ad_hoc), (40, 5, true));
+        assert_eq!((look.quality, look.max_per_second, ad_hoc), (40, 5, true));
         let Pictures::H264(encoding) =
             made(&variant("mobile", None, None), Codec::H264, H264AnnexB)
         else {
@@ -529,7 +529,7 @@ mod tests {
                 panic!("no H.264");
             };
             // As large and as fast as it is.
-            let Encoding {
+            let H264Settings {
                 max_width,
                 max_height,
                 frame_rate,

@@ -15,8 +15,8 @@ use std::{
 };
 
 /// Events that are kept, and the bytes of them.
-const MOST_EVENTS: usize = 1024;
-const MOST_BYTES: usize = 1 << 20;
+const MAX_EVENTS: usize = 1024;
+const MAX_BYTES: usize = 1 << 20;
 /// Bytes a reader gets at a time.
 const BATCH: usize = 16 << 10;
 /// How long a client waits before it connects again.
@@ -83,7 +83,7 @@ impl Events {
         let event = self.wire(name, ring.newest, &data);
         ring.bytes += event.len();
         ring.events.push_back(event);
-        while ring.events.len() > MOST_EVENTS || ring.bytes > MOST_BYTES {
+        while ring.events.len() > MAX_EVENTS || ring.bytes > MAX_BYTES {
             let gone = ring.events.pop_front().map_or(0, |event| event.len());
             ring.bytes -= gone;
         }
@@ -305,13 +305,13 @@ mod tests {
     fn who_is_further_behind_than_the_ring_is_told_how_many_it_missed() {
         let events = Arc::<Events>::default();
         let mut slow = events.reader(None);
-        for n in 0..3 * MOST_EVENTS {
+        for n in 0..3 * MAX_EVENTS {
             say(&events, &n.to_string());
         }
         let (got, text) = read(&mut slow);
         assert_eq!(names(&got)[..3], ["hello", "missed", "said"]);
-        assert_eq!(got.len(), 2 + MOST_EVENTS);
-        assert!(text.contains(&format!("\"count\":{}", 2 * MOST_EVENTS)));
+        assert_eq!(got.len(), 2 + MAX_EVENTS);
+        assert!(text.contains(&format!("\"count\":{}", 2 * MAX_EVENTS)));
         let ids: Vec<u64> = got[2..]
             .iter()
             .map(|(_, id)| events.number(id).unwrap())
@@ -326,7 +326,7 @@ mod tests {
             say(&events, &"x".repeat(100_000));
         }
         let ring = events.lock();
-        assert!(ring.bytes <= MOST_BYTES && ring.events.len() == 10);
+        assert!(ring.bytes <= MAX_BYTES && ring.events.len() == 10);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod wire;
 
 pub use outlet::{Access, Cursor, Header, Next, Outlet, Taken};
 pub use registry::{
-    Asker, Counter, Delays, Entry, Meter, Place, Registry, STAYS, Totals, Way, unguessable,
+    Counter, Delays, Entry, Meter, MetricKey, Place, Registry, RequestClient, STAYS, Totals,
+    unguessable,
 };
 pub use wire::{Carrier, Content, Piece, frame_head};

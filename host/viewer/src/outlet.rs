@@ -10,8 +10,8 @@ use std::{
 };
 
 /// Bytes and chunks kept for viewers that are behind; beyond, the oldest go and who needed them jumps.
-const MOST_BYTES: usize = 64 << 20;
-const MOST_CHUNKS: usize = 16_384;
+const MAX_BYTES: usize = 64 << 20;
+const MAX_CHUNKS: usize = 16_384;
 /// A lane without a chunk for this long has gone quiet, and its start point is no longer kept for new viewers: it would keep
 /// the chunks of all other lanes, too. The age of the start point itself does not matter, as groups may last for minutes.
 const QUIET: Duration = Duration::from_secs(60);
@@ -421,7 +421,7 @@ impl Ring {
             .unwrap_or(u64::MAX);
         while let Some(front) = self.slots.front() {
             let unneeded = self.first < pinned && now.saturating_sub(front.at) > stale;
-            let too_much = self.bytes > MOST_BYTES || self.slots.len() > MOST_CHUNKS;
+            let too_much = self.bytes > MAX_BYTES || self.slots.len() > MAX_CHUNKS;
             if self.slots.len() == 1 || !(unneeded || too_much) {
                 return;
             }

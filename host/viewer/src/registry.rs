@@ -16,7 +16,7 @@ use std::{
 /// Who only sends requests counts as a viewer for so long after each.
 pub const STAYS: Duration = Duration::from_secs(10);
 /// Of them so many are told apart on one way.
-const MOST_ASKERS: usize = 4096;
+const MAX_REQUEST_CLIENTS: usize = 4096;
 
 /// Counted as it happens.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ fn micros(at: Instant) -> u64 {
 
 /// By which transport what is watched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Way {
+pub struct MetricKey {
     /// Name of the stream.
     pub stream: String,
     /// Name of the rendition; empty: the stream itself.
@@ -67,7 +67,7 @@ pub struct Entry {
     /// Unguessable.
     pub id: String,
     /// What it watches, and how.
-    pub way: Way,
+    pub way: MetricKey,
     /// Where it comes from.
     pub address: SocketAddr,
     /// When it came.
@@ -106,7 +106,7 @@ impl std::ops::AddAssign for Totals {
 
 /// Tells apart who sends requests: alike programs behind one address count as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Asker {
+pub struct RequestClient {
     /// Where the requests come from.
     pub address: IpAddr,
     /// A hash of the `User-Agent`.
@@ -134,9 +134,9 @@ struct Inner {
     entries: BTreeMap<u64, Entry>,
     newest: u64,
     /// Without those who are there.
-    past: BTreeMap<Way, Totals>,
+    past: BTreeMap<MetricKey, Totals>,
     /// Viewers that only send requests, and when they did last.
-    askers: BTreeMap<Way, HashMap<Asker, Instant>>,
+    request_clients: BTreeMap<MetricKey, HashMap<RequestClient, Instant>>,
     /// By transport.
     delays: BTreeMap<String, Arc<Delays>>,
 }
@@ -147,7 +147,7 @@ struct Came<'a> {
     /// Its number, which is no secret: `/api/sessions` has the id.
     viewer: u64,
     #[serde(flatten)]
-    way: &'a Way,
+    way: &'a MetricKey,
 }
 
 /// The event `viewer-left`.
@@ -155,7 +155,7 @@ struct Came<'a> {
 struct Left<'a> {
     viewer: u64,
     #[serde(flatten)]
-    way: &'a Way,
+    way: &'a MetricKey,
     seconds: u64,
     bytes: u64,
     jumps: u64,
@@ -171,7 +171,7 @@ impl Registry {
     }
 
     /// Adds a viewer until the place is dropped.
-    pub fn enter(self: &Arc<Registry>, way: Way, address: SocketAddr) -> Place {
+    pub fn enter(self: &Arc<Registry>, way: MetricKey, address: SocketAddr) -> Place {
         let counter = Arc::<Counter>::default();
         let entry = Entry {
             id: unguessable(),
@@ -206,23 +206,29 @@ impl Registry {
     }
 
     /// Counts a request that was answered whole, with so many bytes; and who asked, if that is how this way is watched.
-    pub fn answered(&self, way: Way, bytes: usize, asker: Option<Asker>, now: Instant) {
+    pub fn answered(
+        &self,
+        way: MetricKey,
+        bytes: usize,
+        asker: Option<RequestClient>,
+        now: Instant,
+    ) {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let past = inner.past.entry(way.clone()).or_default();
         past.answers += 1;
         past.bytes += bytes as u64;
         let Some(asker) = asker else { return };
-        let askers = inner.askers.entry(way).or_default();
-        if let Some(last) = askers.get_mut(&asker) {
+        let request_clients = inner.request_clients.entry(way).or_default();
+        if let Some(last) = request_clients.get_mut(&asker) {
             past.came += u64::from(!stays(*last, now));
             *last = now;
             return;
         }
         past.came += 1;
-        askers.retain(|_, last| stays(*last, now));
-        if askers.len() < MOST_ASKERS {
-            askers.insert(asker, now);
+        request_clients.retain(|_, last| stays(*last, now));
+        if request_clients.len() < MAX_REQUEST_CLIENTS {
+            request_clients.insert(asker, now);
         }
     }
 
@@ -232,9 +238,9 @@ impl Registry {
     }
 
     /// What went out. Costs a step for each viewer, under the lock that those who come and go take: once for an answer.
-    pub fn totals(&self) -> BTreeMap<Way, Totals> {
+    pub fn totals(&self) -> BTreeMap<MetricKey, Totals> {
         let inner = self.lock();
-        let mut present: HashMap<&Way, Totals> = HashMap::new();
+        let mut present: HashMap<&MetricKey, Totals> = HashMap::new();
         for entry in inner.entries.values() {
             *present.entry(&entry.way).or_default() += entry.totals();
         }
@@ -243,8 +249,11 @@ impl Registry {
             *totals.entry(way.clone()).or_default() += present;
         }
         let now = Instant::now();
-        for (way, askers) in &inner.askers {
-            let there = askers.values().filter(|last| stays(**last, now)).count();
+        for (way, request_clients) in &inner.request_clients {
+            let there = request_clients
+                .values()
+                .filter(|last| stays(**last, now))
+                .count();
             totals.entry(way.clone()).or_default().viewers += there;
         }
         totals
@@ -254,7 +263,7 @@ impl Registry {
     pub fn forget(&self, stream: &str) {
         let mut inner = self.lock();
         inner.past.retain(|way, _| way.stream != stream);
-        inner.askers.retain(|way, _| way.stream != stream);
+        inner.request_clients.retain(|way, _| way.stream != stream);
     }
 
     /// How soon viewers got something, by transport.
@@ -410,8 +419,8 @@ mod tests {
         Registry::new(&Arc::default())
     }
 
-    fn way(transport: &str) -> Way {
-        Way {
+    fn way(transport: &str) -> MetricKey {
+        MetricKey {
             stream: "cam".into(),
             rendition: String::new(),
             transport: transport.into(),
@@ -462,7 +471,7 @@ mod tests {
         let now = Instant::now();
         let ask = |host: u8, agent, at| {
             let address = [127, 0, 0, host].into();
-            registry.answered(way("hls"), 1, Some(Asker { address, agent }), at);
+            registry.answered(way("hls"), 1, Some(RequestClient { address, agent }), at);
             let totals = registry.totals()[&way("hls")];
             (totals.viewers, totals.came)
         };

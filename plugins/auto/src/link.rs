@@ -14,9 +14,9 @@ const STALLS_OVER: u64 = 5000;
 /// What was seen is believed for so long (ms).
 const BELIEVED: u64 = 30_000;
 /// And stands for no longer than this (ms) before.
-const LONGEST: u64 = 5000;
+const MAX_INTERVAL: u64 = 5000;
 /// What is less (bits a second) is nothing.
-const LEAST: f64 = 1000.0;
+const MIN_GOODPUT: f64 = 1000.0;
 /// Measured above so many times what any candidate needs, it is only known to be more than enough.
 const ENOUGH: f64 = 4.0;
 /// Pictures dropped by the device, of all that it got, that are too many.
@@ -103,7 +103,7 @@ impl Link {
             }
             // It stands for the time since the one before.
             let since = self.seen_at.map_or(passed, |seen| at.saturating_sub(seen));
-            let weight = since.clamp(passed, LONGEST.max(passed));
+            let weight = since.clamp(passed, MAX_INTERVAL.max(passed));
             self.seen_at = Some(at);
             self.fast = Some(mean(self.fast, seen, weight, options.fast.0));
             self.slow = Some(mean(self.slow, seen, weight, options.slow.0));
@@ -142,9 +142,9 @@ impl Link {
 fn mean(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
     let passed = passed as f64;
     let weight = passed / (passed + f64::from(constant));
-    let new = new.max(LEAST);
+    let new = new.max(MIN_GOODPUT);
     old.map_or(new, |old| {
-        old.max(LEAST) * (new / old.max(LEAST)).powf(weight)
+        old.max(MIN_GOODPUT) * (new / old.max(MIN_GOODPUT)).powf(weight)
     })
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// What plays is not judged in its first moments (ms): what was there when it began comes at once.
 const WARM_UP: u64 = 3000;
 /// Reports further apart than this (ms) say nothing of the time between.
-const LONGEST_GAP: u64 = 5000;
+const MAX_GAP: u64 = 5000;
 /// A step up that lasts for so long (ms) was right.
 const PROVEN: u64 = 60_000;
 /// What gave no picture is left alone for so long (ms), doubled each time up to so much.
@@ -243,7 +243,7 @@ impl Session {
         let passed = self.last.map_or(1000, |last| at.saturating_sub(last));
         self.last = Some(at);
         self.network.clone_from(&report.network);
-        if !report.visible || passed > LONGEST_GAP {
+        if !report.visible || passed > MAX_GAP {
             self.pause(at);
             return None;
         }

@@ -9,9 +9,9 @@ use crate::{
 use sluicegate_sdk::{Audio, Kind, Track, Video};
 
 /// More is no live stream but a mistake.
-const MOST_TRACKS: usize = 64;
+const MAX_TRACKS: usize = 64;
 /// Longer decoder configurations than any real one, and short enough for every length here.
-const MOST_CONFIG: usize = 1 << 16;
+const MAX_CONFIG: usize = 1 << 16;
 
 /// Whether [`init`] can describe this track.
 ///
@@ -46,7 +46,7 @@ pub fn mime(tracks: &[Track]) -> String {
 pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
     let ids: Vec<u32> = tracks.iter().map(|track| track.id).collect();
     let repeated = |(at, id): (usize, &u32)| *id == 0 || ids[..at].contains(id);
-    if ids.is_empty() || ids.len() > MOST_TRACKS || ids.iter().enumerate().any(repeated) {
+    if ids.is_empty() || ids.len() > MAX_TRACKS || ids.iter().enumerate().any(repeated) {
         return Err(Error::Tracks(ids));
     }
     let entries = tracks.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
@@ -100,7 +100,7 @@ fn describe(track: &Track) -> Result<Entry<'_>, Error> {
     if track.timescale == 0 {
         return refuse("its timescale is 0");
     }
-    if track.config.len() > MOST_CONFIG {
+    if track.config.len() > MAX_CONFIG {
         return refuse("its decoder configuration is longer than any real one");
     }
     match (entry, track.config.as_slice()) {

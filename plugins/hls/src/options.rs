@@ -12,7 +12,7 @@ const SEGMENT: RangeInclusive<u32> = 500..=60_000;
 const PART: RangeInclusive<u32> = 100..=10_000;
 const WINDOW: RangeInclusive<u32> = 3..=60;
 /// Keyframes further apart than this are asked for rather than waited for.
-const MOST_KEYFRAME_MS: u32 = 60_000;
+const MAX_KEYFRAME_MS: u32 = 60_000;
 /// What is provided for where a source does not tell how far apart its keyframes are.
 const LIKELY_KEYFRAME: Time = 2 * SECOND;
 /// Without parts segments are still written in fragments, as long as this at most.
@@ -127,7 +127,7 @@ impl Settings {
             return listed;
         }
         let parts = (6 * self.target(0)).div_ceil(self.segment * 9 / 10) as usize + 1;
-        listed.max(parts).min(MOST_HELD)
+        listed.max(parts).min(MAX_HELD)
     }
 
     /// How long a segment is, in whole seconds rounded up, where keyframes are this far apart (0: unknown; then what is likely):
@@ -137,7 +137,7 @@ impl Settings {
         let longest = match keyframe_ms {
             0 => least + self.segment.max(LIKELY_KEYFRAME),
             known => {
-                let apart = Time::from(known.min(MOST_KEYFRAME_MS)) * MILLISECOND;
+                let apart = Time::from(known.min(MAX_KEYFRAME_MS)) * MILLISECOND;
                 least.div_ceil(apart) * apart
             }
         };
@@ -146,7 +146,7 @@ impl Settings {
 }
 
 /// The host keeps 64 groups for an instance at most, and the newest is not complete.
-const MOST_HELD: usize = 63;
+const MAX_HELD: usize = 63;
 
 /// What a playlist promises, from what is known when the tracks are; the segments may tell more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -383,6 +383,6 @@ mod tests {
             21
         );
         let long = Settings::read(r#"{"window": 60}"#).unwrap();
-        assert_eq!(long.held(), MOST_HELD);
+        assert_eq!(long.held(), MAX_HELD);
     }
 }

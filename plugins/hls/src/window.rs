@@ -14,9 +14,9 @@ use sluicegate_sdk::{Buffer, Kind, Sample, StreamInfo, h264, log};
 use std::collections::VecDeque;
 
 /// The host grants 64 MiB of buffers: this much is held, as much again while a segment is put together for a client.
-const MOST_BYTES: usize = 28 << 20;
+const MAX_BYTES: usize = 28 << 20;
 /// And 8,192 handles.
-const MOST_PARTS: usize = 6000;
+const MAX_PARTS: usize = 6000;
 
 /// The tracks between two breaks.
 pub struct Epoch {
@@ -558,7 +558,7 @@ impl Window {
     fn keep_within_bounds(&mut self) {
         let of_open = |part: fn(&Segment) -> usize| self.open.as_ref().map_or(0, part);
         let (mut bytes, mut parts) = (of_open(|open| open.bytes), of_open(|open| open.parts.len()));
-        if bytes > MOST_BYTES || parts > MOST_PARTS {
+        if bytes > MAX_BYTES || parts > MAX_PARTS {
             if let Some(open) = &mut self.open {
                 log::warn(format!(
                     "segment {} has no keyframe after {} MiB; it is a gap from here on",
@@ -573,7 +573,7 @@ impl Window {
         let fits = |segment: &&Segment| {
             bytes += segment.bytes;
             parts += segment.parts.len();
-            bytes <= MOST_BYTES && parts <= MOST_PARTS
+            bytes <= MAX_BYTES && parts <= MAX_PARTS
         };
         let most = self.settings.held();
         let keep = self

@@ -20,9 +20,9 @@ use sluicegate_sdk::{
 
 const CONTENT_TYPE: &str = "video/mp4";
 /// Longest `fragment`.
-const LONGEST: Millis = Millis(10_000);
+const MAX_FRAGMENT: Millis = Millis(10_000);
 /// Most samples in a fragment, however short they claim to be: each is a handle that the host keeps for this instance.
-const MOST_SAMPLES: usize = 1024;
+const MAX_SAMPLES: usize = 1024;
 
 #[derive(Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
@@ -58,11 +58,11 @@ pub struct Mse {
 impl Transport for Mse {
     fn open(options: &str) -> Result<(Self, Profile), String> {
         let Options { stale, fragment } = sluicegate_sdk::options(options)?;
-        if fragment > LONGEST {
+        if fragment > MAX_FRAGMENT {
             return Err(format!(
                 "option `fragment`: \"{}s\" is too long: viewers would get nothing meanwhile; write at most \"{}s\"",
                 fragment.0 / 1000,
-                LONGEST.0 / 1000
+                MAX_FRAGMENT.0 / 1000
             ));
         }
         let profile = Profile {
@@ -143,7 +143,7 @@ impl Transport for Mse {
         self.pending.push(sample);
         let first = self.pending.iter().find(|first| first.track == track.id);
         let lasts = end.saturating_sub(first.map_or(end, |first| first.decode_time));
-        if track.millis(lasts) >= self.fragment.0.into() || self.pending.len() >= MOST_SAMPLES {
+        if track.millis(lasts) >= self.fragment.0.into() || self.pending.len() >= MAX_SAMPLES {
             chunks.extend(self.flush());
         }
         chunks

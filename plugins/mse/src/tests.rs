@@ -296,7 +296,7 @@ fn fragment_of_samples_that_take_no_time_is_bounded() {
         .iter()
         .map(|chunk| mp4::fragment(&chunk.payload.to_vec()).samples.len())
         .collect();
-    assert_eq!(sizes, [MOST_SAMPLES; 2]);
+    assert_eq!(sizes, [MAX_SAMPLES; 2]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::Buffer;
 
 /// Bytes of an SEI that are looked at.
-const MOST_SEI: u32 = 4096;
+const MAX_SEI: u32 = 4096;
 /// Of a NAL unit (table 7-1), and of a payload in it (D.1.1).
 const SEI: u8 = 6;
 const RECOVERY_POINT: usize = 6;
@@ -21,8 +21,7 @@ pub fn without_recovery_point(unit: &Buffer) -> Option<Buffer> {
             return None;
         }
         let is_sei = rest.first().is_some_and(|head| head & 0x1f == SEI);
-        if is_sei && has_recovery_point(&unit.read(at + 5, length.saturating_sub(1).min(MOST_SEI)))
-        {
+        if is_sei && has_recovery_point(&unit.read(at + 5, length.saturating_sub(1).min(MAX_SEI))) {
             found = true;
         } else {
             kept.push((at, next - at));

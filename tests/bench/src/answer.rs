@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 
 /// A head longer than this is none.
-const LONGEST_HEAD: usize = 4096;
+const MAX_HEAD_BYTES: usize = 4096;
 /// A body longer than this is nothing that was asked for.
-const LONGEST_BODY: usize = 64 << 20;
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// What was read of one answer.
 #[derive(Default)]
@@ -50,9 +50,9 @@ impl Answer {
     }
 
     fn read_head(&self) -> Result<Option<(u16, usize, usize)>> {
-        let searched = self.bytes.get(..LONGEST_HEAD).unwrap_or(&self.bytes);
+        let searched = self.bytes.get(..MAX_HEAD_BYTES).unwrap_or(&self.bytes);
         let Some(end) = searched.windows(4).position(|four| four == b"\r\n\r\n") else {
-            ensure!(self.bytes.len() < LONGEST_HEAD, "a head without end");
+            ensure!(self.bytes.len() < MAX_HEAD_BYTES, "a head without end");
             return Ok(None);
         };
         let head = String::from_utf8_lossy(searched.get(..end).unwrap_or_default());
@@ -67,7 +67,7 @@ impl Answer {
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .and_then(|(_, length)| length.trim().parse().ok())
             .with_context(|| format!("an answer without length: {head}"))?;
-        ensure!(length <= LONGEST_BODY, "an answer of {length} bytes");
+        ensure!(length <= MAX_BODY_BYTES, "an answer of {length} bytes");
         Ok(Some((status, end + 4, end + 4 + length)))
     }
 }
@@ -103,7 +103,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab",
-            &"a".repeat(LONGEST_HEAD),
+            &"a".repeat(MAX_HEAD_BYTES),
         ] {
             let mut answer = Answer::default();
             answer.take(stream.as_bytes());

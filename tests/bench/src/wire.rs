@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 /// A head longer than this is none.
-const LONGEST_HEAD: usize = 4096;
+const MAX_HEAD_BYTES: usize = 4096;
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 
@@ -162,7 +162,7 @@ impl Cutter {
             if self.head.ends_with(b"\r\n\r\n") {
                 return Ok(true);
             }
-            ensure!(self.head.len() < LONGEST_HEAD, "a head without end");
+            ensure!(self.head.len() < MAX_HEAD_BYTES, "a head without end");
         }
         Ok(false)
     }

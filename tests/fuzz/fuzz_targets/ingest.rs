@@ -11,7 +11,7 @@ use sluicegate_media::{
     time::Moment,
 };
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
-use sluicegate_stream::{Ear, Entry, Feed, Info, Ingest, Next, Numbers, Status};
+use sluicegate_stream::{Entry, Feed, Info, Ingest, Next, Numbers, Status, WakeOn};
 use std::{
     sync::{
         Arc,
@@ -23,7 +23,7 @@ use std::{
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
     let feed = Feed::new(Numbers::own(0, Duration::ZERO));
-    let reader = feed.reader(Ear::Open);
+    let reader = feed.reader(WakeOn::Open);
     let now = Arc::new(AtomicU64::new(0));
     let clock = now.clone();
     let clock = move || Moment {

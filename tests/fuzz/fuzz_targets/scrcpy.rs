@@ -7,7 +7,7 @@ use sluicegate_config::check_stream_name;
 use sluicegate_fuzz::{Input, pieces};
 use sluicegate_source::android::{
     parse_list,
-    scrcpy::{Event, LARGEST_PACKET, Parser, Wire, WireError},
+    scrcpy::{Event, MAX_PACKET_BYTES, Parser, Wire, WireError},
     shell::Output,
     stream_name,
 };
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(events(Parser::new(wire), &cut), expected);
     for event in &expected.0 {
         if let Event::Config(data) | Event::Picture { data, .. } = event {
-            assert!(!data.is_empty() && data.len() <= LARGEST_PACKET);
+            assert!(!data.is_empty() && data.len() <= MAX_PACKET_BYTES);
         }
     }
 

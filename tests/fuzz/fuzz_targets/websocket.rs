@@ -7,7 +7,7 @@ use sluicegate_fuzz::{Input, pieces};
 use sluicegate_net::websocket::{Close, Event, Reader, close_frame, pong_frame};
 
 /// The largest message, and the head of the frame it came in.
-const MOST: usize = 64 << 10;
+const MAX_BYTES: usize = 64 << 10;
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
@@ -27,8 +27,8 @@ fn read(pieces: &[bytes::Bytes]) -> (Vec<Event>, Option<Close>) {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     match &event {
-                        Event::Text(text) => assert!(text.len() <= MOST),
-                        Event::Binary(data) => assert!(data.len() <= MOST),
+                        Event::Text(text) => assert!(text.len() <= MAX_BYTES),
+                        Event::Binary(data) => assert!(data.len() <= MAX_BYTES),
                         Event::Ping(payload) => {
                             assert!(payload.len() <= 125 && pong_frame(payload).len() <= 127);
                         }

@@ -9,7 +9,9 @@ mod viewer;
 pub use trace::{SECONDS, STEP_MS, Step, Trace, traces};
 pub use viewer::{Form, Kind, Viewer};
 
-use sluicegate_plugin::policy::{Candidate, Case, Client, Event, Judge, Policy, Report};
+use sluicegate_plugin::policy::{
+    Candidate, Client, Event, Policy, PolicyInstance, PolicySession, Report,
+};
 use std::collections::VecDeque;
 use viewer::TICK_MS;
 
@@ -47,7 +49,7 @@ pub enum Decider {
     /// Among these by throughput alone, once a second.
     Throughput(Vec<usize>),
     /// The component.
-    Policy(Box<Judge>, Case),
+    Policy(Box<PolicyInstance>, PolicySession),
 }
 
 /// How it went.
@@ -70,7 +72,7 @@ pub struct Outcome {
 
 /// The policy of the gateway with these options, for one session.
 pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider {
-    let mut judge = Judge::new(policy).unwrap();
+    let mut instance = PolicyInstance::new(policy).unwrap();
     let client = Client {
         address: "203.0.113.7".into(),
         user_agent: "simulated".into(),
@@ -78,8 +80,8 @@ pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider
         network: network.map(str::to_owned),
         listening: false,
     };
-    let case = judge.open(&client, options).unwrap().unwrap();
-    Decider::Policy(Box::new(judge), case)
+    let session = instance.open(&client, options).unwrap().unwrap();
+    Decider::Policy(Box::new(instance), session)
 }
 
 fn candidates() -> Vec<Candidate> {
@@ -115,8 +117,8 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
     let start = match &mut decider {
         Decider::Fixed(form) => *form,
         Decider::Throughput(forms) => *forms.last().unwrap(),
-        Decider::Policy(judge, case) => {
-            let choice = judge.choose(*case, 0, &candidates(), None).unwrap();
+        Decider::Policy(instance, session) => {
+            let choice = instance.choose(*session, 0, &candidates(), None).unwrap();
             choice.candidate as usize
         }
     };
@@ -273,9 +275,9 @@ fn report(trace: &Trace, second: &Second, playing: &Viewer, round_trip: u64) -> 
 }
 
 fn tell(decider: &mut Decider, at: u64, event: &Event) -> Option<(usize, String)> {
-    let Decider::Policy(judge, case) = decider else {
+    let Decider::Policy(instance, session) = decider else {
         return None;
     };
-    let choice = judge.observe(*case, at, event).unwrap()?;
+    let choice = instance.observe(*session, at, event).unwrap()?;
     Some((choice.candidate as usize, choice.reason))
 }

@@ -27,7 +27,7 @@ const WRTE: u32 = u32::from_le_bytes(*b"WRTE");
 const CLSE: u32 = u32::from_le_bytes(*b"CLSE");
 /// The version from which on nobody looks at checksums.
 const VERSION: u32 = 0x0100_0001;
-const LARGEST: u32 = 256 << 10;
+const MAX_PAYLOAD: u32 = 256 << 10;
 
 /// A device, which listens for an adb server.
 #[derive(Clone)]
@@ -269,7 +269,7 @@ impl Shared {
             "device::ro.product.name=fake;ro.product.model=Fake_{};{features}",
             self.address.port()
         );
-        message(CNXN, VERSION, LARGEST, text.as_bytes())
+        message(CNXN, VERSION, MAX_PAYLOAD, text.as_bytes())
     }
 }
 
@@ -298,7 +298,7 @@ pub struct Pipe {
 impl Pipe {
     /// Writes all of it; false if the other side has closed.
     pub async fn write(&self, bytes: &[u8]) -> bool {
-        for part in bytes.chunks(LARGEST as usize) {
+        for part in bytes.chunks(MAX_PAYLOAD as usize) {
             match self.credit.acquire().await {
                 Ok(permit) => permit.forget(),
                 Err(_) => return false,

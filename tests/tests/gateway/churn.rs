@@ -29,7 +29,7 @@ const STEP: usize = 1000;
 /// The first clients fill what is kept for later ones: threads' heaps, tables that grow by doubling.
 const WARM: usize = 2000;
 /// MiB for each [`STEP`] clients after that.
-const MOST: f64 = 1.0;
+const MAX_GROWTH: f64 = 1.0;
 
 const DEMO: &str = "[server]\nconnections-per-address = 4096\n[streams.demo]\nsource = \"test-pattern\"\nidle = \"1s\"\n\
     encode = { width = 64, height = 64, frame-rate = 5, bitrate = \"64k\" }\n";
@@ -99,7 +99,7 @@ async fn churn(client: Client, from: Ipv4Addr) {
         "{client:?}: {growth:.3} MiB for each {STEP}, {memory:.1?}; {descriptors} descriptors, {threads} threads"
     );
     assert!(
-        growth <= MOST,
+        growth <= MAX_GROWTH,
         "{client:?}: {growth} MiB for each {STEP}: {memory:?}"
     );
     assert!(!stay.is_finished(), "who stayed was cut off");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sluicegate_media::{
     geometry::Geometry,
-    group::{Book, Grain},
+    group::{GroupBoundary, GroupIndex},
     sample::{Codec, Format, Sample, Times, Video},
 };
 use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
@@ -118,8 +118,8 @@ fn run(
         .format_for(info.video.as_ref().unwrap().codec)
         .unwrap();
     // The host counts groups over the whole run, not from where an instance starts.
-    let mut book = Book::new(STARTED_AT, 1);
-    book.need(profile.group_ms);
+    let mut index = GroupIndex::new(STARTED_AT, 1);
+    index.need(profile.group_ms);
     let mut group = None;
     let header = instance.configure(info, format, &[], 0).unwrap();
     let header = header
@@ -132,8 +132,8 @@ fn run(
     let mut all = Vec::new();
     for (nth, sample) in samples.iter().enumerate() {
         if sample.independent {
-            let shown = book.observe(sample);
-            group = book.group(profile.group_ms, Grain::Every, shown);
+            let shown = index.observe(sample);
+            group = index.group(profile.group_ms, GroupBoundary::Every, shown);
         }
         if nth >= start {
             let chunks = instance.push(sample, group.unwrap()).unwrap();

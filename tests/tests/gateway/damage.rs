@@ -13,7 +13,7 @@ use sluicegate_media::{
     time::{Moment, ticks},
 };
 use sluicegate_source::Sink;
-use sluicegate_stream::{Ear, Entry, Feed, Ingest, Next, Numbers, Status};
+use sluicegate_stream::{Entry, Feed, Ingest, Next, Numbers, Status, WakeOn};
 use sluicegate_tests::{
     Feeder, Gateway, Nal, PATIENCE,
     camera::{self, COUNT, Clip, GROUP},
@@ -184,7 +184,7 @@ impl Run {
     }
 
     fn samples(&self) -> Vec<Sent> {
-        let reader = self.feed.reader(Ear::Open);
+        let reader = self.feed.reader(WakeOn::Open);
         let (mut samples, mut position, mut last) = (Vec::new(), 0, None);
         let mut header = Bytes::new();
         while let Next::Entry(entry, _) = reader.next(position, 0) {

@@ -10,7 +10,9 @@ use sluicegate_media::{
 };
 use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
-use sluicegate_stream::{Choice, Ear, Entry, Feed, Frames, Ingest, Next, Numbers, Reader, Status};
+use sluicegate_stream::{
+    Entry, Feed, Frames, Ingest, Next, Numbers, Reader, Selection, Status, WakeOn,
+};
 use sluicegate_tests::{
     Gateway, PATIENCE,
     camera::{COUNT, GROUP, clip},
@@ -265,7 +267,7 @@ impl Muxer {
     fn open(name: &'static str, plugin: &Arc<Plugin>, feed: &Arc<Feed>) -> Muxer {
         let (instance, profile) =
             Instance::open(plugin, "glitch", "{}", Arc::<Usage>::default()).unwrap();
-        let reader = feed.reader(Ear::Open);
+        let reader = feed.reader(WakeOn::Open);
         let (position, _) = reader.start(profile.group_ms, profile.history);
         Muxer {
             name,
@@ -283,7 +285,7 @@ impl Muxer {
             self.position += 1;
             match entry {
                 Entry::Configure(info) => {
-                    let choice = Choice {
+                    let choice = Selection {
                         video: self.profile.format_for(Codec::H264),
                         audio: self.profile.format_for(Codec::Aac),
                         recipe: None,

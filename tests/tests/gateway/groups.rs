@@ -3,7 +3,9 @@
 use sluicegate_config as config;
 use sluicegate_media::sample::Format;
 use sluicegate_source::{Fleet, Spec};
-use sluicegate_stream::{Ear, Entry, Made, Next, Past, Reader, Stream, User, Variant};
+use sluicegate_stream::{
+    DerivedFeed, Entry, Next, Past, Reader, Stream, StreamLease, Variant, WakeOn,
+};
 use sluicegate_telemetry::Events;
 use sluicegate_tests::{PATIENCE, media::encode_pattern};
 use std::{
@@ -139,16 +141,16 @@ fn compare(source: &str) {
 struct Follower<'a> {
     name: &'static str,
     stream: &'a Stream,
-    user: &'a User,
+    user: &'a StreamLease,
     /// What is followed, and where, once the source's tracks are known.
-    place: Option<(Reader, u64, Option<Arc<Made>>)>,
+    place: Option<(Reader, u64, Option<Arc<DerivedFeed>>)>,
     /// When each group begins to be shown, and its number.
     groups: BTreeMap<u64, u64>,
     newest: u64,
 }
 
 impl<'a> Follower<'a> {
-    fn new(stream: &'a Stream, user: &'a User, name: &'static str) -> Follower<'a> {
+    fn new(stream: &'a Stream, user: &'a StreamLease, name: &'static str) -> Follower<'a> {
         Follower {
             name,
             stream,
@@ -181,7 +183,7 @@ impl<'a> Follower<'a> {
             let make = |recipe| self.user.make(recipe, past).unwrap();
             let made = choice.recipe.map(make);
             let feed = made.as_ref().map_or(self.user.feed(), |made| made.feed());
-            let reader = feed.reader(Ear::Open);
+            let reader = feed.reader(WakeOn::Open);
             let (position, _) = reader.start(GROUP_MS, 2);
             self.place = Some((reader, position, made));
         }

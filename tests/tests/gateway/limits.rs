@@ -17,8 +17,8 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const TLS: &str = "[server]\ntls = \"self-signed\"\n";
 /// What the gateway gives a client to say something, and a busy machine on top.
-const LEAST: Duration = Duration::from_secs(8);
-const MOST: Duration = Duration::from_secs(20);
+const MIN_WAIT: Duration = Duration::from_secs(8);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// Sends a piece every now and then until the gateway hangs up; how long that took.
 async fn trickle(mut raw: Raw, pieces: impl Iterator<Item = Vec<u8>>) -> Duration {
@@ -29,7 +29,7 @@ async fn trickle(mut raw: Raw, pieces: impl Iterator<Item = Vec<u8>>) -> Duratio
         let pause = Duration::from_millis(500);
         match timeout(pause, raw.socket.read(&mut byte)).await {
             Ok(Ok(0) | Err(_)) => return began.elapsed(),
-            Ok(Ok(_)) | Err(_) => assert!(began.elapsed() < MOST, "it is still there"),
+            Ok(Ok(_)) | Err(_) => assert!(began.elapsed() < MAX_WAIT, "it is still there"),
         }
     }
     panic!("nothing left to send");
@@ -126,10 +126,10 @@ async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
         ("a slow preface", preface),
         ("HTTP/2 without requests", http2),
     ] {
-        assert!((LEAST..MOST).contains(&took), "{what}: {took:?}");
+        assert!((MIN_WAIT..MAX_WAIT).contains(&took), "{what}: {took:?}");
     }
     // A body that nobody wants need not be waited for.
-    assert!(body < MOST, "{body:?}");
+    assert!(body < MAX_WAIT, "{body:?}");
     plain.serves("demo").await;
     assert!(http_get(address, "/healthz", &[]).await.is_ok());
 }

@@ -2,11 +2,11 @@
 //! little waste, and the same again when it is asked the same.
 
 use serde_json::{Value, json};
-use sluicegate::session::{Asked, Call};
+use sluicegate::session::{Call, LoggedCall};
 use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run, traces};
 use sluicegate_plugin::{
     Engine,
-    policy::{Judge, Policy},
+    policy::{Policy, PolicyInstance},
 };
 use sluicegate_tests::{Control, Gateway, client::request, http_get, scratch, within};
 
@@ -149,17 +149,17 @@ async fn a_recorded_session_is_decided_the_same_again() {
     control.heard("move").await;
     let (_, _, body) = http_get(gateway.address, &control.path, &[]).await.unwrap();
     let recorded: Value = serde_json::from_slice(&body).unwrap();
-    let log: Vec<Asked> = serde_json::from_value(recorded["log"].clone()).unwrap();
+    let log: Vec<LoggedCall> = serde_json::from_value(recorded["log"].clone()).unwrap();
     assert!(
         log.iter().filter(|asked| asked.answer.is_some()).count() >= 3,
         "{log:?}"
     );
-    let mut judge = Judge::new(&policy()).unwrap();
-    let mut case = None;
+    let mut instance = PolicyInstance::new(&policy()).unwrap();
+    let mut session = None;
     for asked in &log {
-        let again = match (&asked.call, case) {
+        let again = match (&asked.call, session) {
             (Call::Open { client, options }, _) => {
-                case = Some(judge.open(client, options).unwrap().unwrap());
+                session = Some(instance.open(client, options).unwrap().unwrap());
                 None
             }
             (
@@ -167,9 +167,15 @@ async fn a_recorded_session_is_decided_the_same_again() {
                     candidates,
                     playing,
                 },
-                Some(case),
-            ) => Some(judge.choose(case, asked.at, candidates, *playing).unwrap()),
-            (Call::Observe(event), Some(case)) => judge.observe(case, asked.at, event).unwrap(),
+                Some(session),
+            ) => Some(
+                instance
+                    .choose(session, asked.at, candidates, *playing)
+                    .unwrap(),
+            ),
+            (Call::Observe(event), Some(session)) => {
+                instance.observe(session, asked.at, event).unwrap()
+            }
             (call, None) => panic!("{call:?} before `open`"),
         };
         assert_eq!(again, asked.answer, "{asked:?}");

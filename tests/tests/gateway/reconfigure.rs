@@ -19,7 +19,7 @@ const CHANGES: u32 = 100;
 /// Pictures of each size.
 const PICTURES: u64 = 3;
 /// MiB for each change, after the first twenty: a decoder, a scaler or a ring that stays would be a hundred times that.
-const MOST: f64 = 0.05;
+const MAX_GROWTH: f64 = 0.05;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind() {
@@ -97,7 +97,10 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
         memory[20],
         memory[memory.len() - 1]
     );
-    assert!(growth <= MOST, "{growth} MiB for each change: {memory:?}");
+    assert!(
+        growth <= MAX_GROWTH,
+        "{growth} MiB for each change: {memory:?}"
+    );
     let plugins = gateway.api("/api/plugins").await;
     for plugin in plugins.as_array().unwrap() {
         assert_eq!(plugin["failures"], 0, "{plugins:#}");

@@ -4,7 +4,7 @@ use crate::alone;
 use rustix::time::{ClockId, clock_gettime};
 use sluicegate_plugin::{
     Engine,
-    policy::{Candidate, Client, Event, Judge, Policy, Report},
+    policy::{Candidate, Client, Event, Policy, PolicyInstance, Report},
 };
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn spent() -> Duration {
 async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
     let _alone = alone().await;
     let policy = Policy::load(&Engine::new().unwrap(), None).unwrap();
-    let mut judge = Judge::new(&policy).unwrap();
+    let mut instance = PolicyInstance::new(&policy).unwrap();
     let client = Client {
         address: "203.0.113.7".into(),
         user_agent: "x".repeat(120),
@@ -44,12 +44,12 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         .collect();
     let mut cases = Vec::new();
     for _ in 0..SESSIONS {
-        let case = judge.open(&client, "{}").unwrap().unwrap();
-        let choice = judge.choose(case, 0, &candidates, None).unwrap();
-        judge
-            .observe(case, 0, &Event::Playing(choice.candidate))
+        let session = instance.open(&client, "{}").unwrap().unwrap();
+        let choice = instance.choose(session, 0, &candidates, None).unwrap();
+        instance
+            .observe(session, 0, &Event::Playing(choice.candidate))
             .unwrap();
-        cases.push(case);
+        cases.push(session);
     }
     let report = Event::Report(Report {
         round_trip_ms: Some(20),
@@ -65,8 +65,8 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         listening: false,
     });
     let mut second = |nth: u64| {
-        for case in &cases {
-            judge.observe(*case, nth * 1000, &report).unwrap();
+        for session in &cases {
+            instance.observe(*session, nth * 1000, &report).unwrap();
         }
     };
     // What is touched for the first time is not the work of a second.

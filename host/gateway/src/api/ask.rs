@@ -1,6 +1,6 @@
 //! What a viewer asks of a stream in the path and the query: `porch@mobile`, `?width=640&quality=60&fps=5`, `?reorder=0`. Pure.
 
-use sluicegate_capture::Asked as Capture;
+use sluicegate_capture::RawRequest;
 use sluicegate_media::sample::Format;
 use sluicegate_stream::{Ask, Variant};
 use std::{ops::RangeInclusive, time::Duration};
@@ -20,7 +20,7 @@ pub fn split(name: &str) -> (&str, Option<&str>) {
 
 /// What of the stream is wanted, and the time from one picture to the next at least.
 #[derive(Debug, PartialEq)]
-pub struct Asked {
+pub struct MediaQuery {
     /// Which rendition, or which width and quality.
     pub variant: Variant,
     /// The shortest time between two pictures, where `fps` asks for fewer.
@@ -29,8 +29,8 @@ pub struct Asked {
 
 /// Reads the query of a request for a transport that takes `formats`; other parameters than the host's are the
 /// component's. The error says what to write.
-pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<Asked, String> {
-    let mut asked = Asked {
+pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQuery, String> {
+    let mut asked = MediaQuery {
         variant: Variant {
             rendition: rendition.to_owned(),
             ask: Ask::default(),
@@ -77,8 +77,8 @@ fn reorders(query: &str) -> Result<bool, String> {
 }
 
 /// Reads the query of a request for a single picture; what else is in it does not matter. The error says what to write.
-pub fn still(query: &str) -> Result<Capture, String> {
-    let mut asked = Capture::default();
+pub fn still(query: &str) -> Result<RawRequest, String> {
+    let mut asked = RawRequest::default();
     for pair in query.split('&') {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("width", text) => asked.width = Some(number("width", text, WIDTH, true)? as u32),

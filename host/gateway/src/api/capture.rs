@@ -9,10 +9,10 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderName},
 };
-use sluicegate_capture::{Asked, Captured, Client, Code, Failure};
+use sluicegate_capture::{Captured, Client, Code, Failure, RawRequest};
 use sluicegate_config as config;
 use sluicegate_media::budget::Budget;
-use sluicegate_net::websocket::{self, Manners, Talk};
+use sluicegate_net::websocket::{self, MessageHandler, RateLimit};
 use sluicegate_stream::Stream;
 use sluicegate_viewer::Content;
 use std::{
@@ -25,15 +25,15 @@ use std::{
 use tokio::{task::JoinHandle, time::timeout};
 
 /// Longest body of a POST, and how long it may take.
-const LONGEST: usize = 4096;
+const MAX_BODY_BYTES: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Answers of one client that may wait for those before them or for a slow socket, and bytes of pictures in them; it is not
 /// listened to meanwhile.
-const MOST_ANSWERS: usize = 64;
-const MOST_HELD: usize = 8 << 20;
+const MAX_ANSWERS: usize = 64;
+const MAX_HELD_BYTES: usize = 8 << 20;
 
 /// A capture client: requests as texts, each answered by a text and, if there is one, its picture right behind.
-pub async fn talk(
+pub async fn socket(
     gateway: &Arc<Gateway>,
     serial: &str,
     mut request: Request<Incoming>,
@@ -63,10 +63,10 @@ pub async fn talk(
             client: gateway.captures.attend(&stream),
             gateway,
             answers: VecDeque::new(),
-            held: Budget::new(MOST_HELD),
+            held: Budget::new(MAX_HELD_BYTES),
             picture: None,
         };
-        websocket::talk(socket, first, &mut channel, drain).await;
+        websocket::serve_messages(socket, first, &mut channel, drain).await;
     });
     live::switching(&accepted)
 }
@@ -81,12 +81,12 @@ pub async fn post(
     let made = async {
         let stream = stream(gateway, serial)?;
         let bad = |text: String| gateway.captures.failure(Code::BadRequest, text);
-        let body = Limited::new(request.into_body(), LONGEST).collect();
+        let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
         let body = match timeout(PATIENCE, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => {
                 return Err(bad(format!(
-                    "the body cannot be read, or is longer than {LONGEST} bytes"
+                    "the body cannot be read, or is longer than {MAX_BODY_BYTES} bytes"
                 )));
             }
             Err(_) => return Err(bad("the body did not come in time".into())),
@@ -113,7 +113,7 @@ pub async fn frame(
     let (name, rendition) = ask::split(name);
     let stream = match live::stream(gateway, name, rendition) {
         Ok(stream) => stream,
-        Err(text) => return told(&gateway.captures.failure(Code::UnknownDevice, text)),
+        Err(text) => return messages(&gateway.captures.failure(Code::UnknownDevice, text)),
     };
     // Asking whether there is a picture takes none.
     if request.method() == Method::HEAD {
@@ -122,21 +122,25 @@ pub async fn frame(
     let query = request.uri().query().unwrap_or_default();
     let asked = match ask::still(query) {
         Ok(asked) => asked,
-        Err(text) => return told(&gateway.captures.failure(Code::BadRequest, text)),
+        Err(text) => return messages(&gateway.captures.failure(Code::BadRequest, text)),
     };
     let rendition = rendition.and_then(|name| stream.rendition(name));
     let width = rendition.and_then(|rendition| rendition.width);
-    let asked = Asked {
+    let asked = RawRequest {
         width: asked.width.or(width),
         ..asked
     };
     match make(gateway, &stream, &asked).await {
         Ok(captured) => pictured(&captured),
-        Err(failure) => told(&failure),
+        Err(failure) => messages(&failure),
     }
 }
 
-async fn make(gateway: &Gateway, stream: &Arc<Stream>, asked: &Asked) -> Result<Captured, Failure> {
+async fn make(
+    gateway: &Gateway,
+    stream: &Arc<Stream>,
+    asked: &RawRequest,
+) -> Result<Captured, Failure> {
     let wish = gateway.captures.read(asked)?;
     if gateway.is_draining() {
         let text = "the gateway is shutting down";
@@ -154,9 +158,9 @@ fn stream(gateway: &Gateway, serial: &str) -> Result<Arc<Stream>, Failure> {
 }
 
 /// Nothing at all means the defaults.
-fn read(text: &[u8]) -> Result<Asked, String> {
+fn read(text: &[u8]) -> Result<RawRequest, String> {
     if text.trim_ascii().is_empty() {
-        return Ok(Asked::default());
+        return Ok(RawRequest::default());
     }
     // A list would be taken for the fields in their order.
     if !text.trim_ascii_start().starts_with(b"{") {
@@ -215,7 +219,7 @@ fn failed(failure: &Failure) -> Response<Body> {
 }
 
 /// A failure as text, for who asked for a picture.
-fn told(failure: &Failure) -> Response<Body> {
+fn messages(failure: &Failure) -> Response<Body> {
     let text = format!("{}\n", failure.message);
     let response = full(StatusCode::OK, "text/plain; charset=utf-8", text);
     with_status(response, failure.code)
@@ -248,16 +252,16 @@ enum Answer {
     Coming(JoinHandle<Result<Captured, Failure>>),
 }
 
-impl Talk for Channel {
+impl MessageHandler for Channel {
     /// A client may ask as often as it likes: what is too much is told CAPTURE_BUSY, and what is far too much waits.
-    const MANNERS: Manners = Manners {
+    const RATE_LIMIT: RateLimit = RateLimit {
         rate: 500.0,
         burst: 1000.0,
         strict: false,
         may_be_silent: true,
     };
 
-    fn hear(&mut self, text: &str) -> Result<(), String> {
+    fn on_text(&mut self, text: &str) -> Result<(), String> {
         let captures = &self.gateway.captures;
         let wish = match read(text.as_bytes()) {
             Ok(asked) if asked.r#type.is_none() => {
@@ -283,11 +287,11 @@ impl Talk for Channel {
         Ok(())
     }
 
-    fn listens(&self) -> bool {
-        self.answers.len() < MOST_ANSWERS && !self.held.is_full()
+    fn is_ready(&self) -> bool {
+        self.answers.len() < MAX_ANSWERS && !self.held.is_full()
     }
 
-    fn poll_say(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>> {
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>> {
         if let Some(picture) = self.picture.take() {
             return Poll::Ready(Some(Content::Binary(picture.into())));
         }

@@ -13,8 +13,8 @@ use sluicegate_source::Spec;
 use std::{net::SocketAddr, sync::Arc};
 
 /// Names in `?can=` and characters of one that are looked at.
-const MOST_NAMES: usize = 32;
-const LONGEST_NAME: usize = 64;
+const MAX_NAMES: usize = 32;
+const MAX_NAME_LEN: usize = 64;
 
 /// The answer to a player.
 #[derive(Serialize, JsonSchema)]
@@ -100,7 +100,7 @@ async fn answer(
         // Better something that it plays than what the rule meant for others.
         allowed.transports = None;
     }
-    let policy = gateway.sessions.arbiter().policy();
+    let policy = gateway.sessions.policy_actor().policy();
     let options = policy.options_with(rule.and_then(|rule| rule.policy.as_ref()));
     let opening = Opening {
         stream,
@@ -110,7 +110,7 @@ async fn answer(
             save_data: asker.header("save-data") == Some("on"),
             network: asker
                 .parameter("network")
-                .map(|network| network.chars().take(LONGEST_NAME).collect()),
+                .map(|network| network.chars().take(MAX_NAME_LEN).collect()),
             listening: asker.parameter("listening").as_deref() == Some("true"),
         },
         can,
@@ -152,8 +152,8 @@ fn can(gateway: &Gateway, asker: &Asker<'_>) -> Vec<String> {
         Some(names) => names
             .split(',')
             .map(str::trim)
-            .filter(|name| !name.is_empty() && name.len() <= LONGEST_NAME)
-            .take(MOST_NAMES)
+            .filter(|name| !name.is_empty() && name.len() <= MAX_NAME_LEN)
+            .take(MAX_NAMES)
             .map(str::to_owned)
             .collect(),
         None => gateway.transports.keys().cloned().collect(),

@@ -129,7 +129,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         Kind::Whole(kinds) => {
             responses.insert("200".into(), done(&kinds, "Done."));
         }
-        Kind::Asked(body, kinds) => {
+        Kind::Request(body, kinds) => {
             operation["requestBody"] =
                 json!({ "content": { "application/json": { "schema": body } } });
             responses.insert("200".into(), done(&kinds, "Done."));

@@ -9,7 +9,7 @@ use sluicegate_telemetry::{
     exposition::{CONTENT_TYPE, Exposition, Kind},
     process,
 };
-use sluicegate_viewer::{Delays, Totals, Way};
+use sluicegate_viewer::{Delays, MetricKey, Totals};
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 /// A figure of which there is one for each of something, and how it is read.
@@ -288,7 +288,7 @@ fn viewers(gateway: &Gateway, text: &mut Exposition) {
 }
 
 fn muxers(gateway: &Gateway, text: &mut Exposition) {
-    let spent: Vec<(Way, Spent)> = gateway
+    let spent: Vec<(MetricKey, Spent)> = gateway
         .transports
         .values()
         .flat_map(|transport| transport.usage.ways())
@@ -308,7 +308,8 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
         }
     }
     // JPEGs of several sizes are several muxers on one way, and sizes are what viewers ask for: no names for labels.
-    let mut running: BTreeMap<Way, ([usize; Phase::NAMES.len()], usize, usize)> = BTreeMap::new();
+    let mut running: BTreeMap<MetricKey, ([usize; Phase::NAMES.len()], usize, usize)> =
+        BTreeMap::new();
     for muxer in gateway.muxers.list() {
         let (phases, bytes, held) = running.entry(muxer.way.clone()).or_default();
         let phase = muxer.health.phase();
@@ -347,7 +348,7 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
 }
 
 /// A rendition of no name is the stream itself.
-fn labels(way: &Way) -> [(&str, &str); 3] {
+fn labels(way: &MetricKey) -> [(&str, &str); 3] {
     [
         ("stream", &way.stream),
         ("rendition", &way.rendition),

@@ -206,7 +206,7 @@ async fn route_to(
         }
         Target::Frame => capture::frame(gateway, name(), request).await,
         Target::Capture => capture::post(gateway, name(), request).await,
-        Target::CaptureSocket => capture::talk(gateway, name(), request).await,
+        Target::CaptureSocket => capture::socket(gateway, name(), request).await,
         Target::NalStream => live::serve(gateway, peer, name(), "nal", "", request).await,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// The policy may be called `policy`, whatever its component is. Answers with its entry of `/api/plugins`.
 pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
-    let policy = gateway.sessions.arbiter().policy();
+    let policy = gateway.sessions.policy_actor().policy();
     if name != "policy" && name != policy.name {
         if gateway.transports.contains_key(name) {
             let text = format!(

@@ -4,7 +4,7 @@ use hyper::Method;
 use sluicegate_net::auth::Role;
 
 /// Longest path that is looked at.
-const LONGEST: usize = 2048;
+const MAX_PATH_LEN: usize = 2048;
 
 /// The handler that answers a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub enum Found {
 
 /// Looks a path up.
 pub fn find(method: &Method, path: &str) -> Found {
-    if path.len() > LONGEST {
+    if path.len() > MAX_PATH_LEN {
         return Found::BadPath("the path is longer than 2048 characters");
     }
     let Some(segments) = segments(path) else {

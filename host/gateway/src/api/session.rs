@@ -3,15 +3,15 @@
 //!
 //! Up: `{"type":"report",…}` about once a second, `{"type":"playing"|"failed","transport","rendition"}`,
 //! `{"type":"pin","transport","rendition"}`, `{"type":"auto"}`, `{"type":"ping","id"}`.
-//! Down: `move`, `choices`, `refused` ([`Told`]) and `{"type":"pong","id","now"}`.
+//! Down: `move`, `choices`, `refused` ([`ServerMessage`]) and `{"type":"pong","id","now"}`.
 
 use super::{Body, error, json, live};
 use crate::gateway::Gateway;
-use crate::session::{Asked, Form, Pin, Seen, Session, Told};
+use crate::session::{Form, LoggedCall, Pin, ServerMessage, Session, SessionView};
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sluicegate_net::websocket::{self, Manners, Talk};
+use sluicegate_net::websocket::{self, MessageHandler, RateLimit};
 use sluicegate_plugin::policy::Report;
 use sluicegate_telemetry::unix_ms;
 use sluicegate_viewer::Content;
@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[schemars(rename = "PlayerSays")]
-pub enum Said {
-    Report(Box<Figures>),
+pub enum ClientMessage {
+    Report(Box<ClientReport>),
     Playing {
         transport: String,
         rendition: String,
@@ -46,7 +46,7 @@ pub enum Said {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "PlayerReport")]
-pub struct Figures {
+pub struct ClientReport {
     round_trip_ms: Option<f64>,
     goodput: Option<f64>,
     received: f64,
@@ -77,8 +77,8 @@ pub struct Pong {
     now: u64,
 }
 
-impl From<Figures> for Report {
-    fn from(said: Figures) -> Report {
+impl From<ClientReport> for Report {
+    fn from(said: ClientReport) -> Report {
         // A cast stays within the type's bounds, and makes 0 of what is no number.
         let number = |number: f64| number as u32;
         Report {
@@ -106,9 +106,9 @@ impl From<Figures> for Report {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SessionLog")]
 pub struct Logged {
-    session: Seen,
+    session: SessionView,
     /// Every call of the policy for it, the last 128.
-    log: Vec<Asked>,
+    log: Vec<LoggedCall>,
 }
 
 /// Serves a control channel, or the log of a session.
@@ -124,7 +124,7 @@ pub async fn serve(
     let accepted = match live::handshake(&request) {
         Ok(Some(accepted)) => accepted,
         Ok(None) => {
-            let log = gateway.sessions.arbiter().log(session.number).await;
+            let log = gateway.sessions.policy_actor().log(session.number).await;
             return json(
                 StatusCode::OK,
                 &Logged {
@@ -142,17 +142,17 @@ pub async fn serve(
             return;
         };
         let (answers, answered) = mpsc::unbounded_channel();
-        let told = gateway.sessions.attend(&session);
+        let messages = gateway.sessions.attend(&session);
         let mut channel = Channel {
             gateway: &gateway,
             session: &session,
             answers,
             answered,
-            told,
+            messages,
         };
-        websocket::talk(socket, first, &mut channel, drain).await;
-        let Channel { told, .. } = channel;
-        gateway.sessions.leave(&session, &told);
+        websocket::serve_messages(socket, first, &mut channel, drain).await;
+        let Channel { messages, .. } = channel;
+        gateway.sessions.leave(&session, &messages);
     });
     live::switching(&accepted)
 }
@@ -163,19 +163,19 @@ struct Channel<'a> {
     session: &'a Session,
     answers: mpsc::UnboundedSender<String>,
     answered: mpsc::UnboundedReceiver<String>,
-    told: mpsc::UnboundedReceiver<Told>,
+    messages: mpsc::UnboundedReceiver<ServerMessage>,
 }
 
-impl Talk for Channel<'_> {
-    const MANNERS: Manners = Manners {
+impl MessageHandler for Channel<'_> {
+    const RATE_LIMIT: RateLimit = RateLimit {
         rate: 20.0,
         burst: 100.0,
         strict: true,
         may_be_silent: false,
     };
 
-    fn hear(&mut self, text: &str) -> Result<(), String> {
-        let said: Said = serde_json::from_str(text)
+    fn on_text(&mut self, text: &str) -> Result<(), String> {
+        let said: ClientMessage = serde_json::from_str(text)
             .map_err(|error| format!("this is no message of a player: {error}"))?;
         let sessions = &self.gateway.sessions;
         let form = |transport, rendition| Form {
@@ -183,16 +183,16 @@ impl Talk for Channel<'_> {
             rendition,
         };
         match said {
-            Said::Report(report) => sessions.report(self.session, (*report).into()),
-            Said::Playing {
+            ClientMessage::Report(report) => sessions.report(self.session, (*report).into()),
+            ClientMessage::Playing {
                 transport,
                 rendition,
             } => sessions.playing(self.session, form(transport, rendition)),
-            Said::Failed {
+            ClientMessage::Failed {
                 transport,
                 rendition,
             } => sessions.failed(self.session, &form(transport, rendition)),
-            Said::Pin {
+            ClientMessage::Pin {
                 transport,
                 rendition,
             } => sessions.pin(
@@ -202,8 +202,8 @@ impl Talk for Channel<'_> {
                     rendition,
                 },
             ),
-            Said::Auto => sessions.pin(self.session, Pin::default()),
-            Said::Ping { id } => {
+            ClientMessage::Auto => sessions.pin(self.session, Pin::default()),
+            ClientMessage::Ping { id } => {
                 let now = unix_ms(SystemTime::now());
                 if let Ok(pong) = serde_json::to_string(&Pong {
                     r#type: IsPong::Pong,
@@ -217,7 +217,7 @@ impl Talk for Channel<'_> {
         Ok(())
     }
 
-    fn poll_say(
+    fn poll_message(
         &mut self,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Content>> {
@@ -226,9 +226,11 @@ impl Talk for Channel<'_> {
         if let Poll::Ready(Some(answer)) = self.answered.poll_recv(context) {
             return Poll::Ready(Some(text(answer)));
         }
-        match self.told.poll_recv(context) {
+        match self.messages.poll_recv(context) {
             // What is told are plain structs, which always have a JSON form.
-            Poll::Ready(Some(told)) => Poll::Ready(serde_json::to_string(&told).ok().map(text)),
+            Poll::Ready(Some(messages)) => {
+                Poll::Ready(serde_json::to_string(&messages).ok().map(text))
+            }
             // Another player attends to the session now.
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,

@@ -2,7 +2,7 @@
 
 use super::{Body, error, full, json};
 use crate::gateway::Gateway;
-use crate::session::Seen;
+use crate::session::SessionView;
 use bytes::Bytes;
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
@@ -90,7 +90,7 @@ pub struct Device {
     made: Made,
     renditions: Vec<String>,
     /// What encodes for streams that name no encoder of their own; null until something was to be encoded.
-    encoder: Option<&'static codec::Choice>,
+    encoder: Option<&'static codec::EncoderChoice>,
     transports: Vec<String>,
     notes: Vec<String>,
 }
@@ -146,7 +146,7 @@ pub struct StreamUse {
 #[serde(untagged)]
 pub enum Watcher {
     /// With a player that has a control channel.
-    Session(Box<Seen>),
+    Session(Box<SessionView>),
     /// By a connection alone.
     Viewer(Viewer),
 }
@@ -383,9 +383,9 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
 
 /// The entry of the policy.
 pub fn policy(gateway: &Gateway) -> Plugin {
-    let arbiter = gateway.sessions.arbiter();
-    let policy = arbiter.policy();
-    let phase = arbiter.phase();
+    let policy_actor = gateway.sessions.policy_actor();
+    let policy = policy_actor.policy();
+    let phase = policy_actor.phase();
     let (state, reason) = phase.name_and_reason();
     let spent = policy.usage.read();
     Plugin {

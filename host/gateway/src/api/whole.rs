@@ -8,14 +8,14 @@ use bytes::Bytes;
 use http_body_util::Either;
 use hyper::{HeaderMap, Response, StatusCode, header};
 use sluicegate_plugin as plugin;
-use sluicegate_viewer::Asker;
+use sluicegate_viewer::RequestClient;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
 };
 
 /// Nobody is told to stay away for longer, in seconds.
-const LONGEST_RETRY: u32 = 60;
+const MAX_RETRY_AFTER: u32 = 60;
 
 /// The response, and how many bytes its body has.
 pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>, usize) {
@@ -43,7 +43,7 @@ pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>,
     match answer.max_age {
         // Nobody keeps it, and who got it is to come again (RFC 9110 15.6.4).
         seconds if status == StatusCode::SERVICE_UNAVAILABLE => {
-            let seconds = seconds.clamp(1, LONGEST_RETRY).to_string();
+            let seconds = seconds.clamp(1, MAX_RETRY_AFTER).to_string();
             set(&mut response, header::RETRY_AFTER, &seconds);
         }
         // Nobody keeps it.
@@ -62,10 +62,10 @@ pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>,
 }
 
 /// Who asks.
-pub fn asker(peer: SocketAddr, asked: &HeaderMap) -> Asker {
+pub fn asker(peer: SocketAddr, asked: &HeaderMap) -> RequestClient {
     let mut hasher = DefaultHasher::new();
     asked.get(header::USER_AGENT).hash(&mut hasher);
-    Asker {
+    RequestClient {
         address: peer.ip(),
         agent: hasher.finish(),
     }

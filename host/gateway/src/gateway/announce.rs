@@ -14,7 +14,7 @@ const OWN_COLOURS: &str = "\x1b[0m";
 /// Says where `local` is found.
 pub(super) fn announce(scheme: &str, local: SocketAddr) {
     let mut out = std::io::stdout();
-    let text = told(
+    let text = messages(
         scheme,
         local,
         &machine::addresses(local.ip()),
@@ -25,7 +25,7 @@ pub(super) fn announce(scheme: &str, local: SocketAddr) {
 }
 
 /// The lines; for a terminal also a code that a phone's camera reads, of the first address of the network.
-fn told(scheme: &str, local: SocketAddr, network: &[IpAddr], terminal: bool) -> String {
+fn messages(scheme: &str, local: SocketAddr, network: &[IpAddr], terminal: bool) -> String {
     let url = |address: IpAddr| format!("{scheme}://{}/", SocketAddr::new(address, local.port()));
     // The wildcard address is no place to browse to.
     let here = match local.ip() {
@@ -82,14 +82,14 @@ mod tests {
             ),
         ] {
             let local = listen.parse().unwrap();
-            assert_eq!(told("http", local, network, false), lines);
+            assert_eq!(messages("http", local, network, false), lines);
         }
     }
 
     #[test]
     fn a_terminal_gets_a_code_with_every_module_of_the_address() {
         let network = ["192.168.0.7".parse().unwrap()];
-        let text = told("https", "0.0.0.0:8443".parse().unwrap(), &network, true);
+        let text = messages("https", "0.0.0.0:8443".parse().unwrap(), &network, true);
         let lines: Vec<&str> = text.lines().skip(2).collect();
         let rows: Vec<Vec<bool>> = lines
             .iter()

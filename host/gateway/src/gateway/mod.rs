@@ -10,7 +10,7 @@ pub use shared::Shared;
 
 pub use arguments::add_sources;
 
-use crate::session::{Arbiter, Sessions};
+use crate::session::{PolicyHandle, Sessions};
 use bytes::Bytes;
 use hyper::{
     Request, Response,
@@ -21,7 +21,7 @@ use sluicegate_config as config;
 use sluicegate_config::Config;
 use sluicegate_net as net;
 use sluicegate_net::auth::Peer;
-use sluicegate_net::{BoxError, Door, Drain, Tls, TlsError};
+use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls, TlsError};
 use sluicegate_plugin as plugin;
 use sluicegate_plugin::{
     Engine, LoadError,
@@ -261,7 +261,7 @@ impl Gateway {
         StartError::any(wrong)?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let patience = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
-        let arbiter = Arbiter::start(policy).map_err(|reason| StartError::System {
+        let policy_actor = PolicyHandle::start(policy).map_err(|reason| StartError::System {
             what: "start the policy's thread",
             reason,
         })?;
@@ -269,7 +269,7 @@ impl Gateway {
             engine,
             streams,
             fleet,
-            sessions: Sessions::new(arbiter, patience, &transports, &events),
+            sessions: Sessions::new(policy_actor, patience, &transports, &events),
             transports,
             muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),
@@ -300,7 +300,7 @@ impl Gateway {
         } = self;
         let discovers = self.fleet.discovers();
         check_clients(&config.clients, streams, discovers, transports, &policy)?;
-        self.sessions.arbiter().replace(policy);
+        self.sessions.policy_actor().replace(policy);
         Ok(())
     }
 
@@ -415,7 +415,8 @@ fn check_clients(
         }
         if client.policy.is_some() {
             let options = policy.options_with(client.policy.as_ref());
-            let judged = policy.judge(&format!("item {nth} of [[clients]]: `policy`"), &options);
+            let judged =
+                policy.check_options(&format!("item {nth} of [[clients]]: `policy`"), &options);
             wrong.extend(judged.err().map(StartError::from));
         }
     }
@@ -478,9 +479,9 @@ where
             0
         };
         let streams = gateway.streams.names().len() + found;
-        let door = Door::new(&gateway.config.server, streams);
+        let limiter = ConnectionLimiter::new(&gateway.config.server, streams);
         let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
-        net::serve(listener, door, tls, drain, move |peer, request| {
+        net::serve(listener, limiter, tls, drain, move |peer, request| {
             answer(served.clone(), peer, request)
         })
     });

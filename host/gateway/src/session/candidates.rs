@@ -1,6 +1,6 @@
 //! What a session may be given: what the config allows, the client can play and the stream has.
 
-use super::{MOST, MOST_UNCLAIMED};
+use super::{MAX_SESSIONS, MAX_UNCLAIMED};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config as config;
@@ -34,11 +34,11 @@ pub enum SessionError {
     NoSuch(String, String),
     /// Too many of one address.
     #[error(
-        "this address has begun {MOST_UNCLAIMED} sessions whose control channel was never opened; each is forgotten after half a minute"
+        "this address has begun {MAX_UNCLAIMED} sessions whose control channel was never opened; each is forgotten after half a minute"
     )]
     TooManyUnclaimed,
     /// Too many.
-    #[error("there are {MOST} sessions already; try again later")]
+    #[error("there are {MAX_SESSIONS} sessions already; try again later")]
     TooMany,
 }
 

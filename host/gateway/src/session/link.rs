@@ -71,7 +71,7 @@ mod tests {
         delivered: Some(1_000_000),
     };
 
-    fn told(info: &TcpInfo, player: Option<u64>, goodput: Option<u32>) -> (Option<u32>, u32) {
+    fn messages(info: &TcpInfo, player: Option<u64>, goodput: Option<u32>) -> (Option<u32>, u32) {
         let mut report = Report {
             round_trip_ms: None,
             goodput,
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn what_lies_here_and_on_the_way_is_late() {
-        assert_eq!(told(&INFO, Some(60), None), (Some(1_000_000), 800));
-        assert_eq!(told(&INFO, None, None), (Some(1_000_000), 800));
+        assert_eq!(messages(&INFO, Some(60), None), (Some(1_000_000), 800));
+        assert_eq!(messages(&INFO, None, None), (Some(1_000_000), 800));
         // What the player measured itself goes before.
-        assert_eq!(told(&INFO, Some(60), Some(7)), (Some(7), 800));
+        assert_eq!(messages(&INFO, Some(60), Some(7)), (Some(7), 800));
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
             delivered: None,
             ..INFO
         };
-        assert_eq!(told(&little, Some(60), None), (None, 300));
+        assert_eq!(messages(&little, Some(60), None), (None, 300));
     }
 
     #[test]
@@ -112,8 +112,8 @@ mod tests {
             shortest_trip: Duration::from_micros(80),
             ..INFO
         };
-        assert_eq!(told(&beside, Some(40), None), (None, 10));
+        assert_eq!(messages(&beside, Some(40), None), (None, 10));
         // On the same network a player answers within milliseconds.
-        assert_eq!(told(&beside, Some(6), None).0, Some(1_000_000));
+        assert_eq!(messages(&beside, Some(6), None).0, Some(1_000_000));
     }
 }

@@ -1,24 +1,25 @@
 //! Sessions: one person's watching, across transports. What they may have by the config and can play, what the policy or they
 //! themselves chose of that, and what they were told.
 
-mod arbiter;
 mod candidates;
 mod link;
+mod messages;
 mod plain;
+mod policy_actor;
 mod rules;
-mod told;
 mod watching;
 
-pub use arbiter::{Arbiter, Asked, Call, Decision, Form, Happened};
 pub use candidates::{Allowed, Pin, SessionError};
+pub use messages::{FormChoice, Moved, ServerMessage, SessionView, base, entry};
 pub use plain::{Plain, plain, wants_json};
+pub use policy_actor::{Call, Decision, Form, LoggedCall, PolicyHandle, SessionEvent};
 pub use rules::{Asker, first};
-pub use told::{Choice, Moved, Seen, Told, base, entry};
 pub use watching::Session;
 
-use arbiter::Beginning;
 use candidates::{alike, candidates, prepared};
 use link::Link;
+use messages::MovedEvent;
+use policy_actor::SessionStart;
 use sluicegate_plugin::{
     policy::{Candidate, Client, Report},
     transports::Transport,
@@ -34,13 +35,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::mpsc;
-use told::MovedEvent;
 use watching::Inner;
 
 /// Sessions at a time; and how long one lasts without its control channel, before it had one and after.
-const MOST: usize = 16_384;
+const MAX_SESSIONS: usize = 16_384;
 /// Of those that no player has claimed, so many for one address.
-const MOST_UNCLAIMED: usize = 256;
+const MAX_UNCLAIMED: usize = 256;
 const UNCLAIMED: Duration = Duration::from_secs(30);
 const UNATTENDED: Duration = Duration::from_secs(60);
 /// Reports closer together than this are passed over.
@@ -66,7 +66,7 @@ pub struct Opening {
 /// Every session, and the policy that decides for them.
 #[derive(Debug)]
 pub struct Sessions {
-    arbiter: Arbiter,
+    policy_actor: PolicyHandle,
     events: Arc<Events>,
     transports: BTreeMap<String, Arc<Transport>>,
     /// Asks the system about connections, where it can be asked.
@@ -80,13 +80,13 @@ pub struct Sessions {
 impl Sessions {
     /// None yet. Moves are told to `events`, and given `patience` for their first picture, or two groups if that is longer.
     pub fn new(
-        arbiter: Arbiter,
+        policy_actor: PolicyHandle,
         patience: Duration,
         transports: &BTreeMap<String, Arc<Transport>>,
         events: &Arc<Events>,
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
-            arbiter,
+            policy_actor,
             patience,
             events: events.clone(),
             transports: transports.clone(),
@@ -97,8 +97,8 @@ impl Sessions {
     }
 
     /// What decides.
-    pub fn arbiter(&self) -> &Arbiter {
-        &self.arbiter
+    pub fn policy_actor(&self) -> &PolicyHandle {
+        &self.policy_actor
     }
 
     /// Begins a session, and says what it is to play.
@@ -116,7 +116,7 @@ impl Sessions {
         } = opening;
         prepared(&self.transports, &stream, &can).await;
         let candidates = self.candidates(&stream, &can, &allowed, &pin)?;
-        let (decisions, mut told) = mpsc::unbounded_channel();
+        let (decisions, mut messages) = mpsc::unbounded_channel();
         let first = Form::from(&candidates[0]);
         let session = Arc::new(Session {
             number: self.newest.fetch_add(1, Ordering::Relaxed) + 1,
@@ -151,29 +151,29 @@ impl Sessions {
         });
         {
             let mut all = self.lock();
-            if all.len() >= MOST {
+            if all.len() >= MAX_SESSIONS {
                 return Err(SessionError::TooMany);
             }
             let alike =
                 |known: &&Arc<Session>| known.address == session.address && !known.lock().claimed;
-            if all.values().filter(alike).count() >= MOST_UNCLAIMED {
+            if all.values().filter(alike).count() >= MAX_UNCLAIMED {
                 return Err(SessionError::TooManyUnclaimed);
             }
             all.insert(session.id.clone(), session.clone());
         }
         let only = candidates.len() == 1;
-        let beginning = Beginning {
+        let start = SessionStart {
             client,
             options,
             candidates,
             decisions,
         };
-        let decided = self.arbiter.begin(session.number, beginning).await;
+        let decided = self.policy_actor.begin(session.number, start).await;
         let decision = session.first(decided, only);
         let (sessions, deciding) = (Arc::downgrade(self), Arc::downgrade(&session));
         // Ends when the policy's thread lets go of the session.
         tokio::spawn(async move {
-            while let Some(decision) = told.recv().await {
+            while let Some(decision) = messages.recv().await {
                 let (Some(_), Some(session)) = (sessions.upgrade(), deciding.upgrade()) else {
                     return;
                 };
@@ -223,25 +223,25 @@ impl Sessions {
             stays
         });
         for number in gone {
-            self.arbiter.end(number);
+            self.policy_actor.end(number);
         }
     }
 
     /// A player attends to its session; what it is told comes here. One that was there before is told nothing more.
-    pub fn attend(&self, session: &Session) -> mpsc::UnboundedReceiver<Told> {
-        let (player, told) = mpsc::unbounded_channel();
+    pub fn attend(&self, session: &Session) -> mpsc::UnboundedReceiver<ServerMessage> {
+        let (player, messages) = mpsc::unbounded_channel();
         let mut inner = session.lock();
         inner.player = Some(player);
         inner.claimed = true;
         drop(inner);
         self.offer(session);
-        told
+        messages
     }
 
     /// The player is gone, if no other attends to the session by now.
-    pub fn leave(&self, session: &Session, told: &mpsc::UnboundedReceiver<Told>) {
+    pub fn leave(&self, session: &Session, messages: &mpsc::UnboundedReceiver<ServerMessage>) {
         let mut inner = session.lock();
-        if told.sender_strong_count() > 0 {
+        if messages.sender_strong_count() > 0 {
             inner.player = None;
             inner.left = Instant::now();
         }
@@ -276,8 +276,8 @@ impl Sessions {
         inner.report = Some(report.clone());
         drop(inner);
         self.refresh(session);
-        self.arbiter
-            .happened(session.number, Happened::Report(report));
+        self.policy_actor
+            .report_event(session.number, SessionEvent::Report(report));
     }
 
     /// What the system knows of a connection.
@@ -296,7 +296,7 @@ impl Sessions {
         let known = self.transports.contains_key(transport)
             && (rendition.is_empty() || renditions.any(|known| known == rendition));
         if !known {
-            session.lock().tell(Told::Refused {
+            session.lock().tell(ServerMessage::Refused {
                 reason: format!(
                     "`{}` has no such transport or rendition",
                     session.stream.name
@@ -343,8 +343,8 @@ impl Sessions {
             inner.moves += 1;
         }
         drop(inner);
-        self.arbiter
-            .happened(session.number, Happened::Playing(form));
+        self.policy_actor
+            .report_event(session.number, SessionEvent::Playing(form));
     }
 
     /// A form gave no picture in time, or ended.
@@ -357,8 +357,8 @@ impl Sessions {
             inner.playing = None;
         }
         drop(inner);
-        self.arbiter
-            .happened(session.number, Happened::Failed(form.clone()));
+        self.policy_actor
+            .report_event(session.number, SessionEvent::Failed(form.clone()));
     }
 
     /// A person chooses, or leaves it to the policy again.
@@ -372,7 +372,7 @@ impl Sessions {
         let candidates = match chosen {
             Ok(candidates) => candidates,
             Err(error) => {
-                session.lock().tell(Told::Refused {
+                session.lock().tell(ServerMessage::Refused {
                     reason: error.to_string(),
                 });
                 return self.offer(session);
@@ -387,7 +387,7 @@ impl Sessions {
         let only = (candidates.len() == 1).then(|| Form::from(&candidates[0]));
         // Who lets the policy choose again is asking what it would.
         let keeps = if free { None } else { playing.clone() };
-        self.arbiter.change(session.number, candidates, keeps);
+        self.policy_actor.change(session.number, candidates, keeps);
         if let Some(form) = only
             && playing.as_ref() != Some(&form)
         {
@@ -415,7 +415,8 @@ impl Sessions {
         let playing = inner.playing.clone();
         drop(inner);
         if changed {
-            self.arbiter.change(session.number, candidates, playing);
+            self.policy_actor
+                .change(session.number, candidates, playing);
         }
         if changed || heard {
             self.offer(session);
@@ -439,10 +440,14 @@ impl Sessions {
                 &Pin::default(),
             ),
         };
-        let choices = all.unwrap_or_default().iter().map(Choice::from).collect();
+        let choices = all
+            .unwrap_or_default()
+            .iter()
+            .map(FormChoice::from)
+            .collect();
         let mut inner = session.lock();
         inner.sound = has_sound(&session.stream);
-        inner.tell(Told::Choices {
+        inner.tell(ServerMessage::Choices {
             choices,
             pin: inner.pin.clone(),
             forced: session.allowed.force,

@@ -1,6 +1,6 @@
 //! One person's watching: what they may have, what they were told, what is on their screen.
 
-use super::{Allowed, Decision, Form, Moved, Pin, Seen, Told, base, link::Link};
+use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, base, link::Link};
 use sluicegate_plugin::policy::{Candidate, Report};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::Ends;
@@ -56,7 +56,7 @@ pub(super) struct Inner {
     /// The newest.
     pub(super) link: Option<Link>,
     /// To the control channel; `None`: there is none now.
-    pub(super) player: Option<mpsc::UnboundedSender<Told>>,
+    pub(super) player: Option<mpsc::UnboundedSender<ServerMessage>>,
     pub(super) left: Instant,
     pub(super) claimed: bool,
 }
@@ -100,7 +100,7 @@ impl Session {
         inner.wanted = decision.clone();
         let playing = inner.playing.as_ref().map(|form| inner.bandwidth(form));
         let makes_way = playing.is_some_and(|playing| inner.bandwidth(&decision.form) < playing);
-        inner.tell(Told::Move {
+        inner.tell(ServerMessage::Move {
             makes_way,
             base: base(&self.stream.name, &decision.form.rendition),
             form: decision.form,
@@ -136,10 +136,10 @@ impl Session {
     }
 
     /// How it is doing.
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> SessionView {
         let inner = self.lock();
         let form = inner.playing.as_ref().unwrap_or(&inner.wanted.form);
-        Seen {
+        SessionView {
             id: self.number.to_string(),
             stream: self.stream.name.clone(),
             form: form.clone(),
@@ -186,9 +186,9 @@ impl Inner {
             .sum()
     }
 
-    pub(super) fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, messages: ServerMessage) {
         if let Some(player) = &self.player {
-            let _ = player.send(told);
+            let _ = player.send(messages);
         }
     }
 }

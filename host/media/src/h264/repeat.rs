@@ -18,7 +18,7 @@ const DELIMITER: &[u8] = &[nal::AUD, 0x30];
 /// `slice_type`: P, as all slices of the picture.
 const P_ONLY: u32 = 5;
 /// Pictures that may come before one that they are shown behind (A.3.1).
-const MOST_REORDERED: usize = 16;
+const MAX_REORDERED: usize = 16;
 
 /// The NAL units of a picture that shows again what is shown after `pictures`, of the parameter sets `sps` and, before the first of
 /// them, `pps`: the access units up to the newest one, as many as there are since the last IDR picture or [`LOOKED_AT`].
@@ -110,7 +110,7 @@ fn has_gap(placed: &[(i64, &Header)]) -> bool {
     let steps = counts.windows(2).map(|two| two[1] - two[0]);
     // A frame's count is 2 behind the one before, or 1 in some streams.
     let usual = steps.clone().min().unwrap_or(order::STEP).min(order::STEP);
-    steps.rev().take(MOST_REORDERED).any(|step| step > usual)
+    steps.rev().take(MAX_REORDERED).any(|step| step > usual)
 }
 
 /// What the slice depends on.

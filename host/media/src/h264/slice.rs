@@ -9,7 +9,7 @@ use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader};
 
 /// All that is read here fits into this many bytes, emulation prevention included: up to 64 weights of six numbers with 32 bits at
 /// most. Nothing is copied, and few headers have more than 20.
-const LONGEST: usize = 4096;
+const MAX_HEADER_BYTES: usize = 4096;
 
 /// The first syntax elements of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Header {
         lookup: impl FnOnce(u8) -> Option<(&'a Pps, &'a Sps)>,
     ) -> Result<Self, Unreadable> {
         let mut bits = BitReader::new(ByteReader::skipping_h264_header(
-            &nal[..nal.len().min(LONGEST)],
+            &nal[..nal.len().min(MAX_HEADER_BYTES)],
         ));
         let mut unreadable = Unreadable {
             at_top: false,

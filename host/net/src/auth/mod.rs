@@ -26,16 +26,16 @@ pub enum Role {
 
 /// What of a request says who wants it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestHead<'a> {
     method: &'a Method,
     version: Version,
     uri: &'a Uri,
     headers: &'a HeaderMap,
 }
 
-impl<'a, B> From<&'a Request<B>> for Asked<'a> {
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     fn from(request: &'a Request<B>) -> Self {
-        Asked {
+        RequestHead {
             method: request.method(),
             version: request.version(),
             uri: request.uri(),
@@ -90,7 +90,7 @@ pub fn check(
     server: &Server,
     caller: &Caller,
     role: Role,
-    asked: Asked<'_>,
+    asked: RequestHead<'_>,
 ) -> Result<Option<String>, Denied> {
     let host = host(asked)?;
     if !is_ours(server, &host) {
@@ -135,7 +135,7 @@ fn may_administer(
     server: &Server,
     caller: &Caller,
     host: &Authority<'_>,
-    asked: Asked<'_>,
+    asked: RequestHead<'_>,
 ) -> Result<(), Denied> {
     if !(caller.local && host.is_loopback()) {
         return Err(Denied::Admin);
@@ -153,7 +153,7 @@ fn may_administer(
 
 /// The host asked for: `:authority` of HTTP/2 and of a request in absolute form, before which `Host` does not count
 /// (RFC 9113 section 8.3.1, RFC 9112 section 3.2.2).
-fn host(asked: Asked<'_>) -> Result<Authority<'_>, Denied> {
+fn host(asked: RequestHead<'_>) -> Result<Authority<'_>, Denied> {
     let bad = |what: &str| Denied::BadHost(what.to_owned());
     let mut hosts = asked.headers.get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());

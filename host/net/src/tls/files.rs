@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Largest file that is read.
-const LARGEST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Where they are.
 #[derive(Debug)]
@@ -92,12 +92,12 @@ impl Files {
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     let mut text = Vec::new();
     File::open(file)
-        .and_then(|open| open.take(LARGEST + 1).read_to_end(&mut text))
+        .and_then(|open| open.take(MAX_FILE_BYTES + 1).read_to_end(&mut text))
         .map_err(|reason| TlsError::Read {
             file: file.to_owned(),
             reason,
         })?;
-    match text.len() as u64 > LARGEST {
+    match text.len() as u64 > MAX_FILE_BYTES {
         true => Err(content(file, "is larger than 1 MiB: that is no PEM file")),
         false => Ok(text),
     }

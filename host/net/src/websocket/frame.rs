@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_viewer::frame_head;
 
 /// Largest message that is taken from a client.
-const LARGEST: usize = 64 << 10;
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
 /// Why the connection is closed (RFC 6455 7.4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,11 +167,11 @@ impl Reader {
             .map_or(0, |(_, message)| message.len());
         let length = usize::try_from(length)
             .ok()
-            .filter(|length| length.saturating_add(held) <= LARGEST);
+            .filter(|length| length.saturating_add(held) <= MAX_MESSAGE_BYTES);
         let Some(length) = length else {
             return Err(Close::new(
                 1009,
-                format!("a message of more than {LARGEST} bytes"),
+                format!("a message of more than {MAX_MESSAGE_BYTES} bytes"),
             ));
         };
         let mask = [
@@ -272,7 +272,7 @@ mod tests {
             (masked(0x88, b"x"), 1002),
             (masked(0x88, &1005u16.to_be_bytes()), 1002),
             (masked(0x81, b"\xff"), 1007),
-            (masked(0x82, &vec![0; LARGEST + 1]), 1009),
+            (masked(0x82, &vec![0; MAX_MESSAGE_BYTES + 1]), 1009),
             (
                 [&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat(),
                 1009,

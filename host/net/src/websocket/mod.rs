@@ -4,12 +4,12 @@
 //! [`sluicegate_viewer::Piece`], and written to each socket as they are.
 
 mod frame;
+mod messages;
 mod session;
-mod talk;
 
 pub use frame::{Close, Event, Reader, close_frame, ping_frame, pong_frame};
+pub use messages::{MessageHandler, RateLimit, serve_messages};
 pub use session::run;
-pub use talk::{Manners, Talk, talk};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{HeaderMap, Method, Version, header};

@@ -26,7 +26,7 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How long a closing viewer may take for what is on its way, and for its own close.
 const CLOSING: Duration = Duration::from_secs(3);
 /// Answers to pings that may wait; a client that sends more without reading is cut off.
-const MOST_CONTROL: usize = 64;
+const MAX_CONTROL: usize = 64;
 
 /// What ends a session.
 enum End {
@@ -78,7 +78,7 @@ where
                 match wire.reader.next_event() {
                     Ok(None) => unread = false,
                     Ok(Some(event)) => {
-                        if let Some(end) = hear(event, viewing, wire) {
+                        if let Some(end) = on_text(event, viewing, wire) {
                             return Poll::Ready(end);
                         }
                     }
@@ -144,11 +144,11 @@ where
     .await
 }
 
-fn hear<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
+fn on_text<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
     match event {
         Event::Ping(payload) => {
             wire.control += 1;
-            if wire.control > MOST_CONTROL {
+            if wire.control > MAX_CONTROL {
                 return Some(End::Gone);
             }
             wire.queue.push_back(pong_frame(&payload));

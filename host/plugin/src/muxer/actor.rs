@@ -7,9 +7,9 @@ use super::{Ground, Message, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
 use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Viewer};
-use sluicegate_stream::{Ear, Stream, Variant};
+use sluicegate_stream::{Stream, Variant, WakeOn};
 use sluicegate_telemetry::{Panicked, contain, provoke};
-use sluicegate_viewer::{STAYS, Way};
+use sluicegate_viewer::{MetricKey, STAYS};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -45,7 +45,7 @@ pub(super) struct Actor {
 #[derive(serde::Serialize)]
 struct Changed<'a> {
     #[serde(flatten)]
-    way: &'a Way,
+    way: &'a MetricKey,
     /// name@version.
     plugin: String,
     state: &'static str,
@@ -85,7 +85,7 @@ impl Actor {
             user: self.stream.enter(),
         };
         // Wakes this thread when the source's tracks become known.
-        let watch = ground.user.feed().reader(Ear::Deaf);
+        let watch = ground.user.feed().reader(WakeOn::Deaf);
         let profile = &self.transport.profile;
         self.waited_since = watch.wait_and_hold(profile.group_ms, profile.history);
         let mut holds = self.waited_since.is_some();
@@ -147,7 +147,7 @@ impl Actor {
             source.leave_out_pushed();
             source.rest();
         }
-        self.muxer.desk.changed();
+        self.muxer.requests.changed();
         self.unfit(format!("the host {panicked}"), "(host)")
     }
 
@@ -207,7 +207,7 @@ impl Actor {
         if let Some(source) = &self.source {
             source.rest();
         }
-        self.muxer.desk.changed();
+        self.muxer.requests.changed();
         self.unfit(failure.to_string(), failure.call);
     }
 
@@ -250,13 +250,13 @@ impl Actor {
                 .outlet
                 .publish(chunks.into_iter().map(Chunk::into_parts), at);
             // Who waits for the next picture is told that there is none.
-            self.muxer.desk.changed();
+            self.muxer.requests.changed();
             self.serve_requests();
         }
         self.muxer.outlet.close(reason);
         let text = format!("the transport was stopped: {reason}; try again");
         let stopped = Refusal::Unavailable(text);
-        self.muxer.desk.close(&stopped);
+        self.muxer.requests.close(&stopped);
         for message in self.muxer.lock().close() {
             if let Message::Join { reply, .. } = message {
                 let _ = reply.send(Err(stopped.clone()));

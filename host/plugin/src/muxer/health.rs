@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Failures within [`WINDOW`] after which no instance is made for [`REST`].
-const MOST_FAILURES: usize = 10;
+const MAX_FAILURES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(30);
 /// The wait after the second failure in a row, and the longest.
@@ -90,10 +90,10 @@ impl Health {
         inner.failures.push_back(now);
         inner.total += 1;
         inner.reason = reason;
-        inner.broken = inner.failures.len() >= MOST_FAILURES;
+        inner.broken = inner.failures.len() >= MAX_FAILURES;
         let wait = if inner.broken {
             // One more failure right after the rest breaks it again.
-            inner.failures.drain(..MOST_FAILURES / 2);
+            inner.failures.drain(..MAX_FAILURES / 2);
             REST
         } else {
             match u32::try_from(inner.failures.len()).unwrap_or(u32::MAX) {
@@ -120,7 +120,7 @@ mod tests {
         let health = Health::default();
         let now = Instant::now();
         let mut last = Duration::ZERO;
-        for nth in 1..MOST_FAILURES {
+        for nth in 1..MAX_FAILURES {
             assert!(!health.failed(now, "trap".into()));
             let wait = health.retry_at().unwrap() - now;
             assert!(if nth == 1 {

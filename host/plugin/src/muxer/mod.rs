@@ -3,18 +3,18 @@
 //! The handle here is what carriers hold; `actor` is the thread.
 
 mod actor;
-mod desk;
 mod effects;
 mod health;
+mod request_cache;
 
 pub use effects::Effects;
 pub use health::{Health, Phase};
 
-use self::desk::{Asked, Desk};
+use self::request_cache::{AskOutcome, RequestCache};
 use super::{Effect, Profile, Response, Usage, transports::Transport};
-use sluicegate_stream::{Stream, User, Variant};
+use sluicegate_stream::{Stream, StreamLease, Variant};
 use sluicegate_telemetry::{Events, contain};
-use sluicegate_viewer::{Carrier, Content, Cursor, Outlet, Way};
+use sluicegate_viewer::{Carrier, Content, Cursor, MetricKey, Outlet};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
@@ -25,14 +25,14 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 /// Messages that may wait for a muxer, and bytes of them; beyond, the next is refused.
-const MOST_WAITING: usize = 4096;
-const MOST_WAITING_BYTES: usize = 8 << 20;
+const MAX_WAITING: usize = 4096;
+const MAX_WAITING_BYTES: usize = 8 << 20;
 /// Effects that may wait for one viewer, and bytes of them; beyond, the viewer is closed.
 const EFFECTS: usize = 64;
 const EFFECT_BYTES: usize = 4 << 20;
 /// How long a request may wait, however short or long groups are.
-const LEAST_PATIENCE: Duration = Duration::from_secs(10);
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
+const MIN_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a muxer does not serve a client.
 #[derive(Clone, Debug, Error)]
@@ -50,7 +50,7 @@ pub enum Refusal {
     #[error("{0}")]
     Unavailable(String),
     /// Path and query are longer than what is kept of a request that waits.
-    #[error("path and query have more than {} bytes", desk::LONGEST_URL)]
+    #[error("path and query have more than {} bytes", request_cache::MAX_URL_LEN)]
     TooLong,
 }
 
@@ -58,7 +58,7 @@ pub enum Refusal {
 /// (draft-pantos-hls-rfc8216bis 6.2.5.2), and these up to twice as long as wished for.
 fn request_patience(profile: &Profile) -> Duration {
     let group = Duration::from_millis(profile.group_ms.into());
-    LEAST_PATIENCE.max(group * 6).min(MOST_PATIENCE)
+    MIN_PATIENCE.max(group * 6).min(MAX_PATIENCE)
 }
 
 /// What a GET got.
@@ -88,7 +88,7 @@ pub struct Muxer {
     /// Name of the transport.
     pub transport: String,
     /// The same for counting: without what viewers ask for beyond the config.
-    pub way: Way,
+    pub way: MetricKey,
     /// What it gave out.
     pub outlet: Outlet,
     /// How the guest is doing.
@@ -97,7 +97,7 @@ pub struct Muxer {
     pub held: AtomicUsize,
     /// What guests cost on this way, in earlier runs of the muxer too.
     pub usage: Arc<Usage>,
-    desk: Desk,
+    requests: RequestCache,
     inbox: Mutex<Inbox>,
     thread: OnceLock<Thread>,
 }
@@ -125,8 +125,8 @@ impl Inbox {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.bytes.saturating_add(bytes) <= MOST_WAITING_BYTES;
-        self.messages.len() < MOST_WAITING && fits
+        let fits = self.bytes.saturating_add(bytes) <= MAX_WAITING_BYTES;
+        self.messages.len() < MAX_WAITING && fits
     }
 }
 
@@ -206,7 +206,7 @@ impl Muxer {
     /// Its thread is gone without a farewell: nobody is left waiting for it.
     fn give_up(&self) {
         self.outlet.close("the transport failed");
-        self.desk.close(&self.gone());
+        self.requests.close(&self.gone());
         // With the messages go the ways to answer them, which tells who waits.
         drop(self.lock().close());
     }
@@ -240,9 +240,9 @@ impl MuxerUser {
 
     /// Answers a GET; waits as long as the component says "later", within the host's limit.
     pub async fn request(&self, path: &str, query: &str) -> Result<Reply, Refusal> {
-        match self.muxer.desk.ask(path, query, Instant::now()) {
-            Asked::Answered(outcome) => outcome,
-            Asked::Waits { answer, wake } => {
+        match self.muxer.requests.ask(path, query, Instant::now()) {
+            AskOutcome::Answered(outcome) => outcome,
+            AskOutcome::Waits { answer, wake } => {
                 if wake {
                     self.muxer.wake();
                 }
@@ -381,7 +381,7 @@ impl Muxers {
                 muxers: self.clone(),
             });
         }
-        let way = Way {
+        let way = MetricKey {
             stream: stream.name.clone(),
             rendition: variant.rendition.clone(),
             transport: transport.name.clone(),
@@ -394,7 +394,7 @@ impl Muxers {
             outlet: Outlet::default(),
             health: Health::default(),
             held: AtomicUsize::default(),
-            desk: Desk::new(request_patience(&transport.profile)),
+            requests: RequestCache::new(request_patience(&transport.profile)),
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });
@@ -520,5 +520,5 @@ impl Slot {
 
 /// What an actor runs on: the stream, kept running.
 struct Ground {
-    user: User,
+    user: StreamLease,
 }

@@ -20,9 +20,9 @@ use thiserror::Error;
 const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(5);
 /// The adb server's requests and answers have lengths of four hexadecimal digits.
-const LARGEST_TEXT: usize = 0xffff;
+const MAX_TEXT_BYTES: usize = 0xffff;
 /// The sync protocol's (AOSP, `adb/SYNC.TXT`).
-const LARGEST_DATA: usize = 64 << 10;
+const MAX_DATA_BYTES: usize = 64 << 10;
 
 /// Why the adb server gave nothing.
 #[derive(Debug, Error)]
@@ -93,7 +93,7 @@ impl<'a> Connection<'a> {
 
     /// Asks for a service, and waits until it is granted.
     pub fn request(&mut self, service: &str) -> Result<(), AdbError> {
-        if service.len() > LARGEST_TEXT {
+        if service.len() > MAX_TEXT_BYTES {
             return Err(AdbError::Refused("the request is too long".into()));
         }
         let text = format!("{:04x}{service}", service.len());
@@ -146,7 +146,7 @@ impl<'a> Connection<'a> {
         // A regular file that all may read: the shell's user wrote it, and another may run it.
         let target = format!("{path},{}", 0o100_644);
         self.sync(b"SEND", target.len(), target.as_bytes())?;
-        for data in content.chunks(LARGEST_DATA) {
+        for data in content.chunks(MAX_DATA_BYTES) {
             self.sync(b"DATA", data.len(), data)?;
         }
         self.sync(b"DONE", unix_seconds as usize, &[])?;
@@ -157,7 +157,7 @@ impl<'a> Connection<'a> {
             b"OKAY" => Ok(()),
             b"FAIL" => {
                 let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-                let mut reason = vec![0; length.min(LARGEST_TEXT)];
+                let mut reason = vec![0; length.min(MAX_TEXT_BYTES)];
                 self.read_exact(&mut reason)?;
                 let reason = String::from_utf8_lossy(&reason).into_owned();
                 Err(AdbError::Refused(reason))

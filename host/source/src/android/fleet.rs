@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Who waits for a device looks again after this long, though it is woken.
 const LOOK: Duration = Duration::from_secs(1);
 /// Serials whose refusal was told; others are refused without a word.
-const MOST_REFUSED: usize = 256;
+const MAX_REFUSED: usize = 256;
 
 /// Who is told of the devices.
 pub trait Audience {
@@ -337,7 +337,7 @@ impl Fleet {
             return false;
         }
         if stream_name(serial).is_none() {
-            if inner.refused.len() < MOST_REFUSED && inner.refused.insert(serial.to_owned()) {
+            if inner.refused.len() < MAX_REFUSED && inner.refused.insert(serial.to_owned()) {
                 let shown: String = serial.chars().take(150).collect();
                 tracing::warn!(
                     "the Android device {shown:?} is left out: its serial is too long for a stream's name"

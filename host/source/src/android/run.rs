@@ -109,7 +109,7 @@ fn show(
             true => Pictures::Packets(Parser::new(Wire::of(&version)), Vec::new()),
             false => Pictures::Bare(ByteStream::default()),
         },
-        wish: Wish::default(),
+        request: KeyframeRequest::default(),
     };
     showing.run(sink, stop, keyframes)
 }
@@ -156,7 +156,7 @@ enum Pictures {
 
 /// A keyframe that somebody waits for.
 #[derive(Default)]
-struct Wish {
+struct KeyframeRequest {
     is_there: bool,
     /// Not before then; unknown before the first picture.
     from: Option<Instant>,
@@ -169,7 +169,7 @@ struct Showing<'a> {
     control: Option<Connection<'a>>,
     shell: Shell<'a>,
     pictures: Pictures,
-    wish: Wish,
+    request: KeyframeRequest,
 }
 
 impl Showing<'_> {
@@ -194,7 +194,7 @@ impl Showing<'_> {
                 self.ignore(&mut buffer);
             }
             if keyframes.take() {
-                self.wish.is_there = true;
+                self.request.is_there = true;
             }
             match video {
                 true => {
@@ -247,7 +247,7 @@ impl Showing<'_> {
         let (parser, sets) = match &mut self.pictures {
             Pictures::Bare(stream) => {
                 stream.bytes(bytes, sink);
-                self.wish.begin();
+                self.request.begin();
                 return Ok(());
             }
             Pictures::Packets(parser, sets) => (parser, sets),
@@ -268,8 +268,8 @@ impl Showing<'_> {
                         ..SourceTimes::default()
                     };
                     sink.access_unit(nals, times);
-                    self.wish.begin();
-                    self.wish.is_there &= !key;
+                    self.request.begin();
+                    self.request.is_there &= !key;
                 }
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(Failure::Read(error.to_string())),
@@ -289,10 +289,10 @@ impl Showing<'_> {
     /// Asks for a keyframe if somebody waits for one, and the last one is long enough ago.
     fn grant(&mut self, sink: &mut dyn Sink) {
         let now = Instant::now();
-        if !self.wish.is_there || self.wish.from.is_none_or(|from| now < from) {
+        if !self.request.is_there || self.request.from.is_none_or(|from| now < from) {
             return;
         }
-        self.wish = Wish {
+        self.request = KeyframeRequest {
             is_there: false,
             from: Some(now + DEBOUNCE),
         };
@@ -326,7 +326,7 @@ impl Showing<'_> {
     }
 }
 
-impl Wish {
+impl KeyframeRequest {
     /// A picture came. The first is a keyframe by itself.
     fn begin(&mut self) {
         self.from.get_or_insert_with(|| Instant::now() + DEBOUNCE);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// The largest packet that is believed, in bytes.
-pub const LARGEST_PACKET: usize = 16 << 20;
+pub const MAX_PACKET_BYTES: usize = 16 << 20;
 
 /// `h264` as scrcpy names codecs: four characters.
 const H264: u32 = 0x6832_3634;
@@ -20,7 +20,7 @@ const NO_CODEC: [u32; 2] = [0, 1];
 /// Eight bytes of flags and time, four of size.
 const HEADER: usize = 12;
 /// Wider or higher than this is no screen.
-const LARGEST_SIDE: u32 = 1 << 15;
+const MAX_SIDE: u32 = 1 << 15;
 
 /// How a version writes its video socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Parser {
 
     fn size(&mut self) -> Result<Event, WireError> {
         let (width, height) = (self.buffer.get_u32(), self.buffer.get_u32());
-        let sides = 1..=LARGEST_SIDE;
+        let sides = 1..=MAX_SIDE;
         match sides.contains(&width) && sides.contains(&height) {
             true => Ok(Event::Size { width, height }),
             false => Err(WireError::Size(width, height)),
@@ -188,7 +188,7 @@ impl Parser {
 impl Header {
     fn new(wire: Wire, flags: u64, size: u32) -> Result<Header, WireError> {
         let bytes = usize::try_from(size).unwrap_or(usize::MAX);
-        if !(1..=LARGEST_PACKET).contains(&bytes) {
+        if !(1..=MAX_PACKET_BYTES).contains(&bytes) {
             return Err(WireError::Packet(size));
         }
         let top = match wire {

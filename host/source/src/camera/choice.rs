@@ -109,7 +109,7 @@ fn round(rate: f64) -> String {
 
 /// What a camera is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
+pub struct CaptureMode {
     /// How pictures are laid out.
     pub format: Format,
     /// Pixels across and down.
@@ -118,7 +118,7 @@ pub struct Choice {
     pub rate: Option<f64>,
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for CaptureMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, (width, height)) = (self.format.name(), self.size);
         write!(f, "{name} {width}x{height}")?;
@@ -133,7 +133,7 @@ impl fmt::Display for Choice {
 ///
 /// What passes untouched is preferred, H.264 to JPEG to raw, where it is about as large as wanted, not larger, and comes as
 /// often. Raw may be larger, as it is scaled. Where nothing is good in that sense, what comes nearest is taken.
-pub fn choose(capabilities: &[Capability], encode: &Encode) -> Option<Choice> {
+pub fn choose(capabilities: &[Capability], encode: &Encode) -> Option<CaptureMode> {
     let wanted = (encode.width, encode.height);
     let offers: Vec<Offer> = capabilities
         .iter()
@@ -155,7 +155,7 @@ pub fn choose(capabilities: &[Capability], encode: &Encode) -> Option<Choice> {
 }
 
 struct Offer {
-    choice: Choice,
+    choice: CaptureMode,
     often_enough: bool,
 }
 
@@ -181,7 +181,7 @@ impl Offer {
             ),
         };
         Offer {
-            choice: Choice {
+            choice: CaptureMode {
                 format: capability.format,
                 size,
                 rate,

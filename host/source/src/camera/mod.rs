@@ -2,7 +2,7 @@
 
 mod choice;
 
-pub use choice::{Capability, Choice, Format, Rates, Sizes, choose};
+pub use choice::{Capability, CaptureMode, Format, Rates, Sizes, choose};
 
 use rscam::{IntervalInfo, ResolutionInfo};
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ use std::{
 /// Where the kernel lists its video devices.
 const LIST: &str = "/sys/class/video4linux";
 /// More sizes or rates than that are no camera's.
-const MOST: usize = 256;
+const MAX_MODES: usize = 256;
 
 /// For drivers that do not list their sizes.
 const ANY_SIZE: Sizes = Sizes::Range {
@@ -90,7 +90,7 @@ pub fn listing(cameras: &[Camera]) -> String {
 }
 
 /// The device file of a camera, and what to ask it for to suit `encode` best; else why not, and what to do.
-pub(super) fn choose_for(path: &Path, encode: &Encode) -> Result<(PathBuf, Choice), String> {
+pub(super) fn choose_for(path: &Path, encode: &Encode) -> Result<(PathBuf, CaptureMode), String> {
     // Names that last, such as /dev/v4l/by-id/…, are links.
     let path = fs::canonicalize(path).map_err(|error| explain(&error))?;
     if !path.to_string_lossy().starts_with("/dev/video") {
@@ -107,7 +107,7 @@ pub(super) fn choose_for(path: &Path, encode: &Encode) -> Result<(PathBuf, Choic
 fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
     let camera = rscam::Camera::new(&path.to_string_lossy())?;
     let mut found = Vec::new();
-    for listed in camera.formats().take(MOST) {
+    for listed in camera.formats().take(MAX_MODES) {
         // A device that captures no pictures has no list.
         let Ok(listed) = listed else { break };
         let Some(format) = Format::of_fourcc(listed.format) else {
@@ -116,7 +116,7 @@ fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
         let sizes = match camera.resolutions(&listed.format) {
             Ok(ResolutionInfo::Discretes(sizes)) => sizes
                 .into_iter()
-                .take(MOST)
+                .take(MAX_MODES)
                 .map(|(width, height)| Sizes::One(width, height))
                 .collect(),
             Ok(ResolutionInfo::Stepwise { min, max, step }) if max.0 > 0 => vec![Sizes::Range {
@@ -137,7 +137,7 @@ fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
             let rate = |(time, by): (u32, u32)| (time > 0).then(|| f64::from(by) / f64::from(time));
             let rates = match camera.intervals(&listed.format, (width, height)) {
                 Ok(IntervalInfo::Discretes(times)) => {
-                    Rates::Some(times.into_iter().take(MOST).filter_map(rate).collect())
+                    Rates::Some(times.into_iter().take(MAX_MODES).filter_map(rate).collect())
                 }
                 Ok(IntervalInfo::Stepwise { min, .. }) => {
                     rate(min).map_or(Rates::Unknown, Rates::UpTo)

@@ -19,11 +19,11 @@ use std::{
 };
 
 /// Connections at a time; more wait.
-const MOST: usize = 16;
+const MAX_CONNECTIONS: usize = 16;
 /// The longest head of a request.
-const LONGEST_HEAD: usize = 16 << 10;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 /// The longest playlist: a day of segments of a second.
-const LONGEST_PLAYLIST: usize = 16 << 20;
+const MAX_PLAYLIST_BYTES: usize = 16 << 20;
 
 /// The proxy, while it is held.
 #[derive(Debug)]
@@ -37,12 +37,12 @@ struct Rules {
     redirects: Redirects,
     stop: Stop,
     connections: AtomicUsize,
-    trouble: Mutex<Trouble>,
+    trouble: Mutex<ProxyError>,
 }
 
 /// Why something was not fetched.
 #[derive(Debug, Default)]
-struct Trouble {
+struct ProxyError {
     /// The playlist led to where it may not: the first time.
     refused: Option<String>,
     /// The newest fetch failed.
@@ -100,7 +100,7 @@ impl Drop for Guard {
 }
 
 impl Rules {
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+    fn trouble(&self) -> std::sync::MutexGuard<'_, ProxyError> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,7 +116,7 @@ impl Rules {
 
 fn accept(listener: &TcpListener, rules: &Arc<Rules>) {
     while !rules.stop.is_stopped() {
-        let has_place = rules.connections.load(Ordering::Relaxed) < MOST;
+        let has_place = rules.connections.load(Ordering::Relaxed) < MAX_CONNECTIONS;
         if !has_place {
             thread::park_timeout(LOOK);
             continue;
@@ -151,12 +151,12 @@ fn serve(mut client: TcpStream, rules: &Rules) -> io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        if head.len() >= LONGEST_HEAD || client.read(&mut byte)? == 0 {
+        if head.len() >= MAX_HEAD_BYTES || client.read(&mut byte)? == 0 {
             return Err(io::ErrorKind::InvalidData.into());
         }
         head.push(byte[0]);
     }
-    let Some(asked) = Asked::parse(&head) else {
+    let Some(asked) = ProxyRequest::parse(&head) else {
         return refuse(&mut client, "400 Bad Request");
     };
     let url = match rules.redirects.admit(asked.url) {
@@ -223,8 +223,8 @@ fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Fail
     let mut length = answer.length;
     if answer.part.is_none() && is_playlist(kind, &start) {
         while let Some(bytes) = server.next()? {
-            if start.len() + bytes.len() > LONGEST_PLAYLIST {
-                let most = LONGEST_PLAYLIST >> 20;
+            if start.len() + bytes.len() > MAX_PLAYLIST_BYTES {
+                let most = MAX_PLAYLIST_BYTES >> 20;
                 return Err(Failure::Failed(format!(
                     "its playlist is longer than {most} MiB"
                 )));
@@ -262,14 +262,14 @@ fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Fail
 
 /// A request of libavformat's to a proxy.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct ProxyRequest {
     url: Url,
     part: Option<Part>,
     cookie: Option<HeaderValue>,
 }
 
-impl Asked {
-    fn parse(head: &[u8]) -> Option<Asked> {
+impl ProxyRequest {
+    fn parse(head: &[u8]) -> Option<ProxyRequest> {
         let head = str::from_utf8(head).ok()?;
         let (line, rest) = head.split_once("\r\n")?;
         let target = line.strip_prefix("GET ")?.split(' ').next()?;
@@ -286,7 +286,7 @@ impl Asked {
                 to: to.parse().ok(),
             })
         });
-        Some(Asked {
+        Some(ProxyRequest {
             url: meant(target)?,
             // libavformat asks for everything like this.
             part: part.filter(|part| (part.from, part.to) != (0, None)),
@@ -304,13 +304,13 @@ mod tests {
     #[test]
     fn requests_say_what_libavformat_means() {
         let head = b"GET http://u@cam:81/a?b HTTP/1.1\r\nHost: x\r\nrange: bytes=5-9\r\nCookie: a=b\r\n\r\n";
-        let asked = Asked::parse(head).unwrap();
+        let asked = ProxyRequest::parse(head).unwrap();
         assert_eq!(asked.url.bare_text(), "http://cam:81/a?b");
         let (from, to) = (5, Some(9));
         assert_eq!(asked.part, Some(Part { from, to }));
         assert_eq!(asked.cookie.unwrap(), "a=b");
         let whole = b"GET http://https!cam:443/ HTTP/1.1\r\nRange: bytes=0-\r\n\r\n";
-        let asked = Asked::parse(whole).unwrap();
+        let asked = ProxyRequest::parse(whole).unwrap();
         assert_eq!(
             (asked.url.bare_text().as_str(), asked.part),
             ("https://cam/", None)
@@ -322,7 +322,7 @@ mod tests {
             "\r\n\r\n",
             "CONNECT cam:443 HTTP/1.1\r\n\r\n",
         ] {
-            assert_eq!(Asked::parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(ProxyRequest::parse(bad.as_bytes()), None, "{bad}");
         }
     }
 

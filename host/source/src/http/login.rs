@@ -3,7 +3,7 @@
 use http_auth::{PasswordClient, PasswordParams};
 
 /// A login is answered anew where its nonce was too old (RFC 7616 3.3, `stale`).
-pub const MOST_LOGINS: usize = 2;
+pub const MAX_LOGINS: usize = 2;
 
 /// A user name and a password, and how the peer wants them.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ mod tls;
 mod url;
 
 pub use guard::Guard;
-pub use login::{Login, MOST_LOGINS};
+pub use login::{Login, MAX_LOGINS};
 pub use playlist::is_playlist;
 pub use tls::config as tls_config;
 #[cfg(test)]
@@ -341,7 +341,7 @@ impl Client {
         let Some(login) = self.login(url) else {
             return refused("it wants a login; write it into the URL, http://USER:PASSWORD@HOST/…");
         };
-        if logins == MOST_LOGINS {
+        if logins == MAX_LOGINS {
             return refused("it refuses the login; are user name and password right?");
         }
         let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);

@@ -6,7 +6,7 @@ use sluicegate_config::{HostName, host_and_port, is_scheme};
 use std::{fmt, net::IpAddr};
 
 /// Redirects in a row that are followed.
-const MOST_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 
 /// What people write into paths and queries although it has to be escaped there (RFC 3986 3.3).
 const ESCAPED: &AsciiSet = &CONTROLS
@@ -223,7 +223,7 @@ impl Redirects {
         Redirects {
             from,
             named: named.to_vec(),
-            left: MOST_REDIRECTS,
+            left: MAX_REDIRECTS,
         }
     }
 
@@ -416,7 +416,7 @@ mod tests {
         let error = to("https://192.168.0.1/").unwrap_err().to_string();
         assert!(error.contains("redirects = [\"192.168.0.1\"]"), "{error}");
         let mut redirects = Redirects::new(url.clone(), &named);
-        for _ in 0..MOST_REDIRECTS {
+        for _ in 0..MAX_REDIRECTS {
             redirects.follow(&url, Some("/b")).unwrap();
         }
         assert!(redirects.follow(&url, Some("/b")).is_err());

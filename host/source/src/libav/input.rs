@@ -24,9 +24,9 @@ use std::{
 };
 
 /// Largest packet that is believed.
-const LARGEST_PACKET: usize = 64 << 20;
+const MAX_PACKET_BYTES: usize = 64 << 20;
 /// The process may grow by so much between two packets of what libavformat reads itself: a few of the largest.
-const MOST_MEMORY: u64 = 4 * LARGEST_PACKET as u64;
+const MAX_MEMORY: u64 = 4 * MAX_PACKET_BYTES as u64;
 /// An index is no larger a part of a long file than one in so many: MP4 takes some 16 bytes for a sample. What is written into
 /// a file of the operator's may be wrong all the same.
 const INDEX_SHARE: u64 = 32;
@@ -133,7 +133,7 @@ impl Input {
         let length = found.as_ref().map_or(0, std::fs::Metadata::len);
         let is_seekable = found.is_ok_and(|found| found.is_file());
         let opening = most_to_open(length);
-        let budget = Arc::new(Budget::with_opening(opening, LARGEST_PACKET));
+        let budget = Arc::new(Budget::with_opening(opening, MAX_PACKET_BYTES));
         let stream = match is_seekable {
             true => StreamIo::from_read_seek(Counted::new(file, &budget)),
             false => StreamIo::from_read(Counted::new(Pipe(file), &budget)),
@@ -152,7 +152,7 @@ impl Input {
         mut options: Dictionary,
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
-        let budget = Arc::new(Budget::new(LARGEST_PACKET));
+        let budget = Arc::new(Budget::new(MAX_PACKET_BYTES));
         let bytes = Counted::new(peer, &budget);
         let stream = match is_seekable {
             true => StreamIo::from_read_seek(bytes),
@@ -168,7 +168,7 @@ impl Input {
         pipe: ChildStdout,
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
-        let budget = Arc::new(Budget::new(LARGEST_PACKET));
+        let budget = Arc::new(Budget::new(MAX_PACKET_BYTES));
         let stream = StreamIo::from_read(Counted::new(Pipe(pipe), &budget));
         let mut options = Dictionary::new();
         options.set("fpsprobesize", "0");
@@ -309,7 +309,7 @@ impl Input {
                     return Err(self.failed(reason));
                 }
             }
-            if size > LARGEST_PACKET {
+            if size > MAX_PACKET_BYTES {
                 return Err(
                     self.failed(format!("a packet of {size} bytes is more than is believed"))
                 );
@@ -422,7 +422,8 @@ fn set_always(options: &mut Dictionary, protocols: &str) {
 
 /// How much of a file of this length may be read to open it: the index of a recording of a day has more than a packet may.
 fn most_to_open(length: u64) -> usize {
-    usize::try_from(length / INDEX_SHARE).map_or(LARGEST_PACKET, |most| most.max(LARGEST_PACKET))
+    usize::try_from(length / INDEX_SHARE)
+        .map_or(MAX_PACKET_BYTES, |most| most.max(MAX_PACKET_BYTES))
 }
 
 fn cannot_open(what: &str, reason: String) -> SourceError {
@@ -500,7 +501,7 @@ impl Deadline {
             }
             before => before,
         };
-        if now > before + MOST_MEMORY {
+        if now > before + MAX_MEMORY {
             self.is_greedy.store(true, Ordering::Relaxed);
         }
     }
@@ -515,7 +516,7 @@ impl Deadline {
 
     fn explain(&self, error: &ffmpeg::Error) -> String {
         if self.is_greedy.load(Ordering::Relaxed) {
-            let most = MOST_MEMORY >> 20;
+            let most = MAX_MEMORY >> 20;
             format!(
                 "{most} MiB of memory went before a picture or sound came, and more is not believed"
             )
@@ -533,8 +534,8 @@ mod tests {
 
     #[test]
     fn the_index_of_a_long_recording_fits_and_what_a_short_file_boasts_of_does_not() {
-        assert_eq!(most_to_open(0), LARGEST_PACKET);
-        assert_eq!(most_to_open(2 << 30), LARGEST_PACKET);
+        assert_eq!(most_to_open(0), MAX_PACKET_BYTES);
+        assert_eq!(most_to_open(2 << 30), MAX_PACKET_BYTES);
         assert_eq!(most_to_open(32 << 30), 1 << 30);
     }
 }

@@ -2,7 +2,7 @@
 
 mod reader;
 
-pub use reader::{Damage, Found, LARGEST, Reader, boundary, is_mjpeg};
+pub use reader::{Damage, Found, MAX_PICTURE_BYTES, Reader, boundary, is_mjpeg};
 
 use super::{
     Expected, SILENCE, Sink, SourceError, SourceTimes, Stop,

@@ -11,13 +11,13 @@ use sluicegate_media::jpeg::{self, Extent, Scan};
 use thiserror::Error;
 
 /// The largest picture that is believed, in bytes.
-pub const LARGEST: usize = 32 << 20;
+pub const MAX_PICTURE_BYTES: usize = 32 << 20;
 /// A longer line is no line of a part's head.
-const LONGEST_LINE: usize = 4 << 10;
+const MAX_LINE_LEN: usize = 4 << 10;
 /// A longer boundary is none (RFC 2046 5.1.1).
-const LONGEST_BOUNDARY: usize = 70;
+const MAX_BOUNDARY_LEN: usize = 70;
 /// A delimiter has two dashes in front, and those of a boundary that itself begins with some.
-const MOST_DASHES: usize = 40;
+const MAX_DASHES: usize = 40;
 /// So many bytes are enough to tell a delimiter: line break, dashes, boundary, line break, the name of a header field.
 const DELIMITER: usize = 256;
 
@@ -43,7 +43,7 @@ pub enum Damage {
     Header,
 }
 
-/// Cuts a byte stream into JPEGs. Holds one picture at most, of [`LARGEST`] bytes unless told otherwise.
+/// Cuts a byte stream into JPEGs. Holds one picture at most, of [`MAX_PICTURE_BYTES`] bytes unless told otherwise.
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,
@@ -92,7 +92,7 @@ impl Reader {
         let mut reader = Reader {
             buffer: BytesMut::new(),
             place: Place::Between(Head::default()),
-            most: LARGEST,
+            most: MAX_PICTURE_BYTES,
             boundary: Vec::new(),
             trusts_length: false,
         };
@@ -148,7 +148,7 @@ impl Reader {
         }
         let Some(soi) = found else {
             self.buffer.advance(at);
-            if self.buffer.len() > LONGEST_LINE {
+            if self.buffer.len() > MAX_LINE_LEN {
                 // The SOI marker may have begun.
                 self.buffer.advance(self.buffer.len() - (SOI.len() - 1));
                 head.is_cut = true;
@@ -171,7 +171,7 @@ impl Reader {
     }
 
     fn line(&mut self, head: &mut Head, line: &[u8]) {
-        if std::mem::take(&mut head.is_cut) || line.len() > LONGEST_LINE {
+        if std::mem::take(&mut head.is_cut) || line.len() > MAX_LINE_LEN {
             return;
         }
         let line = line.trim_ascii();
@@ -200,7 +200,7 @@ impl Reader {
 
     fn learn(&mut self, boundary: &[u8]) {
         let name = trim_dashes(boundary.trim_ascii());
-        if (1..=LONGEST_BOUNDARY).contains(&name.len()) {
+        if (1..=MAX_BOUNDARY_LEN).contains(&name.len()) {
             self.boundary = name.to_vec();
         }
     }
@@ -333,7 +333,7 @@ impl Reader {
     fn is_delimiter(&self, at: usize, to: usize) -> Option<bool> {
         let bytes = self.buffer.get(at..to).unwrap_or_default();
         let dashes = bytes.iter().take_while(|byte| **byte == b'-').count();
-        if dashes > MOST_DASHES {
+        if dashes > MAX_DASHES {
             return Some(false);
         }
         let name = &bytes[dashes..];
@@ -354,7 +354,7 @@ impl Reader {
         // One that nobody told of is believed if a head follows.
         let printable = name.iter().take_while(|byte| byte.is_ascii_graphic());
         let printable = printable.count();
-        if printable > LONGEST_BOUNDARY {
+        if printable > MAX_BOUNDARY_LEN {
             return Some(false);
         }
         let behind = &name[printable..];

@@ -15,14 +15,14 @@ use std::{
 };
 
 /// Repeats of H.264 are no closer together than this.
-const LEAST_PACE: Duration = Duration::from_millis(100);
+const MIN_PACE: Duration = Duration::from_millis(100);
 /// Who asks for the first time in a long silence does not get all of it.
-const MOST_AT_ONCE: u32 = 50;
+const MAX_AT_ONCE: u32 = 50;
 /// Who fills silences looks no later than this after it is time, if it is awake; a source that slept, too, has so long to go on.
 const AWAKE: Duration = Duration::from_secs(1);
 const WAKING: Duration = Duration::from_secs(2);
 /// Nor is a longer gap in the times filled from its beginning.
-const MOST_IN_GAP: u32 = 100;
+const MAX_IN_GAP: u32 = 100;
 
 /// What is made of a feed may be this far behind it and have a silence with it, in ticks: decoders hold pictures back. What has not
 /// been made so long into a silence will not be: it is held back, was damaged or left out.
@@ -69,7 +69,7 @@ impl Feed {
             return state.look;
         }
         let passed = ((now - state.came).as_nanos() / pace.as_nanos().max(1)) as u32;
-        let again = state.again(&newest, pace, passed, MOST_AT_ONCE)?;
+        let again = state.again(&newest, pace, passed, MAX_AT_ONCE)?;
         let came = state.came + pace * passed;
         state.look = Some(came + pace);
         add(state, again, came);
@@ -137,7 +137,7 @@ impl State {
         // None where the next picture is.
         let passed = (gap - 1) / ticks(pace).max(1);
         let newest = newest.clone();
-        self.again(&newest, pace, u32::try_from(passed).ok()?, MOST_IN_GAP)
+        self.again(&newest, pace, u32::try_from(passed).ok()?, MAX_IN_GAP)
     }
 
     /// The newest picture once more in the last `most` of `passed` places behind it, `pace` apart. `None` where it cannot be repeated.
@@ -184,10 +184,10 @@ impl State {
 fn pace(info: &Info) -> Duration {
     let rate = info.video.as_ref().map_or(0.0, |video| video.frame_rate);
     if !rate.is_finite() || rate < 0.01 {
-        return LEAST_PACE;
+        return MIN_PACE;
     }
     let apart = Duration::from_secs_f32(1.0 / rate);
-    let pictures = (LEAST_PACE.as_secs_f32() * rate).ceil().max(1.0);
+    let pictures = (MIN_PACE.as_secs_f32() * rate).ceil().max(1.0);
     apart.mul_f32(pictures)
 }
 
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::{
         Ingest, Status,
-        feed::{Ear, Next},
+        feed::{Next, WakeOn},
         ring::Numbers,
     };
     use sluicegate_media::{
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn samples(feed: &Arc<Feed>) -> Vec<Arc<Sample>> {
-        let reader = feed.reader(Ear::Open);
+        let reader = feed.reader(WakeOn::Open);
         let entries = (0..reader.end()).map(|at| reader.next(at, 0));
         let samples = entries.filter_map(|next| match next {
             Next::Entry(Entry::Sample(sample), _) => Some(sample),
@@ -312,14 +312,11 @@ mod tests {
         push(1, 3000);
         let came = feed.lock().came;
         // The whole of it when it is known for a silence, and on from there.
-        assert_eq!(
-            feed.repeat(came + 4 * LEAST_PACE, AFTER),
-            Some(came + AFTER)
-        );
+        assert_eq!(feed.repeat(came + 4 * MIN_PACE, AFTER), Some(came + AFTER));
         assert_eq!(samples(&feed).len(), 2);
         for nth in 5..=7 {
-            let due = feed.repeat(came + nth * LEAST_PACE, AFTER);
-            assert_eq!(due, Some(came + (nth + 1) * LEAST_PACE));
+            let due = feed.repeat(came + nth * MIN_PACE, AFTER);
+            assert_eq!(due, Some(came + (nth + 1) * MIN_PACE));
         }
         // Held up on its way, and one behind it.
         push(2, 6000);
@@ -342,10 +339,10 @@ mod tests {
         feed.lock().is_filled = false;
         let came = feed.lock().came;
         feed.repeat(came + Duration::from_secs(3600), AFTER);
-        assert_eq!(samples(&feed).len(), all.len() + MOST_AT_ONCE as usize);
+        assert_eq!(samples(&feed).len(), all.len() + MAX_AT_ONCE as usize);
         let reached = places(&feed).last().unwrap().0;
         assert_eq!(reached, last + 3600 * SECOND);
-        let reader = feed.reader(Ear::Open);
+        let reader = feed.reader(WakeOn::Open);
         assert!(reader.has_all_pictures(all.len() as u64 + 1));
     }
 
@@ -459,7 +456,7 @@ mod tests {
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
                 // Who looks for the first time does not take that for a sleep.
-                let reader = feed.reader(Ear::Open);
+                let reader = feed.reader(WakeOn::Open);
                 reader.repeat(at, AFTER);
                 samples(feed).len()
             })
@@ -476,7 +473,7 @@ mod tests {
         let all = repeats(came + 3 * AFTER);
         assert!(all[0] > 10 && all[0] == all[1], "{all:?}");
         for feed in [&made, &joined] {
-            let reader = feed.reader(Ear::Open);
+            let reader = feed.reader(WakeOn::Open);
             reader.start(0, 1);
             let mut count = [0, 0];
             for at in 0..reader.end() {
@@ -507,13 +504,13 @@ mod tests {
         made.publish(picture(0));
         feed.publish(picture(5 * SECOND));
         let came = feed.lock().came;
-        let reader = made.reader(Ear::Open);
+        let reader = made.reader(WakeOn::Open);
         reader.repeat(came + SETTLED, AFTER);
         assert_eq!(samples(&made).len(), 1);
         reader.repeat(came + AFTER + SETTLED, AFTER);
         assert!(samples(&made).len() > 10);
         // Who leaves without having looked changes nothing; when the last who looked has left, nobody sleeps.
-        made.reader(Ear::Open).rest();
+        made.reader(WakeOn::Open).rest();
         assert!(made.lock().is_filled && made.lock().look.is_some());
         drop(reader);
         assert!(!made.lock().is_filled && made.lock().look.is_none());

@@ -58,15 +58,15 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     let mut reached = 0;
     for _ in 0..ROUNDS {
         // Two seconds of pictures come while it decodes one, or a few.
-        let sight = frames.look(Instant::now() + PATIENCE, |sight| sight.reached > reached);
-        assert!(sight.reached > reached, "it does nothing");
-        reached = sight.reached;
+        let state = frames.look(Instant::now() + PATIENCE, |state| state.reached > reached);
+        assert!(state.reached > reached, "it does nothing");
+        reached = state.reached;
         publish(2 * GROUP);
     }
     let end = feed.newest_picture().unwrap() + 1;
-    let sight = frames.look(Instant::now() + PATIENCE, |sight| sight.reached >= end);
-    assert_eq!(sight.reached, end);
-    assert!(sight.good.is_some());
+    let state = frames.look(Instant::now() + PATIENCE, |state| state.reached >= end);
+    assert_eq!(state.reached, end);
+    assert!(state.good.is_some());
 
     let pictures =
         std::iter::from_fn(|| follower.next()).filter(|event| matches!(event, Event::Picture(_)));

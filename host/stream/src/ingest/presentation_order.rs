@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// Pictures that are remembered: no more can be between one and its place (A.3.1), twice as fields.
 const REMEMBERED: usize = 32;
 /// Pictures that are waited for at most.
-const MOST: i64 = 16;
+const MAX_REORDERED: i64 = 16;
 /// Distance of pictures of unknown rate.
 const LIKELY_STEP: i64 = TIMESCALE as i64 / 25;
 
@@ -85,7 +85,7 @@ impl PresentationOrder {
         let between = before.map_or(0, |before| (unit.order - before.order) / self.step - 1);
         let Some(behind) = behind else {
             let between = if self.reorders {
-                between.clamp(0, MOST)
+                between.clamp(0, MAX_REORDERED)
             } else {
                 0
             };
@@ -94,11 +94,11 @@ impl PresentationOrder {
         };
         // Those that are decoded before it and shown after it have to be held back.
         let held = self.pictures.iter().filter(|one| one.order > unit.order);
-        self.delay = self.delay.max((held.count() as i64).min(MOST));
+        self.delay = self.delay.max((held.count() as i64).min(MAX_REORDERED));
         self.reorders = true;
-        let earlier = ((behind.order - unit.order) / self.step).clamp(1, MOST);
+        let earlier = ((behind.order - unit.order) / self.step).clamp(1, MAX_REORDERED);
         let shown = behind.shown - earlier * frame.max(1);
-        let shown = after(before, between.clamp(0, MOST), shown);
+        let shown = after(before, between.clamp(0, MAX_REORDERED), shown);
         // Where there is no room it is shown with the one behind it.
         self.place(unit.order, decoded, shown.min(behind.shown))
     }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::{Ear, Info, Next, Numbers, Reader, Report, State};
+use crate::{Info, Next, Numbers, Reader, Report, State, WakeOn};
 use sluicegate_media::{
     h264::{
         annexb,
@@ -532,7 +532,7 @@ impl Rig {
                 elapsed: Duration::from_millis(ms),
             }
         };
-        let reader = feed.reader(Ear::Open);
+        let reader = feed.reader(WakeOn::Open);
         let ingest = Ingest::new(feed, status.clone(), STARTED, Box::new(clock));
         Rig {
             ingest,

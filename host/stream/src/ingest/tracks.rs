@@ -15,8 +15,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 /// Pictures wait for the first sound until they are this far apart, so many, or so large.
 const HOLD: u64 = TIMESCALE as u64;
-const MOST_HELD: usize = 256;
-const MOST_HELD_BYTES: usize = 16 << 20;
+const MAX_HELD: usize = 256;
+const MAX_HELD_BYTES: usize = 16 << 20;
 /// Sound that is this far behind the pictures has stopped.
 const QUIET: u64 = 2 * TIMESCALE as u64;
 
@@ -100,7 +100,7 @@ impl Tracks {
         let enough = sample.decode_time.saturating_sub(first) >= HOLD;
         self.held_bytes += sample.size();
         self.held.push_back((video, sample));
-        if enough || self.held.len() >= MOST_HELD || self.held_bytes >= MOST_HELD_BYTES {
+        if enough || self.held.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES {
             return self.let_go();
         }
         Entries::new()

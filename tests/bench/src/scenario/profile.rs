@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Functions below this part of all, in hundredths, are not listed.
-const LEAST: f64 = 0.8;
+const MIN_SHARE: f64 = 0.8;
 
 /// The account at so many viewers.
 pub fn run(
@@ -300,7 +300,7 @@ fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
     }
     let own = own
         .into_iter()
-        .filter(|(_, share)| *share >= LEAST)
+        .filter(|(_, share)| *share >= MIN_SHARE)
         .collect();
     Ok(Samples { inclusive, own })
 }

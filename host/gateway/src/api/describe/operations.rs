@@ -4,12 +4,12 @@ use super::Schemas;
 use crate::api::{
     Target,
     choice::Chosen,
-    session::{Logged, Pong, Said},
+    session::{ClientMessage, Logged, Pong},
     state,
 };
-use crate::session::Told;
+use crate::session::ServerMessage;
 use serde_json::{Value, json};
-use sluicegate_capture::{Asked, CaptureResult, Code, Failure};
+use sluicegate_capture::{CaptureResult, Code, Failure, RawRequest};
 
 /// Groups of operations, and what they are for.
 pub const TAGS: &[(&str, &str)] = &[
@@ -54,7 +54,7 @@ pub enum Kind {
     /// One of these: media type, schema.
     Whole(Vec<(&'static str, Value)>),
     /// The same, to a body of this schema.
-    Asked(Value, Vec<(&'static str, Value)>),
+    Request(Value, Vec<(&'static str, Value)>),
     /// Server-sent events whose data are of this schema.
     Events(Value),
     /// A WebSocket whose messages are of this schema.
@@ -173,7 +173,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             tag: "devices",
             summary: "What happens, as it happens",
             about: "Server-sent events, each with an id. Who comes back with `Last-Event-ID` gets what it missed, as far as the \
-                    last 1,024 events go; more is told by `missed`.",
+                    last 1,024 events go; more is messages by `missed`.",
             query: vec![(
                 "last-event-id",
                 "For clients that cannot set the header `Last-Event-ID`.",
@@ -192,9 +192,9 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             kind: Kind::Either(
                 vec![("application/json", schemas.of::<Logged>().to_value())],
                 json!({
-                    "client": messages(&[("text", "What a player says.", schemas.of::<Said>().to_value())]),
+                    "client": messages(&[("text", "What a player says.", schemas.of::<ClientMessage>().to_value())]),
                     "server": messages(&[
-                        ("text", "What it is told.", schemas.of::<Told>().to_value()),
+                        ("text", "What it is told.", schemas.of::<ServerMessage>().to_value()),
                         ("text", "The answer to `ping`.", schemas.of::<Pong>().to_value()),
                     ]),
                     "closes": closes(&[
@@ -306,8 +306,8 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     the rest: `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width`, `X-Height`, and `X-Path` if it was saved. \
                     An empty body means the defaults.",
             query: vec![],
-            kind: Kind::Asked(
-                schemas.of::<Asked>().to_value(),
+            kind: Kind::Request(
+                schemas.of::<RawRequest>().to_value(),
                 vec![
                     ("application/json", schemas.of::<CaptureResult>().to_value()),
                     binary("image/jpeg"),
@@ -324,13 +324,13 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 summary: "Takes pictures, again and again",
                 about: "The stream's one decoder runs while a client is connected, so that each request costs a picture's \
                         encoding only. Answers come in the order of the requests, each text at once followed by its picture. At \
-                        most 4 requests of a client and 16 of a stream wait; more are told CAPTURE_BUSY.",
+                        most 4 requests of a client and 16 of a stream wait; more are messages CAPTURE_BUSY.",
                 query: vec![],
                 kind: Kind::Socket(json!({
                     "client": messages(&[(
                         "text",
                         "A request: `{\"type\":\"capture\",\"format\":\"jpeg\",\"quality\":80,\"save\":true}`.",
-                        schemas.of::<Asked>().to_value(),
+                        schemas.of::<RawRequest>().to_value(),
                     )]),
                     "server": messages(&[
                         ("text", "A picture was taken; it is the next message.", schemas.of::<CaptureResult>().to_value()),

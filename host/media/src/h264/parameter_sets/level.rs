@@ -40,7 +40,7 @@ const LEVEL_1B: u8 = 9;
 /// Frames a second of a stream that does not say.
 const LIKELY_RATE: f32 = 30.0;
 /// `MaxDpbFrames` is no more (A.3.1).
-const MOST_FRAMES: u32 = 16;
+const MAX_FRAMES: u32 = 16;
 /// Those that have interlaced coding (A.3.3).
 const INTERLACED: std::ops::RangeInclusive<u8> = 21..=41;
 
@@ -55,7 +55,7 @@ pub fn lowest(demand: Demand, rate: f32) -> u8 {
     let size = width.saturating_mul(height);
     let rate = if rate > 0.0 { rate } else { LIKELY_RATE };
     let speed = f64::from(size) * f64::from(rate);
-    let kept = demand.frames.min(MOST_FRAMES).saturating_mul(size);
+    let kept = demand.frames.min(MAX_FRAMES).saturating_mul(size);
     let fits = |level: &&(u8, u32, u32, u32)| {
         let (_, most_speed, most, most_kept) = **level;
         // A side is at most the root of eight times the frame.

@@ -4,7 +4,7 @@ use super::super::parameter_sets::{Pps, Sps};
 use h264_reader::rbsp::{BitRead, BitReaderError};
 
 /// Entries of a list of references (7.4.3.1), or marking operations, that are believed: more than any picture can need.
-const MOST: usize = 80;
+const MAX_ENTRIES: usize = 80;
 /// `slice_type` modulo 5.
 const B: u32 = 1;
 const I: u32 = 2;
@@ -64,7 +64,7 @@ pub fn read(
         return Ok(marking);
     }
     let name = "memory_management_control_operation";
-    for _ in 0..MOST {
+    for _ in 0..MAX_ENTRIES {
         let operands = match bits.read_ue(name)? {
             0 => return Ok(marking),
             1 | 2 | 4 | 6 => 1,
@@ -88,7 +88,7 @@ fn skip_modification(bits: &mut impl BitRead) -> Result<(), BitReaderError> {
         return Ok(());
     }
     let name = "modification_of_pic_nums_idc";
-    for _ in 0..MOST {
+    for _ in 0..MAX_ENTRIES {
         match bits.read_ue(name)? {
             0..=2 => bits.read_ue(name)?,
             3 => return Ok(()),

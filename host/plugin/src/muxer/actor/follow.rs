@@ -7,7 +7,9 @@ use crate::{
 };
 use sluicegate_config as config;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
-use sluicegate_stream::{Choice, Ear, Entry, Info, Made, MakeError, Next, Past, Reader};
+use sluicegate_stream::{
+    DerivedFeed, Entry, Info, MakeError, Next, Past, Reader, Selection, WakeOn,
+};
 use sluicegate_viewer::Header;
 use std::{
     collections::BTreeSet,
@@ -24,7 +26,7 @@ const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
 /// The feed that fits the transport, and the place in it.
 pub(super) struct Source {
     reader: Reader,
-    choice: Choice,
+    choice: Selection,
     /// The next entry that viewers have not seen the outcome of.
     position: u64,
     /// The tracks at `position`.
@@ -37,7 +39,7 @@ pub(super) struct Source {
     /// The one that it is given now.
     pushing: Option<u64>,
     /// Keeps what is made for it coming.
-    made: Option<Arc<Made>>,
+    made: Option<Arc<DerivedFeed>>,
     /// The newest epoch of the stream's source when this was chosen.
     chosen_for: u32,
 }
@@ -250,7 +252,7 @@ impl Actor {
                     pushed
                 }
             };
-            self.muxer.desk.changed();
+            self.muxer.requests.changed();
             let Some(chunks) = chunks else { return false };
             let at = self.began.elapsed();
             self.muxer
@@ -315,7 +317,7 @@ impl Actor {
         let chosen_for = info.epoch;
         let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
         let hears = profile.formats.iter().any(|format| format.is_sound());
-        let reader = feed.reader(if hears { Ear::Open } else { Ear::Deaf });
+        let reader = feed.reader(if hears { WakeOn::Open } else { WakeOn::Deaf });
         let waited_since = waited_since.filter(|_| made.is_none());
         let (position, info) =
             reader.start_and_hold(profile.group_ms, profile.history, waited_since);
@@ -407,7 +409,7 @@ impl Actor {
         let group_ms = self.profile.as_ref()?.group_ms;
         let longest = source.reader.longest_group(group_ms) * 1000 / u64::from(TIMESCALE);
         let longest = u32::try_from(longest).unwrap_or(u32::MAX);
-        self.muxer.desk.changed();
+        self.muxer.requests.changed();
         // A new instance is told what the one before was told.
         let renditions = std::mem::take(&mut self.reached.renditions);
         let header = self.ask(|instance| instance.configure(info, choice, &renditions, longest));

@@ -119,18 +119,18 @@ impl Actor {
         if self.instance.is_none() || self.is_behind() {
             return;
         }
-        for url in self.muxer.desk.unasked() {
+        for url in self.muxer.requests.unasked() {
             let reply = match self.ask(|instance| instance.request(&url.0, &url.1)) {
                 Some(Answer::Done(response)) => Reply::Done(response),
                 Some(Answer::Follow(content_type)) => Reply::Follow(content_type),
                 Some(Answer::Pending) => continue,
                 None => {
-                    self.muxer.desk.refuse(&url, &self.unwell());
+                    self.muxer.requests.refuse(&url, &self.unwell());
                     // It is being repaired; the rest waits for that.
                     return;
                 }
             };
-            self.muxer.desk.answer(url, &reply);
+            self.muxer.requests.answer(url, &reply);
         }
     }
 
@@ -143,7 +143,7 @@ impl Actor {
     /// Lets go who waited too long, or for what will not come.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.instance.is_some() {
-            return self.muxer.desk.expire(now, || {
+            return self.muxer.requests.expire(now, || {
                 let text = "what was asked for did not come in time; try again";
                 Refusal::Unavailable(text.to_owned())
             });
@@ -151,8 +151,8 @@ impl Actor {
         let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
         let unwell = self.unwell();
         match broken {
-            true => self.muxer.desk.refuse_all(&unwell),
-            false => self.muxer.desk.expire(now, || unwell.clone()),
+            true => self.muxer.requests.refuse_all(&unwell),
+            false => self.muxer.requests.expire(now, || unwell.clone()),
         }
         for join in self
             .joins
@@ -170,7 +170,7 @@ impl Actor {
 
     /// Lets go who waits and who watches.
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
-        self.muxer.desk.refuse_all(refusal);
+        self.muxer.requests.refuse_all(refusal);
         self.refuse_joins(refusal);
         for (viewer, known) in std::mem::take(&mut self.viewers) {
             known.effects.send(Effect::Close(refusal.to_string()));

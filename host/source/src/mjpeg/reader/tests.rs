@@ -216,7 +216,7 @@ fn what_is_too_large_is_left_out_before_it_is_kept_and_the_next_picture_follows(
                 .iter()
                 .all(|found| *found == Found::Damaged(Damage::TooLarge(limit)))
         );
-        assert!(reader.buffer.len() <= limit.max(LONGEST_LINE) + DELIMITER + 1000);
+        assert!(reader.buffer.len() <= limit.max(MAX_LINE_LEN) + DELIMITER + 1000);
     }
     assert_eq!(damaged, 1);
     reader.push(&[b"\r\n--cam\r\n\r\n", &jpeg[..]].concat());

@@ -14,19 +14,19 @@ pub(super) type Url = (String, String);
 type Outcome = Result<Reply, Refusal>;
 
 /// Requests that may wait for an answer, and the bytes of the path and query of each.
-const MOST_WAITING: usize = 4096;
-pub(super) const LONGEST_URL: usize = 4096;
+const MAX_WAITING: usize = 4096;
+pub(super) const MAX_URL_LEN: usize = 4096;
 /// Answers kept until something changes, and URLs that nobody waits for any more and that were answered "later"; and bytes of those
 /// answers. What does not fit is asked for again.
-const MOST: usize = 256;
-const MOST_ANSWER_BYTES: usize = 16 << 20;
+const MAX_ANSWERS: usize = 256;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Of answers that last for ever, the newest: who plays live asks for the same ones at about the same time.
-const MOST_LASTING: usize = 64;
-const MOST_BYTES: usize = 16 << 20;
+const MAX_LASTING: usize = 64;
+const MAX_LASTING_BYTES: usize = 16 << 20;
 
 /// Between those who ask, whatever thread they are on, and the muxer's thread.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct RequestCache {
     /// A request may wait this long.
     patience: Duration,
     state: Mutex<State>,
@@ -57,7 +57,7 @@ struct Request {
 
 /// What who asks is given at once.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum AskOutcome {
     /// The answer.
     Answered(Outcome),
     /// One that is to come; the muxer's thread is to be woken, if the guest has yet to be asked.
@@ -67,34 +67,34 @@ pub(super) enum Asked {
     },
 }
 
-impl Desk {
+impl RequestCache {
     /// For requests that may wait so long.
-    pub(super) fn new(patience: Duration) -> Desk {
-        Desk {
+    pub(super) fn new(patience: Duration) -> RequestCache {
+        RequestCache {
             patience,
             state: Mutex::default(),
         }
     }
 
-    pub(super) fn ask(&self, path: &str, query: &str, now: Instant) -> Asked {
+    pub(super) fn ask(&self, path: &str, query: &str, now: Instant) -> AskOutcome {
         let mut state = self.lock();
         if let Some(refusal) = &state.closed {
-            return Asked::Answered(Err(refusal.clone()));
+            return AskOutcome::Answered(Err(refusal.clone()));
         }
-        if path.len() + query.len() > LONGEST_URL {
-            return Asked::Answered(Err(Refusal::TooLong));
+        if path.len() + query.len() > MAX_URL_LEN {
+            return AskOutcome::Answered(Err(Refusal::TooLong));
         }
         let of = |(url, _): &&(Url, Arc<Response>)| url.0 == path && url.1 == query;
         if let Some((_, response)) = state.lasting.iter().rev().find(of) {
-            return Asked::Answered(Ok(Reply::Done(response.clone())));
+            return AskOutcome::Answered(Ok(Reply::Done(response.clone())));
         }
         let url = (path.to_owned(), query.to_owned());
         if let Some(reply) = state.answers.get(&url) {
-            return Asked::Answered(Ok(reply.clone()));
+            return AskOutcome::Answered(Ok(reply.clone()));
         }
-        if state.count >= MOST_WAITING {
+        if state.count >= MAX_WAITING {
             let text = "too many requests wait here for what is to come; try again";
-            return Asked::Answered(Err(Refusal::Unavailable(text.to_owned())));
+            return AskOutcome::Answered(Err(Refusal::Unavailable(text.to_owned())));
         }
         let (reply, answer) = oneshot::channel();
         let request = Request {
@@ -113,7 +113,7 @@ impl Desk {
                 true
             }
         };
-        Asked::Waits { answer, wake }
+        AskOutcome::Waits { answer, wake }
     }
 
     /// What the guest is to be asked, once.
@@ -131,7 +131,7 @@ impl Desk {
             }
             _ => {
                 let bytes = state.answer_bytes + reply.bytes();
-                if state.answers.len() < MOST && bytes <= MOST_ANSWER_BYTES {
+                if state.answers.len() < MAX_ANSWERS && bytes <= MAX_ANSWER_BYTES {
                     state.answer_bytes = bytes;
                     state.answers.insert(url, reply.clone());
                 }
@@ -188,7 +188,7 @@ impl Desk {
             count += waiting.len();
         }
         state.count = count;
-        if state.waiting.len() > MOST {
+        if state.waiting.len() > MAX_ANSWERS {
             state.waiting.retain(|_, waiting| !waiting.is_empty());
             let waiting = &state.waiting;
             state.unasked.retain(|url| waiting.contains_key(url));
@@ -211,7 +211,7 @@ impl State {
     fn keep(&mut self, url: Url, response: &Arc<Response>) {
         self.lasting_bytes += response.bytes();
         self.lasting.push_back((url, response.clone()));
-        while self.lasting.len() > MOST_LASTING || self.lasting_bytes > MOST_BYTES {
+        while self.lasting.len() > MAX_LASTING || self.lasting_bytes > MAX_LASTING_BYTES {
             let Some((_, oldest)) = self.lasting.pop_front() else {
                 break;
             };
@@ -236,43 +236,43 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     struct Rig {
-        desk: Desk,
+        requests: RequestCache,
         now: Instant,
     }
 
     impl Rig {
         fn new() -> Rig {
             Rig {
-                desk: Desk::new(PATIENCE),
+                requests: RequestCache::new(PATIENCE),
                 now: Instant::now(),
             }
         }
 
-        fn ask(&self, name: &str) -> Asked {
-            self.desk.ask(name, "", self.now)
+        fn ask(&self, name: &str) -> AskOutcome {
+            self.requests.ask(name, "", self.now)
         }
 
         /// Asks for what is not there.
         fn wait(&self, name: &str) -> (oneshot::Receiver<Outcome>, bool) {
             match self.ask(name) {
-                Asked::Waits { answer, wake } => (answer, wake),
-                Asked::Answered(outcome) => panic!("{outcome:?}"),
+                AskOutcome::Waits { answer, wake } => (answer, wake),
+                AskOutcome::Answered(outcome) => panic!("{outcome:?}"),
             }
         }
 
         fn is_answered(&self, name: &str) -> bool {
             match self.ask(name) {
-                Asked::Answered(outcome) => outcome.is_ok(),
-                Asked::Waits { .. } => false,
+                AskOutcome::Answered(outcome) => outcome.is_ok(),
+                AskOutcome::Waits { .. } => false,
             }
         }
 
         fn answer(&self, name: &str, max_age: u32, size: usize) {
-            self.desk.answer(url(name), &reply(max_age, size));
+            self.requests.answer(url(name), &reply(max_age, size));
         }
 
         fn unasked(&self) -> Vec<String> {
-            let unasked = self.desk.unasked().into_iter();
+            let unasked = self.requests.unasked().into_iter();
             unasked.map(|(path, _)| path).collect()
         }
     }
@@ -303,14 +303,14 @@ mod tests {
         // It said "later".
         let (mut second, wakes) = rig.wait("a");
         assert!(!wakes && rig.unasked().is_empty());
-        rig.desk.changed();
+        rig.requests.changed();
         assert_eq!(rig.unasked(), ["a"]);
         rig.answer("a", 0, 10);
         for answer in [&mut first, &mut second] {
             assert!(answer.try_recv().unwrap().is_ok());
         }
         assert!(rig.is_answered("a"));
-        rig.desk.changed();
+        rig.requests.changed();
         assert!(rig.unasked().is_empty() && !rig.is_answered("a"));
     }
 
@@ -318,36 +318,36 @@ mod tests {
     fn what_lasts_is_kept_within_its_bounds() {
         let rig = Rig::new();
         let held = || {
-            let state = rig.desk.lock();
+            let state = rig.requests.lock();
             (state.lasting.len(), state.lasting_bytes)
         };
-        for name in 1..=MOST_LASTING + 1 {
+        for name in 1..=MAX_LASTING + 1 {
             rig.answer(&name.to_string(), Response::FOREVER, 10);
         }
-        rig.desk.changed();
+        rig.requests.changed();
         assert!(!rig.is_answered("1") && rig.is_answered("2") && rig.is_answered("65"));
         assert!(matches!(
-            rig.desk.ask("2", "other", rig.now),
-            Asked::Waits { .. }
+            rig.requests.ask("2", "other", rig.now),
+            AskOutcome::Waits { .. }
         ));
-        rig.answer("1", Response::FOREVER, MOST_BYTES - 10);
-        assert_eq!(held(), (2, MOST_BYTES));
-        rig.answer("5", Response::FOREVER, MOST_BYTES + 1);
+        rig.answer("1", Response::FOREVER, MAX_LASTING_BYTES - 10);
+        assert_eq!(held(), (2, MAX_LASTING_BYTES));
+        rig.answer("5", Response::FOREVER, MAX_LASTING_BYTES + 1);
         assert_eq!(held(), (0, 0));
     }
 
     #[test]
     fn what_is_kept_until_the_next_sample_is_bounded_in_bytes() {
         let rig = Rig::new();
-        let size = MOST_ANSWER_BYTES / 4;
+        let size = MAX_ANSWER_BYTES / 4;
         for name in 1..=5 {
             rig.answer(&name.to_string(), 0, size);
         }
         assert!(rig.is_answered("4") && !rig.is_answered("5"));
-        assert_eq!(rig.desk.lock().answer_bytes, MOST_ANSWER_BYTES);
-        rig.desk.changed();
-        rig.answer("6", 0, MOST_ANSWER_BYTES + 1);
-        assert!(!rig.is_answered("6") && rig.desk.lock().answer_bytes == 0);
+        assert_eq!(rig.requests.lock().answer_bytes, MAX_ANSWER_BYTES);
+        rig.requests.changed();
+        rig.answer("6", 0, MAX_ANSWER_BYTES + 1);
+        assert!(!rig.is_answered("6") && rig.requests.lock().answer_bytes == 0);
         rig.answer("7", 0, size);
         assert!(rig.is_answered("7"));
     }
@@ -357,18 +357,18 @@ mod tests {
         let rig = Rig::new();
         drop(rig.wait("a"));
         assert_eq!(rig.unasked(), ["a"]);
-        rig.desk.expire(rig.now, gone);
-        assert_eq!(rig.desk.lock().count, 0);
+        rig.requests.expire(rig.now, gone);
+        assert_eq!(rig.requests.lock().count, 0);
         assert!(!rig.wait("a").1, "until something changes");
-        rig.desk.expire(rig.now, gone);
-        rig.desk.changed();
+        rig.requests.expire(rig.now, gone);
+        rig.requests.changed();
         assert!(rig.unasked().is_empty() && rig.wait("a").1);
         // However many URLs somebody makes up.
-        for name in 0..=MOST {
+        for name in 0..=MAX_ANSWERS {
             drop(rig.wait(&name.to_string()));
         }
-        rig.desk.expire(rig.now, gone);
-        assert!(rig.desk.lock().waiting.is_empty());
+        rig.requests.expire(rig.now, gone);
+        assert!(rig.requests.lock().waiting.is_empty());
     }
 
     #[test]
@@ -377,13 +377,13 @@ mod tests {
         let (mut early, _) = rig.wait("a");
         rig.now += PATIENCE;
         let (mut late, _) = rig.wait("b");
-        rig.desk.expire(rig.now, gone);
+        rig.requests.expire(rig.now, gone);
         assert_eq!(text(early.try_recv().unwrap()), "gone");
         assert!(late.try_recv().is_err());
-        rig.desk.refuse(&url("b"), &gone());
+        rig.requests.refuse(&url("b"), &gone());
         assert_eq!(text(late.try_recv().unwrap()), "gone");
         let (mut last, _) = rig.wait("c");
-        rig.desk.close(&gone());
+        rig.requests.close(&gone());
         assert_eq!(text(last.try_recv().unwrap()), "gone");
         assert!(!rig.is_answered("c") && rig.unasked().is_empty());
     }
@@ -391,17 +391,19 @@ mod tests {
     #[test]
     fn only_so_many_wait() {
         let rig = Rig::new();
-        match rig.ask(&"x".repeat(LONGEST_URL + 1)) {
-            Asked::Answered(outcome) => assert!(text(outcome).contains("more than 4096 bytes")),
-            Asked::Waits { .. } => panic!("it is too long to be kept"),
+        match rig.ask(&"x".repeat(MAX_URL_LEN + 1)) {
+            AskOutcome::Answered(outcome) => {
+                assert!(text(outcome).contains("more than 4096 bytes"))
+            }
+            AskOutcome::Waits { .. } => panic!("it is too long to be kept"),
         }
-        let waiting: Vec<_> = (0..MOST_WAITING).map(|_| rig.wait("a")).collect();
+        let waiting: Vec<_> = (0..MAX_WAITING).map(|_| rig.wait("a")).collect();
         match rig.ask("b") {
-            Asked::Answered(outcome) => assert!(text(outcome).contains("too many")),
-            Asked::Waits { .. } => panic!("one too many"),
+            AskOutcome::Answered(outcome) => assert!(text(outcome).contains("too many")),
+            AskOutcome::Waits { .. } => panic!("one too many"),
         }
         drop(waiting);
-        rig.desk.expire(rig.now, gone);
+        rig.requests.expire(rig.now, gone);
         assert!(rig.wait("b").1);
     }
 }

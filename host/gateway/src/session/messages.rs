@@ -10,7 +10,7 @@ use sluicegate_plugin::policy::{Candidate, Report};
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[schemars(rename = "ToldPlayer")]
-pub enum Told {
+pub enum ServerMessage {
     /// Go there, make before break.
     Move {
         /// Where.
@@ -28,7 +28,7 @@ pub enum Told {
     /// What there is to choose, and what is chosen.
     Choices {
         /// Best first.
-        choices: Vec<Choice>,
+        choices: Vec<FormChoice>,
         /// By the person.
         pin: Pin,
         /// The config leaves no choice.
@@ -46,7 +46,7 @@ pub enum Told {
 /// One form of the stream, as the player offers it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "FormChoice")]
-pub struct Choice {
+pub struct FormChoice {
     #[serde(flatten)]
     form: Form,
     width: u32,
@@ -83,7 +83,7 @@ pub(super) struct MovedEvent<'a> {
 /// A session as those see it who ask.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Session")]
-pub struct Seen {
+pub struct SessionView {
     /// Its number.
     pub id: String,
     /// Name of the stream.
@@ -111,9 +111,9 @@ pub struct Seen {
     pub jumps: u64,
 }
 
-impl From<&Candidate> for Choice {
-    fn from(candidate: &Candidate) -> Choice {
-        Choice {
+impl From<&Candidate> for FormChoice {
+    fn from(candidate: &Candidate) -> FormChoice {
+        FormChoice {
             form: candidate.into(),
             width: candidate.width,
             height: candidate.height,

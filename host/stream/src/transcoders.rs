@@ -25,14 +25,14 @@ use std::{
 use thiserror::Error;
 
 /// Sizes and qualities of JPEGs that viewers may ask for at the same time, per stream.
-const MOST_AD_HOC: usize = 4;
+const MAX_AD_HOC: usize = 4;
 
 /// Why something is not made.
 #[derive(Debug, Error)]
 pub enum MakeError {
     /// The bound of ad-hoc sizes is reached.
     #[error(
-        "viewers of this stream already get {MOST_AD_HOC} other sizes or qualities; ask for one of those, for none, or later"
+        "viewers of this stream already get {MAX_AD_HOC} other sizes or qualities; ask for one of those, for none, or later"
     )]
     TooMany,
     /// The system refuses a thread.
@@ -42,17 +42,17 @@ pub enum MakeError {
 
 /// A feed of something made. Its thread ends when the last holder lets go.
 #[derive(Debug)]
-pub struct Made {
+pub struct DerivedFeed {
     recipe: Recipe,
     feed: Arc<Feed>,
     keyframes: Keyframes,
     current: Arc<Current>,
     stop: Stop,
     /// What it is made of in turn.
-    _parts: Vec<Arc<Made>>,
+    _parts: Vec<Arc<DerivedFeed>>,
 }
 
-impl Made {
+impl DerivedFeed {
     /// The samples, on the stream's own timeline.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.feed
@@ -87,7 +87,7 @@ impl Current {
     }
 }
 
-impl Drop for Made {
+impl Drop for DerivedFeed {
     fn drop(&mut self) {
         self.stop.stop();
     }
@@ -95,7 +95,7 @@ impl Drop for Made {
 
 /// Where the pictures of one run are decoded and made into other things.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(super) struct Transcoders {
     stream: String,
     source: Arc<Feed>,
     keyframes: Keyframes,
@@ -107,18 +107,18 @@ pub(super) struct Workshop {
 #[derive(Debug, Default)]
 struct Inner {
     frames: Weak<Frames>,
-    made: Vec<Weak<Made>>,
+    made: Vec<Weak<DerivedFeed>>,
 }
 
-impl Workshop {
+impl Transcoders {
     pub fn new(
         stream: &str,
         source: Arc<Feed>,
         keyframes: Keyframes,
         started_at_us: u64,
         status: Arc<Status>,
-    ) -> Workshop {
-        Workshop {
+    ) -> Transcoders {
+        Transcoders {
             stream: stream.to_owned(),
             source,
             keyframes,
@@ -130,7 +130,7 @@ impl Workshop {
 
     /// What `recipe` gives, shared with all who want the same. If nobody has so far, it begins as far back as `past` says and
     /// can be had.
-    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<Made>, MakeError> {
+    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<DerivedFeed>, MakeError> {
         let (pictures, sound) = match recipe {
             Recipe::Joined { pictures, aac } => {
                 let pictures = pictures.map(|pictures| self.make(Recipe::Pictures(pictures), past));
@@ -141,7 +141,7 @@ impl Workshop {
         };
         let mut inner = self.lock();
         inner.made.retain(|made| made.strong_count() > 0);
-        let running: Vec<Arc<Made>> = inner.made.iter().filter_map(Weak::upgrade).collect();
+        let running: Vec<Arc<DerivedFeed>> = inner.made.iter().filter_map(Weak::upgrade).collect();
         if let Some(made) = running.iter().find(|made| made.recipe == recipe) {
             return Ok(made.clone());
         }
@@ -156,7 +156,7 @@ impl Workshop {
                     )
                 };
                 let ad_hoc = running.iter().filter(|made| is_ad_hoc(&made.recipe));
-                if is_ad_hoc(&recipe) && ad_hoc.count() >= MOST_AD_HOC {
+                if is_ad_hoc(&recipe) && ad_hoc.count() >= MAX_AD_HOC {
                     return Err(MakeError::TooMany);
                 }
                 let frames = self.frames_of(&mut inner)?;
@@ -214,12 +214,12 @@ impl Workshop {
         pictures: Pictures,
         frames: Arc<Frames>,
         past: Past,
-    ) -> io::Result<Arc<Made>> {
+    ) -> io::Result<Arc<DerivedFeed>> {
         let (kind, numbers) = match pictures {
             Pictures::Jpeg { .. } => ("jpeg", self.own_numbers()),
             Pictures::H264(_) => ("encode", self.source.numbers().encoded()),
         };
-        let made = Arc::new(Made {
+        let made = Arc::new(DerivedFeed {
             recipe: Recipe::Pictures(pictures),
             feed: Feed::made_of(&self.source, numbers),
             keyframes: Keyframes::default(),
@@ -252,8 +252,8 @@ impl Workshop {
         Ok(made)
     }
 
-    fn start_sound(&self, past: Past) -> io::Result<Arc<Made>> {
-        let made = Arc::new(Made {
+    fn start_sound(&self, past: Past) -> io::Result<Arc<DerivedFeed>> {
+        let made = Arc::new(DerivedFeed {
             recipe: Recipe::Aac,
             feed: Feed::new(self.own_numbers()),
             keyframes: Keyframes::default(),
@@ -274,11 +274,11 @@ impl Workshop {
     fn join(
         &self,
         recipe: Recipe,
-        pictures: Option<Arc<Made>>,
-        sound: Option<Arc<Made>>,
+        pictures: Option<Arc<DerivedFeed>>,
+        sound: Option<Arc<DerivedFeed>>,
         past: Past,
-    ) -> io::Result<Arc<Made>> {
-        let feed = |made: &Option<Arc<Made>>| {
+    ) -> io::Result<Arc<DerivedFeed>> {
+        let feed = |made: &Option<Arc<DerivedFeed>>| {
             made.as_ref()
                 .map_or(&self.source, |made| &made.feed)
                 .clone()
@@ -288,9 +288,9 @@ impl Workshop {
             .map_or(&self.keyframes, |made| &made.keyframes)
             .clone();
         let (seen, heard) = (feed(&pictures), feed(&sound));
-        let parts: Vec<Arc<Made>> = pictures.into_iter().chain(sound).collect();
+        let parts: Vec<Arc<DerivedFeed>> = pictures.into_iter().chain(sound).collect();
         let of_parts: Vec<Arc<Current>> = parts.iter().map(|part| part.current.clone()).collect();
-        let made = Arc::new(Made {
+        let made = Arc::new(DerivedFeed {
             recipe,
             feed: Feed::made_of(&seen, seen.numbers().followed()),
             keyframes,

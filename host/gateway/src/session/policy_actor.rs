@@ -1,8 +1,7 @@
 //! The way to the thread on which the policy decides, for all sessions; never one that serves sockets.
 
-mod desk;
+mod state;
 
-use desk::Desk;
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_media::budget::{Budget, Held};
@@ -10,6 +9,7 @@ use sluicegate_plugin::{
     Health, Phase,
     policy::{Candidate, Choice, Client, Event, Policy, Report},
 };
+use state::PolicyActor;
 use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -32,7 +32,7 @@ pub struct Form {
     pub rendition: String,
 }
 
-impl Asked {
+impl LoggedCall {
     /// About what it takes.
     fn bytes(&self) -> usize {
         let call = match &self.call {
@@ -44,7 +44,7 @@ impl Asked {
             Call::Observe(_) => 0,
         };
         let reason = self.answer.as_ref().map_or(0, |choice| choice.reason.len());
-        size_of::<Asked>() + call + reason
+        size_of::<LoggedCall>() + call + reason
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Decision {
 
 /// What happened to a session.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Happened {
+pub enum SessionEvent {
     /// About once a second.
     Report(Report),
     /// Its first picture is on the screen.
@@ -80,7 +80,7 @@ pub enum Happened {
 /// One call of the policy and its answer: enough to ask another instance the same.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, JsonSchema)]
 #[schemars(rename = "PolicyCall")]
-pub struct Asked {
+pub struct LoggedCall {
     /// Milliseconds on the gateway's clock.
     pub at: u64,
     /// What it was told.
@@ -113,7 +113,7 @@ pub enum Call {
 
 /// A session that begins.
 #[derive(Debug)]
-pub struct Beginning {
+pub struct SessionStart {
     /// Who watches.
     pub client: Client,
     /// JSON.
@@ -125,10 +125,10 @@ pub struct Beginning {
 }
 
 enum Message {
-    Begin(u64, Box<Beginning>, oneshot::Sender<Decision>),
+    Begin(u64, Box<SessionStart>, oneshot::Sender<Decision>),
     Change(u64, Vec<Candidate>, Option<Form>),
-    Happened(u64, u64, Happened),
-    Log(u64, oneshot::Sender<Vec<Asked>>),
+    SessionEvent(u64, u64, SessionEvent),
+    Log(u64, oneshot::Sender<Vec<LoggedCall>>),
     End(u64),
     Replace(Arc<Policy>),
 }
@@ -139,7 +139,7 @@ impl Message {
         match self {
             Message::Begin(id, ..)
             | Message::Change(id, ..)
-            | Message::Happened(id, ..)
+            | Message::SessionEvent(id, ..)
             | Message::Log(id, _)
             | Message::End(id) => Some(*id),
             Message::Replace(_) => None,
@@ -149,26 +149,28 @@ impl Message {
     /// About what it takes, with what it refers to.
     fn bytes(&self) -> usize {
         let more = match self {
-            Message::Begin(_, beginning, _) => {
+            Message::Begin(_, start, _) => {
                 let Client {
                     address,
                     user_agent,
                     network,
                     ..
-                } = &beginning.client;
+                } = &start.client;
                 let network = network.as_ref().map_or(0, String::len);
                 let client = address.len() + user_agent.len() + network;
-                client + beginning.options.len() + weight(&beginning.candidates)
+                client + start.options.len() + weight(&start.candidates)
             }
             Message::Change(_, candidates, playing) => {
                 weight(candidates) + playing.as_ref().map_or(0, Form::bytes)
             }
-            Message::Happened(_, _, Happened::Report(report)) => {
+            Message::SessionEvent(_, _, SessionEvent::Report(report)) => {
                 report.network.as_ref().map_or(0, String::len)
             }
-            Message::Happened(_, _, Happened::Playing(form) | Happened::Failed(form)) => {
-                form.bytes()
-            }
+            Message::SessionEvent(
+                _,
+                _,
+                SessionEvent::Playing(form) | SessionEvent::Failed(form),
+            ) => form.bytes(),
             Message::Log(..) | Message::End(_) | Message::Replace(_) => 0,
         };
         size_of::<Message>() + more
@@ -191,7 +193,7 @@ fn weight(candidates: &[Candidate]) -> usize {
 
 /// The way to the thread.
 #[derive(Debug)]
-pub struct Arbiter {
+pub struct PolicyHandle {
     inbox: mpsc::SyncSender<(Message, Held)>,
     budget: Budget,
     health: Arc<Health>,
@@ -199,18 +201,18 @@ pub struct Arbiter {
     began: Instant,
 }
 
-impl Arbiter {
-    /// Starts the thread; it ends with the last `Arbiter`.
-    pub fn start(policy: Policy) -> std::io::Result<Arbiter> {
+impl PolicyHandle {
+    /// Starts the thread; it ends with the last `PolicyHandle`.
+    pub fn start(policy: Policy) -> std::io::Result<PolicyHandle> {
         let policy = Arc::new(policy);
         let (inbox, messages) = mpsc::sync_channel(INBOX);
         let health = Arc::<Health>::default();
         let began = Instant::now();
-        let desk = Desk::new(policy.clone(), health.clone(), began);
+        let state = PolicyActor::new(policy.clone(), health.clone(), began);
         thread::Builder::new()
             .name("policy".into())
-            .spawn(move || desk.run(&messages))?;
-        Ok(Arbiter {
+            .spawn(move || state.run(&messages))?;
+        Ok(PolicyHandle {
             inbox,
             budget: Budget::new(INBOX_BYTES),
             health,
@@ -231,9 +233,9 @@ impl Arbiter {
     }
 
     /// A session begins; gives what it is to play. `None`: the policy is too busy to say.
-    pub async fn begin(&self, session: u64, beginning: Beginning) -> Option<Decision> {
+    pub async fn begin(&self, session: u64, start: SessionStart) -> Option<Decision> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Begin(session, Box::new(beginning), reply));
+        self.send(Message::Begin(session, Box::new(start), reply));
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
     }
 
@@ -243,13 +245,13 @@ impl Arbiter {
     }
 
     /// Something happened to a session; decisions may follow.
-    pub fn happened(&self, session: u64, what: Happened) {
+    pub fn report_event(&self, session: u64, what: SessionEvent) {
         let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.send(Message::Happened(session, at, what));
+        self.send(Message::SessionEvent(session, at, what));
     }
 
     /// What the policy was asked about a session and answered, the newest last.
-    pub async fn log(&self, session: u64) -> Vec<Asked> {
+    pub async fn log(&self, session: u64) -> Vec<LoggedCall> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Log(session, reply));
         answer.await.unwrap_or_default()

@@ -35,7 +35,7 @@ pub enum Refused {
 
 /// Counts who is in.
 #[derive(Debug)]
-pub struct Door {
+pub struct ConnectionLimiter {
     most: usize,
     most_of_one: u32,
     /// Proxies, each of which stands for many.
@@ -45,9 +45,9 @@ pub struct Door {
     of_one: Mutex<HashMap<IpAddr, u32>>,
 }
 
-impl Door {
+impl ConnectionLimiter {
     /// As configured, as far as the process may open files with so many streams; raises that limit if it can.
-    pub fn new(server: &Server, streams: usize) -> Arc<Door> {
+    pub fn new(server: &Server, streams: usize) -> Arc<ConnectionLimiter> {
         let other = OTHER_FILES + STREAM_FILES * streams as u64;
         let files = open_files();
         let room = files.saturating_sub(other).max(1);
@@ -58,7 +58,7 @@ impl Door {
             );
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Arc::new(Door {
+        Arc::new(ConnectionLimiter {
             most,
             most_of_one: server.connections_per_address,
             free: server.trusted_proxies.clone(),
@@ -68,7 +68,7 @@ impl Door {
     }
 
     /// Lets one in until the ticket is dropped.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, Refused> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         let slots = self.slots.clone();
         let slot = slots
             .try_acquire_owned()
@@ -84,9 +84,9 @@ impl Door {
             }
             *count += 1;
         }
-        Ok(Ticket {
+        Ok(Permit {
             counted,
-            door: self.clone(),
+            limiter: self.clone(),
             _slot: slot,
         })
     }
@@ -105,18 +105,18 @@ impl Door {
 
 /// A place in the gateway.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Permit {
     counted: Option<IpAddr>,
-    door: Arc<Door>,
+    limiter: Arc<ConnectionLimiter>,
     _slot: OwnedSemaphorePermit,
 }
 
-impl Drop for Ticket {
+impl Drop for Permit {
     fn drop(&mut self) {
         let Some(block) = self.counted else {
             return;
         };
-        let mut of_one = self.door.lock();
+        let mut of_one = self.limiter.lock();
         if let Some(count) = of_one.get_mut(&block) {
             *count -= 1;
             if *count == 0 {
@@ -175,20 +175,20 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn door(connections: u32, per_address: u32, proxies: &[&str]) -> Arc<Door> {
+    fn limiter(connections: u32, per_address: u32, proxies: &[&str]) -> Arc<ConnectionLimiter> {
         let server = Server {
             connections,
             connections_per_address: per_address,
             trusted_proxies: proxies.iter().map(|own| own.parse().unwrap()).collect(),
             ..Server::default()
         };
-        Door::new(&server, 1)
+        ConnectionLimiter::new(&server, 1)
     }
 
     #[test]
     fn each_address_has_its_share_and_a_place_is_free_when_somebody_leaves() {
-        let door = door(100, 2, &["10.0.0.0/8"]);
-        let enter = |address: &str| door.enter(address.parse().unwrap());
+        let limiter = limiter(100, 2, &["10.0.0.0/8"]);
+        let enter = |address: &str| limiter.enter(address.parse().unwrap());
         let first = enter("192.0.2.1").unwrap();
         let _second = enter("::ffff:192.0.2.1").unwrap();
         let refused = enter("192.0.2.1").unwrap_err();
@@ -207,13 +207,13 @@ mod tests {
             .collect();
         assert!(free.iter().all(Result::is_ok));
         drop((free, _eight, _seven, _six, _third, _other, _second));
-        assert!(door.lock().is_empty());
+        assert!(limiter.lock().is_empty());
     }
 
     #[test]
     fn nobody_gets_in_when_it_is_full() {
-        let door = door(2, 9, &[]);
-        let enter = || door.enter("127.0.0.1".parse().unwrap());
+        let limiter = limiter(2, 9, &[]);
+        let enter = || limiter.enter("127.0.0.1".parse().unwrap());
         let first = enter().unwrap();
         let _second = enter().unwrap();
         assert_eq!(enter().unwrap_err(), Refused::Full(2));

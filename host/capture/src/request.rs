@@ -14,7 +14,7 @@ pub const QUALITY: RangeInclusive<u8> = 1..=100;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "CaptureRequest")]
-pub struct Asked {
+pub struct RawRequest {
     /// "capture"; may be left out of a POST.
     #[schemars(extend("enum" = ["capture", null]))]
     pub r#type: Option<String>,
@@ -33,7 +33,7 @@ pub struct Asked {
 
 /// A request that can be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct CaptureRequest {
     /// As what.
     pub format: Still,
     /// 1 to 100.
@@ -122,12 +122,12 @@ pub struct Failure {
     pub capture_id: String,
 }
 
-impl Wish {
+impl CaptureRequest {
     /// What `asked` comes to, where `quality` is what is meant by none.
     ///
     /// # Errors
     /// What is wrong with it, and what to write.
-    pub fn read(asked: &Asked, quality: u8) -> Result<Wish, (Code, String)> {
+    pub fn read(asked: &RawRequest, quality: u8) -> Result<CaptureRequest, (Code, String)> {
         let bad = |text: String| Err((Code::BadRequest, text));
         if let Some(kind) = &asked.r#type
             && kind != "capture"
@@ -159,7 +159,7 @@ impl Wish {
             Some(width) if WIDTH.contains(&width) => width,
             Some(_) => return bad("`width`: write a whole number of pixels from 16 to 8192".into()),
         };
-        Ok(Wish {
+        Ok(CaptureRequest {
             format,
             quality,
             max_width,
@@ -174,27 +174,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &str) -> Result<Wish, (Code, String)> {
-        Wish::read(&serde_json::from_str(text).unwrap(), 77)
+    fn read(text: &str) -> Result<CaptureRequest, (Code, String)> {
+        CaptureRequest::read(&serde_json::from_str(text).unwrap(), 77)
     }
 
     #[test]
     fn a_request_says_what_it_wants_and_the_config_the_rest() {
-        let wish = |format, quality, max_width, save| Wish {
+        let request = |format, quality, max_width, save| CaptureRequest {
             format,
             quality,
             max_width,
             save,
         };
         for (text, expected) in [
-            ("{}", wish(Still::Jpeg, 77, u32::MAX, false)),
+            ("{}", request(Still::Jpeg, 77, u32::MAX, false)),
             (
                 r#"{"type":"capture","format":"jpeg","quality":80,"save":true}"#,
-                wish(Still::Jpeg, 80, u32::MAX, true),
+                request(Still::Jpeg, 80, u32::MAX, true),
             ),
             (
                 r#"{"format":"png","width":640,"quality":null}"#,
-                wish(Still::Png, 77, 640, false),
+                request(Still::Png, 77, 640, false),
             ),
         ] {
             assert_eq!(read(text), Ok(expected), "{text}");
@@ -256,8 +256,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_answered(text in ".{0,60}") {
-            if let Ok(asked) = serde_json::from_str::<Asked>(&text) {
-                let _ = Wish::read(&asked, 80);
+            if let Ok(asked) = serde_json::from_str::<RawRequest>(&text) {
+                let _ = CaptureRequest::read(&asked, 80);
             }
         }
     }

@@ -4,11 +4,11 @@
 //! is. Sessions do not notice: who begins meanwhile gets the first candidate, and who plays goes on playing. A session with
 //! which it failed several times is left alone.
 
-use super::{Asked, Beginning, Call, Decision, Form, Happened, Message};
+use super::{Call, Decision, Form, LoggedCall, Message, SessionEvent, SessionStart};
 use sluicegate_media::budget::Held;
 use sluicegate_plugin::{
     Failure, Health,
-    policy::{Case, Choice, Event, Judge, Policy},
+    policy::{Choice, Event, Policy, PolicyInstance, PolicySession},
 };
 use sluicegate_telemetry::{contain, provoke};
 use std::{
@@ -21,29 +21,29 @@ use std::{
 };
 
 /// Failures with one session after which the policy is not asked about it any more.
-const BLAMED: u32 = 3;
+const MAX_FAILURES: u32 = 3;
 /// Entries of a session's log that are kept, and bytes of them; of all logs together, as soon as each has had another entry.
 const LOG: usize = 128;
 const LOG_BYTES: usize = 64 << 10;
-const LEAST_LOG_BYTES: usize = 4 << 10;
+const MIN_LOG_BYTES: usize = 4 << 10;
 const ALL_LOG_BYTES: usize = 64 << 20;
 
 /// The state of the thread.
-pub(super) struct Desk {
+pub(super) struct PolicyActor {
     policy: Arc<Policy>,
     health: Arc<Health>,
-    judge: Option<Judge>,
-    sessions: BTreeMap<u64, Kept>,
+    instance: Option<PolicyInstance>,
+    sessions: BTreeMap<u64, PolicyEntry>,
     began: Instant,
 }
 
-impl Desk {
+impl PolicyActor {
     /// Knows no session yet.
-    pub fn new(policy: Arc<Policy>, health: Arc<Health>, began: Instant) -> Desk {
-        Desk {
+    pub fn new(policy: Arc<Policy>, health: Arc<Health>, began: Instant) -> PolicyActor {
+        PolicyActor {
             policy,
             health,
-            judge: None,
+            instance: None,
             sessions: BTreeMap::new(),
             began,
         }
@@ -76,14 +76,14 @@ impl Desk {
     fn handle(&mut self, message: Message) {
         let share = ALL_LOG_BYTES / self.sessions.len().max(1);
         if let Some(kept) = message.session().and_then(|id| self.sessions.get_mut(&id)) {
-            kept.most_log_bytes = share.clamp(LEAST_LOG_BYTES, LOG_BYTES);
+            kept.most_log_bytes = share.clamp(MIN_LOG_BYTES, LOG_BYTES);
         }
         match message {
-            Message::Begin(id, beginning, reply) => {
-                let kept = Kept {
-                    beginning: *beginning,
+            Message::Begin(id, start, reply) => {
+                let kept = PolicyEntry {
+                    start: *start,
                     playing: None,
-                    case: None,
+                    session: None,
                     blamed: 0,
                     log: VecDeque::new(),
                     log_bytes: 0,
@@ -98,25 +98,25 @@ impl Desk {
                 let Some(kept) = self.sessions.get_mut(&id) else {
                     return;
                 };
-                kept.beginning.candidates = candidates;
+                kept.start.candidates = candidates;
                 kept.playing = playing.and_then(|form| kept.find(&form));
                 let stays = kept.playing.is_some();
                 let decision = self.choose(id);
                 if let (false, Some(decision), Some(kept)) =
                     (stays, decision, self.sessions.get(&id))
                 {
-                    let _ = kept.beginning.decisions.send(decision);
+                    let _ = kept.start.decisions.send(decision);
                 }
             }
-            Message::Happened(id, at, what) => self.happened(id, at, what),
+            Message::SessionEvent(id, at, what) => self.report_event(id, at, what),
             Message::Log(id, reply) => {
                 let log = self.sessions.get(&id).map(|kept| kept.log.iter().cloned());
                 let _ = reply.send(log.into_iter().flatten().collect());
             }
             Message::End(id) => {
-                let ended = self.sessions.remove(&id).and_then(|kept| kept.case);
-                if let (Some(case), Some(judge)) = (ended, &mut self.judge)
-                    && let Err(failure) = judge.close(case)
+                let ended = self.sessions.remove(&id).and_then(|kept| kept.session);
+                if let (Some(session), Some(instance)) = (ended, &mut self.instance)
+                    && let Err(failure) = instance.close(session)
                 {
                     self.failed(failure.to_string());
                 }
@@ -132,20 +132,20 @@ impl Desk {
     /// What a session is to play; the first that it may have, if the policy does not say.
     fn choose(&mut self, id: u64) -> Option<Decision> {
         let at = self.now();
-        // One that does not know the session is told in `case`.
-        let known = self.sessions.get(&id)?.case.is_some();
+        // One that does not know the session is told in `session`.
+        let known = self.sessions.get(&id)?.session.is_some();
         let asked = match known {
             true => self.ask_choose(id, at),
-            false => self.case(id, at).map(|(_, choice)| choice),
+            false => self.session(id, at).map(|(_, choice)| choice),
         };
         let choice = match asked {
             Ok(choice) => choice,
             Err(trouble) => {
                 let reason = match &trouble {
-                    Trouble::Resting => {
+                    NoDecision::Resting => {
                         "the policy rests after a failure; this is the first choice"
                     }
-                    Trouble::Failed(_) => "the policy failed; this is the first choice",
+                    NoDecision::Failed(_) => "the policy failed; this is the first choice",
                 };
                 self.blame(id, trouble);
                 Choice {
@@ -157,20 +157,20 @@ impl Desk {
         self.sessions.get(&id)?.decision(choice)
     }
 
-    fn happened(&mut self, id: u64, at: u64, what: Happened) {
+    fn report_event(&mut self, id: u64, at: u64, what: SessionEvent) {
         let Some(kept) = self.sessions.get_mut(&id) else {
             return;
         };
         let event = match what {
-            Happened::Report(report) => Event::Report(report),
-            Happened::Playing(form) => {
+            SessionEvent::Report(report) => Event::Report(report),
+            SessionEvent::Playing(form) => {
                 let Some(index) = kept.find(&form) else {
                     return;
                 };
                 kept.playing = Some(index);
                 Event::Playing(index)
             }
-            Happened::Failed(form) => {
+            SessionEvent::Failed(form) => {
                 let Some(index) = kept.find(&form) else {
                     return;
                 };
@@ -193,7 +193,7 @@ impl Desk {
             }
         };
         if let (Some(decision), Some(kept)) = (decision, self.sessions.get(&id)) {
-            let _ = kept.beginning.decisions.send(decision);
+            let _ = kept.start.decisions.send(decision);
         }
     }
 
@@ -202,19 +202,19 @@ impl Desk {
         if kept.playing.is_some() {
             return None;
         }
-        let count = u32::try_from(kept.beginning.candidates.len()).ok()?;
+        let count = u32::try_from(kept.start.candidates.len()).ok()?;
         kept.decision(Choice {
             candidate: (failed + 1) % count.max(1),
             reason: "what was chosen gave no picture, and the policy rests".into(),
         })
     }
 
-    fn observe(&mut self, id: u64, at: u64, event: Event) -> Result<Option<Choice>, Trouble> {
-        let (case, _) = self.case(id, at)?;
-        let (Some(kept), Some(judge)) = (self.sessions.get_mut(&id), &mut self.judge) else {
-            return Err(Trouble::Resting);
+    fn observe(&mut self, id: u64, at: u64, event: Event) -> Result<Option<Choice>, NoDecision> {
+        let (session, _) = self.session(id, at)?;
+        let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
+            return Err(NoDecision::Resting);
         };
-        let answer = judge.observe(case, at, &event)?;
+        let answer = instance.observe(session, at, &event)?;
         kept.note(at, Call::Observe(event), answer.clone());
         if let Some(choice) = &answer {
             judged(kept, choice)?;
@@ -222,15 +222,15 @@ impl Desk {
         Ok(answer)
     }
 
-    fn ask_choose(&mut self, id: u64, at: u64) -> Result<Choice, Trouble> {
-        let (Some(kept), Some(judge)) = (self.sessions.get_mut(&id), &mut self.judge) else {
-            return Err(Trouble::Resting);
+    fn ask_choose(&mut self, id: u64, at: u64) -> Result<Choice, NoDecision> {
+        let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
+            return Err(NoDecision::Resting);
         };
-        let Some(case) = kept.case else {
-            return Err(Trouble::Resting);
+        let Some(session) = kept.session else {
+            return Err(NoDecision::Resting);
         };
-        let (candidates, playing) = (&kept.beginning.candidates, kept.playing);
-        let choice = judge.choose(case, at, candidates, playing)?;
+        let (candidates, playing) = (&kept.start.candidates, kept.playing);
+        let choice = instance.choose(session, at, candidates, playing)?;
         let call = Call::Choose {
             candidates: candidates.clone(),
             playing,
@@ -241,41 +241,41 @@ impl Desk {
     }
 
     /// The session in an instance that works: opened there, and told what plays, if it is not in it yet.
-    fn case(&mut self, id: u64, at: u64) -> Result<(Case, Choice), Trouble> {
+    fn session(&mut self, id: u64, at: u64) -> Result<(PolicySession, Choice), NoDecision> {
         self.bring_up()?;
-        let (Some(kept), Some(judge)) = (self.sessions.get_mut(&id), &mut self.judge) else {
-            return Err(Trouble::Resting);
+        let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
+            return Err(NoDecision::Resting);
         };
         let stays = Choice {
             candidate: kept.playing.unwrap_or(0),
             reason: String::new(),
         };
-        if let Some(case) = kept.case {
-            return Ok((case, stays));
+        if let Some(session) = kept.session {
+            return Ok((session, stays));
         }
-        if kept.blamed >= BLAMED {
-            return Err(Trouble::Resting);
+        if kept.blamed >= MAX_FAILURES {
+            return Err(NoDecision::Resting);
         }
-        let Beginning {
+        let SessionStart {
             client, options, ..
-        } = &kept.beginning;
-        let opened = judge.open(client, options)?;
-        let case = opened.map_err(|message| {
+        } = &kept.start;
+        let opened = instance.open(client, options)?;
+        let session = opened.map_err(|message| {
             // Another policy than the one that judged them.
-            Trouble::Failed(format!("it refuses its options: {message}"))
+            NoDecision::Failed(format!("it refuses its options: {message}"))
         })?;
         let call = Call::Open {
             client: client.clone(),
             options: options.clone(),
         };
         kept.note(at, call, None);
-        kept.case = Some(case);
+        kept.session = Some(session);
         let choice = self.ask_choose(id, at)?;
-        Ok((case, choice))
+        Ok((session, choice))
     }
 
-    fn bring_up(&mut self) -> Result<(), Trouble> {
-        if self.judge.is_some() {
+    fn bring_up(&mut self) -> Result<(), NoDecision> {
+        if self.instance.is_some() {
             return Ok(());
         }
         if self
@@ -283,16 +283,16 @@ impl Desk {
             .retry_at()
             .is_some_and(|retry| Instant::now() < retry)
         {
-            return Err(Trouble::Resting);
+            return Err(NoDecision::Resting);
         }
-        self.judge = Some(Judge::new(&self.policy)?);
+        self.instance = Some(PolicyInstance::new(&self.policy)?);
         Ok(())
     }
 
-    fn blame(&mut self, id: u64, trouble: Trouble) {
+    fn blame(&mut self, id: u64, trouble: NoDecision) {
         match trouble {
-            Trouble::Resting => {}
-            Trouble::Failed(reason) => {
+            NoDecision::Resting => {}
+            NoDecision::Failed(reason) => {
                 if let Some(kept) = self.sessions.get_mut(&id) {
                     kept.blamed += 1;
                 }
@@ -313,35 +313,35 @@ impl Desk {
 
     /// No session is in an instance any more.
     fn forget(&mut self) {
-        self.judge = None;
+        self.instance = None;
         for kept in self.sessions.values_mut() {
-            kept.case = None;
+            kept.session = None;
         }
     }
 }
 
 /// One session as the thread knows it.
-struct Kept {
-    beginning: Beginning,
+struct PolicyEntry {
+    start: SessionStart,
     /// Where it is in the candidates.
     playing: Option<u32>,
-    case: Option<Case>,
+    session: Option<PolicySession>,
     blamed: u32,
-    log: VecDeque<Asked>,
+    log: VecDeque<LoggedCall>,
     log_bytes: usize,
     most_log_bytes: usize,
 }
 
-impl Kept {
+impl PolicyEntry {
     fn find(&self, form: &Form) -> Option<u32> {
-        let mut candidates = self.beginning.candidates.iter();
+        let mut candidates = self.start.candidates.iter();
         let found = candidates.position(|candidate| Form::from(candidate) == *form);
         found.and_then(|found| u32::try_from(found).ok())
     }
 
     fn decision(&self, choice: Choice) -> Option<Decision> {
         let index = usize::try_from(choice.candidate).ok()?;
-        let candidate = self.beginning.candidates.get(index)?;
+        let candidate = self.start.candidates.get(index)?;
         Some(Decision {
             form: candidate.into(),
             reason: choice.reason,
@@ -349,7 +349,7 @@ impl Kept {
     }
 
     fn note(&mut self, at: u64, call: Call, answer: Option<Choice>) {
-        let asked = Asked { at, call, answer };
+        let asked = LoggedCall { at, call, answer };
         self.log_bytes += asked.bytes();
         self.log.push_back(asked);
         while self.log.len() > LOG || self.log_bytes > self.most_log_bytes {
@@ -362,26 +362,26 @@ impl Kept {
 }
 
 /// Why there is no answer.
-enum Trouble {
+enum NoDecision {
     /// The policy rests, or the session is not asked about.
     Resting,
     /// It failed.
     Failed(String),
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Trouble {
-        Trouble::Failed(failure.to_string())
+impl From<Failure> for NoDecision {
+    fn from(failure: Failure) -> NoDecision {
+        NoDecision::Failed(failure.to_string())
     }
 }
 
 /// Whether there is such a candidate.
-fn judged(kept: &Kept, choice: &Choice) -> Result<(), Trouble> {
-    let count = kept.beginning.candidates.len();
+fn judged(kept: &PolicyEntry, choice: &Choice) -> Result<(), NoDecision> {
+    let count = kept.start.candidates.len();
     if usize::try_from(choice.candidate).is_ok_and(|index| index < count) {
         return Ok(());
     }
-    Err(Trouble::Failed(format!(
+    Err(NoDecision::Failed(format!(
         "the policy chose candidate {}; there are {count}, counted from 0",
         choice.candidate
     )))

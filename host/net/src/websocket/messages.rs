@@ -16,8 +16,8 @@ use tokio::{
 };
 
 /// Messages that wait for a client that does not read, and bytes of them; behind that many it is neither told more nor listened to.
-const MOST_WAITING: usize = 64;
-const MOST_WAITING_BYTES: usize = 256 << 10;
+const MAX_WAITING: usize = 64;
+const MAX_WAITING_BYTES: usize = 256 << 10;
 /// A client that takes nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 /// A client of which nothing is heard for this long is gone: a player reports every second, or every few while its page is
@@ -30,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 
 /// How much a client may say.
 #[derive(Clone, Copy, Debug)]
-pub struct Manners {
+pub struct RateLimit {
     /// Messages a second that are listened to.
     pub rate: f64,
     /// And at once.
@@ -42,23 +42,23 @@ pub struct Manners {
 }
 
 /// The gateway's end of a talk.
-pub trait Talk {
+pub trait MessageHandler {
     /// What is expected of the client.
-    const MANNERS: Manners;
+    const RATE_LIMIT: RateLimit;
 
     /// A text came. The error is told to the client, and the talk ends.
     ///
     /// # Errors
     /// What is wrong with it.
-    fn hear(&mut self, text: &str) -> Result<(), String>;
+    fn on_text(&mut self, text: &str) -> Result<(), String>;
 
     /// Whether more may be heard now; asked again after each thing said.
-    fn listens(&self) -> bool {
+    fn is_ready(&self) -> bool {
         true
     }
 
     /// What is to be said next; `None` ends the talk.
-    fn poll_say(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>>;
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>>;
 }
 
 enum Next {
@@ -70,18 +70,18 @@ enum Next {
 }
 
 /// Talks until the client leaves, has nothing to say for a while, or the gateway drains.
-pub async fn talk<S, T>(socket: S, first: Bytes, ends: &mut T, mut drain: Drain)
+pub async fn serve_messages<S, T>(socket: S, first: Bytes, ends: &mut T, mut drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    T: Talk,
+    T: MessageHandler,
 {
-    let mut line = Line::new(socket, &first, T::MANNERS);
+    let mut line = Peer::new(socket, &first, T::RATE_LIMIT);
     let close = loop {
         match line.hear_all(ends) {
             Ok(()) => {}
             Err(close) => break close,
         }
-        let open = line.is_listening() && ends.listens();
+        let open = line.is_listening() && ends.is_ready();
         let mut passed = pin!(tokio::time::sleep_until(line.next_look(open)));
         let next = poll_fn(|context| {
             if let Some(front) = line.waiting.front()
@@ -96,7 +96,7 @@ where
                 }
             }
             if line.has_room()
-                && let Poll::Ready(said) = ends.poll_say(context)
+                && let Poll::Ready(said) = ends.poll_message(context)
             {
                 return Poll::Ready(Next::Say(said));
             }
@@ -129,10 +129,10 @@ where
 }
 
 /// The client's end.
-struct Line<S> {
+struct Peer<S> {
     socket: S,
     reader: Reader,
-    manners: Manners,
+    manners: RateLimit,
     /// Wire bytes of what is to be said.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
@@ -144,15 +144,15 @@ struct Line<S> {
     progressed: Instant,
 }
 
-impl<S> Line<S>
+impl<S> Peer<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(socket: S, first: &[u8], manners: Manners) -> Line<S> {
+    fn new(socket: S, first: &[u8], manners: RateLimit) -> Peer<S> {
         let mut reader = Reader::default();
         reader.buffer().extend_from_slice(first);
         let now = Instant::now();
-        Line {
+        Peer {
             socket,
             reader,
             manners,
@@ -166,12 +166,12 @@ where
         }
     }
 
-    fn hear_all(&mut self, ends: &mut impl Talk) -> Result<(), Close> {
+    fn hear_all(&mut self, ends: &mut impl MessageHandler) -> Result<(), Close> {
         let now = Instant::now();
         let passed = (now - self.counted).as_secs_f64();
         self.left = (self.left + passed * self.manners.rate).min(self.manners.burst);
         self.counted = now;
-        while self.is_listening() && ends.listens() {
+        while self.is_listening() && ends.is_ready() {
             let Some(event) = self.reader.next_event()? else {
                 break;
             };
@@ -184,7 +184,7 @@ where
                 }
                 Event::Binary(_) => return Err(Close::new(1003, "only texts are spoken here")),
                 Event::Text(text) => ends
-                    .hear(&text)
+                    .on_text(&text)
                     .map_err(|wrong| Close::new(1007, wrong.as_str()))?,
             }
         }
@@ -201,7 +201,7 @@ where
 
     /// Whether more may be said; one thing may be larger than the bound.
     fn has_room(&self) -> bool {
-        self.waiting.len() < MOST_WAITING && self.waiting_bytes < MOST_WAITING_BYTES
+        self.waiting.len() < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES
     }
 
     /// When the clock is to be looked at.

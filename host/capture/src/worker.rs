@@ -1,9 +1,9 @@
 //! Where the captures of one stream are made: one at a time, on a thread of its own, of the newest good picture.
 
-use super::{Code, LARGEST, Wish};
+use super::{CaptureRequest, Code, MAX_PICTURE_BYTES};
 use sluicegate_codec::{Pictured, StillEncoder};
 use sluicegate_source::Keyframes;
-use sluicegate_stream::{Decoded, Feed, Frames, Sight, State, Stream, User};
+use sluicegate_stream::{Decoded, DecoderState, Feed, Frames, State, Stream, StreamLease};
 use sluicegate_telemetry::{Chain, Panicked, contain, provoke};
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Captures of one stream that may wait.
-const MOST_WAITING: usize = 16;
+const MAX_WAITING: usize = 16;
 /// A picture that is waited for longer than this may need a keyframe to be asked for; again after each second.
 const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// The newest picture is waited for this long where the one before is there: a keyframe may take a decoder longer.
@@ -29,7 +29,7 @@ const NICE: i32 = 5;
 
 /// A picture, and when it was taken.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
+pub(super) struct Shot {
     pub picture: Pictured,
     /// Unix microseconds.
     pub captured_at: u64,
@@ -38,13 +38,13 @@ pub(super) struct Taken {
 }
 
 /// Name of the stream, and the picture.
-type Outcome = Result<(String, Taken), (Code, String)>;
+type Outcome = Result<(String, Shot), (Code, String)>;
 /// Comes with the picture.
 pub(super) type Answer = oneshot::Receiver<Outcome>;
 
 /// The queue of one stream's captures.
 #[derive(Debug)]
-pub(super) struct Booth {
+pub(super) struct CaptureWorker {
     stream: Arc<Stream>,
     /// Pictures that were given, and requests that got none.
     made: AtomicU64,
@@ -66,7 +66,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Job {
-    wish: Wish,
+    request: CaptureRequest,
     deadline: Instant,
     answer: oneshot::Sender<Outcome>,
 }
@@ -76,9 +76,9 @@ pub(super) fn closed() -> (Code, String) {
     (Code::CaptureBusy, "the gateway is shutting down".into())
 }
 
-impl Booth {
-    pub fn new(stream: Arc<Stream>) -> Arc<Booth> {
-        Arc::new(Booth {
+impl CaptureWorker {
+    pub fn new(stream: Arc<Stream>) -> Arc<CaptureWorker> {
+        Arc::new(CaptureWorker {
             stream,
             made: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -141,26 +141,30 @@ impl Booth {
     }
 
     /// Opens the booth, so that the decoder is at work when the first request comes.
-    pub fn open(self: &Arc<Booth>) -> Result<(), (Code, String)> {
+    pub fn open(self: &Arc<CaptureWorker>) -> Result<(), (Code, String)> {
         self.open_in(&mut self.lock())
     }
 
     /// Queues a request.
-    pub fn ask(self: &Arc<Booth>, wish: Wish, deadline: Instant) -> Result<Answer, (Code, String)> {
+    pub fn ask(
+        self: &Arc<CaptureWorker>,
+        request: CaptureRequest,
+        deadline: Instant,
+    ) -> Result<Answer, (Code, String)> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(closed());
         }
         // Who has gone wants nothing any more.
         inner.waiting.retain(|job| !job.answer.is_closed());
-        if inner.waiting.len() >= MOST_WAITING {
-            let text = format!("{MOST_WAITING} captures of this stream wait already; try again");
+        if inner.waiting.len() >= MAX_WAITING {
+            let text = format!("{MAX_WAITING} captures of this stream wait already; try again");
             return Err((Code::CaptureBusy, text));
         }
         self.open_in(&mut inner)?;
         let (answer, answered) = oneshot::channel();
         inner.waiting.push_back(Job {
-            wish,
+            request,
             deadline,
             answer,
         });
@@ -169,16 +173,16 @@ impl Booth {
         Ok(answered)
     }
 
-    fn open_in(self: &Arc<Booth>, inner: &mut Inner) -> Result<(), (Code, String)> {
+    fn open_in(self: &Arc<CaptureWorker>, inner: &mut Inner) -> Result<(), (Code, String)> {
         if inner.open || inner.closed {
             return Ok(());
         }
-        let booth = self.clone();
+        let worker = self.clone();
         let spawned = thread::Builder::new()
             .name(format!("capture {}", self.stream.name))
             .spawn(move || {
-                if let Err(panicked) = contain(|| booth.run()) {
-                    booth.give_up(&panicked);
+                if let Err(panicked) = contain(|| worker.run()) {
+                    worker.give_up(&panicked);
                 }
             });
         match spawned {
@@ -213,7 +217,7 @@ impl Booth {
         // Without the right to, it is as urgent as the others.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut user = self.stream.enter();
-        let mut camera = Camera::new(&self.stream, &user);
+        let mut camera = Capturer::new(&self.stream, &user);
         while let Some(job) = self.next(&mut user) {
             if job.answer.is_closed() {
                 continue;
@@ -221,7 +225,7 @@ impl Booth {
             let taken = contain(|| {
                 provoke("capture");
                 if camera.is_err() {
-                    camera = Camera::new(&self.stream, &user);
+                    camera = Capturer::new(&self.stream, &user);
                 }
                 match &mut camera {
                     Ok(camera) => camera.take(&job, || self.lock().closed),
@@ -241,7 +245,7 @@ impl Booth {
     }
 
     /// The next request; `None` when the thread is to end: nobody came for the idle time, or the booth is closed.
-    fn next(&self, user: &mut User) -> Option<Job> {
+    fn next(&self, user: &mut StreamLease) -> Option<Job> {
         let mut inner = self.lock();
         loop {
             if let Some(job) = inner.waiting.pop_front() {
@@ -278,18 +282,18 @@ impl Booth {
 }
 
 /// What takes the pictures while the booth is open.
-struct Camera {
+struct Capturer {
     stream: Arc<Stream>,
     feed: Arc<Feed>,
     keyframes: Keyframes,
     frames: Arc<Frames>,
     encoder: StillEncoder,
     /// What was made last, for who asks for the same: time of the picture, the wish, the picture.
-    last: Option<(Wish, Arc<Decoded>, Pictured)>,
+    last: Option<(CaptureRequest, Arc<Decoded>, Pictured)>,
 }
 
-impl Camera {
-    fn new(stream: &Arc<Stream>, user: &User) -> Result<Camera, (Code, String)> {
+impl Capturer {
+    fn new(stream: &Arc<Stream>, user: &StreamLease) -> Result<Capturer, (Code, String)> {
         let frames = user.frames().map_err(|error| {
             let text = format!("no thread for decoding: {error}; try again");
             (Code::CaptureBusy, text)
@@ -298,7 +302,7 @@ impl Camera {
             let text = format!("no encoder for pictures: {}", Chain(&error));
             (Code::DecodeFailed, text)
         })?;
-        Ok(Camera {
+        Ok(Capturer {
             stream: stream.clone(),
             feed: user.feed().clone(),
             keyframes: user.keyframes().clone(),
@@ -308,41 +312,41 @@ impl Camera {
         })
     }
 
-    fn take(&mut self, job: &Job, is_closed: impl Fn() -> bool) -> Result<Taken, (Code, String)> {
+    fn take(&mut self, job: &Job, is_closed: impl Fn() -> bool) -> Result<Shot, (Code, String)> {
         let seen = self.see(job, is_closed)?;
-        let wish = Wish {
+        let request = CaptureRequest {
             save: false,
-            ..job.wish
+            ..job.request
         };
         let made = match &self.last {
             Some((as_before, picture, made))
-                if *as_before == wish && Arc::ptr_eq(picture, &seen) =>
+                if *as_before == request && Arc::ptr_eq(picture, &seen) =>
             {
                 made.clone()
             }
             _ => {
-                let Wish {
+                let CaptureRequest {
                     format,
                     quality,
                     max_width,
                     ..
-                } = wish;
+                } = request;
                 let made = self.encoder.encode(&seen.frame, format, quality, max_width);
                 let made = made.map_err(|error| (Code::DecodeFailed, Chain(&error).to_string()))?;
-                if made.data.len() > LARGEST {
+                if made.data.len() > MAX_PICTURE_BYTES {
                     let text = format!(
-                        "the picture has {} bytes, and at most {LARGEST} are given; ask for a smaller width, or for jpeg",
+                        "the picture has {} bytes, and at most {MAX_PICTURE_BYTES} are given; ask for a smaller width, or for jpeg",
                         made.data.len()
                     );
                     return Err((Code::DecodeFailed, text));
                 }
-                self.last = Some((wish, seen.clone(), made.clone()));
+                self.last = Some((request, seen.clone(), made.clone()));
                 made
             }
         };
         let taken = SystemTime::UNIX_EPOCH + Duration::from_micros(seen.captured_at);
         let age = SystemTime::now().duration_since(taken).unwrap_or_default();
-        Ok(Taken {
+        Ok(Shot {
             picture: made,
             captured_at: seen.captured_at,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
@@ -355,17 +359,17 @@ impl Camera {
         let deadline = job.deadline;
         let newest = self.feed.newest_picture();
         // Everything before it was decoded, or it, too.
-        let reached = |sight: &Sight, beyond: u64| {
-            sight.good.is_some() && newest.is_none_or(|newest| sight.reached >= newest + beyond)
+        let reached = |state: &DecoderState, beyond: u64| {
+            state.good.is_some() && newest.is_none_or(|newest| state.reached >= newest + beyond)
         };
         let until = |wait: Duration| (began + wait).min(deadline);
-        let mut sight = self.frames.look(until(PROMPT), |sight| reached(sight, 1));
-        if !reached(&sight, 0) {
-            sight = self.frames.look(until(CATCH_UP), |sight| reached(sight, 0));
+        let mut state = self.frames.look(until(PROMPT), |state| reached(state, 1));
+        if !reached(&state, 0) {
+            state = self.frames.look(until(CATCH_UP), |state| reached(state, 0));
         }
         let mut ask = began + ASK.0;
         loop {
-            if let Some(good) = sight.good {
+            if let Some(good) = state.good {
                 return Ok(good);
             }
             let now = Instant::now();
@@ -374,9 +378,9 @@ impl Camera {
             }
             if now >= deadline {
                 // Where the newest is not reached in time, one that is older is better than none; it says how old it is.
-                return match sight.old.take() {
+                return match state.old.take() {
                     Some(old) => Ok(old),
-                    None => Err(self.missed(sight)),
+                    None => Err(self.missed(state)),
                 };
             }
             if now >= ask {
@@ -384,12 +388,12 @@ impl Camera {
                 ask = now + ASK.1;
             }
             let until = deadline.min(ask).min(now + ASK.0);
-            sight = self.frames.look(until, |sight| sight.good.is_some());
+            state = self.frames.look(until, |state| state.good.is_some());
         }
     }
 
     /// Why there is no picture.
-    fn missed(&self, sight: Sight) -> (Code, String) {
+    fn missed(&self, decoder: DecoderState) -> (Code, String) {
         let report = self.stream.report();
         let state = report.state;
         if matches!(
@@ -401,7 +405,7 @@ impl Camera {
                 format!("{}: {}", state.name(), report.reason),
             );
         }
-        if let Some(trouble) = sight.trouble {
+        if let Some(trouble) = decoder.trouble {
             return (
                 Code::DecodeFailed,
                 format!("{trouble}; the next keyframe may mend it"),
