@@ -1,14 +1,12 @@
-//! ARCHITECTURE.md's table of bounds: all of it in bytes, right in its sums, and as the code has it.
+//! The tables of docs/reference/bounds.md: all of it in bytes, right in its sums, and as the code has it.
 
 use sluicegate_tests::Gateway;
 use std::fs;
 
 /// What a row says: the queue, the bound, what happens at the bound.
 fn table() -> Vec<[String; 3]> {
-    let text = fs::read_to_string(Gateway::root().join("ARCHITECTURE.md")).unwrap();
-    let (_, after) = text.split_once("\n## Bounds\n").unwrap();
-    let (section, _) = after.split_once("\n## ").unwrap();
-    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let text = fs::read_to_string(Gateway::root().join("docs/reference/bounds.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| "));
     let cells = rows.map(|row| {
         let cells: Vec<String> = row
             .trim_matches('|')
@@ -19,7 +17,8 @@ fn table() -> Vec<[String; 3]> {
             .try_into()
             .unwrap_or_else(|_| panic!("three cells: {row}"))
     });
-    cells.skip(1).collect()
+    // Each table has a head.
+    cells.filter(|[queue, ..]| queue != "queue").collect()
 }
 
 const UNITS: [(&str, u64); 4] = [
@@ -93,17 +92,12 @@ fn what_is_multiplied_out_is_multiplied_right() {
 /// The row that begins so, the file below `host/src`, the constant, and how the row says it.
 const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
-        "first pictures that wait",
+        "first frames that wait",
         "stream/ingest/tracks.rs",
         "MOST_HELD_BYTES",
         "16 MiB",
     ),
-    (
-        "starts of groups",
-        "media/group.rs",
-        "MOST_STARTS",
-        "16,384",
-    ),
+    ("group starts", "media/group.rs", "MOST_STARTS", "16,384"),
     (
         "messages to a muxer",
         "plugin/muxer/mod.rs",
@@ -147,64 +141,69 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "EFFECT_BYTES",
         "4 MiB",
     ),
-    ("outlet", "viewer/outlet.rs", "MOST_BYTES", "64 MiB"),
-    ("outlet", "viewer/outlet.rs", "MOST_CHUNKS", "16,384"),
-    ("sessions; those", "session/mod.rs", "MOST", "16,384"),
-    ("sessions of one", "session/mod.rs", "MOST_UNCLAIMED", "256"),
     (
-        "messages to the arbiter",
+        "outlet: output chunks",
+        "viewer/outlet.rs",
+        "MOST_BYTES",
+        "64 MiB",
+    ),
+    (
+        "outlet: output chunks",
+        "viewer/outlet.rs",
+        "MOST_CHUNKS",
+        "16,384",
+    ),
+    ("sessions; sessions", "session/mod.rs", "MOST", "16,384"),
+    (
+        "unclaimed sessions of one",
+        "session/mod.rs",
+        "MOST_UNCLAIMED",
+        "256",
+    ),
+    (
+        "messages to the policy thread",
         "session/arbiter.rs",
         "INBOX",
         "65,536",
     ),
     (
-        "messages to the arbiter",
+        "messages to the policy thread",
         "session/arbiter.rs",
         "INBOX_BYTES",
         "32 MiB",
     ),
+    ("policy calls", "session/arbiter/desk.rs", "LOG", "128"),
     (
-        "calls of the policy",
-        "session/arbiter/desk.rs",
-        "LOG",
-        "128",
-    ),
-    (
-        "calls of the policy",
+        "policy calls",
         "session/arbiter/desk.rs",
         "LOG_BYTES",
         "64 KiB",
     ),
     (
-        "calls of the policy",
+        "policy calls",
         "session/arbiter/desk.rs",
         "ALL_LOG_BYTES",
         "64 MiB",
     ),
     (
-        "captures of a stream",
+        "capture requests of a stream",
         "capture/booth.rs",
         "MOST_WAITING",
         "16",
     ),
     (
-        "what a capture client",
+        "requests read from a capture client",
         "api/capture.rs",
         "MOST_HELD",
         "8 MiB",
     ),
     (
-        "pictures of captures",
+        "captured pictures",
         "capture/mod.rs",
         "MOST_HELD",
         "256 MiB",
     ),
-    (
-        "pictures of captures",
-        "capture/mod.rs",
-        "LARGEST",
-        "32 MiB",
-    ),
+    ("captured pictures", "capture/mod.rs", "LARGEST", "32 MiB"),
     (
         "answers that wait",
         "carrier/websocket/talk.rs",
@@ -224,21 +223,36 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "LARGEST",
         "64 KiB",
     ),
-    ("a component", "plugin/engine.rs", "LARGEST_FILE", "16 MiB"),
     (
-        "a component",
+        "a component; its compilation",
+        "plugin/engine.rs",
+        "LARGEST_FILE",
+        "16 MiB",
+    ),
+    (
+        "a component; its compilation",
         "plugin/compile.rs",
         "MOST_FUNCTIONS",
         "65,536",
     ),
     (
-        "a component",
+        "a component; its compilation",
         "plugin/compile.rs",
         "LARGEST_FUNCTION",
         "1 MiB",
     ),
-    ("a component", "plugin/compile.rs", "MEMORY", "1 GiB"),
-    ("a component", "plugin/compile.rs", "MOST_CODE", "256 MiB"),
+    (
+        "a component; its compilation",
+        "plugin/compile.rs",
+        "MEMORY",
+        "1 GiB",
+    ),
+    (
+        "a component; its compilation",
+        "plugin/compile.rs",
+        "MOST_CODE",
+        "256 MiB",
+    ),
 ];
 
 /// "16 << 20" and "65_536" as numbers.
