@@ -51,13 +51,13 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== browser\n'
 	cd web && npm run --silent test:browser
 
-## bench: measure the gateway beside a bare program, into BENCHMARKS.md; QUICK=1: to see whether it works; ONLY=nal,hls,page,…
+## bench: measure the gateway beside a bare program, into docs/benchmarks.md; QUICK=1: to see whether it works; ONLY=nal,hls,page,…
 bench: setup-bench release-and-bench
-	@target/release/sluicegate-bench run $(if $(QUICK),--quick,--write BENCHMARKS.md) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	@target/release/sluicegate-bench run $(if $(QUICK),--quick,--write docs/benchmarks.md) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-## profile: where the time of a delivery goes, into BENCHMARKS.md; ARGS="--transport mjpeg --viewers 1000" prints it only
+## profile: where the time of a delivery goes, into docs/benchmarks.md; ARGS="--transport mjpeg --viewers 1000" prints it only
 profile: setup-profile release-and-bench
-	@target/release/sluicegate-bench profile $(or $(ARGS),--write BENCHMARKS.md)
+	@target/release/sluicegate-bench profile $(or $(ARGS),--write docs/benchmarks.md)
 
 # Together, so that what both need is built once.
 release-and-bench: plugins target/stamps/web

@@ -1,5 +1,5 @@
 //! `make bench`: what the gateway costs and how fast it is, beside a bare program that writes the same bytes to the same number
-//! of sockets. BENCHMARKS.md says how, and what came of it.
+//! of sockets. docs/benchmarks.md says how, and what came of it.
 
 mod answer;
 mod bench;

@@ -1,11 +1,11 @@
-//! Tables: on standard output for who waits, and in BENCHMARKS.md between markers.
+//! Tables: on standard output for who waits, and in docs/benchmarks.md between markers.
 
 use anyhow::{Context, Result};
 use std::{fmt::Write, fs, path::Path, process::Command, time::Duration};
 
 /// What a scenario found.
 pub struct Table {
-    /// Names its markers in BENCHMARKS.md.
+    /// Names its markers in docs/benchmarks.md.
     pub name: &'static str,
     head: Vec<String>,
     rows: Vec<Vec<String>>,

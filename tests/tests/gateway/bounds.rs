@@ -1,14 +1,12 @@
-//! ARCHITECTURE.md's table of bounds: all of it in bytes, right in its sums, and as the code has it.
+//! The tables of docs/reference/bounds.md: all of it in bytes, right in its sums, and as the code has it.
 
 use sluicegate_tests::Gateway;
 use std::fs;
 
 /// What a row says: the queue, the bound, what happens at the bound.
 fn table() -> Vec<[String; 3]> {
-    let text = fs::read_to_string(Gateway::root().join("ARCHITECTURE.md")).unwrap();
-    let (_, after) = text.split_once("\n## Bounds\n").unwrap();
-    let (section, _) = after.split_once("\n## ").unwrap();
-    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let text = fs::read_to_string(Gateway::root().join("docs/reference/bounds.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| "));
     let cells = rows.map(|row| {
         let cells: Vec<String> = row
             .trim_matches('|')
@@ -19,7 +17,8 @@ fn table() -> Vec<[String; 3]> {
             .try_into()
             .unwrap_or_else(|_| panic!("three cells: {row}"))
     });
-    cells.skip(1).collect()
+    // Each table has a head.
+    cells.filter(|[queue, ..]| queue != "queue").collect()
 }
 
 const UNITS: [(&str, u64); 4] = [
@@ -93,51 +92,41 @@ fn what_is_multiplied_out_is_multiplied_right() {
 /// The row that begins so, the file below `host`, the constant, and how the row says it.
 const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
-        "first pictures that wait",
+        "first frames that wait",
         "stream/src/ingest/tracks.rs",
-        "MOST_HELD_BYTES",
+        "MAX_HELD_BYTES",
         "16 MiB",
     ),
-    (
-        "starts of groups",
-        "media/src/group.rs",
-        "MOST_STARTS",
-        "16,384",
-    ),
+    ("group starts", "media/src/group.rs", "MAX_STARTS", "16,384"),
     (
         "messages to a muxer",
         "plugin/src/muxer/mod.rs",
-        "MOST_WAITING",
+        "MAX_WAITING",
         "4,096",
     ),
     (
         "messages to a muxer",
         "plugin/src/muxer/mod.rs",
-        "MOST_WAITING_BYTES",
+        "MAX_WAITING_BYTES",
         "8 MiB",
     ),
     (
         "pending requests",
-        "plugin/src/muxer/desk.rs",
-        "MOST_WAITING",
+        "plugin/src/muxer/request_cache.rs",
+        "MAX_WAITING",
         "4,096",
     ),
+    ("pending requests", "plugin/src/muxer/request_cache.rs", "MAX_ANSWERS", "256"),
     (
         "pending requests",
-        "plugin/src/muxer/desk.rs",
-        "MOST",
-        "256",
-    ),
-    (
-        "pending requests",
-        "plugin/src/muxer/desk.rs",
-        "MOST_ANSWER_BYTES",
+        "plugin/src/muxer/request_cache.rs",
+        "MAX_ANSWER_BYTES",
         "16 MiB",
     ),
     (
         "pending requests",
-        "plugin/src/muxer/desk.rs",
-        "MOST_BYTES",
+        "plugin/src/muxer/request_cache.rs",
+        "MAX_LASTING_BYTES",
         "16 MiB",
     ),
     (
@@ -152,116 +141,116 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "EFFECT_BYTES",
         "4 MiB",
     ),
-    ("outlet", "viewer/src/outlet.rs", "MOST_BYTES", "64 MiB"),
-    ("outlet", "viewer/src/outlet.rs", "MOST_CHUNKS", "16,384"),
     (
-        "sessions; those",
-        "gateway/src/session/mod.rs",
-        "MOST",
-        "16,384",
+        "outlet: output chunks",
+        "viewer/src/outlet.rs",
+        "MAX_BYTES",
+        "64 MiB",
     ),
     (
-        "sessions of one",
+        "outlet: output chunks",
+        "viewer/src/outlet.rs",
+        "MAX_CHUNKS",
+        "16,384",
+    ),
+    ("sessions; sessions", "gateway/src/session/mod.rs", "MAX_SESSIONS", "16,384"),
+    (
+        "unclaimed sessions of one",
         "gateway/src/session/mod.rs",
-        "MOST_UNCLAIMED",
+        "MAX_UNCLAIMED",
         "256",
     ),
     (
-        "messages to the arbiter",
-        "gateway/src/session/arbiter.rs",
+        "messages to the policy thread",
+        "gateway/src/session/policy_actor.rs",
         "INBOX",
         "65,536",
     ),
     (
-        "messages to the arbiter",
-        "gateway/src/session/arbiter.rs",
+        "messages to the policy thread",
+        "gateway/src/session/policy_actor.rs",
         "INBOX_BYTES",
         "32 MiB",
     ),
+    ("policy calls", "gateway/src/session/policy_actor/state.rs", "LOG", "128"),
     (
-        "calls of the policy",
-        "gateway/src/session/arbiter/desk.rs",
-        "LOG",
-        "128",
-    ),
-    (
-        "calls of the policy",
-        "gateway/src/session/arbiter/desk.rs",
+        "policy calls",
+        "gateway/src/session/policy_actor/state.rs",
         "LOG_BYTES",
         "64 KiB",
     ),
     (
-        "calls of the policy",
-        "gateway/src/session/arbiter/desk.rs",
+        "policy calls",
+        "gateway/src/session/policy_actor/state.rs",
         "ALL_LOG_BYTES",
         "64 MiB",
     ),
     (
-        "captures of a stream",
-        "capture/src/booth.rs",
-        "MOST_WAITING",
+        "capture requests of a stream",
+        "capture/src/worker.rs",
+        "MAX_WAITING",
         "16",
     ),
     (
-        "what a capture client",
+        "requests read from a capture client",
         "gateway/src/api/capture.rs",
-        "MOST_HELD",
+        "MAX_HELD_BYTES",
         "8 MiB",
     ),
     (
-        "pictures of captures",
+        "captured pictures",
         "capture/src/lib.rs",
-        "MOST_HELD",
+        "MAX_HELD_BYTES",
         "256 MiB",
     ),
-    (
-        "pictures of captures",
-        "capture/src/lib.rs",
-        "LARGEST",
-        "32 MiB",
-    ),
+    ("captured pictures", "capture/src/lib.rs", "MAX_PICTURE_BYTES", "32 MiB"),
     (
         "answers that wait",
-        "net/src/websocket/talk.rs",
-        "MOST_WAITING",
+        "net/src/websocket/messages.rs",
+        "MAX_WAITING",
         "64",
     ),
     (
         "answers that wait",
-        "net/src/websocket/talk.rs",
-        "MOST_WAITING_BYTES",
+        "net/src/websocket/messages.rs",
+        "MAX_WAITING_BYTES",
         "256 KiB",
     ),
-    ("events", "telemetry/src/events.rs", "MOST_BYTES", "1 MiB"),
+    ("events", "telemetry/src/events.rs", "MAX_BYTES", "1 MiB"),
     (
         "a client's WebSocket message",
         "net/src/websocket/frame.rs",
-        "LARGEST",
+        "MAX_MESSAGE_BYTES",
         "64 KiB",
     ),
     (
-        "a component",
+        "a component; its compilation",
         "plugin/src/engine.rs",
-        "LARGEST_FILE",
+        "MAX_FILE_BYTES",
         "16 MiB",
     ),
     (
-        "a component",
+        "a component; its compilation",
         "plugin/src/compile.rs",
-        "MOST_FUNCTIONS",
+        "MAX_FUNCTIONS",
         "65,536",
     ),
     (
-        "a component",
+        "a component; its compilation",
         "plugin/src/compile.rs",
-        "LARGEST_FUNCTION",
+        "MAX_FUNCTION_BYTES",
         "1 MiB",
     ),
-    ("a component", "plugin/src/compile.rs", "MEMORY", "1 GiB"),
     (
-        "a component",
+        "a component; its compilation",
         "plugin/src/compile.rs",
-        "MOST_CODE",
+        "MEMORY",
+        "1 GiB",
+    ),
+    (
+        "a component; its compilation",
+        "plugin/src/compile.rs",
+        "MAX_CODE_BYTES",
         "256 MiB",
     ),
 ];
