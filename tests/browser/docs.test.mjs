@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Gateway, launch, newPage, overflow, screenshot } from "./support.mjs";
 
-describe("docs", { timeout: 120_000 }, () => {
+describe("the API's description", { timeout: 120_000 }, () => {
   const gateway = new Gateway();
   let browser;
   let description;
@@ -23,7 +23,7 @@ describe("docs", { timeout: 120_000 }, () => {
 
   const load = async (options = {}, hash = "") => {
     const opened = await newPage(browser, options);
-    await opened.page.goto(`${gateway.url}docs${hash}`);
+    await opened.page.goto(`${gateway.url}docs/api${hash}`);
     await opened.page.locator(".operation").first().waitFor();
     return opened;
   };
@@ -63,7 +63,7 @@ describe("docs", { timeout: 120_000 }, () => {
     assert.equal(new Set(ids).size, ids.length);
     assert.ok(!(await page.locator("main").innerText()).includes("[object Object]"));
     assert.deepEqual(problems, []);
-    await screenshot(page, "docs");
+    await screenshot(page, "docs-api");
     await close();
   });
 
@@ -109,7 +109,7 @@ describe("docs", { timeout: 120_000 }, () => {
       await page.getByText("Contents", { exact: true }).click();
       await link.click();
       assert.ok(await link.isHidden());
-      await screenshot(page, `docs-390-${colorScheme}`);
+      await screenshot(page, `docs-api-390-${colorScheme}`);
       assert.deepEqual(problems, []);
       await close();
     });
@@ -118,7 +118,7 @@ describe("docs", { timeout: 120_000 }, () => {
   test("a gateway that does not answer is told in words", async () => {
     const { page, close } = await newPage(browser);
     await page.route("**/api/openapi.json", (route) => route.fulfill({ status: 503, json: { error: "the gateway is shutting down" } }));
-    await page.goto(`${gateway.url}docs`);
+    await page.goto(`${gateway.url}docs/api`);
     await page.getByRole("alert").getByText("the gateway is shutting down").waitFor();
     await close();
   });
