@@ -1,6 +1,6 @@
-// Bundles the pages into ../target/web: index.html, watch.html and docs/api.html, and under assets/ what they name as /assets/NAME.
-// Beside them under docs/ is the documentation, made of ../docs. The gateway carries that directory inside its binary. What pages
-// name has no hash: the gateway answers with ETag and no-cache.
+// Bundles the pages into ../target/web: index.html, watch.html and docs/api.html, and under assets/ what they name as
+// /assets/NAME. Beside them under docs/ is the documentation, made of ../docs. The gateway carries that directory in
+// its binary. What pages name has no hash: the gateway answers with ETag and no-cache.
 
 import { build } from "esbuild";
 import { readdirSync, readFileSync, statSync } from "node:fs";

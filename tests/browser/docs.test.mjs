@@ -1,5 +1,5 @@
-// The documentation is all there: no link on any of its pages is dead, and every page fits a phone and a dark room. The page of
-// the API says what the description says, and is found through.
+// The documentation is all there: no link on any of its pages is dead, and every page fits a phone and a dark room. The
+// page of the API says what the description says, and is found through.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,8 +1,9 @@
-// What the documentation says works: each block marked `toml` is a config that `sluicegate check` finds good, and each marked
-// `sh` is run by bash against a gateway and ends well. A fence with a second word `ignore` is left out, as in ```sh ignore.
+// What the documentation says works: each block marked `toml` is a config that `sluicegate check` finds good, and each
+// marked `sh` is run by bash against a gateway and ends well. A fence with a second word `ignore` is left out, as in
+// ```sh ignore.
 //
-// The gateway has the stream `demo`. The blocks of one file run in order in one folder, where examples/, wit/ and the built
-// programs are as at the top of the repository, and `sluicegate` is in PATH.
+// The gateway has the stream `demo`. The blocks of one file run in order in one folder, where examples/, wit/ and the
+// built programs are as at the top of the repository, and `sluicegate` is in PATH.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

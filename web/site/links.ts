@@ -69,7 +69,8 @@ export function outputOf(address: string, isPage: boolean): string {
   return address === DOCS ? "docs/index.html" : `${path}.html`;
 }
 
-function decoded(text: string): string {
+/** Percent-decoded; as it is where that is not possible. */
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -1,5 +1,5 @@
-// The navigation beside every page: groups made of the folders of docs/, in the order in which docs/index.md links to what is
-// in them. Pure.
+// The navigation beside every page: groups made of the folders of docs/, in the order in which docs/index.md links to
+// what is in them. Pure.
 
 import { addressOf, DOCS, readLink } from "./links";
 import type { Document } from "./markdown";

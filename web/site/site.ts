@@ -1,7 +1,7 @@
-// The documentation as the gateway serves it: every Markdown file below docs/ as a page, and below /docs/repo those files of the
-// repository that a page links to, so that no link is dead.
+// The documentation as the gateway serves it: every Markdown file below docs/ as a page, and below /docs/repo those
+// files of the repository that a page links to, so that no link is dead.
 
-import { addressOf, isPicture, outputOf, readLink, REPOSITORY } from "./links";
+import { addressOf, decoded, isPicture, outputOf, readLink, REPOSITORY } from "./links";
 import { type Document, readMarkdown } from "./markdown";
 import { API, type Entry, type Group, makeMenu, titleOf } from "./menu";
 import { folderHtml, pageHtml } from "./page";
@@ -130,7 +130,7 @@ class Maker {
     if (kind === "folder" && this.#below(path).length > MOST_FILES) return nowhere(`has more than ${MOST_FILES} files, too many to carry along`);
     if (kind === "file" && !path.endsWith(".md") && !isPicture(path) && this.#read(path).includes(0)) return nowhere("is no text, and no picture that is served");
     this.#queue.add(path);
-    if (link.anchor.length > 1 && path.endsWith(".md")) this.#anchors.push({ at, path, id: decodeURIComponent(link.anchor.slice(1)) });
+    if (link.anchor.length > 1 && path.endsWith(".md")) this.#anchors.push({ at, path, id: decoded(link.anchor.slice(1)) });
     return link.path === from && link.anchor !== "" ? link.anchor : addressOf(path, kind) + link.anchor;
   }
 

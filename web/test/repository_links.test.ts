@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { test } from "node:test";
-import { readLink } from "../site/links";
+import { decoded, readLink } from "../site/links";
 import { type Document, readMarkdown } from "../site/markdown";
 
 /** From web/, where the tests run. */
@@ -31,7 +31,7 @@ function wrong(from: string, href: string): string | null {
   if (link.kind === "gateway") return GATEWAY.test(link.path) ? null : "the gateway has no such path";
   if (statSync(`${ROOT}/${link.path}`, { throwIfNoEntry: false }) === undefined) return `there is no ${link.path}`;
   const document: Document | undefined = documents.get(link.path);
-  if (link.anchor.length < 2 || document === undefined || document.ids.has(decodeURIComponent(link.anchor.slice(1)))) return null;
+  if (link.anchor.length < 2 || document === undefined || document.ids.has(decoded(link.anchor.slice(1)))) return null;
   return `${link.path} has no such heading`;
 }
 

@@ -1,4 +1,5 @@
-// A page of the documentation can be read without this: it closes the contents on a phone, and gives code a button to copy it.
+// A page of the documentation can be read without this: it closes the contents on a phone, and gives code a button to
+// copy it.
 
 import { followContents } from "../page/contents";
 import { byId, element } from "../page/dom";
