@@ -114,7 +114,7 @@ async function ended(program, options, folder) {
   clearTimeout(timer);
   end();
   await closed;
-  return { code: late ? `nothing within ${LIMIT / 1000} s` : (code ?? signal), output };
+  return { code: late ? `SIGKILL after ${LIMIT / 1000} s` : (code ?? signal), output };
 }
 
 /** The folder of a file's blocks. */
