@@ -97,6 +97,10 @@ web/node_modules/.installed: web/package.json web/package-lock.json | setup
 # The folders are among the sources because a removed file changes nothing else.
 web_sources := $(shell find web -name node_modules -prune -o -path web/test -prune -o -path web -o -print)
 
+# The documentation is part of the pages, with those files of the repository that it links to: the build notes which.
+web_sources += $(if $(wildcard docs),$(shell find docs))
+-include target/stamps/web.d
+
 target/stamps/web: web/node_modules/.installed $(web_sources) $(if $(wildcard target/web/index.html),,force)
 	cd web && npm run --silent build
 	@mkdir -p $(@D) && touch $@

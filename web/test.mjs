@@ -24,7 +24,8 @@ try {
     logLevel: "warning",
   });
   const files = names.map((name) => join(out, name.replace(/\.ts$/, ".mjs")));
-  const child = spawn(process.execPath, ["--enable-source-maps", "--test", ...files], { stdio: "inherit" });
+  const cwd = fileURLToPath(new URL(".", import.meta.url));
+  const child = spawn(process.execPath, ["--enable-source-maps", "--test", ...files], { stdio: "inherit", cwd });
   const [code] = await once(child, "exit");
   process.exitCode = code ?? 1;
 } finally {

@@ -1,10 +1,11 @@
-// The page of the API says what the description says, is found through, and fits a phone and a dark room.
+// The documentation is all there: no link on any of its pages is dead, and every page fits a phone and a dark room. The
+// page of the API says what the description says, and is found through.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Gateway, launch, newPage, overflow, screenshot } from "./support.mjs";
 
-describe("docs", { timeout: 120_000 }, () => {
+describe("the API's description", { timeout: 120_000 }, () => {
   const gateway = new Gateway();
   let browser;
   let description;
@@ -23,7 +24,7 @@ describe("docs", { timeout: 120_000 }, () => {
 
   const load = async (options = {}, hash = "") => {
     const opened = await newPage(browser, options);
-    await opened.page.goto(`${gateway.url}docs${hash}`);
+    await opened.page.goto(`${gateway.url}docs/api${hash}`);
     await opened.page.locator(".operation").first().waitFor();
     return opened;
   };
@@ -63,7 +64,7 @@ describe("docs", { timeout: 120_000 }, () => {
     assert.equal(new Set(ids).size, ids.length);
     assert.ok(!(await page.locator("main").innerText()).includes("[object Object]"));
     assert.deepEqual(problems, []);
-    await screenshot(page, "docs");
+    await screenshot(page, "docs-api");
     await close();
   });
 
@@ -109,7 +110,7 @@ describe("docs", { timeout: 120_000 }, () => {
       await page.getByText("Contents", { exact: true }).click();
       await link.click();
       assert.ok(await link.isHidden());
-      await screenshot(page, `docs-390-${colorScheme}`);
+      await screenshot(page, `docs-api-390-${colorScheme}`);
       assert.deepEqual(problems, []);
       await close();
     });
@@ -118,8 +119,163 @@ describe("docs", { timeout: 120_000 }, () => {
   test("a gateway that does not answer is told in words", async () => {
     const { page, close } = await newPage(browser);
     await page.route("**/api/openapi.json", (route) => route.fulfill({ status: 503, json: { error: "the gateway is shutting down" } }));
-    await page.goto(`${gateway.url}docs`);
+    await page.goto(`${gateway.url}docs/api`);
     await page.getByRole("alert").getByText("the gateway is shutting down").waitFor();
     await close();
   });
 });
+
+describe("the documentation", { timeout: 240_000 }, () => {
+  const gateway = new Gateway();
+  let browser;
+  /** What is below /docs, by path: content type, and the text of pages. */
+  let found;
+  /** Links between what the gateway serves: the page, the path, and the place there. */
+  let links;
+  /** Paths of all pages but the API's, which its script makes. */
+  let pages;
+
+  before(async () => {
+    await gateway.start();
+    browser = await launch();
+    ({ found, links } = await crawl(new URL("/docs", gateway.url)));
+    pages = [...found].filter(([path, { html }]) => html !== null && path !== "/docs/api").map(([path]) => path);
+  });
+  after(async () => {
+    await browser?.close();
+    await gateway.stop();
+  });
+
+  const open = async (path, options = {}) => {
+    const opened = await newPage(browser, options);
+    await opened.page.goto(new URL(path, gateway.url).href);
+    return opened;
+  };
+
+  test("every link on every page is answered", () => {
+    const dead = links.filter(({ path }) => found.get(path).status !== 200).map(({ from, path }) => `${from} links to ${path}: ${found.get(path).status}`);
+    assert.deepEqual(dead, []);
+    assert.ok(pages.length > 1, "the first page links to no other");
+    for (const [path, { type }] of found) {
+      if (path.startsWith("/docs")) assert.match(type, /^(?:text\/html; charset=utf-8|text\/plain; charset=utf-8|image\/.*)$/, path);
+    }
+  });
+
+  test("every place that a link names is on its page", async () => {
+    const { page, close } = await open("/docs/api");
+    await page.locator(".operation").first().waitFor();
+    const ofApi = new Set(await page.locator("[id]").evaluateAll((nodes) => nodes.map(({ id }) => id)));
+    await close();
+    const ids = new Map([...found].map(([path, { html }]) => [path, new Set([...(html ?? "").matchAll(/\s(?:id|name)="([^"]*)"/g)].map(([, id]) => id))]));
+    ids.set("/docs/api", ofApi);
+    const lost = links.filter(({ path, place }) => place !== "" && found.get(path).html !== null && !ids.get(path).has(place));
+    assert.deepEqual(lost, []);
+    for (const path of pages) {
+      const all = [...found.get(path).html.matchAll(/\sid="([^"]*)"/g)].map(([, id]) => id);
+      assert.equal(new Set(all).size, all.length, `${path} has an id twice`);
+    }
+  });
+
+  test("from the dashboard to the first page, and by Next through all that the navigation names", async () => {
+    const { page, problems, close } = await open("/");
+    await page.getByRole("link", { name: "Docs", exact: true }).click();
+    await page.waitForURL("**/docs");
+    const navigation = page.getByRole("navigation", { name: "Documentation" });
+    const paths = await navigation.getByRole("link").evaluateAll((nodes) => nodes.map((node) => node.pathname + node.hash));
+    const listed = paths.filter((path) => !path.includes("#") && path !== "/docs/api");
+    assert.ok(paths.includes("/docs/api"));
+    assert.deepEqual(listed.filter((path) => !pages.includes(path)), []);
+    for (const [at, path] of listed.entries()) {
+      assert.equal(new URL(page.url()).pathname, path);
+      assert.equal(await navigation.locator('[aria-current="page"]').getAttribute("href"), path);
+      assert.ok((await page.getByRole("heading", { level: 1 }).count()) >= 1, path);
+      const next = page.getByRole("link", { name: /^Next / });
+      if (at + 1 === listed.length) assert.equal(await next.count(), 0);
+      else await Promise.all([page.waitForURL(`**${listed[at + 1]}`), next.click()]);
+    }
+    await page.getByRole("link", { name: /^Previous / }).click();
+    await page.waitForURL(`**${listed.at(-2)}`);
+    await navigation.locator('a[href="/docs"]').click();
+    await page.waitForURL("**/docs");
+    assert.deepEqual(problems, []);
+    await screenshot(page, "docs");
+    await close();
+  });
+
+  for (const colorScheme of ["light", "dark"]) {
+    test(`at 360 px no page scrolls sideways, and the browser has nothing to complain of, ${colorScheme}`, async () => {
+      const { page, problems, close } = await open("/docs", { viewport: { width: 360, height: 740 }, colorScheme });
+      for (const path of pages) {
+        await page.goto(new URL(path, gateway.url).href);
+        await page.locator("#Contents[data-ready]").waitFor();
+        assert.ok((await overflow(page)) <= 0, `${path} is wider than the window`);
+        assert.deepEqual(problems, [], path);
+      }
+      const brightness = await page.evaluate(() => Math.max(...getComputedStyle(document.querySelector("article")).backgroundColor.match(/\d+/g).map(Number)));
+      assert.equal(brightness < 128, colorScheme === "dark");
+      await page.goto(new URL("/docs", gateway.url).href);
+      // The contents are closed until they are wanted.
+      const link = page.getByRole("navigation", { name: "Documentation" }).getByRole("link").nth(1);
+      await page.locator("#Contents[data-ready]").waitFor();
+      assert.ok(await link.isHidden());
+      await screenshot(page, `docs-360-${colorScheme}`);
+      await page.getByText("Contents", { exact: true }).click();
+      const to = await link.getAttribute("href");
+      await Promise.all([page.waitForURL(`**${to}`), link.click()]);
+      await close();
+    });
+  }
+
+  test("code is copied by its button", async () => {
+    const path = pages.find((one) => found.get(one).html.includes("<pre"));
+    assert.ok(path, "no page has code");
+    const { page, problems, close } = await open(path, { permissions: ["clipboard-read", "clipboard-write"] });
+    const code = page.locator("article .code").first();
+    await code.hover();
+    await code.getByRole("button", { name: "Copy the code" }).click();
+    await code.getByText("Copied", { exact: true }).waitFor();
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    assert.equal(copied, (await code.locator("pre").textContent()).trimEnd());
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("without scripts a page is read as well", async () => {
+    const { page, close } = await open("/docs", { javaScriptEnabled: false });
+    assert.ok(await page.getByRole("navigation", { name: "Documentation" }).getByRole("link").nth(1).isVisible());
+    await close();
+  });
+
+  test("a slash behind an address does no harm, and what is not there is a 404", async () => {
+    const status = async (path) => (await fetch(new URL(path, gateway.url))).status;
+    assert.equal(await status("/docs/"), 200);
+    assert.equal(await status("/docs/api/"), 200);
+    assert.equal(await status("/docs/no/such/page"), 404);
+    assert.equal(await status("/docs/repo/no.toml"), 404);
+  });
+});
+
+/** Goes from page to page below /docs as a reader would; other paths of the gateway are asked for and not read. */
+async function crawl(start) {
+  const found = new Map();
+  const links = [];
+  const queue = [start.pathname];
+  for (const path of queue) {
+    if (found.has(path)) continue;
+    const stop = new AbortController();
+    const response = await fetch(new URL(path, start), { signal: stop.signal });
+    const type = response.headers.get("content-type") ?? "";
+    const html = /^\/docs(?:\/|$)/.test(new URL(path, start).pathname) && type.startsWith("text/html") ? await response.text() : null;
+    // Some of them have no end.
+    stop.abort();
+    found.set(path, { status: response.status, type, html });
+    for (const [, written] of (html ?? "").matchAll(/\s(?:href|src)="([^"]*)"/g)) {
+      const url = new URL(written.replaceAll("&amp;", "&"), new URL(path, start));
+      if (url.origin !== start.origin) continue;
+      const to = url.pathname + url.search;
+      links.push({ from: path, path: to, place: decodeURIComponent(url.hash.slice(1)) });
+      queue.push(to);
+    }
+  }
+  return { found, links };
+}

@@ -81,7 +81,8 @@ export class Gateway {
   }
 }
 
-function binary() {
+/** The gateway that is tested. */
+export function binary() {
   const named = process.env.SLUICEGATE_BIN;
   if (named !== undefined && named !== "") return named;
   const built = ["target/release/sluicegate", "target/debug/sluicegate"].map(root).find((path) => existsSync(path));

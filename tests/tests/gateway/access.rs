@@ -220,6 +220,7 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
         let fine = match path.as_str() {
             // What is asked for below them does not exist.
             "/assets/no-such-file.js"
+            | "/docs/no/such/thing"
             | "/live/demo/mjpeg/no/such/thing"
             | "/api/sessions/nobody" => status == 404,
             // To what it can play.

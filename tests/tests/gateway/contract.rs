@@ -199,6 +199,7 @@ async fn every_operation_answers_as_it_is_described() {
         ("/", "/"),
         ("/watch/{stream}", "/watch/demo"),
         ("/docs", "/docs"),
+        ("/docs/{rest}", "/docs/api"),
         ("/assets/{name}", "/assets/player.js"),
         ("/healthz", "/healthz"),
         ("/readyz", "/readyz"),
@@ -266,6 +267,7 @@ async fn every_operation_answers_as_it_is_described() {
     // Badly.
     for (method, pattern, path, body, expected) in [
         ("GET", "/assets/{name}", "/assets/no.js", "", 404),
+        ("GET", "/docs/{rest}", "/docs/no/such/page", "", 404),
         (
             "GET",
             "/api/devices/{serial}",

@@ -97,6 +97,7 @@ async fn every_kind_of_request_blocks_no_worker_the_first_time() {
         "/",
         "/watch/film",
         "/docs",
+        "/docs/api",
         "/openapi.json",
         "/healthz",
         "/readyz",

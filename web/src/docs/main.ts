@@ -1,6 +1,7 @@
 // The page of the API: what `/api/openapi.json` says, for people.
 
 import { fetchManual } from "../net/api";
+import { followContents } from "../page/contents";
 import { byId, setText } from "../page/dom";
 import { readManual } from "./manual";
 import { ManualView } from "./manual_view";
@@ -9,7 +10,6 @@ import { blockNodes } from "./markdown_view";
 const banner = byId("banner");
 const filter = byId("filter") as HTMLInputElement;
 const contents = byId("contents") as HTMLDetailsElement;
-const wide = matchMedia("(min-width: 60rem)");
 
 void show();
 
@@ -23,7 +23,7 @@ async function show(): Promise<void> {
     byId("contents-list").replaceWith(view.contents);
     byId("text").replaceWith(view.text);
     followFilter(view);
-    followContents();
+    followContents(contents);
     goThere(view);
   } catch (error) {
     setText(banner, `The description of the API did not come: ${error instanceof Error ? error.message : String(error)}. Load the page again.`);
@@ -36,18 +36,6 @@ function followFilter(view: ManualView): void {
   // A link to what the filter hides shows everything again.
   window.addEventListener("hashchange", () => goThere(view));
   filter.disabled = false;
-}
-
-/** Beside the text there is always room for the contents; on a phone they open when they are wanted, and close behind a choice. */
-function followContents(): void {
-  const follow = (): void => {
-    contents.open = wide.matches;
-  };
-  wide.addEventListener("change", follow);
-  follow();
-  contents.addEventListener("click", ({ target }) => {
-    if (!wide.matches && target instanceof Element && target.closest("a") !== null) contents.open = false;
-  });
 }
 
 /** The text was not there yet when the browser looked for the place in the address. */

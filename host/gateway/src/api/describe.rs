@@ -200,7 +200,7 @@ fn path_parameter(name: &str) -> &'static str {
         "serial" => "Name of the stream, as `/api/devices` lists it.",
         "stream" => "Name of the stream, or `NAME@RENDITION`.",
         "transport" => "Name of a transport, as `/api/devices` lists them.",
-        "rest" => "What the transport names there: playlists, segments.",
+        "rest" => "Of a page, or what the transport names there: playlists, segments.",
         "id" => "Of the session, as its player was told.",
         "name" => "Of the file or component.",
         _ => "",

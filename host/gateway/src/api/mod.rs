@@ -173,7 +173,11 @@ async fn route_to(
     match target {
         Target::Dashboard => pages::page("index.html", request.headers()),
         Target::Watch => pages::page("watch.html", request.headers()),
-        Target::Docs => pages::page("docs.html", request.headers()),
+        Target::Docs => pages::documentation("", request.headers()),
+        Target::DocsPage => pages::documentation(
+            parameters.get("rest").unwrap_or_default(),
+            request.headers(),
+        ),
         Target::OpenApi => json(StatusCode::OK, describe::openapi()),
         Target::Asset => pages::page(
             &format!("assets/{}", parameters.get("name").unwrap_or_default()),

@@ -50,6 +50,19 @@ pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
     response
 }
 
+/// A page of the documentation by its path below `/docs`, which says no `.html`, or a file that one of them links to.
+pub fn documentation(path: &str, headers: &HeaderMap) -> Response<Body> {
+    let path = path.trim_end_matches('/');
+    let name = match path {
+        "" => "docs/index".to_owned(),
+        _ => format!("docs/{path}"),
+    };
+    match ANSWERS.contains_key(name.as_str()) {
+        true => page(&name, headers),
+        false => page(&format!("{name}.html"), headers),
+    }
+}
+
 /// Whether the bundler put a hash of the content into the name, as in `chunk-3S2IWZWS.js`.
 fn names_its_content(name: &str) -> bool {
     let stem = name.strip_suffix(".js").unwrap_or_default();
@@ -66,6 +79,9 @@ fn content_type(name: &str) -> &'static str {
         "css" => "text/css; charset=utf-8",
         "svg" => "image/svg+xml",
         "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "txt" | "toml" | "wit" | "conf" => "text/plain; charset=utf-8",
         "json" | "map" => "application/json",
         "webmanifest" => "application/manifest+json",
         _ => "application/octet-stream",
@@ -75,6 +91,36 @@ fn content_type(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documentation_is_found_without_html_and_with_a_slash_behind() {
+        for (path, status) in [
+            ("", 200),
+            ("/", 200),
+            ("index.html", 200),
+            ("api", 200),
+            ("api/", 200),
+            ("api.html", 200),
+            ("no/such/page", 404),
+            ("../index", 404),
+            ("../watch.html", 404),
+        ] {
+            let found = documentation(path, &HeaderMap::new()).status();
+            assert_eq!(found.as_u16(), status, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_the_documentation_links_to_are_text_to_be_read() {
+        for name in [
+            "docs/repo/examples/config/lan.toml",
+            "docs/repo/wit/gateway.wit",
+            "nginx.conf",
+            "Caddyfile.txt",
+        ] {
+            assert_eq!(content_type(name), "text/plain; charset=utf-8", "{name}");
+        }
+    }
 
     #[test]
     fn names_with_a_hash_last() {

@@ -30,6 +30,7 @@ pub enum Target {
     Capture,
     CaptureSocket,
     Docs,
+    DocsPage,
     OpenApi,
 }
 
@@ -68,6 +69,7 @@ pub const ROUTES: &[Route] = &[
     get("/", Role::View, Target::Dashboard),
     get("/watch/{stream}", Role::View, Target::Watch),
     get("/docs", Role::View, Target::Docs),
+    get("/docs/{*rest}", Role::View, Target::DocsPage),
     get("/assets/{name}", Role::Public, Target::Asset),
     get("/healthz", Role::Public, Target::Health),
     get("/readyz", Role::Public, Target::Ready),
@@ -252,6 +254,12 @@ mod tests {
             (
                 "/api/ws/stream/emulator-5554",
                 Some((Target::NalStream, values(&["emulator-5554"]))),
+            ),
+            ("/docs", Some((Target::Docs, values(&[])))),
+            ("/docs/", Some((Target::DocsPage, values(&[""])))),
+            (
+                "/docs/guide/install",
+                Some((Target::DocsPage, values(&["guide/install"]))),
             ),
             ("/live//mjpeg", None),
             ("/watch/", None),

@@ -109,9 +109,18 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             )
         },
         Target::Docs => page(
-            "This description, to be read",
-            "Made of `/api/openapi.json`.",
+            "The documentation",
+            "How to install, configure and use this version of the gateway.",
         ),
+        Target::DocsPage => Operation {
+            kind: Kind::Whole(vec![("text/html", text()), binary("*/*")]),
+            failures: vec![(404, "There is no such page.", None)],
+            ..page(
+                "A page of the documentation",
+                "`/docs/api` is this description, to be read. Files that a page links to, as examples of the config, are \
+                 below `/docs/repo/`.",
+            )
+        },
         Target::Asset => Operation {
             kind: Kind::Whole(vec![binary("*/*")]),
             failures: vec![(404, "There is no such file.", None)],

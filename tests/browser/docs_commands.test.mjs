@@ -1,0 +1,133 @@
+// What the documentation says works: each block marked `toml` is a config that `sluicegate check` finds good, and each
+// marked `sh` is run by bash against a gateway and ends well. A fence with a second word `ignore` is left out, as in
+// ```sh ignore.
+//
+// The gateway has the stream `demo`. The blocks of one file run in order in one folder, where examples/, wit/ and the
+// built programs are as at the top of the repository, and `sluicegate` is in PATH.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { homedir, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { binary, Gateway } from "./support.mjs";
+
+const MarkdownIt = createRequire(new URL("../../web/package.json", import.meta.url))("markdown-it");
+
+const LIMIT = 20_000;
+/** The gateway as the text has it. */
+const EXAMPLE = /\b(http|ws):\/\/(?:127\.0\.0\.1|localhost):8080\b/g;
+/** A block may show a part of a config only. */
+const STREAM = '\n[streams.demo]\nsource = "test-pattern"\n';
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const files = ["README.md", ...(existsSync(`${root}docs`) ? readdirSync(`${root}docs`, { recursive: true }) : []).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`).sort()];
+const blocks = files.flatMap(fences);
+
+describe("what the documentation says to type", { timeout: 600_000 }, () => {
+  const top = mkdtempSync(join(tmpdir(), "sluicegate-docs-"));
+  const gateway = new Gateway({ config: `[capture]\ndir = ${JSON.stringify(join(top, "captures"))}\n${STREAM}` });
+
+  before(() => gateway.start());
+  after(async () => {
+    await gateway.stop();
+    rmSync(top, { recursive: true, force: true });
+  });
+
+  for (const { file, line, language, text } of blocks) {
+    const run = language === "toml" ? check : type;
+    test(`${file}:${line}: ${language}`, { timeout: 3 * LIMIT }, () => run(folderOf(top, file), { file, line, text }, gateway));
+  }
+
+  test("there is something of each kind", () => {
+    for (const language of ["toml", "sh"]) assert.ok(blocks.some((block) => block.language === language), `no block marked ${language}, but for those to be ignored`);
+  });
+});
+
+/** The blocks of a file that are to be tried, each with the line in which its text begins. */
+function fences(file) {
+  return new MarkdownIt().parse(readFileSync(root + file, "utf8"), {}).flatMap(({ type, info, map, content: text }) => {
+    const [language, ...marks] = info.trim().split(/\s+/);
+    if (type !== "fence" || !["toml", "sh"].includes(language) || marks.includes("ignore")) return [];
+    return [{ file, line: map[0] + 2, language, text }];
+  });
+}
+
+async function check(folder, { file, line, text }) {
+  const config = join(folder, `line-${line}.toml`);
+  writeFileSync(config, text);
+  let { code, output } = await ended("sluicegate", ["check", config], folder);
+  if (code !== 0 && output.includes("has no streams")) {
+    writeFileSync(config, text + STREAM);
+    ({ code, output } = await ended("sluicegate", ["check", config], folder));
+  }
+  assert.equal(code, 0, `${file}, the block from line ${line} on, is no good config:\n${output}`);
+}
+
+async function type(folder, { file, line, text }, gateway) {
+  const { host } = new URL(gateway.url);
+  const script = join(folder, `line-${line}.sh`);
+  // In one line, so that the first of the block is the second of the script.
+  const trap = `trap 'code=$?; echo "${file}:$((LINENO + ${line} - 2)): ended with $code" >&2' ERR; set -eE`;
+  writeFileSync(script, `${trap}\n${text.replace(EXAMPLE, `$1://${host}`)}`);
+  const { code, output } = await ended("bash", [script], folder);
+  assert.equal(code, 0, `${file}, the block from line ${line} on, ended with ${code}:\n${output}`);
+}
+
+/** Runs a program to its end, and whatever it left in the background to the same. */
+async function ended(program, options, folder) {
+  const programs = join(folder, "target/release");
+  const child = spawn(program, options, {
+    cwd: folder,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: {
+      ...process.env,
+      PATH: `${programs}:${process.env.PATH}`,
+      HOME: folder,
+      XDG_STATE_HOME: folder,
+      // Compiled components are kept there: those of the gateway of this test already are.
+      XDG_CACHE_HOME: process.env.XDG_CACHE_HOME || join(homedir(), ".cache"),
+      no_proxy: "127.0.0.1,localhost",
+    },
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output = (output + text).slice(-4000)));
+  let late = false;
+  const end = () => {
+    try {
+      process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // None of them is left.
+    }
+  };
+  const timer = setTimeout(() => {
+    late = true;
+    end();
+  }, LIMIT);
+  const closed = once(child, "close");
+  const [code, signal] = await once(child, "exit");
+  clearTimeout(timer);
+  end();
+  await closed;
+  return { code: late ? `SIGKILL after ${LIMIT / 1000} s` : (code ?? signal), output };
+}
+
+/** The folder of a file's blocks. */
+function folderOf(top, file) {
+  const folder = join(top, file.replaceAll("/", "-"));
+  if (existsSync(folder)) return folder;
+  const programs = join(folder, "target/release");
+  mkdirSync(programs, { recursive: true });
+  for (const name of ["examples", "wit"]) symlinkSync(root + name, join(folder, name));
+  symlinkSync(`${root}target/plugins`, join(folder, "target/plugins"));
+  const gateway = realpathSync(binary());
+  for (const name of ["sluicegate", "sluicegate-devices"]) symlinkSync(join(dirname(gateway), name), join(programs, name));
+  // An answer that is an error is a failure of the command: a mistyped address is to be found.
+  writeFileSync(join(folder, ".curlrc"), "fail\n");
+  return folder;
+}

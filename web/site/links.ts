@@ -1,0 +1,79 @@
+// What a link in a Markdown file means. Pure.
+
+/** Where the pages of `docs/` are served; below REPOSITORY, those files of the repository that they link to. */
+export const DOCS = "/docs";
+export const REPOSITORY = "/docs/repo";
+
+/** The gateway as the documentation names it. A link there means the gateway that serves the page. */
+const EXAMPLE_GATEWAY = /^https?:\/\/(?:127\.0\.0\.1|localhost):8080(?=[/?#]|$)/;
+
+export type Link =
+  /** Another site, or mail. */
+  | { readonly kind: "outside"; readonly address: string }
+  /** A path of the gateway, with its query and anchor. */
+  | { readonly kind: "gateway"; readonly path: string }
+  /** A file or folder by its path in the repository: "" is the top. `anchor` is "" or begins with #. */
+  | { readonly kind: "file"; readonly path: string; readonly anchor: string }
+  /** A path that leads out of the repository. */
+  | { readonly kind: "beyond" };
+
+/** The link `href` in the file at `from`, a path in the repository. */
+export function readLink(from: string, href: string): Link {
+  const gateway = EXAMPLE_GATEWAY.exec(href);
+  if (gateway !== null) {
+    const rest = href.slice(gateway[0].length);
+    return { kind: "gateway", path: rest.startsWith("/") ? rest : `/${rest}` };
+  }
+  if (/^(?:[a-z][a-z0-9+.-]*:|\/\/)/i.test(href)) return { kind: "outside", address: href };
+  if (href.startsWith("/")) return { kind: "gateway", path: href };
+  const [, written = "", anchor = ""] = /^([^?#]*)(?:\?[^#]*)?(#.*)?$/s.exec(href) ?? [];
+  if (written === "") return { kind: "file", path: from, anchor };
+  const parts = from.split("/").slice(0, -1);
+  for (const part of decoded(written).split("/")) {
+    if (part === "..") {
+      if (parts.pop() === undefined) return { kind: "beyond" };
+    } else if (part !== "" && part !== ".") {
+      parts.push(part);
+    }
+  }
+  return { kind: "file", path: parts.join("/"), anchor };
+}
+
+/** Pictures by the endings that the gateway has a content type for (`content_type` in the host's pages.rs). */
+const PICTURE = /\.(?:png|svg|jpe?g|webp)$/i;
+/** Endings that the gateway serves as text; what ends otherwise gets a `.txt` behind its name. */
+const TEXT = /\.(?:txt|toml|wit|conf)$/;
+
+export function isPicture(path: string): boolean {
+  return PICTURE.test(path);
+}
+
+/** Where a file or folder of the repository is served. */
+export function addressOf(path: string, kind: "file" | "folder"): string {
+  const inDocs = path === "docs" || path.startsWith("docs/");
+  const below = inDocs ? path.slice("docs/".length) : path;
+  return [inDocs ? DOCS : REPOSITORY, ...served(below, kind).split("/").filter(Boolean).map(encodeURIComponent)].join("/");
+}
+
+function served(path: string, kind: "file" | "folder"): string {
+  if (kind === "folder" || isPicture(path) || TEXT.test(path)) return path;
+  if (!path.endsWith(".md")) return `${path}.txt`;
+  // The file that stands for its folder.
+  return path.slice(0, -".md".length).replace(/(?:^|\/)index$/, "");
+}
+
+/** The file below target/web with what is served at `address`; a page's name ends in .html, though its address does not. */
+export function outputOf(address: string, isPage: boolean): string {
+  const path = address.slice(1).split("/").map(decodeURIComponent).join("/");
+  if (!isPage) return path;
+  return address === DOCS ? "docs/index.html" : `${path}.html`;
+}
+
+/** Percent-decoded; as it is where that is not possible. */
+export function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

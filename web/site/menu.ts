@@ -1,0 +1,68 @@
+// The navigation beside every page: groups made of the folders of docs/, in the order in which docs/index.md links to
+// what is in them. Pure.
+
+import { addressOf, DOCS, readLink } from "./links";
+import type { Document } from "./markdown";
+
+export interface Entry {
+  readonly title: string;
+  readonly address: string;
+}
+
+/** A folder and what is in it; a page at the top of docs/ is a group of its own, without a title. */
+export interface Group {
+  readonly title: string;
+  readonly entries: readonly Entry[];
+}
+
+/** The page that the web's own build makes, of `/api/openapi.json`. */
+export const API: Entry = { title: "HTTP and WebSocket API", address: `${DOCS}/api` };
+const TOP = "docs/index.md";
+
+/** Groups of these pages, by path. */
+export function makeMenu(pages: ReadonlyMap<string, Document>): Group[] {
+  const byFolder = new Map<string, string[]>();
+  for (const path of reading(pages)) {
+    const [, folder, ...rest] = path.split("/");
+    const key = rest.length === 0 ? path : (folder ?? "");
+    byFolder.set(key, [...(byFolder.get(key) ?? []), path]);
+  }
+  const groups = [...byFolder].map(([key, paths]): Group & { key: string } => ({
+    key,
+    title: key.startsWith("docs/") ? "" : words(key),
+    entries: paths.map((path) => ({ title: path === TOP ? "Overview" : titleOf(path, pages.get(path)), address: addressOf(path, "file") })),
+  }));
+  const reference = groups.find(({ key }) => key === "reference");
+  return reference === undefined
+    ? [...groups, { title: "", entries: [API] }]
+    : groups.map((group) => (group === reference ? { ...group, entries: [...group.entries, API] } : group));
+}
+
+/** What a page is called. */
+export function titleOf(path: string, page: Document | undefined): string {
+  const name = path.split("/").at(-1) ?? path;
+  return page?.title ?? words(name.replace(/\.md$/, ""));
+}
+
+/** The pages in the order to read them: as the first page links to them, then as those do that stand for a folder, then by name. */
+function reading(pages: ReadonlyMap<string, Document>): Set<string> {
+  const all = [...pages.keys()].sort((one, other) => one.localeCompare(other, "en", { numeric: true }));
+  const heads = [TOP, ...all.filter((path) => path !== TOP && path.endsWith("/index.md"))];
+  const order = new Set([TOP]);
+  for (const head of heads) {
+    for (const { href } of pages.get(head)?.references ?? []) {
+      const link = readLink(head, href);
+      if (link.kind !== "file") continue;
+      const path = pages.has(link.path) ? link.path : `${link.path}/index.md`;
+      if (pages.has(path)) order.add(path);
+    }
+  }
+  for (const path of all) order.add(path);
+  return order;
+}
+
+/** `how-to` is "How to". */
+function words(name: string): string {
+  const spaced = name.replace(/[-_]+/g, " ");
+  return spaced.charAt(0).toUpperCase() + spaced.slice(1);
+}

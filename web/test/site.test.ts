@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { addressOf, readLink } from "../site/links";
+import { readMarkdown } from "../site/markdown";
+import { makeSite, type Site } from "../site/site";
+
+/** The site of a repository with these files. */
+function siteOf(files: Readonly<Record<string, string>>): Site & { text(name: string): string } {
+  const paths = Object.keys(files);
+  const site = makeSite({
+    kind(path) {
+      if (path in files) return "file";
+      return paths.some((other) => path === "" || other.startsWith(`${path}/`)) ? "folder" : null;
+    },
+    read: (path) => new TextEncoder().encode(files[path]),
+    list(path) {
+      const below = path === "" ? "" : `${path}/`;
+      return [...new Set(paths.filter((other) => other.startsWith(below)).map((other) => other.slice(below.length).split("/")[0] ?? ""))];
+    },
+  });
+  return { ...site, text: (name) => new TextDecoder().decode(site.files.get(name)) };
+}
+
+const links = (html: string): string[] => [...html.matchAll(/(?:href|src)="([^"]*)"/g)].map(([, address = ""]) => address);
+const article = (html: string): string => html.slice(html.indexOf("<article"));
+
+test("a link is another site's, the gateway's, or a file's", () => {
+  for (const [href, expected] of [
+    ["https://example.org/x", { kind: "outside", address: "https://example.org/x" }],
+    ["mailto:a@example.org", { kind: "outside", address: "mailto:a@example.org" }],
+    ["//example.org", { kind: "outside", address: "//example.org" }],
+    ["http://127.0.0.1:8080", { kind: "gateway", path: "/" }],
+    ["http://localhost:8080/watch/demo?transport=hls#x", { kind: "gateway", path: "/watch/demo?transport=hls#x" }],
+    ["http://127.0.0.1:80801/", { kind: "outside", address: "http://127.0.0.1:80801/" }],
+    ["/docs/api", { kind: "gateway", path: "/docs/api" }],
+    ["#there", { kind: "file", path: "docs/guide/a.md", anchor: "#there" }],
+    ["b.md#there", { kind: "file", path: "docs/guide/b.md", anchor: "#there" }],
+    ["../../examples/config/", { kind: "file", path: "examples/config", anchor: "" }],
+    ["two%20words.md", { kind: "file", path: "docs/guide/two words.md", anchor: "" }],
+    ["../..", { kind: "file", path: "", anchor: "" }],
+    ["../../..", { kind: "beyond" }],
+  ] as const) {
+    assert.deepEqual(readLink("docs/guide/a.md", href), expected, href);
+  }
+});
+
+test("every file has an address; what the gateway knows no type for ends in .txt", () => {
+  for (const [path, kind, address] of [
+    ["docs/index.md", "file", "/docs"],
+    ["docs/guide/index.md", "file", "/docs/guide"],
+    ["docs/guide/install.md", "file", "/docs/guide/install"],
+    ["docs/two words.md", "file", "/docs/two%20words"],
+    ["docs/picture.png", "file", "/docs/picture.png"],
+    ["docs", "folder", "/docs"],
+    ["README.md", "file", "/docs/repo/README"],
+    ["examples/config/lan.toml", "file", "/docs/repo/examples/config/lan.toml"],
+    ["examples/proxies", "folder", "/docs/repo/examples/proxies"],
+    ["examples/proxies/Caddyfile", "file", "/docs/repo/examples/proxies/Caddyfile.txt"],
+    ["examples/page.html", "file", "/docs/repo/examples/page.html.txt"],
+  ] as const) {
+    assert.equal(addressOf(path, kind), address, path);
+  }
+});
+
+test("headings have the anchors that GitHub gives them", () => {
+  const page = readMarkdown("# A `--flag`, & more!\n## Twice\n### Twice\n## `[server]` names_of\n> ## Über\n\n<a name=\"own\"></a>\n");
+  assert.equal(page.title, "A --flag, & more!");
+  assert.deepEqual([...page.ids], ["a---flag--more", "twice", "twice-1", "server-names_of", "über", "own"]);
+});
+
+test("links lead to served pages, and what they name outside docs/ comes along", () => {
+  const site = siteOf({
+    "docs/index.md": "# Docs\n[install](guide/install.md#now) ![shot](../web/shot.png) [readme](../README.md) [old](http://127.0.0.1:8080/watch/demo) [out](https://example.org/)",
+    "docs/guide/install.md": "# Install\n## Now\n[config](../../examples/config/lan.toml), [here](#now), [up](../index.md), <a href='../../LICENSE'>license</a>",
+    "README.md": "# Read me\n[docs](docs/), [proxies](examples/proxies)",
+    "examples/config/lan.toml": "[server]",
+    "examples/config/other.toml": "[server]",
+    "examples/proxies/Caddyfile": "x",
+    "examples/proxies/.hidden": "x",
+    "web/shot.png": "\0png",
+    LICENSE: "Apache",
+  });
+  assert.deepEqual(site.problems, []);
+  assert.deepEqual([...site.files.keys()].sort(), [
+    "docs/guide/install.html",
+    "docs/index.html",
+    "docs/repo/LICENSE.txt",
+    "docs/repo/README.html",
+    "docs/repo/examples/config/lan.toml",
+    "docs/repo/examples/proxies.html",
+    "docs/repo/examples/proxies/Caddyfile.txt",
+    "docs/repo/web/shot.png",
+  ]);
+  assert.deepEqual(links(article(site.text("docs/index.html"))), [
+    "#docs", "/docs/guide/install#now", "/docs/repo/web/shot.png", "/docs/repo/README", "/watch/demo", "https://example.org/", "/docs/guide/install",
+  ]);
+  const install = links(article(site.text("docs/guide/install.html")));
+  for (const address of ["/docs/repo/examples/config/lan.toml", "#now", "/docs", "/docs/repo/LICENSE.txt"]) assert.ok(install.includes(address), address);
+  assert.deepEqual(links(article(site.text("docs/repo/README.html"))), ["#read-me", "/docs", "/docs/repo/examples/proxies"]);
+  assert.ok(links(site.text("docs/repo/examples/proxies.html")).includes("/docs/repo/examples/proxies/Caddyfile.txt"));
+  for (const source of ["docs/index.md", "README.md", "examples/config/lan.toml"]) assert.ok(site.sources.has(source), source);
+});
+
+test("the navigation has the folders' pages in the first page's order, and every page its neighbours", () => {
+  const site = siteOf({
+    "docs/index.md": "# Sluicegate\n[b](guide/b.md) [limits](reference/limits.md) [why](decisions/) [bench](benchmarks.md)",
+    "docs/guide/a.md": "# A",
+    "docs/guide/b.md": "# B\n## One\n### Two",
+    "docs/reference/limits.md": "# Limits",
+    "docs/decisions/2-two.md": "# Two",
+    "docs/decisions/10-ten.md": "# Ten",
+    "docs/benchmarks.md": "no heading",
+    "docs/more/how-to/x.md": "# X",
+  });
+  assert.deepEqual(site.problems, []);
+  const html = site.text("docs/guide/b.html");
+  const menu = html.slice(html.indexOf("<main"), html.indexOf("<article"));
+  assert.deepEqual([...menu.matchAll(/<(?:span|a[^>]*)>([^<]*)</g)].map(([, words]) => words), [
+    "Overview", "Guide", "B", "One", "A", "Reference", "Limits", "HTTP and WebSocket API", "Benchmarks", "Decisions", "Two", "Ten", "More", "X",
+  ]);
+  assert.match(html, /<a rel="prev" href="\/docs"><span>Previous<\/span> Overview<\/a><a rel="next" href="\/docs\/guide\/a"><span>Next<\/span> A<\/a>/);
+  // What is no page of the description is passed over, and the last has no next.
+  assert.match(site.text("docs/reference/limits.html"), /rel="next" href="\/docs\/benchmarks"/);
+  assert.ok(!site.text("docs/more/how-to/x.html").includes('rel="next"'));
+  assert.match(site.text("docs/benchmarks.html"), /<title>Benchmarks · Sluicegate<\/title>[^]*<h1>Benchmarks<\/h1>/);
+  assert.deepEqual(links(article(site.text("docs/decisions.html"))), ["/docs/decisions/2-two", "/docs/decisions/10-ten"]);
+});
+
+test("a link that leads nowhere is told with its line, and stays as words", () => {
+  const site = siteOf({
+    "docs/index.md": "# Docs\n\nText\nthat goes on, [gone](gone.md), ![no picture](no.png)\n\n[bin](../a.bin) [far](../../x) [place](#nowhere) [there](a.md#nowhere)",
+    "docs/a.md": "# A",
+    "a.bin": "\0",
+  });
+  assert.deepEqual(site.problems, [
+    "docs/index.md:4: gone.md is not there",
+    "docs/index.md:4: no.png is not there",
+    "docs/index.md:6: ../a.bin is no text, and no picture that is served",
+    "docs/index.md:6: ../../x leads out of the repository",
+    "docs/index.md:6: docs/index.md has no place #nowhere",
+    "docs/index.md:6: docs/a.md has no place #nowhere",
+  ]);
+  assert.match(site.text("docs/index.html"), /that goes on, gone, no picture/);
+});
+
+test("there is nothing that the gateway's policy for pages refuses", () => {
+  const site = siteOf({
+    "docs/index.md": "# Docs\n\n| a | b |\n|--:|:-:|\n| 1 | 2 |\n\n```toml\n[server] # <b>\n```\n\n> [!NOTE]\n> Mind <this>.\n",
+  });
+  const html = site.text("docs/index.html");
+  assert.ok(!/\sstyle=|<style|<script(?! type="module" src="\/assets\/)/.test(html));
+  assert.match(html, /<th class="right">a<\/th>\n<th class="center">b<\/th>/);
+  assert.match(html, /<span class="hljs-section">\[server\]<\/span> <span class="hljs-comment"># &lt;b&gt;<\/span>/);
+  assert.match(html, /<blockquote class="alert note" data-title="Note">\n<p>Mind <this>\.<\/p>/);
+});
+
+test("without a first page, or with two files for one address, there is no site", () => {
+  assert.throws(() => siteOf({ "README.md": "# x" }), /docs\/index\.md is missing/);
+  assert.throws(() => siteOf({ "docs/index.md": "", "docs/api.md": "" }), /docs\/api\.md would be served at \/docs\/api/);
+  assert.throws(() => siteOf({ "docs/index.md": "", "docs/a.md": "", "docs/a/index.md": "" }), /would be served at \/docs\/a, /);
+});
