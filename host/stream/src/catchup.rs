@@ -117,7 +117,7 @@ impl Catching {
         past: Past,
         status: &Arc<Status>,
     ) -> Option<Catching> {
-        let reader = source.reader(WakeOn::Deaf);
+        let reader = source.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_in_past(numbers, past)?;
         let mut catching = Catching {
             reader,

@@ -50,10 +50,10 @@ struct State {
 /// What a reader is woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeOn {
-    /// Everything.
-    Open,
-    /// Everything but sound.
-    Deaf,
+    /// Every entry.
+    All,
+    /// Entries other than sound.
+    VideoOnly,
 }
 
 impl Feed {
@@ -361,7 +361,7 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
     }
     let readers = state.readers.values();
     let wake: Vec<Thread> = readers
-        .filter(|(_, wake_on)| !all_sound || *wake_on == WakeOn::Open)
+        .filter(|(_, wake_on)| !all_sound || *wake_on == WakeOn::All)
         .map(|(thread, _)| thread.clone())
         .collect();
     drop(state);
@@ -406,7 +406,7 @@ mod tests {
         let gone = |position| feed.lock().ring.get(position).is_none();
 
         // Twenty groups of two seconds, sixteen of which stay.
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         reader.start_and_hold(1000, 16, None);
         (0..20 * GROUP).for_each(publish);
         let (start, _) = reader.start_and_hold(1000, 16, None);
@@ -442,12 +442,12 @@ mod tests {
             let picture = Sample::h264(times, nth.is_multiple_of(2), vec![Bytes::new()]);
             feed.publish(Entry::Sample(Arc::new(picture)));
         };
-        let watch = feed.reader(WakeOn::Deaf);
+        let watch = feed.reader(WakeOn::VideoOnly);
         let since = watch.wait_and_hold(1000, 1);
         assert_eq!(since, Some(0));
         // Far more than is kept without need.
         (0..100).for_each(publish);
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         assert_eq!(reader.start_and_hold(1000, 1, since).0, 0);
         watch.rest();
         publish(100);
@@ -455,7 +455,7 @@ mod tests {
             reader.next(0, 1000),
             Next::Entry(Entry::Sample(_), _)
         ));
-        let late = feed.reader(WakeOn::Open);
+        let late = feed.reader(WakeOn::All);
         assert_eq!(late.wait_and_hold(1000, 1), None);
         assert_eq!(late.start_and_hold(1000, 1, None).0, 100);
         reader.rest();

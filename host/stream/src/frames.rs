@@ -147,7 +147,7 @@ impl Frames {
                 stop.attach();
                 let mut worker = Worker {
                     decoding: Decoding::new(&status, source.numbers().encoded()),
-                    reader: source.reader(WakeOn::Deaf),
+                    reader: source.reader(WakeOn::VideoOnly),
                     position: 0,
                     shared,
                     status: status.clone(),

@@ -99,7 +99,7 @@ impl Work for Joiner<'_> {
 
 impl<'a> Joiner<'a> {
     fn new(parts: &'a Parts, past: Past, out: &'a Feed, current: &'a Current) -> Joiner<'a> {
-        let reader = parts.seen.reader(WakeOn::Deaf);
+        let reader = parts.seen.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_and_hold(past.group_ms, past.groups, None);
         let pictures = Side {
             reader,
@@ -107,7 +107,7 @@ impl<'a> Joiner<'a> {
             info,
         };
         // What is older than the first picture is left out when that is known: pictures may still be made of the past.
-        let reader = parts.heard.reader(WakeOn::Open);
+        let reader = parts.heard.reader(WakeOn::All);
         let (position, info) = reader.start_at_oldest();
         let sound = Side {
             reader,
@@ -266,7 +266,7 @@ mod tests {
 
         fn published(&mut self, joiner: &mut Joiner<'_>) -> String {
             while joiner.take() {}
-            let reader = self.out.reader(WakeOn::Open);
+            let reader = self.out.reader(WakeOn::All);
             let mut words = Vec::new();
             while let Next::Entry(entry, _) = reader.next(self.position, 0) {
                 self.position += 1;

@@ -27,7 +27,7 @@ pub(super) fn run(
     stop: &Stop,
 ) {
     let mut worker = Worker {
-        reader: source.reader(WakeOn::Open),
+        reader: source.reader(WakeOn::All),
         position: 0,
         past,
         out,

@@ -184,7 +184,7 @@ impl Run {
     }
 
     fn samples(&self) -> Vec<Sent> {
-        let reader = self.feed.reader(WakeOn::Open);
+        let reader = self.feed.reader(WakeOn::All);
         let (mut samples, mut position, mut last) = (Vec::new(), 0, None);
         let mut header = Bytes::new();
         while let Next::Entry(entry, _) = reader.next(position, 0) {

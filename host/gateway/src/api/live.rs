@@ -98,7 +98,7 @@ async fn answer(
     if let Some(accepted) = accepted {
         let place = place.enter(way, peer);
         session.inspect(|session| session.carried_by(place.counter(), ends));
-        let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
+        let joined = user.join(place.id, Carrier::WEBSOCKET, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
             Err(refusal) => return refused(&refusal),
@@ -130,7 +130,7 @@ async fn answer(
     }
     let place = place.enter(way, peer);
     session.inspect(|session| session.carried_by(place.counter(), ends));
-    match user.join(place.id, Carrier::Http, rest, &query).await {
+    match user.join(place.id, Carrier::HTTP, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
             let body = ViewerBody::new(viewing, place, came, asked.pace);

@@ -7,7 +7,7 @@ mod frame;
 mod messages;
 mod session;
 
-pub use frame::{Close, Event, Reader, close_frame, ping_frame, pong_frame};
+pub use frame::{Close, Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame};
 pub use messages::{MessageHandler, RateLimit, serve_messages};
 pub use session::run;
 

@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn samples(feed: &Arc<Feed>) -> Vec<Arc<Sample>> {
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         let entries = (0..reader.end()).map(|at| reader.next(at, 0));
         let samples = entries.filter_map(|next| match next {
             Next::Entry(Entry::Sample(sample), _) => Some(sample),
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(samples(&feed).len(), all.len() + MAX_AT_ONCE as usize);
         let reached = places(&feed).last().unwrap().0;
         assert_eq!(reached, last + 3600 * SECOND);
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         assert!(reader.has_all_pictures(all.len() as u64 + 1));
     }
 
@@ -456,7 +456,7 @@ mod tests {
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
                 // Who looks for the first time does not take that for a sleep.
-                let reader = feed.reader(WakeOn::Open);
+                let reader = feed.reader(WakeOn::All);
                 reader.repeat(at, AFTER);
                 samples(feed).len()
             })
@@ -473,7 +473,7 @@ mod tests {
         let all = repeats(came + 3 * AFTER);
         assert!(all[0] > 10 && all[0] == all[1], "{all:?}");
         for feed in [&made, &joined] {
-            let reader = feed.reader(WakeOn::Open);
+            let reader = feed.reader(WakeOn::All);
             reader.start(0, 1);
             let mut count = [0, 0];
             for at in 0..reader.end() {
@@ -504,13 +504,13 @@ mod tests {
         made.publish(picture(0));
         feed.publish(picture(5 * SECOND));
         let came = feed.lock().came;
-        let reader = made.reader(WakeOn::Open);
+        let reader = made.reader(WakeOn::All);
         reader.repeat(came + SETTLED, AFTER);
         assert_eq!(samples(&made).len(), 1);
         reader.repeat(came + AFTER + SETTLED, AFTER);
         assert!(samples(&made).len() > 10);
         // Who leaves without having looked changes nothing; when the last who looked has left, nobody sleeps.
-        made.reader(WakeOn::Open).rest();
+        made.reader(WakeOn::All).rest();
         assert!(made.lock().is_filled && made.lock().look.is_some());
         drop(reader);
         assert!(!made.lock().is_filled && made.lock().look.is_none());

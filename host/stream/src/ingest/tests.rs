@@ -532,7 +532,7 @@ impl Rig {
                 elapsed: Duration::from_millis(ms),
             }
         };
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         let ingest = Ingest::new(feed, status.clone(), STARTED, Box::new(clock));
         Rig {
             ingest,
