@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 #[test]
 fn reads_the_picture_format_of_real_streams() {
-    // size, codec, frame rate, reorder, full range
+    // Size, codec string, frame rate, reorder, full range.
     let expected = [
         (320, 240, "avc1.42c00d", 25.0, Some(0), false),
         (1920, 1080, "avc1.640028", 30.0, Some(2), false),
@@ -106,13 +106,13 @@ fn a_level_that_does_not_exist_becomes_the_lowest_that_fits_size_rate_and_refere
             (&*sets.picture.codec, sets.picture.level_idc),
             ("avc1.4d0028", 40)
         );
-        // What the container says of the rate counts, too.
+        // A frame rate from the container counts, too.
         let fast = sets.at_rate(60.0);
         assert_eq!(fast.picture.codec, "avc1.4d002a");
         assert_eq!(fast.decoder_config()[3], 42);
         assert_eq!(fast.sps, [sps], "the SPS itself stays as it is");
     }
-    // A level that exists is believed, at any rate.
+    // A level that exists is kept at any rate.
     let sps = SpsOptions {
         level: 10,
         ..SpsOptions::default()
