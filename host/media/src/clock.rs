@@ -49,7 +49,7 @@ impl std::fmt::Display for Fault {
             Fault::Stopped => "they stand still",
             Fault::Slow => "they advance too slowly",
             Fault::Fast => "they advance too fast",
-            Fault::Repeats => "many pictures have the time of the one before",
+            Fault::Repeats => "many frames have the time stamp of the previous one",
             Fault::Unsteady => "they jump back and forth",
         })
     }

@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(number(0), Some(1_700_000_000));
         assert_eq!(number(SECOND - 1), Some(1_700_000_000));
         assert_eq!(number(SECOND), Some(1_700_000_001));
-        assert_eq!(number_of(&index, 500, EVERY, 0), None, "nobody needs those");
+        assert_eq!(number_of(&index, 500, EVERY, 0), None, "not numbered");
         let opens = |time| index.opens(1000, EVERY, time);
         assert!(opens(0) && opens(SECOND) && !opens(SECOND / 2) && !opens(SECOND + 1));
         assert!(!index.opens(500, EVERY, 0));

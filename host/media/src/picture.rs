@@ -32,7 +32,7 @@ pub struct View<'a> {
 pub enum SizeError {
     /// A side is odd, which 4:2:0 does not allow, or out of range.
     #[error(
-        "a picture of {width}x{height} cannot be made: both sides must be even, from 2 to {MAX_SIDE}"
+        "unsupported frame size {width}x{height}: both sides must be even, from 2 to {MAX_SIDE}"
     )]
     Unsupported {
         /// Width in pixels.
@@ -41,9 +41,7 @@ pub enum SizeError {
         height: u32,
     },
     /// The given plane ends before its last row does.
-    #[error(
-        "plane {plane} of a {width}x{height} picture is too short: {have} bytes, {need} needed"
-    )]
+    #[error("plane {plane} of a {width}x{height} frame is too short: {have} bytes, {need} needed")]
     ShortPlane {
         /// Index of the plane: 0 is Y, 1 U, 2 V.
         plane: usize,
@@ -57,7 +55,7 @@ pub enum SizeError {
         need: usize,
     },
     /// A rotated frame does not have the size of the frame it is written to.
-    #[error("a picture that is {width}x{height} when turned does not fit into one of {into:?}")]
+    #[error("a frame of {width}x{height} after rotation does not fit a frame of {into:?}")]
     Turned {
         /// Width in pixels, after rotation.
         width: u32,

@@ -90,7 +90,7 @@ impl std::fmt::Display for Codec {
             Codec::H264 => "H.264",
             Codec::Jpeg => "MJPEG",
             Codec::Aac => "AAC",
-            Codec::OtherSound => "sound of another codec",
+            Codec::OtherSound => "another audio codec",
         })
     }
 }

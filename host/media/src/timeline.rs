@@ -91,19 +91,21 @@ impl std::fmt::Display for Remark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Remark::Jump { is_sound, by } => {
-                let track = if *is_sound { "sound" } else { "pictures" };
+                let track = if *is_sound { "sound" } else { "video" };
                 let seconds = *by as f64 / f64::from(TIMESCALE);
                 write!(
                     f,
-                    "the source's times of its {track} jumped by {seconds:+.3} s; they go on without a jump"
+                    "the time stamps of the source's {track} jumped by {seconds:+.3} s; the stream continues without a jump"
                 )
             }
             Remark::NoClock(fault) => write!(
                 f,
-                "the source's picture times are of no use ({fault}); the times of arrival are used instead. Check the clock and \
+                "the time stamps of the source's video are unusable ({fault}); arrival times are used instead. Check the clock and \
                  firmware of the source"
             ),
-            Remark::Clock => f.write_str("the source's picture times are right again and are used"),
+            Remark::Clock => {
+                f.write_str("the time stamps of the source's video are usable again and used")
+            }
         }
     }
 }

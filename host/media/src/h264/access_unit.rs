@@ -116,17 +116,17 @@ pub enum Error {
     ParameterSets(#[from] parameter_sets::Error),
     /// A picture refers to a PPS that was not received, or whose SPS was not.
     #[error(
-        "a picture needs PPS {pps}, and it or its SPS never came; the source has to send them in the stream or beside it"
+        "a picture refers to PPS {pps}, but it or its SPS was not received; the source must send both, in band or out of band"
     )]
     MissingParameterSets {
         /// `pic_parameter_set_id`.
         pps: u8,
     },
     /// Data is missing that this or later pictures depend on.
-    #[error("{0}; pictures are left out up to the next keyframe")]
+    #[error("{0}; dropping frames up to the next keyframe")]
     Loss(Loss),
     /// An access unit exceeds [`Limits`].
-    #[error("an access unit is larger than {} bytes or {} NAL units and was dropped", .0.bytes, .0.nals)]
+    #[error("dropped an access unit of more than {} bytes or {} NAL units", .0.bytes, .0.nals)]
     TooLarge(Limits),
 }
 
@@ -137,16 +137,16 @@ pub enum Loss {
     #[error("a NAL unit is marked as damaged")]
     Marked,
     /// The slice header (7.3.3) is unreadable.
-    #[error("a slice cannot be read")]
+    #[error("a slice header is unreadable")]
     Slice,
     /// There is a gap in `frame_num` (7.4.3).
-    #[error("reference pictures are missing")]
+    #[error("reference frames are missing")]
     Pictures,
     /// No slice begins with the first macroblock.
     #[error("the first slice of a picture is missing")]
     Top,
     /// The SPS changes at a picture that is not a start point (7.4.1.2.1).
-    #[error("the SPS changes in the middle of a sequence")]
+    #[error("the SPS changed without an IDR picture")]
     Sequence,
 }
 

@@ -38,7 +38,7 @@ pub enum Piece {
 pub enum Damage {
     /// A NAL unit exceeds the limit of its [`Splitter`].
     #[error(
-        "a NAL unit is larger than {limit} bytes and was dropped; raise the limit, or is this H.264 in Annex B form?"
+        "dropped a NAL unit of more than {limit} bytes; check that the source sends H.264 in Annex B format"
     )]
     TooLarge {
         /// The limit in bytes.
@@ -46,7 +46,7 @@ pub enum Damage {
     },
     /// [`Splitter::flush`] returned a NAL unit as complete, and then more of it arrived.
     #[error(
-        "a NAL unit went on after a silence that was taken for its end; the picture is incomplete"
+        "a NAL unit continued after a pause that was taken for its end; the frame is incomplete"
     )]
     CutShort,
 }

@@ -11,11 +11,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The length size is not 1, 2 or 4 bytes, as ISO/IEC 14496-15 5.3.3.1.2 requires.
-    #[error("NAL units with lengths of {0} bytes cannot be read; 1, 2 or 4 are possible")]
+    #[error("the NAL unit length size of {0} bytes is not supported; it must be 1, 2 or 4")]
     LengthSize(u8),
     /// A length points beyond the end of the sample.
     #[error(
-        "the sample is cut short: at byte {offset} a NAL unit needs {needed} bytes, {left} are left"
+        "the sample is truncated: at byte {offset} a NAL unit needs {needed} bytes, {left} are left"
     )]
     Truncated {
         /// Offset of the NAL unit, or of its length, from the start of the sample in bytes.
@@ -27,7 +27,7 @@ pub enum Error {
     },
     /// The configuration record has an unknown version.
     #[error(
-        "the avcC record has version {0}, 1 was expected; is this an AVCDecoderConfigurationRecord?"
+        "the avcC record has version {0} instead of 1; check that it is an AVCDecoderConfigurationRecord"
     )]
     Version(u8),
     /// The configuration record ends within the named field.
@@ -196,7 +196,7 @@ mod tests {
         let sample = Bytes::from_static(&[0, 0, 0, 1, 9, 0, 0, 0, 5, 1, 2]);
         assert_eq!(
             split(&sample, 4).unwrap_err().to_string(),
-            "the sample is cut short: at byte 5 a NAL unit needs 5 bytes, 2 are left"
+            "the sample is truncated: at byte 5 a NAL unit needs 5 bytes, 2 are left"
         );
         let sample = Bytes::from_static(&[0, 1, 9, 0]);
         let error = Error::Truncated {

@@ -65,12 +65,10 @@ pub struct Picture {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No NAL unit of this type was given.
-    #[error("there is no {0}; a decoder needs an SPS and a PPS")]
+    #[error("no {0} was given; a decoder needs an SPS and a PPS")]
     Missing(&'static str),
     /// The NAL unit is longer than [`MAX_SIZE`].
-    #[error(
-        "the {what} has {size} bytes, more than the {MAX_SIZE} that are accepted; it is ignored"
-    )]
+    #[error("the {what} has {size} bytes, at most {MAX_SIZE} are accepted; it is ignored")]
     TooLarge {
         /// "SPS" or "PPS".
         what: &'static str,
@@ -78,7 +76,7 @@ pub enum Error {
         size: usize,
     },
     /// The NAL unit cannot be parsed.
-    #[error("the {what} cannot be read ({reason}); it is ignored")]
+    #[error("the {what} is invalid ({reason}); it is ignored")]
     Broken {
         /// "SPS" or "PPS".
         what: &'static str,
@@ -87,7 +85,7 @@ pub enum Error {
     },
     /// The SPS describes a picture size that is not accepted.
     #[error(
-        "the SPS describes a picture of {width}×{height} pixels, 1 to {MAX_SIDE} are accepted; it is ignored"
+        "the SPS states {width}×{height} pixels, sides of 1 to {MAX_SIDE} are accepted; it is ignored"
     )]
     Size {
         /// Width in pixels.

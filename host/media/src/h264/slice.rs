@@ -196,9 +196,9 @@ impl Header {
         }
     }
 
-    /// Whether `frame_num` equals that of `reference` although both are reference pictures and this is not a field.
-    /// Then as many pictures are lost as `frame_num` needs to wrap around. If the picture order count has advanced, the
-    /// source is trusted although its `frame_num` is wrong.
+    /// Whether a `frame_num` equal to that of `reference` means a loss. It should have advanced if this is a reference
+    /// picture and not a field, so as many pictures are missing as it takes to wrap around. But if the picture order
+    /// count has advanced, the source is trusted, although its `frame_num` is wrong.
     fn stands_still(&self, reference: &Header, sps: &Sps) -> bool {
         let told_by_order = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
         let goes_on = told_by_order && self.order != reference.order;

@@ -123,7 +123,7 @@ impl SpsOptions {
             bits.write::<8, u8>(255)?; // aspect_ratio_idc: Extended_SAR
             bits.write::<16, u16>(width)?;
             bits.write::<16, u16>(height)?;
-            // Nothing else is present: overscan, signal type, chroma location, timing, two HRDs, pic_struct, restrictions.
+            // Absent: overscan, signal type, chroma location, timing, two HRDs, pic_struct, restrictions.
             bits.write::<8, u8>(0)
         })
     }

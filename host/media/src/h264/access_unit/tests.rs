@@ -1,3 +1,5 @@
+//! Tests of the assembler: what belongs to an access unit, start points, losses, wrong `frame_num`, and output order.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::super::annexb::{self, Piece, Splitter};
@@ -476,7 +478,7 @@ fn a_broken_sps_leaves_the_one_before_in_use() {
     assert_eq!(units[1].parameter_sets, units[0].parameter_sets);
     assert_eq!(
         assembler.take_error().unwrap().to_string(),
-        "the SPS cannot be read (too short); it is ignored"
+        "the SPS is invalid (too short); it is ignored"
     );
 }
 
@@ -707,7 +709,7 @@ fn nothing_follows_a_missing_reference_picture_until_the_next_start() {
             None,
         ),
         (
-            "the count begins anew",
+            "the count restarts",
             &[idr(), p(15), p(0), p(1)],
             1,
             loss,
@@ -760,7 +762,7 @@ fn a_source_that_counts_wrongly_in_every_group_alike_is_shown_whole_from_the_fou
     assert_eq!(
         out_of_groups(&gaps_allowed, &six),
         (vec![9; 6], false),
-        "left out on purpose"
+        "the SPS allows gaps"
     );
 }
 

@@ -1,3 +1,5 @@
+//! Tests of the parsers with real, damaged and synthetic parameter sets.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::super::testing::{self, SpsOptions};
@@ -184,27 +186,27 @@ fn what_is_no_parameter_set_is_refused_with_a_reason() {
     let table = [
         (
             ParameterSets::new(&[], one(&pps)),
-            "there is no SPS; a decoder needs an SPS and a PPS",
+            "no SPS was given; a decoder needs an SPS and a PPS",
         ),
         (
             ParameterSets::new(one(&sps), &[]),
-            "there is no PPS; a decoder needs an SPS and a PPS",
+            "no PPS was given; a decoder needs an SPS and a PPS",
         ),
         (
             ParameterSets::new(one(&pps), one(&pps)),
-            "the SPS cannot be read (NAL unit type 8); it is ignored",
+            "the SPS is invalid (NAL unit type 8); it is ignored",
         ),
         (
             ParameterSets::new(one(&sps), one(&sps)),
-            "the PPS cannot be read (NAL unit type 7); it is ignored",
+            "the PPS is invalid (NAL unit type 7); it is ignored",
         ),
         (
             ParameterSets::new(&[Bytes::from(vec![0x67; MAX_SIZE + 1])], &[]),
-            "the SPS has 8193 bytes, more than the 8192 that are accepted; it is ignored",
+            "the SPS has 8193 bytes, at most 8192 are accepted; it is ignored",
         ),
         (
             ParameterSets::new(&[sps.slice(..3)], &[]),
-            "the SPS cannot be read (too short); it is ignored",
+            "the SPS is invalid (too short); it is ignored",
         ),
     ];
     for (result, message) in table {
