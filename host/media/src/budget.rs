@@ -2,7 +2,7 @@
 //!
 //! Messages differ in size, so a queue that counts entries bounds no memory. A [`Budget`] counts bytes: each waiting
 //! message owns a [`Held`], which returns its bytes when dropped, wherever that happens. Lock-free and cheap to clone.
-//! Used for capture requests, the policy's inbox, output of muxers that waits to be sent, and decoded frames.
+//! Used for capture requests, the policy's inbox, messages of muxers to viewers, and decoded frames.
 
 use bytes::Bytes;
 use std::sync::{
