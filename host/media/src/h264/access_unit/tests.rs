@@ -708,12 +708,7 @@ fn nothing_follows_a_missing_reference_picture_until_the_next_start() {
             5,
             None,
         ),
-        (
-            "the count restarts",
-            &[idr(), p(15), p(0), p(1)],
-            1,
-            loss,
-        ),
+        ("the count restarts", &[idr(), p(15), p(0), p(1)], 1, loss),
     ] {
         let nals = [
             &sets[..],
