@@ -81,7 +81,7 @@ fn picture_that_goes_on_after_a_silence_is_damage_until_the_next_keyframe() {
         "bytes were lost; pictures go on at the next keyframe"
     );
     assert!(
-        report.notes[0].contains("went on after a silence"),
+        report.notes[0].contains("continued after a pause"),
         "{:?}",
         report.notes
     );
