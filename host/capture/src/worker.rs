@@ -215,7 +215,7 @@ impl CaptureWorker {
 
     fn failed(&self, panicked: &Panicked) -> (Code, String) {
         tracing::error!(stream = self.stream.name, "the capture thread {panicked}");
-        let text = "internal error during this capture, see the gateway's log; try again";
+        let text = "internal error during this capture; check the gateway's log and try again";
         (Code::DecodeFailed, text.into())
     }
 
