@@ -28,7 +28,7 @@ describe("pages", { timeout: 240_000 }, () => {
     // The first that watches, as the stream is idle until then. By EventSource alone: no figure says who came.
     const happened = page.getByRole("log", { name: "What happened" });
     await happened.getByText("a viewer of demo came, on nal").first().waitFor();
-    await happened.getByText("demo is live: pictures come").first().waitFor();
+    await happened.getByText("demo is live: receiving video").first().waitFor();
     await card.locator("summary").click();
     const row = card.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
     await row.waitFor();

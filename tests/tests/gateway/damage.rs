@@ -286,7 +286,7 @@ async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourt
     assert!(
         devices[0]["notes"]
             .to_string()
-            .contains("counts its pictures wrongly"),
+            .contains("numbers its frames wrongly"),
         "{devices:#}"
     );
     gateway.no_panic();
