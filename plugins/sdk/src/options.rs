@@ -1,4 +1,6 @@
-//! A transport's part of the config: JSON in, a struct or a readable error out.
+//! Parsing of a component's section of the config: JSON to a struct, or an error for the author of the config.
+//!
+//! The text of serde's errors is rewritten so that it names the option at fault and says what to write instead.
 
 use std::fmt;
 
@@ -6,11 +8,11 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// Reads `json` (an object; nothing at all counts as an empty one) into the transport's own struct, which should carry
-/// `#[serde(deny_unknown_fields)]` and `#[serde(default)]`.
+/// Parses `json`, an object (an empty text counts as an empty one), into the component's own struct. The struct should
+/// have the attributes `#[serde(deny_unknown_fields)]` and `#[serde(default)]`.
 ///
 /// # Errors
-/// Which option is wrong and why, as a sentence for whoever wrote the config.
+/// Names the option at fault and the reason, in a sentence for the author of the config.
 pub fn options<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let json = if json.trim().is_empty() { "{}" } else { json };
     let value: Value =
@@ -21,22 +23,24 @@ pub fn options<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     T::deserialize(Value::Object(map.clone())).map_err(|error| blame::<T>(&map, &error.to_string()))
 }
 
-/// Options of a transport that has none: whatever is written is refused.
+/// Options of a component that has none; any key is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}
 
-/// A duration, in the config a string: a number (with decimals, if it comes out in whole milliseconds) and one of `ms`,
-/// `s`, `m`, `h` with nothing between.
+/// A duration. In the config it is a string: a number and one of `ms`, `s`, `m`, `h`, without a space. Decimals are
+/// allowed if the result is a whole number of milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(
-    /// Milliseconds.
+    /// Length in milliseconds.
     pub u32,
 );
 
 impl Millis {
+    /// Parses a duration such as `200ms` or `1.5s`.
+    ///
     /// # Errors
-    /// What `text` is instead of a duration, and what to write.
+    /// States what is wrong with `text` and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         const HINT: &str = "write e.g. \"200ms\" or \"2s\"";
         let no_duration = || format!("`{text}` is no duration: {HINT}");
@@ -96,7 +100,7 @@ impl<'de> Deserialize<'de> for Millis {
                 Millis::parse(text).map_err(E::custom)
             }
 
-            // The mistake that everybody makes once: a number without its unit.
+            // A number without a unit is the most common mistake, so it gets its own message.
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Millis, E> {
                 Millis::parse(&number.to_string()).map_err(E::custom)
             }
@@ -106,7 +110,8 @@ impl<'de> Deserialize<'de> for Millis {
     }
 }
 
-/// serde's errors for people: its "field" is an option here, and a wrong value is named by its option.
+/// Rewrites a serde error for the author of the config: its "field" is an option, and a wrong value is attributed to
+/// its option.
 fn blame<T: DeserializeOwned>(map: &Map<String, Value>, error: &str) -> String {
     if let Some(rest) = error.strip_prefix("unknown field ") {
         let (name, known) = rest.split_once(", ").unwrap_or((rest, ""));
@@ -124,7 +129,7 @@ fn blame<T: DeserializeOwned>(map: &Map<String, Value>, error: &str) -> String {
     if let Some(rest) = error.strip_prefix("missing field ") {
         return format!("option {rest} is missing");
     }
-    // serde does not say where a bad value stands: it is the one that fails alike when it stands alone.
+    // serde does not tell which field has the wrong value. It is the one that causes the same error on its own.
     let culprit = map.iter().find(|(name, value)| {
         let alone = Map::from_iter([((*name).clone(), (*value).clone())]);
         T::deserialize(Value::Object(alone)).is_err_and(|alone| alone.to_string() == error)
