@@ -168,7 +168,7 @@ mod tests {
             ),
             (
                 r#"{"up-after": 15}"#,
-                "option `up-after`: `15` has no unit: write e.g. \"200ms\" or \"2s\"",
+                "option `up-after`: `15` has no unit; write for example \"200ms\" or \"2s\"",
             ),
             (
                 r#"{"near": [], "far": []}"#,

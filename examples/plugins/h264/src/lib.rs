@@ -216,7 +216,7 @@ mod tests {
         };
         assert_eq!(
             error,
-            "option `stale`: `2 parsecs` is no duration: write e.g. \"200ms\" or \"2s\""
+            "option `stale`: `2 parsecs` is not a valid duration; write for example \"200ms\" or \"2s\""
         );
     }
 }
