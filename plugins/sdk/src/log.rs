@@ -3,7 +3,8 @@
 //! The host limits lines to 2,000 characters and to 32 in 10 s. In native tests,
 //! [`mock::take_logs`](crate::mock::take_logs) returns the lines.
 
-/// Logs a failure that needs attention.
+/// Logs a failure that needs attention. If the call then traps, the last such line becomes part of the reported reason;
+/// otherwise it appears at debug level.
 pub fn error(message: impl AsRef<str>) {
     write(Level::Error, message.as_ref());
 }
