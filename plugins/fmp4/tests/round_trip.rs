@@ -264,7 +264,10 @@ fn what_cannot_be_described_is_refused_with_a_reason() {
             change(video(1), |track| track.timescale = 0),
             "its timescale is 0",
         ),
-        (change(video(1), |track| track.config.clear()), "not an avcC"),
+        (
+            change(video(1), |track| track.config.clear()),
+            "not an avcC",
+        ),
         (change(video(1), |track| track.config[0] = 2), "not an avcC"),
         (
             change(video(1), |track| track.config[4] = 0xfd),
