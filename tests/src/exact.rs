@@ -157,7 +157,8 @@ impl Got {
     fn take(&mut self, samples: &[mp4::Sample]) {
         for sample in samples {
             self.samples += 1;
-            self.times.push((sample.shown_at(), sample.decode_time));
+            self.times
+                .push((sample.presentation_time(), sample.decode_time));
             self.nals.extend(nals_in(&sample.data));
         }
     }

@@ -31,7 +31,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn shown_at(&self) -> u64 {
+    pub fn presentation_time(&self) -> u64 {
         self.decode_time
             .checked_add_signed(self.offset.into())
             .unwrap()

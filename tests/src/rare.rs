@@ -24,7 +24,7 @@ struct Slice {
     pub frame_num: u32,
     pub quantizer_delta: i32,
     /// `memory_management_control_operation` 5.
-    pub forgets: bool,
+    pub mmco5: bool,
 }
 
 /// The NAL units of a stream of [`REWRITABLE`] with each slice header as `edit` leaves it; it is given how many slices were before.
@@ -48,7 +48,7 @@ fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes
         let mut slice = Slice {
             frame_num: old.read(frame_num_bits),
             quantizer_delta: 0,
-            forgets: false,
+            mmco5: false,
         };
         let idr_pic_id = idr.then(|| old.read_ue());
         let references = (!idr).then(|| {
@@ -77,7 +77,7 @@ fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes
             }
             new.put(1, 0);
         }
-        match (idr, slice.forgets) {
+        match (idr, slice.mmco5) {
             (true, _) => new.put(2, marking),
             (false, false) => new.put(1, 0),
             (false, true) => new.put(1, 1).ue(5).ue(0),
@@ -110,8 +110,8 @@ pub fn forgetting(plain: &[Bytes]) -> Vec<Bytes> {
     let mut counted = 0;
     rewrite(plain, |nth, slice| {
         slice.frame_num = counted;
-        slice.forgets = nth % 7 == 3;
-        counted = if slice.forgets { 1 } else { counted + 1 };
+        slice.mmco5 = nth % 7 == 3;
+        counted = if slice.mmco5 { 1 } else { counted + 1 };
     })
 }
 

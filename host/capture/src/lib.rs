@@ -34,7 +34,7 @@ use std::{
 };
 use store::{Line, Store, rfc3339};
 use tokio::task::spawn_blocking;
-use worker::{CaptureWorker, Shot};
+use worker::{CaptureWorker, EncodedCapture};
 
 /// Limit of waiting captures per client.
 pub const MAX_PER_CLIENT: usize = 4;
@@ -132,7 +132,7 @@ impl Captures {
     }
 
     /// Registers a client for captures of `stream`, which starts its source and decoder.
-    pub fn attend(self: &Arc<Captures>, stream: &Arc<Stream>) -> Client {
+    pub fn register_client(self: &Arc<Captures>, stream: &Arc<Stream>) -> Client {
         let worker = self.worker(stream);
         worker.enter();
         if self.config.decoder {
@@ -244,7 +244,12 @@ impl Captures {
     }
 
     /// Saves a picture, and publishes the event `capture`.
-    fn save(&self, result: &mut CaptureResult, taken: &Shot, format: Still) -> io::Result<()> {
+    fn save(
+        &self,
+        result: &mut CaptureResult,
+        taken: &EncodedCapture,
+        format: Still,
+    ) -> io::Result<()> {
         let (serial, id) = (result.serial.as_str(), result.capture_id.as_str());
         let data = &taken.picture.data;
         let ending = format.ending();
@@ -264,7 +269,7 @@ impl Captures {
             captured_at: &result.captured_at,
         };
         // The picture is saved all the same.
-        if let Err(error) = self.store.note(&line) {
+        if let Err(error) = self.store.append_journal(&line) {
             tracing::warn!("cannot write the capture journal: {error}");
         }
         self.events.publish("capture", &line);

@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn note(&self, line: &Line<'_>) -> io::Result<()> {
+    pub fn append_journal(&self, line: &Line<'_>) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         let _one = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +137,8 @@ impl Store {
                     if found.modified().is_ok_and(|since| age(since) > ABANDONED) {
                         let _ = fs::remove_file(&file);
                     }
-                } else if let Some(taken) = taken(name) {
-                    if age(taken) > self.keep {
+                } else if let Some(capture_time) = capture_time(name) {
+                    if age(capture_time) > self.keep {
                         gone += usize::from(fs::remove_file(&file).is_ok());
                     } else {
                         kept.push((name.to_owned(), file, found.len()));
@@ -192,7 +192,7 @@ fn stamp(unix_us: u64) -> String {
 }
 
 /// Capture time in a file name; `None` if the name does not have the form of a saved capture.
-fn taken(name: &str) -> Option<SystemTime> {
+fn capture_time(name: &str) -> Option<SystemTime> {
     let (stamp, rest) = name.split_once('-')?;
     let (id, ending) = rest.split_once('.')?;
     let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -287,7 +287,9 @@ mod tests {
         assert_eq!(fs::read(kept.store.dir.join(&path)).unwrap(), b"picture");
         assert_eq!(entries(&kept.store.dir.join("a%3A1")).len(), 1);
         let (_, name) = path.split_once('/').unwrap();
-        let since = taken(name).unwrap().duration_since(SystemTime::UNIX_EPOCH);
+        let since = capture_time(name)
+            .unwrap()
+            .duration_since(SystemTime::UNIX_EPOCH);
         assert_eq!(since.unwrap(), Duration::from_micros(at));
         assert_eq!(rfc3339(at), "2026-01-26T12:34:56.789Z");
     }
@@ -303,9 +305,9 @@ mod tests {
             "2026012\u{e9}T12345.789Z-ab.jpg",
             "",
         ] {
-            assert_eq!(taken(name), None, "{name}");
+            assert_eq!(capture_time(name), None, "{name}");
         }
-        assert!(taken("20260126T123456.789Z-ab.webp").is_some());
+        assert!(capture_time("20260126T123456.789Z-ab.webp").is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{CaptureRequest, Code, MAX_PICTURE_BYTES};
 use sluicegate_codec::{Pictured, StillEncoder};
 use sluicegate_source::Keyframes;
 use sluicegate_stream::{Decoded, DecoderState, Feed, Frames, State, Stream, StreamLease};
-use sluicegate_telemetry::{Chain, Panicked, contain, provoke};
+use sluicegate_telemetry::{Chain, Panicked, contain, panic_point};
 use std::{
     collections::VecDeque,
     sync::{
@@ -24,9 +24,9 @@ use tokio::sync::oneshot;
 /// Limit of waiting captures per stream.
 const MAX_WAITING: usize = 16;
 /// How long a capture waits for a frame before a keyframe is requested, and the interval of further requests.
-const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const KEYFRAME_REQUEST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How long to wait for the newest frame if the one before is available: decoding a keyframe may take longer.
-const PROMPT: Duration = Duration::from_millis(5);
+const NEWEST_WAIT: Duration = Duration::from_millis(5);
 /// The same if only an older frame is available.
 const CATCH_UP: Duration = Duration::from_millis(250);
 /// Lower priority than the threads that deliver to viewers.
@@ -34,7 +34,7 @@ const NICE: i32 = 5;
 
 /// An encoded picture and its times.
 #[derive(Clone, Debug)]
-pub(super) struct Shot {
+pub(super) struct EncodedCapture {
     pub picture: Pictured,
     /// When the frame arrived, in Unix microseconds.
     pub captured_at: u64,
@@ -43,7 +43,7 @@ pub(super) struct Shot {
 }
 
 /// Name of the stream and the picture, or why there is none.
-type Outcome = Result<(String, Shot), (Code, String)>;
+type Outcome = Result<(String, EncodedCapture), (Code, String)>;
 /// Receives the outcome of a request.
 pub(super) type Answer = oneshot::Receiver<Outcome>;
 
@@ -188,7 +188,7 @@ impl CaptureWorker {
             .name(format!("capture {}", self.stream.name))
             .spawn(move || {
                 if let Err(panicked) = contain(|| worker.run()) {
-                    worker.give_up(&panicked);
+                    worker.fail_waiting(&panicked);
                 }
             });
         match spawned {
@@ -204,7 +204,7 @@ impl CaptureWorker {
     }
 
     /// Fails all waiting requests after the thread panicked. The next request starts a new one.
-    fn give_up(&self, panicked: &Panicked) {
+    fn fail_waiting(&self, panicked: &Panicked) {
         let failed = self.failed(panicked);
         let mut inner = self.lock();
         inner.open = false;
@@ -229,7 +229,7 @@ impl CaptureWorker {
                 continue;
             }
             let taken = contain(|| {
-                provoke("capture");
+                panic_point("capture");
                 if camera.is_err() {
                     camera = Capturer::new(&self.stream, &user);
                 }
@@ -318,8 +318,12 @@ impl Capturer {
         })
     }
 
-    fn take(&mut self, job: &Job, is_closed: impl Fn() -> bool) -> Result<Shot, (Code, String)> {
-        let seen = self.see(job, is_closed)?;
+    fn take(
+        &mut self,
+        job: &Job,
+        is_closed: impl Fn() -> bool,
+    ) -> Result<EncodedCapture, (Code, String)> {
+        let seen = self.wait_for_frame(job, is_closed)?;
         let request = CaptureRequest {
             save: false,
             ..job.request
@@ -352,7 +356,7 @@ impl Capturer {
         };
         let taken = SystemTime::UNIX_EPOCH + Duration::from_micros(seen.captured_at);
         let age = SystemTime::now().duration_since(taken).unwrap_or_default();
-        Ok(Shot {
+        Ok(EncodedCapture {
             picture: made,
             captured_at: seen.captured_at,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
@@ -360,20 +364,28 @@ impl Capturer {
     }
 
     /// The newest undamaged frame; waits for one if there is none.
-    fn see(&self, job: &Job, is_closed: impl Fn() -> bool) -> Result<Arc<Decoded>, (Code, String)> {
+    fn wait_for_frame(
+        &self,
+        job: &Job,
+        is_closed: impl Fn() -> bool,
+    ) -> Result<Arc<Decoded>, (Code, String)> {
         let began = Instant::now();
         let deadline = job.deadline;
-        let newest = self.feed.newest_picture();
+        let newest = self.feed.newest_frame();
         // `beyond` 0: all frames before the newest are decoded; 1: the newest, too.
         let reached = |state: &DecoderState, beyond: u64| {
             state.good.is_some() && newest.is_none_or(|newest| state.reached >= newest + beyond)
         };
         let until = |wait: Duration| (began + wait).min(deadline);
-        let mut state = self.frames.look(until(PROMPT), |state| reached(state, 1));
+        let mut state = self
+            .frames
+            .wait_for(until(NEWEST_WAIT), |state| reached(state, 1));
         if !reached(&state, 0) {
-            state = self.frames.look(until(CATCH_UP), |state| reached(state, 0));
+            state = self
+                .frames
+                .wait_for(until(CATCH_UP), |state| reached(state, 0));
         }
-        let mut ask = began + ASK.0;
+        let mut ask = began + KEYFRAME_REQUEST.0;
         loop {
             if let Some(good) = state.good {
                 return Ok(good);
@@ -386,20 +398,20 @@ impl Capturer {
                 // An older frame is better than none; the result states its age.
                 return match state.old.take() {
                     Some(old) => Ok(old),
-                    None => Err(self.missed(state)),
+                    None => Err(self.no_frame_error(state)),
                 };
             }
             if now >= ask {
                 self.keyframes.ask();
-                ask = now + ASK.1;
+                ask = now + KEYFRAME_REQUEST.1;
             }
-            let until = deadline.min(ask).min(now + ASK.0);
-            state = self.frames.look(until, |state| state.good.is_some());
+            let until = deadline.min(ask).min(now + KEYFRAME_REQUEST.0);
+            state = self.frames.wait_for(until, |state| state.good.is_some());
         }
     }
 
     /// Why there is no frame.
-    fn missed(&self, decoder: DecoderState) -> (Code, String) {
+    fn no_frame_error(&self, decoder: DecoderState) -> (Code, String) {
         let report = self.stream.report();
         let state = report.state;
         if matches!(

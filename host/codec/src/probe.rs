@@ -13,7 +13,7 @@ use sluicegate_media::{
     h264::{annexb, nal, parameter_sets::ParameterSets},
     pattern::Painter,
 };
-use sluicegate_telemetry::{Chain, contain, provoke};
+use sluicegate_telemetry::{Chain, contain, panic_point};
 use std::{
     io::{self, PipeReader, Read, Write},
     os::unix::process::ExitStatusExt,
@@ -163,7 +163,7 @@ impl EncoderChoice {
 
 fn outcome(name: EncoderName) -> &'static Outcome {
     let found = || {
-        provoke("probe");
+        panic_point("probe");
         init();
         if ffmpeg::codec::encoder::find_by_name(name.as_str()).is_none() {
             return Err("not in this build of FFmpeg".into());

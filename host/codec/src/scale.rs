@@ -148,7 +148,7 @@ impl Stage {
         let (width, height) = self.kind.to;
         let mut view = view.ok_or(Error::Memory { width, height })?;
         if let Some(turned) = &mut self.turned {
-            turned.turn(view, self.kind.orientation)?;
+            turned.rotate_from(view, self.kind.orientation)?;
             view = turned.view();
         }
         if from == to {

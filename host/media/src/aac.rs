@@ -65,7 +65,7 @@ impl Config {
     }
 
     /// Whether every AAC player supports it: AAC-LC and HE-AAC.
-    pub fn is_usual(&self) -> bool {
+    pub fn is_widely_supported(&self) -> bool {
         matches!(self.object_type, 2 | 5 | 29)
     }
 }

@@ -1,7 +1,7 @@
 //! A shared limit in bytes for messages that wait in queues.
 //!
 //! Messages differ in size, so a queue that counts entries bounds no memory. A [`Budget`] counts bytes: each waiting
-//! message owns a [`Held`], which returns its bytes when dropped, wherever that happens. Lock-free and cheap to clone.
+//! message owns a [`Reservation`], which returns its bytes when dropped, wherever that happens. Lock-free and cheap to clone.
 //! Used for capture requests, the policy's inbox, messages of muxers to viewers, and decoded frames.
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ pub struct Budget {
 
 /// A reservation of part of a budget. Returned on drop.
 #[derive(Debug)]
-pub struct Held {
+pub struct Reservation {
     held: Arc<AtomicUsize>,
     bytes: usize,
 }
@@ -35,16 +35,16 @@ impl Budget {
 
     /// Reserves `bytes`; `None` if fewer are left. A reservation larger than the whole budget succeeds while nothing
     /// else is reserved.
-    pub fn take(&self, bytes: usize) -> Option<Held> {
+    pub fn take(&self, bytes: usize) -> Option<Reservation> {
         self.take_if(bytes, |held, sum| held == 0 || sum <= self.most)
     }
 
     /// Reserves `bytes`; `None` if fewer are left, which is always so if `bytes` exceeds the whole budget.
-    pub fn take_within(&self, bytes: usize) -> Option<Held> {
+    pub fn reserve_within(&self, bytes: usize) -> Option<Reservation> {
         self.take_if(bytes, |_, sum| sum <= self.most)
     }
 
-    fn take_if(&self, bytes: usize, fits: impl Fn(usize, usize) -> bool) -> Option<Held> {
+    fn take_if(&self, bytes: usize, fits: impl Fn(usize, usize) -> bool) -> Option<Reservation> {
         let more = |held: usize| {
             let sum = held.checked_add(bytes)?;
             fits(held, sum).then_some(sum)
@@ -52,16 +52,16 @@ impl Budget {
         let taken = self
             .held
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        taken.ok().map(|_| Held {
+        taken.ok().map(|_| Reservation {
             held: self.held.clone(),
             bytes,
         })
     }
 
     /// Reserves `bytes` even if that exceeds the limit, for data that already exists; later reservations fail instead.
-    pub fn hold(&self, bytes: usize) -> Held {
+    pub fn reserve_over_limit(&self, bytes: usize) -> Reservation {
         self.held.fetch_add(bytes, Ordering::AcqRel);
-        Held {
+        Reservation {
             held: self.held.clone(),
             bytes,
         }
@@ -79,23 +79,23 @@ impl Budget {
 
     /// Returns the same bytes, reserved until the last clone or slice of them is dropped.
     pub fn count(&self, bytes: Bytes) -> Bytes {
-        let held = self.hold(bytes.len());
-        Bytes::from_owner(Counted { bytes, _held: held })
+        let held = self.reserve_over_limit(bytes.len());
+        Bytes::from_owner(ReservedBytes { bytes, _held: held })
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
-struct Counted {
+struct ReservedBytes {
     bytes: Bytes,
-    _held: Held,
+    _held: Reservation,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -118,9 +118,11 @@ mod tests {
         assert!(budget.take(0).is_none());
         drop(large);
         assert_eq!(budget.held(), 0);
-        assert!(budget.take_within(101).is_none() && budget.take_within(usize::MAX).is_none());
-        let all = budget.take_within(100).unwrap();
-        assert!(budget.take_within(1).is_none());
+        assert!(
+            budget.reserve_within(101).is_none() && budget.reserve_within(usize::MAX).is_none()
+        );
+        let all = budget.reserve_within(100).unwrap();
+        assert!(budget.reserve_within(1).is_none());
         drop(all);
         assert_eq!(budget.held(), 0);
     }

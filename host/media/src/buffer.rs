@@ -26,19 +26,19 @@ pub struct Buffer {
 
 /// One contiguous piece of bytes, possibly a slice of a larger allocation.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct SharedSlice {
     bytes: Bytes,
     kept: usize,
 }
 
-impl From<Bytes> for Run {
+impl From<Bytes> for SharedSlice {
     fn from(bytes: Bytes) -> Self {
         let kept = bytes.len();
-        Run { bytes, kept }
+        SharedSlice { bytes, kept }
     }
 }
 
-impl std::ops::Deref for Run {
+impl std::ops::Deref for SharedSlice {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -63,7 +63,11 @@ impl Buffer {
     }
 
     /// The bytes in `offset .. offset + length`, shared; fewer where the buffer ends earlier.
-    pub fn slice(&self, mut offset: usize, mut length: usize) -> impl Iterator<Item = Run> + '_ {
+    pub fn slice(
+        &self,
+        mut offset: usize,
+        mut length: usize,
+    ) -> impl Iterator<Item = SharedSlice> + '_ {
         let parts = self.parts.iter().zip(&self.kept);
         parts.filter_map(move |(part, kept)| {
             if offset >= part.len() {
@@ -71,7 +75,7 @@ impl Buffer {
                 return None;
             }
             let take = length.min(part.len() - offset);
-            let piece = Run {
+            let piece = SharedSlice {
                 bytes: part.slice(offset..offset + take),
                 kept: *kept,
             };
@@ -90,7 +94,7 @@ impl Buffer {
     }
 
     /// Whether both buffers have the same content, however it is divided into parts.
-    pub fn same_bytes(&self, other: &Buffer) -> bool {
+    pub fn content_eq(&self, other: &Buffer) -> bool {
         self.len == other.len && self.to_bytes() == other.to_bytes()
     }
 }
@@ -103,12 +107,12 @@ impl From<Bytes> for Buffer {
 
 impl FromIterator<Bytes> for Buffer {
     fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Self {
-        pieces.into_iter().map(Run::from).collect()
+        pieces.into_iter().map(SharedSlice::from).collect()
     }
 }
 
-impl FromIterator<Run> for Buffer {
-    fn from_iter<I: IntoIterator<Item = Run>>(pieces: I) -> Self {
+impl FromIterator<SharedSlice> for Buffer {
+    fn from_iter<I: IntoIterator<Item = SharedSlice>>(pieces: I) -> Self {
         let mut buffer = Buffer::default();
         let mut small = BytesMut::new();
         for piece in pieces {
@@ -128,7 +132,7 @@ impl FromIterator<Run> for Buffer {
 }
 
 impl Buffer {
-    fn push(&mut self, run: Run) {
+    fn push(&mut self, run: SharedSlice) {
         if !run.is_empty() {
             self.len += run.len();
             self.parts.push(run.bytes);

@@ -18,10 +18,10 @@ const PAUSE: i64 = 2 * SECOND;
 const TOGETHER: i64 = SECOND / 200;
 /// Number of consecutive windows with the same finding that are needed: for most faults, for a clock that stands still
 /// (which is never right, so one window suffices), for a recovery, and for mild deviations.
-const CONVINCED: u8 = 3;
-const CONVINCED_STOPPED: u8 = 1;
-const CONVINCED_AGAIN: u8 = 5;
-const CONVINCED_MILDLY: u8 = 10;
+const WINDOWS_TO_FAIL: u8 = 3;
+const WINDOWS_TO_FAIL_STOPPED: u8 = 1;
+const WINDOWS_TO_RECOVER: u8 = 5;
+const WINDOWS_TO_FAIL_MILD: u8 = 10;
 /// When placing by arrival: a frame that is this much later than expected is placed at its arrival at once, while
 /// smaller differences are smoothed, since they come from a busy machine rather than the camera. A frame that is more
 /// than [`AHEAD`] before its arrival slows the times down.
@@ -59,9 +59,9 @@ impl std::fmt::Display for Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Time stamp of the source, in ticks.
-    pub told: i64,
+    pub stated: i64,
     /// Arrival, in ticks of the run.
-    pub came: i64,
+    pub arrived_at: i64,
 }
 
 /// Judges the time stamps of one track. All times are in ticks of [`TIMESCALE`].
@@ -73,7 +73,7 @@ pub struct ClockMonitor {
     windows: u8,
     fault: Option<Fault>,
     /// Arrival of the newest frame, its distance from the previous arrival, and that distance smoothed.
-    came: Option<i64>,
+    arrived_at: Option<i64>,
     gap: i64,
     step: i64,
 }
@@ -88,10 +88,10 @@ struct Verdict {
 
 #[derive(Debug)]
 struct Window {
-    told: i64,
-    came: i64,
+    stated: i64,
+    arrived_at: i64,
     newest: i64,
-    newest_came: i64,
+    newest_arrived_at: i64,
     sound: Option<Progress>,
     /// The first [`MAX_STEPS`] time stamps of the window, and the time between arrivals.
     times: Vec<i64>,
@@ -103,7 +103,7 @@ struct Window {
 
 impl ClockMonitor {
     /// Discards the current window: the source starts over, and its time stamps may, too.
-    pub fn begins_again(&mut self) {
+    pub fn restart(&mut self) {
         self.window = None;
     }
 
@@ -114,8 +114,8 @@ impl ClockMonitor {
 
     /// Records that a frame arrived at `now`.
     pub fn arrived(&mut self, now: i64) {
-        if let Some(came) = self.came.replace(now) {
-            self.gap = now.saturating_sub(came).max(0);
+        if let Some(arrived_at) = self.arrived_at.replace(now) {
+            self.gap = now.saturating_sub(arrived_at).max(0);
             if self.gap < SECOND {
                 self.step = match self.step {
                     0 => self.gap,
@@ -129,17 +129,17 @@ impl ClockMonitor {
     /// `Some(Some(fault))` if the time stamps are unusable from here on, `Some(None)` if they are usable again.
     pub fn observe(
         &mut self,
-        told: i64,
+        stated: i64,
         now: i64,
         sound: Option<Progress>,
     ) -> Option<Option<Fault>> {
         let begin = Window {
-            told,
-            came: now,
-            newest: told,
-            newest_came: now,
+            stated,
+            arrived_at: now,
+            newest: stated,
+            newest_arrived_at: now,
             sound,
-            times: vec![told],
+            times: vec![stated],
             gaps: Vec::new(),
             apart: 0,
             equal: 0,
@@ -148,27 +148,27 @@ impl ClockMonitor {
             self.window = Some(begin);
             return None;
         };
-        let gap = now.saturating_sub(window.newest_came);
-        let begins_again = told < window.newest.saturating_sub(SECOND / 2);
-        if gap >= PAUSE || begins_again {
+        let gap = now.saturating_sub(window.newest_arrived_at);
+        let restart = stated < window.newest.saturating_sub(SECOND / 2);
+        if gap >= PAUSE || restart {
             self.window = Some(begin);
             return None;
         }
         if window.gaps.len() < MAX_STEPS {
-            window.times.push(told);
+            window.times.push(stated);
             window.gaps.push(gap);
         }
         if gap >= TOGETHER {
             window.apart += 1;
-            window.equal += usize::from(told == window.newest);
+            window.equal += usize::from(stated == window.newest);
         }
-        (window.newest, window.newest_came) = (told, now);
-        if now.saturating_sub(window.came) < SECOND || window.gaps.len() < MIN_STEPS {
+        (window.newest, window.newest_arrived_at) = (stated, now);
+        if now.saturating_sub(window.arrived_at) < SECOND || window.gaps.len() < MIN_STEPS {
             return None;
         }
         let verdict = window.verdict(sound);
         self.window = Some(begin);
-        self.hear(verdict)
+        self.record_verdict(verdict)
     }
 
     /// Places a frame by its arrival. `last` is the place of the previous frame, `target` the place that corresponds
@@ -186,17 +186,17 @@ impl ClockMonitor {
         at.max(last.saturating_add(1))
     }
 
-    fn hear(&mut self, verdict: Option<Verdict>) -> Option<Option<Fault>> {
+    fn record_verdict(&mut self, verdict: Option<Verdict>) -> Option<Option<Fault>> {
         self.windows = match self.verdict == verdict {
             true => self.windows.saturating_add(1),
             false => 1,
         };
         self.verdict = verdict;
         let enough = match verdict {
-            None => CONVINCED_AGAIN,
-            Some(Verdict { mild: true, .. }) => CONVINCED_MILDLY,
-            Some(verdict) if verdict.fault == Fault::Stopped => CONVINCED_STOPPED,
-            Some(_) => CONVINCED,
+            None => WINDOWS_TO_RECOVER,
+            Some(Verdict { mild: true, .. }) => WINDOWS_TO_FAIL_MILD,
+            Some(verdict) if verdict.fault == Fault::Stopped => WINDOWS_TO_FAIL_STOPPED,
+            Some(_) => WINDOWS_TO_FAIL,
         };
         let fault = verdict.map(|verdict| verdict.fault);
         // A change from one fault to another makes no difference to the caller.
@@ -219,9 +219,9 @@ impl Window {
                 return Some(sure(Fault::Repeats));
             }
         }
-        let told = self.newest.saturating_sub(self.told);
-        let passed = self.newest_came.saturating_sub(self.came);
-        let speed = match told as f64 / passed.max(1) as f64 {
+        let stated = self.newest.saturating_sub(self.stated);
+        let passed = self.newest_arrived_at.saturating_sub(self.arrived_at);
+        let speed = match stated as f64 / passed.max(1) as f64 {
             0.0..0.2 => Some(sure(Fault::Slow)),
             0.2..0.8 => Some(Verdict {
                 fault: Fault::Slow,
@@ -234,7 +234,7 @@ impl Window {
             1.6..=8.0 => Some(sure(Fault::Fast)),
             _ => None,
         };
-        if speed.is_some() && !self.is_speed_of(sound, told, passed) {
+        if speed.is_some() && !self.matches_audio_speed(sound, stated, passed) {
             return speed;
         }
         // Regular arrival is no accident; irregular time stamps beside it do not come from dropped frames. They are
@@ -250,17 +250,17 @@ impl Window {
 
     /// Whether the audio clock advanced at the same speed as the video clock. Then the source plays faster or slower
     /// than real time, and its clock is fine.
-    fn is_speed_of(&self, sound: Option<Progress>, told: i64, passed: i64) -> bool {
+    fn matches_audio_speed(&self, sound: Option<Progress>, stated: i64, passed: i64) -> bool {
         let (Some(before), Some(now)) = (self.sound, sound) else {
             return false;
         };
-        let heard = now.told.saturating_sub(before.told);
-        let took = now.came.saturating_sub(before.came);
+        let heard = now.stated.saturating_sub(before.stated);
+        let took = now.arrived_at.saturating_sub(before.arrived_at);
         if took < SECOND / 2 {
             return false;
         }
-        let [pictures, sound] = [(told, passed), (heard, took)]
-            .map(|(told, passed)| told as f64 / passed.max(1) as f64);
+        let [pictures, sound] = [(stated, passed), (heard, took)]
+            .map(|(stated, passed)| stated as f64 / passed.max(1) as f64);
         sound > pictures / 1.5 && sound < pictures * 1.5
     }
 }

@@ -96,7 +96,7 @@ impl Orientation {
     /// its first two rows, it shows a point (p, q) of the frame, with q downwards, at (a p + c q, b p + d q). Scale and
     /// translation are ignored; the angle is rounded to a quarter turn. `None` if the matrix maps all points onto one
     /// line.
-    pub fn of_matrix(matrix: &[i32; 9]) -> Option<Orientation> {
+    pub fn from_matrix(matrix: &[i32; 9]) -> Option<Orientation> {
         let [a, b, _, c, d, ..] = matrix.map(i64::from);
         let mirrored = match a * d - b * c {
             0 => return None,
@@ -159,7 +159,7 @@ pub struct Geometry {
 
 impl Geometry {
     /// Whether frames are displayed as they are coded.
-    pub fn is_plain(self) -> bool {
+    pub fn is_identity(self) -> bool {
         self == Geometry::default()
     }
 
@@ -283,12 +283,12 @@ mod tests {
                 false,
             ),
         ] {
-            let found = Orientation::of_matrix(&matrix).unwrap();
+            let found = Orientation::from_matrix(&matrix).unwrap();
             assert_eq!(found, Orientation::new(degrees, mirrored), "{matrix:?}");
             assert_eq!(i32::from(found.degrees()), degrees);
         }
-        assert_eq!(Orientation::of_matrix(&[0; 9]), None);
-        assert_eq!(Orientation::of_matrix(&[i32::MIN; 9]), None);
+        assert_eq!(Orientation::from_matrix(&[0; 9]), None);
+        assert_eq!(Orientation::from_matrix(&[i32::MIN; 9]), None);
     }
 
     proptest! {
@@ -300,7 +300,7 @@ mod tests {
         ) {
             let geometry = Geometry {
                 pixel_aspect: PixelAspect::new(aspect.0, aspect.1).unwrap_or_default(),
-                orientation: Orientation::of_matrix(&matrix).unwrap_or_default(),
+                orientation: Orientation::from_matrix(&matrix).unwrap_or_default(),
             };
             let (width, height) = geometry.display_size(size.0, size.1);
             prop_assert!((1..=16384).contains(&width) && (1..=16384).contains(&height));

@@ -47,7 +47,7 @@ struct Start {
     time: u64,
     /// Presentation time, by which the start is identified because encoders preserve no other. Rises from start to
     /// start.
-    shown: u64,
+    presented_at: u64,
     keyframe: bool,
     /// A break precedes the start, which may therefore open a group early.
     after_break: bool,
@@ -75,8 +75,8 @@ impl GroupIndex {
         let after_break = std::mem::take(&mut self.broken);
         let start = Start {
             time,
-            shown: last.map_or(sample.shown_at(), |last| {
-                sample.shown_at().max(last.shown + 1)
+            presented_at: last.map_or(sample.presentation_time(), |last| {
+                sample.presentation_time().max(last.presented_at + 1)
             }),
             keyframe: sample.codec() != Codec::Jpeg
                 || after_break
@@ -95,7 +95,7 @@ impl GroupIndex {
         if self.starts.len() > MAX_STARTS {
             self.starts.pop_front();
         }
-        start.shown
+        start.presented_at
     }
 
     /// Marks a break (new tracks or a lost source): the group ends here, or as soon as there is a number for the next
@@ -104,13 +104,15 @@ impl GroupIndex {
         self.broken = true;
     }
 
-    /// Presentation time of the keyframe that a frame presented at `shown` depends on.
-    pub fn keyframe(&self, shown: u64) -> Option<u64> {
-        let after = self.starts.partition_point(|start| start.shown <= shown);
+    /// Presentation time of the keyframe that a frame presented at `presented_at` depends on.
+    pub fn keyframe(&self, presented_at: u64) -> Option<u64> {
+        let after = self
+            .starts
+            .partition_point(|start| start.presented_at <= presented_at);
         let before = self.starts.iter().take(after).rev();
         before
             .filter(|start| start.keyframe)
-            .map(|start| start.shown)
+            .map(|start| start.presented_at)
             .next()
     }
 
@@ -129,10 +131,15 @@ impl GroupIndex {
         }
     }
 
-    /// Group that contains presentation time `shown`. `None` if it is before the oldest known group, or if groups of
+    /// Group that contains presentation time `presented_at`. `None` if it is before the oldest known group, or if groups of
     /// `group_ms` are not numbered.
-    pub fn group(&self, group_ms: u32, boundary: GroupBoundary, shown: u64) -> Option<Group> {
-        let opening = self.groups.get(&(group_ms, boundary))?.at(shown)?;
+    pub fn group(
+        &self,
+        group_ms: u32,
+        boundary: GroupBoundary,
+        presented_at: u64,
+    ) -> Option<Group> {
+        let opening = self.groups.get(&(group_ms, boundary))?.at(presented_at)?;
         Some(Group {
             number: opening.number,
             started_at: opening.date,
@@ -145,35 +152,35 @@ impl GroupIndex {
         groups.map_or(0, |groups| groups.longest)
     }
 
-    /// Whether a group begins at presentation time `shown`. A keyframe inside a group, or one after a lost start, opens
+    /// Whether a group begins at presentation time `presented_at`. A keyframe inside a group, or one after a lost start, opens
     /// none.
-    pub fn opens(&self, group_ms: u32, boundary: GroupBoundary, shown: u64) -> bool {
+    pub fn opens(&self, group_ms: u32, boundary: GroupBoundary, presented_at: u64) -> bool {
         let groups = self.groups.get(&(group_ms, boundary));
         let starts = groups.map(|groups| &groups.starts);
         starts.is_some_and(|starts| {
             starts
-                .binary_search_by_key(&shown, |start| start.shown)
+                .binary_search_by_key(&presented_at, |start| start.presented_at)
                 .is_ok()
         })
     }
 
-    /// Presentation time at which the `history`-th newest group up to `shown` starts (1: the newest), or the oldest
+    /// Presentation time at which the `history`-th newest group up to `presented_at` starts (1: the newest), or the oldest
     /// known one if there are fewer.
     pub fn history_start(
         &self,
         group_ms: u32,
         boundary: GroupBoundary,
-        shown: u64,
+        presented_at: u64,
         history: u32,
     ) -> Option<u64> {
         let groups = self.groups.get(&(group_ms, boundary))?;
         let first = groups.first()?;
         let wanted = groups
-            .at(shown)?
+            .at(presented_at)?
             .number
             .saturating_sub(u64::from(history.max(1)) - 1);
         let index = usize::try_from(wanted.saturating_sub(first)).ok()?;
-        groups.starts.get(index).map(|start| start.shown)
+        groups.starts.get(index).map(|start| start.presented_at)
     }
 }
 
@@ -196,7 +203,7 @@ const SET_US: i64 = 500_000;
 /// Date of `start` after `last`: the one measured by the wall clock, limited to [`DRIFT`] against the presentation
 /// times.
 fn date(start: &Start, last: &Start) -> u64 {
-    let apart = (start.shown.saturating_sub(last.shown)).saturating_mul(100) / 9;
+    let apart = (start.presented_at.saturating_sub(last.presented_at)).saturating_mul(100) / 9;
     let expected = last.date.saturating_add(apart);
     let off = start.date.wrapping_sub(expected).cast_signed();
     if start.after_break || off.saturating_abs() >= SET_US {
@@ -209,16 +216,16 @@ fn date(start: &Start, last: &Start) -> u64 {
 /// Groups of one length. Their numbers rise by one.
 #[derive(Debug, Default)]
 struct Groups {
-    starts: VecDeque<Opening>,
+    starts: VecDeque<GroupStart>,
     /// There was a break since the last start.
     broken: bool,
     longest: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Opening {
+struct GroupStart {
     time: u64,
-    shown: u64,
+    presented_at: u64,
     number: u64,
     date: u64,
 }
@@ -236,7 +243,10 @@ impl Groups {
             return;
         }
         let Start {
-            time, shown, date, ..
+            time,
+            presented_at,
+            date,
+            ..
         } = *start;
         let period_ms = u64::from(group_ms);
         let period = period_ms * u64::from(TIMESCALE) / 1000;
@@ -249,14 +259,17 @@ impl Groups {
             Some(last) if self.broken && last.number <= clock => last.number + 1,
             Some(_) => return,
         };
-        let last = self.starts.back().map_or(shown, |last| last.shown);
+        let last = self
+            .starts
+            .back()
+            .map_or(presented_at, |last| last.presented_at);
         self.longest = match std::mem::take(&mut self.broken) {
             true => 0,
-            false => self.longest.max(shown.saturating_sub(last)),
+            false => self.longest.max(presented_at.saturating_sub(last)),
         };
-        self.starts.push_back(Opening {
+        self.starts.push_back(GroupStart {
             time,
-            shown,
+            presented_at,
             number,
             date,
         });
@@ -269,8 +282,10 @@ impl Groups {
         self.starts.front().map(|start| start.number)
     }
 
-    fn at(&self, shown: u64) -> Option<&Opening> {
-        let after = self.starts.partition_point(|start| start.shown <= shown);
+    fn at(&self, presented_at: u64) -> Option<&GroupStart> {
+        let after = self
+            .starts
+            .partition_point(|start| start.presented_at <= presented_at);
         self.starts.get(after.checked_sub(1)?)
     }
 }
@@ -298,9 +313,9 @@ mod tests {
         index: &GroupIndex,
         group_ms: u32,
         boundary: GroupBoundary,
-        shown: u64,
+        presented_at: u64,
     ) -> Option<u64> {
-        Some(index.group(group_ms, boundary, shown)?.number)
+        Some(index.group(group_ms, boundary, presented_at)?.number)
     }
 
     fn h264(time: u64) -> Sample {
@@ -331,7 +346,7 @@ mod tests {
         assert!(opens(0) && opens(SECOND) && !opens(SECOND / 2) && !opens(SECOND + 1));
         assert!(!index.opens(500, EVERY, 0));
         let newest = 9 * SECOND / 2;
-        let start = |shown, history| index.history_start(1000, EVERY, shown, history);
+        let start = |presented_at, history| index.history_start(1000, EVERY, presented_at, history);
         assert_eq!(start(newest, 1), Some(4 * SECOND));
         assert_eq!(start(newest, 3), Some(2 * SECOND));
         assert_eq!(start(newest, 99), Some(0));
@@ -379,8 +394,8 @@ mod tests {
                 true,
                 Vec::new(),
             );
-            let shown = index.observe(&sample);
-            let date = index.group(1000, EVERY, shown).unwrap().started_at;
+            let presented_at = index.observe(&sample);
+            let date = index.group(1000, EVERY, presented_at).unwrap().started_at;
             assert!(date.abs_diff(wall) < 85_000, "{nth}: {date} and {wall}");
             assert!(last.is_none_or(|last| date.abs_diff(last + 2_000_000) <= 1000));
             last = Some(date);
@@ -394,8 +409,11 @@ mod tests {
             true,
             Vec::new(),
         );
-        let shown = index.observe(&set);
-        assert_eq!(index.group(1000, EVERY, shown).unwrap().started_at, 42);
+        let presented_at = index.observe(&set);
+        assert_eq!(
+            index.group(1000, EVERY, presented_at).unwrap().started_at,
+            42
+        );
     }
 
     #[test]
@@ -420,8 +438,8 @@ mod tests {
         let mut numbers = Vec::new();
         for n in 0..100 {
             index.close();
-            let shown = index.observe(&h264(n * SECOND / 10));
-            numbers.push(number_of(&index, 2000, EVERY, shown).unwrap());
+            let presented_at = index.observe(&h264(n * SECOND / 10));
+            numbers.push(number_of(&index, 2000, EVERY, presented_at).unwrap());
         }
         let clock = |n: u64| 850_000_000 + n / 20 + u64::from(n > 0);
         let clock: Vec<u64> = (0..100).map(clock).collect();
@@ -485,17 +503,17 @@ mod tests {
                 if breaks {
                     index.close();
                 }
-                let shown = index.observe(&if picture { h264(time) } else { jpeg(time) });
-                let number = number_of(&index, group_ms, EVERY, shown).unwrap();
+                let presented_at = index.observe(&if picture { h264(time) } else { jpeg(time) });
+                let number = number_of(&index, group_ms, EVERY, presented_at).unwrap();
                 prop_assert!(last.is_none_or(|last| number == last || number == last + 1));
                 prop_assert!(number <= (5_000_000 + time * 1000 / SECOND) / u64::from(group_ms).max(1) + 1);
                 last = Some(number);
-                told.push((shown, number));
+                told.push((presented_at, number));
             }
             index.groups.clear();
             index.need(group_ms);
-            for (shown, number) in told {
-                prop_assert_eq!(number_of(&index, group_ms, EVERY, shown), Some(number));
+            for (presented_at, number) in told {
+                prop_assert_eq!(number_of(&index, group_ms, EVERY, presented_at), Some(number));
             }
         }
     }

@@ -38,19 +38,19 @@ pub struct Offset {
 }
 
 impl Offsets {
-    /// Returns the offset of the next frame. `told` is the offset that the source states, `None` if it states none.
+    /// Returns the offset of the next frame. `stated` is the offset that the source states, `None` if it states none.
     /// `reorder` is the number of frames that may precede another in decoding order and follow it in output order, if
     /// known. `step` is the number of ticks between frames.
-    pub fn place(&mut self, told: Option<i64>, reorder: Option<u8>, step: u64) -> Offset {
+    pub fn place(&mut self, stated: Option<i64>, reorder: Option<u8>, step: u64) -> Offset {
         let step = i64::try_from(step).unwrap_or(SECOND).min(10 * SECOND);
         let in_order = reorder == Some(0);
-        let Some(told) = told else {
+        let Some(stated) = stated else {
             return Offset::of(self.usual.filter(|_| in_order).unwrap_or(0), false);
         };
-        let possible = told >= -MAX_HELD * step && told <= MAX_HELD * step + PAUSE;
+        let possible = stated >= -MAX_HELD * step && stated <= MAX_HELD * step + PAUSE;
         let usual = match (self.usual, in_order) {
             (Some(usual), true) => {
-                let near = told.saturating_sub(usual).saturating_abs() <= step / 2 + TOLERANCE;
+                let near = stated.saturating_sub(usual).saturating_abs() <= step / 2 + TOLERANCE;
                 near || (self.strange >= USUAL && self.agreed < USUAL)
             }
             _ => true,
@@ -58,10 +58,10 @@ impl Offsets {
         if possible && usual {
             // Smoothed, so that an offset that grows steadily does not pull the usual offset with it.
             let before = self.usual.filter(|_| in_order && self.strange < USUAL);
-            self.usual = Some(before.map_or(told, |before| before + (told - before) / 8));
+            self.usual = Some(before.map_or(stated, |before| before + (stated - before) / 8));
             self.agreed = self.agreed.saturating_add(1);
             self.strange = 0;
-            return Offset::of(told, false);
+            return Offset::of(stated, false);
         }
         self.strange = self.strange.saturating_add(1);
         Offset::of(self.usual.unwrap_or(0), true)
@@ -83,10 +83,10 @@ mod tests {
 
     const STEP: u64 = 3600;
 
-    fn run(reorder: Option<u8>, told: &[i64]) -> Vec<(i32, bool)> {
+    fn run(reorder: Option<u8>, stated: &[i64]) -> Vec<(i32, bool)> {
         let mut offsets = Offsets::default();
-        let placed = told.iter().map(|told| {
-            let offset = offsets.place(Some(*told), reorder, STEP);
+        let placed = stated.iter().map(|stated| {
+            let offset = offsets.place(Some(*stated), reorder, STEP);
             (offset.ticks, offset.replaced)
         });
         placed.collect()
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn without_reordering_an_offset_that_runs_away_takes_nothing_along() {
-        let told: Vec<i64> = (0..10).map(|nth| -7200 * nth).collect();
-        let placed = run(Some(0), &[&told[..], &[0; 10]].concat());
+        let stated: Vec<i64> = (0..10).map(|nth| -7200 * nth).collect();
+        let placed = run(Some(0), &[&stated[..], &[0; 10]].concat());
         assert!(
             placed[3..10].iter().all(|(_, replaced)| *replaced),
             "{placed:?}"

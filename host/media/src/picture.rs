@@ -56,7 +56,7 @@ pub enum SizeError {
     },
     /// A rotated frame does not have the size of the frame it is written to.
     #[error("a frame of {width}x{height} after rotation does not fit a frame of {into:?}")]
-    Turned {
+    RotatedSize {
         /// Width in pixels, after rotation.
         width: u32,
         /// Height in pixels, after rotation.
@@ -102,14 +102,18 @@ impl Picture {
     /// Overwrites this frame with `picture`, rotated and mirrored by `orientation`.
     ///
     /// # Errors
-    /// [`SizeError::Turned`] if this frame does not have the size of the rotated one.
-    pub fn turn(&mut self, picture: View<'_>, orientation: Orientation) -> Result<(), SizeError> {
+    /// [`SizeError::RotatedSize`] if this frame does not have the size of the rotated one.
+    pub fn rotate_from(
+        &mut self,
+        picture: View<'_>,
+        orientation: Orientation,
+    ) -> Result<(), SizeError> {
         let (width, height) = match orientation.is_sideways() {
             true => (picture.height, picture.width),
             false => (picture.width, picture.height),
         };
         if (self.width, self.height) != (width, height) {
-            return Err(SizeError::Turned {
+            return Err(SizeError::RotatedSize {
                 width,
                 height,
                 into: (self.width, self.height),
@@ -300,11 +304,11 @@ mod tests {
                 false => (4, 2),
             };
             let mut picture = Picture::new(width, height).unwrap();
-            picture.turn(view, orientation).unwrap();
+            picture.rotate_from(view, orientation).unwrap();
             assert_eq!(picture.planes[..2], turned, "{degrees} {mirrored}");
         }
         let mut small = Picture::new(2, 2).unwrap();
-        assert!(small.turn(view, Orientation::UPRIGHT).is_err());
+        assert!(small.rotate_from(view, Orientation::UPRIGHT).is_err());
     }
 
     #[test]

@@ -59,8 +59,8 @@ impl Format {
     }
 
     /// Whether this is an audio format.
-    pub fn is_sound(self) -> bool {
-        self.codec().is_sound()
+    pub fn is_audio(self) -> bool {
+        self.codec().is_audio()
     }
 }
 
@@ -74,13 +74,13 @@ pub enum Codec {
     /// AAC-LC or HE-AAC.
     Aac,
     /// Any other audio codec. Only the gateway decodes it, to make AAC of it.
-    OtherSound,
+    OtherAudio,
 }
 
 impl Codec {
     /// Whether this is an audio codec.
-    pub fn is_sound(self) -> bool {
-        matches!(self, Codec::Aac | Codec::OtherSound)
+    pub fn is_audio(self) -> bool {
+        matches!(self, Codec::Aac | Codec::OtherAudio)
     }
 }
 
@@ -90,7 +90,7 @@ impl std::fmt::Display for Codec {
             Codec::H264 => "H.264",
             Codec::Jpeg => "MJPEG",
             Codec::Aac => "AAC",
-            Codec::OtherSound => "another audio codec",
+            Codec::OtherAudio => "another audio codec",
         })
     }
 }
@@ -126,7 +126,7 @@ impl Video {
 /// Description of a stream's audio track.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audio {
-    /// [`Codec::Aac`] or [`Codec::OtherSound`].
+    /// [`Codec::Aac`] or [`Codec::OtherAudio`].
     pub codec: Codec,
     /// Name of the codec in libav, such as "aac" or "pcm_alaw".
     pub name: String,
@@ -182,9 +182,9 @@ pub struct Sample {
     /// Count of repeats of the last frame, including this one, during a silence of the source; 0 for a frame of its
     /// own.
     pub repeat: u32,
-    /// Presentation time from before [`Sample::put_behind`] moved the sample, if it was moved. Groups identify the
+    /// Presentation time from before [`Sample::place_after`] moved the sample, if it was moved. Groups identify the
     /// sample by this time, see [`super::group`].
-    pub known_by: Option<u64>,
+    pub group_time: Option<u64>,
     body: Arc<Body>,
 }
 
@@ -199,14 +199,14 @@ enum Body {
     Jpeg(Bytes),
     Aac {
         data: Bytes,
-        beat: Beat,
+        sample_range: SampleRange,
     },
-    OtherSound(Bytes),
+    OtherAudio(Bytes),
 }
 
 /// Position of an AAC frame in samples of its track. Exact, whereas 90 kHz ticks are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Beat {
+pub struct SampleRange {
     /// Position of the first sample, counted from decode time 0.
     pub at: u64,
     /// Number of samples in the frame.
@@ -267,13 +267,13 @@ impl Sample {
     }
 
     /// Creates a sample of one raw AAC frame.
-    pub fn aac(times: Times, beat: Beat, data: Bytes) -> Sample {
-        Sample::new(times, true, Arc::new(Body::Aac { data, beat }))
+    pub fn aac(times: Times, sample_range: SampleRange, data: Bytes) -> Sample {
+        Sample::new(times, true, Arc::new(Body::Aac { data, sample_range }))
     }
 
     /// Creates a sample of one audio packet in any other codec.
-    pub fn other_sound(times: Times, data: Bytes) -> Sample {
-        Sample::new(times, true, Arc::new(Body::OtherSound(data)))
+    pub fn other_audio(times: Times, data: Bytes) -> Sample {
+        Sample::new(times, true, Arc::new(Body::OtherAudio(data)))
     }
 
     fn new(times: Times, independent: bool, body: Arc<Body>) -> Sample {
@@ -285,7 +285,7 @@ impl Sample {
             leading: false,
             captured_at: times.captured_at,
             repeat: 0,
-            known_by: None,
+            group_time: None,
             body,
         }
     }
@@ -305,9 +305,9 @@ impl Sample {
 
     /// Moves the sample directly after the decode time of another one. Its presentation time stays, unless that would
     /// be before its new decode time.
-    pub fn put_behind(&mut self, decode_time: u64) {
-        let shown = self.shown_at();
-        self.known_by.get_or_insert(shown);
+    pub fn place_after(&mut self, decode_time: u64) {
+        let shown = self.presentation_time();
+        self.group_time.get_or_insert(shown);
         self.decode_time = decode_time + 1;
         let offset = shown.saturating_sub(self.decode_time);
         self.composition_offset = i32::try_from(offset).unwrap_or(0);
@@ -361,25 +361,25 @@ impl Sample {
             Body::H264 { .. } => Codec::H264,
             Body::Jpeg(_) => Codec::Jpeg,
             Body::Aac { .. } => Codec::Aac,
-            Body::OtherSound(_) => Codec::OtherSound,
+            Body::OtherAudio(_) => Codec::OtherAudio,
         }
     }
 
     /// Whether this is an audio sample.
-    pub fn is_sound(&self) -> bool {
-        self.codec().is_sound()
+    pub fn is_audio(&self) -> bool {
+        self.codec().is_audio()
     }
 
     /// Presentation time in ticks.
-    pub fn shown_at(&self) -> u64 {
+    pub fn presentation_time(&self) -> u64 {
         self.decode_time
             .saturating_add_signed(self.composition_offset.into())
     }
 
     /// Position in samples of the track, if this is an AAC frame.
-    pub fn beat(&self) -> Option<Beat> {
+    pub fn sample_range(&self) -> Option<SampleRange> {
         match self.body.as_ref() {
-            Body::Aac { beat, .. } => Some(*beat),
+            Body::Aac { sample_range, .. } => Some(*sample_range),
             _ => None,
         }
     }
@@ -387,7 +387,7 @@ impl Sample {
     /// Coded bytes, if this is an audio sample.
     pub fn sound(&self) -> Option<&Bytes> {
         match self.body.as_ref() {
-            Body::Aac { data, .. } | Body::OtherSound(data) => Some(data),
+            Body::Aac { data, .. } | Body::OtherAudio(data) => Some(data),
             _ => None,
         }
     }
@@ -396,7 +396,7 @@ impl Sample {
     pub fn size(&self) -> usize {
         match self.body.as_ref() {
             Body::H264 { nals, .. } => nals.iter().map(Bytes::len).sum(),
-            Body::Jpeg(data) | Body::Aac { data, .. } | Body::OtherSound(data) => data.len(),
+            Body::Jpeg(data) | Body::Aac { data, .. } | Body::OtherAudio(data) => data.len(),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Time units, and two small state machines that work on times: [`Metronome`] places audio frames without jitter, and
-//! [`Cadence`] reduces a frame rate.
+//! Time units, and two small state machines that work on times: [`AudioGrid`] places audio frames without jitter, and
+//! [`FrameRateLimiter`] reduces a frame rate.
 //!
 //! Video is timed in ticks of 90 kHz. Audio is timed in samples of its own rate, because 90 kHz ticks cannot represent
 //! 1024 samples at 44.1 kHz. The time stamps of a source are mapped to the stream's timeline before this, by
 //! [`super::timeline`].
 
-use super::sample::{Beat, Times};
+use super::sample::{SampleRange, Times};
 use std::time::Duration;
 
 /// Ticks per second of every video track.
@@ -48,21 +48,21 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
 /// source's time stamps agree within 40 ms. This removes rounding and jitter, which would otherwise be audible as gaps
 /// and overlaps. Times always rise, also across a change of the sample rate.
 #[derive(Debug)]
-pub struct Metronome {
+pub struct AudioGrid {
     rate: u32,
     next: Option<u64>,
 }
 
-impl Default for Metronome {
-    fn default() -> Metronome {
-        Metronome {
+impl Default for AudioGrid {
+    fn default() -> AudioGrid {
+        AudioGrid {
             rate: TIMESCALE,
             next: None,
         }
     }
 }
 
-impl Metronome {
+impl AudioGrid {
     /// Largest difference between a source's time stamp and the end of the previous frame, in milliseconds, that counts
     /// as jitter.
     const TOLERANCE_MS: u64 = 40;
@@ -83,7 +83,7 @@ impl Metronome {
     /// Places a frame of `length` samples whose source time stamps are `times`. A frame that is later than the end of
     /// the previous one by more than the tolerance leaves a gap. Returns `None` for a frame that is earlier than that
     /// by more than the tolerance: its time is already taken.
-    pub fn place(&mut self, times: Times, length: u32) -> Option<(Times, Beat)> {
+    pub fn place(&mut self, times: Times, length: u32) -> Option<(Times, SampleRange)> {
         let told = self.samples(times.decode_time);
         let tolerance = u64::from(self.rate) * Self::TOLERANCE_MS / 1000;
         let at = match self.next {
@@ -91,8 +91,8 @@ impl Metronome {
             Some(next) if told < next => return None,
             _ => told,
         };
-        let beat = Beat { at, length };
-        self.passed(beat);
+        let sample_range = SampleRange { at, length };
+        self.passed(sample_range);
         let start = self.ticks(at);
         let end = self.ticks(at.saturating_add(length.into()));
         let times = Times {
@@ -100,13 +100,13 @@ impl Metronome {
             duration: u32::try_from(end - start).unwrap_or(0),
             ..times
         };
-        Some((times, beat))
+        Some((times, sample_range))
     }
 
     /// Places a packet of unknown length: at its own time stamp, but always after the previous packet.
     pub fn place_packet(&mut self, times: Times) -> Times {
         let at = self.samples(times.decode_time).max(self.next.unwrap_or(0));
-        self.passed(Beat { at, length: 1 });
+        self.passed(SampleRange { at, length: 1 });
         Times {
             decode_time: self.ticks(at),
             ..times
@@ -114,8 +114,8 @@ impl Metronome {
     }
 
     /// Records a frame that was placed by someone else; the next one follows it.
-    pub fn passed(&mut self, beat: Beat) {
-        self.next = Some(beat.at.saturating_add(beat.length.into()));
+    pub fn passed(&mut self, sample_range: SampleRange) {
+        self.next = Some(sample_range.at.saturating_add(sample_range.length.into()));
     }
 
     fn samples(&self, time: u64) -> u64 {
@@ -133,15 +133,15 @@ impl Metronome {
 /// previous frame, so that of 30 frames per second a limit of 10 passes 10 and not 7.5, and of 25 a limit of 15 passes
 /// all 15. A frame up to a third of a step early counts as due, so that jitter drops nothing.
 #[derive(Debug)]
-pub struct Cadence {
+pub struct FrameRateLimiter {
     step: u64,
     due: Option<u64>,
 }
 
-impl Cadence {
+impl FrameRateLimiter {
     /// Lets at most `most` (at least 1) frames per second pass, the first one immediately.
-    pub fn new(most: u32) -> Cadence {
-        Cadence {
+    pub fn new(most: u32) -> FrameRateLimiter {
+        FrameRateLimiter {
             step: u64::from(TIMESCALE / most.max(1)).max(1),
             due: None,
         }
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn a_metronome_takes_jitter_out_and_keeps_gaps() {
-        let mut metronome = Metronome::default();
-        metronome.set_rate(44_100);
+        let mut grid = AudioGrid::default();
+        grid.set_rate(44_100);
         let mut place = |ms: u64| {
-            let placed = metronome.place(told(ms * 90), 1024);
-            placed.map(|(times, beat)| {
-                assert_eq!(times.decode_time, beat.at * 90_000 / 44_100);
+            let placed = grid.place(told(ms * 90), 1024);
+            placed.map(|(times, sample_range)| {
+                assert_eq!(times.decode_time, sample_range.at * 90_000 / 44_100);
                 assert!((2089..=2090).contains(&times.duration));
-                beat.at
+                sample_range.at
             })
         };
         // Frames last 23.2 ms; the time stamps are in whole milliseconds.
@@ -211,39 +211,39 @@ mod tests {
     fn other_sound_goes_on_behind_the_sound_before() {
         for rate in [44_100, 48_000, 192_000, 1] {
             for early in [4000, 3000, 1, 0] {
-                let mut metronome = Metronome::default();
-                metronome.set_rate(44_100);
-                let (times, _) = metronome.place(told(90_001), 1024).unwrap();
+                let mut grid = AudioGrid::default();
+                grid.set_rate(44_100);
+                let (times, _) = grid.place(told(90_001), 1024).unwrap();
                 let end = times.decode_time + u64::from(times.duration);
-                metronome.set_rate(rate);
-                match metronome.place(told(end - early), 1024) {
+                grid.set_rate(rate);
+                match grid.place(told(end - early), 1024) {
                     Some((times, _)) => assert!(times.decode_time >= end, "{rate} {early}"),
                     // At a rate of 1, one sample lasts a second, so no time stamp is within the tolerance.
                     None => assert!(early == 4000 || rate == 1, "{rate} {early}"),
                 }
             }
         }
-        let mut metronome = Metronome::default();
-        let times = [5000, 4000, 4000, 6000].map(|time| metronome.place_packet(told(time)));
+        let mut grid = AudioGrid::default();
+        let times = [5000, 4000, 4000, 6000].map(|time| grid.place_packet(told(time)));
         assert_eq!(
             times.map(|times| times.decode_time),
             [5000, 5001, 5002, 6000]
         );
-        metronome.set_rate(48_000);
-        let (times, beat) = metronome.place(told(3000), 1024).unwrap();
-        assert!(times.decode_time > 6000 && beat.at == 3201);
+        grid.set_rate(48_000);
+        let (times, sample_range) = grid.place(told(3000), 1024).unwrap();
+        assert!(times.decode_time > 6000 && sample_range.at == 3201);
     }
 
     #[test]
     fn of_thirty_pictures_ten_pass_wherever_they_fall() {
         for offset in [0, 1, 999, 2999, 8999, 123_456_789] {
-            let mut cadence = Cadence::new(10);
+            let mut frame_rate_limiter = FrameRateLimiter::new(10);
             let mut passed = 0;
             for picture in 0..300u64 {
                 // A millisecond early or late.
                 let time = offset + picture * 3000 + (picture % 3) * 90;
-                if cadence.is_due(time) {
-                    cadence.passed(time);
+                if frame_rate_limiter.is_due(time) {
+                    frame_rate_limiter.passed(time);
                     passed += 1;
                 }
             }
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn jitter_costs_no_picture_and_a_faster_source_is_thinned_evenly() {
         let taken = |per_second, times: Vec<u64>| {
-            let mut cadence = Cadence::new(per_second);
+            let mut frame_rate_limiter = FrameRateLimiter::new(per_second);
             let mut taken = times;
             taken.retain(|time| {
-                let due = cadence.is_due(*time);
+                let due = frame_rate_limiter.is_due(*time);
                 if due {
-                    cadence.passed(*time);
+                    frame_rate_limiter.passed(*time);
                 }
                 due
             });

@@ -27,83 +27,83 @@ const REGULAR: u8 = 8;
 /// A sample may be this far, plus half a step, from where it is expected.
 const TOLERANCE: i64 = 40 * MILLISECOND;
 /// A gap in the time stamps is accepted if the sample arrived that late, too: relative to its time stamp, no earlier
-/// than other samples, with this tolerance. Tracks with irregular intervals get [`EARLY_UNEVEN`].
-const EARLY: i64 = 200 * MILLISECOND;
-const EARLY_UNEVEN: i64 = SECOND;
+/// than other samples, with this tolerance. Tracks with irregular intervals get [`MAX_EARLY_IRREGULAR`].
+const MAX_EARLY: i64 = 200 * MILLISECOND;
+const MAX_EARLY_IRREGULAR: i64 = SECOND;
 /// A sample of an irregular track may be this much earlier than the previous one; it is then placed directly after
 /// that.
-const BACK: i64 = SECOND;
+const MAX_BACKSTEP: i64 = SECOND;
 /// After a silence of at least this length, a sample with an unusable time stamp is placed by its arrival.
 const SILENCE: i64 = SECOND / 2;
 /// Time stamps of two samples from one packet may differ by this much because of rounding.
 const ROUNDING: i64 = 10 * MILLISECOND;
-/// An offset that fitted this many samples is remembered; the last [`EARLIER`] such offsets are kept.
-const HELD: u32 = 5;
-const EARLIER: usize = 4;
+/// An offset that fitted this many samples is remembered; the last [`MAX_EARLIER_OFFSETS`] such offsets are kept.
+const MIN_AGREED: u32 = 5;
+const MAX_EARLIER_OFFSETS: usize = 4;
 /// After this many consecutive samples without a time stamp, the track is taken to have none.
-const MISSING: u32 = 25;
+const MAX_UNTIMED: u32 = 25;
 /// Values at which clocks wrap: 33 bits (MPEG transport streams), 32 bits (RTP), and 32 bits of milliseconds (FLV).
 const WRAPS: [i64; 3] = [1 << 33, 1 << 32, (1 << 32) * MILLISECOND];
 
 /// Mapping from a source's decode times, per track, to the timeline of a stream's run.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    pictures: Track,
+    video: Track,
     sound: Track,
     /// The source starts over without a gap, as a looping file does. Otherwise it continues at the present time.
     seamless: bool,
-    judge: ClockMonitor,
+    monitor: ClockMonitor,
     /// Newest position of the audio clock, as evidence for the video clock.
-    heard: Option<Progress>,
-    remark: Option<Remark>,
+    audio_progress: Option<Progress>,
+    clock_event: Option<ClockEvent>,
 }
 
 /// A finding about the source's clock for its operator. Durations are in ticks of 90 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remark {
+pub enum ClockEvent {
     /// The clock of one track jumped; the timeline did not follow.
     Jump {
         /// Whether it was the audio track.
-        is_sound: bool,
+        is_audio: bool,
         /// Length of the jump; negative if it went back.
         by: i64,
     },
     /// The video clock is unusable. Arrival times are used instead.
-    NoClock(Fault),
+    Unusable(Fault),
     /// The video clock is usable again.
-    Clock,
+    Recovered,
 }
 
-impl Remark {
+impl ClockEvent {
     /// Key under which a status keeps only the newest remark of a kind.
     pub fn key(&self) -> &'static str {
         match self {
-            Remark::Jump {
-                is_sound: false, ..
+            ClockEvent::Jump {
+                is_audio: false, ..
             } => "picture times",
-            Remark::Jump { is_sound: true, .. } => "sound times",
-            Remark::NoClock(_) | Remark::Clock => "clock",
+            ClockEvent::Jump { is_audio: true, .. } => "sound times",
+            ClockEvent::Unusable(_) | ClockEvent::Recovered => "clock",
         }
     }
 }
 
-impl std::fmt::Display for Remark {
+impl std::fmt::Display for ClockEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Remark::Jump { is_sound, by } => {
-                let track = if *is_sound { "sound" } else { "video" };
+            ClockEvent::Jump { is_audio, by } => {
+                let track = if *is_audio { "sound" } else { "video" };
                 let seconds = *by as f64 / f64::from(TIMESCALE);
                 write!(
                     f,
                     "the time stamps of the source's {track} jumped by {seconds:+.3} s; the stream continues without a jump"
                 )
             }
-            Remark::NoClock(fault) => write!(
+            ClockEvent::Unusable(fault) => write!(
                 f,
                 "the time stamps of the source's video are unusable ({fault}); arrival times are used instead. Check the clock and \
                  firmware of the source"
             ),
-            Remark::Clock => {
+            ClockEvent::Recovered => {
                 f.write_str("the time stamps of the source's video are usable again and used")
             }
         }
@@ -126,7 +126,7 @@ struct Track {
     step: i64,
     regular: u8,
     /// Arrival of the last sample, in ticks of the run.
-    came: i64,
+    arrived_at: i64,
     lead: Lead,
     /// Last gap that was accepted under the current offset.
     gap: Option<Gap>,
@@ -134,7 +134,7 @@ struct Track {
     /// made up for.
     catches_up: bool,
     /// The last sample was placed by its own time stamp.
-    is_told: bool,
+    timestamp_used: bool,
     /// Number of consecutive samples without a time stamp.
     missing: u32,
 }
@@ -156,11 +156,11 @@ impl Default for Track {
             length: SECOND / 25,
             step: SECOND / 25,
             regular: 0,
-            came: 0,
+            arrived_at: 0,
             lead: Lead::default(),
             gap: None,
             catches_up: false,
-            is_told: false,
+            timestamp_used: false,
             missing: 0,
         }
     }
@@ -170,18 +170,18 @@ impl Timeline {
     /// The source starts over exactly where it ended, as a looping file does.
     pub fn loops(&mut self) {
         self.begin(true);
-        self.judge.begins_again();
+        self.monitor.restart();
     }
 
     /// The source was lost and is back: the timeline continues at the present time.
     pub fn resumes(&mut self) {
         self.begin(false);
-        self.judge = ClockMonitor::default();
+        self.monitor = ClockMonitor::default();
     }
 
     fn begin(&mut self, seamless: bool) {
         self.seamless = seamless;
-        for track in [&mut self.pictures, &mut self.sound] {
+        for track in [&mut self.video, &mut self.sound] {
             track.offset = None;
             track.agreed = 0;
             track.earlier.clear();
@@ -195,83 +195,86 @@ impl Timeline {
     /// by its arrival. `duration` is the duration that the source states for the sample (0 if unknown).
     pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
         let ticks = signed(now.ticks());
-        self.judge.arrived(ticks);
+        self.monitor.arrived(ticks);
         if let Some(decode) = decode {
-            let changed = self.judge.observe(decode, ticks, self.heard);
+            let changed = self.monitor.observe(decode, ticks, self.audio_progress);
             if let Some(fault) = changed {
-                self.remark = Some(fault.map_or(Remark::Clock, Remark::NoClock));
+                self.clock_event = Some(fault.map_or(ClockEvent::Recovered, ClockEvent::Unusable));
             }
             if changed == Some(None) {
                 // The clock recovered: its time stamps continue from where the video is now.
-                self.pictures.offset = Some(self.pictures.expected(ticks).saturating_sub(decode));
+                self.video.offset = Some(self.video.expected(ticks).saturating_sub(decode));
             }
         }
-        let at = match (self.judge.fault(), self.pictures.last) {
+        let at = match (self.monitor.fault(), self.video.last) {
             (Some(_), Some(last)) => {
                 let target = ticks.saturating_add(self.sound.lead.most().unwrap_or(0));
-                self.judge.pace(last, target)
+                self.monitor.pace(last, target)
             }
             _ => self.find(false, decode, ticks),
         };
         let at = at.max(0);
-        let told = if self.judge.fault().is_some() {
+        let stated = if self.monitor.fault().is_some() {
             0
         } else {
             duration
         };
-        self.pictures.reach(at, told, ticks);
+        self.video.advance(at, stated, ticks);
         at.unsigned_abs()
     }
 
     /// Like [`Timeline::place`] for the next audio sample. `None` if the sample is from before the run began.
-    pub fn place_sound(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> Option<u64> {
+    pub fn place_audio(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> Option<u64> {
         let ticks = signed(now.ticks());
         let at = self.find(true, decode, ticks);
         let placed = u64::try_from(at).ok()?;
-        self.heard = decode.map(|told| Progress { told, came: ticks });
-        self.sound.reach(at, duration, ticks);
+        self.audio_progress = decode.map(|stated| Progress {
+            stated,
+            arrived_at: ticks,
+        });
+        self.sound.advance(at, duration, ticks);
         Some(placed)
     }
 
     /// Whether the video clock is usable. If it is not, the source's durations and presentation times are not either.
     pub fn is_trusted(&self) -> bool {
-        self.judge.fault().is_none()
+        self.monitor.fault().is_none()
     }
 
     /// Ticks from one video sample to the next, as far as known.
     pub fn step(&self) -> u64 {
-        self.pictures.step.unsigned_abs()
+        self.video.step.unsigned_abs()
     }
 
     /// Takes the newest remark that was not taken yet.
-    pub fn take_remark(&mut self) -> Option<Remark> {
-        self.remark.take()
+    pub fn take_clock_event(&mut self) -> Option<ClockEvent> {
+        self.clock_event.take()
     }
 
-    fn find(&mut self, is_sound: bool, decode: Option<i64>, now: i64) -> i64 {
-        let ends = [&self.pictures, &self.sound].map(|track| Some(track.last? + track.length));
+    fn find(&mut self, is_audio: bool, decode: Option<i64>, now: i64) -> i64 {
+        let ends = [&self.video, &self.sound].map(|track| Some(track.last? + track.length));
         let end = ends.into_iter().flatten().max();
-        let newest = self.pictures.last.max(self.sound.last);
-        let (own, other) = match is_sound {
-            false => (&mut self.pictures, &self.sound),
-            true => (&mut self.sound, &self.pictures),
+        let newest = self.video.last.max(self.sound.last);
+        let (own, other) = match is_audio {
+            false => (&mut self.video, &self.sound),
+            true => (&mut self.sound, &self.video),
         };
         let Some(decode) = decode else {
             self.seamless = false;
-            return own.untimed(now);
+            return own.place_untimed(now);
         };
         own.missing = 0;
         if let Some(last) = own.last
             && own.offset.is_some()
         {
-            let (at, jump) = own.go_on(last, decode, other.offset, now);
+            let (at, jump) = own.place_next(last, decode, other.offset, now);
             if let Some(by) = jump {
-                self.remark = Some(Remark::Jump { is_sound, by });
+                self.clock_event = Some(ClockEvent::Jump { is_audio, by });
             }
             return at;
         }
         if let Some(offset) = other.offset
-            && let Some(at) = own.begin_with(decode.saturating_add(offset), newest)
+            && let Some(at) = own.place_first(decode.saturating_add(offset), newest)
         {
             own.offset = Some(offset);
             return at;
@@ -290,15 +293,19 @@ impl Timeline {
 
 impl Track {
     /// Places the first sample of a track by the other track's offset, if that is near the newest sample.
-    fn begin_with(&self, placed: i64, newest: Option<i64>) -> Option<i64> {
+    fn place_first(&self, placed: i64, newest: Option<i64>) -> Option<i64> {
         let before = self.last.or(newest).unwrap_or(0).saturating_sub(placed);
-        let most = if self.last.is_some() { BACK } else { LEAP };
+        let most = if self.last.is_some() {
+            MAX_BACKSTEP
+        } else {
+            LEAP
+        };
         let near = before > -LEAP && before < most;
         near.then(|| self.last.map_or(placed, |last| placed.max(last + 1)))
     }
 
     /// Places the next sample. Also returns the length of the jump if its time stamp fits no known offset.
-    fn go_on(
+    fn place_next(
         &mut self,
         last: i64,
         decode: i64,
@@ -324,12 +331,12 @@ impl Track {
             self.change(earlier);
             return (decode.saturating_add(earlier), None);
         }
-        self.is_told = true;
+        self.timestamp_used = true;
         if let Some(at) = self.accept(last, placed, now) {
             self.agreed = self.agreed.saturating_add(1);
             return (at, None);
         }
-        self.is_told = false;
+        self.timestamp_used = false;
         let expected = self.expected(now);
         let silence = if expected > next { SILENCE } else { 0 };
         let near = tolerance + 20 * MILLISECOND + silence;
@@ -340,7 +347,7 @@ impl Track {
         // steps.
         let earlier = self.earlier.iter().copied();
         let mut earlier =
-            earlier.filter(|earlier| (-near..=near + EARLY).contains(&off(*earlier, expected)));
+            earlier.filter(|earlier| (-near..=near + MAX_EARLY).contains(&off(*earlier, expected)));
         let wraps = WRAPS.into_iter().flat_map(|wrap| [wrap, -wrap]);
         let wraps = wraps.map(|wrap| offset.saturating_add(wrap));
         let mut others = others.into_iter().chain(wraps);
@@ -365,18 +372,18 @@ impl Track {
         }
     }
 
-    /// Switches to `offset`. The previous one is remembered if it had fitted [`HELD`] samples.
+    /// Switches to `offset`. The previous one is remembered if it had fitted [`MIN_AGREED`] samples.
     fn change(&mut self, offset: i64) {
         if let Some(before) = self.offset.replace(offset)
-            && self.agreed >= HELD
+            && self.agreed >= MIN_AGREED
         {
             self.earlier.retain(|earlier| *earlier != before);
             self.earlier.push_front(before);
-            self.earlier.truncate(EARLIER);
+            self.earlier.truncate(MAX_EARLIER_OFFSETS);
         }
         self.agreed = 0;
         self.gap = None;
-        self.is_told = false;
+        self.timestamp_used = false;
     }
 
     /// Returns the place of a sample whose time stamp maps to `placed`, if that is plausible.
@@ -387,9 +394,9 @@ impl Track {
         if placed > last {
             let is_gap = placed.saturating_sub(expected) > tolerance;
             let early = if is_regular {
-                self.step + EARLY
+                self.step + MAX_EARLY
             } else {
-                EARLY_UNEVEN
+                MAX_EARLY_IRREGULAR
             };
             let most = self.lead.most().unwrap_or(0).saturating_add(early);
             let is_early = placed.saturating_sub(now) > most;
@@ -414,14 +421,14 @@ impl Track {
                 && expected.saturating_sub(placed) <= gap.length.saturating_add(tolerance)
         };
         if self.gap.is_some_and(was_none) {
-            (self.catches_up, self.is_told) = (true, false);
+            (self.catches_up, self.timestamp_used) = (true, false);
             return Some(last + 1);
         }
         let back = last.saturating_sub(placed);
         if !is_regular {
-            return (back < BACK).then_some(last + 1);
+            return (back < MAX_BACKSTEP).then_some(last + 1);
         }
-        let together = now - self.came < self.step / 2;
+        let together = now - self.arrived_at < self.step / 2;
         if back <= ROUNDING && together {
             return Some(last + 1);
         }
@@ -430,11 +437,11 @@ impl Track {
 
     /// Places a sample without a time stamp: one step after the previous one if that is an exception, otherwise by
     /// arrival.
-    fn untimed(&mut self, now: i64) -> i64 {
+    fn place_untimed(&mut self, now: i64) -> i64 {
         self.missing = self.missing.saturating_add(1);
         let next = self.last.map_or(0, |last| last + 1);
         let is_exception =
-            self.offset.is_some() && self.regular >= REGULAR && self.missing <= MISSING;
+            self.offset.is_some() && self.regular >= REGULAR && self.missing <= MAX_UNTIMED;
         if is_exception {
             return self.expected(now).max(next);
         }
@@ -445,7 +452,7 @@ impl Track {
     /// Where the next sample is placed if its time stamp is of no help.
     fn expected(&self, now: i64) -> i64 {
         let last = self.last.unwrap_or(now);
-        let silent = now.saturating_sub(self.came);
+        let silent = now.saturating_sub(self.arrived_at);
         last.saturating_add(match silent > self.next_step() + SILENCE {
             true => silent,
             false => self.next_step(),
@@ -464,7 +471,7 @@ impl Track {
         .max(1)
     }
 
-    fn reach(&mut self, at: i64, duration: u32, now: i64) {
+    fn advance(&mut self, at: i64, duration: u32, now: i64) {
         if let Some(last) = self.last {
             let step = at.saturating_sub(last);
             let is_even =
@@ -477,7 +484,7 @@ impl Track {
                 if step < LEAP {
                     self.step = step;
                 }
-            } else if is_even && self.is_told {
+            } else if is_even && self.timestamp_used {
                 self.step += (step - self.step) / 8;
             }
         } else if duration > 0 {
@@ -485,10 +492,10 @@ impl Track {
         }
         self.length = match duration {
             0 => self.step,
-            told => told.into(),
+            stated => stated.into(),
         };
         self.last = Some(at);
-        self.came = now;
+        self.arrived_at = now;
         self.lead.observe(at.saturating_sub(now), now);
     }
 }

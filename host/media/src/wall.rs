@@ -1,7 +1,7 @@
 //! Maps stream time to wall-clock time: when was a frame captured?
 //!
 //! Arrival times jitter, and a source's clock drifts by seconds a day; neither gives a capture time on its own.
-//! [`Wall`] keeps an estimate of the date of decode time 0 and lets it follow arrival slowly, or immediately when the
+//! [`WallClock`] keeps an estimate of the date of decode time 0 and lets it follow arrival slowly, or immediately when the
 //! wall clock is set. Segment dates (`EXT-X-PROGRAM-DATE-TIME`) and `captured_at` of every sample come from it, so all
 //! renditions of a stream have the same dates. Called by `stream::Ingest` once per sample.
 
@@ -20,12 +20,12 @@ const SET_US: i64 = 1_000_000;
 
 /// Estimate of the wall-clock time of a run's decode time 0.
 #[derive(Debug, Default)]
-pub struct Wall {
-    known: Option<Known>,
+pub struct WallClock {
+    estimate: Option<Estimate>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Estimate {
     /// Unix microseconds at decode time 0.
     zero: f64,
     /// Unix microseconds at the start of the run, computed from the wall clock at the newest sample.
@@ -39,7 +39,7 @@ struct Known {
     since: Duration,
 }
 
-impl Wall {
+impl WallClock {
     /// Returns when a sample at `decode_time` (ticks) that arrived at `now` was captured, in Unix microseconds. Never
     /// later than `now`.
     pub fn date(&mut self, decode_time: u64, now: Moment) -> u64 {
@@ -48,7 +48,7 @@ impl Wall {
         let elapsed = i64::try_from(now.elapsed.as_micros()).unwrap_or(i64::MAX);
         let unix = i64::try_from(now.unix_us).unwrap_or(i64::MAX);
         let started = unix.saturating_sub(elapsed);
-        let known = self.known.get_or_insert(Known {
+        let estimate = self.estimate.get_or_insert(Estimate {
             zero,
             started,
             updated: now.elapsed,
@@ -57,13 +57,13 @@ impl Wall {
             before: None,
             since: now.elapsed,
         });
-        known.follow(zero, started, now.elapsed);
-        let date = (known.zero + time).max(0.0) as u64;
+        estimate.follow(zero, started, now.elapsed);
+        let date = (estimate.zero + time).max(0.0) as u64;
         date.min(now.unix_us)
     }
 }
 
-impl Known {
+impl Estimate {
     fn follow(&mut self, zero: f64, started: i64, now: Duration) {
         let set = started.saturating_sub(self.started);
         if set.saturating_abs() >= SET_US {
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn over_days_of_drift_dates_stay_within_a_tenth_of_a_second_and_never_jump() {
         for drift in [1.0, 1.0001, 0.9999] {
-            let mut wall = Wall::default();
+            let mut wall = WallClock::default();
             let mut last: Option<(f64, f64)> = None;
             // Three days, five samples per second.
             for nth in 0..3 * 86_400 * 5u64 {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_is_followed_at_once_and_no_date_is_in_the_future() {
-        let mut wall = Wall::default();
+        let mut wall = WallClock::default();
         for nth in 0..1000u64 {
             let set = if nth < 500 { 0.0 } else { 1e7 };
             let seconds = nth as f64 / 10.0;
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_timeline_that_fell_behind_is_caught_up_with_in_minutes() {
-        let mut wall = Wall::default();
-        let off = |wall: &mut Wall, seconds: u64| {
+        let mut wall = WallClock::default();
+        let off = |wall: &mut WallClock, seconds: u64| {
             let behind = if seconds < 60 { 0 } else { 2 };
             let now = moment(seconds as f64, 0.0);
             let date = wall.date((seconds - behind) * 90_000, now);

@@ -5,7 +5,7 @@ use super::{
     bindings::{log, media},
 };
 use bytes::Bytes;
-use sluicegate_media::buffer::{Buffer, Run};
+use sluicegate_media::buffer::{Buffer, SharedSlice};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -219,7 +219,7 @@ impl media::Host for Guest {}
 
 impl media::HostBuffer for Guest {
     fn new(&mut self, pieces: Vec<media::Piece>) -> wasmtime::Result<Resource<Buffer>> {
-        let mut runs: Vec<Run> = Vec::with_capacity(pieces.len());
+        let mut runs: Vec<SharedSlice> = Vec::with_capacity(pieces.len());
         let mut total = 0usize;
         for piece in pieces {
             match piece {

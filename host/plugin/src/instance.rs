@@ -242,8 +242,8 @@ impl Instance {
         let Some(data) = format.and_then(|format| sample.packaged(format)) else {
             return Ok(Vec::new());
         };
-        let (track, decode_time, duration) = match sample.beat() {
-            Some(beat) => (SOUND, beat.at, beat.length),
+        let (track, decode_time, duration) = match sample.sample_range() {
+            Some(sample_range) => (SOUND, sample_range.at, sample_range.length),
             None => (PICTURES, sample.decode_time, sample.duration),
         };
         self.sandbox.usage().pushes.fetch_add(1, Ordering::Relaxed);

@@ -229,7 +229,7 @@ fn stream(
     let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(mut packet) = input.next()? {
         if let Some(pace) = &mut pace {
-            pace.wait(packet.is_sound, &mut packet.times, stop);
+            pace.wait(packet.is_audio, &mut packet.times, stop);
         }
         delivery.deliver(packet, sink, keyframes)?;
     }

@@ -39,9 +39,9 @@ impl<T> Interleave<T> {
     }
 
     /// Adds the next packet of a track, of so many bytes; `place` is where it belongs, in ticks.
-    pub fn push(&mut self, is_sound: bool, place: i64, bytes: usize, packet: T) {
+    pub fn push(&mut self, is_audio: bool, place: i64, bytes: usize, packet: T) {
         self.bytes += bytes;
-        self.queues[usize::from(is_sound)].push_back(Waiting {
+        self.queues[usize::from(is_audio)].push_back(Waiting {
             place,
             bytes,
             packet,
@@ -95,15 +95,15 @@ mod tests {
     /// Pictures and sound in the order in which a file has them; gives them in the order in which they come out, with how
     /// many waited at most.
     fn read(file: &[(bool, i64)], bytes: usize) -> (Vec<(bool, i64)>, usize) {
-        let tracks = |is: bool| file.iter().any(|(is_sound, _)| *is_sound == is);
+        let tracks = |is: bool| file.iter().any(|(is_audio, _)| *is_audio == is);
         let mut interleave = Interleave::new(tracks(false), tracks(true));
         let mut packets = file.iter();
         let (mut out, mut most) = (Vec::new(), 0);
         loop {
             while interleave.wants_more() {
                 match packets.next() {
-                    Some((is_sound, place)) => {
-                        interleave.push(*is_sound, *place, bytes, (*is_sound, *place));
+                    Some((is_audio, place)) => {
+                        interleave.push(*is_audio, *place, bytes, (*is_audio, *place));
                     }
                     None => interleave.end(),
                 }
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn lumps_of_pictures_and_sound_come_out_in_the_order_of_their_times() {
-        let lump = |is_sound: bool, from: i64| {
-            (0..20).map(move |nth| (is_sound, from + nth * SECOND / 10))
+        let lump = |is_audio: bool, from: i64| {
+            (0..20).map(move |nth| (is_audio, from + nth * SECOND / 10))
         };
         let lumps = (0..5).flat_map(|turn| {
             let from = 2 * turn * SECOND;
@@ -160,9 +160,9 @@ mod tests {
             file in prop::collection::vec((any::<bool>(), any::<i64>()), 0..100), bytes in 0usize..20_000_000,
         ) {
             let (out, _) = read(&file, bytes);
-            for is_sound in [false, true] {
+            for is_audio in [false, true] {
                 let of = |all: &[(bool, i64)]| -> Vec<(bool, i64)> {
-                    all.iter().filter(|(is, _)| *is == is_sound).copied().collect()
+                    all.iter().filter(|(is, _)| *is == is_audio).copied().collect()
                 };
                 prop_assert_eq!(of(&out), of(&file));
             }

@@ -30,14 +30,14 @@ pub struct Pace {
 impl Pace {
     /// Waits until a packet of these times is due, or less if told to end. One that only says how long it lasts is given
     /// the time at which the one before ends.
-    pub fn wait(&mut self, is_sound: bool, times: &mut SourceTimes, stop: &Stop) {
-        let place = self.place(is_sound, times);
+    pub fn wait(&mut self, is_audio: bool, times: &mut SourceTimes, stop: &Stop) {
+        let place = self.place(is_audio, times);
         self.wait_for(place, stop);
     }
 
     /// Where a packet of these times belongs, in ticks; `times` as in [`Pace::wait`]. In the order of each track.
-    pub fn place(&mut self, is_sound: bool, times: &mut SourceTimes) -> i64 {
-        self.line.place(is_sound, times)
+    pub fn place(&mut self, is_audio: bool, times: &mut SourceTimes) -> i64 {
+        self.line.place(is_audio, times)
     }
 
     /// Waits until what is at that place is due, or less if told to end.
@@ -84,8 +84,8 @@ struct Track {
 }
 
 impl Line {
-    fn place(&mut self, is_sound: bool, times: &mut SourceTimes) -> i64 {
-        let track = &mut self.tracks[usize::from(is_sound)];
+    fn place(&mut self, is_audio: bool, times: &mut SourceTimes) -> i64 {
+        let track = &mut self.tracks[usize::from(is_audio)];
         let told = times.decode.or(times.presentation);
         let told = told.filter(|time| time.unsigned_abs() < LAST);
         let following = track.newest.unwrap_or(0).saturating_add(track.step);
@@ -179,15 +179,15 @@ mod tests {
 
     #[test]
     fn tracks_keep_their_distance_over_a_joint_whichever_comes_to_it_first() {
-        for is_sound in [false, true] {
+        for is_audio in [false, true] {
             let mut line = Line::default();
             run(&mut line, 0, 2000);
             // This one begins anew while the other still has to end.
-            let first = line.place(is_sound, &mut at(100 * 90, 4500)) / 90;
+            let first = line.place(is_audio, &mut at(100 * 90, 4500)) / 90;
             assert_eq!(first, 2000);
-            let late = line.place(!is_sound, &mut at(2000 * 90, 4500)) / 90;
+            let late = line.place(!is_audio, &mut at(2000 * 90, 4500)) / 90;
             assert_eq!(late, 2000);
-            let other = line.place(!is_sound, &mut at(150 * 90, 4500)) / 90;
+            let other = line.place(!is_audio, &mut at(150 * 90, 4500)) / 90;
             assert_eq!(other, 2050);
         }
     }
@@ -267,9 +267,9 @@ mod tests {
         ) {
             let mut line = Line::default();
             let mut last: [Option<i64>; 2] = [None; 2];
-            for (is_sound, time, duration) in packets {
-                let place = line.place(is_sound, &mut at(time, duration));
-                let last = &mut last[usize::from(is_sound)];
+            for (is_audio, time, duration) in packets {
+                let place = line.place(is_audio, &mut at(time, duration));
+                let last = &mut last[usize::from(is_audio)];
                 if let Some(last) = *last {
                     prop_assert!(place - last <= LEAP + APART && last - place <= BACK + APART, "{} to {}", last, place);
                 }

@@ -14,7 +14,7 @@ use sluicegate_config as config;
 use sluicegate_media::{
     geometry::Geometry,
     h264::annexb,
-    time::{Cadence, TIMESCALE, ticks},
+    time::{FrameRateLimiter, TIMESCALE, ticks},
 };
 use sluicegate_telemetry::Chain;
 use std::{
@@ -252,7 +252,7 @@ fn shown(frame: Frame, told: Presentation) -> Frame {
 /// Which pictures are wanted: no more than so many a second, with rising times.
 #[derive(Debug)]
 struct Rate {
-    cadence: Cadence,
+    frame_rate_limiter: FrameRateLimiter,
     zero: i64,
     last: Option<i64>,
     /// From the picture before the last to the last.
@@ -270,7 +270,7 @@ enum Wanted {
 impl Rate {
     fn new(per_second: u32) -> Rate {
         Rate {
-            cadence: Cadence::new(per_second),
+            frame_rate_limiter: FrameRateLimiter::new(per_second),
             zero: 0,
             last: None,
             step: 0,
@@ -290,15 +290,15 @@ impl Rate {
         let anew = self.last.is_none_or(|last| !follows(last));
         if anew {
             self.zero = at;
-            self.cadence.reset();
+            self.frame_rate_limiter.reset();
         } else if self.last.is_some_and(|last| at <= last) {
             return Wanted::No;
         }
         let time = u64::try_from(at.saturating_sub(self.zero)).unwrap_or(0);
-        if !self.cadence.is_due(time) {
+        if !self.frame_rate_limiter.is_due(time) {
             return Wanted::No;
         }
-        self.cadence.passed(time);
+        self.frame_rate_limiter.passed(time);
         self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
         self.last = Some(at);
         if anew { Wanted::Anew } else { Wanted::Yes }

@@ -9,7 +9,7 @@ use super::{
     decoding::Decoding,
     feed::{Feed, Next, Reader, WakeOn},
     frames::{Event, Follower, Frames},
-    ring::{Entry, Info, Numbers, Past},
+    ring::{Entry, GroupNumbers, HistorySpan, Info},
     status::Status,
 };
 use sluicegate_codec::Effort;
@@ -28,20 +28,20 @@ const WORK: Duration = Duration::from_secs(5);
 /// The events that an encoder's thread processes, in order.
 pub(super) struct Pictures {
     frames: Arc<Frames>,
-    past: Option<Catching>,
+    past: Option<CatchUp>,
     live: Option<Follower>,
 }
 
 /// State while catching up with the past.
-struct Catching {
+struct CatchUp {
     reader: Reader,
     position: u64,
     decoding: Decoding,
     status: Arc<Status>,
     ready: VecDeque<Event>,
-    told: Told,
+    delivered: Progress,
     /// How much of that the shared decoder has delivered, too.
-    live: Told,
+    live: Progress,
     worked: Duration,
     effort: Effort,
     asked: Instant,
@@ -49,7 +49,7 @@ struct Catching {
 
 /// Position on the timeline that the encoder has reached.
 #[derive(Default, PartialEq, Eq)]
-struct Told {
+struct Progress {
     epoch: Option<u32>,
     /// Presentation time of its newest frame.
     time: Option<u64>,
@@ -64,11 +64,11 @@ impl Pictures {
     pub fn new(
         source: &Arc<Feed>,
         frames: Arc<Frames>,
-        numbers: &Numbers,
-        past: Past,
+        numbers: &GroupNumbers,
+        past: HistorySpan,
         status: &Arc<Status>,
     ) -> Pictures {
-        let past = Catching::new(source, numbers, past, status);
+        let past = CatchUp::new(source, numbers, past, status);
         let live = past.is_none().then(|| frames.follow(MAX_WAITING));
         live.iter().for_each(Follower::go_live);
         Pictures { frames, past, live }
@@ -80,7 +80,7 @@ impl Pictures {
     }
 
     /// Switches to the shared decoder now.
-    pub fn give_up_past(&mut self) {
+    pub fn abandon_past(&mut self) {
         self.past = None;
         let follow = || self.frames.follow(MAX_WAITING);
         self.live.get_or_insert_with(follow).go_live();
@@ -98,11 +98,11 @@ impl Pictures {
                 .get_or_insert_with(|| self.frames.follow(MAX_WAITING));
         }
         let Some(live) = &self.live else {
-            return past.tell(event);
+            return past.deliver(event);
         };
-        past.pass_over(live);
-        if !late && !past.meets(live, event.as_ref()) {
-            return past.tell(event);
+        past.skip_delivered(live);
+        if !late && !past.can_switch(live, event.as_ref()) {
+            return past.deliver(event);
         }
         self.past = None;
         live.go_live();
@@ -110,24 +110,24 @@ impl Pictures {
     }
 }
 
-impl Catching {
+impl CatchUp {
     /// `None` if the ring has no past to begin with.
     fn new(
         source: &Arc<Feed>,
-        numbers: &Numbers,
-        past: Past,
+        numbers: &GroupNumbers,
+        past: HistorySpan,
         status: &Arc<Status>,
-    ) -> Option<Catching> {
+    ) -> Option<CatchUp> {
         let reader = source.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_in_past(numbers, past)?;
-        let mut catching = Catching {
+        let mut catching = CatchUp {
             reader,
             position,
             decoding: Decoding::new(status, numbers.clone()),
             status: status.clone(),
             ready: VecDeque::new(),
-            told: Told::default(),
-            live: Told::default(),
+            delivered: Progress::default(),
+            live: Progress::default(),
             worked: Duration::ZERO,
             effort: Effort::default(),
             asked: Instant::now(),
@@ -155,7 +155,7 @@ impl Catching {
                 Next::Lost(on, info) => {
                     self.position = on;
                     self.decoding.reset();
-                    let epoch = self.told.epoch;
+                    let epoch = self.delivered.epoch;
                     if let Some(info) = info.filter(|info| Some(info.epoch) != epoch) {
                         self.configure(info);
                     }
@@ -171,8 +171,7 @@ impl Catching {
             Entry::Stop(reason) => self.ready.push_back(Event::Stop(reason)),
             // Sound, a repeat, or a sample that cannot be decoded here.
             Entry::Sample(sample)
-                if sample.is_sound() || sample.repeat > 0 || self.decoding.passes_over(&sample) => {
-            }
+                if sample.is_audio() || sample.repeat > 0 || self.decoding.must_skip(&sample) => {}
             Entry::Sample(sample) => {
                 // Failures are reported by the shared decoder, which gets the same samples.
                 let (frames, _) = self.decoding.decode(&sample);
@@ -199,15 +198,15 @@ impl Catching {
     }
 
     /// Discards live events that the encoder already had from the past.
-    fn pass_over(&mut self, live: &Follower) {
+    fn skip_delivered(&mut self, live: &Follower) {
         while let Some(event) = live.peek() {
-            let told = match &event {
-                Event::Configure(info) => Some(info.epoch) <= self.told.epoch,
-                _ if self.live.epoch < self.told.epoch => true,
-                Event::Picture(picture) => Some(picture.time) <= self.told.time,
-                Event::Stop(_) => self.told.stopped,
+            let delivered = match &event {
+                Event::Configure(info) => Some(info.epoch) <= self.delivered.epoch,
+                _ if self.live.epoch < self.delivered.epoch => true,
+                Event::Picture(picture) => Some(picture.time) <= self.delivered.time,
+                Event::Stop(_) => self.delivered.stopped,
             };
-            if !told {
+            if !delivered {
                 return;
             }
             self.live.note(&event);
@@ -217,26 +216,26 @@ impl Catching {
 
     /// Whether the live events continue right after what the encoder has, or no later than with `event`, the
     /// next of the past.
-    fn meets(&self, live: &Follower, event: Option<&Event>) -> bool {
+    fn can_switch(&self, live: &Follower, event: Option<&Event>) -> bool {
         let next = match (event, live.peek()) {
             (Some(Event::Picture(next)), Some(Event::Picture(shown))) => {
-                self.live.epoch == self.told.epoch && shown.time <= next.time
+                self.live.epoch == self.delivered.epoch && shown.time <= next.time
             }
             _ => false,
         };
-        next || (self.told.time.is_some() && self.live == self.told)
+        next || (self.delivered.time.is_some() && self.live == self.delivered)
     }
 
     /// Records that the encoder gets this event.
-    fn tell(&mut self, event: Option<Event>) -> Option<Event> {
+    fn deliver(&mut self, event: Option<Event>) -> Option<Event> {
         if let Some(event) = &event {
-            self.told.note(event);
+            self.delivered.note(event);
         }
         event
     }
 }
 
-impl Told {
+impl Progress {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Configure(info) => (self.epoch, self.stopped) = (Some(info.epoch), false),
@@ -254,8 +253,8 @@ mod tests {
         *,
     };
 
-    fn past(group_ms: u32, groups: u32) -> Past {
-        Past { group_ms, groups }
+    fn past(group_ms: u32, groups: u32) -> HistorySpan {
+        HistorySpan { group_ms, groups }
     }
 
     #[test]
@@ -276,7 +275,7 @@ mod tests {
             source.publish(1);
             let picture = next_picture(&mut pictures);
             assert_eq!(picture.time / PICTURE, next);
-            assert_eq!(picture.begins, next.is_multiple_of(30));
+            assert_eq!(picture.starts_group, next.is_multiple_of(30));
             // At the end of the past it looks at the live frames.
             assert!(pictures.next().is_none());
             next += 1;
@@ -290,7 +289,7 @@ mod tests {
         source.publish(14 * 30 + 10);
         let first = |past| {
             let picture = next_picture(&mut source.pictures(past));
-            (picture.time / PICTURE, picture.begins)
+            (picture.time / PICTURE, picture.starts_group)
         };
         // However many a muxer wants: eight seconds and the group in progress.
         assert_eq!(first(past(900, 30)), (6 * 30, true));

@@ -7,7 +7,7 @@
 
 use super::{
     frames::Decoded,
-    ring::{Info, Numbers},
+    ring::{GroupNumbers, Info},
     status::Status,
 };
 use sluicegate_codec as codec;
@@ -42,17 +42,17 @@ static PICTURES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MAX_DECODED));
 pub(super) struct Decoding {
     status: Arc<Status>,
     /// Group index that says whether a frame begins a group.
-    numbers: Numbers,
+    numbers: GroupNumbers,
     decoder: Option<(Decoder, Format)>,
     /// How the frames are presented.
     geometry: Geometry,
     /// Whether decoding begins with the next independent sample.
-    joins: bool,
+    awaits_start: bool,
     /// Whether decoding began with the newest independent sample, so that its leading frames cannot be
     /// decoded.
-    joined: bool,
+    skips_leading: bool,
     /// Capture times of access units whose frames have not come out, by presentation time.
-    held: BTreeMap<i64, u64>,
+    pending: BTreeMap<i64, u64>,
     /// Presentation time of the newest frame, and the keyframe that it belongs to.
     last: Option<u64>,
     keyframe: Option<u64>,
@@ -69,15 +69,15 @@ pub(super) struct Decoding {
 impl Decoding {
     /// Creates a decoding without tracks. Frames and failures are counted in `status`; `numbers` is the group
     /// index of an encoded feed.
-    pub fn new(status: &Arc<Status>, numbers: Numbers) -> Decoding {
+    pub fn new(status: &Arc<Status>, numbers: GroupNumbers) -> Decoding {
         Decoding {
             status: status.clone(),
             numbers,
             decoder: None,
             geometry: Geometry::default(),
-            joins: true,
-            joined: false,
-            held: BTreeMap::new(),
+            awaits_start: true,
+            skips_leading: false,
+            pending: BTreeMap::new(),
             last: None,
             keyframe: None,
             decoded: None,
@@ -92,9 +92,9 @@ impl Decoding {
     /// # Errors
     /// There is no decoder for them; nothing is decoded until the next call.
     pub fn configure(&mut self, info: &Info) -> Result<(), codec::Error> {
-        self.held.clear();
+        self.pending.clear();
         self.ahead.clear();
-        self.joins = true;
+        self.awaits_start = true;
         self.decoder = None;
         let Some(video) = &info.video else {
             return Ok(());
@@ -120,17 +120,17 @@ impl Decoding {
         if let Some((decoder, _)) = &mut self.decoder {
             decoder.reset();
         }
-        self.joins = true;
-        self.held.clear();
+        self.awaits_start = true;
+        self.pending.clear();
     }
 
     /// Whether the next sample cannot be decoded, because it leads the independent sample that decoding began
     /// with and refers to frames before that. Call it for every sample.
-    pub fn passes_over(&mut self, sample: &Sample) -> bool {
+    pub fn must_skip(&mut self, sample: &Sample) -> bool {
         if sample.independent {
-            self.joined = std::mem::take(&mut self.joins);
+            self.skips_leading = std::mem::take(&mut self.awaits_start);
         }
-        self.joined && sample.leading
+        self.skips_leading && sample.leading
     }
 
     /// Decodes `sample`. Returns the frames that come out, in presentation order, and whether the sample
@@ -145,10 +145,10 @@ impl Decoding {
         };
         let before = self.decoded.replace(sample.decode_time);
         self.step = before.map_or(0, |before| sample.decode_time.saturating_sub(before));
-        let shown = i64::try_from(sample.shown_at()).unwrap_or(i64::MAX);
-        self.held.insert(shown, sample.captured_at);
-        if self.held.len() > MAX_HELD {
-            self.held.pop_first();
+        let shown = i64::try_from(sample.presentation_time()).unwrap_or(i64::MAX);
+        self.pending.insert(shown, sample.captured_at);
+        if self.pending.len() > MAX_HELD {
+            self.pending.pop_first();
         }
         let geometry = self.geometry;
         let take = |frame: Frame| frames.push(frame.shown(geometry));
@@ -162,7 +162,7 @@ impl Decoding {
         let shown = frame
             .pts()
             .unwrap_or(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
-        let captured_at = self.held.remove(&shown).unwrap_or(sample.captured_at);
+        let captured_at = self.pending.remove(&shown).unwrap_or(sample.captured_at);
         let mut time = u64::try_from(shown).ok()?;
         if let Some(last) = self.last {
             if self.is_too_far_ahead(shown, sample) {
@@ -172,7 +172,7 @@ impl Decoding {
                 return None;
             }
         }
-        let Some(memory) = PICTURES.take_within(frame.bytes()) else {
+        let Some(memory) = PICTURES.reserve_within(frame.bytes()) else {
             self.status.codec.dropped.fetch_add(1, Ordering::Relaxed);
             let most = MAX_DECODED >> 20;
             self.status.note(
@@ -183,13 +183,13 @@ impl Decoding {
         };
         self.last = Some(time);
         let keyframe = self.numbers.keyframe(time);
-        let begins = keyframe != self.keyframe;
+        let starts_group = keyframe != self.keyframe;
         self.keyframe = keyframe;
         Some(Decoded {
             frame,
             time,
             captured_at,
-            begins,
+            starts_group,
             _memory: memory,
         })
     }

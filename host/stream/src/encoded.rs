@@ -11,10 +11,10 @@ use super::{
     feed::Feed,
     frames::{Decoded, Event},
     ingest,
-    ring::{Entry, Info, Numbers},
+    ring::{Entry, GroupNumbers, Info},
     status::Status,
     supervise::{self, Work},
-    transcoders::Current,
+    transcoders::CaughtUp,
 };
 use sluicegate_codec as codec;
 use sluicegate_codec::{Colour, Encoder, Scaler, Settings};
@@ -22,7 +22,7 @@ use sluicegate_config as config;
 use sluicegate_media::{
     h264::{access_unit::Assembler, annexb},
     sample::{Codec, Sample, Times, Video},
-    time::{Cadence, TIMESCALE},
+    time::{FrameRateLimiter, TIMESCALE},
 };
 use sluicegate_source::{Keyframes, Stop};
 use sluicegate_telemetry::{Chain, Panicked};
@@ -57,7 +57,7 @@ pub(super) fn run(
     out: &Feed,
     status: &Status,
     keyframes: &Keyframes,
-    current: &Current,
+    current: &CaughtUp,
     stop: &Stop,
 ) {
     let mut worker = Worker {
@@ -74,7 +74,7 @@ pub(super) fn run(
         scaler: Scaler::new(),
         assembler: Assembler::default(),
         announced: false,
-        cadence: encoding.frame_rate.map(Cadence::new),
+        frame_rate_limiter: encoding.frame_rate.map(FrameRateLimiter::new),
     };
     supervise::run(&mut worker, status, stop);
 }
@@ -82,12 +82,12 @@ pub(super) fn run(
 struct Worker<'a> {
     pictures: Pictures,
     encoding: H264Settings,
-    current: &'a Current,
+    current: &'a CaughtUp,
     out: &'a Feed,
     status: &'a Status,
     keyframes: &'a Keyframes,
     source: Option<Arc<Info>>,
-    numbers: Numbers,
+    numbers: GroupNumbers,
     /// Keyframe of the source that the newest frame belonged to.
     keyframe: Option<u64>,
     encoder: Option<(Encoder, Settings)>,
@@ -96,7 +96,7 @@ struct Worker<'a> {
     /// Whether viewers know the tracks.
     announced: bool,
     /// Limits the frame rate.
-    cadence: Option<Cadence>,
+    frame_rate_limiter: Option<FrameRateLimiter>,
 }
 
 impl Work for Worker<'_> {
@@ -131,7 +131,7 @@ impl Work for Worker<'_> {
     }
 
     fn recover(&mut self, _: &Panicked) {
-        self.pictures.give_up_past();
+        self.pictures.abandon_past();
         self.encoder = None;
         self.scaler = Scaler::new();
         self.announced = false;
@@ -155,8 +155,10 @@ impl Worker<'_> {
         // Renditions have their groups where the source has them, so that a viewer can switch between them.
         let keyframe = self.numbers.keyframe(picture.time);
         let starts_group = keyframe != self.keyframe;
-        let due = self.cadence.as_ref();
-        if due.is_some_and(|cadence| !cadence.is_due(picture.time)) && !starts_group {
+        let due = self.frame_rate_limiter.as_ref();
+        if due.is_some_and(|frame_rate_limiter| !frame_rate_limiter.is_due(picture.time))
+            && !starts_group
+        {
             return Ok(());
         }
         let settings = self
@@ -177,8 +179,8 @@ impl Worker<'_> {
         let Some((encoder, _)) = &mut self.encoder else {
             return Ok(());
         };
-        if let Some(cadence) = &mut self.cadence {
-            cadence.passed(picture.time);
+        if let Some(frame_rate_limiter) = &mut self.frame_rate_limiter {
+            frame_rate_limiter.passed(picture.time);
         }
         let view = self.scaler.convert(
             &picture.frame,

@@ -8,7 +8,7 @@
 
 mod repeats;
 
-use super::ring::{Bounds, Entry, Info, Numbers, Past, Ring};
+use super::ring::{Bounds, Entry, GroupNumbers, HistorySpan, Info, Ring};
 use sluicegate_media::{group::Group, sample::Sample};
 use std::{
     cell::Cell,
@@ -37,19 +37,19 @@ struct State {
     /// The newest frame or repeat, if no discontinuity followed it.
     newest: Option<Arc<Sample>>,
     /// When `newest` arrived.
-    came: Instant,
+    arrived: Instant,
     /// When the newest frame that is not a repeat arrived, and its presentation time.
-    pictured: (Instant, u64),
+    last_frame: (Instant, u64),
     /// `newest` cannot be repeated.
     unrepeatable: bool,
-    /// Whether repeats have been requested since `fillers`, the number of readers that request them, was
+    /// Whether repeats have been requested since `repeat_readers`, the number of readers that request them, was
     /// zero.
-    is_filled: bool,
-    fillers: usize,
+    repeats_requested: bool,
+    repeat_readers: usize,
     /// When to check for a silence next, if that was done since the newest frame.
-    look: Option<Instant>,
+    next_check: Option<Instant>,
     /// No repeats before this time.
-    held_until: Option<Instant>,
+    no_repeats_before: Option<Instant>,
     /// Decode time of the newest frame or repeat, across discontinuities.
     reached: Option<u64>,
 }
@@ -65,30 +65,30 @@ pub enum WakeOn {
 
 impl Feed {
     /// Creates an empty feed, whose groups are numbered by `numbers`.
-    pub fn new(numbers: Numbers) -> Arc<Feed> {
+    pub fn new(numbers: GroupNumbers) -> Arc<Feed> {
         Feed::of(None, numbers)
     }
 
     /// Creates an empty feed for what is made from the frames of `source`. It counts as silent only while
     /// `source` is.
-    pub fn made_of(source: &Arc<Feed>, numbers: Numbers) -> Arc<Feed> {
+    pub fn derived_from(source: &Arc<Feed>, numbers: GroupNumbers) -> Arc<Feed> {
         Feed::of(Some(source.clone()), numbers)
     }
 
-    fn of(source: Option<Arc<Feed>>, numbers: Numbers) -> Arc<Feed> {
+    fn of(source: Option<Arc<Feed>>, numbers: GroupNumbers) -> Arc<Feed> {
         Arc::new(Feed {
             source,
             state: Mutex::new(State {
                 ring: Ring::new(Bounds::default(), numbers),
                 readers: BTreeMap::new(),
                 newest: None,
-                came: Instant::now(),
-                pictured: (Instant::now(), 0),
+                arrived: Instant::now(),
+                last_frame: (Instant::now(), 0),
                 unrepeatable: false,
-                is_filled: false,
-                fillers: 0,
-                look: None,
-                held_until: None,
+                repeats_requested: false,
+                repeat_readers: 0,
+                next_check: None,
+                no_repeats_before: None,
                 reached: None,
             }),
             next_reader: AtomicU64::new(1),
@@ -126,7 +126,7 @@ impl Feed {
             feed: self.clone(),
             id,
             past: Cell::new(None),
-            fills: Cell::new(false),
+            requests_repeats: Cell::new(false),
         }
     }
 
@@ -141,8 +141,8 @@ impl Feed {
     }
 
     /// Position of the newest frame that is not a repeat.
-    pub fn newest_picture(&self) -> Option<u64> {
-        self.lock().ring.newest_picture()
+    pub fn newest_frame(&self) -> Option<u64> {
+        self.lock().ring.newest_frame()
     }
 
     /// The newest tracks.
@@ -151,7 +151,7 @@ impl Feed {
     }
 
     /// How the groups of this feed are numbered.
-    pub fn numbers(&self) -> Numbers {
+    pub fn numbers(&self) -> GroupNumbers {
         self.lock().ring.numbers().clone()
     }
 
@@ -168,7 +168,7 @@ pub struct Reader {
     /// End of the past when it started, until it has read up to there.
     past: Cell<Option<u64>>,
     /// Whether it has requested repeats.
-    fills: Cell<bool>,
+    requests_repeats: Cell<bool>,
 }
 
 /// Result of [`Reader::next`].
@@ -193,8 +193,8 @@ impl Reader {
     /// Like [`Reader::start`], for a reader that needs all of those groups, however long it takes: what it
     /// has not read of them is retained until it has or calls [`Reader::rest`], within the limits of the
     /// ring. A reader that waited for the first start point since `waited_since`, a result of
-    /// [`Reader::wait_and_hold`], starts there, no matter how many groups followed at once.
-    pub fn start_and_hold(
+    /// [`Reader::wait_and_retain`], starts there, no matter how many groups followed at once.
+    pub fn start_and_retain(
         &self,
         group_ms: u32,
         history: u32,
@@ -202,17 +202,21 @@ impl Reader {
     ) -> (u64, Option<Arc<Info>>) {
         let ring = &mut self.feed.lock().ring;
         let (start, info) = self.start_in(ring, group_ms, history, waited_since);
-        self.hold(ring, start, ring.end());
+        self.retain(ring, start, ring.end());
         (start, info)
     }
 
     /// Where something made from this feed begins (see [`Ring::past_start`]), and the tracks there. What it
-    /// has not read from there on is retained, as in [`Reader::start_and_hold`].
-    pub fn start_in_past(&self, numbers: &Numbers, past: Past) -> Option<(u64, Option<Arc<Info>>)> {
+    /// has not read from there on is retained, as in [`Reader::start_and_retain`].
+    pub fn start_in_past(
+        &self,
+        numbers: &GroupNumbers,
+        past: HistorySpan,
+    ) -> Option<(u64, Option<Arc<Info>>)> {
         let ring = &mut self.feed.lock().ring;
         let start = ring.past_start(numbers, past)?;
         ring.need(self.id, past.group_ms, 1);
-        self.hold(ring, start, ring.end());
+        self.retain(ring, start, ring.end());
         Some((start, ring.info_at(start)))
     }
 
@@ -221,7 +225,7 @@ impl Reader {
         let ring = &mut self.feed.lock().ring;
         ring.need(self.id, 0, 1);
         let start = ring.first();
-        self.hold(ring, start, ring.end());
+        self.retain(ring, start, ring.end());
         (start, ring.info_at(start))
     }
 
@@ -232,13 +236,13 @@ impl Reader {
 
     /// If there is no start point yet, returns the position from which this reader waits for one. What
     /// follows is retained, within the limits of the ring, until this reader starts or rests.
-    pub fn wait_and_hold(&self, group_ms: u32, history: u32) -> Option<u64> {
+    pub fn wait_and_retain(&self, group_ms: u32, history: u32) -> Option<u64> {
         let ring = &mut self.feed.lock().ring;
         if ring.first_start().is_some() {
             return None;
         }
         ring.need(self.id, group_ms, history);
-        ring.hold(self.id, Some(ring.end()));
+        ring.retain(self.id, Some(ring.end()));
         Some(ring.end())
     }
 
@@ -246,15 +250,15 @@ impl Reader {
     pub fn rest(&self) {
         self.past.set(None);
         let mut state = self.feed.lock();
-        state.ring.hold(self.id, None);
-        state.left_by(self.fills.take());
+        state.ring.retain(self.id, None);
+        state.reader_left(self.requests_repeats.take());
     }
 
     /// The entry at `position`, with its group at `group_ms`.
     pub fn next(&self, position: u64, group_ms: u32) -> Next {
         let mut state = self.feed.lock();
         if let Some(past) = self.past.get() {
-            self.hold(&mut state.ring, position, past);
+            self.retain(&mut state.ring, position, past);
         }
         if let Some(entry) = state.ring.get(position) {
             let group = match entry {
@@ -278,7 +282,7 @@ impl Reader {
     pub fn later_start(&self, position: u64, ticks: u64) -> Option<u64> {
         let state = self.feed.lock();
         let reached = state.ring.get(position.checked_sub(1)?)?;
-        let newest = state.ring.get(state.ring.newest_picture()?)?;
+        let newest = state.ring.get(state.ring.newest_frame()?)?;
         match (reached, newest) {
             (Entry::Sample(reached), Entry::Sample(newest))
                 if newest.decode_time > reached.decode_time.saturating_add(ticks) =>
@@ -291,15 +295,15 @@ impl Reader {
 
     /// See [`Feed::repeat`].
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
-        if !self.fills.replace(true) {
-            self.feed.lock().fillers += 1;
+        if !self.requests_repeats.replace(true) {
+            self.feed.lock().repeat_readers += 1;
         }
         self.feed.repeat(now, after)
     }
 
     /// Whether `position` is beyond the newest frame.
-    pub fn has_all_pictures(&self, position: u64) -> bool {
-        let newest = self.feed.lock().ring.newest_picture();
+    pub fn has_all_frames(&self, position: u64) -> bool {
+        let newest = self.feed.lock().ring.newest_frame();
         newest.is_none_or(|newest| newest < position)
     }
 
@@ -308,7 +312,7 @@ impl Reader {
         self.feed.lock().ring.end()
     }
 
-    /// See [`Numbers::longest`].
+    /// See [`GroupNumbers::longest`].
     pub fn longest_group(&self, group_ms: u32) -> u64 {
         self.feed.lock().ring.numbers().longest(group_ms)
     }
@@ -329,9 +333,9 @@ impl Reader {
     }
 
     /// Retains the entries from `position` to `past`, if there are any.
-    fn hold(&self, ring: &mut Ring, position: u64, past: u64) {
+    fn retain(&self, ring: &mut Ring, position: u64, past: u64) {
         let unread = (position < past).then_some(position);
-        ring.hold(self.id, unread);
+        ring.retain(self.id, unread);
         self.past.set(unread.and(Some(past)));
     }
 }
@@ -342,32 +346,32 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
     let mut all_sound = true;
     for mut entry in entries {
         match &mut entry {
-            Entry::Sample(sample) if sample.is_sound() => {}
+            Entry::Sample(sample) if sample.is_audio() => {}
             Entry::Sample(sample) => {
                 // The source's time may be earlier than the repeats that filled its silence.
                 let ahead = |reached: &u64| sample.decode_time <= *reached;
                 if let Some(reached) = state.reached.filter(ahead) {
                     let mut later = Sample::clone(sample);
-                    later.put_behind(reached);
+                    later.place_after(reached);
                     if state.ring.numbers().is_own() {
                         // The group index is keyed by the new time.
-                        later.known_by = None;
+                        later.group_time = None;
                     }
                     *sample = Arc::new(later);
                 }
                 all_sound = false;
                 state.reached = Some(sample.decode_time);
                 state.newest = Some(sample.clone());
-                (state.came, state.unrepeatable) = (now, false);
+                (state.arrived, state.unrepeatable) = (now, false);
                 if sample.repeat == 0 {
-                    state.pictured = (now, sample.shown_at());
-                    (state.look, state.held_until) = (None, None);
+                    state.last_frame = (now, sample.presentation_time());
+                    (state.next_check, state.no_repeats_before) = (None, None);
                 }
             }
             Entry::Configure(_) | Entry::Stop(_) => {
                 all_sound = false;
                 state.newest = None;
-                (state.look, state.held_until) = (None, None);
+                (state.next_check, state.no_repeats_before) = (None, None);
             }
         }
         state.ring.push(entry);
@@ -388,7 +392,7 @@ impl Drop for Reader {
         let mut state = self.feed.lock();
         state.readers.remove(&self.id);
         state.ring.release(self.id);
-        state.left_by(self.fills.take());
+        state.reader_left(self.requests_repeats.take());
     }
 }
 
@@ -404,7 +408,7 @@ mod tests {
     #[test]
     fn groups_that_begin_meanwhile_take_nothing_from_who_reads_the_past() {
         const GROUP: u64 = 60;
-        let feed = Feed::new(Numbers::own(0, Duration::from_secs(1)));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::from_secs(1)));
         let publish = |nth: u64| {
             let times = Times {
                 decode_time: nth * SECOND / 30,
@@ -420,9 +424,9 @@ mod tests {
 
         // Twenty groups of two seconds; sixteen are kept.
         let reader = feed.reader(WakeOn::All);
-        reader.start_and_hold(1000, 16, None);
+        reader.start_and_retain(1000, 16, None);
         (0..20 * GROUP).for_each(publish);
-        let (start, _) = reader.start_and_hold(1000, 16, None);
+        let (start, _) = reader.start_and_retain(1000, 16, None);
         assert_eq!(start, 4 * GROUP);
         assert!(gone(start - 1));
         let reached = start + 10;
@@ -434,7 +438,7 @@ mod tests {
         assert!(gone(10 * GROUP - 1) && !gone(10 * GROUP));
 
         // Nothing is kept for a reader that rests.
-        let (start, _) = reader.start_and_hold(1000, 16, None);
+        let (start, _) = reader.start_and_retain(1000, 16, None);
         assert_eq!(start, 10 * GROUP);
         reader.rest();
         (25 * GROUP + 1..=26 * GROUP).for_each(publish);
@@ -446,7 +450,7 @@ mod tests {
 
     #[test]
     fn who_waited_for_the_first_picture_starts_there_however_many_groups_come_at_once() {
-        let feed = Feed::new(Numbers::own(0, Duration::from_secs(1)));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::from_secs(1)));
         let publish = |nth: u64| {
             let times = Times {
                 decode_time: nth * SECOND,
@@ -456,12 +460,12 @@ mod tests {
             feed.publish(Entry::Sample(Arc::new(picture)));
         };
         let watch = feed.reader(WakeOn::VideoOnly);
-        let since = watch.wait_and_hold(1000, 1);
+        let since = watch.wait_and_retain(1000, 1);
         assert_eq!(since, Some(0));
         // Far more than would be kept without the reader.
         (0..100).for_each(publish);
         let reader = feed.reader(WakeOn::All);
-        assert_eq!(reader.start_and_hold(1000, 1, since).0, 0);
+        assert_eq!(reader.start_and_retain(1000, 1, since).0, 0);
         watch.rest();
         publish(100);
         assert!(matches!(
@@ -469,8 +473,8 @@ mod tests {
             Next::Entry(Entry::Sample(_), _)
         ));
         let late = feed.reader(WakeOn::All);
-        assert_eq!(late.wait_and_hold(1000, 1), None);
-        assert_eq!(late.start_and_hold(1000, 1, None).0, 100);
+        assert_eq!(late.wait_and_retain(1000, 1), None);
+        assert_eq!(late.start_and_retain(1000, 1, None).0, 100);
         reader.rest();
         publish(101);
         assert!(matches!(reader.next(0, 1000), Next::Lost(..)));

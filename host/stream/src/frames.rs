@@ -16,7 +16,7 @@ use super::{
     supervise::{self, Work},
 };
 use sluicegate_codec::{Counts, Effort, Frame};
-use sluicegate_media::{budget::Held, sample::Sample, time::TIMESCALE};
+use sluicegate_media::{budget::Reservation, sample::Sample, time::TIMESCALE};
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{
@@ -26,25 +26,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A decoder that is more than `LATE` ticks behind, and has been for `LATE_FOR` of work, jumps to the newest
+/// A decoder that is more than `MAX_LAG` ticks behind, and has been for `MAX_LATE_WORK` of work, jumps to the newest
 /// start point, if there is a later one. One that was only held up (a busy or suspended machine) catches up
 /// sooner than that.
-const LATE: u64 = TIMESCALE as u64;
-const LATE_FOR: Duration = Duration::from_secs(2);
+const MAX_LAG: u64 = TIMESCALE as u64;
+const MAX_LATE_WORK: Duration = Duration::from_secs(2);
 /// A decoder that catches up delivers a frame at least this often, however old it is.
-const UNSEEN: Duration = Duration::from_millis(500);
+const MAX_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// If nothing made from decoded frames is being delivered, decoding begins this long after a frame arrived:
 /// until then its delivery has the processors. Without this delay, captures beside 50 viewers on two
 /// processors tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
 /// How long to wait for an encoder whose mailbox has only group starts.
-const ROOM: Duration = Duration::from_millis(250);
+const GROUP_START_WAIT: Duration = Duration::from_millis(250);
 /// Budget for waiting for encoders during a burst, such as after the machine was suspended, so that no frame
-/// of it is lost. It is available again when encoders have kept up for `PATIENT_AGAIN`.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PATIENT_AGAIN: Duration = Duration::from_secs(30);
+/// of it is lost. It is available again when encoders have kept up for `BURST_WAIT_RESET`.
+const BURST_WAIT: Duration = Duration::from_secs(2);
+const BURST_WAIT_RESET: Duration = Duration::from_secs(30);
 /// Group starts that are closer together than this are not worth waiting for, in ticks.
-const WORTH_WAITING: u64 = TIMESCALE as u64 / 2;
+const MIN_START_DISTANCE: u64 = TIMESCALE as u64 / 2;
 
 /// A running decoder. Its thread ends when the last holder drops it.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ struct Mailbox {
     events: VecDeque<Event>,
     /// Most frames that may wait. At the bound the oldest that begins no group is dropped: what is made from
     /// the frames has its groups where the source has them.
-    most: usize,
+    limit: usize,
     /// Whether it takes frames as they come, as opposed to catching up with the past first.
     is_live: bool,
     /// Number of frames taken. On the first one an encoder is probed and opened, which does not count as
@@ -122,9 +122,9 @@ pub struct Decoded {
     pub captured_at: u64,
     /// Whether it is the first decoded frame of a group: of a keyframe of the source, or where one would be
     /// if the source were encoded by the gateway.
-    pub begins: bool,
+    pub starts_group: bool,
     /// Its share of the memory limit for decoded frames of all streams.
-    pub(super) _memory: Held,
+    pub(super) _memory: Reservation,
 }
 
 impl Frames {
@@ -137,7 +137,7 @@ impl Frames {
         source: &Arc<Feed>,
         status: Arc<Status>,
     ) -> std::io::Result<Arc<Frames>> {
-        Frames::start_with(stream, source, status, LATE_FOR)
+        Frames::start_with(stream, source, status, MAX_LATE_WORK)
     }
 
     /// Like [`Frames::start`], with another amount of late work before frames are skipped.
@@ -173,12 +173,12 @@ impl Frames {
                     late_for: Duration::ZERO,
                     waited: Duration::ZERO,
                     newest: true,
-                    patience_left: PATIENCE,
+                    patience_left: BURST_WAIT,
                     waited_at: Instant::now(),
                     effort: Effort::default(),
                     shown: Instant::now(),
                     wants_start: false,
-                    trust: Trust::Whole,
+                    integrity: Integrity::Intact,
                 };
                 supervise::run(&mut worker, &status, &stop);
             })?;
@@ -186,7 +186,7 @@ impl Frames {
     }
 
     /// Waits until `wanted` holds, but not beyond `until`, and returns the state at that time.
-    pub fn look(&self, until: Instant, wanted: impl Fn(&DecoderState) -> bool) -> DecoderState {
+    pub fn wait_for(&self, until: Instant, wanted: impl Fn(&DecoderState) -> bool) -> DecoderState {
         let mut state = self.shared.lock();
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -198,9 +198,9 @@ impl Frames {
         }
     }
 
-    /// Registers the calling thread for every frame from the newest on. At most `most` (at least 1) wait in
+    /// Registers the calling thread for every frame from the newest on. At most `limit` (at least 1) wait in
     /// its mailbox; the thread is unparked for each.
-    pub fn follow(self: &Arc<Frames>, most: usize) -> Follower {
+    pub fn follow(self: &Arc<Frames>, limit: usize) -> Follower {
         let mut state = self.shared.lock();
         let id = state.next;
         state.next += 1;
@@ -211,7 +211,7 @@ impl Frames {
             Mailbox {
                 thread: thread::current(),
                 events: known.into_iter().chain(newest).collect(),
-                most,
+                limit,
                 is_live: false,
                 taken: 0,
             },
@@ -290,9 +290,9 @@ impl Shared {
     }
 
     /// Delivers `event` to all followers. Waits for slow ones up to `patience`, and for the start of a group
-    /// up to `ROOM` if that is zero. Returns whether a follower that needs every frame lost one, and how long
+    /// up to `GROUP_START_WAIT` if that is zero. Returns whether a follower that needs every frame lost one, and how long
     /// was waited.
-    fn tell(&self, event: Event, patience: Duration) -> (bool, Duration) {
+    fn deliver_event(&self, event: Event, patience: Duration) -> (bool, Duration) {
         let mut wake = Vec::new();
         let mut state = self.lock();
         let mut waited = Duration::ZERO;
@@ -300,14 +300,18 @@ impl Shared {
             let full = |state: &mut State| {
                 let mut mailboxes = state.followers.values();
                 mailboxes.any(|mailbox| match patience.is_zero() {
-                    true => picture.begins && mailbox.has_only_groups(picture.time),
+                    true => picture.starts_group && mailbox.is_full_of_starts(picture.time),
                     false => mailbox.is_full(),
                 })
             };
-            let most = if patience.is_zero() { ROOM } else { patience };
+            let limit = if patience.is_zero() {
+                GROUP_START_WAIT
+            } else {
+                patience
+            };
             if full(&mut state) {
                 let began = Instant::now();
-                let room = self.taken.wait_timeout_while(state, most, full);
+                let room = self.taken.wait_timeout_while(state, limit, full);
                 state = room.unwrap_or_else(PoisonError::into_inner).0;
                 waited = began.elapsed();
             }
@@ -341,7 +345,7 @@ impl Shared {
         (slow, waited)
     }
 
-    fn see(&self, change: impl FnOnce(&mut DecoderState)) {
+    fn update_state(&self, change: impl FnOnce(&mut DecoderState)) {
         change(&mut self.lock().state);
         self.changed.notify_all();
     }
@@ -350,14 +354,14 @@ impl Shared {
 impl Mailbox {
     /// Whether a follower of more than the newest frame has no room for another group start, presented at
     /// `time`. If every frame is a group start, the next ones follow soon and this is false.
-    fn has_only_groups(&self, time: u64) -> bool {
+    fn is_full_of_starts(&self, time: u64) -> bool {
         let mut starts = self.events.iter().filter_map(|event| match event {
-            Event::Picture(picture) if picture.begins => Some(picture.time),
+            Event::Picture(picture) if picture.starts_group => Some(picture.time),
             _ => None,
         });
-        let apart = |last: u64| time.saturating_sub(last) >= WORTH_WAITING;
-        self.most > 1
-            && starts.clone().count() >= self.most
+        let apart = |last: u64| time.saturating_sub(last) >= MIN_START_DISTANCE;
+        self.limit > 1
+            && starts.clone().count() >= self.limit
             && starts.next_back().is_some_and(apart)
     }
 
@@ -367,23 +371,24 @@ impl Mailbox {
             .events
             .iter()
             .filter(|event| matches!(event, Event::Picture(_)));
-        self.is_live && self.most > 1 && pictures.count() >= self.most
+        self.is_live && self.limit > 1 && pictures.count() >= self.limit
     }
 
     /// Adds an event; returns whether a frame was dropped. A follower of only the newest frame loses nothing
     /// by that.
     fn push(&mut self, event: Event) -> bool {
         let is_picture = |event: &Event| matches!(event, Event::Picture(_));
-        let is_other = |event: &Event| matches!(event, Event::Picture(picture) if !picture.begins);
+        let is_other =
+            |event: &Event| matches!(event, Event::Picture(picture) if !picture.starts_group);
         let mut dropped = false;
         match &event {
             Event::Picture(picture) => {
                 let waiting = self.events.iter().filter(|event| is_picture(event)).count();
-                if waiting >= self.most.max(1) {
-                    dropped = self.most > 1;
+                if waiting >= self.limit.max(1) {
+                    dropped = self.limit > 1;
                     let other = self.events.iter().position(is_other).filter(|_| dropped);
                     // Only group starts wait, and this frame is none.
-                    if dropped && other.is_none() && !picture.begins {
+                    if dropped && other.is_none() && !picture.starts_group {
                         return true;
                     }
                     if let Some(spare) = other.or(self.events.iter().position(is_picture)) {
@@ -429,14 +434,14 @@ struct Worker {
     shown: Instant,
     /// Whether samples are skipped until an independent one.
     wants_start: bool,
-    trust: Trust,
+    integrity: Integrity,
 }
 
 /// Whether decoded frames can be trusted: damage spreads to the frames that refer to a damaged one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
+enum Integrity {
     /// They are undamaged.
-    Whole,
+    Intact,
     /// Damaged until the next start point.
     Lost,
     /// Undamaged from this presentation time on.
@@ -459,14 +464,15 @@ impl Work for Worker {
         match self.reader.next(self.position, 0) {
             // Sound, a repeat, or a sample that cannot be decoded here.
             Next::Entry(Entry::Sample(sample), _)
-                if sample.is_sound() || sample.repeat > 0 || self.decoding.passes_over(&sample) =>
+                if sample.is_audio() || sample.repeat > 0 || self.decoding.must_skip(&sample) =>
             {
                 self.position += 1;
-                self.shared.see(|state| state.reached = self.position);
+                self.shared
+                    .update_state(|state| state.reached = self.position);
             }
             Next::Entry(Entry::Sample(sample), _) => {
                 self.position += 1;
-                let newest = self.reader.has_all_pictures(self.position);
+                let newest = self.reader.has_all_frames(self.position);
                 if newest && !self.behind && !self.shared.is_followed() {
                     thread::sleep(HEAD_START);
                 }
@@ -475,8 +481,9 @@ impl Work for Worker {
                 self.newest = newest || self.behind;
                 self.decode(&sample, newest);
                 let worked = began.elapsed().saturating_sub(self.waited);
-                self.shared.see(|state| state.reached = self.position);
-                if let Some(on) = self.late_until(self.position, worked) {
+                self.shared
+                    .update_state(|state| state.reached = self.position);
+                if let Some(on) = self.jump_target(self.position, worked) {
                     if on > self.position {
                         self.shared
                             .counts
@@ -496,7 +503,7 @@ impl Work for Worker {
             }
             Next::Entry(Entry::Stop(reason), _) => {
                 self.position += 1;
-                self.tell(Event::Stop(reason));
+                self.deliver_event(Event::Stop(reason));
             }
             Next::Lost(on, info) => {
                 self.skip();
@@ -514,7 +521,7 @@ impl Work for Worker {
     fn recover(&mut self, panicked: &Panicked) {
         self.behind = true;
         self.wants_start = true;
-        self.distrust(&format!("decoding {panicked}"));
+        self.mark_damaged(&format!("decoding {panicked}"));
         if let Some(info) = self.info.clone() {
             self.open(&info);
         }
@@ -523,9 +530,9 @@ impl Work for Worker {
 
 impl Worker {
     /// Where to jump, if it is too late to catch up.
-    fn late_until(&mut self, position: u64, worked: Duration) -> Option<u64> {
+    fn jump_target(&mut self, position: u64, worked: Duration) -> Option<u64> {
         let worked = self.effort.count(worked);
-        let on = self.reader.later_start(position, LATE);
+        let on = self.reader.later_start(position, MAX_LAG);
         self.late_for = match on {
             Some(_) => self.late_for + worked,
             None => Duration::ZERO,
@@ -538,28 +545,28 @@ impl Worker {
         self.behind = true;
         self.shown = Instant::now();
         self.wants_start = false;
-        self.trust = Trust::Whole;
-        self.tell(Event::Configure(info.clone()));
+        self.integrity = Integrity::Intact;
+        self.deliver_event(Event::Configure(info.clone()));
         self.open(info);
     }
 
     fn open(&mut self, info: &Info) {
         if let Err(error) = self.decoding.configure(info) {
             let text = format!("the stream cannot be decoded: {}", Chain(&error));
-            self.distrust(&text);
+            self.mark_damaged(&text);
             self.status.note("decoder", text);
         }
     }
 
-    fn tell(&mut self, event: Event) {
-        if self.waited_at.elapsed() >= PATIENT_AGAIN {
-            self.patience_left = PATIENCE;
+    fn deliver_event(&mut self, event: Event) {
+        if self.waited_at.elapsed() >= BURST_WAIT_RESET {
+            self.patience_left = BURST_WAIT;
         }
         let patience = match self.newest {
             true => Duration::ZERO,
-            false => self.patience_left.min(ROOM),
+            false => self.patience_left.min(GROUP_START_WAIT),
         };
-        let (slow, waited) = self.shared.tell(event, patience);
+        let (slow, waited) = self.shared.deliver_event(event, patience);
         self.waited += waited;
         if slow || !waited.is_zero() {
             self.patience_left = self.patience_left.saturating_sub(waited);
@@ -579,14 +586,14 @@ impl Worker {
         self.decoding.reset();
         self.late_for = Duration::ZERO;
         self.wants_start = false;
-        self.trust = Trust::Whole;
+        self.integrity = Integrity::Intact;
     }
 
     /// Marks the output as damaged until the next start point, for the reason `why`.
-    fn distrust(&mut self, why: &str) {
-        self.trust = Trust::Lost;
+    fn mark_damaged(&mut self, why: &str) {
+        self.integrity = Integrity::Lost;
         let why: Arc<str> = why.into();
-        self.shared.see(|state| state.trouble = Some(why));
+        self.shared.update_state(|state| state.trouble = Some(why));
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
@@ -594,18 +601,19 @@ impl Worker {
         if self.wants_start {
             return;
         }
-        if self.trust == Trust::Lost && sample.independent {
-            self.trust = Trust::From(i64::try_from(sample.shown_at()).unwrap_or(i64::MAX));
+        if self.integrity == Integrity::Lost && sample.independent {
+            self.integrity =
+                Integrity::From(i64::try_from(sample.presentation_time()).unwrap_or(i64::MAX));
         }
         let (frames, outcome) = self.decoding.decode(sample);
         if let Err(error) = outcome {
             let text = format!("a frame could not be decoded: {}", Chain(&error));
-            self.distrust(&text);
+            self.mark_damaged(&text);
             self.status.note("decoding", text);
         }
         let caught_up = self.behind && newest;
         // While catching up, only the last frame of this step is delivered.
-        let only_one = caught_up || (self.behind && self.shown.elapsed() >= UNSEEN);
+        let only_one = caught_up || (self.behind && self.shown.elapsed() >= MAX_FRAME_INTERVAL);
         let skip = if only_one {
             frames.len().saturating_sub(1)
         } else {
@@ -613,17 +621,17 @@ impl Worker {
         };
         let deliver = newest || !self.behind || only_one;
         for frame in frames.into_iter().skip(skip) {
-            let good = self.is_good(&frame);
+            let good = self.is_intact(&frame);
             if let Some(decoded) = self.decoding.place(frame, sample)
                 && deliver
             {
                 self.behind &= !newest;
                 self.shown = Instant::now();
                 let decoded = Arc::new(decoded);
-                self.tell(Event::Picture(decoded.clone()));
+                self.deliver_event(Event::Picture(decoded.clone()));
                 if good {
                     let behind = self.behind;
-                    self.shared.see(|state| {
+                    self.shared.update_state(|state| {
                         if behind {
                             state.old = Some(decoded);
                         } else {
@@ -637,18 +645,18 @@ impl Worker {
     }
 
     /// Whether `frame` has no damage.
-    fn is_good(&mut self, frame: &Frame) -> bool {
+    fn is_intact(&mut self, frame: &Frame) -> bool {
         if frame.is_corrupt() {
-            self.distrust("a frame is damaged");
+            self.mark_damaged("a frame is damaged");
         }
-        match self.trust {
-            Trust::Whole => true,
-            Trust::Lost => false,
-            Trust::From(time) if frame.pts().is_some_and(|shown| shown >= time) => {
-                self.trust = Trust::Whole;
+        match self.integrity {
+            Integrity::Intact => true,
+            Integrity::Lost => false,
+            Integrity::From(time) if frame.pts().is_some_and(|shown| shown >= time) => {
+                self.integrity = Integrity::Intact;
                 true
             }
-            Trust::From(_) => false,
+            Integrity::From(_) => false,
         }
     }
 }

@@ -31,7 +31,7 @@ use sluicegate_media::{
     sample::{Codec, Sample, Times, Video},
     time::{Moment, TIMESCALE},
     timeline::Timeline,
-    wall::Wall,
+    wall::WallClock,
 };
 use sluicegate_source::{Expected, Presentation, Sink, Sound, SourceTimes};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub struct Ingest {
     assembler: Assembler,
     timeline: Timeline,
     offsets: Offsets,
-    wall: Wall,
+    wall: WallClock,
     /// Arrival of the first byte of the access unit in the assembler, and of the NAL unit in the splitter.
     begun: Option<Moment>,
     nal_begun: Option<Moment>,
@@ -62,9 +62,9 @@ pub struct Ingest {
     frame_rate: f32,
     presentation: Presentation,
     /// Whether `presentation` changed and viewers do not know yet.
-    presents: bool,
+    presentation_changed: bool,
     /// Whether the wrong `frame_num` of the source was reported.
-    miscounts: bool,
+    ignores_frame_num: bool,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -92,7 +92,7 @@ impl Ingest {
             assembler: Assembler::default(),
             timeline: Timeline::default(),
             offsets: Offsets::default(),
-            wall: Wall::default(),
+            wall: WallClock::default(),
             begun: None,
             nal_begun: None,
             packet: None,
@@ -101,8 +101,8 @@ impl Ingest {
             order: PresentationOrder::default(),
             frame_rate: 0.0,
             presentation: Presentation::default(),
-            presents: false,
-            miscounts: false,
+            presentation_changed: false,
+            ignores_frame_num: false,
         }
     }
 }
@@ -126,7 +126,7 @@ impl Sink for Ingest {
     }
 
     fn presentation(&mut self, told: Presentation) {
-        self.presents |= told != self.presentation;
+        self.presentation_changed |= told != self.presentation;
         self.presentation = told;
     }
 
@@ -161,7 +161,7 @@ impl Sink for Ingest {
             begun = now;
         }
         self.nal_begun = self.splitter.has_unfinished().then_some(begun);
-        self.look_for_waiting();
+        self.report_waiting();
     }
 
     fn silence(&mut self) {
@@ -176,7 +176,7 @@ impl Sink for Ingest {
         } else if !self.assembler.has_begun() {
             self.begun = None;
         }
-        self.look_for_waiting();
+        self.report_waiting();
     }
 
     fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
@@ -216,7 +216,7 @@ impl Sink for Ingest {
         } else {
             self.packet = None;
         }
-        self.look_for_waiting();
+        self.report_waiting();
     }
 
     fn jpeg(&mut self, data: Bytes, times: SourceTimes) {
@@ -259,8 +259,8 @@ impl Sink for Ingest {
         self.status.received(data.len());
         let now = (self.clock)();
         let decode = times.decode.or(times.presentation);
-        let placed = self.timeline.place_sound(decode, times.duration, now);
-        self.tell_of_times();
+        let placed = self.timeline.place_audio(decode, times.duration, now);
+        self.report_timeline();
         let Some(decode_time) = placed else { return };
         let times = Times {
             decode_time,
@@ -300,7 +300,7 @@ impl Sink for Ingest {
         self.begun = None;
         self.nal_begun = None;
         self.presentation = Presentation::default();
-        self.presents = false;
+        self.presentation_changed = false;
         self.status.retrying(reason);
     }
 
@@ -339,10 +339,10 @@ impl Ingest {
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         let sets = &unit.parameter_sets;
         // Since the parameter sets arrived, the source may have sent JPEGs or been lost.
-        let changes = !self.tracks.are_of(Codec::H264)
+        let changes = !self.tracks.video_is(Codec::H264)
             || !self.in_band.is_configured_for(sets)
             // The same coded pictures are presented differently.
-            || (self.presents && unit.start.is_some());
+            || (self.presentation_changed && unit.start.is_some());
         if changes {
             self.offsets = Offsets::default();
         }
@@ -355,7 +355,7 @@ impl Ingest {
                 ..video
             }
         });
-        self.presents &= video.is_none();
+        self.presentation_changed &= video.is_none();
         let times = self.place_picture(&unit, times, arrived);
         let (independent, sets) = (unit.start.is_some(), unit.parameter_sets.clone());
         let leading = unit.leading;
@@ -395,7 +395,7 @@ impl Ingest {
     fn place(&mut self, times: SourceTimes, reorder: Option<u8>, arrived: Moment) -> Times {
         let decode = times.decode.or(times.presentation);
         let decode_time = self.timeline.place(decode, times.duration, arrived);
-        self.tell_of_times();
+        self.report_timeline();
         let step = self.timeline.step();
         let (offset, duration) = match self.timeline.is_trusted() {
             true => {
@@ -421,9 +421,9 @@ impl Ingest {
         }
     }
 
-    fn tell_of_times(&mut self) {
-        if let Some(remark) = self.timeline.take_remark() {
-            self.status.note(remark.key(), remark.to_string());
+    fn report_timeline(&mut self) {
+        if let Some(clock_event) = self.timeline.take_clock_event() {
+            self.status.note(clock_event.key(), clock_event.to_string());
         }
     }
 
@@ -455,11 +455,13 @@ impl Ingest {
         }
     }
 
-    fn look_for_waiting(&mut self) {
+    fn report_waiting(&mut self) {
         if let Some(error) = self.assembler.take_error() {
             self.status.note("stream", error.to_string());
         }
-        if self.assembler.miscounts() && !std::mem::replace(&mut self.miscounts, true) {
+        if self.assembler.ignores_frame_num()
+            && !std::mem::replace(&mut self.ignores_frame_num, true)
+        {
             self.status.note(
                 "frame_num",
                 "the source numbers its frames wrongly (frame_num, in the same way in every group), so frame_num is no longer \
@@ -467,7 +469,7 @@ impl Ingest {
                     .into(),
             );
         }
-        if self.tracks.are_unknown() {
+        if self.tracks.none_announced() {
             if self.assembler.dropped() > 0 {
                 self.status
                     .waiting_for_keyframe("no parameter sets and keyframe received yet");

@@ -6,10 +6,10 @@
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
-    ring::{Entry, Info, Past},
+    ring::{Entry, HistorySpan, Info},
     status::Status,
     supervise::{self, Work},
-    transcoders::Current,
+    transcoders::CaughtUp,
 };
 use sluicegate_media::sample::Sample;
 use sluicegate_source::Stop;
@@ -24,9 +24,9 @@ use std::{sync::Arc, thread};
 /// later one.
 pub(super) fn run(
     parts: &Parts,
-    past: Past,
+    past: HistorySpan,
     out: &Feed,
-    current: &Current,
+    current: &CaughtUp,
     status: &Status,
     stop: &Stop,
 ) {
@@ -41,18 +41,18 @@ pub(super) struct Parts {
     /// The feed with the sound.
     pub heard: Arc<Feed>,
     /// Progress of those that are transcoded.
-    pub made: Vec<Arc<Current>>,
+    pub made: Vec<Arc<CaughtUp>>,
 }
 
 /// A reader of one of the two feeds.
-struct Side {
+struct FeedCursor {
     reader: Reader,
     position: u64,
     /// Tracks at `position`.
     info: Option<Arc<Info>>,
 }
 
-impl Side {
+impl FeedCursor {
     /// The next entry, if there is one; samples that are not `wanted` are skipped.
     fn peek(&mut self, wanted: impl Fn(&Sample) -> bool) -> Option<Entry> {
         loop {
@@ -75,13 +75,13 @@ impl Side {
 
 struct Joiner<'a> {
     out: &'a Feed,
-    current: &'a Current,
-    made: &'a [Arc<Current>],
-    pictures: Side,
-    sound: Side,
+    current: &'a CaughtUp,
+    made: &'a [Arc<CaughtUp>],
+    pictures: FeedCursor,
+    sound: FeedCursor,
     /// Decode time of the first frame; earlier sound is dropped.
     from: Option<u64>,
-    told: Option<Arc<Info>>,
+    announced: Option<Arc<Info>>,
 }
 
 impl Work for Joiner<'_> {
@@ -103,10 +103,15 @@ impl Work for Joiner<'_> {
 }
 
 impl<'a> Joiner<'a> {
-    fn new(parts: &'a Parts, past: Past, out: &'a Feed, current: &'a Current) -> Joiner<'a> {
+    fn new(
+        parts: &'a Parts,
+        past: HistorySpan,
+        out: &'a Feed,
+        current: &'a CaughtUp,
+    ) -> Joiner<'a> {
         let reader = parts.seen.reader(WakeOn::VideoOnly);
-        let (position, info) = reader.start_and_hold(past.group_ms, past.groups, None);
-        let pictures = Side {
+        let (position, info) = reader.start_and_retain(past.group_ms, past.groups, None);
+        let pictures = FeedCursor {
             reader,
             position,
             info,
@@ -114,7 +119,7 @@ impl<'a> Joiner<'a> {
         // Sound older than the first frame is dropped once that is known: the video may still be catching up.
         let reader = parts.heard.reader(WakeOn::All);
         let (position, info) = reader.start_at_oldest();
-        let sound = Side {
+        let sound = FeedCursor {
             reader,
             position,
             info,
@@ -126,15 +131,15 @@ impl<'a> Joiner<'a> {
             pictures,
             sound,
             from: None,
-            told: None,
+            announced: None,
         }
     }
 
     /// Takes one entry of either side; returns whether there was one to take.
     fn take(&mut self) -> bool {
-        let picture = self.pictures.peek(|sample| !sample.is_sound());
+        let picture = self.pictures.peek(|sample| !sample.is_audio());
         let picture = picture.filter(|entry| self.may_take_picture(entry));
-        let sound = self.sound.peek(Sample::is_sound);
+        let sound = self.sound.peek(Sample::is_audio);
         let sound = sound.filter(|entry| self.may_take_sound(entry));
         match (picture, sound) {
             // In the past, where both are available, the earlier sample goes first.
@@ -159,7 +164,9 @@ impl<'a> Joiner<'a> {
         let (seen, heard) = (self.pictures.epoch(), self.sound.epoch());
         match entry {
             Entry::Configure(info) => heard.is_none() || seen >= Some(info.epoch),
-            Entry::Sample(_) => heard < seen || self.told.as_ref().map(|told| told.epoch) >= heard,
+            Entry::Sample(_) => {
+                heard < seen || self.announced.as_ref().map(|announced| announced.epoch) >= heard
+            }
             Entry::Stop(_) => true,
         }
     }
@@ -169,12 +176,12 @@ impl<'a> Joiner<'a> {
         match entry {
             Entry::Configure(info) => self.pictures.info = Some(info),
             Entry::Stop(_) => {
-                self.told = None;
+                self.announced = None;
                 self.out.publish(entry);
             }
             Entry::Sample(sample) => {
                 self.from.get_or_insert(sample.decode_time);
-                self.tell();
+                self.announce();
                 self.out.publish(Entry::Sample(sample));
             }
         }
@@ -187,9 +194,9 @@ impl<'a> Joiner<'a> {
             // The video's feed has the same stop.
             Entry::Stop(_) => {}
             Entry::Sample(sample) => {
-                let told = self.told.as_ref().map(|told| told.epoch);
+                let announced = self.announced.as_ref().map(|announced| announced.epoch);
                 let late = self.from.is_some_and(|from| sample.decode_time < from);
-                if told.is_some() && told == self.sound.epoch() && !late {
+                if announced.is_some() && announced == self.sound.epoch() && !late {
                     self.out.publish(Entry::Sample(sample));
                 }
             }
@@ -197,19 +204,19 @@ impl<'a> Joiner<'a> {
     }
 
     /// Announces the tracks, if they changed.
-    fn tell(&mut self) {
+    fn announce(&mut self) {
         let Some(pictures) = &self.pictures.info else {
             return;
         };
         let sound = self.sound.info.as_ref();
         let sound = sound.filter(|sound| sound.epoch == pictures.epoch);
         let audio = sound.and_then(|sound| sound.audio.as_ref());
-        let same = |told: &Arc<Info>| {
-            told.epoch == pictures.epoch
-                && told.video == pictures.video
-                && told.audio.as_ref() == audio
+        let same = |announced: &Arc<Info>| {
+            announced.epoch == pictures.epoch
+                && announced.video == pictures.video
+                && announced.audio.as_ref() == audio
         };
-        if self.told.as_ref().is_some_and(same) {
+        if self.announced.as_ref().is_some_and(same) {
             return;
         }
         let info = Arc::new(Info {
@@ -219,7 +226,7 @@ impl<'a> Joiner<'a> {
             audio: audio.cloned(),
             coding: None,
         });
-        self.told = Some(info.clone());
+        self.announced = Some(info.clone());
         self.out.publish(Entry::Configure(info));
     }
 }
@@ -228,16 +235,16 @@ impl<'a> Joiner<'a> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::ring::Numbers;
+    use crate::ring::GroupNumbers;
     use bytes::Bytes;
     use sluicegate_media::{
         aac::Config,
         geometry::Geometry,
-        sample::{Audio, Beat, Codec, Times, Video},
+        sample::{Audio, Codec, SampleRange, Times, Video},
     };
     use std::time::Duration;
 
-    const NEWEST: Past = Past {
+    const NEWEST: HistorySpan = HistorySpan {
         group_ms: 0,
         groups: 1,
     };
@@ -252,7 +259,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Rig {
-            let feed = || Feed::new(Numbers::own(0, Duration::ZERO));
+            let feed = || Feed::new(GroupNumbers::own(0, Duration::ZERO));
             Rig {
                 seen: feed(),
                 heard: feed(),
@@ -281,7 +288,7 @@ mod tests {
                     }
                     Entry::Configure(info) => format!("pictures {}", info.epoch),
                     Entry::Stop(reason) => format!("stop {reason}"),
-                    Entry::Sample(sample) if sample.is_sound() => {
+                    Entry::Sample(sample) if sample.is_audio() => {
                         format!("s{}", sample.decode_time)
                     }
                     Entry::Sample(sample) => format!("p{}", sample.decode_time),
@@ -303,11 +310,15 @@ mod tests {
     }
 
     fn sound(time: u64) -> Entry {
-        let beat = Beat {
+        let sample_range = SampleRange {
             at: time,
             length: 1024,
         };
-        Entry::Sample(Arc::new(Sample::aac(times(time), beat, Bytes::new())))
+        Entry::Sample(Arc::new(Sample::aac(
+            times(time),
+            sample_range,
+            Bytes::new(),
+        )))
     }
 
     fn pictures_are(epoch: u32) -> Entry {
@@ -358,7 +369,7 @@ mod tests {
         ] {
             rig.heard.publish(entry);
         }
-        let (parts, out, current) = (rig.parts(), rig.out.clone(), Current::default());
+        let (parts, out, current) = (rig.parts(), rig.out.clone(), CaughtUp::default());
         let mut joiner = Joiner::new(&parts, NEWEST, &out, &current);
         assert_eq!(rig.published(&mut joiner), "both 0 p20 s25 p30 s35 s45");
         rig.seen.publish(picture(40, false));
@@ -369,7 +380,7 @@ mod tests {
     #[test]
     fn each_waits_for_the_other_at_a_break() {
         let mut rig = Rig::new();
-        let (parts, out, current) = (rig.parts(), rig.out.clone(), Current::default());
+        let (parts, out, current) = (rig.parts(), rig.out.clone(), CaughtUp::default());
         let mut joiner = Joiner::new(&parts, NEWEST, &out, &current);
         rig.seen.publish(pictures_are(0));
         rig.seen.publish(picture(10, true));

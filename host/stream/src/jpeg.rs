@@ -17,7 +17,7 @@ use sluicegate_codec::JpegEncoder;
 use sluicegate_media::{
     geometry::Geometry,
     sample::{Codec, Sample, Times, Video},
-    time::Cadence,
+    time::FrameRateLimiter,
 };
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
@@ -55,7 +55,7 @@ impl Default for JpegSettings {
 /// Encodes the frames of `follower` and publishes the JPEGs in `out` until it is stopped.
 pub(super) fn run(
     follower: &Follower,
-    look: JpegSettings,
+    jpeg_settings: JpegSettings,
     stream: &str,
     out: &Feed,
     status: &Status,
@@ -63,13 +63,13 @@ pub(super) fn run(
 ) {
     let mut worker = Worker {
         follower,
-        look,
+        jpeg_settings,
         stream,
         out,
         counts: &status.codec,
-        told: false,
+        failure_logged: false,
         encoder: None,
-        cadence: Cadence::new(look.max_per_second),
+        frame_rate_limiter: FrameRateLimiter::new(jpeg_settings.max_per_second),
         newest: None,
         due: Instant::now(),
     };
@@ -78,14 +78,14 @@ pub(super) fn run(
 
 struct Worker<'a> {
     follower: &'a Follower,
-    look: JpegSettings,
+    jpeg_settings: JpegSettings,
     stream: &'a str,
     out: &'a Feed,
     counts: &'a Arc<codec::Counts>,
     /// Whether a failure was logged; further ones are not.
-    told: bool,
+    failure_logged: bool,
     encoder: Option<JpegEncoder>,
-    cadence: Cadence,
+    frame_rate_limiter: FrameRateLimiter,
     /// The newest frame that was not encoded, and when it is encoded regardless of the cadence if no other
     /// follows: late enough that the rate limit holds in any second.
     newest: Option<Arc<Decoded>>,
@@ -105,8 +105,8 @@ impl Work for Worker<'_> {
             }
             Some(Event::Picture(picture)) => {
                 self.newest = Some(picture);
-                self.due =
-                    Instant::now() + Duration::from_secs(1) / self.look.max_per_second.max(1);
+                self.due = Instant::now()
+                    + Duration::from_secs(1) / self.jpeg_settings.max_per_second.max(1);
                 if self.follower.is_caught_up() {
                     self.emit();
                 }
@@ -117,7 +117,7 @@ impl Work for Worker<'_> {
                 if now < self.due {
                     thread::park_timeout(self.due - now);
                 } else {
-                    self.cadence.reset();
+                    self.frame_rate_limiter.reset();
                     self.emit();
                     self.newest = None;
                 }
@@ -137,7 +137,12 @@ impl Worker<'_> {
         self.newest = None;
         let Some(video) = &info.video else { return };
         let (width, height) = video.display_size();
-        let (width, height) = codec::fit(width, height, self.look.max_width, self.look.max_height);
+        let (width, height) = codec::fit(
+            width,
+            height,
+            self.jpeg_settings.max_width,
+            self.jpeg_settings.max_height,
+        );
         self.out.publish(Entry::Configure(Arc::new(Info {
             started_at: info.started_at,
             epoch: info.epoch,
@@ -149,7 +154,7 @@ impl Worker<'_> {
                 height,
                 geometry: Geometry::default(),
                 frame_rate: match video.frame_rate {
-                    rate if rate > 0.0 => rate.min(self.look.max_per_second as f32),
+                    rate if rate > 0.0 => rate.min(self.jpeg_settings.max_per_second as f32),
                     _ => 0.0,
                 },
                 keyframe_ms: 0,
@@ -163,7 +168,7 @@ impl Worker<'_> {
     fn emit(&mut self) {
         let Some(picture) = self
             .newest
-            .take_if(|newest| self.cadence.is_due(newest.time))
+            .take_if(|newest| self.frame_rate_limiter.is_due(newest.time))
         else {
             return;
         };
@@ -172,7 +177,7 @@ impl Worker<'_> {
             None => match JpegEncoder::new() {
                 Ok(encoder) => self.encoder.insert(encoder.counted(self.counts)),
                 Err(error) => {
-                    if !std::mem::replace(&mut self.told, true) {
+                    if !std::mem::replace(&mut self.failure_logged, true) {
                         tracing::error!(
                             stream = self.stream,
                             "cannot create a JPEG encoder: {}",
@@ -188,21 +193,21 @@ impl Worker<'_> {
             max_height,
             quality,
             ..
-        } = self.look;
+        } = self.jpeg_settings;
         match encoder.encode(&picture.frame, quality, max_width, max_height) {
             Ok(data) => {
-                self.cadence.passed(picture.time);
+                self.frame_rate_limiter.passed(picture.time);
                 let times = Times {
                     decode_time: picture.time,
                     composition_offset: 0,
-                    duration: u32::try_from(self.cadence.step()).unwrap_or(0),
+                    duration: u32::try_from(self.frame_rate_limiter.step()).unwrap_or(0),
                     captured_at: picture.captured_at,
                 };
                 let sample = Sample::jpeg(times, data);
                 self.out.publish(Entry::Sample(Arc::new(sample)));
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.told, true) {
+                if !std::mem::replace(&mut self.failure_logged, true) {
                     tracing::warn!(
                         stream = self.stream,
                         "a frame could not be encoded as JPEG: {}",

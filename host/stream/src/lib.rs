@@ -37,17 +37,17 @@ pub use ingest::Ingest;
 pub use jpeg::JpegSettings;
 pub use offer::{Offer, Peaks};
 pub use registry::Streams;
-pub use ring::{Bounds, Entry, Info, Numbers, Past, Ring};
+pub use ring::{Bounds, Entry, GroupNumbers, HistorySpan, Info, Ring};
 pub use status::{Report, State, Status, Totals};
-pub use transcoders::{DerivedFeed, MakeError};
-pub use variant::{Ask, Pictures, Recipe, Selection, Variant};
+pub use transcoders::{DeriveError, DerivedFeed};
+pub use variant::{Pictures, Recipe, Selection, Variant, VariantOptions};
 
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::{sample::Format, time::Moment};
 use sluicegate_source as source;
 use sluicegate_source::{Fleet, Keyframes, Presence, Sink, SourceError, Spec, Stop};
-use sluicegate_telemetry::{Events, contain, provoke};
+use sluicegate_telemetry::{Events, contain, panic_point};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -74,7 +74,7 @@ pub struct Stream {
     recipes: variant::Recipes,
     fleet: Arc<Fleet>,
     status: Arc<Status>,
-    /// Whether a thread is probing the encoders; see [`Stream::learn`].
+    /// Whether a thread is probing the encoders; see [`Stream::probe_encoders`].
     learning: AtomicBool,
     control: Mutex<Control>,
 }
@@ -219,13 +219,13 @@ impl Stream {
 
     /// Like [`Stream::offers`] but never blocks: forms that are encoded by the gateway have no codec string,
     /// and those whose encoder was not probed yet are offered as if it worked. The flag says whether all
-    /// encoders have been probed, by [`Stream::offers`] or [`Stream::learn`].
-    pub fn likely_offers(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
-        offer::likely_offers(&self.recipes, info, formats, self.status.peaks())
+    /// encoders have been probed, by [`Stream::offers`] or [`Stream::probe_encoders`].
+    pub fn offers_without_probing(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
+        offer::offers_without_probing(&self.recipes, info, formats, self.status.peaks())
     }
 
     /// Probes the encoders on a thread of its own, unless one is doing so already.
-    pub fn learn(self: &Arc<Stream>, info: &Arc<Info>, formats: &[Format]) {
+    pub fn probe_encoders(self: &Arc<Stream>, info: &Arc<Info>, formats: &[Format]) {
         if self.learning.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -250,7 +250,7 @@ impl Stream {
     }
 
     /// Whether the stream has no users and its source does not run.
-    pub fn is_at_rest(&self) -> bool {
+    pub fn is_inactive(&self) -> bool {
         let control = self.lock();
         control.users == 0 && control.run.is_none()
     }
@@ -293,7 +293,7 @@ impl Stream {
         let began = Instant::now();
         let started_at_us = unix_us();
         let cell = self.recipes.encode.keyframe_interval.duration();
-        let feed = Feed::new(Numbers::own(started_at_us, cell));
+        let feed = Feed::new(GroupNumbers::own(started_at_us, cell));
         let keyframes = Keyframes::default();
         let run = Arc::new(Run {
             stop: Stop::default(),
@@ -308,7 +308,7 @@ impl Stream {
             feed,
         });
         let clock = move || {
-            provoke("source");
+            panic_point("source");
             Moment {
                 unix_us: unix_us(),
                 elapsed: began.elapsed(),
@@ -455,8 +455,12 @@ impl StreamLease {
     ///
     /// # Errors
     /// Too many ad-hoc JPEG sizes are in use, or the system refuses a thread.
-    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<DerivedFeed>, MakeError> {
-        self.run.transcoders.make(recipe, past)
+    pub fn derived_feed(
+        &self,
+        recipe: Recipe,
+        past: HistorySpan,
+    ) -> Result<Arc<DerivedFeed>, DeriveError> {
+        self.run.transcoders.derived_feed(recipe, past)
     }
 
     /// Returns the stream's shared decoder, for consumers that need only the newest frames. Frames are

@@ -78,7 +78,7 @@ pub(super) fn offers(
 
 /// Like [`offers`] but never blocks: without the codecs of what the gateway encodes, and including forms
 /// whose encoder was not probed. The flag says whether all encoders have been probed.
-pub(super) fn likely_offers(
+pub(super) fn offers_without_probing(
     recipes: &Recipes,
     info: &Info,
     formats: &[Format],
@@ -147,20 +147,25 @@ fn pictures(
     Some(match made {
         None => {
             let bits = match peaks.pictures {
-                0 => likely(size, video.frame_rate),
+                0 => estimated_bitrate(size, video.frame_rate),
                 measured => measured,
             };
             ((video.codec_string.clone(), bits), size, video.frame_rate)
         }
-        Some(Pictures::Jpeg { look, .. }) => {
-            let size = codec::fit(size.0, size.1, look.max_width, look.max_height);
-            let most = look.max_per_second as f32;
+        Some(Pictures::Jpeg { jpeg_settings, .. }) => {
+            let size = codec::fit(
+                size.0,
+                size.1,
+                jpeg_settings.max_width,
+                jpeg_settings.max_height,
+            );
+            let most = jpeg_settings.max_per_second as f32;
             let rate = match video.frame_rate {
                 rate if rate > 0.0 => rate.min(most),
                 _ => most,
             };
             // JPEGs take about one bit per pixel.
-            let bits = likely(size, rate).saturating_mul(10);
+            let bits = estimated_bitrate(size, rate).saturating_mul(10);
             ((String::new(), bits), size, rate)
         }
         Some(Pictures::H264(encoding)) => {
@@ -217,7 +222,7 @@ fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part
 }
 
 /// Estimated bits per second of H.264: a tenth of a bit per pixel.
-fn likely(size: (u32, u32), rate: f32) -> u32 {
+fn estimated_bitrate(size: (u32, u32), rate: f32) -> u32 {
     let rate = if rate > 0.0 { f64::from(rate) } else { 25.0 };
     (f64::from(size.0) * f64::from(size.1) * rate / 10.0) as u32
 }
@@ -288,7 +293,7 @@ mod tests {
                 keyframe_ms: 0,
             }),
             audio: Some(Audio {
-                codec: Codec::OtherSound,
+                codec: Codec::OtherAudio,
                 name: "pcm_alaw".into(),
                 codec_string: String::new(),
                 config: Bytes::new(),

@@ -7,7 +7,7 @@
 //! front of the newest group, which is reported as cut.
 //!
 //! Groups are counted in a [`GroupIndex`] that a source's ring shares with the rings derived from it
-//! ([`Numbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
+//! ([`GroupNumbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
 //! wake-ups.
 
 use sluicegate_codec::SoundCoding;
@@ -66,24 +66,24 @@ impl Info {
     /// Whether a viewer may start at this sample: at an independent frame, or at any sound if there is no
     /// video.
     pub fn starts_at(&self, sample: &Sample) -> bool {
-        sample.independent && (!sample.is_sound() || self.video.is_none())
+        sample.independent && (!sample.is_audio() || self.video.is_none())
     }
 }
 
 /// How a ring numbers its groups: a handle to the group index of the stream's run.
 #[derive(Clone, Debug)]
-pub struct Numbers {
+pub struct GroupNumbers {
     index: Arc<Mutex<GroupIndex>>,
     boundary: GroupBoundary,
     /// Whether this ring's own samples are recorded in the index; other rings only look up.
     writes: bool,
 }
 
-impl Numbers {
+impl GroupNumbers {
     /// Creates an index that the ring's own samples are recorded in. `cell` is the keyframe interval of
     /// [`GroupIndex::new`], for the H.264 that is encoded from it.
-    pub fn own(started_at_us: u64, cell: Duration) -> Numbers {
-        Numbers {
+    pub fn own(started_at_us: u64, cell: Duration) -> GroupNumbers {
+        GroupNumbers {
             index: Arc::new(Mutex::new(GroupIndex::new(started_at_us, ticks(cell)))),
             boundary: GroupBoundary::Every,
             writes: true,
@@ -91,16 +91,16 @@ impl Numbers {
     }
 
     /// Numbering for a ring with the same samples, which only looks up.
-    pub fn followed(&self) -> Numbers {
-        Numbers {
+    pub fn followed(&self) -> GroupNumbers {
+        GroupNumbers {
             writes: false,
             ..self.clone()
         }
     }
 
     /// Numbering for a ring of H.264 that is encoded from this ring's samples.
-    pub fn encoded(&self) -> Numbers {
-        Numbers {
+    pub fn encoded(&self) -> GroupNumbers {
+        GroupNumbers {
             boundary: GroupBoundary::Keyframes,
             ..self.followed()
         }
@@ -134,17 +134,17 @@ impl Numbers {
 
 /// How much of the past a muxer wants, in groups; the newest group counts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct HistorySpan {
     /// Minimum length of a group, in milliseconds.
     pub group_ms: u32,
     /// Number of groups, at least 1.
     pub groups: u32,
 }
 
-impl Past {
+impl HistorySpan {
     /// Number of groups to encode for a consumer that wants all of them: four complete ones and the one in
     /// progress, or more where groups are short. Players begin three target durations behind the live edge.
-    fn groups_made(self) -> u32 {
+    fn groups_to_encode(self) -> u32 {
         const WHOLE: u32 = 4;
         const SPAN_MS: u32 = 8000;
         let short = SPAN_MS.checked_div(self.group_ms).unwrap_or(0);
@@ -153,7 +153,7 @@ impl Past {
 
     /// Greatest age of what is encoded from the past, in ticks. Encoding more would take longer than it is
     /// worth.
-    fn ticks_made(self) -> u64 {
+    fn max_encode_age(self) -> u64 {
         let seconds = if self.groups > 1 { 20 } else { 4 };
         seconds * u64::from(TIMESCALE)
     }
@@ -187,17 +187,17 @@ pub struct Ring {
     info: Option<Arc<Info>>,
     /// Samples where a viewer may start, and groups may begin.
     starts: VecDeque<Start>,
-    numbers: Numbers,
+    numbers: GroupNumbers,
     /// By reader.
-    needs: BTreeMap<u64, Need>,
+    needs: BTreeMap<u64, Retention>,
     /// Position of the newest frame that is not a repeat.
-    newest_picture: Option<u64>,
+    newest_frame: Option<u64>,
     cut: bool,
 }
 
 /// What is retained for one reader.
 #[derive(Clone, Copy, Debug)]
-struct Need {
+struct Retention {
     group_ms: u32,
     /// Number of groups.
     history: u32,
@@ -214,7 +214,7 @@ struct Start {
 
 impl Ring {
     /// Creates an empty ring, whose groups are numbered by `numbers`.
-    pub fn new(bounds: Bounds, numbers: Numbers) -> Ring {
+    pub fn new(bounds: Bounds, numbers: GroupNumbers) -> Ring {
         Ring {
             bounds,
             entries: VecDeque::new(),
@@ -226,7 +226,7 @@ impl Ring {
             starts: VecDeque::new(),
             numbers,
             needs: BTreeMap::new(),
-            newest_picture: None,
+            newest_frame: None,
             cut: false,
         }
     }
@@ -241,13 +241,13 @@ impl Ring {
                 if self.may_start(sample) {
                     let shown = match self.numbers.writes {
                         true => self.numbers.lock().observe(sample),
-                        false => sample.known_by.unwrap_or(sample.shown_at()),
+                        false => sample.group_time.unwrap_or(sample.presentation_time()),
                     };
                     self.starts.push_back(Start { position, shown });
                     self.cut = false;
                 }
-                if !sample.is_sound() && sample.repeat == 0 {
-                    self.newest_picture = Some(position);
+                if !sample.is_audio() && sample.repeat == 0 {
+                    self.newest_frame = Some(position);
                 }
             }
             Entry::Configure(info) => {
@@ -276,7 +276,7 @@ impl Ring {
             Entry::Sample(sample) => Some(sample),
             _ => None,
         });
-        samples.filter(|sample| sample.repeat == 0 && !sample.is_sound())
+        samples.filter(|sample| sample.repeat == 0 && !sample.is_audio())
     }
 
     /// Whether the limit of repeats is reached. More of them would evict the frame that they repeat.
@@ -327,7 +327,7 @@ impl Ring {
 
     /// Registers that reader `who` needs groups of `group_ms` numbered and the newest `history` of them kept.
     pub fn need(&mut self, who: u64, group_ms: u32, history: u32) {
-        let need = Need {
+        let need = Retention {
             group_ms,
             history,
             unread: None,
@@ -339,7 +339,7 @@ impl Ring {
     /// Retains everything from `unread` on while `who` reads the past; `None` ends that. Otherwise a group
     /// that begins meanwhile would evict the oldest one before it is read. The limits in bytes and entries
     /// still apply.
-    pub fn hold(&mut self, who: u64, unread: Option<u64>) {
+    pub fn retain(&mut self, who: u64, unread: Option<u64>) {
         if let Some(need) = self.needs.get_mut(&who) {
             need.unread = unread;
         }
@@ -360,7 +360,9 @@ impl Ring {
             .partition_point(|start| start.position <= position);
         let start = self.starts.get(after.checked_sub(1)?)?.shown;
         let shown = match self.get(position) {
-            Some(Entry::Sample(sample)) if sample.repeat > 0 => start.max(sample.shown_at()),
+            Some(Entry::Sample(sample)) if sample.repeat > 0 => {
+                start.max(sample.presentation_time())
+            }
             _ => start,
         };
         let index = self.numbers.lock();
@@ -386,7 +388,12 @@ impl Ring {
 
     /// Like [`Ring::history_start`], for what is derived from this ring's samples and numbers its groups by
     /// `numbers`.
-    pub fn history_start_of(&self, numbers: &Numbers, group_ms: u32, history: u32) -> Option<u64> {
+    pub fn history_start_of(
+        &self,
+        numbers: &GroupNumbers,
+        group_ms: u32,
+        history: u32,
+    ) -> Option<u64> {
         let newest = self.starts.back()?;
         let index = numbers.lock();
         let shown = index.history_start(group_ms, numbers.boundary, newest.shown, history);
@@ -402,28 +409,28 @@ impl Ring {
     }
 
     /// How the groups of this ring are numbered.
-    pub fn numbers(&self) -> &Numbers {
+    pub fn numbers(&self) -> &GroupNumbers {
         &self.numbers
     }
 
     /// Position of the newest frame that is not a repeat.
-    pub fn newest_picture(&self) -> Option<u64> {
-        self.newest_picture
+    pub fn newest_frame(&self) -> Option<u64> {
+        self.newest_frame
     }
 
     /// Where something derived from this ring's samples begins, if it numbers its groups by `numbers` and
     /// should reach back as far as `past`: at the oldest of those groups that the ring has from its start.
     /// `None` if it has not even the newest from its start, or that began too long ago.
-    pub fn past_start(&self, numbers: &Numbers, past: Past) -> Option<u64> {
+    pub fn past_start(&self, numbers: &GroupNumbers, past: HistorySpan) -> Option<u64> {
         numbers.need(past.group_ms);
-        let newest = self.time_at(self.newest_picture?)?;
-        let groups = past.groups_made();
+        let newest = self.time_at(self.newest_frame?)?;
+        let groups = past.groups_to_encode();
         let begins = |groups: u32| {
             let at = self.history_start_of(numbers, past.group_ms, groups)?;
             let start = self.starts.partition_point(|start| start.position < at);
             let shown = self.starts.get(start)?.shown;
             let opens = numbers.lock().opens(past.group_ms, numbers.boundary, shown);
-            let near = self.time_at(at)?.saturating_add(past.ticks_made()) >= newest;
+            let near = self.time_at(at)?.saturating_add(past.max_encode_age()) >= newest;
             (opens && near).then_some(at)
         };
         (1..=groups).rev().find_map(begins)
@@ -580,7 +587,7 @@ mod tests {
                 entries: 1000,
                 repeats: 100,
             },
-            Numbers::own(0, Duration::from_secs(1)),
+            GroupNumbers::own(0, Duration::from_secs(1)),
         )
     }
 

@@ -5,15 +5,15 @@
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
-    ring::{Entry, Info, Past},
+    ring::{Entry, HistorySpan, Info},
     status::Status,
     supervise::{self, Work},
-    transcoders::Current,
+    transcoders::CaughtUp,
 };
 use sluicegate_codec::SoundConverter;
 use sluicegate_media::{
     sample::{Audio, Sample, Times},
-    time::Metronome,
+    time::AudioGrid,
 };
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
@@ -24,9 +24,9 @@ use std::{sync::Arc, thread};
 pub(super) fn run(
     source: &Arc<Feed>,
     out: &Feed,
-    past: Past,
+    past: HistorySpan,
     status: &Status,
-    current: &Current,
+    current: &CaughtUp,
     stop: &Stop,
 ) {
     let mut worker = Worker {
@@ -38,7 +38,7 @@ pub(super) fn run(
         status,
         info: None,
         converter: None,
-        metronome: Metronome::default(),
+        audio_grid: AudioGrid::default(),
     };
     supervise::run(&mut worker, status, stop);
 }
@@ -47,14 +47,14 @@ struct Worker<'a> {
     reader: Reader,
     /// Position of the next entry.
     position: u64,
-    past: Past,
+    past: HistorySpan,
     out: &'a Feed,
-    current: &'a Current,
+    current: &'a CaughtUp,
     status: &'a Status,
     /// Tracks at `position`.
     info: Option<Arc<Info>>,
     converter: Option<SoundConverter>,
-    metronome: Metronome,
+    audio_grid: AudioGrid,
 }
 
 impl Work for Worker<'_> {
@@ -62,8 +62,8 @@ impl Work for Worker<'_> {
     const FAULT: &'static str = "sound-fault";
 
     fn begin(&mut self) {
-        let Past { group_ms, groups } = self.past;
-        let (position, info) = self.reader.start_and_hold(group_ms, groups, None);
+        let HistorySpan { group_ms, groups } = self.past;
+        let (position, info) = self.reader.start_and_retain(group_ms, groups, None);
         self.position = position;
         if let Some(info) = info {
             self.configure(info);
@@ -107,7 +107,7 @@ impl Worker<'_> {
         self.info = Some(info.clone());
         let audio = self.open(&info);
         if let Some(audio) = &audio {
-            self.metronome.set_rate(audio.timescale);
+            self.audio_grid.set_rate(audio.timescale);
         }
         self.out.publish(Entry::Configure(Arc::new(Info {
             started_at: info.started_at,
@@ -140,8 +140,8 @@ impl Worker<'_> {
     }
 
     fn convert(&mut self, sample: &Arc<Sample>) {
-        if let Some(beat) = sample.beat() {
-            self.metronome.passed(beat);
+        if let Some(sample_range) = sample.sample_range() {
+            self.audio_grid.passed(sample_range);
             return self.out.publish(Entry::Sample(sample.clone()));
         }
         let (Some(converter), Some(data)) = (&mut self.converter, sample.sound()) else {
@@ -166,10 +166,10 @@ impl Worker<'_> {
                 captured_at: sample.captured_at,
                 ..Times::default()
             };
-            let Some((times, beat)) = self.metronome.place(times, length) else {
+            let Some((times, sample_range)) = self.audio_grid.place(times, length) else {
                 continue;
             };
-            let frame = Sample::aac(times, beat, frame.data);
+            let frame = Sample::aac(times, sample_range, frame.data);
             self.out.publish(Entry::Sample(Arc::new(frame)));
         }
     }

@@ -168,7 +168,7 @@ struct Inner {
     window: (Instant, u64, u64),
     rates: (u64, f32),
     /// The state and reason that were published last.
-    told: (State, String),
+    published: (State, String),
     failures: u64,
     restarts: u64,
     cut_groups: u64,
@@ -196,7 +196,7 @@ impl Status {
                 last_sample: now,
                 window: (now, 0, 0),
                 rates: (0, 0.0),
-                told: (State::Idle, reason.into()),
+                published: (State::Idle, reason.into()),
                 failures: 0,
                 restarts: 0,
                 cut_groups: 0,
@@ -218,7 +218,7 @@ impl Status {
                     inner.since = SystemTime::now();
                     let (state, reason) = (inner.state, inner.reason.clone());
                     let since = inner.since;
-                    self.tell(&mut inner, state, &reason, since);
+                    self.publish_state(&mut inner, state, &reason, since);
                 }
                 return;
             }
@@ -230,32 +230,32 @@ impl Status {
         let away = Some((state, reason.clone(), since));
         if inner.away != away {
             inner.away = away;
-            self.tell(&mut inner, state, reason, since);
+            self.publish_state(&mut inner, state, reason, since);
         }
     }
 
     /// The source is being opened.
     pub fn starting(&self) {
-        self.enter(&mut self.lock(), State::Starting, "opening the source");
+        self.set_state(&mut self.lock(), State::Starting, "opening the source");
     }
 
     /// The source waits for a client to connect; `reason` says where.
     pub fn listening(&self, reason: String) {
-        self.enter(&mut self.lock(), State::Starting, &reason);
+        self.set_state(&mut self.lock(), State::Starting, &reason);
     }
 
     /// The source is open.
     pub fn connected(&self) {
         let mut inner = self.lock();
         if inner.state != State::Live {
-            self.enter(&mut inner, State::Starting, "connected; no frame yet");
+            self.set_state(&mut inner, State::Starting, "connected; no frame yet");
         }
     }
 
     /// The source was stopped because nobody uses the stream.
     pub fn idle(&self) {
         let mut inner = self.lock();
-        self.enter(&mut inner, State::Idle, "nobody is watching");
+        self.set_state(&mut inner, State::Idle, "nobody is watching");
         inner.notes.clear();
         inner.rates = (0, 0.0);
     }
@@ -264,7 +264,7 @@ impl Status {
     pub fn retrying(&self, reason: String) {
         let mut inner = self.lock();
         inner.failures += 1;
-        self.enter(&mut inner, State::Retrying, &reason);
+        self.set_state(&mut inner, State::Retrying, &reason);
     }
 
     /// The source ended for good.
@@ -274,32 +274,32 @@ impl Status {
         if (inner.state, &inner.reason) != (State::Retrying, &reason) {
             inner.failures += 1;
         }
-        self.enter(&mut inner, State::Failed, &reason);
+        self.set_state(&mut inner, State::Failed, &reason);
     }
 
     /// A sample was published. Sound makes a stream live only if it has no video.
     pub fn live(&self, sample: &Sample) {
-        let is_sound = sample.is_sound();
+        let is_audio = sample.is_audio();
         let mut inner = self.lock();
-        let peak = match is_sound {
+        let peak = match is_audio {
             true => &mut inner.sound_peak,
             false => &mut inner.picture_peak,
         };
         peak.add(sample.decode_time, sample.size());
-        if is_sound && inner.video.is_some() {
+        if is_audio && inner.video.is_some() {
             return;
         }
-        if !is_sound {
+        if !is_audio {
             self.samples.fetch_add(1, Ordering::Relaxed);
         }
         inner.last_sample = Instant::now();
         // A silence that was published is over.
-        if inner.state != State::Live || inner.told.0 != State::Live {
-            let reason = match is_sound {
+        if inner.state != State::Live || inner.published.0 != State::Live {
+            let reason = match is_audio {
                 true => "receiving sound",
                 false => "receiving video",
             };
-            self.enter(&mut inner, State::Live, reason);
+            self.set_state(&mut inner, State::Live, reason);
             // Rates are measured since frames arrive, not across the silence before.
             inner.window = (
                 inner.last_sample,
@@ -317,7 +317,7 @@ impl Status {
     pub fn waiting_for_keyframe(&self, reason: &str) {
         let mut inner = self.lock();
         if inner.state != State::WaitingForKeyframe {
-            self.enter(&mut inner, State::WaitingForKeyframe, reason);
+            self.set_state(&mut inner, State::WaitingForKeyframe, reason);
         }
     }
 
@@ -368,7 +368,7 @@ impl Status {
 
     /// Records a problem: kept once per `key` with its newest text and a count, and logged the first time.
     pub fn note(&self, key: &'static str, text: String) {
-        if let Some(text) = self.keep(key, text) {
+        if let Some(text) = self.record_note(key, text) {
             tracing::warn!(stream = self.stream, "{text}");
         }
     }
@@ -377,11 +377,11 @@ impl Status {
     /// as an error.
     pub fn fault(&self, key: &'static str, text: String) {
         tracing::error!(stream = self.stream, "{text}");
-        self.keep(key, text);
+        self.record_note(key, text);
     }
 
     /// Records a note. Returns its text if it is the first of its `key`.
-    fn keep(&self, key: &'static str, text: String) -> Option<String> {
+    fn record_note(&self, key: &'static str, text: String) -> Option<String> {
         let mut inner = self.lock();
         let note = inner.notes.entry(key).or_insert_with(|| (String::new(), 0));
         *note = (text, note.1 + 1);
@@ -442,8 +442,8 @@ impl Status {
         } else {
             inner.since
         };
-        if silent && inner.told.0 != State::Silent {
-            self.tell(&mut inner, state, &reason, since);
+        if silent && inner.published.0 != State::Silent {
+            self.publish_state(&mut inner, state, &reason, since);
         }
         Report {
             state,
@@ -467,9 +467,9 @@ impl Status {
         }
     }
 
-    fn enter(&self, inner: &mut Inner, state: State, reason: &str) {
+    fn set_state(&self, inner: &mut Inner, state: State, reason: &str) {
         // The published state counts here, so that leaving a silence is a change.
-        if inner.told.0 != state {
+        if inner.published.0 != state {
             inner.since = SystemTime::now();
         }
         if inner.state == State::Retrying
@@ -481,13 +481,13 @@ impl Status {
         if inner.reason != reason {
             inner.reason = reason.to_owned();
         }
-        if inner.away.is_none() && (inner.told.0 != state || inner.told.1 != reason) {
-            self.tell(inner, state, reason, inner.since);
+        if inner.away.is_none() && (inner.published.0 != state || inner.published.1 != reason) {
+            self.publish_state(inner, state, reason, inner.since);
         }
     }
 
-    fn tell(&self, inner: &mut Inner, state: State, reason: &str, since: SystemTime) {
-        inner.told = (state, reason.to_owned());
+    fn publish_state(&self, inner: &mut Inner, state: State, reason: &str, since: SystemTime) {
+        inner.published = (state, reason.to_owned());
         let changed = Changed {
             serial: &self.stream,
             state,
@@ -515,20 +515,20 @@ mod tests {
     }
 
     /// A status, and a reader of the events that it publishes.
-    struct Told {
+    struct Recorder {
         status: Status,
         reader: sluicegate_telemetry::events::Reader,
     }
 
-    impl Told {
-        fn new() -> Told {
+    impl Recorder {
+        fn new() -> Recorder {
             let events = Arc::<Events>::default();
-            let mut told = Told {
+            let mut published = Recorder {
                 status: Status::new("cam", events.clone()),
                 reader: events.reader(None),
             };
-            assert_eq!(told.now(), Vec::<String>::new());
-            told
+            assert_eq!(published.now(), Vec::<String>::new());
+            published
         }
 
         fn now(&mut self) -> Vec<String> {
@@ -550,26 +550,29 @@ mod tests {
 
     #[test]
     fn changes_are_told_once_and_failures_are_counted() {
-        let mut told = Told::new();
-        told.status.starting();
-        told.status.starting();
-        told.status.connected();
-        told.status.live(&picture());
-        told.status.live(&picture());
-        assert_eq!(told.now(), ["starting", "starting", "live"]);
+        let mut published = Recorder::new();
+        published.status.starting();
+        published.status.starting();
+        published.status.connected();
+        published.status.live(&picture());
+        published.status.live(&picture());
+        assert_eq!(published.now(), ["starting", "starting", "live"]);
         for _ in 0..3 {
-            told.status.retrying("gone".into());
+            published.status.retrying("gone".into());
         }
-        told.status.connected();
-        told.status.live(&picture());
-        told.status.cut(true);
-        told.status.cut(true);
-        assert_eq!(told.now(), ["retrying", "starting", "live", "group-cut"]);
+        published.status.connected();
+        published.status.live(&picture());
+        published.status.cut(true);
+        published.status.cut(true);
+        assert_eq!(
+            published.now(),
+            ["retrying", "starting", "live", "group-cut"]
+        );
         // A failure that was about to be retried and then ends for good is one failure.
-        told.status.retrying("it ended".into());
-        told.status.failed("it ended".into());
-        assert_eq!(told.now(), ["retrying", "failed"]);
-        let totals = told.status.totals();
+        published.status.retrying("it ended".into());
+        published.status.failed("it ended".into());
+        assert_eq!(published.now(), ["retrying", "failed"]);
+        let totals = published.status.totals();
         assert_eq!(
             (
                 totals.failures,
@@ -583,44 +586,44 @@ mod tests {
 
     #[test]
     fn a_device_that_is_away_is_told_once_whatever_its_source_does_meanwhile() {
-        let mut told = Told::new();
+        let mut published = Recorder::new();
         let offline = Presence::Offline("not attached".into());
         let unauthorized = Presence::Unauthorized("asked".into());
-        told.status.presence(&Presence::Ready);
-        told.status.presence(&offline);
-        told.status.presence(&offline);
-        assert_eq!(told.now(), ["offline"]);
-        told.status.starting();
-        told.status.live(&picture());
-        told.status.retrying("gone".into());
-        assert_eq!(told.now(), Vec::<String>::new());
-        let report = told.status.report(true);
+        published.status.presence(&Presence::Ready);
+        published.status.presence(&offline);
+        published.status.presence(&offline);
+        assert_eq!(published.now(), ["offline"]);
+        published.status.starting();
+        published.status.live(&picture());
+        published.status.retrying("gone".into());
+        assert_eq!(published.now(), Vec::<String>::new());
+        let report = published.status.report(true);
         assert_eq!(
             (report.state, report.reason.as_str()),
             (State::Offline, "not attached")
         );
-        told.status.presence(&unauthorized);
-        assert_eq!(told.status.report(true).state, State::Unauthorized);
-        told.status.presence(&Presence::Ready);
-        assert_eq!(told.now(), ["unauthorized", "retrying"]);
-        assert_eq!(told.status.report(true).state, State::Retrying);
-        told.status.live(&picture());
-        assert_eq!(told.now(), ["live"]);
+        published.status.presence(&unauthorized);
+        assert_eq!(published.status.report(true).state, State::Unauthorized);
+        published.status.presence(&Presence::Ready);
+        assert_eq!(published.now(), ["unauthorized", "retrying"]);
+        assert_eq!(published.status.report(true).state, State::Retrying);
+        published.status.live(&picture());
+        assert_eq!(published.now(), ["live"]);
     }
 
     #[test]
     fn a_silence_is_told_when_it_is_noticed_and_when_it_ends() {
-        let mut told = Told::new();
-        told.status.live(&picture());
-        assert_eq!(told.now(), ["live"]);
+        let mut published = Recorder::new();
+        published.status.live(&picture());
+        assert_eq!(published.now(), ["live"]);
         let long_ago = Instant::now().checked_sub(SILENT * 2).unwrap();
-        told.status.lock().last_sample = long_ago;
+        published.status.lock().last_sample = long_ago;
         for _ in 0..2 {
-            assert_eq!(told.status.report(false).state, State::Silent);
+            assert_eq!(published.status.report(false).state, State::Silent);
         }
-        assert_eq!(told.now(), ["silent"]);
-        told.status.live(&picture());
-        assert_eq!(told.status.report(false).state, State::Live);
-        assert_eq!(told.now(), ["live"]);
+        assert_eq!(published.now(), ["silent"]);
+        published.status.live(&picture());
+        assert_eq!(published.status.report(false).state, State::Live);
+        assert_eq!(published.now(), ["live"]);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::status::Status;
 use sluicegate_source::Stop;
-use sluicegate_telemetry::{Panicked, contain, provoke};
+use sluicegate_telemetry::{Panicked, contain, panic_point};
 use std::time::{Duration, Instant};
 
 /// Backoff after a panic: the first delay and the longest. It starts again with the first if the previous
@@ -42,7 +42,7 @@ pub(super) fn run<W: Work>(work: &mut W, status: &Status, stop: &Stop) {
                 return;
             }
             done = contain(|| {
-                provoke(W::PART);
+                panic_point(W::PART);
                 work.step();
             });
             continue;

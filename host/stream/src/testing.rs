@@ -5,7 +5,7 @@ use super::{
     feed::Feed,
     frames::{Decoded, Event, Frames},
     ingest::Ingest,
-    ring::{Numbers, Past},
+    ring::{GroupNumbers, HistorySpan},
     status::Status,
 };
 use sluicegate_codec::{Encoder, Settings};
@@ -32,7 +32,7 @@ pub struct Source {
 
 impl Source {
     pub fn new() -> Source {
-        let feed = Feed::new(Numbers::own(0, Duration::from_secs(1)));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::from_secs(1)));
         let status = Arc::new(Status::new("stream", Arc::default()));
         let settings = Settings {
             width: 96,
@@ -70,7 +70,7 @@ impl Source {
     }
 
     /// The input of an encoder that begins now, as far back as `past` says.
-    pub fn pictures(&self, past: Past) -> Pictures {
+    pub fn pictures(&self, past: HistorySpan) -> Pictures {
         let frames = Frames::start("stream", &self.feed, self.status.clone()).unwrap();
         let numbers = self.feed.numbers().encoded();
         Pictures::new(&self.feed, frames, &numbers, past, &self.status)
@@ -97,7 +97,7 @@ pub fn next_picture(pictures: &mut Pictures) -> Arc<Decoded> {
 pub fn decoded(count: u64) -> Vec<Arc<Decoded>> {
     let mut source = Source::new();
     source.publish(count);
-    let mut pictures = source.pictures(Past {
+    let mut pictures = source.pictures(HistorySpan {
         group_ms: 500,
         groups: 16,
     });

@@ -3,7 +3,7 @@
 //!
 //! [`Transcoders`] holds only weak references: a [`DerivedFeed`] lives while a muxer holds it, and its thread
 //! ends when the last one drops it. A second request for the same [`Recipe`] gets the running feed. A joined
-//! feed holds the feeds that it is joined from. [`StreamLease::make`](super::StreamLease::make) is the entry
+//! feed holds the feeds that it is joined from. [`StreamLease::derived_feed`](super::StreamLease::derived_feed) is the entry
 //! point; the work is in `frames`, `encoded`, `jpeg`, `sound` and `joined`.
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     feed::Feed,
     frames::Frames,
     joined, jpeg,
-    ring::{Numbers, Past},
+    ring::{GroupNumbers, HistorySpan},
     sound,
     status::Status,
     variant::{Pictures, Recipe},
@@ -35,7 +35,7 @@ const MAX_AD_HOC: usize = 4;
 
 /// Why a derived feed was not started.
 #[derive(Debug, Error)]
-pub enum MakeError {
+pub enum DeriveError {
     /// The limit of ad-hoc sizes is reached.
     #[error(
         "viewers of this stream already use {MAX_AD_HOC} custom JPEG sizes or qualities; request one of those, omit `width` and `quality`, or try again later"
@@ -52,7 +52,7 @@ pub struct DerivedFeed {
     recipe: Recipe,
     feed: Arc<Feed>,
     keyframes: Keyframes,
-    current: Arc<Current>,
+    current: Arc<CaughtUp>,
     stop: Stop,
     /// The derived feeds that this one is joined from.
     _parts: Vec<Arc<DerivedFeed>>,
@@ -70,16 +70,16 @@ impl DerivedFeed {
     }
 
     /// Whether it has caught up with the past, so that what follows is live.
-    pub fn is_current(&self) -> bool {
+    pub fn is_caught_up(&self) -> bool {
         self.current.is_reached()
     }
 }
 
 /// Whether a derived feed that begins in the past has reached the present.
 #[derive(Debug, Default)]
-pub(super) struct Current(AtomicBool);
+pub(super) struct CaughtUp(AtomicBool);
 
-impl Current {
+impl CaughtUp {
     /// Sets it; the first time, wakes the followers of `feed`.
     pub fn reached(&self, feed: &Feed) {
         if !self.0.swap(true, Ordering::Release) {
@@ -136,11 +136,16 @@ impl Transcoders {
 
     /// Returns the feed of `recipe`, which all callers share. The first caller starts it, as far back as
     /// `past` says and the ring allows.
-    pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<DerivedFeed>, MakeError> {
+    pub fn derived_feed(
+        &self,
+        recipe: Recipe,
+        past: HistorySpan,
+    ) -> Result<Arc<DerivedFeed>, DeriveError> {
         let (pictures, sound) = match recipe {
             Recipe::Joined { pictures, aac } => {
-                let pictures = pictures.map(|pictures| self.make(Recipe::Pictures(pictures), past));
-                let sound = aac.then(|| self.make(Recipe::Aac, past));
+                let pictures =
+                    pictures.map(|pictures| self.derived_feed(Recipe::Pictures(pictures), past));
+                let sound = aac.then(|| self.derived_feed(Recipe::Aac, past));
                 (pictures.transpose()?, sound.transpose()?)
             }
             _ => (None, None),
@@ -163,7 +168,7 @@ impl Transcoders {
                 };
                 let ad_hoc = running.iter().filter(|made| is_ad_hoc(&made.recipe));
                 if is_ad_hoc(&recipe) && ad_hoc.count() >= MAX_AD_HOC {
-                    return Err(MakeError::TooMany);
+                    return Err(DeriveError::TooMany);
                 }
                 let frames = self.frames_of(&mut inner)?;
                 self.start_pictures(pictures, frames, past)?
@@ -219,7 +224,7 @@ impl Transcoders {
         &self,
         pictures: Pictures,
         frames: Arc<Frames>,
-        past: Past,
+        past: HistorySpan,
     ) -> io::Result<Arc<DerivedFeed>> {
         let (kind, numbers) = match pictures {
             Pictures::Jpeg { .. } => ("jpeg", self.own_numbers()),
@@ -227,7 +232,7 @@ impl Transcoders {
         };
         let made = Arc::new(DerivedFeed {
             recipe: Recipe::Pictures(pictures),
-            feed: Feed::made_of(&self.source, numbers),
+            feed: Feed::derived_from(&self.source, numbers),
             keyframes: Keyframes::default(),
             current: Arc::default(),
             stop: Stop::default(),
@@ -239,12 +244,12 @@ impl Transcoders {
         self.spawn(kind, move || {
             stop.attach();
             match pictures {
-                Pictures::Jpeg { look, .. } => {
+                Pictures::Jpeg { jpeg_settings, .. } => {
                     let follower = frames.follow(1);
                     drop(frames);
                     // JPEGs are made of the newest frame only, so there is no past.
                     current.reached(&out);
-                    jpeg::run(&follower, look, &stream, &out, &status, &stop);
+                    jpeg::run(&follower, jpeg_settings, &stream, &out, &status, &stop);
                 }
                 Pictures::H264(encoding) => {
                     let pictures = Input::new(&source, frames, &out.numbers(), past, &status);
@@ -258,7 +263,7 @@ impl Transcoders {
         Ok(made)
     }
 
-    fn start_sound(&self, past: Past) -> io::Result<Arc<DerivedFeed>> {
+    fn start_sound(&self, past: HistorySpan) -> io::Result<Arc<DerivedFeed>> {
         let made = Arc::new(DerivedFeed {
             recipe: Recipe::Aac,
             feed: Feed::new(self.own_numbers()),
@@ -282,7 +287,7 @@ impl Transcoders {
         recipe: Recipe,
         pictures: Option<Arc<DerivedFeed>>,
         sound: Option<Arc<DerivedFeed>>,
-        past: Past,
+        past: HistorySpan,
     ) -> io::Result<Arc<DerivedFeed>> {
         let feed = |made: &Option<Arc<DerivedFeed>>| {
             made.as_ref()
@@ -295,10 +300,10 @@ impl Transcoders {
             .clone();
         let (seen, heard) = (feed(&pictures), feed(&sound));
         let parts: Vec<Arc<DerivedFeed>> = pictures.into_iter().chain(sound).collect();
-        let of_parts: Vec<Arc<Current>> = parts.iter().map(|part| part.current.clone()).collect();
+        let of_parts: Vec<Arc<CaughtUp>> = parts.iter().map(|part| part.current.clone()).collect();
         let made = Arc::new(DerivedFeed {
             recipe,
-            feed: Feed::made_of(&seen, seen.numbers().followed()),
+            feed: Feed::derived_from(&seen, seen.numbers().followed()),
             keyframes,
             current: Arc::default(),
             stop: Stop::default(),
@@ -319,8 +324,8 @@ impl Transcoders {
     }
 
     /// Numbering for feeds with groups of their own.
-    fn own_numbers(&self) -> Numbers {
-        Numbers::own(self.started_at_us, Duration::ZERO)
+    fn own_numbers(&self) -> GroupNumbers {
+        GroupNumbers::own(self.started_at_us, Duration::ZERO)
     }
 
     fn spawn(&self, kind: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -24,13 +24,13 @@ pub struct Variant {
     /// Name of the rendition; empty for the stream itself.
     pub rendition: String,
     /// Parameters of the request, if it differs from the usual.
-    pub ask: Ask,
+    pub ask: VariantOptions,
 }
 
 /// Query parameters of a viewer: `?width=&quality=` for JPEGs, rounded to the available steps, or
 /// `?reorder=0` for H.264.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ask {
+pub struct VariantOptions {
     /// Maximum width of JPEGs, in pixels.
     pub width: Option<u32>,
     /// Quality of JPEGs, 1 to 100.
@@ -63,7 +63,7 @@ impl From<Format> for Selection {
     fn from(format: Format) -> Selection {
         let (audio, video) = [format]
             .into_iter()
-            .partition::<Vec<_>, _>(|format| format.is_sound());
+            .partition::<Vec<_>, _>(|format| format.is_audio());
         Selection {
             video: video.first().copied(),
             audio: audio.first().copied(),
@@ -94,7 +94,7 @@ pub enum Pictures {
     /// To JPEGs.
     Jpeg {
         /// Size, quality and rate.
-        look: JpegSettings,
+        jpeg_settings: JpegSettings,
         /// Whether the settings come from a viewer and not from the config, so that their number is limited.
         ad_hoc: bool,
     },
@@ -102,11 +102,11 @@ pub enum Pictures {
     H264(H264Settings),
 }
 
-impl Ask {
+impl VariantOptions {
     /// Rounds to the available steps: the next width that is no smaller, the next quality.
-    pub fn new(width: Option<u32>, quality: Option<u8>) -> Ask {
+    pub fn new(width: Option<u32>, quality: Option<u8>) -> VariantOptions {
         let largest = WIDTHS[WIDTHS.len() - 1];
-        Ask {
+        VariantOptions {
             width: width.map(|asked| {
                 let fitting = WIDTHS.into_iter().find(|width| *width >= asked);
                 fitting.unwrap_or(largest)
@@ -122,13 +122,13 @@ impl Ask {
     }
 
     /// Whether it requests another size or quality of JPEGs.
-    pub fn is_of_jpegs(&self) -> bool {
+    pub fn is_for_jpeg(&self) -> bool {
         self.width.is_some() || self.quality.is_some()
     }
 
     /// Whether it requests nothing.
     pub fn is_empty(&self) -> bool {
-        *self == Ask::default()
+        *self == VariantOptions::default()
     }
 }
 
@@ -167,7 +167,7 @@ impl Recipes {
     /// if the variant is not available.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         let (sounds, pictures): (Vec<Format>, Vec<Format>) =
-            formats.iter().partition(|format| format.is_sound());
+            formats.iter().partition(|format| format.is_audio());
         let rendition = match variant.rendition.as_str() {
             "" => None,
             name => Some(self.renditions.get(name)?),
@@ -180,7 +180,9 @@ impl Recipes {
                     // A JPEG by itself cannot carry a pixel aspect or orientation.
                     .filter(|native| {
                         let asked = match **native {
-                            Format::Jpeg => variant.ask.is_of_jpegs() || !video.geometry.is_plain(),
+                            Format::Jpeg => {
+                                variant.ask.is_for_jpeg() || !video.geometry.is_identity()
+                            }
                             _ => variant.ask.in_order && reorders(video),
                         };
                         rendition.is_none() && !asked
@@ -221,12 +223,12 @@ impl Recipes {
         format: Format,
         native: Codec,
         rendition: Option<&config::Rendition>,
-        ask: Ask,
+        ask: VariantOptions,
     ) -> Pictures {
         match format {
             Format::Jpeg => Pictures::Jpeg {
-                look: self.look(rendition, ask),
-                ad_hoc: ask.is_of_jpegs(),
+                jpeg_settings: self.jpeg_settings(rendition, ask),
+                ad_hoc: ask.is_for_jpeg(),
             },
             // The encoder makes no B-frames. H.264 keeps its size and rate.
             _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
@@ -242,9 +244,13 @@ impl Recipes {
         }
     }
 
-    pub(super) fn look(&self, rendition: Option<&config::Rendition>, ask: Ask) -> JpegSettings {
+    pub(super) fn jpeg_settings(
+        &self,
+        rendition: Option<&config::Rendition>,
+        ask: VariantOptions,
+    ) -> JpegSettings {
         let usual = JpegSettings::default();
-        let mut look = match rendition {
+        let mut jpeg_settings = match rendition {
             None => usual,
             Some(rendition) => {
                 let (max_width, max_height) = match (rendition.width, rendition.height) {
@@ -260,10 +266,10 @@ impl Recipes {
             }
         };
         if let Some(width) = ask.width {
-            (look.max_width, look.max_height) = (width, u32::MAX);
+            (jpeg_settings.max_width, jpeg_settings.max_height) = (width, u32::MAX);
         }
-        look.quality = ask.quality.unwrap_or(look.quality);
-        look
+        jpeg_settings.quality = ask.quality.unwrap_or(jpeg_settings.quality);
+        jpeg_settings
     }
 
     pub(super) fn encoding(&self, rendition: Option<&config::Rendition>) -> H264Settings {
@@ -326,7 +332,7 @@ mod tests {
     fn variant(rendition: &str, width: Option<u32>, quality: Option<u8>) -> Variant {
         Variant {
             rendition: rendition.into(),
-            ask: Ask::new(width, quality),
+            ask: VariantOptions::new(width, quality),
         }
     }
 
@@ -378,17 +384,29 @@ mod tests {
             panic!("no H.264");
         };
         assert_eq!((encoding.max_width, encoding.frame_rate), (1280, Some(15)));
-        let Pictures::Jpeg { look, ad_hoc } = made(&plain, Codec::H264, Jpeg) else {
-            panic!("no JPEG");
-        };
-        assert_eq!((look, ad_hoc), (JpegSettings::default(), false));
-        let Pictures::Jpeg { look, ad_hoc } =
-            made(&variant("mobile", None, Some(43)), Codec::Jpeg, Jpeg)
+        let Pictures::Jpeg {
+            jpeg_settings,
+            ad_hoc,
+        } = made(&plain, Codec::H264, Jpeg)
         else {
             panic!("no JPEG");
         };
-        assert_eq!((look.max_width, look.max_height), (640, u32::MAX));
-        assert_eq!((look.quality, look.max_per_second, ad_hoc), (40, 5, true));
+        assert_eq!((jpeg_settings, ad_hoc), (JpegSettings::default(), false));
+        let Pictures::Jpeg {
+            jpeg_settings,
+            ad_hoc,
+        } = made(&variant("mobile", None, Some(43)), Codec::Jpeg, Jpeg)
+        else {
+            panic!("no JPEG");
+        };
+        assert_eq!(
+            (jpeg_settings.max_width, jpeg_settings.max_height),
+            (640, u32::MAX)
+        );
+        assert_eq!(
+            (jpeg_settings.quality, jpeg_settings.max_per_second, ad_hoc),
+            (40, 5, true)
+        );
         let Pictures::H264(encoding) =
             made(&variant("mobile", None, None), Codec::H264, H264AnnexB)
         else {
@@ -402,7 +420,7 @@ mod tests {
 
     #[test]
     fn sound_goes_to_who_takes_it_as_it_is_or_as_aac() {
-        use Codec::{H264, OtherSound};
+        use Codec::{H264, OtherAudio};
         use Format::{Aac, H264Avcc};
         let recipes = recipes();
         let both = &[H264Avcc, Aac][..];
@@ -442,14 +460,14 @@ mod tests {
             (
                 &plain,
                 Some(H264),
-                Some(OtherSound),
+                Some(OtherAudio),
                 both,
                 Some((true, true, Some((false, true)))),
             ),
             (
                 &mobile,
                 Some(H264),
-                Some(OtherSound),
+                Some(OtherAudio),
                 both,
                 Some((true, true, Some((true, true)))),
             ),
@@ -480,7 +498,7 @@ mod tests {
             });
             assert_eq!(told, expected, "{variant} {video:?} {audio:?} {formats:?}");
         }
-        let radio = recipes.choose(&plain, &info(None, Some(OtherSound)), both);
+        let radio = recipes.choose(&plain, &info(None, Some(OtherAudio)), both);
         assert_eq!(radio.and_then(|choice| choice.recipe), Some(Recipe::Aac));
         assert_eq!(
             radio.and_then(|choice| choice.format(Codec::Aac)),
@@ -508,9 +526,9 @@ mod tests {
     #[test]
     fn who_cannot_reorder_gets_h264_made_anew_unless_it_has_no_b_pictures() {
         let recipes = recipes();
-        let in_order = Ask {
+        let in_order = VariantOptions {
             in_order: true,
-            ..Ask::default()
+            ..VariantOptions::default()
         };
         let asked = |rendition: &str| Variant {
             rendition: rendition.into(),
@@ -557,10 +575,13 @@ mod tests {
     #[test]
     fn what_is_asked_for_comes_in_steps() {
         for (asked, width) in [(1, 160), (160, 160), (161, 240), (700, 800), (9999, 1920)] {
-            assert_eq!(Ask::new(Some(asked), None).width, Some(width));
+            assert_eq!(VariantOptions::new(Some(asked), None).width, Some(width));
         }
         for (asked, quality) in [(0, 10), (14, 10), (15, 20), (86, 90), (100, 90)] {
-            assert_eq!(Ask::new(None, Some(asked)).quality, Some(quality));
+            assert_eq!(
+                VariantOptions::new(None, Some(asked)).quality,
+                Some(quality)
+            );
         }
         assert_eq!(variant("mobile", None, None).to_string(), "@mobile");
         assert_eq!(

@@ -19,7 +19,7 @@ pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
 pub use once::Once;
-pub use panics::{Panicked, contain, provoke};
+pub use panics::{Panicked, contain, panic_point};
 pub use process::resident_memory;
 pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 

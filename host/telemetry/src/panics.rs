@@ -107,7 +107,7 @@ impl Panicked {
 /// `PART=N` (once, at the Nth call for that part) or `PART=N+` (at every call from the Nth on).
 #[cfg(debug_assertions)]
 #[track_caller]
-pub fn provoke(part: &str) {
+pub fn panic_point(part: &str) {
     use std::{
         collections::BTreeMap,
         sync::{Mutex, OnceLock, PoisonError},
@@ -139,7 +139,7 @@ pub fn provoke(part: &str) {
 /// Does nothing outside of debug builds.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub fn provoke(_: &str) {}
+pub fn panic_point(_: &str) {}
 
 #[cfg(test)]
 mod tests {

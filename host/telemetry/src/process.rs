@@ -19,7 +19,7 @@ pub struct Process {
     /// Number of open file descriptors.
     pub open_files: Option<u64>,
     /// Limit of open file descriptors.
-    pub most_files: Option<u64>,
+    pub max_files: Option<u64>,
 }
 
 /// Reads the current values.
@@ -32,7 +32,7 @@ pub fn read() -> Process {
         .ok()
         // One entry is the descriptor of this reading itself.
         .map(|entries| (entries.count() as u64).saturating_sub(1));
-    process.most_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    process.max_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     process
 }
 

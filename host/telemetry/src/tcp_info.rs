@@ -27,7 +27,7 @@ pub struct TcpInfo {
     /// Smoothed round-trip time; zero before the first measurement.
     pub round_trip: Duration,
     /// Shortest round-trip time of the last five minutes (or as set by `tcp_min_rtt_wlen`).
-    pub shortest_trip: Duration,
+    pub min_rtt: Duration,
     /// Bytes in the send buffer that were not sent yet.
     pub unsent: u32,
     /// Bytes that were sent and not acknowledged yet, without retransmissions.
@@ -100,15 +100,15 @@ mod linux {
         /// is no such connection (any more), or if the kernel was built without sock_diag for TCP. Either address may
         /// be IPv4 mapped to IPv6.
         pub fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<TcpInfo>> {
-            let asked = Pair::new(local, peer);
+            let queried = Endpoints::new(local, peer);
             self.sequence = self.sequence.wrapping_add(1);
-            self.socket.send(&request(asked, self.sequence), 0)?;
+            self.socket.send(&request(queried, self.sequence), 0)?;
             // The kernel has answered when `send` returns. Earlier messages in the socket are answers to queries that
             // failed.
             loop {
                 self.buffer.clear();
                 self.socket.recv(&mut self.buffer, 0)?;
-                if let Answer::Is(info) = read(&self.buffer, asked, self.sequence)? {
+                if let Answer::Is(info) = read(&self.buffer, queried, self.sequence)? {
                     return Ok(info);
                 }
             }
@@ -117,16 +117,16 @@ mod linux {
 
     /// The two ends of a connection, with mapped IPv4 addresses as IPv4.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    struct Pair {
+    struct Endpoints {
         local: (IpAddr, u16),
         peer: (IpAddr, u16),
         /// Interface of a link-local address; 0 for all others.
         interface: u32,
     }
 
-    impl Pair {
-        fn new(local: SocketAddr, peer: SocketAddr) -> Pair {
-            Pair {
+    impl Endpoints {
+        fn new(local: SocketAddr, peer: SocketAddr) -> Endpoints {
+            Endpoints {
                 local: (local.ip().to_canonical(), local.port()),
                 peer: (peer.ip().to_canonical(), peer.port()),
                 interface: match peer {
@@ -142,10 +142,10 @@ mod linux {
         }
     }
 
-    fn request(asked: Pair, sequence: u32) -> Vec<u8> {
+    fn request(queried: Endpoints, sequence: u32) -> Vec<u8> {
         let inet = InetRequest {
             // The kernel finds IPv6 sockets that are connected over IPv4 under either family.
-            family: match asked.peer.0 {
+            family: match queried.peer.0 {
                 IpAddr::V4(_) => AF_INET,
                 IpAddr::V6(_) => AF_INET6,
             },
@@ -153,11 +153,11 @@ mod linux {
             extensions: ExtensionFlags::INFO,
             states: StateFlags::all(),
             socket_id: SocketId {
-                source_address: asked.local.0,
-                source_port: asked.local.1,
-                destination_address: asked.peer.0,
-                destination_port: asked.peer.1,
-                interface_id: asked.interface,
+                source_address: queried.local.0,
+                source_port: queried.local.1,
+                destination_address: queried.peer.0,
+                destination_port: queried.peer.1,
+                interface_id: queried.interface,
                 // Any socket with these addresses (INET_DIAG_NOCOOKIE).
                 cookie: [0xff; 8],
             },
@@ -179,7 +179,7 @@ mod linux {
         Other,
     }
 
-    fn read(bytes: &[u8], asked: Pair, sequence: u32) -> io::Result<Answer> {
+    fn read(bytes: &[u8], queried: Endpoints, sequence: u32) -> io::Result<Answer> {
         let message = NetlinkBuffer::new_checked(bytes).map_err(malformed)?;
         if message.sequence_number() != sequence {
             return Ok(Answer::Other);
@@ -187,7 +187,7 @@ mod linux {
         match message.message_type() {
             SOCK_DIAG_BY_FAMILY => {
                 let found = InetResponse::parse(message.payload()).map_err(malformed)?;
-                info(&found, asked).map(Answer::Is)
+                info(&found, queried).map(Answer::Is)
             }
             NLMSG_ERROR => {
                 let error = ErrorBuffer::new_checked(message.payload()).map_err(malformed)?;
@@ -202,9 +202,9 @@ mod linux {
         }
     }
 
-    fn info(found: &InetResponse, asked: Pair) -> io::Result<Option<TcpInfo>> {
+    fn info(found: &InetResponse, queried: Endpoints) -> io::Result<Option<TcpInfo>> {
         // If the connection is gone, the kernel returns the listening socket of that address.
-        if !asked.is(&found.header.socket_id) {
+        if !queried.is(&found.header.socket_id) {
             return Ok(None);
         }
         let raw = found.nlas.iter().find_map(|attribute| match attribute {
@@ -231,7 +231,7 @@ mod linux {
         Some(TcpInfo {
             round_trip: micros(round_trip),
             // All bits are set before the first measurement.
-            shortest_trip: micros(match shortest {
+            min_rtt: micros(match shortest {
                 u32::MAX => round_trip,
                 shortest => shortest,
             }),
@@ -301,7 +301,7 @@ mod linux {
                 for socket in [client, server] {
                     let (local, peer) = ends(&socket);
                     let info = probe.ask(local, peer).unwrap().unwrap();
-                    assert!(info.shortest_trip > Duration::ZERO, "{local} {info:?}");
+                    assert!(info.min_rtt > Duration::ZERO, "{local} {info:?}");
                     assert!(info.round_trip < Duration::from_secs(5), "{local} {info:?}");
                     assert_eq!((info.unsent, info.under_way), (0, 0), "{local}");
                     // In whatever form the addresses are given.
@@ -378,32 +378,32 @@ mod linux {
             let (local, peer) = ends(&client);
             let mut probe = TcpProbe::open().unwrap();
             let none = "192.0.2.1:9".parse().unwrap();
-            let earlier = request(Pair::new(none, none), u32::MAX);
+            let earlier = request(Endpoints::new(none, none), u32::MAX);
             probe.socket.send(&earlier, 0).unwrap();
             assert!(probe.ask(local, peer).unwrap().is_some());
         }
 
         /// An answer of the kernel with sequence number 1, and its query.
-        fn answer() -> (Vec<u8>, Pair) {
+        fn answer() -> (Vec<u8>, Endpoints) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (_listener, client, _server) = connect(listener, "127.0.0.1");
             let (local, peer) = ends(&client);
             let mut probe = TcpProbe::open().unwrap();
             probe.ask(local, peer).unwrap().unwrap();
-            (probe.buffer, Pair::new(local, peer))
+            (probe.buffer, Endpoints::new(local, peer))
         }
 
         #[test]
         fn no_part_of_an_answer_panics() {
-            let (bytes, asked) = answer();
-            assert!(matches!(read(&bytes, asked, 1), Ok(Answer::Is(Some(_)))));
+            let (bytes, queried) = answer();
+            assert!(matches!(read(&bytes, queried, 1), Ok(Answer::Is(Some(_)))));
             for end in 0..bytes.len() {
                 let mut part = bytes[..end].to_vec();
-                assert!(read(&part, asked, 1).is_err(), "{end}");
+                assert!(read(&part, queried, 1).is_err(), "{end}");
                 // As if the message had been sent with this length.
                 if let Some(length) = part.first_chunk_mut() {
                     *length = (end as u32).to_ne_bytes();
-                    let _ = read(&part, asked, 1);
+                    let _ = read(&part, queried, 1);
                 }
             }
         }
@@ -428,11 +428,11 @@ mod linux {
             set(NOTSENT_BYTES, &3000_u32.to_ne_bytes());
             let early = set(MIN_RTT, &u32::MAX.to_ne_bytes());
             assert_eq!(early.delivered, None);
-            assert_eq!(early.shortest_trip, early.round_trip);
+            assert_eq!(early.min_rtt, early.round_trip);
             set(MIN_RTT, &30_000_u32.to_ne_bytes());
             let told = TcpInfo {
                 round_trip: Duration::from_millis(40),
-                shortest_trip: Duration::from_millis(30),
+                min_rtt: Duration::from_millis(30),
                 unsent: 3000,
                 under_way: 2000,
                 delivered: Some(1_000_000),
@@ -460,14 +460,14 @@ mod linux {
                     *first = family;
                 }
                 let none = "192.0.2.1:9".parse().unwrap();
-                let _ = read(&bytes, Pair::new(none, none), 1);
+                let _ = read(&bytes, Endpoints::new(none, none), 1);
             }
 
             #[test]
             fn no_damage_to_an_answer_panics(
                 damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
             ) {
-                static ANSWER: std::sync::LazyLock<(Vec<u8>, Pair)> = std::sync::LazyLock::new(answer);
+                static ANSWER: std::sync::LazyLock<(Vec<u8>, Endpoints)> = std::sync::LazyLock::new(answer);
                 let mut bytes = ANSWER.0.clone();
                 for (place, value) in damage {
                     *place.get_mut(&mut bytes) = value;

@@ -42,7 +42,7 @@ impl Content {
     /// Whether both are of the same kind and have the same bytes.
     pub fn same(&self, other: &Content) -> bool {
         match (self, other) {
-            (Content::Binary(one), Content::Binary(two)) => one.same_bytes(two),
+            (Content::Binary(one), Content::Binary(two)) => one.content_eq(two),
             (Content::Text(one), Content::Text(two)) => one == two,
             _ => false,
         }

@@ -55,18 +55,18 @@ impl Ladder {
     }
 
     /// Position of a candidate on the ladder.
-    pub fn place(&self, candidate: u32) -> Option<usize> {
+    pub fn rank(&self, candidate: u32) -> Option<usize> {
         self.rungs.iter().position(|rung| *rung == candidate)
     }
 
     /// Candidates from that position on downwards.
-    pub fn from(&self, place: usize) -> &[u32] {
-        self.rungs.get(place..).unwrap_or_default()
+    pub fn from(&self, rank: usize) -> &[u32] {
+        self.rungs.get(rank..).unwrap_or_default()
     }
 
     /// Candidates above that position.
-    pub fn before(&self, place: usize) -> &[u32] {
-        self.rungs.get(..place).unwrap_or_default()
+    pub fn before(&self, rank: usize) -> &[u32] {
+        self.rungs.get(..rank).unwrap_or_default()
     }
 
     /// Position of the first rung for a narrow link, if there is one.

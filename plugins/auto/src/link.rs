@@ -9,24 +9,24 @@ use crate::Options;
 use sluicegate_sdk::policy::Report;
 
 /// A frame rate below this fraction of the source's means that the link or the device is at its limit.
-const TOO_FEW: f32 = 0.75;
+const MIN_FRAME_RATE_RATIO: f32 = 0.75;
 /// A queueing delay above `queue-limit` divided by this means that the link is at its limit.
-const QUEUED: u32 = 2;
+const QUEUE_LIMIT_DIVISOR: u32 = 2;
 /// Fraction per second by which the remembered peak bit rate of a candidate decays.
-const FORGOTTEN: f64 = 0.02;
+const PEAK_DECAY_PER_SECOND: f64 = 0.02;
 /// Stalls are summed over this time, in milliseconds.
-const STALLS_OVER: u64 = 5000;
+const STALL_WINDOW_MS: u64 = 5000;
 /// An estimate is valid for this long after the last measurement, in milliseconds.
-const BELIEVED: u64 = 30_000;
+const ESTIMATE_VALID_MS: u64 = 30_000;
 /// A measurement stands for at most this much time before it, in milliseconds.
-const MAX_INTERVAL: u64 = 5000;
+const MAX_MEASUREMENT_MS: u64 = 5000;
 /// Lowest value of a measurement in bits per second; the geometric average needs one above zero.
 const MIN_GOODPUT: f64 = 1000.0;
 /// Measurements are capped at this multiple of what the most demanding candidate needs. Higher ones only say that it is
 /// more than enough.
-const ENOUGH: f64 = 4.0;
+const GOODPUT_CAP_FACTOR: f64 = 4.0;
 /// Fraction of the received frames that a device may drop before that counts as a problem.
-const DROPPED: f32 = 0.3;
+const MAX_DROP_RATIO: f32 = 0.3;
 
 /// Formats a bit rate in bits per second for people.
 pub fn rate(bits: f64) -> String {
@@ -47,7 +47,7 @@ pub struct Link {
     /// Newest measurement.
     newest: Option<f64>,
     /// Time of the newest measurement.
-    seen_at: Option<u64>,
+    measured_at: Option<u64>,
     /// Recent stalls: time of the report, and length in milliseconds.
     stalls: Vec<(u64, u32)>,
     queued_since: Option<u64>,
@@ -56,23 +56,25 @@ pub struct Link {
 
 impl Link {
     /// Capacity in bits per second: the lower of the two averages. `None` if there was no measurement lately.
-    pub fn carries(&self, at: u64) -> Option<f64> {
-        match (self.seen_at, self.fast, self.slow) {
-            (Some(seen), Some(fast), Some(slow)) if seen + BELIEVED > at => Some(fast.min(slow)),
+    pub fn capacity(&self, at: u64) -> Option<f64> {
+        match (self.measured_at, self.fast, self.slow) {
+            (Some(seen), Some(fast), Some(slow)) if seen + ESTIMATE_VALID_MS > at => {
+                Some(fast.min(slow))
+            }
             _ => None,
         }
     }
 
     /// Capacity at this moment, for moves down. The newest measurement counts too if it is lower, so a drop takes
     /// effect at once and a rise does not.
-    pub fn carries_now(&self, at: u64) -> Option<f64> {
-        let carries = self.carries(at)?;
-        Some(self.latest.map_or(carries, |latest| latest.min(carries)))
+    pub fn capacity_now(&self, at: u64) -> Option<f64> {
+        let capacity = self.capacity(at)?;
+        Some(self.latest.map_or(capacity, |latest| latest.min(capacity)))
     }
 
     /// Newest measurement, if it is recent enough.
     pub fn newest(&self, at: u64) -> Option<f64> {
-        self.carries(at).and(self.newest)
+        self.capacity(at).and(self.newest)
     }
 
     /// Takes a report that covers `passed` milliseconds. `nominal` is the candidate's frame rate (0: unknown), `most`
@@ -86,35 +88,44 @@ impl Link {
         options: &Options,
     ) -> bool {
         self.stalls.push((at, report.stalled_ms));
-        self.stalls.retain(|(when, _)| when + STALLS_OVER > at);
+        self.stalls.retain(|(when, _)| when + STALL_WINDOW_MS > at);
         let lies = report.queued_ms > options.queue_limit.0;
         self.queued_since = lies.then(|| self.queued_since.unwrap_or(at));
         let shown = report.frame_rate * passed as f32 / 1000.0;
         let dropped = report.frames_dropped as f32;
-        let drops = dropped > 1.0 && dropped > DROPPED * (dropped + shown);
+        let drops = dropped > 1.0 && dropped > MAX_DROP_RATIO * (dropped + shown);
         self.dropping_since = drops.then(|| self.dropping_since.unwrap_or(at));
         let limited = report.stalled_ms > 0
-            || report.queued_ms > options.queue_limit.0 / QUEUED
-            || (nominal > 0.0 && report.frame_rate < TOO_FEW * nominal && !drops);
+            || report.queued_ms > options.queue_limit.0 / QUEUE_LIMIT_DIVISOR
+            || (nominal > 0.0 && report.frame_rate < MIN_FRAME_RATE_RATIO * nominal && !drops);
         let received = f64::from(report.received);
         let seen = match report.goodput {
-            Some(goodput) => Some(f64::from(goodput).min(ENOUGH * most).max(received)),
+            Some(goodput) => Some(
+                f64::from(goodput)
+                    .min(GOODPUT_CAP_FACTOR * most)
+                    .max(received),
+            ),
             None if limited => Some(received),
             None => None,
         };
         self.latest = seen;
         self.newest = seen.or(self.newest);
         if let Some(seen) = seen {
-            if self.carries(at).is_none() {
+            if self.capacity(at).is_none() {
                 (self.fast, self.slow) = (None, None);
             }
             // A measurement stands for the time since the previous one.
-            let since = self.seen_at.map_or(passed, |seen| at.saturating_sub(seen));
-            let weight = since.clamp(passed, MAX_INTERVAL.max(passed));
-            self.seen_at = Some(at);
-            self.fast = Some(mean(self.fast, seen, weight, options.fast.0));
-            self.slow = Some(mean(self.slow, seen, weight, options.slow.0));
-        } else if self.carries(at).is_some_and(|carries| received > carries) {
+            let since = self
+                .measured_at
+                .map_or(passed, |seen| at.saturating_sub(seen));
+            let weight = since.clamp(passed, MAX_MEASUREMENT_MS.max(passed));
+            self.measured_at = Some(at);
+            self.fast = Some(moving_average(self.fast, seen, weight, options.fast.0));
+            self.slow = Some(moving_average(self.slow, seen, weight, options.slow.0));
+        } else if self
+            .capacity(at)
+            .is_some_and(|capacity| received > capacity)
+        {
             // Not a measurement, but the link carries at least this much.
             (self.fast, self.slow) = (Some(received), Some(received));
         }
@@ -138,7 +149,7 @@ impl Link {
     }
 
     /// Forgets past problems, because another candidate plays or the player was hidden.
-    pub fn calm(&mut self) {
+    pub fn clear_problems(&mut self) {
         self.stalls.clear();
         (self.queued_since, self.dropping_since) = (None, None);
     }
@@ -146,7 +157,7 @@ impl Link {
 
 /// Exponential moving average with a time constant, after `passed` (both in milliseconds). It is geometric because
 /// links change by factors, and errors on a wide link are factors too.
-fn mean(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
+fn moving_average(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
     let passed = passed as f64;
     let weight = passed / (passed + f64::from(constant));
     let new = new.max(MIN_GOODPUT);
@@ -158,7 +169,7 @@ fn mean(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
 /// Peak bit rate that a candidate needed recently, in bits per second; it decays over `passed` milliseconds since the
 /// last update.
 pub fn most(old: Option<f64>, received: f64, passed: u64) -> f64 {
-    let kept = 1.0 - FORGOTTEN * passed as f64 / 1000.0;
+    let kept = 1.0 - PEAK_DECAY_PER_SECOND * passed as f64 / 1000.0;
     old.map_or(received, |old| received.max(old * kept.max(0.0)))
 }
 
@@ -195,7 +206,7 @@ mod tests {
                 &options
             ));
         }
-        assert_eq!(link.carries(59_000), None);
+        assert_eq!(link.capacity(59_000), None);
         // At its limit, the link's capacity is what it carries.
         for at in 60..90 {
             assert!(link.note(
@@ -206,7 +217,7 @@ mod tests {
                 &options
             ));
         }
-        assert!((link.carries(89_000).unwrap() - 800_000.0).abs() < 1.0);
+        assert!((link.capacity(89_000).unwrap() - 800_000.0).abs() < 1.0);
         // Later throughput without problems is a lower bound of the capacity.
         assert!(!link.note(
             90_000,
@@ -215,8 +226,8 @@ mod tests {
             (10.0, 4e6),
             &options
         ));
-        assert_eq!(link.carries(90_000), Some(2_000_000.0));
-        assert_eq!(link.carries(120_000), None);
+        assert_eq!(link.capacity(90_000), Some(2_000_000.0));
+        assert_eq!(link.capacity(120_000), None);
     }
 
     #[test]
@@ -228,7 +239,7 @@ mod tests {
                 ..report(100_000, 10.0)
             };
             link.note(at * 1000, 1000, &report, (10.0, 4e6), &options);
-            link.carries(at * 1000).unwrap()
+            link.capacity(at * 1000).unwrap()
         };
         for at in 1..30 {
             measured(at, 10_000_000);

@@ -13,20 +13,20 @@ use sluicegate_sdk::policy::{Candidate, Choice, Client, Event, Report};
 use std::collections::BTreeMap;
 
 /// A candidate is not judged in its first moments, in milliseconds: the burst at its start inflates the measurements.
-const WARM_UP: u64 = 3000;
+const WARM_UP_MS: u64 = 3000;
 /// Reports further apart than this, in milliseconds, say nothing about the time between them.
-const MAX_GAP: u64 = 5000;
+const MAX_REPORT_GAP_MS: u64 = 5000;
 /// A move up that lasts this long, in milliseconds, was right; `dwell` is reset then.
-const PROVEN: u64 = 60_000;
+const MOVE_UP_PROVEN_MS: u64 = 60_000;
 /// For how long a candidate that showed no frame is avoided, in milliseconds: at first, doubled each time, and at most.
-const AVOIDED: (u64, u64) = (30_000, 600_000);
+const AVOID_BACKOFF_MS: (u64, u64) = (30_000, 600_000);
 /// How long the queueing delay must be too high, and the device drop frames, before it counts, in milliseconds.
-const QUEUED_FOR: u64 = 1000;
-const DROPPED_FOR: u64 = 5000;
+const MIN_QUEUEING_MS: u64 = 1000;
+const MIN_DROPPING_MS: u64 = 5000;
 /// Period over which moves are counted, in milliseconds.
-const MINUTE: u64 = 60_000;
+const MOVE_WINDOW_MS: u64 = 60_000;
 /// Assumed capacity of a mobile network without measurements, in bits per second.
-const MOBILE: f64 = 1_500_000.0;
+const DEFAULT_MOBILE_BITRATE: f64 = 1_500_000.0;
 
 /// Transport and rendition: identifies a candidate across changes of the list.
 type Key = (String, String);
@@ -75,25 +75,25 @@ pub struct Session {
     moving: Option<Move>,
     link: Link,
     /// Recent peak bit rate of each candidate, in bits per second.
-    needed: BTreeMap<Key, f64>,
+    peak_bitrate: BTreeMap<Key, f64>,
     /// The same, by index into `candidates`.
-    seen: Vec<Option<f64>>,
+    learned: Vec<Option<f64>>,
     avoided: BTreeMap<Key, Avoided>,
     /// Time of the newest report.
     last: Option<u64>,
     /// Since when the candidate has been on the screen.
-    settled_at: u64,
+    playing_since: u64,
     /// Times of the moves within the last minute.
     moved_at: Vec<u64>,
     dwell: u64,
     /// Time of the last move up, until it has proven right.
-    rose_at: Option<u64>,
+    moved_up_at: Option<u64>,
     /// Since when the candidate has needed more than `down-at` of the link.
-    short_since: Option<u64>,
+    insufficient_since: Option<u64>,
     /// By candidate: since when the link has carried enough for it.
-    good_since: BTreeMap<u32, u64>,
+    sufficient_since: BTreeMap<u32, u64>,
     /// Since when there have been no problems.
-    quiet_since: u64,
+    no_problem_since: u64,
 }
 
 impl Session {
@@ -110,30 +110,30 @@ impl Session {
             playing: None,
             moving: None,
             link: Link::default(),
-            needed: BTreeMap::new(),
-            seen: Vec::new(),
+            peak_bitrate: BTreeMap::new(),
+            learned: Vec::new(),
             avoided: BTreeMap::new(),
             last: None,
-            settled_at: 0,
+            playing_since: 0,
             moved_at: Vec::new(),
-            rose_at: None,
-            short_since: None,
-            good_since: BTreeMap::new(),
-            quiet_since: 0,
+            moved_up_at: None,
+            insufficient_since: None,
+            sufficient_since: BTreeMap::new(),
+            no_problem_since: 0,
         }
     }
 
     /// Takes a new list of candidates and chooses among them. Keeps what plays.
     pub fn choose(&mut self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice {
         self.candidates = candidates;
-        let seen = |candidate| self.needed.get(&key(candidate)).copied();
-        self.seen = self.candidates.iter().map(seen).collect();
+        let learned = |candidate| self.peak_bitrate.get(&key(candidate)).copied();
+        self.learned = self.candidates.iter().map(learned).collect();
         self.moving = None;
-        self.good_since.clear();
-        self.build(at);
+        self.sufficient_since.clear();
+        self.rebuild_ladder(at);
         self.playing = playing;
         if let Some(playing) = playing {
-            self.settled_at = at;
+            self.playing_since = at;
             return self.choice(playing, "it is already playing".into());
         }
         let (chosen, reason) = self.start(at);
@@ -142,24 +142,24 @@ impl Session {
 
     /// Candidate for a session that plays nothing yet, and the reason.
     fn start(&self, at: u64) -> (u32, &'static str) {
-        let (place, reason) = match (self.is_mobile(), self.save_data, self.ladder.far()) {
+        let (rank, reason) = match (self.is_mobile(), self.save_data, self.ladder.far()) {
             (true, _, Some(far)) => (far, "the network is mobile"),
             (_, true, Some(far)) => (far, "the browser asks for reduced data usage"),
-            _ if self.listens(0) => (0, "it carries the sound and has the lowest latency"),
+            _ if self.sound_wanted_at(0) => (0, "it carries the sound and has the lowest latency"),
             _ => (0, "it has the lowest latency"),
         };
-        let carries = self.link.carries_now(at).unwrap_or(MOBILE);
-        let rungs = self.ladder.from(place);
-        let fitting = match place {
+        let capacity = self.link.capacity_now(at).unwrap_or(DEFAULT_MOBILE_BITRATE);
+        let rungs = self.ladder.from(rank);
+        let fitting = match rank {
             0 => rungs.first(),
-            _ => rungs.iter().find(|rung| self.fits(**rung, carries)),
+            _ => rungs.iter().find(|rung| self.fits(**rung, capacity)),
         };
         (fitting.or(rungs.last()).copied().unwrap_or(0), reason)
     }
 
     /// Whether the viewer has turned sound on and the rung at that position carries it.
-    fn listens(&self, place: usize) -> bool {
-        let rung = self.ladder.from(place).first();
+    fn sound_wanted_at(&self, rank: usize) -> bool {
+        let rung = self.ladder.from(rank).first();
         self.listening && rung.is_some_and(|rung| self.carries_sound(*rung))
     }
 
@@ -173,27 +173,27 @@ impl Session {
         match event {
             Event::Report(report) => self.report(at, report),
             Event::Playing(index) => {
-                self.shows(at, *index);
+                self.on_playing(at, *index);
                 None
             }
             Event::Failed(index) => self.failed(at, *index),
         }
     }
 
-    fn shows(&mut self, at: u64, index: u32) {
+    fn on_playing(&mut self, at: u64, index: u32) {
         let up = matches!(&self.moving, Some(moving) if moving.to == index && moving.up);
-        self.rose_at = if up { Some(at) } else { self.rose_at };
+        self.moved_up_at = if up { Some(at) } else { self.moved_up_at };
         if self.playing.is_some_and(|playing| playing != index) {
-            self.moved_at.retain(|moved| moved + MINUTE > at);
+            self.moved_at.retain(|moved| moved + MOVE_WINDOW_MS > at);
             self.moved_at.push(at);
         }
         self.moving = None;
         self.playing = Some(index);
-        self.settled_at = at;
-        self.quiet_since = at;
-        self.short_since = None;
-        self.good_since.clear();
-        self.link.calm();
+        self.playing_since = at;
+        self.no_problem_since = at;
+        self.insufficient_since = None;
+        self.sufficient_since.clear();
+        self.link.clear_problems();
     }
 
     fn failed(&mut self, at: u64, index: u32) -> Option<Choice> {
@@ -203,24 +203,24 @@ impl Session {
         if let Some(playing) = self.playing.filter(|playing| down && *playing != index) {
             // On a link that is too narrow for what plays, a late first frame is to be expected. Try again at the
             // lowest rung.
-            let carries = self.link.carries_now(at);
-            if carries.is_some_and(|carries| !self.fits(playing, carries)) {
+            let capacity = self.link.capacity_now(at);
+            if capacity.is_some_and(|capacity| !self.fits(playing, capacity)) {
                 self.moving = None;
                 let lowest = *self.ladder.from(0).last()?;
-                return self.go(at, lowest, format!("{shown} showed no frame in time"));
+                return self.move_to(at, lowest, format!("{shown} showed no frame in time"));
             }
         }
         let times = self.avoided.get(&failed).map_or(0, |known| known.times);
-        let wait = (AVOIDED.0 << times.min(8)).min(AVOIDED.1);
+        let wait = (AVOID_BACKOFF_MS.0 << times.min(8)).min(AVOID_BACKOFF_MS.1);
         let avoided = Avoided {
             until: at + wait,
             times: times + 1,
         };
         self.avoided.insert(failed, avoided);
-        self.build(at);
+        self.rebuild_ladder(at);
         let moving = self.moving.take();
         if moving.as_ref().is_some_and(|moving| moving.up) {
-            self.fell();
+            self.move_up_failed();
         }
         // Keep what plays, unless it failed itself or was being left because of problems.
         let down = moving.is_some_and(|moving| !moving.up);
@@ -230,10 +230,10 @@ impl Session {
         if self.playing == Some(index) {
             self.playing = None;
         }
-        let carries = self.link.carries_now(at);
+        let capacity = self.link.capacity_now(at);
         let rungs = self.ladder.from(0);
-        let fitting = rungs.iter().find(|rung| match carries {
-            Some(carries) => self.fits(**rung, carries),
+        let fitting = rungs.iter().find(|rung| match capacity {
+            Some(capacity) => self.fits(**rung, capacity),
             None => true,
         });
         let next = *fitting.or(rungs.last())?;
@@ -241,14 +241,14 @@ impl Session {
         if self.playing == Some(next) || next == index {
             return None;
         }
-        self.go(at, next, format!("{shown} showed no frame"))
+        self.move_to(at, next, format!("{shown} showed no frame"))
     }
 
     fn report(&mut self, at: u64, report: &Report) -> Option<Choice> {
         let passed = self.last.map_or(1000, |last| at.saturating_sub(last));
         self.last = Some(at);
         self.network.clone_from(&report.network);
-        if !report.visible || passed > MAX_GAP {
+        if !report.visible || passed > MAX_REPORT_GAP_MS {
             self.pause(at);
             return None;
         }
@@ -257,17 +257,17 @@ impl Session {
             .values()
             .any(|avoided| at >= avoided.until && at - avoided.until <= passed)
         {
-            self.build(at);
+            self.rebuild_ladder(at);
         }
         if report.listening != self.listening {
             self.listening = report.listening;
-            self.build(at);
+            self.rebuild_ladder(at);
         }
         let playing = self.playing?;
-        if self.moving.is_none() && !self.carries_sound(playing) && self.listens(0) {
+        if self.moving.is_none() && !self.carries_sound(playing) && self.sound_wanted_at(0) {
             let (to, _) = self.start(at);
             let reason = format!("sound is on, and {} carries none", self.name(playing));
-            return self.go(at, to, reason);
+            return self.move_to(at, to, reason);
         }
         let silent = report.received == 0 && report.stalled_ms == 0 && report.queued_ms == 0;
         if silent {
@@ -282,25 +282,28 @@ impl Session {
         let limited = self
             .link
             .note(at, passed, report, (nominal, most), &self.options);
-        let warm = at >= self.settled_at + WARM_UP;
+        let warm = at >= self.playing_since + WARM_UP_MS;
         // Received bytes are unknown where the browser plays HLS natively.
         if !limited && warm && report.received > 0 {
             self.learn(at, playing, report.received.into(), passed);
         }
-        if self.rose_at.is_some_and(|rose| at >= rose + PROVEN) {
-            self.rose_at = None;
+        if self
+            .moved_up_at
+            .is_some_and(|rose| at >= rose + MOVE_UP_PROVEN_MS)
+        {
+            self.moved_up_at = None;
             self.dwell = self.options.dwell.0.into();
         }
         let pulled = report.buffered_ms.is_some();
         let trouble = self.trouble(at, playing, limited, pulled, warm);
         if limited || trouble.is_some() {
-            self.quiet_since = at;
+            self.no_problem_since = at;
         }
         match (&self.moving, trouble) {
             (Some(moving), Some(trouble)) if moving.up => {
                 self.moving = None;
-                self.fell();
-                self.link.calm();
+                self.move_up_failed();
+                self.link.clear_problems();
                 Some(self.choice(
                     playing,
                     format!("the link does not carry both streams: {trouble}"),
@@ -309,7 +312,7 @@ impl Session {
             (Some(_), _) => None,
             (None, Some(trouble)) => self.down(at, playing, trouble),
             (None, None) => self
-                .leave_near(at, playing)
+                .leave_for_mobile(at, playing)
                 .or_else(|| self.up(at, playing, limited)),
         }
     }
@@ -318,26 +321,26 @@ impl Session {
     /// more, it may need more than that.
     fn learn(&mut self, at: u64, playing: u32, received: f64, passed: u64) -> Option<()> {
         let of = self.candidates.get(playing as usize)?;
-        let seen = self.seen.get_mut(playing as usize)?;
-        let carries = self.link.carries_now(at);
-        let easy = carries.is_none_or(|carries| received <= self.options.down_at * carries);
-        let needs = match (easy, *seen) {
+        let learned = self.learned.get_mut(playing as usize)?;
+        let capacity = self.link.capacity_now(at);
+        let easy = capacity.is_none_or(|capacity| received <= self.options.down_at * capacity);
+        let needs = match (easy, *learned) {
             (true, known) => most(known, received, passed),
             (false, Some(known)) => known.max(received),
             (false, None) => return None,
         };
-        *seen = Some(needs);
-        self.needed.insert(key(of), needs);
+        *learned = Some(needs);
+        self.peak_bitrate.insert(key(of), needs);
         Some(())
     }
 
     /// The player was hidden, or did not report for a while: forget what was measured about problems.
     fn pause(&mut self, at: u64) {
-        self.link.calm();
-        self.short_since = None;
-        self.good_since.clear();
-        self.quiet_since = at;
-        self.settled_at = self.settled_at.max(at.saturating_sub(WARM_UP / 2));
+        self.link.clear_problems();
+        self.insufficient_since = None;
+        self.sufficient_since.clear();
+        self.no_problem_since = at;
+        self.playing_since = self.playing_since.max(at.saturating_sub(WARM_UP_MS / 2));
     }
 
     /// The problem with what plays, as a phrase for people.
@@ -350,11 +353,11 @@ impl Session {
         warm: bool,
     ) -> Option<String> {
         let needs = self.needs(playing);
-        let carries = self.link.carries_now(at);
+        let capacity = self.link.capacity_now(at);
         // Media that is pushed and arrives in time is evidently carried, even if the link was not seen to carry more.
         let short = (limited || (pulled && self.is_known(playing)))
-            && carries.is_some_and(|carries| needs > self.options.down_at * carries);
-        self.short_since = short.then(|| self.short_since.unwrap_or(at));
+            && capacity.is_some_and(|capacity| needs > self.options.down_at * capacity);
+        self.insufficient_since = short.then(|| self.insufficient_since.unwrap_or(at));
         let stalled = self.link.stalled();
         if stalled >= self.options.stall_limit.0.into() {
             return Some(format!("playback stalled for {}", seconds(stalled)));
@@ -365,19 +368,19 @@ impl Session {
         if self
             .link
             .queued(at)
-            .is_some_and(|queued| queued >= QUEUED_FOR)
+            .is_some_and(|queued| queued >= MIN_QUEUEING_MS)
         {
             let limit = seconds(self.options.queue_limit.0.into());
             return Some(format!("frames arrived more than {limit} late"));
         }
-        if self.link.dropping(at) >= DROPPED_FOR {
+        if self.link.dropping(at) >= MIN_DROPPING_MS {
             return Some("this device drops many of the frames it receives".into());
         }
         let for_long = |since| at.saturating_sub(since) >= u64::from(self.options.down_after.0);
-        match (self.short_since.is_some_and(for_long), carries) {
-            (true, Some(carries)) => Some(format!(
+        match (self.insufficient_since.is_some_and(for_long), capacity) {
+            (true, Some(capacity)) => Some(format!(
                 "the link carries about {}, {} needs {}",
-                rate(carries),
+                rate(capacity),
                 self.name(playing),
                 rate(needs)
             )),
@@ -386,65 +389,68 @@ impl Session {
     }
 
     fn down(&mut self, at: u64, playing: u32, trouble: String) -> Option<Choice> {
-        if self.rose_at.take().is_some() {
-            self.fell();
+        if self.moved_up_at.take().is_some() {
+            self.move_up_failed();
         }
-        let place = self.ladder.place(playing);
-        let below = self.ladder.from(place.map_or(0, |place| place + 1));
-        let fitting = match self.link.carries_now(at) {
+        let rank = self.ladder.rank(playing);
+        let below = self.ladder.from(rank.map_or(0, |rank| rank + 1));
+        let fitting = match self.link.capacity_now(at) {
             // Leave headroom, since the new candidate starts while the old one still uses the link.
-            Some(carries) => below
+            Some(capacity) => below
                 .iter()
-                .find(|rung| self.needs(**rung) <= self.options.up_at * carries),
+                .find(|rung| self.needs(**rung) <= self.options.up_at * capacity),
             None => below.first(),
         };
         let to = *fitting.or(below.last())?;
-        self.link.calm();
-        self.go(at, to, trouble)
+        self.link.clear_problems();
+        self.move_to(at, to, trouble)
     }
 
     /// Leaves a candidate meant for a good link if the network is a mobile one.
-    fn leave_near(&mut self, at: u64, playing: u32) -> Option<Choice> {
+    fn leave_for_mobile(&mut self, at: u64, playing: u32) -> Option<Choice> {
         let far = self.ladder.far()?;
-        if !self.is_mobile() || self.ladder.place(playing)? >= far {
+        if !self.is_mobile() || self.ladder.rank(playing)? >= far {
             return None;
         }
-        let carries = self.link.carries_now(at).unwrap_or(MOBILE);
+        let capacity = self.link.capacity_now(at).unwrap_or(DEFAULT_MOBILE_BITRATE);
         let rungs = self.ladder.from(far);
-        let fitting = rungs.iter().find(|rung| self.fits(**rung, carries));
+        let fitting = rungs.iter().find(|rung| self.fits(**rung, capacity));
         let to = *fitting.or(rungs.last())?;
-        self.go(at, to, "the network is mobile now".into())
+        self.move_to(at, to, "the network is mobile now".into())
     }
 
     fn up(&mut self, at: u64, playing: u32, limited: bool) -> Option<Choice> {
-        let place = self.ladder.place(playing);
+        let rank = self.ladder.rank(playing);
         let allowed = match (self.is_mobile(), self.ladder.far()) {
             (true, Some(far)) => far,
             _ => 0,
         };
-        let above: Vec<u32> = match place {
-            Some(place) => {
-                let above = self.ladder.before(place);
+        let above: Vec<u32> = match rank {
+            Some(rank) => {
+                let above = self.ladder.before(rank);
                 above.get(allowed..).unwrap_or_default().to_vec()
             }
             // What plays is not on the ladder: it was chosen before the ladder changed.
             None => self.ladder.from(allowed).to_vec(),
         };
-        let carries = self.link.carries(at);
+        let capacity = self.link.capacity(at);
         for rung in &above {
             let enough =
-                carries.is_some_and(|carries| self.needs(*rung) <= self.options.up_at * carries);
+                capacity.is_some_and(|capacity| self.needs(*rung) <= self.options.up_at * capacity);
             if enough && !limited {
-                self.good_since.entry(*rung).or_insert(at);
+                self.sufficient_since.entry(*rung).or_insert(at);
             } else {
-                self.good_since.remove(rung);
+                self.sufficient_since.remove(rung);
             }
         }
         let last = self.moved_at.last();
         let waited = last.is_none_or(|moved| at >= moved + self.dwell);
-        let lately = self.moved_at.iter().filter(|moved| **moved + MINUTE > at);
-        let restless = lately.count() >= self.options.moves_per_minute as usize;
-        if !waited || limited || restless {
+        let lately = self
+            .moved_at
+            .iter()
+            .filter(|moved| **moved + MOVE_WINDOW_MS > at);
+        let too_many_moves = lately.count() >= self.options.moves_per_minute as usize;
+        if !waited || limited || too_many_moves {
             return None;
         }
         let long = u64::from(self.options.up_after.0).max(self.dwell);
@@ -455,25 +461,25 @@ impl Session {
         };
         let best = above
             .iter()
-            .find(|rung| self.good_since.contains_key(*rung) || soon(rung));
-        if let (Some(rung), Some(carries)) = (best, carries) {
-            let since = self.good_since.get(rung).copied();
+            .find(|rung| self.sufficient_since.contains_key(*rung) || soon(rung));
+        if let (Some(rung), Some(capacity)) = (best, capacity) {
+            let since = self.sufficient_since.get(rung).copied();
             if since.is_none_or(|since| at.saturating_sub(since) < long) {
                 return None;
             }
             let reason = format!(
                 "the link has carried {} for {}",
-                rate(carries),
+                rate(capacity),
                 seconds(long)
             );
-            return self.go(at, *rung, reason);
+            return self.move_to(at, *rung, reason);
         }
         // The link cannot be judged, but nothing indicates a problem.
-        let quiet = at.saturating_sub(self.quiet_since);
+        let quiet = at.saturating_sub(self.no_problem_since);
         let trial = u64::from(self.options.probe_after.0).max(self.dwell);
-        if carries.is_none() && quiet >= trial {
+        if capacity.is_none() && quiet >= trial {
             let next = *above.last()?;
-            return self.go(
+            return self.move_to(
                 at,
                 next,
                 format!("there were no problems for {}", seconds(trial)),
@@ -482,38 +488,38 @@ impl Session {
         None
     }
 
-    fn go(&mut self, at: u64, to: u32, reason: String) -> Option<Choice> {
+    fn move_to(&mut self, at: u64, to: u32, reason: String) -> Option<Choice> {
         let up = match (
-            self.playing.and_then(|from| self.ladder.place(from)),
-            self.ladder.place(to),
+            self.playing.and_then(|from| self.ladder.rank(from)),
+            self.ladder.rank(to),
         ) {
             (Some(from), Some(to)) => to < from,
             _ => false,
         };
         self.moving = Some(Move { to, up });
-        self.short_since = None;
-        self.good_since.clear();
-        self.quiet_since = at;
+        self.insufficient_since = None;
+        self.sufficient_since.clear();
+        self.no_problem_since = at;
         Some(self.choice(to, reason))
     }
 
     /// A move up turned out to be wrong: double `dwell`.
-    fn fell(&mut self) {
-        self.rose_at = None;
+    fn move_up_failed(&mut self) {
+        self.moved_up_at = None;
         self.dwell = (self.dwell * 2).min(self.options.dwell_limit.0.into());
     }
 
-    fn build(&mut self, at: u64) {
+    fn rebuild_ladder(&mut self, at: u64) {
         let avoided = &self.avoided;
         let avoid = |candidate: &Candidate| {
             let known = avoided.get(&key(candidate));
             known.is_some_and(|known| at < known.until)
         };
         // With sound on, only candidates with sound are used, as long as one of them works.
-        let heard = |candidate: &Candidate| candidate.sound && !avoid(candidate);
-        let only_heard = self.listening && self.candidates.iter().any(heard);
+        let has_sound = |candidate: &Candidate| candidate.sound && !avoid(candidate);
+        let only_with_sound = self.listening && self.candidates.iter().any(has_sound);
         self.ladder = Ladder::new(&self.candidates, &self.options, |candidate| {
-            avoid(candidate) || (only_heard && !candidate.sound)
+            avoid(candidate) || (only_with_sound && !candidate.sound)
         });
         if self.ladder.from(0).is_empty() {
             // A candidate that failed is better than none.
@@ -527,7 +533,7 @@ impl Session {
     }
 
     fn is_known(&self, index: u32) -> bool {
-        matches!(self.seen.get(index as usize), Some(Some(_)))
+        matches!(self.learned.get(index as usize), Some(Some(_)))
     }
 
     /// Bit rate that a candidate needs, in bits per second: as learned, or as announced.
@@ -535,13 +541,13 @@ impl Session {
         self.candidates
             .get(index as usize)
             .map_or(0.0, |candidate| {
-                let seen = self.seen.get(index as usize).copied().flatten();
-                seen.unwrap_or(candidate.bandwidth.into())
+                let learned = self.learned.get(index as usize).copied().flatten();
+                learned.unwrap_or(candidate.bandwidth.into())
             })
     }
 
-    fn fits(&self, index: u32, carries: f64) -> bool {
-        self.needs(index) <= self.options.down_at * carries
+    fn fits(&self, index: u32, capacity: f64) -> bool {
+        self.needs(index) <= self.options.down_at * capacity
     }
 
     fn name(&self, index: u32) -> String {

@@ -6,7 +6,7 @@ pub(crate) struct Boxes(pub Vec<u8>);
 
 impl Boxes {
     /// Appends a box. Its content is small; payload, which can be large, is never written here.
-    pub fn put(&mut self, kind: &[u8; 4], content: impl FnOnce(&mut Self)) {
+    pub fn put_box(&mut self, kind: &[u8; 4], content: impl FnOnce(&mut Self)) {
         let at = self.0.len();
         self.u32(0).bytes(kind);
         content(self);
@@ -15,14 +15,14 @@ impl Boxes {
     }
 
     /// Appends a full box: one with a version and flags.
-    pub fn full(
+    pub fn put_full_box(
         &mut self,
         kind: &[u8; 4],
         version: u8,
         flags: u32,
         content: impl FnOnce(&mut Self),
     ) {
-        self.put(kind, |boxes| {
+        self.put_box(kind, |boxes| {
             boxes.u32(u32::from(version) << 24 | flags);
             content(boxes);
         });

@@ -34,8 +34,8 @@ pub fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Bu
     boxes.0.reserve_exact(moof + MDAT);
     let mut offset = (moof + MDAT) as u32;
     let mut failed = None;
-    boxes.put(b"moof", |boxes| {
-        boxes.full(b"mfhd", 0, 0, |boxes| {
+    boxes.put_box(b"moof", |boxes| {
+        boxes.put_full_box(b"mfhd", 0, 0, |boxes| {
             boxes.u32(sequence);
         });
         for track in &tracks {
@@ -53,7 +53,7 @@ pub fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Bu
     let mut pieces = Vec::with_capacity(1 + samples.len());
     pieces.push(Piece::Bytes(boxes.0));
     for track in tracks {
-        let samples = of(samples, track);
+        let samples = samples_of(samples, track);
         pieces.extend(samples.map(|sample| sample.data.slice(0, sample.size)));
     }
     Ok(Buffer::new(pieces))
@@ -62,7 +62,7 @@ pub fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Bu
 /// A `styp` box (8.16.2), which starts a segment.
 pub fn styp() -> Vec<u8> {
     let mut boxes = Boxes(Vec::with_capacity(24));
-    boxes.put(b"styp", |boxes| {
+    boxes.put_box(b"styp", |boxes| {
         boxes.bytes(b"msdh").u32(0).bytes(b"msdhmsix");
     });
     boxes.0
@@ -74,7 +74,7 @@ pub fn prft(sample: &Sample) -> Vec<u8> {
     /// "The UTC time when the frame was captured."
     const CAPTURED: u32 = 24;
     let mut boxes = Boxes(Vec::with_capacity(32));
-    boxes.full(b"prft", 1, CAPTURED, |boxes| {
+    boxes.put_full_box(b"prft", 1, CAPTURED, |boxes| {
         let shown = sample
             .decode_time
             .wrapping_add_signed(sample.composition_offset.into());
@@ -104,7 +104,7 @@ fn tracks(samples: &[Sample]) -> Vec<u32> {
     tracks
 }
 
-fn of(samples: &[Sample], track: u32) -> impl Iterator<Item = &Sample> {
+fn samples_of(samples: &[Sample], track: u32) -> impl Iterator<Item = &Sample> {
     samples.iter().filter(move |sample| sample.track == track)
 }
 
@@ -114,22 +114,22 @@ fn traf(boxes: &mut Boxes, track: u32, offset: u32, samples: &[Sample]) -> Resul
     const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
     // Duration, size, flags and composition offset of each sample, and the data offset.
     const TRUN_FLAGS: u32 = 0x0100 | 0x0200 | 0x0400 | 0x0800 | 0x01;
-    let count = of(samples, track).count() as u32;
-    let first = of(samples, track)
+    let count = samples_of(samples, track).count() as u32;
+    let first = samples_of(samples, track)
         .next()
         .map_or(0, |sample| sample.decode_time);
     let mut size = 0;
     let mut failed = None;
-    boxes.put(b"traf", |boxes| {
-        boxes.full(b"tfhd", 0, DEFAULT_BASE_IS_MOOF, |boxes| {
+    boxes.put_box(b"traf", |boxes| {
+        boxes.put_full_box(b"tfhd", 0, DEFAULT_BASE_IS_MOOF, |boxes| {
             boxes.u32(track);
         });
-        boxes.full(b"tfdt", 1, 0, |boxes| {
+        boxes.put_full_box(b"tfdt", 1, 0, |boxes| {
             boxes.u64(first);
         });
-        boxes.full(b"trun", 1, TRUN_FLAGS, |boxes| {
+        boxes.put_full_box(b"trun", 1, TRUN_FLAGS, |boxes| {
             boxes.u32(count).u32(offset);
-            let mut samples = of(samples, track).peekable();
+            let mut samples = samples_of(samples, track).peekable();
             while let Some(sample) = samples.next() {
                 let duration = match samples.peek() {
                     None => Ok(sample.duration),
@@ -163,13 +163,13 @@ fn distance(sample: &Sample, next: &Sample) -> Result<u32, Error> {
 /// Sample flags (8.8.3.1): whether the sample is leading, whether it depends on others, and whether it is a sync
 /// sample.
 fn flags(sample: &Sample) -> u32 {
-    const LEADS: u32 = 1 << 26;
+    const IS_LEADING: u32 = 1 << 26;
     const DEPENDS_ON_OTHERS: u32 = 1 << 24;
     const DEPENDS_ON_NONE: u32 = 2 << 24;
-    const NO_SYNC_SAMPLE: u32 = 1 << 16;
+    const NON_SYNC_SAMPLE: u32 = 1 << 16;
     match (sample.independent, sample.leading) {
         (true, _) => DEPENDS_ON_NONE,
-        (false, true) => LEADS | DEPENDS_ON_OTHERS | NO_SYNC_SAMPLE,
-        (false, false) => DEPENDS_ON_OTHERS | NO_SYNC_SAMPLE,
+        (false, true) => IS_LEADING | DEPENDS_ON_OTHERS | NON_SYNC_SAMPLE,
+        (false, false) => DEPENDS_ON_OTHERS | NON_SYNC_SAMPLE,
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     Error,
     boxes::Boxes,
     language,
-    shape::{self, UNITY},
+    shape::{self, IDENTITY},
 };
 use sluicegate_sdk::{Audio, Kind, Track, Video};
 
@@ -57,10 +57,10 @@ pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
     let entries = tracks.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
 
     let mut boxes = Boxes(Vec::with_capacity(512 * (1 + tracks.len())));
-    boxes.put(b"ftyp", |boxes| {
+    boxes.put_box(b"ftyp", |boxes| {
         boxes.bytes(b"iso5").u32(0).bytes(b"iso5iso6mp41");
     });
-    boxes.put(b"moov", |boxes| {
+    boxes.put_box(b"moov", |boxes| {
         mvhd(
             boxes,
             ids.iter().max().map_or(1, |most| most.saturating_add(1)),
@@ -68,9 +68,9 @@ pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
         for (track, entry) in tracks.iter().zip(entries) {
             trak(boxes, track, entry);
         }
-        boxes.put(b"mvex", |boxes| {
+        boxes.put_box(b"mvex", |boxes| {
             for id in ids {
-                boxes.full(b"trex", 0, 0, |boxes| {
+                boxes.put_full_box(b"trex", 0, 0, |boxes| {
                     const FIRST_DESCRIPTION: u32 = 1;
                     boxes.u32(id).u32(FIRST_DESCRIPTION).zeros(12);
                 });
@@ -128,10 +128,10 @@ fn matrix(boxes: &mut Boxes, numbers: [i32; 9]) {
 /// Movie header (8.2.2). Browsers recognise a live stream by a duration of 0 without `mehd`.
 fn mvhd(boxes: &mut Boxes, next_track: u32) {
     const NORMAL_SPEED: u32 = 1 << 16;
-    boxes.full(b"mvhd", 0, 0, |boxes| {
+    boxes.put_full_box(b"mvhd", 0, 0, |boxes| {
         boxes.zeros(8).u32(1000).u32(0);
         boxes.u32(NORMAL_SPEED).u16(0x0100).zeros(10);
-        matrix(boxes, UNITY);
+        matrix(boxes, IDENTITY);
         boxes.zeros(24).u32(next_track);
     });
 }
@@ -141,10 +141,10 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
         Kind::Audio(audio) => language::pack(&audio.language),
         _ => language::pack(""),
     };
-    boxes.put(b"trak", |boxes| {
+    boxes.put_box(b"trak", |boxes| {
         tkhd(boxes, track);
-        boxes.put(b"mdia", |boxes| {
-            boxes.full(b"mdhd", 0, 0, |boxes| {
+        boxes.put_box(b"mdia", |boxes| {
+            boxes.put_full_box(b"mdhd", 0, 0, |boxes| {
                 boxes
                     .zeros(8)
                     .u32(track.timescale)
@@ -156,7 +156,7 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
                 Entry::Avc(_) => (b"vide", "Video"),
                 Entry::Aac(_) | Entry::Opus(_) => (b"soun", "Audio"),
             };
-            boxes.full(b"hdlr", 0, 0, |boxes| {
+            boxes.put_full_box(b"hdlr", 0, 0, |boxes| {
                 boxes
                     .u32(0)
                     .bytes(handler)
@@ -164,28 +164,28 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
                     .bytes(name.as_bytes())
                     .u8(0);
             });
-            boxes.put(b"minf", |boxes| {
+            boxes.put_box(b"minf", |boxes| {
                 match entry {
-                    Entry::Avc(_) => boxes.full(b"vmhd", 0, 1, |boxes| {
+                    Entry::Avc(_) => boxes.put_full_box(b"vmhd", 0, 1, |boxes| {
                         boxes.zeros(8);
                     }),
-                    Entry::Aac(_) | Entry::Opus(_) => boxes.full(b"smhd", 0, 0, |boxes| {
+                    Entry::Aac(_) | Entry::Opus(_) => boxes.put_full_box(b"smhd", 0, 0, |boxes| {
                         boxes.zeros(4);
                     }),
                 }
                 dinf(boxes);
-                boxes.put(b"stbl", |boxes| {
-                    boxes.full(b"stsd", 0, 0, |boxes| {
+                boxes.put_box(b"stbl", |boxes| {
+                    boxes.put_full_box(b"stsd", 0, 0, |boxes| {
                         boxes.u32(1);
                         sample_entry(boxes, entry, track);
                     });
                     // Empty sample tables: all samples are in fragments.
                     for kind in [b"stts", b"stsc", b"stco"] {
-                        boxes.full(kind, 0, 0, |boxes| {
+                        boxes.put_full_box(kind, 0, 0, |boxes| {
                             boxes.u32(0);
                         });
                     }
-                    boxes.full(b"stsz", 0, 0, |boxes| {
+                    boxes.put_full_box(b"stsz", 0, 0, |boxes| {
                         boxes.u32(0).u32(0);
                     });
                 });
@@ -198,10 +198,10 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
 fn tkhd(boxes: &mut Boxes, track: &Track) {
     const ENABLED_IN_MOVIE_IN_PREVIEW: u32 = 7;
     let (volume, (width, height), shown) = match &track.kind {
-        Kind::Video(video) => (0, shape::stretched(video), shape::matrix(video)),
-        _ => (0x0100, (0, 0), UNITY),
+        Kind::Video(video) => (0, shape::display_size(video), shape::matrix(video)),
+        _ => (0x0100, (0, 0), IDENTITY),
     };
-    boxes.full(b"tkhd", 0, ENABLED_IN_MOVIE_IN_PREVIEW, |boxes| {
+    boxes.put_full_box(b"tkhd", 0, ENABLED_IN_MOVIE_IN_PREVIEW, |boxes| {
         boxes.zeros(8).u32(track.id).u32(0).u32(0).zeros(8);
         boxes.u16(0).u16(0).u16(volume).u16(0);
         matrix(boxes, shown);
@@ -214,10 +214,10 @@ fn tkhd(boxes: &mut Boxes, track: &Track) {
 /// Data information (8.7.1): the media is in the same file.
 fn dinf(boxes: &mut Boxes) {
     const SELF_CONTAINED: u32 = 1;
-    boxes.put(b"dinf", |boxes| {
-        boxes.full(b"dref", 0, 0, |boxes| {
+    boxes.put_box(b"dinf", |boxes| {
+        boxes.put_full_box(b"dref", 0, 0, |boxes| {
             boxes.u32(1);
-            boxes.full(b"url ", 0, SELF_CONTAINED, |_| {});
+            boxes.put_full_box(b"url ", 0, SELF_CONTAINED, |_| {});
         });
     });
 }
@@ -226,33 +226,35 @@ fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, track: &Track) {
     let config = &track.config;
     match entry {
         // ISO/IEC 14496-15, 5.4.2.1: `avc3` if the samples may contain parameter sets.
-        Entry::Avc(video) => boxes.put(if in_band(track) { b"avc3" } else { b"avc1" }, |boxes| {
-            const DPI_72: u32 = 72 << 16;
-            const DEPTH: u16 = 24;
-            boxes.zeros(6).u16(1).zeros(16);
-            boxes.u16(pixels(video.width)).u16(pixels(video.height));
-            boxes.u32(DPI_72).u32(DPI_72).u32(0).u16(1);
-            boxes.zeros(32).u16(DEPTH).u16(u16::MAX);
-            boxes.put(b"avcC", |boxes| {
-                boxes.bytes(config);
-            });
-            // Pixel aspect ratio (ISO/IEC 14496-12, 12.1.4.2).
-            let (wide, tall) = video.pixel_aspect;
-            if wide != tall && wide > 0 && tall > 0 {
-                boxes.put(b"pasp", |boxes| {
-                    boxes.u32(wide).u32(tall);
+        Entry::Avc(video) => {
+            boxes.put_box(if in_band(track) { b"avc3" } else { b"avc1" }, |boxes| {
+                const DPI_72: u32 = 72 << 16;
+                const DEPTH: u16 = 24;
+                boxes.zeros(6).u16(1).zeros(16);
+                boxes.u16(pixels(video.width)).u16(pixels(video.height));
+                boxes.u32(DPI_72).u32(DPI_72).u32(0).u16(1);
+                boxes.zeros(32).u16(DEPTH).u16(u16::MAX);
+                boxes.put_box(b"avcC", |boxes| {
+                    boxes.bytes(config);
                 });
-            }
-        }),
+                // Pixel aspect ratio (ISO/IEC 14496-12, 12.1.4.2).
+                let (wide, tall) = video.pixel_aspect;
+                if wide != tall && wide > 0 && tall > 0 {
+                    boxes.put_box(b"pasp", |boxes| {
+                        boxes.u32(wide).u32(tall);
+                    });
+                }
+            })
+        }
         // ISO/IEC 14496-14, 6.7.2.
-        Entry::Aac(audio) => boxes.put(b"mp4a", |boxes| {
+        Entry::Aac(audio) => boxes.put_box(b"mp4a", |boxes| {
             audio_entry(boxes, audio.channels, audio.sample_rate);
             esds(boxes, audio.channels, config);
         }),
         // "Encapsulation of Opus in ISO Base Media File Format", 4.3.1: the rate is always 48 kHz.
-        Entry::Opus(audio) => boxes.put(b"Opus", |boxes| {
+        Entry::Opus(audio) => boxes.put_box(b"Opus", |boxes| {
             audio_entry(boxes, audio.channels, 48_000);
-            boxes.put(b"dOps", |boxes| {
+            boxes.put_box(b"dOps", |boxes| {
                 boxes.bytes(config);
             });
         }),
@@ -282,12 +284,16 @@ fn esds(boxes: &mut Boxes, channels: u8, config: &[u8]) {
     const MPEG4_AUDIO: u8 = 0x40;
     const AUDIO_STREAM: u8 = 5 << 2 | 1;
     const SYNC_LAYER_OF_MP4: u8 = 2;
-    const HEAD: usize = 5;
+    const DESCRIPTOR_HEADER: usize = 5;
     let channels = u32::from(channels.max(1));
     let (buffer, peak, average) = (768 * channels, 288_000 * channels, 64_000 * channels);
-    let decoder_config = 13 + HEAD + config.len();
-    boxes.full(b"esds", 0, 0, |boxes| {
-        descriptor(boxes, ES, 3 + HEAD + decoder_config + HEAD + 1);
+    let decoder_config = 13 + DESCRIPTOR_HEADER + config.len();
+    boxes.put_full_box(b"esds", 0, 0, |boxes| {
+        descriptor(
+            boxes,
+            ES,
+            3 + DESCRIPTOR_HEADER + decoder_config + DESCRIPTOR_HEADER + 1,
+        );
         boxes.u16(0).u8(0);
         descriptor(boxes, DECODER_CONFIG, decoder_config);
         boxes.u8(MPEG4_AUDIO).u8(AUDIO_STREAM);

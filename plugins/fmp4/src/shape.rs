@@ -9,10 +9,10 @@ const ONE: i32 = 1 << 16;
 const MAX_SIDE: u64 = 0xffff;
 
 /// Identity matrix.
-pub(crate) const UNITY: [i32; 9] = [ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30];
+pub(crate) const IDENTITY: [i32; 9] = [ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30];
 
 /// Width and height in square pixels before rotation: one as coded, the other stretched by the pixel aspect ratio.
-pub(crate) fn stretched(video: &Video) -> (u32, u32) {
+pub(crate) fn display_size(video: &Video) -> (u32, u32) {
     let stretch = |side: u32, by: u32, to: u32| {
         let side = u64::from(side) * u64::from(by) + u64::from(to) / 2;
         u32::try_from((side / u64::from(to)).min(MAX_SIDE)).unwrap_or(u32::MAX)
@@ -37,7 +37,7 @@ pub(crate) fn matrix(video: &Video) -> [i32; 9] {
         true => (-a, -b),
         false => (a, b),
     };
-    let (width, height) = stretched(video);
+    let (width, height) = display_size(video);
     // Fixed-point numbers here have 16 integer bits including the sign.
     let side = |side: u32| side.min(0x7fff) as i32;
     let (width, height) = (side(width), side(height));

@@ -330,7 +330,7 @@ fn times_around_the_wraps_of_32_and_33_bits_and_beyond_are_kept() {
             .map(|nth| sample(1, wrap - 4 + 2 * nth, 2, b"x"))
             .collect();
         let parsed = mp4::fragment(&fragment(vec![], 1, &samples).unwrap().to_vec());
-        let shown = parsed.samples.iter().map(mp4::Sample::shown_at);
+        let shown = parsed.samples.iter().map(mp4::Sample::presentation_time);
         assert!(shown.eq(samples.iter().map(|sample| sample.decode_time)));
     }
 }

@@ -21,7 +21,7 @@ mod window;
 
 use directives::Directives;
 use options::Settings;
-use playlist::{MEDIA, Name, What};
+use playlist::{MEDIA, Name, Resource};
 use sluicegate_sdk::{
     Buffer, Chunk, Payload, Profile, Reply, Response, Sample, StreamInfo, Transport, log,
 };
@@ -30,12 +30,12 @@ use window::{Segment, Window};
 
 /// Silence in milliseconds after which the last frame is repeated. Network jitter is shorter, and players tolerate that
 /// much.
-const SILENCE_MS: u32 = 1000;
+const REPEAT_MS: u32 = 1000;
 /// While the first segment is shorter than this, requests for the first playlist wait. The host's limit for pending
 /// requests is only a little longer.
-const PATIENCE: time::Time = 10 * SECOND;
+const MAX_FIRST_SEGMENT_WAIT: time::Time = 10 * SECOND;
 /// Seconds after which a client may request the playlist again.
-const RETRY: u32 = 5;
+const RETRY_AFTER_SECONDS: u32 = 5;
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 /// A muxer that serves one rendition as HLS.
@@ -58,7 +58,7 @@ impl Transport for Hls {
             lanes: vec![],
             group_ms: settings.group_ms(),
             history: settings.held() as u32 + 1,
-            repeat_ms: SILENCE_MS,
+            repeat_ms: REPEAT_MS,
             latency_ms: ms(settings.part.map_or(5 * settings.segment, |part| 4 * part)),
         };
         let hls = Hls {
@@ -129,7 +129,10 @@ fn no_segment_yet(window: &Window) -> Reply {
             "The stream ended before its first segment was complete.\n",
         );
     }
-    let Some(takes) = window.first_takes().filter(|takes| *takes >= PATIENCE) else {
+    let Some(takes) = window
+        .first_segment_duration()
+        .filter(|takes| *takes >= MAX_FIRST_SEGMENT_WAIT)
+    else {
         return Reply::Pending;
     };
     let text = format!(
@@ -140,7 +143,7 @@ fn no_segment_yet(window: &Window) -> Reply {
     Reply::Done(Response {
         status: 503,
         content_type: "text/plain; charset=utf-8".into(),
-        max_age: RETRY,
+        max_age: RETRY_AFTER_SECONDS,
         body: text.into_bytes().into(),
     })
 }
@@ -155,19 +158,19 @@ fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
     };
     let target = window.target_duration() / SECOND;
     // Directives do not apply to plain HLS, nor after the end (6.2.5).
-    let blocks = window.settings.part.is_some() && !window.ended;
-    if let Some(msn) = directives.msn.filter(|_| blocks) {
-        match reach(window, last, msn, directives.part) {
-            Reach::There => {}
-            Reach::Soon => return Reply::Pending,
-            Reach::Far => return too_far(window),
+    let blocking = window.settings.part.is_some() && !window.ended;
+    if let Some(msn) = directives.msn.filter(|_| blocking) {
+        match availability(window, last, msn, directives.part) {
+            Availability::Available => {}
+            Availability::Upcoming => return Reply::Pending,
+            Availability::TooFar => return too_far(window),
         }
     }
     let Some(text) = playlist::media(window, &info.renditions, directives.skip) else {
         return Reply::Pending;
     };
     // Cache lifetimes as recommended in appendix B.
-    let max_age = match directives.msn.filter(|_| blocks) {
+    let max_age = match directives.msn.filter(|_| blocking) {
         Some(_) => 6 * target,
         None => target / 2,
     };
@@ -179,20 +182,20 @@ fn media_file(window: &Window, name: Name) -> Reply {
     if name.run != window.run {
         return gone();
     }
-    let (msn, part) = match name.what {
-        What::Init(epoch) => {
+    let (msn, part) = match name.resource {
+        Resource::Init(epoch) => {
             return match window.epoch_of(epoch) {
                 Some(epoch) => immutable("video/mp4", epoch.init.share()),
                 None => gone(),
             };
         }
-        What::Segment(msn) => (msn, None),
-        What::Part(msn, part) => (msn, Some(part)),
+        Resource::Segment(msn) => (msn, None),
+        Resource::Part(msn, part) => (msn, Some(part)),
     };
     let complete = window.last().filter(|last| msn <= last.msn);
     let bytes = window.segment(msn).and_then(|segment| match part {
         Some(part) => segment.parts.get(part).map(|part| part.bytes.share()),
-        None => complete.and_then(|_| whole(segment)),
+        None => complete.and_then(|_| join_parts(segment)),
     });
     if let Some(bytes) = bytes {
         return immutable("video/iso.segment", bytes);
@@ -207,31 +210,31 @@ fn media_file(window: &Window, name: Name) -> Reply {
             _ => gone(),
         };
     };
-    match reach(window, last, msn, part.map(|part| part as u64)) {
-        Reach::Far => too_far(window),
+    match availability(window, last, msn, part.map(|part| part as u64)) {
+        Availability::TooFar => too_far(window),
         _ => Reply::Pending,
     }
 }
 
 /// A complete segment: the concatenation of its parts. `None` for a gap.
-fn whole(segment: &Segment) -> Option<Buffer> {
+fn join_parts(segment: &Segment) -> Option<Buffer> {
     let parts = segment.parts.iter().map(|part| (&part.bytes).into());
     (!segment.parts.is_empty()).then(|| Buffer::new(parts))
 }
 
-enum Reach {
-    There,
-    Soon,
-    Far,
+enum Availability {
+    Available,
+    Upcoming,
+    TooFar,
 }
 
 /// Whether the playlist contains segment `msn`, or that part of it (6.2.5.2).
-fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach {
+fn availability(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Availability {
     let Some(part) = part else {
         return match msn {
-            there if there <= last.msn => Reach::There,
-            soon if soon <= last.msn + 2 => Reach::Soon,
-            _ => Reach::Far,
+            there if there <= last.msn => Availability::Available,
+            soon if soon <= last.msn + 2 => Availability::Upcoming,
+            _ => Availability::TooFar,
         };
     };
     // A part number beyond the last part of a complete segment means the first part of the next segment.
@@ -241,7 +244,7 @@ fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach 
         _ => (msn, part),
     };
     if msn <= last.msn {
-        return Reach::There;
+        return Availability::Available;
     }
     let open = window
         .open()
@@ -254,9 +257,9 @@ fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach 
     };
     let limit = (3 * SECOND).div_ceil(target.min(SECOND));
     match part {
-        there if there < open => Reach::There,
-        soon if msn <= last.msn + 2 && soon < open + limit => Reach::Soon,
-        _ => Reach::Far,
+        there if there < open => Availability::Available,
+        soon if msn <= last.msn + 2 && soon < open + limit => Availability::Upcoming,
+        _ => Availability::TooFar,
     }
 }
 

@@ -9,14 +9,14 @@ use sluicegate_sdk::serde::{
 use sluicegate_sdk::{Kind, Millis, StreamInfo};
 use std::{fmt, ops::RangeInclusive};
 
-const SEGMENT: RangeInclusive<u32> = 500..=60_000;
-const PART: RangeInclusive<u32> = 100..=10_000;
-const WINDOW: RangeInclusive<u32> = 3..=60;
+const SEGMENT_MS: RangeInclusive<u32> = 500..=60_000;
+const PART_MS: RangeInclusive<u32> = 100..=10_000;
+const WINDOW_SEGMENTS: RangeInclusive<u32> = 3..=60;
 /// Longest keyframe interval, in milliseconds, that target durations account for. Beyond it, keyframes are requested
 /// rather than awaited.
 const MAX_KEYFRAME_MS: u32 = 60_000;
 /// Keyframe interval that is assumed if the source does not state one.
-const LIKELY_KEYFRAME: Time = 2 * SECOND;
+const DEFAULT_KEYFRAME_INTERVAL: Time = 2 * SECOND;
 /// Longest fragment of plain HLS, whose segments are still written in fragments.
 const FRAGMENT: Time = SECOND;
 
@@ -86,10 +86,10 @@ impl Settings {
             );
         }
         let segment = options.segment.map_or(segment, |segment| segment.0);
-        within("segment", segment, SEGMENT)?;
+        check_range("segment", segment, SEGMENT_MS)?;
         // A part duration that was not configured is reduced to fit a short segment.
         let part = options.part.map_or(part.min(segment / 2), |part| part.0);
-        within("part", part, PART)?;
+        check_range("part", part, PART_MS)?;
         if part > segment / 2 {
             return Err(format!(
                 "option `part`: `{part}ms` is more than half of a segment of {segment} ms; write \"{}ms\" or less, or a longer `segment`",
@@ -101,11 +101,11 @@ impl Settings {
             Some(Window::Segments(count)) => count,
             Some(Window::Time(time)) => time.0.div_ceil(segment),
         };
-        if !WINDOW.contains(&window) {
+        if !WINDOW_SEGMENTS.contains(&window) {
             return Err(format!(
                 "option `window`: {window} segments of {segment} ms are out of range; write {} to {}, or a duration of that many segments",
-                WINDOW.start(),
-                WINDOW.end()
+                WINDOW_SEGMENTS.start(),
+                WINDOW_SEGMENTS.end()
             ));
         }
         Ok(Settings {
@@ -131,7 +131,7 @@ impl Settings {
             return listed;
         }
         let parts = (6 * self.target(0)).div_ceil(self.segment * 9 / 10) as usize + 1;
-        listed.max(parts).min(MAX_HELD)
+        listed.max(parts).min(MAX_KEPT_SEGMENTS)
     }
 
     /// Longest duration of a segment, rounded up to whole seconds, for keyframes that are `keyframe_ms` apart (0:
@@ -139,7 +139,7 @@ impl Settings {
     fn target(&self, keyframe_ms: u32) -> Time {
         let least = self.segment * 9 / 10;
         let longest = match keyframe_ms {
-            0 => least + self.segment.max(LIKELY_KEYFRAME),
+            0 => least + self.segment.max(DEFAULT_KEYFRAME_INTERVAL),
             known => {
                 let apart = Time::from(known.min(MAX_KEYFRAME_MS)) * MILLISECOND;
                 least.div_ceil(apart) * apart
@@ -150,7 +150,7 @@ impl Settings {
 }
 
 /// The host keeps at most 64 groups for an instance, and the newest one is incomplete.
-const MAX_HELD: usize = 63;
+const MAX_KEPT_SEGMENTS: usize = 63;
 
 /// Durations that a playlist promises, as far as they are known from the tracks. Actual segments may raise them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,12 +199,12 @@ impl Settings {
     /// Duration of parts at a frame rate (0: unknown): the number of whole frames that comes closest to the desired
     /// duration.
     pub fn grid(&self, rate: f32) -> Time {
-        let wished = self.part.unwrap_or(FRAGMENT) as f64;
+        let desired = self.part.unwrap_or(FRAGMENT) as f64;
         let picture = SECOND as f64 / f64::from(rate);
         let aim = if rate.is_finite() && (0.05..=1000.0).contains(&rate) {
-            (wished / picture).round().max(1.0) * picture
+            (desired / picture).round().max(1.0) * picture
         } else {
-            wished
+            desired
         };
         aim.round() as Time
     }
@@ -216,11 +216,11 @@ fn part_target(grid: Time) -> Time {
     grid + 2 * Targets::slack(grid)
 }
 
-fn within(name: &str, ms: u32, good: RangeInclusive<u32>) -> Result<(), String> {
-    if good.contains(&ms) {
+fn check_range(name: &str, ms: u32, allowed: RangeInclusive<u32>) -> Result<(), String> {
+    if allowed.contains(&ms) {
         return Ok(());
     }
-    let (least, most) = (good.start(), good.end());
+    let (least, most) = (allowed.start(), allowed.end());
     Err(format!(
         "option `{name}`: `{ms}ms` is out of range; write \"{least}ms\" to \"{}s\"",
         most / 1000
@@ -390,6 +390,6 @@ mod tests {
             21
         );
         let long = Settings::read(r#"{"window": 60}"#).unwrap();
-        assert_eq!(long.held(), MAX_HELD);
+        assert_eq!(long.held(), MAX_KEPT_SEGMENTS);
     }
 }

@@ -17,12 +17,12 @@ pub struct Name {
     /// Start of the run, in microseconds since the Unix epoch.
     pub run: u64,
     /// What the name refers to within the run.
-    pub what: What,
+    pub resource: Resource,
 }
 
 /// What a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Resource {
     /// The initialization segment of an epoch.
     Init(u32),
     /// The segment with a media sequence number.
@@ -34,10 +34,10 @@ pub enum What {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let run = self.run;
-        match self.what {
-            What::Init(epoch) => write!(f, "init-{run:x}-{epoch}.mp4"),
-            What::Segment(msn) => write!(f, "{run:x}-{msn}.m4s"),
-            What::Part(msn, part) => write!(f, "{run:x}-{msn}.{part}.m4s"),
+        match self.resource {
+            Resource::Init(epoch) => write!(f, "init-{run:x}-{epoch}.mp4"),
+            Resource::Segment(msn) => write!(f, "{run:x}-{msn}.m4s"),
+            Resource::Part(msn, part) => write!(f, "{run:x}-{msn}.{part}.m4s"),
         }
     }
 }
@@ -45,18 +45,20 @@ impl fmt::Display for Name {
 impl Name {
     /// Parses a name; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Name> {
-        let name = |run: &str, what| {
+        let name = |run: &str, resource| {
             let run = u64::from_str_radix(run, 16).ok()?;
-            Some(Name { run, what })
+            Some(Name { run, resource })
         };
         let parsed = if let Some(rest) = text.strip_prefix("init-") {
             let (run, epoch) = rest.strip_suffix(".mp4")?.split_once('-')?;
-            name(run, What::Init(epoch.parse().ok()?))
+            name(run, Resource::Init(epoch.parse().ok()?))
         } else {
             let (run, rest) = text.strip_suffix(".m4s")?.split_once('-')?;
             match rest.split_once('.') {
-                None => name(run, What::Segment(rest.parse().ok()?)),
-                Some((msn, part)) => name(run, What::Part(msn.parse().ok()?, part.parse().ok()?)),
+                None => name(run, Resource::Segment(rest.parse().ok()?)),
+                Some((msn, part)) => {
+                    name(run, Resource::Part(msn.parse().ok()?, part.parse().ok()?))
+                }
             }
         };
         // Accept only one spelling, since caches treat others as different resources.
@@ -129,12 +131,12 @@ fn write_media(
             if low_latency && segment.began + 3 * target >= edge {
                 write_parts(text, window, segment)?;
             }
-            let (run, what) = (window.run, What::Segment(segment.msn));
+            let (run, resource) = (window.run, Resource::Segment(segment.msn));
             if segment.parts.is_empty() {
                 writeln!(text, "#EXT-X-GAP")?;
             }
             let duration = Seconds(segment.duration());
-            writeln!(text, "#EXTINF:{duration},\n{}", Name { run, what })?;
+            writeln!(text, "#EXTINF:{duration},\n{}", Name { run, resource })?;
         }
         before = Some(segment.epoch);
     }
@@ -162,7 +164,7 @@ fn write_edge(
     };
     let next = Name {
         run: window.run,
-        what: What::Part(msn, part),
+        resource: Resource::Part(msn, part),
     };
     writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{next}\"")?;
     // Segments are equal in all renditions, but parts differ with the frame rate: the newest part of the other
@@ -202,8 +204,8 @@ fn write_head(
         for _ in before.unwrap_or(epoch)..epoch {
             writeln!(text, "#EXT-X-DISCONTINUITY")?;
         }
-        let what = What::Init(epoch);
-        writeln!(text, "#EXT-X-MAP:URI=\"{}\"", Name { run, what })?;
+        let resource = Resource::Init(epoch);
+        writeln!(text, "#EXT-X-MAP:URI=\"{}\"", Name { run, resource })?;
     }
     let date = Date {
         unix_us: segment.date,
@@ -215,7 +217,7 @@ fn write_parts(text: &mut String, window: &Window, segment: &Segment) -> fmt::Re
     for (place, part) in segment.parts.iter().enumerate() {
         let name = Name {
             run: window.run,
-            what: What::Part(segment.msn, place),
+            resource: Resource::Part(segment.msn, place),
         };
         let duration = Seconds(part.duration);
         write!(text, "#EXT-X-PART:DURATION={duration},URI=\"{name}\"")?;

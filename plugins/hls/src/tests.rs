@@ -1063,7 +1063,7 @@ proptest! {
                 if let Some(part) = line.strip_prefix("#EXT-X-PART:") {
                     sum += number(attribute(part, "DURATION"));
                 } else if let Some(duration) = line.strip_prefix("#EXTINF:") {
-                    prop_assert!(time::rounded(number(duration)) <= target);
+                    prop_assert!(time::round_to_seconds(number(duration)) <= target);
                     prop_assert!(sum == 0 || sum == number(duration), "{}", text);
                     sum = 0;
                 } else if !line.starts_with('#') {

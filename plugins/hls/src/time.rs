@@ -12,13 +12,13 @@ pub const SECOND: Time = 100_000;
 pub const MILLISECOND: Time = 100;
 
 /// Converts ticks of a timescale.
-pub fn of(ticks: u64, timescale: u32) -> Time {
+pub fn from_ticks(ticks: u64, timescale: u32) -> Time {
     let units = u128::from(ticks) * u128::from(SECOND) / u128::from(timescale.max(1));
     Time::try_from(units).unwrap_or(Time::MAX)
 }
 
 /// Rounds to the nearest whole second, as required for comparisons with the target duration (4.4.3.1).
-pub fn rounded(duration: Time) -> Time {
+pub fn round_to_seconds(duration: Time) -> Time {
     (duration + SECOND / 2) / SECOND * SECOND
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.unix_us / 1000;
         let (days, ms_of_day) = (ms / 86_400_000, ms % 86_400_000);
-        let (year, month, day) = civil(days);
+        let (year, month, day) = civil_from_days(days);
         let (hour, minute) = (ms_of_day / 3_600_000, ms_of_day / 60_000 % 60);
         let (second, ms) = (ms_of_day / 1000 % 60, ms_of_day % 1000);
         write!(
@@ -52,7 +52,7 @@ impl fmt::Display for Date {
 }
 
 /// Year, month and day of the Gregorian calendar, `days` after 1 January 1970.
-fn civil(days: u64) -> (u64, u64, u64) {
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
     // Years start in March here, so that the leap day is the last day, and an era is the 400 years after which the
     // calendar repeats.
     const ERA: u64 = 146_097;
@@ -100,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_day_follows_the_one_before(days in 0u64..200_000) {
-            let (before, after) = (civil(days), civil(days + 1));
+            let (before, after) = (civil_from_days(days), civil_from_days(days + 1));
             prop_assert!(after > before);
             prop_assert!(after.2 == before.2 + 1 || after.2 == 1);
         }
@@ -108,12 +108,12 @@ mod tests {
         #[test]
         fn differences_add_up(ticks in proptest::collection::vec(0u64..200_000, 1..50), timescale in 1u32..200_000) {
             let mut at = 1 << 33;
-            let (start, mut sum) = (of(at, timescale), 0);
+            let (start, mut sum) = (from_ticks(at, timescale), 0);
             for step in ticks {
-                sum += of(at + step, timescale) - of(at, timescale);
+                sum += from_ticks(at + step, timescale) - from_ticks(at, timescale);
                 at += step;
             }
-            prop_assert_eq!(of(at, timescale) - start, sum);
+            prop_assert_eq!(from_ticks(at, timescale) - start, sum);
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct Epoch {
     /// Id of the track whose samples start segments and parts: video if there is any.
     primary: u32,
     /// Whether the primary track has leading frames (open GOPs).
-    leads: bool,
+    has_leading: bool,
     /// Ids and timescales of the tracks.
     tracks: Vec<(u32, u32)>,
 }
@@ -96,7 +96,7 @@ impl Segment {
     }
 
     /// Number of grid cells of its parts that are complete at a time.
-    fn cells(&self, at: Time, grid: Time) -> u64 {
+    fn completed_cells(&self, at: Time, grid: Time) -> u64 {
         let passed = at.saturating_sub(self.began);
         (passed + Targets::slack(grid)) / grid.max(1)
     }
@@ -119,16 +119,16 @@ pub struct Window {
     complete: VecDeque<Segment>,
     open: Option<Segment>,
     /// Start of the part in progress, and its samples whose durations are known.
-    part_began: Time,
-    ripe: Vec<Sample>,
+    part_start: Time,
+    part_samples: Vec<Sample>,
     /// Newest sample of each track, which is held back.
     newest: Vec<Sample>,
     /// Last distance between two samples of the primary track in the open segment, in the track's ticks.
     step: u32,
     /// The open segment exceeded the limits; the rest of it is ignored.
-    given_up: bool,
+    over_limits: bool,
     /// The newest independent sample is the one that started the open segment.
-    at_start: bool,
+    after_segment_start: bool,
 }
 
 impl Window {
@@ -141,12 +141,12 @@ impl Window {
             epochs: VecDeque::new(),
             complete: VecDeque::new(),
             open: None,
-            part_began: 0,
-            ripe: Vec::new(),
+            part_start: 0,
+            part_samples: Vec::new(),
             newest: Vec::new(),
             step: 0,
-            given_up: false,
-            at_start: false,
+            over_limits: false,
+            after_segment_start: false,
         }
     }
 
@@ -163,7 +163,7 @@ impl Window {
         {
             return Ok(());
         }
-        self.cut();
+        self.end_segment();
         let mut tracks = info.tracks.clone();
         tracks.retain(|track| match fmp4::check(track) {
             Ok(()) => true,
@@ -187,7 +187,7 @@ impl Window {
             codecs: fmp4::codecs(&tracks),
             longest: Time::from(info.longest_group_ms) * MILLISECOND,
             primary,
-            leads: false,
+            has_leading: false,
             tracks: tracks
                 .iter()
                 .map(|track| (track.id, track.timescale))
@@ -206,14 +206,14 @@ impl Window {
         } else if self.open.is_some() && epoch.timescale(sample.track).is_some() {
             // Before a segment is open, there is no place for it.
             let before = self.take_newest(sample.track, Some(sample.decode_time));
-            self.ripe.extend(before);
+            self.part_samples.extend(before);
             self.newest.push(sample);
         }
     }
 
     /// No sample follows until the next `configure` or, if `last`, ever.
     pub fn stop(&mut self, last: bool) {
-        self.cut();
+        self.end_segment();
         self.ended |= last;
     }
 
@@ -279,7 +279,7 @@ impl Window {
     /// The part that comes next: its segment's number, and its index there.
     pub fn next_part(&self) -> Option<(u64, usize)> {
         match (&self.open, self.complete.back()) {
-            (Some(open), _) if self.given_up => Some((open.msn + 1, 0)),
+            (Some(open), _) if self.over_limits => Some((open.msn + 1, 0)),
             (Some(open), _) => Some((open.msn, open.parts.len())),
             (None, Some(last)) => Some((last.msn + 1, 0)),
             (None, None) => None,
@@ -290,7 +290,7 @@ impl Window {
     /// number, and its index there.
     pub fn part_at(&self, time: Time, grid: Time) -> Option<(u64, u64)> {
         let open = self.open.as_ref();
-        if let Some((open, parts)) = open.map(|open| (open, open.cells(time, grid)))
+        if let Some((open, parts)) = open.map(|open| (open, open.completed_cells(time, grid)))
             && parts > 0
         {
             return Some((open.msn, parts - 1));
@@ -304,7 +304,7 @@ impl Window {
 
     /// Duration of the open segment while no segment is complete; it grows if keyframes are further apart than players
     /// wait.
-    pub fn first_takes(&self) -> Option<Time> {
+    pub fn first_segment_duration(&self) -> Option<Time> {
         let open = self.open.as_ref().filter(|_| self.complete.is_empty())?;
         Some(open.duration())
     }
@@ -317,7 +317,7 @@ impl Window {
         let (promised, longest) = self
             .epoch()
             .map_or((0, 0), |epoch| (epoch.targets.duration, epoch.longest));
-        let longest = time::rounded(held.unwrap_or(0).max(longest));
+        let longest = time::round_to_seconds(held.unwrap_or(0).max(longest));
         promised.max(longest).max(SECOND)
     }
 
@@ -362,32 +362,32 @@ impl Window {
         // fail if one begins with frames that refer to the segment before.
         if sample.leading {
             if let Some(epoch) = self.epochs.back_mut() {
-                epoch.leads = true;
+                epoch.has_leading = true;
             }
-            if self.at_start {
+            if self.after_segment_start {
                 return;
             }
         }
-        self.at_start = begins || (self.at_start && !sample.independent);
+        self.after_segment_start = begins || (self.after_segment_start && !sample.independent);
         let follows = newest.is_none_or(|newest| sample.group <= newest.msn + 1);
         let until = follows.then_some(sample.decode_time);
         let before = self.take_newest(sample.track, until);
         if !begins {
             if let Some(before) = before {
-                self.ripen(before);
+                self.append_to_part(before);
             }
             self.newest.push(sample);
             return;
         }
         let shown = self.epochs.back().map_or(0, |epoch| epoch.shown(&sample));
         if let Some(before) = before {
-            self.ripen_last(before, Some(shown).filter(|_| follows));
+            self.append_last_to_part(before, Some(shown).filter(|_| follows));
         }
         if let (Some(open), Some(epoch), true) = (&self.open, self.epochs.back_mut(), follows) {
             epoch.longest = epoch.longest.max(open.duration());
         }
-        self.complete_open();
-        self.begin(&sample, shown);
+        self.close_segment();
+        self.open_segment(&sample, shown);
         self.newest.push(sample);
     }
 
@@ -415,19 +415,22 @@ impl Window {
     /// Adds a sample of the primary track to the part in progress, and ends the part if the next sample is in another
     /// cell of the grid. In this way parts have the right length for any frame distances, except for a frame that is
     /// longer than a part.
-    fn ripen(&mut self, sample: Sample) {
+    fn append_to_part(&mut self, sample: Sample) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
         };
         let grid = epoch.targets.grid;
         let ended = open.time(epoch.end(&sample));
-        let (cell, before) = (open.cells(ended, grid), open.cells(self.part_began, grid));
+        let (cell, before) = (
+            open.completed_cells(ended, grid),
+            open.completed_cells(self.part_start, grid),
+        );
         let line = open.began + cell * grid;
         self.step = sample.duration;
         if cell > before + 1 {
-            self.end_before_long();
+            self.end_part_before_long_frame();
         }
-        self.ripe.push(sample);
+        self.part_samples.push(sample);
         if cell > before {
             let is_near = ended <= line + Targets::slack(grid);
             self.end_part(if is_near { ended } else { line });
@@ -435,43 +438,47 @@ impl Window {
     }
 
     /// The same for the last sample of a segment. `until` is when the next segment starts, if one follows.
-    fn ripen_last(&mut self, sample: Sample, until: Option<Time>) {
+    fn append_last_to_part(&mut self, sample: Sample, until: Option<Time>) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
         };
         let most = epoch.targets.part;
         let ended = until.unwrap_or(open.time(epoch.end(&sample)));
         // Presentation times that go back would make the duration negative.
-        let ended = ended.max(self.part_began);
-        if ended - self.part_began > most {
-            self.end_before_long();
+        let ended = ended.max(self.part_start);
+        if ended - self.part_start > most {
+            self.end_part_before_long_frame();
         }
-        self.ripe.push(sample);
-        self.end_part(ended.max(self.part_began));
+        self.part_samples.push(sample);
+        self.end_part(ended.max(self.part_start));
     }
 
     /// Ends the part in progress before a frame that is longer than the rest of its cell; that frame starts the next
     /// part, on the grid.
-    fn end_before_long(&mut self) {
+    fn end_part_before_long_frame(&mut self) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
         };
         let (primary, grid) = (epoch.primary, epoch.targets.grid);
-        let line = open.began + (open.cells(self.part_began, grid) + 1) * grid;
-        if self.ripe.iter().any(|ripe| ripe.track == primary) {
+        let line = open.began + (open.completed_cells(self.part_start, grid) + 1) * grid;
+        if self
+            .part_samples
+            .iter()
+            .any(|part_samples| part_samples.track == primary)
+        {
             self.end_part(line);
         }
     }
 
     fn end_part(&mut self, ended: Time) {
-        let mut samples = std::mem::take(&mut self.ripe);
-        let duration = ended.saturating_sub(self.part_began);
-        self.part_began = ended;
+        let mut samples = std::mem::take(&mut self.part_samples);
+        let duration = ended.saturating_sub(self.part_start);
+        self.part_start = ended;
         let (Some(open), Some(epoch)) = (&mut self.open, self.epochs.back()) else {
             return;
         };
         open.ended = ended;
-        if self.given_up {
+        if self.over_limits {
             return;
         }
         // The primary track comes first, whatever arrived first.
@@ -483,7 +490,7 @@ impl Window {
             .iter_mut()
             .filter(|sample| sample.track == epoch.primary);
         for sample in primary {
-            if epoch.leads && sample.independent && !is_start {
+            if epoch.has_leading && sample.independent && !is_start {
                 sample.independent = false;
                 if let Some(data) = h264::without_recovery_point(&sample.data) {
                     (sample.size, sample.data) = (data.size(), data);
@@ -513,20 +520,20 @@ impl Window {
         self.keep_within_bounds();
     }
 
-    fn complete_open(&mut self) {
-        self.given_up = false;
+    fn close_segment(&mut self) {
+        self.over_limits = false;
         self.complete.extend(self.open.take());
         self.keep_within_bounds();
     }
 
     /// Opens the segment of this sample, whose presentation time is `now`.
-    fn begin(&mut self, sample: &Sample, now: Time) {
+    fn open_segment(&mut self, sample: &Sample, now: Time) {
         let Some(epoch) = self.epochs.back() else {
             return;
         };
         let (msn, decoded, epoch) = (sample.group, epoch.time(sample), epoch.number);
-        self.fill(msn, epoch, now);
-        self.part_began = now;
+        self.insert_gaps(msn, epoch, now);
+        self.part_start = now;
         // Must not depend on anything that an instance starting here would not know.
         self.step = 0;
         let mut open = Segment::new(msn, epoch, now, sample.group_started_at);
@@ -535,7 +542,7 @@ impl Window {
     }
 
     /// Lists groups that the host could not deliver as gaps, which together last as long as they did.
-    fn fill(&mut self, msn: u64, epoch: u32, now: Time) {
+    fn insert_gaps(&mut self, msn: u64, epoch: u32, now: Time) {
         let Some(last) = self.complete.back() else {
             return;
         };
@@ -577,7 +584,7 @@ impl Window {
                     open.bytes >> 20
                 ));
                 (open.parts, open.bytes) = (Vec::new(), 0);
-                self.given_up = true;
+                self.over_limits = true;
             }
             (bytes, parts) = (0, 0);
         }
@@ -603,7 +610,7 @@ impl Window {
     }
 
     /// Ends the open segment, with the expected durations of the newest samples.
-    fn cut(&mut self) {
+    fn end_segment(&mut self) {
         let Some(epoch) = self.epochs.back() else {
             return;
         };
@@ -611,13 +618,13 @@ impl Window {
         let others: Vec<u32> = self.newest.iter().map(|newest| newest.track).collect();
         for track in others.into_iter().filter(|track| *track != primary) {
             let newest = self.take_newest(track, None);
-            self.ripe.extend(newest);
+            self.part_samples.extend(newest);
         }
         if let Some(newest) = self.take_newest(primary, None) {
-            self.ripen_last(newest, None);
+            self.append_last_to_part(newest, None);
         }
-        self.complete_open();
-        self.ripe.clear();
+        self.close_segment();
+        self.part_samples.clear();
         self.newest.clear();
         self.step = 0;
     }
@@ -630,7 +637,7 @@ impl Epoch {
     }
 
     fn time(&self, sample: &Sample) -> Time {
-        time::of(
+        time::from_ticks(
             sample.decode_time,
             self.timescale(sample.track).unwrap_or(1),
         )
@@ -639,11 +646,11 @@ impl Epoch {
     fn shown(&self, sample: &Sample) -> Time {
         let offset = sample.composition_offset.into();
         let shown = sample.decode_time.saturating_add_signed(offset);
-        time::of(shown, self.timescale(sample.track).unwrap_or(1))
+        time::from_ticks(shown, self.timescale(sample.track).unwrap_or(1))
     }
 
     fn end(&self, sample: &Sample) -> Time {
         let ended = sample.decode_time.saturating_add(sample.duration.into());
-        time::of(ended, self.timescale(sample.track).unwrap_or(1))
+        time::from_ticks(ended, self.timescale(sample.track).unwrap_or(1))
     }
 }

@@ -41,10 +41,10 @@ pub struct Mjpeg {
     /// Id of the video track.
     pictures: Option<u32>,
     /// The newest frame, for `stop` to repeat.
-    newest: Option<Picture>,
+    newest: Option<JpegFrame>,
 }
 
-struct Picture {
+struct JpegFrame {
     data: Buffer,
     /// Size in bytes.
     size: u32,
@@ -91,7 +91,7 @@ impl Transport for Mjpeg {
         if self.pictures != Some(sample.track) {
             return vec![];
         }
-        let picture = self.newest.insert(Picture {
+        let picture = self.newest.insert(JpegFrame {
             data: sample.data,
             size: sample.size,
             taken: sample.captured_at,
@@ -130,9 +130,9 @@ impl Transport for Mjpeg {
     }
 }
 
-impl Picture {
+impl JpegFrame {
     fn part(&self, delimiter: &str) -> Chunk {
-        let Picture { data, size, taken } = self;
+        let JpegFrame { data, size, taken } = self;
         let (seconds, micros) = (taken / 1_000_000, taken % 1_000_000);
         let head = format!(
             "Content-Type: image/jpeg\r\nContent-Length: {size}\r\nX-Timestamp: {seconds}.{micros:06}\r\n\r\n"

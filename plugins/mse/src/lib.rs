@@ -12,7 +12,7 @@
 
 mod pace;
 
-use pace::Pace;
+use pace::TrackTiming;
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
     Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
@@ -48,7 +48,7 @@ impl Default for Options {
 pub struct Mse {
     fragment: Millis,
     /// Timing of the tracks that are sent.
-    tracks: Vec<Pace>,
+    tracks: Vec<TrackTiming>,
     group: u64,
     /// Sequence number of the next fragment. It starts, in each group, at the first decode time in milliseconds, and
     /// then counts up, so that a new instance continues with the same numbers.
@@ -106,7 +106,7 @@ impl Transport for Mse {
         let tracks: Vec<Track> = info.tracks.iter().filter(fit).cloned().collect();
         match sluicegate_fmp4::init(&tracks) {
             Ok(init) => {
-                self.tracks = tracks.iter().map(Pace::new).collect();
+                self.tracks = tracks.iter().map(TrackTiming::new).collect();
                 vec![
                     Payload::Text(sluicegate_fmp4::mime(&tracks)),
                     Buffer::from(init).into(),
@@ -133,11 +133,11 @@ impl Transport for Mse {
         if sample.group > self.group {
             chunks.extend(self.flush());
             self.group = sample.group;
-            self.tracks.iter_mut().for_each(Pace::begin);
+            self.tracks.iter_mut().for_each(TrackTiming::begin_group);
             self.sequence = self.tracks[index].millis(sample.decode_time) as u32;
         }
         let track = &mut self.tracks[index];
-        track.set(&mut sample);
+        track.adjust(&mut sample);
         let end = sample.decode_time.saturating_add(sample.duration.into());
         // Leading samples go only to some viewers, so they do not share a fragment with others.
         let first = self.pending.first();

@@ -13,10 +13,10 @@
 use sluicegate_sdk::{Kind, Sample, Track};
 
 /// Frame rate that is assumed if no duration is known.
-const LIKELY_RATE: u32 = 25;
+const DEFAULT_FRAME_RATE: u32 = 25;
 
 /// Timing of one track within a group.
-pub(crate) struct Pace {
+pub(crate) struct TrackTiming {
     pub id: u32,
     pub video: bool,
     timescale: u32,
@@ -26,10 +26,10 @@ pub(crate) struct Pace {
     /// that was written.
     last: Option<(u64, u64, u32)>,
     /// Decode time that was written last, including leading samples.
-    newest: Option<u64>,
+    last_written: Option<u64>,
 }
 
-impl Pace {
+impl TrackTiming {
     pub fn new(track: &Track) -> Self {
         let (video, rate) = match &track.kind {
             Kind::Video(video) => (true, video.frame_rate),
@@ -40,13 +40,13 @@ impl Pace {
         } else {
             0.0
         };
-        Pace {
+        TrackTiming {
             id: track.id,
             video,
             timescale: track.timescale,
             step: step.round() as u32,
             last: None,
-            newest: None,
+            last_written: None,
         }
     }
 
@@ -57,13 +57,13 @@ impl Pace {
     }
 
     /// Starts a group; nothing from before may have an influence.
-    pub fn begin(&mut self) {
+    pub fn begin_group(&mut self) {
         self.last = None;
-        self.newest = None;
+        self.last_written = None;
     }
 
     /// Sets the sample's duration to the expected one, and adjusts its times so that players see no discontinuity.
-    pub fn set(&mut self, sample: &mut Sample) {
+    pub fn adjust(&mut self, sample: &mut Sample) {
         let at = sample.decode_time;
         let claimed = if sample.duration > 0 {
             sample.duration
@@ -72,12 +72,12 @@ impl Pace {
         };
         // If a source has become slow, the next frame may be as late again. Leading samples in between would distort
         // the distance.
-        let led = self.newest != self.last.map(|(_, written, _)| written);
+        let led = self.last_written != self.last.map(|(_, written, _)| written);
         let distance = self.last.filter(|_| !led && !sample.leading);
         let distance = distance.map_or(0, |(last, ..)| at.saturating_sub(last));
         let distance = distance.min(self.timescale.into()) as u32;
         sample.duration = match claimed.max(distance) {
-            0 => (self.timescale / LIKELY_RATE).max(1),
+            0 => (self.timescale / DEFAULT_FRAME_RATE).max(1),
             ticks => ticks,
         };
         // An independent video frame may follow a discontinuity.
@@ -87,7 +87,7 @@ impl Pace {
                 true => 0,
                 false => written.saturating_add(u64::from(duration) + u64::from(duration / 2)),
             };
-            let most = most.max(self.newest.map_or(0, |newest| newest + 1));
+            let most = most.max(self.last_written.map_or(0, |last_written| last_written + 1));
             let behind = at.saturating_sub(most);
             let offset = i64::try_from(behind)
                 .ok()
@@ -98,7 +98,7 @@ impl Pace {
                 sample.composition_offset = offset;
             }
         }
-        self.newest = Some(sample.decode_time);
+        self.last_written = Some(sample.decode_time);
         if !sample.leading || self.last.is_none() {
             self.last = Some((at, sample.decode_time, sample.duration));
         }

@@ -116,19 +116,19 @@ fn shown(fragments: &[(mp4::Fragment, bool)], track: u32) -> Vec<(u64, Vec<u8>)>
     let samples = fragments.iter().flat_map(|(fragment, _)| &fragment.samples);
     let of_track = samples.filter(|sample| sample.track == track);
     of_track
-        .map(|sample| (sample.shown_at(), sample.data.clone()))
+        .map(|sample| (sample.presentation_time(), sample.data.clone()))
         .collect()
 }
 
 fn sent(samples: &[Sample], track: u32) -> Vec<(u64, Vec<u8>)> {
     let of_track = samples.iter().filter(|sample| sample.track == track);
-    let shown_at = |sample: &Sample| {
+    let presentation_time = |sample: &Sample| {
         sample
             .decode_time
             .strict_add_signed(sample.composition_offset.into())
     };
     of_track
-        .map(|sample| (shown_at(sample), sample.data.to_vec()))
+        .map(|sample| (presentation_time(sample), sample.data.to_vec()))
         .collect()
 }
 
@@ -344,7 +344,7 @@ fn what_leads_a_start_is_in_fragments_of_its_own_and_leaves_no_gap_for_who_does_
         let leads = |fragment: &mp4::Fragment| {
             let (first, last) = (6 * PICTURE - 2999, 7 * PICTURE - 2999);
             let led = |sample: &mp4::Sample| {
-                sample.track == VIDEO && [first, last].contains(&sample.shown_at())
+                sample.track == VIDEO && [first, last].contains(&sample.presentation_time())
             };
             let count = fragment.samples.iter().filter(|sample| led(sample)).count();
             assert!(

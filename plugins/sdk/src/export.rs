@@ -103,7 +103,7 @@ pub const fn bytes<const N: usize>(text: &str, at: usize) -> [u8; N] {
 
 /// Installs a panic hook that logs location and message. Without it a panic is a bare trap with nothing in the log.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn hook_panics() {
+pub(crate) fn install_panic_hook() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|info| {
@@ -121,7 +121,7 @@ mod guest {
     use std::cell::RefCell;
     use std::marker::PhantomData;
 
-    use super::hook_panics;
+    use super::install_panic_hook;
     use crate::bindings::exports::sluicegate::gateway::transport as wit;
     use crate::{Buffer, Transport, log, types};
 
@@ -153,7 +153,7 @@ mod guest {
 
     impl<S: Slot> wit::Guest for Component<S> {
         fn open(options: String) -> Result<wit::Profile, String> {
-            hook_panics();
+            install_panic_hook();
             let (transport, profile) = S::Transport::open(&options)?;
             S::with(|cell| *cell.borrow_mut() = Some(transport));
             Ok(profile)
@@ -172,7 +172,7 @@ mod guest {
         }
 
         fn request(path: String, query: String) -> wit::Reply {
-            break_if_asked(&path);
+            trap_if_requested(&path);
             Self::call(|transport| transport.request(&path, &query))
                 .unwrap_or_else(|| types::Reply::text(503, "Not open yet.\n"))
                 .into()
@@ -184,7 +184,7 @@ mod guest {
             path: String,
             query: String,
         ) -> Result<Vec<wit::Effect>, String> {
-            break_if_asked(&path);
+            trap_if_requested(&path);
             let joined = Self::call(|transport| transport.join(viewer, &carrier, &path, &query));
             let effects = joined.unwrap_or_else(|| Err("not open yet".into()))?;
             Ok(into_wit(Some(effects)))
@@ -202,7 +202,7 @@ mod guest {
     }
 
     /// Traps on the path `trap` if the feature `brittle` is enabled; see the manifest.
-    fn break_if_asked(path: &str) {
+    fn trap_if_requested(path: &str) {
         assert!(
             !cfg!(feature = "brittle") || path != "trap",
             "asked to break"

@@ -49,7 +49,7 @@ fn has_recovery_point(payload: &[u8]) -> bool {
     });
     let plain: Vec<u8> = plain.collect();
     let mut rest = plain.as_slice();
-    while let (Some(kind), Some(size)) = (number(&mut rest), number(&mut rest)) {
+    while let (Some(kind), Some(size)) = (sei_number(&mut rest), sei_number(&mut rest)) {
         if kind == RECOVERY_POINT {
             return true;
         }
@@ -59,7 +59,7 @@ fn has_recovery_point(payload: &[u8]) -> bool {
 }
 
 /// Reads a message's payload type or payload size: a run of 255s plus a final byte (7.3.2.3.1).
-fn number(rest: &mut &[u8]) -> Option<usize> {
+fn sei_number(rest: &mut &[u8]) -> Option<usize> {
     let full = rest.iter().take_while(|byte| **byte == 255).count();
     let last = *rest.get(full)?;
     *rest = rest.get(full + 1..)?;

@@ -20,7 +20,8 @@ pub fn options<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let Value::Object(map) = value else {
         return Err(format!("the options must be a JSON object, not {value}"));
     };
-    T::deserialize(Value::Object(map.clone())).map_err(|error| blame::<T>(&map, &error.to_string()))
+    T::deserialize(Value::Object(map.clone()))
+        .map_err(|error| explain::<T>(&map, &error.to_string()))
 }
 
 /// Options of a component that has none; any key is an error.
@@ -112,7 +113,7 @@ impl<'de> Deserialize<'de> for Millis {
 
 /// Rewrites a serde error for the author of the config: its "field" is an option, and a wrong value is attributed to
 /// its option.
-fn blame<T: DeserializeOwned>(map: &Map<String, Value>, error: &str) -> String {
+fn explain<T: DeserializeOwned>(map: &Map<String, Value>, error: &str) -> String {
     if let Some(rest) = error.strip_prefix("unknown field ") {
         let (name, known) = rest.split_once(", ").unwrap_or((rest, ""));
         return match known.strip_prefix("expected ") {

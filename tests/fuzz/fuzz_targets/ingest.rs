@@ -11,7 +11,7 @@ use sluicegate_media::{
     time::Moment,
 };
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
-use sluicegate_stream::{Entry, Feed, Info, Ingest, Next, Numbers, Status, WakeOn};
+use sluicegate_stream::{Entry, Feed, GroupNumbers, Info, Ingest, Next, Status, WakeOn};
 use std::{
     sync::{
         Arc,
@@ -22,7 +22,7 @@ use std::{
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
-    let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+    let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
     let reader = feed.reader(WakeOn::All);
     let now = Arc::new(AtomicU64::new(0));
     let clock = now.clone();
@@ -76,8 +76,8 @@ fuzz_target!(|input: &[u8]| {
             match reader.next(position, 0) {
                 Next::Entry(Entry::Sample(sample), _) => {
                     let info = open.as_ref().expect("a sample before its configuration");
-                    let is_sound = sample.is_sound();
-                    if is_sound {
+                    let is_audio = sample.is_audio();
+                    if is_audio {
                         assert!(info.audio.is_some(), "sound that nobody was told of");
                     } else {
                         assert!(info.video.is_some(), "pictures that nobody was told of");
@@ -88,7 +88,7 @@ fuzz_target!(|input: &[u8]| {
                         );
                         begun |= !repeat;
                     }
-                    let last = last[usize::from(is_sound)].replace(sample.decode_time);
+                    let last = last[usize::from(is_audio)].replace(sample.decode_time);
                     assert!(
                         last.is_none_or(|last| sample.decode_time > last),
                         "time stands still"

@@ -13,7 +13,7 @@ use sluicegate_media::{
     time::{Moment, ticks},
 };
 use sluicegate_source::Sink;
-use sluicegate_stream::{Entry, Feed, Ingest, Next, Numbers, Status, WakeOn};
+use sluicegate_stream::{Entry, Feed, GroupNumbers, Ingest, Next, Status, WakeOn};
 use sluicegate_tests::{
     Feeder, Gateway, Nal, PATIENCE,
     camera::{self, COUNT, Clip, GROUP},
@@ -155,7 +155,7 @@ struct Sent {
 impl Run {
     fn new() -> Run {
         let (feed, now) = (
-            Feed::new(Numbers::own(0, Duration::ZERO)),
+            Feed::new(GroupNumbers::own(0, Duration::ZERO)),
             Arc::new(AtomicU64::new(0)),
         );
         let ms = now.clone();

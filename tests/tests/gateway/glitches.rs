@@ -11,7 +11,7 @@ use sluicegate_media::{
 use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
 use sluicegate_stream::{
-    Entry, Feed, Frames, Ingest, Next, Numbers, Reader, Selection, Status, WakeOn,
+    Entry, Feed, Frames, GroupNumbers, Ingest, Next, Reader, Selection, Status, WakeOn,
 };
 use sluicegate_tests::{
     Gateway, PATIENCE,
@@ -71,11 +71,11 @@ struct Glitch {
 
 impl Glitch {
     /// The decode and presentation times of a sample at `time`; `None`: it is lost.
-    fn told(&self, is_sound: bool, time: i64) -> Option<SourceTimes> {
-        let step = if is_sound { FRAME } else { PICTURE };
+    fn told(&self, is_audio: bool, time: i64) -> Option<SourceTimes> {
+        let step = if is_audio { FRAME } else { PICTURE };
         // The first at or after the glitch is number 0.
         let nth = (time - GLITCH + step - 1).div_euclid(step);
-        let hit = if is_sound { self.sound } else { self.pictures };
+        let hit = if is_audio { self.sound } else { self.pictures };
         let hit = hit && (0..self.count).contains(&nth);
         let wrong = match self.kind {
             Kind::Wrap(length) => Some((time - GLITCH).rem_euclid(length)),
@@ -174,7 +174,7 @@ impl Bench {
     }
 
     fn run(&self, glitch: Glitch) {
-        let feed = Feed::new(Numbers::own(STARTED, Duration::from_secs(2)));
+        let feed = Feed::new(GroupNumbers::own(STARTED, Duration::from_secs(2)));
         let status = Arc::new(Status::new("glitch", Arc::default()));
         let micros = Arc::<AtomicU64>::default();
         let clock = micros.clone();
@@ -213,14 +213,14 @@ impl Bench {
             .collect();
         order.sort_unstable();
         let mut pictures = Vec::new();
-        for (time, is_sound) in order {
+        for (time, is_audio) in order {
             // Up to 20 ms late.
             let arrives = time + 900 + (time / 7).rem_euclid(1800);
             micros.fetch_max(arrives as u64 * 100 / 9, Ordering::Relaxed);
-            let Some(times) = glitch.told(is_sound, time) else {
+            let Some(times) = glitch.told(is_audio, time) else {
                 continue;
             };
-            match is_sound {
+            match is_audio {
                 true => ingest.sound_frame(Bytes::copy_from_slice(&time.to_be_bytes()), times),
                 false => {
                     let nth = (time / PICTURE) as usize % COUNT;
@@ -237,12 +237,12 @@ impl Bench {
             }
             muxers.iter_mut().for_each(Muxer::follow);
             if let Some((frames, _)) = &frames
-                && !is_sound
+                && !is_audio
             {
                 // Sound alone wakes no decoder.
-                let end = feed.newest_picture().map_or(0, |newest| newest + 1);
+                let end = feed.newest_frame().map_or(0, |newest| newest + 1);
                 let until = Instant::now() + PATIENCE;
-                let sight = frames.look(until, |sight| sight.reached >= end);
+                let sight = frames.wait_for(until, |sight| sight.reached >= end);
                 assert!(sight.reached >= end, "{glitch:?}: the decoder is stuck");
                 if time >= GLITCH + SECOND {
                     let good = sight.good.expect("a good picture").time as i64;
@@ -335,13 +335,16 @@ impl Muxer {
         let seen: Vec<(i64, i64)> = pictures
             .iter()
             .zip(&seen)
-            .map(|(time, sample)| (*time, sample.shown_at() as i64 - time))
+            .map(|(time, sample)| (*time, sample.presentation_time() as i64 - time))
             .collect();
         let heard: Vec<(i64, i64)> = heard
             .iter()
             .map(|sample| {
                 let time = i64::from_be_bytes(sample.data[..].try_into().unwrap());
-                (time, sample.shown_at() as i64 * SECOND / 48_000 - time)
+                (
+                    time,
+                    sample.presentation_time() as i64 * SECOND / 48_000 - time,
+                )
             })
             .collect();
         let after = |(time, _): &&(i64, i64)| *time >= GLITCH + SECOND;

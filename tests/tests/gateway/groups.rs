@@ -4,7 +4,7 @@ use sluicegate_config as config;
 use sluicegate_media::sample::Format;
 use sluicegate_source::{Fleet, Spec};
 use sluicegate_stream::{
-    DerivedFeed, Entry, Next, Past, Reader, Stream, StreamLease, Variant, WakeOn,
+    DerivedFeed, Entry, HistorySpan, Next, Reader, Stream, StreamLease, Variant, WakeOn,
 };
 use sluicegate_telemetry::Events;
 use sluicegate_tests::{PATIENCE, media::encode_pattern};
@@ -176,7 +176,7 @@ impl<'a> Follower<'a> {
                 ..Variant::default()
             };
             let choice = self.stream.choose(&variant, &info, &FORMATS).unwrap();
-            let past = Past {
+            let past = HistorySpan {
                 group_ms: GROUP_MS,
                 groups: 2,
             };
@@ -200,7 +200,7 @@ impl<'a> Follower<'a> {
                             "{}: a group begins with what needs others",
                             self.name
                         );
-                        self.groups.insert(sample.shown_at(), group.number);
+                        self.groups.insert(sample.presentation_time(), group.number);
                     }
                     self.newest = sample.decode_time;
                 }

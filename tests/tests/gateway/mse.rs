@@ -111,9 +111,9 @@ async fn times_are_those_of_the_source_at_any_rate_and_over_its_loop() {
                 .collect();
             assert!(nals == expected, "other NAL units of {}", file.display());
             // One rounding may lie between any two.
-            let first = got[0].shown_at();
+            let first = got[0].presentation_time();
             for (nth, (sample, at)) in got.iter().zip(&shown).enumerate() {
-                let got = sample.shown_at() - first + shown[0];
+                let got = sample.presentation_time() - first + shown[0];
                 assert!(
                     got.abs_diff(*at) <= 2,
                     "{}: picture {nth} at {got}, not {at}",
@@ -220,8 +220,8 @@ async fn a_source_that_comes_back_goes_on_with_a_keyframe_further_on_the_timelin
                 panic!("{fragment:?}")
             };
             assert_eq!(sample.independent, nth == 0);
-            assert!(last.is_none_or(|last| sample.shown_at() > last));
-            last = Some(sample.shown_at());
+            assert!(last.is_none_or(|last| sample.presentation_time() > last));
+            last = Some(sample.presentation_time());
         }
     }
 }

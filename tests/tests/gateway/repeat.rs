@@ -186,7 +186,7 @@ fn repeat_of(pictures: &[Vec<Bytes>]) -> Option<Vec<Bytes>> {
         let units = pictures.iter().rev().flat_map(|units| units.iter().rev());
         units.filter(move |unit| nal::unit_type(unit) == kind)
     };
-    let recent = pictures.len().saturating_sub(repeat::LOOKED_AT);
+    let recent = pictures.len().saturating_sub(repeat::MAX_LOOKBACK);
     let recent: Vec<&[Bytes]> = pictures[recent..].iter().map(Vec::as_slice).collect();
     let pps: Vec<Bytes> = newest(nal::PPS).take(1).cloned().collect();
     repeat::repeat(newest(nal::SPS).next().unwrap(), &pps, &recent)

@@ -406,9 +406,9 @@ async fn packets(file: &Path) -> Packets {
             tracks.entry(track).or_default().1 = kind == "audio";
         } else if !line.starts_with('#') {
             let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-            let (base, is_sound) = tracks[fields[0]];
+            let (base, is_audio) = tracks[fields[0]];
             let time = fields[2].parse::<f64>().unwrap() * base;
-            let track = if is_sound {
+            let track = if is_audio {
                 &mut packets.audio
             } else {
                 &mut packets.video

@@ -2,7 +2,7 @@
 
 use sluicegate_capture::RawRequest;
 use sluicegate_media::sample::Format;
-use sluicegate_stream::{Ask, Variant};
+use sluicegate_stream::{Variant, VariantOptions};
 use std::{ops::RangeInclusive, time::Duration};
 
 /// What may be asked for.
@@ -33,7 +33,7 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQue
     let mut asked = MediaQuery {
         variant: Variant {
             rendition: rendition.to_owned(),
-            ask: Ask::default(),
+            ask: VariantOptions::default(),
         },
         pace: None,
     };
@@ -57,7 +57,7 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQue
             _ => {}
         }
     }
-    asked.variant.ask = Ask::new(width, quality);
+    asked.variant.ask = VariantOptions::new(width, quality);
     Ok(asked)
 }
 

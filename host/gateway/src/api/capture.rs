@@ -56,7 +56,7 @@ pub async fn socket(
     let (gateway, drain) = (gateway.clone(), gateway.drain());
     let response = handshake.upgrade(&mut request, |socket, first| async move {
         let mut channel = Channel {
-            client: gateway.captures.attend(&stream),
+            client: gateway.captures.register_client(&stream),
             gateway,
             answers: VecDeque::new(),
             held: Budget::new(MAX_HELD_BYTES),
@@ -142,7 +142,7 @@ async fn make(
         let text = "the gateway is shutting down";
         return Err(gateway.captures.failure(Code::CaptureBusy, text));
     }
-    let client = gateway.captures.attend(stream);
+    let client = gateway.captures.register_client(stream);
     client.capture(wish).await
 }
 

@@ -392,7 +392,7 @@ fn process(text: &mut Exposition) {
         "sluicegate_process_max_fds",
         Kind::Gauge,
         "Descriptors allowed.",
-        whole(process.most_files),
+        whole(process.max_files),
     );
     figure(
         "sluicegate_process_threads",

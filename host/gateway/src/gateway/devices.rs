@@ -3,7 +3,7 @@
 use super::Gateway;
 use sluicegate_source::{Attached, Audience, Spec, Stop, stream_name};
 use sluicegate_stream::Stream;
-use sluicegate_telemetry::{contain, provoke};
+use sluicegate_telemetry::{contain, panic_point};
 use std::{
     collections::BTreeSet,
     io,
@@ -46,7 +46,7 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
             };
             while !until.is_stopped() {
                 let ended = contain(|| {
-                    provoke("devices");
+                    panic_point("devices");
                     followed.fleet.follow(&until, &mut host);
                 });
                 let Err(panicked) = ended else { return };

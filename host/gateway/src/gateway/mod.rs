@@ -323,7 +323,7 @@ impl Gateway {
     /// Lets go of a stream and all that is kept for it; false if somebody uses it.
     fn forget(&self, stream: &Stream) -> bool {
         let name = &stream.name;
-        if !stream.is_at_rest() || self.captures.clients(name) > 0 {
+        if !stream.is_inactive() || self.captures.clients(name) > 0 {
             return false;
         }
         self.streams.remove(name);

@@ -91,7 +91,7 @@ pub(super) async fn prepared(
     let Some(info) = stream.info() else { return };
     for transport in can.iter().filter_map(|name| transports.get(name)) {
         let formats = &transport.profile.formats;
-        if !stream.likely_offers(&info, formats).1 {
+        if !stream.offers_without_probing(&info, formats).1 {
             let (stream, info, formats) = (stream.clone(), info.clone(), formats.clone());
             let found = spawn_blocking(move || drop(stream.offers(&info, &formats)));
             // One that panicked is in the log; what it did not find out is offered.
@@ -171,9 +171,9 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
     let formats = &transport.profile.formats;
     let offers: Vec<Offer> = match info {
         Some(info) => {
-            let (offers, all_known) = stream.likely_offers(info, formats);
+            let (offers, all_known) = stream.offers_without_probing(info, formats);
             if !all_known {
-                stream.learn(info, formats);
+                stream.probe_encoders(info, formats);
             }
             offers
         }
@@ -185,7 +185,7 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
                     .profile
                     .formats
                     .iter()
-                    .any(|format| format.is_sound()),
+                    .any(|format| format.is_audio()),
                 ..offer
             })
             .collect(),

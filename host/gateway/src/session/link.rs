@@ -28,11 +28,11 @@ pub struct Link {
 impl Link {
     /// The connection of a player whose shortest round trip so far is that.
     pub fn new(info: &TcpInfo, player: Option<Duration>) -> Link {
-        let direct = player.is_none_or(|player| player <= 2 * info.shortest_trip + ANSWERING);
+        let direct = player.is_none_or(|player| player <= 2 * info.min_rtt + ANSWERING);
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         Link {
             round_trip_ms: ms(info.round_trip),
-            shortest_trip_ms: ms(info.shortest_trip),
+            shortest_trip_ms: ms(info.min_rtt),
             unsent: info.unsent,
             under_way: info.under_way,
             delivered: info.delivered,
@@ -65,7 +65,7 @@ mod tests {
 
     const INFO: TcpInfo = TcpInfo {
         round_trip: Duration::from_millis(340),
-        shortest_trip: Duration::from_millis(40),
+        min_rtt: Duration::from_millis(40),
         unsent: 100_000,
         under_way: 20_000,
         delivered: Some(1_000_000),
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_proxys_link_is_not_the_viewers() {
         let beside = TcpInfo {
-            shortest_trip: Duration::from_micros(80),
+            min_rtt: Duration::from_micros(80),
             ..INFO
         };
         assert_eq!(messages(&beside, Some(40), None), (None, 10));

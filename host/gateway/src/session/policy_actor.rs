@@ -4,7 +4,7 @@ mod state;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use sluicegate_media::budget::{Budget, Held};
+use sluicegate_media::budget::{Budget, Reservation};
 use sluicegate_plugin::{
     Health, Phase,
     policy::{Candidate, Choice, Client, Event, Policy, Report},
@@ -194,7 +194,7 @@ fn weight(candidates: &[Candidate]) -> usize {
 /// The way to the thread.
 #[derive(Debug)]
 pub struct PolicyHandle {
-    inbox: mpsc::SyncSender<(Message, Held)>,
+    inbox: mpsc::SyncSender<(Message, Reservation)>,
     budget: Budget,
     health: Arc<Health>,
     policy: Mutex<Arc<Policy>>,

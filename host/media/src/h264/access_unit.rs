@@ -7,12 +7,12 @@
 
 mod known;
 
-use super::counting::{Counting, Gap};
+use super::frame_num_check::{FrameNumCheck, Gap};
 use super::nal;
-use super::order::Orders;
+use super::order::OutputOrder;
 use super::parameter_sets::{self, ParameterSets};
 use super::sei;
-use super::slice::{Header, Unreadable};
+use super::slice::{Header, UnreadableSlice};
 use bytes::Bytes;
 use known::KnownSets;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// There is no output before the first picture at which decoding may start and whose parameter sets are known, and none
 /// between a loss and the next such picture; [`Self::dropped`] counts what is withheld. A loss is either reported by
 /// [`Self::damaged`] or detected: a NAL unit marked as damaged (`forbidden_zero_bit`), an unreadable slice, a gap in
-/// `frame_num` unless the source [counts wrongly](Self::miscounts), a picture without its first slice, or a different
+/// `frame_num` unless the source [counts wrongly](Self::ignores_frame_num), a picture without its first slice, or a different
 /// SPS without a start point. Unreadable parameter sets are dropped.
 ///
 /// An access unit is complete when the next one begins or [`Self::flush`] is called. Both fields of a frame are one
@@ -36,8 +36,8 @@ pub struct Assembler {
     unit: Unit,
     /// The last picture that was output.
     previous: Option<Picture>,
-    counting: Counting,
-    orders: Orders,
+    frame_num_check: FrameNumCheck,
+    orders: OutputOrder,
     /// Place in output order of the newest start point.
     start: i64,
     dropped: u64,
@@ -80,7 +80,7 @@ pub struct AccessUnit {
     /// in some streams.
     pub order: i64,
     /// All earlier access units are output before this one.
-    pub orders_anew: bool,
+    pub restarts_order: bool,
     /// Leading: follows a start point in decoding order and precedes it in output order, like the B pictures after the
     /// I picture of an open GOP. It may refer to pictures before the start point, so a viewer that starts there must
     /// not get it.
@@ -163,7 +163,7 @@ struct Unit {
     /// Recovery point among the undecided NAL units.
     undecided_recovery: Option<u32>,
     /// It is known to be a complete first field, and waits for its second.
-    waits: bool,
+    awaits_second_field: bool,
 }
 
 #[derive(Debug)]
@@ -173,13 +173,13 @@ struct Picture {
     /// Header of the first slice of the second field.
     second: Option<Header>,
     /// Bit mask of the colour planes whose first slice was seen, for the newest field.
-    tops: u8,
+    first_slices: u8,
     /// The first field lacks its first slice.
-    topless: bool,
+    lacks_first_slice: bool,
     bidirectional: bool,
     continues: bool,
     order: i64,
-    orders_anew: bool,
+    restarts_order: bool,
     sets: Option<Arc<ParameterSets>>,
     /// Why decoding cannot continue from the previous picture.
     loss: Option<Loss>,
@@ -261,8 +261,12 @@ impl Assembler {
     /// boundary shows it. NAL units that precede a picture (parameter sets, SEI) wait for it, and a first field waits
     /// for its second.
     pub fn flush(&mut self) -> Option<AccessUnit> {
-        self.unit.waits = self.unit.picture.as_ref().is_some_and(Picture::is_half);
-        match self.unit.waits {
+        self.unit.awaits_second_field = self
+            .unit
+            .picture
+            .as_ref()
+            .is_some_and(Picture::is_first_field);
+        match self.unit.awaits_second_field {
             true => None,
             false => self.finish_picture(),
         }
@@ -270,7 +274,7 @@ impl Assembler {
 
     /// Returns a waiting first field, because the stream ended or something else follows.
     pub fn end(&mut self) -> Option<AccessUnit> {
-        match self.unit.waits {
+        match self.unit.awaits_second_field {
             true => self.finish_picture(),
             false => None,
         }
@@ -288,7 +292,7 @@ impl Assembler {
         self.dropped += u64::from(unit.picture.is_some());
         self.previous = None;
         self.running = false;
-        self.counting.lost();
+        self.frame_num_check.lost();
     }
 
     /// Sets out-of-band parameter sets, given as NAL units. Later ones of the same id in the stream replace them.
@@ -321,8 +325,8 @@ impl Assembler {
 
     /// Whether gaps in `frame_num` are not taken for losses, because the source counts wrongly in the same way in every
     /// group.
-    pub fn miscounts(&self) -> bool {
-        self.counting.is_disbelieved()
+    pub fn ignores_frame_num(&self) -> bool {
+        self.frame_num_check.is_ignored()
     }
 
     /// Number of access units dropped so far.
@@ -338,7 +342,12 @@ impl Assembler {
     /// Handles a NAL unit that begins an access unit, unless it is between the two fields of a frame, which the next
     /// slice decides.
     fn precede_picture(&mut self) -> Option<AccessUnit> {
-        if self.unit.picture.as_ref().is_some_and(Picture::is_half) {
+        if self
+            .unit
+            .picture
+            .as_ref()
+            .is_some_and(Picture::is_first_field)
+        {
             self.unit.undecided.get_or_insert(self.unit.nals.len());
             return None;
         }
@@ -350,7 +359,7 @@ impl Assembler {
             .unit
             .picture
             .as_ref()
-            .filter(|picture| picture.is_half());
+            .filter(|picture| picture.is_first_field());
         let first = first.and_then(|picture| picture.header.as_ref());
         first.is_some_and(|first| header.completes(first))
     }
@@ -359,7 +368,7 @@ impl Assembler {
     fn add_field(&mut self, header: &Header) {
         let sets = self.sets.activate(header.pps_id);
         (self.unit.undecided, self.unit.undecided_recovery) = (None, None);
-        self.unit.waits = false;
+        self.unit.awaits_second_field = false;
         let known = self.sets.lookup(header.pps_id);
         if let (Some(picture), Some((_, sps))) = (&mut self.unit.picture, known) {
             picture.order = self.orders.place_second(header, sps, picture.order);
@@ -370,23 +379,23 @@ impl Assembler {
                 picture.loss = Some(Loss::Sequence);
             }
             picture.sets = sets;
-            picture.topless |= picture.tops == 0;
-            picture.tops = 0;
+            picture.lacks_first_slice |= picture.first_slices == 0;
+            picture.first_slices = 0;
             picture.second = Some(*header);
             picture.add(header);
         }
     }
 
-    fn begins_picture(&self, slice: &Result<Header, Unreadable>) -> bool {
+    fn begins_picture(&self, slice: &Result<Header, UnreadableSlice>) -> bool {
         let picture = self.unit.picture.as_ref();
-        picture.is_none_or(|picture| !picture.takes(slice))
+        picture.is_none_or(|picture| !picture.includes(slice))
     }
 
     /// Adds another slice to the picture under construction. Returns false if the slice is unreadable: it may be of
     /// this picture, or all that was received of the next one.
-    fn add_slice(&mut self, slice: Result<Header, Unreadable>) -> bool {
+    fn add_slice(&mut self, slice: Result<Header, UnreadableSlice>) -> bool {
         (self.unit.undecided, self.unit.undecided_recovery) = (None, None);
-        self.unit.waits = false;
+        self.unit.awaits_second_field = false;
         match slice {
             Ok(header) => {
                 if let Some(picture) = &mut self.unit.picture {
@@ -401,19 +410,19 @@ impl Assembler {
         }
     }
 
-    fn begin_picture(&mut self, header: Result<Header, Unreadable>) -> Picture {
+    fn begin_picture(&mut self, header: Result<Header, UnreadableSlice>) -> Picture {
         let previous = self.previous.take();
         let mut picture = Picture {
             header: header.ok(),
             second: None,
-            tops: 0,
-            topless: false,
+            first_slices: 0,
+            lacks_first_slice: false,
             bidirectional: false,
             continues: previous
                 .as_ref()
-                .is_some_and(|previous| previous.takes(&header)),
+                .is_some_and(|previous| previous.includes(&header)),
             order: previous.as_ref().map_or(0, |previous| previous.order),
-            orders_anew: false,
+            restarts_order: false,
             sets: None,
             loss: None,
             gap: None,
@@ -421,7 +430,7 @@ impl Assembler {
         match header {
             Ok(header) => {
                 if let (true, Some(previous)) = (picture.continues, previous) {
-                    picture.tops = previous.tops;
+                    picture.first_slices = previous.first_slices;
                 }
                 picture.add(&header);
                 if header.idr {
@@ -430,9 +439,9 @@ impl Assembler {
                 let before = self.sets.current().cloned();
                 picture.sets = self.sets.activate(header.pps_id);
                 if !picture.continues {
-                    (picture.order, picture.orders_anew) = self.place(&header);
+                    (picture.order, picture.restarts_order) = self.place(&header);
                     let sps = self.sets.lookup(header.pps_id).map(|(_, sps)| sps);
-                    picture.gap = sps.and_then(|sps| self.counting.gap(&header, sps));
+                    picture.gap = sps.and_then(|sps| self.frame_num_check.gap(&header, sps));
                     picture.loss = self.loss_before(&header, picture.gap, before.as_deref());
                 }
             }
@@ -451,7 +460,7 @@ impl Assembler {
             return (0, anew);
         };
         let order = self.orders.place(header, sps);
-        (order, anew || header.idr || header.forgets)
+        (order, anew || header.idr || header.mmco5)
     }
 
     /// Finishes the access unit if it has its picture.
@@ -461,7 +470,7 @@ impl Assembler {
         let rest = self.unit.nals.split_off(end);
         let nals = std::mem::replace(&mut self.unit.nals, rest);
         self.unit.bytes = self.unit.nals.iter().map(Bytes::len).sum();
-        self.unit.waits = false;
+        self.unit.awaits_second_field = false;
         let undecided = self.unit.undecided_recovery.take();
         let recovery = std::mem::replace(&mut self.unit.recovery, undecided);
 
@@ -471,19 +480,20 @@ impl Assembler {
             _ => recovery.map(|frames| Start::Recovery { frames }),
         };
         // A start point without its first slice is what remained of one when this stream was joined or damaged.
-        let loss = match picture.tops {
+        let loss = match picture.first_slices {
             0 => Some(Loss::Top),
-            _ if picture.topless => Some(Loss::Top),
+            _ if picture.lacks_first_slice => Some(Loss::Top),
             _ => picture.loss.filter(|_| start.is_none()),
         };
         if loss.is_some_and(|loss| loss != Loss::Pictures) {
-            self.counting.lost();
+            self.frame_num_check.lost();
         } else if let Some(header) = &picture.header
             && !picture.continues
         {
-            self.counting.picture(header, start.is_some(), picture.gap);
+            self.frame_num_check
+                .picture(header, start.is_some(), picture.gap);
             if let Some(second) = &picture.second {
-                self.counting.second_field(second);
+                self.frame_num_check.second_field(second);
             }
         }
         let usable = loss.is_none() && (self.running || start.is_some());
@@ -506,7 +516,7 @@ impl Assembler {
             parameter_sets: sets,
             bidirectional: picture.bidirectional,
             order: picture.order,
-            orders_anew: picture.orders_anew,
+            restarts_order: picture.restarts_order,
             leading: start.is_none() && picture.order < self.start,
             continues: picture.continues,
         };
@@ -528,12 +538,13 @@ impl Assembler {
         if before.is_some_and(|before| before.sps.first() != Some(&sps.nal)) {
             return Some(Loss::Sequence);
         }
-        gap.filter(|_| !self.miscounts()).map(|_| Loss::Pictures)
+        gap.filter(|_| !self.ignores_frame_num())
+            .map(|_| Loss::Pictures)
     }
 }
 
-impl From<Unreadable> for Error {
-    fn from(slice: Unreadable) -> Error {
+impl From<UnreadableSlice> for Error {
+    fn from(slice: UnreadableSlice) -> Error {
         match slice.missing_pps {
             Some(pps) => Error::MissingParameterSets { pps },
             None => Error::Loss(Loss::Slice),
@@ -543,31 +554,33 @@ impl From<Unreadable> for Error {
 
 impl Picture {
     /// Whether the picture consists of one field so far.
-    fn is_half(&self) -> bool {
+    fn is_first_field(&self) -> bool {
         let first = self.header.as_ref().filter(|_| self.second.is_none());
         !self.continues && first.is_some_and(|first| first.field.is_some())
     }
 
     /// Whether a slice belongs to this picture (to its second field, if it has two).
-    fn takes(&self, slice: &Result<Header, Unreadable>) -> bool {
+    fn includes(&self, slice: &Result<Header, UnreadableSlice>) -> bool {
         match (self.second.as_ref().or(self.header.as_ref()), slice) {
             (Some(_), Ok(slice)) if slice.redundant => true,
             // 7.4.1.2.4; and no picture has two first slices, for streams whose IDR pictures all have the same
             // idr_pic_id.
-            (Some(first), Ok(slice)) => first.same_picture(slice) && self.tops & top(slice) == 0,
+            (Some(first), Ok(slice)) => {
+                first.same_picture(slice) && self.first_slices & top(slice) == 0
+            }
             (None, Ok(_)) => false,
-            (_, Err(slice)) => !slice.at_top,
+            (_, Err(slice)) => !slice.is_first_slice,
         }
     }
 
     fn add(&mut self, slice: &Header) {
         self.bidirectional |= slice.bidirectional;
-        self.tops |= top(slice);
+        self.first_slices |= top(slice);
     }
 }
 
 fn top(slice: &Header) -> u8 {
-    u8::from(slice.at_top && !slice.redundant) << slice.colour_plane
+    u8::from(slice.is_first_slice && !slice.redundant) << slice.colour_plane
 }
 
 #[cfg(test)]

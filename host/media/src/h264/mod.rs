@@ -15,7 +15,7 @@
 pub mod access_unit;
 pub mod annexb;
 pub mod avcc;
-mod counting;
+mod frame_num_check;
 pub mod nal;
 mod order;
 pub mod parameter_sets;

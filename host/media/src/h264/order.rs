@@ -1,6 +1,6 @@
 //! Output order of pictures, from their picture order counts (ISO/IEC 14496-10 8.2.1).
 //!
-//! Picture order counts restart at every IDR picture. [`Orders`] continues them on one scale, which identifies the
+//! Picture order counts restart at every IDR picture. [`OutputOrder`] continues them on one scale, which identifies the
 //! leading frames of open GOPs and gives sources without presentation times an output order. Used by
 //! [`super::access_unit`] and [`super::repeat`].
 
@@ -13,41 +13,37 @@ pub const STEP: i64 = 2;
 /// Places pictures on one rising scale over all coded video sequences: the later a picture is output, the higher its
 /// place.
 #[derive(Debug, Default)]
-pub struct Orders {
-    counts: Counts,
+pub struct OutputOrder {
+    counts: PictureOrderCounts,
     /// Place of count 0 of the current sequence.
     base: i64,
     /// Highest place so far.
-    most: i64,
+    highest: i64,
     restarts: bool,
 }
 
-impl Orders {
+impl OutputOrder {
     /// The next picture does not continue the previous ones: it is output after all of them.
     pub fn restart(&mut self) {
-        self.counts = Counts::default();
+        self.counts = PictureOrderCounts::default();
         self.restarts = true;
     }
 
     /// Returns the place of the next picture in decoding order, which is a frame or a first field.
     pub fn place(&mut self, header: &Header, sps: &Sps) -> i64 {
         let count = self.counts.next(header, sps);
-        if std::mem::take(&mut self.restarts) || header.idr || header.forgets {
+        if std::mem::take(&mut self.restarts) || header.idr || header.mmco5 {
             // Such a picture is output after all pictures before it, whatever its count is (C.4.4).
-            let count = if header.forgets {
-                0
-            } else {
-                count.unwrap_or(0)
-            };
-            self.base = self.most.saturating_add(STEP).saturating_sub(count);
-            self.most = self.base.saturating_add(count);
-            return self.most;
+            let count = if header.mmco5 { 0 } else { count.unwrap_or(0) };
+            self.base = self.highest.saturating_add(STEP).saturating_sub(count);
+            self.highest = self.base.saturating_add(count);
+            return self.highest;
         }
         // Without counts, output order is decoding order (8.2.1.3).
-        let place = count.map_or(self.most.saturating_add(STEP), |count| {
+        let place = count.map_or(self.highest.saturating_add(STEP), |count| {
             self.base.saturating_add(count)
         });
-        self.most = self.most.max(place);
+        self.highest = self.highest.max(place);
         place
     }
 
@@ -60,7 +56,7 @@ impl Orders {
 
 /// Picture order counts within a coded video sequence.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct PictureOrderCounts {
     /// Type 0: count of the last reference picture.
     reference: i64,
     /// Type 1: `frame_num` of the last picture, and `FrameNumOffset`, by which it has wrapped.
@@ -68,14 +64,14 @@ pub struct Counts {
     rounds: i64,
 }
 
-impl Counts {
+impl PictureOrderCounts {
     /// Returns the count of the next picture in decoding order; of a frame, the lower of its fields' counts (8.2.1).
     /// `None` for type 2, where output order is decoding order.
     ///
     /// May start in the middle of a sequence. Counts then have an unknown but constant offset.
     pub fn next(&mut self, header: &Header, sps: &Sps) -> Option<i64> {
         if header.idr {
-            *self = Counts::default();
+            *self = PictureOrderCounts::default();
         }
         if let OrderSyntax::Lsb { bits } = sps.slice.order {
             return Some(self.by_lsb(header, 1 << bits));
@@ -92,7 +88,7 @@ impl Counts {
         let count = self.reference + ahead;
         let bottom = count + header.order[1];
         if header.reference {
-            self.reference = match header.forgets {
+            self.reference = match header.mmco5 {
                 false => count,
                 // 8.2.1: what remains of it is the delay of its top field after its bottom field.
                 true => (-header.order[1]).max(0),
@@ -134,7 +130,7 @@ impl Counts {
             Some(Field::Bottom) => first.saturating_add(between),
             None => first.min(first.saturating_add(between + header.order[1])),
         };
-        if header.forgets {
+        if header.mmco5 {
             (self.frame_num, self.rounds) = (0, 0);
         }
         count
@@ -162,7 +158,7 @@ mod tests {
                 ..Sps::parse(&sps.nal()).unwrap()
             },
         );
-        let mut orders = Orders::default();
+        let mut orders = OutputOrder::default();
         let place = |picture: &SliceOptions| {
             let header = Header::read(&picture.nal(sps, &pps), |_| Some((&known.0, &known.1)));
             orders.place(&header.unwrap(), &known.1)
@@ -208,14 +204,14 @@ mod tests {
 
     #[test]
     fn a_picture_that_forgets_is_behind_all_before_and_counts_go_on_from_it() {
-        let forgets = SliceOptions {
-            forgets: true,
+        let mmco5 = SliceOptions {
+            mmco5: true,
             ..picture(2, [10, 0], 2)
         };
         let pictures = [
             idr(),
             picture(1, [4, 0], 2),
-            forgets,
+            mmco5,
             picture(1, [4, 0], 2),
             picture(2, [2, 0], 0),
         ];

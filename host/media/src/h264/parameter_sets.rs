@@ -11,7 +11,7 @@ use crate::geometry::PixelAspect;
 use bytes::Bytes;
 use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader, decode_nal};
-use level::Demand;
+use level::Requirements;
 use tolerant::Tolerant;
 
 mod level;
@@ -33,7 +33,7 @@ pub struct ParameterSets {
     /// Picture format that the SPS in use describes.
     pub picture: Picture,
     head: Head,
-    demand: Option<Demand>,
+    requirements: Option<Requirements>,
 }
 
 /// Picture format that an SPS describes.
@@ -114,7 +114,7 @@ impl ParameterSets {
             pps: pps.to_vec(),
             picture: parsed.picture,
             head: parsed.head,
-            demand: parsed.demand,
+            requirements: parsed.requirements,
         })
     }
 
@@ -122,8 +122,8 @@ impl ParameterSets {
     /// SPS names no valid one.
     pub fn at_rate(&self, rate: f32) -> Self {
         let mut sets = self.clone();
-        if let Some(demand) = self.demand.filter(|_| rate > 0.0) {
-            let level = level::lowest(demand, rate);
+        if let Some(requirements) = self.requirements.filter(|_| rate > 0.0) {
+            let level = level::lowest(requirements, rate);
             (sets.head.level_idc, sets.picture.level_idc) = (level, level);
             sets.picture.codec = sets.head.codec();
         }
@@ -141,7 +141,7 @@ impl ParameterSets {
             pps,
             picture: sps.picture.clone(),
             head: sps.head,
-            demand: sps.demand,
+            requirements: sps.requirements,
         }
     }
 
@@ -224,7 +224,7 @@ pub(super) struct Sps {
     /// Present if `pic_order_cnt_type` is 1.
     pub cycle: Option<Cycle>,
     /// Present if `level_idc` is not a level that exists.
-    pub demand: Option<Demand>,
+    pub requirements: Option<Requirements>,
 }
 
 /// Expected differences of picture order counts of type 1 (8.2.1.2).
@@ -274,19 +274,19 @@ impl Sps {
             return Err(Error::Size { width, height });
         }
         let frame_rate = frame_rate(&sps);
-        let demand = (!level::exists(level_idc)).then(|| demand(&sps));
+        let requirements = (!level::exists(level_idc)).then(|| requirements(&sps));
         let head = Head {
             profile_idc,
             constraints,
-            level_idc: demand.map_or(level_idc, |demand| {
-                level::lowest(demand, frame_rate.unwrap_or(0.0))
+            level_idc: requirements.map_or(level_idc, |requirements| {
+                level::lowest(requirements, frame_rate.unwrap_or(0.0))
             }),
             chroma_format,
             bit_depth_luma: 8 + chroma.bit_depth_luma_minus8,
             bit_depth_chroma: 8 + chroma.bit_depth_chroma_minus8,
         };
         Ok(Self {
-            demand,
+            requirements,
             macroblocks: sps.pic_size_in_map_units(),
             reference_frames: sps.max_num_ref_frames,
             intra_only: intra_only(&sps),
@@ -484,14 +484,14 @@ fn frame_rate(sps: &SeqParameterSet) -> Option<f32> {
     (rate > 0.0 && rate <= 300.0).then_some(rate as f32)
 }
 
-fn demand(sps: &SeqParameterSet) -> Demand {
+fn requirements(sps: &SeqParameterSet) -> Requirements {
     let interlaced = sps.frame_mbs_flags != FrameMbsFlags::Frames;
     let restrictions = sps
         .vui_parameters
         .as_ref()
         .and_then(|vui| vui.bitstream_restrictions.as_ref());
     let shown_later = restrictions.map_or(0, |told| told.max_dec_frame_buffering);
-    Demand {
+    Requirements {
         width: sps.pic_width_in_mbs(),
         height: sps
             .pic_height_in_map_units()

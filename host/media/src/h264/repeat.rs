@@ -7,7 +7,7 @@
 //! of the skip flags are all that has to be written.
 
 use super::nal;
-use super::order::{self, Counts};
+use super::order::{self, PictureOrderCounts};
 use super::parameter_sets::{OrderSyntax, Pps, Sps};
 use super::slice::Header;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use std::io::Write;
 
 /// Number of newest access units that are examined. No picture is further than this from its place in output order
 /// (A.3.1).
-pub const LOOKED_AT: usize = 32;
+pub const MAX_LOOKBACK: usize = 32;
 
 /// An access unit delimiter (7.3.2.4) before a P picture. All repeats of a picture are identical, and without a
 /// delimiter several of them in a byte stream would be slices of one picture.
@@ -27,7 +27,7 @@ const P_ONLY: u32 = 5;
 const MAX_REORDERED: usize = 16;
 
 /// Returns the NAL units of a picture that repeats the last output one of `pictures`. `pictures` are the access units
-/// up to the newest, back to the last IDR picture or [`LOOKED_AT`] of them; `sps` and `pps` are the parameter sets that
+/// up to the newest, back to the last IDR picture or [`MAX_LOOKBACK`] of them; `sps` and `pps` are the parameter sets that
 /// are valid before the first.
 ///
 /// Nothing is predicted from the repeat, so it may be sent any number of times or not at all, and what follows decodes
@@ -43,7 +43,7 @@ pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<B
     let headers = headers(&sps, &mut pps, pictures)?;
     // The other POC types are accepted without B slices only, so output order is decoding order.
     let told = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
-    let mut counts = Counts::default();
+    let mut counts = PictureOrderCounts::default();
     let placed: Vec<(i64, &Header)> = headers
         .iter()
         .enumerate()
@@ -58,7 +58,7 @@ pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<B
     if waits || !shown.1.reference || shown.1.long_term {
         return None;
     }
-    let again = Again {
+    let again = RepeatSlice {
         sps: &sps,
         pps: pps.iter().find(|pps| pps.id == shown.1.pps_id)?,
         newest: newest.1,
@@ -102,10 +102,10 @@ fn headers(sps: &Sps, pps: &mut Vec<Pps>, pictures: &[&[Bytes]]) -> Option<Vec<H
         if before.is_some_and(|before| !header.idr && !header.follows(before, sps)) {
             return None;
         }
-        if header.idr || header.forgets {
+        if header.idr || header.mmco5 {
             headers.clear();
         }
-        headers.push(header.left());
+        headers.push(header.after_decoding());
     }
     Some(headers)
 }
@@ -121,7 +121,7 @@ fn has_gap(placed: &[(i64, &Header)]) -> bool {
 }
 
 /// Inputs of the repeated slice.
-struct Again<'a> {
+struct RepeatSlice<'a> {
     sps: &'a Sps,
     pps: &'a Pps,
     /// The newest reference picture.
@@ -132,7 +132,7 @@ struct Again<'a> {
     ahead: i64,
 }
 
-impl Again<'_> {
+impl RepeatSlice<'_> {
     fn slice(&self) -> Option<Bytes> {
         let (sps, pps) = (self.sps, self.pps);
         let syntax = sps.slice;

@@ -16,7 +16,7 @@ const MAX_HEADER_BYTES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The slice begins with the first macroblock of the picture.
-    pub at_top: bool,
+    pub is_first_slice: bool,
     /// B slice: may be predicted from pictures that are later in output order.
     pub bidirectional: bool,
     pub pps_id: u8,
@@ -34,7 +34,7 @@ pub struct Header {
     /// The picture has `memory_management_control_operation` 5: after its decoding it counts as an IDR picture. No
     /// later picture refers to an earlier one or is output before them, and `frame_num` and picture order counts
     /// restart with it.
-    pub forgets: bool,
+    pub mmco5: bool,
     idr_pic_id: u32,
     /// `pic_order_cnt_lsb` and `delta_pic_order_cnt_bottom`, or `delta_pic_order_cnt[0]` and `[1]`.
     pub(super) order: [i64; 2],
@@ -51,9 +51,9 @@ pub enum Field {
 
 /// Error: a slice header could not be read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableSlice {
     /// The slice begins with the first macroblock of the picture, if that much was readable.
-    pub at_top: bool,
+    pub is_first_slice: bool,
     /// PPS that the slice refers to, if that PPS or its SPS is not known.
     pub missing_pps: Option<u8>,
 }
@@ -63,19 +63,19 @@ impl Header {
     pub fn read<'a>(
         nal: &[u8],
         lookup: impl FnOnce(u8) -> Option<(&'a Pps, &'a Sps)>,
-    ) -> Result<Self, Unreadable> {
+    ) -> Result<Self, UnreadableSlice> {
         let mut bits = BitReader::new(ByteReader::skipping_h264_header(
             &nal[..nal.len().min(MAX_HEADER_BYTES)],
         ));
-        let mut unreadable = Unreadable {
-            at_top: false,
+        let mut unreadable = UnreadableSlice {
+            is_first_slice: false,
             missing_pps: None,
         };
         let (first_mb, slice_type, pps_id) = match read_ids(&mut bits) {
             Ok(ids) => ids,
             Err(_) => return Err(unreadable),
         };
-        unreadable.at_top = first_mb == 0;
+        unreadable.is_first_slice = first_mb == 0;
         let Ok(pps_id) = u8::try_from(pps_id) else {
             return Err(unreadable);
         };
@@ -84,7 +84,7 @@ impl Header {
             return Err(unreadable);
         };
         let mut header = Self {
-            at_top: first_mb == 0,
+            is_first_slice: first_mb == 0,
             bidirectional: slice_type % 5 == 1,
             pps_id,
             colour_plane: 0,
@@ -94,7 +94,7 @@ impl Header {
             frame_num: 0,
             reference: nal::ref_idc(nal) != 0,
             long_term: false,
-            forgets: false,
+            mmco5: false,
             idr_pic_id: 0,
             order: [0; 2],
         };
@@ -105,14 +105,14 @@ impl Header {
             // A slice that ends here is damaged elsewhere.
             let marking = marking::read(&mut bits, header.idr, slice_type, pps, sps);
             let marking = marking.unwrap_or_default();
-            (header.long_term, header.forgets) = (marking.long_term, marking.forgets);
+            (header.long_term, header.mmco5) = (marking.long_term, marking.mmco5);
         }
         Ok(header)
     }
 
     /// The header as later pictures see it: reset if the picture has memory management operation 5.
-    pub fn left(self) -> Self {
-        match self.forgets {
+    pub fn after_decoding(self) -> Self {
+        match self.mmco5 {
             true => Self {
                 frame_num: 0,
                 order: [0, self.order[1]],
@@ -138,7 +138,8 @@ impl Header {
         self.field.is_some()
             && first.field.is_some()
             && self.field != first.field
-            && (self.frame_num == first.frame_num || self.frame_num == first.left().frame_num)
+            && (self.frame_num == first.frame_num
+                || self.frame_num == first.after_decoding().frame_num)
             && !self.idr
     }
 
@@ -187,11 +188,11 @@ impl Header {
 
 impl Header {
     /// Whether no reference picture is missing between `reference` and this picture, as far as `frame_num` tells
-    /// (7.4.3). `reference` is the last reference picture as it [counts afterwards](Self::left).
+    /// (7.4.3). `reference` is the last reference picture as it [counts afterwards](Self::after_decoding).
     pub fn follows(&self, reference: &Header, sps: &Sps) -> bool {
         let next = reference.frame_num.wrapping_add(1) & ((1 << sps.slice.frame_num_bits) - 1);
         match self.frame_num == reference.frame_num {
-            true => !self.stands_still(reference, sps),
+            true => !self.frame_num_repeats(reference, sps),
             false => sps.slice.gaps_allowed || self.frame_num == next,
         }
     }
@@ -199,7 +200,7 @@ impl Header {
     /// Whether a `frame_num` equal to that of `reference` means a loss. It should have advanced if this is a reference
     /// picture and not a field, so as many pictures are missing as it takes to wrap around. But if the picture order
     /// count has advanced, the source is trusted, although its `frame_num` is wrong.
-    fn stands_still(&self, reference: &Header, sps: &Sps) -> bool {
+    fn frame_num_repeats(&self, reference: &Header, sps: &Sps) -> bool {
         let told_by_order = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
         let goes_on = told_by_order && self.order != reference.order;
         self.reference && self.field.is_none() && !goes_on
@@ -350,8 +351,8 @@ mod tests {
         let nal = SliceOptions::default().nal(&sps, &pps);
         assert_eq!(
             Header::read(&nal, |_| None),
-            Err(Unreadable {
-                at_top: true,
+            Err(UnreadableSlice {
+                is_first_slice: true,
                 missing_pps: Some(pps.id)
             })
         );
@@ -424,8 +425,8 @@ mod tests {
                     bits.write::<16, u16>(0xbeef)
                 });
                 let header = Header::read(&unit, |_| Some((pps, &sps))).unwrap();
-                let forgets = operations.contains(&5);
-                assert_eq!(header.forgets, forgets, "{what} {operations:?}");
+                let mmco5 = operations.contains(&5);
+                assert_eq!(header.mmco5, mmco5, "{what} {operations:?}");
             }
         }
     }

@@ -69,7 +69,7 @@ fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
     let mut timeline = Timeline::default();
     let picture = |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
     let sound = |timeline: &mut Timeline, decode, ms| {
-        timeline.place_sound(Some(decode), 3000, at(ms)).unwrap()
+        timeline.place_audio(Some(decode), 3000, at(ms)).unwrap()
     };
     // Sound begins a little earlier and ends later.
     assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
@@ -92,7 +92,7 @@ fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
 fn sound_from_before_the_run_is_left_out_and_moves_none_of_the_rest() {
     let mut timeline = Timeline::default();
     assert_eq!(timeline.place(Some(5000), 3000, at(10)), 900);
-    let mut sound = |decode| timeline.place_sound(Some(decode), 1920, at(10));
+    let mut sound = |decode| timeline.place_audio(Some(decode), 1920, at(10));
     assert_eq!(
         [3080, 5000, 6920].map(&mut sound),
         [None, Some(900), Some(2820)]
@@ -108,13 +108,13 @@ proptest! {
         for (decode, duration, passed, event) in steps {
             clock += passed;
             match event { 0 => timeline.loops(), 1 => timeline.resumes(), _ => {} }
-            let is_sound = event % 3 == 0;
-            let time = match is_sound {
-                true => timeline.place_sound(decode, duration, at(clock)),
+            let is_audio = event % 3 == 0;
+            let time = match is_audio {
+                true => timeline.place_audio(decode, duration, at(clock)),
                 false => Some(timeline.place(decode, duration, at(clock))),
             };
             let Some(time) = time else { continue };
-            let last = last[usize::from(is_sound)].replace(time);
+            let last = last[usize::from(is_audio)].replace(time);
             prop_assert!(last.is_none_or(|last| time > last));
         }
     }
@@ -127,7 +127,7 @@ struct Source {
     /// Time of each sample at the source, and the offset at which it was placed, both in ticks.
     pictures: Vec<(i64, i64)>,
     sound: Vec<(i64, i64)>,
-    remarks: Vec<Remark>,
+    remarks: Vec<ClockEvent>,
 }
 
 const PICTURE: i64 = 3600;
@@ -137,9 +137,9 @@ const GLITCH: i64 = 4 * SECOND;
 const END: i64 = 12 * SECOND;
 
 impl Source {
-    /// Runs a source whose time stamps are `told(is_sound, time, nth)`, where `nth` counts the samples of a track from
+    /// Runs a source whose time stamps are `stated(is_audio, time, nth)`, where `nth` counts the samples of a track from
     /// the glitch. The outer `None` drops the sample, the inner one its time stamp.
-    fn run(told: impl Fn(bool, i64, i64) -> Option<Option<i64>>) -> Source {
+    fn run(stated: impl Fn(bool, i64, i64) -> Option<Option<i64>>) -> Source {
         let mut source = Source {
             timeline: Timeline::default(),
             pictures: Vec::new(),
@@ -152,8 +152,8 @@ impl Source {
             .collect();
         order.sort_unstable();
         let mut clock = 0;
-        for (time, is_sound) in order {
-            let step = if is_sound { FRAME } else { PICTURE };
+        for (time, is_audio) in order {
+            let step = if is_audio { FRAME } else { PICTURE };
             // Up to 30 ms late, in order.
             let late = (time / 7).rem_euclid(2700);
             clock = clock.max(1000 + time + late);
@@ -164,22 +164,22 @@ impl Source {
             // The first sample at or after the glitch is number 0.
             let nth =
                 (time - GLITCH).div_euclid(step) + i64::from((time - GLITCH).rem_euclid(step) > 0);
-            let Some(told) = told(is_sound, time, nth) else {
+            let Some(stated) = stated(is_audio, time, nth) else {
                 continue;
             };
-            let told = told.map(|told| told + 1_000_000);
-            let placed = match is_sound {
-                false => Some(source.timeline.place(told, step as u32, now)),
-                true => source.timeline.place_sound(told, step as u32, now),
+            let stated = stated.map(|stated| stated + 1_000_000);
+            let placed = match is_audio {
+                false => Some(source.timeline.place(stated, step as u32, now)),
+                true => source.timeline.place_audio(stated, step as u32, now),
             };
             let placed = placed.unwrap() as i64;
-            let places = if is_sound {
+            let places = if is_audio {
                 &mut source.sound
             } else {
                 &mut source.pictures
             };
             places.push((time, placed - time));
-            source.remarks.extend(source.timeline.take_remark());
+            source.remarks.extend(source.timeline.take_clock_event());
         }
         source
     }
@@ -222,8 +222,8 @@ fn after_any_glitch_of_any_track_pictures_and_sound_belong_together() {
                 ("both", true, true),
             ] {
                 let off = (by * SECOND as f64) as i64;
-                let source = Source::run(|is_sound, time, nth| {
-                    let hit = if is_sound { of_sound } else { of_pictures };
+                let source = Source::run(|is_audio, time, nth| {
+                    let hit = if is_audio { of_sound } else { of_pictures };
                     let wrong = hit && (0..count).contains(&nth);
                     Some(Some(time + if wrong { off } else { 0 }))
                 });
@@ -248,38 +248,38 @@ fn after_wraps_repeats_gaps_and_times_that_run_backwards_pictures_and_sound_belo
     Source::run(wrap(32, MILLISECOND)).check("32 bits of milliseconds");
     for count in [1, 10] {
         let hit = |nth: i64| (0..count).contains(&nth);
-        let told = |wrong: bool, time: i64, other: Option<i64>| match wrong {
+        let stated = |wrong: bool, time: i64, other: Option<i64>| match wrong {
             true => Some(other),
             false => Some(Some(time)),
         };
-        let step = |is_sound: bool| if is_sound { FRAME } else { PICTURE };
+        let step = |is_audio: bool| if is_audio { FRAME } else { PICTURE };
         for (tracks, of_pictures, of_sound) in [
             ("pictures", true, false),
             ("sound", false, true),
             ("both", true, true),
         ] {
-            let hits = move |is_sound: bool, nth: i64| {
-                hit(nth) && if is_sound { of_sound } else { of_pictures }
+            let hits = move |is_audio: bool, nth: i64| {
+                hit(nth) && if is_audio { of_sound } else { of_pictures }
             };
-            Source::run(|is_sound, time, nth| {
-                told(
-                    hits(is_sound, nth),
+            Source::run(|is_audio, time, nth| {
+                stated(
+                    hits(is_audio, nth),
                     time,
-                    Some(time - (nth + 1) * step(is_sound)),
+                    Some(time - (nth + 1) * step(is_audio)),
                 )
             })
             .check(&format!("{count} equal {tracks}"));
-            Source::run(|is_sound, time, nth| {
-                told(
-                    hits(is_sound, nth),
+            Source::run(|is_audio, time, nth| {
+                stated(
+                    hits(is_audio, nth),
                     time,
-                    Some(time - 2 * (nth + 1) * step(is_sound)),
+                    Some(time - 2 * (nth + 1) * step(is_audio)),
                 )
             })
             .check(&format!("{count} backward {tracks}"));
-            Source::run(|is_sound, time, nth| told(hits(is_sound, nth), time, None))
+            Source::run(|is_audio, time, nth| stated(hits(is_audio, nth), time, None))
                 .check(&format!("{count} {tracks} without times"));
-            Source::run(|is_sound, time, nth| (!hits(is_sound, nth)).then_some(Some(time)))
+            Source::run(|is_audio, time, nth| (!hits(is_audio, nth)).then_some(Some(time)))
                 .check(&format!("{count} {tracks} missing"));
         }
     }
@@ -292,40 +292,44 @@ fn a_pause_is_a_pause_where_arrival_says_so_and_loses_no_time() {
     // Two pauses of three seconds. Samples of the second pause's start arrive late, all at once after it.
     for nth in 0..300i64 {
         let pause = if nth < 100 { 0 } else { 3 * SECOND };
-        let told = nth * PICTURE + pause;
+        let stated = nth * PICTURE + pause;
         let arrives = match nth {
             200..275 => 275 * PICTURE + pause,
-            _ => told,
+            _ => stated,
         };
         let now = at(arrives as u64 / 90);
-        places.push(timeline.place(Some(told), 0, now) as i64 - told);
+        places.push(timeline.place(Some(stated), 0, now) as i64 - stated);
     }
     assert_eq!(places, [0; 300]);
-    assert_eq!(timeline.take_remark(), None);
+    assert_eq!(timeline.take_clock_event(), None);
 }
 
 #[test]
 fn uneven_pictures_stay_where_they_are() {
     let mut timeline = Timeline::default();
-    let (mut told, mut clock, mut first) = (0, 0, None);
+    let (mut stated, mut clock, mut first) = (0, 0, None);
     for nth in 0..500i64 {
-        told += [1500, 9000, 3000, 90_000, 1500, 45_000, 400_000][(nth * nth % 7) as usize];
-        clock = clock.max(told + nth * 7919 % 9000);
-        let placed = timeline.place(Some(told), 0, at(clock as u64 / 90)) as i64;
-        assert_eq!(placed - told, *first.get_or_insert(placed - told), "{nth}");
-        assert_eq!(timeline.take_remark(), None, "{nth}");
+        stated += [1500, 9000, 3000, 90_000, 1500, 45_000, 400_000][(nth * nth % 7) as usize];
+        clock = clock.max(stated + nth * 7919 % 9000);
+        let placed = timeline.place(Some(stated), 0, at(clock as u64 / 90)) as i64;
+        assert_eq!(
+            placed - stated,
+            *first.get_or_insert(placed - stated),
+            "{nth}"
+        );
+        assert_eq!(timeline.take_clock_event(), None, "{nth}");
     }
 }
 
-/// A camera of fifteen frames per second that arrive regularly, with time stamps `told(nth, time)`.
-fn camera(seconds: i64, told: impl Fn(i64, i64) -> i64) -> (Vec<i64>, Vec<Remark>) {
+/// A camera of fifteen frames per second that arrive regularly, with time stamps `stated(nth, time)`.
+fn camera(seconds: i64, stated: impl Fn(i64, i64) -> i64) -> (Vec<i64>, Vec<ClockEvent>) {
     let mut timeline = Timeline::default();
     let mut remarks = Vec::new();
     let places = (0..seconds * 15).map(|nth| {
         let time = nth * 6000;
         let now = at((time + nth * 7919 % 450) as u64 / 90);
-        let placed = timeline.place(Some(told(nth, time)), 0, now) as i64;
-        remarks.extend(timeline.take_remark());
+        let placed = timeline.place(Some(stated(nth, time)), 0, now) as i64;
+        remarks.extend(timeline.take_clock_event());
         placed - time
     });
     (places.collect(), remarks)
@@ -351,13 +355,13 @@ fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
             time + dice(nth) % 6000 - 3000
         }),
     ];
-    for (name, fault, told) in cases {
-        let (places, remarks) = camera(40, told);
+    for (name, fault, stated) in cases {
+        let (places, remarks) = camera(40, stated);
         assert!(
-            remarks.contains(&Remark::NoClock(fault)),
+            remarks.contains(&ClockEvent::Unusable(fault)),
             "{name}: {remarks:?}"
         );
-        assert!(!remarks.contains(&Remark::Clock), "{name}");
+        assert!(!remarks.contains(&ClockEvent::Recovered), "{name}");
         // Within half a minute, the lead of a fast clock is made up for.
         for (nth, off) in places.iter().enumerate().skip(30 * 15) {
             assert!(
@@ -376,8 +380,8 @@ fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
 #[test]
 fn a_clock_that_is_right_again_is_used_again_and_glitches_are_no_reason_to_doubt_one() {
     let (_, remarks) = camera(30, |_, time| if time < 10 * SECOND { 7 } else { time });
-    assert_eq!(remarks[0], Remark::NoClock(Fault::Stopped));
-    assert_eq!(remarks.last(), Some(&Remark::Clock));
+    assert_eq!(remarks[0], ClockEvent::Unusable(Fault::Stopped));
+    assert_eq!(remarks.last(), Some(&ClockEvent::Recovered));
     for off in [2, -2, 3600] {
         for seconds in [1, 3, 20] {
             let hit = 5 * SECOND..(5 + seconds) * SECOND;
@@ -385,7 +389,7 @@ fn a_clock_that_is_right_again_is_used_again_and_glitches_are_no_reason_to_doubt
                 true => time + off * SECOND,
                 false => time,
             });
-            let doubts = |remark: &Remark| !matches!(remark, Remark::Jump { .. });
+            let doubts = |clock_event: &ClockEvent| !matches!(clock_event, ClockEvent::Jump { .. });
             assert!(
                 !remarks.iter().any(doubts),
                 "{off} for {seconds} s: {remarks:?}"
@@ -420,8 +424,8 @@ fn a_source_that_is_faster_than_life_keeps_its_times_where_its_sound_is_as_fast(
         // Four times real time.
         let now = at((nth * 10) as u64);
         timeline.place(Some(nth * PICTURE), 0, now);
-        timeline.place_sound(Some(nth * PICTURE + 100), 0, now);
+        timeline.place_audio(Some(nth * PICTURE + 100), 0, now);
     }
     assert!(timeline.is_trusted());
-    assert_eq!(timeline.take_remark(), None);
+    assert_eq!(timeline.take_clock_event(), None);
 }

@@ -8,7 +8,7 @@ use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport}
 use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Viewer};
 use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
-use sluicegate_telemetry::{Panicked, contain, provoke};
+use sluicegate_telemetry::{Panicked, contain, panic_point};
 use sluicegate_viewer::{MetricKey, STAYS};
 use std::{
     collections::BTreeMap,
@@ -85,11 +85,11 @@ impl Actor {
         // Wakes this thread when the source's tracks become known.
         let watch = lease.feed().reader(WakeOn::VideoOnly);
         let profile = &self.transport.profile;
-        self.waited_since = watch.wait_and_hold(profile.group_ms, profile.history);
+        self.waited_since = watch.wait_and_retain(profile.group_ms, profile.history);
         let mut holds = self.waited_since.is_some();
         loop {
             let turned = contain(|| {
-                provoke("mux");
+                panic_point("mux");
                 self.turn(&mut lease)
             });
             match turned {

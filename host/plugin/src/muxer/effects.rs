@@ -1,7 +1,7 @@
 //! What a component wants of one viewer, on its way to the viewer's carrier: bounded in number and in bytes.
 
 use crate::Effect;
-use sluicegate_media::budget::{Budget, Held};
+use sluicegate_media::budget::{Budget, Reservation};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ pub(super) fn channel(most: usize, bytes: usize) -> (Sender, Effects) {
 /// The muxer's end.
 #[derive(Debug)]
 pub(super) struct Sender {
-    sender: mpsc::Sender<(Effect, Held)>,
+    sender: mpsc::Sender<(Effect, Reservation)>,
     budget: Budget,
 }
 
@@ -35,7 +35,7 @@ impl Sender {
         let held = match &effect {
             Effect::Send(_) => self.budget.take(bytes),
             // Not behind what a large message takes: their number bounds them.
-            _ if bytes <= SMALL => Some(self.budget.hold(0)),
+            _ if bytes <= SMALL => Some(self.budget.reserve_over_limit(0)),
             _ => self.budget.take(bytes),
         };
         held.is_some_and(|held| self.sender.try_send((effect, held)).is_ok())
@@ -44,7 +44,7 @@ impl Sender {
 
 /// The carrier's end.
 #[derive(Debug)]
-pub struct Effects(mpsc::Receiver<(Effect, Held)>);
+pub struct Effects(mpsc::Receiver<(Effect, Reservation)>);
 
 impl Effects {
     /// The next effect; `None` when the muxer has let go of the viewer.

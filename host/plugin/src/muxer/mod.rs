@@ -379,7 +379,7 @@ impl Muxers {
             key,
             Slot {
                 muxer: muxer.clone(),
-                ad_hoc: variant.ask.is_of_jpegs(),
+                ad_hoc: variant.ask.is_for_jpeg(),
                 thread,
                 users: 1,
                 unused_since: Instant::now(),

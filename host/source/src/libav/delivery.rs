@@ -106,7 +106,7 @@ impl Delivery {
         sink: &mut dyn Sink,
         keyframes: &Keyframes,
     ) -> Result<(), SourceError> {
-        if packet.is_sound {
+        if packet.is_audio {
             self.hearing.hear(&packet, sink);
             return Ok(());
         }
@@ -173,7 +173,9 @@ impl Hearing {
             if config.is_empty() {
                 return Hearing::Adts(None, language);
             }
-            if let Some(config) = aac::Config::parse(&config).filter(aac::Config::is_usual) {
+            if let Some(config) =
+                aac::Config::parse(&config).filter(aac::Config::is_widely_supported)
+            {
                 let coding = SoundCoding::new(parameters);
                 let channels = coding.probe().map_or(2, |(_, channels)| channels);
                 sink.sound(of_aac(&config, channels, &language));
@@ -185,7 +187,7 @@ impl Hearing {
             Ok((rate, channels)) if rate > 0 => {
                 sink.sound(Sound {
                     audio: Audio {
-                        codec: Codec::OtherSound,
+                        codec: Codec::OtherAudio,
                         name: coding.name().to_owned(),
                         codec_string: String::new(),
                         config: Bytes::new(),

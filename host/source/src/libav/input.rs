@@ -83,7 +83,7 @@ pub struct Media {
 /// One packet of a track.
 pub struct Packet {
     /// It is sound.
-    pub is_sound: bool,
+    pub is_audio: bool,
     /// As libav has it, its times in 90 kHz.
     pub packet: packet::Packet,
     /// Empty where the format has none, but for durations where those are believed.
@@ -296,13 +296,13 @@ impl Input {
             if size == 0 {
                 continue;
             }
-            let is_sound = pictures.is_none();
+            let is_audio = pictures.is_none();
             // What libavformat held back comes out when it is told to give up: no sign of life.
             if !self.deadline.passed() {
                 self.deadline.extend();
             }
             if let Some(newest) = &mut self.newest_picture {
-                if !is_sound {
+                if !is_audio {
                     *newest = Instant::now();
                 } else if newest.elapsed() > SILENCE {
                     let reason = format!("no picture came for {} s", SILENCE.as_secs());
@@ -331,7 +331,7 @@ impl Input {
                 .find(|side| side.kind() == packet::side_data::Type::NewExtraData)
                 .map(|side| Bytes::copy_from_slice(side.data()));
             return Ok(Some(Packet {
-                is_sound,
+                is_audio,
                 packet,
                 times,
                 renewed,
@@ -398,7 +398,7 @@ fn presentation(stream: &Stream<'_>) -> Presentation {
     Presentation {
         pixel_aspect: None,
         orientation: matrix
-            .and_then(|matrix| Orientation::of_matrix(&matrix))
+            .and_then(|matrix| Orientation::from_matrix(&matrix))
             .unwrap_or_default(),
     }
 }

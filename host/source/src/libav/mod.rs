@@ -120,8 +120,8 @@ pub fn play_in_time(
         while waiting.wants_more() {
             match input.next()? {
                 Some(mut packet) => {
-                    let place = pace.place(packet.is_sound, &mut packet.times);
-                    waiting.push(packet.is_sound, place, packet.packet.size(), packet);
+                    let place = pace.place(packet.is_audio, &mut packet.times);
+                    waiting.push(packet.is_audio, place, packet.packet.size(), packet);
                 }
                 None => waiting.end(),
             }

@@ -96,7 +96,7 @@ fn packets(count: u64) -> Vec<Packet> {
                 packet.set_flags(packet::Flags::KEY);
             }
             Packet {
-                is_sound: false,
+                is_audio: false,
                 packet,
                 times: SourceTimes {
                     decode: Some(coded.dts),
@@ -242,7 +242,7 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
     for round in [later, 0] {
         for packet in &film {
             let mut packet = Packet {
-                is_sound: false,
+                is_audio: false,
                 packet: packet.packet.clone(),
                 times: packet.times,
                 renewed: None,

@@ -28,18 +28,18 @@ use std::{
 const MIN_PACE: Duration = Duration::from_millis(100);
 /// Most repeats published at once: the first request during a long silence does not fill all of it.
 const MAX_AT_ONCE: u32 = 50;
-/// A check that comes more than `AWAKE` late means that the machine was suspended, since a reader that fills
-/// silences checks sooner otherwise. The source, which was suspended too, then has `WAKING` to resume.
-const AWAKE: Duration = Duration::from_secs(1);
-const WAKING: Duration = Duration::from_secs(2);
+/// A check that comes more than `SUSPEND_THRESHOLD` late means that the machine was suspended, since a reader that fills
+/// silences checks sooner otherwise. The source, which was suspended too, then has `RESUME_GRACE` to resume.
+const SUSPEND_THRESHOLD: Duration = Duration::from_secs(1);
+const RESUME_GRACE: Duration = Duration::from_secs(2);
 /// Most repeats that fill a gap in the times: a longer gap is not filled from its beginning.
 const MAX_IN_GAP: u32 = 100;
 
-/// A derived feed may be `LEVEL` ticks behind its source and still share its silence, since decoders hold
-/// frames back. What has not been made after `SETTLED` of silence will not come: it is held back, was damaged
+/// A derived feed may be `MAX_DERIVED_LAG` ticks behind its source and still share its silence, since decoders hold
+/// frames back. What has not been made after `SETTLE_TIME` of silence will not come: it is held back, was damaged
 /// or dropped.
-const LEVEL: u64 = TIMESCALE as u64;
-const SETTLED: Duration = Duration::from_secs(3);
+const MAX_DERIVED_LAG: u64 = TIMESCALE as u64;
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
 impl Feed {
     /// Publishes repeats of the newest frame if none arrived for `after` and more may come: a JPEG once,
@@ -49,7 +49,7 @@ impl Feed {
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let source = self.silence_of_source(now, after);
         let mut state = self.lock();
-        let was_filled = std::mem::replace(&mut state.is_filled, true);
+        let was_filled = std::mem::replace(&mut state.repeats_requested, true);
         let newest = state.newest.clone()?;
         let is_jpeg = newest.codec() == Codec::Jpeg;
         if !state.may_repeat() || (is_jpeg && newest.repeat > 0) {
@@ -61,33 +61,37 @@ impl Feed {
         };
         // A check this late means that the process was suspended, and perhaps the source with it. The
         // source's backlog goes first, and the time suspended does not count as its silence.
-        let look = state.look.or(was_filled.then_some(state.came + after));
-        if let Some(look) = look.filter(|look| now > *look + AWAKE) {
-            state.held_until = Some(now + after.max(WAKING));
-            state.came += now - look;
+        let next_check = state
+            .next_check
+            .or(was_filled.then_some(state.arrived + after));
+        if let Some(next_check) =
+            next_check.filter(|next_check| now > *next_check + SUSPEND_THRESHOLD)
+        {
+            state.no_repeats_before = Some(now + after.max(RESUME_GRACE));
+            state.arrived += now - next_check;
         }
         // The first repeat waits longer than the later ones, as the next frame of a slow source may be a
         // little late.
         let due = match newest.repeat {
-            0 if is_jpeg => state.came + after,
-            0 => state.came + after.max(2 * pace),
-            _ => state.came + pace,
+            0 if is_jpeg => state.arrived + after,
+            0 => state.arrived + after.max(2 * pace),
+            _ => state.arrived + pace,
         };
-        let due = state.held_until.map_or(due, |until| due.max(until));
-        state.look = Some(due.max(now));
+        let due = state.no_repeats_before.map_or(due, |until| due.max(until));
+        state.next_check = Some(due.max(now));
         if now < due {
             return Some(due);
         }
-        if !state.is_level_with(source) {
-            state.look = Some(now + pace);
-            return state.look;
+        if !state.shares_silence(source) {
+            state.next_check = Some(now + pace);
+            return state.next_check;
         }
-        let passed = ((now - state.came).as_nanos() / pace.as_nanos().max(1)) as u32;
+        let passed = ((now - state.arrived).as_nanos() / pace.as_nanos().max(1)) as u32;
         let again = state.again(&newest, pace, passed, MAX_AT_ONCE)?;
-        let came = state.came + pace * passed;
-        state.look = Some(came + pace);
-        add(state, again, came);
-        Some(came + pace)
+        let arrived = state.arrived + pace * passed;
+        state.next_check = Some(arrived + pace);
+        add(state, again, arrived);
+        Some(arrived + pace)
     }
 
     /// If no frame arrived for `after`, returns the presentation time up to which a feed derived from this one
@@ -95,10 +99,10 @@ impl Feed {
     fn silence(&self, now: Instant, after: Duration) -> Option<u64> {
         let source = self.silence_of_source(now, after);
         let state = self.lock();
-        let (came, shown) = state.pictured;
-        let is_silent = state.is_level_with(source) && now >= came + after;
+        let (arrived, shown) = state.last_frame;
+        let is_silent = state.shares_silence(source) && now >= arrived + after;
         is_silent.then(|| {
-            if now >= came + after + SETTLED {
+            if now >= arrived + after + SETTLE_TIME {
                 0
             } else {
                 shown
@@ -115,18 +119,18 @@ impl Feed {
 
 impl State {
     /// A reader leaves or rests. After the last `filler`, the time without checks is no suspend.
-    pub(super) fn left_by(&mut self, filler: bool) {
-        self.fillers -= usize::from(filler);
-        if filler && self.fillers == 0 {
-            (self.is_filled, self.look) = (false, None);
+    pub(super) fn reader_left(&mut self, filler: bool) {
+        self.repeat_readers -= usize::from(filler);
+        if filler && self.repeat_readers == 0 {
+            (self.repeats_requested, self.next_check) = (false, None);
         }
     }
 
     /// Whether the source is silent and nothing of it remains to be made. `source` is a result of
     /// [`Feed::silence`].
-    fn is_level_with(&self, source: Option<u64>) -> bool {
-        let (_, reached) = self.pictured;
-        source.is_some_and(|shown| shown <= reached + LEVEL)
+    fn shares_silence(&self, source: Option<u64>) -> bool {
+        let (_, reached) = self.last_frame;
+        source.is_some_and(|shown| shown <= reached + MAX_DERIVED_LAG)
     }
 
     fn may_repeat(&self) -> bool {
@@ -141,7 +145,10 @@ impl State {
             return None;
         };
         let newest = self.newest.as_ref()?;
-        if !self.is_filled || next.is_sound() || newest.codec() == Codec::Jpeg || !self.may_repeat()
+        if !self.repeats_requested
+            || next.is_audio()
+            || newest.codec() == Codec::Jpeg
+            || !self.may_repeat()
         {
             return None;
         }
@@ -174,9 +181,12 @@ impl State {
             }
         }
         // A repeat must be presented after reordered (B) frames.
-        let recent = self.ring.pictures().take(repeat::LOOKED_AT);
-        let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
-        let shown = shown.max(newest.shown_at());
+        let recent = self.ring.pictures().take(repeat::MAX_LOOKBACK);
+        let shown = recent
+            .map(|picture| picture.presentation_time())
+            .max()
+            .unwrap_or(0);
+        let shown = shown.max(newest.presentation_time());
         let (mut last, mut before) = (newest.clone(), Duration::ZERO);
         let places = passed.saturating_sub(most - 1).max(1)..=passed;
         let again = places.map(|nth| {
@@ -212,10 +222,10 @@ fn pace(info: &Info) -> Duration {
 /// H.264 that shows again the frame that is presented last.
 fn repeat_of(ring: &Ring) -> Option<Vec<Bytes>> {
     let config = DecoderConfig::parse(&ring.info()?.video.as_ref()?.config).ok()?;
-    let newest = ring.pictures().take(repeat::LOOKED_AT);
+    let newest = ring.pictures().take(repeat::MAX_LOOKBACK);
     let mut pictures: Vec<&[Bytes]> = newest.filter_map(|picture| picture.nals()).collect();
     pictures.reverse();
-    let oldest = ring.pictures().take(repeat::LOOKED_AT).last()?;
+    let oldest = ring.pictures().take(repeat::MAX_LOOKBACK).last()?;
     let pps = oldest.sets().map_or(&config.pps, |sets| &sets.pps);
     repeat::repeat(config.sps.first()?, pps, &pictures)
 }
@@ -227,7 +237,7 @@ mod tests {
     use crate::{
         Ingest, Status,
         feed::{Next, WakeOn},
-        ring::Numbers,
+        ring::GroupNumbers,
     };
     use sluicegate_media::{
         h264::testing::{PpsOptions, SliceOptions, SpsOptions},
@@ -262,13 +272,19 @@ mod tests {
 
     /// Decode time, presentation time and number of the repeat.
     fn places(feed: &Arc<Feed>) -> Vec<(u64, u64, u32)> {
-        let places = |sample: &Arc<Sample>| (sample.decode_time, sample.shown_at(), sample.repeat);
+        let places = |sample: &Arc<Sample>| {
+            (
+                sample.decode_time,
+                sample.presentation_time(),
+                sample.repeat,
+            )
+        };
         samples(feed).iter().map(places).collect()
     }
 
     #[test]
     fn a_jpeg_is_repeated_once_in_each_silence_while_the_source_is_there() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         assert_eq!(feed.repeat(Instant::now() + AFTER, AFTER), None);
         let jpeg = |time| {
             let times = Times {
@@ -278,16 +294,19 @@ mod tests {
             feed.publish(Entry::Sample(Arc::new(Sample::jpeg(times, Bytes::new()))));
         };
         jpeg(0);
-        let came = feed.lock().came;
-        assert_eq!(feed.repeat(came + AFTER / 2, AFTER), Some(came + AFTER));
-        feed.repeat(came + AFTER, AFTER);
-        assert_eq!(feed.repeat(came + 2 * AFTER, AFTER), None);
+        let arrived = feed.lock().arrived;
+        assert_eq!(
+            feed.repeat(arrived + AFTER / 2, AFTER),
+            Some(arrived + AFTER)
+        );
+        feed.repeat(arrived + AFTER, AFTER);
+        assert_eq!(feed.repeat(arrived + 2 * AFTER, AFTER), None);
         jpeg(SECOND);
-        let came = feed.lock().came;
-        feed.repeat(came + AFTER, AFTER);
+        let arrived = feed.lock().arrived;
+        feed.repeat(arrived + AFTER, AFTER);
         jpeg(3 * SECOND);
         feed.publish(Entry::Stop("gone".into()));
-        assert_eq!(feed.repeat(came + 10 * AFTER, AFTER), None);
+        assert_eq!(feed.repeat(arrived + 10 * AFTER, AFTER), None);
         let half = SECOND / 2;
         assert_eq!(
             places(&feed),
@@ -312,7 +331,7 @@ mod tests {
             order: [2 * frame_num as i32, 0],
             ..SliceOptions::default()
         };
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         let clock = Arc::<AtomicU64>::default();
         let mut ingest = ingest(&feed, &clock);
         // Presented a tenth of a second after it is decoded.
@@ -328,13 +347,16 @@ mod tests {
         };
         push(0, 0);
         push(1, 3000);
-        let came = feed.lock().came;
+        let arrived = feed.lock().arrived;
         // All of the silence is filled once it is known, and the rest as it lasts.
-        assert_eq!(feed.repeat(came + 4 * MIN_PACE, AFTER), Some(came + AFTER));
+        assert_eq!(
+            feed.repeat(arrived + 4 * MIN_PACE, AFTER),
+            Some(arrived + AFTER)
+        );
         assert_eq!(samples(&feed).len(), 2);
         for nth in 5..=7 {
-            let due = feed.repeat(came + nth * MIN_PACE, AFTER);
-            assert_eq!(due, Some(came + (nth + 1) * MIN_PACE));
+            let due = feed.repeat(arrived + nth * MIN_PACE, AFTER);
+            assert_eq!(due, Some(arrived + (nth + 1) * MIN_PACE));
         }
         // One frame that was delayed on its way, and one after it.
         push(2, 6000);
@@ -354,14 +376,14 @@ mod tests {
         let all = samples(&feed);
         assert!(all[2].nals() == all[4].nals() && !all[2].independent);
         // A late call does not publish more than is useful.
-        feed.lock().is_filled = false;
-        let came = feed.lock().came;
-        feed.repeat(came + Duration::from_secs(3600), AFTER);
+        feed.lock().repeats_requested = false;
+        let arrived = feed.lock().arrived;
+        feed.repeat(arrived + Duration::from_secs(3600), AFTER);
         assert_eq!(samples(&feed).len(), all.len() + MAX_AT_ONCE as usize);
         let reached = places(&feed).last().unwrap().0;
         assert_eq!(reached, last + 3600 * SECOND);
         let reader = feed.reader(WakeOn::All);
-        assert!(reader.has_all_pictures(all.len() as u64 + 1));
+        assert!(reader.has_all_frames(all.len() as u64 + 1));
     }
 
     /// An IDR picture after its parameter sets.
@@ -377,28 +399,28 @@ mod tests {
 
     #[test]
     fn a_silence_that_was_slept_through_is_none() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         let mut ingest = ingest(&feed, &Arc::default());
         let nals = keyframe();
         ingest.access_unit(nals, SourceTimes::default());
-        let came = feed.lock().came;
-        assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
+        let arrived = feed.lock().arrived;
+        assert_eq!(feed.repeat(arrived, AFTER), Some(arrived + AFTER));
         // As if nobody had checked since the last frame.
-        feed.lock().look = None;
+        feed.lock().next_check = None;
         // Three seconds later everything resumes, and the first to check finds no frame.
-        let woke = came + Duration::from_secs(3);
-        assert_eq!(feed.repeat(woke, AFTER), Some(woke + WAKING));
+        let woke = arrived + Duration::from_secs(3);
+        assert_eq!(feed.repeat(woke, AFTER), Some(woke + RESUME_GRACE));
         let other = woke + Duration::from_millis(1);
-        assert_eq!(feed.repeat(other, AFTER), Some(woke + WAKING));
+        assert_eq!(feed.repeat(other, AFTER), Some(woke + RESUME_GRACE));
         assert_eq!(samples(&feed).len(), 1);
         // If no frame comes then either, it is a silence from there on.
-        assert!(feed.repeat(woke + WAKING, AFTER).is_some());
+        assert!(feed.repeat(woke + RESUME_GRACE, AFTER).is_some());
         assert_eq!(samples(&feed).len(), 26);
     }
 
     #[test]
     fn a_gap_in_the_times_is_filled_as_the_silence_would_have_been() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         let mut ingest = ingest(&feed, &Arc::default());
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let mut push = |nth: u64, at: u64| {
@@ -440,9 +462,9 @@ mod tests {
 
     #[test]
     fn a_slow_encoder_makes_no_silence_and_repeats_are_of_the_group_in_which_they_are_shown() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
-        let made = Feed::made_of(&feed, feed.numbers().encoded());
-        let joined = Feed::made_of(&made, made.numbers().followed());
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
+        let made = Feed::derived_from(&feed, feed.numbers().encoded());
+        let joined = Feed::derived_from(&made, made.numbers().followed());
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let slice = |frame_num: u32| {
             let slice = SliceOptions {
@@ -470,7 +492,7 @@ mod tests {
         }
         // The encoder does not get to this frame for a while, though the source is silent.
         feed.publish(picture(1, 2 * SECOND));
-        let came = feed.lock().came;
+        let arrived = feed.lock().arrived;
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
                 // On its first check, a reader does not take the time before for a suspend.
@@ -479,17 +501,17 @@ mod tests {
                 samples(feed).len()
             })
         };
-        assert_eq!(repeats(came + 2 * AFTER), [1, 1]);
+        assert_eq!(repeats(arrived + 2 * AFTER), [1, 1]);
         made.publish(picture(1, 2 * SECOND));
         joined.publish(picture(1, 2 * SECOND));
         // The source continues, but the encoder does not.
-        feed.lock().pictured.0 = came + 4 * AFTER;
-        assert_eq!(repeats(came + 4 * AFTER), [2, 2]);
+        feed.lock().last_frame.0 = arrived + 4 * AFTER;
+        assert_eq!(repeats(arrived + 4 * AFTER), [2, 2]);
         // The next group of the source begins, and its start is lost here: repeats from there on belong to
         // that group.
         feed.publish(picture(0, 2 * SECOND + SECOND / 2));
-        feed.lock().pictured.0 = came;
-        let all = repeats(came + 3 * AFTER);
+        feed.lock().last_frame.0 = arrived;
+        let all = repeats(arrived + 3 * AFTER);
         assert!(all[0] > 10 && all[0] == all[1], "{all:?}");
         for feed in [&made, &joined] {
             let reader = feed.reader(WakeOn::All);
@@ -497,8 +519,13 @@ mod tests {
             let mut count = [0, 0];
             for at in 0..reader.end() {
                 if let Next::Entry(Entry::Sample(sample), group) = reader.next(at, 0) {
-                    let next = sample.shown_at() >= 2 * SECOND + SECOND / 2;
-                    assert_eq!(group.number, u64::from(next), "{}", sample.shown_at());
+                    let next = sample.presentation_time() >= 2 * SECOND + SECOND / 2;
+                    assert_eq!(
+                        group.number,
+                        u64::from(next),
+                        "{}",
+                        sample.presentation_time()
+                    );
                     count[usize::from(next)] += 1;
                 }
             }
@@ -508,8 +535,8 @@ mod tests {
 
     #[test]
     fn what_the_encoder_left_out_is_not_waited_for_for_ever() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
-        let made = Feed::made_of(&feed, feed.numbers().encoded());
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
+        let made = Feed::derived_from(&feed, feed.numbers().encoded());
         let nals = keyframe();
         ingest(&feed, &Arc::default()).access_unit(nals.clone(), SourceTimes::default());
         made.publish(Entry::Configure(feed.info().unwrap()));
@@ -522,23 +549,23 @@ mod tests {
         };
         made.publish(picture(0));
         feed.publish(picture(5 * SECOND));
-        let came = feed.lock().came;
+        let arrived = feed.lock().arrived;
         let reader = made.reader(WakeOn::All);
-        reader.repeat(came + SETTLED, AFTER);
+        reader.repeat(arrived + SETTLE_TIME, AFTER);
         assert_eq!(samples(&made).len(), 1);
-        reader.repeat(came + AFTER + SETTLED, AFTER);
+        reader.repeat(arrived + AFTER + SETTLE_TIME, AFTER);
         assert!(samples(&made).len() > 10);
         // A reader that never checked changes nothing by leaving. When the last one that did has left, no
         // suspend is assumed.
         made.reader(WakeOn::All).rest();
-        assert!(made.lock().is_filled && made.lock().look.is_some());
+        assert!(made.lock().repeats_requested && made.lock().next_check.is_some());
         drop(reader);
-        assert!(!made.lock().is_filled && made.lock().look.is_none());
+        assert!(!made.lock().repeats_requested && made.lock().next_check.is_none());
     }
 
     #[test]
     fn what_cannot_be_repeated_is_not_tried_again_until_the_next_picture() {
-        let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+        let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         let sps = SpsOptions {
             fields: true,
             ..SpsOptions::default()
@@ -551,10 +578,10 @@ mod tests {
         };
         let nals = vec![sps.nal(), pps.nal(), slice.nal(&sps, &pps)];
         ingest(&feed, &Arc::default()).access_unit(nals, SourceTimes::default());
-        let came = feed.lock().came;
-        assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
+        let arrived = feed.lock().arrived;
+        assert_eq!(feed.repeat(arrived, AFTER), Some(arrived + AFTER));
         for nth in 1..3 {
-            assert_eq!(feed.repeat(came + nth * AFTER, AFTER), None);
+            assert_eq!(feed.repeat(arrived + nth * AFTER, AFTER), None);
         }
         assert_eq!(samples(&feed).len(), 1);
     }

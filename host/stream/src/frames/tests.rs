@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::{super::testing, *};
-use crate::{Ingest, Numbers};
+use crate::{GroupNumbers, Ingest};
 use bytes::Bytes;
 use sluicegate_codec::{Encoder, Settings};
 use sluicegate_media::{h264::annexb, pattern::Painter, time::Moment};
@@ -44,7 +44,7 @@ fn film(count: u64) -> Vec<(Vec<Bytes>, SourceTimes)> {
 #[test]
 fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     let status = Arc::new(Status::new("cam", Arc::default()));
-    let feed = Feed::new(Numbers::own(0, Duration::ZERO));
+    let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
     let clock = Box::new(Moment::default);
     let mut ingest = Ingest::new(feed.clone(), status.clone(), 0, clock);
     let film = film((1 + 2 * ROUNDS) * GROUP);
@@ -60,13 +60,13 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     let mut reached = 0;
     for _ in 0..ROUNDS {
         // Two seconds of frames arrive while it decodes one, or a few.
-        let state = frames.look(Instant::now() + PATIENCE, |state| state.reached > reached);
+        let state = frames.wait_for(Instant::now() + PATIENCE, |state| state.reached > reached);
         assert!(state.reached > reached, "it does nothing");
         reached = state.reached;
         publish(2 * GROUP);
     }
-    let end = feed.newest_picture().unwrap() + 1;
-    let state = frames.look(Instant::now() + PATIENCE, |state| state.reached >= end);
+    let end = feed.newest_frame().unwrap() + 1;
+    let state = frames.wait_for(Instant::now() + PATIENCE, |state| state.reached >= end);
     assert_eq!(state.reached, end);
     assert!(state.good.is_some());
 
@@ -104,7 +104,7 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
     let mut mailbox = Mailbox {
         thread: thread::current(),
         events: VecDeque::new(),
-        most: 4,
+        limit: 4,
         is_live: false,
         taken: 0,
     };
@@ -116,12 +116,12 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
     assert_eq!(waiting(&mailbox), [0, 30, 60, 90]);
     let last = pictures
         .iter()
-        .rfind(|picture| picture.begins)
+        .rfind(|picture| picture.starts_group)
         .unwrap()
         .time;
-    assert!(mailbox.has_only_groups(last + WORTH_WAITING));
+    assert!(mailbox.is_full_of_starts(last + MIN_START_DISTANCE));
     // If every frame begins a group, there is nothing to wait for.
-    assert!(!mailbox.has_only_groups(last + WORTH_WAITING - 1));
+    assert!(!mailbox.is_full_of_starts(last + MIN_START_DISTANCE - 1));
     assert_eq!(lost, 96);
     mailbox.events.pop_front();
     for picture in &pictures[97..] {
@@ -130,11 +130,11 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
     assert_eq!(waiting(&mailbox), [30, 60, 90, 99]);
 
     // A follower of the newest frame gets that one.
-    mailbox.most = 1;
+    mailbox.limit = 1;
     mailbox.events.clear();
     for picture in &pictures {
         assert!(!mailbox.push(Event::Picture(picture.clone())));
     }
     assert_eq!(waiting(&mailbox), [99]);
-    assert!(!mailbox.has_only_groups(last + WORTH_WAITING));
+    assert!(!mailbox.is_full_of_starts(last + MIN_START_DISTANCE));
 }

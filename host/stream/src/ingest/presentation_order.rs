@@ -67,7 +67,7 @@ impl PresentationOrder {
         }
         let decoded = i64::try_from(decoded).unwrap_or(i64::MAX);
         let frame = self.frame(decoded, frame);
-        if unit.orders_anew {
+        if unit.restarts_order {
             // Presentation times keep rising, whatever the counts were.
             let latest = self.pictures.iter().map(|picture| picture.shown).max();
             self.pictures.clear();

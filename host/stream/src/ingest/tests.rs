@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::{Info, Next, Numbers, Reader, Report, State, WakeOn};
+use crate::{GroupNumbers, Info, Next, Reader, Report, State, WakeOn};
 use sluicegate_media::{
     h264::{
         annexb,
@@ -522,7 +522,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let (feed, status, ms) = (
-            Feed::new(Numbers::own(STARTED, Duration::ZERO)),
+            Feed::new(GroupNumbers::own(STARTED, Duration::ZERO)),
             Arc::new(Status::new("test", Arc::default())),
             Arc::<AtomicU64>::default(),
         );

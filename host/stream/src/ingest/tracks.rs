@@ -10,17 +10,17 @@ use crate::ring::{Entry, Info};
 use bytes::Bytes;
 use sluicegate_media::{
     sample::{Audio, Codec, Sample, Times, Video},
-    time::{Metronome, TIMESCALE},
+    time::{AudioGrid, TIMESCALE},
 };
 use sluicegate_source::{Expected, Sound};
 use std::{collections::VecDeque, sync::Arc};
 
-/// Frames are held back for the first sound until they span `HOLD` ticks, or reach this number or size.
-const HOLD: u64 = TIMESCALE as u64;
+/// Frames are held back for the first sound until they span `MAX_SOUND_WAIT` ticks, or reach this number or size.
+const MAX_SOUND_WAIT: u64 = TIMESCALE as u64;
 const MAX_HELD: usize = 256;
 const MAX_HELD_BYTES: usize = 16 << 20;
 /// Sound that is this far behind the video has stopped, in ticks.
-const QUIET: u64 = 2 * TIMESCALE as u64;
+const SOUND_TIMEOUT: u64 = 2 * TIMESCALE as u64;
 
 /// Entries to publish, in order.
 pub type Entries = Vec<Entry>;
@@ -32,17 +32,17 @@ pub struct Tracks {
     epoch: u32,
     expected: Expected,
     /// The tracks that viewers know; none before the first, and while the source is lost.
-    told: Option<Arc<Info>>,
+    announced: Option<Arc<Info>>,
     /// Whether tracks were announced in this run.
     began: bool,
     video: Option<Video>,
     sound: Option<Sound>,
     /// Timing of all sound of the run, across changes of its format.
-    metronome: Metronome,
+    audio_grid: AudioGrid,
     /// Time of the newest sound, since the source was opened.
-    heard: Option<u64>,
+    last_sound: Option<u64>,
     /// Frames that wait for the first sound, each with the video track if that changes with it.
-    held: VecDeque<(Option<Video>, Sample)>,
+    pending: VecDeque<(Option<Video>, Sample)>,
     held_bytes: usize,
 }
 
@@ -53,26 +53,26 @@ impl Tracks {
             started_at,
             epoch: 0,
             expected: Expected::default(),
-            told: None,
+            announced: None,
             began: false,
             video: None,
             sound: None,
-            metronome: Metronome::default(),
-            heard: None,
-            held: VecDeque::new(),
+            audio_grid: AudioGrid::default(),
+            last_sound: None,
+            pending: VecDeque::new(),
             held_bytes: 0,
         }
     }
 
     /// Whether viewers know no tracks, and no frames wait.
-    pub fn are_unknown(&self) -> bool {
-        self.told.is_none() && self.held.is_empty()
+    pub fn none_announced(&self) -> bool {
+        self.announced.is_none() && self.pending.is_empty()
     }
 
     /// Whether the newest frames are coded as `codec`.
-    pub fn are_of(&self, codec: Codec) -> bool {
+    pub fn video_is(&self, codec: Codec) -> bool {
         let video = self.video.as_ref();
-        !self.are_unknown() && video.is_some_and(|video| video.codec == codec)
+        !self.none_announced() && video.is_some_and(|video| video.codec == codec)
     }
 
     /// Sets which tracks the source declares.
@@ -82,7 +82,7 @@ impl Tracks {
 
     /// Sets the format of the sound from here on.
     pub fn sound(&mut self, sound: Sound) {
-        self.metronome.set_rate(match sound.coding {
+        self.audio_grid.set_rate(match sound.coding {
             None => sound.audio.timescale,
             Some(_) => TIMESCALE,
         });
@@ -91,19 +91,19 @@ impl Tracks {
 
     /// Takes a frame; `video` is the track if it changes with this frame.
     pub fn picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
-        let waits = self.told.is_none() && self.expected.sound && self.heard.is_none();
+        let waits = self.announced.is_none() && self.expected.sound && self.last_sound.is_none();
         if !waits {
             return self.place_picture(video, sample);
         }
         let first = self
-            .held
+            .pending
             .front()
-            .map_or(sample.decode_time, |held| held.1.decode_time);
-        let enough = sample.decode_time.saturating_sub(first) >= HOLD;
+            .map_or(sample.decode_time, |pending| pending.1.decode_time);
+        let enough = sample.decode_time.saturating_sub(first) >= MAX_SOUND_WAIT;
         self.held_bytes += sample.size();
-        self.held.push_back((video, sample));
-        if enough || self.held.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES {
-            return self.let_go();
+        self.pending.push_back((video, sample));
+        if enough || self.pending.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES {
+            return self.release_pending();
         }
         Entries::new()
     }
@@ -114,21 +114,24 @@ impl Tracks {
             return Entries::new();
         };
         let sample = if sound.coding.is_some() {
-            Sample::other_sound(self.metronome.place_packet(times), data)
+            Sample::other_audio(self.audio_grid.place_packet(times), data)
         } else {
-            let Some((times, beat)) = self.metronome.place(times, sound.length) else {
+            let Some((times, sample_range)) = self.audio_grid.place(times, sound.length) else {
                 return Entries::new();
             };
-            Sample::aac(times, beat, data)
+            Sample::aac(times, sample_range, data)
         };
         let audio = sound.audio.clone();
-        self.heard = Some(sample.decode_time);
-        let mut entries = self.let_go();
+        self.last_sound = Some(sample.decode_time);
+        let mut entries = self.release_pending();
         // With video, the sound is announced at the next keyframe.
         if self.video.is_none() && !self.expected.pictures {
-            self.tell(Some(audio.clone()), &mut entries);
+            self.announce(Some(audio.clone()), &mut entries);
         }
-        let known = self.told.as_ref().and_then(|told| told.audio.as_ref());
+        let known = self
+            .announced
+            .as_ref()
+            .and_then(|announced| announced.audio.as_ref());
         if known == Some(&audio) {
             entries.push(Entry::Sample(Arc::new(sample)));
         }
@@ -137,21 +140,22 @@ impl Tracks {
 
     /// Ends the tracks because the source is lost.
     pub fn lost(&mut self, reason: &str) -> Entries {
-        let mut entries = self.let_go();
-        if self.told.take().is_some() {
+        let mut entries = self.release_pending();
+        if self.announced.take().is_some() {
             entries.push(Entry::Stop(reason.into()));
         }
         self.video = None;
         self.sound = None;
-        self.heard = None;
+        self.last_sound = None;
         self.expected = Expected::default();
         entries
     }
 
-    fn let_go(&mut self) -> Entries {
+    fn release_pending(&mut self) -> Entries {
         self.held_bytes = 0;
-        let held = std::mem::take(&mut self.held);
-        held.into_iter()
+        let pending = std::mem::take(&mut self.pending);
+        pending
+            .into_iter()
             .flat_map(|(video, sample)| self.place_picture(video, sample))
             .collect()
     }
@@ -163,22 +167,25 @@ impl Tracks {
             self.video = video;
         }
         if changes || sample.independent {
-            let lately = |heard: u64| heard.saturating_add(QUIET) >= sample.decode_time;
+            let lately =
+                |last_sound: u64| last_sound.saturating_add(SOUND_TIMEOUT) >= sample.decode_time;
             let sound = self.sound.as_ref();
             let audio = sound
-                .filter(|_| self.heard.is_some_and(lately))
+                .filter(|_| self.last_sound.is_some_and(lately))
                 .map(|sound| sound.audio.clone());
-            self.tell(audio, &mut entries);
+            self.announce(audio, &mut entries);
         }
         entries.push(Entry::Sample(Arc::new(sample)));
         entries
     }
 
     /// Announces the tracks, if they changed or the source was lost.
-    fn tell(&mut self, audio: Option<Audio>, entries: &mut Entries) {
+    fn announce(&mut self, audio: Option<Audio>, entries: &mut Entries) {
         let video = self.video.as_ref();
-        let known = self.told.as_ref();
-        if known.is_some_and(|told| told.video.as_ref() == video && told.audio == audio) {
+        let known = self.announced.as_ref();
+        if known
+            .is_some_and(|announced| announced.video.as_ref() == video && announced.audio == audio)
+        {
             return;
         }
         if std::mem::replace(&mut self.began, true) {
@@ -192,7 +199,7 @@ impl Tracks {
             coding: sound.and_then(|sound| sound.coding.clone()),
             audio,
         });
-        self.told = Some(info.clone());
+        self.announced = Some(info.clone());
         entries.push(Entry::Configure(info));
     }
 }
@@ -214,7 +221,7 @@ mod tests {
     struct Rig {
         tracks: Tracks,
         /// The announcements as text, each with the time of its first sample.
-        told: Vec<String>,
+        announced: Vec<String>,
         /// Number of frames and of sound samples published.
         sent: (usize, usize),
         samples: Vec<Arc<Sample>>,
@@ -226,7 +233,7 @@ mod tests {
             tracks.expect(Expected { pictures, sound });
             Rig {
                 tracks,
-                told: Vec::new(),
+                announced: Vec::new(),
                 sent: (0, 0),
                 samples: Vec::new(),
             }
@@ -268,16 +275,16 @@ mod tests {
                             (Some(_), None) => "pictures",
                             (None, _) => "sound",
                         };
-                        self.told.push(format!("{} {name}", info.epoch));
+                        self.announced.push(format!("{} {name}", info.epoch));
                     }
-                    Entry::Stop(reason) => self.told.push(format!("stop: {reason}")),
+                    Entry::Stop(reason) => self.announced.push(format!("stop: {reason}")),
                     Entry::Sample(sample) => {
-                        if let Some(last) = self.told.last_mut()
+                        if let Some(last) = self.announced.last_mut()
                             && !last.contains(" at ")
                         {
                             *last += &format!(" at {}", sample.decode_time / 90);
                         }
-                        match sample.is_sound() {
+                        match sample.is_audio() {
                             true => self.sent.1 += 1,
                             false => self.sent.0 += 1,
                         }
@@ -314,15 +321,15 @@ mod tests {
     fn the_first_pictures_wait_for_sound_that_is_to_come_and_none_is_lost() {
         let mut rig = Rig::new(true, true);
         rig.run(0, SECOND / 2, true, false);
-        assert_eq!((rig.told.len(), rig.sent), (0, (0, 0)));
+        assert_eq!((rig.announced.len(), rig.sent), (0, (0, 0)));
         rig.hear_of(LC);
         rig.run(SECOND / 2, SECOND, true, true);
-        assert_eq!(rig.told, ["0 both at 0"]);
+        assert_eq!(rig.announced, ["0 both at 0"]);
         assert_eq!(rig.sent.0, 25);
         let sounds: Vec<u64> = rig
             .samples
             .iter()
-            .filter_map(|sample| Some(sample.beat()?.at))
+            .filter_map(|sample| Some(sample.sample_range()?.at))
             .collect();
         assert!(
             sounds.windows(2).all(|two| two[1] - two[0] == 1024),
@@ -335,14 +342,14 @@ mod tests {
         let mut rig = Rig::new(true, true);
         rig.hear_of(LC);
         rig.run(0, SECOND - 1, true, false);
-        assert_eq!(rig.told.len(), 0);
+        assert_eq!(rig.announced.len(), 0);
         rig.run(SECOND - 1, 3 * SECOND, true, false);
-        assert_eq!(rig.told, ["0 pictures at 0"]);
+        assert_eq!(rig.announced, ["0 pictures at 0"]);
         assert_eq!(rig.sent, (75, 0));
         // A group is 400 ms.
         rig.run(3 * SECOND, 4 * SECOND, true, true);
-        assert_eq!(rig.told[1..], ["1 both at 3200"]);
-        let first = rig.samples.iter().find(|sample| sample.is_sound()).unwrap();
+        assert_eq!(rig.announced[1..], ["1 both at 3200"]);
+        let first = rig.samples.iter().find(|sample| sample.is_audio()).unwrap();
         assert!((3200 * 90..3240 * 90).contains(&first.decode_time));
     }
 
@@ -354,7 +361,7 @@ mod tests {
         rig.run(SECOND, 5 * SECOND, true, false);
         rig.run(5 * SECOND, 6 * SECOND, true, true);
         assert_eq!(
-            rig.told,
+            rig.announced,
             ["0 both at 0", "1 pictures at 3200", "2 both at 5200"]
         );
         assert_eq!(rig.sent.0, 150);
@@ -368,7 +375,7 @@ mod tests {
         // Mono.
         rig.hear_of(&[0x11, 0x88]);
         rig.run(SECOND, 2 * SECOND, false, true);
-        assert_eq!(rig.told, ["0 sound at 0", "1 sound at 1002"]);
+        assert_eq!(rig.announced, ["0 sound at 0", "1 sound at 1002"]);
         assert!(rig.samples.iter().all(|sample| sample.independent));
     }
 
@@ -382,7 +389,7 @@ mod tests {
         rig.run(SECOND, SECOND + 2000, true, true);
         assert_eq!(rig.sent.1, before, "viewers do not know it yet");
         rig.run(SECOND + 2000, 2 * SECOND, true, true);
-        assert_eq!(rig.told, ["0 both at 0", "1 both at 1200"]);
+        assert_eq!(rig.announced, ["0 both at 0", "1 both at 1200"]);
     }
 
     #[test]
@@ -402,7 +409,7 @@ mod tests {
                 });
             }
         }
-        assert_eq!(rig.told.len(), 4, "{:?}", rig.told);
+        assert_eq!(rig.announced.len(), 4, "{:?}", rig.announced);
         let ends = |sample: &Sample| sample.decode_time + u64::from(sample.duration);
         let mut pairs = rig.samples.windows(2);
         assert!(pairs.all(|two| ends(&two[0]) <= two[1].decode_time));
@@ -421,7 +428,7 @@ mod tests {
         rig.tracks.expect(Expected::default());
         rig.run(SECOND, 2 * SECOND, true, true);
         assert_eq!(
-            (&rig.told[..], rig.sent.0),
+            (&rig.announced[..], rig.sent.0),
             (&["0 both at 0".into()][..], 50)
         );
     }
@@ -431,9 +438,9 @@ mod tests {
         let mut rig = Rig::new(true, true);
         rig.hear_of(LC);
         rig.run(1, GROUP, false, true);
-        assert_eq!((rig.told.len(), rig.sent), (0, (0, 0)));
+        assert_eq!((rig.announced.len(), rig.sent), (0, (0, 0)));
         rig.run(GROUP, SECOND, true, true);
-        assert_eq!(rig.told, ["0 both at 400"]);
+        assert_eq!(rig.announced, ["0 both at 400"]);
     }
 
     #[test]
@@ -442,7 +449,7 @@ mod tests {
         rig.run(0, SECOND / 2, true, false);
         let entries = rig.tracks.lost("gone");
         rig.keep(entries);
-        assert_eq!(rig.told, ["0 pictures at 0", "stop: gone"]);
+        assert_eq!(rig.announced, ["0 pictures at 0", "stop: gone"]);
         assert_eq!(rig.sent.0, 13);
         let entries = rig.tracks.lost("still gone");
         rig.keep(entries);
@@ -453,6 +460,6 @@ mod tests {
         });
         rig.hear_of(LC);
         rig.run(4 * SECOND, 5 * SECOND, true, true);
-        assert_eq!(rig.told[2..], ["1 both at 4000"]);
+        assert_eq!(rig.announced[2..], ["1 both at 4000"]);
     }
 }

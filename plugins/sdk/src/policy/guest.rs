@@ -7,23 +7,23 @@ use super::{
         Candidate, Choice, Client, Event, Guest, GuestSession, Session,
     },
 };
-use crate::export::hook_panics;
+use crate::export::install_panic_hook;
 use std::{cell::RefCell, marker::PhantomData};
 
 /// The component's exports. Each session is a value of type `P`.
 pub struct Component<P>(PhantomData<P>);
 
 /// A session resource. Calls come one at a time, so the borrow never fails.
-pub struct Held<P>(RefCell<P>);
+pub struct SessionResource<P>(RefCell<P>);
 
 impl<P: Policy> Guest for Component<P> {
-    type Session = Held<P>;
+    type Session = SessionResource<P>;
 }
 
-impl<P: Policy> GuestSession for Held<P> {
+impl<P: Policy> GuestSession for SessionResource<P> {
     fn open(client: Client, options: String) -> Result<Session, String> {
-        hook_panics();
-        P::open(&client, &options).map(|policy| Session::new(Held(RefCell::new(policy))))
+        install_panic_hook();
+        P::open(&client, &options).map(|policy| Session::new(SessionResource(RefCell::new(policy))))
     }
 
     fn choose(&self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice {

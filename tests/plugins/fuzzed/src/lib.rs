@@ -82,7 +82,7 @@ impl Script<'_> {
 }
 
 impl Held {
-    fn act(&mut self, script: &mut Script) {
+    fn run_actions(&mut self, script: &mut Script) {
         for _ in 0..script.count() {
             match script.byte() % 12 {
                 0 => self.buffers.push(script.bytes().into()),
@@ -227,7 +227,7 @@ impl Fuzzed {
     /// Performs the script's actions and then computes the answer.
     fn run<R>(&self, script: &[u8], answer: impl FnOnce(&mut Held, &mut Script) -> R) -> R {
         let (mut held, mut script) = (self.held.borrow_mut(), Script(script));
-        held.act(&mut script);
+        held.run_actions(&mut script);
         answer(&mut held, &mut script)
     }
 }

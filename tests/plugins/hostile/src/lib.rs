@@ -6,7 +6,7 @@
 //!
 //! - `in`: the call in which it misbehaves: `open`, `configure`, `push`, `stop`, `request`, `join`, `message`, `leave`.
 //! - `do`: `trap`, `panic`, `loop`, `memory`, `log`, `hold`, `output`, `giant`, `nonsense`, `refuse`, `page`, `burst`;
-//!   see `Deed`.
+//!   see `Misbehavior`.
 //! - `after`: the first N calls of `in` in an instance succeed.
 //! - `every`: only samples whose number is N − 1 modulo N. The number is decode time / duration, so a new instance
 //!   agrees.
@@ -39,7 +39,7 @@ enum Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", rename_all = "kebab-case")]
-enum Deed {
+enum Misbehavior {
     /// A bare trap, with nothing in the log.
     Trap,
     /// A Rust panic: the message is logged before the trap.
@@ -73,7 +73,7 @@ enum Deed {
 #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
 struct Options {
     r#in: Option<Call>,
-    r#do: Option<Deed>,
+    r#do: Option<Misbehavior>,
     after: u32,
     every: u64,
     once: bool,
@@ -116,9 +116,9 @@ impl Transport for Hostile {
             latency_ms: 80,
         };
         match hostile.misbehave(Call::Open) {
-            Some(Deed::Refuse) => return Err("hostile refuses these options".into()),
-            Some(Deed::Output) => return Err("x".repeat(8 << 20)),
-            Some(Deed::Nonsense) => {
+            Some(Misbehavior::Refuse) => return Err("hostile refuses these options".into()),
+            Some(Misbehavior::Output) => return Err("x".repeat(8 << 20)),
+            Some(Misbehavior::Nonsense) => {
                 profile.carriers = vec!["carrier pigeon".into()];
                 profile.formats.clear();
                 profile.lanes = (0..1000)
@@ -141,9 +141,9 @@ impl Transport for Hostile {
             .find(|track| matches!(track.kind, Kind::Video(_)));
         self.video = track.map(|track| track.id);
         match self.misbehave(Call::Configure) {
-            Some(Deed::Output) => return texts(100_000),
-            Some(Deed::Giant) => return vec![giant().into()],
-            Some(Deed::Nonsense) => return vec![Payload::Text(String::new())],
+            Some(Misbehavior::Output) => return texts(100_000),
+            Some(Misbehavior::Giant) => return vec![giant().into()],
+            Some(Misbehavior::Nonsense) => return vec![Payload::Text(String::new())],
             _ => {}
         }
         let sets = track.and_then(|track| h264::parameter_sets(&track.config).ok());
@@ -163,17 +163,17 @@ impl Transport for Hostile {
             independent,
             leading,
         };
-        if self.chosen(&sample) {
+        if self.is_selected(&sample) {
             match self.misbehave(Call::Push) {
-                Some(Deed::Output) => {
+                Some(Misbehavior::Output) => {
                     return texts(100_000)
                         .into_iter()
                         .map(|text| chunk(text, 0))
                         .collect();
                 }
-                Some(Deed::Giant) => return vec![chunk(giant().into(), 0)],
-                Some(Deed::Nonsense) => return vec![chunk(sample.data.into(), 200)],
-                Some(Deed::Hold) => {
+                Some(Misbehavior::Giant) => return vec![chunk(giant().into(), 0)],
+                Some(Misbehavior::Nonsense) => return vec![chunk(sample.data.into(), 200)],
+                Some(Misbehavior::Hold) => {
                     let shared = sample.data.share();
                     self.held.borrow_mut().push(sample.data);
                     return vec![chunk(shared.into(), 0)];
@@ -192,20 +192,20 @@ impl Transport for Hostile {
             leading: false,
         };
         match self.misbehave(Call::Stop) {
-            Some(Deed::Output) => texts(100_000)
+            Some(Misbehavior::Output) => texts(100_000)
                 .into_iter()
                 .map(|text| chunk(text, 0))
                 .collect(),
-            Some(Deed::Giant) => vec![chunk(giant().into(), 0)],
-            Some(Deed::Nonsense) => vec![chunk(Payload::Text("late".into()), 200)],
+            Some(Misbehavior::Giant) => vec![chunk(giant().into(), 0)],
+            Some(Misbehavior::Nonsense) => vec![chunk(Payload::Text("late".into()), 200)],
             _ => vec![],
         }
     }
 
     fn request(&self, path: &str, _query: &str) -> Reply {
         match self.misbehave(Call::Request) {
-            Some(Deed::Output) => Reply::text(200, "x".repeat(8 << 20)),
-            Some(Deed::Giant) => {
+            Some(Misbehavior::Output) => Reply::text(200, "x".repeat(8 << 20)),
+            Some(Misbehavior::Giant) => {
                 let content_type = "application/octet-stream".into();
                 Reply::Done(Response {
                     status: 200,
@@ -214,7 +214,7 @@ impl Transport for Hostile {
                     body: giant(),
                 })
             }
-            Some(Deed::Nonsense) => {
+            Some(Misbehavior::Nonsense) => {
                 let content_type = "text/plain\r\nSet-Cookie: owned=1\r\n\r\n<h1>".into();
                 let body = Buffer::from(b"nonsense".as_slice());
                 Reply::Done(Response {
@@ -224,7 +224,7 @@ impl Transport for Hostile {
                     body,
                 })
             }
-            Some(Deed::Page) => page(path),
+            Some(Misbehavior::Page) => page(path),
             _ if path == "viewers" => Reply::text(200, self.viewers.get().to_string()),
             _ if path.is_empty() => Reply::text(426, "Connect with a WebSocket.\n"),
             _ => Reply::not_found(path),
@@ -239,7 +239,7 @@ impl Transport for Hostile {
         _query: &str,
     ) -> Result<Vec<Effect>, String> {
         match self.misbehave(Call::Join) {
-            Some(Deed::Refuse) => Err("hostile refuses this viewer".into()),
+            Some(Misbehavior::Refuse) => Err("hostile refuses this viewer".into()),
             deed => {
                 self.viewers.set(self.viewers.get() + 1);
                 Ok(effects(deed))
@@ -258,7 +258,7 @@ impl Transport for Hostile {
 }
 
 impl Hostile {
-    fn chosen(&self, sample: &Sample) -> bool {
+    fn is_selected(&self, sample: &Sample) -> bool {
         let Options {
             r#in: Some(Call::Push),
             every,
@@ -273,7 +273,7 @@ impl Hostile {
 
     /// Misbehaves if it is the time to, in ways that are possible in any call. Returns the deed, so that the call can
     /// do the rest with its answer.
-    fn misbehave(&self, call: Call) -> Option<Deed> {
+    fn misbehave(&self, call: Call) -> Option<Misbehavior> {
         if self.options.r#in != Some(call) {
             return None;
         }
@@ -283,32 +283,32 @@ impl Hostile {
             return None;
         }
         match self.options.r#do? {
-            Deed::Trap => trap(),
-            Deed::Panic => panic!("hostile was told to panic in {call:?}"),
-            Deed::Loop => loop {
+            Misbehavior::Trap => trap(),
+            Misbehavior::Panic => panic!("hostile was told to panic in {call:?}"),
+            Misbehavior::Loop => loop {
                 std::hint::black_box(());
             },
-            Deed::Memory => self.hog(),
-            Deed::Log => {
+            Misbehavior::Memory => self.exhaust_memory(),
+            Misbehavior::Log => {
                 let line = "x".repeat(1024);
                 (0..100_000).for_each(|_| log::info(&line));
             }
-            Deed::Hold if call != Call::Push => {
+            Misbehavior::Hold if call != Call::Push => {
                 let new = (0..100_000_u32).map(|i| Buffer::from(i.to_be_bytes().as_slice()));
                 self.held.borrow_mut().extend(new);
             }
-            Deed::Hold
-            | Deed::Output
-            | Deed::Giant
-            | Deed::Nonsense
-            | Deed::Refuse
-            | Deed::Page
-            | Deed::Burst => {}
+            Misbehavior::Hold
+            | Misbehavior::Output
+            | Misbehavior::Giant
+            | Misbehavior::Nonsense
+            | Misbehavior::Refuse
+            | Misbehavior::Page
+            | Misbehavior::Burst => {}
         }
         self.options.r#do
     }
 
-    fn hog(&self) {
+    fn exhaust_memory(&self) {
         const STEP: usize = 1 << 20;
         let mut memory = self.memory.borrow_mut();
         loop {
@@ -362,13 +362,13 @@ const reload = await reached(async () => (await fetch('/api/plugins/policy/reloa
 const worker = await reached(async () => { await navigator.serviceWorker.register('worker.js'); return 'registered'; });\
 document.title = `metrics ${metrics}, reload ${reload}, worker ${worker}`; })();";
 
-fn effects(deed: Option<Deed>) -> Vec<Effect> {
+fn effects(deed: Option<Misbehavior>) -> Vec<Effect> {
     match deed {
-        Some(Deed::Output) => texts(100_000).into_iter().map(Effect::Send).collect(),
-        Some(Deed::Burst) => texts(1000).into_iter().map(Effect::Send).collect(),
-        Some(Deed::Giant) => vec![Effect::Send(giant().into())],
+        Some(Misbehavior::Output) => texts(100_000).into_iter().map(Effect::Send).collect(),
+        Some(Misbehavior::Burst) => texts(1000).into_iter().map(Effect::Send).collect(),
+        Some(Misbehavior::Giant) => vec![Effect::Send(giant().into())],
         // There are no such lanes, and no uplink in the profile.
-        Some(Deed::Nonsense) => {
+        Some(Misbehavior::Nonsense) => {
             vec![
                 Effect::Lanes(vec![7, 7, 255]),
                 Effect::Uplink(Buffer::from(b"?".as_slice())),

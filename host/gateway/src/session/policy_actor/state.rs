@@ -5,12 +5,12 @@
 //! which it failed several times is left alone.
 
 use super::{Call, Decision, Form, LoggedCall, Message, SessionEvent, SessionStart};
-use sluicegate_media::budget::Held;
+use sluicegate_media::budget::Reservation;
 use sluicegate_plugin::{
     Failure, Health,
     policy::{Choice, Event, Policy, PolicyInstance, PolicySession},
 };
-use sluicegate_telemetry::{contain, provoke};
+use sluicegate_telemetry::{contain, panic_point};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -50,12 +50,12 @@ impl PolicyActor {
     }
 
     /// Ends with the last who could send it a message.
-    pub fn run(mut self, messages: &mpsc::Receiver<(Message, Held)>) {
+    pub fn run(mut self, messages: &mpsc::Receiver<(Message, Reservation)>) {
         loop {
             match messages.recv_timeout(Duration::from_secs(60)) {
                 Ok((message, _held)) => {
                     let handled = contain(|| {
-                        provoke("policy");
+                        panic_point("policy");
                         self.handle(message);
                     });
                     // As a trap: whoever waits for this answer goes on without it.

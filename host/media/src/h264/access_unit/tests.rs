@@ -731,7 +731,7 @@ fn out_of_groups(sps: &SpsOptions, groups: &[Vec<u32>]) -> (Vec<usize>, bool) {
         let nals: Vec<Bytes> = pictures.map(|one| one.nal(sps, &PPS)).collect();
         assemble(&mut assembler, &nals).len()
     });
-    (out.collect(), assembler.miscounts())
+    (out.collect(), assembler.ignores_frame_num())
 }
 
 #[test]
@@ -813,9 +813,9 @@ fn losses_are_not_taken_for_wrong_counting() {
     let mut often = vec![without(&[2, 5]); 8];
     often[2] = without(&[]);
     often[5] = without(&[3, 5]);
-    let (out, miscounts) = out_of_groups(&SPS, &often);
+    let (out, ignores_frame_num) = out_of_groups(&SPS, &often);
     assert_eq!(out, [2, 2, 10, 2, 2, 3, 2, 2]);
-    assert!(!miscounts);
+    assert!(!ignores_frame_num);
 
     // Two of thirty pictures are lost at random, for half an hour.
     let mut seed = 7_u32;
@@ -954,8 +954,8 @@ fn a_pps_that_is_neither_used_nor_repeated_is_no_longer_passed_on() {
 #[test]
 fn a_picture_that_forgets_all_before_it_begins_the_counting_anew_and_is_no_loss() {
     let sets = [SPS.nal(), PPS.nal()];
-    let forgets = |frame_num| SliceOptions {
-        forgets: true,
+    let mmco5 = |frame_num| SliceOptions {
+        mmco5: true,
         ..p(frame_num)
     };
     let unused = |frame_num| SliceOptions {
@@ -964,23 +964,23 @@ fn a_picture_that_forgets_all_before_it_begins_the_counting_anew_and_is_no_loss(
     };
     let loss = Some(Error::Loss(Loss::Pictures));
     for (what, pictures, out, error) in [
-        ("once", &[idr(), p(1), forgets(2), p(1), p(2)][..], 5, None),
-        ("twice", &[idr(), forgets(1), forgets(1), p(1)], 4, None),
+        ("once", &[idr(), p(1), mmco5(2), p(1), p(2)][..], 5, None),
+        ("twice", &[idr(), mmco5(1), mmco5(1), p(1)], 4, None),
         (
             "and one that none refers to",
-            &[idr(), forgets(1), unused(1), p(1)],
+            &[idr(), mmco5(1), unused(1), p(1)],
             4,
             None,
         ),
         (
             "and one is missing",
-            &[idr(), p(1), forgets(2), p(2)],
+            &[idr(), p(1), mmco5(2), p(2)],
             3,
             loss.clone(),
         ),
         (
             "and counts on all the same",
-            &[idr(), p(1), forgets(2), p(3)],
+            &[idr(), p(1), mmco5(2), p(3)],
             3,
             loss.clone(),
         ),
@@ -1030,7 +1030,7 @@ fn pictures_that_are_shown_before_the_start_they_come_behind_lead() {
     let leading: Vec<usize> = (0..units.len()).filter(|nth| units[*nth].leading).collect();
     assert_eq!(leading, [5, 6]);
     let anew: Vec<usize> = (0..units.len())
-        .filter(|nth| units[*nth].orders_anew)
+        .filter(|nth| units[*nth].restarts_order)
         .collect();
     assert_eq!(anew, [0, 9]);
 }
@@ -1045,6 +1045,6 @@ fn the_order_after_a_loss_goes_on_behind_all_that_came() {
         &mut assembler,
         &[recovery_sei(0), slice(p(9)), slice(p(10))],
     );
-    assert!(after[0].orders_anew && after[0].order > before[2].order);
+    assert!(after[0].restarts_order && after[0].order > before[2].order);
     assert!(after[1].order > after[0].order && !after[1].leading);
 }

@@ -3,7 +3,7 @@
 
 /// What a stream requires of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Demand {
+pub struct Requirements {
     /// Width of a frame in macroblocks.
     pub width: u32,
     /// Height of a frame in macroblocks.
@@ -50,13 +50,13 @@ pub fn exists(level_idc: u8) -> bool {
     level_idc == LEVEL_1B || LEVELS.iter().any(|level| level.0 == level_idc)
 }
 
-/// Lowest level with room for `demand` at `rate` frames per second (0: unknown); the highest level if none has room.
-pub fn lowest(demand: Demand, rate: f32) -> u8 {
-    let Demand { width, height, .. } = demand;
+/// Lowest level with room for `requirements` at `rate` frames per second (0: unknown); the highest level if none has room.
+pub fn lowest(requirements: Requirements, rate: f32) -> u8 {
+    let Requirements { width, height, .. } = requirements;
     let size = width.saturating_mul(height);
     let rate = if rate > 0.0 { rate } else { LIKELY_RATE };
     let speed = f64::from(size) * f64::from(rate);
-    let kept = demand.frames.min(MAX_FRAMES).saturating_mul(size);
+    let kept = requirements.frames.min(MAX_FRAMES).saturating_mul(size);
     let fits = |level: &&(u8, u32, u32, u32)| {
         let (_, most_speed, most, most_kept) = **level;
         // A side may be at most the square root of eight times the frame size.
@@ -66,7 +66,8 @@ pub fn lowest(demand: Demand, rate: f32) -> u8 {
             && speed <= f64::from(most_speed)
             && kept <= most_kept
     };
-    let suits = |level: &&(u8, u32, u32, u32)| !demand.interlaced || INTERLACED.contains(&level.0);
+    let suits =
+        |level: &&(u8, u32, u32, u32)| !requirements.interlaced || INTERLACED.contains(&level.0);
     let mut levels = LEVELS.iter().filter(fits);
     let lowest = levels.clone().find(suits).or(levels.next());
     lowest.map_or(LEVELS[LEVELS.len() - 1].0, |level| level.0)
@@ -78,36 +79,41 @@ mod tests {
 
     #[test]
     fn the_lowest_level_has_room_for_size_rate_and_frames() {
-        let demand = |width, height, frames| Demand {
+        let requirements = |width, height, frames| Requirements {
             width,
             height,
             frames,
             interlaced: false,
         };
-        for (what, demand, rate, level) in [
-            ("176x144", demand(11, 9, 1), 15.0, 10),
-            ("320x240, 25 a second", demand(20, 15, 1), 25.0, 13),
-            ("the same with four frames", demand(20, 15, 8), 25.0, 21),
-            ("640x480", demand(40, 30, 4), 30.0, 30),
-            ("720p", demand(80, 45, 4), 30.0, 31),
-            ("720p, 60 a second", demand(80, 45, 4), 60.0, 32),
-            ("1080p, of unknown rate", demand(120, 68, 4), 0.0, 40),
-            ("1080p, 60 a second", demand(120, 68, 4), 60.0, 42),
+        for (what, requirements, rate, level) in [
+            ("176x144", requirements(11, 9, 1), 15.0, 10),
+            ("320x240, 25 a second", requirements(20, 15, 1), 25.0, 13),
+            (
+                "the same with four frames",
+                requirements(20, 15, 8),
+                25.0,
+                21,
+            ),
+            ("640x480", requirements(40, 30, 4), 30.0, 30),
+            ("720p", requirements(80, 45, 4), 30.0, 31),
+            ("720p, 60 a second", requirements(80, 45, 4), 60.0, 32),
+            ("1080p, of unknown rate", requirements(120, 68, 4), 0.0, 40),
+            ("1080p, 60 a second", requirements(120, 68, 4), 60.0, 42),
             (
                 "1080p with as many frames as can be",
-                demand(120, 68, 99),
+                requirements(120, 68, 99),
                 30.0,
                 51,
             ),
-            ("2160p", demand(240, 135, 3), 30.0, 51),
-            ("one row of a thousand", demand(1000, 1, 1), 1.0, 60),
-            ("more than there is", demand(1024, 1024, 1), 300.0, 62),
+            ("2160p", requirements(240, 135, 3), 30.0, 51),
+            ("one row of a thousand", requirements(1000, 1, 1), 1.0, 60),
+            ("more than there is", requirements(1024, 1024, 1), 300.0, 62),
         ] {
-            assert_eq!(lowest(demand, rate), level, "{what}");
+            assert_eq!(lowest(requirements, rate), level, "{what}");
         }
-        let interlaced = Demand {
+        let interlaced = Requirements {
             interlaced: true,
-            ..demand(11, 9, 1)
+            ..requirements(11, 9, 1)
         };
         assert_eq!(lowest(interlaced, 25.0), 21);
     }

@@ -18,7 +18,7 @@ pub struct Marking {
     /// `long_term_reference_flag` of an IDR picture.
     pub long_term: bool,
     /// `memory_management_control_operation` 5 is present.
-    pub forgets: bool,
+    pub mmco5: bool,
 }
 
 /// Continues after `redundant_pic_cnt`, in a slice of a reference picture.
@@ -58,7 +58,7 @@ pub fn read(
         bits.skip(1, "no_output_of_prior_pics_flag")?;
         return Ok(Marking {
             long_term: bits.read_bit("long_term_reference_flag")?,
-            forgets: false,
+            mmco5: false,
         });
     }
     let mut marking = Marking::default();
@@ -72,7 +72,7 @@ pub fn read(
             1 | 2 | 4 | 6 => 1,
             3 => 2,
             5 => {
-                marking.forgets = true;
+                marking.mmco5 = true;
                 0
             }
             _ => break,

@@ -5,7 +5,8 @@ use crate::{Chunk, Profile, Rendition, muxer::Refusal};
 use sluicegate_config as config;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
 use sluicegate_stream::{
-    DerivedFeed, Entry, Info, MakeError, Next, Past, Reader, Selection, StreamLease, WakeOn,
+    DeriveError, DerivedFeed, Entry, HistorySpan, Info, Next, Reader, Selection, StreamLease,
+    WakeOn,
 };
 use sluicegate_viewer::{Header, SampleTime, Track};
 use std::{
@@ -71,7 +72,7 @@ impl Source {
         if self.choice.format(sample.codec()).is_none() {
             return false;
         }
-        if sample.is_sound() && self.choice.video.is_some() {
+        if sample.is_audio() && self.choice.video.is_some() {
             return !self.gate.wants_start;
         }
         // Another feed begins with what was perhaps seen in the one before.
@@ -182,7 +183,7 @@ impl Actor {
             let position = source.position;
             let mut made_for = None;
             // Asked before, as it goes on being made meanwhile.
-            let made = source.made.as_ref().is_none_or(|made| made.is_current());
+            let made = source.made.as_ref().is_none_or(|made| made.is_caught_up());
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => {
                     source.current |= made;
@@ -234,7 +235,7 @@ impl Actor {
                         }
                         continue;
                     }
-                    if !sample.is_sound() || source.choice.video.is_none() {
+                    if !sample.is_audio() || source.choice.video.is_none() {
                         self.reached.time = Some(sample.decode_time);
                     }
                     source.pushing = Some(position);
@@ -294,15 +295,15 @@ impl Actor {
             self.refuse_all(&Refusal::Format(text));
             return false;
         };
-        let past = Past {
+        let past = HistorySpan {
             group_ms: profile.group_ms,
             groups: profile.history,
         };
         let made = loop {
-            let made = choice.recipe.map(|recipe| lease.make(recipe, past));
+            let made = choice.recipe.map(|recipe| lease.derived_feed(recipe, past));
             match made.transpose() {
                 Ok(made) => break made,
-                Err(MakeError::TooMany)
+                Err(DeriveError::TooMany)
                     if let Some(ending) = self.muxers.make_room(&self.muxer) =>
                 {
                     let _ = ending.join();
@@ -315,7 +316,7 @@ impl Actor {
         };
         let chosen_for = info.epoch;
         let feed = made.as_ref().map_or(lease.feed(), |made| made.feed());
-        let hears = profile.formats.iter().any(|format| format.is_sound());
+        let hears = profile.formats.iter().any(|format| format.is_audio());
         let reader = feed.reader(if hears {
             WakeOn::All
         } else {
@@ -323,7 +324,7 @@ impl Actor {
         });
         let waited_since = waited_since.filter(|_| made.is_none());
         let (position, info) =
-            reader.start_and_hold(profile.group_ms, profile.history, waited_since);
+            reader.start_and_retain(profile.group_ms, profile.history, waited_since);
         self.source = Some(Source {
             reader,
             choice,
@@ -342,8 +343,8 @@ impl Actor {
     /// Why the transport can have nothing of the stream.
     fn unfitting(&self, info: &Info, profile: &Profile) -> String {
         let (stream, transport) = (&self.muxer.stream, &self.transport.name);
-        let sees = profile.formats.iter().any(|format| !format.is_sound());
-        let hears = profile.formats.iter().any(|format| format.is_sound());
+        let sees = profile.formats.iter().any(|format| !format.is_audio());
+        let hears = profile.formats.iter().any(|format| format.is_audio());
         match (&info.video, &info.audio) {
             (None, Some(_)) if !hears => {
                 format!(
@@ -446,7 +447,7 @@ impl Actor {
         let (mut position, mut info) =
             source
                 .reader
-                .start_and_hold(group_ms, profile.history, None);
+                .start_and_retain(group_ms, profile.history, None);
         if position >= end {
             (position, info) = (end, source.info.clone());
         }
@@ -463,7 +464,7 @@ impl Actor {
             let Some(source) = &self.source else {
                 return true;
             };
-            let leads = |sample: &Sample| !sample.is_sound() || source.choice.video.is_none();
+            let leads = |sample: &Sample| !sample.is_audio() || source.choice.video.is_none();
             let worked = match source.reader.next(position, group_ms) {
                 Next::Entry(Entry::Sample(sample), group)
                     if source.left_out.contains(&position)
@@ -522,13 +523,13 @@ fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
 
 fn sample_time(sample: &Sample) -> SampleTime {
     SampleTime {
-        track: if sample.is_sound() {
+        track: if sample.is_audio() {
             Track::Audio
         } else {
             Track::Video
         },
         decode: sample.decode_time,
-        presentation: sample.shown_at(),
+        presentation: sample.presentation_time(),
     }
 }
 

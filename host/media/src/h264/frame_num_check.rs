@@ -6,9 +6,9 @@
 use super::parameter_sets::Sps;
 use super::slice::Header;
 
-/// Number of groups in a row that must have the same gaps, compared up to the first [`LOOKED_AT`] gaps.
-const ALIKE: u32 = 3;
-const LOOKED_AT: usize = 64;
+/// Number of groups in a row that must have the same gaps, compared up to the first [`MAX_GAPS`] gaps.
+const MIN_SAME_GROUPS: u32 = 3;
+const MAX_GAPS: usize = 64;
 
 /// Tracks `frame_num` and the gaps of the last groups.
 ///
@@ -17,14 +17,14 @@ const LOOKED_AT: usize = 64;
 /// `frame_num` is ignored. A single gap per group is not enough, since the picture after a large keyframe may be lost
 /// again and again, unless the gap goes backwards, which no loss causes.
 #[derive(Debug, Default)]
-pub struct Counting {
-    disbelieved: bool,
+pub struct FrameNumCheck {
+    ignored: bool,
     /// The last reference picture.
     reference: Option<Header>,
     group: Group,
     before: Group,
     /// Number of consecutive groups with the same gaps.
-    alike: u32,
+    same_groups: u32,
 }
 
 /// Gaps since a start point, with the index of the picture after each.
@@ -41,7 +41,7 @@ pub struct Gap {
     backwards: bool,
 }
 
-impl Counting {
+impl FrameNumCheck {
     /// Returns the gap before a picture, if `frame_num` shows one.
     pub fn gap(&self, header: &Header, sps: &Sps) -> Option<Gap> {
         let reference = self.reference.as_ref().filter(|_| !header.idr)?;
@@ -62,34 +62,34 @@ impl Counting {
             self.close();
             self.reference = None;
         } else if let Some(gap) = gap
-            && self.group.gaps.len() < LOOKED_AT
+            && self.group.gaps.len() < MAX_GAPS
         {
             self.group.gaps.push((self.group.pictures, gap));
         }
         self.group.pictures += 1;
         if header.reference {
-            self.reference = Some(header.left());
+            self.reference = Some(header.after_decoding());
         }
     }
 
     /// Records the second field of the newest picture.
     pub fn second_field(&mut self, header: &Header) {
         if header.reference {
-            self.reference = Some(header.left());
+            self.reference = Some(header.after_decoding());
         }
     }
 
     /// Records a loss that is known otherwise: the gaps of this group prove nothing.
     pub fn lost(&mut self) {
-        *self = Counting {
-            disbelieved: self.disbelieved,
-            ..Counting::default()
+        *self = FrameNumCheck {
+            ignored: self.ignored,
+            ..FrameNumCheck::default()
         };
     }
 
     /// Whether the source was found to count wrongly.
-    pub fn is_disbelieved(&self) -> bool {
-        self.disbelieved
+    pub fn is_ignored(&self) -> bool {
+        self.ignored
     }
 
     fn close(&mut self) {
@@ -100,11 +100,11 @@ impl Counting {
         };
         let gaps = common(&self.group);
         let tells = gaps.len() > 1 || gaps.iter().any(|(_, gap)| gap.backwards);
-        self.alike = match tells && gaps == common(&self.before) {
-            true => self.alike + 1,
+        self.same_groups = match tells && gaps == common(&self.before) {
+            true => self.same_groups + 1,
             false => 1,
         };
-        self.disbelieved |= self.alike >= ALIKE;
+        self.ignored |= self.same_groups >= MIN_SAME_GROUPS;
         self.before = std::mem::take(&mut self.group);
     }
 }
