@@ -409,7 +409,7 @@ mod tests {
         config::Config::parse(&text, file).unwrap().android
     }
 
-    /// Records what it is told; refuses to forget devices in `used`.
+    /// Records each change; refuses to forget devices in `used`.
     #[derive(Default)]
     struct Log {
         told: Vec<String>,
