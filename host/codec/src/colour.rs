@@ -1,20 +1,23 @@
-//! What samples mean, and the way from one meaning to another. Pure.
+//! Colour ranges and matrices of Y'CbCr samples, and the conversion between them. Pure.
+//!
+//! A conversion between two colour spaces is one linear map, computed in 16-bit fixed point so that it is vectorised.
+//! [`super::Scaler`] uses it after libswscale, which changes size and layout only.
 
 use sluicegate_media::picture::{Picture, View};
 
-/// Where black and white lie.
+/// Sample values of black and white.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// Y 16 to 235, U and V 16 to 240: video.
+    /// Y 16 to 235, U and V 16 to 240: video range.
     Limited,
-    /// 0 to 255: JPEG.
+    /// 0 to 255: full range, as in JPEG.
     Full,
 }
 
-/// How Y, U and V were made from red, green and blue.
+/// Matrix that derives Y, U and V from red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matrix {
-    /// ITU-R BT.601: SD video, and JPEG by JFIF.
+    /// ITU-R BT.601: SD video, and JPEG according to JFIF.
     Bt601,
     /// ITU-R BT.709: HD video.
     Bt709,
@@ -22,29 +25,29 @@ pub enum Matrix {
     Bt2020,
 }
 
-/// What a picture's samples mean.
+/// Colour space of a frame's samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour {
-    /// Where black and white lie.
+    /// Sample values of black and white.
     pub range: Range,
-    /// How Y, U and V were made.
+    /// Matrix that derives Y, U and V.
     pub matrix: Matrix,
 }
 
 impl Colour {
-    /// What a JFIF file holds: full range, BT.601.
+    /// Colour space of a JFIF file: full range, BT.601.
     pub const JPEG: Self = Self {
         range: Range::Full,
         matrix: Matrix::Bt601,
     };
-    /// What [`super::Encoder`] writes into the stream: limited range, BT.709.
+    /// Colour space that [`super::Encoder`] signals in the stream: limited range, BT.709.
     pub const VIDEO: Self = Self {
         range: Range::Limited,
         matrix: Matrix::Bt709,
     };
 }
 
-/// Rewrites the samples of `picture` into `into`, of the same size.
+/// Converts the samples of `picture` from one colour space to another; `into` has the same size.
 pub(super) fn convert(picture: View<'_>, from: Colour, to: Colour, into: &mut Picture) {
     debug_assert_eq!(
         (picture.width(), picture.height()),
@@ -69,26 +72,26 @@ pub(super) fn convert(picture: View<'_>, from: Colour, to: Colour, into: &mut Pi
     }
 }
 
-/// The linear map between two colours, in parts of 512. No factor lies further than a half from one (for a sample's
-/// own) or zero (for what it takes from others), and that difference times a sample fits into 16 bits: such
-/// products run side by side on every processor, 32-bit ones do not.
+/// The linear map between two colour spaces, with factors in units of 1/512. Each factor differs by at most one half
+/// from one (for a sample's own component) or zero (for the others), so the difference times a sample fits into 16
+/// bits. Such products are vectorised on every processor, 32-bit ones are not.
 struct Terms {
     black: i16,
     new_black: i16,
-    /// New Y from old, less one.
+    /// Factor of the old Y in the new one, minus one.
     luma: i16,
-    /// What Y takes from U and V.
+    /// Contributions of U and V to Y.
     tint: [i16; 2],
-    /// New U from old, less one; what it takes from V.
+    /// Factor of the old U in the new one, minus one; contribution of V.
     blue: [i16; 2],
-    /// New V from old, less one; what it takes from U.
+    /// Factor of the old V in the new one, minus one; contribution of U.
     red: [i16; 2],
 }
 
 impl Terms {
     fn new(from: Colour, to: Colour) -> Self {
         let (old, new) = (from.scale(), to.scale());
-        // Grey stays grey, so probing the two colour differences gives the whole map.
+        // Grey stays grey, so the images of the two colour differences determine the whole map.
         let [of_blue, of_red] = [(1.0, 0.0), (0.0, 1.0)]
             .map(|(blue, red)| to.matrix.analyse(from.matrix.synthesise(blue, red)));
         let parts = |factor: f32| (factor * 512.0).round() as i16;
@@ -108,7 +111,7 @@ impl Terms {
     }
 }
 
-/// One colour difference from its old self and the other.
+/// Computes one colour difference from its old value and the other one.
 fn mix(own: &[u8], other: &[u8], [factor, from_other]: [i16; 2], to: &mut [u8]) {
     for ((&own, &other), to) in own.iter().zip(other).zip(to) {
         let (own, other) = (i16::from(own) - 128, i16::from(other) - 128);
@@ -116,7 +119,7 @@ fn mix(own: &[u8], other: &[u8], [factor, from_other]: [i16; 2], to: &mut [u8]) 
     }
 }
 
-/// What two neighbouring luma samples take from the chroma they share, in eighths of a level.
+/// Contribution of chroma to the two neighbouring luma samples that share it, in eighths of a level.
 fn spread(blue: &[u8], red: &[u8], [from_blue, from_red]: [i16; 2], to: &mut [i16]) {
     for ((&blue, &red), pair) in blue.iter().zip(red).zip(to.chunks_exact_mut(2)) {
         pair.fill(eighths(
@@ -138,7 +141,7 @@ fn shade(luma: &[u8], tint: &[i16], terms: &Terms, to: &mut [u8]) {
     }
 }
 
-/// Eighths from parts of 512.
+/// Converts 1/512 units to eighths, rounded.
 fn eighths(parts: i16) -> i16 {
     (parts + 32) >> 6
 }
@@ -147,7 +150,7 @@ fn level(eighths: i16, zero: i16) -> u8 {
     (((eighths + 4) >> 3) + zero).clamp(0, 255) as u8
 }
 
-/// Levels between black and white, and between the ends of a colour difference.
+/// Black level, and the number of levels of luma and of chroma.
 struct Scale {
     black: i16,
     luma: f32,
@@ -172,7 +175,7 @@ impl Colour {
 }
 
 impl Matrix {
-    /// The shares of red and blue in Y.
+    /// Weights of red and blue in Y.
     fn shares(self) -> (f32, f32) {
         match self {
             Self::Bt601 => (0.299, 0.114),
@@ -181,14 +184,14 @@ impl Matrix {
         }
     }
 
-    /// Red, green and blue of a colour difference at Y 0.
+    /// Red, green and blue of a colour difference at Y = 0.
     fn synthesise(self, blue: f32, red: f32) -> [f32; 3] {
         let (of_red, of_blue) = self.shares();
         let (r, b) = (2.0 * (1.0 - of_red) * red, 2.0 * (1.0 - of_blue) * blue);
         [r, -(of_red * r + of_blue * b) / (1.0 - of_red - of_blue), b]
     }
 
-    /// Y and the two colour differences, blue first, of red, green and blue.
+    /// Y and the colour differences, blue first, of red, green and blue.
     fn analyse(self, [r, g, b]: [f32; 3]) -> [f32; 3] {
         let (of_red, of_blue) = self.shares();
         let y = of_red * r + (1.0 - of_red - of_blue) * g + of_blue * b;
@@ -219,7 +222,7 @@ mod tests {
         ]
     };
 
-    /// A picture of one colour.
+    /// A frame of one colour.
     fn flat(levels: [u8; 3]) -> Picture {
         let mut picture = Picture::new(34, 2).unwrap();
         for (plane, level) in picture.planes_mut().into_iter().zip(levels) {
@@ -239,7 +242,7 @@ mod tests {
         })
     }
 
-    /// The levels of red, green and blue (0 to 1), straight from the definitions.
+    /// Levels of red, green and blue (0 to 1), computed directly from the definitions.
     fn levels(colour: Colour, rgb: [f32; 3]) -> [u8; 3] {
         let (scale, [y, u, v]) = (colour.scale(), colour.matrix.analyse(rgb));
         [

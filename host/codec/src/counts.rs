@@ -1,22 +1,22 @@
-//! How many pictures went through codecs.
+//! Counters of frames that passed through codecs, exported as metrics.
 
 use std::sync::atomic::AtomicU64;
 
-/// Pictures, counted where they are decoded and made; only rises.
+/// Counters of frames; each only increases.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Came out of a decoder.
+    /// Frames that came out of a decoder.
     pub decoded: AtomicU64,
-    /// Access units that a decoder did not take.
+    /// Access units that a decoder rejected.
     pub decode_failures: AtomicU64,
-    /// Decoded pictures and access units left out because the machine was too slow.
+    /// Decoded frames and access units dropped because the machine was too slow.
     pub dropped: AtomicU64,
-    /// Came out of a video encoder.
+    /// Packets that came out of a video encoder.
     pub encoded: AtomicU64,
-    /// Pictures that a video encoder did not take.
+    /// Frames that a video encoder rejected.
     pub encode_failures: AtomicU64,
-    /// JPEGs made.
+    /// JPEGs encoded.
     pub jpegs: AtomicU64,
-    /// Pictures that could not be made a JPEG.
+    /// Frames that could not be encoded as JPEG.
     pub jpeg_failures: AtomicU64,
 }

@@ -1,4 +1,7 @@
-//! Decoding for who wants the newest picture: low delay, one thread, one picture kept.
+//! Video decoding with low delay, on the calling thread.
+//!
+//! Two kinds of callers exist: those that want only the newest frame ([`Decoder::decode`], which keeps one frame) and
+//! those that need every frame ([`Decoder::decode_each`]).
 
 use ffmpeg::codec::{self, Id, threading};
 use ffmpeg::{Dictionary, Rational};
@@ -7,12 +10,12 @@ use ffmpeg_next as ffmpeg;
 use super::{Counts, Error, Frame, TIME_BASE, init, is_dry};
 use std::sync::{Arc, atomic::Ordering};
 
-/// The longest access unit that is taken.
+/// Longest access unit that is accepted, in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// The largest picture that is decoded, in pixels: what a stream says of itself is not believed beyond this.
+/// Largest frame that is decoded, in pixels: larger sizes claimed by a stream are rejected before memory is allocated.
 const MAX_PIXELS: &str = "67108864";
 
-/// A video decoder. 1 to 2 ms a picture for H.264 at 1280×720.
+/// A video decoder. Takes 1 to 2 ms per frame for H.264 at 1280×720.
 pub struct Decoder {
     decoder: codec::decoder::Video,
     newest: Option<Frame>,
@@ -20,22 +23,23 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// For H.264 in Annex B. Parameter sets come with the access units, or before the first as one of their own.
+    /// A decoder for H.264 in Annex B. Parameter sets come with the access units, or before the first as an access unit
+    /// of their own.
     pub fn h264() -> Result<Self, Error> {
         Self::new(Id::H264)
     }
 
-    /// For JPEGs, one in each access unit.
+    /// A decoder for MJPEG, one JPEG in each access unit.
     pub fn mjpeg() -> Result<Self, Error> {
         Self::new(Id::MJPEG)
     }
 
-    /// For any codec libavcodec has, without anything said outside of the access units.
+    /// A decoder for any codec of libavcodec, without out-of-band configuration.
     pub fn new(id: Id) -> Result<Self, Error> {
         Self::open(id, codec::Context::new())
     }
 
-    /// For what a demuxer found: codec, size, extradata.
+    /// A decoder for a track of a demuxer, with its codec, size and extradata.
     pub fn from_parameters(parameters: codec::Parameters) -> Result<Self, Error> {
         init();
         let id = parameters.id();
@@ -47,11 +51,11 @@ impl Decoder {
     fn open(id: Id, mut context: codec::Context) -> Result<Self, Error> {
         init();
         let codec = codec::decoder::find(id).ok_or(Error::Missing { what: id.name() })?;
-        // MPEG-1, -2 and -4 would give pictures in the order of decoding.
+        // With this flag, MPEG-1, -2 and -4 would output frames in decode order.
         if id == Id::H264 {
             context.set_flags(codec::Flags::LOW_DELAY);
         }
-        // Frame threads hold back a picture each; slice threads are of no use to most cameras' streams.
+        // Frame threads delay the output by one frame each; slice threads do not help with most cameras' streams.
         context.set_threading(threading::Config {
             kind: threading::Type::None,
             count: 1,
@@ -70,17 +74,17 @@ impl Decoder {
         })
     }
 
-    /// From here on its pictures and failures are counted there.
+    /// Counts its frames and failures in `counts` from now on.
     pub fn counted(mut self, counts: &Arc<Counts>) -> Self {
         self.counts = counts.clone();
         self
     }
 
-    /// Decodes one access unit whose picture is shown at `pts` (90 kHz), and keeps the newest picture that comes
-    /// out, in the order of showing: with B-frames in the stream that may be an earlier one.
+    /// Decodes one access unit with presentation time `pts` (90 kHz), and keeps the newest frame that comes out, in
+    /// presentation order: with B-frames in the stream this may be an earlier one.
     ///
-    /// An error is about this access unit; the next may be given all the same. Damage that did not keep a picture
-    /// from coming out is said by [`Frame::is_corrupt`].
+    /// An error concerns this access unit only; decoding may continue with the next. Damage that did not prevent a
+    /// frame from coming out is reported by [`Frame::is_corrupt`].
     pub fn decode(&mut self, access_unit: &[u8], pts: i64) -> Result<(), Error> {
         let mut newest = None;
         let result = self.decode_each(access_unit, pts, |frame| newest = Some(frame));
@@ -90,7 +94,7 @@ impl Decoder {
         result
     }
 
-    /// As [`Decoder::decode`], but hands every picture that comes out to `take`, for who needs them all.
+    /// As [`Decoder::decode`], but passes every frame that comes out to `take`.
     pub fn decode_each(
         &mut self,
         access_unit: &[u8],
@@ -109,7 +113,7 @@ impl Decoder {
         self.decode_packet(&packet, take)
     }
 
-    /// As [`Decoder::decode_each`], of a packet as libav has it, whose times are in 90 kHz if it has any.
+    /// As [`Decoder::decode_each`], for a packet of libav; its times, if any, are in 90 kHz.
     pub fn decode_packet(
         &mut self,
         packet: &codec::packet::Packet,
@@ -127,13 +131,13 @@ impl Decoder {
         })
     }
 
-    /// The newest picture since the last call, if there is one.
+    /// Takes the newest frame since the last call, if there is one.
     pub fn newest(&mut self) -> Option<Frame> {
         self.newest.take()
     }
 
-    /// Lets out what is held back for reordering, as at the end of a file, and makes ready for another stream's
-    /// start. [`Decoder::newest`] then is the last picture.
+    /// Flushes the frames held back for reordering, as at the end of a file; the decoder may then start with another
+    /// stream. [`Decoder::newest`] returns the last frame afterwards.
     pub fn drain(&mut self) -> Result<(), Error> {
         let mut newest = None;
         let result = self.drain_each(|frame| newest = Some(frame));
@@ -143,7 +147,7 @@ impl Decoder {
         result
     }
 
-    /// As [`Decoder::drain`], but hands every picture that comes out to `take`.
+    /// As [`Decoder::drain`], but passes every frame that comes out to `take`.
     pub fn drain_each(&mut self, take: impl FnMut(Frame)) -> Result<(), Error> {
         let sent = self.decoder.send_eof();
         let received = self.receive(take);
@@ -155,7 +159,7 @@ impl Decoder {
         })
     }
 
-    /// Forgets all pictures, as after a gap: decoding goes on at the next keyframe.
+    /// Discards all frames, as after a gap: decoding continues at the next keyframe.
     pub fn reset(&mut self) {
         self.decoder.flush();
         self.newest = None;

@@ -1,22 +1,23 @@
-//! How much of the time that passes is work.
+//! Estimates how much of the elapsed time was work of this process.
 
 use std::time::Duration;
 
-/// Counts pieces of work. A piece that takes far longer than the one before was not work all the time: the machine was suspended, or
-/// with other processes.
+/// Measures pieces of work. A piece that takes far longer than the one before was not all work: the machine was
+/// suspended or busy with other processes. Counting such a piece in full would make the pipeline drop frames for no
+/// reason.
 #[derive(Debug, Default)]
 pub struct Effort {
-    /// What the last piece counted for.
+    /// Time counted for the previous piece.
     last: Duration,
 }
 
 impl Effort {
-    /// A piece may always count for this much.
+    /// Every piece may count up to this much.
     const SUDDEN: Duration = Duration::from_millis(250);
-    /// And for so many times the piece before.
+    /// A piece may also count up to this multiple of the previous one.
     const GROWTH: u32 = 4;
 
-    /// What a piece counts for that took so long.
+    /// Time to count for a piece that took `took`.
     pub fn count(&mut self, took: Duration) -> Duration {
         self.last = took.min(Effort::SUDDEN.max(Effort::GROWTH * self.last));
         self.last

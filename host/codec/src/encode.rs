@@ -1,4 +1,8 @@
-//! H.264 for live: no look-ahead, no B-frames; by libx264 every picture comes out as it goes in, hardware may be one behind.
+//! H.264 encoding for live streams: no look-ahead and no B-frames. libx264 outputs each frame immediately; hardware
+//! encoders may be one frame behind.
+//!
+//! One [`Encoder`] hides the differences between the encoders: their input layout, their options for low delay, and the
+//! parameter sets that some of them leave out (`headers`). `probe` chooses which encoder is used.
 
 use std::{
     ops::RangeInclusive,
@@ -22,27 +26,28 @@ use sluicegate_media::{
 };
 use sluicegate_telemetry::Chain;
 
-/// What an encoder is made with.
+/// Settings of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Pixels across, even.
+    /// Width in pixels, even.
     pub width: u32,
-    /// Pixels down, even.
+    /// Height in pixels, even.
     pub height: u32,
-    /// Pictures a second, 1 to 240. Written into the stream's VUI; the rate control counts on it.
+    /// Frames per second, 1 to 240. Written into the stream's VUI and used by the rate control.
     pub frame_rate: u32,
-    /// Bits a second, 16,000 to 200,000,000: the average, and no second holds more.
+    /// Bits per second, 16,000 to 200,000,000: the average, and the cap for any second.
     pub bitrate: u32,
-    /// Milliseconds from one keyframe to the next, 1 to 600,000; rounded to whole pictures.
+    /// Milliseconds between keyframes, 1 to 600,000; rounded to whole frames.
     pub keyframe_interval_ms: u32,
-    /// Which encoder.
+    /// The encoder to use.
     pub encoder: EncoderName,
-    /// Whether libx264 stands in where `encoder` refuses these settings; graphics cards encode so many streams and no more.
+    /// Whether to fall back to libx264 if `encoder` rejects the settings; graphics cards limit the number of
+    /// simultaneous streams.
     pub stand_in: bool,
 }
 
 impl Default for Settings {
-    /// 1280×720, 15 pictures a second, 1 Mbit/s, a keyframe every 2 s.
+    /// 1280×720, 15 frames per second, 1 Mbit/s, a keyframe every 2 s.
     fn default() -> Self {
         Self {
             width: 1280,
@@ -57,11 +62,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// As the config says, with the encoder it names or else the first that works here; finding that out takes a moment the
-    /// first time, and seconds where a driver hangs. Not for a thread that serves sockets.
+    /// Settings for a config's `encode`, with the encoder that it names or else the first that works on this machine.
+    /// Probing takes a moment the first time, and seconds if a driver hangs, so do not call this on a thread that
+    /// serves sockets.
     ///
     /// # Errors
-    /// [`Error::Pinned`] if the encoder that is named does not work here, [`Error::NoEncoder`] if none does.
+    /// [`Error::Pinned`] if the named encoder does not work on this machine, [`Error::NoEncoder`] if none does.
     pub fn of(encode: &Encode) -> Result<Self, Error> {
         let keyframes = encode.keyframe_interval.duration().as_millis();
         Ok(Self {
@@ -76,21 +82,21 @@ impl Settings {
     }
 }
 
-/// One coded picture: an access unit in Annex B that starts with an access unit delimiter and, if it is a keyframe,
-/// has its parameter sets with it.
+/// One coded frame: an access unit in Annex B that starts with an access unit delimiter and, if it is a keyframe,
+/// contains its parameter sets.
 #[derive(Clone, Debug)]
 pub struct Packet {
     /// The access unit.
     pub data: Bytes,
-    /// The time given with the picture, 90 kHz.
+    /// Presentation time given with the frame, 90 kHz.
     pub pts: i64,
-    /// When to decode it, 90 kHz; the same as `pts` since nothing is reordered.
+    /// Decode time, 90 kHz; equal to `pts`, since nothing is reordered.
     pub dts: i64,
     /// Whether it is an IDR picture.
     pub key: bool,
 }
 
-/// An H.264 encoder. libx264 works on the calling thread: 4 to 6 ms a picture at 1280×720.
+/// An H.264 encoder. libx264 works on the calling thread and takes 4 to 6 ms per frame at 1280×720.
 pub struct Encoder {
     encoder: codec::encoder::video::Encoder,
     frame: ffmpeg::frame::Video,
@@ -100,12 +106,12 @@ pub struct Encoder {
     counts: Arc<Counts>,
 }
 
-/// How an encoder takes pictures.
+/// Input layout of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// Y, U and V apart.
+    /// Y, U and V in separate planes (I420).
     Planar,
-    /// Y, then U and V in turns.
+    /// Y, then U and V interleaved (NV12).
     SemiPlanar,
 }
 
@@ -125,7 +131,8 @@ impl Layout {
     }
 }
 
-/// What an encoder takes, and its own options for low delay, a full IDR picture on request and no more bits than asked for.
+/// Input layout of an encoder, and its options for low delay, a full IDR picture on request and a hard cap on the bit
+/// rate.
 struct Driver {
     layout: Layout,
     options: &'static [(&'static str, &'static str)],
@@ -172,7 +179,7 @@ fn driver(name: EncoderName) -> Result<Driver, Error> {
         ),
         EncoderName::H264Vaapi => {
             let reason = if Path::new("/dev/dri/renderD128").exists() {
-                "it takes pictures in GPU memory only, which is not supported in this version"
+                "it takes frames in GPU memory only, which is not supported in this version"
             } else {
                 "there is no /dev/dri/renderD128"
             };
@@ -181,17 +188,17 @@ fn driver(name: EncoderName) -> Result<Driver, Error> {
                 reason: reason.into(),
             });
         }
-        // It has no options but its numbers of buffers, and sends its headers once: see `Headers`.
+        // It has no options except its numbers of buffers, and sends its parameter sets once: see `Headers`.
         EncoderName::H264V4l2m2m => (Layout::Planar, &[]),
         EncoderName::Libx264 => (
             Layout::Planar,
             &[
-                // Of the presets the fastest that still uses CABAC and the loop filter: at 1 Mbit/s those are seen.
+                // The fastest preset that still uses CABAC and the loop filter, whose effect is visible at 1 Mbit/s.
                 ("preset", "superfast"),
                 ("tune", "zerolatency"),
                 ("profile", "high"),
                 ("forced-idr", "1"),
-                // A constant frame rate, or the VUI would give the tick of `pts` as the time of a field.
+                // A constant frame rate; otherwise the VUI would contain the tick of `pts` as the duration of a field.
                 (
                     "x264-params",
                     "repeat-headers=1:aud=1:scenecut=0:force-cfr=1:sliced-threads=0:bframes=0",
@@ -203,14 +210,14 @@ fn driver(name: EncoderName) -> Result<Driver, Error> {
 }
 
 impl Encoder {
-    /// Opens an encoder. What goes in means [`super::Colour::VIDEO`], and the stream says so.
+    /// Opens an encoder. Its input is in [`super::Colour::VIDEO`], which is also signalled in the stream.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let opened = driver(settings.encoder).and_then(|driver| Self::open(settings, driver));
         match opened {
             Err(error @ (Error::Open { .. } | Error::Unusable { .. }))
                 if settings.stand_in && settings.encoder != EncoderName::Libx264 =>
             {
-                tracing::warn!("{}; libx264 stands in", Chain(&error));
+                tracing::warn!("{}; using libx264 instead", Chain(&error));
                 Self::new(Settings {
                     encoder: EncoderName::Libx264,
                     ..settings
@@ -257,7 +264,7 @@ impl Encoder {
         context.set_max_bit_rate(bitrate as usize);
         context.set_max_b_frames(0);
         context.set_gop(keyframe_distance(frame_rate, keyframe_interval_ms));
-        // More threads would mean slices or a picture's delay each.
+        // More threads would mean slices, or a delay of one frame each.
         context.set_threading(threading::Config {
             kind: threading::Type::None,
             count: 1,
@@ -291,14 +298,15 @@ impl Encoder {
         })
     }
 
-    /// From here on its pictures and failures are counted there.
+    /// Counts its frames and failures in `counts` from now on.
     pub fn counted(mut self, counts: &Arc<Counts>) -> Self {
         self.counts = counts.clone();
         self
     }
 
-    /// Encodes a picture of the settings' size at `pts` (90 kHz, rising) and gives what came out: by libx264 that picture, at
-    /// once. `force_keyframe` makes it an IDR picture, from which the keyframe interval starts anew.
+    /// Encodes a frame of the settings' size at `pts` (90 kHz, increasing) and returns the packets that came out;
+    /// libx264 returns the frame's packet immediately. `force_keyframe` makes it an IDR picture, which restarts the
+    /// keyframe interval.
     pub fn encode(
         &mut self,
         picture: View<'_>,
@@ -342,7 +350,8 @@ impl Encoder {
         self.receive(pts)
     }
 
-    /// Ends the stream and gives what the encoder still held, which is nothing if every picture came out at once.
+    /// Ends the stream and returns the packets that the encoder still had buffered; none if every frame came out
+    /// immediately.
     pub fn finish(mut self) -> Result<Vec<Packet>, Error> {
         let pts = self.frame.pts().unwrap_or(0);
         self.encoder
@@ -392,21 +401,22 @@ impl Encoder {
     }
 }
 
-/// What encoders with some settings make, or that they make nothing; configs have a few.
+/// Codec strings (RFC 6381) by settings, `None` if the encoder failed with them. A config has a few different settings.
 static KNOWN: Mutex<Vec<(Settings, Option<String>)>> = Mutex::new(Vec::new());
-/// Of them so many are kept.
+/// Largest number of entries in `KNOWN`.
 const MAX_KNOWN: usize = 64;
 
 fn known() -> MutexGuard<'static, Vec<(Settings, Option<String>)>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether something can be encoded so here; `None`: [`codec_string`] has not found out yet. Never waits.
+/// Whether these settings can be encoded on this machine; `None` if [`codec_string`] has not found out yet. Never
+/// blocks.
 pub fn can_encode(encode: &Encode) -> Option<bool> {
     if !probe::finds(encode.encoder)? {
         return Some(false);
     }
-    // Nothing is tried out here, as that is known.
+    // The encoder has been probed, so this does not block.
     let Ok(settings) = Settings::of(encode) else {
         return Some(false);
     };
@@ -415,7 +425,8 @@ pub fn can_encode(encode: &Encode) -> Option<bool> {
     Some(found.1.is_some())
 }
 
-/// RFC 6381, of what an encoder with these settings makes: found out by encoding, 10 to 30 ms, and kept.
+/// The codec string (RFC 6381) of an encoder with these settings. Found by encoding a frame, which takes 10 to 30 ms,
+/// and cached.
 pub fn codec_string(settings: Settings) -> Result<String, Error> {
     let found = known().iter().find(|(of, _)| *of == settings).cloned();
     if let Some((_, Some(codec))) = found {
@@ -474,7 +485,7 @@ mod tests {
     use crate::Decoder;
     use sluicegate_media::pattern::Painter;
 
-    /// libx264 takes both layouts, which hardware does not.
+    /// libx264 takes both layouts, which hardware encoders do not.
     #[test]
     fn pictures_come_out_the_same_in_whichever_layout_they_go_in() {
         let pictures = [Layout::Planar, Layout::SemiPlanar].map(|layout| {

@@ -1,9 +1,9 @@
-//! A stream's out-of-band configuration, which ffmpeg-next does not expose.
+//! Access to a stream's out-of-band configuration, which ffmpeg-next does not expose.
 
 use bytes::Bytes;
 use ffmpeg_next::codec::Parameters;
 
-/// Largest configuration that is believed.
+/// Largest configuration that is accepted, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
 /// The `extradata` of a stream: an `avcC` payload, or parameter sets in Annex B; empty if there is none.

@@ -1,4 +1,4 @@
-//! One decoded picture.
+//! One decoded frame: libav's buffer with its geometry and colour space.
 
 use ffmpeg::color::{Range as AvRange, Space};
 use ffmpeg::format::Pixel;
@@ -10,70 +10,71 @@ use sluicegate_media::{
     picture::View,
 };
 
-/// Pictures of more lines than this are HD, and HD that names no matrix is taken for BT.709, as browsers do.
+/// Frames with more lines are HD; HD without a signalled matrix is treated as BT.709, as browsers do.
 const SD_LINES: u32 = 576;
 
-/// A decoded picture: owned, counted by libav, cheap to move, safe to share behind an `Arc`.
+/// A decoded frame: owned, reference-counted by libav, cheap to move, safe to share behind an `Arc`.
 pub struct Frame {
     video: ffmpeg::frame::Video,
     geometry: Geometry,
 }
 
 impl Frame {
-    /// Pixels across, as coded.
+    /// Coded width in pixels.
     pub fn width(&self) -> u32 {
         self.video.width()
     }
 
-    /// Pixels down, as coded.
+    /// Coded height in pixels.
     pub fn height(&self) -> u32 {
         self.video.height()
     }
 
-    /// The memory of its samples.
+    /// Size of its sample buffers in bytes.
     pub fn bytes(&self) -> usize {
         (0..self.video.planes())
             .map(|plane| self.video.data(plane).len())
             .sum()
     }
 
-    /// The same picture, to be shown so: for who knows more than the coded picture says.
+    /// The same frame with another geometry, for callers that know more than the coded frame contains, such as a
+    /// container's rotation.
     pub fn shown(self, geometry: Geometry) -> Frame {
         Frame { geometry, ..self }
     }
 
-    /// How it is to be shown: unless told otherwise upright, with pixels of the shape that the coded picture says.
+    /// How to display it. Default: upright, with the pixel aspect ratio of the coded frame.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// Width and height in square pixels, upright: what [`super::Scaler`] makes no other shape of.
+    /// Width and height in square pixels, upright: the shape that [`super::Scaler`] preserves.
     pub fn display_size(&self) -> (u32, u32) {
         self.geometry.display_size(self.width(), self.height())
     }
 
-    /// The time given with its access unit, 90 kHz; libavcodec's best guess where only decode times were given.
+    /// Presentation time given with its access unit, 90 kHz; libavcodec's best guess if only decode times were given.
     pub fn pts(&self) -> Option<i64> {
         self.video.timestamp().or(self.video.pts())
     }
 
-    /// Whether it was coded without reference to others.
+    /// Whether it was coded without reference to other frames.
     pub fn is_key(&self) -> bool {
         self.video.is_key()
     }
 
-    /// Whether parts of it were lost or guessed.
+    /// Whether parts of it were lost or concealed.
     pub fn is_corrupt(&self) -> bool {
         self.video.is_corrupt() || self.video.has_decode_errors()
     }
 
-    /// libav's pixel format.
+    /// Pixel format of libav.
     pub fn format(&self) -> Pixel {
         self.video.format()
     }
 
-    /// What its samples mean. A picture that does not say is taken as limited range; as BT.709 above 576 lines and
-    /// BT.601 below.
+    /// Colour space of its samples. Without signalling, limited range is assumed, and BT.709 above 576 lines, BT.601
+    /// otherwise.
     pub fn colour(&self) -> Colour {
         use Pixel::{YUVJ411P, YUVJ420P, YUVJ422P, YUVJ440P, YUVJ444P};
         let range = match (self.video.color_range(), self.format()) {
@@ -92,19 +93,19 @@ impl Frame {
         Colour { range, matrix }
     }
 
-    /// Its planes, if it is planar 4:2:0 with 8 bits and even sides; others go through [`super::Scaler`].
+    /// Its planes, if it is 8-bit planar 4:2:0 with even sides; other frames go through [`super::Scaler`].
     pub fn view(&self) -> Option<View<'_>> {
         view_of(&self.video)
     }
 
-    /// The picture as libav has it.
+    /// The frame in libav's type.
     pub(super) fn video(&self) -> &ffmpeg::frame::Video {
         &self.video
     }
 }
 
 impl From<ffmpeg::frame::Video> for Frame {
-    /// Takes over a picture that came from a decoder or a raw source.
+    /// Wraps a frame that came from a decoder or a raw source.
     fn from(video: ffmpeg::frame::Video) -> Self {
         let told = video.aspect_ratio();
         let side = |side: i32| u32::try_from(side).unwrap_or(0);
@@ -130,7 +131,7 @@ impl std::fmt::Debug for Frame {
     }
 }
 
-/// The planes of a picture, if it is planar 4:2:0 with 8 bits and even sides.
+/// The planes of a frame, if it is 8-bit planar 4:2:0 with even sides.
 pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<View<'_>> {
     if !matches!(video.format(), Pixel::YUV420P | Pixel::YUVJ420P) || video.planes() < 3 {
         return None;
@@ -145,7 +146,7 @@ pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<View<'_>> {
     .ok()
 }
 
-/// Copies a plane of a picture into libav's own, of the same size.
+/// Copies a plane into a libav frame of the same size.
 pub(super) fn fill_plane(into: &mut ffmpeg::frame::Video, plane: usize, from: &View<'_>) {
     let stride = into.stride(plane);
     let rows = into.data_mut(plane).chunks_mut(stride);

@@ -1,4 +1,5 @@
-//! What an encoder leaves out of its access units and [`super::Packet`] promises. Pure.
+//! Adds to an encoder's access units what [`super::Packet`] promises and some encoders leave out: delimiter and
+//! parameter sets. Pure.
 
 use bytes::Bytes;
 use sluicegate_media::h264::{annexb, nal};
@@ -6,7 +7,7 @@ use sluicegate_media::h264::{annexb, nal};
 /// An access unit delimiter for any kind of slice (H.264 7.4.2.4).
 const DELIMITER: Bytes = Bytes::from_static(&[nal::AUD, 0xf0]);
 
-/// The parameter sets an encoder gave so far, beside its stream or in it.
+/// The encoder's newest parameter sets, from its extradata or its stream.
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     sps: Vec<Bytes>,
@@ -14,14 +15,15 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    /// From what the encoder says beside its stream, in Annex B.
+    /// Starts with the encoder's extradata, in Annex B.
     pub(super) fn new(extradata: &Bytes) -> Self {
         let mut headers = Self::default();
         headers.learn(&annexb::split(extradata));
         headers
     }
 
-    /// The access unit with a delimiter in front and, if it is an IDR picture, its parameter sets; and whether it is one.
+    /// Returns the access unit with a leading delimiter and, if it is an IDR picture, its parameter sets; and whether
+    /// it is an IDR picture.
     pub(super) fn complete(&mut self, data: Bytes) -> (Bytes, bool) {
         let nals = annexb::split(&data);
         let has = |kind: u8| nals.iter().any(|unit| nal::unit_type(unit) == kind);
@@ -47,7 +49,7 @@ impl Headers {
         (annexb::join(&all), key)
     }
 
-    /// Sets of a kind replace those known of it.
+    /// Sets of a type replace the known ones of that type.
     fn learn(&mut self, nals: &[Bytes]) {
         for (kind, known) in [(nal::SPS, &mut self.sps), (nal::PPS, &mut self.pps)] {
             let mut news = nals
@@ -86,7 +88,7 @@ mod tests {
         for (beside, first) in [
             // All in the stream, once: v4l2m2m.
             (&[][..], &[SPS, PPS, IDR][..]),
-            // All beside it: encoders with global headers.
+            // All in the extradata: encoders with global headers.
             (&[SPS, PPS], &[IDR]),
             // One of each.
             (&[SPS], &[PPS, IDR]),

@@ -1,4 +1,4 @@
-//! JPEG from decoded pictures, by libjpeg-turbo straight from the planes.
+//! JPEG encoding of decoded frames, by libjpeg-turbo directly from the planes.
 
 use bytes::Bytes;
 use turbojpeg::{Compressor, OutputBuf, Subsamp, YuvPlanesImage};
@@ -6,8 +6,8 @@ use turbojpeg::{Compressor, OutputBuf, Subsamp, YuvPlanesImage};
 use super::{Colour, Counts, Error, Frame, Scaler, fit};
 use std::sync::{Arc, atomic::Ordering};
 
-/// Makes baseline 4:2:0 JPEGs, in full range and BT.601 as JFIF wants them. About 2 ms a picture at 1280×720 and
-/// quality 80. Keeps its scalers from one picture to the next.
+/// Encodes baseline 4:2:0 JPEGs in full range and BT.601, as JFIF requires. Takes about 2 ms per frame at 1280×720 and
+/// quality 80. Keeps its scalers from one frame to the next.
 pub struct JpegEncoder {
     scaler: Scaler,
     compressor: Compressor,
@@ -16,7 +16,7 @@ pub struct JpegEncoder {
 }
 
 impl JpegEncoder {
-    /// An encoder that has not worked yet.
+    /// An encoder without any scaler yet.
     pub fn new() -> Result<Self, Error> {
         Ok(Self {
             scaler: Scaler::new(),
@@ -26,14 +26,14 @@ impl JpegEncoder {
         })
     }
 
-    /// From here on its JPEGs and failures are counted there.
+    /// Counts its JPEGs and failures in `counts` from now on.
     pub fn counted(mut self, counts: &Arc<Counts>) -> Self {
         self.counts = counts.clone();
         self
     }
 
-    /// The picture as JPEG, upright and with square pixels, scaled down to fit `max_width`×`max_height` ([`fit`]; [`u32::MAX`] for no limit), at
-    /// `quality` 1 to 100; what lies outside is taken as the nearer end.
+    /// Encodes the frame as JPEG, upright and with square pixels, scaled down to fit `max_width`×`max_height` pixels
+    /// ([`fit`]; [`u32::MAX`] for no limit), at `quality` 1 to 100; values outside are clamped.
     pub fn encode(
         &mut self,
         frame: &Frame,
@@ -78,7 +78,7 @@ impl JpegEncoder {
         };
         let mut output = OutputBuf::new_owned();
         self.compressor.compress_yuv_planes(&image, &mut output)?;
-        // The library's buffer is up to twice as long as the JPEG; the copy is as long as it needs to be.
+        // The library's buffer is up to twice as long as the JPEG; the copy has the exact length.
         Ok(Bytes::copy_from_slice(&output))
     }
 }

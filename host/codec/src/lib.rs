@@ -1,8 +1,9 @@
-//! Decoding, encoding, scaling, JPEG and AAC, on libav and libjpeg-turbo.
+//! Decoding, encoding, scaling, JPEG and AAC on top of libav (FFmpeg) and libjpeg-turbo.
 //!
-//! Everything here works on the thread that calls it, at the cost the doc comments state, and keeps nothing of a
-//! call but what the next needs. [`Decoder`] and [`Encoder`] may move between threads; [`Scaler`] and
-//! [`JpegEncoder`] stay on the one that made them, since libswscale's context does not say it may move.
+//! Every call works on the calling thread, at the cost that its doc comment states, and keeps only the state that the
+//! next call needs; threads, queues and dropping are the callers' business (`source` for transcoding, `stream` for
+//! renditions, `capture` for stills). [`Decoder`] and [`Encoder`] may move between threads; [`Scaler`] and
+//! [`JpegEncoder`] are not `Send`, because libswscale does not document that its context may move.
 
 mod colour;
 mod counts;
@@ -41,144 +42,145 @@ pub use scale::{Scaler, fit};
 pub use sound::{MADE_SOUND, SoundCoding, SoundConverter, SoundFrame};
 pub use still::{Pictured, Still, StillEncoder};
 
-/// Ticks a second of every `pts` and `dts` in this module: 90 kHz.
+/// Ticks per second of every `pts` and `dts` in this crate: 90 kHz.
 pub const TIME_BASE: u32 = 90_000;
 
-/// What can go wrong with a picture.
+/// Errors of decoding, encoding and conversion.
 #[derive(Debug, Error)]
 pub enum Error {
     /// This build of libavcodec lacks a codec.
-    #[error("libavcodec here has no {what}: install a build of FFmpeg that has it")]
+    #[error("this build of libavcodec has no {what}; install an FFmpeg build that has it")]
     Missing {
-        /// Which codec.
+        /// Name of the codec.
         what: &'static str,
     },
-    /// A codec refused its settings.
+    /// A codec could not be opened with these settings.
     #[error("cannot open the {what}")]
     Open {
-        /// Which codec, with what settings.
+        /// Name of the codec and its settings.
         what: String,
-        /// What libav says.
+        /// Error of libav.
         source: ffmpeg::Error,
     },
-    /// An encoder that cannot be used on this machine or in this version.
+    /// The encoder cannot be used on this machine or in this version.
     #[error("{reason}")]
     Unusable {
-        /// Which.
+        /// Name of the encoder.
         name: EncoderName,
-        /// Why.
+        /// Reason shown to the user.
         reason: String,
     },
-    /// The encoder the config names does not work here.
+    /// The encoder that the config names does not work on this machine.
     #[error(
-        "the encoder {name} does not work here: {reason}; name another, or none for the first that works"
+        "the encoder {name} does not work on this machine: {reason}; set `encoder` to another one, or remove it to use the first that works"
     )]
     Pinned {
-        /// Which.
+        /// Name of the encoder.
         name: EncoderName,
-        /// Why.
+        /// Reason shown to the user.
         reason: String,
     },
-    /// None works.
-    #[error("no H.264 encoder works here: {reasons}")]
+    /// No H.264 encoder works on this machine.
+    #[error("no H.264 encoder works on this machine: {reasons}")]
     NoEncoder {
-        /// Why each does not.
+        /// The encoders with the reason why each does not work.
         reasons: String,
     },
-    /// A setting is outside of what can be encoded.
+    /// A setting is out of range.
     #[error("cannot encode with {setting} {value}: it must be from {least} to {most}")]
     Setting {
         /// Name of the field in [`Settings`].
         setting: &'static str,
-        /// What it was.
+        /// The value that was given.
         value: u64,
-        /// Smallest good value.
+        /// Smallest valid value.
         least: u64,
-        /// Largest good value.
+        /// Largest valid value.
         most: u64,
     },
-    /// A picture was not encoded.
-    #[error("cannot encode the picture at {pts}/90000 s")]
+    /// A frame could not be encoded.
+    #[error("cannot encode the frame at {pts}/90000 s")]
     Encode {
-        /// The picture's time.
+        /// Presentation time of the frame, 90 kHz.
         pts: i64,
-        /// What libav says.
+        /// Error of libav.
         source: ffmpeg::Error,
     },
-    /// A picture of another size than the encoder's.
-    #[error("the encoder takes {expected:?} pixels, the picture has {found:?}: scale it first")]
+    /// The frame's size is not the encoder's.
+    #[error("the encoder expects frames of {expected:?} pixels but got {found:?}; scale it first")]
     Size {
-        /// Width and height the encoder was made for.
+        /// Width and height the encoder was opened for, pixels.
         expected: (u32, u32),
-        /// Width and height of the picture.
+        /// Width and height of the frame, pixels.
         found: (u32, u32),
     },
-    /// An access unit could not be decoded; the next may well be.
+    /// An access unit could not be decoded; the next one may succeed.
     #[error("cannot decode the access unit of {bytes} bytes at {pts}/90000 s")]
     Decode {
-        /// The access unit's time.
+        /// Presentation time of the access unit, else its decode time, 90 kHz.
         pts: i64,
-        /// Its length.
+        /// Length in bytes.
         bytes: usize,
-        /// What libav says.
+        /// Error of libav.
         source: ffmpeg::Error,
     },
-    /// A packet of sound could not be decoded or encoded again; the next may well be.
-    #[error("cannot convert the sound at {time}/90000 s")]
+    /// A packet of audio could not be decoded or re-encoded; the next one may succeed.
+    #[error("cannot convert the audio packet at {time}/90000 s")]
     Sound {
-        /// The packet's time.
+        /// Time of the packet, 90 kHz.
         time: i64,
-        /// What libav says.
+        /// Error of libav.
         source: ffmpeg::Error,
     },
-    /// An access unit of no bytes or of too many.
-    #[error("an access unit has {bytes} bytes: from 1 to {most} can be decoded")]
+    /// An access unit is empty or too long.
+    #[error("cannot decode an access unit of {bytes} bytes; it must have 1 to {most}")]
     Length {
-        /// Its length.
+        /// Length in bytes.
         bytes: usize,
-        /// The largest that is taken.
+        /// Largest accepted length in bytes.
         most: usize,
     },
-    /// A picture could not be brought to another size or pixel format.
-    #[error("cannot convert a {width}x{height} picture in {format}")]
+    /// A frame could not be converted to another size or pixel format.
+    #[error("cannot convert a {width}x{height} frame in {format}")]
     Scale {
-        /// Pixels across.
+        /// Width in pixels.
         width: u32,
-        /// Pixels down.
+        /// Height in pixels.
         height: u32,
-        /// libav's name of its pixel format.
+        /// libav's name of the pixel format.
         format: String,
-        /// What libav says.
+        /// Error of libav.
         source: ffmpeg::Error,
     },
-    /// A size that planar 4:2:0 cannot have.
+    /// The size is not possible for planar 4:2:0.
     #[error(transparent)]
     Picture(#[from] SizeError),
-    /// libjpeg-turbo refused.
-    #[error("cannot make the JPEG")]
+    /// libjpeg-turbo failed.
+    #[error("cannot encode the JPEG")]
     Jpeg(#[from] turbojpeg::Error),
-    /// libav could not get memory for a picture.
-    #[error("no memory for a {width}x{height} picture")]
+    /// libav could not allocate a frame.
+    #[error("cannot allocate a {width}x{height} frame")]
     Memory {
-        /// Pixels across.
+        /// Width in pixels.
         width: u32,
-        /// Pixels down.
+        /// Height in pixels.
         height: u32,
     },
 }
 
-/// Prepares libav, once, however often it is called. libav's own lines on stderr are turned off but for those
-/// before an abort: what fails is in the errors, and a camera with a bad cable must not fill the log.
+/// Initialises libav; only the first call has an effect. libav's own lines on stderr are turned off, except those
+/// before an abort: failures are in the errors, and a camera with a bad cable must not fill the log.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // The error texts. `ffmpeg::init` would bring libavdevice and its eighty libraries along.
+        // Registers the error texts. `ffmpeg::init` would also load libavdevice and the eighty libraries that it
+        // depends on.
         ffmpeg::util::error::register_all();
         ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
     });
 }
 
-/// Whether libav only says that it wants input, or has no more to give.
+/// Whether the error only means that libav needs more input or is at the end.
 fn is_dry(error: ffmpeg::Error) -> bool {
     matches!(
         error,

@@ -1,7 +1,9 @@
-//! Which H.264 encoder is used: the first that really encodes here, and why those before it do not.
+//! Chooses the H.264 encoder: the first that actually encodes on this machine, with the reasons why the preferred ones
+//! do not.
 //!
-//! That libavcodec lists an encoder says nothing: without its driver and device it fails to open, crashes or hangs. So each is
-//! tried out by encoding two pictures in a process of its own, once, when first something is to be encoded.
+//! That libavcodec lists an encoder proves nothing: without its driver and device it fails to open, crashes or hangs.
+//! Each encoder is therefore tested in a child process that encodes two frames and decodes them again. This happens
+//! once, when something is to be encoded for the first time.
 
 use super::{Decoder, Encoder, Error, Settings, init};
 use ffmpeg_next as ffmpeg;
@@ -24,47 +26,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An encoder that gives no answer for this long is passed over.
+/// An encoder whose test takes longer than this is rejected.
 const LIMIT: Duration = Duration::from_secs(5);
-/// More of what a driver prints is not kept.
+/// Largest amount of a child's output that is kept, in bytes.
 const MAX_WORDS: usize = 64 << 10;
-/// The child's answer is the line that begins so; what its drivers print goes before.
+/// The child's result is the line with this prefix; its drivers may print other lines before.
 const ANSWER: &str = "probe: ";
 const GOOD: &str = "good";
 
-/// The encoder that is used unless the config names one.
+/// Which encoder is used if the config names none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Encoder")]
 pub struct EncoderChoice {
-    /// None works here if absent.
+    /// Name of the encoder; absent if none works.
     #[schemars(with = "Option<String>")]
     pub name: Option<EncoderName>,
-    /// Those that would have been preferred.
+    /// Preferred encoders that do not work on this machine.
     pub passed_over: Vec<PassedOver>,
 }
 
-/// An encoder that does not work here.
+/// An encoder that does not work on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PassedOver {
-    /// Which.
+    /// Name of the encoder.
     #[schemars(with = "String")]
     pub name: EncoderName,
-    /// Why not.
+    /// Reason why it does not work.
     pub reason: String,
 }
 
-/// Names the program that is run to try encoders out, which must call [`answer`] on `probe-encoder NAME`. Without one, as where
-/// the gateway is used as a library, only libx264 is considered, which needs no driver.
+/// Sets the program that tests encoders in a child process; it must call [`answer`] on `probe-encoder NAME`. Without
+/// it, as when the gateway is used as a library, only libx264 is considered, which needs no driver.
 pub fn probe_with(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
 
-/// What was chosen; `None` until something was to be encoded. Never waits.
+/// The chosen encoder; `None` until something has been encoded. Never blocks.
 pub fn encoders() -> Option<&'static EncoderChoice> {
     CHOICE.get()
 }
 
-/// Whether [`choose`] finds an encoder; `None`: nobody has found out yet. Never waits.
+/// Whether [`choose`] finds an encoder; `None` if that has not been tested yet. Never blocks.
 pub(super) fn finds(pinned: Option<EncoderName>) -> Option<bool> {
     match pinned {
         Some(name) => OUTCOMES[name as usize].get().map(Result::is_ok),
@@ -72,9 +74,9 @@ pub(super) fn finds(pinned: Option<EncoderName>) -> Option<bool> {
     }
 }
 
-/// Tries out one encoder for the process that asked, and prints the answer.
+/// Runs in the child process: tests one encoder and prints the result.
 pub fn answer(name: EncoderName) {
-    // Whoever asked may be gone before it could end this.
+    // A watchdog, in case the parent exits before it could end this process.
     thread::spawn(|| {
         thread::sleep(LIMIT * 2);
         std::process::exit(1);
@@ -85,7 +87,7 @@ pub fn answer(name: EncoderName) {
         Ok(()) => GOOD.to_owned(),
         Err(reason) => reason,
     };
-    // In a line of its own, whatever a driver left unfinished.
+    // On a line of its own, whatever a driver printed before without a line break.
     let _ = writeln!(io::stdout(), "\n{ANSWER}{}", words.replace('\n', " "));
 }
 
@@ -96,8 +98,8 @@ static OUTCOMES: [OnceLock<Outcome>; EncoderName::ALL.len()] =
 
 type Outcome = Result<(), String>;
 
-/// The encoder the config names, if it works, else the first that does. May wait for up to [`LIMIT`], the first time, so not for a
-/// thread that serves sockets.
+/// The encoder that the config names, if it works, else the first that does. May block up to [`LIMIT`] the first time,
+/// so do not call it on a thread that serves sockets.
 pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> {
     if let Some(name) = pinned {
         return match outcome(name) {
@@ -109,7 +111,7 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
         };
     }
     let choice = CHOICE.get_or_init(|| {
-        // Side by side, so that drivers that hang cost the time of one.
+        // In parallel, so that several drivers that hang cost one timeout.
         thread::scope(|scope| {
             for name in EncoderName::ALL {
                 let _ = thread::Builder::new().spawn_scoped(scope, move || outcome(name));
@@ -119,11 +121,14 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
         match choice.name {
             Some(name) => {
                 tracing::info!(
-                    "H.264 is encoded by {name}; passed over: {}",
+                    "using the H.264 encoder {name}; rejected: {}",
                     choice.reasons()
                 );
             }
-            None => tracing::error!("no H.264 encoder works here: {}", choice.reasons()),
+            None => tracing::error!(
+                "no H.264 encoder works on this machine: {}",
+                choice.reasons()
+            ),
         }
         choice
     });
@@ -175,15 +180,15 @@ fn outcome(name: EncoderName) -> &'static Outcome {
                 ask(command, LIMIT)
             }
             (None, EncoderName::Libx264) => try_out(name),
-            (None, _) => Err("not tried, as there is no program to try it in".into()),
+            (None, _) => Err("not tested: there is no program to test it in".into()),
         }
     };
     OUTCOMES[name as usize].get_or_init(|| {
-        contain(found).unwrap_or_else(|panicked| Err(format!("trying it out {panicked}")))
+        contain(found).unwrap_or_else(|panicked| Err(format!("testing it {panicked}")))
     })
 }
 
-/// Encodes two pictures and decodes them again.
+/// Encodes two frames and decodes them again.
 fn try_out(name: EncoderName) -> Outcome {
     let settings = Settings {
         encoder: name,
@@ -206,19 +211,19 @@ fn try_out(name: EncoderName) -> Outcome {
         );
     }
     packets.extend(encoder.finish().map_err(words)?);
-    let first = packets.first().ok_or("it gave no picture")?;
+    let first = packets.first().ok_or("it output no packet")?;
     let nals = annexb::split(&first.data);
     let [sps, pps] = [nal::SPS, nal::PPS].map(|kind| {
         let of_kind = nals.iter().filter(|unit| nal::unit_type(unit) == kind);
         of_kind.cloned().collect::<Vec<_>>()
     });
     if !first.key {
-        return Err("its first picture is no keyframe".into());
+        return Err("its first frame is not a keyframe".into());
     }
     let sets = ParameterSets::new(&sps, &pps).map_err(|error| error.to_string())?;
     if (sets.picture.width, sets.picture.height) != (width, height) {
         return Err(format!(
-            "asked for {width}x{height} it makes {}x{}",
+            "it was set to {width}x{height} but encodes {}x{}",
             sets.picture.width, sets.picture.height
         ));
     }
@@ -227,16 +232,19 @@ fn try_out(name: EncoderName) -> Outcome {
     for packet in &packets {
         decoder
             .decode_each(&packet.data, packet.pts, |_| pictures += 1)
-            .map_err(|error| format!("what it makes cannot be decoded: {error}"))?;
+            .map_err(|error| format!("its output cannot be decoded: {error}"))?;
     }
-    // The decoder may hold back the last.
+    // The decoder may hold back the last frame.
     if pictures == 0 || packets.len() < 2 {
-        return Err(format!("two pictures went in, {} came out", packets.len()));
+        return Err(format!(
+            "it output {} packets for two frames",
+            packets.len()
+        ));
     }
     Ok(())
 }
 
-/// Has `command` try out an encoder and waits for its answer no longer than `limit`.
+/// Runs `command`, which tests an encoder, and waits for its result up to `limit`.
 fn ask(mut command: Command, limit: Duration) -> Outcome {
     let deadline = Instant::now() + limit;
     let program = command.get_program().to_string_lossy().into_owned();
@@ -247,20 +255,20 @@ fn ask(mut command: Command, limit: Duration) -> Outcome {
             .stdout(input.try_clone()?)
             .stderr(input);
         let mut child = command.spawn()?;
-        // It holds the pipe's other end, whose closing is waited for.
+        // `command` holds the pipe's write end, and reading ends only when that is closed.
         drop(command);
         let (words, ended) = read(output, deadline)?;
-        // All that ends on its own has its status by now, and keeps it.
+        // A process that ended by itself has its status already and keeps it.
         let _ = child.kill();
         let (to, status) = mpsc::channel();
-        // A process that is stuck inside a driver cannot be ended; it is not waited for here.
+        // A process that is stuck inside a driver cannot be killed; this thread does not wait for it.
         thread::Builder::new().spawn(move || to.send(child.wait()))?;
         let status = status.recv_timeout(Duration::from_secs(1));
         let status = status.ok().and_then(Result::ok).filter(|_| ended);
         Ok((words, status))
     };
     let (words, status) =
-        run().map_err(|error| format!("not tried, as {program} cannot be run: {error}"))?;
+        run().map_err(|error| format!("not tested: {program} cannot be run: {error}"))?;
     let said = last_words(&words);
     let because = |what: String| match said {
         Some(said) => format!("{what}: {said}"),
@@ -268,7 +276,7 @@ fn ask(mut command: Command, limit: Duration) -> Outcome {
     };
     let Some(status) = status else {
         return Err(because(format!(
-            "it did not answer within {} s and was ended",
+            "it did not finish within {} s and was killed",
             limit.as_secs_f32()
         )));
     };
@@ -278,11 +286,11 @@ fn ask(mut command: Command, limit: Duration) -> Outcome {
     match words.lines().find_map(|line| line.strip_prefix(ANSWER)) {
         Some(GOOD) => Ok(()),
         Some(reason) => Err(because(reason.to_owned())),
-        None => Err(because(format!("it gave no answer, {status}"))),
+        None => Err(because(format!("it printed no result, {status}"))),
     }
 }
 
-/// What comes until all have closed the other end, and whether they have done so in time.
+/// Reads until all writers have closed the pipe, and returns whether that happened before the deadline.
 fn read(mut output: PipeReader, deadline: Instant) -> io::Result<(String, bool)> {
     let mut words = Vec::new();
     let mut buffer = [0; 4096];
@@ -313,7 +321,8 @@ fn read(mut output: PipeReader, deadline: Instant) -> io::Result<(String, bool)>
     }
 }
 
-/// The first thing libav or a driver complained of, without the `[h264_qsv @ 0x55d0]` in front: what follows is consequence.
+/// The first complaint of libav or a driver, without a prefix such as `[h264_qsv @ 0x55d0]`: later ones are
+/// consequences.
 fn last_words(words: &str) -> Option<&str> {
     let complaint = words
         .lines()

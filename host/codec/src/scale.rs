@@ -1,4 +1,7 @@
-//! From any decoded picture to planar 4:2:0 of a wanted size and colour, upright.
+//! Converts any decoded frame to planar 4:2:0 of a given size and colour space, upright.
+//!
+//! Work that is not needed is not done: a frame that already fits is returned without a copy. libswscale changes size
+//! and layout only; orientation is applied by `media`, and range and matrix by `colour`.
 
 use ffmpeg::format::Pixel;
 use ffmpeg::software::scaling;
@@ -12,14 +15,15 @@ use sluicegate_media::{
     picture::{MAX_SIDE, Picture, View},
 };
 
-/// Pairs of input and output a scaler keeps ready, and the memory of their pictures; the one used longest ago goes.
+/// Largest number of conversions (pairs of input and output) that a scaler keeps ready, and the largest size of their
+/// buffers in bytes. The least recently used one is removed first.
 const CACHED: usize = 8;
 const CACHED_BYTES: usize = 32 << 20;
 
-/// Scales, turns and converts, keeping what the next picture of the same kind needs.
+/// Scales, rotates and converts frames, and keeps the buffers for the next frame of the same kind.
 ///
-/// At 1280×720: 4:2:0 that needs another range or matrix costs a third of a millisecond; scaling to half, about
-/// half a millisecond; what already is as wanted, nothing. Turning costs about two milliseconds.
+/// Cost at 1280×720: a change of range or matrix of 4:2:0 takes a third of a millisecond, scaling to half size about
+/// half a millisecond, rotation about two milliseconds. A frame that already fits costs nothing.
 #[derive(Default)]
 pub struct Scaler {
     stages: Vec<Stage>,
@@ -29,30 +33,30 @@ pub struct Scaler {
 struct Kind {
     format: Pixel,
     from: (u32, u32),
-    /// Before it is turned.
+    /// Output size before rotation, pixels.
     to: (u32, u32),
     orientation: Orientation,
 }
 
-/// What one kind of picture needs on its way to one size.
+/// Contexts and buffers to convert one kind of frame to one size.
 struct Stage {
     kind: Kind,
-    /// None where size and layout are right already.
+    /// `None` if size and layout are right already.
     resize: Option<Resize>,
-    /// Where it is not upright.
+    /// Buffer of the rotated frame, if it is not upright.
     turned: Option<Picture>,
-    /// Made when first needed.
+    /// Buffer of the converted frame, allocated when first needed.
     recoloured: Option<Picture>,
 }
 
 impl Scaler {
-    /// A scaler with nothing ready yet.
+    /// A scaler without any context yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The picture, upright, at `width`×`height` (both even) as planar 4:2:0 whose samples mean `colour`. Nothing is
-    /// copied where the frame is that already. A size in the shape of [`Frame::display_size`] has square pixels.
+    /// Converts the frame to `width`×`height` pixels (both even), upright, as planar 4:2:0 in `colour`. Nothing is
+    /// copied if it is in that form already. A size with the aspect ratio of [`Frame::display_size`] has square pixels.
     pub fn convert<'a>(
         &'a mut self,
         frame: &'a Frame,
@@ -88,7 +92,7 @@ impl Scaler {
     }
 }
 
-/// The largest size of even sides that keeps the aspect of `width`×`height`, is no larger than that and fits into
+/// The largest size with even sides that keeps the aspect ratio of `width`×`height`, is not larger, and fits into
 /// `max_width`×`max_height`. [`u32::MAX`] stands for no limit.
 pub fn fit(width: u32, height: u32, max_width: u32, max_height: u32) -> (u32, u32) {
     let even = |side: u32| (side & !1).max(2);
@@ -98,7 +102,7 @@ pub fn fit(width: u32, height: u32, max_width: u32, max_height: u32) -> (u32, u3
         max_height.min(height).min(MAX_SIDE),
     );
     let near = |side: u64, by: u64, most: u32| {
-        // To the nearest even number, which may lie above an odd limit.
+        // To the nearest even number, which may be above an odd limit.
         let halves = (side + by) / (2 * by);
         even(u32::try_from(2 * halves).unwrap_or(most).min(most))
     };
@@ -134,7 +138,7 @@ impl Stage {
         })
     }
 
-    /// The memory of its pictures, once it has worked.
+    /// Size of its buffers in bytes once they are allocated.
     fn bytes(&self) -> usize {
         let (width, height) = self.kind.to;
         width as usize * height as usize * 3
@@ -163,8 +167,8 @@ impl Stage {
     }
 }
 
-/// libswscale at work on one kind of picture. It changes size and layout and leaves range and matrix alone, but for
-/// pictures that have none (red, green and blue), which it makes full range BT.601.
+/// A libswscale context for one kind of frame. It changes size and layout and leaves range and matrix alone, except for
+/// RGB frames, which it converts to full range BT.601.
 struct Resize {
     context: scaling::Context,
     scaled: ffmpeg::frame::Video,
@@ -175,10 +179,10 @@ impl Resize {
     fn new(kind: &Kind) -> Result<Self, Error> {
         init();
         let ((from_width, from_height), (width, height)) = (kind.from, kind.to);
-        // A size the rest of the way has no picture for is refused before libav takes memory for it.
+        // Sizes that the following steps cannot represent are rejected before libav allocates memory.
         let _ = Picture::new(width, height)?;
         let nature = Nature::of(kind.format);
-        // Both ends of the same nature, or libswscale would change the range as well.
+        // Input and output of the same nature; otherwise libswscale would change the range as well.
         let layout = if nature == Nature::Limited {
             Pixel::YUV420P
         } else {
@@ -241,7 +245,7 @@ impl Kind {
     }
 }
 
-/// What libswscale takes a pixel format for.
+/// How libswscale interprets a pixel format.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nature {
     Limited,
@@ -386,7 +390,7 @@ mod tests {
             (90, (16, 64), (1, 1), (14, 62)),
             (180, (64, 16), (62, 1), (1, 14)),
             (270, (16, 64), (1, 62), (14, 1)),
-            // Half of that.
+            // Half of that size.
             (90, (8, 32), (1, 1), (6, 30)),
         ] {
             let frame = frame(Pixel::YUV420P, 64, 16, |plane, at| match plane {

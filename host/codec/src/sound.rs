@@ -1,4 +1,7 @@
-//! Any sound to AAC-LC: decoded, brought to 48 kHz and at most two channels, encoded.
+//! Converts audio of any codec to AAC-LC: decode, resample to 48 kHz and at most two channels, encode.
+//!
+//! Output times are a count of samples and follow the source's times only when those differ by more than two frames, so
+//! that jitter leaves no gaps. Used by `stream` when a transport needs AAC and the source delivers something else.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,22 +15,23 @@ use ffmpeg_next as ffmpeg;
 use super::{Error, TIME_BASE, extradata, init, is_dry};
 use sluicegate_media::{aac, time::rescale};
 
-/// RFC 6381, of what is made: AAC-LC.
+/// Codec string (RFC 6381) of the output: AAC-LC.
 pub const MADE_SOUND: &str = "mp4a.40.2";
-/// Samples a second of what is made: what every browser and phone plays without resampling.
+/// Sample rate of the output in Hz: one that every browser and phone plays without resampling.
 const RATE: u32 = 48_000;
-/// Samples in a frame of AAC-LC.
+/// Samples in an AAC-LC frame.
 const FRAME: usize = 1024;
-/// Bits a second for one channel and for two.
+/// Bits per second for one channel and for two.
 const BIT_RATES: [usize; 2] = [64_000, 128_000];
-/// The source's times may be off by this many samples (two frames) before they are believed.
+/// Largest difference, in samples (two frames), between the source's times and the sample count before the source's
+/// times are taken over.
 const TOLERANCE: i64 = 2 * FRAME as i64;
 const PLANAR: Layout = Layout::F32(Type::Planar);
-/// The longest packet that is taken, and the most samples that one may decode to.
+/// Longest packet that is accepted in bytes, and the most samples that one may decode to.
 const MAX_BYTES: usize = 1 << 20;
 const MAX_SAMPLES: usize = 1 << 18;
 
-/// How a source's sound is coded, as a decoder needs to know it.
+/// Coding of a source's audio, as needed to open a decoder.
 #[derive(Clone)]
 pub struct SoundCoding {
     parameters: Arc<Mutex<Parameters>>,
@@ -35,7 +39,7 @@ pub struct SoundCoding {
 }
 
 impl SoundCoding {
-    /// Of a track of sound, as a demuxer tells it.
+    /// For an audio track of a demuxer.
     pub fn new(parameters: Parameters) -> SoundCoding {
         SoundCoding {
             name: parameters.id().name(),
@@ -43,12 +47,12 @@ impl SoundCoding {
         }
     }
 
-    /// libav's name of the codec: "pcm_alaw", "opus".
+    /// libav's name of the codec, such as "pcm_alaw" or "opus".
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Samples a second and channels, if the sound can be decoded here.
+    /// Sample rate in Hz and number of channels; an error if the audio cannot be decoded.
     pub fn probe(&self) -> Result<(u32, u8), Error> {
         let decoder = self.decoder()?;
         Ok((
@@ -78,31 +82,31 @@ impl std::fmt::Debug for SoundCoding {
     }
 }
 
-/// A raw frame of AAC.
+/// A raw AAC frame, without ADTS header.
 #[derive(Clone, Debug)]
 pub struct SoundFrame {
-    /// The frame.
+    /// The frame's bytes.
     pub data: Bytes,
-    /// When it is decoded, 90 kHz. The first ones are before the sound that they were made of: a decoder needs them to get going.
+    /// Decode time, 90 kHz. The first frames precede the audio they were made from: a decoder needs them as preroll.
     pub time: i64,
 }
 
-/// Makes AAC-LC of sound: about 0.3 ms for a frame, which is 21 ms of sound.
+/// Converts audio to AAC-LC. Takes about 0.3 ms per frame, which is 21 ms of audio.
 pub struct SoundConverter {
     decoder: codec::decoder::Audio,
-    /// From what decoded sound is to what the encoder takes.
+    /// From the decoder's format to the encoder's.
     resampler: Option<resampling::Context>,
     encoder: codec::encoder::audio::Encoder,
     config: aac::Config,
     layout: ChannelLayout,
-    /// Decoded sound that makes no whole frame yet, by channel.
+    /// Decoded samples that do not fill a frame yet, per channel.
     held: Vec<Vec<f32>>,
-    /// The time of the first sample held, in samples.
+    /// Time of the first sample in `held`, in samples.
     at: Option<i64>,
 }
 
 impl SoundConverter {
-    /// For the sound described. What has one channel keeps it, all else gets two.
+    /// A converter for the described audio. Mono stays mono, everything else becomes stereo.
     pub fn new(coding: &SoundCoding) -> Result<SoundConverter, Error> {
         let decoder = coding.decoder()?;
         let channels = usize::from(decoder.channels()).clamp(1, 2);
@@ -131,14 +135,14 @@ impl SoundConverter {
         })
     }
 
-    /// What the frames are.
+    /// Configuration of the AAC frames.
     pub fn config(&self) -> &aac::Config {
         &self.config
     }
 
-    /// Takes one packet, whose time is in 90 kHz, and gives the frames that are whole by it.
+    /// Converts one packet, whose time is in 90 kHz, and returns the frames that it completes.
     ///
-    /// An error is about this packet; the next may be given all the same.
+    /// An error concerns this packet only; conversion may continue with the next.
     pub fn convert(&mut self, packet: &[u8], time: i64) -> Result<Vec<SoundFrame>, Error> {
         if packet.is_empty() || packet.len() > MAX_BYTES {
             return Err(Error::Length {
@@ -165,7 +169,7 @@ impl SoundConverter {
         }
     }
 
-    /// Adds decoded sound to what is held.
+    /// Resamples decoded audio and appends it to `held`.
     fn resample(&mut self, sound: &mut frame::Audio, time: i64) -> Result<(), ffmpeg::Error> {
         if sound.samples() == 0 || sound.samples() > MAX_SAMPLES || sound.rate() == 0 {
             return Err(ffmpeg::Error::InvalidData);
@@ -190,7 +194,7 @@ impl SoundConverter {
         let waiting = delayed.map_or(0, |delay| delay.output) + self.held[0].len() as i64;
         let next = self.at.map(|at| at.saturating_add(waiting));
         if next.is_none_or(|next| next.abs_diff(told) > TOLERANCE.unsigned_abs()) {
-            // Some was lost, or comes again: what is held belongs to what was before.
+            // Packets were lost or repeated: the samples held belong to what came before the gap.
             self.held.iter_mut().for_each(Vec::clear);
             self.at = Some(told);
         }
@@ -203,7 +207,7 @@ impl SoundConverter {
         Ok(())
     }
 
-    /// Encodes what makes whole frames.
+    /// Encodes the complete frames in `held`.
     fn encode(&mut self, frames: &mut Vec<SoundFrame>) -> Result<(), ffmpeg::Error> {
         while self.held[0].len() >= FRAME {
             let at = self.at.unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Single pictures as files: JPEG by libjpeg-turbo, PNG and WebP by libav where it has them.
+//! Encodes still pictures as files: JPEG by libjpeg-turbo, PNG and WebP by libav if the build has them. Used by
+//! captures.
 
 use bytes::Bytes;
 use ffmpeg::codec::{self, Id};
@@ -12,22 +13,22 @@ use super::{Colour, Counts, Error, Frame, JpegEncoder, Matrix, Range, Scaler, fi
 use sluicegate_media::picture::View;
 use std::sync::Arc;
 
-/// How a single picture is written.
+/// File format of a still picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Still {
     /// Baseline JPEG.
     Jpeg,
-    /// PNG, without loss beyond that of the stream.
+    /// PNG, lossless relative to the decoded frame.
     Png,
     /// Lossy WebP.
     Webp,
 }
 
 impl Still {
-    /// Every one.
+    /// All formats.
     pub const ALL: [Still; 3] = [Still::Jpeg, Still::Png, Still::Webp];
 
-    /// What it is called in requests.
+    /// Name in requests and in the API.
     pub fn name(self) -> &'static str {
         match self {
             Still::Jpeg => "jpeg",
@@ -36,7 +37,7 @@ impl Still {
         }
     }
 
-    /// How its files' names end.
+    /// File name extension.
     pub fn ending(self) -> &'static str {
         match self {
             Still::Jpeg => "jpg",
@@ -45,7 +46,7 @@ impl Still {
         }
     }
 
-    /// Its media type.
+    /// Media type (MIME).
     pub fn content_type(self) -> &'static str {
         match self {
             Still::Jpeg => "image/jpeg",
@@ -54,7 +55,7 @@ impl Still {
         }
     }
 
-    /// Whether it can be made here.
+    /// Whether this build can encode the format.
     pub fn is_made(self) -> bool {
         init();
         match self {
@@ -65,28 +66,28 @@ impl Still {
     }
 }
 
-/// A file of a picture, and its size in pixels.
+/// An encoded picture and its size.
 #[derive(Clone, Debug)]
 pub struct Pictured {
-    /// The file.
+    /// Contents of the file.
     pub data: Bytes,
-    /// Pixels across.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels down.
+    /// Height in pixels.
     pub height: u32,
 }
 
-/// Makes single pictures, one after the other.
+/// Encodes still pictures, one at a time.
 pub struct StillEncoder {
     jpeg: JpegEncoder,
     scaler: Scaler,
 }
 
 impl StillEncoder {
-    /// One whose JPEGs are counted there.
+    /// An encoder whose JPEGs are counted in `counts`.
     ///
     /// # Errors
-    /// libjpeg-turbo does not start.
+    /// libjpeg-turbo could not be initialised.
     pub fn new(counts: &Arc<Counts>) -> Result<StillEncoder, Error> {
         Ok(StillEncoder {
             jpeg: JpegEncoder::new()?.counted(counts),
@@ -94,10 +95,11 @@ impl StillEncoder {
         })
     }
 
-    /// The picture, upright and with square pixels, at most `max_width` pixels wide, in its shape; `quality` 1 to 100 for those that lose something.
+    /// Encodes the frame upright, with square pixels and its aspect ratio, at most `max_width` pixels wide. `quality`
+    /// is 1 to 100 and applies to lossy formats.
     ///
     /// # Errors
-    /// It has no such codec, or that refuses the picture.
+    /// The build has no such codec, or the codec rejected the frame.
     pub fn encode(
         &mut self,
         frame: &Frame,
@@ -116,7 +118,7 @@ impl StillEncoder {
                 encode_one(Id::PNG.name(), codec::encoder::find(Id::PNG), &rgb, &[])?
             }
             Still::Webp => {
-                // What the format has it in: studio range, BT.601 (RFC 9649 2.5).
+                // Colour space of the format: limited range, BT.601 (RFC 9649 2.5).
                 let colour = Colour {
                     range: Range::Limited,
                     matrix: Matrix::Bt601,
@@ -136,7 +138,7 @@ impl StillEncoder {
     }
 }
 
-/// libav's own picture of these planes.
+/// Copies planes into a libav frame.
 fn copied(view: &View<'_>, width: u32, height: u32, format: Pixel) -> ffmpeg::frame::Video {
     let mut picture = ffmpeg::frame::Video::new(format, width, height);
     for plane in 0..3 {

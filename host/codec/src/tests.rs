@@ -1,4 +1,4 @@
-//! Pattern → H.264 → picture → JPEG: the whole way, and what each part promises the others.
+//! End to end, from test pattern through H.264 and decoder to JPEG, and the guarantees of each part.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
@@ -23,7 +23,7 @@ fn ticks(frame: u64) -> i64 {
     frame as i64 * i64::from(TIME_BASE) / 30
 }
 
-/// A moment the pattern's clock shows for a frame.
+/// Wall-clock time that the pattern shows for a frame, in ms.
 fn moment(frame: u64) -> u64 {
     1_700_000_000_000 + frame * 1_000 / 30
 }
@@ -57,7 +57,7 @@ fn encode(settings: Settings, frames: u64, key: impl Fn(u64) -> bool) -> Vec<Pac
     packets
 }
 
-/// The types of an access unit's NAL units.
+/// Types of an access unit's NAL units.
 fn nal_types(annexb: &[u8]) -> Vec<u8> {
     annexb
         .windows(4)
@@ -111,7 +111,7 @@ fn a_forced_keyframe_is_an_idr_picture_and_starts_the_interval_anew() {
 
 #[test]
 fn no_second_holds_more_than_the_bitrate() {
-    // Noise: nothing an encoder could keep small by itself.
+    // Noise, which an encoder cannot compress well.
     let mut encoder = Encoder::new(SMALL).unwrap();
     let mut picture = Picture::new(SMALL.width, SMALL.height).unwrap();
     let mut noise = 0x9E37_79B9u32;
@@ -131,7 +131,8 @@ fn no_second_holds_more_than_the_bitrate() {
                 .sum::<usize>(),
         );
     }
-    // The buffer holds a second, so a second carries what flows in and what was in it; after the start, half that.
+    // The buffer holds one second, so a second carries at most its inflow plus the buffer's content; after the start,
+    // half of that.
     for (start, second) in sizes.windows(30).enumerate().skip(30) {
         let bits: usize = second.iter().sum();
         assert!(
@@ -166,7 +167,7 @@ fn a_decoder_that_joins_late_waits_for_the_keyframe() {
     let packets = encode(SMALL, 40, |_| false);
     let mut decoder = Decoder::h264().unwrap();
     for packet in &packets[10..30] {
-        // Nothing to refer to: refused or decoded to nothing, never shown.
+        // Without a reference frame: rejected or decoded to nothing, never displayed.
         let _ = decoder.decode(&packet.data, packet.pts);
         assert!(decoder.newest().is_none_or(|picture| picture.is_corrupt()));
     }
@@ -296,7 +297,7 @@ fn b_frames_come_out_in_the_order_of_showing() {
     assert!(shown.len() >= 46, "{} of 50 before the end", shown.len());
 }
 
-/// Luma, its width and height, straight from a JPEG.
+/// Luma plane of a JPEG, with width and height.
 fn luma(jpeg: &[u8]) -> (Vec<u8>, usize, usize) {
     let image = turbojpeg::decompress_to_yuv(jpeg).unwrap();
     assert_eq!(image.subsamp, turbojpeg::Subsamp::Sub2x2);

@@ -1,4 +1,4 @@
-//! `[android]`: the adb server, the user's scrcpy-server, and how devices are shown.
+//! `[android]`: the adb server, the user's scrcpy-server, which devices become streams, and how they are encoded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +14,10 @@ use super::document::{Problem, Step};
 use super::encode::Check;
 use super::{BitRate, Span, Stream, text};
 
-/// The largest scrcpy-server that is pushed, in bytes; upstream's are about 100 KB.
+/// Largest scrcpy-server that is pushed to a device, in bytes; upstream's are about 100 KB.
 pub const MAX_SERVER: u64 = 16 << 20;
 
-/// `[android]`.
+/// `[android]`: mirroring of Android devices.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     default,
@@ -26,42 +26,48 @@ pub const MAX_SERVER: u64 = 16 << 20;
     expecting = "a table"
 )]
 pub struct Android {
-    /// Where the adb server listens, `HOST:PORT`. The gateway starts none. Default `127.0.0.1:5037`.
+    /// `HOST:PORT` of the adb server. The gateway does not start one. Default `127.0.0.1:5037`.
     #[serde(deserialize_with = "address")]
     pub adb: String,
-    /// The scrcpy-server to run on devices, relative to the config file as written, already resolved when
-    /// [`Config::parse`](super::Config::parse) returns it. Without it devices are listed, but cannot be watched.
+    /// Path of the scrcpy-server to run on devices. Relative paths are resolved against the config file's directory
+    /// when [`Config::parse`](super::Config::parse) returns. Default: none; then devices are listed but cannot be
+    /// watched.
     pub server: Option<PathBuf>,
-    /// Its version; needed where the file's name does not tell it, as `scrcpy-server-v3.3.4` does.
+    /// Version of the scrcpy-server, a string. Default: taken from the file's name, such as `scrcpy-server-v3.3.4`;
+    /// required if the name does not contain it.
     pub version: Option<ScrcpyVersion>,
-    /// Whether scrcpy tells times and borders of pictures; false: `raw_stream`, stamped as it comes. Default true.
+    /// Boolean: whether scrcpy sends frame times and boundaries; if `false`, `raw_stream` is used and frames get their
+    /// arrival times. Default `true`.
     pub metadata: bool,
-    /// Whether a device whose screen is off is woken, as by its power key, when somebody begins to watch. Default false.
+    /// Boolean: whether a device whose screen is off is woken, as by its power key, when somebody starts watching.
+    /// Default `false`.
     pub wake: bool,
-    /// Whether every device that is attached and allowed is a stream; false: those that a stream names. Default true.
+    /// Boolean: whether every attached and allowed device becomes a stream; if `false`, only devices that a stream
+    /// names. Default `true`.
     pub discover: bool,
-    /// Serials that become streams; `*` stands for anything. A device that a stream names need not be in it. Default `["*"]`.
+    /// List of serials that become streams; `*` matches any characters. Devices that a stream names need no entry.
+    /// Default `["*"]`.
     pub allow: Vec<String>,
-    /// Serials that do not, whatever `allow` says. Default none.
+    /// List of serials that do not become streams, even if `allow` matches them. Default: none.
     pub deny: Vec<String>,
-    /// Devices found that are known at a time, those that are away too, 1 to 4096. For a new one, the one is forgotten that has been
-    /// away for longest and that nobody uses. Default 256.
+    /// Largest number of discovered devices that are known, including detached ones, 1 to 4096. A new device replaces
+    /// the unused one that has been detached for longest. Default 256.
     pub max_devices: usize,
-    /// How long a device found is shown on after its last user. Default 10 s.
+    /// Duration that a discovered device keeps running after its last user. Default 10 s.
     pub idle: Span,
-    /// The longer side in pixels at most, 64 to 8192. Default 1280.
+    /// Largest length of the longer side in pixels: an integer, 64 to 8192. Default 1280.
     pub max_size: u32,
-    /// Pictures per second at most, 1 to 240. Default 30.
+    /// Largest number of frames per second: an integer, 1 to 240. Default 30.
     pub frame_rate: u32,
-    /// 16k to 200M bits per second. Default 4M.
+    /// Average bit rate, 16 kbit/s to 200 Mbit/s. Default 4 Mbit/s.
     pub bitrate: BitRate,
-    /// From one keyframe to the next, 100 ms to 1 min. Default 2 s.
+    /// Duration between keyframes, 100 ms to 1 min. Default 2 s.
     pub keyframe_interval: Span,
-    /// `[android.devices."SERIAL"]`: what differs, by serial.
+    /// `[android.devices."SERIAL"]`: settings that differ for one device, by serial. Default: none.
     pub devices: BTreeMap<String, AndroidDevice>,
 }
 
-/// `[android.devices."SERIAL"]`; what is absent is as for the others.
+/// `[android.devices."SERIAL"]`. Missing keys are as in `[android]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(
     default,
@@ -70,33 +76,33 @@ pub struct Android {
     expecting = "a table such as { max-size = 800, bitrate = \"1M\" }"
 )]
 pub struct AndroidDevice {
-    /// As [`Android::max_size`].
+    /// Longer side in pixels, as [`Android::max_size`].
     pub max_size: Option<u32>,
-    /// As [`Android::frame_rate`].
+    /// Frames per second, as [`Android::frame_rate`].
     pub frame_rate: Option<u32>,
-    /// As [`Android::bitrate`].
+    /// Average bit rate, as [`Android::bitrate`].
     pub bitrate: Option<BitRate>,
-    /// As [`Android::keyframe_interval`].
+    /// Duration between keyframes, as [`Android::keyframe_interval`].
     pub keyframe_interval: Option<Span>,
-    /// As [`Android::idle`].
+    /// Duration, as [`Android::idle`].
     pub idle: Option<Span>,
 }
 
-/// What one device's encoder is asked for.
+/// Settings for the encoder of one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mirror {
-    /// The longer side in pixels at most.
+    /// Largest length of the longer side in pixels.
     pub max_size: u32,
-    /// Pictures per second at most.
+    /// Largest number of frames per second.
     pub frame_rate: u32,
-    /// On average.
+    /// Average bit rate.
     pub bitrate: BitRate,
-    /// From one keyframe to the next.
+    /// Duration between keyframes.
     pub keyframe_interval: Span,
 }
 
 impl Android {
-    /// What the device's encoder is asked for.
+    /// The encoder settings of the device with this serial.
     pub fn mirror(&self, serial: &str) -> Mirror {
         let own = self.devices.get(serial).copied().unwrap_or_default();
         Mirror {
@@ -107,7 +113,7 @@ impl Android {
         }
     }
 
-    /// The stream that a device is which no stream of the config names.
+    /// The stream of a discovered device, one that no stream in the config names.
     pub fn stream(&self, serial: &str) -> Stream {
         let own = self.devices.get(serial).and_then(|device| device.idle);
         Stream {
@@ -117,19 +123,19 @@ impl Android {
         }
     }
 
-    /// Whether a device that no stream names may become one.
+    /// Whether a device that no stream names may become a stream.
     pub fn allows(&self, serial: &str) -> bool {
         let among = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, serial));
         among(&self.allow) && !among(&self.deny)
     }
 
-    /// The version of [`Android::server`], as configured or by its name.
+    /// The version of [`Android::server`], as configured or taken from the file's name.
     pub fn scrcpy(&self) -> Option<ScrcpyVersion> {
         let named = || version_in(self.server.as_deref()?)?.parse().ok();
         self.version.clone().or_else(named)
     }
 
-    /// Takes a relative path as relative to `dir`.
+    /// Resolves a relative path against `dir`.
     pub(super) fn resolve(&mut self, dir: &Path) {
         self.server = self.server.take().map(|server| dir.join(server));
     }
@@ -140,7 +146,7 @@ impl Android {
             && self.version.is_none()
         {
             let named = version_in(server).ok_or_else(|| {
-                "does not tell its version by its name, as scrcpy-server-v3.3.4 does; add e.g. version = \"3.3.4\"".to_owned()
+                "has no version in its file name, as scrcpy-server-v3.3.4 has; add e.g. version = \"3.3.4\"".to_owned()
             });
             named
                 .and_then(str::parse::<ScrcpyVersion>)
@@ -182,14 +188,14 @@ impl Android {
         Ok(())
     }
 
-    /// Whether the scrcpy-server can be read; the one thing here that takes a look at a file.
+    /// Checks that the scrcpy-server can be read; the only check here that accesses the file system.
     pub(super) fn look(&self) -> Result<(), Problem> {
         let Some(server) = &self.server else {
             return Ok(());
         };
         let read = File::open(server).and_then(|file| file.metadata());
         let found = read.and_then(|found| match found.len() {
-            _ if !found.is_file() => Err(io::Error::other("it is no file")),
+            _ if !found.is_file() => Err(io::Error::other("it is not a regular file")),
             0 => Err(io::Error::other("it is empty")),
             size if size > MAX_SERVER => Err(io::Error::other("it is larger than 16 MiB")),
             _ => Ok(()),
@@ -227,11 +233,12 @@ impl Default for Android {
     }
 }
 
-/// A version of scrcpy, 2.0 or newer, as its server has to be told it: `"3.3.4"`.
+/// A version of scrcpy, 2.0 or newer, such as `"3.3.4"`. The server refuses to start unless it is given exactly its
+/// own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrcpyVersion {
     text: String,
-    /// Major and minor.
+    /// Major and minor number.
     numbers: (u32, u32),
 }
 
@@ -262,13 +269,13 @@ impl FromStr for ScrcpyVersion {
             _ => {
                 let shown: String = text.chars().take(40).collect();
                 return Err(format!(
-                    "`{shown}` is no version of scrcpy; write e.g. \"3.3.4\""
+                    "`{shown}` is not a version of scrcpy; write e.g. \"3.3.4\""
                 ));
             }
         };
         if major < 2 {
             return Err(format!(
-                "scrcpy {text} speaks differently; take 2.0 or newer, e.g. scrcpy-server-v3.3.4"
+                "scrcpy {text} uses another protocol; take 2.0 or newer, e.g. scrcpy-server-v3.3.4"
             ));
         }
         Ok(Self {
@@ -285,7 +292,7 @@ impl<'de> Deserialize<'de> for ScrcpyVersion {
     }
 }
 
-/// `3.3.4` in `scrcpy-server-v3.3.4` and `scrcpy-server-v3.3.4.jar`.
+/// Extracts `3.3.4` from `scrcpy-server-v3.3.4` and `scrcpy-server-v3.3.4.jar`.
 fn version_in(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     let (_, rest) = name.rsplit_once("-v")?;
@@ -296,7 +303,7 @@ fn version_in(path: &Path) -> Option<&str> {
     (!version.is_empty()).then_some(version)
 }
 
-/// Whether `text` is `pattern`, in which `*` stands for any characters.
+/// Whether `text` matches `pattern`, in which `*` matches any characters.
 fn fits(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -326,7 +333,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
             false => {
                 let shown: String = text.chars().take(60).collect();
                 Err(format!(
-                    "`{shown}` is no address; write HOST:PORT, e.g. \"127.0.0.1:5037\""
+                    "`{shown}` is not a valid address; write HOST:PORT, as in \"127.0.0.1:5037\""
                 ))
             }
         }

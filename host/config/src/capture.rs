@@ -1,4 +1,4 @@
-//! `[capture]`: single pictures on request.
+//! `[capture]`: still pictures on request.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::document::{Problem, Step};
 use super::{ByteSize, Span};
 
-/// `[capture]`.
+/// `[capture]`: still pictures on request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -17,17 +17,18 @@ use super::{ByteSize, Span};
     expecting = "a table"
 )]
 pub struct Capture {
-    /// Where saved pictures go, in a folder for each stream; relative to the config file. Default `captures`.
+    /// Directory for saved pictures, with a subdirectory for each stream; relative to the config file. Default
+    /// `captures`.
     pub dir: PathBuf,
-    /// JPEG quality where a request names none, 1 to 100. Default 80.
+    /// JPEG quality if a request gives none: an integer, 1 to 100. Default 80.
     pub quality: u8,
-    /// How long a request waits for a picture, 100 ms to 1 min. Default 5 s.
+    /// Duration that a request waits for a frame, 100 ms to 1 min. Default 5 s.
     pub timeout: Span,
-    /// Whether decoders may run for captures. Default true.
+    /// Boolean: whether a decoder may be started for captures. Default `true`.
     pub decoder: bool,
-    /// Saved pictures older than this are deleted, from 1 min. Default 30 d.
+    /// Duration after which saved pictures are deleted, at least 1 min. Default 30 d.
     pub keep: Span,
-    /// The oldest are deleted where saved pictures take more than this together, from 1 MiB. Default 1 GiB.
+    /// Total size of saved pictures above which the oldest are deleted, at least 1 MiB. Default 1 GiB.
     pub keep_bytes: ByteSize,
 }
 
@@ -62,7 +63,7 @@ impl Capture {
         Ok(())
     }
 
-    /// Takes a relative path as relative to `dir`.
+    /// Resolves a relative `dir` key against `dir`.
     pub(super) fn resolve(&mut self, dir: &Path) {
         self.dir = dir.join(&self.dir);
     }

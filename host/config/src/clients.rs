@@ -1,4 +1,5 @@
-//! `[policy]` and `[[clients]]`: who gets which transport and rendition.
+//! `[policy]` and `[[clients]]`: which transports and renditions a client may get, and the component that chooses among
+//! them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,22 +10,23 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use super::document::{Problem, Step};
 use super::{Limits, Network, Span, Transport, transport};
 
-/// `[policy]`: the component that picks transports and renditions for sessions.
+/// `[policy]`: the component that chooses transport and rendition for sessions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// `auto` is built in; else a .wasm file. Relative to the config file as written, already resolved when
-    /// [`Config::parse`](super::Config::parse) returns it.
+    /// `plugin`: `"auto"`, the built-in policy, or a .wasm file. Relative paths are resolved against the config file's
+    /// directory when [`Config::parse`](super::Config::parse) returns. Default `"auto"`.
     pub plugin: String,
-    /// What it may use, for all sessions together.
+    /// Resource limits of the component, shared by all sessions. Default: as [`Limits::default`].
     pub limits: Limits,
-    /// `start-timeout`: what a session moves to has at least so long for its first picture, and two groups of pictures.
+    /// `start-timeout`, duration, 1 s to 60 s: time that a session's new transport has for its first frame, or two
+    /// groups if that is longer. Default 5 s.
     pub start_timeout: Span,
-    /// Every other key, as one JSON object for the component's sessions.
+    /// All other keys, as one JSON object that the component gets with each session. Default: empty.
     pub options: serde_json::Value,
 }
 
 impl Policy {
-    /// Where the config says nothing.
+    /// Default of `start-timeout`: 5 s.
     pub const START_TIMEOUT: Span = Span::from_duration(Duration::from_secs(5));
 
     pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
@@ -43,7 +45,7 @@ impl Policy {
         self.limits.check(path)
     }
 
-    /// Makes the name of a file absolute; what is built in has no dot and no slash.
+    /// Resolves the path of a file; the name of a built-in policy has neither dot nor slash.
     pub(super) fn resolve(&mut self, dir: &Path) {
         if self.plugin.contains(['.', '/']) {
             self.plugin = dir.join(&self.plugin).display().to_string();
@@ -51,7 +53,7 @@ impl Policy {
     }
 }
 
-// What a transport has, but that its component has a name if it is built in.
+// The keys are those of a transport, except that the built-in component is named by `plugin`.
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Transport {
@@ -61,7 +63,7 @@ impl<'de> Deserialize<'de> for Policy {
             mut options,
         } = Transport::deserialize(deserializer)?;
         if trusted {
-            let what = "`trusted` is for transports: a policy answers no pages";
+            let what = "`trusted` is for transports: a policy serves no pages; remove it";
             return Err(D::Error::custom(what));
         }
         let timeout = options
@@ -85,7 +87,7 @@ impl<'de> Deserialize<'de> for Policy {
     }
 }
 
-/// One of `[[clients]]`: what a kind of client gets. The first that fits counts.
+/// One of `[[clients]]`: what a kind of client may get. The first entry that matches applies.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -93,18 +95,20 @@ impl<'de> Deserialize<'de> for Policy {
     expecting = "a table such as { match = { network = \"192.168.0.0/16\" }, transport = \"mjpeg\" }"
 )]
 pub struct Client {
-    /// Whom it is for; every key given must fit, and nothing given fits everybody.
+    /// Which clients the entry is for. Every given key must match; an empty table matches all clients.
     pub r#match: Match,
-    /// The transports they may get, best first; `None`: all. Among several the policy decides.
+    /// List of transports that the client may get, best first; the policy chooses among several. Default: all.
     #[serde(default, deserialize_with = "one_or_more")]
     pub transport: Option<Vec<String>>,
-    /// The renditions they may get, best first, `""` for the stream itself; `None`: all. Among several the policy decides.
+    /// List of renditions that the client may get, best first, `""` for the stream itself; the policy chooses among
+    /// several. Default: all.
     #[serde(default, deserialize_with = "one_or_more")]
     pub rendition: Option<Vec<String>>,
-    /// Options of the policy that differ for them from those in `[policy]`.
+    /// Table of policy options that replace those in `[policy]` for these clients. Default: none.
     #[serde(default, deserialize_with = "json")]
     pub policy: Option<serde_json::Value>,
-    /// Whether nobody may choose anything else.
+    /// Boolean: whether the viewer cannot choose any other transport or rendition; needs one of these two keys. Default
+    /// `false`.
     #[serde(default)]
     pub force: bool,
 }
@@ -122,14 +126,14 @@ impl Client {
         }
         let pins = self.transport.is_some() || self.rendition.is_some();
         if self.force && !pins {
-            let what = "means nothing without `transport` or `rendition`; add one of them";
+            let what = "has no effect without `transport` or `rendition`; add one of them";
             return Err(Problem::key([path, &["force".into()]].concat(), what));
         }
         Ok(())
     }
 }
 
-/// `match = { … }` of a client.
+/// `match = { … }` of a client. All keys are optional; a missing key matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -140,19 +144,19 @@ impl Client {
 pub struct Match {
     /// The client's address is in this network.
     pub network: Option<Network>,
-    /// `User-Agent` contains this text, in letters of either case.
+    /// `User-Agent` contains this text, ignoring case.
     pub user_agent: Option<String>,
-    /// These headers have these values.
+    /// Each of these headers has this value.
     pub header: BTreeMap<String, String>,
-    /// These query parameters have these values.
+    /// Each of these query parameters has this value.
     pub query: BTreeMap<String, String>,
-    /// The stream's name.
+    /// Name of the stream.
     pub stream: Option<String>,
-    /// What the client calls itself: `?client=NAME`, kept by the player.
+    /// Name that the client gives itself with `?client=NAME`; the player keeps it.
     pub client: Option<String>,
 }
 
-/// `"mjpeg"` or `["mjpeg", "hls"]`.
+/// Reads `"mjpeg"` or `["mjpeg", "hls"]`.
 fn one_or_more<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<String>>, D::Error> {

@@ -1,5 +1,9 @@
-//! The text of a config file and where in it each key and value stands, to turn a mistake into a place; and what is left of
-//! it when mistakes are taken out, in which more can be found.
+//! The text of a config file with the place of each key and value, so that a mistake can be reported with line and
+//! column.
+//!
+//! To find more than the first mistake, [`Document::leave_out`] removes a mistake from a working copy of the tree and
+//! the caller reads the copy again. Error messages refer to the original file, so paths are translated back by the
+//! place of each value. `Config::parse` calls this module; it calls `error` for the wording.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,27 +16,27 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{self, Invalid};
 
-/// A parsed file. What is kept beside the tree is what messages need.
+/// A parsed file: its text, the tree as written, and the working copy from which mistakes are removed.
 pub(super) struct Document<'a> {
     text: &'a str,
     file: &'a Path,
-    /// As written.
+    /// The tree as written.
     root: DeTable<'a>,
-    /// Without the mistakes found so far; places are as in `root`.
+    /// The tree without the mistakes found so far; spans are those of `root`.
     rest: Spanned<DeTable<'a>>,
 }
 
-/// What is wrong with a document, said for people, and what to leave out to look for more.
+/// A mistake: the message for the user, and what to remove from the working copy to find the next one.
 #[derive(Debug)]
 pub(super) struct Mistake {
     pub(super) invalid: Invalid,
-    /// In what is left of the document.
+    /// Path in the working copy.
     path: Vec<Step>,
-    /// The key that is not there, in the table at `path`.
+    /// Name of the key that is missing from the table at `path`.
     missing: Option<String>,
 }
 
-/// One step on the way to a value.
+/// One step of a path to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Key(String),
@@ -51,17 +55,17 @@ impl From<&String> for Step {
     }
 }
 
-/// A mistake in what a file means, as opposed to how it is written: which key, and what is wrong with it.
+/// A mistake in what the file means, as opposed to its syntax: which key, and what is wrong with it.
 #[derive(Debug)]
 pub(super) struct Problem {
     path: Vec<Step>,
     at_key: bool,
-    /// Goes on from "`key` in [table]".
+    /// Text that follows "`key` in [table]".
     what: String,
 }
 
 impl Problem {
-    /// `what` is wrong with the key itself.
+    /// A problem with the key itself: `what` follows the key in the message.
     pub(super) fn key(path: Vec<Step>, what: impl Into<String>) -> Self {
         Self {
             path,
@@ -70,7 +74,7 @@ impl Problem {
         }
     }
 
-    /// `what` is wrong with its value.
+    /// A problem with the key's value.
     pub(super) fn value(path: Vec<Step>, what: impl Into<String>) -> Self {
         Self {
             path,
@@ -81,7 +85,7 @@ impl Problem {
 }
 
 impl<'a> Document<'a> {
-    /// Of text that is not TOML, what is wrong with it.
+    /// Parses the text; if it is not TOML, returns all syntax errors, at most one a line.
     pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Vec<Invalid>> {
         let (rest, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
@@ -106,43 +110,44 @@ impl<'a> Document<'a> {
             })
             .collect();
         found.sort_by_key(|invalid| (invalid.line, invalid.column));
-        // What follows in the same line is mostly of the parser's own making.
+        // Further errors in the same line are mostly artefacts of the parser's recovery.
         found.dedup_by_key(|invalid| invalid.line);
         Err(found)
     }
 
-    /// What is left of the file, as a value.
+    /// Deserializes the working copy.
     pub(super) fn read<T: Deserialize<'a>>(&self) -> Result<T, Box<Mistake>> {
         T::deserialize(toml::Deserializer::from(self.rest.clone()))
             .map_err(|error| self.explain_serde(&error))
     }
 
-    /// Leaves out what is wrong, or puts in what is missing, so that more can be found. True if the mistake is one of the
-    /// file's own, `None` if nothing is left to look at.
+    /// Removes the mistake from the working copy, or inserts what is missing, so that checking can continue. Returns
+    /// true if the mistake is in the file itself, false if it only follows from an earlier removal, and `None` if
+    /// nothing could be removed.
     pub(super) fn leave_out(&mut self, mistake: &Mistake) -> Option<bool> {
         let Mistake { path, missing, .. } = mistake;
         let mut own = true;
         if let Some(key) = missing {
-            // One that was left out before is missing now.
+            // A key that was removed as a mistake is now reported as missing.
             let original = self.original(path).unwrap_or_else(|| path.clone());
             own = !self.was_meant(&original, path, key);
             if key == SOURCE && put_in(self.rest.get_mut(), path) {
                 return Some(own);
             }
         }
-        // What is wrong with a default is put right by leaving out what has it.
+        // A mistake in a default value is removed with the table that has the default.
         let removed = (1..=path.len())
             .rev()
             .any(|length| remove(self.rest.get_mut(), &path[..length]));
         removed.then_some(own)
     }
 
-    /// Whether the file has something at `path`.
+    /// Whether the working copy has something at `path`.
     pub(super) fn has(&self, path: &[Step]) -> bool {
         has(self.rest.get_ref(), path)
     }
 
-    /// The path of what stands first in the file among those that one of `patterns` describes; `*` is any key.
+    /// The path of the first key in the file that matches one of `patterns`; `*` matches any key.
     pub(super) fn first_of(&self, patterns: &[&[&str]]) -> Option<Vec<Step>> {
         let fits = |pattern: &[&str], path: &[Step]| {
             pattern.len() == path.len()
@@ -158,7 +163,8 @@ impl<'a> Document<'a> {
             .map(|place| place.path)
     }
 
-    /// Whether the file has the key that is missing at `path`, or had one like it: that is what was wrong, and is told already.
+    /// Whether the file has the key that is reported missing at `path`, or one that looks like a misspelling of it, and
+    /// that key was removed before. Then the real mistake has been reported already.
     fn was_meant(&self, original: &[Step], path: &[Step], key: &str) -> bool {
         let left = places(self.rest.get_ref());
         let keys = places(&self.root).into_iter().filter_map(|place| {
@@ -174,9 +180,9 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// The mistake in what the file means.
+    /// The mistake for a problem in what the file means.
     pub(super) fn explain(&self, problem: &Problem) -> Box<Mistake> {
-        // A value that is not in the file is a default, and its table is the nearest thing to point at.
+        // A value that is not in the file is a default; then the nearest enclosing table is marked.
         let places = places(self.rest.get_ref());
         let place = (1..=problem.path.len()).rev().find_map(|length| {
             let path = problem.path.get(..length)?;
@@ -187,7 +193,7 @@ impl<'a> Document<'a> {
             Some(place) => place.value.clone(),
             None => 0..0,
         };
-        // "`quality`: 200 is out of range" but "`tls` is not in this version".
+        // "`quality`: 200 is out of range" but "`wasi` is not supported in this version".
         let colon = match problem.at_key || problem.what.starts_with("is ") {
             true => "",
             false => ":",
@@ -202,12 +208,12 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// The mistake that serde found: its message, said about the key it stands at.
+    /// The mistake for a serde error: its message, reworded for the key that it refers to.
     fn explain_serde(&self, error: &toml::de::Error) -> Box<Mistake> {
         let at = error.span().unwrap_or(0..0);
         let within = |table: &DeTable<'_>| {
             let mut path = path_at(table, &at);
-            // `[[streams]]`: the list and its first table stand at the same place, and the list is meant.
+            // `[[streams]]`: the list and its first table have the same span, and the list is meant.
             if error.message().starts_with("invalid type: sequence")
                 && matches!(path.last(), Some(Step::Index(_)))
             {
@@ -224,23 +230,23 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Where in the file stands what is at `path` in what is left of it: items of a list may have been left out before it.
+    /// Translates a path of the working copy to the original file: list items before it may have been removed.
     fn original(&self, path: &[Step]) -> Option<Vec<Step>> {
         let left = places(self.rest.get_ref());
         let place = left.into_iter().find(|place| place.path == path)?;
         let all = places(&self.root).into_iter();
-        // A list and its first table may stand at the same place, but not at the same depth.
+        // A list and its first table may have the same span, but not the same depth.
         let mut same = all.filter(|other| other.key == place.key && other.value == place.value);
         same.find(|other| other.path.len() == path.len())
             .map(|place| place.path)
     }
 }
 
-/// The key that a stream must have, and what stands in for it while mistakes are looked for.
+/// The key that every stream needs, and the value inserted for it while looking for further mistakes.
 const SOURCE: &str = "source";
 const ANY_SOURCE: &str = "test-pattern";
 
-/// Puts a source into the table at `path`; false if there is none.
+/// Inserts a source into the table at `path`; returns false if there is no such table.
 fn put_in(root: &mut DeTable<'_>, path: &[Step]) -> bool {
     let Some(DeValue::Table(table)) = find(root, path) else {
         return false;
@@ -252,7 +258,7 @@ fn put_in(root: &mut DeTable<'_>, path: &[Step]) -> bool {
     true
 }
 
-/// Removes what is at `path`; false if there is nothing.
+/// Removes the value at `path`; returns false if there is none.
 fn remove(root: &mut DeTable<'_>, path: &[Step]) -> bool {
     match path {
         [] => false,
@@ -289,7 +295,7 @@ fn has(root: &DeTable<'_>, path: &[Step]) -> bool {
     places(root).iter().any(|place| place.path == path)
 }
 
-/// The path of the key or value at `span`: the deepest that fits exactly, else the smallest around its start.
+/// The path of the key or value at `span`: the deepest exact match, otherwise the smallest value around its start.
 fn path_at(root: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
     let places = places(root);
     let exact = places
@@ -308,7 +314,7 @@ fn path_at(root: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
         .unwrap_or_default()
 }
 
-/// Every key and value. Built anew each time: it is asked for on the way to an error, and the file is small.
+/// All keys and values with their spans. Computed each time: it is needed only for errors, and the file is small.
 fn places(root: &DeTable<'_>) -> Vec<Place> {
     let mut places = Vec::new();
     collect(root, &mut Vec::new(), &mut places);
@@ -354,7 +360,7 @@ fn collect_value(
     }
 }
 
-/// "`listen` in [server]", "`streams`", "item 2 of `origins` in [server]".
+/// A path in words: "`listen` in [server]", "`streams`", "item 2 of `origins` in [server]".
 pub(super) fn describe(path: &[Step]) -> String {
     let Some((last, table)) = path.split_last() else {
         return "the file".into();
@@ -366,7 +372,7 @@ pub(super) fn describe(path: &[Step]) -> String {
     }
 }
 
-/// `[streams.porch.encode]`, with quotes where TOML needs them; "the top level" for the root.
+/// A table's header, such as `[streams.porch.encode]`, with quotes where TOML needs them; "the top level" for the root.
 pub(super) fn header(path: &[Step]) -> String {
     if path.is_empty() {
         return "the top level".into();

@@ -1,4 +1,4 @@
-//! `encode` and `renditions`: how pictures are encoded to H.264.
+//! `encode` and `renditions`: settings for encoding video to H.264.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::document::{Problem, Step};
 use super::{BitRate, EncoderName, Span};
 
-/// `encode = { … }`: how pictures are encoded to H.264.
+/// `encode = { … }`: how video is encoded to H.264.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -16,17 +16,17 @@ use super::{BitRate, EncoderName, Span};
     expecting = "a table such as { width = 1280, height = 720 }"
 )]
 pub struct Encode {
-    /// Pixels, even, 64 to 8192. Default 1280.
+    /// Width in pixels: an even integer, 64 to 8192. Default 1280.
     pub width: u32,
-    /// Pixels, even, 64 to 8192. Default 720.
+    /// Height in pixels: an even integer, 64 to 8192. Default 720.
     pub height: u32,
-    /// Whole pictures per second, 1 to 240. Default 15.
+    /// Frames per second: an integer, 1 to 240. Default 15.
     pub frame_rate: u32,
-    /// Average and VBV cap, 16k to 200M bits per second. Default 1M.
+    /// Average bit rate and VBV cap, 16 kbit/s to 200 Mbit/s. Default 1 Mbit/s.
     pub bitrate: BitRate,
-    /// From one keyframe to the next, 100 ms to 1 min. Default 2 s.
+    /// Duration between keyframes, 100 ms to 1 min. Default 2 s.
     pub keyframe_interval: Span,
-    /// The encoder; default: the first that works here.
+    /// Name of the encoder. Default: the first that works on this machine.
     pub encoder: Option<EncoderName>,
 }
 
@@ -54,7 +54,7 @@ impl Default for Encode {
     }
 }
 
-/// `renditions.NAME = { … }`: what differs from the stream's `encode`.
+/// `renditions.NAME = { … }`: the settings in which a rendition differs from the stream's `encode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -63,15 +63,18 @@ impl Default for Encode {
     expecting = "a table such as { width = 640, bitrate = \"500k\" }"
 )]
 pub struct Rendition {
-    /// Pixels; as the stream's, or following its height, if absent.
+    /// Width in pixels, an even integer, 64 to 8192. Default: the stream's, or what keeps the aspect ratio for the
+    /// given height.
     pub width: Option<u32>,
-    /// Pixels; as the stream's, or following its width, if absent.
+    /// Height in pixels, an even integer, 64 to 8192. Default: the stream's, or what keeps the aspect ratio for the
+    /// given width.
     pub height: Option<u32>,
-    /// Whole pictures per second; as the stream's if absent.
+    /// Frames per second, an integer, 1 to 240. Default: the stream's.
     pub frame_rate: Option<u32>,
-    /// Average and cap; as the stream's if absent.
+    /// Average bit rate and VBV cap, 16 kbit/s to 200 Mbit/s. Default: the stream's.
     pub bitrate: Option<BitRate>,
-    /// From one keyframe to the next at most; those of the stream are there in any case, so that viewers can change over.
+    /// Longest duration between keyframes, 100 ms to 1 min. Default: none. The stream's own keyframes are kept in any
+    /// case, so that viewers can switch there.
     pub keyframe_interval: Option<Span>,
 }
 
@@ -90,7 +93,7 @@ impl Rendition {
     }
 }
 
-/// What may be written at a path of the config.
+/// Range checks shared by the tables that configure an encoder; holds the path of the table.
 pub(super) struct Check<'a>(pub(super) &'a [Step]);
 
 impl Check<'_> {
@@ -100,11 +103,11 @@ impl Check<'_> {
         }
         self.refuse(
             key,
-            format!("{size} is no size for H.264 here; write an even number from 64 to 8192"),
+            format!("{size} is not a valid size in pixels; write an even number from 64 to 8192"),
         )
     }
 
-    /// Of a picture whose other side follows.
+    /// Checks the longer side of a frame whose other side follows from the aspect ratio.
     pub(super) fn longer_side(&self, key: &str, size: u32) -> Result<&Self, Problem> {
         if (64..=8192).contains(&size) {
             return Ok(self);
@@ -121,7 +124,7 @@ impl Check<'_> {
         }
         self.refuse(
             "frame-rate",
-            format!("{rate} pictures per second is out of range; write 1 to 240"),
+            format!("{rate} frames per second is out of range; write 1 to 240"),
         )
     }
 

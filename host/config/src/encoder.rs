@@ -1,9 +1,9 @@
-//! `encoder = "…"`: which of libavcodec's H.264 encoders is used.
+//! `encoder = "…"`: names of libavcodec's H.264 encoders.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
-/// An H.264 encoder, by libavcodec's name for it.
+/// An H.264 encoder, by its name in libavcodec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EncoderName {
     /// AMD's Advanced Media Framework.
@@ -16,12 +16,12 @@ pub enum EncoderName {
     H264Vaapi,
     /// A V4L2 memory-to-memory device, as on small boards.
     H264V4l2m2m,
-    /// In software.
+    /// x264, in software.
     Libx264,
 }
 
 impl EncoderName {
-    /// All of them, in the order in which they are preferred.
+    /// All encoders, most preferred first.
     pub const ALL: [Self; 6] = [
         Self::H264Amf,
         Self::H264Nvenc,
@@ -31,7 +31,7 @@ impl EncoderName {
         Self::Libx264,
     ];
 
-    /// As libavcodec and the config write it.
+    /// The name that libavcodec and the config use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::H264Amf => "h264_amf",
@@ -57,7 +57,7 @@ impl std::str::FromStr for EncoderName {
         let found = Self::ALL.into_iter().find(|name| name.as_str() == text);
         found.ok_or_else(|| {
             let known = Self::ALL.map(Self::as_str).join(", ");
-            format!("`{text}` is no encoder that is known here; write one of {known}")
+            format!("`{text}` is not a known encoder; write one of {known}")
         })
     }
 }

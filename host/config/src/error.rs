@@ -1,4 +1,8 @@
-//! What is wrong with a config, said so that it can be put right: the place, the line, the nearest known key.
+//! Errors of a config file, worded so that the user can correct them: position, an excerpt of the line, the nearest
+//! known key.
+//!
+//! `document` finds the position; this module words the message, rewrites serde's, and masks credentials in everything
+//! that is shown (`mask` in `source`).
 
 use std::fmt;
 use std::io;
@@ -11,38 +15,38 @@ use super::Config;
 use super::document::{Step, describe, header};
 use super::source::mask;
 
-/// Why there is no config.
+/// Why no configuration could be loaded.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file could not be read.
     #[error("cannot read the config {}: {reason}", file.display())]
     Read {
-        /// The file, as it was named.
+        /// Path of the file, as given.
         file: PathBuf,
-        /// What the system said, or what is wrong with the file as a whole.
+        /// The system's error, or what is wrong with the file as a whole.
         reason: io::Error,
     },
-    /// The file says something that cannot be.
+    /// The file contains mistakes.
     #[error(transparent)]
     Invalid(Mistakes),
-    /// Nothing to show: no stream in the file and none on the command line.
+    /// There is nothing to show: no stream in the file and none on the command line.
     #[error(
         "{} has no streams; add one, e.g. [streams.porch] with source = \"rtsp://camera.local/stream1\", or name a \
          source on the command line", file.display()
     )]
     NoStreams {
-        /// The file, as it was named.
+        /// Path of the file, as given.
         file: PathBuf,
     },
 }
 
-/// Everything that is wrong with a config file. `Display` is one mistake after the other.
+/// All mistakes of a config file. `Display` writes them one after the other.
 #[derive(Debug)]
 pub struct Mistakes {
     /// In the file's order; never empty.
     pub found: Vec<Invalid>,
-    /// What the file says without them, where more may be found; `None` if that is nothing.
+    /// The configuration without the mistakes, in which the caller may find more; `None` if nothing usable is left.
     pub rest: Option<Box<Config>>,
 }
 
@@ -66,28 +70,29 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// A mistake and its place. `Display` is `FILE:LINE:COLUMN: message`, then the line with the place underlined.
+/// A mistake and its position. `Display` writes `FILE:LINE:COLUMN: message`, then the line with the position
+/// underlined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// The file, as it was named.
+    /// Path of the file, as given.
     pub file: PathBuf,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// Column in characters, from 1.
     pub column: usize,
-    /// What is wrong, with what, and what to do; one line.
+    /// What is wrong, with which value, and what to do; one line.
     pub message: String,
-    /// The part of the line around the place; credentials in URLs are starred out.
+    /// The part of the line around the position; credentials in URLs are replaced by stars.
     excerpt: String,
-    /// Where in `excerpt` to underline, in characters.
+    /// Range of `excerpt` to underline, in characters.
     mark: Range<usize>,
 }
 
-/// The most characters of a line that an error shows.
+/// Largest number of characters of a line that an error shows.
 const EXCERPT: usize = 100;
 
 impl Invalid {
-    /// The error `message` at the bytes `at` of `text`.
+    /// The error `message` at the byte range `at` of `text`.
     pub(super) fn new(file: &Path, text: &str, at: Range<usize>, message: String) -> Self {
         let start = floor(text, at.start);
         let before = text.get(..start).unwrap_or_default();
@@ -101,7 +106,7 @@ impl Invalid {
         let marked = text.get(start..floor(text, at.end)).unwrap_or_default();
         let marked = marked.split(['\r', '\n']).next().unwrap_or_default();
 
-        // A window of a long line, with a little of what leads up to the place.
+        // A window into a long line, with some text before the position.
         let length = full.chars().count();
         let first = match length <= EXCERPT {
             true => 0,
@@ -141,7 +146,7 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// Serde's sentence about the key at `path`, in this program's words.
+/// Rewords a serde message about the key at `path`.
 pub(super) fn reword(message: &str, path: &[Step]) -> String {
     let plain = |expected: &str| match expected {
         "a map" => "a table".to_owned(),
@@ -196,7 +201,7 @@ fn unknown_key(key: &str, table: &[Step], known: &[&str]) -> String {
     text
 }
 
-/// The known key that `key` was probably meant to be: at most a third of it mistyped.
+/// The known key that `key` was probably meant to be: the edit distance is at most a third of the known key's length.
 pub fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let folded = key.to_lowercase().replace('_', "-");
     known

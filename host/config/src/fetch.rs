@@ -1,4 +1,4 @@
-//! What a stream says of how its URL is fetched.
+//! The keys of a stream that control how its URL is fetched.
 
 use super::{HostName, Span, Stream};
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 /// How a source's URL is fetched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetch {
-    /// How often one that gives a single JPEG is asked for the next.
+    /// Interval between requests to a URL that returns a single JPEG.
     pub every: Duration,
-    /// Other hosts that it may redirect to.
+    /// Other hosts that the URL may redirect to.
     pub redirects: Vec<HostName>,
 }
 
 impl Fetch {
-    /// The default of `every`: twice a second.
+    /// Default of `every`: 500 ms.
     pub const EVERY: Span = Span::from_duration(Duration::from_millis(500));
-    /// The shortest and the longest that `every` may be.
+    /// Shortest and longest value of `every`.
     pub(super) const RANGE: (Span, Span) = (
         Span::from_duration(Duration::from_millis(20)),
         Span::from_duration(Duration::from_secs(3600)),

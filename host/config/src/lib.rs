@@ -1,8 +1,10 @@
 //! The configuration: one TOML file, read once at start.
 //!
-//! [`Config::load`] reads it, [`Config::default`] is what runs without one. Whatever is wrong in a file is found
-//! here and told as `FILE:LINE:COLUMN: what, with what, what to do`; what needs a component or a socket to be
-//! judged (a source, a transport's own options) is left to the modules that have one.
+//! [`Config::load`] reads the file; [`Config::default`] is used without one. Every mistake that can be found from the
+//! text alone is found here, all of them in one pass, and reported as `FILE:LINE:COLUMN: message` with the value and
+//! what to write instead. Checks that need a component or a socket (opening a source, a transport's own options) are
+//! made by the modules that use them. The gateway's `main` calls this crate; it does no I/O but reading the config file
+//! and looking at the scrcpy-server that the file names.
 
 mod android;
 mod capture;
@@ -50,10 +52,10 @@ pub use units::{BitRate, ByteSize, Span};
 /// The largest config file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
-/// So many mistakes are told at once.
+/// Largest number of mistakes reported for one file.
 const MAX_MISTAKES: usize = 50;
 
-/// Everything the config file says, with the defaults filled in.
+/// The contents of the config file, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -61,28 +63,30 @@ const MAX_MISTAKES: usize = 50;
     expecting = "a config file"
 )]
 pub struct Config {
-    /// `[server]`: where the gateway listens and to whom it answers.
+    /// `[server]`: where the gateway listens and which clients it answers.
     #[serde(default)]
     pub server: Server,
-    /// `[streams.NAME]`, by name. Empty if the file has none; see [`Config::require_streams`].
+    /// `[streams.NAME]`, by name. Default: none; see [`Config::require_streams`].
     #[serde(default)]
     pub streams: BTreeMap<String, Stream>,
-    /// `[transports.NAME]`, by name. Built-in transports need no entry; one without `plugin` sets their options.
+    /// `[transports.NAME]`, by name. Default: none. Built-in transports need no entry; an entry without `plugin` sets
+    /// the options of the built-in transport of that name.
     #[serde(default)]
     pub transports: BTreeMap<String, Transport>,
-    /// `[policy]`. Absent: the built-in one with its defaults.
+    /// `[policy]`. Default: the built-in policy with its defaults.
     #[serde(default)]
     pub policy: Option<Policy>,
-    /// `[[clients]]`, first match first.
+    /// `[[clients]]`: rules in the file's order; the first that matches applies. Default: none.
     #[serde(default)]
     pub clients: Vec<Client>,
-    /// `[android]`. Absent: devices are followed only where a stream names one, with the defaults.
+    /// `[android]`. Default: only devices that a stream names are followed, with the default settings.
     #[serde(default)]
     pub android: Option<Android>,
-    /// `[capture]`.
+    /// `[capture]`: still pictures on request. Default: as [`Capture::default`].
     #[serde(default)]
     pub capture: Capture,
-    /// The folder of the config file. Plugin paths are already resolved against it.
+    /// Directory of the config file. The paths of plugins, captures, certificates and the scrcpy-server are already
+    /// resolved against it; those of sources are not.
     #[serde(skip)]
     pub dir: PathBuf,
 }
@@ -91,7 +95,7 @@ impl Config {
     /// Reads and checks the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Read`] if it cannot be read or is larger than [`MAX_FILE`], else as [`Config::parse`]; and
+    /// [`Error::Read`] if the file cannot be read or is larger than [`MAX_FILE`], otherwise as [`Config::parse`]; also
     /// [`Error::Invalid`] if `server` under `[android]` names a file that cannot be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let read = |reason| Error::Read {
@@ -126,17 +130,17 @@ impl Config {
         }
     }
 
-    /// Checks `text`, the contents of `file`. The file itself is not touched: its name is for messages, its folder
-    /// is what relative paths are resolved against.
+    /// Checks `text`, the contents of `file`. The file itself is not opened: its name is used in messages, and its
+    /// directory to resolve relative paths.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with all mistakes, 50 at most: bad TOML, an unknown or repeated key, a value of the wrong type,
-    /// without a unit or out of range, a name that cannot be a URL path, a `listen` that needs `open = true`, or a
-    /// part of the config that this version lacks.
+    /// [`Error::Invalid`] with all mistakes, at most 50: invalid TOML, an unknown or repeated key, a value of the wrong
+    /// type, without a unit or out of range, a name that cannot be a URL path segment, a `listen` that needs `open =
+    /// true`, or a key that this version does not support yet.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
         let mut document = Document::parse(text, file).map_err(invalid)?;
         let mut found = Vec::new();
-        // What is wrong is left out of the file, and the rest is looked at again.
+        // Each mistake is removed from the document, and the rest is checked again.
         let config = loop {
             match Self::judge(&document) {
                 Ok(config) => break Some(config),
@@ -169,7 +173,7 @@ impl Config {
         Ok(config)
     }
 
-    /// As the config of this file, against whose folder relative paths are resolved.
+    /// Sets the directory of `file` and resolves relative paths against it.
     fn placed(mut self, file: &Path) -> Self {
         let config = &mut self;
         config.dir = match file.parent() {
@@ -192,11 +196,11 @@ impl Config {
         self
     }
 
-    /// Says what to write where neither the config nor the command line names a stream. For the caller who has
-    /// added the command line's sources; `file` is the config file, for the message.
+    /// Checks that there is something to show. Call it after the sources of the command line have been added; `file` is
+    /// the config file, for the message.
     ///
     /// # Errors
-    /// [`Error::NoStreams`] if there is no stream, and none may be found.
+    /// [`Error::NoStreams`] if there is no stream, and `[android]` cannot discover any.
     pub fn require_streams(&self, file: &Path) -> Result<(), Error> {
         let found = self.android.as_ref();
         let found = found.is_some_and(|android| android.discover);
@@ -252,7 +256,7 @@ fn invalid(found: Vec<Invalid>) -> Error {
     Error::Invalid(found.into())
 }
 
-/// What runs with no config file: one stream `demo`, the test pattern, on 127.0.0.1:8080.
+/// The configuration without a file: one stream `demo`, the test pattern, on 127.0.0.1:8080.
 impl Default for Config {
     fn default() -> Self {
         let demo = Stream {
@@ -276,7 +280,7 @@ impl Default for Config {
     }
 }
 
-/// `[server]`.
+/// `[server]`: where the gateway listens and which clients it answers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     default,
@@ -285,29 +289,31 @@ impl Default for Config {
     expecting = "a table"
 )]
 pub struct Server {
-    /// The address and port to listen on; port 0 lets the system choose. Default `127.0.0.1:8080`.
+    /// Address and port to listen on; port 0 lets the system choose one. Default `127.0.0.1:8080`.
     #[serde(deserialize_with = "net::listen")]
     pub listen: SocketAddr,
-    /// Host names it answers to, beside the loopback ones. Default none.
+    /// List of host names that the gateway answers to, in addition to the loopback ones. Default: none.
     pub names: Vec<HostName>,
-    /// Foreign pages that may embed it, as browsers write them in `Origin`. Default none.
+    /// List of origins, as browsers send them in `Origin`, whose pages may embed streams (CORS). Default: none.
     pub origins: Vec<Origin>,
-    /// Whether anybody who reaches a non-loopback address may watch. Default false.
+    /// Boolean: permits a `listen` address beyond loopback, so that everybody who reaches it can watch. Default
+    /// `false`.
     pub open: bool,
-    /// Where TLS gets its certificate. Absent: plain HTTP.
+    /// Where the TLS certificate comes from. Default: none, plain HTTP.
     pub tls: Option<Tls>,
-    /// Proxies whose word is taken for whom they ask (`Forwarded`, `X-Forwarded-For`). Default none.
+    /// List of proxies whose `Forwarded` or `X-Forwarded-For` is trusted for the client's address. Default: none.
     pub trusted_proxies: Vec<Network>,
-    /// The most connections at a time, 1 to 1,000,000; fewer where the system lets the process open fewer files.
-    /// Default 16,384.
+    /// Largest number of simultaneous connections, 1 to 1,000,000; lower if the process may open fewer files. Default
+    /// 16,384.
     pub connections: u32,
-    /// The most of them from one address, or one IPv6 /64; loopback and trusted proxies are free. Default 256.
+    /// Largest number of simultaneous connections from one IPv4 address or one IPv6 /64, 1 to 1,000,000; loopback and
+    /// trusted proxies are exempt. Default 256.
     pub connections_per_address: u32,
 }
 
 impl Server {
-    /// Takes over what the command line says: where to listen, and that others may reach it. An address of this machine alone
-    /// becomes all addresses if the gateway is to be open and no other is named.
+    /// Applies `--listen` and `--open` of the command line. With `--open` and no address given, a loopback address
+    /// becomes the unspecified one, `0.0.0.0`.
     ///
     /// # Errors
     /// As [`Server::check_listen`].
@@ -323,11 +329,11 @@ impl Server {
         self.check_listen()
     }
 
-    /// Whether `listen` may be used: there are no accounts yet, so an address that others can reach takes a
-    /// deliberate `open = true`.
+    /// Checks that `listen` is permitted: there are no accounts yet, so an address that other machines can reach needs
+    /// a deliberate `open = true`.
     ///
     /// # Errors
-    /// A sentence that says why not and what to write.
+    /// The message for the user: why the address is refused and what to write.
     pub fn check_listen(&self) -> Result<(), String> {
         if self.open || self.listen.ip().to_canonical().is_loopback() {
             return Ok(());
@@ -355,7 +361,7 @@ impl Default for Server {
     }
 }
 
-/// `[streams.NAME]`.
+/// `[streams.NAME]`: a source and how it is run and encoded.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -363,29 +369,30 @@ impl Default for Server {
     expecting = "a table such as { source = \"rtsp://camera.local/stream1\" }"
 )]
 pub struct Stream {
-    /// Where the pictures come from, as written; the source module judges it.
+    /// Where the media comes from, as written; the `source` crate interprets it. String, required.
     pub source: Source,
-    /// How long the source goes on after its last user. Default 10 s.
+    /// Duration: how long the source keeps running after its last user. Default 10 s.
     #[serde(default = "idle")]
     pub idle: Span,
-    /// Whether the source runs without users, from start to end. Default false; excludes `idle`.
+    /// Boolean: whether the source runs from start to shutdown, even without users. Excludes `idle`. Default `false`.
     #[serde(default)]
     pub always_on: bool,
-    /// How often a URL that gives a single JPEG is asked for the next, 20 ms to 1 h. Default 500 ms.
+    /// Duration: interval at which a URL that returns a single JPEG is requested again, 20 ms to 1 h. Default 500 ms.
     #[serde(default = "every")]
     pub every: Span,
-    /// Other hosts that its URL may redirect to; its own may be redirected to without being named. Default none.
+    /// List of other hosts that the URL may redirect to; its own host needs no entry. Default: none.
     #[serde(default)]
     pub redirects: Vec<HostName>,
-    /// The settings for what has to be encoded. H.264 that arrives as H.264 passes untouched.
+    /// Encoder settings for media that has to be encoded; H.264 that arrives as H.264 passes unchanged. Default: as
+    /// [`Encode::default`].
     #[serde(default)]
     pub encode: Encode,
-    /// The stream at other settings, by name.
+    /// `renditions.NAME`: the stream at other settings, by name. Default: none.
     #[serde(default)]
     pub renditions: BTreeMap<String, Rendition>,
 }
 
-/// The test pattern.
+/// A stream that shows the test pattern.
 impl Default for Stream {
     fn default() -> Self {
         Self {
@@ -401,10 +408,10 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// The default of `idle`: 10 s.
+    /// Default of `idle`: 10 s.
     pub const IDLE: Span = Span::from_duration(Duration::from_secs(10));
 
-    /// How its URL is fetched, where the source is one.
+    /// How the source's URL is fetched, if the source is a URL.
     pub fn fetch(&self) -> Fetch {
         Fetch {
             every: self.every.duration(),
@@ -428,14 +435,14 @@ impl Stream {
             return Err(Problem::value(at("source"), what));
         }
         if self.always_on && document.has(&at("idle")) {
-            let what = "means nothing with always-on = true; keep one of the two";
+            let what = "has no effect with always-on = true; remove one of the two";
             return Err(Problem::key(at("idle"), what));
         }
         self.encode.check(&at("encode"))?;
         for (name, rendition) in &self.renditions {
             let path = [path, &["renditions".into(), name.into()]].concat();
             rendition.check(&path)?;
-            // Last, as a name takes with it all that is in it.
+            // Checked last: a mistake in a name removes everything below that name.
             check_stream_name(name).map_err(|what| {
                 Problem::key(path, what.replace("stream name", "rendition name"))
             })?;
@@ -452,7 +459,8 @@ fn every() -> Span {
     Fetch::EVERY
 }
 
-/// "there is no stream `poch`; did you mean `porch`?"
+/// The message for an unknown name, such as "there is no stream `poch`; did you mean `porch`?". Names are suggested up
+/// to an edit distance of 2; otherwise up to 20 known names are listed.
 pub fn unknown<'a>(
     kind: &str,
     name: &str,
@@ -467,7 +475,7 @@ pub fn unknown<'a>(
     match nearest {
         Some((_, nearest)) => format!("there is no {kind} `{shown}`; did you mean `{nearest}`?"),
         None if known.clone().next().is_none() => {
-            format!("there is no {kind} `{shown}`, nor any other")
+            format!("there is no {kind} `{shown}`; no {kind} is configured")
         }
         None => {
             let names: Vec<&str> = known.map(String::as_str).take(20).collect();
@@ -479,7 +487,7 @@ pub fn unknown<'a>(
     }
 }
 
-/// A name as one segment of a path (RFC 3986 3.3).
+/// Percent-encodes a name as one path segment (RFC 3986 section 3.3).
 pub fn path_segment(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
@@ -491,35 +499,37 @@ pub fn path_segment(name: &str) -> String {
         .collect()
 }
 
-/// Whether `name` can name a stream. It becomes one segment of URL paths: 1 to 128 bytes, no character that means
-/// something there (`/ \ ? # % @`), none that is invisible or turns text around, no space at an end, not `.` or `..`,
-/// no `~` in front (that is where a ticket goes).
+/// Checks that `name` can name a stream. It becomes one segment of URL paths: 1 to 128 bytes, no character with a
+/// meaning in URLs (`/ \ ? # % @`), no invisible or bidirectional control character, no space at either end, not `.` or
+/// `..`, no leading `~` (tickets start with it).
 ///
 /// # Errors
-/// A phrase that goes on from the name: what is wrong with it and what to do.
+/// A phrase to be appended to the name: what is wrong and what to do.
 pub fn check_stream_name(name: &str) -> Result<(), String> {
-    // Bidirectional controls, line separators and the byte order mark: not control characters by Unicode's
-    // category, but a name that hides or reorders its text in a log or a page.
+    // Bidirectional controls, line separators and the byte order mark. They are not control characters by Unicode's
+    // category, but such a name hides or reorders its text in a log or a page.
     let hidden = |c: char| matches!(u32::from(c), 0x200e..=0x200f | 0x2028..=0x202e | 0x2066..=0x2069 | 0xfeff);
     let odd = |c: char| c.is_control() || hidden(c) || "/\\?#%@".contains(c);
     if name.is_empty() {
-        return Err("is no stream name: it is empty".into());
+        return Err("is not a valid stream name: it is empty".into());
     }
     if name.len() > 128 {
-        return Err("is no stream name: it is longer than 128 bytes".into());
+        return Err("is not a valid stream name: it is longer than 128 bytes".into());
     }
     if name == "." || name == ".." {
-        return Err("is no stream name: in a URL it means a folder; choose another".into());
+        return Err(
+            "is not a valid stream name: in a URL it means a directory; choose another".into(),
+        );
     }
     if name.starts_with('~') {
-        return Err("is no stream name: it must not start with `~`".into());
+        return Err("is not a valid stream name: it must not start with `~`".into());
     }
     if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
-        return Err("is no stream name: it has a space at an end; remove it".into());
+        return Err("is not a valid stream name: it starts or ends with a space; remove it".into());
     }
     match name.chars().find(|c| odd(*c)) {
         Some(c) => Err(format!(
-            "is no stream name: it contains `{}`; use letters, digits, `-`, `_` and `.`",
+            "is not a valid stream name: it contains `{}`; use letters, digits, `-`, `_` and `.`",
             c.escape_debug()
         )),
         None => Ok(()),

@@ -1,26 +1,29 @@
-//! This machine as others in its network find it: its names and addresses. The system is asked each time, as a laptop moves.
+//! Host names and addresses under which other machines reach this one. The system is asked each time, because a laptop
+//! changes networks.
+//!
+//! Used to accept `Host` headers and to print URLs at start.
 
 use super::HostName;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-/// More addresses than a machine has that somebody reads a list of.
+/// Largest number of addresses reported: more than real machines have.
 const MAX_ADDRESSES: usize = 16;
 
-/// The host name, and if that has no domain also as multicast DNS has it (RFC 6762), with `.local`. Empty for `localhost`.
+/// The host name and, if it has no domain, also its multicast DNS name (RFC 6762) with `.local`. Empty for `localhost`.
 pub fn names() -> Vec<HostName> {
     let told = rustix::system::uname();
     names_of(&told.nodename().to_string_lossy())
 }
 
-/// The addresses at which other machines reach what listens at `listen`, the one of the default route first; none if that is
-/// loopback.
+/// The addresses at which other machines reach a socket that listens at `listen`, the one of the default route first.
+/// Empty if `listen` is a loopback address.
 pub fn addresses(listen: IpAddr) -> Vec<IpAddr> {
     let listen = listen.to_canonical();
     if !listen.is_unspecified() {
         return reachable(listen, &[]);
     }
     let found = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::warn!("this machine's addresses are not known: {error}");
+        tracing::warn!("cannot list this machine's network addresses: {error}");
         Vec::new()
     });
     let routed = default_route().into_iter();
@@ -45,8 +48,8 @@ fn names_of(host: &str) -> Vec<HostName> {
     [name].into_iter().chain(local).collect()
 }
 
-/// Of all addresses of the machine those that are reached through `listen`. Link-local ones are of no use without an
-/// interface's name, which no browser takes.
+/// Those of the machine's addresses that reach a socket bound to `listen`. Link-local addresses are left out: they need
+/// the name of an interface, which browsers do not accept.
 fn reachable(listen: IpAddr, all: &[IpAddr]) -> Vec<IpAddr> {
     let useful = |address: &IpAddr| match address {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
@@ -66,7 +69,7 @@ fn reachable(listen: IpAddr, all: &[IpAddr]) -> Vec<IpAddr> {
     reached
 }
 
-/// The address that packets to the rest of the world leave from. Nothing is sent: connecting a UDP socket looks up the route.
+/// Source address of packets to other networks. Nothing is sent: connecting a UDP socket only looks up the route.
 fn default_route() -> Option<IpAddr> {
     const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;

@@ -1,4 +1,4 @@
-//! Addresses and names of hosts, as the config writes them.
+//! Socket addresses, host names, origins and networks as the config and the command line write them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,22 +8,22 @@ use serde::{Deserialize, Deserializer};
 
 use super::text;
 
-/// Reads `listen`.
+/// Deserializes `listen`.
 pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     const EXAMPLE: &str =
         "write an IP address and a port, e.g. \"127.0.0.1:8080\" or \"[::1]:8080\"";
     text::parse(deserializer, &format!("an address; {EXAMPLE}"), |text| {
         text.parse()
-            .map_err(|_| format!("`{text}` is no address to listen on; {EXAMPLE}"))
+            .map_err(|_| format!("`{text}` is not a valid address to listen on; {EXAMPLE}"))
     })
 }
 
-/// `--listen` of the command line: an address, a port, or both; what is not said is as in the config.
+/// Value of `--listen` on the command line: an address, a port, or both. A missing part is taken from the config.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Listen {
-    /// `None`: not said.
+    /// Address; `None` if not given.
     pub address: Option<IpAddr>,
-    /// `None`: not said.
+    /// Port; `None` if not given.
     pub port: Option<u16>,
 }
 
@@ -60,7 +60,7 @@ impl FromStr for Listen {
     }
 }
 
-/// A host name or IP address that a `Host` header may carry, lower case, without port.
+/// A host name or IP address that a `Host` header may carry, in lower case, without port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostName(String);
 
@@ -75,7 +75,7 @@ impl FromStr for HostName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // Addresses have many spellings, and are compared by one (RFC 5952).
+        // An address has several spellings; the canonical one (RFC 5952) is compared.
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self(address.to_string()));
         }
@@ -83,17 +83,17 @@ impl FromStr for HostName {
             return Ok(Self(text.to_ascii_lowercase()));
         }
         Err(format!(
-            "`{text}` is no host name; write the name alone, e.g. \"cam.home.example\""
+            "`{text}` is not a valid host name; write the name alone, e.g. \"cam.home.example\""
         ))
     }
 }
 
-/// A web origin (RFC 6454 section 6.2), written as browsers send it: `https://host` or `http://host:8081`.
+/// A web origin (RFC 6454 section 6.2) as browsers send it: `https://host` or `http://host:8081`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(String);
 
 impl Origin {
-    /// The origin, to be compared byte for byte with an `Origin` header.
+    /// The origin, to be compared byte by byte with an `Origin` header.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -105,7 +105,7 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| {
             Err(format!(
-                "`{text}` is no origin: {why}; write scheme and host as browsers do, e.g. \"https://home.example\" \
+                "`{text}` is not a valid origin: {why}; write scheme and host as browsers do, e.g. \"https://home.example\" \
                  or \"http://192.168.0.2:8123\""
             ))
         };
@@ -116,7 +116,7 @@ impl FromStr for Origin {
         let usual_port = match scheme {
             "https" => "443",
             "http" => "80",
-            _ => return refuse("pages come by http or https"),
+            _ => return refuse("the scheme must be http or https"),
         };
         if authority.ends_with('/') {
             return refuse("it ends in a slash; remove it");
@@ -136,17 +136,19 @@ impl FromStr for Origin {
             None => is_name(host),
         };
         if !host_is_good {
-            return refuse("the host is no name or address (one beyond ASCII goes in as xn--…)");
+            return refuse(
+                "the host is neither a name nor an address (write a non-ASCII name in its xn--… form)",
+            );
         }
         match port {
             Some(port) if port == usual_port => {
-                refuse("browsers leave out the scheme's usual port; remove it")
+                refuse("browsers omit the scheme's default port; remove it")
             }
-            // A browser writes a port without zeros in front or a sign, and nothing else would ever match.
+            // Browsers write a port without leading zeros or sign, and only what they write can match.
             Some(port)
                 if port.parse::<u16>().map(|n| n.to_string()).ok().as_deref() != Some(port) =>
             {
-                refuse("the port is no number from 0 to 65535")
+                refuse("the port is not a number from 0 to 65535")
             }
             _ => Ok(Self(lower)),
         }
@@ -161,7 +163,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether `address` is in the network. An IPv4 address mapped into IPv6 counts as the IPv4 one.
+    /// Whether `address` is in the network. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -183,7 +185,7 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = || {
             format!(
-                "`{text}` is no network; write e.g. \"192.168.0.0/16\", \"fd00::/8\" or one address"
+                "`{text}` is not a valid network; write e.g. \"192.168.0.0/16\", \"fd00::/8\" or one address"
             )
         };
         let (address, prefix) = match text.split_once('/') {
@@ -209,8 +211,8 @@ impl fmt::Display for Network {
     }
 }
 
-/// Letters, digits and `-` in labels of 1 to 63 characters, 253 in all (RFC 1123 section 2.1); `_` too, because home
-/// networks have it.
+/// Labels of 1 to 63 letters, digits and `-`, at most 253 characters in all (RFC 1123 section 2.1); also `_`, which is
+/// used in home networks.
 fn is_name(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -261,14 +263,14 @@ mod tests {
             ("https://home.example/", "slash"),
             ("https://home.example/page", "more than a host"),
             ("https://me@home.example", "more than a host"),
-            ("https://home.example:443", "usual port"),
-            ("https://home.example:", "port is no number"),
-            ("https://home.example:99999", "port is no number"),
-            ("https://home.example:080", "port is no number"),
-            ("https://*.example", "no name or address"),
-            ("https://", "no name or address"),
+            ("https://home.example:443", "default port"),
+            ("https://home.example:", "port is not a number"),
+            ("https://home.example:99999", "port is not a number"),
+            ("https://home.example:080", "port is not a number"),
+            ("https://*.example", "neither a name nor an address"),
+            ("https://", "neither a name nor an address"),
             ("https://bücher.example", "xn--"),
-            ("https://[fd00::1", "no name or address"),
+            ("https://[fd00::1", "neither a name nor an address"),
         ] {
             let error = text.parse::<Origin>().unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

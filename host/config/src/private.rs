@@ -1,12 +1,14 @@
-//! Folders and files that only the gateway's own user can read and write: what is kept between starts.
+//! Directories and files that only the gateway's own user can read and write, for data that is kept between runs.
+//!
+//! Files with other permissions or owners are not trusted.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// `$VARIABLE/sluicegate/NAME`, or `~/FALLBACK/sluicegate/NAME` where the variable names no absolute path; `None`
-/// without a home. The variables are those of the XDG Base Directory Specification.
+/// `$VARIABLE/sluicegate/NAME`, or `~/FALLBACK/sluicegate/NAME` if the variable is not an absolute path; `None` without
+/// a home directory. The variables are those of the XDG Base Directory Specification.
 pub fn folder(variable: &str, fallback: &str, name: &str) -> Option<PathBuf> {
     let base = std::env::var_os(variable)
         .map(PathBuf::from)
@@ -15,10 +17,10 @@ pub fn folder(variable: &str, fallback: &str, name: &str) -> Option<PathBuf> {
     base.map(|base| base.join("sluicegate").join(name))
 }
 
-/// Makes the folder if need be.
+/// Creates the directory if it does not exist.
 ///
 /// # Errors
-/// Why it cannot be used: it cannot be made, or others can get at it.
+/// Message for the user: the directory cannot be created, or others can access it.
 pub fn make(dir: &Path) -> Result<(), String> {
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(|error| error.to_string())?;
@@ -31,11 +33,11 @@ pub fn make(dir: &Path) -> Result<(), String> {
     let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
     match found.is_dir() && is_own(&found) {
         true => Ok(()),
-        false => Err("it must be a folder of this user's with mode 0700".into()),
+        false => Err("it must be a directory that belongs to this user, with mode 0700".into()),
     }
 }
 
-/// The content of a file that nobody else could write; `None` if there is none.
+/// Reads a file that only this user can read and write; `None` if there is no such file.
 pub fn read(path: &Path) -> Option<Vec<u8>> {
     let found = fs::symlink_metadata(path).ok()?;
     if !found.is_file() || !is_own(&found) {
@@ -44,10 +46,10 @@ pub fn read(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// Writes or replaces a file, whole or not at all.
+/// Creates or replaces a file atomically.
 ///
 /// # Errors
-/// As the system says.
+/// The system's error.
 pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = fs::OpenOptions::new()

@@ -1,4 +1,9 @@
-//! Where a stream's pictures come from, as people write it, with the secrets that they write into it.
+//! A stream's source as the user writes it, and how its secrets are kept out of logs, messages and pages.
+//!
+//! Camera URLs carry passwords, tokens and keys almost anywhere. [`Source`] therefore shows only scheme and host by
+//! default; the whole text needs an explicit call. Because people write passwords with `/`, `?`, `#` or `@` unescaped,
+//! the URL parser here is more lenient than RFC 3986 and marks what it cannot decide as doubtful. The `source` crate
+//! opens what [`Source::url`] returns; `error` uses [`mask`] for excerpts of the config file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,27 +13,27 @@ use serde::{Deserialize, Deserializer};
 
 use super::text;
 
-/// A source as it was written. It may hold a user name, a password, a token or a key anywhere but in its scheme and its host,
-/// so these are all that `Display` and `Debug` show of a URL: nothing of what is secret leaves the process unless
-/// [`Source::expose`] or [`Source::url`] is called for it.
+/// A source as it was written. User name, password, token or key may be anywhere in a URL but in scheme and host, so
+/// `Display` and `Debug` show only these two. Secrets leave the process only through [`Source::expose`] and
+/// [`Source::url`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source(String);
 
-/// Where what is shown leaves something out.
+/// Replaces omitted text in what is shown.
 const LEFT_OUT: &str = "…";
-/// Sources that are no URLs, and are shown as they are where nothing in them looks like one.
+/// Prefixes of sources that are not URLs; these are shown in full unless they contain something that looks like a URL.
 const LOCAL: [&str; 5] = ["file:", "v4l2:", "screen:", "annexb:", "android:"];
-/// Characters of anything else that are shown.
+/// Largest number of characters shown of any other text.
 const SHOWN: usize = 64;
 
 impl Source {
-    /// All of it.
+    /// The whole source, with its secrets.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The URL as URLs are written, for who opens it: `/`, `?` and `#` in a user name or password are percent-encoded
-    /// (RFC 3986 section 3.2.1). What is no URL stays as it is.
+    /// The URL in valid form, for the code that opens it: `/`, `?` and `#` in user name or password are percent-encoded
+    /// (RFC 3986 section 3.2.1). Text that is not a URL is returned unchanged.
     pub fn url(&self) -> Cow<'_, str> {
         let Some(Url {
             scheme,
@@ -53,7 +58,7 @@ impl Source {
         host_and_port(url.authority).map(|(host, _)| host)
     }
 
-    /// What somebody else says about this source, such as a library's error, without what may be secret of it.
+    /// Removes this source's secrets from a text about it, such as an error message of a library.
     pub fn scrub(&self, said: &str) -> String {
         if let Some(graph) = self.0.strip_prefix("lavfi:") {
             return scrub_values(graph, said);
@@ -68,7 +73,7 @@ impl Source {
         let secrets = [Some(url.rest), Some(user), encoded, password];
         let secrets = secrets.into_iter().flatten();
         secrets
-            // Shorter ones are no secrets, and are in every sentence.
+            // Shorter strings are not secrets and occur in every sentence.
             .filter(|secret| secret.len() > 2)
             .fold(said.to_owned(), |said, secret| {
                 said.replace(secret, LEFT_OUT)
@@ -76,7 +81,7 @@ impl Source {
     }
 }
 
-/// What is said about a filter graph, `movie=rtsp\://…:loop=0`, without anything that stands behind its first filter's name.
+/// Removes from a text about a filter graph, `movie=rtsp\://…:loop=0`, every word that follows its first filter's name.
 fn scrub_values(graph: &str, said: &str) -> String {
     let (_, values) = graph.split_once('=').unwrap_or_default();
     let secrets: Vec<&str> = words(values).filter(|word| word.len() > 1).collect();
@@ -140,7 +145,7 @@ impl fmt::Display for Source {
                 (false, _) => write!(f, "{scheme}://{authority}/{LEFT_OUT}"),
             };
         }
-        // Not understood, and perhaps a URL with a mistake in it.
+        // Not recognised; perhaps a URL with a mistake in it.
         if text.contains([':', '@', '=', '?', '&', '#', ';']) {
             let scheme = words(text).next().unwrap_or_default();
             return match scheme.len() <= 6 && text[scheme.len()..].starts_with(':') {
@@ -149,7 +154,7 @@ impl fmt::Display for Source {
             };
         }
         let most = text.char_indices().nth(SHOWN).map(|(end, _)| end);
-        // `rtsp//camera/key`
+        // A missing colon: `rtsp//camera/key`
         let path = text.split_once("//").and_then(|(scheme, rest)| {
             let host = rest.find('/')?;
             Some(scheme.len() + 2 + host)
@@ -175,11 +180,12 @@ impl<'de> Deserialize<'de> for Source {
     }
 }
 
-/// How the URLs in our own messages begin, and the one that is their example.
+/// Start of the URLs in our own messages, and the URL used in their examples.
 const ADVICE: &str = "https://github.com/";
 const EXAMPLE: &str = "rtsp://camera.local/stream1";
 
-/// Stars out what may be secret in a line of a config or a message about it, one star for each character, so that columns stay.
+/// Replaces possible secrets in a line of a config file, or in a message about it, by stars: one for each character, so
+/// that columns stay the same.
 pub(super) fn mask(line: &str) -> String {
     let mut masked = String::with_capacity(line.len());
     let mut in_graph = false;
@@ -228,7 +234,7 @@ pub(super) fn mask(line: &str) -> String {
     masked
 }
 
-/// A URL in its parts.
+/// A URL split into its parts.
 #[derive(Clone, Copy, Debug)]
 struct Url<'a> {
     scheme: &'a str,
@@ -236,17 +242,17 @@ struct Url<'a> {
     user: Option<&'a str>,
     /// Host and port.
     authority: &'a str,
-    /// From the path on.
+    /// Path, query and fragment.
     rest: &'a str,
-    /// It is not certain that nothing of `authority` is a user's.
+    /// Set if `authority` may contain a part of the user's credentials.
     is_doubtful: bool,
 }
 
 impl<'a> Url<'a> {
-    /// `None` if it is none.
+    /// Splits a URL; `None` if `text` is not a URL.
     ///
-    /// By RFC 3986 the authority ends at the first `/`, `?` or `#`. Where that leaves no host and port, a password has such a
-    /// character as it is, and the authority goes on to the last `@` with a host behind it.
+    /// By RFC 3986 the authority ends at the first `/`, `?` or `#`. If what remains is not host and port, the password
+    /// contains such a character unescaped, and the authority is taken after the last `@` that a host follows.
     fn read(text: &'a str) -> Option<Url<'a>> {
         let (scheme, after) = text.split_once("://")?;
         if !is_scheme(scheme) {
@@ -271,11 +277,11 @@ impl<'a> Url<'a> {
                 ..strict
             }));
         };
-        // Nobody names a part of a video.
+        // A fragment is never used with video, so the `#` belongs to a password.
         if let Some(loose) = loose.filter(|_| strict.rest.starts_with('#')) {
             return Some(loose);
         }
-        // `user:p@ss/word@192.168.0.5/` reads as a host `ss` otherwise.
+        // `user:p@ss/word@192.168.0.5/` would otherwise have the host `ss`.
         let another = strict.rest.contains('@') && !strict.rest.contains("://");
         if let Some(loose) = loose.filter(|_| another && user.is_some())
             && !is_plainly_a_host(authority)
@@ -284,13 +290,13 @@ impl<'a> Url<'a> {
             return Some(loose);
         }
         Some(Url {
-            // `user:12/34@camera/` reads as a host and a port.
+            // `user:12/34@camera/` would otherwise have the host `user` and the port 12.
             is_doubtful: another && user.is_none() && port.is_some(),
             ..strict
         })
     }
 
-    /// Up to the last `@` with a host behind it that is not in a query.
+    /// Splits at the last `@` that a host follows and that is not in a query.
     fn read_loosely(scheme: &'a str, after: &'a str) -> Option<Url<'a>> {
         let mut found: Option<Url<'a>> = None;
         for (at, _) in after.match_indices('@') {
@@ -326,8 +332,8 @@ fn end_of_authority(text: &str) -> usize {
     text.find(['/', '?', '#']).unwrap_or(text.len())
 }
 
-/// A host, which may be empty as in `udp://@:5000`, and a port. An IPv6 address has its brackets, and may have a zone in them
-/// (RFC 6874).
+/// Splits an authority into host and port; `None` if it is not valid. The host may be empty, as in `udp://@:5000`. An
+/// IPv6 address has its brackets and may have a zone in them (RFC 6874).
 pub fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(inner) => {
@@ -355,7 +361,7 @@ pub fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// Whether it is an address, or a name that no word in a password looks like.
+/// Whether the authority is an IP address, `localhost`, or has a port: forms that a word in a password hardly has.
 fn is_plainly_a_host(authority: &str) -> bool {
     host_and_port(authority).is_some_and(|(host, port)| {
         host.starts_with('[')
@@ -365,7 +371,7 @@ fn is_plainly_a_host(authority: &str) -> bool {
     })
 }
 
-/// Whether URLs may begin with it, before `:` (RFC 3986 section 3.1).
+/// Whether `scheme` is a valid URL scheme (RFC 3986 section 3.1).
 pub fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme
@@ -373,7 +379,7 @@ pub fn is_scheme(scheme: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// Runs of letters, digits and `_`.
+/// Splits into runs of letters, digits and `_`.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty())
@@ -422,7 +428,7 @@ mod tests {
             ),
             ("rtsp://u:99999/w@cam", "rtsp://u:99999%2Fw@cam", "cam"),
             ("rtsp://u:12#4@cam/1", "rtsp://u:12%234@cam/1", "cam"),
-            // By the book, what others might take for a password is a path or a query.
+            // By RFC 3986, text that looks like a password here is a path or a query.
             ("http://cam/snap@2x.jpg", "http://cam/snap@2x.jpg", "cam"),
             (
                 "http://u:p@cam/snap@2x.jpg",

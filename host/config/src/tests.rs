@@ -1,3 +1,5 @@
+//! Tests of the config as a whole: every key, the defaults, and what is refused.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::json;
@@ -10,7 +12,7 @@ fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(text, Path::new("sluice.toml"))
 }
 
-/// The error of `text`, whose first line must start with `start`; the rest must contain each of `parts`.
+/// The error of `text`. Its first line must start with `start`, and the rest must contain each of `parts`.
 #[track_caller]
 fn refused(text: &str, start: &str, parts: &[&str]) -> String {
     let error = parse(text).expect_err(text).to_string();
@@ -270,7 +272,7 @@ fn a_stream_name_must_fit_into_a_url() {
     }
     refused(
         "[streams.'a/b']\nsource = 'x'",
-        "sluice.toml:1:10: `a/b` in [streams] is no stream name: it contains `/`",
+        "sluice.toml:1:10: `a/b` in [streams] is not a valid stream name: it contains `/`",
         &["| [streams.'a/b']\n  |          ^^^^^"],
     );
 }
@@ -281,7 +283,7 @@ fn a_transport_name_is_a_plain_word() {
         refused(
             &format!("[transports.'{name}']"),
             "sluice.toml:1:13: `",
-            &["is no transport name"],
+            &["is not a valid transport name"],
         );
     }
     assert!(parse("[transports.my_own-2]").is_ok());
@@ -292,7 +294,7 @@ fn idle_and_always_on_exclude_each_other() {
     let text = "[streams.a]\nsource = 'x'\nalways-on = true\nidle = '1s'";
     refused(
         text,
-        "sluice.toml:4:1: `idle` in [streams.a] means nothing with always-on = true",
+        "sluice.toml:4:1: `idle` in [streams.a] has no effect with always-on = true",
         &[],
     );
 }
@@ -311,7 +313,7 @@ fn how_a_url_is_fetched_is_told_by_its_stream() {
     for (line, what) in [
         ("every = '1ms'", "write \"20ms\" to \"1h\""),
         ("every = '2h'", "write \"20ms\" to \"1h\""),
-        ("redirects = ['http://cdn']", "is no host name"),
+        ("redirects = ['http://cdn']", "is not a valid host name"),
     ] {
         let text = format!("[streams.a]\nsource = 'x'\n{line}");
         refused(&text, "sluice.toml:3:", &[what]);
@@ -326,7 +328,7 @@ fn renditions_are_checked_as_the_stream_is() {
     let mobile = config.streams["a"].renditions["mobile"];
     assert_eq!((mobile.width, mobile.height), (Some(640), None));
     for (rendition, what) in [
-        ("m = { width = 641 }", "641 is no size for H.264"),
+        ("m = { width = 641 }", "641 is not a valid size"),
         ("m = { frame-rate = 0 }", "write 1 to 240"),
         ("m = { bitrate = '1k' }", "write \"16k\" to \"200M\""),
         (
@@ -336,7 +338,7 @@ fn renditions_are_checked_as_the_stream_is() {
         ("m = { widht = 640 }", "did you mean `width`?"),
         (
             "'a@b' = { width = 640 }",
-            "is no rendition name: it contains `@`",
+            "is not a valid rendition name: it contains `@`",
         ),
     ] {
         refused(&format!("{stream}{rendition}"), "sluice.toml:3:", &[what]);
@@ -362,7 +364,7 @@ fn android_is_modest_by_default_and_its_mistakes_are_told() {
         ("adb = '5037'", "2:7", "write HOST:PORT"),
         ("adb = 'x:0'", "2:7", "write HOST:PORT"),
         ("version = '1.25'", "2:11", "take 2.0 or newer"),
-        ("version = 'new'", "2:11", "is no version of scrcpy"),
+        ("version = 'new'", "2:11", "is not a version of scrcpy"),
         ("server = 'scrcpy-server'", "2:10", "add e.g. version"),
         (
             "server = 'scrcpy-server-v1.24'",
@@ -420,16 +422,19 @@ fn what_later_versions_bring_is_parsed_as_agreed_and_then_refused() {
         ),
         ("[policy]\nrecord = 'x'", 2, "`record` in [policy]"),
     ] {
-        let what = format!("{key} is part of the config but not in this version yet; remove it");
+        let what = format!("{key} is not supported in this version yet; remove it");
         refused(text, &format!("sluice.toml:{line}:"), &[&what]);
     }
     for (text, what) in [
-        ("[server]\ntls = 'yes'", "`yes` is no kind of TLS"),
+        ("[server]\ntls = 'yes'", "`yes` is not a TLS setting"),
         (
             "[server]\ntls = { certificate = 'c.pem' }",
             "`key` is missing in [server.tls]",
         ),
-        ("[server]\ntrusted-proxies = ['x']", "`x` is no network"),
+        (
+            "[server]\ntrusted-proxies = ['x']",
+            "`x` is not a valid network",
+        ),
         ("[capture]\ntimeout = 5", "expected a duration"),
     ] {
         refused(text, "sluice.toml:", &[what]);
@@ -497,7 +502,7 @@ policy = { up-at = 0.5 }
     assert_eq!(file.unwrap().plugin, "./mine.wasm");
     for (text, what) in [
         ("transport = []", "`transport` in [clients[0]] is empty"),
-        ("force = true", "`force` in [clients[0]] means nothing"),
+        ("force = true", "`force` in [clients[0]] has no effect"),
         ("transport = 5", "a name or a list of names"),
         ("policy = 'auto'", "expected a"),
         ("trasnport = 'hls'", "did you mean `transport`?"),

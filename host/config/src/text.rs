@@ -1,11 +1,11 @@
-//! Values that a config file writes as strings.
+//! Deserializes values that a config file writes as strings.
 
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{Error, Visitor};
 
-/// Reads a string through `parse`; anything else is refused with `expecting`, which tells what to write.
+/// Reads a string and parses it with `parse`. Any other type is an error that names `expecting`, what to write instead.
 pub(super) fn parse<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expecting: &str,

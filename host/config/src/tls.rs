@@ -1,4 +1,4 @@
-//! `tls` under `[server]`.
+//! `tls` under `[server]`: the source of the certificate.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use serde::{Deserialize, Deserializer};
 /// `tls` of the server: where the certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
-    /// `"self-signed"`: the gateway makes one and keeps it.
+    /// `"self-signed"`: the gateway generates a certificate and keeps it.
     SelfSigned,
     /// `{ certificate = "…", key = "…" }`: PEM files, relative to the config file, read again when they change.
     Files {
-        /// The certificate, and behind it those that lead to a root.
+        /// Path of the certificate, followed in the file by the chain to its root.
         certificate: PathBuf,
-        /// Its private key.
+        /// Path of the certificate's private key.
         key: PathBuf,
     },
 }
 
 impl Tls {
-    /// Takes relative paths as relative to `dir`.
+    /// Resolves relative paths against `dir`.
     pub(super) fn resolve(&mut self, dir: &Path) {
         if let Tls::Files { certificate, key } = self {
             *certificate = dir.join(&certificate);
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Tls {
                 match text {
                     "self-signed" => Ok(Tls::SelfSigned),
                     _ => Err(E::custom(format!(
-                        "`{text}` is no kind of TLS; write \"self-signed\" or {{ certificate = \"…\", key = \"…\" }}"
+                        "`{text}` is not a TLS setting; write \"self-signed\" or {{ certificate = \"…\", key = \"…\" }}"
                     ))),
                 }
             }

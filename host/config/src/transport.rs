@@ -1,4 +1,4 @@
-//! `[transports.NAME]`: which component, within which limits, with which options.
+//! `[transports.NAME]`: the component of a transport, its resource limits and its options.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,17 +10,18 @@ use serde::{Deserialize, Deserializer};
 use super::document::{Problem, Step};
 use super::{ByteSize, Span};
 
-/// `[transports.NAME]`.
+/// `[transports.NAME]`: a transport's component, limits and options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transport {
-    /// The component's file; `None`: the built-in transport of this name. Relative to the config file as written,
-    /// already resolved when [`Config::parse`](super::Config::parse) returns it.
+    /// Path of the component's .wasm file. Relative paths are resolved against the config file's directory when
+    /// [`Config::parse`](super::Config::parse) returns. Default: the built-in transport of this name.
     pub plugin: Option<PathBuf>,
-    /// What one muxer may use.
+    /// Resource limits of one muxer. Default: as [`Limits::default`].
     pub limits: Limits,
-    /// Whether pages that the component answers may run script as the gateway's own. Default false.
+    /// Boolean: whether pages that the component serves may run scripts with the gateway's own origin. Default `false`.
     pub trusted: bool,
-    /// Every other key, as one JSON object for the component's `open`. TOML's dates and times are strings in it.
+    /// All other keys, as one JSON object for the component's `open`. TOML dates and times become strings. Default:
+    /// empty.
     pub options: serde_json::Value,
 }
 
@@ -39,7 +40,7 @@ impl Transport {
     }
 }
 
-/// A transport that only names itself: the built-in one with its defaults.
+/// The built-in transport with its defaults.
 impl Default for Transport {
     fn default() -> Self {
         Self {
@@ -51,7 +52,7 @@ impl Default for Transport {
     }
 }
 
-/// `limits = { … }` of a transport.
+/// `limits = { … }` of a transport or policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -60,9 +61,10 @@ impl Default for Transport {
     expecting = "a table such as { memory = \"32MiB\", call = \"20ms\" }"
 )]
 pub struct Limits {
-    /// Linear memories and tables of one muxer together, 1 MiB to 4 GiB. Default 32 MiB.
+    /// Size of all linear memories and tables of one muxer together, 1 MiB to 4 GiB. Default 32 MiB.
     pub memory: ByteSize,
-    /// Time that one call may really run, 1 ms to 10 s. Default 20 ms.
+    /// Running time of one call to the component, 1 ms to 10 s; time while it is not scheduled does not count. Default
+    /// 20 ms.
     pub call: Span,
 }
 
@@ -95,21 +97,22 @@ impl Limits {
     }
 }
 
-/// Whether `name` can name a transport: a segment of URL paths behind the stream's name, so 1 to 64 small letters,
-/// digits, `-` and `_`, a letter first. Without a `.` it is never taken for a file such as `frame.jpg`.
+/// Checks that `name` can name a transport. It is a segment of URL paths after the stream's name: 1 to 64 characters of
+/// lower-case letters, digits, `-` and `_`, starting with a letter. Without a `.` it cannot be confused with a file
+/// such as `frame.jpg`.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let first = name.chars().next().is_some_and(|c| c.is_ascii_lowercase());
     match first && name.len() <= 64 && name.chars().all(good) {
         true => Ok(()),
         false => Err(
-            "is no transport name; use 1 to 64 small letters, digits, `-` and `_`, a letter first"
+            "is not a valid transport name; use 1 to 64 lower-case letters, digits, `-` and `_`, a letter first"
                 .into(),
         ),
     }
 }
 
-// By hand, not by `flatten`: that would lose the place of every error inside the options.
+// Written by hand instead of with `flatten`, which would lose the position of every error inside the options.
 impl<'de> Deserialize<'de> for Transport {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Keys)
@@ -133,7 +136,7 @@ impl<'de> Visitor<'de> for Keys {
                 "plugin" => transport.plugin = Some(map.next_value()?),
                 "limits" => transport.limits = map.next_value()?,
                 "trusted" => transport.trusted = map.next_value()?,
-                // Kept from the component whatever they hold; `later` refuses them.
+                // Not passed to the component; `later` refuses these keys.
                 "wasi" | "record" => drop(map.next_value::<IgnoredAny>()?),
                 _ => {
                     let Json(value) = map.next_value()?;
@@ -161,7 +164,7 @@ pub(super) fn to_json(value: toml::Value) -> Result<serde_json::Value, String> {
         toml::Value::Integer(number) => number.into(),
         toml::Value::Float(number) => serde_json::Number::from_f64(number)
             .ok_or_else(|| {
-                format!("{number} cannot be told to a component: JSON has no such number")
+                format!("{number} cannot be passed to a component: JSON has no such number; write a finite one")
             })?
             .into(),
         toml::Value::Boolean(value) => value.into(),

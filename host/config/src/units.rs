@@ -1,6 +1,7 @@
-//! Values with their unit: durations (`"200ms"`), sizes (`"32MiB"`), bit rates (`"2Mbps"`).
+//! Values with a unit: durations (`"200ms"`), sizes (`"32MiB"`) and bit rates (`"2Mbps"`).
 //!
-//! A number without a unit is refused, so that nobody has to know whether a `10` means seconds or milliseconds.
+//! A number without a unit is an error, so that `10` cannot be mistaken for seconds or milliseconds. Parsing is exact:
+//! no floating point and no rounding.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,12 +11,13 @@ use serde::{Deserialize, Deserializer};
 
 use super::text;
 
-/// A duration, to the microsecond: `"200ms"`, `"2s"`, `"1.5s"`, `"1m"`, `"1h"`, `"1d"`; at most 365 days.
+/// A duration with a resolution of one microsecond: `"200ms"`, `"2s"`, `"1.5s"`, `"1m"`, `"1h"`, `"1d"`; at most 365
+/// days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(Duration);
 
 impl Span {
-    /// Wraps `duration`; what is finer than a microsecond is not written by `Display`.
+    /// Wraps `duration`; `Display` drops fractions of a microsecond.
     pub const fn from_duration(duration: Duration) -> Self {
         Self(duration)
     }
@@ -26,8 +28,8 @@ impl Span {
     }
 }
 
-/// A number of bytes: `"512KiB"`, `"32MiB"`, `"10MB"`, `"100B"`; `K`, `M`, `G` alone are 1000s, `Ki`, `Mi`, `Gi`
-/// 1024s; at most 1 PiB.
+/// A number of bytes: `"512KiB"`, `"32MiB"`, `"10MB"`, `"100B"`. `kB`, `MB`, `GB`, `TB` are powers of 1000, `KiB`,
+/// `MiB`, `GiB`, `TiB` powers of 1024; at most 1 PiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(u64);
 
@@ -43,7 +45,7 @@ impl ByteSize {
     }
 }
 
-/// A bit rate: `"500k"`, `"1M"`, `"2Mbps"`, `"2.5Mbit/s"`, in bits (not bytes) per second; at most 1 Tbit/s.
+/// A bit rate in bits (not bytes) per second: `"500k"`, `"1M"`, `"2Mbps"`, `"2.5Mbit/s"`; at most 1 Tbit/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BitRate(u64);
 
@@ -59,8 +61,8 @@ impl BitRate {
     }
 }
 
-/// How one kind of value is written: its units, each with its size in the smallest, largest first. The first unit of
-/// a size is the one that `Display` writes.
+/// Notation of one kind of value: its units, largest first, each with its size in the smallest unit. `Display` uses the
+/// first unit of each size.
 struct Scale {
     kind: &'static str,
     example: &'static str,
@@ -128,13 +130,13 @@ const BITS: Scale = Scale {
 };
 
 impl Scale {
-    /// Reads `12`, `12.5` or `.5` with one of the units behind it, exactly: no floating point, no rounding.
+    /// Parses `12`, `12.5` or `.5` followed by a unit, exactly: no floating point, no rounding.
     fn parse(&self, text: &str) -> Result<u64, String> {
         let refuse = |why: &str| {
             let (kind, example) = (self.kind, self.example);
-            // A value may be anything a file holds; a message need not be.
+            // The value may be arbitrarily long; the message must not be.
             let shown: String = text.chars().take(40).collect();
-            Err(format!("`{shown}` is no {kind}: {why}; {example}"))
+            Err(format!("`{shown}` is not a {kind}: {why}; {example}"))
         };
         let digits = |text: &str| {
             text.find(|c: char| !c.is_ascii_digit())
@@ -156,7 +158,7 @@ impl Scale {
         let Some((_, size)) = self.units.iter().find(|(name, _)| *name == unit) else {
             return refuse(&self.about_unit(unit));
         };
-        // 19 digits fit u64 and, times the largest unit, u128; nobody means more.
+        // 19 digits fit into `u64` and, multiplied by the largest unit, into `u128`.
         if whole.len() + fraction.len() > 19 {
             return refuse("the number has too many digits");
         }
@@ -187,7 +189,7 @@ impl Scale {
         }
     }
 
-    /// Writes `value` in the largest unit that makes it a whole number.
+    /// Writes `value` in the largest unit in which it is a whole number.
     fn write(&self, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = self
             .units

@@ -1,9 +1,10 @@
-//! `sluicegate-devices FORMAT NAME [KEY=VALUE]…`: opens a device of libavdevice and writes its pictures and sound to standard
-//! output, as NUT. Where NAME is `-` it is in the environment, as `SLUICEGATE_DEVICE`.
+//! `sluicegate-devices FORMAT NAME [KEY=VALUE]…` opens a device of libavdevice and writes its video and audio to
+//! standard output, as NUT. If NAME is `-`, it is taken from the environment variable `SLUICEGATE_DEVICE`.
 //!
-//! A program of its own, which the gateway runs while a camera or a screen is watched: drivers hang and crash, and libavdevice
-//! brings eighty libraries along that a gateway without cameras has no use for. When the device cannot be opened or fails, the
-//! reason is on standard error and the exit code is its `errno`.
+//! It is a separate program, which the gateway runs while a camera or a screen is being watched: drivers hang and
+//! crash, and libavdevice depends on eighty libraries that a gateway without cameras does not need. If the device
+//! cannot be opened or fails, the reason is written to standard error and the exit code is its `errno`. The caller is
+//! `host/source/src/device.rs`.
 
 use ffmpeg_next::{
     self as ffmpeg, Dictionary, Error, Format, Packet, Rational, codec, device, encoder, format,
@@ -13,7 +14,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Whoever reads the pictures may be gone while a driver keeps this from noticing.
+    // The parent may die while a blocking driver call keeps this process from noticing the closed pipe.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(([kind, name], options)) = arguments.split_first_chunk() else {
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
 fn run(kind: &str, name: &str, options: &[String]) -> Result<(), Error> {
     ffmpeg::init()?;
     device::register_all();
-    // What libavdevice says of a device that cannot be opened is better than its error; of a running one it is noise.
+    // libavdevice's log lines about a device that cannot be opened are better than its error code; while it runs they
+    // are noise.
     ffmpeg::log::set_level(ffmpeg::log::Level::Error);
     let mut input = open(kind, name, options)?;
     ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
@@ -51,7 +53,7 @@ fn run(kind: &str, name: &str, options: &[String]) -> Result<(), Error> {
             continue;
         };
         let (index, time_base) = (stream.index(), stream.time_base());
-        // Pictures of libavfilter are not bytes yet.
+        // Frames of libavfilter are not serialised yet.
         let raw = match stream.parameters().id() {
             codec::Id::RAWVIDEO | codec::Id::WRAPPED_AVFRAME if kind == "lavfi" => {
                 Some(Raw::new(stream.parameters(), time_base)?)
@@ -122,7 +124,7 @@ fn open(kind: &str, name: &str, options: &[String]) -> Result<format::context::I
     }
 }
 
-/// Makes bytes of pictures.
+/// Serialises raw frames.
 struct Raw {
     decoder: codec::decoder::Video,
     encoder: codec::encoder::video::Encoder,

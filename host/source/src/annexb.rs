@@ -1,7 +1,8 @@
-//! Bare Annex B from a socket or standard input.
+//! Raw Annex B from a TCP socket or standard input.
 //!
-//! There are no times and no lengths: a picture is stamped when its first byte comes, and ends where the next one starts or
-//! after [`SILENCE`]. A sender that pauses longer than that inside a picture loses the pictures up to the next start point.
+//! The stream has neither times nor lengths. A frame gets the arrival time of its first byte, and ends where the next
+//! one starts or after [`SILENCE`] without data. If a sender pauses longer than that within a frame, frames are lost up
+//! to the next start point.
 
 use super::{LOOK, Sink, SourceError, Stop, readable};
 use bytes::Bytes;
@@ -13,15 +14,16 @@ use std::{
     time::Duration,
 };
 
-/// After this long without a byte the picture is complete.
+/// After this long without a byte the buffered frame is considered complete.
 const SILENCE: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(5);
-/// A sender may be silent for ever, but one whose machine is gone is noticed: after this long, and three tries this far apart.
+/// TCP keepalive: idle time before the first probe and interval between probes, three of which may fail. A sender may
+/// be silent for any time, but one whose machine is gone must be noticed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-/// So much is read at once.
+/// Size of one read in bytes.
 pub(super) const CHUNK: usize = 64 << 10;
 
-/// Takes one connection at a time on `address`; when it ends, the next.
+/// Accepts connections on `address`, one at a time.
 pub fn run_listener(
     address: SocketAddr,
     sink: &mut dyn Sink,
@@ -60,7 +62,7 @@ pub fn run_listener(
     Ok(())
 }
 
-/// Connects to `address` and reads until it ends.
+/// Connects to `address` and reads until the connection ends.
 pub fn run_connection(address: &str, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     let what = format!("annexb:tcp://{address}");
     let open = |error: io::Error| SourceError::Open {
@@ -105,7 +107,7 @@ pub fn run_stdin(sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
     }
 }
 
-/// Has the system ask after a peer that is silent.
+/// Enables TCP keepalive, which detects dead peers.
 pub(super) fn keep_alive(connection: &TcpStream) -> io::Result<()> {
     let (time, interval) = KEEPALIVE;
     let keepalive = TcpKeepalive::new()
@@ -115,27 +117,27 @@ pub(super) fn keep_alive(connection: &TcpStream) -> io::Result<()> {
     SockRef::from(connection).set_tcp_keepalive(&keepalive)
 }
 
-/// Bytes that come without times, and the pauses between them.
+/// Splits bytes without times at the pauses between them.
 #[derive(Debug, Default)]
 pub(super) struct ByteStream {
-    /// Bytes came since the last silence.
+    /// Bytes have arrived since the last silence.
     is_open: bool,
 }
 
 impl ByteStream {
-    /// How long to wait for more bytes before that is a silence.
+    /// How long to wait for more bytes before reporting silence.
     pub(super) fn wait(&self) -> Duration {
         if self.is_open { SILENCE } else { LOOK }
     }
 
-    /// Bytes came.
+    /// Passes on received bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
-        // What is read is copied out, so that a small picture does not keep a whole chunk from being freed.
+        // Copied, so that a small frame does not keep a whole chunk in memory.
         sink.byte_stream(Bytes::copy_from_slice(bytes));
         self.is_open = true;
     }
 
-    /// Nothing came for that long, or nothing will come any more.
+    /// Reports silence: no data arrived within [`ByteStream::wait`], or the stream has ended.
     pub(super) fn silence(&mut self, sink: &mut dyn Sink) {
         if std::mem::take(&mut self.is_open) {
             sink.silence();

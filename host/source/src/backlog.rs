@@ -1,12 +1,15 @@
-//! Whether a source's work keeps up with its pictures.
+//! Measures whether a source's processing keeps up with its frames.
+//!
+//! Work adds to a debt, and the source's own timestamps pay it off. The wall clock is not used, so a source that pauses
+//! or a burst does not look like a slow machine. Used by the transcoder and the test pattern.
 
 use sluicegate_media::time::TIMESCALE;
 use std::time::Duration;
 
-/// A jump in the times beyond which they are taken for new ones.
+/// A jump in the timestamps, in ticks, beyond which they are treated as a new timeline.
 pub const LEAP: i64 = 10 * TIMESCALE as i64;
 
-/// How far the work is behind the source: what it took, less the time the source's pictures are apart.
+/// How far processing is behind the source: processing time, minus the elapsed source time.
 #[derive(Debug, Default)]
 pub struct Backlog {
     debt: Duration,
@@ -14,12 +17,12 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// More than a viewer would notice.
+    /// Above this delay frames are dropped before encoding: it is more than a viewer would notice.
     const LATE: Duration = Duration::from_millis(250);
-    /// Leaving out pictures after decoding does not help.
+    /// Above this delay dropping decoded frames does not help, and packets are dropped.
     const HOPELESS: Duration = Duration::from_secs(3);
 
-    /// The next piece of work is for this time of the source, in ticks.
+    /// Announces work for the source time `at`, in ticks.
     pub fn advance(&mut self, at: i64) {
         let step = at.saturating_sub(self.last.replace(at).unwrap_or(at));
         if (0..LEAP).contains(&step) {
@@ -30,17 +33,17 @@ impl Backlog {
         }
     }
 
-    /// That piece took so much work.
+    /// Adds the time that the work took.
     pub fn spent(&mut self, time: Duration) {
         self.debt += time;
     }
 
-    /// By more than viewers may notice.
+    /// Whether the delay is more than viewers may notice.
     pub fn is_late(&self) -> bool {
         self.debt > Self::LATE
     }
 
-    /// By so much that leaving out some of the work does not help.
+    /// Whether the delay is so large that dropping only a part of the work does not help.
     pub fn is_hopeless(&self) -> bool {
         self.debt > Self::HOPELESS
     }
@@ -55,14 +58,14 @@ mod tests {
     fn debt_is_paid_by_the_sources_own_time_only() {
         let mut backlog = Backlog::default();
         let mut at = 0;
-        // 20 ms of work for pictures 33 ms apart, for a minute; a pause of the source changes nothing.
+        // 20 ms of work for frames 33 ms apart, for a minute; a pause of the source changes nothing.
         for _ in 0..1_800 {
             backlog.advance(at);
             backlog.spent(Duration::from_millis(20));
             assert!(!backlog.is_late());
             at += 3_000;
         }
-        // 50 ms of work: 17 ms more debt each time.
+        // 50 ms of work: the debt grows by 17 ms with each frame.
         let late = (0..).position(|_| {
             at += 3_000;
             backlog.advance(at);

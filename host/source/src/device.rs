@@ -1,6 +1,7 @@
-//! Cameras, screens and generated pictures through libavdevice, which runs in a process of its own.
+//! Cameras, screens and filter graphs through libavdevice, which runs in a child process (`sluicegate-devices`).
 //!
-//! Its calls block in drivers and cannot be interrupted; a process can be ended. The pictures come through a pipe.
+//! libavdevice blocks in drivers and cannot be interrupted, but a process can be killed. The media arrives through a
+//! pipe as NUT.
 
 use super::{
     Keyframes, Sink, SourceError, Stop, camera,
@@ -20,17 +21,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a process that was ended may take before that is told, and before a source that is to stop leaves it behind.
+/// How long a killed process may take to end before that is reported, and before a source that is being stopped gives
+/// up waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// More of what it complains of is not kept.
+/// Largest amount of the process's error output that is kept, in bytes.
 const MAX_WORDS: u64 = 2000;
 
-/// The environment variable that `sluicegate-devices` reads a name from that is given as `-`.
+/// Environment variable from which `sluicegate-devices` reads the name if that is given as `-`.
 const GRAPH: &str = "SLUICEGATE_DEVICE";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Names the program that opens devices, `sluicegate-devices`.
+/// Sets the program that opens devices, `sluicegate-devices`.
 pub fn devices_with(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
@@ -64,7 +66,7 @@ pub fn run_camera(
     run(&what, device, None, encode, sink, stop, keyframes)
 }
 
-/// Streams a screen, or a part of it.
+/// Streams an X11 screen, or a part of it.
 pub fn run_screen(
     screen: &Screen,
     encode: &config::Encode,
@@ -79,7 +81,7 @@ pub fn run_screen(
         .or_else(|| std::env::var("DISPLAY").ok());
     let display = display.ok_or_else(|| SourceError::Open {
         what: what.clone(),
-        reason: "DISPLAY is not set; start the gateway in the session whose screen it is to show, or name the display, e.g. screen::0".into(),
+        reason: "DISPLAY is not set; start the gateway in the session of that screen, or name the display, e.g. screen::0".into(),
     })?;
     let mut options = vec![
         format!("framerate={}", encode.frame_rate),
@@ -97,7 +99,7 @@ pub fn run_screen(
                 "is there an X server, and may this user see it? Check DISPLAY and XAUTHORITY"
             }
             Errno::INVAL => {
-                "does the part lie within the screen? Write e.g. screen::0+100,200?size=640x360"
+                "is the part within the screen? Write e.g. screen::0+100,200?size=640x360"
             }
             _ => return None,
         })
@@ -111,7 +113,7 @@ pub fn run_screen(
     run(&what, device, None, encode, sink, stop, keyframes)
 }
 
-/// Streams what a filter graph generates, in real time.
+/// Streams the output of a filter graph, in real time.
 pub fn run_lavfi(
     source: &config::Source,
     encode: &config::Encode,
@@ -130,22 +132,22 @@ pub fn run_lavfi(
     run(&what, device, pace, encode, sink, stop, keyframes)
 }
 
-/// What stands behind `lavfi:`, once.
+/// The filter graph: the source without its `lavfi:`, which is removed once.
 fn lavfi_graph(source: &config::Source) -> &str {
     let text = source.expose();
     text.strip_prefix("lavfi:").unwrap_or(text)
 }
 
-/// What libavdevice is to open.
+/// A device for libavdevice to open.
 struct Device<'a> {
     kind: &'a str,
     name: &'a str,
     options: Vec<String>,
-    /// What to do about an error.
+    /// Returns advice for an error.
     advice: &'a dyn Fn(Errno) -> Option<&'static str>,
 }
 
-/// Runs a device until told to stop, or until it fails or falls silent.
+/// Runs a device until it is stopped, fails or falls silent.
 fn run(
     what: &str,
     device: Device<'_>,
@@ -159,12 +161,13 @@ fn run(
         what: what.to_owned(),
         reason,
     };
-    let program = PROGRAM
-        .get()
-        .ok_or_else(|| fail("there is no program to open it with".into()))?;
+    let program = PROGRAM.get().ok_or_else(|| {
+        fail("sluicegate-devices, the program that opens it, is not configured".into())
+    })?;
     let mut command = Command::new(program);
     match device.kind {
-        // A graph may name a file or URL with a password, and everybody can read the arguments of a process.
+        // A graph may contain a file name or URL with a password, and the arguments of a process are visible to
+        // everybody.
         "lavfi" => command.args([device.kind, "-"]).env(GRAPH, device.name),
         kind => command.args([kind, device.name]),
     };
@@ -176,7 +179,7 @@ fn run(
         .spawn()
         .map_err(|error| {
             fail(format!(
-                "{} cannot be run: {error}; it belongs beside the gateway's own program",
+                "{} cannot be run: {error}; install it beside the gateway's own program",
                 program.display()
             ))
         })?;
@@ -192,7 +195,7 @@ fn run(
             _ => SourceError::Read { what, reason },
         }
     };
-    // It ended first, and knows better why.
+    // The process ended first, and knows the reason better.
     if let Some(errno) = status
         .and_then(|status| status.code())
         .filter(|code| *code != 0)
@@ -239,10 +242,10 @@ fn stream(
     Err(SourceError::Ended(what.to_owned()))
 }
 
-/// Ends the process, so that its device can be opened again. One that is stuck in its driver is waited for, as another would be
-/// stuck there too.
+/// Kills the process, so that its device can be opened again. If it is stuck in its driver, waits for it, because
+/// another process would be stuck there too.
 fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus> {
-    // One that has ended keeps its status.
+    // A process that has ended keeps its status.
     let _ = child.kill();
     let began = Instant::now();
     let mut told = false;
@@ -257,7 +260,7 @@ fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus
             }
             if !told {
                 sink.lost(
-                    "the device is stuck in its driver; unplug it, or restart what serves it"
+                    "the device is stuck in its driver; unplug it, or restart the service behind it"
                         .into(),
                 );
                 told = true;
@@ -267,7 +270,7 @@ fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus
     }
 }
 
-/// The last of what the process said, without the `[x11grab @ 0x55d0]` in front of each line.
+/// The process's error output as one line, the last message first, without prefixes such as `[x11grab @ 0x55d0]`.
 fn complaint(child: &mut Child) -> String {
     let mut words = String::new();
     if let Some(errors) = child.stderr.take() {
@@ -282,11 +285,11 @@ fn complaint(child: &mut Child) -> String {
         .map(|line| line.trim().trim_end_matches('.'))
         .filter(|line| !line.is_empty())
         .collect();
-    // The error last, what led to it before.
+    // The error is last; the lines before it led to it.
     match lines.split_last() {
         Some((error, [])) => (*error).to_owned(),
         Some((error, before)) => format!("{error}: {}", before.join(": ")),
-        None => "it ended without a word".into(),
+        None => "it exited without a message".into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files, in real time and again and again, on one rising timeline.
+//! Files, played in real time and looped on one increasing timeline.
 
 use super::{
     Keyframes, LOOK, SILENCE, Sink, SourceError, Stop,
@@ -16,10 +16,10 @@ use std::{
     time::Instant,
 };
 
-/// So much of a file tells whether it is MJPEG.
+/// Number of bytes from which MJPEG is recognised.
 const START: u64 = 4 << 10;
 
-/// Streams a file until told to stop.
+/// Streams a file until stopped.
 pub fn run(
     path: &Path,
     encode: &config::Encode,
@@ -30,7 +30,7 @@ pub fn run(
     let what = config::Source::from(format!("file:{}", path.display())).to_string();
     let mut pace = Pace::default();
     loop {
-        // Opened anew each time, as it may have been replaced.
+        // Reopened for each loop, because the file may have been replaced.
         let (file, start) = open(path, stop).map_err(|error| SourceError::Open {
             what: what.clone(),
             reason: error.to_string(),
@@ -49,7 +49,7 @@ pub fn run(
         if is_empty {
             return Err(SourceError::Open {
                 what,
-                reason: "it holds neither pictures nor sound".into(),
+                reason: "it contains neither video nor audio".into(),
             });
         }
         sink.loops();
@@ -57,7 +57,8 @@ pub fn run(
     }
 }
 
-/// The file, and how it begins; what cannot be read twice is not looked at. A named pipe is waited for until somebody writes.
+/// Opens the file and reads its first bytes, unless it cannot be rewound. For a named pipe it waits until there is a
+/// writer.
 fn open(path: &Path, stop: &Stop) -> io::Result<(File, Vec<u8>)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -66,7 +67,7 @@ fn open(path: &Path, stop: &Stop) -> io::Result<(File, Vec<u8>)> {
         let until = Instant::now() + SILENCE;
         while !readable(&file, LOOK)? {
             if stop.is_stopped() || Instant::now() >= until {
-                return Err(io::Error::other("it is a pipe that nobody writes to"));
+                return Err(io::Error::other("it is a pipe without a writer"));
             }
         }
     }

@@ -1,20 +1,21 @@
-//! Puts the packets of a file's tracks into the order of their times. Containers may hold seconds of pictures before the
-//! sound that belongs to them; so much is read ahead, within bounds. Pure.
+//! Interleaves the packets of a file's two tracks by time. Containers may store seconds of video before the audio that
+//! belongs to it, so packets are buffered until both tracks have one, within bounds on time, bytes and packets. Pure;
+//! used by `libav::play_in_time`.
 
 use std::collections::VecDeque;
 
-/// So far may packets that wait be apart, in ticks, as long as the other track has none.
+/// Largest time span of buffered packets in ticks, as long as the other track has none.
 const MAX_APART: i64 = 20 * sluicegate_media::time::TIMESCALE as i64;
-/// So many bytes and packets may wait.
+/// Largest number of buffered bytes and packets.
 const MAX_BYTES: usize = 32 << 20;
 const MAX_PACKETS: usize = 16_384;
 
-/// Packets of two tracks that wait for each other.
+/// Packets of two tracks, waiting for each other.
 #[derive(Debug)]
 pub struct Interleave<T> {
-    /// Of pictures and of sound.
+    /// Queues of video and of audio.
     queues: [VecDeque<Waiting<T>>; 2],
-    /// Which of them there are.
+    /// Which of the two tracks exist.
     exist: [bool; 2],
     bytes: usize,
     is_ended: bool,
@@ -38,7 +39,7 @@ impl<T> Interleave<T> {
         }
     }
 
-    /// Adds the next packet of a track, of so many bytes; `place` is where it belongs, in ticks.
+    /// Adds the next packet of a track, of `bytes` bytes; `place` is its time on the common timeline, in ticks.
     pub fn push(&mut self, is_audio: bool, place: i64, bytes: usize, packet: T) {
         self.bytes += bytes;
         self.queues[usize::from(is_audio)].push_back(Waiting {
@@ -48,19 +49,19 @@ impl<T> Interleave<T> {
         });
     }
 
-    /// Nothing more comes.
+    /// Marks the end: no more packets will be added.
     pub fn end(&mut self) {
         self.is_ended = true;
     }
 
-    /// Whether [`Interleave::pop`] wants more packets first.
+    /// Whether [`Interleave::pop`] needs more packets first.
     pub fn wants_more(&self) -> bool {
         let mut queues = self.queues.iter().zip(self.exist);
         let is_missing = queues.any(|(queue, exists)| exists && queue.is_empty());
         !self.is_ended && is_missing && !self.is_full()
     }
 
-    /// The packet that comes next, and its place; none at the end.
+    /// The next packet and its place; `None` at the end.
     pub fn pop(&mut self) -> Option<(i64, T)> {
         let [pictures, sound] = &mut self.queues;
         let queue = match (pictures.front(), sound.front()) {
@@ -92,8 +93,8 @@ mod tests {
 
     const SECOND: i64 = sluicegate_media::time::TIMESCALE as i64;
 
-    /// Pictures and sound in the order in which a file has them; gives them in the order in which they come out, with how
-    /// many waited at most.
+    /// Feeds video and audio packets in a file's order; returns them in output order, and the largest number that was
+    /// buffered.
     fn read(file: &[(bool, i64)], bytes: usize) -> (Vec<(bool, i64)>, usize) {
         let tracks = |is: bool| file.iter().any(|(is_audio, _)| *is_audio == is);
         let mut interleave = Interleave::new(tracks(false), tracks(true));

@@ -1,4 +1,9 @@
-//! Where pictures come from. Each source runs on a thread of its own and hands what it reads to a [`Sink`].
+//! Sources: cameras, files, URLs, screens, raw streams and Android devices.
+//!
+//! [`Spec`] is a parsed source string and [`run`] reads from it, blocking, on a thread of its own. A source writes what
+//! it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no assumptions about timelines or
+//! viewers. Every wait in this crate ends within 200 ms (`LOOK`) once [`Stop`] is set, and every length that a peer
+//! announces is bounded.
 
 pub mod android;
 mod annexb;
@@ -42,57 +47,57 @@ use std::{
 };
 use thiserror::Error;
 
-/// How often a waiting source looks whether it is to end.
+/// Interval at which a blocked source checks whether it should stop.
 const LOOK: Duration = Duration::from_millis(200);
-/// A source that says nothing this long is taken for lost, where silence is not its right.
+/// A source without data for this long is considered lost, unless it may be silent ([`Spec::may_be_silent`]).
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Why a source stopped by itself.
+/// Why a source ended without being stopped.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// It cannot be opened.
+    /// The source could not be opened.
     #[error("cannot open {what}: {reason}")]
     Open {
         /// The source, without credentials.
         what: String,
-        /// Why, and what to do.
+        /// Reason, and what to do.
         reason: String,
     },
-    /// It was open and failed.
+    /// The source was open and failed.
     #[error("{what} failed: {reason}")]
     Read {
         /// The source, without credentials.
         what: String,
-        /// Why.
+        /// Reason shown to the user.
         reason: String,
     },
-    /// It ended and cannot begin again.
+    /// The source ended and cannot be restarted. Holds the source, without credentials.
     #[error("{0} ended")]
     Ended(String),
 }
 
-/// What a source knows of a packet's times, in ticks of [`sluicegate_media::time::TIMESCALE`].
+/// Times of a packet as far as the source knows them, in ticks of [`sluicegate_media::time::TIMESCALE`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SourceTimes {
-    /// When it is to be decoded.
+    /// Decode time.
     pub decode: Option<i64>,
-    /// When it is to be shown.
+    /// Presentation time.
     pub presentation: Option<i64>,
-    /// 0: unknown.
+    /// Duration in ticks; 0 if unknown.
     pub duration: u32,
 }
 
-/// Which tracks a source says it has.
+/// Tracks that a source announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Pictures come, or are to come.
+    /// Whether video is expected.
     pub pictures: bool,
-    /// And sound.
+    /// Whether audio is expected.
     pub sound: bool,
 }
 
 impl Default for Expected {
-    /// Pictures alone.
+    /// Video alone.
     fn default() -> Expected {
         Expected {
             pictures: true,
@@ -101,81 +106,82 @@ impl Default for Expected {
     }
 }
 
-/// What a container says of how the pictures in it are to be shown.
+/// Display properties of the video as stored in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presentation {
-    /// The shape of a pixel, which goes before what coded pictures say of it; `None`: not told.
+    /// Pixel aspect ratio, which takes precedence over that of the coded frames; `None` if the container has none.
     pub pixel_aspect: Option<PixelAspect>,
-    /// Which way up.
+    /// Rotation and mirroring.
     pub orientation: Orientation,
 }
 
-/// The sound of a source.
+/// Description of a source's audio track.
 #[derive(Clone, Debug)]
 pub struct Sound {
-    /// What viewers are told of it.
+    /// Description for transports and viewers.
     pub audio: Audio,
-    /// Samples in a frame of AAC.
+    /// Samples per AAC frame; 0 for other codecs.
     pub length: u32,
-    /// By what it is decoded, if it is not AAC.
+    /// How to decode it, if it is not AAC.
     pub coding: Option<codec::SoundCoding>,
 }
 
-/// Takes what a source reads.
+/// Receives what a source reads.
 pub trait Sink {
-    /// The source waits for somebody to connect to it; `reason` says where.
+    /// The source waits for a peer to connect; `reason` says where, for the user.
     fn listening(&mut self, reason: String);
-    /// The source is open; nothing came yet.
+    /// The source is open; no data has arrived yet.
     fn connected(&mut self);
-    /// The source told its configuration, and the rate it claims (0: unknown).
+    /// The source's configuration is known, with its nominal frame rate in frames per second (0 if unknown).
     fn configured(&mut self, frame_rate: f32);
-    /// How the pictures that follow are to be shown; until then, and after a loss, as they are coded.
+    /// Display properties of the frames that follow. Until the first call, and after a loss, frames are displayed as
+    /// coded.
     fn presentation(&mut self, told: Presentation);
-    /// Parameter sets that are not in the stream itself; other NAL units are passed over.
+    /// Out-of-band parameter sets; other NAL units are ignored.
     fn parameter_sets(&mut self, nals: Vec<Bytes>);
-    /// Bytes of an Annex B stream, cut anywhere; a picture is stamped when its first byte comes.
+    /// Bytes of an Annex B stream, split anywhere; a frame gets the arrival time of its first byte.
     fn byte_stream(&mut self, bytes: Bytes);
-    /// Nothing comes for now: what is there is a whole picture.
+    /// No data arrives for now, so the buffered bytes form a complete frame.
     fn silence(&mut self);
-    /// NAL units that make up whole pictures, usually one.
+    /// NAL units of one or more complete access units, usually one.
     fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes);
-    /// One JPEG picture.
+    /// One JPEG.
     fn jpeg(&mut self, data: Bytes, times: SourceTimes);
-    /// Which tracks are to come: they are waited for, but not long.
+    /// The tracks to expect; ingest waits for them for a short time.
     fn expect(&mut self, tracks: Expected);
-    /// What the sound is from here on.
+    /// Description of the audio that follows.
     fn sound(&mut self, sound: Sound);
-    /// One frame of sound, of [`Sound::length`] samples, or in another codec than AAC one packet.
+    /// One audio frame of [`Sound::length`] samples, or one packet if the codec is not AAC.
     fn sound_frame(&mut self, data: Bytes, times: SourceTimes);
-    /// Bytes were lost: nothing until the next random access point.
+    /// Bytes were lost: everything up to the next random access point is to be dropped.
     fn damaged(&mut self);
-    /// Something worth knowing, kept once per `key` with the newest text and a count.
+    /// A remark for the user. Kept once per `key`, with the newest text and a count.
     fn note(&mut self, key: &'static str, text: String);
-    /// The source begins again where it ended.
+    /// The source restarts from its beginning after reaching its end.
     fn loops(&mut self);
-    /// The source is gone for now; viewers stay.
+    /// The source is lost for now; viewers stay connected.
     fn lost(&mut self, reason: String);
-    /// Where codecs on the way to the sink count their pictures.
+    /// Counters for the codecs that the source uses.
     fn codec_counts(&self) -> &Arc<codec::Counts>;
 }
 
-/// Asks a source that encodes for a keyframe; others cannot give one and leave it be.
+/// Keyframe requests to a source. Sources that encode grant them; others ignore them.
 #[derive(Clone, Debug, Default)]
 pub struct Keyframes(Arc<AtomicBool>);
 
 impl Keyframes {
-    /// The next picture is to be a keyframe.
+    /// Requests that the next frame be a keyframe.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether one was asked for since the last call.
+    /// Whether a keyframe has been requested since the last call.
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 }
 
-/// Tells a source's thread to end.
+/// Stop signal for a source's thread.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     inner: Arc<StopState>,
@@ -188,7 +194,7 @@ struct StopState {
 }
 
 impl Stop {
-    /// Ends the source as soon as it looks.
+    /// Sets the signal and unparks the source's thread.
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::Release);
         if let Some(thread) = self.inner.thread.get() {
@@ -196,17 +202,17 @@ impl Stop {
         }
     }
 
-    /// Whether it is to end.
+    /// Whether the signal is set.
     pub fn is_stopped(&self) -> bool {
         self.inner.stopped.load(Ordering::Acquire)
     }
 
-    /// Called on the source's thread before its first wait.
+    /// Registers the calling thread as the one to unpark. To be called on the source's thread before its first wait.
     pub fn attach(&self) {
         let _ = self.inner.thread.set(thread::current());
     }
 
-    /// Waits until `deadline`, or less if told to end.
+    /// Waits until `deadline`, or until the signal is set.
     pub fn wait_until(&self, deadline: std::time::Instant) {
         while !self.is_stopped() {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
@@ -217,15 +223,15 @@ impl Stop {
         }
     }
 
-    /// Waits `duration`, or less if told to end.
+    /// Waits for `duration`, or until the signal is set.
     pub fn wait(&self, duration: Duration) {
         self.wait_until(std::time::Instant::now() + duration);
     }
 }
 
-/// Runs the source until it is told to stop (`Ok`), ends or fails. A device is one of `fleet`.
+/// Runs the source until it is stopped (`Ok`), ends or fails. `fleet` has the Android devices.
 ///
-/// Blocking; call it on a thread of its own. May be called again after a failure.
+/// Blocks, so call it on a thread of its own. It may be called again after a failure.
 pub fn run(
     spec: &Spec,
     encode: &config::Encode,
@@ -247,11 +253,11 @@ pub fn run(
         Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
         Spec::Android(serial) => android::run(serial, fleet, sink, stop, keyframes),
     };
-    // What is interrupted ends in errors.
+    // An interrupted source returns an error, which is not a failure if it was stopped.
     if stop.is_stopped() { Ok(()) } else { ended }
 }
 
-/// Whether something can be read within `timeout`.
+/// Whether data can be read within `timeout`.
 fn readable(input: &impl AsFd, timeout: Duration) -> io::Result<bool> {
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),

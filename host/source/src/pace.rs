@@ -1,46 +1,48 @@
-//! Keeps what could come at any speed at the speed it was made for.
+//! Delivers media that could be read at any speed in real time.
 //!
-//! The times of a file may jump: recordings that were joined begin again, and a file that is played again does. So each
-//! time gets its place on one line that goes on over every joint, and a packet is due by its place.
+//! The timestamps of a file may jump: recordings that were concatenated start again, and so does a looped file. Each
+//! timestamp is therefore mapped to a place on one continuous timeline, and a packet is due according to its place.
+//! Used for files, playlists and seekable HTTP.
 
 use super::{SourceTimes, Stop};
 use sluicegate_media::time::TIMESCALE;
 use std::time::{Duration, Instant};
 
-/// A track whose times go back by more has begun anew; less is how encoders reorder.
+/// A track whose timestamps go back by more than this has restarted; smaller steps back come from reordering.
 const BACK: i64 = TIMESCALE as i64;
-/// A gap in the times that is not waited for.
+/// Largest gap in the timestamps that is waited for, in ticks.
 const LEAP: i64 = 30 * TIMESCALE as i64;
-/// Tracks that begin anew are as far apart as before, if that keeps both within this of where they were.
+/// Tracks that restart keep their distance, if that moves neither further than this from where it was, in ticks.
 const APART: i64 = 5 * TIMESCALE as i64;
-/// What is late by no more is sent at once, so that a machine that was busy or suspended for a moment leaves no gap. What is
-/// later begins anew at its own speed: nobody wants an hour of packets at a time.
+/// Packets that are late by up to this are sent immediately, so that a machine that was busy or suspended for a moment
+/// leaves no gap. After a longer delay playback continues at its own speed from there: nobody wants an hour of packets
+/// at once.
 pub const MAX_CATCH_UP: Duration = Duration::from_secs(10);
-/// Times beyond are none.
+/// Timestamps beyond this are not valid.
 const LAST: u64 = 1 << 60;
 
-/// When the next packet is due.
+/// Schedules packets in real time.
 #[derive(Debug, Default)]
 pub struct Pace {
     line: Line,
-    /// When what is at that place is due.
+    /// Wall-clock time and place of the reference point.
     anchor: Option<(Instant, i64)>,
 }
 
 impl Pace {
-    /// Waits until a packet of these times is due, or less if told to end. One that only says how long it lasts is given
-    /// the time at which the one before ends.
+    /// Waits until a packet with these times is due, or until the source is stopped. A packet with only a duration gets
+    /// the end of the previous one as its time.
     pub fn wait(&mut self, is_audio: bool, times: &mut SourceTimes, stop: &Stop) {
         let place = self.place(is_audio, times);
         self.wait_for(place, stop);
     }
 
-    /// Where a packet of these times belongs, in ticks; `times` as in [`Pace::wait`]. In the order of each track.
+    /// Place of a packet on the timeline, in ticks; `times` as in [`Pace::wait`]. Call it in each track's order.
     pub fn place(&mut self, is_audio: bool, times: &mut SourceTimes) -> i64 {
         self.line.place(is_audio, times)
     }
 
-    /// Waits until what is at that place is due, or less if told to end.
+    /// Waits until the place is due, or until the source is stopped.
     pub fn wait_for(&mut self, place: i64, stop: &Stop) {
         let now = Instant::now();
         let (start, zero) = *self.anchor.get_or_insert((now, place));
@@ -52,33 +54,33 @@ impl Pace {
         stop.wait_until(due);
     }
 
-    /// The file begins again: its first packet follows where the longest of its tracks ended.
+    /// The file starts again: its first packet follows the end of its longest track.
     pub fn loops(&mut self) {
         self.line.loops();
     }
 }
 
-/// One rising line of ticks for the times of a video track and an audio track. Pure.
+/// Maps the timestamps of a video and an audio track to one increasing timeline. Pure.
 #[derive(Debug, Default)]
 struct Line {
-    /// Of pictures and of sound.
+    /// State of the video and of the audio track.
     tracks: [Track; 2],
-    /// Counted with every new beginning of a track; `offset` is of the newest.
+    /// Number of restarts of any track so far; `offset` belongs to the newest.
     beginnings: u32,
     offset: i64,
-    /// A new beginning has to follow this place.
+    /// The next restart must follow this place.
     follows: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
-    /// The newest time, and how long that lasts.
+    /// Newest timestamp, and its duration.
     newest: Option<i64>,
     step: i64,
-    /// From a time to its place, since the beginning of that number.
+    /// From a timestamp to its place, and the number of the restart that it belongs to.
     offset: i64,
     beginning: u32,
-    /// The places where its newest packet ends, and the latest of them.
+    /// End of the newest packet, and the latest end, as places.
     next: i64,
     end: i64,
 }
@@ -98,7 +100,7 @@ impl Line {
         });
         if !follows {
             let is_first = track.newest.is_none();
-            // Where it goes on by itself, and by what the other track did before.
+            // The offset if the track continues on its own; compared with the one that the other track restarted with.
             let own = match (self.follows, is_first) {
                 (Some(end), true) => end.saturating_sub(time),
                 (None, true) => 0,
@@ -151,7 +153,7 @@ mod tests {
         }
     }
 
-    /// Places in milliseconds of pictures, a tenth of a second each, and sound, a twentieth, from `from` to `to` (ms).
+    /// Places in milliseconds of video, a tenth of a second each, and audio, a twentieth, from `from` to `to` (ms).
     fn run(line: &mut Line, from: i64, to: i64) -> (Vec<i64>, Vec<i64>) {
         let mut places = (Vec::new(), Vec::new());
         for ms in (from..to).step_by(50) {
@@ -182,7 +184,7 @@ mod tests {
         for is_audio in [false, true] {
             let mut line = Line::default();
             run(&mut line, 0, 2000);
-            // This one begins anew while the other still has to end.
+            // This track restarts while the other has not reached its end.
             let first = line.place(is_audio, &mut at(100 * 90, 4500)) / 90;
             assert_eq!(first, 2000);
             let late = line.place(!is_audio, &mut at(2000 * 90, 4500)) / 90;

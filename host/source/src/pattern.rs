@@ -1,4 +1,4 @@
-//! The generated picture, encoded as it is made.
+//! The generated test pattern, painted and encoded in real time.
 
 use super::{
     Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog, pace::MAX_CATCH_UP,
@@ -14,10 +14,10 @@ use sluicegate_media::{
 use sluicegate_telemetry::Chain;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One that is too slow for the pictures skips some when it is this far behind.
+/// Beyond this delay an encoder that is too slow skips frames.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// Paints, encodes and delivers pictures at the configured rate.
+/// Paints, encodes and delivers frames at the configured rate.
 pub fn run(
     encode: &config::Encode,
     sink: &mut dyn Sink,
@@ -38,7 +38,7 @@ pub fn run(
     let (mut backlog, mut effort) = (Backlog::default(), Effort::default());
     let start = Instant::now();
     let mut number = 0u64;
-    // By time too, as an encoder counts pictures and some may be skipped.
+    // Keyframes are forced by time, because an encoder counts frames and some may be skipped.
     let interval = ticks(encode.keyframe_interval.duration()).cast_signed();
     let mut keyframe_at = 0;
     while !stop.is_stopped() {
@@ -67,8 +67,8 @@ pub fn run(
         backlog.spent(effort.count(began.elapsed()));
         number += 1;
         let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(encode.frame_rate));
-        // A machine that was suspended, or busy for a moment, catches up: what came late is better than a gap. One that is too slow
-        // skips numbers instead of racing.
+        // After a suspension or a short overload all frames are made up for: a late frame is better than a gap. An
+        // encoder that is too slow skips frame numbers instead of racing.
         let late = start.elapsed().saturating_sub(due);
         if late > MAX_CATCH_UP || (late > SLOW && backlog.is_late()) {
             number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate)

@@ -1,8 +1,9 @@
-//! Where an RTSP URL leads to. libavformat follows redirects to any host and cannot be told not to, so they are asked for here
-//! first, and libavformat gets what they lead to in the end (RFC 2326 11.3).
+//! Resolves RTSP redirects. libavformat follows redirects to any host, which cannot be turned off, so requests are sent
+//! here first, and libavformat gets the final URL (RFC 2326 11.3).
 //!
-//! A server that cannot be reached or says nothing is not tried by libavformat: it might find it awake. One that hangs up or
-//! answers what is no RTSP is, and one that answers libavformat otherwise than it answered us is not caught.
+//! If a server cannot be reached or does not answer, libavformat is not started: the server might answer then,
+//! unchecked. If it closes the connection or answers something that is not RTSP, libavformat is started. A server that
+//! answers libavformat differently from this check is not detected.
 
 use super::{
     LOOK, SILENCE, Stop,
@@ -16,15 +17,15 @@ use std::{
     time::Instant,
 };
 
-/// What libavformat asks before it asks for tracks. It follows a redirect that answers either.
+/// The requests that libavformat sends before it sets up tracks. It follows a redirect in response to either.
 const METHODS: [&str; 2] = ["OPTIONS", "DESCRIBE"];
-/// The longest head of a response, and the longest content, which is passed over.
+/// Largest head of a response, and largest body, in bytes; the body is skipped.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
-/// The head of a response.
+/// Status and header fields of a response.
 struct Head {
     status: u16,
     lines: Vec<String>,
@@ -36,8 +37,8 @@ impl Head {
     }
 }
 
-/// The URL that `url` leads to, by redirects to the same host or to one of `named`. What else is wrong with its answers is left to
-/// libavformat to find and to tell.
+/// The URL that `url` leads to, through redirects to the same host or to one of `named`. Other problems with the
+/// server's responses are left to libavformat.
 pub fn settle(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure> {
     let mut redirects = Redirects::new(url.clone(), named);
     let mut at = url.clone();
@@ -47,7 +48,8 @@ pub fn settle(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure
     Ok(at)
 }
 
-/// What the server answers to the first of [`METHODS`] that it redirects, or else to the last; none if it does not answer as it should.
+/// Response to the first of [`METHODS`] that is redirected, otherwise to the last; `None` if the server does not speak
+/// RTSP.
 fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
     let deadline = Instant::now() + SILENCE;
     let stream = connect(at, deadline, stop)?;
@@ -103,7 +105,7 @@ fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
     Ok(answer)
 }
 
-/// By TLS where the URL wants it; the handshake goes on with the first request.
+/// Wraps the connection in TLS if the URL requires it; the handshake happens with the first request.
 fn connection(stream: TcpStream, url: &Url) -> io::Result<Box<dyn Connection>> {
     stream.set_read_timeout(Some(LOOK))?;
     stream.set_write_timeout(Some(LOOK))?;
@@ -116,7 +118,7 @@ fn connection(stream: TcpStream, url: &Url) -> io::Result<Box<dyn Connection>> {
     Ok(Box::new(StreamOwned::new(client, stream)))
 }
 
-/// A connection on which waiting ends with the source.
+/// A connection whose waits end at the deadline or when the source is stopped.
 struct Watched<'a> {
     connection: Box<dyn Connection>,
     deadline: Instant,
@@ -167,7 +169,7 @@ impl Watched<'_> {
         }
     }
 
-    /// Tries again for as long as the peer only takes its time: TLS may wait for several of its answers in one call.
+    /// Retries while the peer is merely slow: with TLS, one call may wait for several of its messages.
     fn retry<T>(
         &mut self,
         mut act: impl FnMut(&mut dyn Connection) -> io::Result<T>,
@@ -222,7 +224,7 @@ mod tests {
     use crate::http::tls_server;
     use std::{net::TcpListener, thread};
 
-    /// A server that answers each request with the next of these, on as many connections as it takes.
+    /// A server that answers each request with the next of `answers`, on any number of connections.
     fn server(answers: Vec<String>) -> (Url, thread::JoinHandle<Vec<String>>) {
         server_on("127.0.0.1", answers)
     }
@@ -327,7 +329,7 @@ mod tests {
         assert_eq!(settle(&url, &[], &stop), Err(Failure::Stopped));
     }
 
-    /// Thinks before it says anything.
+    /// A stream that delays before each read.
     struct Dawdling(TcpStream);
 
     impl Read for Dawdling {

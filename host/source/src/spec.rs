@@ -1,4 +1,7 @@
-//! Source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
+//! Parses source strings: `test-pattern`, `file:PATH`, URLs, `v4l2:…`, `screen:…`, `annexb:…`, `android:…`.
+//!
+//! Nothing is opened here. Mistakes that people make (a device path without its scheme, an address without a URL, a
+//! misspelled scheme) get a message that says what to write. `Display` never shows secrets, see [`Source`].
 
 use super::{android::stream_name, web};
 use sluicegate_config::{Source, is_scheme, nearest};
@@ -9,98 +12,98 @@ use std::{
 };
 use thiserror::Error;
 
-/// A source, as the config names it.
+/// A parsed source string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
-    /// The generated picture.
+    /// The generated test pattern.
     TestPattern,
-    /// Anything libavformat demuxes, in real time, looped.
+    /// A file that libavformat demuxes, played in real time and looped.
     File(PathBuf),
-    /// Anything libavformat opens over a network.
+    /// A URL: HTTP, RTSP, or anything else that libavformat opens over a network.
     Url(Source),
-    /// A camera: a V4L2 device file.
+    /// A camera: path of a V4L2 device file.
     Camera(PathBuf),
     /// An X11 screen, or a part of it.
     Screen(Screen),
-    /// What a filter graph of libavfilter generates, for tests; as written, behind `lavfi:`.
+    /// A filter graph of libavfilter, for tests; the source as written, with `lavfi:`.
     Lavfi(Source),
-    /// Bare Annex B from whoever connects.
+    /// Raw Annex B from any sender that connects to this address.
     AnnexbListen(SocketAddr),
-    /// Bare Annex B from a TCP server, `HOST:PORT`.
+    /// Raw Annex B from a TCP server, `HOST:PORT`.
     AnnexbConnect(String),
-    /// Bare Annex B from standard input.
+    /// Raw Annex B from standard input.
     AnnexbStdin,
     /// An Android device, by its serial as `adb devices` shows it.
     Android(String),
 }
 
-/// What is taken of an X11 screen.
+/// The captured part of an X11 screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
-    /// As in `DISPLAY`, which stands in for it.
+    /// X display, such as `:0`; default: the environment variable `DISPLAY`.
     pub display: Option<String>,
-    /// Pixels from the left and from the top.
+    /// Offset from the left and from the top in pixels.
     pub offset: (u32, u32),
-    /// Width and height in pixels; else the whole screen.
+    /// Width and height in pixels; default: the whole screen.
     pub size: Option<(u32, u32)>,
 }
 
-/// A source string that names nothing.
+/// A source string that is not valid.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SpecError {
-    /// No scheme that is known.
+    /// Unknown kind of source.
     #[error(
-        "`{0}` is no source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
+        "`{0}` is not a source: write test-pattern, file:PATH, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     Unknown(Source),
-    /// What was probably meant is known.
-    #[error("`{0}` is no source; write {1}")]
+    /// Not a source, but with a probable meaning, which the message suggests.
+    #[error("`{0}` is not a source; write {1}")]
     Meant(Source, String),
-    /// A scheme that is nearly another.
-    #[error("`{0}` is no source: there is no `{1}`; did you mean `{2}`?")]
+    /// An unknown scheme that resembles a known one.
+    #[error("`{0}` is not a source: unknown scheme `{1}`; did you mean `{2}`?")]
     Scheme(Source, String, &'static str),
-    /// On the command line: no scheme that is known, and no such file.
+    /// On the command line: neither a known kind of source nor an existing file.
     #[error(
-        "there is no file `{0}`, and it is no other source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
+        "there is no file `{0}`, and it is not another kind of source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
     )]
     NoFile(Source),
-    /// On the command line: a folder.
-    #[error("`{0}` is a folder; name a file in it")]
+    /// On the command line: a directory.
+    #[error("`{0}` is a directory; name a file in it")]
     Folder(String),
-    /// On the command line: a config file, where a source was to be.
+    /// On the command line: a config file instead of a source.
     #[error("`{0}` is a config file, not a source: write sluicegate serve --config {0}")]
     Config(String),
-    /// `android:` and no serial, or one that no device has.
-    #[error("`{0}`: after android: comes a device's serial, as `adb devices` shows it")]
+    /// `android:` without a valid serial.
+    #[error("`{0}`: write android: and the device's serial, as `adb devices` shows it")]
     Android(Source),
-    /// `annexb:` and something else.
-    #[error("`{0}`: after annexb: comes listen:PORT, listen:ADDRESS:PORT, tcp://HOST:PORT or -")]
+    /// `annexb:` without a valid address.
+    #[error("`{0}`: write annexb: and listen:PORT, listen:ADDRESS:PORT, tcp://HOST:PORT or -")]
     Annexb(Source),
-    /// `v4l2:` and no path.
+    /// `v4l2:` without a path.
     #[error(
-        "`{0}`: after v4l2: comes a camera's device, e.g. v4l2:/dev/video0; `sluicegate sources` lists those that are here"
+        "`{0}`: write v4l2: and a camera's device, e.g. v4l2:/dev/video0; `sluicegate sources` lists the cameras"
     )]
     Camera(Source),
-    /// `screen:` and something that is no part of a screen.
+    /// `screen:` with something that is not a part of a screen.
     #[error(
-        "`{0}`: after screen: comes nothing, or an X display such as :0, then +X,Y and ?size=WIDTHxHEIGHT if it is to be a part"
+        "`{0}`: write screen: alone, or with an X display such as :0; for a part of it add +X,Y and ?size=WIDTHxHEIGHT"
     )]
     Screen(Source),
-    /// `lavfi:` and nothing.
+    /// `lavfi:` without a filter graph.
     #[error("lavfi: needs a filter graph, e.g. lavfi:testsrc=size=640x360:rate=15")]
     NoGraph,
-    /// A URL of HTTP or RTSP whose host or port cannot be.
+    /// An HTTP or RTSP URL with an invalid host or port.
     #[error(
-        "`{0}`: what stands between :// and the path is no host with a port from 1 to 65535; an IPv6 address stands in brackets"
+        "`{0}`: write a host between :// and the path, optionally with a port from 1 to 65535, and an IPv6 address in brackets"
     )]
     Host(Source),
-    /// An empty path.
+    /// `file:` without a path.
     #[error("file: needs a path, e.g. file:clips/garden.mp4")]
     NoPath,
 }
 
-/// Schemes of URLs that cameras and servers have, the usual ones first; one that is nearly one of these is mistyped, any other is
-/// left to libavformat.
+/// URL schemes of cameras and servers, common ones first. A scheme that resembles one of these is reported as
+/// misspelled; any other is left to libavformat.
 const SCHEMES: &[&str] = &[
     "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "tls", "dtls",
     "rist", "ftp", "sftp", "srtp", "hls", "mms", "mmst", "mmsh", "rtmpe", "rtmpt", "rtmpte",
@@ -108,7 +111,7 @@ const SCHEMES: &[&str] = &[
 ];
 
 impl Spec {
-    /// Parses a source string; relative paths are looked up in `dir`.
+    /// Parses a source string; relative paths are resolved against `dir`.
     pub fn parse(text: &str, dir: &Path) -> Result<Spec, SpecError> {
         if text == "test-pattern" {
             return Ok(Spec::TestPattern);
@@ -162,7 +165,7 @@ impl Spec {
         }
     }
 
-    /// As on the command line: like [`Spec::parse`], and a path that exists is a file.
+    /// Parses a source on the command line: as [`Spec::parse`], but an existing path is a file.
     pub fn parse_argument(text: &str) -> Result<Spec, SpecError> {
         match Spec::parse(text, Path::new("")) {
             Err(SpecError::Unknown(_)) if text.ends_with(".toml") => {
@@ -178,7 +181,7 @@ impl Spec {
         }
     }
 
-    /// A name for a stream of this source: a file's stem, a URL's host, a device's serial, else its kind.
+    /// A default stream name for this source: the file's stem, the URL's host, the device's serial, otherwise its kind.
     pub fn default_name(&self) -> String {
         if let Spec::Android(serial) = self {
             return stream_name(serial).unwrap_or_else(|| "android".into());
@@ -218,7 +221,7 @@ impl Spec {
         }
     }
 
-    /// What was said about this source, such as a library's error, without what the source holds that may be secret.
+    /// Removes the source's secrets from a text about it, such as an error message of a library.
     pub fn scrub(&self, said: &str) -> String {
         match self {
             Spec::Url(source) | Spec::Lavfi(source) => source.scrub(said),
@@ -226,7 +229,7 @@ impl Spec {
         }
     }
 
-    /// Whether the source may be still without being lost.
+    /// Whether the source may be silent without being considered lost.
     pub fn may_be_silent(&self) -> bool {
         matches!(
             self,
@@ -235,12 +238,12 @@ impl Spec {
     }
 }
 
-/// Without what may be secret, see [`Source`].
+/// Without secrets, see [`Source`].
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Spec::TestPattern => f.write_str("test-pattern"),
-            // Relative to nothing, it may still be a URL to libavformat.
+            // Without a directory before it, the path may still be a URL to libavformat.
             Spec::File(path) => Source::from(format!("file:{}", path.display())).fmt(f),
             Spec::Url(source) | Spec::Lavfi(source) => source.fmt(f),
             Spec::Camera(path) => write!(f, "v4l2:{}", path.display()),
@@ -266,7 +269,8 @@ impl fmt::Display for Screen {
     }
 }
 
-/// What a text that is no source probably means: a device, or a camera's address. It is shown whole, so it must hold no secret.
+/// What a text that is not a source probably means: a device, or a camera's address. The text is shown in full, so only
+/// texts without secrets may match.
 fn meant(text: &str) -> Option<String> {
     let number = text.strip_prefix("/dev/video");
     if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
@@ -282,7 +286,7 @@ fn meant(text: &str) -> Option<String> {
     ))
 }
 
-/// `[DISPLAY][+X,Y][?size=WIDTHxHEIGHT]`
+/// Parses `[DISPLAY][+X,Y][?size=WIDTHxHEIGHT]`.
 fn screen(rest: &str) -> Option<Screen> {
     let pair = |text: &str, by: char| {
         let (one, other) = text.split_once(by)?;

@@ -1,7 +1,8 @@
-//! From anything libavcodec decodes to H.264, on the source's own thread and timeline.
+//! Transcodes any codec that libavcodec decodes to H.264, on the source's own thread and timeline.
 //!
-//! No picture waits in a queue: while encoding is behind, pictures are decoded and left out; while even decoding is, so are
-//! packets up to the next keyframe.
+//! There is no queue of frames. While encoding is too slow, frames are decoded and dropped; while decoding itself is
+//! too slow, packets are dropped up to the next keyframe ([`Backlog`] measures both). `libav::Delivery` calls it for
+//! video that is neither H.264 nor MJPEG.
 
 use super::{
     Keyframes, Presentation, Sink, SourceError, SourceTimes,
@@ -22,10 +23,11 @@ use std::{
     time::Instant,
 };
 
-/// However far behind the work is, pictures are no further apart than this: fewer, not none.
+/// Largest distance between frames in ticks, however far behind processing is: an overload reduces the frame rate but
+/// does not stop the video.
 const MAX_PICTURE_INTERVAL: u64 = TIMESCALE as u64 / 2;
 
-/// Decodes, scales and encodes.
+/// Decodes, scales and encodes the video of one track.
 pub struct Transcoder {
     what: String,
     settings: Settings,
@@ -33,23 +35,24 @@ pub struct Transcoder {
     decoder: Decoder,
     presentation: Presentation,
     scaler: Scaler,
-    /// For pictures of one size.
+    /// Encoder for frames of `size`.
     encoder: Option<Encoder>,
     size: (u32, u32),
     keyframe_at: i64,
-    /// Time of the newest picture that was handed on.
+    /// Time of the newest frame that was encoded.
     handed_on: Option<i64>,
     rate: Rate,
     backlog: Backlog,
     effort: Effort,
-    /// Packets are left out up to a keyframe.
+    /// Packets are being dropped up to a keyframe.
     skipping: bool,
-    /// Where the times are those of arrival, the zero of them.
+    /// Zero point of arrival times, if those are used as timestamps.
     arrivals: Option<Instant>,
 }
 
 impl Transcoder {
-    /// For the track described; its pictures are counted in `counts`. The encoder is found here, its size is known with the first picture.
+    /// A transcoder for the track; its frames are counted in `counts`. The encoder is chosen here and opened with the
+    /// first frame, when the size is known.
     pub fn new(
         what: &str,
         media: &Media,
@@ -89,7 +92,7 @@ impl Transcoder {
         })
     }
 
-    /// Takes one packet and hands on the pictures that come of it, at most as many a second as configured.
+    /// Processes one packet and delivers the resulting frames, at most as many per second as configured.
     pub fn packet(
         &mut self,
         packet: &Packet,
@@ -124,14 +127,14 @@ impl Transcoder {
         Ok(())
     }
 
-    /// Hands on what the decoder and the encoder hold back.
+    /// Delivers the frames that decoder and encoder still hold.
     pub fn finish(
         &mut self,
         sink: &mut dyn Sink,
         keyframes: &Keyframes,
     ) -> Result<(), SourceError> {
         let mut frames = Vec::new();
-        // What is damaged at the very end is of no use to anybody.
+        // Damage at the very end does not matter.
         let presentation = self.presentation;
         let _ = self
             .decoder
@@ -149,22 +152,22 @@ impl Transcoder {
         keyframes: &Keyframes,
     ) -> Result<(), SourceError> {
         if frame.is_corrupt() {
-            sink.note("damage", "a damaged picture is left out".into());
+            sink.note("damage", "dropped a damaged frame".into());
             return Ok(());
         }
         let arrival = self
             .arrivals
             .map(|zero| i64::try_from(ticks(zero.elapsed())).unwrap_or(i64::MAX));
-        // libavcodec loses the time of the last picture of some files that have decode times only.
+        // For files with decode times only, libavcodec sometimes loses the time of the last frame.
         let Some(pts) = arrival.or(frame.pts()).or(self.rate.following()) else {
-            sink.note("damage", "a picture without a time is left out".into());
+            sink.note("damage", "dropped a frame without a time".into());
             return Ok(());
         };
         let wanted = self.rate.wants(pts);
         if wanted == Wanted::No {
             return Ok(());
         }
-        // Where decoding alone is too slow, the work is late for ever.
+        // If decoding alone is too slow, the backlog never recovers.
         let recent = |at: i64| at.abs_diff(pts) < MAX_PICTURE_INTERVAL;
         if self.backlog.is_late() && self.handed_on.is_some_and(recent) {
             self.left_out(sink, "encoding");
@@ -195,7 +198,8 @@ impl Transcoder {
                 empty.insert(made.map_err(fail)?.counted(&self.counts))
             }
         };
-        // By time too, as an encoder counts pictures and a source may give fewer than configured.
+        // Keyframes are forced by time, because an encoder counts frames and a source may deliver fewer than
+        // configured.
         let interval = i64::from(self.settings.keyframe_interval_ms) * i64::from(TIMESCALE) / 1000;
         let key = keyframes.take() || pts.saturating_sub(self.keyframe_at) >= interval;
         let view = self.scaler.convert(frame, size.0, size.1, Colour::VIDEO);
@@ -210,7 +214,7 @@ impl Transcoder {
         self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         sink.note(
             "behind",
-            format!("{act} is slower than the source: pictures are left out; a smaller size or frame rate in `encode` helps"),
+            format!("{act} is slower than the source, so frames are dropped; set a smaller size or frame rate in `encode`"),
         );
     }
 
@@ -240,7 +244,7 @@ impl Transcoder {
     }
 }
 
-/// The picture, to be shown as the container says.
+/// The frame with the container's display properties.
 fn shown(frame: Frame, told: Presentation) -> Frame {
     let coded = frame.geometry();
     frame.shown(Geometry {
@@ -249,13 +253,13 @@ fn shown(frame: Frame, told: Presentation) -> Frame {
     })
 }
 
-/// Which pictures are wanted: no more than so many a second, with rising times.
+/// Selects frames: at most a given number per second, with increasing times.
 #[derive(Debug)]
 struct Rate {
     frame_rate_limiter: FrameRateLimiter,
     zero: i64,
     last: Option<i64>,
-    /// From the picture before the last to the last.
+    /// Distance between the last two selected frames, in ticks.
     step: i64,
 }
 
@@ -263,7 +267,7 @@ struct Rate {
 enum Wanted {
     No,
     Yes,
-    /// Its time does not follow the one before.
+    /// Selected, but its time does not follow the previous one.
     Anew,
 }
 
@@ -277,13 +281,13 @@ impl Rate {
         }
     }
 
-    /// When the next picture may be expected.
+    /// Expected time of the next frame.
     fn following(&self) -> Option<i64> {
         Some(self.last?.saturating_add(self.step)).filter(|_| self.step > 0)
     }
 
     fn wants(&mut self, at: i64) -> Wanted {
-        // Small steps back are pictures that libavcodec gives the times of others.
+        // Small steps back are frames to which libavcodec assigned the times of others.
         let follows = |last: i64| {
             at >= last.saturating_sub(LEAP / 10) && at.abs_diff(last) <= LEAP.unsigned_abs()
         };

@@ -1,5 +1,8 @@
-//! URLs. What HTTP brings is looked at by a client of our own, which keeps to hosts that are allowed: MJPEG is read here,
-//! containers by libavformat from our connection. Playlists and other schemes are libavformat's altogether.
+//! URL sources: chooses the reader for a URL.
+//!
+//! HTTP responses are fetched by our own client, which follows redirects only to permitted hosts. MJPEG is parsed here,
+//! containers are demuxed by libavformat from our connection, and playlists by libavformat through a local proxy
+//! ([`Guard`]). RTSP redirects are resolved first (`rtsp`). Any other scheme is opened by libavformat directly.
 
 use super::{
     Keyframes, Sink, SourceError, Stop,
@@ -10,7 +13,7 @@ use bytes::{Buf, Bytes};
 use sluicegate_config as config;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Streams what is at the URL that `source` is.
+/// Streams the URL `source`.
 pub fn run(
     source: &config::Source,
     encode: &config::Encode,
@@ -20,7 +23,7 @@ pub fn run(
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
     let (what, url) = (source.to_string(), source.url());
-    // Schemes are written in any case (RFC 3986 3.1), and libavformat knows them in lower case only.
+    // Schemes are case-insensitive (RFC 3986 3.1), but libavformat knows them in lower case only.
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let scheme = scheme.to_ascii_lowercase();
     let url = format!("{scheme}://{rest}");
@@ -34,15 +37,14 @@ pub fn run(
     if Scheme::parse(&scheme).is_none() {
         return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
     }
-    let target = Url::parse(&url).ok_or_else(|| {
-        fail("there is no host, or no port, that can be understood in its URL".into())
-    })?;
+    let target =
+        Url::parse(&url).ok_or_else(|| fail("its URL has no valid host and port".into()))?;
     if !target.scheme.is_http() {
         let end = match rtsp::settle(&target, &fetch.redirects, stop) {
             Ok(end) => end,
             Err(failure) => return failure.end(&what, false),
         };
-        // As it was written, where it leads to itself.
+        // If there was no redirect, the URL is used exactly as written.
         let url = if end == target { url } else { end.text() };
         return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
     }
@@ -66,7 +68,7 @@ pub fn run(
     if is_playlist(kind, &start) {
         drop(client);
         if Guard::is_bypassed() {
-            return Err(fail("a playlist may name hosts that the environment variable no_proxy lets pass unwatched; start the gateway without it".into()));
+            return Err(fail("playlists are refused while the environment variable no_proxy is set, because it lets hosts bypass the redirect check; start the gateway without it".into()));
         }
         let guard = Guard::start(redirects).map_err(unable)?;
         let url = Guard::disguise(&answer.url);
@@ -84,7 +86,7 @@ pub fn run(
     libav::run_peer(&what, peer, encode, sink, stop, keyframes)
 }
 
-/// Whether the host of a URL can be understood, if it is of a scheme whose host is looked at here.
+/// Whether the URL's host is valid, for schemes whose host is checked here.
 pub fn has_host(source: &config::Source) -> bool {
     let url = source.url();
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
@@ -92,7 +94,8 @@ pub fn has_host(source: &config::Source) -> bool {
     Scheme::parse(&scheme).is_none() || Url::parse(&format!("{scheme}://{rest}")).is_some()
 }
 
-/// Why no URL of this scheme is opened: libavformat has an HTTP client of its own for it, which follows redirects to any host.
+/// Why a URL of this scheme is refused, if it is: libavformat uses its own HTTP client for it, which follows redirects
+/// to any host.
 fn refused(scheme: &str) -> Option<String> {
     let instead = match scheme {
         "rtmpt" | "rtmpte" => "rtmp",
@@ -101,20 +104,20 @@ fn refused(scheme: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "{scheme} goes over HTTP to wherever the server sends it, and is not supported; try {instead}://…"
+        "{scheme} is not supported, because its HTTP redirects cannot be checked; try {instead}://…"
     ))
 }
 
-/// The content of a response as a file: read in order, or from elsewhere by another request.
+/// The content of an HTTP response as a seekable file: read in order, or from another position by a new range request.
 struct Content {
     client: Client,
-    /// What came and was not read.
+    /// Bytes received but not read yet.
     ready: Bytes,
-    /// Where it stands, in bytes from the beginning.
+    /// Position in bytes from the beginning.
     at: u64,
-    /// Where parts may be asked for.
+    /// Length in bytes, if the server supports range requests.
     length: Option<u64>,
-    /// What comes next is not what the response brings next.
+    /// Whether the position changed, so that a new request is needed.
     moved: bool,
 }
 
@@ -130,7 +133,9 @@ impl Read for Content {
             };
             let answer = self.client.get(Some(part)).map_err(broken)?;
             if answer.part.is_none() {
-                return Err(io::Error::other("the server gives no parts after all"));
+                return Err(io::Error::other(
+                    "the server announced range requests but does not support them",
+                ));
             }
             self.moved = false;
         }
@@ -165,7 +170,7 @@ impl Seek for Content {
     }
 }
 
-/// For libavformat, which asks whether it is to stop where it is interrupted.
+/// Maps errors for libavformat, which checks whether to stop when it is interrupted.
 fn broken(failure: Failure) -> io::Error {
     match failure {
         Failure::Stopped => io::ErrorKind::Interrupted.into(),
@@ -185,7 +190,7 @@ mod tests {
         thread,
     };
 
-    /// Takes what comes and looks at nothing.
+    /// A sink that only counts JPEGs.
     #[derive(Default)]
     struct Blind(Arc<Counts>, usize);
 
@@ -213,7 +218,7 @@ mod tests {
         }
     }
 
-    /// Runs a source; gives how it ended, and how many JPEGs came.
+    /// Runs a source; returns the reason for its end and the number of JPEGs.
     fn end(url: &str) -> (String, usize) {
         let mut sink = Blind::default();
         let fetch = config::Fetch {
@@ -232,7 +237,7 @@ mod tests {
         (ended.unwrap_err().to_string(), sink.1)
     }
 
-    /// A server that gives each connection the next of these, and then 403.
+    /// A server that gives each connection the next of `answers`, and then 403.
     fn server(answers: Vec<Vec<u8>>) -> String {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = server.local_addr().unwrap();
@@ -254,9 +259,9 @@ mod tests {
     #[test]
     fn what_libavformat_would_open_unwatched_is_refused() {
         for (url, why) in [
-            ("http://[fe80::1%eth0/mjpeg", "no host"),
-            ("HTTP://a b/", "no host"),
-            ("rtsps://cam:0/", "no host"),
+            ("http://[fe80::1%eth0/mjpeg", "no valid host"),
+            ("HTTP://a b/", "no valid host"),
+            ("rtsps://cam:0/", "no valid host"),
             ("rtmpt://cam/1", "try rtmp://"),
             ("MMSH://cam/1", "try http://"),
         ] {
@@ -272,7 +277,7 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 2000000\r\n\r\n";
         let answer = [head.as_bytes(), mdat, &[0; 1 << 18]].concat();
         let (reason, _) = end(&server(vec![answer]));
-        assert!(reason.contains("it answers 403"), "{reason}");
+        assert!(reason.contains("the server answered 403"), "{reason}");
     }
 
     #[test]
@@ -280,7 +285,7 @@ mod tests {
         for range in ["Content-Range: bytes 0-9/10\r\n", ""] {
             let answer = format!("HTTP/1.1 206 Partial\r\n{range}\r\n");
             let (reason, _) = end(&server(vec![answer.into_bytes()]));
-            assert!(reason.contains("not asked for"), "{reason}");
+            assert!(reason.contains("not requested"), "{reason}");
         }
         let part = Part { from: 5, to: None };
         for (range, begins) in [
@@ -300,7 +305,7 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\n";
         let answer = [head.as_bytes(), picture].concat();
         let (reason, pictures) = end(&server(vec![answer.clone(), answer.clone(), answer]));
-        assert!(reason.contains("it answers 403"), "{reason}");
+        assert!(reason.contains("the server answered 403"), "{reason}");
         assert_eq!(pictures, 3);
     }
 }

@@ -277,7 +277,7 @@ async fn what_is_wrong_with_the_config_or_the_device_is_told_with_what_to_do() {
             server(&renamed),
             "is scrcpy 3.3.4, not 3.1: write version = \"3.3.4\"",
         ),
-        (server(&no_jar), "is no scrcpy-server"),
+        (server(&no_jar), "is not a scrcpy-server"),
     ] {
         let config = format!(
             "[android]\nadb = '{}'\n{settings}\n[streams.a]\nsource = 'android:{}'\n",

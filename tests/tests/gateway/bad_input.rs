@@ -29,7 +29,7 @@ async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
         (
             "[streams.demo]\nsource = \"test-pattern\"\nencode = { bitrate = \"1MB\" }\n",
             3,
-            &["no bit rate"],
+            &["not a bit rate"],
         ),
         (
             "[server]\nlisten = \"0.0.0.0:8080\"\n",
@@ -39,7 +39,7 @@ async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
         (
             "[server]\ntls = \"selfsigned\"\n",
             2,
-            &["no kind of TLS", "\"self-signed\""],
+            &["not a TLS setting", "\"self-signed\""],
         ),
         (
             "[server]\nconnections = 0\n",
@@ -49,15 +49,15 @@ async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
         (
             "[streams.demo]\nsource = \"test-pattern\"\n[streams.demo.renditions.mobile]\nwidth = 641\n",
             4,
-            &["641 is no size for H.264"],
+            &["641 is not a valid size"],
         ),
         ("[streams.demo\n", 1, &["this is not TOML"]),
         (
             "[streams.\"a/b\"]\nsource = \"test-pattern\"\n",
             1,
-            &["is no stream name"],
+            &["is not a valid stream name"],
         ),
-        ("[transports.Nal]\n", 1, &["is no transport name"]),
+        ("[transports.Nal]\n", 1, &["is not a valid transport name"]),
     ] {
         let checked = check(config).await;
         checked.refused(parts);
@@ -74,12 +74,12 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
             "[streams.cam]\nsource = \"rstp//cam\"\n",
             &[
                 "sluice.toml",
-                "[streams.cam]: `rstp//cam` is no source: write test-pattern",
+                "[streams.cam]: `rstp//cam` is not a source: write test-pattern",
             ][..],
         ),
         (
             "[streams.cam]\nsource = \"android:\"\n",
-            &["[streams.cam]: ", "after android: comes a device's serial"],
+            &["[streams.cam]: ", "write android: and the device's serial"],
         ),
         (
             "[transports.flv]\n",

@@ -163,7 +163,7 @@ plugin = "gone.wasm"
         "sluice.toml:3:1: unknown key `lsten`",
         "sluice.toml:4:15: `connections` in [server]: 0 is out of range",
         "sluice.toml:9:8: `idle` in [streams.a]",
-        "[streams.a]: `camera` is no source",
+        "[streams.a]: `camera` is not a source",
         "[streams.b]: `v4l2:`",
         "`tls` under [server]: cannot read",
         "[transports.hls]",

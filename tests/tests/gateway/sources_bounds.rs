@@ -83,10 +83,10 @@ async fn a_length_of_two_gigabytes_is_not_believed_whatever_says_it() {
     let gateway = Gateway::with_config(&config).await;
     let before = gateway.memory();
     for (stream, what) in [
-        ("jpeg", "a picture of more than 33554432 bytes is left out"),
-        ("text", "nothing came for 10 s"),
-        ("avi", "64 MiB came without a picture or sound"),
-        ("file", "64 MiB came without a picture or sound"),
+        ("jpeg", "dropped a JPEG of more than 33554432 bytes"),
+        ("text", "no data for 10 s"),
+        ("avi", "64 MiB were read without a video or audio packet"),
+        ("file", "64 MiB were read without a video or audio packet"),
     ] {
         let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
         let most = told(&gateway, stream, what).await;
@@ -189,7 +189,7 @@ async fn a_playlist_names_hosts_that_the_config_names_only() {
         .await
         .unwrap();
     let line = gateway
-        .logged("a playlist names what may not be fetched")
+        .logged("a playlist names a URL that is not permitted")
         .await;
     assert!(line.contains("another host, 127.0.0.2"), "{line}");
     told(&gateway, "refused", "leads to another host, 127.0.0.2").await;
@@ -344,7 +344,7 @@ async fn what_libavformat_reads_itself_ends_before_it_takes_all_memory() {
     ))
     .await;
     let before = gateway.memory();
-    for (stream, what) in [("rtsp", "MiB of memory went"), ("list", "cannot open")] {
+    for (stream, what) in [("rtsp", "memory grew by"), ("list", "cannot open")] {
         let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
         let most = told(&gateway, stream, what).await;
         assert!(

@@ -17,7 +17,7 @@ async fn a_camera_that_is_not_there_or_is_none_is_told_with_what_to_do() {
             "gone",
             "No such file or directory (os error 2); is the camera plugged in? `sluicegate sources` lists",
         ),
-        ("none", "it is no camera; cameras are /dev/videoN"),
+        ("none", "it is not a camera; cameras are /dev/videoN"),
     ] {
         let _viewer = Nal::connect(gateway.address, stream).await.unwrap();
         let says = |device: &Value| {
@@ -52,7 +52,7 @@ async fn a_screen_that_is_not_there_is_told_with_what_to_do() {
     .await;
     for (stream, told) in [
         ("none", "is there an X server, and may this user see it?"),
-        ("outside", "does the part lie within the screen?"),
+        ("outside", "is the part within the screen?"),
     ] {
         let _viewer = Nal::connect(gateway.address, stream).await.unwrap();
         let says = |device: &Value| {

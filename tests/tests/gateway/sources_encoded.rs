@@ -151,7 +151,7 @@ async fn the_encoder_is_the_first_that_works_and_the_others_come_with_reasons() 
         let reason = passed["reason"].as_str().unwrap();
         assert!(reason.len() > 10, "{passed:#}");
     }
-    let line = gateway.logged("H.264 is encoded by").await;
+    let line = gateway.logged("using the H.264 encoder").await;
     assert!(names.iter().all(|name| line.contains(name)), "{line}");
     assert!(listening < std::time::Duration::from_secs(5));
 }
@@ -168,7 +168,7 @@ async fn an_encoder_that_is_named_is_used_or_the_stream_says_why_not() {
     let failed = |device: &Value| {
         device["state"] == "retrying"
             && device["reason"].as_str().is_some_and(|reason| {
-                reason.contains("the encoder h264_vaapi does not work here: ")
+                reason.contains("the encoder h264_vaapi does not work on this machine: ")
             })
     };
     gateway

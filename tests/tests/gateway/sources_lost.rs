@@ -40,7 +40,7 @@ async fn noticed(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
         device["state"] == "retrying"
             && device["reason"]
                 .as_str()
-                .is_some_and(|reason| reason.contains("nothing came for 10 s"))
+                .is_some_and(|reason| reason.contains("no data for 10 s"))
     };
     gateway
         .api_until(

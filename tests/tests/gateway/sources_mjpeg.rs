@@ -154,9 +154,12 @@ async fn what_a_camera_refuses_is_told_with_what_to_do() {
     ))
     .await;
     for (stream, what) in [
-        ("login", "it wants a login; write it into the URL"),
-        ("wrong", "it refuses the login"),
-        ("missing", "it answers 404 Not Found"),
+        (
+            "login",
+            "the server requires a login; write it into the URL",
+        ),
+        ("wrong", "the server rejected the login"),
+        ("missing", "the server answered 404 Not Found"),
         ("closed", "Connection refused"),
     ] {
         let _viewer = within(

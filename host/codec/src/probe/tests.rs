@@ -1,8 +1,10 @@
+//! Tests of the encoder probe, with shell commands as child processes.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use std::path::Path;
 
-/// A shell in place of the gateway.
+/// Runs a shell command in place of the gateway's program.
 fn asked(text: &str) -> Outcome {
     ask(shell(text), LIMIT)
 }
@@ -32,7 +34,7 @@ fn a_child_that_crashes_ends_without_an_answer_or_cannot_be_run_is_told_as_that(
     );
     assert_eq!(
         asked("echo 'error: no such subcommand'; exit 2"),
-        Err("it gave no answer, exit status: 2: error: no such subcommand".into())
+        Err("it printed no result, exit status: 2: error: no such subcommand".into())
     );
     let gone = ask(Command::new("/nowhere/sluicegate"), LIMIT);
     let reason = gone.unwrap_err();
@@ -53,7 +55,7 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
     let outcome = ask(shell(&hanging), Duration::from_secs(1));
     assert_eq!(
         outcome,
-        Err("it did not answer within 1 s and was ended: loading firmware".into())
+        Err("it did not finish within 1 s and was killed: loading firmware".into())
     );
     assert!(began.elapsed() < LIMIT);
     let written = std::fs::read_to_string(&pid).unwrap();
@@ -72,7 +74,7 @@ fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
     // A desktop with an NVIDIA card, one with an Intel one, a Raspberry Pi, a server, a broken machine.
     let [amf, hang] = [
         "not in this build of FFmpeg",
-        "it did not answer within 5 s",
+        "it did not finish within 5 s",
     ]
     .map(bad);
     let cuda = bad("Cannot load libcuda.so.1");

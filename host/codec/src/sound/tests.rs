@@ -1,9 +1,11 @@
+//! Tests of the audio converter with generated tones.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use proptest::prelude::*;
 use std::f64::consts::TAU;
 
-/// A track of sound as a demuxer would tell of it.
+/// An audio track as a demuxer describes it.
 fn coding(name: &str, rate: u32, channels: i32) -> SoundCoding {
     init();
     let found = codec::encoder::find_by_name(name).unwrap();
@@ -19,7 +21,7 @@ fn coding(name: &str, rate: u32, channels: i32) -> SoundCoding {
     SoundCoding::new(Parameters::from(&encoder))
 }
 
-/// Sixteen bits for each channel: 440 Hz, but 660 Hz in the second of two.
+/// Sixteen-bit samples: 440 Hz, and 660 Hz in the second channel.
 fn tones(rate: u32, channels: usize, from: usize, count: usize) -> Vec<u8> {
     let sample = |at: usize, channel: usize| {
         let pitch = if (channel, channels) == (1, 2) {
@@ -35,7 +37,7 @@ fn tones(rate: u32, channels: usize, from: usize, count: usize) -> Vec<u8> {
         .collect()
 }
 
-/// What a decoder hears of each channel, and when the first frame is.
+/// Decodes the frames and returns the samples of each channel.
 fn hear(config: &aac::Config, frames: &[SoundFrame]) -> Vec<Vec<f32>> {
     let mut parameters = Parameters::new();
     parameters.set_medium(ffmpeg::media::Type::Audio);
@@ -44,7 +46,7 @@ fn hear(config: &aac::Config, frames: &[SoundFrame]) -> Vec<Vec<f32>> {
     let mut decoder = context.decoder().audio().unwrap();
     let mut heard = vec![Vec::new(); usize::from(config.channels)];
     for frame in frames {
-        // A bare frame says nothing of itself: in ADTS it does.
+        // A raw frame has no header; in ADTS it has one.
         let length = frame.data.len() + 7;
         let mut packet = vec![
             0xff,
@@ -69,13 +71,13 @@ fn hear(config: &aac::Config, frames: &[SoundFrame]) -> Vec<Vec<f32>> {
     heard
 }
 
-/// Times a second that the sound goes from below zero to above.
+/// Frequency in Hz: upward zero crossings per second.
 fn pitch(sound: &[f32]) -> f64 {
     let rises = sound.windows(2).filter(|two| two[0] < 0.0 && two[1] >= 0.0);
     rises.count() as f64 * f64::from(RATE) / sound.len() as f64
 }
 
-/// Packets of 20 ms, of two seconds; each `(number, time)` that `left_out` names does not come.
+/// Converts two seconds in packets of 20 ms, without those `(number, time)` for which `left_out` returns true.
 fn convert(
     converter: &mut SoundConverter,
     (rate, channels): (u32, usize),
@@ -103,7 +105,7 @@ fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
             (2, 48_000, kept)
         );
         let frames = convert(&mut converter, (rate, channels), |_| false);
-        // One frame after the other, the first a frame early, as a decoder needs it to begin.
+        // Frames are contiguous; the first is one frame early, as preroll for the decoder.
         assert!(frames.len() >= 91, "{} at {rate}", frames.len());
         for (nth, frame) in frames.iter().enumerate() {
             let expected = (nth as i64 - 1) * 1920;
@@ -154,9 +156,9 @@ fn sound_that_is_lost_leaves_a_gap_where_it_was() {
         .filter(|step| (step - 1920).abs() > 1)
         .collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    // 400 ms, and what made no whole frame before it.
+    // A gap of 400 ms, plus the samples before it that did not fill a frame.
     assert!((36_000..40_000).contains(&gaps[0]), "{gaps:?}");
-    // Jitter leaves none.
+    // Jitter leaves no gap.
     let mut converter = SoundConverter::new(&coding("pcm_s16le", 48_000, 1)).unwrap();
     let times: Vec<i64> = (0..100i64)
         .flat_map(|packet| {

@@ -1,4 +1,4 @@
-//! What a mistake in a file is told as.
+//! The messages for mistakes in a config file, with their positions.
 
 use super::*;
 
@@ -132,7 +132,7 @@ fn a_value_of_the_wrong_kind_says_what_was_found_and_what_to_write() {
         ),
         (
             "[transports.x]\nratio = nan",
-            "sluice.toml:2:9: `ratio` in [transports.x]: NaN cannot be told",
+            "sluice.toml:2:9: `ratio` in [transports.x]: NaN cannot be passed",
             &["JSON"],
         ),
         (
@@ -161,12 +161,12 @@ fn a_bad_unit_says_what_to_write() {
         ),
         (
             "idle = '2 parsecs'",
-            "sluice.toml:3:8: `idle` in [streams.a]: `2 parsecs` is no duration: the unit `parsecs` is not known",
+            "sluice.toml:3:8: `idle` in [streams.a]: `2 parsecs` is not a duration: the unit `parsecs` is not known",
             &[],
         ),
         (
             "encode.bitrate = '1MB'",
-            "sluice.toml:3:18: `bitrate` in [streams.a.encode]: `1MB` is no bit rate",
+            "sluice.toml:3:18: `bitrate` in [streams.a.encode]: `1MB` is not a bit rate",
             &["bits per second"],
         ),
         (
@@ -189,9 +189,12 @@ fn a_value_out_of_range_says_the_range() {
     for (encode, what) in [
         (
             "width = 641",
-            "`width` in [streams.a.encode]: 641 is no size",
+            "`width` in [streams.a.encode]: 641 is not a valid size",
         ),
-        ("height = 0", "`height` in [streams.a.encode]: 0 is no size"),
+        (
+            "height = 0",
+            "`height` in [streams.a.encode]: 0 is not a valid size",
+        ),
         ("width = 10000", "an even number from 64 to 8192"),
         ("frame-rate = 0", "write 1 to 240"),
         (
@@ -204,7 +207,7 @@ fn a_value_out_of_range_says_the_range() {
         ),
         (
             "encoder = 'x264'",
-            "`encoder` in [streams.a.encode]: `x264` is no encoder that is known here; write one of h264_amf, h264_nvenc, h264_qsv, h264_vaapi, h264_v4l2m2m, libx264",
+            "`encoder` in [streams.a.encode]: `x264` is not a known encoder; write one of h264_amf, h264_nvenc, h264_qsv, h264_vaapi, h264_v4l2m2m, libx264",
         ),
     ] {
         let text = format!("[streams.a]\nsource = 'x'\nencode = {{ {encode} }}");
@@ -297,7 +300,7 @@ fn columns_count_characters_and_tabs_stay_aligned() {
     let error = refused(
         "[server]\n\tnames = ['ü'] # ö\n",
         "sluice.toml:2:",
-        &["`ü` is no host name"],
+        &["`ü` is not a valid host name"],
     );
     let lines: Vec<Vec<char>> = error.lines().map(|line| line.chars().collect()).collect();
     let mark = lines[3].iter().position(|c| *c == '^').unwrap();
@@ -365,26 +368,26 @@ force = true
         (11, "`width` in [streams.porch.encode]: 3"),
         (11, "`height` in [streams.porch.encode]: 5"),
         (11, "`frame-rate` in [streams.porch.encode]"),
-        (13, "`a/b` in [streams] is no stream name"),
+        (13, "`a/b` in [streams] is not a valid stream name"),
         (14, "`source` in [streams.\"a/b\"]: found integer `5`"),
-        (16, "`idle` in [streams.\"a/b\"] means nothing"),
+        (16, "`idle` in [streams.\"a/b\"] has no effect"),
         (17, "`width` in [streams.\"a/b\".renditions.small]: 1"),
         (19, "`source` is missing in [streams.empty]"),
         (
             22,
-            "`wasi` in [transports.hls] is part of the config but not",
+            "`wasi` in [transports.hls] is not supported in this version",
         ),
         (23, "`memory` in [transports.hls.limits]"),
         (23, "`call` in [transports.hls.limits]"),
         (26, "unknown key `netwrk` in [clients[0].match]"),
-        (30, "`force` in [clients[1]] means nothing"),
+        (30, "`force` in [clients[1]] has no effect"),
     ];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for ((line, message), (expected_line, start)) in told.iter().zip(expected) {
         assert_eq!(*line, expected_line, "{message}");
         assert!(message.starts_with(start), "{message}\n{start}");
     }
-    // What is left is a config.
+    // What remains without the mistakes is a valid config.
     let rest = rest.unwrap();
     assert_eq!(rest.server.listen, Config::default().server.listen);
     assert!(rest.streams.contains_key("porch") && !rest.streams.contains_key("a/b"));

@@ -144,7 +144,10 @@ mod tests {
     fn what_cannot_be_named_says_what_to_write() {
         for (sources, parts) in [
             (&["porch=nothing.mp4"][..], &["no file `nothing.mp4`"][..]),
-            (&["a/b=test-pattern"], &["`a/b` is no stream name", "`/`"]),
+            (
+                &["a/b=test-pattern"],
+                &["`a/b` is not a valid stream name", "`/`"],
+            ),
             (&["=test-pattern"], &["it is empty"]),
             (
                 &["a=test-pattern", "a=test-pattern"],

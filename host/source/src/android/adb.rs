@@ -1,11 +1,12 @@
-//! A client of the adb server, as far as it takes to show a device: who is there, a shell, a file to push, a socket on the device.
+//! A client of the adb server: lists devices, opens a shell, pushes a file, connects to a socket on a device.
 //!
-//! Our own, over a plain socket: all of it is a text behind four digits and an answer of four letters (AOSP, `adb/OVERVIEW.TXT` and
-//! `adb/SERVICES.TXT`). `adb_client` brings USB, RSA keys and images along, and `forensic-adb` its own tokio tasks and timeouts;
-//! neither lets a wait end when the source is told to stop, and neither keeps a shell and two sockets in one thread's `poll`.
+//! It is our own, on a plain TCP socket: the protocol is a text after four hexadecimal digits, and a reply of four
+//! letters (AOSP, `adb/OVERVIEW.TXT` and `adb/SERVICES.TXT`). The crate `adb_client` depends on USB, RSA keys and
+//! images, and `forensic-adb` has its own tokio tasks and timeouts; with neither can a wait end when the source is
+//! stopped, or one thread `poll` a shell and two sockets.
 //!
-//! A socket on a device is opened on a connection of its own, never by a forward: a connection that ends, however the gateway ended,
-//! takes what it opened with it, where a forward stays in the adb server.
+//! A socket on a device is opened over its own connection, never by a forward. When the connection ends, however the
+//! gateway ended, adb closes what was opened through it; a forward would stay in the adb server.
 
 use super::super::{LOOK, Stop, annexb, readable};
 use std::{
@@ -16,36 +17,36 @@ use std::{
 };
 use thiserror::Error;
 
-/// How long the adb server may take to be connected to, and then to answer.
+/// Timeouts for connecting to the adb server, and for its replies.
 const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(5);
-/// The adb server's requests and answers have lengths of four hexadecimal digits.
+/// Requests and replies of the adb server have lengths of four hexadecimal digits.
 const MAX_TEXT_BYTES: usize = 0xffff;
-/// The sync protocol's (AOSP, `adb/SYNC.TXT`).
+/// Largest DATA chunk of the sync protocol (AOSP, `adb/SYNC.TXT`).
 const MAX_DATA_BYTES: usize = 64 << 10;
 
-/// Why the adb server gave nothing.
+/// Why a request to the adb server failed.
 #[derive(Debug, Error)]
 pub enum AdbError {
-    /// It is not there.
+    /// No server answers at the address.
     #[error("no adb server answers at {address} ({reason}); start it with `adb start-server`")]
     Unreachable {
-        /// As configured.
+        /// Address, as configured.
         address: String,
-        /// Why.
+        /// Error of the connection attempt.
         reason: io::Error,
     },
-    /// It said no, in its own words.
+    /// The server refused the request; its own message.
     #[error("adb: {0}")]
     Refused(String),
     /// The connection broke.
     #[error("the connection to the adb server broke: {0}")]
     Broken(#[from] io::Error),
-    /// What answers is no adb server, or not one that this knows.
-    #[error("what answers at the adb server's address is none: {0}")]
+    /// The peer is not an adb server, or not a known version.
+    #[error("the peer at the adb server's address is not an adb server: {0}")]
     Strange(String),
-    /// Told to stop meanwhile.
-    #[error("told to stop")]
+    /// The source was stopped.
+    #[error("the source was stopped")]
     Stopped,
 }
 
@@ -91,7 +92,7 @@ impl<'a> Connection<'a> {
         Ok(connection)
     }
 
-    /// Asks for a service, and waits until it is granted.
+    /// Requests a service and waits for the reply.
     pub fn request(&mut self, service: &str) -> Result<(), AdbError> {
         if service.len() > MAX_TEXT_BYTES {
             return Err(AdbError::Refused("the request is too long".into()));
@@ -104,30 +105,30 @@ impl<'a> Connection<'a> {
             b"OKAY" => Ok(()),
             b"FAIL" => Err(AdbError::Refused(self.text()?)),
             other => Err(AdbError::Strange(format!(
-                "it says {:?}",
+                "unexpected reply {:?}",
                 String::from_utf8_lossy(other)
             ))),
         }
     }
 
-    /// A text behind its length.
+    /// Reads a text with its length prefix.
     pub fn text(&mut self) -> Result<String, AdbError> {
         let mut digits = [0; 4];
         self.read_exact(&mut digits)?;
         let length = std::str::from_utf8(&digits).ok();
         let length = length.and_then(|digits| u16::from_str_radix(digits, 16).ok());
-        let length = length.ok_or_else(|| AdbError::Strange("a length that is none".into()))?;
+        let length = length.ok_or_else(|| AdbError::Strange("an invalid length".into()))?;
         let mut bytes = vec![0; usize::from(length)];
         self.read_exact(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Whether there is something to read; waits for it for a moment.
+    /// Whether there is data to read; waits up to [`LOOK`] for it.
     pub fn has_more(&mut self) -> Result<bool, AdbError> {
         Ok(readable(&self.stream, LOOK)?)
     }
 
-    /// Reads until the other side ends; no more than `most` bytes, and for no longer than an answer may take.
+    /// Reads until the peer closes the connection: at most `most` bytes, and not longer than [`ANSWER`].
     pub fn rest(&mut self, most: usize) -> Result<Vec<u8>, AdbError> {
         let deadline = Instant::now() + ANSWER;
         let mut all = Vec::new();
@@ -141,9 +142,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Writes a file to the device; the connection is to the service `sync:`.
+    /// Writes a file to the device; the connection must be to the service `sync:`.
     pub fn push(&mut self, path: &str, content: &[u8], unix_seconds: u32) -> Result<(), AdbError> {
-        // A regular file that all may read: the shell's user wrote it, and another may run it.
+        // A regular file that everybody may read: the shell's user writes it, and another may run it.
         let target = format!("{path},{}", 0o100_644);
         self.sync(b"SEND", target.len(), target.as_bytes())?;
         for data in content.chunks(MAX_DATA_BYTES) {
@@ -162,11 +163,13 @@ impl<'a> Connection<'a> {
                 let reason = String::from_utf8_lossy(&reason).into_owned();
                 Err(AdbError::Refused(reason))
             }
-            _ => Err(AdbError::Strange("an answer to a file that is none".into())),
+            _ => Err(AdbError::Strange(
+                "an invalid reply to a pushed file".into(),
+            )),
         }
     }
 
-    /// Reads what is there. 0: the other side ended.
+    /// Reads available bytes; 0 means that the peer closed the connection.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.stream.read(buffer) {
@@ -176,7 +179,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }

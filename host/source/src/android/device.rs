@@ -1,4 +1,5 @@
-//! What it takes on a device to run scrcpy's server: its file, its shell, its socket.
+//! What is needed on a device to run scrcpy's server: its file, its shell and its socket. Used by `run`; everything
+//! goes through connections of `adb`.
 
 use super::{
     super::{Stop, annexb::CHUNK, readable},
@@ -12,18 +13,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long scrcpy may take to open its socket.
 const START: Duration = Duration::from_secs(15);
-/// Between looks whether it has.
+/// Interval between attempts to connect to it.
 const RETRY: Duration = Duration::from_millis(50);
-/// Where a shell may write, on all devices.
+/// A directory that the shell may write to on all devices.
 const FOLDER: &str = "/data/local/tmp";
 
-/// Why a device is not shown.
+/// Why mirroring a device failed.
 pub enum Failure {
-    /// Nothing was tried: something is missing here.
+    /// Not attempted: the configuration is incomplete.
     Setup(String),
-    /// It did not begin.
+    /// It did not start.
     Open(String),
-    /// It had begun.
+    /// It failed after it had started.
     Read(String),
 }
 
@@ -36,21 +37,21 @@ impl From<AdbError> for Failure {
 /// A device behind the adb server.
 #[derive(Clone, Copy)]
 pub struct Device<'a> {
-    /// Where the adb server is.
+    /// `[android]`, with the adb server's address.
     pub settings: &'a Android,
-    /// Which it is.
+    /// Serial of the device.
     pub serial: &'a str,
     /// Ends every wait.
     pub stop: &'a Stop,
 }
 
 impl<'a> Device<'a> {
-    /// Connects to a service.
+    /// Connects to a service on the device.
     pub fn service(&self, service: &str) -> Result<Connection<'a>, AdbError> {
         Connection::service(&self.settings.adb, self.serial, service, self.stop)
     }
 
-    /// Writes the server to a file of this run's own, so that neither another run nor another gateway is disturbed.
+    /// Writes the server to a file of this run's own, so that other runs and other gateways are not disturbed.
     pub fn push(self, id: u32, content: &[u8]) -> Result<Jar<'a>, Failure> {
         let path = format!("{FOLDER}/sluicegate-{id:08x}.jar");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -66,7 +67,7 @@ impl<'a> Device<'a> {
         match pushed {
             Ok(()) => Ok(jar),
             Err(error) => Err(Failure::Open(format!(
-                "the scrcpy-server cannot be pushed to {}: {error}",
+                "cannot push the scrcpy-server to {}: {error}",
                 jar.path
             ))),
         }
@@ -75,7 +76,7 @@ impl<'a> Device<'a> {
     /// Runs a command.
     pub fn shell(&self, command: &str) -> Result<Shell<'a>, AdbError> {
         match self.service(&format!("shell,v2,raw:{command}")) {
-            // Android 6 and older have no such shell. Theirs has a terminal, whose end is a hang-up as well.
+            // Android 6 and older lack this service. Their shell has a terminal, which also hangs up at the end.
             Err(AdbError::Refused(_)) => Ok(Shell::new(
                 self.service(&format!("shell:{command}"))?,
                 Output::new(false),
@@ -84,7 +85,7 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// Connects to the server as soon as it waits for that.
+    /// Connects to the server's video socket as soon as that exists.
     pub fn video(
         &self,
         socket: &str,
@@ -107,7 +108,7 @@ impl<'a> Device<'a> {
             }
             if began.elapsed() > START {
                 return Err(Failure::Open(format!(
-                    "scrcpy did not begin within {} s: {}",
+                    "scrcpy did not start within {} s: {}",
                     START.as_secs(),
                     shell.output.why(version)
                 )));
@@ -116,19 +117,19 @@ impl<'a> Device<'a> {
     }
 }
 
-/// The server's file on the device; gone at the end, however that comes.
+/// The server's file on the device; removed when dropped.
 pub struct Jar<'a> {
     device: Device<'a>,
-    /// Where it is.
+    /// Path on the device.
     pub path: String,
     is_there: bool,
 }
 
 impl Jar<'_> {
-    /// Removes it, and what runs left that were killed while they started. One that stays does no harm.
+    /// Removes the file, and those left by runs that were killed while starting. A file that remains does no harm.
     pub fn remove(&mut self) {
         self.is_there = false;
-        // Though the source is told to stop.
+        // Works even if the source is being stopped.
         let stop = Stop::default();
         let device = Device {
             stop: &stop,
@@ -142,7 +143,11 @@ impl Jar<'_> {
             .shell(&command)
             .and_then(|mut shell| shell.connection.rest(CHUNK));
         if let Err(error) = removed {
-            tracing::debug!("{} stays on android:{}: {error}", self.path, device.serial);
+            tracing::debug!(
+                "cannot remove {} from android:{}: {error}",
+                self.path,
+                device.serial
+            );
         }
     }
 }
@@ -155,13 +160,13 @@ impl Drop for Jar<'_> {
     }
 }
 
-/// The server's process, as far as it can be seen from here.
+/// The server's process, seen through its shell.
 pub struct Shell<'a> {
-    /// To it.
+    /// Connection to the shell.
     pub connection: Connection<'a>,
-    /// What it said.
+    /// Output so far.
     pub output: Output,
-    /// It said its last, or the connection ended.
+    /// The process has exited, or the connection ended.
     pub ended: bool,
 }
 
@@ -174,7 +179,7 @@ impl<'a> Shell<'a> {
         }
     }
 
-    /// Takes what it says, for as long as that. False: it ended.
+    /// Reads its output for up to `wait`; returns false once it has ended.
     pub fn listen(&mut self, wait: Duration) -> bool {
         let deadline = Instant::now() + wait;
         while !self.ended {
@@ -189,7 +194,7 @@ impl<'a> Shell<'a> {
         !self.ended
     }
 
-    /// Takes what it says now.
+    /// Reads the available output.
     pub fn read(&mut self) {
         let mut buffer = [0; 4096];
         match self.connection.read(&mut buffer) {

@@ -1,4 +1,8 @@
-//! Which devices there are, as the adb server tells it.
+//! The attached devices, as listed by the adb server.
+//!
+//! One thread follows the list ([`Fleet::follow`]) and tells an [`Audience`], the gateway, about each change. Sources
+//! of devices wait here until their device is ready ([`Fleet::ready`]) and find out here whether it was detached
+//! ([`Fleet::gone`]).
 
 use super::{
     super::Stop,
@@ -14,26 +18,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between attempts to reach the adb server: the first wait and the longest.
+/// First and longest wait between attempts to reach the adb server.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
-/// While a device is listed that is not ready, or has no room, the list is asked for this often: adb's servers do not tell every
-/// change of one that is connected by network (seen with 29.0.6, when its link breaks).
+/// Interval at which the list is requested while a listed device is not ready or has no room: adb servers do not report
+/// every change of a device that is connected by network (seen with 29.0.6, when its link breaks).
 const AGAIN: Duration = Duration::from_secs(2);
-/// Who waits for a device looks again after this long, though it is woken.
+/// Interval at which a waiting source checks again, although it is also woken.
 const LOOK: Duration = Duration::from_secs(1);
-/// Serials whose refusal was told; others are refused without a word.
+/// Largest number of refused serials that are logged; others are refused silently.
 const MAX_REFUSED: usize = 256;
 
-/// Who is told of the devices.
+/// Receives changes of the devices.
 pub trait Audience {
-    /// A device came, or is another way than before.
+    /// A device appeared, or its state changed.
     fn present(&mut self, device: &Attached);
 
-    /// A device that is away has to make room for others; false if somebody uses it, and it has to stay.
+    /// A detached device has to make room for others. Returns false if it is in use and must stay.
     fn forget(&mut self, serial: &str) -> bool;
 }
 
-/// The devices of one adb server. Shared by whoever follows its list, streams, and their sources.
+/// The devices of one adb server. Shared by the thread that follows its list, the streams and their sources.
 #[derive(Debug)]
 pub struct Fleet {
     settings: config::Android,
@@ -43,38 +47,39 @@ pub struct Fleet {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By serial: those that were listed, and those that streams name.
+    /// Devices by serial: those that were listed, and those that streams name.
     devices: BTreeMap<String, Known>,
-    /// Somebody follows the list.
+    /// Some thread follows the list.
     followed: bool,
-    /// A source doubts the list.
+    /// A source suspects that the list is outdated.
     doubted: bool,
-    /// A device is listed that is not ready, or for which there is no room.
+    /// A listed device is not ready, or there is no room for it.
     some_wait: bool,
-    /// Who waits for a change.
+    /// Threads that wait for a change.
     waiting: Vec<Thread>,
-    /// Counts the lists that came.
+    /// Number of lists received.
     lists: u64,
-    /// Serials that were refused, and whether it was told that there are too many.
+    /// Serials that were refused, and whether the limit on devices has been logged.
     refused: BTreeSet<String>,
     too_many: bool,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// A stream of the config names it.
+    /// Whether a stream of the config names it.
     named: bool,
-    /// Unknown before the first list.
+    /// State; unknown before the first list.
     presence: Option<Presence>,
     model: Option<String>,
-    /// The last list that had it.
+    /// Number of the last list that contained it.
     listed: u64,
-    /// Counts the times that it went.
+    /// Number of times that it stopped being ready.
     gone: u64,
 }
 
 impl Fleet {
-    /// Of the adb server in `[android]`, or of the one at the usual place. Nobody is asked before [`Fleet::follow`].
+    /// The devices of the adb server in `[android]`, or of the default one. No request is sent before
+    /// [`Fleet::follow`].
     pub fn new(settings: &Option<config::Android>) -> Arc<Fleet> {
         Arc::new(Fleet {
             settings: settings.clone().unwrap_or_default(),
@@ -88,17 +93,17 @@ impl Fleet {
         &self.settings
     }
 
-    /// Whether devices that no stream names are streams, too.
+    /// Whether devices that no stream names become streams, too.
     pub fn discovers(&self) -> bool {
         self.configured && self.settings.discover
     }
 
-    /// Whether the adb server's list has to be followed: devices may be found, or a stream names one.
+    /// Whether the adb server's list has to be followed: devices may be discovered, or a stream names one.
     pub fn is_wanted(&self) -> bool {
         self.discovers() || self.lock().devices.values().any(|known| known.named)
     }
 
-    /// A stream names this device: it is told of, even while it is not there.
+    /// Registers a device that a stream names: changes of it are reported even while it is not attached.
     pub fn expect(&self, serial: &str) {
         self.lock()
             .devices
@@ -107,21 +112,22 @@ impl Fleet {
             .named = true;
     }
 
-    /// How a device is. `None`: nobody follows the list, or it did not come yet.
+    /// State of a device; `None` if the list is not followed or has not arrived yet.
     pub fn presence(&self, serial: &str) -> Option<Presence> {
         let inner = self.lock();
         inner.devices.get(serial)?.presence.clone()
     }
 
-    /// What the device says it is, if it was seen.
+    /// Model name that the device reports, if it was ever attached.
     pub fn model(&self, serial: &str) -> Option<String> {
         self.lock().devices.get(serial)?.model.clone()
     }
 
-    /// Follows the adb server's list until told to stop, over its ends and returns; `audience` is told of every device that is a
-    /// stream or may be one, when it comes and at each change. While there is no adb server, all devices are offline.
+    /// Follows the adb server's list until stopped, across restarts of the server. `audience` gets every device that is
+    /// or may become a stream, when it appears and at each change. While there is no adb server, all devices are
+    /// offline.
     ///
-    /// Blocking; call it on a thread of its own.
+    /// Blocks, so call it on a thread of its own.
     pub fn follow(&self, stop: &Stop, audience: &mut dyn Audience) {
         stop.attach();
         self.lock().followed = true;
@@ -137,12 +143,12 @@ impl Fleet {
             }
             let reason = match &error {
                 AdbError::Broken(_) => format!(
-                    "the adb server at {} ended; start it with `adb start-server`",
+                    "the adb server at {} closed the connection; start it with `adb start-server`",
                     self.settings.adb
                 ),
                 error => error.to_string(),
             };
-            // One that answered is tried again soon; a reason is logged once.
+            // A server that had answered is retried soon; each reason is logged once.
             if answered {
                 wait = BACKOFF.0;
                 told.clear();
@@ -157,7 +163,8 @@ impl Fleet {
         }
     }
 
-    /// Waits until a device is there; gives how often it went before. At once if nobody follows the list. `None`: told to stop.
+    /// Waits until a device is ready; returns how often it had been lost before. Returns at once if the list is not
+    /// followed, and `None` if stopped.
     pub(super) fn ready(&self, serial: &str, stop: &Stop) -> Option<u64> {
         self.wait(stop, None, |inner| match inner.devices.get(serial) {
             _ if !inner.followed => Some(0),
@@ -166,8 +173,8 @@ impl Fleet {
         })
     }
 
-    /// Why a device that was there, and had gone so often before, is gone again, if it is; waits for a moment, as the list may
-    /// come later than what it tells.
+    /// Why a device that was ready, after `before` losses, is lost again; `None` if it is not. Waits briefly, because
+    /// the list may lag behind the event.
     pub(super) fn gone(&self, serial: &str, before: u64, stop: &Stop) -> Option<String> {
         const MOMENT: Duration = Duration::from_millis(500);
         self.lock().doubted = true;
@@ -178,7 +185,7 @@ impl Fleet {
                 Some(Presence::Offline(reason) | Presence::Unauthorized(reason)) => {
                     Some(reason.clone())
                 }
-                _ => (known.gone != before).then(|| "it was gone for a moment".into()),
+                _ => (known.gone != before).then(|| "it was detached for a moment".into()),
             }
         })
     }
@@ -238,14 +245,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Whether to ask for the list, which was asked for then.
+    /// Whether to request the list again, given the time of the last request.
     fn is_in_doubt(&self, asked: Instant) -> bool {
         let mut inner = self.lock();
         let doubted = std::mem::take(&mut inner.doubted);
         doubted || (inner.some_wait && asked.elapsed() >= AGAIN)
     }
 
-    /// The list is this now.
+    /// Applies a new list.
     fn update(&self, list: Vec<Attached>, audience: &mut dyn Audience) {
         self.make_room(&list, audience);
         let mut inner = self.lock();
@@ -272,7 +279,7 @@ impl Fleet {
         self.tell(inner, &changed, audience);
     }
 
-    /// Forgets devices that are away, where those on the list would find no place; who has been away for longest goes first.
+    /// Forgets detached devices if there is not enough room for those on the list, the one detached for longest first.
     fn make_room(&self, list: &[Attached], audience: &mut dyn Audience) {
         let serials: BTreeSet<&str> = list.iter().map(|one| one.serial.as_str()).collect();
         let inner = self.lock();
@@ -292,7 +299,7 @@ impl Fleet {
             .map(|(serial, known)| (known.listed, serial.clone()))
             .collect();
         away.sort_unstable();
-        // Whoever is asked may ask in turn.
+        // The lock is released, because the audience may call back.
         drop(inner);
         for (_, serial) in away {
             if over > 0 && audience.forget(&serial) {
@@ -312,12 +319,12 @@ impl Fleet {
         self.tell(inner, &changed, audience);
     }
 
-    /// Whether a device that no stream names may be one of ours.
+    /// Whether a device that no stream names may become a stream.
     fn may_find(&self, serial: &str) -> bool {
         self.discovers() && self.settings.allows(serial)
     }
 
-    /// Whether a device that is listed is one of ours.
+    /// Whether a listed device is tracked.
     fn takes(&self, inner: &mut Inner, serial: &str) -> bool {
         if inner.devices.contains_key(serial) {
             return true;
@@ -330,8 +337,8 @@ impl Fleet {
             inner.some_wait = true;
             if !std::mem::replace(&mut inner.too_many, true) {
                 tracing::warn!(
-                    "there are more Android devices than {most}: {serial} and others after it are left out; raise `max-devices` under \
-                     [android], or choose by `allow` and `deny`"
+                    "there are more than {most} Android devices: {serial} and later ones are ignored; raise `max-devices` under \
+                     [android], or select devices with `allow` and `deny`"
                 );
             }
             return false;
@@ -340,7 +347,7 @@ impl Fleet {
             if inner.refused.len() < MAX_REFUSED && inner.refused.insert(serial.to_owned()) {
                 let shown: String = serial.chars().take(150).collect();
                 tracing::warn!(
-                    "the Android device {shown:?} is left out: its serial is too long for a stream's name"
+                    "the Android device {shown:?} is ignored: its serial is too long for a stream name"
                 );
             }
             return false;
@@ -356,7 +363,7 @@ impl Fleet {
     ) {
         let waiting: Vec<Thread> = inner.waiting.clone();
         drop(inner);
-        // Streams first: who is woken finds them as they are.
+        // Streams are updated first, so that woken sources see their new state.
         changed.iter().for_each(|device| audience.present(device));
         waiting.iter().for_each(Thread::unpark);
     }
@@ -367,12 +374,12 @@ impl Fleet {
 }
 
 impl Inner {
-    /// Devices that no stream names.
+    /// Number of devices that no stream names.
     fn found(&self) -> usize {
         self.devices.values().filter(|known| !known.named).count()
     }
 
-    /// How a device is now; gives it back if that is news.
+    /// Sets a device's state; returns the device if that is a change.
     fn set(&mut self, serial: &str, presence: Presence, model: Option<String>) -> Option<Attached> {
         let known = self.devices.entry(serial.to_owned()).or_default();
         let before = known.presence.replace(presence.clone());
@@ -402,7 +409,7 @@ mod tests {
         config::Config::parse(&text, file).unwrap().android
     }
 
-    /// Writes down what it is told; does not let go of those that are in use.
+    /// Records each change; refuses to forget devices in `used`.
     #[derive(Default)]
     struct Log {
         told: Vec<String>,
@@ -485,7 +492,7 @@ mod tests {
         update(&fleet, "a\tdevice\nb\tdevice\nc\tdevice\n");
         update(&fleet, "a\tdevice\nc\tdevice\n");
         update(&fleet, "c\tdevice\n");
-        // There is room enough while nobody is new.
+        // There is enough room while no device is new.
         assert!(update(&fleet, "c\tdevice\n").is_empty());
         assert_eq!(
             update(&fleet, "c\tdevice\nd\tdevice\n"),
@@ -497,11 +504,11 @@ mod tests {
         };
         fleet.update(list::parse("d\tdevice\ne\tdevice\n"), &mut log);
         assert_eq!(log.told, ["c forgotten", "e ready"]);
-        // Whom nobody may forget stays, and those that are there do.
+        // A device that may not be forgotten stays, and so do attached ones.
         log.told.clear();
         fleet.update(list::parse("d\tdevice\ne\tdevice\nf\tdevice\n"), &mut log);
         assert!(log.told.is_empty() && fleet.presence("f").is_none());
-        // One that was forgotten is like any other.
+        // A forgotten device is like a new one.
         assert_eq!(
             update(&fleet, "d\tdevice\nb\tdevice\n"),
             ["a forgotten", "b ready", "e offline"]

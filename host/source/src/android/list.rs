@@ -1,24 +1,24 @@
-//! The adb server's list of devices. Pure.
+//! Parses the adb server's list of devices. Pure.
 
-/// Whether a device can be shown.
+/// Whether a device can be mirrored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It can.
+    /// It can be mirrored.
     Ready,
-    /// It does not let this computer in: why, and what to do.
+    /// It has not authorised this computer: reason, and what to do.
     Unauthorized(String),
-    /// It is not there, or does not answer: why, and what to do.
+    /// It is not attached or does not respond: reason, and what to do.
     Offline(String),
 }
 
-/// A device, and how it is.
+/// A device and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// As `adb devices` shows it.
+    /// Serial, as `adb devices` shows it.
     pub serial: String,
-    /// Whether it can be shown.
+    /// Whether it can be mirrored.
     pub presence: Presence,
-    /// What it calls itself, if it was ever there.
+    /// Model name that it reports, if it was ever attached.
     pub model: Option<String>,
 }
 
@@ -38,13 +38,13 @@ const STATES: [&str; 12] = [
     "unknown",
 ];
 
-/// Reads a list, long or short: a serial, a state, and `model:…` and the like.
+/// Parses a list, short or long: a serial, a state, and fields such as `model:…`.
 pub fn parse(list: &str) -> Vec<Attached> {
     list.lines().filter_map(device).collect()
 }
 
 fn device(line: &str) -> Option<Attached> {
-    // A serial may have spaces; the state is the first word of those known that ends there or goes on with a space.
+    // A serial may contain spaces; the state is the first known state name that is followed by a space or the end.
     let gaps = line.char_indices().filter(|(_, c)| c.is_whitespace());
     let (serial, rest) = gaps
         .map(|(at, _)| line.split_at(at))
@@ -74,17 +74,18 @@ fn presence(state: &str, text: &str) -> Presence {
         "unauthorized" => Presence::Unauthorized(
             "the device has not allowed this computer: unlock it and confirm USB debugging".into(),
         ),
-        "authorizing" => {
-            Presence::Unauthorized("the device is being asked whether it allows this computer".into())
-        }
+        "authorizing" => Presence::Unauthorized(
+            "the device is being asked whether it allows this computer".into(),
+        ),
         "offline" => Presence::Offline(
-            "the adb server cannot talk to the device: reconnect it, or type `adb reconnect offline`".into(),
+            "the adb server cannot reach the device: reconnect it, or run `adb reconnect offline`"
+                .into(),
         ),
         "no permissions" => Presence::Offline(format!(
             "the adb server may not use the device: {}",
             text.chars().take(200).collect::<String>()
         )),
-        other => Presence::Offline(format!("the device is there, but not up (`{other}`)")),
+        other => Presence::Offline(format!("the device is attached, but not ready (`{other}`)")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Android devices by way of an adb server: which there are, and their screens by the user's scrcpy-server.
+//! Android devices through an adb server: which are attached (`fleet`), and mirroring of their screens with the user's
+//! scrcpy-server (`run`).
 
 mod adb;
 mod device;

@@ -1,12 +1,12 @@
-//! Stream names of serials. Pure.
+//! Stream names for serials. Pure.
 
 use sluicegate_config as config;
 use std::fmt::Write as _;
 
-/// The name of the stream that a device is, by its serial: no two serials have the same.
+/// The stream name of a device with this serial; different serials have different names.
 ///
-/// What a stream's name may have stays as it is; each byte of anything else is `=` and two hexadecimal digits, and so is `=`.
-/// `None` for an empty serial, and for one whose name would be longer than names may be.
+/// Characters that stream names may contain are kept; each byte of any other, and of `=`, becomes `=` and two
+/// hexadecimal digits. `None` for an empty serial, and for one whose name would be too long.
 pub fn stream_name(serial: &str) -> Option<String> {
     let means_a_folder = matches!(serial, "." | "..");
     let last = serial.chars().count().saturating_sub(1);
@@ -17,7 +17,7 @@ pub fn stream_name(serial: &str) -> Option<String> {
         let at_an_end = at == 0 || at == last;
         let stays = c != '='
             && !means_a_folder
-            // A letter in front and behind, so that this is about the character alone.
+            // With a letter before and after, so that only the character itself is checked.
             && config::check_stream_name(&format!("x{text}x")).is_ok()
             && !(at == 0 && c == '~')
             && !(at_an_end && c.is_whitespace());
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(stream_name(&"/".repeat(43)), None);
     }
 
-    /// The serial that a name was made of.
+    /// Decodes the serial from a name.
     fn serial_of(name: &str) -> String {
         let (mut bytes, mut rest) = (Vec::new(), name.as_bytes());
         while let Some((first, behind)) = rest.split_first() {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     proptest! {
-        // What can be turned back is never the same for two.
+        // A name that can be decoded belongs to one serial only.
         #[test]
         fn a_name_is_valid_and_tells_its_serial(serial in "\\PC{1,40}|[ -~]{1,40}|[=/.~ %2F]{1,12}|.{1,40}") {
             if let Some(name) = stream_name(&serial) {

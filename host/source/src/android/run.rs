@@ -1,10 +1,10 @@
-//! Shows one device: pushes the server, starts it in a shell, reads its video socket, ends all of it.
+//! Mirrors one device: pushes the server, starts it in a shell, reads its video socket, and ends all of it.
 //!
-//! What runs on the device hangs on connections to the adb server. When they end, in whatever way the gateway did, adbd ends the
-//! streams: the shell's process gets SIGHUP (AOSP, `adb/daemon/shell_service.cpp`, `Subprocess::PassDataStreams`) and scrcpy's server,
-//! which took the shell's place, ends by that; its sockets at their end would end it, too. The pushed file is removed as soon as the
-//! server runs from it, which is later than scrcpy's own client does that (`CleanUp`); where the gateway was killed in the second
-//! before, a later start removes it a day later.
+//! Everything on the device depends on connections to the adb server. When these end, in whatever way the gateway
+//! ended, adbd closes the streams: the shell's process gets SIGHUP (AOSP, `adb/daemon/shell_service.cpp`,
+//! `Subprocess::PassDataStreams`), and scrcpy's server, which replaced the shell, exits; its closed sockets would end
+//! it, too. The pushed file is removed as soon as the server runs from it, which is later than scrcpy's own client does
+//! it (`CleanUp`); if the gateway was killed in the second before, a later start removes the file a day later.
 
 use super::{
     super::{
@@ -30,15 +30,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the last words of a server that ended are waited for.
+/// How long to wait for the last output of a server that ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// From one reset of the encoder to the next at least, as each costs a moment of the picture.
+/// Shortest time between two resets of the encoder, since each interrupts the video briefly.
 const DEBOUNCE: Duration = Duration::from_secs(2);
 
-/// Shows a device until told to stop, or until it fails. One that is not there, or goes, is waited for.
+/// Mirrors a device until stopped or until it fails. Waits for a device that is not attached or is detached.
 ///
 /// # Errors
-/// What failed while the device was there.
+/// What failed while the device was attached.
 pub fn run(
     serial: &str,
     fleet: &Fleet,
@@ -60,7 +60,7 @@ pub fn run(
         };
         match (fleet.gone(serial, before, stop), error) {
             (Some(gone), _) => {
-                tracing::info!("{what}: {gone}; it is shown again when it is back");
+                tracing::info!("{what}: {gone}; it is mirrored again once it is back");
                 sink.lost(format!("{what}: {gone}"));
             }
             (None, true) => return Err(SourceError::Open { what, reason }),
@@ -86,7 +86,7 @@ fn show(
         serial,
         stop,
     };
-    // 31 bits, as scrcpy has it, so that several on one device do not meet.
+    // 31 bits, as in scrcpy, so that several servers on one device do not collide.
     let id = (RandomState::new().hash_one(serial) >> 33) as u32;
     let mut jar = device.push(id, &server)?;
     let mirror = settings.mirror(serial);
@@ -114,7 +114,7 @@ fn show(
     showing.run(sink, stop, keyframes)
 }
 
-/// Which server is pushed, and its bytes.
+/// The configured server's version and bytes.
 fn server(settings: &Android) -> Result<(ScrcpyVersion, Vec<u8>), String> {
     let Some(path) = &settings.server else {
         return Err(
@@ -131,38 +131,38 @@ fn server(settings: &Android) -> Result<(ScrcpyVersion, Vec<u8>), String> {
         File::open(path).and_then(|file| file.take(MAX_SERVER + 1).read_to_end(&mut content));
     match read {
         Ok(0) => Err(format!(
-            "{} is empty; `server` under [android] names it",
+            "{} is empty; correct `server` under [android]",
             path.display()
         )),
         Ok(_) if content.len() as u64 > MAX_SERVER => Err(format!(
-            "{} is no scrcpy-server: it is larger than 16 MiB; `server` under [android] names it",
+            "{} is not a scrcpy-server: it is larger than 16 MiB; correct `server` under [android]",
             path.display()
         )),
         Ok(_) => Ok((version, content)),
         Err(error) => Err(format!(
-            "{} cannot be read: {error}; `server` under [android] names it",
+            "{} cannot be read: {error}; correct `server` under [android]",
             path.display()
         )),
     }
 }
 
-/// How pictures come.
+/// Format of the video socket.
 enum Pictures {
-    /// With times; and the parameter sets that came last, for the next picture.
+    /// Packets with times; and the newest parameter sets, for the next frame.
     Packets(Parser, Vec<Bytes>),
-    /// As bytes alone.
+    /// Bytes without times.
     Bare(ByteStream),
 }
 
-/// A keyframe that somebody waits for.
+/// A pending keyframe request.
 #[derive(Default)]
 struct KeyframeRequest {
     is_there: bool,
-    /// Not before then; unknown before the first picture.
+    /// Earliest time for the next reset; unknown before the first frame.
     from: Option<Instant>,
 }
 
-/// A server that runs.
+/// A running server.
 struct Showing<'a> {
     version: &'a ScrcpyVersion,
     video: Connection<'a>,
@@ -218,7 +218,7 @@ impl Showing<'_> {
         Ok(())
     }
 
-    /// What has something to read: video, shell, control.
+    /// Which of video, shell and control have data to read.
     fn poll(&self, wait: Duration) -> io::Result<(bool, bool, bool)> {
         let mut all = vec![PollFd::new(&self.video, PollFlags::IN)];
         if !self.shell.ended {
@@ -277,7 +277,7 @@ impl Showing<'_> {
         }
     }
 
-    /// Device messages, of which none is asked for.
+    /// Discards device messages; none is expected.
     fn ignore(&mut self, buffer: &mut [u8]) {
         if let Some(control) = &mut self.control
             && !matches!(control.read(buffer), Ok(1..))
@@ -286,7 +286,7 @@ impl Showing<'_> {
         }
     }
 
-    /// Asks for a keyframe if somebody waits for one, and the last one is long enough ago.
+    /// Requests a keyframe if one is pending and the last reset is long enough ago.
     fn grant(&mut self, sink: &mut dyn Sink) {
         let now = Instant::now();
         if !self.request.is_there || self.request.from.is_none_or(|from| now < from) {
@@ -301,15 +301,15 @@ impl Showing<'_> {
             .as_mut()
             .filter(|_| scrcpy::can_reset(self.version));
         match asked {
-            // One that is broken shows by its end.
+            // A broken connection is noticed when it ends.
             Some(control) => {
                 let _ = control.write(&[scrcpy::RESET_VIDEO]);
             }
             None => sink.note(
                 "keyframe",
                 format!(
-                    "a viewer waits for a keyframe, and scrcpy {} cannot be asked for one: 3.0 and newer can; a shorter \
-                     keyframe-interval helps too",
+                    "a viewer waits for a keyframe, which scrcpy {} cannot make on request: use 3.0 or newer, or a shorter \
+                     keyframe-interval",
                     self.version
                 ),
             ),
@@ -327,7 +327,7 @@ impl Showing<'_> {
 }
 
 impl KeyframeRequest {
-    /// A picture came. The first is a keyframe by itself.
+    /// Notes that a frame arrived. The first frame is a keyframe anyway.
     fn begin(&mut self) {
         self.from.get_or_insert_with(|| Instant::now() + DEBOUNCE);
     }

@@ -1,38 +1,38 @@
-//! What scrcpy's server is asked for and what its video socket brings, by version. Pure: bytes in, events out.
+//! Command line of scrcpy's server and parser of its video socket, by version. Pure: bytes in, events out.
 //!
-//! Read from upstream's tags, and pinned by fixtures that name file and line (`tests/fixtures/scrcpy-wire.txt`): 2.0 to 3.3.4 send the
-//! codec and the first size (`Streamer.writeVideoHeader`), then packets; from 4.0 on the codec, then packets among which
-//! *session packets* tell each size (`Streamer.writeSessionMeta`). The dummy byte and the device's name, which come first unless
-//! declined, are declined: a socket of adb's tells by itself whether it is connected.
+//! Derived from upstream's tags, and pinned by fixtures that name file and line (`tests/fixtures/scrcpy-wire.txt`):
+//! versions 2.0 to 3.3.4 send the codec and the first size (`Streamer.writeVideoHeader`), then packets; from 4.0 on the
+//! codec, then packets, among them *session packets* with each size (`Streamer.writeSessionMeta`). The dummy byte and
+//! the device's name, which come first by default, are turned off: an adb socket itself shows whether it is connected.
 
 use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_config::{Android, Mirror, ScrcpyVersion};
 use std::time::Duration;
 use thiserror::Error;
 
-/// The largest packet that is believed, in bytes.
+/// Largest packet that is accepted, in bytes.
 pub const MAX_PACKET_BYTES: usize = 16 << 20;
 
-/// `h264` as scrcpy names codecs: four characters.
+/// `h264` as scrcpy writes codecs: four characters.
 const H264: u32 = 0x6832_3634;
-/// In place of a codec: the device could not begin (`Streamer.writeDisableStream`).
+/// Sent instead of a codec if the device could not start (`Streamer.writeDisableStream`).
 const NO_CODEC: [u32; 2] = [0, 1];
-/// Eight bytes of flags and time, four of size.
+/// Length of a packet header: eight bytes of flags and time, four of size.
 const HEADER: usize = 12;
-/// Wider or higher than this is no screen.
+/// Largest width or height that is accepted.
 const MAX_SIDE: u32 = 1 << 15;
 
-/// How a version writes its video socket.
+/// Format of a version's video socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// 2.x and 3.x: codec, width, height; the flags config and key in the top two bits.
+    /// 2.x and 3.x: codec, width, height; the flags config and key are the top two bits.
     Sized,
-    /// 4.x: codec; the flags session, config and key in the top three bits.
+    /// 4.x: codec; the flags session, config and key are the top three bits.
     Sessions,
 }
 
 impl Wire {
-    /// Of this version; one that is newer than any known is taken for the newest known.
+    /// The format of a version; a version newer than all known ones is treated as the newest known.
     pub fn of(version: &ScrcpyVersion) -> Wire {
         match version.numbers() {
             (..4, _) => Wire::Sized,
@@ -41,55 +41,57 @@ impl Wire {
     }
 }
 
-/// What cannot be a stream of scrcpy's.
+/// A violation of the video socket's format.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WireError {
-    /// The device said so instead of naming a codec.
-    #[error("the device could not begin to encode")]
+    /// The device reported a failure instead of a codec.
+    #[error("the device could not start encoding")]
     Disabled,
-    /// Not H.264.
+    /// The codec is not H.264.
     #[error(
         "its video is not H.264 but {0:#010x}; is `version` under [android] the version of `server`?"
     )]
     Codec(u32),
-    /// A size that no screen has.
-    #[error("it tells a picture of {0}x{1}; is `version` under [android] the version of `server`?")]
-    Size(u32, u32),
-    /// An empty packet, or a larger one than is believed.
+    /// A size that no screen has, in pixels.
     #[error(
-        "it tells a packet of {0} bytes; is `version` under [android] the version of `server`?"
+        "scrcpy announced a frame of {0}x{1}; is `version` under [android] the version of `server`?"
+    )]
+    Size(u32, u32),
+    /// An empty packet, or one that exceeds the limit.
+    #[error(
+        "scrcpy announced a packet of {0} bytes; is `version` under [android] the version of `server`?"
     )]
     Packet(u32),
 }
 
-/// What the video socket brought.
+/// An event of the video socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Pictures are so large from here on.
+    /// Size of the frames that follow.
     Size {
-        /// Pixels.
+        /// Width in pixels.
         width: u32,
-        /// Pixels.
+        /// Height in pixels.
         height: u32,
     },
-    /// Parameter sets in Annex B, for the pictures from here on.
+    /// Parameter sets in Annex B, for the frames that follow.
     Config(Bytes),
-    /// One picture in Annex B.
+    /// One frame in Annex B.
     Picture {
-        /// When it is to be shown, microseconds of the device's clock.
+        /// Presentation time, microseconds of the device's clock.
         at_us: u64,
-        /// Whether the encoder calls it a keyframe.
+        /// Whether the encoder marked it as a keyframe.
         key: bool,
         /// Its NAL units.
         data: Bytes,
     },
 }
 
-/// Cuts what a video socket brings, in pieces of any size, into events.
+/// Splits the bytes of a video socket, in pieces of any size, into events.
 #[derive(Debug)]
 pub struct Parser {
     wire: Wire,
-    /// What came and is not used; never more than a packet and what came with its end.
+    /// Received bytes that are not parsed yet; at most a packet and what arrived with its end.
     buffer: BytesMut,
     begun: bool,
     size_is_next: bool,
@@ -105,7 +107,7 @@ struct Header {
 }
 
 impl Parser {
-    /// At the start of the socket.
+    /// A parser at the start of the socket.
     pub fn new(wire: Wire) -> Parser {
         Parser {
             wire,
@@ -116,15 +118,16 @@ impl Parser {
         }
     }
 
-    /// More came. To be followed by [`Parser::take`] until that has nothing, so that no more than a packet is kept.
+    /// Adds received bytes. Call [`Parser::take`] afterwards until it returns `None`, so that at most one packet is
+    /// buffered.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next event that is complete. Behind an error nothing makes sense any more.
+    /// The next complete event. After an error the rest of the stream is meaningless.
     ///
     /// # Errors
-    /// What was read cannot be a stream of this version's.
+    /// The bytes are not a valid stream of this version.
     pub fn take(&mut self) -> Result<Option<Event>, WireError> {
         if !self.begun {
             if self.buffer.len() < 4 {
@@ -166,7 +169,7 @@ impl Parser {
             return Ok(None);
         }
         self.packet = None;
-        // Copied, so that a small picture does not keep all that was read from being freed.
+        // Copied, so that a small frame does not keep the whole read buffer alive.
         let data = Bytes::copy_from_slice(self.buffer.get(..packet.size).unwrap_or_default());
         self.buffer.advance(packet.size);
         Ok(Some(match packet {
@@ -204,27 +207,28 @@ impl Header {
     }
 }
 
-/// The message `RESET_VIDEO` on the control socket (`ControlMessage.TYPE_RESET_VIDEO`): the encoder begins again, with a keyframe.
+/// The control message `RESET_VIDEO` (`ControlMessage.TYPE_RESET_VIDEO`): the encoder restarts, with a keyframe.
 pub const RESET_VIDEO: u8 = 17;
 
-/// Whether that version knows [`RESET_VIDEO`]: from 3.0 on.
+/// Whether the version supports [`RESET_VIDEO`]: from 3.0 on.
 pub fn can_reset(version: &ScrcpyVersion) -> bool {
     version.numbers() >= (3, 0)
 }
 
-/// Whether there is a control socket: to ask for keyframes, or as scrcpy wakes devices with one only.
+/// Whether to open a control socket: to request keyframes, or because scrcpy wakes devices only with one.
 pub fn is_controlled(version: &ScrcpyVersion, settings: &Android) -> bool {
     can_reset(version) || settings.wake
 }
 
-/// The name of the socket on which a server with that id waits.
+/// Name of the socket on which a server with this id listens.
 pub fn socket(id: u32) -> String {
     format!("scrcpy_{id:08x}")
 }
 
-/// The shell's command that runs the server `jar` on a device, in the shell's own place, so that what ends the one ends the other.
+/// The shell command that runs the server `jar` on a device. It replaces the shell's process, so that both end
+/// together.
 ///
-/// Nothing on the device is turned on or off, except the screen where it is to be woken, and no clipboard is read.
+/// It changes nothing on the device, except waking the screen if configured, and does not read the clipboard.
 pub fn command(
     version: &ScrcpyVersion,
     jar: &str,

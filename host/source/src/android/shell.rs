@@ -1,21 +1,22 @@
-//! What a shell on a device said: adb's shell protocol, and what scrcpy's complaints mean. Pure.
+//! Output of a shell on a device: parses adb's shell protocol and explains scrcpy's errors. Pure; `device::Shell` feeds
+//! it.
 
 use sluicegate_config::ScrcpyVersion;
 
-/// Of what is said, so many of the last bytes are kept.
+/// Largest amount of output that is kept, in bytes (the end of it).
 const KEPT: usize = 4096;
-/// And so many of those are told.
+/// Largest number of characters of it shown in a message.
 const TOLD: usize = 300;
-/// The oldest Android that scrcpy runs on: API level 21, Android 5.0.
+/// The oldest Android version that scrcpy supports: API level 21, Android 5.0.
 const OLDEST: u32 = 21;
 
-/// What came from a shell so far.
+/// The output of a shell so far.
 #[derive(Debug)]
 pub struct Output {
-    /// By packets of an id and a size (AOSP, `adb/shell_protocol.h`); else bytes of what is said alone.
+    /// Whether the output is packets of id, size and data (AOSP, `adb/shell_protocol.h`); otherwise it is plain bytes.
     packets: bool,
     header: Vec<u8>,
-    /// The packet that is being read: its id, and how much of it is to come.
+    /// The packet being read: its id, and the number of bytes still to come.
     packet: Option<(u8, u32)>,
     said: Vec<u8>,
     exit: Option<u8>,
@@ -23,7 +24,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Nothing yet. `packets`: the service was `shell,v2`.
+    /// Empty output. `packets`: the service was `shell,v2`.
     pub fn new(packets: bool) -> Output {
         Output {
             packets,
@@ -35,7 +36,7 @@ impl Output {
         }
     }
 
-    /// More came.
+    /// Adds received bytes.
     pub fn push(&mut self, mut bytes: &[u8]) {
         const HEAD: usize = 5;
         if !self.packets {
@@ -66,7 +67,7 @@ impl Output {
         }
     }
 
-    /// Whether the command ended.
+    /// Whether the command has exited.
     pub fn has_ended(&self) -> bool {
         self.exit.is_some()
     }
@@ -88,7 +89,7 @@ impl Output {
         self.said.drain(..more);
     }
 
-    /// Why a scrcpy of that version ended that said this, and what to do, as far as that is known.
+    /// Explains why a scrcpy of this version ended, from its output, and what to do if that is known.
     pub fn why(&self, version: &ScrcpyVersion) -> String {
         let text = String::from_utf8_lossy(&self.said);
         let has = |part: &str| text.contains(part);
@@ -105,7 +106,7 @@ impl Output {
         let said = last_words(&text);
         if has("ClassNotFoundException") || has("Could not find class") {
             return format!(
-                "`server` under [android] is no scrcpy-server, or did not arrive whole: {said}"
+                "`server` under [android] is not a scrcpy-server, or was not pushed completely: {said}"
             );
         }
         if has("encoder for ") || has("ncoding error") || has("CodecException") {
@@ -115,13 +116,13 @@ impl Output {
         }
         match self.exit {
             _ if !said.is_empty() => format!("scrcpy ended: {said}"),
-            Some(0) | None => "scrcpy ended without a word".into(),
-            Some(code) => format!("scrcpy ended with code {code}, without a word"),
+            Some(0) | None => "scrcpy ended without a message".into(),
+            Some(code) => format!("scrcpy ended with code {code}, without a message"),
         }
     }
 }
 
-/// The complaints, or else what was said last; one line, without escapes and stack traces.
+/// The errors, otherwise the last lines of output; as one line, without escapes and stack traces.
 fn last_words(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| {
         let trace = line.starts_with("at ") || line.starts_with("... ");
@@ -174,13 +175,13 @@ mod tests {
             (encoder, "the device's encoder fails: Could not create"),
             (
                 "Error: java.lang.ClassNotFoundException: com.x\n",
-                "is no scrcpy-server",
+                "is not a scrcpy-server",
             ),
             (
                 "[server] INFO: a\n[server] INFO: b\nKilled\n",
                 "scrcpy ended: INFO: b: Killed",
             ),
-            ("sdk=30\n", "scrcpy ended with code 1, without a word"),
+            ("sdk=30\n", "scrcpy ended with code 1, without a message"),
         ] {
             let told = why(text);
             assert!(told.contains(reason), "{text}: {told}");

@@ -1,21 +1,21 @@
-//! Which of a camera's formats is taken. Pure.
+//! Chooses a camera's mode from its capabilities. Pure.
 
 use sluicegate_config::Encode;
 use std::fmt;
 
-/// What a camera gives pictures as.
+/// Format of a camera's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Passes to the viewers as it is.
+    /// H.264, passed to viewers unchanged.
     H264,
-    /// As JPEGs, which pass as they are.
+    /// JPEGs, passed to viewers unchanged.
     Mjpeg,
-    /// Raw, by libavdevice's name of the layout; scaled and encoded here.
+    /// Raw frames, by libavdevice's name of the layout; scaled and encoded here.
     Raw(&'static str),
 }
 
 impl Format {
-    /// Of a V4L2 pixel format (FourCC), if libavdevice takes it.
+    /// The format of a V4L2 FourCC, if libavdevice supports it.
     pub fn of_fourcc(fourcc: [u8; 4]) -> Option<Format> {
         Some(match &fourcc {
             b"H264" => Format::H264,
@@ -34,7 +34,7 @@ impl Format {
         })
     }
 
-    /// libavdevice's name of it.
+    /// libavdevice's name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Format::H264 => "h264",
@@ -44,41 +44,41 @@ impl Format {
     }
 }
 
-/// Sizes a format comes in, pixels.
+/// Sizes of a format, pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
-    /// One.
+    /// One size: width and height.
     One(u32, u32),
-    /// All from the least to the most, in steps.
+    /// All sizes from `least` to `most` in steps of `step`.
     Range {
-        /// Width and height.
+        /// Smallest width and height.
         least: (u32, u32),
-        /// Width and height.
+        /// Largest width and height.
         most: (u32, u32),
-        /// Across and down.
+        /// Horizontal and vertical step.
         step: (u32, u32),
     },
 }
 
-/// Rates a format and size comes in, pictures a second.
+/// Frame rates of a format and size, frames per second.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rates {
-    /// These.
+    /// Only these rates.
     Some(Vec<f64>),
-    /// All up to this.
+    /// All rates up to this one.
     UpTo(f64),
-    /// The driver does not say.
+    /// The driver does not list rates.
     Unknown,
 }
 
 /// One format in one size, or range of sizes, as a driver lists it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capability {
-    /// How pictures are laid out.
+    /// Format of the frames.
     pub format: Format,
-    /// How large they may be.
+    /// Sizes of the frames.
     pub sizes: Sizes,
-    /// How many a second there may be.
+    /// Rates of the frames.
     pub rates: Rates,
 }
 
@@ -101,20 +101,20 @@ impl fmt::Display for Capability {
     }
 }
 
-/// 30, 29.97, 7.5
+/// Formats a rate: 30, 29.97, 7.5.
 fn round(rate: f64) -> String {
     let text = format!("{rate:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// What a camera is asked for.
+/// The mode in which a camera is opened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CaptureMode {
-    /// How pictures are laid out.
+    /// Format of the frames.
     pub format: Format,
-    /// Pixels across and down.
+    /// Width and height in pixels.
     pub size: (u32, u32),
-    /// Pictures a second; the driver's own if absent.
+    /// Frames per second; the driver's default if absent.
     pub rate: Option<f64>,
 }
 
@@ -129,17 +129,18 @@ impl fmt::Display for CaptureMode {
     }
 }
 
-/// The best of `capabilities` for pictures of the size and rate of `encode`; `None` if there are none.
+/// The best of `capabilities` for the size and rate of `encode`; `None` if there are none.
 ///
-/// What passes untouched is preferred, H.264 to JPEG to raw, where it is about as large as wanted, not larger, and comes as
-/// often. Raw may be larger, as it is scaled. Where nothing is good in that sense, what comes nearest is taken.
+/// Formats that pass unchanged are preferred, H.264 to JPEG to raw, if the size is close to the requested one but not
+/// larger and the rate is sufficient. Raw frames may be larger, since they are scaled. If no mode qualifies, the
+/// nearest one is chosen.
 pub fn choose(capabilities: &[Capability], encode: &Encode) -> Option<CaptureMode> {
     let wanted = (encode.width, encode.height);
     let offers: Vec<Offer> = capabilities
         .iter()
         .map(|capability| Offer::new(capability, encode))
         .collect();
-    // Of equals the first listed: drivers begin with what they do best.
+    // Of equal modes the first is chosen: drivers list their best modes first.
     let best = |offers: &mut dyn Iterator<Item = &Offer>| {
         offers
             .reduce(|best, next| if next.beats(best, wanted) { next } else { best })
@@ -219,7 +220,7 @@ fn area((width, height): (u32, u32)) -> u64 {
     u64::from(width) * u64::from(height)
 }
 
-/// The largest step that is no more than `wanted`, or the least there is.
+/// The largest step that is not above `wanted`, or the smallest one.
 fn step_to(wanted: u32, least: u32, most: u32, step: u32) -> u32 {
     let wanted = wanted.clamp(least, most.max(least));
     wanted - (wanted - least) % step.max(1)

@@ -1,4 +1,6 @@
-//! Cameras: which there are, what they can do, and opening one in the format that suits best.
+//! V4L2 cameras: lists them with their capabilities, and opens one in the most suitable format.
+//!
+//! Capabilities are read here; [`choose`] decides without I/O; the camera itself is opened by libavdevice (`device`).
 
 mod choice;
 
@@ -12,12 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the kernel lists its video devices.
+/// Directory in which the kernel lists video devices.
 const LIST: &str = "/sys/class/video4linux";
-/// More sizes or rates than that are no camera's.
+/// Largest number of formats, sizes or rates read from a driver.
 const MAX_MODES: usize = 256;
 
-/// For drivers that do not list their sizes.
+/// For drivers that do not list sizes.
 const ANY_SIZE: Sizes = Sizes::Range {
     least: (2, 2),
     most: (8192, 8192),
@@ -27,15 +29,15 @@ const ANY_SIZE: Sizes = Sizes::Range {
 /// A camera of this machine.
 #[derive(Debug)]
 pub struct Camera {
-    /// Its device file, `/dev/videoN`.
+    /// Device file, `/dev/videoN`.
     pub path: PathBuf,
-    /// What its driver calls it.
+    /// Name given by its driver.
     pub name: String,
-    /// What it gives, or why it cannot be asked.
+    /// Its capabilities, or why they cannot be read.
     pub capabilities: Result<Vec<Capability>, String>,
 }
 
-/// Every camera found. Devices that give no pictures, such as encoders and metadata, are left out.
+/// All cameras. Devices that do not capture video, such as encoders and metadata nodes, are omitted.
 pub fn cameras() -> Vec<Camera> {
     let mut nodes: Vec<(u32, PathBuf)> = fs::read_dir(LIST)
         .into_iter()
@@ -63,7 +65,7 @@ pub fn cameras() -> Vec<Camera> {
         .collect()
 }
 
-/// The cameras as text: how to name each as a source, and what it gives.
+/// The cameras as text: the source string and the capabilities of each.
 pub fn listing(cameras: &[Camera]) -> String {
     let mut text = String::new();
     for camera in cameras {
@@ -84,31 +86,34 @@ pub fn listing(cameras: &[Camera]) -> String {
         }
     }
     if cameras.is_empty() {
-        text += "no camera found: nothing in /sys/class/video4linux gives pictures\n";
+        text += "no camera found: no device in /sys/class/video4linux captures video\n";
     }
     text
 }
 
-/// The device file of a camera, and what to ask it for to suit `encode` best; else why not, and what to do.
+/// The device file of a camera and the mode that suits `encode` best; otherwise the reason and what to do.
 pub(super) fn choose_for(path: &Path, encode: &Encode) -> Result<(PathBuf, CaptureMode), String> {
-    // Names that last, such as /dev/v4l/by-id/…, are links.
+    // Stable names, such as /dev/v4l/by-id/…, are links.
     let path = fs::canonicalize(path).map_err(|error| explain(&error))?;
     if !path.to_string_lossy().starts_with("/dev/video") {
-        return Err("it is no camera; cameras are /dev/videoN, and `sluicegate sources` lists those that are here".into());
+        return Err(
+            "it is not a camera; cameras are /dev/videoN, and `sluicegate sources` lists them"
+                .into(),
+        );
     }
     let capabilities = capabilities(&path).map_err(|error| explain(&error))?;
     let choice = choose(&capabilities, encode).ok_or(
-        "it gives no pictures in a format that is known here; `sluicegate sources` lists the cameras",
+        "it captures no video in a supported format; `sluicegate sources` lists the cameras",
     )?;
     Ok((path, choice))
 }
 
-/// What a driver lists, in its order.
+/// The modes that a driver lists, in its order.
 fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
     let camera = rscam::Camera::new(&path.to_string_lossy())?;
     let mut found = Vec::new();
     for listed in camera.formats().take(MAX_MODES) {
-        // A device that captures no pictures has no list.
+        // A device that does not capture video has no list.
         let Ok(listed) = listed else { break };
         let Some(format) = Format::of_fourcc(listed.format) else {
             continue;
@@ -124,7 +129,7 @@ fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
                 most: max,
                 step,
             }],
-            // It does not say, and takes the nearest to what it is asked for.
+            // The driver lists no sizes, and takes the nearest to the requested one.
             _ => vec![ANY_SIZE],
         };
         for sizes in sizes {
@@ -133,7 +138,7 @@ fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
                 most: (width, height),
                 ..
             }) = sizes;
-            // The time between two pictures, as numerator and denominator.
+            // The frame interval, as numerator and denominator.
             let rate = |(time, by): (u32, u32)| (time > 0).then(|| f64::from(by) / f64::from(time));
             let rates = match camera.intervals(&listed.format, (width, height)) {
                 Ok(IntervalInfo::Discretes(times)) => {
@@ -154,14 +159,14 @@ fn capabilities(path: &Path) -> io::Result<Vec<Capability>> {
     Ok(found)
 }
 
-/// What to do about a camera that cannot be opened.
+/// Advice for a camera that cannot be opened.
 pub(super) fn advice(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::NOENT | Errno::NODEV | Errno::NXIO => {
-            "is the camera plugged in? `sluicegate sources` lists those that are here"
+            "is the camera plugged in? `sluicegate sources` lists the cameras"
         }
         Errno::ACCESS | Errno::PERM => {
-            "this user may not use cameras; add it to the group `video` (sudo usermod -aG video $USER) and log in again"
+            "this user may not open cameras; add it to the group `video` (sudo usermod -aG video $USER) and log in again"
         }
         Errno::BUSY => "another program uses the camera; close that one",
         _ => return None,
@@ -222,7 +227,7 @@ mod tests {
         ];
         assert_eq!(
             listing(&cameras),
-            "v4l2:/dev/video0  HD Pro Webcam C920\n    mjpeg\n        640x480 at 30, 7.5/s\n        1280x720 at up to 60/s\n    nv12\n        2x2 to 8192x8192\nv4l2:/dev/video2  HDMI\n    Permission denied (os error 13); this user may not use cameras; add it to the group `video` (sudo usermod -aG video $USER) and log in again\n"
+            "v4l2:/dev/video0  HD Pro Webcam C920\n    mjpeg\n        640x480 at 30, 7.5/s\n        1280x720 at up to 60/s\n    nv12\n        2x2 to 8192x8192\nv4l2:/dev/video2  HDMI\n    Permission denied (os error 13); this user may not open cameras; add it to the group `video` (sudo usermod -aG video $USER) and log in again\n"
         );
         assert!(listing(&[]).starts_with("no camera found"));
     }
@@ -231,6 +236,6 @@ mod tests {
     fn what_is_no_camera_is_told_as_that() {
         let open = |path: &str| choose_for(Path::new(path), &Encode::default()).unwrap_err();
         assert!(open("/dev/video99999").contains("plugged in"));
-        assert!(open("/dev/null").contains("no camera"));
+        assert!(open("/dev/null").contains("not a camera"));
     }
 }

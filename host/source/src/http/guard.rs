@@ -1,6 +1,8 @@
-//! A proxy on loopback through which libavformat reads playlists and what they name. Playlists name other URLs, and each of
-//! those may redirect: whatever libavformat wants, it asks for here by plain HTTP, and our own client fetches it, which keeps
-//! to the hosts that are allowed, encrypts and logs in. libavformat itself needs no protocol but that to loopback.
+//! A proxy on loopback through which libavformat reads playlists and the URLs that they name.
+//!
+//! Playlists name other URLs, and each of those may redirect. libavformat requests all of them from this proxy by plain
+//! HTTP, and our own client fetches them: it keeps to permitted hosts, adds TLS and sends the login. libavformat is
+//! allowed no other protocol than HTTP to loopback. `web` starts a guard for each playlist source.
 
 use super::{
     Answer, Client, Failure, Part, Redirects, Reply, Url,
@@ -18,14 +20,14 @@ use std::{
     thread,
 };
 
-/// Connections at a time; more wait.
+/// Largest number of simultaneous connections; further ones wait in the listen queue.
 const MAX_CONNECTIONS: usize = 16;
-/// The longest head of a request.
+/// Longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
-/// The longest playlist: a day of segments of a second.
+/// Longest playlist in bytes: a day of segments of one second.
 const MAX_PLAYLIST_BYTES: usize = 16 << 20;
 
-/// The proxy, while it is held.
+/// The proxy; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Guard {
     address: SocketAddr,
@@ -40,20 +42,20 @@ struct Rules {
     trouble: Mutex<ProxyError>,
 }
 
-/// Why something was not fetched.
+/// Why a URL was not fetched.
 #[derive(Debug, Default)]
 struct ProxyError {
-    /// The playlist led to where it may not: the first time.
+    /// The first time that the playlist led to a URL that is not permitted.
     refused: Option<String>,
-    /// The newest fetch failed.
+    /// The newest fetch that failed.
     failed: Option<String>,
 }
 
 impl Guard {
-    /// For playlists to which the URL of the config leads, within its `redirects`.
+    /// Starts a proxy for a playlist, with the redirect rules of the config's URL.
     ///
     /// # Errors
-    /// The system gives no port or no thread.
+    /// The system provides no port or no thread.
     pub fn start(redirects: Redirects) -> io::Result<Guard> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -71,22 +73,22 @@ impl Guard {
         Ok(Guard { address, rules })
     }
 
-    /// Whether libavformat would go past any proxy to some hosts.
+    /// Whether libavformat would bypass any proxy for some hosts.
     pub fn is_bypassed() -> bool {
         std::env::var_os("no_proxy").is_some_and(|hosts| !hosts.is_empty())
     }
 
-    /// As libavformat's `http_proxy`.
+    /// Value of libavformat's `http_proxy` option.
     pub fn proxy(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// `url` as libavformat has to ask for it here.
+    /// `url` in the form in which libavformat must request it from the proxy.
     pub fn disguise(url: &Url) -> String {
         disguised(url)
     }
 
-    /// Why libavformat did not get what it wanted, where it knows only that it did not.
+    /// Why libavformat did not get what it requested; libavformat itself only knows that it failed.
     pub fn explain(&self) -> Option<String> {
         let trouble = self.rules.trouble();
         trouble.refused.clone().or(trouble.failed.clone())
@@ -104,11 +106,11 @@ impl Rules {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A playlist has led to where it may not. It will again, so it is told once.
+    /// Records that a playlist led to a URL that is not permitted. It will do so again, so it is logged once.
     fn refuse(&self, reason: String) {
         let mut trouble = self.trouble();
         if trouble.refused.is_none() {
-            tracing::warn!("a playlist names what may not be fetched: {reason}");
+            tracing::warn!("a playlist names a URL that is not permitted: {reason}");
             trouble.refused = Some(reason);
         }
     }
@@ -132,9 +134,9 @@ fn accept(listener: &TcpListener, rules: &Arc<Rules>) {
         let spawned = thread::Builder::new()
             .name("guarded".into())
             .spawn(move || {
-                // The client sees a connection that ends.
+                // libavformat sees a closed connection.
                 if let Err(error) = serve(client, &own) {
-                    tracing::debug!("a connection for a playlist ended: {error}");
+                    tracing::debug!("a playlist proxy connection failed: {error}");
                 }
                 own.connections.fetch_sub(1, Ordering::Relaxed);
             });
@@ -216,7 +218,8 @@ fn redirect(client: &mut TcpStream, to: &Url) -> io::Result<()> {
     )
 }
 
-/// The head of the response for libavformat, and how the content begins: a playlist is whole, and rewritten.
+/// The response's head for libavformat, and the first bytes of its content; a playlist is read completely and
+/// rewritten.
 fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     let kind = answer.content_type.as_deref();
     let mut start = server.start(|start| is_playlist(kind, start))?.to_vec();
@@ -260,7 +263,7 @@ fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Fail
     Ok((head, start))
 }
 
-/// A request of libavformat's to a proxy.
+/// A proxy request of libavformat.
 #[derive(Debug, PartialEq, Eq)]
 struct ProxyRequest {
     url: Url,
@@ -288,7 +291,7 @@ impl ProxyRequest {
         });
         Some(ProxyRequest {
             url: meant(target)?,
-            // libavformat asks for everything like this.
+            // libavformat requests everything with this range.
             part: part.filter(|part| (part.from, part.to) != (0, None)),
             cookie: field("cookie").and_then(|cookie| HeaderValue::from_str(cookie).ok()),
         })
@@ -326,7 +329,8 @@ mod tests {
         }
     }
 
-    /// A server on loopback that gives each request the next answer; gives its URL, and in the end the requests.
+    /// A server on loopback that answers each request with the next of `answers`; returns its URL, and in the end the
+    /// requests.
     fn server(answers: Vec<&'static str>) -> (Url, thread::JoinHandle<Vec<String>>) {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = server.local_addr().unwrap().port();
@@ -398,7 +402,10 @@ mod tests {
         );
         assert_eq!(guard.explain(), None);
         assert!(ask(&guard, &format!("{place}/c")).starts_with("HTTP/1.1 502"));
-        assert_eq!(guard.explain().as_deref(), Some("it answers 404 Not Found"));
+        assert_eq!(
+            guard.explain().as_deref(),
+            Some("the server answered 404 Not Found")
+        );
         answered.join().unwrap();
     }
 

@@ -1,11 +1,11 @@
-//! Basic and digest logins (RFC 7617, RFC 7616), for HTTP and what is like it.
+//! Basic and digest authentication (RFC 7617, RFC 7616), used by the HTTP client and by `rtsp`.
 
 use http_auth::{PasswordClient, PasswordParams};
 
-/// A login is answered anew where its nonce was too old (RFC 7616 3.3, `stale`).
+/// Number of attempts: a second one is made if the nonce was stale (RFC 7616 3.3, `stale`).
 pub const MAX_LOGINS: usize = 2;
 
-/// A user name and a password, and how the peer wants them.
+/// User name and password, with the peer's challenge.
 #[derive(Debug)]
 pub struct Login {
     user: String,
@@ -14,7 +14,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// One that the peer has not asked for yet.
+    /// A login without a challenge yet.
     pub fn new(user: String, password: String) -> Login {
         Login {
             user,
@@ -23,10 +23,10 @@ impl Login {
         }
     }
 
-    /// Takes what a 401 says in its `WWW-Authenticate` headers.
+    /// Takes the challenge from the `WWW-Authenticate` headers of a 401 response.
     ///
     /// # Errors
-    /// It is neither basic nor digest.
+    /// The challenge is neither basic nor digest.
     pub fn challenged<'a>(
         &mut self,
         headers: impl IntoIterator<Item = &'a str>,
@@ -37,16 +37,16 @@ impl Login {
                 builder.challenges(&as_specified(header))
             });
         self.challenge = Some(builder.build().map_err(|reason| {
-            format!("it wants a login of a kind that is not known here: {reason}")
+            format!("the server requires a login of an unsupported kind: {reason}")
         })?);
         Ok(())
     }
 
-    /// The `Authorization` header of a request, once the peer has asked for it. Of digest's kinds `auth` goes before `auth-int`,
-    /// which covers the empty body too and which fewer servers get right.
+    /// Value of the `Authorization` header, if there is a challenge. `auth` is preferred to `auth-int`, which also
+    /// covers the (empty) body and which fewer servers implement correctly.
     ///
     /// # Errors
-    /// The peer wants what cannot be computed here.
+    /// The challenge requires something that cannot be computed here.
     pub fn authorization(&mut self, method: &str, uri: &str) -> Result<Option<String>, String> {
         let Some(challenge) = &mut self.challenge else {
             return Ok(None);
@@ -63,12 +63,11 @@ impl Login {
         respond(None)
             .or_else(|_| respond(Some(&[])))
             .map(Some)
-            .map_err(|reason| format!("it wants a login that cannot be given: {reason}"))
+            .map_err(|reason| format!("the server's login challenge cannot be answered: {reason}"))
     }
 }
 
-/// A challenge in the spelling of the specifications: names of algorithms are written in any case by cameras, and some ask for a basic
-/// login without a realm.
+/// Normalises a challenge: cameras write algorithm names in any case, and some send a basic challenge without a realm.
 fn as_specified(header: &str) -> String {
     const ALGORITHM: &str = "algorithm=";
     if header.trim().eq_ignore_ascii_case("basic") {
@@ -149,6 +148,6 @@ mod tests {
         let mut strange = Login::new("u".into(), "p".into());
         let challenge = "Digest realm=\"x\", nonce=\"1\", qop=\"auth-conf\"";
         let reason = strange.challenged([challenge]).unwrap_err();
-        assert!(reason.contains("not known here"), "{reason}");
+        assert!(reason.contains("unsupported kind"), "{reason}");
     }
 }

@@ -1,8 +1,9 @@
-//! The HTTP client of sources: one request at a time, for whoever blocks on its thread anyway.
+//! The HTTP client of sources: one request at a time, blocking the source's own thread.
 //!
-//! It is hyper's, on a runtime that lives in the source's own thread and runs only while that waits, so a camera that
-//! sends faster than it is read waits in its socket. Redirects are followed to the same host, and to others only where
-//! the config names them; the login goes to the host that it was written for.
+//! It uses hyper on a single-threaded runtime that runs only while the source waits. A camera that sends faster than it
+//! is read therefore gets TCP backpressure. Redirects are followed to the same host, and to others only if the config
+//! names them; the login is sent only to the origin that it was written for. `web` uses it for media, `guard` for
+//! playlists.
 
 mod guard;
 mod login;
@@ -45,51 +46,51 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// How long one address of a host may take to connect.
+/// Timeout for connecting to one address of a host.
 const CONNECT: Duration = Duration::from_secs(5);
-/// So many bytes tell what a response is, if its type does not.
+/// Number of bytes from which a response's type is recognised if `Content-Type` does not help.
 const START: usize = 512;
 
-/// Asks one server.
+/// A client for one source.
 pub struct Client {
     redirects: Redirects,
-    /// What is known of the login of the origin that was asked last, and a URL of that.
+    /// The login of the origin that was requested last with its challenge, and a URL of that origin.
     login: Option<(Url, Login)>,
     /// Sent with every request.
     cookie: Option<HeaderValue>,
     stop: Stop,
-    /// When waiting is given up.
+    /// When a wait times out.
     deadline: Instant,
     body: Option<Incoming>,
     link: Option<Link>,
-    /// Always there, but for the moment in which it ends.
+    /// Always `Some`, except while the client is dropped.
     runtime: Option<Runtime>,
 }
 
-/// A connection that a request may be sent on.
+/// A connection on which a request may be sent.
 struct Link {
     place: (bool, String, u16),
     sender: SendRequest<Empty<Bytes>>,
     task: JoinHandle<()>,
 }
 
-/// Bytes of a content: from the first of them up to the last, or to the end.
+/// A range of bytes, to the end if `to` is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The number of the first; they are counted from 0.
+    /// Position of the first byte, from 0.
     pub from: u64,
-    /// The number of the last.
+    /// Position of the last byte.
     pub to: Option<u64>,
 }
 
 impl Part {
-    /// As in a `Range` header (RFC 9110 14.1.2).
+    /// Value for a `Range` header (RFC 9110 14.1.2).
     fn range(&self) -> String {
         let to = self.to.map_or(String::new(), |to| to.to_string());
         format!("bytes={}-{to}", self.from)
     }
 
-    /// Whether a response with this `Content-Range` begins where this does (RFC 9110 14.4).
+    /// Whether a response with this `Content-Range` starts where this range does (RFC 9110 14.4).
     pub fn begins(&self, content_range: &str) -> bool {
         let numbers = content_range.trim().strip_prefix("bytes ");
         let first = numbers.and_then(|numbers| numbers.split('-').next());
@@ -97,54 +98,54 @@ impl Part {
     }
 }
 
-/// What a server says to one request.
+/// Response to one request.
 pub enum Reply {
     /// The content follows.
     Content(Answer),
-    /// It is elsewhere, as a `Location` header says.
+    /// A redirect, with its `Location` header if there is one.
     Moved(Option<String>),
 }
 
-/// The head of a response with content, 200 or 206; [`Client::next`] gives the content.
+/// Head of a response with content, 200 or 206; [`Client::next`] returns the content.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Where it came from in the end.
+    /// Final URL, after redirects.
     pub url: Url,
-    /// As sent.
+    /// `Content-Type`, as sent.
     pub content_type: Option<String>,
-    /// In bytes, where it is known.
+    /// Length in bytes, if known.
     pub length: Option<u64>,
-    /// A part of it may be asked for.
+    /// Whether the server accepts range requests.
     pub takes_ranges: bool,
-    /// It begins where the part does that was asked for: as the server says it.
+    /// `Content-Range` of a partial response, as sent; it starts where the requested range does.
     pub part: Option<String>,
-    /// What it wants to be remembered.
+    /// `Set-Cookie` headers.
     pub cookies: Vec<HeaderValue>,
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The source was told to stop.
+    /// The source was stopped.
     Stopped,
-    /// Nothing came for [`SILENCE`].
+    /// No data arrived for [`SILENCE`].
     Silent,
-    /// What went wrong, and what to do.
+    /// Reason for the user, and what to do.
     Failed(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Stopped => f.write_str("it was told to stop"),
-            Failure::Silent => write!(f, "nothing came for {} s", SILENCE.as_secs()),
+            Failure::Stopped => f.write_str("the source was stopped"),
+            Failure::Silent => write!(f, "no data for {} s", SILENCE.as_secs()),
             Failure::Failed(reason) => f.write_str(reason),
         }
     }
 }
 
 impl Failure {
-    /// As the failure of the source `what` to open, or to go on.
+    /// The error of the source `what`: a read error if it was open, otherwise an error of opening it.
     pub fn of(self, what: &str, is_open: bool) -> SourceError {
         let (what, reason) = (what.to_owned(), self.to_string());
         match is_open {
@@ -153,7 +154,7 @@ impl Failure {
         }
     }
 
-    /// How the source `what` ends by it; being told to stop is no failure.
+    /// The result with which the source `what` ends; being stopped is not a failure.
     pub fn end(self, what: &str, is_open: bool) -> Result<(), SourceError> {
         match self {
             Failure::Stopped => Ok(()),
@@ -163,10 +164,10 @@ impl Failure {
 }
 
 impl Client {
-    /// For the URL that `redirects` begin at, and what it leads to.
+    /// A client for the URL at which `redirects` start, and the URLs that it leads to.
     ///
     /// # Errors
-    /// The system refuses what a runtime needs.
+    /// The system provides no resources for a runtime.
     pub fn new(redirects: Redirects, stop: &Stop) -> io::Result<Client> {
         Ok(Client {
             redirects,
@@ -180,17 +181,17 @@ impl Client {
         })
     }
 
-    /// Sends this `Cookie` with every request.
+    /// Sends this `Cookie` with every request from now on.
     pub fn send_cookie(&mut self, cookie: HeaderValue) {
         self.cookie = Some(cookie);
     }
 
-    /// Something came that counts: [`SILENCE`] begins anew.
+    /// Restarts the timeout of [`SILENCE`], after data that counts.
     pub fn extend(&mut self) {
         self.deadline = Instant::now() + SILENCE;
     }
 
-    /// Asks for the content, or for that part of it, and waits for the head of the response, wherever redirects lead to.
+    /// Requests the content, or a range of it, follows redirects, and waits for the head of the response.
     pub fn get(&mut self, part: Option<Part>) -> Result<Answer, Failure> {
         self.extend();
         let mut redirects = self.redirects.clone();
@@ -203,7 +204,7 @@ impl Client {
         }
     }
 
-    /// As [`Client::get`], of another URL and no further; the login that it gets is its own.
+    /// As [`Client::get`], but for another URL, with that URL's login, and without following redirects.
     pub fn get_at(&mut self, url: &Url, part: Option<Part>) -> Result<Reply, Failure> {
         self.body = None;
         let mut logins = 0;
@@ -215,7 +216,7 @@ impl Client {
                 self.body = Some(response.into_body());
                 return Ok(Reply::Content(answer));
             }
-            // What is left of the response would have to be read before the connection is good for another.
+            // The rest of the response would have to be read before the connection could be reused.
             self.link = None;
             if status == StatusCode::UNAUTHORIZED {
                 self.answer_login(&response, url, logins)?;
@@ -223,12 +224,12 @@ impl Client {
             } else if status.is_redirection() {
                 return Ok(Reply::Moved(text(&response, header::LOCATION)));
             } else {
-                return Err(Failure::Failed(format!("it answers {status}")));
+                return Err(Failure::Failed(format!("the server answered {status}")));
             }
         }
     }
 
-    /// As much of the content as tells what it is, by `is_told` or by its length.
+    /// Reads the start of the content, until `is_told` recognises it or [`START`] bytes have arrived.
     pub fn start(&mut self, is_told: impl Fn(&[u8]) -> bool) -> Result<Bytes, Failure> {
         let mut start = BytesMut::new();
         while start.len() < START && !is_told(&start) {
@@ -240,7 +241,7 @@ impl Client {
         Ok(start.freeze())
     }
 
-    /// The next bytes of the content; none at its end.
+    /// The next bytes of the content; `None` at its end.
     pub fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         let Some(mut body) = self.body.take() else {
             return Ok(None);
@@ -253,7 +254,7 @@ impl Client {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) if data.is_empty() => {}
                         Ok(data) => return Ok(Some(data)),
-                        // Trailers.
+                        // Trailers are ignored.
                         Err(_) => {}
                     },
                 }
@@ -275,7 +276,7 @@ impl Client {
                 link.sender.ready().await?;
                 link.sender.send_request(request).await
             })?;
-            // The server may have closed it since the answer before.
+            // The server may have closed the connection since the previous response.
             if let Ok(response) = asked {
                 self.link = Some(link);
                 return Ok(response);
@@ -285,9 +286,8 @@ impl Client {
         let mut link = connected.map_err(Failure::Failed)?;
         let request = self.request(url, part)?;
         let asked = self.wait(link.sender.send_request(request))?;
-        let response = asked.map_err(|error| {
-            Failure::Failed(format!("it does not answer as HTTP wants: {error}"))
-        })?;
+        let response =
+            asked.map_err(|error| Failure::Failed(format!("invalid HTTP response: {error}")))?;
         self.link = Some(link);
         Ok(response)
     }
@@ -315,10 +315,10 @@ impl Client {
         }
         request
             .body(Empty::new())
-            .map_err(|error| Failure::Failed(format!("its URL cannot be asked for: {error}")))
+            .map_err(|error| Failure::Failed(format!("its URL cannot be requested: {error}")))
     }
 
-    /// The login of `url`, with what its origin wants to have it like; what another origin wanted is forgotten.
+    /// The login of `url`, with the newest challenge of its origin; the challenge of another origin is forgotten.
     fn login(&mut self, url: &Url) -> Option<&mut Login> {
         let is_known = self
             .login
@@ -339,10 +339,12 @@ impl Client {
     ) -> Result<(), Failure> {
         let refused = |reason: &str| Err(Failure::Failed(reason.into()));
         let Some(login) = self.login(url) else {
-            return refused("it wants a login; write it into the URL, http://USER:PASSWORD@HOST/…");
+            return refused(
+                "the server requires a login; write it into the URL, http://USER:PASSWORD@HOST/…",
+            );
         };
         if logins == MAX_LOGINS {
-            return refused("it refuses the login; are user name and password right?");
+            return refused("the server rejected the login; check user name and password");
         }
         let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
         let challenges: Vec<_> = challenges
@@ -361,7 +363,7 @@ impl Client {
     }
 }
 
-/// Runs `future`, unless the source is told to stop or the deadline passes.
+/// Runs `future` until it completes, the source is stopped or the deadline passes.
 fn wait<T>(
     runtime: &Runtime,
     deadline: Instant,
@@ -385,7 +387,7 @@ fn wait<T>(
     })
 }
 
-/// What waiting for names and connections needs; nothing runs on it meanwhile.
+/// A runtime for name resolution and sockets; nothing runs on it between waits.
 fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread()
         .enable_io()
@@ -395,7 +397,7 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Connects to where a URL is, for who reads and writes on the source's own thread.
+/// Connects to the host of a URL, for callers that read and write on the source's own thread.
 pub fn connect(url: &Url, deadline: Instant, stop: &Stop) -> Result<net::TcpStream, Failure> {
     let failed = |error: io::Error| Failure::Failed(error.to_string());
     let runtime = runtime().map_err(failed)?;
@@ -413,7 +415,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.body = None;
         self.link = None;
-        // A name that is being resolved is not waited for.
+        // Name resolution that is under way is not waited for.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -428,7 +430,7 @@ impl Drop for Link {
 
 impl Answer {
     /// # Errors
-    /// It is another part than was asked for, or one although none was (RFC 9110 15.3.7).
+    /// The response is another range than requested, or a range although none was requested (RFC 9110 15.3.7).
     fn of(
         response: &Response<Incoming>,
         url: &Url,
@@ -438,7 +440,7 @@ impl Answer {
             StatusCode::PARTIAL_CONTENT => {
                 let part = text(response, header::CONTENT_RANGE).unwrap_or_default();
                 if !asked.is_some_and(|asked| asked.begins(&part)) {
-                    let reason = "it answers with a part that was not asked for";
+                    let reason = "the server answered with a range that was not requested";
                     return Err(Failure::Failed(reason.into()));
                 }
                 Some(part)
@@ -467,7 +469,8 @@ async fn connect_link(place: (bool, String, u16)) -> Result<Link, String> {
     let (is_secure, host, port) = &place;
     let stream = connect_tcp(host, *port).await?;
     let (sender, task) = if *is_secure {
-        let failed = |error: &dyn fmt::Display| format!("no TLS with {host}: {error}");
+        let failed =
+            |error: &dyn fmt::Display| format!("TLS handshake with {host} failed: {error}");
         let config = tls::config().map_err(|error| failed(&error))?;
         let name = ServerName::try_from(host.clone()).map_err(|error| failed(&error))?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
@@ -484,12 +487,12 @@ async fn connect_link(place: (bool, String, u16)) -> Result<Link, String> {
 
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let found = lookup_host((host, port)).await;
-    let addresses = found.map_err(|error| format!("{host} is not found: {error}"))?;
+    let addresses = found.map_err(|error| format!("{host} cannot be resolved: {error}"))?;
     let mut reason = format!("{host} has no address");
     for address in addresses {
         match timeout(CONNECT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // Requests are small; without it nothing but speed is lost.
+                // Requests are small, so without it only latency suffers.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
@@ -500,13 +503,13 @@ async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     Err(reason)
 }
 
-/// As lenient as cameras need it.
+/// HTTP/1.1 handshake, as lenient as cameras need it.
 async fn shake_hands<S>(stream: S) -> Result<(SendRequest<Empty<Bytes>>, JoinHandle<()>), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let shaken = http1::Builder::new()
-        // Some cameras know no other spelling than `Host` and `Authorization`.
+        // Some cameras recognise only the spelling `Host` and `Authorization`.
         .title_case_headers(true)
         .allow_spaces_after_header_name_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true)
@@ -515,7 +518,7 @@ where
         .await;
     let (sender, connection) = shaken.map_err(|error| error.to_string())?;
     let task = tokio::spawn(async move {
-        // A failure shows in the request or the content that it cuts off.
+        // A failure shows in the request or content that it interrupts.
         let _ = connection.await;
     });
     Ok((sender, task))

@@ -1,13 +1,14 @@
-//! Playlists, as libavformat is to read them. It speaks plain HTTP with the [`super::Guard`] only, which encrypts where that is
-//! meant: so what is meant goes into the names of hosts. Pure.
+//! Recognises playlists, and rewrites them for libavformat. libavformat speaks only plain HTTP to the [`super::Guard`],
+//! which adds TLS where the original URL has it, so the scheme is encoded in host names. Pure.
 
 use super::url::{Scheme, Url};
 use memchr::memmem;
 
-/// In front of a host that is to be asked by TLS. No host's name begins so, and libavformat takes it for a part of one.
+/// Prefix of a host that the guard must request over TLS. No real host name starts with it, and libavformat accepts it
+/// as a part of one.
 const SECURE: &str = "https!";
 
-/// Whether a response names other URLs: HLS (RFC 8216) or DASH.
+/// Whether a response is a playlist that names other URLs: HLS (RFC 8216) or DASH.
 pub fn is_playlist(kind: Option<&str>, start: &[u8]) -> bool {
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
@@ -17,7 +18,7 @@ pub fn is_playlist(kind: Option<&str>, start: &[u8]) -> bool {
         || memmem::find(start, b"<MPD").is_some()
 }
 
-/// A URL, without its login, as libavformat is to have it.
+/// A URL for libavformat, without its login.
 pub fn disguised(url: &Url) -> String {
     match url.scheme {
         Scheme::Https => format!("{}{}", disguised_origin(url), url.path),
@@ -25,13 +26,13 @@ pub fn disguised(url: &Url) -> String {
     }
 }
 
-/// The colons of an IPv6 address would need brackets, in which libavformat takes nothing but an address.
+/// Replaces the colons of an IPv6 address: in brackets libavformat accepts only an address.
 fn disguised_origin(url: &Url) -> String {
     let host = url.host.replace(':', "!");
     format!("http://{SECURE}{host}:{}", url.port)
 }
 
-/// What libavformat means by a URL.
+/// The original URL of one that libavformat requests.
 pub fn meant(text: &str) -> Option<Url> {
     let place = text.strip_prefix("http://")?;
     let Some(place) = place.strip_prefix(SECURE) else {
@@ -46,8 +47,8 @@ pub fn meant(text: &str) -> Option<Url> {
     Url::parse(&format!("https://{host}:{port}{path}"))
 }
 
-/// The text of a playlist that came from `from`, with every URL in it that is to be asked for by TLS disguised. URLs stand at the
-/// beginning of a line, of a value in quotes or of an element; what is like one elsewhere, in a query, stays.
+/// Rewrites a playlist that came from `from`: every HTTPS URL in it is encoded. A URL is recognised at the start of a
+/// line, of a quoted value or of an element; similar text elsewhere, as in a query, is left alone.
 pub fn rewritten(text: &str, from: &Url) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -66,7 +67,7 @@ pub fn rewritten(text: &str, from: &Url) -> String {
     out
 }
 
-/// The origin that `text` begins with, disguised, if it is asked by TLS, and what stands behind it.
+/// If `text` starts with an HTTPS origin, that origin in encoded form, and the rest of the text.
 fn secure_origin<'a>(text: &'a str, from: &Url) -> Option<(String, &'a str)> {
     const HTTPS: &str = "https://";
     let is_https = text

@@ -1,4 +1,5 @@
-//! TLS to cameras. Their certificates are their own, and nobody can vouch for them: none is looked at.
+//! TLS to cameras. Their certificates are self-signed and nobody vouches for them, so no certificate is verified; the
+//! connection is encrypted but not authenticated.
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
@@ -8,7 +9,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// What connections are encrypted with. The peer proves that it has the key of its certificate, whoever it is.
+/// Client configuration. The peer must prove that it has the key of its certificate, which may be any certificate.
 pub fn config() -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
@@ -59,7 +60,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The server's side of a connection, with a certificate that nobody vouches for.
+/// Server side of a connection with a self-signed certificate, for tests.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub fn server() -> rustls::ServerConnection {

@@ -1,14 +1,17 @@
-//! Where a camera is by HTTP or RTSP, and whether it may send the gateway elsewhere. Pure.
+//! HTTP and RTSP URLs, and the rules for redirects and logins. Pure.
+//!
+//! The security decisions of fetching are all in [`Redirects`]: which host may be contacted, and which origin gets the
+//! login.
 
 use super::Failure;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sluicegate_config::{HostName, host_and_port, is_scheme};
 use std::{fmt, net::IpAddr};
 
-/// Redirects in a row that are followed.
+/// Largest number of redirects followed in a row.
 const MAX_REDIRECTS: usize = 5;
 
-/// What people write into paths and queries although it has to be escaped there (RFC 3986 3.3).
+/// Characters that people write in paths and queries although they must be escaped there (RFC 3986 3.3).
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -21,7 +24,7 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// How a camera is spoken to.
+/// Scheme of a camera's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// HTTP over TCP.
@@ -35,7 +38,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Which one a URL that begins with `text` is of; none if it is not one of these.
+    /// Parses the name of a scheme; `None` if it is not one of these.
     pub fn parse(text: &str) -> Option<Scheme> {
         let all = [Scheme::Http, Scheme::Https, Scheme::Rtsp, Scheme::Rtsps];
         all.into_iter()
@@ -60,33 +63,34 @@ impl Scheme {
         }
     }
 
-    /// By TLS.
+    /// Whether it uses TLS.
     pub fn is_secure(self) -> bool {
         matches!(self, Scheme::Https | Scheme::Rtsps)
     }
 
-    /// Whether it is HTTP, plain or not.
+    /// Whether it is HTTP, with or without TLS.
     pub fn is_http(self) -> bool {
         matches!(self, Scheme::Http | Scheme::Https)
     }
 }
 
-/// A URL of such a scheme in parts.
+/// A parsed URL of such a scheme.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
-    /// How it is spoken to.
+    /// Scheme of the URL.
     pub scheme: Scheme,
-    /// A name in lower case, or an address in its one spelling (RFC 5952), of IPv6 without brackets and perhaps with a zone.
+    /// A name in lower case, or an address in its canonical form (RFC 5952); an IPv6 address has no brackets, and
+    /// perhaps a zone.
     pub host: String,
-    /// From the URL, or the scheme's own.
+    /// Port of the URL, otherwise the scheme's default.
     pub port: u16,
-    /// Path and query as they go into a request: never empty, no fragment.
+    /// Path and query as sent in a request: never empty, without fragment.
     pub path: String,
-    /// User name and password.
+    /// User name and password, decoded.
     pub login: Option<(String, String)>,
 }
 
-/// Host and port only: the rest may hold secrets.
+/// Host and port only, because the rest may contain secrets.
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.authority())
@@ -94,7 +98,7 @@ impl fmt::Debug for Url {
 }
 
 impl Url {
-    /// Reads a URL; none if it is of another scheme or names no host.
+    /// Parses a URL; `None` if it has another scheme or no valid host.
     pub fn parse(text: &str) -> Option<Url> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme = Scheme::parse(scheme)?;
@@ -118,9 +122,9 @@ impl Url {
         })
     }
 
-    /// Host and port as in a `Host` header (RFC 9110 7.2).
+    /// Host and port for a `Host` header (RFC 9110 7.2).
     pub fn authority(&self) -> String {
-        // A zone means something on this machine only (RFC 6874 4).
+        // A zone has a meaning on this machine only (RFC 6874 4).
         self.authority_of(self.host.split('%').next().unwrap_or_default())
     }
 
@@ -135,13 +139,13 @@ impl Url {
         }
     }
 
-    /// Whether both are of one scheme, host and port (RFC 6454 4).
+    /// Whether both have the same scheme, host and port (RFC 6454 4).
     pub fn is_same_origin(&self, other: &Url) -> bool {
         (self.scheme, &self.host, self.port) == (other.scheme, &other.host, other.port)
     }
 
-    /// Whether a login that was written for this URL may go to `other`: to the same origin, and from HTTP to HTTPS where both
-    /// are on their usual ports. Another port of the same host may be anybody's.
+    /// Whether a login that was written for this URL may be sent to `other`: to the same origin, and from HTTP to HTTPS
+    /// if both use their default ports. Another port of the same host may belong to anybody.
     fn trusts(&self, other: &Url) -> bool {
         let is_step_up = self.host == other.host
             && (self.scheme, self.port) == (Scheme::Http, Scheme::Http.port())
@@ -149,7 +153,7 @@ impl Url {
         self.is_same_origin(other) || is_step_up
     }
 
-    /// As text, with its login.
+    /// The URL as text, with its login.
     pub fn text(&self) -> String {
         const LOGIN: &AsciiSet = percent_encoding::NON_ALPHANUMERIC;
         let scheme = self.scheme.name();
@@ -167,7 +171,7 @@ impl Url {
         )
     }
 
-    /// As text, without its login.
+    /// The URL as text, without its login.
     pub fn bare_text(&self) -> String {
         let bare = Url {
             login: None,
@@ -176,7 +180,8 @@ impl Url {
         bare.text()
     }
 
-    /// What `reference` means that came from here, in a `Location` header or elsewhere (RFC 3986 5.2). Its login is its own.
+    /// Resolves a reference from this URL, such as a `Location` header (RFC 3986 5.2). The result has only the login
+    /// that the reference contains.
     pub fn resolve(&self, reference: &str) -> Option<Url> {
         let reference = reference.trim();
         let scheme = reference.find([':', '/', '?', '#']);
@@ -207,18 +212,18 @@ impl Url {
     }
 }
 
-/// Where a source's answers may lead the gateway: to the host of the URL in the config and to others that it names, not
-/// from TLS to a plain connection, and a few times in a row only.
+/// Rules for redirects of a source: only to the host of the configured URL and to hosts that the config names, never
+/// from TLS to a plain connection, and only a few times in a row.
 #[derive(Clone, Debug)]
 pub struct Redirects {
-    /// The URL of the config.
+    /// The configured URL.
     pub from: Url,
     named: Vec<HostName>,
     left: usize,
 }
 
 impl Redirects {
-    /// From the URL of the config, and to hosts that are `named` in it.
+    /// Rules for the configured URL and the hosts that the config names.
     pub fn new(from: Url, named: &[HostName]) -> Redirects {
         Redirects {
             from,
@@ -227,26 +232,28 @@ impl Redirects {
         }
     }
 
-    /// Where an answer from `at` with this `Location` leads to, with the login of the config where it may go there.
+    /// The target of a redirect with this `Location` in a response from `at`, with the config's login if it may be sent
+    /// there.
     ///
     /// # Errors
-    /// It may not be followed: why, and what to do.
+    /// Why the redirect is not followed, and what to do.
     pub fn follow(&mut self, at: &Url, location: Option<&str>) -> Result<Url, Failure> {
         if self.left == 0 {
-            let reason = "it redirects again and again; write where it leads to in the end";
+            let reason = "it redirects too many times; write the final URL";
             return Err(Failure::Failed(reason.into()));
         }
         self.left -= 1;
         let next = location.and_then(|location| at.resolve(location));
-        let next = next.ok_or("it redirects without saying where to, or to another protocol");
+        let next = next.ok_or("it redirects without a location, or to another protocol");
         let next = next.map_err(|reason| Failure::Failed(reason.into()))?;
         self.admit(next).map_err(Failure::Failed)
     }
 
-    /// `next`, to which the source leads, with the login that it is to get: the config's or none, whatever the source says.
+    /// Checks a URL that the source leads to, and sets its login: the config's or none, whatever the source's URL
+    /// contains.
     ///
     /// # Errors
-    /// The source may not lead there: why not, and what to do.
+    /// Why the URL is not permitted, and what to do.
     pub fn admit(&self, next: Url) -> Result<Url, String> {
         let from = &self.from;
         if next.scheme.is_http() != from.scheme.is_http() {
@@ -266,16 +273,16 @@ impl Redirects {
     }
 }
 
-/// Host and port of `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`, the host as in [`Url::host`].
+/// Splits `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`; the host is in the form of [`Url::host`].
 fn split_port(place: &str) -> Option<(String, Option<u16>)> {
-    // An empty port is the scheme's (RFC 3986 3.2.3).
+    // An empty port means the default one (RFC 3986 3.2.3).
     let (host, port) = host_and_port(place.strip_suffix(':').unwrap_or(place))?;
     if host.is_empty() || port == Some(0) {
         return None;
     }
     let host = host.trim_matches(['[', ']']);
     let (address, zone) = match host.split_once('%') {
-        // `%25` is how a URL writes the `%` (RFC 6874 2).
+        // `%25` is an escaped `%` (RFC 6874 2).
         Some((address, zone)) => (address, Some(zone.strip_prefix("25").unwrap_or(zone))),
         None => (host, None),
     };
@@ -297,7 +304,7 @@ fn path_and_query(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// A path from the root without `.` and `..` (RFC 3986 5.2.4).
+/// An absolute path without `.` and `..` (RFC 3986 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();

@@ -1,5 +1,5 @@
-//! A limit on what a demuxer takes in for one packet. Demuxers believe lengths that a peer writes; what they read passes
-//! here first, so that memory grows with what was allowed only.
+//! Limits how many bytes a demuxer reads for one packet. Demuxers trust lengths that a peer writes; their reads pass
+//! through [`Counted`], so memory can grow only by the permitted amount. The budget is renewed for each packet.
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
@@ -9,23 +9,23 @@ use std::{
     },
 };
 
-/// How much more may be read before the next packet has to come out.
+/// Number of bytes that may be read before the next packet must come out.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
     left: AtomicUsize,
     is_spent: AtomicBool,
-    /// Why the newest read failed, which libavformat makes a number of.
+    /// Why the newest read failed; libavformat reduces it to an error code.
     failure: Mutex<Option<String>>,
 }
 
 impl Budget {
-    /// So many bytes for what is read while opening, and again for each packet.
+    /// `most` bytes for opening, and again for each packet.
     pub fn new(most: usize) -> Budget {
         Budget::with_opening(most, most)
     }
 
-    /// `opening` bytes for what is read while opening, and `most` for each packet.
+    /// `opening` bytes for opening, and `most` for each packet.
     pub fn with_opening(opening: usize, most: usize) -> Budget {
         Budget {
             most,
@@ -35,17 +35,17 @@ impl Budget {
         }
     }
 
-    /// A packet came out, or is asked for.
+    /// Renews the budget for the next packet.
     pub fn renew(&self) {
         self.left.store(self.most, Ordering::Relaxed);
     }
 
-    /// Why nothing more is read, if that is so.
+    /// Why reading failed, if it did.
     pub fn explain(&self) -> Option<String> {
         if self.is_spent.load(Ordering::Relaxed) {
             let most = self.most >> 20;
             return Some(format!(
-                "{most} MiB came without a picture or sound, and more is not believed"
+                "{most} MiB were read without a video or audio packet, which is the limit"
             ));
         }
         self.failure().clone()
@@ -70,7 +70,7 @@ impl Budget {
     }
 }
 
-/// Bytes that are read within a budget, beyond which reading fails.
+/// A reader within a budget, beyond which reading fails.
 #[derive(Debug)]
 pub struct Counted<R> {
     inner: R,
@@ -78,7 +78,7 @@ pub struct Counted<R> {
 }
 
 impl<R> Counted<R> {
-    /// What is read of `inner` is taken from `budget`.
+    /// Reads of `inner` are charged to `budget`.
     pub fn new(inner: R, budget: &Arc<Budget>) -> Counted<R> {
         Counted {
             inner,
@@ -95,10 +95,10 @@ impl<R: Read> Read for Counted<R> {
         }
         let read = self.inner.read(&mut buffer[..most]);
         match &read {
-            // Demuxers try elsewhere, and find the end there.
+            // Demuxers continue elsewhere after the end of the file, and find the end there.
             Ok(0) => {}
             Ok(_) => *self.budget.failure() = None,
-            // Who is interrupted tries again.
+            // The caller retries an interrupted read.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => *self.budget.failure() = Some(error.to_string()),
         }
@@ -109,8 +109,8 @@ impl<R: Read> Read for Counted<R> {
 }
 
 impl<R: Seek> Seek for Counted<R> {
-    /// Nobody is told where the end is: libavformat takes memory for a whole packet at once where it knows that so much is
-    /// left, and for 50 MB at a time where it does not (libavformat/utils.c, `append_packet_chunked`).
+    /// The end is not disclosed. If libavformat knows how much is left, it allocates a whole packet at once, otherwise
+    /// at most 50 MB at a time (libavformat/utils.c, `append_packet_chunked`).
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         match to {
             SeekFrom::End(_) => Err(io::ErrorKind::Unsupported.into()),

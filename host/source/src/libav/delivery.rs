@@ -1,5 +1,5 @@
-//! From packets to what a sink takes: H.264, JPEG and AAC as they are, other pictures by way of a [`Transcoder`], other
-//! sound as it is, to be converted when somebody wants it.
+//! Turns packets of an input into calls of the sink: H.264, JPEG and AAC unchanged, other video through a
+//! [`Transcoder`], other audio unchanged, to be converted later if a transport needs AAC.
 
 use super::{Media, Packet, Tracks};
 use crate::{Expected, Keyframes, Presentation, Sink, Sound, SourceError, transcode::Transcoder};
@@ -17,20 +17,21 @@ use sluicegate_media::{
 };
 use sluicegate_telemetry::Chain;
 
-/// Hands the packets of one input to a sink.
+/// Delivers the packets of one input to a sink.
 pub struct Delivery {
     what: String,
     coding: Option<Coding>,
     hearing: Hearing,
 }
 
-/// How the sound comes.
+/// State of the audio track.
 enum Hearing {
-    /// There is none that can be used.
+    /// There is no usable audio.
     None,
-    /// Each packet is a frame.
+    /// Each packet is one frame.
     Frames,
-    /// Frames of AAC behind headers; what the newest one said, and how long a frame is. The language.
+    /// AAC frames with ADTS headers: the newest header with the duration of a frame in ticks, if there was one, and the
+    /// language.
     Adts(Option<(Adts, i64)>, String),
 }
 
@@ -42,7 +43,7 @@ enum Coding {
 }
 
 impl Delivery {
-    /// Tells the sink what is to come. `what` names the source in errors.
+    /// Announces the tracks to the sink. `what` names the source in errors.
     pub fn new(
         what: &str,
         tracks: Tracks,
@@ -99,7 +100,7 @@ impl Delivery {
         self.configure(&codec::extradata(&media.parameters), sink)
     }
 
-    /// Hands on one packet.
+    /// Delivers one packet.
     pub fn deliver(
         &mut self,
         packet: Packet,
@@ -122,7 +123,7 @@ impl Delivery {
             Some(Coding::Avcc { length_size }) => match avcc::split(&packet.data(), *length_size) {
                 Ok(nals) => sink.access_unit(nals, packet.times),
                 Err(error) => {
-                    tracing::debug!("{}: a broken packet is left out: {error}", self.what);
+                    tracing::debug!("{}: dropped a broken packet: {error}", self.what);
                     sink.damaged();
                 }
             },
@@ -131,7 +132,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Hands on what a decoder holds back, at the end of the input.
+    /// Delivers the frames that a decoder still holds, at the end of the input.
     pub fn finish(
         &mut self,
         sink: &mut dyn Sink,
@@ -143,7 +144,7 @@ impl Delivery {
         }
     }
 
-    /// Reads the configuration: at the start, and where a packet brings a new one.
+    /// Reads the configuration, at the start and when a packet brings a new one.
     fn configure(&mut self, extradata: &Bytes, sink: &mut dyn Sink) -> Result<(), SourceError> {
         let is_h264 = matches!(self.coding, Some(Coding::AnnexB | Coding::Avcc { .. }));
         if !is_h264 || extradata.is_empty() {
@@ -204,12 +205,12 @@ impl Hearing {
             Ok(_) => {
                 sink.note(
                     "sound",
-                    "the source does not say the rate of its sound, which is left out".into(),
+                    "audio is dropped: the source does not state its sample rate".into(),
                 );
                 Hearing::None
             }
             Err(error) => {
-                sink.note("sound", format!("the sound is left out: {}", Chain(&error)));
+                sink.note("sound", format!("audio is dropped: {}", Chain(&error)));
                 Hearing::None
             }
         }
@@ -227,14 +228,14 @@ impl Hearing {
         while !data.is_empty() {
             let found = Adts::split(&data);
             let Some((adts, frame, rest)) = found else {
-                sink.note("sound", "sound that is no AAC in ADTS is left out".into());
+                sink.note("sound", "dropped audio that is not AAC in ADTS".into());
                 return;
             };
             let length = match *newest {
                 Some((known, length)) if known == adts => length,
                 _ => {
                     let Some(config) = adts.config() else {
-                        sink.note("sound", "AAC of an unknown rate is left out".into());
+                        sink.note("sound", "dropped AAC of an unknown sample rate".into());
                         return;
                     };
                     sink.sound(of_aac(&config, config.channels, language));
@@ -245,7 +246,7 @@ impl Hearing {
                 }
             };
             sink.sound_frame(frame, times);
-            // The times are the packet's, and so of its first frame.
+            // The times of a packet are those of its first frame.
             for time in [&mut times.decode, &mut times.presentation] {
                 *time = time.map(|time| time.saturating_add(length));
             }

@@ -1,4 +1,8 @@
-//! One opened input: its video track and its audio track, packet by packet.
+//! An opened input of libavformat, read packet by packet: the best video track and the best audio track.
+//!
+//! libavformat blocks and trusts its input, so every call is watched: [`Deadline`] interrupts it when no data arrives,
+//! when the source is stopped, or when the process's memory grows too much; [`Budget`] bounds reads that pass through
+//! our own streams.
 
 use super::budget::{Budget, Counted};
 use crate::{LOOK, Presentation, SILENCE, SourceError, SourceTimes, Stop, readable};
@@ -23,72 +27,73 @@ use std::{
     time::Instant,
 };
 
-/// Largest packet that is believed.
+/// Largest packet that is accepted, in bytes.
 const MAX_PACKET_BYTES: usize = 64 << 20;
-/// The process may grow by so much between two packets of what libavformat reads itself: a few of the largest.
+/// Largest growth of the process's memory between two packets of inputs that libavformat reads itself, in bytes: a few
+/// of the largest packets.
 const MAX_MEMORY: u64 = 4 * MAX_PACKET_BYTES as u64;
-/// An index is no larger a part of a long file than one in so many: MP4 takes some 16 bytes for a sample. What is written into
-/// a file of the operator's may be wrong all the same.
+/// Divisor for the largest index of a long file: MP4 needs some 16 bytes for a sample. The file is the operator's own,
+/// but its content may be wrong.
 const INDEX_SHARE: u64 = 32;
-/// Formats that carry no times, for which libavformat makes up 25 pictures a second.
+/// Formats without timestamps, for which libavformat assumes 25 frames per second.
 const UNTIMED: [&str; 4] = ["mpjpeg", "mjpeg", "h264", "hevc"];
-/// What is read through a stream of ours may open nothing else.
+/// Protocol list for inputs that are read through our own streams: they may open nothing else.
 const NOTHING: &str = "none";
 
-/// What libavformat or libavdevice has opened.
+/// An input that libavformat has opened.
 pub struct Input {
     what: String,
     context: format::context::Input,
     pictures: Option<Place>,
     sound: Option<Place>,
-    /// Streams beyond so many appeared after it was opened.
+    /// Number of streams when it was opened; higher indices appeared later.
     known: usize,
     timed: bool,
-    /// Where there are no times, each packet lasts as long as libavformat thinks.
+    /// Whether packets without times get libavformat's durations.
     believes: bool,
     deadline: Arc<Deadline>,
-    /// Where the bytes come through a stream of ours.
+    /// Set if the bytes pass through one of our own streams.
     budget: Option<Arc<Budget>>,
-    /// When the newest picture came, where those may not stop while sound goes on.
+    /// Arrival of the newest video packet, if video must not stop while audio continues.
     newest_picture: Option<Instant>,
 }
 
-/// A track within an input.
+/// A track of an input.
 struct Place {
     index: usize,
     time_base: ffmpeg::Rational,
     codec: codec::Id,
 }
 
-/// What an input has; one of them at least.
+/// The tracks of an input, at least one.
 pub struct Tracks {
-    /// The best of its video tracks.
+    /// The best video track.
     pub video: Option<Media>,
-    /// The best of its audio tracks, and its language.
+    /// The best audio track, and its language.
     pub audio: Option<(codec::Parameters, String)>,
 }
 
 /// What is known of the video track before its first packet.
 pub struct Media {
-    /// The codec and its parameters.
+    /// Codec and its parameters.
     pub parameters: codec::Parameters,
-    /// Pictures a second, as claimed; 0: unknown.
+    /// Nominal frame rate, frames per second; 0 if unknown.
     pub rate: f64,
-    /// Its times are in the packets: if not, the time when a packet comes is all there is.
+    /// Whether packets have timestamps; if not, arrival times must be used.
     pub timed: bool,
-    /// How its pictures are to be shown.
+    /// How to display the frames.
     pub presentation: Presentation,
 }
 
 /// One packet of a track.
 pub struct Packet {
-    /// It is sound.
+    /// Whether it is audio.
     pub is_audio: bool,
-    /// As libav has it, its times in 90 kHz.
+    /// The libav packet, with its times in 90 kHz.
     pub packet: packet::Packet,
-    /// Empty where the format has none, but for durations where those are believed.
+    /// Empty if the format has no timestamps, except for durations if those are trusted.
     pub times: SourceTimes,
-    /// A configuration that is good from here on.
+    /// New extradata, valid from this packet on.
     pub renewed: Option<Bytes>,
 }
 
@@ -100,8 +105,8 @@ impl Packet {
 }
 
 impl Input {
-    /// Opens a URL by libavformat's own protocols, of which it may use `protocols` (separated by commas). `what` names it
-    /// in errors. Gives up after [`SILENCE`], or when told to stop.
+    /// Opens a URL with libavformat's own protocols, restricted to `protocols` (separated by commas). `what` names the
+    /// source in errors. Fails after [`SILENCE`] without data, or when stopped.
     pub fn open(
         what: &str,
         url: &str,
@@ -113,7 +118,10 @@ impl Input {
         set_always(&mut options, protocols);
         let deadline = Arc::new(Deadline::new());
         if url.contains('\0') {
-            return Err(cannot_open(what, "there is a NUL in its name".into()));
+            return Err(cannot_open(
+                what,
+                "its name contains a NUL character".into(),
+            ));
         }
         let context =
             format::input_with_interrupt_and_dictionary(url, deadline.watch(stop), options)
@@ -122,7 +130,7 @@ impl Input {
         Input::new(what, context, timed, deadline, None)
     }
 
-    /// Opens a file, which may name other files.
+    /// Opens a file, which may refer to other files.
     pub fn of_file(
         what: &str,
         path: &Path,
@@ -144,7 +152,7 @@ impl Input {
         Input::of_stream(what, stream, Some(&name), options, budget, stop)
     }
 
-    /// Opens what comes from a server, in whatever format. `is_seekable`: parts of it may be asked for.
+    /// Opens a server's response in any format. `is_seekable`: the server supports range requests.
     pub fn of_peer<R: Read + Seek + Send + 'static>(
         what: &str,
         peer: R,
@@ -162,7 +170,7 @@ impl Input {
         Input::of_stream(what, stream, None, options, budget, stop)
     }
 
-    /// Opens what comes through a pipe.
+    /// Opens the output of a child process.
     pub fn of_pipe(
         what: &str,
         pipe: ChildStdout,
@@ -249,22 +257,22 @@ impl Input {
         Ok((input, tracks))
     }
 
-    /// From here on it is lost if its pictures stop for [`SILENCE`], though its sound goes on.
+    /// From now on the input fails if its video stops for [`SILENCE`], even if its audio continues.
     pub fn watch_pictures(&mut self) {
         self.newest_picture = self.pictures.is_some().then(Instant::now);
     }
 
-    /// The time since the newest packet was spent elsewhere: it counts from here on.
+    /// Restarts the deadline, after time spent elsewhere than in reading.
     pub fn resume(&self) {
         self.deadline.extend();
     }
 
-    /// What has no times is shown at the rate that its parameter sets tell, else at 25 a second.
+    /// Packets without times get the duration of a frame according to the parameter sets, or 1/25 s.
     pub fn believe_durations(&mut self) {
         self.believes = true;
     }
 
-    /// The next packet; `None` at the end or when told to stop.
+    /// The next packet; `None` at the end or when stopped.
     pub fn next(&mut self) -> Result<Option<Packet>, SourceError> {
         loop {
             let mut packet = packet::Packet::empty();
@@ -297,7 +305,7 @@ impl Input {
                 continue;
             }
             let is_audio = pictures.is_none();
-            // What libavformat held back comes out when it is told to give up: no sign of life.
+            // When libavformat is interrupted it returns the packets that it had buffered; they are not a sign of life.
             if !self.deadline.passed() {
                 self.deadline.extend();
             }
@@ -305,14 +313,12 @@ impl Input {
                 if !is_audio {
                     *newest = Instant::now();
                 } else if newest.elapsed() > SILENCE {
-                    let reason = format!("no picture came for {} s", SILENCE.as_secs());
+                    let reason = format!("no video for {} s", SILENCE.as_secs());
                     return Err(self.failed(reason));
                 }
             }
             if size > MAX_PACKET_BYTES {
-                return Err(
-                    self.failed(format!("a packet of {size} bytes is more than is believed"))
-                );
+                return Err(self.failed(format!("a packet of {size} bytes exceeds the limit")));
             }
             let base = (place.time_base.numerator(), place.time_base.denominator());
             let ticks = |value: i64| rescale(value, base.0, base.1);
@@ -339,11 +345,11 @@ impl Input {
         }
     }
 
-    /// A stream that appeared after the input was opened takes the place of the track of its kind: a program of an MPEG-TS whose
-    /// map changed goes on under other PIDs (ISO/IEC 13818-1 2.4.4.8), and nothing comes under the old ones any more.
+    /// A stream that appears after the input was opened replaces the track of its kind: a program of an MPEG-TS whose
+    /// map changed continues under other PIDs (ISO/IEC 13818-1 2.4.4.8), and nothing arrives under the old ones.
     ///
     /// # Errors
-    /// Its pictures are in another codec, so that the source has to be opened anew.
+    /// Its video has another codec, so the source must be reopened.
     fn go_over_to(&mut self, index: usize) -> Result<(), SourceError> {
         let Some(stream) = self.context.stream(index) else {
             return Ok(());
@@ -364,9 +370,9 @@ impl Input {
         if now.codec == next.codec {
             *now = next;
         } else if is_picture && self.newest_picture.is_some() {
-            // A file is read to its end; what is live would be waited for in vain.
+            // A file is read to its end; a live input would wait for the old track until it times out.
             let name = next.codec.name();
-            return Err(self.failed(format!("its pictures change to {name}")));
+            return Err(self.failed(format!("its video codec changed to {name}")));
         }
         Ok(())
     }
@@ -379,7 +385,7 @@ impl Input {
     }
 }
 
-/// What the container says of a track beside its samples: phones turn the picture by a matrix (ISO/IEC 14496-12 8.3.2).
+/// Display properties of a track in the container: phones store rotation as a matrix (ISO/IEC 14496-12 8.3.2).
 fn presentation(stream: &Stream<'_>) -> Presentation {
     let matrix = stream
         .side_data()
@@ -413,14 +419,15 @@ impl Place {
     }
 }
 
-/// What holds for every input: a packet that the demuxer knows to be damaged is a loss, which shows by the gap that it leaves,
-/// and no protocols are used but these.
+/// Options for every input: packets that the demuxer knows to be damaged are discarded, which leaves a gap, and only
+/// these protocols are allowed.
 fn set_always(options: &mut Dictionary, protocols: &str) {
     options.set("fflags", "discardcorrupt");
     options.set("protocol_whitelist", protocols);
 }
 
-/// How much of a file of this length may be read to open it: the index of a recording of a day has more than a packet may.
+/// Largest number of bytes that may be read to open a file of this length: the index of a day's recording is larger
+/// than a packet.
 fn most_to_open(length: u64) -> usize {
     usize::try_from(length / INDEX_SHARE)
         .map_or(MAX_PACKET_BYTES, |most| most.max(MAX_PACKET_BYTES))
@@ -433,7 +440,7 @@ fn cannot_open(what: &str, reason: String) -> SourceError {
     }
 }
 
-/// Reads that come back now and then, so that libavformat looks whether it is to give up.
+/// A reader that returns regularly, so that libavformat checks whether it should give up.
 struct Pipe<P>(P);
 
 impl<P: Read + AsFd> Read for Pipe<P> {
@@ -446,12 +453,12 @@ impl<P: Read + AsFd> Read for Pipe<P> {
     }
 }
 
-/// When a blocking call in libavformat is given up: nothing came for too long, or too much for one packet. What libavformat reads
-/// itself nobody counts, so it is known by what the process takes, whoever that is for.
+/// Decides when a blocking call of libavformat is interrupted: no data for too long, or too much memory for one packet.
+/// What libavformat reads itself is not counted, so the growth of the whole process is used, whatever causes it.
 struct Deadline {
     start: Instant,
     at_ms: AtomicU64,
-    /// Bytes in memory when the newest packet had come; 0: not looked at since.
+    /// Resident memory in bytes when the newest packet arrived; 0 if not measured since.
     memory: AtomicU64,
     is_greedy: AtomicBool,
 }
@@ -477,7 +484,7 @@ impl Deadline {
         self.memory.store(0, Ordering::Relaxed);
     }
 
-    /// Whether a blocking call is to be given up.
+    /// The interrupt callback: returns true when a blocking call must be given up.
     fn watch(self: &Arc<Deadline>, stop: &Stop) -> impl FnMut() -> bool + Send + 'static {
         let (deadline, stop) = (self.clone(), stop.clone());
         let mut looked = Instant::now();
@@ -517,11 +524,9 @@ impl Deadline {
     fn explain(&self, error: &ffmpeg::Error) -> String {
         if self.is_greedy.load(Ordering::Relaxed) {
             let most = MAX_MEMORY >> 20;
-            format!(
-                "{most} MiB of memory went before a picture or sound came, and more is not believed"
-            )
+            format!("memory grew by {most} MiB without a video or audio packet, which is the limit")
         } else if self.passed() {
-            format!("nothing came for {} s", SILENCE.as_secs())
+            format!("no data for {} s", SILENCE.as_secs())
         } else {
             error.to_string()
         }

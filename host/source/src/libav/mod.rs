@@ -1,4 +1,7 @@
-//! What libavformat reads: containers from files, servers and pipes, and its own network protocols.
+//! Media that libavformat demuxes: containers from files, servers and pipes, and its own network protocols.
+//!
+//! `input` opens and reads, within memory and time limits (`budget`); `delivery` turns packets into calls of the sink.
+//! Live inputs are delivered as they arrive, everything else is paced ([`play_in_time`]).
 
 mod budget;
 mod delivery;
@@ -12,7 +15,8 @@ use ffmpeg_next::Dictionary;
 use sluicegate_config as config;
 use std::io::{Read, Seek};
 
-/// Streams what libavformat opens at `url`; RTSP over TCP. `what` names it in errors. HTTP goes through `guard`.
+/// Streams what libavformat opens at `url`, RTSP over TCP. `what` names the source in errors. HTTP goes through
+/// `guard`.
 pub fn run_url(
     what: &str,
     url: &str,
@@ -26,11 +30,11 @@ pub fn run_url(
     options.set("rtsp_transport", "tcp");
     if let Some(guard) = guard {
         options.set("http_proxy", &guard.proxy());
-        // Each connection of the proxy's serves one request.
+        // Each connection of the proxy serves one request.
         options.set("http_persistent", "0");
     }
     let opened = Input::open(what, url, &protocols(url), options, stop);
-    // Of a playlist come whole segments, as fast as the network gives them.
+    // A playlist delivers whole segments as fast as the network allows.
     let ended = opened.and_then(|opened| match guard {
         Some(_) => play_once(what, opened, encode, sink, stop, keyframes),
         None => play(what, opened, encode, sink, stop, keyframes),
@@ -46,8 +50,8 @@ pub fn run_url(
     }
 }
 
-/// Streams what a server sends in one of libavformat's containers; `is_seekable`: parts of it may be asked for, as of a file, which
-/// comes faster than it is to be played.
+/// Streams a server's response in one of libavformat's containers. `is_seekable`: the server supports range requests,
+/// so it is a file, which arrives faster than real time.
 pub fn run_peer<R: Read + Seek + Send + 'static>(
     what: &str,
     (peer, is_seekable): (R, bool),
@@ -84,7 +88,7 @@ fn play(
     Err(SourceError::Ended(what.to_owned()))
 }
 
-/// The same for what comes faster than it is to be played.
+/// As [`play`], for an input that arrives faster than real time.
 fn play_once(
     what: &str,
     mut opened: (Input, Tracks),
@@ -102,8 +106,8 @@ fn play_once(
     }
 }
 
-/// Hands on what an input has at the speed it was made for, however fast it comes, the packets of its tracks in the order of their
-/// times; says whether there was nothing in it.
+/// Delivers an input in real time, however fast it arrives, with the packets of its tracks in the order of their times.
+/// Returns whether the input was empty.
 pub fn play_in_time(
     what: &str,
     (mut input, tracks): (Input, Tracks),
@@ -141,23 +145,23 @@ pub fn play_in_time(
     Ok(is_empty)
 }
 
-/// For what is live.
+/// Options for live inputs.
 fn live<'a>() -> Dictionary<'a> {
     let mut options = Dictionary::new();
     options.set("analyzeduration", "1500000");
-    // Else twenty pictures are waited for, to guess a rate that the SPS tells. What is read while opening is kept, as
-    // the first keyframe is in it (`nobuffer` would lose it).
+    // Otherwise libavformat waits for twenty frames to guess a rate that the SPS contains. What it reads while opening
+    // is kept, because the first keyframe is in it (`nobuffer` would lose it).
     options.set("fpsprobesize", "0");
     options
 }
 
-/// Of libavformat's protocols, those that a URL of this scheme needs: no other, whatever a peer names.
+/// The protocols that libavformat needs for a URL of this scheme; no other is allowed, whatever a peer names.
 fn protocols(url: &str) -> String {
     let scheme = url.split("://").next().unwrap_or_default();
     let scheme = scheme.to_ascii_lowercase();
     let more = match scheme.as_str() {
-        // Playlists and what they name, through the guard, to which nothing but plain HTTP is spoken. `httpproxy`, which TLS
-        // through a proxy would take, connects to whatever a playlist puts behind it.
+        // Playlists and the URLs in them, through the guard, by plain HTTP only. `httpproxy`, which TLS through a proxy
+        // would need, connects to any host that a playlist names.
         "http" => "tcp,crypto",
         "rtsp" => "rtp,udp,tcp",
         "rtsps" => "rtp,srtp,udp,tls,tcp",

@@ -1,4 +1,5 @@
-//! MJPEG from cameras over HTTP and from files: pictures pass as they are. [`Reader`] finds them, and this drives it.
+//! MJPEG from cameras over HTTP and from files. JPEGs are passed on unchanged. [`Reader`] finds them; this module
+//! connects it to the HTTP client, or to a file and its pace.
 
 mod reader;
 
@@ -15,13 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a picture of a file is shown, which says nothing of that: as long as libavformat takes for it.
+/// Duration of a file's frame, which MJPEG does not contain: libavformat's default of 25 frames per second.
 const SHOWN: u32 = TIMESCALE / 25;
-/// So much of a file is read at once.
+/// Size of one read from a file, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Streams what `client` got as `answer`, of which `start` was read. Where that is one picture, it is asked for again,
-/// `every` so often.
+/// Streams the response `answer` of `client`, of which `start` has been read. If it is a single JPEG, it is requested
+/// again at the interval `every`.
 pub(super) fn run(
     what: &str,
     client: &mut Client,
@@ -48,7 +49,7 @@ pub(super) fn run(
             0 => {
                 return Err(SourceError::Open {
                     what: what.to_owned(),
-                    reason: "there is no JPEG in what it answers".into(),
+                    reason: "its response contains no JPEG".into(),
                 });
             }
             1 => {}
@@ -63,7 +64,8 @@ pub(super) fn run(
     }
 }
 
-/// Hands on the pictures of one response; says how many there were. `usable`: when the newest came of which something can be made.
+/// Delivers the JPEGs of one response and returns their number. `usable` is the time of the newest JPEG with a valid
+/// size.
 fn read(
     reader: &mut Reader,
     client: &mut Client,
@@ -85,7 +87,7 @@ fn read(
         match client.next() {
             Ok(Some(bytes)) => reader.push(&bytes),
             Ok(None) => break,
-            // A `Content-Length` that is too long, of a response that is one picture.
+            // A single JPEG whose `Content-Length` is too large.
             Err(Failure::Failed(_) | Failure::Silent) if pictures == 1 => break,
             Err(failure) => return Err(failure),
         }
@@ -96,7 +98,7 @@ fn read(
     Ok(pictures)
 }
 
-/// Plays a file once, at 25 pictures a second; says how many there were.
+/// Plays a file once, at 25 frames per second, and returns the number of frames.
 pub(super) fn play(
     what: &str,
     mut file: impl Read,
@@ -142,7 +144,7 @@ pub(super) fn play(
     }
 }
 
-/// Whether it was a picture.
+/// Delivers a JPEG or reports damage; returns whether it was a JPEG.
 fn hand_on(found: Found, times: SourceTimes, sink: &mut dyn Sink) -> bool {
     match found {
         Found::Picture(picture) => {

@@ -1,82 +1,84 @@
-//! Finds the JPEGs in what MJPEG cameras send: `multipart/x-mixed-replace` in all its spellings, or JPEGs one after
-//! another.
+//! Finds the JPEGs in the output of MJPEG cameras: `multipart/x-mixed-replace` in all its variants, or concatenated
+//! JPEGs.
 //!
-//! The idea: a JPEG says itself where it ends ([`jpeg::Scan`]), so neither boundaries nor `Content-Length` have to be
-//! right. They help only where a JPEG lacks its EOI marker. A picture is given as soon as its last byte is there, without
-//! what trails it. The same pictures are found however the bytes are cut. No I/O, no clock.
+//! A JPEG itself shows where it ends ([`jpeg::Scan`]), so neither boundaries nor `Content-Length` have to be right;
+//! they are used only if a JPEG lacks its EOI marker. A JPEG is returned as soon as its last byte has arrived, without
+//! trailing data. The result does not depend on how the bytes are split. No I/O, no clock.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr_iter, memmem};
 use sluicegate_media::jpeg::{self, Extent, Scan};
 use thiserror::Error;
 
-/// The largest picture that is believed, in bytes.
+/// Largest JPEG that is accepted, in bytes.
 pub const MAX_PICTURE_BYTES: usize = 32 << 20;
-/// A longer line is no line of a part's head.
+/// Longest line that is parsed as a part's header, in bytes.
 const MAX_LINE_LEN: usize = 4 << 10;
-/// A longer boundary is none (RFC 2046 5.1.1).
+/// Longest boundary (RFC 2046 5.1.1).
 const MAX_BOUNDARY_LEN: usize = 70;
-/// A delimiter has two dashes in front, and those of a boundary that itself begins with some.
+/// Largest number of dashes before a boundary: the delimiter's two, and those that the boundary itself may start with.
 const MAX_DASHES: usize = 40;
-/// So many bytes are enough to tell a delimiter: line break, dashes, boundary, line break, the name of a header field.
+/// Number of bytes from which a delimiter is recognised: line break, dashes, boundary, line break, name of a header
+/// field.
 const DELIMITER: usize = 256;
 
 const SOI: [u8; 3] = [0xff, 0xd8, 0xff];
 
-/// What comes out of a [`Reader`].
+/// Output of a [`Reader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// One JPEG, from SOI to EOI.
     Picture(Bytes),
-    /// Something that should have been one is left out.
+    /// A damaged JPEG was dropped.
     Damaged(Damage),
 }
 
-/// Why a picture is left out.
+/// Why a JPEG was dropped.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Damage {
-    /// It goes on beyond the limit.
-    #[error("a picture of more than {0} bytes is left out")]
+    /// It exceeds the limit, in bytes.
+    #[error("dropped a JPEG of more than {0} bytes")]
     TooLarge(usize),
     /// The header of the JPEG is damaged.
-    #[error("a picture with a damaged header is left out")]
+    #[error("dropped a JPEG with a damaged header")]
     Header,
 }
 
-/// Cuts a byte stream into JPEGs. Holds one picture at most, of [`MAX_PICTURE_BYTES`] bytes unless told otherwise.
+/// Splits a byte stream into JPEGs. Buffers one JPEG of at most [`MAX_PICTURE_BYTES`] bytes, unless another limit is
+/// set.
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,
     place: Place,
     most: usize,
-    /// What parts are separated by, without dashes around it. Empty: unknown.
+    /// Boundary between parts, without surrounding dashes; empty if unknown.
     boundary: Vec<u8>,
-    /// The last picture lacked its EOI marker and was as long as its `Content-Length` said.
+    /// Set if the last JPEG lacked its EOI marker and was as long as its `Content-Length`.
     trusts_length: bool,
 }
 
 #[derive(Debug)]
 enum Place {
-    /// In text or whatever else is no picture.
+    /// In headers or anything else that is not a JPEG.
     Between(Head),
-    /// The buffer begins with a picture.
+    /// The buffer starts with a JPEG.
     Picture {
         scan: Scan,
         length: Option<usize>,
-        /// No delimiter begins before.
+        /// No delimiter starts before this offset.
         searched: usize,
     },
-    /// Behind a picture: what `Content-Length` counts beyond it, unless a delimiter says that it is wrong.
+    /// After a JPEG: skips what `Content-Length` counts beyond it, unless a delimiter shows that the length is wrong.
     Rest { left: usize, fresh: bool },
 }
 
-/// What the head of a part says.
+/// Header of a part.
 #[derive(Clone, Copy, Debug, Default)]
 struct Head {
     length: Option<usize>,
-    /// The part is text or sound.
+    /// Whether the part is text or audio.
     is_foreign: bool,
-    /// The front of the line was too long to be kept.
+    /// Whether the start of the line was too long and has been discarded.
     is_cut: bool,
 }
 
@@ -87,7 +89,7 @@ enum Step {
 }
 
 impl Reader {
-    /// For a stream whose `Content-Type` names this boundary, if any.
+    /// A reader for a stream whose `Content-Type` has this boundary, if any.
     pub fn new(boundary: Option<&str>) -> Reader {
         let mut reader = Reader {
             buffer: BytesMut::new(),
@@ -100,23 +102,23 @@ impl Reader {
         reader
     }
 
-    /// Pictures may have so many bytes.
+    /// Sets the largest JPEG that is accepted, in bytes.
     pub fn with_limit(mut self, most: usize) -> Reader {
         self.most = most;
         self
     }
 
-    /// Adds what came; then [`Reader::take`] until there is nothing.
+    /// Adds received bytes; call [`Reader::take`] afterwards until it returns `None`.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next picture, if all of it is there.
+    /// The next JPEG, if it is complete.
     pub fn take(&mut self) -> Option<Found> {
         self.next(false)
     }
 
-    /// At the end of the stream: what is left, if it is a picture that lacks its EOI marker only.
+    /// At the end of the stream: the remaining JPEG, if it lacks only its EOI marker.
     pub fn finish(&mut self) -> Option<Found> {
         self.next(true)
     }
@@ -136,7 +138,7 @@ impl Reader {
         }
     }
 
-    /// Reads lines up to the next SOI marker.
+    /// Reads header lines up to the next SOI marker.
     fn between(&mut self, mut head: Head) -> Step {
         let found = memmem::find(&self.buffer, &SOI);
         let text = found.unwrap_or(self.buffer.len());
@@ -149,7 +151,7 @@ impl Reader {
         let Some(soi) = found else {
             self.buffer.advance(at);
             if self.buffer.len() > MAX_LINE_LEN {
-                // The SOI marker may have begun.
+                // The start of an SOI marker is kept.
                 self.buffer.advance(self.buffer.len() - (SOI.len() - 1));
                 head.is_cut = true;
             }
@@ -221,7 +223,7 @@ impl Reader {
             Extent::Complete(at) | Extent::Followed(at) | Extent::Broken(at) => at,
         };
         let coded = scan.coded_from().filter(|coded| *coded <= known);
-        // Only what was there when the length was reached may say that this one is wrong.
+        // Only bytes that had arrived when the length was reached may show that the length is wrong.
         let trusted = length.filter(|_| self.trusts_length);
         let told = trusted.map_or(known, |length| length.min(known));
         let delimiter = coded.and_then(|coded| self.delimiter(coded.max(searched), told));
@@ -240,7 +242,7 @@ impl Reader {
         {
             return self.give(length, None);
         }
-        // An open one may turn out to end within the limit.
+        // An unfinished JPEG may still end within the limit.
         let is_open = extent == Extent::Open && delimiter.is_none() && !is_end;
         let slack = if is_open { DELIMITER } else { 0 };
         if delimiter.unwrap_or(known) > self.most + slack {
@@ -270,10 +272,10 @@ impl Reader {
         }
     }
 
-    /// Gives the picture that ends there; `length` is what its part is said to have where that may go on.
+    /// Returns the JPEG that ends at `end`; `length` is the part's declared length if more of the part may follow.
     fn give(&mut self, end: usize, length: Option<usize>) -> Step {
         let data = &self.buffer[..end];
-        // A copy, so that a picture in use keeps its own bytes only.
+        // Copied, so that a JPEG in use does not keep the whole buffer alive.
         let picture = if data.ends_with(&jpeg::EOI) {
             Bytes::copy_from_slice(data)
         } else {
@@ -306,7 +308,7 @@ impl Reader {
             None if is_end || left == 0 || end == left.saturating_add(DELIMITER) => {
                 (left.min(end), true)
             }
-            // A delimiter may have begun.
+            // A delimiter may have started.
             None => (end.saturating_sub(DELIMITER).min(left), false),
         };
         self.buffer.advance(bytes);
@@ -321,7 +323,7 @@ impl Reader {
         Step::Wait
     }
 
-    /// Where the line of a delimiter begins, between these offsets, as far as it can be told already.
+    /// Start of the line of a delimiter between these offsets, as far as it can be recognised yet.
     fn delimiter(&self, from: usize, to: usize) -> Option<usize> {
         let first = from.saturating_sub(1).min(to);
         memchr_iter(b'\n', &self.buffer[first..to])
@@ -329,7 +331,7 @@ impl Reader {
             .find(|at| self.is_delimiter(*at, to) == Some(true))
     }
 
-    /// Whether a line that begins at `at` is a delimiter; none if what lies behind `to` has to tell.
+    /// Whether the line at `at` is a delimiter; `None` if that depends on bytes after `to`.
     fn is_delimiter(&self, at: usize, to: usize) -> Option<bool> {
         let bytes = self.buffer.get(at..to).unwrap_or_default();
         let dashes = bytes.iter().take_while(|byte| **byte == b'-').count();
@@ -338,7 +340,7 @@ impl Reader {
         }
         let name = &bytes[dashes..];
         let known = &self.boundary[..];
-        // A short one alone on a line may be chance.
+        // A short boundary alone on a line may be a coincidence.
         if !known.is_empty() && (dashes >= 2 || known.len() >= 8) {
             if let Some(behind) = name.strip_prefix(known) {
                 let behind = behind.strip_prefix(b"--").unwrap_or(behind);
@@ -351,7 +353,7 @@ impl Reader {
         if dashes < 2 {
             return (dashes < bytes.len()).then_some(false);
         }
-        // One that nobody told of is believed if a head follows.
+        // An unannounced boundary is accepted if a header follows.
         let printable = name.iter().take_while(|byte| byte.is_ascii_graphic());
         let printable = printable.count();
         if printable > MAX_BOUNDARY_LEN {
@@ -368,7 +370,7 @@ impl Reader {
         (!fits || start.len() == FIELD.len()).then_some(fits)
     }
 
-    /// Where a picture without EOI marker ends that another follows at `end`, with a head but no boundary between them.
+    /// End of a JPEG without EOI marker that another one follows at `end`, with a header but no boundary between them.
     fn without_head(&self, coded: usize, end: usize) -> usize {
         let from = end.saturating_sub(2 * DELIMITER).max(coded).min(end);
         let tail = self.buffer[from..end].to_ascii_lowercase();
@@ -379,7 +381,7 @@ impl Reader {
     }
 }
 
-/// The boundary that a `Content-Type` names (RFC 2046 5.1.1), quoted or not.
+/// The boundary parameter of a `Content-Type` (RFC 2046 5.1.1), quoted or not.
 pub fn boundary(content_type: &str) -> Option<&str> {
     content_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -388,7 +390,7 @@ pub fn boundary(content_type: &str) -> Option<&str> {
     })
 }
 
-/// Whether a stream of this `Content-Type` that begins so is read by [`Reader`].
+/// Whether a stream with this `Content-Type` and these first bytes is read by [`Reader`].
 pub fn is_mjpeg(content_type: Option<&str>, start: &[u8]) -> bool {
     let kind = content_type.and_then(|value| value.split(';').next());
     let kind = kind.unwrap_or_default().trim().to_ascii_lowercase();
@@ -413,7 +415,7 @@ pub fn is_mjpeg(content_type: Option<&str>, start: &[u8]) -> bool {
         || (head.starts_with(b"http/1.") && has(b"multipart/x-mixed-replace"))
 }
 
-/// The value of a header field, if the line is one of that name, which is in lower case.
+/// The value of the header field `name` (in lower case), if the line is that field.
 fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let colon = memchr(b':', line)?;
     let (found, value) = (line[..colon].trim_ascii(), &line[colon + 1..]);
@@ -432,7 +434,7 @@ fn trim_dashes(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Without one line break at the end.
+/// Removes one trailing line break.
 fn trim_break(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.strip_suffix(b"\r").unwrap_or(bytes)

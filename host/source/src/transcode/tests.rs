@@ -1,3 +1,5 @@
+//! Tests of the transcoder: times, frame rates, overload and geometry.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use crate::{Expected, Presentation, Sound};
@@ -23,7 +25,7 @@ const SOURCE: Settings = Settings {
     stand_in: false,
 };
 
-/// Keeps all it is given: which access units, at which times, and what was noted.
+/// A sink that records access units with their times, and notes.
 #[derive(Default)]
 struct Kept {
     units: Vec<(Vec<Bytes>, SourceTimes)>,
@@ -58,7 +60,7 @@ impl Sink for Kept {
 }
 
 impl Kept {
-    /// Number, time and whether it is a keyframe, of each picture.
+    /// Number, time and keyframe flag of each frame.
     fn pictures(&self) -> Vec<(u32, i64, bool)> {
         let mut decoder = Decoder::h264().unwrap();
         let mut pictures = Vec::new();
@@ -79,7 +81,7 @@ impl Kept {
     }
 }
 
-/// Packets of a source, a keyframe each second.
+/// Packets of a source with a keyframe each second.
 fn packets(count: u64) -> Vec<Packet> {
     let mut encoder = Encoder::new(SOURCE).unwrap();
     let mut painter = Painter::new(SOURCE.width, SOURCE.height).unwrap();
@@ -175,9 +177,9 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
     let mut transcoder = transcoder(30, &kept);
     for (number, packet) in packets(90).iter().enumerate() {
         match number {
-            // Half a second to catch up, by decoding alone.
+            // Half a second, which dropping decoded frames makes up for.
             5 => transcoder.backlog.spent(Duration::from_millis(500)),
-            // That much is not caught up with by decoding.
+            // More than dropping decoded frames makes up for.
             40 => transcoder.backlog.spent(Duration::from_secs(10)),
             _ => {}
         }
@@ -195,7 +197,7 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
         .unwrap();
     assert_eq!(gap[0], 4, "{numbers:?}");
     assert!((9..38).contains(&gap[1]), "{numbers:?}");
-    // From the packet at which all was lost, decoding begins again at a keyframe.
+    // After the packet that exceeded the limit, decoding restarts at a keyframe.
     let next = numbers.iter().position(|number| *number == 39).unwrap() + 1;
     assert_eq!(numbers[next..], (60..90).collect::<Vec<u32>>());
     let told = |act: &str| {
@@ -216,7 +218,7 @@ fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
     let mut transcoder = transcoder(30, &kept);
     let film = packets(300);
     for packet in &film {
-        // Twice as long as pictures are apart, whatever is done with them.
+        // Takes twice the distance of frames, whatever is done with them.
         if !transcoder.skipping {
             transcoder.backlog.spent(Duration::from_millis(66));
         }
@@ -228,7 +230,7 @@ fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
     let last = film.last().unwrap().times.presentation.unwrap();
     let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
     let longest = gaps.max().unwrap().max(last - times[times.len() - 1]);
-    // Half a second, and a second up to the next keyframe where packets had to go.
+    // Half a second, plus up to a second until the next keyframe if packets were dropped.
     assert!(longest <= 3 * i64::from(TIMESCALE) / 2, "{times:?}");
     assert!(kept.notes.iter().any(|note| note.0 == "behind"));
 }
@@ -291,7 +293,7 @@ fn what_is_encoded_anew_is_upright_and_has_square_pixels() {
     let pps = kept.units[0].0.iter().find(|unit| unit[0] & 31 == 8);
     let sets = [sps, pps].map(|unit| [unit.unwrap().clone()]);
     let picture = ParameterSets::new(&sets[0], &sets[1]).unwrap().picture;
-    // 320×192 seen at 320×288, turned, in at most 320×192.
+    // 320×192 displayed as 320×288, rotated, within 320×192.
     assert_eq!((picture.width, picture.height), (172, 192));
     assert!(matches!(
         picture.pixel_aspect,

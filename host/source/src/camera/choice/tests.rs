@@ -1,4 +1,4 @@
-//! Lists as `v4l2-ctl --list-formats-ext` prints them for real devices.
+//! Capabilities as `v4l2-ctl --list-formats-ext` prints them for real devices.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ fn cheap() -> Vec<Capability> {
     .concat()
 }
 
-/// An HDMI capture card: one size, the signal's.
+/// An HDMI capture card: one size, that of the signal.
 fn capture_card() -> Vec<Capability> {
     [
         listed(NV12, &[((1920, 1080), &[60.0])]),
@@ -93,7 +93,7 @@ fn pi() -> Vec<Capability> {
         .to_vec()
 }
 
-/// A CSI receiver without an ISP in front: it does not say its rates.
+/// A CSI receiver without an ISP: it does not list its rates.
 fn silent_driver() -> Vec<Capability> {
     vec![Capability {
         format: UYVY,
@@ -115,18 +115,18 @@ fn chosen(list: &[Capability], width: u32, height: u32, frame_rate: u32) -> Stri
 #[test]
 fn every_camera_gives_what_suits_the_wish_best() {
     for (list, wish, wanted) in [
-        // H.264 where it fits, at the least rate that is enough.
+        // H.264 if it fits, at the lowest sufficient rate.
         (c920(), (1280, 720, 15), "h264 1280x720 at 15/s"),
         (c920(), (1920, 1080, 25), "h264 1920x1080 at 30/s"),
         (c920(), (1600, 900, 10), "h264 1280x720 at 10/s"),
-        // Nothing gives 60: the nearest size at the highest rate.
+        // No mode has 60 frames per second: the nearest size at the highest rate.
         (c920(), (640, 360, 60), "yuyv422 640x360 at 30/s"),
-        // Nothing is that large.
+        // No mode is that large.
         (c920(), (3840, 2160, 30), "h264 1920x1080 at 30/s"),
         (cheap(), (1280, 720, 15), "mjpeg 1280x720 at 30/s"),
         (cheap(), (640, 480, 30), "mjpeg 640x480 at 30/s"),
         (cheap(), (1920, 1080, 15), "mjpeg 1280x720 at 30/s"),
-        // JPEGs that are much smaller than wanted lose to raw pictures that are scaled; these do not.
+        // JPEGs that are much smaller than requested lose to raw frames that are scaled; these do not.
         (cheap(), (960, 540, 30), "mjpeg 640x480 at 30/s"),
         (cheap(), (240, 180, 10), "yuyv422 320x240 at 30/s"),
         (capture_card(), (1280, 720, 15), "nv12 1920x1080 at 60/s"),

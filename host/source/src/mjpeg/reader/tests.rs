@@ -1,9 +1,11 @@
+//! Tests of the MJPEG reader with the variants that cameras send.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
 use proptest::prelude::*;
 
-/// A JPEG of random pixels; `seed` tells them apart.
+/// A JPEG of random pixels, which `seed` makes unique.
 fn jpeg(seed: usize) -> Vec<u8> {
     let image = turbojpeg::Image {
         pixels: (0..48 * 32 * 3)
@@ -27,7 +29,7 @@ fn without_eoi(jpeg: &[u8]) -> &[u8] {
     &jpeg[..jpeg.len() - 2]
 }
 
-/// All that comes of a stream in these pieces, its end included.
+/// All output for a stream in these pieces, including its end.
 fn read<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Found> {
     let mut found = Vec::new();
     for piece in pieces {
@@ -38,7 +40,7 @@ fn read<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> V
     found
 }
 
-/// The pictures, which are the same however the stream is cut.
+/// The JPEGs, after checking that they do not depend on how the stream is split.
 fn pictures(boundary: Option<&str>, stream: &[u8]) -> Vec<Vec<u8>> {
     let at_once = read(Reader::new(boundary), [stream]);
     for size in [1, 7, 1000] {
@@ -189,7 +191,7 @@ fn a_picture_is_given_with_its_last_byte_also_one_without_end_whose_length_was_r
         reader.push(head(open).as_bytes());
         reader.push(open);
         if nth == 0 {
-            // The boundary behind it tells.
+            // The boundary after it shows the end.
             assert_eq!(reader.take(), None);
             reader.push(b"\r\n--cam\r\n");
         }
@@ -226,7 +228,7 @@ fn what_is_too_large_is_left_out_before_it_is_kept_and_the_next_picture_follows(
 #[test]
 fn a_damaged_header_costs_its_picture_only() {
     let (mut broken, whole) = (jpeg(0), jpeg(1));
-    // The first segment's length.
+    // Length of the first segment.
     broken[5] += 1;
     let stream = [&broken[..], b"\r\n--cam\r\n\r\n", &whole].concat();
     let found = read(Reader::new(Some("cam")), stream.chunks(5));
