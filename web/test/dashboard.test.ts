@@ -113,15 +113,15 @@ test("events read well", () => {
   assert.deepEqual(said("stream", { serial: "door", state: "waiting-for-keyframe", reason: "" }), { text: "door is waiting for keyframe", tone: "plain" });
   assert.deepEqual(said("stream", { serial: "door", state: "retrying", reason: "gone" }), { text: "door is retrying: gone", tone: "bad" });
   assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "broken", reason: "trap" }), {
-    text: "hls of door rests, it failed too often: trap",
+    text: "door: hls stopped after repeated failures: trap",
     tone: "bad",
   });
-  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "hls of door works again", tone: "good" });
+  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "door: hls recovered", tone: "good" });
   assert.deepEqual(said("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
-    text: "a picture of door was taken, 640 × 360, and kept as door/1.jpg",
+    text: "door: picture captured, 640 × 360, saved as door/1.jpg",
     tone: "plain",
   });
   assert.deepEqual(said("stream", { serial: "phone", state: "offline", reason: "unplugged" }), { text: "phone is offline: unplugged", tone: "bad" });
-  assert.deepEqual(said("missed", { count: 7 }), { text: "7 events from before are not known", tone: "plain" });
+  assert.deepEqual(said("missed", { count: 7 }), { text: "7 earlier events were missed", tone: "plain" });
   assert.equal(said("hello", {}), null);
 });

@@ -79,7 +79,7 @@ test("a schema is a tree of what it holds; references end it", () => {
     return found.schema;
   };
   const asked = schema("Asked");
-  assert.deepEqual(asked.limits, ["nothing else"]);
+  assert.deepEqual(asked.limits, ["no other properties"]);
   assert.deepEqual(
     asked.properties.map(({ name, required, schema: { type, nullable, values, limits } }) => [name, required, type, nullable, values, limits]),
     [

@@ -113,7 +113,7 @@ test("pictures alone of which the browser takes none are given up, and it is sai
   assert.deepEqual([world.endings, world.fed], [[], 19]);
   world.send(SECOND);
   assert.deepEqual(world.endings, [
-    { kind: "unsupported", reason: "this browser's MSE takes no picture of a stream that has no IDR pictures (intra refresh)" },
+    { kind: "unsupported", reason: "this browser's MSE cannot start a stream without IDR frames (intra refresh)" },
   ]);
 });
 

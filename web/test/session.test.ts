@@ -122,8 +122,8 @@ test("an ended connection is tried again, later and later, and soon again after 
     assert.equal(world.opened.length, before + 1);
   }
   world.picture();
-  world.end("draining", "going away");
-  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "going away"]);
+  world.end("draining", "shutting down");
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "shutting down"]);
   world.advance(500);
   assert.equal(world.session.state.phase, "connecting");
   assert.equal(world.session.state.reconnects, 4);
@@ -210,7 +210,7 @@ test("pictures that go in and never come out are given up by every transport, an
     world.feed(0.2);
     assert.deepEqual([world.last.name, world.session.state.phase], [next, "connecting"]);
   }
-  const shows = (name: string): string => `${name} shows no picture, though they come`;
+  const shows = (name: string): string => `${name} receives video but displays none`;
   assert.equal(world.session.state.fallback, ["WebCodecs", "MSE", "HLS"].map(shows).join("; "));
   // There is nothing behind the last one: that it shows nothing is said, and it is tried again.
   world.feed(8.1);
@@ -242,7 +242,7 @@ test("one that shows no more, though pictures come, is opened anew, and given up
   world.feed(14.9, sink);
   assert.equal(world.opened.length, 2);
   world.feed(0.2, sink);
-  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "WebCodecs shows no more pictures, though they come"]);
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "WebCodecs receives video but no longer displays it"]);
   world.advance(500);
   assert.deepEqual([world.last.name, world.opened.length], ["nal", 3]);
   world.feed(8.1);
@@ -281,7 +281,7 @@ test("one that the gateway has nothing for yet makes way, also where it was chos
   const world = new World();
   world.play("hls");
   world.end("unready", "no segment is whole yet");
-  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS has nothing to play yet (no segment is whole yet)"]);
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS is not ready yet (no segment is whole yet)"]);
 });
 
 test("what a video element shows plays as pictures do", () => {

@@ -62,7 +62,7 @@ test("where nothing else is answered either, that is said soon enough, and is no
   await settled();
   clock.advance(15_000);
   await settled();
-  assert.deepEqual(told, [{ kind: "unreachable", reason: "the gateway does not answer" }]);
+  assert.deepEqual(told, [{ kind: "unreachable", reason: "the gateway is not responding" }]);
   assert.equal(clock.running, 0);
 });
 

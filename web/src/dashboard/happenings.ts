@@ -1,4 +1,4 @@
-// The newest events as a list, newest first. What is told in words here is told nowhere else on the page once it is over.
+// The list of recent events, newest first. It is the only record on the page of errors that are over.
 
 import type { Happening } from "../net/events";
 import { element } from "../page/dom";
@@ -6,18 +6,18 @@ import { size } from "../page/format";
 
 const MOST = 50;
 
-/** A line of the list, and how it is coloured. */
+/** A line of the list, and its tone, which sets the colour. */
 export interface Said {
   readonly text: string;
   readonly tone: "good" | "bad" | "plain";
 }
 
-/** Keeps the list to the newest `MOST`. */
+/** Keeps the `MOST` newest lines. */
 export class Happenings {
   readonly #section: HTMLElement;
   readonly #list: HTMLElement;
 
-  /** `list` is in `section`, which is hidden as long as nothing happened. */
+  /** `section` contains `list` and is hidden until there is an event. */
   constructor(section: HTMLElement, list: HTMLElement) {
     this.#section = section;
     this.#list = list;
@@ -28,7 +28,7 @@ export class Happenings {
     if (said !== null) this.say(happening.at, said);
   }
 
-  /** Something that happened here, `time` in Unix ms. */
+  /** Adds a line for something that happened on this page; `time` in Unix ms. */
   say(time: number, said: Said): void {
     const at = new Date(time);
     const when = element("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
@@ -38,7 +38,7 @@ export class Happenings {
   }
 }
 
-/** An event in words, and whether it is good or bad; null for what is no news. */
+/** Text and tone of an event; null for events that are not displayed. */
 export function sentence(happening: Happening): Said | null {
   switch (happening.kind) {
     case "stream": {
@@ -49,23 +49,23 @@ export function sentence(happening: Happening): Said | null {
     case "group-cut":
       return { text: `${happening.stream}: ${happening.reason}`, tone: "bad" };
     case "viewer-came":
-      return { text: `a viewer of ${happening.stream} came, on ${happening.transport}`, tone: "plain" };
+      return { text: `${happening.stream}: viewer connected (${happening.transport})`, tone: "plain" };
     case "viewer-left":
-      return { text: `a viewer of ${happening.stream} left, on ${happening.transport}`, tone: "plain" };
+      return { text: `${happening.stream}: viewer disconnected (${happening.transport})`, tone: "plain" };
     case "plugin": {
-      const what = `${happening.transport} of ${happening.stream}`;
-      if (happening.state === "running") return { text: `${what} works again`, tone: "good" };
-      const state = happening.state === "broken" ? "rests, it failed too often" : "failed";
+      const what = `${happening.stream}: ${happening.transport}`;
+      if (happening.state === "running") return { text: `${what} recovered`, tone: "good" };
+      const state = happening.state === "broken" ? "stopped after repeated failures" : "failed";
       return { text: `${what} ${state}: ${happening.reason}`, tone: "bad" };
     }
     case "capture": {
       const measured = size(happening.width, happening.height);
-      const kept = happening.path === "" ? "" : ` and kept as ${happening.path}`;
-      return { text: `a picture of ${happening.stream} was taken${measured === "–" ? "" : `, ${measured},`}${kept}`, tone: "plain" };
+      const kept = happening.path === "" ? "" : `, saved as ${happening.path}`;
+      return { text: `${happening.stream}: picture captured${measured === "–" ? "" : `, ${measured}`}${kept}`, tone: "plain" };
     }
     case "missed": {
-      const count = happening.count === null ? "events" : `${happening.count} events`;
-      return { text: `${count} from before are not known`, tone: "plain" };
+      const count = happening.count === null ? "some earlier events" : `${happening.count} earlier events`;
+      return { text: `${count} were missed`, tone: "plain" };
     }
     case "hello":
       return null;

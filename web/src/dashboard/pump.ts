@@ -1,19 +1,19 @@
-// Makes the requests for pictures that the rota gives turns to, and ends those that nobody looks at any more.
+// Executes the preview requests that `Rota` schedules, and aborts those whose tile is no longer visible.
 
 import { Rota, type Turn } from "./rota";
 
-/** Longer than the gateway waits for a picture. */
+/** Timeout for one request, longer than the gateway waits for a frame. */
 const LONGEST_MS = 15_000;
 
-/** Clock, timers and chance, as a pump needs them. */
+/** Clock, timers and random numbers, replaced in tests. */
 export interface Ground {
   readonly now: () => number;
-  /** Calls back once; what it gives back cancels that. */
+  /** Calls back once; the returned function cancels it. */
   readonly timer: (callback: () => void, ms: number) => () => void;
   readonly random: () => number;
 }
 
-/** Asks for the next picture of `name` and shows it; fails where there is none. */
+/** Fetches and displays the next preview of `name`; rejects if there is none. */
 export type Ask = (name: string, signal: AbortSignal) => Promise<void>;
 
 export class Pump {
@@ -30,13 +30,13 @@ export class Pump {
     this.#rota = new Rota({ random: ground.random });
   }
 
-  /** How many requests may be under way. */
+  /** Maximum number of concurrent requests. */
   set limit(limit: number) {
     this.#rota.limit = limit;
     this.#go();
   }
 
-  /** Pictures of this are looked at, or not: then what is under way ends at once. */
+  /** Starts or stops previews of `name`; stopping aborts its request. */
   want(name: string, wanted: boolean): void {
     if (wanted) {
       this.#rota.want(name);
@@ -47,7 +47,7 @@ export class Pump {
     this.#go();
   }
 
-  /** It is worth trying anew now. */
+  /** Retries `name` now instead of after its backoff. */
   hurry(name: string): void {
     this.#rota.hurry(name);
     this.#go();
@@ -59,7 +59,7 @@ export class Pump {
     this.#go();
   }
 
-  /** Whether anything is asked for at all. */
+  /** Starts or stops all requests. */
   run(running: boolean): void {
     this.#running = running;
     if (!running) {
@@ -86,7 +86,7 @@ export class Pump {
     try {
       await this.#ask(turn.name, request.signal);
     } catch {
-      // Whoever asks shows why; here it is only no picture.
+      // `ask` displays the reason; only the failure matters here.
       came = false;
     }
     cancel();

@@ -1,4 +1,4 @@
-// One stream on the wall. Built once, then kept up to date in place, so that focus and open details stay.
+// The tile of one stream. It is built once and then updated in place, so that focus and open details are preserved.
 
 import type { Device } from "../net/api";
 import { type Frame } from "../net/frame";
@@ -14,7 +14,7 @@ import { Shutter, type Take } from "./shutter";
 export class Tile {
   readonly node: HTMLElement;
   readonly serial: string;
-  /** Whether it is in sight, as far as was noticed. */
+  /** Whether the tile is within the viewport, as last reported by the IntersectionObserver. */
   inSight = false;
   #device: Device;
   #showing: Showing;
@@ -52,7 +52,7 @@ export class Tile {
     return this.#device;
   }
 
-  /** It wants pictures now. */
+  /** Whether it should request previews now. */
   get isHungry(): boolean {
     return this.inSight && this.#showing.follow;
   }

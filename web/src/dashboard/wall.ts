@@ -1,8 +1,8 @@
-// The wall: a tile for each stream, and pictures for those that are in sight.
+// The wall: one tile per stream, with previews for the tiles within the viewport.
 //
-// Pictures are asked for one by one. Over HTTP/1.1 a browser has six connections to a gateway, for all its tabs together:
-// sixteen pictures without end would take them all, and the page would hear nothing more. Requests of their own need three,
-// end when they are answered, come as fast as both ends can carry them, and no faster.
+// Previews are fetched as single frames. Over HTTP/1.1 a browser opens at most six connections to a host, for all
+// tabs together: sixteen endless MJPEG responses would take all of them and block every other request of the page.
+// Single requests need three connections, end when they are answered, and adapt to what gateway and link can deliver.
 
 import { ApiError, type Device, type Muxer } from "../net/api";
 import { fetchFrame } from "../net/frame";
@@ -13,7 +13,10 @@ import type { Choice } from "./showing";
 import type { Take } from "./shutter";
 import { Tile } from "./tile";
 
-/** As many pictures may be under way; the others of the six are for the figures, the events and a capture. */
+/**
+ * Maximum number of preview requests in flight; the other three of the six connections are for statistics, events and
+ * a capture.
+ */
 const UNDER_WAY = 3;
 
 export class Wall {
@@ -21,17 +24,17 @@ export class Wall {
   readonly #pump: Pump;
   readonly #sight: IntersectionObserver;
   readonly #bySight = new WeakMap<Element, Tile>();
-  /** What was chosen for single streams; kept while a device is unplugged. */
+  /** The viewer's selections for single streams; kept while a device is unplugged. */
   readonly #choices = new Map<string, boolean>();
   #all: boolean;
   #reserved = 0;
 
-  /** `all`: pictures of every stream are wanted, which starts those that are idle. */
+  /** `all`: display previews of all streams, which starts the idle ones. */
   constructor(list: HTMLElement, all: boolean, take: Take, open: (device: Device) => void) {
     this.#all = all;
     this.#pump = new Pump((name, signal) => this.#ask(name, signal), { now: () => performance.now(), timer, random: Math.random });
     this.#sight = new IntersectionObserver((entries) => {
-      // In order of time: the last of a tile is how it is now.
+      // Entries are in chronological order: the last one of a tile is current.
       for (const { target, isIntersecting } of entries) {
         const tile = this.#bySight.get(target);
         if (tile === undefined) continue;
@@ -63,14 +66,14 @@ export class Wall {
       (tile, device) => {
         const before = tile.device.state;
         tile.update(device, this.#choice(tile), rowsOf(device, muxers), now);
-        // What failed may work now.
+        // After a change of state, a request that failed before may succeed.
         if (device.state !== before) this.#pump.hurry(device.serial);
         this.#feed(tile);
       },
     );
   }
 
-  /** Pictures of all streams, or of those that run; what was chosen for single ones is over. */
+  /** Displays previews of all streams, or only of running ones; resets the selections for single streams. */
   set all(all: boolean) {
     this.#all = all;
     this.#choices.clear();
@@ -80,7 +83,7 @@ export class Wall {
     }
   }
 
-  /** So many connections are wanted for something else. */
+  /** Number of connections reserved for other uses. */
   set reserved(count: number) {
     this.#reserved = count;
     this.#pump.limit = Math.max(1, UNDER_WAY - count);
@@ -112,7 +115,7 @@ export class Wall {
     try {
       await tile.paint(await fetchFrame(tile.device.url, signal), signal);
     } catch (error) {
-      if (!signal.aborted) tile.fail(error instanceof ApiError ? error.message : "The picture did not come. Trying again.");
+      if (!signal.aborted) tile.fail(error instanceof ApiError ? error.message : "The preview could not be loaded. Retrying…");
       throw error;
     }
   }

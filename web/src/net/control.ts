@@ -1,16 +1,16 @@
-// The control channel of a session: reports up, moves down. It comes back by itself; what was said meanwhile is lost, but for
-// what plays, what failed, and what was chosen by hand.
+// Client of a session's control channel: reports to the gateway, moves from it. It reconnects by itself. Messages
+// sent meanwhile are dropped, except what plays, what failed, and the viewer's selection, which are sent again.
 
 import { Backoff } from "./backoff";
 import { type Form, place } from "./choice";
 import { Connection } from "./connection";
 import { list, number, object, text } from "./json";
 
-/** What is told about once a second. Counts are since the report before. */
+/** The periodic report, about once a second. Counters cover the time since the previous report. */
 export interface Report {
   readonly goodput: number | null;
   readonly received: number;
-  /** What came had been lying in queues for so long, as far as that is known. */
+  /** Estimated time that received data had spent in queues, if known. */
   readonly queued_ms: number;
   readonly buffered_ms: number | null;
   readonly stalled_ms: number;
@@ -18,58 +18,58 @@ export interface Report {
   readonly frame_rate: number;
   readonly network: string | null;
   readonly visible: boolean;
-  /** Whether the sound is turned on. */
+  /** Whether the viewer has turned audio on. */
   readonly listening: boolean;
 }
 
-/** The gateway's word to play another form. */
+/** The gateway's instruction to play another form. */
 export interface Move extends Form {
   readonly base: URL;
   readonly reason: string;
-  /** So long the first picture may take. */
+  /** Timeout for the first frame. */
   readonly timeoutMs: number;
-  /** What plays should leave the link to it. */
+  /** Whether the current transport should yield the link to the new one. */
   readonly makesWay: boolean;
 }
 
-/** One form that may be chosen; size in px, `bandwidth` in bits per second. */
+/** One form that may be selected; size in pixels, `bandwidth` in bits per second. */
 export interface Offered extends Form {
   readonly width: number;
   readonly height: number;
   readonly bandwidth: number;
-  /** Whether it carries the stream's sound. */
+  /** Whether it carries the stream's audio. */
   readonly sound: boolean;
 }
 
-/** What may be chosen, and what there is to hear. */
+/** The available forms, and whether there is audio. */
 export interface Offer {
   readonly offered: readonly Offered[];
-  /** Whether the gateway's config leaves no choice. */
+  /** Whether the gateway's config allows only one transport. */
   readonly forced: boolean;
-  /** Whether the stream has sound, whatever carries it. */
+  /** Whether the stream has audio, on any transport. */
   readonly sound: boolean;
 }
 
-/** What the gateway says over the channel, and its end. */
+/** Messages of the gateway, and the end of the session. */
 export interface ControlEvents {
   move(move: Move): void;
   choices(offer: Offer): void;
   refused(reason: string): void;
-  /** The session is not known any more: another has to begin. */
+  /** The gateway no longer knows the session: a new one has to be requested. */
   lost(): void;
 }
 
-/** Forms that are remembered to have failed until the channel is open. */
+/** Maximum number of failed forms to queue until the channel is open. */
 const FAILED = 16;
-/** Round trips: the newest, and the shortest lately, which is without queues. */
+/** Number of round-trip times to remember, to find the shortest, which is without queueing. */
 const REMEMBERED = 30;
-/** Closed by the gateway for good: another player attends to the session, or this one says nonsense. */
+/** Close codes that are final: another player took over the session, or this one sent an invalid message. */
 const FINAL = new Set([1000, 1003, 1007, 1008]);
 const FIRST_TIMEOUT_MS = 5000;
-/** A ping that is not answered for so long (ms): the other end is gone without a word. */
+/** Timeout (ms) for a pong: after it, the peer is assumed to be gone without notice. */
 const SILENT_MS = 30_000;
 
-/** Attends to one session, from its making to `close` or `lost`. */
+/** Control channel of one session, from construction until `close` or `lost`. */
 export class Control {
   readonly #url: URL;
   readonly #events: ControlEvents;
@@ -79,11 +79,11 @@ export class Control {
   #pinged: { readonly id: number; readonly at: number } | null = null;
   #trips: number[] = [];
   #pings = 0;
-  /** Told again whenever the channel is opened. */
+  /** Sent again whenever the channel is reopened. */
   #playing: Form | null = null;
-  /** The newest choice by hand, which likewise is told again: it may not have come through. */
+  /** The viewer's latest selection; sent again likewise, as it may have been lost. */
   #pinned: object | null = null;
-  /** What failed while it was not open. */
+  /** Forms that failed while the channel was not open. */
   #failed: Form[] = [];
 
   constructor(url: URL, events: ControlEvents) {
@@ -93,11 +93,11 @@ export class Control {
     this.#connect();
   }
 
-  /** Also measures the round trip, which goes with it. */
+  /** Sends a report, with the round-trip time, and measures that again. */
   report(report: Report): void {
     const newest = this.#trips.at(-1) ?? null;
     const shortest = newest === null ? null : Math.min(...this.#trips);
-    // A ping that is not answered yet is late by so much at least.
+    // An unanswered ping is late by at least this much.
     const waiting = this.#pinged === null ? 0 : performance.now() - this.#pinged.at;
     if (waiting >= SILENT_MS) {
       this.#connection?.close();
@@ -119,12 +119,13 @@ export class Control {
   }
 
   failed({ transport, rendition }: Form): void {
-    // What fails at once does so before the channel is open, and the policy would choose it again.
+    // An immediate failure precedes the opening of the channel; without the queue, the policy would choose the same
+    // form again.
     if (this.#connection?.isOpen) this.#say({ type: "failed", transport, rendition });
     else this.#failed = [...this.#failed.slice(1 - FAILED), { transport, rendition }];
   }
 
-  /** By hand; null leaves it to the policy. */
+  /** Sends the viewer's selection; null returns the choice to the policy. */
   pin(form: Partial<Form> | null): void {
     this.#pinned = form === null ? { type: "auto" } : { type: "pin", ...form };
     this.#say(this.#pinned);
@@ -147,7 +148,7 @@ export class Control {
         if (typeof data === "string") this.#heard(data);
       },
       ended: (close) => {
-        // What never opened may be a session that is forgotten; asking for a choice tells.
+        // If it never opened, the session may have expired; requesting a new choice will tell.
         if (close === null || FINAL.has(close.code)) {
           this.#events.lost();
         } else {

@@ -1,10 +1,10 @@
-// What happens in the gateway, from `GET /api/events`, while the page is visible. A page that is shown again asks for what
-// it missed meanwhile.
+// Subscribes to the gateway's events, `GET /api/events`, while the page is visible. When the page becomes visible
+// again, it requests the events that it missed.
 
 import { number, object, text } from "./json";
 import { Backoff } from "./backoff";
 
-/** Something that happened; `at` in Unix ms, `stream` with its rendition as in addresses. */
+/** An event; `at` in Unix ms, `stream` with its rendition as in URLs. */
 export type Happening =
   | { readonly kind: "stream"; readonly at: number; readonly stream: string; readonly state: string; readonly reason: string }
   | { readonly kind: "group-cut"; readonly at: number; readonly stream: string; readonly reason: string }
@@ -18,17 +18,17 @@ export type Happening =
       readonly state: string;
       readonly reason: string;
     }
-  /** A picture was taken and kept at `path`, for whoever asked. */
+  /** A capture was saved at `path`, by any client. */
   | { readonly kind: "capture"; readonly at: number; readonly stream: string; readonly width: number | null; readonly height: number | null; readonly path: string }
-  /** The gateway greets; `run` is another one after each of its starts. */
+  /** First event of a connection; `run` changes with each start of the gateway. */
   | { readonly kind: "hello"; readonly at: number; readonly run: string }
-  /** Events are not there any more; `count` is null where the gateway does not know how many. */
+  /** Older events are no longer available; `count` is null if the gateway does not know how many. */
   | { readonly kind: "missed"; readonly at: number; readonly count: number | null };
 
 type Kind = Happening["kind"];
 const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "capture", "hello", "missed"];
 
-/** Reads an event; null if it is not what this page knows. */
+/** Parses an event; null if it is invalid. */
 export function parseHappening(kind: Kind, json: string): Happening | null {
   const data = object(parse(json));
   if (data === null) return null;
@@ -55,7 +55,7 @@ export function parseHappening(kind: Kind, json: string): Happening | null {
   }
 }
 
-/** Follows the events for as long as the page is there and visible. */
+/** Reports events while the page is open and visible. */
 export function followEvents(happened: (happening: Happening) => void): void {
   const backoff = new Backoff();
   let source: EventSource | null = null;
@@ -81,7 +81,7 @@ export function followEvents(happened: (happening: Happening) => void): void {
       });
     }
     opened.addEventListener("error", () => {
-      // It connects again by itself, except after an answer that is no event stream.
+      // EventSource reconnects by itself, except after a response that is not an event stream.
       if (opened.readyState === EventSource.CLOSED && source === opened) timer = setTimeout(open, backoff.next());
     });
   };

@@ -1,16 +1,19 @@
-// How long what comes has been lying in queues: by how much more it is late than the least late one of the last time. Clocks
-// need not agree for that. Pure.
+// Estimates how long received data has spent in queues: its transit time minus the minimum transit time of the last
+// minute. The clocks of sender and receiver need not agree. Pure.
 
-/** The least late one is remembered for so long (ms). */
+/** How long (ms) the minimum is remembered. */
 const REMEMBERED_MS = 60_000;
 
-/** Of one connection: a new one may have shorter queues. */
+/** State of one connection; a new connection may have shorter queues. */
 export class Lateness {
-  /** What may be the least later on, in order of time; each is later by less than those after it. */
+  /** Candidates for the minimum, in order of arrival and of increasing transit time. */
   #least: { readonly at: number; readonly ms: number }[] = [];
   #taken = -Infinity;
 
-  /** Something taken at `taken` (ms on the sender's clock) arrived at `now` (ms here). Null: it came before, or is older. */
+  /**
+   * Data sent at `taken` (ms on the sender's clock) arrived at `now` (ms on ours). Returns the queueing time in ms,
+   * or null for repeated or older data.
+   */
   came(taken: number, now: number): number | null {
     if (taken <= this.#taken) return null;
     this.#taken = taken;

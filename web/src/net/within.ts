@@ -1,9 +1,9 @@
-// Requests that do not wait without end.
+// Timeouts for requests.
 
-/** A gateway answers within this time (ms), also what it has to wait for: ten seconds, and a little more for HLS. */
+/** Timeout (ms) for a response of the gateway, which itself waits up to ten seconds, and a little longer for HLS. */
 export const ANSWER_MS = 15_000;
 
-/** Runs `ask` with a signal that is aborted with `signal`, and after `ms`. */
+/** Runs `ask` with a signal that is aborted with `signal` and after `ms`. */
 export async function within<T>(ms: number, signal: AbortSignal, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const request = new AbortController();
   const cancel = (): void => request.abort();

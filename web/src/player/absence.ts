@@ -1,22 +1,28 @@
-// Whether a browser shows nothing of what it is given. Some decoders refuse a stream without an error: Chromium's drop everything
-// up to an IDR picture, and a stream with intra refresh never sends one. Pure.
+// Detects a browser that receives video but displays none of it. Some decoders reject a stream without reporting an
+// error: Chromium's drop everything before an IDR picture, and a stream with intra refresh never sends one. `Session`
+// feeds it with what arrives and what is displayed, and gives the transport up when it reports an absence. Pure.
 
-/** Fewer pictures prove nothing: a decoder may hold back 16 to put them in order (H.264 A.3.1, `max_dec_frame_buffering`). */
+/**
+ * Minimum number of frames: a decoder may hold back up to 16 for reordering (H.264 A.3.1, `max_dec_frame_buffering`).
+ */
 const PICTURES = 20;
-/** How long (ms) pictures go in and none comes out: before the first, and after one was shown. */
+/** Time in ms during which frames are fed and none is displayed: before the first displayed frame, and after it. */
 const FIRST_MS = 8000;
 const LATER_MS = 15_000;
-/** A page that was suspended for longer than this (ms) starts counting anew. */
+/** A gap in feeding longer than this (ms) means that the page was suspended; counting restarts. */
 const SUSPENDED_MS = 30_000;
 
-/** Of one connection; a new one begins anew. Times are ms on one rising clock. */
+/** State of one connection; use a new instance per connection. All times are ms on one monotonic clock. */
 export class Absence {
   #shown = false;
   #pictures = 0;
   #since = 0;
   #fedAt = -Infinity;
 
-  /** So many pictures came, as `Sink.fed` says. True once it is proven that the browser shows none of them. */
+  /**
+   * `count` frames arrived, as reported by `Sink.fed`. Returns true once the browser has provably displayed none of
+   * them.
+   */
   fed(count: number, now: number): boolean {
     if (this.#pictures === 0 || now - this.#fedAt > SUSPENDED_MS) {
       this.#pictures = 0;
@@ -27,13 +33,13 @@ export class Absence {
     return this.#pictures >= PICTURES && now - this.#since >= (this.#shown ? LATER_MS : FIRST_MS);
   }
 
-  /** Something was seen or heard. */
+  /** A frame was displayed, or audio was played. */
   shown(): void {
     this.#shown = true;
     this.#pictures = 0;
   }
 
-  /** Nothing could be shown so far: the viewer has to tap first. */
+  /** Playback was blocked so far because the viewer has to tap first; restarts the count. */
   excuse(): void {
     this.#pictures = 0;
   }

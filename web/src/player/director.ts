@@ -1,5 +1,7 @@
-// Who plays what when: asks the gateway, attends to the session there, and moves as it is told, make before break. Two stages
-// take turns: what is new plays behind the one that is seen until it has a picture. No DOM.
+// Decides which transport plays on which stage. It asks the gateway for a choice, keeps the control channel of the
+// session open, and executes moves make-before-break: of two stages, one is visible, and the new transport plays on
+// the hidden one until it has displayed a frame. `SluicegatePlayer` drives it; it drives two `Session`s and one
+// `Control`. No DOM, so tests replace its environment.
 
 import type { Asking, Choice, Form } from "../net/choice";
 import type { Move, Offered } from "../net/control";
@@ -13,7 +15,7 @@ export type { Choices, DirectorEnv, DirectorSink, DirectorState, DirectorWanted,
 interface Stage {
   readonly name: StageName;
   readonly session: Session;
-  /** What it was told to play; null where the gateway has no say. */
+  /** Form that was selected for this stage; null if the gateway did not choose. */
   form: Form | null;
 }
 
@@ -24,15 +26,18 @@ interface Pending {
   readonly cancel: () => void;
 }
 
-/** Fewer bytes do not tell what the link carries; they are added to those that come later. */
+/** Minimum number of bytes for a goodput estimate; fewer are added to the next measurement. */
 const ENOUGH = 15_000;
-/** The first choice is given so long for its first picture. */
+/** Time in ms that the initial choice has to display its first frame. */
 const START_MS = 8000;
-/** A gateway that forgot the session, or a control channel that did not open, is asked again after this, later and later. */
+/**
+ * Delay in ms before requesting a new session if the gateway forgot this one or the control channel did not open;
+ * doubles each time up to the limit.
+ */
 const AGAIN_MS = 5000;
 const AGAIN_LIMIT_MS = 60_000;
 
-/** Of one player; `want` begins, `stop` ends. */
+/** The director of one player. `want` starts playback, `stop` ends it. */
 export class Director {
   readonly #env: DirectorEnv;
   readonly #sink: DirectorSink;
@@ -46,23 +51,23 @@ export class Director {
   #why = "";
   #moved: Moved | null = null;
   #told: Form | null = null;
-  /** What was found out by trying against transports, for as long as the same stream is wanted. */
+  /** Failures found by trying transports, with their reasons; kept while the same stream is selected. */
   readonly #found = new Map<TransportName, string>();
-  /** A choice by hand was told and not answered yet. */
+  /** A selection by the viewer was sent and is not answered yet. */
   #pinning = false;
-  /** What the gateway may have played. */
+  /** Forms that the gateway offers for this session. */
   #offered: readonly Offered[] = [];
-  /** The gateway's config leaves no choice. */
+  /** The gateway's config allows only one transport. */
   #forced = false;
-  /** The stream has sound, by the gateway's word. */
+  /** Whether the stream has audio, according to the gateway. */
   #hasSound = false;
-  /** It is the test pattern, by the gateway's word. */
+  /** Whether the stream is the test pattern, according to the gateway. */
   #pattern = false;
   #listening = false;
-  /** The id of the session at the gateway, which pictures' addresses carry. */
+  /** Session id at the gateway, included in media URLs. */
   #session: string | null = null;
   #visible = true;
-  /** Control channels that ended before they said anything, in a row. */
+  /** Number of consecutive control channels that ended before they received a message. */
   #losses = 0;
   #carried = { bytes: 0, ms: 0 };
   #queued = 0;
@@ -80,7 +85,7 @@ export class Director {
     return this.#state;
   }
 
-  /** Plays this from now on. The same again changes nothing. */
+  /** Selects what to play. Selecting the same again has no effect. */
   want(wanted: DirectorWanted): void {
     const same =
       wanted.base?.href === this.#wanted.base?.href &&
@@ -101,7 +106,7 @@ export class Director {
     }
   }
 
-  /** Has the gateway move what plays to what was chosen by hand, make before break. False where there is no such way. */
+  /** Asks the gateway to move to the viewer's selection, make-before-break. Returns false if that is not possible. */
   #pin(): boolean {
     const { transport, rendition } = this.#wanted;
     const chosen = transport === "auto" ? null : transport;
@@ -112,7 +117,10 @@ export class Director {
     return true;
   }
 
-  /** What plays is not what was chosen by hand: the move was for a session that is over, or came while nothing could move. */
+  /**
+   * Sends the viewer's selection again if something else plays: the move was for a session that has ended, or arrived
+   * while the page was hidden.
+   */
   #pinAgain(): void {
     const { transport, rendition } = this.#wanted;
     const told = this.#told;
@@ -130,24 +138,24 @@ export class Director {
     if (shown) this.#pinAgain();
   }
 
-  /** Whether somebody has turned the sound on: the gateway then prefers what carries it. */
+  /** Whether the viewer has turned audio on; the gateway then prefers transports that carry it. */
   setListening(listening: boolean): void {
     this.#listening = listening;
   }
 
-  /** The network is said to be back: does not wait any longer. */
+  /** The network is back: retries immediately instead of waiting. */
   hurry(): void {
     this.#seen.session.hurry();
   }
 
-  /** Closes what is open; `want` begins anew. */
+  /** Closes all connections; `want` starts again. */
   stop(): void {
     this.#wanted = { base: null, transport: "auto", rendition: null };
     this.#leave();
     this.#seen.session.stop();
   }
 
-  /** To be called once a second: tells the gateway how it went. */
+  /** Reports playback statistics to the gateway. Call once a second. */
   report(figures: Figures): void {
     const { bytes, ms } = this.#carried;
     const queued = this.#queued;
@@ -175,7 +183,10 @@ export class Director {
     return { name, session, form: null };
   }
 
-  /** Asks the gateway, unless the browser cannot play what was chosen by hand: then the session says what plays instead. */
+  /**
+   * Asks the gateway for a choice. If the browser cannot play the viewer's selection, the session chooses a fallback
+   * by itself.
+   */
   #begin(base: URL): void {
     const { transport } = this.#wanted;
     const can = this.#can();
@@ -183,11 +194,11 @@ export class Director {
       this.#alone(base);
       return;
     }
-    // Who does not answer this may still serve, and says itself what is wrong.
+    // A gateway that does not answer this request may still serve media, and the session reports what is wrong.
     this.#ask(base, (choice) => this.#follow(choice), () => this.#alone(base));
   }
 
-  /** Asks the gateway what is to be played. One of the two follows, unless something else is wanted by then. */
+  /** Requests a choice from the gateway. Exactly one of the callbacks runs, unless another selection is made first. */
   #ask(base: URL, then: (choice: Choice) => void, otherwise: () => void): void {
     const asking = new AbortController();
     this.#asking = asking;
@@ -230,7 +241,7 @@ export class Director {
     this.#tell();
   }
 
-  /** In this rendition and no other, as the gateway said. */
+  /** Plays a form as given, without adaptive rendition switching. */
   #play(stage: Stage, base: URL, transport: TransportName): void {
     stage.session.want({ base: this.#named(base, transport), transport, only: true });
   }
@@ -239,21 +250,24 @@ export class Director {
     return TRANSPORTS.filter((name) => this.#env.obstacle(name) === null);
   }
 
-  /** What is against those that come before what was chosen among what can be played. */
+  /** Reasons why the transports preferred over `chosen` are not used, joined to one text. */
   #against(chosen: string): string {
     const better = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
     const against = better.map((name) => this.#found.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
     return [...new Set(against)].join("; ");
   }
 
-  /** So that the gateway knows whose pictures these are. A playlist is the same for everybody, and caches should know it. */
+  /**
+   * Adds the session id, so that the gateway can attribute the connection. Playlists stay without it: they are the
+   * same for all viewers and should be cacheable under one URL.
+   */
   #named(base: URL, transport: TransportName): URL {
     const url = new URL(base);
     if (this.#session !== null && transport !== "hls") url.searchParams.set("session", this.#session);
     return url;
   }
 
-  /** As without a gateway that chooses. */
+  /** Plays without a choice by the gateway. */
   #alone(base: URL): void {
     this.#why = "";
     this.#seen.form = null;
@@ -267,7 +281,7 @@ export class Director {
     }, START_MS);
   }
 
-  /** What was chosen first gave no picture so far. */
+  /** The initial choice has displayed no frame in time: reports it as failed. */
   #never(form: Form): void {
     if (this.#seen.form !== form || this.#told !== null) return;
     this.#cancelTimer?.();
@@ -294,7 +308,7 @@ export class Director {
     });
   }
 
-  /** The gateway does not move there: it is asked anew, and says why. */
+  /** The gateway refused the selection: requests a new choice, whose answer contains the reason. */
   #refused(): void {
     const { base } = this.#wanted;
     if (base === null || !this.#pinning) return;
@@ -302,7 +316,7 @@ export class Director {
     this.#begin(base);
   }
 
-  /** What plays goes on; the gateway is asked for another session, and whether it would have something else played. */
+  /** Playback continues; requests a new session, which may lead to another choice. */
   #lost(): void {
     this.#control = null;
     const base = this.#wanted.base;
@@ -312,11 +326,12 @@ export class Director {
       const follow = (choice: Choice): void => {
         const form = this.#told;
         const { phase } = this.#seen.session.state;
-        // The gateway answers, but no WebSocket gets through, nor pictures: a proxy, which is found a way past by trying.
+        // The gateway answers HTTP, but neither a WebSocket nor media gets through: some proxy blocks it, so the
+        // session tries the transports in turn.
         if (form === null && (phase === "waiting" || phase === "connecting")) this.#alone(base);
         this.#session = choice.session.pathname.split("/").pop() ?? null;
         this.#attend(choice.session);
-        // The new one has to be told what plays already.
+        // The new session has to be informed of what plays already.
         this.#told = null;
         if (form !== null) this.#say(form);
         this.#pinAgain();
@@ -338,11 +353,11 @@ export class Director {
     if (this.#seen.form !== null && same(this.#seen.form, move)) return;
     if (this.#seen.session.state.phase !== "playing" && this.#seen.session.state.phase !== "silent") {
       if (this.#found.has(name)) {
-        // It was tried just now.
+        // This transport has just been tried and failed.
         this.#control?.failed(move);
         return;
       }
-      // There is nothing to be kept on the screen.
+      // Nothing is displayed that must be preserved, so the visible stage switches directly.
       this.#why = move.reason;
       this.#seen.form = { transport: name, rendition: move.rendition };
       this.#play(this.#seen, move.base, name);
@@ -357,7 +372,7 @@ export class Director {
     this.#play(stage, move.base, name);
   }
 
-  /** What is pending gave no picture. */
+  /** The pending move displayed no frame in time. */
   #fail(): void {
     const form = this.#pending?.stage.form;
     this.#drop();
@@ -389,18 +404,18 @@ export class Director {
     if (this.#seen?.name !== name) return;
     const { form } = this.#seen;
     if (form !== null && state.transport !== null && state.transport !== form.transport) {
-      // The browser could not play it after all.
+      // The browser turned out not to support it, and the session fell back.
       this.#control?.failed(form);
       this.#seen.form = { ...form, transport: state.transport };
       this.#why = "";
     }
     if (state.phase === "playing" && this.#seen.form !== null) this.#say(this.#seen.form);
-    // Without a control channel the timer is the one that asks for another session.
+    // Without a control channel this timer is the one that requests a new session, so it must not be cancelled.
     if (state.phase === "waiting" && this.#control !== null && this.#cancelTimer !== null && form !== null) this.#never(form);
     this.#tell();
   }
 
-  /** Remembers what a stage found out, as it forgets that with its next transport. */
+  /** Keeps the failures found by a stage's session, which forgets them with its next transport. */
   #learn({ session }: Stage, { phase, transport }: SessionState): void {
     for (const [name, reason] of session.obstacles) this.#found.set(name, reason);
     if (phase === "playing" && transport !== null) this.#found.delete(transport);
@@ -434,7 +449,7 @@ export class Director {
     this.#prepare();
   }
 
-  /** Once something plays, there is time to get ready for a move. */
+  /** Once playback is running there is time to prepare for a later move. */
   #prepare(): void {
     if (this.#told === null || this.#wanted.transport !== "auto") return;
     const names = new Set(this.#offered.map(({ transport }) => known(transport)));

@@ -1,4 +1,6 @@
-// Which transport plays, and what happens when it ends: state and decisions, no DOM. The element shows what stands here.
+// State machine of one stage: chooses the transport, reconnects with backoff when it ends, and falls back to the next
+// transport when one cannot work. It opens transports through `SessionEnv`, so it has no DOM and no clock of its own;
+// `Director` owns one per stage and displays its state.
 
 import { Backoff } from "../net/backoff";
 import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
@@ -6,71 +8,74 @@ import type { Ending, Opener, Sink, Transport } from "../transport/transport";
 import { Absence } from "./absence";
 
 /**
- * - `idle`: there is nothing to play.
- * - `paused`: the page is hidden; the connection is given back.
- * - `connecting`: asked, no picture yet.
- * - `playing`: it is seen, or heard where there is nothing to see.
- * - `blocked`: the browser plays only after a tap.
- * - `silent`: connected, but nothing has come for a while. That is no fault where the source may be still.
- * - `waiting`: the connection ended; the next attempt comes by itself.
+ * - `idle`: nothing to play.
+ * - `paused`: the page is hidden; the connection is closed.
+ * - `connecting`: connection requested, no frame yet.
+ * - `playing`: video is displayed, or audio plays if there is no video.
+ * - `blocked`: the browser requires a tap before it plays.
+ * - `silent`: connected, but no data has arrived for a while. This is not an error if the source may be still.
+ * - `waiting`: the connection ended; the next attempt is scheduled.
  */
 export type Phase = "idle" | "paused" | "connecting" | "playing" | "blocked" | "silent" | "waiting";
 
-/** What the viewer is told of one stage. */
+/** State of one stage for the viewer. */
 export interface SessionState {
   readonly phase: Phase;
-  /** The transport in use or tried next. */
+  /** The transport in use, or the next one to try. */
   readonly transport: TransportName | null;
-  /** Why the phase is what it is; empty where that needs no words. */
+  /** Reason for the phase; empty if it needs none. */
   readonly reason: string;
-  /** Why another transport plays than the one wanted; empty if none. */
+  /** Why another transport plays than the preferred one; empty if none. */
   readonly fallback: string;
-  /** Whether what is played carries sound. */
+  /** Whether what plays carries audio. */
   readonly sound: boolean;
-  /** It is heard only: the stream has no pictures. */
+  /** Whether only audio plays because the stream has no video. */
   readonly soundOnly: boolean;
-  /** Connections opened beyond the first, hidden times not counted. */
+  /** Number of reconnects, not counting those after the page was hidden. */
   readonly reconnects: number;
 }
 
-/** What is to be played. */
+/** What to play. */
 export interface Wanted {
-  /** The stream's base address; null for nothing. */
+  /** The stream's base URL; null for nothing. */
   readonly base: URL | null;
   readonly transport: TransportName | "auto";
-  /** In this rendition and no other, for somebody else changes it. */
+  /** Exactly this rendition, because the gateway switches renditions itself. */
   readonly only?: boolean;
 }
 
-/** How one transport is played. */
+/** Player of one transport. */
 export interface TransportPlayer {
   readonly open: Opener;
-  /** Why this browser cannot play it at all, or null. */
+  /** Why this browser cannot play it at all, or null if it can. */
   obstacle(): string | null;
 }
 
-/** The world as the session needs it. */
+/** The session's environment, replaced in tests. */
 export interface SessionEnv {
   readonly players: Readonly<Record<TransportName, TransportPlayer>>;
-  /** Calls back once after `ms`; the result cancels it. */
+  /** Calls back once after `ms`; the returned function cancels it. */
   timer(callback: () => void, ms: number): () => void;
   random(): number;
-  /** Ms on a clock that only rises. */
+  /** Time in ms on a monotonic clock. */
   now(): number;
 }
 
-/** As a transport's sink, of whichever transport plays; what else those tell is in the state. */
+/** Forwards the events of whichever transport plays; everything else is in the state. */
 export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & {
   changed(state: SessionState): void;
 };
 
 const SILENT_AFTER_MS = 10_000;
-/** A connection that died without a word looks like a silent one; asking anew costs little. */
+/** A connection that died without notice looks like a silent one, and reconnecting is cheap. */
 const RENEW_AFTER_MS = 30_000;
-/** Refusals in a row after which `auto` goes on to the next: proxies that let no WebSocket through do not change their mind. */
+/**
+ * Consecutive refusals after which `auto` tries the next transport: a proxy that blocks WebSockets will not start to
+ * allow them.
+ */
 const REFUSALS = 2;
 
-/** Plays what is wanted for as long as it is wanted and visible. */
+/** Plays the selection while it is selected and the page is visible. */
 export class Session {
   readonly #env: SessionEnv;
   readonly #sink: SessionSink;
@@ -80,7 +85,7 @@ export class Session {
   #transport: Transport | null = null;
   #cancelTimer: (() => void) | null = null;
   #refusals = 0;
-  /** What was found out about transports by trying them, for as long as the same is wanted. */
+  /** Failures found by trying transports, with their reasons; kept while the selection is the same. */
   readonly #obstacles = new Map<TransportName, string>();
   #absence = new Absence();
   #heardAt = 0;
@@ -96,12 +101,12 @@ export class Session {
     return this.#state;
   }
 
-  /** What was found out by trying against transports, for as long as the same is wanted. */
+  /** Failures found by trying transports, with their reasons; kept while the selection is the same. */
   get obstacles(): ReadonlyMap<TransportName, string> {
     return this.#obstacles;
   }
 
-  /** Plays this from now on. The same again changes nothing. */
+  /** Selects what to play. Selecting the same again has no effect. */
   want(wanted: Wanted): void {
     const same = wanted.base?.href === this.#wanted.base?.href && wanted.transport === this.#wanted.transport && wanted.only === this.#wanted.only;
     if (same) return;
@@ -120,17 +125,17 @@ export class Session {
     this.#restart();
   }
 
-  /** Leaves the link to something else, or takes it again. */
+  /** Reduces the transport's load on the link, or restores it. */
   rest(rests: boolean): void {
     this.#transport?.rest?.(rests);
   }
 
-  /** The network is said to be back: does not wait any longer. */
+  /** The network is back: reconnects immediately if waiting. */
   hurry(): void {
     if (this.#state.phase === "waiting") this.#reconnect();
   }
 
-  /** Closes what is open; `want` begins anew. */
+  /** Closes the connection; `want` starts again. */
   stop(): void {
     this.#wanted = { base: null, transport: "auto" };
     this.#restart();
@@ -186,13 +191,13 @@ export class Session {
       fed: (count) => {
         if (!current || this.#state.phase === "blocked" || !absence.fed(count, this.#env.now())) return;
         current = false;
-        const reason = played ? `${LABELS[name]} shows no more pictures, though they come` : `${LABELS[name]} shows no picture, though they come`;
+        const reason = played ? `${LABELS[name]} receives video but no longer displays it` : `${LABELS[name]} receives video but displays none`;
         this.#ended(name, { kind: played ? "lost" : "unsupported", reason });
       },
       blocked: () => {
         if (!current) return;
         absence.excuse();
-        this.#set({ phase: "blocked", reason: "the browser plays this only after a tap" });
+        this.#set({ phase: "blocked", reason: "the browser requires a tap before it plays" });
       },
       sound: (there) => {
         if (current) this.#set({ sound: there });
@@ -227,7 +232,10 @@ export class Session {
     };
   }
 
-  /** What is wanted, or the best that can be had, and what is against those before it. The last is always tried. */
+  /**
+   * Returns the selected transport or the best available one, and the reasons against those before it. The last is
+   * always tried.
+   */
   #choose(): { name: TransportName; fallback: string } {
     const wanted = this.#wanted.transport;
     const order = wanted === "auto" ? TRANSPORTS : [wanted, ...TRANSPORTS.filter((name) => name !== wanted)];
@@ -247,7 +255,7 @@ export class Session {
     if (givesUp && name !== "mjpeg") {
       this.#refusals = 0;
       const unready = ending.kind === "unready";
-      this.#obstacles.set(name, unready ? `${LABELS[name]} has nothing to play yet (${ending.reason})` : ending.reason);
+      this.#obstacles.set(name, unready ? `${LABELS[name]} is not ready yet (${ending.reason})` : ending.reason);
       this.#reconnect();
       return;
     }
@@ -255,7 +263,7 @@ export class Session {
     this.#cancelTimer = this.#env.timer(() => this.#reconnect(), this.#backoff.next());
   }
 
-  /** A picture came, or where there are none, sound. */
+  /** A frame was displayed, or audio was played if there is no video. */
   #plays(soundOnly: boolean): void {
     this.#heard();
     this.#absence.shown();
@@ -265,7 +273,7 @@ export class Session {
     this.#set({ phase: "playing", reason: "", soundOnly });
   }
 
-  /** Something arrived: silence is counted anew from here. */
+  /** Data arrived: restarts the silence timer. */
   #heard(): void {
     if (this.#state.phase === "silent") this.#set({ phase: "connecting", reason: "" });
     this.#heardAt = this.#env.now();
@@ -273,13 +281,13 @@ export class Session {
 
   #watch(ms: number): void {
     this.#cancelTimer = this.#env.timer(() => {
-      // Who waits for a tap need not fetch anything meanwhile.
+      // A player that waits for a tap need not fetch data meanwhile.
       if (this.#state.phase === "blocked") this.#heard();
       const silent = this.#env.now() - this.#heardAt;
       if (silent >= RENEW_AFTER_MS) {
         this.#reconnect();
       } else if (silent >= SILENT_AFTER_MS) {
-        this.#set({ phase: "silent", reason: "connected, but no pictures come" });
+        this.#set({ phase: "silent", reason: "connected, but no new frames arrive" });
         this.#watch(RENEW_AFTER_MS - silent);
       } else {
         this.#watch(SILENT_AFTER_MS - silent);

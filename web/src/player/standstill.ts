@@ -1,13 +1,16 @@
-// For how long the picture has been standing still. Pure.
+// Measures how long playback has stalled, for the reports to the gateway. Pure.
 
-/** A picture may stay for so long (ms) before that counts. */
+/** A frame may stay on the screen this long (ms) before it counts as a stall. */
 const STILL = 1000;
 
-/** Pictures and looks, on one rising clock (ms). What was never there does not stand still. */
+/**
+ * Accumulates stall time from displayed frames; times are ms on one monotonic clock. Before the first frame there is
+ * no stall.
+ */
 export class Standstill {
   #shownAt = Infinity;
   #lookedAt = 0;
-  /** What already counts of the time since the last look, because a picture ended it. */
+  /** Stall time since the last look that a frame has already ended. */
   #counted = 0;
 
   shown(now: number): void {
@@ -15,7 +18,7 @@ export class Standstill {
     this.#shownAt = now;
   }
 
-  /** How long it stood still since the last look, beyond what it may. */
+  /** Stall time in ms since the last look, beyond the tolerated duration per frame. */
   look(now: number): number {
     const stood = this.#counted + this.#until(now);
     this.#counted = 0;

@@ -1,4 +1,5 @@
-// MJPEG: read by fetch rather than by an <img>, so that bytes are counted, an end is noticed, and only the newest picture is decoded.
+// MJPEG, read by fetch instead of an <img>: this way bytes are counted, the end of the stream is noticed, and only
+// the newest frame is decoded.
 
 import { Lateness } from "../net/lateness";
 import { isJpeg, withEnd } from "../media/jpeg";
@@ -7,10 +8,10 @@ import { errorText } from "../net/errors";
 import { unreachable } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 
-/** Pictures a second while something else is to have the link: with less, it would seem to stand still. */
+/** Frame rate requested while another transport needs the link; a lower one would look like a stall. */
 const RESTING = "2";
 
-/** Plays `{base}/mjpeg`: pictures for the canvas. */
+/** Plays `{base}/mjpeg`, with frames for the canvas. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
   const decoder = new NewestJpeg(sink);
   const lateness = new Lateness();
@@ -31,7 +32,7 @@ export function openMjpeg(base: URL, sink: Sink): Transport {
       abort.abort();
       decoder.stop();
     },
-    // On a connection of its own: what lies in queues on the old one goes with that.
+    // On a new connection: data queued on the old one is discarded with it.
     rest: (rests) => {
       abort.abort();
       start(rests);
@@ -49,11 +50,12 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
   if (!response.ok) return { kind: "refused", reason: await errorText(response) };
   const boundary = boundaryOf(response.headers.get("content-type"));
   if (boundary === null || response.body === null) {
-    return { kind: "refused", reason: "the gateway's answer is not a multipart stream" };
+    return { kind: "refused", reason: "the gateway's response is not a multipart stream" };
   }
   const parts = new MultipartReader(boundary);
   const body = response.body.getReader();
-  // A picture that comes in several pieces tells how fast they follow each other. Between pictures nothing has to come.
+  // A frame that arrives in several pieces allows a bandwidth estimate. Gaps between frames are no evidence of a slow
+  // link.
   let began = 0;
   let came = 0;
   try {
@@ -75,14 +77,14 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };
     }
   } catch (error) {
-    const reason = error instanceof MultipartError ? error.message : "the connection broke off";
+    const reason = error instanceof MultipartError ? error.message : "the connection was lost";
     return { kind: "lost", reason };
   } finally {
     void body.cancel().catch(() => undefined);
   }
 }
 
-/** Decodes one JPEG at a time; of those that arrive meanwhile only the newest is kept. */
+/** Decodes one JPEG at a time; of those that arrive meanwhile, only the newest is kept. */
 class NewestJpeg {
   readonly #sink: Sink;
   #waiting: { jpeg: Uint8Array<ArrayBuffer>; arrived: number } | null = null;
@@ -124,7 +126,7 @@ class NewestJpeg {
           });
         }
       } catch {
-        // One damaged picture; the next replaces it.
+        // A damaged frame; the next one replaces it.
         if (!this.#stopped) this.#sink.dropped(1);
       }
     }

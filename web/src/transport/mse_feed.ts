@@ -1,12 +1,15 @@
-// Decides what of an `mse` stream goes into the browser's buffer, and what leaves it again. No socket, no MediaSource: those
-// are handed in, so that track changes, full buffers and long groups can be tested one message at a time.
+// Decides what of an `mse` stream is appended to the browser's buffer, and what is removed from it. Socket and
+// MediaSource are passed in, so that track changes, full buffers and long groups can be tested one message at a time.
 
 import { hasSamples, startsWithSync, videoTrack } from "../media/fmp4";
 import type { Span } from "./live_edge";
 import type { Ending } from "./transport";
 import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
 
-/** A `SourceBuffer`, as the feed needs it. After `append` and `remove` it is busy until the feed is told `done`. */
+/**
+ * The part of a `SourceBuffer` that the feed uses. After `append` and `remove` it is busy until `MseFeed.done` is
+ * called.
+ */
 export interface MediaBuffer {
   spans(): readonly Span[];
   /** Throws a `QuotaExceededError` if it is full. */
@@ -15,43 +18,46 @@ export interface MediaBuffer {
   changeType(mime: string): void;
 }
 
-/** The world as the feed needs it. */
+/** The feed's environment, replaced in tests. */
 export interface FeedEnv {
   supports(mime: string): boolean;
-  /** Begins an empty media source with one buffer of this type; answered by `ready`. */
+  /** Opens an empty media source with one buffer of this type; answered by `MseFeed.ready`. */
   open(mime: string): void;
-  /** Where the element plays, in seconds. */
+  /** The element's playback position in seconds. */
   position(): number;
-  /** So many pictures came, and are or will be handed to the browser; of a stream of sound alone, so many fragments. */
+  /** `count` frames arrived and are or will be passed to the browser; for an audio-only stream, fragments. */
   fed(count: number): void;
-  /** Media from `from` to `to` (s) can be played now too. */
+  /** Media from `from` to `to` (s) became playable. */
   grown(from: number, to: number): void;
   sound(there: boolean): void;
   failed(ending: Ending): void;
 }
 
-/** Seconds that stay behind the position, and by how much more the buffer grows before it is trimmed. */
+/** Seconds kept behind the playback position, and seconds by which the buffer exceeds that before it is trimmed. */
 const KEPT = 15;
 const TRIMMED_EVERY = 5;
-/** Positions of keyframes that are remembered: as many as may lie in what stays, at 60 a second. */
+/** Number of keyframe positions to remember: the maximum within the kept range, at 60 per second. */
 const KEYFRAMES = 60 * (KEPT + TRIMMED_EVERY);
-/** Bytes that wait to be appended; a browser that is so far behind does not catch up. */
+/** Limit for bytes waiting to be appended; a browser this far behind will not catch up. */
 const WAITING_LIMIT = 32 * 1024 * 1024;
-/** Bytes appended at once: a backlog needs one step for each otherwise. */
+/** Limit for bytes appended at once; joining fragments lets a backlog finish in few steps. */
 const APPEND_LIMIT = 1024 * 1024;
 
 /** Messages that are appended in one step: an init segment, or fragments. */
 interface Piece {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Which track of an init segment has the pictures; null: these are fragments. */
+  /** For an init segment, the id of its video track; null for fragments. */
   readonly init: { readonly track: number | null } | null;
-  /** It begins with a keyframe. */
+  /** Whether it begins with a keyframe. */
   readonly key: boolean;
-  /** As they count for `fed`. */
+  /** Number of frames, as counted by `fed`. */
   readonly pictures: number;
 }
 
-/** One connection's worth of messages: a MIME type as text, then an init segment, then fragments; the same again at each change of tracks. */
+/**
+ * Handles the messages of one connection: a MIME type as text, then an init segment, then fragments; the same
+ * sequence again at each change of tracks.
+ */
 export class MseFeed {
   readonly #env: FeedEnv;
   #waiting: (string | Piece)[] = [];
@@ -60,12 +66,15 @@ export class MseFeed {
   #buffer: MediaBuffer | null = null;
   #busy = false;
   #over = false;
-  /** The init segment of the fragments that come; null: it is next. `#track` is of those that are appended. */
+  /**
+   * Init segment of the fragments that are arriving; null if it is the next message. `#track` belongs to those being
+   * appended.
+   */
   #coming: Piece["init"] = null;
   #track: number | null = null;
   #end: number | null = null;
   #keyframes: number[] = [];
-  /** Pictures in the step that is under way, and in all since the media source was opened. */
+  /** Frames in the current append, and in all appends since the media source was opened. */
   #step = 0;
   #appended = 0;
 
@@ -73,7 +82,7 @@ export class MseFeed {
     this.#env = env;
   }
 
-  /** Takes one message of the WebSocket, in order. */
+  /** Handles one WebSocket message; call in order. */
   message(data: ArrayBuffer | string): void {
     if (this.#over) return;
     if (typeof data === "string") {
@@ -86,14 +95,14 @@ export class MseFeed {
     this.#waiting.push(piece);
     this.#waitingBytes += data.byteLength;
     if (this.#waitingBytes > WAITING_LIMIT) {
-      this.#fail({ kind: "lost", reason: "the browser does not take the video as fast as it comes" });
+      this.#fail({ kind: "lost", reason: "the browser cannot keep up with the stream" });
       return;
     }
     this.#go();
     if (piece.pictures > 0) this.#env.fed(piece.pictures);
   }
 
-  /** The first behind a MIME type is an init segment. */
+  /** The first message after a MIME type is an init segment. */
   #read(bytes: Uint8Array<ArrayBuffer>): Piece {
     if (this.#coming === null) {
       this.#coming = { track: videoTrack(bytes) };
@@ -104,20 +113,20 @@ export class MseFeed {
     return { bytes, init: null, key: track !== null && startsWithSync(bytes, track), pictures };
   }
 
-  /** The media source that was asked for is open. */
+  /** The requested media source is open. */
   ready(buffer: MediaBuffer): void {
     this.#buffer = buffer;
     this.#busy = false;
     this.#go();
   }
 
-  /** The buffer is done with what it was given. */
+  /** The buffer has completed the last operation. */
   done(): void {
     this.#busy = false;
     this.#appended += this.#step;
     this.#step = 0;
     const newest = this.#buffer?.spans().at(-1);
-    // With sound too, what is buffered is what both tracks have, so that an empty buffer proves nothing.
+    // With audio, `buffered` is the intersection of both tracks, so an empty buffer proves nothing.
     const alone = this.#track !== null && kindsOf(this.#mime ?? "").join() === "video";
     if (alone && newest === undefined && this.#end === null && this.#appended >= TAKES_NONE) {
       this.#fail({ kind: "unsupported", reason: TAKES_NOTHING });
@@ -131,7 +140,7 @@ export class MseFeed {
     this.#go();
   }
 
-  /** Nothing is appended or told any more. */
+  /** Stops appending and reporting. */
   stop(): void {
     this.#over = true;
     this.#waiting = [];
@@ -145,14 +154,14 @@ export class MseFeed {
         this.#waiting.shift();
         this.#become(next);
       } else if (this.#buffer === null) {
-        this.#fail({ kind: "refused", reason: "the gateway's answer does not say what it is" });
+        this.#fail({ kind: "refused", reason: "the gateway sent media without announcing its type" });
       } else if (!this.#trim(this.#buffer, KEPT)) {
         this.#append(this.#buffer);
       }
     }
   }
 
-  /** Takes what comes from here on as of this type. */
+  /** Switches to a new MIME type for the messages that follow. */
   #become(mime: string): void {
     if (!this.#env.supports(mime)) {
       this.#fail({ kind: "unsupported", reason: `this browser cannot play ${mime}` });
@@ -167,7 +176,7 @@ export class MseFeed {
       if (changed) this.#buffer.changeType(mime);
       return;
     }
-    // A buffer holds the same kinds of tracks for ever.
+    // A SourceBuffer cannot change its set of track kinds, so a new one is needed.
     this.#buffer = null;
     this.#busy = true;
     this.#end = null;
@@ -189,18 +198,18 @@ export class MseFeed {
         this.#waiting.unshift(piece);
         this.#waitingBytes += piece.bytes.length;
       } else {
-        const reason = full ? "the browser's buffer is full" : "the browser does not take the video";
+        const reason = full ? "the browser's buffer is full" : "the browser rejected the video";
         this.#fail({ kind: "lost", reason });
       }
     }
   }
 
-  /** What is to be appended next: one init segment, or a run of fragments. */
+  /** Takes the next piece to append: one init segment, or a run of fragments. */
   #next(): Piece {
     const run: Piece[] = [];
     let size = 0;
     for (let next = this.#waiting[0]; next !== undefined && typeof next !== "string"; next = this.#waiting[0]) {
-      // So that it is known where a keyframe lies.
+      // A keyframe starts a new append, so that its position in the buffer is known.
       if (run.length > 0 && (next.key || size + next.bytes.length > APPEND_LIMIT)) break;
       this.#waiting.shift();
       run.push(next);
@@ -219,8 +228,9 @@ export class MseFeed {
   }
 
   /**
-   * Removes what lies more than `kept` seconds behind the position, up to a keyframe: what is removed takes all with it
-   * that cannot be decoded without it, so another keyframe must lie between there and the position. True if it began.
+   * Removes media more than `kept` seconds behind the playback position, up to a keyframe. Removing also drops
+   * everything that depends on the removed frames, so another keyframe must lie between the cut and the position.
+   * Returns true if a removal was started.
    */
   #trim(buffer: MediaBuffer, kept: number): boolean {
     const first = buffer.spans()[0];
@@ -241,7 +251,7 @@ export class MseFeed {
   }
 }
 
-/** Which kinds of tracks a MIME type names (RFC 6381). */
+/** Kinds of tracks that a MIME type names (RFC 6381). */
 export function kindsOf(mime: string): ("audio" | "video")[] {
   const codecs = /codecs="?([^";]*)/i.exec(mime)?.[1] ?? "";
   const kinds = codecs.split(",").map((codec) => (/^\s*(mp4a|opus|flac|[ae]c-[34])/i.test(codec) ? "audio" : "video"));

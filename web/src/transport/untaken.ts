@@ -1,7 +1,11 @@
-// What tells that Media Source Extensions take nothing of a stream: no error comes, and the buffer stays empty.
+// Detection of a stream that Media Source Extensions silently reject: no error is reported, and the buffer stays
+// empty.
 
-/** So many pictures without sound, and none of them in the buffer: the browser drops what it cannot begin to decode with. */
+/**
+ * Number of appended video-only frames after which a still empty buffer proves it: the browser drops everything that
+ * it cannot start decoding with.
+ */
 export const TAKES_NONE = 20;
 
-/** The one kind of stream that is known to be refused so. */
-export const TAKES_NOTHING = "this browser's MSE takes no picture of a stream that has no IDR pictures (intra refresh)";
+/** Reason for the viewer. Streams with intra refresh are the only kind known to be rejected this way. */
+export const TAKES_NOTHING = "this browser's MSE cannot start a stream without IDR frames (intra refresh)";
