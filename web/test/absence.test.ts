@@ -1,8 +1,10 @@
+// Tests of `Absence`: detection of a browser that displays nothing.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Absence } from "../src/player/absence";
 
-/** Feeds a picture each 40 ms from `from` on, for `ms`; gives the time at which it was proven that none is shown. */
+/** Feeds a frame every 40 ms from `from` on, for `ms`; returns the time at which the absence was detected. */
 function feed(absence: Absence, from: number, ms: number): number | null {
   for (let at = from; at < from + ms; at += 40) if (absence.fed(1, at)) return at;
   return null;

@@ -1,3 +1,5 @@
+// Tests of captures, their list, and the decision which tiles display previews.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Capture, Captures, fileName } from "../src/dashboard/captures";

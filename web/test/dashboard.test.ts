@@ -1,3 +1,5 @@
+// Tests of the dashboard's data: muxers, encoder, rates and events.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sentence } from "../src/dashboard/happenings";
@@ -72,7 +74,7 @@ test("what a stream's pictures cost is told a second, and only what there is", (
   assert.deepEqual(workFacts(work.look(at(5000, 0, 100), 0)), []);
   assert.deepEqual(workFacts(work.look(at(5015, 0, 105), 500)), []);
   assert.deepEqual(workFacts(work.look(at(5060, 0, 105), 2000)), ["decodes 30/s", "2.5 JPEGs/s"]);
-  // Looked at again at once, it is still so.
+  // A second sample immediately afterwards gives the same rates.
   assert.deepEqual(workFacts(work.look(at(5070, 0, 105), 2200)), ["decodes 30/s", "2.5 JPEGs/s"]);
   assert.deepEqual(workFacts(work.look(at(0, 15, 0), 3000)), ["encodes 15/s"]);
 });
@@ -82,7 +84,7 @@ test("the cost of a call is that of the calls since the last look", () => {
   assert.equal(microsBetween(undefined, at(10, 3)), 3);
   assert.equal(microsBetween(at(10, 3), at(20, 4)), 5);
   assert.equal(microsBetween(at(10, 3), at(10, 3)), 3);
-  // The gateway was started again.
+  // The gateway was restarted.
   assert.equal(microsBetween(at(100, 3), at(5, 7)), 7);
 });
 

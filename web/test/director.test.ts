@@ -1,3 +1,5 @@
+// Tests of the director with fake sessions: choices, moves, and loss of the control channel.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Choice } from "../src/net/choice";
@@ -11,7 +13,7 @@ import { Timers, settled } from "./support";
 
 const BASE = new URL("http://gateway/live/demo");
 
-/** Two stages without sockets, and a gateway that says what it is told to. */
+/** A director with two fake sessions, and a gateway whose answers the test decides. */
 class World {
   readonly opened: { stage: StageName; name: TransportName; base: string; only: boolean; sink: Sink; stopped: boolean }[] = [];
   readonly said: string[] = [];
@@ -80,7 +82,7 @@ class World {
     );
   }
 
-  /** As the gateway chooses. */
+  /** Answers with the gateway's choice. */
   async play(transport: string | Error = "mjpeg", wanted: TransportName | "auto" = "auto"): Promise<void> {
     this.choice =
       transport instanceof Error
@@ -147,7 +149,7 @@ test("a move plays behind what is seen until it has a picture, and takes over th
   const { transport, rendition, why, moved } = world.director.state;
   assert.deepEqual([transport, rendition, why, moved?.tookMs, moved?.from.transport], ["hls", "mobile", "narrow", 700, "mjpeg"]);
   assert.equal(world.said.at(-1), "playing hls@mobile");
-  // And back, on the stage that is free.
+  // And back, on the other stage.
   world.move("mjpeg");
   world.picture();
   assert.deepEqual([world.open, world.turned], [["first mjpeg /live/demo"], "first"]);
@@ -245,7 +247,7 @@ test("a choice by hand that did not come through is told again, to the next sess
   const pins = (): number => world.said.filter((text) => text === 'pin {"transport":"hls"}').length;
   world.director.want({ base: BASE, transport: "hls", rendition: null });
   assert.equal(pins(), 1);
-  // The gateway is away: the channel's session goes with it.
+  // The gateway is down, so the session of the channel is lost.
   world.events?.lost();
   world.advance(5000);
   await settled();
@@ -391,7 +393,7 @@ test("who listens says so when asking and reporting, and sees that there is soun
   world.events?.choices({ offered, forced: false, sound: true });
   const told = world.states.at(-1);
   assert.deepEqual([told?.sound, told?.hasSound, told?.carriers], [false, true, "MSE, HLS"]);
-  // Left to itself, what plays tells.
+  // Without a choice, the current transport reports its audio.
   const alone = new World();
   await alone.play(new Error("404"), "mse");
   alone.opened.at(-1)?.sink.sound(true);
@@ -407,14 +409,14 @@ test("what was found out against transports is still said when the gateway has c
   assert.deepEqual([world.open, world.said.at(-1)], [["first mse /live/demo"], "failed nal@"]);
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "none here either" });
   assert.equal(world.said.at(-1), "failed mse@");
-  // What was tried just now is not tried again before anything plays.
+  // A transport that has just failed is not retried before anything plays.
   world.move("nal");
   assert.deepEqual([world.open, world.said.at(-1)], [["first hls /live/demo"], "failed nal@"]);
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   world.picture();
   assert.equal(world.director.state.fallback, "no intra refresh; none here either");
-  // What plays after all has nothing against it.
+  // A transport that plays has no obstacle any more.
   world.move("mse");
   world.picture();
   world.move("mjpeg");

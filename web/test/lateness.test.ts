@@ -1,3 +1,5 @@
+// Tests of the estimation of queueing time.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Lateness } from "../src/net/lateness";
@@ -11,7 +13,7 @@ test("what comes is late by what it is later than the least late one, whatever t
   assert.equal(came(200, 1040), 1000);
   assert.equal(came(300, 30), 0);
   assert.equal(came(400, 40), 10);
-  // Once more the same picture, and an older one.
+  // The same frame again, and an older one.
   assert.equal(came(400, 140), null);
   assert.equal(came(300, 240), null);
 });

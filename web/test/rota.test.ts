@@ -1,3 +1,5 @@
+// Tests of the preview scheduler, including a simulation of sixteen tiles.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Rota } from "../src/dashboard/rota";
@@ -5,7 +7,7 @@ import { seeded } from "./support";
 
 const rota = (limit = 3): Rota => new Rota({ limit, random: () => 0.5 });
 
-/** Ends everything at `now`. */
+/** Completes all turns at `now`. */
 function prove(tiles: Rota, names: readonly string[], now = 0): void {
   for (const name of names) tiles.want(name);
   for (let left = names.length; left > 0; left--) {
@@ -50,7 +52,7 @@ test("those that never brought a picture leave a place to those that do", () => 
   assert.deepEqual([tiles.take(100)?.name, tiles.take(100)?.name, tiles.take(100)], ["asleep", "dead", null]);
   assert.equal(tiles.wait(100), 400);
   assert.equal(tiles.take(500)?.name, "live");
-  // With one place in all, each gets it in turn.
+  // With a limit of one, they take turns.
   const narrow = rota(1);
   narrow.want("asleep");
   assert.equal(narrow.take(0)?.name, "asleep");
@@ -71,7 +73,7 @@ test("failures are asked again later and later, at once when there is news, and 
   const turn = tiles.take(1600);
   assert.ok(turn);
   tiles.done(turn, 1600, true);
-  // News is no reason to ask for more than two pictures a second.
+  // A change of state does not allow more than two requests a second.
   tiles.hurry("a");
   assert.equal(tiles.wait(1600), 500);
 });

@@ -1,3 +1,5 @@
+// Tests of `Session` with fake transports and a fake clock.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Session, type SessionState } from "../src/player/session";
@@ -5,7 +7,7 @@ import { TRANSPORTS, type TransportName } from "../src/transport/names";
 import type { EndKind, Picture, Sink } from "../src/transport/transport";
 import { Timers } from "./support";
 
-/** A session in a world without sockets, whose time moves only when told. */
+/** A session with fake transports and a clock that the test advances. */
 class World {
   readonly opened: { name: TransportName; sink: Sink; stopped: boolean }[] = [];
   readonly states: SessionState[] = [];
@@ -70,7 +72,7 @@ class World {
     sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
   }
 
-  /** Pictures go into the browser for so many seconds, 25 a second. */
+  /** Feeds 25 frames a second to the browser for this many seconds. */
   feed(seconds: number, sink = this.last.sink): void {
     for (let nth = 0; nth < seconds * 25; nth++) {
       sink.fed(1);
@@ -212,7 +214,7 @@ test("pictures that go in and never come out are given up by every transport, an
   }
   const shows = (name: string): string => `${name} receives video but displays none`;
   assert.equal(world.session.state.fallback, ["WebCodecs", "MSE", "HLS"].map(shows).join("; "));
-  // There is nothing behind the last one: that it shows nothing is said, and it is tried again.
+  // There is no fallback after the last one: the failure is reported, and it is retried.
   world.feed(8.1);
   assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", shows("MJPEG")]);
   world.advance(500);

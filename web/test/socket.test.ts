@@ -1,3 +1,5 @@
+// Tests of the transports' WebSocket with fake sockets.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { Session, type SessionSink, type TransportPlayer } from "../src/player/session";
@@ -6,7 +8,7 @@ import { openSocket } from "../src/transport/socket";
 import type { Ending } from "../src/transport/transport";
 import { Clock, type FakeSocket, fakeSockets, replace, settled, unanswered } from "./support";
 
-/** One socket to `nal`, what it tells, and a gateway that says `answer` to a plain question. */
+/** A socket to `nal`, its events, and a gateway that answers `answer` to a plain request. */
 function open(t: TestContext, answer: () => Response | null = () => new Response("", { status: 426 })) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
