@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { sentence } from "../src/dashboard/happenings";
+import { describe } from "../src/dashboard/event_list";
 import { rowsOf } from "../src/dashboard/muxers";
 import { microsBetween, Work, workFacts } from "../src/dashboard/recent";
 import { parseDevices, parseMuxers } from "../src/net/api";
-import { parseHappening } from "../src/net/events";
+import { parseEvent } from "../src/net/events";
 
 const PLUGINS = [
   {
@@ -89,28 +89,28 @@ test("the cost of a call is that of the calls since the last look", () => {
 });
 
 test("events are read as they come, and what is none does no harm", () => {
-  assert.deepEqual(parseHappening("stream", '{"at":5,"serial":"door","state":"live","reason":"pictures come","since":4}'), {
+  assert.deepEqual(parseEvent("stream", '{"at":5,"serial":"door","state":"live","reason":"pictures come","since":4}'), {
     kind: "stream",
     at: 5,
     stream: "door",
     state: "live",
     reason: "pictures come",
   });
-  assert.deepEqual(parseHappening("viewer-came", '{"at":5,"viewer":1,"stream":"door","rendition":"small","transport":"nal"}'), {
+  assert.deepEqual(parseEvent("viewer-came", '{"at":5,"viewer":1,"stream":"door","rendition":"small","transport":"nal"}'), {
     kind: "viewer-came",
     at: 5,
     stream: "door@small",
     transport: "nal",
   });
-  assert.deepEqual(parseHappening("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });
-  assert.deepEqual(parseHappening("hello", "{}"), { kind: "hello", at: 0, run: "" });
-  for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseHappening("stream", odd), null);
+  assert.deepEqual(parseEvent("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });
+  assert.deepEqual(parseEvent("hello", "{}"), { kind: "hello", at: 0, run: "" });
+  for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseEvent("stream", odd), null);
 });
 
 test("events read well", () => {
-  const said = (kind: Parameters<typeof parseHappening>[0], data: object) => {
-    const happening = parseHappening(kind, JSON.stringify(data));
-    return happening && sentence(happening);
+  const said = (kind: Parameters<typeof parseEvent>[0], data: object) => {
+    const happening = parseEvent(kind, JSON.stringify(data));
+    return happening && describe(happening);
   };
   assert.deepEqual(said("stream", { serial: "door", state: "waiting-for-keyframe", reason: "" }), { text: "door is waiting for keyframe", tone: "plain" });
   assert.deepEqual(said("stream", { serial: "door", state: "retrying", reason: "gone" }), { text: "door is retrying: gone", tone: "bad" });

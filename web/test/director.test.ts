@@ -6,7 +6,7 @@ import type { Choice } from "../src/net/choice";
 import type { ControlEvents } from "../src/net/control";
 import { Director, type DirectorState, type StageName } from "../src/player/director";
 import { Session, type SessionSink } from "../src/player/session";
-import { Standstill } from "../src/player/standstill";
+import { StallMeter } from "../src/player/stall_meter";
 import type { TransportName } from "../src/transport/names";
 import type { Sink } from "../src/transport/transport";
 import { Timers, settled } from "./support";
@@ -21,7 +21,7 @@ class World {
   readonly prepared = new Set<TransportName>();
   readonly director: Director;
   shown = 0;
-  turned: StageName = "first";
+  swapped: StageName = "first";
   events: ControlEvents | null = null;
   answers = true;
   choice: Choice | Error = new Error("no such thing");
@@ -37,7 +37,7 @@ class World {
         open: (base: URL, own: Sink, only: boolean) => {
           const transport = { stage, name, base: base.pathname, only, sink: own, stopped: false };
           this.opened.push(transport);
-          return { stop: () => (transport.stopped = true), rest: (rests: boolean) => this.said.push(`${name} rests ${rests}`) };
+          return { stop: () => (transport.stopped = true), throttle: (throttled: boolean) => this.said.push(`${name} rests ${throttled}`) };
         },
         obstacle: () => null,
       });
@@ -56,7 +56,7 @@ class World {
           if (this.choice instanceof Error) throw this.choice;
           return this.choice;
         },
-        attend: (url, events) => {
+        openControl: (url, events) => {
           this.said.push(`attend ${url.pathname}`);
           this.events = events;
           return {
@@ -76,7 +76,7 @@ class World {
         bytes: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
-        turned: (stage) => (this.turned = stage),
+        swapped: (stage) => (this.swapped = stage),
         choices: () => undefined,
       },
     );
@@ -88,7 +88,7 @@ class World {
       transport instanceof Error
         ? transport
         : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true };
-    this.director.want({ base: BASE, transport: wanted, rendition: null });
+    this.director.select({ base: BASE, transport: wanted, rendition: null });
     await settled();
   }
 
@@ -145,14 +145,14 @@ test("a move plays behind what is seen until it has a picture, and takes over th
   assert.equal(world.director.state.transport, "mjpeg");
   world.advance(700);
   world.picture();
-  assert.deepEqual([world.open, world.turned, world.shown], [["second hls /live/demo@mobile"], "second", 3]);
+  assert.deepEqual([world.open, world.swapped, world.shown], [["second hls /live/demo@mobile"], "second", 3]);
   const { transport, rendition, why, moved } = world.director.state;
   assert.deepEqual([transport, rendition, why, moved?.tookMs, moved?.from.transport], ["hls", "mobile", "narrow", 700, "mjpeg"]);
   assert.equal(world.said.at(-1), "playing hls@mobile");
   // And back, on the other stage.
   world.move("mjpeg");
   world.picture();
-  assert.deepEqual([world.open, world.turned], [["first mjpeg /live/demo"], "first"]);
+  assert.deepEqual([world.open, world.swapped], [["first mjpeg /live/demo"], "first"]);
 });
 
 test("a move without a picture in time, or that ends, is given up, and what is seen goes on", async () => {
@@ -206,7 +206,7 @@ test("what is chosen by hand while something plays comes behind the picture; bef
   const world = new World();
   await world.play();
   const choose = (transport: TransportName | "auto", rendition: string | null): void =>
-    world.director.want({ base: BASE, transport, rendition });
+    world.director.select({ base: BASE, transport, rendition });
   world.picture();
   choose("hls", null);
   assert.equal(world.said.at(-1), 'pin {"transport":"hls"}');
@@ -223,7 +223,7 @@ test("what is chosen by hand while something plays comes behind the picture; bef
   assert.ok(world.said.includes("choose nal null"), `${world.said}`);
   const early = new World();
   await early.play();
-  early.director.want({ base: BASE, transport: "hls", rendition: null });
+  early.director.select({ base: BASE, transport: "hls", rendition: null });
   assert.equal(early.said.at(-1), "choose hls null");
 });
 
@@ -245,7 +245,7 @@ test("a choice by hand that did not come through is told again, to the next sess
   await world.play("nal");
   world.picture();
   const pins = (): number => world.said.filter((text) => text === 'pin {"transport":"hls"}').length;
-  world.director.want({ base: BASE, transport: "hls", rendition: null });
+  world.director.select({ base: BASE, transport: "hls", rendition: null });
   assert.equal(pins(), 1);
   // The gateway is down, so the session of the channel is lost.
   world.events?.lost();
@@ -347,7 +347,7 @@ test("what the link carries is told where enough came", async () => {
 });
 
 test("a picture stands still after a second, and only what is beyond counts, once", () => {
-  const standstill = new Standstill();
+  const standstill = new StallMeter();
   assert.equal(standstill.look(400), 0);
   standstill.shown(500);
   assert.equal(standstill.look(1000), 0);

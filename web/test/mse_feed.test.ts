@@ -13,7 +13,7 @@ const BOTH = 'video/mp4; codecs="avc1.64001f,mp4a.40.2"';
 /** A fake browser: appends take effect when the test says so, and each fragment lasts one second. */
 class World implements MediaBuffer {
   readonly log: string[] = [];
-  readonly grown: [number, number][] = [];
+  readonly playable: [number, number][] = [];
   readonly endings: Ending[] = [];
   readonly feed: MseFeed;
   sound: boolean | null = null;
@@ -36,7 +36,7 @@ class World implements MediaBuffer {
       },
       position: () => this.position,
       fed: (count) => (this.fed += count),
-      grown: (from, to) => this.grown.push([from, to]),
+      playable: (from, to) => this.playable.push([from, to]),
       sound: (there) => (this.sound = there),
       failed: (ending) => this.endings.push(ending),
     });
@@ -98,14 +98,14 @@ test("a MIME type opens a source, and what comes meanwhile waits for it", () => 
   world.feed.done();
   // The init segment separately, the backlog in one append.
   assert.deepEqual(world.log, [`open ${VIDEO}`, `append ${init.length}`, `append ${KEY.length + SECOND.length}`]);
-  assert.deepEqual(world.grown, [[1000, 1002]]);
+  assert.deepEqual(world.playable, [[1000, 1002]]);
   assert.equal(world.sound, false);
 });
 
 test("each fragment tells how far the media goes now", () => {
   const world = new World().begin();
   for (let times = 0; times < 3; times++) world.send(SECOND);
-  assert.deepEqual(world.grown, [[1000, 1001], [1001, 1002], [1002, 1003]]);
+  assert.deepEqual(world.playable, [[1000, 1001], [1001, 1002], [1002, 1003]]);
 });
 
 test("pictures alone of which the browser takes none are given up, and it is said why", () => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { refusedBy } from "../src/transport/refusal";
+import { classifyRefusal } from "../src/transport/refusal";
 
 const answer = (status: number, cache = ""): Response => new Response("no segment yet\n", { status, headers: { "cache-control": cache } });
 
@@ -16,6 +16,6 @@ test("who has nothing to send yet is told from who refuses", async () => {
     [503, "max-age=0", 20, "refused"],
     [404, "public, max-age=5", 11_000, "refused"],
   ] as const) {
-    assert.deepEqual(await refusedBy(answer(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
+    assert.deepEqual(await classifyRefusal(answer(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
   }
 });

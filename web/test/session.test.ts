@@ -49,7 +49,7 @@ class World {
   }
 
   play(transport: TransportName | "auto" = "auto", path = "/live/demo"): void {
-    this.session.want({ base: new URL(path, "http://gateway"), transport });
+    this.session.select({ base: new URL(path, "http://gateway"), transport });
   }
 
   get last(): { name: TransportName; sink: Sink; stopped: boolean } {
@@ -368,9 +368,9 @@ test("a network that is back cuts the wait short", () => {
   const world = new World();
   world.play();
   world.end("unreachable");
-  world.session.hurry();
+  world.session.retryNow();
   assert.equal(world.opened.length, 2);
-  world.session.hurry();
+  world.session.retryNow();
   assert.equal(world.opened.length, 2);
 });
 

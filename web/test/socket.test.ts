@@ -114,7 +114,7 @@ test("where every upgrade is swallowed, auto goes on past the WebSockets within 
   };
   const players = { nal: overSocket("nal"), mse: overSocket("mse"), hls: plain("hls"), mjpeg: plain("mjpeg") };
   const session = new Session({ players, timer, random: () => 0.5, now: () => performance.now() }, { changed: () => undefined } as unknown as SessionSink);
-  session.want({ base: new URL("http://gateway/live/demo"), transport: "auto" });
+  session.select({ base: new URL("http://gateway/live/demo"), transport: "auto" });
   for (let second = 0; second < 60; second++) {
     clock.advance(1000);
     await settled();

@@ -46,7 +46,7 @@ export class Details {
   update(device: Device, rows: readonly Row[], now: number): void {
     this.#flow.push(device.bitsIn ?? 0, now);
     const work = this.#work.look(device.made, now);
-    const notes = [...device.notes, ...unwell(rows)];
+    const notes = [...device.notes, ...failureNotes(rows)];
     setText(this.#concerns, notes.length === 0 ? "" : ` · ${counted(notes.length, "note", "notes")}`);
     this.#last = () => {
       setText(this.#source, device.source);
@@ -71,7 +71,7 @@ export class Details {
   }
 }
 
-function unwell(rows: readonly Row[]): string[] {
+function failureNotes(rows: readonly Row[]): string[] {
   return rows.flatMap(({ name, muxer }) =>
     muxer === null || muxer.reason === "" ? [] : [`${name} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
   );

@@ -9,14 +9,14 @@ import { bitRate } from "../page/format";
 import { poll } from "../page/poll";
 import { type Capture, Captures } from "./captures";
 import { Gallery } from "./gallery";
-import { Happenings } from "./happenings";
-import { Opened } from "./opened";
+import { EventList } from "./event_list";
+import { StreamDialog } from "./stream_dialog";
 import { Strip } from "./strip";
 import { ViewersTable } from "./viewers";
 import { Wall } from "./wall";
 
 const banner = byId("banner");
-const happenings = new Happenings(byId("happenings"), byId("happenings-list"));
+const eventList = new EventList(byId("happenings"), byId("happenings-list"));
 const viewersTable = new ViewersTable();
 const captures = new Captures((url) => URL.revokeObjectURL(url));
 const gallery = new Gallery(captures);
@@ -33,8 +33,8 @@ const strip = new Strip(
   },
 );
 // While a stream is open in the dialog, it has the link to itself, except for one preview at a time.
-const opened = new Opened(take, (open) => (wall.reserved += open ? 2 : -2));
-const wall = new Wall(byId("streams"), wantsAll(), take, (device) => opened.open(device));
+const streamDialog = new StreamDialog(take, (open) => (wall.reserved += open ? 2 : -2));
+const wall = new Wall(byId("streams"), wantsAll(), take, (device) => streamDialog.open(device));
 /** Whether this page may list the muxers; asked again after each restart of the gateway. */
 let maySeeMuxers = true;
 
@@ -61,9 +61,9 @@ const look = poll(async (signal) => {
   document.documentElement.dataset["stale"] = String(!banner.hidden);
 });
 
-followEvents((happening) => {
-  if (happening.kind === "hello") maySeeMuxers = true;
-  happenings.add(happening);
+followEvents((event) => {
+  if (event.kind === "hello") maySeeMuxers = true;
+  eventList.add(event);
   look();
 });
 
@@ -88,7 +88,7 @@ async function take(serial: string, save: boolean): Promise<Capture> {
     return capture;
   } catch (error) {
     const code = error instanceof CaptureError ? `${error.code}: ` : "";
-    happenings.say(Date.now(), { text: `${serial}: capture failed: ${code}${error instanceof Error ? error.message : String(error)}`, tone: "bad" });
+    eventList.addLine(Date.now(), { text: `${serial}: capture failed: ${code}${error instanceof Error ? error.message : String(error)}`, tone: "bad" });
     throw error;
   } finally {
     wall.reserved--;

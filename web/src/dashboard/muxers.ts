@@ -30,12 +30,12 @@ export function rowsOf(device: Device, muxers: readonly Muxer[]): Row[] {
   for (const muxer of muxers) {
     if (muxer.stream !== device.serial) continue;
     const own = row(muxer);
-    if (own.muxer === null || badness(muxer) > badness(own.muxer)) own.muxer = muxer;
+    if (own.muxer === null || severity(muxer) > severity(own.muxer)) own.muxer = muxer;
   }
   return [...rows.values()].sort((one, two) => (one.name < two.name ? -1 : 1));
 }
 
-function badness(muxer: Muxer): number {
+function severity(muxer: Muxer): number {
   const place = WORST_FIRST.indexOf(muxer.state);
   return place < 0 ? 0 : WORST_FIRST.length - place;
 }

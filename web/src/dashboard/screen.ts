@@ -2,7 +2,7 @@
 
 import type { Frame } from "../net/frame";
 import { element, setText } from "../page/dom";
-import { oldness, type Showing } from "./showing";
+import { ageText, type Showing } from "./showing";
 
 /** Actions of the viewer on a preview. */
 export interface ScreenActions {
@@ -61,7 +61,7 @@ export class Screen {
       this.#canvas.hidden = false;
     }
     this.#problem = "";
-    setText(this.#age, oldness(ageMs));
+    setText(this.#age, ageText(ageMs));
     this.#say();
   }
 

@@ -38,7 +38,7 @@ function isUsed({ viewers, alwaysOn }: Device): boolean {
 }
 
 /** Age of a frame as text, empty if it is recent enough to be taken for live. */
-export function oldness(ageMs: number | null): string {
+export function ageText(ageMs: number | null): string {
   if (ageMs === null || ageMs < 3000) return "";
   const seconds = Math.round(ageMs / 1000);
   if (seconds < 60) return `${seconds} s old`;

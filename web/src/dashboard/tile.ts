@@ -15,7 +15,7 @@ export class Tile {
   readonly node: HTMLElement;
   readonly serial: string;
   /** Whether the tile is within the viewport, as last reported by the IntersectionObserver. */
-  inSight = false;
+  isVisible = false;
   #device: Device;
   #showing: Showing;
   readonly #badge = badge();
@@ -53,8 +53,8 @@ export class Tile {
   }
 
   /** Whether it should request previews now. */
-  get isHungry(): boolean {
-    return this.inSight && this.#showing.follow;
+  get wantsPreviews(): boolean {
+    return this.isVisible && this.#showing.follow;
   }
 
   update(device: Device, choice: Choice, rows: readonly Row[], now: number): void {

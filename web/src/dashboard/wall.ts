@@ -8,7 +8,7 @@ import { ApiError, type Device, type Muxer } from "../net/api";
 import { fetchFrame } from "../net/frame";
 import { Keyed } from "../page/keyed";
 import { rowsOf } from "./muxers";
-import { Pump } from "./pump";
+import { PreviewRequests } from "./preview_requests";
 import type { Choice } from "./showing";
 import type { Take } from "./shutter";
 import { Tile } from "./tile";
@@ -17,13 +17,13 @@ import { Tile } from "./tile";
  * Maximum number of preview requests in flight; the other three of the six connections are for statistics, events and
  * a capture.
  */
-const UNDER_WAY = 3;
+const MAX_REQUESTS = 3;
 
 export class Wall {
   readonly #tiles: Keyed<Device, Tile>;
-  readonly #pump: Pump;
-  readonly #sight: IntersectionObserver;
-  readonly #bySight = new WeakMap<Element, Tile>();
+  readonly #previews: PreviewRequests;
+  readonly #visibility: IntersectionObserver;
+  readonly #tileByNode = new WeakMap<Element, Tile>();
   /** The viewer's selections for single streams; kept while a device is unplugged. */
   readonly #choices = new Map<string, boolean>();
   #all: boolean;
@@ -32,29 +32,29 @@ export class Wall {
   /** `all`: display previews of all streams, which starts the idle ones. */
   constructor(list: HTMLElement, all: boolean, take: Take, open: (device: Device) => void) {
     this.#all = all;
-    this.#pump = new Pump((name, signal) => this.#ask(name, signal), { now: () => performance.now(), timer, random: Math.random });
-    this.#sight = new IntersectionObserver((entries) => {
+    this.#previews = new PreviewRequests((name, signal) => this.#ask(name, signal), { now: () => performance.now(), timer, random: Math.random });
+    this.#visibility = new IntersectionObserver((entries) => {
       // Entries are in chronological order: the last one of a tile is current.
       for (const { target, isIntersecting } of entries) {
-        const tile = this.#bySight.get(target);
+        const tile = this.#tileByNode.get(target);
         if (tile === undefined) continue;
-        tile.inSight = isIntersecting;
-        this.#feed(tile);
+        tile.isVisible = isIntersecting;
+        this.#updatePreviews(tile);
       }
     });
     const make = (device: Device): Tile => {
       const { serial } = device;
       const tile = new Tile(device, take, { open, choose: (follow) => this.#choose(serial, follow) });
-      this.#bySight.set(tile.node, tile);
-      this.#sight.observe(tile.node);
+      this.#tileByNode.set(tile.node, tile);
+      this.#visibility.observe(tile.node);
       return tile;
     };
     const gone = ({ node, serial }: Tile): void => {
-      this.#sight.unobserve(node);
-      this.#pump.forget(serial);
+      this.#visibility.unobserve(node);
+      this.#previews.forget(serial);
     };
     this.#tiles = new Keyed(list, make, gone);
-    const follow = (): void => this.#pump.run(document.visibilityState === "visible");
+    const follow = (): void => this.#previews.run(document.visibilityState === "visible");
     document.addEventListener("visibilitychange", follow);
     follow();
   }
@@ -67,8 +67,8 @@ export class Wall {
         const before = tile.device.state;
         tile.update(device, this.#choice(tile), rowsOf(device, muxers), now);
         // After a change of state, a request that failed before may succeed.
-        if (device.state !== before) this.#pump.hurry(device.serial);
-        this.#feed(tile);
+        if (device.state !== before) this.#previews.retryNow(device.serial);
+        this.#updatePreviews(tile);
       },
     );
   }
@@ -79,14 +79,14 @@ export class Wall {
     this.#choices.clear();
     for (const tile of this.#tiles.values()) {
       tile.choose(this.#choice(tile));
-      this.#feed(tile);
+      this.#updatePreviews(tile);
     }
   }
 
   /** Number of connections reserved for other uses. */
   set reserved(count: number) {
     this.#reserved = count;
-    this.#pump.limit = Math.max(1, UNDER_WAY - count);
+    this.#previews.limit = Math.max(1, MAX_REQUESTS - count);
   }
 
   get reserved(): number {
@@ -102,11 +102,11 @@ export class Wall {
     if (tile === undefined) return;
     this.#choices.set(serial, follow);
     tile.choose(follow);
-    this.#feed(tile);
+    this.#updatePreviews(tile);
   }
 
-  #feed(tile: Tile): void {
-    this.#pump.want(tile.serial, tile.isHungry);
+  #updatePreviews(tile: Tile): void {
+    this.#previews.want(tile.serial, tile.wantsPreviews);
   }
 
   async #ask(serial: string, signal: AbortSignal): Promise<void> {

@@ -212,7 +212,7 @@ function readAnswer(status: string, answer: Record<string, unknown>, resolve: (v
 function readContents(contents: unknown): Content[] {
   return Object.entries(object(contents) ?? {}).map(([type, value]) => {
     const content = object(value) ?? {};
-    return { type, schema: some(content["schema"]), examples: examplesOf(content) };
+    return { type, schema: optionalSchema(content["schema"]), examples: examplesOf(content) };
   });
 }
 
@@ -230,7 +230,7 @@ function messagesOf(value: unknown): Message[] {
   return list(value).map((message) => ({
     name: text(message["name"]),
     description: blocks(text(message["description"])),
-    schema: some(message["schema"]),
+    schema: optionalSchema(message["schema"]),
     examples: examplesOf(message),
   }));
 }
@@ -245,7 +245,7 @@ function codes(value: unknown): Code[] {
 }
 
 /** Parses a schema; null if it is absent or empty. */
-function some(value: unknown): Schema | null {
+function optionalSchema(value: unknown): Schema | null {
   const schema = object(value);
   return schema === null || Object.keys(schema).length === 0 ? null : readSchema(schema);
 }

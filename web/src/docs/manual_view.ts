@@ -8,7 +8,7 @@ import { breakable, methodNode, operationNode } from "./operation_view";
 import { schemaNode } from "./schema_view";
 
 /** An entry that the filter shows or hides, with its elements in contents and text. */
-interface Found {
+interface Entry {
   readonly words: string;
   readonly nodes: readonly HTMLElement[];
 }
@@ -17,7 +17,7 @@ export class ManualView {
   readonly contents = element("ul", { class: "contents" });
   readonly text = element("div", { class: "text" });
   /** Groups with their entries; a group without visible entries is hidden. */
-  readonly #groups: { readonly nodes: readonly HTMLElement[]; readonly found: readonly Found[] }[] = [];
+  readonly #groups: { readonly nodes: readonly HTMLElement[]; readonly found: readonly Entry[] }[] = [];
   readonly #status: HTMLElement;
 
   /** `status` displays the number of matches. */
@@ -69,7 +69,7 @@ export class ManualView {
     this.#add(id, "Schemas", section, list, found);
   }
 
-  #add(id: string, name: string, section: HTMLElement, list: HTMLElement, found: readonly Found[]): void {
+  #add(id: string, name: string, section: HTMLElement, list: HTMLElement, found: readonly Entry[]): void {
     const entry = element("li", {}, element("a", { class: "of", href: `#${id}` }, name), list);
     this.contents.append(entry);
     this.text.append(section);

@@ -3,7 +3,7 @@
 
 import { errorText } from "./errors";
 import { flag, list, number, object, text, texts, time } from "./json";
-import { ANSWER_MS } from "./within";
+import { RESPONSE_TIMEOUT_MS } from "./timeout";
 
 /** States of a stream as documented in the API; unknown ones are displayed by name. */
 export type StreamState =
@@ -41,7 +41,7 @@ export interface Device {
   readonly decoder: "running" | "stopped" | string;
   /** Whether the stream runs without viewers; null if the gateway does not say. */
   readonly alwaysOn: boolean | null;
-  readonly made: Made;
+  readonly made: FrameCounts;
   /** The H.264 encoder used unless the config names another; null until something had to be encoded. */
   readonly encoder: Encoder | null;
   readonly transports: readonly string[];
@@ -49,7 +49,7 @@ export interface Device {
 }
 
 /** Numbers of frames processed since the gateway started. */
-export interface Made {
+export interface FrameCounts {
   readonly decoded: number;
   readonly encoded: number;
   readonly jpegs: number;
@@ -127,7 +127,7 @@ export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> 
 }
 
 /** Returns the gateway's message for an unknown stream of this name; null if it knows the stream. */
-export async function whyUnknown(serial: string, signal: AbortSignal): Promise<string | null> {
+export async function unknownReason(serial: string, signal: AbortSignal): Promise<string | null> {
   try {
     await getJson(`/api/devices/${encodeURIComponent(serial)}`, signal);
     return null;
@@ -139,7 +139,7 @@ export async function whyUnknown(serial: string, signal: AbortSignal): Promise<s
 
 /** Fetches the description of the API, OpenAPI 3.1. */
 export async function fetchManual(): Promise<unknown> {
-  return getJson("/api/openapi.json", AbortSignal.timeout(ANSWER_MS));
+  return getJson("/api/openapi.json", AbortSignal.timeout(RESPONSE_TIMEOUT_MS));
 }
 
 /** Parses the response of `/api/devices`. */
@@ -171,7 +171,7 @@ export function parseDevices(json: unknown): Device[] {
       model: text(entry["model"]),
       decoder: text(entry["decoder"]),
       alwaysOn: flag(entry["always_on"]),
-      made: parseMade(object(entry["made"])),
+      made: parseFrameCounts(object(entry["made"])),
       encoder: parseEncoder(object(entry["encoder"])),
       transports: texts(entry["transports"]),
       notes: texts(entry["notes"]),
@@ -220,7 +220,7 @@ async function getJson(
   return response.json();
 }
 
-function parseMade(made: Record<string, unknown> | null): Made {
+function parseFrameCounts(made: Record<string, unknown> | null): FrameCounts {
   const count = (name: string): number => number(made?.[name]) ?? 0;
   return { decoded: count("decoded"), encoded: count("encoded"), jpegs: count("jpegs") };
 }

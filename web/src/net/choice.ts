@@ -24,7 +24,7 @@ export interface Choice extends Form {
 }
 
 /** Capabilities of this client, and the viewer's selection. */
-export interface Asking {
+export interface ChoiceRequest {
   /** Names of the transports that this browser can play, in order of preference. */
   readonly can: readonly string[];
   readonly transport: string | null;
@@ -39,7 +39,7 @@ export interface Asking {
  * Requests a choice. Throws `ApiError` with the gateway's message if it refuses, and a `TypeError` if it does not
  * respond.
  */
-export async function fetchChoice(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice> {
+export async function fetchChoice(base: URL, asking: ChoiceRequest, signal: AbortSignal): Promise<Choice> {
   const url = new URL(base);
   const set = (name: string, value: string | null): void => {
     if (value !== null) url.searchParams.set(name, value);
@@ -61,13 +61,13 @@ export function parseChoice(json: unknown, gateway: URL): Choice | null {
   const fields = object(json);
   const [transport, base, session] = ["transport", "base", "session"].map((name) => text(fields?.[name]));
   if (fields === null || !transport || !base || !session) return null;
-  const [at, control] = [place(base, gateway), place(session, gateway)];
+  const [at, control] = [resolvePath(base, gateway), resolvePath(session, gateway)];
   if (at === null || control === null) return null;
   return { transport, rendition: text(fields["rendition"]), base: at, session: control, reason: text(fields["reason"]), pattern: flag(fields["pattern"]) ?? false };
 }
 
 /** Resolves a path on the gateway; null for URLs elsewhere. */
-export function place(path: string, gateway: URL): URL | null {
+export function resolvePath(path: string, gateway: URL): URL | null {
   return /^\/(?![/\\])/.test(path) && URL.canParse(path, gateway) ? new URL(path, gateway) : null;
 }
 

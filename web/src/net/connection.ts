@@ -2,7 +2,7 @@
 // then neither forward nor refuse the upgrade request.
 
 /** Timeout (ms) for opening. The gateway accepts at once, except when a component has to be started first. */
-const OPEN_MS = 8000;
+const OPEN_TIMEOUT_MS = 8000;
 
 export interface ConnectionEvents {
   opened?(): void;
@@ -16,7 +16,7 @@ export class Connection {
   readonly #socket: WebSocket;
   readonly #events: ConnectionEvents;
   #opened = false;
-  #over = false;
+  #closed = false;
 
   constructor(url: URL, events: ConnectionEvents) {
     const socket = new WebSocket(url);
@@ -27,10 +27,10 @@ export class Connection {
     const late = setTimeout(() => {
       socket.close();
       this.#end(null);
-    }, OPEN_MS);
+    }, OPEN_TIMEOUT_MS);
     socket.onopen = () => {
       clearTimeout(late);
-      if (this.#over) {
+      if (this.#closed) {
         socket.close();
         return;
       }
@@ -38,7 +38,7 @@ export class Connection {
       events.opened?.();
     };
     socket.onmessage = ({ data }: MessageEvent<ArrayBuffer | string>) => {
-      if (!this.#over) events.message(data);
+      if (!this.#closed) events.message(data);
     };
     socket.onclose = (close) => {
       clearTimeout(late);
@@ -47,7 +47,7 @@ export class Connection {
   }
 
   get isOpen(): boolean {
-    return this.#opened && !this.#over && this.#socket.readyState === WebSocket.OPEN;
+    return this.#opened && !this.#closed && this.#socket.readyState === WebSocket.OPEN;
   }
 
   /** Sends a message; dropped if the connection is not open. */
@@ -57,14 +57,14 @@ export class Connection {
 
   /** Closes the connection. No event follows. */
   close(): void {
-    this.#over = true;
+    this.#closed = true;
     // Closing a connecting socket would make the browser log an error.
     if (this.#socket.readyState !== WebSocket.CONNECTING) this.#socket.close();
   }
 
   #end(close: Parameters<ConnectionEvents["ended"]>[0]): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.#closed) return;
+    this.#closed = true;
     this.#events.ended(close);
   }
 }

@@ -5,7 +5,7 @@ import { number, object, text } from "./json";
 import { Backoff } from "./backoff";
 
 /** An event; `at` in Unix ms, `stream` with its rendition as in URLs. */
-export type Happening =
+export type GatewayEvent =
   | { readonly kind: "stream"; readonly at: number; readonly stream: string; readonly state: string; readonly reason: string }
   | { readonly kind: "group-cut"; readonly at: number; readonly stream: string; readonly reason: string }
   | { readonly kind: "viewer-came" | "viewer-left"; readonly at: number; readonly stream: string; readonly transport: string }
@@ -25,11 +25,11 @@ export type Happening =
   /** Older events are no longer available; `count` is null if the gateway does not know how many. */
   | { readonly kind: "missed"; readonly at: number; readonly count: number | null };
 
-type Kind = Happening["kind"];
+type Kind = GatewayEvent["kind"];
 const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "capture", "hello", "missed"];
 
 /** Parses an event; null if it is invalid. */
-export function parseHappening(kind: Kind, json: string): Happening | null {
+export function parseEvent(kind: Kind, json: string): GatewayEvent | null {
   const data = object(parse(json));
   if (data === null) return null;
   const at = number(data["at"]) ?? 0;
@@ -56,7 +56,7 @@ export function parseHappening(kind: Kind, json: string): Happening | null {
 }
 
 /** Reports events while the page is open and visible. */
-export function followEvents(happened: (happening: Happening) => void): void {
+export function followEvents(onEvent: (happening: GatewayEvent) => void): void {
   const backoff = new Backoff();
   let source: EventSource | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -76,8 +76,8 @@ export function followEvents(happened: (happening: Happening) => void): void {
       opened.addEventListener(kind, (event) => {
         last = event.lastEventId;
         backoff.reset();
-        const happening = parseHappening(kind, String(event.data));
-        if (happening !== null) happened(happening);
+        const happening = parseEvent(kind, String(event.data));
+        if (happening !== null) onEvent(happening);
       });
     }
     opened.addEventListener("error", () => {

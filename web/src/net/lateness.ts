@@ -7,19 +7,19 @@ const REMEMBERED_MS = 60_000;
 /** State of one connection; a new connection may have shorter queues. */
 export class Lateness {
   /** Candidates for the minimum, in order of arrival and of increasing transit time. */
-  #least: { readonly at: number; readonly ms: number }[] = [];
-  #taken = -Infinity;
+  #minima: { readonly at: number; readonly ms: number }[] = [];
+  #lastSentAt = -Infinity;
 
   /**
    * Data sent at `taken` (ms on the sender's clock) arrived at `now` (ms on ours). Returns the queueing time in ms,
    * or null for repeated or older data.
    */
-  came(taken: number, now: number): number | null {
-    if (taken <= this.#taken) return null;
-    this.#taken = taken;
+  arrived(taken: number, now: number): number | null {
+    if (taken <= this.#lastSentAt) return null;
+    this.#lastSentAt = taken;
     const ms = now - taken;
-    this.#least = this.#least.filter((known) => known.ms < ms && now - known.at <= REMEMBERED_MS);
-    this.#least.push({ at: now, ms });
-    return ms - (this.#least[0]?.ms ?? ms);
+    this.#minima = this.#minima.filter((known) => known.ms < ms && now - known.at <= REMEMBERED_MS);
+    this.#minima.push({ at: now, ms });
+    return ms - (this.#minima[0]?.ms ?? ms);
   }
 }

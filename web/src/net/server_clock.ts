@@ -1,7 +1,7 @@
 // Estimates the offset to the gateway's clock, so that latency read from a frame is correct on another machine too.
 
 import { number, object } from "./json";
-import { ANSWER_MS, within } from "./within";
+import { RESPONSE_TIMEOUT_MS, withTimeout } from "./timeout";
 
 /** One response of /healthz; all times in Unix ms. */
 export interface Sample {
@@ -46,7 +46,7 @@ export class ServerClock {
     const samples: Sample[] = [];
     try {
       while (samples.length < SAMPLES) {
-        const sample = await within(ANSWER_MS, asking.signal, (signal) => this.#sample(signal));
+        const sample = await withTimeout(RESPONSE_TIMEOUT_MS, asking.signal, (signal) => this.#sample(signal));
         if (sample === null) break;
         samples.push(sample);
       }

@@ -1,6 +1,6 @@
 // Polls while the page is visible, one request at a time.
 
-import { within } from "../net/within";
+import { withTimeout } from "../net/timeout";
 
 const PAUSE_MS = 1000;
 const SHORTEST_PAUSE_MS = 200;
@@ -19,7 +19,7 @@ export function poll(ask: (signal: AbortSignal) => Promise<void>): () => void {
     while (!current.signal.aborted) {
       // Each request has a timeout, so that a hanging gateway is noticed.
       hurried = false;
-      await within(LONGEST_MS, current.signal, ask);
+      await withTimeout(LONGEST_MS, current.signal, ask);
       await pause(SHORTEST_PAUSE_MS, current.signal);
       if (hurried) continue;
       const rest = new AbortController();

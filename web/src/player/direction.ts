@@ -1,9 +1,9 @@
 // The director's interface: its inputs and outputs, and the environment that it needs. Types only.
 
-import type { Asking, Choice, Form } from "../net/choice";
+import type { ChoiceRequest, Choice, Form } from "../net/choice";
 import type { ControlEvents, Offer, Report } from "../net/control";
 import type { TransportName } from "../transport/names";
-import type { Session, SessionSink, SessionState, Wanted } from "./session";
+import type { Session, SessionSink, SessionState, Selection } from "./session";
 
 /** Name of one of the two stages: one is visible, the other prepares a move. */
 export type StageName = "first" | "second";
@@ -54,8 +54,8 @@ export interface DirectorEnv {
   network(): string | null;
   /** The transport may be played later: its dependencies may be loaded now. */
   prepare(name: TransportName): void;
-  choose(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice>;
-  attend(url: URL, events: ControlEvents): ControlLike;
+  choose(base: URL, asking: ChoiceRequest, signal: AbortSignal): Promise<Choice>;
+  openControl(url: URL, events: ControlEvents): ControlLike;
   timer(callback: () => void, ms: number): () => void;
   now(): number;
 }
@@ -64,12 +64,12 @@ export interface DirectorEnv {
 export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "bytes" | "dropped"> {
   changed(state: DirectorState): void;
   /** This stage is the visible one from now on. */
-  turned(stage: StageName): void;
+  swapped(stage: StageName): void;
   choices(choices: Choices): void;
 }
 
 /** What to play, including a rendition selected by the viewer. */
-export interface DirectorWanted extends Wanted {
+export interface DirectorSelection extends Selection {
   /** Empty: the stream itself; null: whichever rendition the gateway chooses. */
   readonly rendition: string | null;
 }

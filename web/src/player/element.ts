@@ -22,13 +22,13 @@ import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
 import { type TransportName, transportNamed } from "../transport/names";
 import type { Shown } from "../transport/transport";
-import { VideoScreen, wasTapped } from "../transport/video";
+import { VideoScreen, wasActivated } from "../transport/video";
 import { clockUrl, ITSELF, streamBase } from "./address";
 import { CodeReader } from "./code_reader";
 import { Director, type DirectorState, type StageName } from "./director";
 import { Painter } from "./painter";
 import { Session, type SessionSink, type TransportPlayer } from "./session";
-import { Standstill } from "./standstill";
+import { StallMeter } from "./stall_meter";
 import { type Stats, StatsCollector } from "./stats";
 import { PlayerView, type ScreenName } from "./view";
 
@@ -36,7 +36,7 @@ const LOOK_EVERY_MS = 1000;
 const READ_CODE_EVERY_MS = 500;
 
 /** URL of the gateway that served this script from its `assets/`. */
-const HOME = new URL("..", import.meta.url).href;
+const GATEWAY_URL = new URL("..", import.meta.url).href;
 
 /** The custom element; its attributes and events are documented at the top of this file. */
 export class SluicegatePlayer extends HTMLElement {
@@ -46,7 +46,7 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #painter: Painter;
   readonly #videos: Readonly<Record<StageName, VideoScreen>>;
   readonly #director: Director;
-  #standstill = new Standstill();
+  #stall = new StallMeter();
   readonly #reader = new CodeReader();
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
@@ -80,8 +80,8 @@ export class SluicegatePlayer extends HTMLElement {
     });
     const { first, second } = this.#view.videos;
     this.#videos = {
-      first: new VideoScreen(first, () => this.#holdVideo("first")),
-      second: new VideoScreen(second, () => this.#holdVideo("second")),
+      first: new VideoScreen(first, () => this.#keepFrame("first")),
+      second: new VideoScreen(second, () => this.#keepFrame("second")),
     };
     this.#director = new Director(
       {
@@ -92,7 +92,7 @@ export class SluicegatePlayer extends HTMLElement {
           if (name === "hls") prepareHls();
         },
         choose: fetchChoice,
-        attend: (url, events) => new Control(url, events),
+        openControl: (url, events) => new Control(url, events),
         timer,
         now: () => performance.now(),
       },
@@ -102,7 +102,7 @@ export class SluicegatePlayer extends HTMLElement {
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
-        turned: (stage) => {
+        swapped: (stage) => {
           this.#stage = stage;
           this.#applyMuted();
           this.#showSound();
@@ -192,13 +192,13 @@ export class SluicegatePlayer extends HTMLElement {
     this.#connected = connected;
     const { signal } = connected;
     document.addEventListener("visibilitychange", () => this.#visibility(), { signal });
-    window.addEventListener("online", () => this.#director.hurry(), { signal });
+    window.addEventListener("online", () => this.#director.retryNow(), { signal });
     // A browser that blocked audio without user activation allows it after the first click or key press anywhere.
-    for (const name of ["click", "keydown"]) document.addEventListener(name, () => this.#insist(), { signal });
+    for (const name of ["click", "keydown"]) document.addEventListener(name, () => this.#retryUnmute(), { signal });
     const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(look));
     this.#visibility();
-    this.#want();
+    this.#applySelection();
   }
 
   disconnectedCallback(): void {
@@ -215,12 +215,12 @@ export class SluicegatePlayer extends HTMLElement {
       this.#view.showStats(this.showStats);
       this.#view.stats(this.stats);
     } else if (this.#connected !== null) {
-      this.#want();
+      this.#applySelection();
     }
   }
 
-  #want(): void {
-    const base = streamBase(this.src, this.stream, HOME, document.baseURI);
+  #applySelection(): void {
+    const base = streamBase(this.src, this.stream, GATEWAY_URL, document.baseURI);
     const other = base?.href !== this.#base?.href;
     if (other) {
       this.#base = base;
@@ -230,7 +230,7 @@ export class SluicegatePlayer extends HTMLElement {
       this.#view.title(base === null ? "" : decodeName(base));
     }
     const rendition = this.rendition === "" ? null : this.rendition === ITSELF ? "" : this.rendition;
-    this.#director.want({ base, transport: this.transport, rendition });
+    this.#director.select({ base, transport: this.transport, rendition });
     // After the old stream has ended, so that none of its frames arrives later.
     if (other) this.#clear();
   }
@@ -267,14 +267,14 @@ export class SluicegatePlayer extends HTMLElement {
 
   #shown(screen: ScreenName, shown: Shown): void {
     if (screen !== "canvas") this.#painter.stop();
-    this.#standstill.shown(shown.at);
+    this.#stall.shown(shown.at);
     this.#screen = screen;
     this.#collector.shown(shown);
     this.#view.shown(screen);
     const { at, delay } = shown;
     if (at - this.#codeReadAt < READ_CODE_EVERY_MS) return;
     this.#codeReadAt = at;
-    const made = this.#made();
+    const made = this.#captureTime();
     if (made === null) {
       if (delay !== null) this.#collector.latency(delay.ms, delay.kind);
     } else {
@@ -288,14 +288,14 @@ export class SluicegatePlayer extends HTMLElement {
    * Capture time of the displayed frame. Only for the test pattern: any other video may happen to look like a block
    * code.
    */
-  #made(): number | null {
+  #captureTime(): number | null {
     if (!this.#director.state.pattern) return null;
     const { number, clock } = this.#reader.read(this.#view.screen(this.#screen));
     return number === null ? null : clock;
   }
 
   /** Keeps the video element's last frame visible on the canvas until there is a new one. */
-  #holdVideo(stage: StageName): void {
+  #keepFrame(stage: StageName): void {
     if (this.#screen !== stage) return;
     this.#painter.keep(this.#view.videos[stage]);
     this.#screen = "canvas";
@@ -309,8 +309,8 @@ export class SluicegatePlayer extends HTMLElement {
     second.muted = this.#muted || this.#stage !== "second";
   }
 
-  #insist(): void {
-    if (!this.#muted && this.muted && wasTapped()) this.#applyMuted();
+  #retryUnmute(): void {
+    if (!this.#muted && this.muted && wasActivated()) this.#applyMuted();
   }
 
   #showSound(): void {
@@ -320,7 +320,7 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #clear(): void {
-    this.#standstill = new Standstill();
+    this.#stall = new StallMeter();
     this.#painter.clear();
     this.#screen = "canvas";
     this.#view.blank();
@@ -336,12 +336,12 @@ export class SluicegatePlayer extends HTMLElement {
 
   #report({ bitsPerSecond, framesPerSecond, dropped }: Stats): void {
     const screen = this.#view.screen(this.#screen);
-    const buffered = screen instanceof HTMLVideoElement ? ahead(screen) : null;
+    const buffered = screen instanceof HTMLVideoElement ? bufferedAhead(screen) : null;
     this.#director.report({
       received: bitsPerSecond,
       frame_rate: framesPerSecond,
       buffered_ms: buffered,
-      stalled_ms: this.#standstill.look(performance.now()),
+      stalled_ms: this.#stall.look(performance.now()),
       frames_dropped: Math.max(0, dropped - this.#droppedBefore),
       visible: document.visibilityState === "visible",
     });
@@ -374,7 +374,7 @@ function timer(callback: () => void, ms: number): () => void {
 }
 
 /** Media buffered ahead of the current position, in ms. */
-function ahead({ buffered, currentTime }: HTMLVideoElement): number {
+function bufferedAhead({ buffered, currentTime }: HTMLVideoElement): number {
   return buffered.length === 0 ? 0 : Math.max(0, (buffered.end(buffered.length - 1) - currentTime) * 1000);
 }
 

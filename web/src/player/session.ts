@@ -5,7 +5,7 @@
 import { Backoff } from "../net/backoff";
 import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
 import type { Ending, Opener, Sink, Transport } from "../transport/transport";
-import { Absence } from "./absence";
+import { DisplayWatchdog } from "./display_watchdog";
 
 /**
  * - `idle`: nothing to play.
@@ -36,7 +36,7 @@ export interface SessionState {
 }
 
 /** What to play. */
-export interface Wanted {
+export interface Selection {
   /** The stream's base URL; null for nothing. */
   readonly base: URL | null;
   readonly transport: TransportName | "auto";
@@ -68,27 +68,27 @@ export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" |
 
 const SILENT_AFTER_MS = 10_000;
 /** A connection that died without notice looks like a silent one, and reconnecting is cheap. */
-const RENEW_AFTER_MS = 30_000;
+const RECONNECT_AFTER_MS = 30_000;
 /**
  * Consecutive refusals after which `auto` tries the next transport: a proxy that blocks WebSockets will not start to
  * allow them.
  */
-const REFUSALS = 2;
+const MAX_REFUSALS = 2;
 
 /** Plays the selection while it is selected and the page is visible. */
 export class Session {
   readonly #env: SessionEnv;
   readonly #sink: SessionSink;
   readonly #backoff: Backoff;
-  #wanted: Wanted = { base: null, transport: "auto" };
+  #selection: Selection = { base: null, transport: "auto" };
   #visible = true;
   #transport: Transport | null = null;
   #cancelTimer: (() => void) | null = null;
   #refusals = 0;
   /** Failures found by trying transports, with their reasons; kept while the selection is the same. */
   readonly #obstacles = new Map<TransportName, string>();
-  #absence = new Absence();
-  #heardAt = 0;
+  #watchdog = new DisplayWatchdog();
+  #lastDataAt = 0;
   #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
@@ -107,10 +107,10 @@ export class Session {
   }
 
   /** Selects what to play. Selecting the same again has no effect. */
-  want(wanted: Wanted): void {
-    const same = wanted.base?.href === this.#wanted.base?.href && wanted.transport === this.#wanted.transport && wanted.only === this.#wanted.only;
+  select(selection: Selection): void {
+    const same = selection.base?.href === this.#selection.base?.href && selection.transport === this.#selection.transport && selection.only === this.#selection.only;
     if (same) return;
-    this.#wanted = wanted;
+    this.#selection = selection;
     this.#refusals = 0;
     this.#obstacles.clear();
     this.#backoff.reset();
@@ -126,24 +126,24 @@ export class Session {
   }
 
   /** Reduces the transport's load on the link, or restores it. */
-  rest(rests: boolean): void {
-    this.#transport?.rest?.(rests);
+  throttle(throttled: boolean): void {
+    this.#transport?.throttle?.(throttled);
   }
 
   /** The network is back: reconnects immediately if waiting. */
-  hurry(): void {
+  retryNow(): void {
     if (this.#state.phase === "waiting") this.#reconnect();
   }
 
-  /** Closes the connection; `want` starts again. */
+  /** Closes the connection; `select` starts again. */
   stop(): void {
-    this.#wanted = { base: null, transport: "auto" };
+    this.#selection = { base: null, transport: "auto" };
     this.#restart();
   }
 
   #restart(): void {
     this.#release();
-    const base = this.#wanted.base;
+    const base = this.#selection.base;
     if (base === null) {
       this.#set({ phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false });
     } else if (!this.#visible) {
@@ -162,11 +162,11 @@ export class Session {
     const { name, fallback } = this.#choose();
     const sound = this.#state.sound && this.#state.transport === name;
     this.#set({ phase: "connecting", transport: name, reason: "", fallback, sound, soundOnly: false });
-    const absence = (this.#absence = new Absence());
+    const watchdog = (this.#watchdog = new DisplayWatchdog());
     let current = true;
     let played = false;
-    this.#heard();
-    this.#watch(SILENT_AFTER_MS);
+    this.#dataArrived();
+    this.#watchSilence(SILENT_AFTER_MS);
     const sink: Sink = {
       picture: (picture) => {
         if (!current) {
@@ -174,29 +174,29 @@ export class Session {
           return;
         }
         played = true;
-        this.#plays(false);
+        this.#playing(false);
         this.#sink.picture(picture);
       },
       shown: (shown) => {
         if (!current) return;
         played = true;
-        this.#plays(false);
+        this.#playing(false);
         this.#sink.shown(shown);
       },
       heard: () => {
         if (!current) return;
         played = true;
-        this.#plays(true);
+        this.#playing(true);
       },
       fed: (count) => {
-        if (!current || this.#state.phase === "blocked" || !absence.fed(count, this.#env.now())) return;
+        if (!current || this.#state.phase === "blocked" || !watchdog.fed(count, this.#env.now())) return;
         current = false;
         const reason = played ? `${LABELS[name]} receives video but no longer displays it` : `${LABELS[name]} receives video but displays none`;
         this.#ended(name, { kind: played ? "lost" : "unsupported", reason });
       },
       blocked: () => {
         if (!current) return;
-        absence.excuse();
+        watchdog.reset();
         this.#set({ phase: "blocked", reason: "the browser requires a tap before it plays" });
       },
       sound: (there) => {
@@ -204,7 +204,7 @@ export class Session {
       },
       bytes: (count) => {
         if (!current) return;
-        this.#heard();
+        this.#dataArrived();
         this.#sink.bytes(count);
       },
       carried: (bytes, ms) => {
@@ -222,9 +222,9 @@ export class Session {
         this.#ended(name, ending);
       },
     };
-    const transport = this.#env.players[name].open(base, sink, this.#wanted.only ?? false);
+    const transport = this.#env.players[name].open(base, sink, this.#selection.only ?? false);
     this.#transport = {
-      rest: (rests) => transport.rest?.(rests),
+      throttle: (throttled) => transport.throttle?.(throttled),
       stop: () => {
         current = false;
         transport.stop();
@@ -237,21 +237,21 @@ export class Session {
    * always tried.
    */
   #choose(): { name: TransportName; fallback: string } {
-    const wanted = this.#wanted.transport;
-    const order = wanted === "auto" ? TRANSPORTS : [wanted, ...TRANSPORTS.filter((name) => name !== wanted)];
-    const against: string[] = [];
+    const selection = this.#selection.transport;
+    const order = selection === "auto" ? TRANSPORTS : [selection, ...TRANSPORTS.filter((name) => name !== selection)];
+    const reasons: string[] = [];
     for (const name of order) {
       const obstacle = this.#obstacles.get(name) ?? this.#env.players[name].obstacle();
-      if (obstacle === null) return { name, fallback: against.join("; ") };
-      if (!against.includes(obstacle)) against.push(obstacle);
+      if (obstacle === null) return { name, fallback: reasons.join("; ") };
+      if (!reasons.includes(obstacle)) reasons.push(obstacle);
     }
-    return { name: "mjpeg", fallback: against.join("; ") };
+    return { name: "mjpeg", fallback: reasons.join("; ") };
   }
 
   #ended(name: TransportName, ending: Ending): void {
     this.#release();
     if (ending.kind === "refused") this.#refusals++;
-    const givesUp = ending.kind === "unsupported" || ending.kind === "unready" || (this.#refusals >= REFUSALS && this.#wanted.transport === "auto");
+    const givesUp = ending.kind === "unsupported" || ending.kind === "unready" || (this.#refusals >= MAX_REFUSALS && this.#selection.transport === "auto");
     if (givesUp && name !== "mjpeg") {
       this.#refusals = 0;
       const unready = ending.kind === "unready";
@@ -264,9 +264,9 @@ export class Session {
   }
 
   /** A frame was displayed, or audio was played if there is no video. */
-  #plays(soundOnly: boolean): void {
-    this.#heard();
-    this.#absence.shown();
+  #playing(soundOnly: boolean): void {
+    this.#dataArrived();
+    this.#watchdog.shown();
     if (this.#state.phase === "playing" && this.#state.soundOnly === soundOnly) return;
     this.#backoff.reset();
     this.#refusals = 0;
@@ -274,23 +274,23 @@ export class Session {
   }
 
   /** Data arrived: restarts the silence timer. */
-  #heard(): void {
+  #dataArrived(): void {
     if (this.#state.phase === "silent") this.#set({ phase: "connecting", reason: "" });
-    this.#heardAt = this.#env.now();
+    this.#lastDataAt = this.#env.now();
   }
 
-  #watch(ms: number): void {
+  #watchSilence(ms: number): void {
     this.#cancelTimer = this.#env.timer(() => {
       // A player that waits for a tap need not fetch data meanwhile.
-      if (this.#state.phase === "blocked") this.#heard();
-      const silent = this.#env.now() - this.#heardAt;
-      if (silent >= RENEW_AFTER_MS) {
+      if (this.#state.phase === "blocked") this.#dataArrived();
+      const silent = this.#env.now() - this.#lastDataAt;
+      if (silent >= RECONNECT_AFTER_MS) {
         this.#reconnect();
       } else if (silent >= SILENT_AFTER_MS) {
         this.#set({ phase: "silent", reason: "connected, but no new frames arrive" });
-        this.#watch(RENEW_AFTER_MS - silent);
+        this.#watchSilence(RECONNECT_AFTER_MS - silent);
       } else {
-        this.#watch(SILENT_AFTER_MS - silent);
+        this.#watchSilence(SILENT_AFTER_MS - silent);
       }
     }, ms);
   }

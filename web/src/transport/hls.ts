@@ -2,7 +2,7 @@
 // first use, so that other transports do not pay for it. This file has what both share: the loan of the video
 // element, and asking the gateway why a load failed.
 
-import { ANSWER_MS } from "../net/within";
+import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
 import { mediaSource } from "./browser";
 import { playByBrowser } from "./hls_native";
 import { refusal } from "./refusal";
@@ -30,7 +30,7 @@ export interface HlsPlayback {
   /** Seconds behind live; null if unknown. */
   behind(): number | null;
   stop(): void;
-  rest?(rests: boolean): void;
+  throttle?(throttled: boolean): void;
 }
 
 /** Why this browser cannot play `hls` at all, or null if it can. */
@@ -109,12 +109,12 @@ export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScree
   } else {
     // `refused`, so that another transport is tried.
     const unloaded = (): void => end({ kind: "refused", reason: "the HLS player could not be loaded; if the gateway was updated, reload the page" });
-    const late = setTimeout(unloaded, ANSWER_MS);
+    const late = setTimeout(unloaded, RESPONSE_TIMEOUT_MS);
     signal.addEventListener("abort", () => clearTimeout(late));
     import("./hls_js").then(({ playByHlsJs }) => {
       clearTimeout(late);
       start(playByHlsJs);
     }, unloaded);
   }
-  return { stop, rest: (rests) => playback?.rest?.(rests) };
+  return { stop, throttle: (throttled) => playback?.throttle?.(throttled) };
 }

@@ -3,19 +3,19 @@
 import Hls from "hls.js/light";
 import { changesRateSmoothly } from "./browser";
 import type { HlsPlayer } from "./hls";
-import { refusedBy } from "./refusal";
-import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
+import { classifyRefusal } from "./refusal";
+import { REJECTED_AFTER_FRAMES, REJECTED_REASON } from "./mse_rejection";
 
 /** Without parts in the playlist: target distance to its end, and the limit for jumping forward, in seconds. */
-const PLAIN = { target: 3, limit: 8 };
+const WITHOUT_PARTS = { target: 3, limit: 8 };
 /** With parts, the playlist sets the target; beyond this distance (s) the player jumps. */
 const LOW_LATENCY_LIMIT = 4;
 /**
- * An offset above `LOOSE` (s) changes the playback rate; below `CLOSE` the rate returns to 1. hls.js itself would
- * wait for a second of buffer.
+ * An offset above `ADJUST_ABOVE` (s) changes the playback rate; below `ADJUST_UNTIL` the rate returns to 1. hls.js
+ * itself would wait for a second of buffer.
  */
-const LOOSE = 0.05;
-const CLOSE = 0.02;
+const ADJUST_ABOVE = 0.05;
+const ADJUST_UNTIL = 0.02;
 const LOOK_EVERY_MS = 250;
 /** Bytes that arrive together: about one packet. */
 const PACKET = 1400;
@@ -45,17 +45,17 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   const video = loan.element;
   let part = 0;
   let listed = false;
-  let heard = false;
+  let hasAudio = false;
   let loaded = 0;
   let appended = 0;
-  let taken = false;
+  let buffered = false;
   let recovered = false;
   hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
     part = details.partTarget;
     listed = true;
     const plain = part === 0;
-    if (plain && hls.config.liveSyncDuration === undefined) hls.targetLatency = PLAIN.target;
-    hls.config.liveMaxLatencyDuration = plain ? Math.max(PLAIN.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
+    if (plain && hls.config.liveSyncDuration === undefined) hls.targetLatency = WITHOUT_PARTS.target;
+    hls.config.liveMaxLatencyDuration = plain ? Math.max(WITHOUT_PARTS.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
     if (!details.live) events.ended({ kind: "draining", reason: "the gateway ended the stream" });
   });
   hls.on(Hls.Events.FRAG_LOADED, (_, { payload, frag, part }) => {
@@ -69,13 +69,13 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     events.fed(loaded);
   });
   hls.on(Hls.Events.BUFFER_CODECS, (_, { audio, audiovideo }) => {
-    heard = audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? "");
-    events.sound(heard);
+    hasAudio = audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? "");
+    events.sound(hasAudio);
   });
   hls.on(Hls.Events.BUFFER_APPENDED, () => {
-    taken ||= video.buffered.length > 0;
+    buffered ||= video.buffered.length > 0;
     // With audio, `buffered` is the intersection of both tracks, so an empty buffer proves nothing.
-    if (!taken && !heard && appended >= TAKES_NONE) events.ended({ kind: "unsupported", reason: TAKES_NOTHING });
+    if (!buffered && !hasAudio && appended >= REJECTED_AFTER_FRAMES) events.ended({ kind: "unsupported", reason: REJECTED_REASON });
   });
   hls.on(Hls.Events.ERROR, (_, { fatal, type, details, networkDetails, stats }) => {
     const playlist = details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR || details === Hls.ErrorDetails.LEVEL_LOAD_ERROR;
@@ -84,7 +84,7 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
       const { status, statusText, responseText } = networkDetails;
       const ms = stats === undefined ? 0 : performance.now() - stats.loading.start;
       const headers = { "cache-control": networkDetails.getResponseHeader("cache-control") ?? "" };
-      void refusedBy(new Response(responseText, { status, statusText, headers }), ms).then(events.ended);
+      void classifyRefusal(new Response(responseText, { status, statusText, headers }), ms).then(events.ended);
       return;
     }
     if (!fatal) return;
@@ -96,7 +96,7 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
       events.ended({ kind: "unsupported", reason: "this browser cannot play the stream's codecs" });
     } else if (type === Hls.ErrorTypes.MEDIA_ERROR && !recovered) {
       recovered = true;
-      loan.hold();
+      loan.keepFrame();
       hls.recoverMediaError();
     } else {
       events.ended({ kind: "lost", reason: `HLS playback failed (${details})` });
@@ -110,8 +110,8 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     const late = hls.latency - target;
     const { length } = video.buffered;
     const ahead = length === 0 ? 0 : video.buffered.end(length - 1) - video.currentTime;
-    if (Math.abs(late) <= CLOSE || (late > 0 && ahead < part)) video.playbackRate = 1;
-    else if (Math.abs(late) > LOOSE) video.playbackRate = late > 0 ? 1.05 : 0.95;
+    if (Math.abs(late) <= ADJUST_UNTIL || (late > 0 && ahead < part)) video.playbackRate = 1;
+    else if (Math.abs(late) > ADJUST_ABOVE) video.playbackRate = late > 0 ? 1.05 : 0.95;
   };
   const over = new AbortController();
   const resume = (): void => {
@@ -124,7 +124,7 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   hls.attachMedia(video);
   return {
     behind: () => (hls.latency > 0 ? hls.latency : null),
-    rest: (rests) => (rests ? hls.stopLoad() : hls.startLoad()),
+    throttle: (throttled) => (throttled ? hls.stopLoad() : hls.startLoad()),
     stop: () => {
       over.abort();
       clearInterval(looking);

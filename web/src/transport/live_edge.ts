@@ -32,15 +32,15 @@ const CUSHION_LIMIT = 2;
 /** The backlog sent to a joining viewer arrives at once. It is complete when nothing has arrived for this long (ms). */
 const BACKLOG_PAUSE_MS = 60;
 /** Initial lateness (s), as the frames of a backlog do not reveal it. */
-const FIRST_LATE = 0.1;
+const INITIAL_LATENESS = 0.1;
 
 /** Beyond this distance (s) the player jumps instead of catching up by rate. */
 const JUMP = 4;
 /** The same after a pause, when nobody notices the jump. */
 const JUMP_RESUMED = 0.3;
-/** An offset above `LOOSE` (s) changes the playback rate; below `CLOSE` the rate returns to 1. */
-const LOOSE = 0.03;
-const CLOSE = 0.015;
+/** An offset above `ADJUST_ABOVE` (s) changes the playback rate; below `ADJUST_UNTIL` the rate returns to 1. */
+const ADJUST_ABOVE = 0.03;
+const ADJUST_UNTIL = 0.015;
 /** At this distance (s) from the end of the buffer, the last frame is still displayed. */
 const AT_END = 0.01;
 
@@ -75,11 +75,11 @@ export class LiveEdge {
     if (this.#joining && last !== null && now - last.now >= ((to - from) * 1000) / 2) this.#joining = false;
     if (this.#joining || last === null) {
       // Only the end of a backlog reveals how late media arrives.
-      this.#buckets = [{ since: now, late: now / 1000 - to + FIRST_LATE, step: to - from }];
+      this.#buckets = [{ since: now, late: now / 1000 - to + INITIAL_LATENESS, step: to - from }];
       this.#last = { now, from: to };
       return;
     }
-    this.#note(now, now / 1000 - last.from, to - from);
+    this.#record(now, now / 1000 - last.from, to - from);
     // Several frames may have arrived at once.
     this.#last = { now, from: to - Math.min(...this.#buckets.map(({ step }) => step)) };
   }
@@ -106,7 +106,7 @@ export class LiveEdge {
       this.#margin = Math.max(MARGIN, this.#margin - MARGIN_STEP);
       this.#marginAt = now;
     }
-    const due = now / 1000 - this.#late() - this.#margin;
+    const due = now / 1000 - this.#maxLateness() - this.#margin;
     const target = Math.min(Math.max(due, newest.from), newest.to - AT_END);
     const behind = target - at;
     const inside = spans.find(({ from, to }) => from <= at && at < to - AT_END);
@@ -120,7 +120,7 @@ export class LiveEdge {
     return this.#rates ? this.#follow(now, behind, target) : this.#jump(now, newest.to - at, newest);
   }
 
-  #note(now: number, late: number, step: number): void {
+  #record(now: number, late: number, step: number): void {
     const bucket = this.#buckets.at(-1);
     if (bucket !== undefined && now - bucket.since < BUCKET_MS) {
       bucket.late = Math.max(bucket.late, late);
@@ -131,7 +131,7 @@ export class LiveEdge {
     while ((this.#buckets[0]?.since ?? now) < now - REMEMBERED_MS) this.#buckets.shift();
   }
 
-  #late(): number {
+  #maxLateness(): number {
     const all = this.#buckets.map(({ late }) => late);
     return Math.min(Math.max(...all), Math.min(...all) + CUSHION_LIMIT);
   }
@@ -139,8 +139,8 @@ export class LiveEdge {
   #follow(now: number, behind: number, target: number): Move | null {
     if (behind > JUMP) return this.#seek(now, target);
     const off = Math.abs(behind);
-    if (off > CLOSE && off < LOOSE) return null;
-    const size = off <= CLOSE ? 0 : off < 2 * LOOSE ? 0.05 : 0.1;
+    if (off > ADJUST_UNTIL && off < ADJUST_ABOVE) return null;
+    const size = off <= ADJUST_UNTIL ? 0 : off < 2 * ADJUST_ABOVE ? 0.05 : 0.1;
     const rate = 1 + (behind > 0 ? size : -size);
     if (rate === this.#rate) return null;
     this.#rate = rate;

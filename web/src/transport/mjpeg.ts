@@ -9,17 +9,17 @@ import { unreachable } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 
 /** Frame rate requested while another transport needs the link; a lower one would look like a stall. */
-const RESTING = "2";
+const THROTTLED_FPS = "2";
 
 /** Plays `{base}/mjpeg`, with frames for the canvas. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
   const decoder = new NewestJpeg(sink);
   const lateness = new Lateness();
   let abort = new AbortController();
-  const start = (rests: boolean): void => {
+  const start = (throttled: boolean): void => {
     const { signal } = (abort = new AbortController());
     const url = transportUrl(base, "mjpeg");
-    if (rests) url.searchParams.set("fps", RESTING);
+    if (throttled) url.searchParams.set("fps", THROTTLED_FPS);
     void read(url, signal, sink, decoder, lateness).then((ending) => {
       if (signal.aborted) return;
       decoder.stop();
@@ -33,9 +33,9 @@ export function openMjpeg(base: URL, sink: Sink): Transport {
       decoder.stop();
     },
     // On a new connection: data queued on the old one is discarded with it.
-    rest: (rests) => {
+    throttle: (throttled) => {
       abort.abort();
-      start(rests);
+      start(throttled);
     },
   };
 }
@@ -57,7 +57,7 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
   // A frame that arrives in several pieces allows a bandwidth estimate. Gaps between frames are no evidence of a slow
   // link.
   let began = 0;
-  let came = 0;
+  let received = 0;
   try {
     for (;;) {
       const { done, value } = await body.read();
@@ -65,12 +65,12 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
       const now = performance.now();
       sink.bytes(value.length);
       const within = parts.within;
-      if (within) came += value.length;
+      if (within) received += value.length;
       const finished = parts.push(value);
-      if (within && finished.length > 0) sink.carried(came, now - began);
-      if (parts.within && (!within || finished.length > 0)) [began, came] = [now, 0];
+      if (within && finished.length > 0) sink.carried(received, now - began);
+      if (parts.within && (!within || finished.length > 0)) [began, received] = [now, 0];
       for (const part of finished) {
-        const queued = part.taken === null ? null : lateness.came(part.taken, now);
+        const queued = part.taken === null ? null : lateness.arrived(part.taken, now);
         if (queued !== null) sink.queued(queued);
         if (isJpeg(part.type)) decoder.offer(withEnd(part.body));
       }

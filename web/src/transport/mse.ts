@@ -103,7 +103,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
     },
     position: () => video.currentTime,
     fed: (count) => sink.fed(count),
-    grown: (from, to) => {
+    playable: (from, to) => {
       edge.arrived(performance.now(), from, to);
       follow();
     },

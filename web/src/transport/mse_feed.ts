@@ -4,7 +4,7 @@
 import { hasSamples, startsWithSync, videoTrack } from "../media/fmp4";
 import type { Span } from "./live_edge";
 import type { Ending } from "./transport";
-import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
+import { REJECTED_AFTER_FRAMES, REJECTED_REASON } from "./mse_rejection";
 
 /**
  * The part of a `SourceBuffer` that the feed uses. After `append` and `remove` it is busy until `MseFeed.done` is
@@ -28,16 +28,16 @@ export interface FeedEnv {
   /** `count` frames arrived and are or will be passed to the browser; for an audio-only stream, fragments. */
   fed(count: number): void;
   /** Media from `from` to `to` (s) became playable. */
-  grown(from: number, to: number): void;
+  playable(from: number, to: number): void;
   sound(there: boolean): void;
   failed(ending: Ending): void;
 }
 
 /** Seconds kept behind the playback position, and seconds by which the buffer exceeds that before it is trimmed. */
-const KEPT = 15;
-const TRIMMED_EVERY = 5;
+const KEEP_SECONDS = 15;
+const TRIM_SECONDS = 5;
 /** Number of keyframe positions to remember: the maximum within the kept range, at 60 per second. */
-const KEYFRAMES = 60 * (KEPT + TRIMMED_EVERY);
+const MAX_KEYFRAMES = 60 * (KEEP_SECONDS + TRIM_SECONDS);
 /** Limit for bytes waiting to be appended; a browser this far behind will not catch up. */
 const WAITING_LIMIT = 32 * 1024 * 1024;
 /** Limit for bytes appended at once; joining fragments lets a backlog finish in few steps. */
@@ -51,7 +51,7 @@ interface Piece {
   /** Whether it begins with a keyframe. */
   readonly key: boolean;
   /** Number of frames, as counted by `fed`. */
-  readonly pictures: number;
+  readonly frames: number;
 }
 
 /**
@@ -65,18 +65,18 @@ export class MseFeed {
   #mime: string | null = null;
   #buffer: MediaBuffer | null = null;
   #busy = false;
-  #over = false;
+  #stopped = false;
   /**
    * Init segment of the fragments that are arriving; null if it is the next message. `#track` belongs to those being
    * appended.
    */
-  #coming: Piece["init"] = null;
+  #arrivingInit: Piece["init"] = null;
   #track: number | null = null;
-  #end: number | null = null;
+  #bufferedEnd: number | null = null;
   #keyframes: number[] = [];
   /** Frames in the current append, and in all appends since the media source was opened. */
-  #step = 0;
-  #appended = 0;
+  #appendingFrames = 0;
+  #appendedFrames = 0;
 
   constructor(env: FeedEnv) {
     this.#env = env;
@@ -84,11 +84,11 @@ export class MseFeed {
 
   /** Handles one WebSocket message; call in order. */
   message(data: ArrayBuffer | string): void {
-    if (this.#over) return;
+    if (this.#stopped) return;
     if (typeof data === "string") {
       this.#waiting.push(data);
-      this.#coming = null;
-      this.#go();
+      this.#arrivingInit = null;
+      this.#process();
       return;
     }
     const piece = this.#read(new Uint8Array(data));
@@ -98,71 +98,71 @@ export class MseFeed {
       this.#fail({ kind: "lost", reason: "the browser cannot keep up with the stream" });
       return;
     }
-    this.#go();
-    if (piece.pictures > 0) this.#env.fed(piece.pictures);
+    this.#process();
+    if (piece.frames > 0) this.#env.fed(piece.frames);
   }
 
   /** The first message after a MIME type is an init segment. */
   #read(bytes: Uint8Array<ArrayBuffer>): Piece {
-    if (this.#coming === null) {
-      this.#coming = { track: videoTrack(bytes) };
-      return { bytes, init: this.#coming, key: false, pictures: 0 };
+    if (this.#arrivingInit === null) {
+      this.#arrivingInit = { track: videoTrack(bytes) };
+      return { bytes, init: this.#arrivingInit, key: false, frames: 0 };
     }
-    const { track } = this.#coming;
-    const pictures = track === null || hasSamples(bytes, track) ? 1 : 0;
-    return { bytes, init: null, key: track !== null && startsWithSync(bytes, track), pictures };
+    const { track } = this.#arrivingInit;
+    const frames = track === null || hasSamples(bytes, track) ? 1 : 0;
+    return { bytes, init: null, key: track !== null && startsWithSync(bytes, track), frames };
   }
 
   /** The requested media source is open. */
   ready(buffer: MediaBuffer): void {
     this.#buffer = buffer;
     this.#busy = false;
-    this.#go();
+    this.#process();
   }
 
   /** The buffer has completed the last operation. */
   done(): void {
     this.#busy = false;
-    this.#appended += this.#step;
-    this.#step = 0;
+    this.#appendedFrames += this.#appendingFrames;
+    this.#appendingFrames = 0;
     const newest = this.#buffer?.spans().at(-1);
     // With audio, `buffered` is the intersection of both tracks, so an empty buffer proves nothing.
     const alone = this.#track !== null && kindsOf(this.#mime ?? "").join() === "video";
-    if (alone && newest === undefined && this.#end === null && this.#appended >= TAKES_NONE) {
-      this.#fail({ kind: "unsupported", reason: TAKES_NOTHING });
+    if (alone && newest === undefined && this.#bufferedEnd === null && this.#appendedFrames >= REJECTED_AFTER_FRAMES) {
+      this.#fail({ kind: "unsupported", reason: REJECTED_REASON });
       return;
     }
-    if (newest !== undefined && newest.to !== this.#end) {
-      const from = this.#end === null ? newest.from : Math.max(this.#end, newest.from);
-      this.#end = newest.to;
-      if (from < newest.to) this.#env.grown(from, newest.to);
+    if (newest !== undefined && newest.to !== this.#bufferedEnd) {
+      const from = this.#bufferedEnd === null ? newest.from : Math.max(this.#bufferedEnd, newest.from);
+      this.#bufferedEnd = newest.to;
+      if (from < newest.to) this.#env.playable(from, newest.to);
     }
-    this.#go();
+    this.#process();
   }
 
   /** Stops appending and reporting. */
   stop(): void {
-    this.#over = true;
+    this.#stopped = true;
     this.#waiting = [];
   }
 
-  #go(): void {
-    while (!this.#busy && !this.#over) {
+  #process(): void {
+    while (!this.#busy && !this.#stopped) {
       const next = this.#waiting[0];
       if (next === undefined) return;
       if (typeof next === "string") {
         this.#waiting.shift();
-        this.#become(next);
+        this.#changeType(next);
       } else if (this.#buffer === null) {
         this.#fail({ kind: "refused", reason: "the gateway sent media without announcing its type" });
-      } else if (!this.#trim(this.#buffer, KEPT)) {
+      } else if (!this.#trim(this.#buffer, KEEP_SECONDS)) {
         this.#append(this.#buffer);
       }
     }
   }
 
   /** Switches to a new MIME type for the messages that follow. */
-  #become(mime: string): void {
+  #changeType(mime: string): void {
     if (!this.#env.supports(mime)) {
       this.#fail({ kind: "unsupported", reason: `this browser cannot play ${mime}` });
       return;
@@ -179,9 +179,9 @@ export class MseFeed {
     // A SourceBuffer cannot change its set of track kinds, so a new one is needed.
     this.#buffer = null;
     this.#busy = true;
-    this.#end = null;
+    this.#bufferedEnd = null;
     this.#keyframes = [];
-    this.#appended = 0;
+    this.#appendedFrames = 0;
     this.#env.open(mime);
   }
 
@@ -190,7 +190,7 @@ export class MseFeed {
     this.#busy = true;
     try {
       buffer.append(piece.bytes);
-      this.#step = piece.pictures;
+      this.#appendingFrames = piece.frames;
     } catch (error) {
       this.#busy = false;
       const full = error instanceof DOMException && error.name === "QuotaExceededError";
@@ -218,13 +218,13 @@ export class MseFeed {
         this.#track = next.init.track;
         break;
       }
-      if (next.key && this.#end !== null) this.#keyframes = [...this.#keyframes.slice(1 - KEYFRAMES), this.#end];
+      if (next.key && this.#bufferedEnd !== null) this.#keyframes = [...this.#keyframes.slice(1 - MAX_KEYFRAMES), this.#bufferedEnd];
     }
     this.#waitingBytes -= size;
     const [first] = run;
     if (run.length === 1 && first !== undefined) return first;
-    const pictures = run.reduce((sum, piece) => sum + piece.pictures, 0);
-    return { bytes: joined(run, size), init: null, key: first?.key ?? false, pictures };
+    const frames = run.reduce((sum, piece) => sum + piece.frames, 0);
+    return { bytes: concatPieces(run, size), init: null, key: first?.key ?? false, frames };
   }
 
   /**
@@ -235,7 +235,7 @@ export class MseFeed {
   #trim(buffer: MediaBuffer, kept: number): boolean {
     const first = buffer.spans()[0];
     const position = this.#env.position();
-    if (first === undefined || (kept === KEPT && first.from > position - KEPT - TRIMMED_EVERY)) return false;
+    if (first === undefined || (kept === KEEP_SECONDS && first.from > position - KEEP_SECONDS - TRIM_SECONDS)) return false;
     const passed = this.#keyframes.filter((keyframe) => keyframe <= position);
     const until = this.#track === null ? position - kept : passed.slice(0, -1).findLast((keyframe) => keyframe <= position - kept);
     if (until === undefined || until <= first.from) return false;
@@ -258,7 +258,7 @@ export function kindsOf(mime: string): ("audio" | "video")[] {
   return [...new Set(kinds)].sort();
 }
 
-function joined(pieces: readonly Piece[], size: number): Uint8Array<ArrayBuffer> {
+function concatPieces(pieces: readonly Piece[], size: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(size);
   let at = 0;
   for (const { bytes } of pieces) {

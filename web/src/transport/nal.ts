@@ -7,7 +7,7 @@ import { openSocket } from "./socket";
 import type { Ending, Picture, Sink, Transport } from "./transport";
 
 /** Consecutive decoder failures without an output frame after which the transport gives up. */
-const FAILURES = 3;
+const MAX_FAILURES = 3;
 
 /** Why this browser cannot play `nal` at all, or null if it can. */
 export function nalObstacle(): string | null {
@@ -138,7 +138,7 @@ class WebCodecsDecoder implements Decoder {
     this.#failures++;
     const name = error instanceof DOMException ? error.name : "";
     const detail = error instanceof Error ? error.message : String(error);
-    if (name === "NotSupportedError" || this.#failures >= FAILURES) {
+    if (name === "NotSupportedError" || this.#failures >= MAX_FAILURES) {
       this.#events.gaveUp(`this browser cannot decode the stream (${detail})`);
     } else {
       this.#events.failed();

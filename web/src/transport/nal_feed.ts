@@ -77,12 +77,12 @@ export class NalFeed {
   message(bytes: Uint8Array, now: number): boolean {
     const unit = inspect(bytes);
     if (unit.sps !== null) this.#sps = unit.sps.slice();
-    if (unit.parameters !== null && unit.parameters.length <= PARAMETERS_LIMIT) this.#keep(unit.parameters, unit.sps !== null);
-    if (unit.picture) this.#picture(unit, bytes, now);
+    if (unit.parameters !== null && unit.parameters.length <= PARAMETERS_LIMIT) this.#storeParameters(unit.parameters, unit.sps !== null);
+    if (unit.picture) this.#handleFrame(unit, bytes, now);
     return !unit.picture && unit.sps !== null;
   }
 
-  #picture(unit: AccessUnit, bytes: Uint8Array, now: number): void {
+  #handleFrame(unit: AccessUnit, bytes: Uint8Array, now: number): void {
     const key = this.#isKey(unit.idr, unit.recovery);
     const full = this.#isBehind(now);
     if (!key) {
@@ -98,7 +98,7 @@ export class NalFeed {
         return;
       }
       this.#atRecovery = false;
-    } else if (!this.#begin(full, !unit.idr)) {
+    } else if (!this.#prepareDecoder(full, !unit.idr)) {
       this.#events.dropped(1);
       return;
     } else if (full) {
@@ -152,7 +152,7 @@ export class NalFeed {
   }
 
   /** Prepares the decoder for a keyframe. Returns false if no SPS has arrived yet. */
-  #begin(full: boolean, recovery: boolean): boolean {
+  #prepareDecoder(full: boolean, recovery: boolean): boolean {
     if (this.#sps === null) return false;
     const changed = this.#configured === null || !sameBytes(this.#configured, this.#sps);
     if (changed || full) {
@@ -166,7 +166,7 @@ export class NalFeed {
     return true;
   }
 
-  #keep(parameters: Uint8Array, withSps: boolean): void {
+  #storeParameters(parameters: Uint8Array, withSps: boolean): void {
     // A message with an SPS replaces all parameter sets; one with a PPS alone adds to them.
     if (withSps || this.#parameters === null) {
       this.#parameters = parameters;

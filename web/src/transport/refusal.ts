@@ -1,7 +1,7 @@
 // Finds out why a connection could not be made, using the gateway's own error message where there is one.
 
 import { errorText } from "../net/errors";
-import { ANSWER_MS, within } from "../net/within";
+import { RESPONSE_TIMEOUT_MS, withTimeout } from "../net/timeout";
 import type { Ending } from "./transport";
 
 /** No response. To a script, this looks the same as a response that CORS hides from another site's page. */
@@ -19,12 +19,12 @@ export function unreachable(url: URL): Ending {
  * cacheable.
  */
 const WAITED_MS = 5000;
-const STAYS = /\bmax-age=[1-9]/;
+const CACHEABLE = /\bmax-age=[1-9]/;
 const UNAVAILABLE = 503;
 
 /** Classifies an error response that arrived `ms` after the request. */
-export async function refusedBy(response: Response, ms: number): Promise<Ending> {
-  const stays = STAYS.test(response.headers.get("cache-control") ?? "");
+export async function classifyRefusal(response: Response, ms: number): Promise<Ending> {
+  const stays = CACHEABLE.test(response.headers.get("cache-control") ?? "");
   const unready = response.status === UNAVAILABLE && (stays || ms >= WAITED_MS);
   return { kind: unready ? "unready" : "refused", reason: await errorText(response) };
 }
@@ -36,11 +36,11 @@ export async function refusedBy(response: Response, ms: number): Promise<Ending>
 export async function refusal(url: URL, signal: AbortSignal, otherwise: Ending): Promise<Ending> {
   const asked = performance.now();
   try {
-    return await within(ANSWER_MS, signal, async (signal) => {
+    return await withTimeout(RESPONSE_TIMEOUT_MS, signal, async (signal) => {
       const response = await fetch(url, { signal, cache: "no-store" });
       // 400 and 426 are valid answers of a WebSocket endpoint to a plain GET.
       if (!response.ok && response.status !== 400 && response.status !== 426) {
-        return refusedBy(response, performance.now() - asked);
+        return classifyRefusal(response, performance.now() - asked);
       }
       await response.body?.cancel();
       return otherwise;

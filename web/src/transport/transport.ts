@@ -63,7 +63,7 @@ export interface Sink {
   heard(): void;
   /**
    * `count` frames arrived for the browser (an estimate for HLS, which does not tell); for audio-only streams,
-   * pieces. A transport that displays none of them is given up, see `Absence`.
+   * pieces. A transport that displays none of them is given up, see `DisplayWatchdog`.
    */
   fed(count: number): void;
   /** The browser blocks playback, or playback was paused, until the viewer acts. */
@@ -86,7 +86,7 @@ export interface Transport {
   /** Closes sockets, decoders and frames in flight; no event follows. */
   stop(): void;
   /** Reduces its load as far as possible, or restores it, so that another transport gets the link meanwhile. */
-  rest?(rests: boolean): void;
+  throttle?(throttled: boolean): void;
 }
 
 /**

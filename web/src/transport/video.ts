@@ -23,7 +23,7 @@ export interface VideoLoan {
   /** Plays the media at this URL. */
   show(url: string): void;
   /** Preserves the displayed frame, as the source is about to change. */
-  hold(): void;
+  keepFrame(): void;
   /** Resets the element. No event follows. */
   release(): void;
 }
@@ -70,7 +70,7 @@ export class VideoScreen {
 class Loan implements VideoLoan {
   readonly element: HTMLVideoElement;
   readonly #events: VideoEvents;
-  readonly hold: () => void;
+  readonly keepFrame: () => void;
   readonly #over = new AbortController();
   readonly #stopFrames: () => void;
   #dropped: number;
@@ -79,10 +79,10 @@ class Loan implements VideoLoan {
   #decoded = 0;
   #position = 0;
 
-  constructor(element: HTMLVideoElement, events: VideoEvents, hold: () => void) {
+  constructor(element: HTMLVideoElement, events: VideoEvents, keepFrame: () => void) {
     this.element = element;
     this.#events = events;
-    this.hold = hold;
+    this.keepFrame = keepFrame;
     this.#dropped = droppedBy(element);
     const { signal } = this.#over;
     element.addEventListener("pause", () => this.#paused(), { signal });
@@ -96,7 +96,7 @@ class Loan implements VideoLoan {
   }
 
   show(url: string): void {
-    this.hold();
+    this.keepFrame();
     this.element.src = url;
     this.play();
   }
@@ -105,7 +105,7 @@ class Loan implements VideoLoan {
     if (this.#over.signal.aborted) return;
     this.#over.abort();
     this.#stopFrames();
-    this.hold();
+    this.keepFrame();
     this.element.playbackRate = 1;
     this.element.removeAttribute("src");
     this.element.load();
@@ -127,7 +127,7 @@ class Loan implements VideoLoan {
 
   /** Browsers pause audible playback without user activation; muted playback may continue. */
   #paused(): void {
-    if (!this.element.muted && !wasTapped()) {
+    if (!this.element.muted && !wasActivated()) {
       this.element.muted = true;
       void this.#play();
     } else {
@@ -162,7 +162,7 @@ class Loan implements VideoLoan {
 }
 
 /** Whether the page has had a user activation since it was loaded; true if the browser does not tell. */
-export function wasTapped(): boolean {
+export function wasActivated(): boolean {
   const { userActivation } = navigator as { userActivation?: { readonly hasBeenActive: boolean } };
   return userActivation?.hasBeenActive !== false;
 }

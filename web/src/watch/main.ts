@@ -1,7 +1,7 @@
 // Entry point of the player page: the player, the selection of transport (also in `?transport=`) and rendition, and
 // statistics.
 
-import { type Device, fetchDevices, whyUnknown } from "../net/api";
+import { type Device, fetchDevices, unknownReason } from "../net/api";
 import { addressList } from "../page/addresses";
 import { setBadge } from "../page/badge";
 import { byId, setText } from "../page/dom";
@@ -45,7 +45,7 @@ poll(async (signal) => {
     const devices = await fetchDevices(signal);
     // A rendition is addressed as `stream@rendition`, while the list contains streams only.
     const device = devices.find(({ serial }) => serial === stream || stream.startsWith(`${serial}@`));
-    const unknown = device === undefined ? await whyUnknown(stream, signal) : null;
+    const unknown = device === undefined ? await unknownReason(stream, signal) : null;
     setBadge(byId("badge"), device?.state ?? "unknown");
     if (device !== undefined) showDevice(device);
     showProblem(unknown);

@@ -1,12 +1,12 @@
-// Executes the preview requests that `Rota` schedules, and aborts those whose tile is no longer visible.
+// Executes the preview requests that `PreviewScheduler` schedules, and aborts those whose tile is no longer visible.
 
-import { Rota, type Turn } from "./rota";
+import { PreviewScheduler, type Turn } from "./preview_scheduler";
 
 /** Timeout for one request, longer than the gateway waits for a frame. */
 const LONGEST_MS = 15_000;
 
 /** Clock, timers and random numbers, replaced in tests. */
-export interface Ground {
+export interface RequestEnv {
   readonly now: () => number;
   /** Calls back once; the returned function cancels it. */
   readonly timer: (callback: () => void, ms: number) => () => void;
@@ -16,72 +16,72 @@ export interface Ground {
 /** Fetches and displays the next preview of `name`; rejects if there is none. */
 export type Ask = (name: string, signal: AbortSignal) => Promise<void>;
 
-export class Pump {
+export class PreviewRequests {
   readonly #ask: Ask;
-  readonly #ground: Ground;
-  readonly #rota: Rota;
+  readonly #env: RequestEnv;
+  readonly #scheduler: PreviewScheduler;
   readonly #requests = new Map<string, AbortController>();
   #cancel = (): void => {};
   #running = false;
 
-  constructor(ask: Ask, ground: Ground) {
+  constructor(ask: Ask, env: RequestEnv) {
     this.#ask = ask;
-    this.#ground = ground;
-    this.#rota = new Rota({ random: ground.random });
+    this.#env = env;
+    this.#scheduler = new PreviewScheduler({ random: env.random });
   }
 
   /** Maximum number of concurrent requests. */
   set limit(limit: number) {
-    this.#rota.limit = limit;
-    this.#go();
+    this.#scheduler.limit = limit;
+    this.#schedule();
   }
 
   /** Starts or stops previews of `name`; stopping aborts its request. */
   want(name: string, wanted: boolean): void {
     if (wanted) {
-      this.#rota.want(name);
+      this.#scheduler.want(name);
     } else {
-      this.#rota.rest(name);
-      this.#end(name);
+      this.#scheduler.pause(name);
+      this.#abort(name);
     }
-    this.#go();
+    this.#schedule();
   }
 
   /** Retries `name` now instead of after its backoff. */
-  hurry(name: string): void {
-    this.#rota.hurry(name);
-    this.#go();
+  retryNow(name: string): void {
+    this.#scheduler.retryNow(name);
+    this.#schedule();
   }
 
   forget(name: string): void {
-    this.#rota.forget(name);
-    this.#end(name);
-    this.#go();
+    this.#scheduler.forget(name);
+    this.#abort(name);
+    this.#schedule();
   }
 
   /** Starts or stops all requests. */
   run(running: boolean): void {
     this.#running = running;
     if (!running) {
-      this.#rota.drop();
-      for (const name of [...this.#requests.keys()]) this.#end(name);
+      this.#scheduler.drop();
+      for (const name of [...this.#requests.keys()]) this.#abort(name);
     }
-    this.#go();
+    this.#schedule();
   }
 
-  #go(): void {
+  #schedule(): void {
     this.#cancel();
     this.#cancel = () => {};
     if (!this.#running) return;
-    for (let turn = this.#rota.take(this.#ground.now()); turn !== null; turn = this.#rota.take(this.#ground.now())) void this.#make(turn);
-    const wait = this.#rota.wait(this.#ground.now());
-    if (wait !== null) this.#cancel = this.#ground.timer(() => this.#go(), wait);
+    for (let turn = this.#scheduler.take(this.#env.now()); turn !== null; turn = this.#scheduler.take(this.#env.now())) void this.#send(turn);
+    const wait = this.#scheduler.wait(this.#env.now());
+    if (wait !== null) this.#cancel = this.#env.timer(() => this.#schedule(), wait);
   }
 
-  async #make(turn: Turn): Promise<void> {
+  async #send(turn: Turn): Promise<void> {
     const request = new AbortController();
     this.#requests.set(turn.name, request);
-    const cancel = this.#ground.timer(() => request.abort(), LONGEST_MS);
+    const cancel = this.#env.timer(() => request.abort(), LONGEST_MS);
     let came = true;
     try {
       await this.#ask(turn.name, request.signal);
@@ -91,11 +91,11 @@ export class Pump {
     }
     cancel();
     if (this.#requests.get(turn.name) === request) this.#requests.delete(turn.name);
-    this.#rota.done(turn, this.#ground.now(), came);
-    this.#go();
+    this.#scheduler.done(turn, this.#env.now(), came);
+    this.#schedule();
   }
 
-  #end(name: string): void {
+  #abort(name: string): void {
     this.#requests.get(name)?.abort();
     this.#requests.delete(name);
   }

@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Pump } from "../src/dashboard/pump";
+import { PreviewRequests } from "../src/dashboard/preview_requests";
 
 /** A fake clock, and requests that complete when the test says so. */
 class Stage {
   #now = 0;
   #timers: { at: number; callback: () => void }[] = [];
   readonly asked: { name: string; signal: AbortSignal; end: (came: boolean) => void }[] = [];
-  readonly pump = new Pump(
+  readonly pump = new PreviewRequests(
     (name, signal) =>
       new Promise<void>((resolve, reject) => {
         const end = (came: boolean): void => (came ? resolve() : reject(new Error("no")));

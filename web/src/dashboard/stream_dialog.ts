@@ -8,7 +8,7 @@ import { keepMuted } from "../page/sound";
 import { SluicegatePlayer } from "../player/element";
 import { Shutter, type Take } from "./shutter";
 
-export class Opened {
+export class StreamDialog {
   readonly #modal = new Modal("opened");
   readonly #take: Take;
   readonly #changed: (open: boolean) => void;

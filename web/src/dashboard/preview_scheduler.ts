@@ -19,14 +19,14 @@ interface Member {
   turn: number | null;
   due: number;
   /** Whether the last request succeeded. */
-  proven: boolean;
+  succeeded: boolean;
   readonly backoff: Backoff;
 }
 
 const PAUSE_MS = 500;
 const LIMIT = 3;
 
-export class Rota {
+export class PreviewScheduler {
   readonly #members = new Map<string, Member>();
   readonly #pauseMs: number;
   readonly #random: () => number;
@@ -47,14 +47,14 @@ export class Rota {
       member.wanted = true;
       return;
     }
-    this.#members.set(name, { wanted: true, turn: null, due: 0, proven: false, backoff: new Backoff(this.#random) });
+    this.#members.set(name, { wanted: true, turn: null, due: 0, succeeded: false, backoff: new Backoff(this.#random) });
   }
 
   /**
    * Stops requests for `name` and ignores the one in flight. The due time is kept, so that toggling does not increase
    * the rate.
    */
-  rest(name: string): void {
+  pause(name: string): void {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.wanted = false;
@@ -71,9 +71,9 @@ export class Rota {
   }
 
   /** Retries at once although the last request failed. */
-  hurry(name: string): void {
+  retryNow(name: string): void {
     const member = this.#members.get(name);
-    if (member === undefined || member.turn !== null || member.proven) return;
+    if (member === undefined || member.turn !== null || member.succeeded) return;
     member.backoff.reset();
     member.due = 0;
   }
@@ -93,7 +93,7 @@ export class Rota {
     const member = this.#members.get(name);
     if (member?.turn !== id) return;
     member.turn = null;
-    member.proven = came;
+    member.succeeded = came;
     if (came) {
       member.backoff.reset();
       member.due = now + this.#pauseMs;
@@ -111,17 +111,17 @@ export class Rota {
   /** The member with the earliest due time among those that may request. */
   #next(): [string, Member] | null {
     let busy = 0;
-    let unproven = 0;
+    let untested = 0;
     for (const member of this.#members.values()) {
       if (member.turn === null) continue;
       busy++;
-      if (!member.proven) unproven++;
+      if (!member.succeeded) untested++;
     }
     if (busy >= this.limit) return null;
-    const mayTry = unproven < Math.max(1, this.limit - 1);
+    const mayTry = untested < Math.max(1, this.limit - 1);
     let first: [string, Member] | null = null;
     for (const [name, member] of this.#members) {
-      if (!member.wanted || member.turn !== null || (!member.proven && !mayTry)) continue;
+      if (!member.wanted || member.turn !== null || (!member.succeeded && !mayTry)) continue;
       if (first === null || member.due < first[1].due) first = [name, member];
     }
     return first;

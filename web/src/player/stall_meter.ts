@@ -7,7 +7,7 @@ const STILL = 1000;
  * Accumulates stall time from displayed frames; times are ms on one monotonic clock. Before the first frame there is
  * no stall.
  */
-export class Standstill {
+export class StallMeter {
   #shownAt = Infinity;
   #lookedAt = 0;
   /** Stall time since the last look that a frame has already ended. */
