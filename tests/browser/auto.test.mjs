@@ -52,7 +52,7 @@ describe("auto", { timeout: 240_000 }, () => {
       return { why, took, latency: median };
     };
     const down = await moves(NARROW, "hls", "mobile");
-    assert.match(down.why, /^Moved from MJPEG to HLS \(mobile\) at .*: (pictures came more than 1 s late|the link carries about .* Mbit\/s, MJPEG needs .* Mbit\/s)\.$/);
+    assert.match(down.why, /^Moved from MJPEG to HLS \(mobile\) at .*: (frames arrived more than 1 s late|the link carries about .* Mbit\/s, MJPEG needs .* Mbit\/s)\.$/);
     assert.ok(down.took < 15_000, `${down.took} ms`);
     const up = await moves(WIDE, "mjpeg", "");
     assert.match(up.why, /^Moved from HLS \(mobile\) to MJPEG at .*: the link has carried .* Mbit\/s for \d+ s\.$/);

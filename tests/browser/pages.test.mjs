@@ -29,7 +29,7 @@ describe("pages", { timeout: 240_000 }, () => {
     // The first viewer, as the stream is idle until then. Only the events report it; no statistic does.
     const happened = page.getByRole("log", { name: "Events" });
     await happened.getByText("demo: viewer connected (nal)").first().waitFor();
-    await happened.getByText("demo is live: pictures come").first().waitFor();
+    await happened.getByText("demo is live: receiving video").first().waitFor();
     await card.locator("summary").click();
     const row = card.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
     await row.waitFor();

@@ -88,14 +88,14 @@ describe("sound", { timeout: 240_000 }, () => {
     await plays(page, "mse");
     await sounds(page, "sound after a click");
     t.diagnostic(`heard ${Date.now() - clicked} ms after the click`);
-    assert.match(await page.locator("#why").textContent(), /somebody listens, and nal carries no sound/);
+    assert.match(await page.locator("#why").textContent(), /sound is on, and nal carries none/);
     await player.getByRole("button", { name: "Mute", exact: true }).waitFor();
     await screenshot(page, "sound-on-1280");
 
     await page.reload();
     await plays(page, "mse");
     await sounds(page, "sound after a reload");
-    assert.match(await page.locator("#why").textContent(), /it carries the sound, and shows pictures soonest/);
+    assert.match(await page.locator("#why").textContent(), /it carries the sound and has the lowest latency/);
     // The dashboard's dialog has the same player.
     await page.locator("label", { hasText: "HLS" }).click();
     await plays(page, "hls");

@@ -89,12 +89,12 @@ test("the cost of a call is that of the calls since the last look", () => {
 });
 
 test("events are read as they come, and what is none does no harm", () => {
-  assert.deepEqual(parseEvent("stream", '{"at":5,"serial":"door","state":"live","reason":"pictures come","since":4}'), {
+  assert.deepEqual(parseEvent("stream", '{"at":5,"serial":"door","state":"live","reason":"receiving video","since":4}'), {
     kind: "stream",
     at: 5,
     stream: "door",
     state: "live",
-    reason: "pictures come",
+    reason: "receiving video",
   });
   assert.deepEqual(parseEvent("viewer-came", '{"at":5,"viewer":1,"stream":"door","rendition":"small","transport":"nal"}'), {
     kind: "viewer-came",

@@ -1,8 +1,12 @@
-//! One picture, now: of any stream, whether or not anybody watches, and without delaying who does.
+//! Captures: one still picture of a stream on request, whether or not anyone watches, and without delaying
+//! those who do.
 //!
-//! Each stream that is captured has a booth: a thread of its own that holds the stream's one decoder while there are clients
-//! and for the idle time after the last, and makes one picture at a time out of the newest that was decoded. Saving is done
-//! elsewhere, so that a slow disk holds up nobody but who asked for it.
+//! Each stream that is captured has a worker: a thread that holds the stream's one shared decoder while there
+//! are clients, and `idle` longer. It serves one request at a time from the newest decoded frame. Saving is
+//! done on blocking threads, so that a slow or full disk affects only that request.
+//!
+//! The handlers in `host/gateway/src/api/capture.rs` call [`Captures`]. `request` has the wire format and the
+//! errors, `worker` the threads, and `store` the files.
 
 mod request;
 pub mod store;
@@ -32,18 +36,18 @@ use store::{Line, Store, rfc3339};
 use tokio::task::spawn_blocking;
 use worker::{CaptureWorker, Shot};
 
-/// Captures of one client that may wait.
+/// Limit of waiting captures per client.
 pub const MAX_PER_CLIENT: usize = 4;
-/// Bytes of pictures that were made and lie here until slow clients have taken them, over all clients.
+/// Limit on encoded pictures that wait for clients to receive them, over all clients, in bytes.
 const MAX_HELD_BYTES: usize = 256 << 20;
-/// Bytes of one picture.
+/// Limit on one encoded picture, in bytes.
 const MAX_PICTURE_BYTES: usize = 32 << 20;
-/// How often what is too old or too much is looked for, at least.
+/// Longest time between two checks for saved pictures that are too old or too many.
 const SWEEP: Duration = Duration::from_secs(60);
-/// Saved bytes after which it is looked for at once: a part of what may be kept.
+/// Part of `keep-bytes` after which the check is done at once: a twentieth was saved since the last one.
 const SWEEP_PART: u64 = 20;
 
-/// Every booth, and where pictures are kept.
+/// The capture workers of all streams, and the store for saved pictures.
 #[derive(Debug)]
 pub struct Captures {
     config: config::Capture,
@@ -58,7 +62,7 @@ pub struct Captures {
     sweeping: AtomicBool,
 }
 
-/// One who may ask for captures of a stream; its decoder runs while there is any.
+/// A client that may request captures of one stream. The stream's decoder runs while it has any.
 #[derive(Debug)]
 pub struct Client {
     captures: Arc<Captures>,
@@ -66,52 +70,52 @@ pub struct Client {
     waiting: Arc<AtomicUsize>,
 }
 
-/// A capture that was made.
+/// A capture that succeeded.
 #[derive(Clone, Debug)]
 pub struct Captured {
-    /// What is said of it.
+    /// Description of the picture.
     pub result: CaptureResult,
-    /// As what it was made.
+    /// Format of the picture.
     pub format: Still,
-    /// The picture.
+    /// The encoded picture.
     pub data: Bytes,
 }
 
-/// What a result says it is.
+/// Value of `type` in a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum IsResult {
-    /// Always.
+    /// The only value.
     #[default]
     CaptureResult,
 }
 
-/// What is said of a capture.
+/// Description of a capture that succeeded.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CaptureResult {
-    /// "capture_result".
+    /// Always "capture_result".
     pub r#type: IsResult,
-    /// Names the capture.
+    /// Identifier of the capture.
     pub capture_id: String,
     /// Name of the stream.
     pub serial: String,
-    /// When the picture came from the source: RFC 3339, UTC, milliseconds.
+    /// When the frame arrived from the source: RFC 3339, UTC, with milliseconds.
     pub captured_at: String,
-    /// How old the picture was when it was made a file, milliseconds. A still source's newest picture may be old.
+    /// Age of the frame when it was encoded, in milliseconds. The newest frame of a still source may be old.
     pub age_ms: u64,
-    /// Pixels across.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels down.
+    /// Height in pixels.
     pub height: u32,
-    /// Where it was saved, below `capture.dir`; null if it was not.
+    /// Path of the saved file, relative to `capture.dir`; null if it was not saved.
     pub path: Option<String>,
-    /// Length of the picture.
+    /// Size of the picture in bytes.
     pub bytes: usize,
 }
 
 impl Captures {
-    /// No booth yet.
+    /// Creates captures without workers. Saved captures are published to `events`.
     pub fn new(config: &config::Capture, events: &Arc<Events>) -> Arc<Captures> {
         Arc::new(Captures {
             store: Store::new(config),
@@ -127,12 +131,12 @@ impl Captures {
         })
     }
 
-    /// Begins to take captures of `stream`: its source and decoder start.
+    /// Registers a client for captures of `stream`, which starts its source and decoder.
     pub fn attend(self: &Arc<Captures>, stream: &Arc<Stream>) -> Client {
         let worker = self.worker(stream);
         worker.enter();
         if self.config.decoder {
-            // What keeps it from opening is told to who asks for a picture.
+            // An error is reported by the first request.
             let _ = worker.open();
         }
         Client {
@@ -142,24 +146,25 @@ impl Captures {
         }
     }
 
-    /// Reads a request.
+    /// Checks a request, and completes it with defaults from the config.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The request is invalid, or libav has no encoder for its format.
     pub fn read(&self, asked: &RawRequest) -> Result<CaptureRequest, Failure> {
         CaptureRequest::read(asked, self.config.quality)
             .and_then(|request| match request.format.is_made() {
                 true => Ok(request),
                 false => {
                     let name = request.format.name();
-                    let text = format!("libav here makes no {name}; ask for jpeg");
+                    let text =
+                        format!("libav was built without an encoder for {name}; request jpeg");
                     Err((Code::UnsupportedFormat, text))
                 }
             })
             .map_err(|(code, message)| self.failure(code, message))
     }
 
-    /// A failure of a capture that did not get as far as a booth.
+    /// A failure of a capture that did not reach a worker.
     pub fn failure(&self, code: Code, message: impl Into<String>) -> Failure {
         Failure {
             r#type: IsError::Error,
@@ -169,7 +174,7 @@ impl Captures {
         }
     }
 
-    /// Streams that were captured: name, clients now, pictures given so far, requests that got none.
+    /// Per captured stream: name, current clients, captures that succeeded, captures that failed.
     pub fn list(&self) -> Vec<(String, usize, u64, u64)> {
         let workers = self.lock();
         let list = workers.iter().map(|(name, worker)| {
@@ -179,19 +184,20 @@ impl Captures {
         list.collect()
     }
 
-    /// Clients of a stream's captures.
+    /// Number of current clients of the stream's captures.
     pub fn clients(&self, stream: &str) -> usize {
         self.lock().get(stream).map_or(0, |worker| worker.clients())
     }
 
-    /// There is no stream of that name any more.
+    /// Ends the worker of a stream that no longer exists.
     pub fn forget(&self, stream: &str) {
         if let Some(worker) = self.lock().remove(stream) {
             worker.close();
         }
     }
 
-    /// Called now and then: deletes saved pictures that are too old or too many. Elsewhere, as it may take a while.
+    /// Called periodically: deletes saved pictures that are too old or too many. It may take a while, so it
+    /// runs on a blocking thread.
     pub fn tidy(self: &Arc<Captures>, now: Instant) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let due = swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
@@ -208,7 +214,7 @@ impl Captures {
                 Ok(0) => {}
                 Ok(gone) => {
                     tracing::info!(
-                        "{gone} saved captures were too old or too many and are deleted"
+                        "deleted {gone} saved captures beyond the limits of `keep` and `keep-bytes`"
                     );
                 }
                 Err(panicked) => tracing::error!("deleting old captures {panicked}"),
@@ -217,7 +223,7 @@ impl Captures {
         });
     }
 
-    /// Ends every booth: who waits is told so.
+    /// Ends all workers. Waiting requests fail.
     pub fn shut_down(&self) {
         let workers: Vec<_> = self.lock().values().cloned().collect();
         workers.iter().for_each(|worker| worker.close());
@@ -231,13 +237,13 @@ impl Captures {
         worker.clone()
     }
 
-    /// Sixteen hex digits that no other capture has.
+    /// A new capture id: sixteen hex digits.
     fn id(&self) -> String {
         let nth = self.next.fetch_add(1, Ordering::Relaxed);
         format!("{:016x}", self.dice.hash_one(nth))
     }
 
-    /// Keeps a picture, and tells of it.
+    /// Saves a picture, and publishes the event `capture`.
     fn save(&self, result: &mut CaptureResult, taken: &Shot, format: Still) -> io::Result<()> {
         let (serial, id) = (result.serial.as_str(), result.capture_id.as_str());
         let data = &taken.picture.data;
@@ -257,9 +263,9 @@ impl Captures {
             height: result.height,
             captured_at: &result.captured_at,
         };
-        // The picture is there; that the journal lacks it is for the log.
+        // The picture is saved all the same.
         if let Err(error) = self.store.note(&line) {
-            tracing::warn!("the journal of captures cannot be written: {error}");
+            tracing::warn!("cannot write the capture journal: {error}");
         }
         self.events.publish("capture", &line);
         self.saved_since_sweep
@@ -274,11 +280,11 @@ impl Captures {
 }
 
 impl Client {
-    /// Makes a capture of the newest picture; waits for one at most `capture.timeout`. Asked from the moment of the call, so
-    /// that several of a client come in the order in which they were asked for.
+    /// Captures the newest frame, waiting for one for at most `capture.timeout`. The request is queued by the
+    /// call itself and not by the first poll, so that several requests of a client are served in order.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The capture failed; the code says why.
     pub fn capture(
         &self,
         request: CaptureRequest,
@@ -320,9 +326,8 @@ impl Client {
                     saved.map(|()| result)
                 });
                 let failed = |error: String| {
-                    let text = format!(
-                        "the picture was not saved: {error}; look at `dir` under [capture]"
-                    );
+                    let text =
+                        format!("the picture was not saved: {error}; check `dir` under [capture]");
                     failure((Code::SaveFailed, text))
                 };
                 result = match saved.await {
@@ -344,12 +349,11 @@ impl Client {
         }
     }
 
-    /// Puts a request into the booth's queue.
+    /// Queues a request with the worker.
     fn ask(&self, request: CaptureRequest) -> Result<(worker::Answer, ClientSlot), (Code, String)> {
         let Captures { config, .. } = &*self.captures;
         if !config.decoder {
-            let text =
-                "no pictures are decoded for captures here; set decoder = true under [capture]";
+            let text = "captures are disabled; set decoder = true under [capture]";
             return Err((Code::DecoderDisabled, text.into()));
         }
         let report = self.worker.stream().report();
@@ -362,14 +366,14 @@ impl Client {
         }
         if self.captures.held.is_full() {
             let text = format!(
-                "captures of {} MiB wait for clients that are slow to take them; try again",
+                "{} MiB of captures are waiting for slow clients; try again later",
                 MAX_HELD_BYTES >> 20
             );
             return Err((Code::CaptureBusy, text));
         }
         let waits = ClientSlot::new(&self.waiting).ok_or_else(|| {
             let text = format!(
-                "{MAX_PER_CLIENT} captures of this client wait already; ask again when one has come"
+                "{MAX_PER_CLIENT} captures of this client are already waiting; try again when one is done"
             );
             (Code::CaptureBusy, text)
         })?;
@@ -386,7 +390,7 @@ impl Drop for Client {
     }
 }
 
-/// One of a client's places.
+/// One of a client's slots for waiting captures.
 struct ClientSlot(Arc<AtomicUsize>);
 
 impl ClientSlot {

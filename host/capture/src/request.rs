@@ -1,76 +1,80 @@
-//! What is asked of a capture, what can go wrong with it, and how both are said on the wire. Pure.
+//! Capture requests and errors, and their form on the wire. Pure.
+//!
+//! A [`RawRequest`] is what a client sends, by WebSocket or HTTP. Checked and completed with the config's
+//! defaults it becomes a [`CaptureRequest`]. What fails does so with a [`Code`] and a message for people; the
+//! code determines the HTTP status. The schemas in the OpenAPI document come from these types.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluicegate_codec::Still;
 use std::ops::RangeInclusive;
 
-/// Pixels across that may be asked for.
+/// Range of widths that can be requested, in pixels.
 pub const WIDTH: RangeInclusive<u32> = 16..=8192;
-/// JPEG and WebP qualities that may be asked for.
+/// Range of JPEG and WebP qualities that can be requested.
 pub const QUALITY: RangeInclusive<u8> = 1..=100;
 
-/// A request as it is written: a message of `WS /api/ws/capture/{serial}`, or the body of a POST.
+/// A request as a client sends it: a message of `WS /api/ws/capture/{serial}`, or the body of a POST.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "CaptureRequest")]
 pub struct RawRequest {
-    /// "capture"; may be left out of a POST.
+    /// "capture"; optional in a POST.
     #[schemars(extend("enum" = ["capture", null]))]
     pub r#type: Option<String>,
     /// "jpeg" (the default), "png" or "webp".
     #[schemars(extend("enum" = ["jpeg", "png", "webp", null]))]
     pub format: Option<String>,
-    /// 1 to 100; as configured if absent. PNG has none.
+    /// Quality, 1 to 100; the default is in the config. Ignored for PNG.
     #[schemars(range(min = 1, max = 100))]
     pub quality: Option<u32>,
-    /// Pixels across at most, 16 to 8192; the shape stays, and nothing is made larger than it is.
+    /// Maximum width in pixels, 16 to 8192. The aspect ratio is kept, and nothing is scaled up.
     #[schemars(range(min = 16, max = 8192))]
     pub width: Option<u32>,
-    /// Whether the gateway keeps the picture in `capture.dir`.
+    /// Whether the gateway saves the picture in `capture.dir`.
     pub save: bool,
 }
 
-/// A request that can be followed.
+/// A request that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureRequest {
-    /// As what.
+    /// Format of the picture.
     pub format: Still,
-    /// 1 to 100.
+    /// Quality, 1 to 100.
     pub quality: u8,
-    /// Pixels across at most.
+    /// Maximum width in pixels.
     pub max_width: u32,
-    /// Whether it is kept.
+    /// Whether the picture is saved.
     pub save: bool,
 }
 
-/// What went wrong, by the name of it on the wire.
+/// Why a capture failed, by its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schemars(rename = "CaptureErrorCode")]
 pub enum Code {
-    /// No picture came within `capture.timeout`.
+    /// No frame was available within `capture.timeout`.
     CaptureTimeout,
-    /// Too many captures wait, of this device or this client; try again.
+    /// Too many captures of this device or this client are waiting; try again.
     CaptureBusy,
-    /// The request cannot be read, or asks for what cannot be.
+    /// The request cannot be parsed, or has an invalid value.
     BadRequest,
-    /// This gateway makes no pictures of that format.
+    /// This gateway has no encoder for that format.
     UnsupportedFormat,
     /// There is no stream of that name.
     UnknownDevice,
-    /// The device is not there, or its source failed; the message says why.
+    /// The device is offline, or its source failed; the message says why.
     DeviceOffline,
-    /// The config has `decoder = false` under `[capture]`.
+    /// Captures are disabled: the config has `decoder = false` under `[capture]`.
     DecoderDisabled,
-    /// The stream cannot be decoded, and no good picture is left from before.
+    /// The stream cannot be decoded, and there is no undamaged frame from before.
     DecodeFailed,
-    /// The picture was made, but could not be written to `capture.dir`.
+    /// The picture was encoded, but could not be written to `capture.dir`.
     SaveFailed,
 }
 
 impl Code {
-    /// Every code.
+    /// All codes.
     pub const ALL: [Code; 9] = [
         Code::CaptureTimeout,
         Code::CaptureBusy,
@@ -83,7 +87,7 @@ impl Code {
         Code::SaveFailed,
     ];
 
-    /// The status of an HTTP response that says so (RFC 9110 15).
+    /// Status of the HTTP response (RFC 9110 15).
     pub fn status(self) -> u16 {
         match self {
             Code::BadRequest => 400,
@@ -98,35 +102,36 @@ impl Code {
     }
 }
 
-/// What a failure says it is. A type of its own, as a tag by serde would name the schema, too.
+/// Value of `type` in a failure.
+// A type of its own, since a serde tag would also name the schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum IsError {
-    /// Always.
+    /// The only value.
     #[default]
     Error,
 }
 
-/// A capture that was not made.
+/// A capture that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "CaptureError")]
 pub struct Failure {
-    /// "error".
+    /// Always "error".
     pub r#type: IsError,
-    /// Which of them.
+    /// Why it failed.
     pub code: Code,
     /// For people: what was wrong and what to do.
     pub message: String,
-    /// Of the request.
+    /// Identifier of the capture.
     pub capture_id: String,
 }
 
 impl CaptureRequest {
-    /// What `asked` comes to, where `quality` is what is meant by none.
+    /// Checks a request. `quality` is the default.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// The code and what to write instead.
     pub fn read(asked: &RawRequest, quality: u8) -> Result<CaptureRequest, (Code, String)> {
         let bad = |text: String| Err((Code::BadRequest, text));
         if let Some(kind) = &asked.r#type
@@ -134,7 +139,7 @@ impl CaptureRequest {
         {
             let kind: String = kind.chars().take(32).collect();
             return bad(format!(
-                "`type`: \"{kind}\" is not spoken here; write \"capture\""
+                "`type`: \"{kind}\" is not supported; write \"capture\""
             ));
         }
         let format = match asked.format.as_deref() {
@@ -144,7 +149,7 @@ impl CaptureRequest {
                 None => {
                     let name: String = name.chars().take(32).collect();
                     let text =
-                        format!("`format`: \"{name}\" is not made here; write jpeg, png or webp");
+                        format!("`format`: \"{name}\" is not supported; write jpeg, png or webp");
                     return Err((Code::UnsupportedFormat, text));
                 }
             },

@@ -1,7 +1,8 @@
-//! Saved pictures: `DIR/STREAM/TIME-ID.jpg`, and a line of JSON for each in `DIR/captures.jsonl`.
+//! Saved captures: a file `DIR/STREAM/TIME-ID.jpg` for each, and a line of JSON in `DIR/captures.jsonl`.
 //!
-//! A picture has its name only when all of it is on the disk: it is written under another name in the same folder, synced and
-//! renamed. What a gateway that was killed left unfinished is deleted after an hour.
+//! A file gets its name only when it is complete on the disk: it is written under a temporary name in the
+//! same folder, synced and renamed. Temporary files that a killed gateway left behind are deleted after an
+//! hour. Everything here blocks, so `Captures` calls it on blocking threads.
 
 use serde::Serialize;
 use sluicegate_config as config;
@@ -14,49 +15,49 @@ use std::{
 };
 use time::OffsetDateTime;
 
-/// Ends the name of what is not finished.
+/// Suffix of a temporary file.
 const UNFINISHED: &str = ".part";
-/// What is not finished after this long never will be.
+/// Age at which a temporary file counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 const JOURNAL: &str = "captures.jsonl";
-/// The journal that was before.
+/// The previous journal.
 const JOURNAL_BEFORE: &str = "captures.1.jsonl";
-/// A journal that is longer makes way for another.
+/// Size at which the journal is rotated.
 const MAX_JOURNAL_BYTES: u64 = 16 << 20;
 
-/// Where captures are kept, and for how long.
+/// The folder with saved captures, and how long and how much it keeps.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
     keep: Duration,
     keep_bytes: u64,
-    /// One line at a time.
+    /// Serializes writes to the journal.
     journal: Mutex<()>,
 }
 
-/// A line of the journal.
+/// A line of the journal, and the payload of the event `capture`.
 #[derive(Debug, Serialize)]
 pub struct Line<'a> {
-    /// When it was saved: RFC 3339, UTC, milliseconds.
+    /// When it was saved: RFC 3339, UTC, with milliseconds.
     pub time: &'a str,
     /// Name of the stream.
     pub serial: &'a str,
-    /// Of the capture.
+    /// Identifier of the capture.
     pub capture_id: &'a str,
-    /// Below `capture.dir`.
+    /// Path of the file, relative to `capture.dir`.
     pub path: &'a str,
-    /// Length of the file.
+    /// Size of the file in bytes.
     pub bytes: usize,
-    /// Pixels.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels.
+    /// Height in pixels.
     pub height: u32,
-    /// When the picture was taken by the source: RFC 3339, UTC, milliseconds.
+    /// When the frame arrived from the source: RFC 3339, UTC, with milliseconds.
     pub captured_at: &'a str,
 }
 
 impl Store {
-    /// As the config has it. Nothing is made before there is something to keep.
+    /// Creates a store from the config. The folder is created with the first file.
     pub fn new(config: &config::Capture) -> Store {
         Store {
             dir: config.dir.clone(),
@@ -66,10 +67,11 @@ impl Store {
         }
     }
 
-    /// Keeps a picture of `stream` that was taken at `captured_at` (Unix microseconds), and gives its path below the folder.
+    /// Saves a picture of `stream` that was taken at `captured_at` (Unix microseconds). Returns its path
+    /// relative to the folder.
     ///
     /// # Errors
-    /// Nothing is left of the picture then.
+    /// It cannot be written. Nothing is left of the picture then.
     pub fn save(
         &self,
         stream: &str,
@@ -86,16 +88,16 @@ impl Store {
         let unfinished = folder.join(format!(".{id}{UNFINISHED}"));
         let written = write(&unfinished, data).and_then(|()| fs::rename(&unfinished, &name));
         if let Err(error) = written {
-            // Its room is what others need.
+            // A partial file would occupy space.
             let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
-        // The name, too, is to outlast a power cut.
+        // Makes the new name survive a power failure, too.
         File::open(&folder)?.sync_all()?;
         Ok(path)
     }
 
-    /// Adds a line to the journal.
+    /// Appends a line to the journal.
     ///
     /// # Errors
     /// It cannot be written.
@@ -108,12 +110,13 @@ impl Store {
             fs::rename(&path, self.dir.join(JOURNAL_BEFORE))?;
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        // At once, so that lines of several gateways do not mix.
+        // In one write, so that lines of several gateways do not interleave.
         file.write_all(&text)
     }
 
-    /// Deletes what is too old, then the oldest of what is too much, and what was abandoned. Touches no file whose name is
-    /// not of this making. Gives the number of pictures that went.
+    /// Deletes what is older than `keep`, then the oldest files beyond `keep_bytes`, and abandoned temporary
+    /// files. Only files whose name has the form that [`Store::save`] gives are touched. Returns the number
+    /// of deleted pictures.
     pub fn sweep(&self, now: SystemTime) -> usize {
         let mut kept = Vec::new();
         let mut gone = 0;
@@ -174,7 +177,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// `20260126T123456.789Z`, of Unix microseconds.
+/// Formats Unix microseconds as `20260126T123456.789Z`.
 fn stamp(unix_us: u64) -> String {
     let (time, ms) = utc(unix_us);
     format!(
@@ -188,7 +191,7 @@ fn stamp(unix_us: u64) -> String {
     )
 }
 
-/// When a picture of that file name was taken; `None`: the name is not one that a capture gets.
+/// Capture time in a file name; `None` if the name does not have the form of a saved capture.
 fn taken(name: &str) -> Option<SystemTime> {
     let (stamp, rest) = name.split_once('-')?;
     let (id, ending) = rest.split_once('.')?;
@@ -212,7 +215,7 @@ fn taken(name: &str) -> Option<SystemTime> {
     Some(time.ok()?.assume_utc().into())
 }
 
-/// `2026-01-26T12:34:56.789Z` (RFC 3339), of Unix microseconds.
+/// Formats Unix microseconds as `2026-01-26T12:34:56.789Z` (RFC 3339).
 pub fn rfc3339(unix_us: u64) -> String {
     let (time, ms) = utc(unix_us);
     format!(
@@ -226,7 +229,7 @@ pub fn rfc3339(unix_us: u64) -> String {
     )
 }
 
-/// The second, and the milliseconds in it.
+/// Splits Unix microseconds into the second and its milliseconds.
 fn utc(unix_us: u64) -> (OffsetDateTime, u64) {
     let seconds = i64::try_from(unix_us / 1_000_000).unwrap_or(0);
     let time = OffsetDateTime::from_unix_timestamp(seconds);
@@ -333,7 +336,7 @@ mod tests {
     fn what_cannot_be_written_leaves_nothing() {
         let kept = kept("fails", 1, 1 << 30);
         fs::create_dir_all(&kept.store.dir).unwrap();
-        // A folder in its place: the rename fails.
+        // A folder with that name makes the rename fail.
         let at = 1_769_430_896_789_000;
         fs::create_dir_all(kept.store.dir.join("s/20260126T123456.789Z-ab.jpg/full")).unwrap();
         assert!(kept.store.save("s", at, "ab", "jpg", b"picture").is_err());

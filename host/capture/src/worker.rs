@@ -1,4 +1,9 @@
-//! Where the captures of one stream are made: one at a time, on a thread of its own, of the newest good picture.
+//! The capture thread of one stream, and its queue.
+//!
+//! The thread starts with the first client and ends `idle` after the last. It holds a lease of the stream and
+//! its shared decoder, serves one request at a time, and encodes the newest undamaged frame; the same request
+//! for the same frame is encoded once. If the decoder has no such frame, it requests keyframes until the
+//! deadline. A panic fails the request that it happened in, and the next one gets a new encoder.
 
 use super::{CaptureRequest, Code, MAX_PICTURE_BYTES};
 use sluicegate_codec::{Pictured, StillEncoder};
@@ -16,41 +21,41 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Captures of one stream that may wait.
+/// Limit of waiting captures per stream.
 const MAX_WAITING: usize = 16;
-/// A picture that is waited for longer than this may need a keyframe to be asked for; again after each second.
+/// How long a capture waits for a frame before a keyframe is requested, and the interval of further requests.
 const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// The newest picture is waited for this long where the one before is there: a keyframe may take a decoder longer.
+/// How long to wait for the newest frame if the one before is available: decoding a keyframe may take longer.
 const PROMPT: Duration = Duration::from_millis(5);
-/// And this long where only an older one is.
+/// The same if only an older frame is available.
 const CATCH_UP: Duration = Duration::from_millis(250);
-/// Less urgent than whatever delivers, as long as there is any of that.
+/// Lower priority than the threads that deliver to viewers.
 const NICE: i32 = 5;
 
-/// A picture, and when it was taken.
+/// An encoded picture and its times.
 #[derive(Clone, Debug)]
 pub(super) struct Shot {
     pub picture: Pictured,
-    /// Unix microseconds.
+    /// When the frame arrived, in Unix microseconds.
     pub captured_at: u64,
-    /// When it was made a file.
+    /// Age of the frame when it was encoded, in milliseconds.
     pub age_ms: u64,
 }
 
-/// Name of the stream, and the picture.
+/// Name of the stream and the picture, or why there is none.
 type Outcome = Result<(String, Shot), (Code, String)>;
-/// Comes with the picture.
+/// Receives the outcome of a request.
 pub(super) type Answer = oneshot::Receiver<Outcome>;
 
-/// The queue of one stream's captures.
+/// The capture worker of one stream: its queue and, while open, its thread.
 #[derive(Debug)]
 pub(super) struct CaptureWorker {
     stream: Arc<Stream>,
-    /// Pictures that were given, and requests that got none.
+    /// Captures that succeeded and failed.
     made: AtomicU64,
     failed: AtomicU64,
     inner: Mutex<Inner>,
-    /// Something in there changed.
+    /// Notified when `inner` changes.
     changed: Condvar,
 }
 
@@ -59,7 +64,7 @@ struct Inner {
     clients: usize,
     unused_since: Instant,
     waiting: VecDeque<Job>,
-    /// The thread is there.
+    /// Whether the thread runs.
     open: bool,
     closed: bool,
 }
@@ -71,7 +76,7 @@ struct Job {
     answer: oneshot::Sender<Outcome>,
 }
 
-/// Nobody is served any more.
+/// The error of all requests after [`CaptureWorker::close`].
 pub(super) fn closed() -> (Code, String) {
     (Code::CaptureBusy, "the gateway is shutting down".into())
 }
@@ -101,7 +106,7 @@ impl CaptureWorker {
         self.lock().clients
     }
 
-    /// Pictures that were given so far, and requests that got none.
+    /// Captures that succeeded and failed so far.
     pub fn outcomes(&self) -> (u64, u64) {
         (
             self.made.load(Ordering::Relaxed),
@@ -109,18 +114,18 @@ impl CaptureWorker {
         )
     }
 
-    /// A request was answered.
+    /// Counts the outcome of a request.
     pub fn answered(&self, well: bool) {
         let counter = if well { &self.made } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A client comes.
+    /// Registers a client.
     pub fn enter(&self) {
         self.lock().clients += 1;
     }
 
-    /// A client goes.
+    /// Unregisters a client.
     pub fn leave(&self) {
         let mut inner = self.lock();
         inner.clients -= 1;
@@ -129,7 +134,7 @@ impl CaptureWorker {
         self.changed.notify_all();
     }
 
-    /// Nobody is served any more.
+    /// Ends the worker: waiting and later requests fail.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -140,7 +145,7 @@ impl CaptureWorker {
         self.changed.notify_all();
     }
 
-    /// Opens the booth, so that the decoder is at work when the first request comes.
+    /// Starts the thread if it does not run, so that the decoder is ready when the first request comes.
     pub fn open(self: &Arc<CaptureWorker>) -> Result<(), (Code, String)> {
         self.open_in(&mut self.lock())
     }
@@ -155,10 +160,11 @@ impl CaptureWorker {
         if inner.closed {
             return Err(closed());
         }
-        // Who has gone wants nothing any more.
+        // Clients that disconnected do not count.
         inner.waiting.retain(|job| !job.answer.is_closed());
         if inner.waiting.len() >= MAX_WAITING {
-            let text = format!("{MAX_WAITING} captures of this stream wait already; try again");
+            let text =
+                format!("{MAX_WAITING} captures of this stream are already waiting; try again");
             return Err((Code::CaptureBusy, text));
         }
         self.open_in(&mut inner)?;
@@ -191,13 +197,13 @@ impl CaptureWorker {
                 Ok(())
             }
             Err(error) => {
-                let text = format!("no thread for captures: {error}; try again");
+                let text = format!("cannot start the capture thread: {error}; try again");
                 Err((Code::CaptureBusy, text))
             }
         }
     }
 
-    /// The thread is at its end: who waits for it is told, and who asks next opens the booth again.
+    /// Fails all waiting requests after the thread panicked. The next request starts a new one.
     fn give_up(&self, panicked: &Panicked) {
         let failed = self.failed(panicked);
         let mut inner = self.lock();
@@ -209,12 +215,12 @@ impl CaptureWorker {
 
     fn failed(&self, panicked: &Panicked) -> (Code, String) {
         tracing::error!(stream = self.stream.name, "the capture thread {panicked}");
-        let text = "the gateway failed at this capture, its log says where; try again";
+        let text = "internal error during this capture; check the gateway's log and try again";
         (Code::DecodeFailed, text.into())
     }
 
     fn run(&self) {
-        // Without the right to, it is as urgent as the others.
+        // Without permission the priority stays as it is.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut user = self.stream.enter();
         let mut camera = Capturer::new(&self.stream, &user);
@@ -234,17 +240,17 @@ impl CaptureWorker {
             });
             let taken = taken.unwrap_or_else(|panicked| {
                 let failed = self.failed(&panicked);
-                // What it left behind is not used again.
+                // Its state may be inconsistent and is not used again.
                 camera = Err(failed.clone());
                 Err(failed)
             });
             let named = taken.map(|taken| (self.stream.name.clone(), taken));
-            // Nobody may wait any more.
+            // The client may have disconnected.
             let _ = job.answer.send(named);
         }
     }
 
-    /// The next request; `None` when the thread is to end: nobody came for the idle time, or the booth is closed.
+    /// The next request; `None` when the thread has to end, because it was idle or the worker is closed.
     fn next(&self, user: &mut StreamLease) -> Option<Job> {
         let mut inner = self.lock();
         loop {
@@ -256,7 +262,7 @@ impl CaptureWorker {
                 .then(|| (unused + self.stream.idle()).saturating_duration_since(Instant::now()));
             if inner.closed || idle.is_some_and(|left| left.is_zero()) {
                 inner.open = false;
-                // The source's idle time counts from there, too.
+                // The stream's idle time counts from then, too.
                 user.unused_since(unused);
                 return None;
             }
@@ -281,25 +287,25 @@ impl CaptureWorker {
     }
 }
 
-/// What takes the pictures while the booth is open.
+/// Takes the pictures while the thread runs: the shared decoder and an encoder.
 struct Capturer {
     stream: Arc<Stream>,
     feed: Arc<Feed>,
     keyframes: Keyframes,
     frames: Arc<Frames>,
     encoder: StillEncoder,
-    /// What was made last, for who asks for the same: time of the picture, the wish, the picture.
+    /// The last capture, in case the same is requested again: request, frame and picture.
     last: Option<(CaptureRequest, Arc<Decoded>, Pictured)>,
 }
 
 impl Capturer {
     fn new(stream: &Arc<Stream>, user: &StreamLease) -> Result<Capturer, (Code, String)> {
         let frames = user.frames().map_err(|error| {
-            let text = format!("no thread for decoding: {error}; try again");
+            let text = format!("cannot start the decoder thread: {error}; try again");
             (Code::CaptureBusy, text)
         })?;
         let encoder = StillEncoder::new(stream.codec()).map_err(|error| {
-            let text = format!("no encoder for pictures: {}", Chain(&error));
+            let text = format!("cannot create an image encoder: {}", Chain(&error));
             (Code::DecodeFailed, text)
         })?;
         Ok(Capturer {
@@ -335,7 +341,7 @@ impl Capturer {
                 let made = made.map_err(|error| (Code::DecodeFailed, Chain(&error).to_string()))?;
                 if made.data.len() > MAX_PICTURE_BYTES {
                     let text = format!(
-                        "the picture has {} bytes, and at most {MAX_PICTURE_BYTES} are given; ask for a smaller width, or for jpeg",
+                        "the picture has {} bytes, and the limit is {MAX_PICTURE_BYTES}; request a smaller width, or jpeg",
                         made.data.len()
                     );
                     return Err((Code::DecodeFailed, text));
@@ -353,12 +359,12 @@ impl Capturer {
         })
     }
 
-    /// The newest good picture, waited for if there is none.
+    /// The newest undamaged frame; waits for one if there is none.
     fn see(&self, job: &Job, is_closed: impl Fn() -> bool) -> Result<Arc<Decoded>, (Code, String)> {
         let began = Instant::now();
         let deadline = job.deadline;
         let newest = self.feed.newest_picture();
-        // Everything before it was decoded, or it, too.
+        // `beyond` 0: all frames before the newest are decoded; 1: the newest, too.
         let reached = |state: &DecoderState, beyond: u64| {
             state.good.is_some() && newest.is_none_or(|newest| state.reached >= newest + beyond)
         };
@@ -377,7 +383,7 @@ impl Capturer {
                 return Err(closed());
             }
             if now >= deadline {
-                // Where the newest is not reached in time, one that is older is better than none; it says how old it is.
+                // An older frame is better than none; the result states its age.
                 return match state.old.take() {
                     Some(old) => Ok(old),
                     None => Err(self.missed(state)),
@@ -392,7 +398,7 @@ impl Capturer {
         }
     }
 
-    /// Why there is no picture.
+    /// Why there is no frame.
     fn missed(&self, decoder: DecoderState) -> (Code, String) {
         let report = self.stream.report();
         let state = report.state;
@@ -408,14 +414,14 @@ impl Capturer {
         if let Some(trouble) = decoder.trouble {
             return (
                 Code::DecodeFailed,
-                format!("{trouble}; the next keyframe may mend it"),
+                format!("{trouble}; try again after the next keyframe"),
             );
         }
         if report.video.is_none() && report.audio.is_some() {
-            return (Code::DecodeFailed, "this stream has sound only".into());
+            return (Code::DecodeFailed, "this stream has no video".into());
         }
         let text = format!(
-            "no picture came in time (the stream is {}: {}); try again, or give it longer by `timeout` under [capture]",
+            "no frame was available in time (the stream is {}: {}); try again, or raise `timeout` under [capture]",
             state.name(),
             report.reason
         );

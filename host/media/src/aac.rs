@@ -1,34 +1,36 @@
-//! AAC as MP4 files have it: raw frames and an AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1), and how both are in ADTS (1.A.3).
+//! AAC headers: the AudioSpecificConfig of MP4 (ISO/IEC 14496-3 1.6.2.1), and ADTS frames (1.A.3), from which raw
+//! frames and a configuration are extracted. Nothing is decoded.
 
 use bytes::Bytes;
 
-/// By the four bits of `samplingFrequencyIndex` (ISO/IEC 14496-3 table 1.18).
+/// Sample rates by `samplingFrequencyIndex` (ISO/IEC 14496-3 table 1.18).
 const RATES: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
     7_350,
 ];
-/// The index that says that the rate follows in 24 bits.
+/// Value of `samplingFrequencyIndex` after which the rate follows in 24 bits.
 const RATE_FOLLOWS: u32 = 15;
 
-/// What an AudioSpecificConfig says.
+/// Contents of an AudioSpecificConfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `audioObjectType`: 2 is AAC-LC, 5 and 29 are HE-AAC.
     pub object_type: u8,
-    /// Samples a second that the frames hold; with SBR they are played as twice as many.
+    /// Coded samples per second. With SBR, twice as many are played.
     pub sample_rate: u32,
-    /// Samples a second that are played.
+    /// Output samples per second.
     pub output_rate: u32,
-    /// 0: told in the stream itself.
+    /// Number of channels; 0 if it is stated in the stream itself.
     pub channels: u8,
-    /// Samples in a frame, at `sample_rate`.
+    /// Samples per frame, at `sample_rate`.
     pub frame_length: u32,
-    /// As it was read.
+    /// The record itself.
     pub bytes: Bytes,
 }
 
 impl Config {
-    /// Reads the beginning, which is all that matters here; `None` if it is cut short or names no rate.
+    /// Parses the beginning of a record, which is all that is needed. `None` if it is too short or states no sample
+    /// rate.
     pub fn parse(bytes: &Bytes) -> Option<Config> {
         let mut bits = Bits { bytes, at: 0 };
         let mut object_type = bits.object_type()?;
@@ -57,18 +59,18 @@ impl Config {
         })
     }
 
-    /// RFC 6381: "mp4a.40.2".
+    /// Codec string (RFC 6381) such as "mp4a.40.2".
     pub fn codec_string(&self) -> String {
         format!("mp4a.40.{}", self.object_type)
     }
 
-    /// Whether everything that plays AAC plays it: AAC-LC and HE-AAC.
+    /// Whether every AAC player supports it: AAC-LC and HE-AAC.
     pub fn is_usual(&self) -> bool {
         matches!(self.object_type, 2 | 5 | 29)
     }
 }
 
-/// What the header of an ADTS frame says of the sound.
+/// Sound format stated in the header of an ADTS frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adts {
     object_type: u8,
@@ -77,8 +79,9 @@ pub struct Adts {
 }
 
 impl Adts {
-    /// The first frame of `data`, without its header, and what is behind it. `None` if there is none, or one that MP4 files
-    /// have no form for: several blocks in one, or channels told in the frame.
+    /// Splits off the first frame of `data`: its format, its payload without the header, and the rest of `data`. `None`
+    /// if there is no complete frame, or one that MP4 cannot represent: several blocks in one frame, or a channel
+    /// configuration inside the frame.
     pub fn split(data: &Bytes) -> Option<(Adts, Bytes, Bytes)> {
         let head = data.get(..7)?;
         if head[0] != 0xff || head[1] & 0xf6 != 0xf0 {
@@ -89,7 +92,7 @@ impl Adts {
             rate_index: head[2] >> 2 & 0xf,
             channels: (head[2] & 1) << 2 | head[3] >> 6,
         };
-        // A checksum follows the header unless `protection_absent`.
+        // A checksum follows the header unless `protection_absent` is set.
         let start = if head[1] & 1 == 1 { 7 } else { 9 };
         let length =
             usize::from(head[3] & 3) << 11 | usize::from(head[4]) << 3 | usize::from(head[5] >> 5);
@@ -100,7 +103,7 @@ impl Adts {
         Some((adts, data.slice(start..length), data.slice(length..)))
     }
 
-    /// The same as an AudioSpecificConfig.
+    /// The AudioSpecificConfig of this format.
     pub fn config(&self) -> Option<Config> {
         let word = u16::from(self.object_type) << 11
             | u16::from(self.rate_index) << 7
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn configs_of_the_field_are_read() {
         for (bytes, object_type, rates, channels, length) in [
-            // By ffmpeg's encoder, with a tail that says that there is no SBR.
+            // Written by ffmpeg's encoder; its tail states that there is no SBR.
             (
                 &[0x11, 0x90, 0x56, 0xe5, 0][..],
                 2,
@@ -158,9 +161,9 @@ mod tests {
                 1024,
             ),
             (&[0x12, 0x08], 2, (44_100, 44_100), 1, 1024),
-            // HE-AAC: 24 kHz played as 48 kHz.
+            // HE-AAC: 24 kHz, played as 48 kHz.
             (&[0x2b, 0x11, 0x88, 0x00], 5, (24_000, 48_000), 2, 1024),
-            // 960 samples, as in DAB+.
+            // 960 samples per frame, as in DAB+.
             (&[0x11, 0x94], 2, (48_000, 48_000), 2, 960),
             // A rate that is not in the table: 50,000.
             (
@@ -188,7 +191,7 @@ mod tests {
         }
     }
 
-    /// As of the standard: sync word, MPEG-4, LC, 48 kHz, two channels.
+    /// An ADTS frame by the standard: sync word, MPEG-4, LC, 48 kHz, two channels.
     fn adts(payload: &[u8], checksum: bool) -> Vec<u8> {
         let head = if checksum { 9 } else { 7 };
         let length = head + payload.len();

@@ -1,30 +1,32 @@
-//! The block code: numbers drawn into the picture as rows of black and white cells, so that whoever watches,
-//! through whatever codec and scaling, can say which frame it sees and when that frame was made.
+//! The block code: numbers that are painted into the frame as rows of black and white cells.
 //!
-//! A row has 32 cells over the full width: 24 bits of value, then a CRC-8 over its three bytes, most significant
-//! bit first, white for 1. Rows are a twelfth of the height, at the bottom: [`Row::Number`] lowest,
-//! [`Row::Clock`] above it.
+//! Whoever sees the video, through any codec and scaling, can tell which frame it is and when it was made. The test
+//! pattern paints the code; tests and the latency page read it.
+//!
+//! A row has 32 cells over the full width: 24 bits of value, then a CRC-8 over its three bytes, most significant bit
+//! first, white for 1. A row is a twelfth of the frame's height. [`Row::Number`] is at the bottom, [`Row::Clock`]
+//! directly above it.
 
-/// Cells in a row: 24 bits of value and 8 of CRC.
+/// Cells per row: 24 bits of value and 8 bits of CRC.
 pub const CELLS: usize = 32;
-/// Values are counted modulo this.
+/// Values are taken modulo this.
 pub const MODULUS: u32 = 1 << 24;
-/// The rows' height is the picture's by this.
+/// Height of the frame divided by the height of a row.
 const ROWS: usize = 12;
 const WHITE: u8 = 235;
 const BLACK: u8 = 16;
 
-/// Which of the two rows.
+/// Selects one of the two rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
-    /// The lowest row: the frame's number, 0 when the source starts.
+    /// The bottom row: number of the frame, counted from 0 when the source starts.
     Number,
-    /// The row above: Unix time in milliseconds when the frame was made.
+    /// The row above: Unix time in milliseconds at which the frame was made.
     Clock,
 }
 
-/// Draws `value` modulo 2²⁴ into a luma plane in limited range. A picture narrower than 64 or lower than 12
-/// pixels, or a plane that ends too early, is left as it is.
+/// Paints `value` modulo 2²⁴ into a luma plane in limited range. Does nothing if the frame is narrower than 64 or lower
+/// than 12 pixels, or if the plane is too short.
 pub fn paint(plane: &mut [u8], stride: usize, width: usize, height: usize, row: Row, value: u32) {
     let Some((top, bottom)) = span(plane.len(), stride, width, height, row) else {
         return;
@@ -41,7 +43,7 @@ pub fn paint(plane: &mut [u8], stride: usize, width: usize, height: usize, row: 
     }
 }
 
-/// The value in a row of a luma plane, in limited or full range: none if the CRC does not match.
+/// Reads the value of a row from a luma plane in limited or full range. `None` if the CRC does not match.
 pub fn read(luma: &[u8], stride: usize, width: usize, height: usize, row: Row) -> Option<u32> {
     let (top, bottom) = span(luma.len(), stride, width, height, row)?;
     let (top, bottom) = middle(top, bottom);
@@ -57,7 +59,7 @@ pub fn read(luma: &[u8], stride: usize, width: usize, height: usize, row: Row) -
     (codeword(word >> 8) == word).then_some(word >> 8)
 }
 
-/// Top and bottom line of a row, if the plane holds them.
+/// First line of a row and the line after its last, if the plane contains them.
 fn span(
     len: usize,
     stride: usize,
@@ -77,12 +79,12 @@ fn span(
         .then_some((bottom - tall, bottom))
 }
 
-/// Left edge of a cell.
+/// Column of the left edge of a cell.
 fn edge(cell: usize, width: usize) -> usize {
     cell * width / CELLS
 }
 
-/// The middle half of a span, never empty.
+/// The middle half of a range; never empty.
 fn middle(from: usize, to: usize) -> (usize, usize) {
     let margin = (to - from) / 4;
     (from + margin, to - margin)
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Area-averaged, as a scaler would make it.
+    /// Scales by averaging areas, as a scaler does.
     fn scale(
         from: &[u8],
         (width, height): (usize, usize),

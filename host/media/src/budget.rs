@@ -1,4 +1,8 @@
-//! Bytes that lie somewhere and wait, against a bound: how queues of messages of any size are bounded.
+//! A shared limit in bytes for messages that wait in queues.
+//!
+//! Messages differ in size, so a queue that counts entries bounds no memory. A [`Budget`] counts bytes: each waiting
+//! message owns a [`Held`], which returns its bytes when dropped, wherever that happens. Lock-free and cheap to clone.
+//! Used for capture requests, the policy's inbox, messages of muxers to viewers, and decoded frames.
 
 use bytes::Bytes;
 use std::sync::{
@@ -6,14 +10,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A bound in bytes, and what is held against it.
+/// A limit in bytes, and the number of bytes currently reserved.
 #[derive(Clone, Debug)]
 pub struct Budget {
     most: usize,
     held: Arc<AtomicUsize>,
 }
 
-/// A part of a budget, given back when dropped.
+/// A reservation of part of a budget. Returned on drop.
 #[derive(Debug)]
 pub struct Held {
     held: Arc<AtomicUsize>,
@@ -21,7 +25,7 @@ pub struct Held {
 }
 
 impl Budget {
-    /// Of so many bytes.
+    /// Creates a budget of `most` bytes.
     pub fn new(most: usize) -> Budget {
         Budget {
             most,
@@ -29,12 +33,13 @@ impl Budget {
         }
     }
 
-    /// Takes so much; `None` where that is more than is left. What is larger than the whole is let in alone.
+    /// Reserves `bytes`; `None` if fewer are left. A reservation larger than the whole budget succeeds while nothing
+    /// else is reserved.
     pub fn take(&self, bytes: usize) -> Option<Held> {
         self.take_if(bytes, |held, sum| held == 0 || sum <= self.most)
     }
 
-    /// The same, but what is larger than the whole is never let in.
+    /// Reserves `bytes`; `None` if fewer are left, which is always so if `bytes` exceeds the whole budget.
     pub fn take_within(&self, bytes: usize) -> Option<Held> {
         self.take_if(bytes, |_, sum| sum <= self.most)
     }
@@ -53,7 +58,7 @@ impl Budget {
         })
     }
 
-    /// Takes so much whatever is left, for what is there already: the next is refused.
+    /// Reserves `bytes` even if that exceeds the limit, for data that already exists; later reservations fail instead.
     pub fn hold(&self, bytes: usize) -> Held {
         self.held.fetch_add(bytes, Ordering::AcqRel);
         Held {
@@ -62,17 +67,17 @@ impl Budget {
         }
     }
 
-    /// Whether nothing is left.
+    /// Whether all bytes are reserved.
     pub fn is_full(&self) -> bool {
         self.held() >= self.most
     }
 
-    /// Bytes that are held.
+    /// Number of reserved bytes.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Acquire)
     }
 
-    /// The same bytes, held until the last who has them lets go.
+    /// Returns the same bytes, reserved until the last clone or slice of them is dropped.
     pub fn count(&self, bytes: Bytes) -> Bytes {
         let held = self.hold(bytes.len());
         Bytes::from_owner(Counted { bytes, _held: held })

@@ -1,25 +1,30 @@
-//! Bytes in shared runs: what a guest's `buffer` handle stands for.
+//! Ropes of shared byte slices: the host side of a guest's `buffer` handle.
+//!
+//! A guest composes output from its own bytes and slices of samples without copying the payload. A slice keeps the
+//! whole allocation it was cut from alive, so small slices of large allocations are copied: the memory behind a
+//! [`Buffer`] is at most twice its length. Used by the guest bindings in `host/plugin`, which count buffers against a
+//! guest's memory limit, and by the writers in `host/net` and `host/viewer`.
 
 use bytes::{Bytes, BytesMut};
 
-/// Neighbouring pieces below this are copied together: a write of many small slices costs more than the copy.
+/// Adjacent pieces shorter than this are copied together, because writing many small slices costs more than the copy.
 const SMALL: usize = 4096;
-/// A buffer of more pieces is copied into one.
+/// A buffer of more parts than this is copied into a single one.
 const MAX_PARTS: usize = 64;
-/// A run is shared if it is at least this part of the memory that it keeps from being freed, else copied. So what is
-/// held is at most twice what is counted.
+/// A slice is shared if it is at least 1/`MIN_SHARE` of the allocation that it keeps alive, and copied otherwise. So
+/// the memory in use is at most twice what is accounted for.
 const MIN_SHARE: usize = 2;
 
 /// An immutable rope of shared runs of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buffer {
     parts: Vec<Bytes>,
-    /// Bytes that each part keeps from being freed: those of the run that it was sliced from.
+    /// Size of the allocation that each part keeps alive: the length of the bytes that it was sliced from.
     kept: Vec<usize>,
     len: usize,
 }
 
-/// A run of bytes, perhaps a part of a larger one.
+/// One contiguous piece of bytes, possibly a slice of a larger allocation.
 #[derive(Clone, Debug)]
 pub struct Run {
     bytes: Bytes,
@@ -42,22 +47,22 @@ impl std::ops::Deref for Run {
 }
 
 impl Buffer {
-    /// Bytes in all.
+    /// Total number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the buffer has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The runs it is made of, in order; none is empty.
+    /// The contiguous parts in order; none is empty.
     pub fn parts(&self) -> &[Bytes] {
         &self.parts
     }
 
-    /// The bytes in `offset .. offset + length`, shared; shorter at the end.
+    /// The bytes in `offset .. offset + length`, shared; fewer where the buffer ends earlier.
     pub fn slice(&self, mut offset: usize, mut length: usize) -> impl Iterator<Item = Run> + '_ {
         let parts = self.parts.iter().zip(&self.kept);
         parts.filter_map(move |(part, kept)| {
@@ -75,7 +80,7 @@ impl Buffer {
         })
     }
 
-    /// Everything as one run; copies unless it is one already.
+    /// All bytes as one slice. Copies unless the buffer has a single part.
     pub fn to_bytes(&self) -> Bytes {
         match self.parts.as_slice() {
             [] => Bytes::new(),
@@ -84,7 +89,7 @@ impl Buffer {
         }
     }
 
-    /// Whether both would read the same.
+    /// Whether both buffers have the same content, however it is divided into parts.
     pub fn same_bytes(&self, other: &Buffer) -> bool {
         self.len == other.len && self.to_bytes() == other.to_bytes()
     }
@@ -161,7 +166,7 @@ mod tests {
             prop_assert_eq!(&slice[..], &all[from..to]);
         }
 
-        /// Slices of slices keep no more from being freed than twice what they are.
+        /// However often a buffer is sliced, the memory it keeps alive is at most twice its length.
         #[test]
         fn a_slice_keeps_little_more_than_itself(cuts in prop::collection::vec(1usize..=10, 1..12)) {
             let mut buffer = Buffer::from(Bytes::from(vec![7; 1 << 20]));

@@ -1,40 +1,45 @@
-//! Tells a source whose picture times are no clock: times that stand still, count in other units, repeat or jump about, as cheap
-//! cameras give them. What pictures' times say is compared with when they arrived, a second at a time; arrival is jittery, but
-//! never wrong for long. Used by [`super::timeline::Timeline`], which goes by arrival while there is a [`Fault`].
+//! Detects video clocks that are not clocks: time stamps that stand still, count in other units, repeat or jump about,
+//! as cheap cameras send them.
+//!
+//! [`ClockMonitor`] compares time stamps with arrival times in windows of a second. Arrival jitters, but it is never
+//! wrong for long, so a fault needs several windows in a row with the same finding, and so does a recovery.
+//! [`super::timeline::Timeline`] feeds it every video sample and places samples by arrival while there is a [`Fault`].
 
 use super::time::TIMESCALE;
 
 const SECOND: i64 = TIMESCALE as i64;
-/// A window is judged when it has lasted a second and has so many steps.
+/// A window is evaluated once it spans a second and contains this many steps.
 const MIN_STEPS: usize = 6;
-/// Beyond, steps of a window are not looked at.
+/// Steps of a window beyond this number are not examined.
 const MAX_STEPS: usize = 256;
-/// A window with such a pause in it says nothing.
+/// A pause of this length inside a window makes the window inconclusive.
 const PAUSE: i64 = 2 * SECOND;
-/// Pictures that arrive closer together came in one piece, whatever their times.
+/// Frames that arrive closer together than this came in one piece, whatever their time stamps say.
 const TOGETHER: i64 = SECOND / 200;
-/// So many windows in a row have to be of one mind: times that stand still for a second are never right.
+/// Number of consecutive windows with the same finding that are needed: for most faults, for a clock that stands still
+/// (which is never right, so one window suffices), for a recovery, and for mild deviations.
 const CONVINCED: u8 = 3;
 const CONVINCED_STOPPED: u8 = 1;
 const CONVINCED_AGAIN: u8 = 5;
 const CONVINCED_MILDLY: u8 = 10;
-/// Arrival is followed at once if a picture is this much later than expected, else smoothed: a moment in which the machine was busy is
-/// none of the camera's. Ahead of arrival, times slow down from here on.
+/// When placing by arrival: a frame that is this much later than expected is placed at its arrival at once, while
+/// smaller differences are smoothed, since they come from a busy machine rather than the camera. A frame that is more
+/// than [`AHEAD`] before its arrival slows the times down.
 const LATE: i64 = SECOND;
 const AHEAD: i64 = SECOND / 4;
 
-/// What is wrong with a source's picture times.
+/// What is wrong with a source's video time stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// All pictures have the same time.
+    /// All frames have the same time stamp.
     Stopped,
-    /// Times advance at less than a fifth of the speed of arrival, or for long at less than four fifths.
+    /// Time stamps advance at less than a fifth of the speed of arrival, or for ten seconds at less than four fifths.
     Slow,
-    /// Times advance at more than one and a half times the speed of arrival, or for long at more than five fourths.
+    /// Time stamps advance at more than 1.6 times the speed of arrival, or for ten seconds at more than 1.25 times.
     Fast,
-    /// Many pictures have the time of the one before.
+    /// Many frames have the time stamp of the previous one.
     Repeats,
-    /// Times go back and forth while pictures arrive evenly.
+    /// Time stamps go back and forth although frames arrive regularly.
     Unsteady,
 }
 
@@ -44,40 +49,40 @@ impl std::fmt::Display for Fault {
             Fault::Stopped => "they stand still",
             Fault::Slow => "they advance too slowly",
             Fault::Fast => "they advance too fast",
-            Fault::Repeats => "many pictures have the time of the one before",
+            Fault::Repeats => "many frames have the time stamp of the previous one",
             Fault::Unsteady => "they jump back and forth",
         })
     }
 }
 
-/// How far another track's clock has come: its newest time, and when that arrived.
+/// Position of another track's clock: its newest time stamp, and when that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// As the source says.
+    /// Time stamp of the source, in ticks.
     pub told: i64,
-    /// In ticks of the run.
+    /// Arrival, in ticks of the run.
     pub came: i64,
 }
 
-/// Judges the times of one track. All times are in ticks of [`TIMESCALE`].
+/// Judges the time stamps of one track. All times are in ticks of [`TIMESCALE`].
 #[derive(Debug, Default)]
 pub struct ClockMonitor {
     window: Option<Window>,
-    /// What the newest windows say, and how many of them.
+    /// Finding of the newest windows, and how many windows in a row had it.
     verdict: Option<Verdict>,
     windows: u8,
     fault: Option<Fault>,
-    /// When the newest picture arrived, how long after the one before, and the same smoothed.
+    /// Arrival of the newest frame, its distance from the previous arrival, and that distance smoothed.
     came: Option<i64>,
     gap: i64,
     step: i64,
 }
 
-/// What a window says of the times.
+/// Finding of one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Verdict {
     fault: Fault,
-    /// It may be an accident of arrival.
+    /// The deviation is small enough to be an accident of arrival, so more windows are needed.
     mild: bool,
 }
 
@@ -88,26 +93,26 @@ struct Window {
     newest: i64,
     newest_came: i64,
     sound: Option<Progress>,
-    /// The first [`MAX_STEPS`] times, and how long after the one before each picture came.
+    /// The first [`MAX_STEPS`] time stamps of the window, and the time between arrivals.
     times: Vec<i64>,
     gaps: Vec<i64>,
-    /// Of pictures that came apart: how many there were, and how many had the time of the one before.
+    /// Frames that arrived apart from the previous one, and how many of these had its time stamp.
     apart: usize,
     equal: usize,
 }
 
 impl ClockMonitor {
-    /// The source begins again: its times may, too.
+    /// Discards the current window: the source starts over, and its time stamps may, too.
     pub fn begins_again(&mut self) {
         self.window = None;
     }
 
-    /// What is wrong, if anything is.
+    /// The current fault, if there is one.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
     }
 
-    /// A picture arrived at `now`.
+    /// Records that a frame arrived at `now`.
     pub fn arrived(&mut self, now: i64) {
         if let Some(came) = self.came.replace(now) {
             self.gap = now.saturating_sub(came).max(0);
@@ -120,8 +125,8 @@ impl ClockMonitor {
         }
     }
 
-    /// The picture's time, and how far the sound has come, if there is any. The answer is a change: the fault that times have
-    /// from here on, or that they have none any more.
+    /// Evaluates a frame's time stamp, given the position of the audio clock if there is one. Returns a change:
+    /// `Some(Some(fault))` if the time stamps are unusable from here on, `Some(None)` if they are usable again.
     pub fn observe(
         &mut self,
         told: i64,
@@ -166,14 +171,15 @@ impl ClockMonitor {
         self.hear(verdict)
     }
 
-    /// Where a picture goes by its arrival: `last` is where the one before is, `target` where this one would be if arrival was
-    /// exact. Rises.
+    /// Places a frame by its arrival. `last` is the place of the previous frame, `target` the place that corresponds
+    /// exactly to the arrival. The result is always after `last`.
     pub fn pace(&self, last: i64, target: i64) -> i64 {
         let expected = last.saturating_add(self.step);
         let off = target.saturating_sub(expected);
         let at = match off {
             off if off > LATE => target,
-            // Ahead of its arrival, as its clock was too fast: half the speed until that is made up for.
+            // The timeline is ahead of arrival because the clock was too fast: run at half speed until that is made up
+            // for.
             off if off < -AHEAD => last.saturating_add(self.gap.min(SECOND) / 2),
             off => expected.saturating_add(off / 8),
         };
@@ -193,7 +199,7 @@ impl ClockMonitor {
             Some(_) => CONVINCED,
         };
         let fault = verdict.map(|verdict| verdict.fault);
-        // Which fault it is matters to nobody once there is one.
+        // A change from one fault to another makes no difference to the caller.
         let is_change = self.fault.is_some() != verdict.is_some() && self.windows >= enough;
         is_change.then(|| {
             self.fault = fault;
@@ -231,8 +237,9 @@ impl Window {
         if speed.is_some() && !self.is_speed_of(sound, told, passed) {
             return speed;
         }
-        // Even arrival is no accident, uneven times beside it are no pictures left out. In order, as some sources only say when
-        // pictures are shown, and those that refer to later ones come behind them.
+        // Regular arrival is no accident; irregular time stamps beside it do not come from dropped frames. They are
+        // sorted first, because some sources state presentation times only, and then frames that refer to later ones
+        // follow those.
         let mut times = self.times.clone();
         times.sort_unstable();
         let steps = times.windows(2).map(|two| two[1].saturating_sub(two[0]));
@@ -241,8 +248,8 @@ impl Window {
             .then_some(sure(Fault::Unsteady))
     }
 
-    /// Whether the sound's times advanced as those of the pictures did: then the source is faster or slower than life, and not
-    /// its clock.
+    /// Whether the audio clock advanced at the same speed as the video clock. Then the source plays faster or slower
+    /// than real time, and its clock is fine.
     fn is_speed_of(&self, sound: Option<Progress>, told: i64, passed: i64) -> bool {
         let (Some(before), Some(now)) = (self.sound, sound) else {
             return false;
@@ -258,7 +265,7 @@ impl Window {
     }
 }
 
-/// How many are more than a quarter off the middle one.
+/// Number of steps that differ by more than a quarter from the median.
 fn uneven(mut steps: Vec<i64>) -> usize {
     let middle = steps.len() / 2;
     if steps.is_empty() {

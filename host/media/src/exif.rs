@@ -1,11 +1,15 @@
-//! How a JPEG says that it is to be shown: the shape of its pixels (JFIF) and which way is up (Exif). Pure.
+//! How a JPEG asks to be displayed: the pixel aspect ratio from its JFIF header and the orientation from Exif. Pure.
+//!
+//! `stream::Ingest` reads it from every frame of an MJPEG source. Cut or broken headers count as absent, since cameras
+//! write many of them.
 
 use super::{
     geometry::{Orientation, PixelAspect},
     jpeg,
 };
 
-/// What a JPEG's head says; `None` and upright where it says nothing. What is cut short or broken says nothing.
+/// Returns the pixel aspect ratio and orientation that a JPEG's header states; `None` and upright if it states none or
+/// is broken.
 pub fn presentation(picture: &[u8]) -> (Option<PixelAspect>, Orientation) {
     let mut told = (None, None);
     for (kind, content) in jpeg::segments(picture) {
@@ -13,7 +17,7 @@ pub fn presentation(picture: &[u8]) -> (Option<PixelAspect>, Orientation) {
             // APP0, APP1.
             0xe0 => told.0 = told.0.or_else(|| jfif(content)),
             0xe1 => told.1 = told.1.or_else(|| exif(content)),
-            // The frame header or the scan: nothing of the kind follows (ITU-T T.81 B.2.1).
+            // The frame header or the scan: no application segment follows (ITU-T T.81 B.2.1).
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf | 0xda => break,
             _ => {}
         }
@@ -21,7 +25,7 @@ pub fn presentation(picture: &[u8]) -> (Option<PixelAspect>, Orientation) {
     (told.0, told.1.unwrap_or_default())
 }
 
-/// JFIF 1.02: densities without a unit are the shape of a pixel. With one they are mostly made up.
+/// JFIF 1.02: densities without a unit are the pixel aspect ratio. Densities with a unit are mostly made up.
 fn jfif(content: &[u8]) -> Option<PixelAspect> {
     let rest = content.strip_prefix(b"JFIF\0")?;
     let [_, _, units, x_high, x_low, y_high, y_low] = *rest.first_chunk()?;
@@ -32,7 +36,7 @@ fn jfif(content: &[u8]) -> Option<PixelAspect> {
     }
 }
 
-/// Exif 2.32 (CIPA DC-008) 4.6.4: tag Orientation in the first directory.
+/// Exif 2.32 (CIPA DC-008) 4.6.4: the Orientation tag in the first directory.
 fn exif(content: &[u8]) -> Option<Orientation> {
     const ORIENTATION: u16 = 0x0112;
     const SHORT: u16 = 3;
@@ -181,7 +185,7 @@ mod tests {
             (vec![exif(8, false)], None, Orientation::new(270, false)),
             (vec![exif(5, false)], None, Orientation::new(270, true)),
             (vec![exif(0, false)], None, upright),
-            // Other things in APP1 go before.
+            // Other APP1 segments may precede Exif.
             (
                 vec![
                     (0xe1, b"http://ns.adobe.com/xap/1.0/\0".to_vec()),

@@ -1,15 +1,15 @@
-//! From the samples of a coded picture to the picture as it is to be seen: the shape of a pixel, and which way is up. Pure.
+//! How coded frames are displayed: the shape of a pixel and the orientation. Pure.
 //!
-//! Samples stay as they were coded as long as they are coded; [`Geometry`] travels with the track. Whoever decodes applies it
-//! (`codec::Scaler`), so that everything made of decoded pictures is upright and has square pixels; whoever passes samples on
-//! tells the player (the `video` record in `wit/gateway.wit`).
+//! Samples stay as they were coded; their [`Geometry`] travels with the track. Whoever decodes frames applies it
+//! (`codec::Scaler`), so that everything made of decoded frames is upright and has square pixels. A muxer, which
+//! passes samples on as coded, tells the player (the `video` record in `wit/gateway.wit`).
 
-/// The longest side that a picture is stretched to, in pixels; what would be longer is scaled down as a whole.
+/// Longest side, in pixels, to which a frame is stretched. A frame that would be larger is scaled down as a whole.
 const MAX_SIDE: u32 = 16384;
-/// A pixel this many times as wide as high, or as high as wide, is believed; real ones go up to 4.
+/// Largest aspect ratio of a pixel, either way, that is accepted as real; actual ones go up to 4.
 const MAX_RATIO: u32 = 16;
 
-/// The shape of a pixel (sample aspect ratio): width to height, without a common factor.
+/// Pixel aspect ratio (sample aspect ratio): width to height, reduced to lowest terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PixelAspect {
     width: u32,
@@ -17,17 +17,17 @@ pub struct PixelAspect {
 }
 
 impl PixelAspect {
-    /// As wide as high.
+    /// Square pixels.
     pub const SQUARE: PixelAspect = PixelAspect {
         width: 1,
         height: 1,
     };
 
-    /// `None` where a side is 0, which formats use for "unknown", or the ratio is beyond 16:1 or 1:16.
+    /// Creates a ratio. `None` if a side is 0, which formats use for "unknown", or if the ratio is beyond 16:1 or 1:16.
     pub fn new(width: u32, height: u32) -> Option<PixelAspect> {
         let factor = gcd(width, height);
         let (mut width, mut height) = (width.checked_div(factor)?, height.checked_div(factor)?);
-        // Within 16 bits, so that products with sides of pictures fit everywhere.
+        // Limited to 16 bits, so that products with the sides of a frame fit into every integer used.
         let excess = u16::BITS.saturating_sub(width.max(height).leading_zeros());
         width = (width >> excess).max(u32::from(width > 0));
         height = (height >> excess).max(u32::from(height > 0));
@@ -55,21 +55,21 @@ impl Default for PixelAspect {
     }
 }
 
-/// Which way up a coded picture is to be shown: mirrored left to right or not, then turned clockwise.
+/// Orientation in which a coded frame is displayed: mirrored left to right or not, then rotated clockwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Orientation {
-    /// Quarters clockwise, 0 to 3.
+    /// Quarter turns clockwise, 0 to 3.
     quarters: u8,
     mirrored: bool,
 }
 
 impl Orientation {
-    /// As coded.
+    /// Displayed as coded.
     pub const UPRIGHT: Orientation = Orientation {
         quarters: 0,
         mirrored: false,
     };
-    /// All eight.
+    /// All eight orientations.
     pub const ALL: [Orientation; 8] = {
         let mut all = [Orientation::UPRIGHT; 8];
         let mut at = 0;
@@ -83,7 +83,7 @@ impl Orientation {
         all
     };
 
-    /// Mirrored if so said, then turned clockwise by so many degrees, taken to the nearest quarter.
+    /// Mirrored if `mirrored`, then rotated clockwise by `degrees`, rounded to a quarter turn.
     pub fn new(degrees: i32, mirrored: bool) -> Orientation {
         let quarters = (i64::from(degrees) + 45).div_euclid(90).rem_euclid(4);
         Orientation {
@@ -92,16 +92,17 @@ impl Orientation {
         }
     }
 
-    /// Of a transformation matrix (ISO/IEC 14496-12 8.3.2), row by row, as libav has it too: a point (p, q) of the picture,
-    /// with q downwards, is shown at (a p + c q, b p + d q), of a, b and c, d in the first two rows. Scale and place do not
-    /// count; an angle is taken to the nearest quarter. `None` if all points would fall onto one line.
+    /// Reads a transformation matrix (ISO/IEC 14496-12 8.3.2) given row by row, as libav does. With a, b and c, d from
+    /// its first two rows, it shows a point (p, q) of the frame, with q downwards, at (a p + c q, b p + d q). Scale and
+    /// translation are ignored; the angle is rounded to a quarter turn. `None` if the matrix maps all points onto one
+    /// line.
     pub fn of_matrix(matrix: &[i32; 9]) -> Option<Orientation> {
         let [a, b, _, c, d, ..] = matrix.map(i64::from);
         let mirrored = match a * d - b * c {
             0 => return None,
             area => area < 0,
         };
-        // With the mirroring undone, (a, b) is where the first row of the picture points.
+        // With the mirroring undone, (a, b) is the direction of the frame's first row.
         let (a, b) = if mirrored { (-a, -b) } else { (a, b) };
         let quarters = match (a.abs() >= b.abs(), a > 0, b > 0) {
             (true, true, _) => 0,
@@ -112,23 +113,23 @@ impl Orientation {
         Some(Orientation { quarters, mirrored })
     }
 
-    /// Degrees clockwise, after mirroring: 0, 90, 180 or 270.
+    /// Rotation in degrees clockwise, after mirroring: 0, 90, 180 or 270.
     pub fn degrees(self) -> u16 {
         u16::from(self.quarters) * 90
     }
 
-    /// Left and right are exchanged before turning.
+    /// Whether left and right are exchanged before the rotation.
     pub fn is_mirrored(self) -> bool {
         self.mirrored
     }
 
-    /// Width and height change places.
+    /// Whether width and height are exchanged.
     pub fn is_sideways(self) -> bool {
         self.quarters % 2 == 1
     }
 
-    /// Which pixel (column, row) of a picture of `width`×`height` is shown in `column` and `row` of the result. All are taken
-    /// to lie within the pictures.
+    /// Returns the pixel (column, row) of a frame of `width`×`height` that is displayed at `column` and `row` of the
+    /// result. All coordinates must be within their frames.
     pub fn source_of(
         self,
         (width, height): (usize, usize),
@@ -147,23 +148,24 @@ impl Orientation {
     }
 }
 
-/// How coded pictures of a track are to be shown. The default: as they are.
+/// How the coded frames of a track are displayed. The default is to display them as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Geometry {
-    /// The shape of a coded pixel.
+    /// Shape of a coded pixel.
     pub pixel_aspect: PixelAspect,
-    /// Which way up.
+    /// Orientation of the coded frame.
     pub orientation: Orientation,
 }
 
 impl Geometry {
-    /// Whether pictures are shown as they are coded.
+    /// Whether frames are displayed as they are coded.
     pub fn is_plain(self) -> bool {
         self == Geometry::default()
     }
 
-    /// The size in square pixels of a coded picture of `width`×`height` before it is turned. One side stays, the other is
-    /// stretched, so that nothing is lost: SAR 16:11 makes 931×360 of 640×360. At most 16,384 a side.
+    /// Size in square pixels of a coded frame of `width`×`height`, before rotation. One side stays and the other is
+    /// stretched, so that no detail is lost: a pixel aspect ratio of 16:11 makes 931×360 of 640×360. At most 16,384 per
+    /// side.
     pub fn stretched_size(self, width: u32, height: u32) -> (u32, u32) {
         let PixelAspect {
             width: wide,
@@ -185,7 +187,7 @@ impl Geometry {
         (limited(width) as u32, limited(height) as u32)
     }
 
-    /// The size in square pixels at which a coded picture of `width`×`height` is seen, upright.
+    /// Size in square pixels at which a coded frame of `width`×`height` is displayed, upright.
     pub fn display_size(self, width: u32, height: u32) -> (u32, u32) {
         let (width, height) = self.stretched_size(width, height);
         match self.orientation.is_sideways() {
@@ -226,7 +228,7 @@ mod tests {
             ((64, 45), (720, 576), (1024, 576)),
             ((8, 9), (720, 480), (720, 540)),
             ((4, 3), (1440, 1080), (1920, 1080)),
-            // Half the lines.
+            // Every second line is missing.
             ((1, 2), (704, 288), (704, 576)),
             ((16, 1), (16384, 360), (16384, 23)),
         ] {
@@ -274,7 +276,7 @@ mod tests {
             ([-ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30], 0, true),
             ([ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30], 180, true),
             ([0, ONE, 0, ONE, 0, 0, 0, 0, 1 << 30], 270, true),
-            // Turned by three degrees, and twice as large.
+            // Rotated by three degrees, and twice as large.
             (
                 [130_892, 6_860, 0, -6_860, 130_892, 0, 0, 0, 1 << 30],
                 0,

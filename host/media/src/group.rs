@@ -1,5 +1,9 @@
-//! Group numbers: counted by the host for the whole run of a stream, so that they survive a muxer and a restart and are
-//! alike in all renditions.
+//! Group numbers. The host numbers groups, not the components, so that numbers survive the replacement of a muxer and a
+//! restart of the gateway and are equal in all renditions of a stream (HLS uses them as media sequence numbers).
+//!
+//! There is one [`GroupIndex`] per run of a stream, in its ring. It records every independent sample of the source and
+//! derives the groups of any `group-ms` from them. Everything made of the stream (renditions, repeats, sound) looks up
+//! the group it belongs to by presentation time, since that is the only time an encoder preserves.
 
 use super::{
     sample::{Codec, Sample},
@@ -7,32 +11,32 @@ use super::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Starts that are remembered: as many as a ring holds entries.
+/// Number of starts that are remembered: as many as a ring has entries.
 const MAX_STARTS: usize = 16_384;
 
-/// Where groups may begin.
+/// Selects which independent samples may open a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupBoundary {
-    /// At each independent sample of the source.
+    /// Every independent sample of the source.
     Every,
-    /// At those that are keyframes where the stream is encoded: of H.264 each, of JPEGs the first in each cell of the
-    /// keyframe interval.
+    /// Independent samples that are keyframes in a rendition: every one of H.264, and of JPEGs the first in each cell
+    /// of the keyframe interval.
     Keyframes,
 }
 
-/// The independent samples of a source's run, and the numbers of the groups that they begin.
+/// The independent samples of a run, and the numbers of the groups they open.
 ///
-/// A group runs from an independent sample to the first independent one at least `group-ms` later. The first
-/// number is the Unix time in units of `group-ms` (at least 1 ms); the next ones count up. Groups are at least that
-/// long, but for those that a break ends, and none ends so while the count is ahead of the clock: it is by one at most, and a later
-/// run starts above it.
+/// A group runs from an independent sample to the next one that is at least `group-ms` later. The first number is the
+/// Unix time in units of `group-ms` (at least 1 ms), and each group counts up by one. Groups are at least `group-ms`
+/// long, except where a break ends one early, which it may not while the count is ahead of the clock. So the count is
+/// at most one ahead, and a later run starts above it.
 #[derive(Debug)]
 pub struct GroupIndex {
     started_at_us: u64,
-    /// Ticks.
+    /// Keyframe interval of renditions of a source that has only keyframes, in ticks.
     cell: u64,
     starts: VecDeque<Start>,
-    /// A break comes before the next start.
+    /// A break precedes the next start.
     broken: bool,
     groups: BTreeMap<(u32, GroupBoundary), Groups>,
 }
@@ -41,18 +45,19 @@ pub struct GroupIndex {
 struct Start {
     /// Decode time.
     time: u64,
-    /// What it is known by: when it is shown, as encoders know no more; rises.
+    /// Presentation time, by which the start is identified because encoders preserve no other. Rises from start to
+    /// start.
     shown: u64,
     keyframe: bool,
-    /// A break came before: it opens a group however early it is.
+    /// A break precedes the start, which may therefore open a group early.
     after_break: bool,
-    /// Unix microseconds at which it is shown.
+    /// Unix microseconds of the presentation time.
     date: u64,
 }
 
 impl GroupIndex {
-    /// Of a run that began at `started_at_us` (Unix microseconds at decode time 0), whose pictures have a keyframe in each
-    /// `cell` (ticks) if they are encoded.
+    /// Creates the index of a run that began at `started_at_us` (Unix microseconds at decode time 0). `cell` is the
+    /// keyframe interval in ticks of renditions of a source that has only keyframes.
     pub fn new(started_at_us: u64, cell: u64) -> GroupIndex {
         GroupIndex {
             started_at_us,
@@ -63,7 +68,7 @@ impl GroupIndex {
         }
     }
 
-    /// Takes note of the next independent sample, and says by what time it is known here.
+    /// Records the next independent sample. Returns the presentation time by which the index identifies it.
     pub fn observe(&mut self, sample: &Sample) -> u64 {
         let time = sample.decode_time;
         let last = self.starts.back();
@@ -93,12 +98,13 @@ impl GroupIndex {
         start.shown
     }
 
-    /// The tracks change or the source is lost: the group ends here, or as soon as there is a number for the next.
+    /// Marks a break (new tracks or a lost source): the group ends here, or as soon as there is a number for the next
+    /// one.
     pub fn close(&mut self) {
         self.broken = true;
     }
 
-    /// The keyframe that a picture shown at `shown` belongs to.
+    /// Presentation time of the keyframe that a frame presented at `shown` depends on.
     pub fn keyframe(&self, shown: u64) -> Option<u64> {
         let after = self.starts.partition_point(|start| start.shown <= shown);
         let before = self.starts.iter().take(after).rev();
@@ -108,10 +114,10 @@ impl GroupIndex {
             .next()
     }
 
-    /// Numbers groups of `group_ms` from here on, and those that are known.
+    /// Starts to number groups of `group_ms`, including the remembered ones.
     pub fn need(&mut self, group_ms: u32) {
         let (starts, started_at_us) = (&self.starts, self.started_at_us);
-        // Both at once, so that they count the same where there are only keyframes.
+        // Both boundaries at once, so that they count the same if the source has only keyframes.
         for boundary in [GroupBoundary::Every, GroupBoundary::Keyframes] {
             self.groups.entry((group_ms, boundary)).or_insert_with(|| {
                 let mut groups = Groups::default();
@@ -123,7 +129,8 @@ impl GroupIndex {
         }
     }
 
-    /// The group that what is known by `shown` belongs to.
+    /// Group that contains presentation time `shown`. `None` if it is before the oldest known group, or if groups of
+    /// `group_ms` are not numbered.
     pub fn group(&self, group_ms: u32, boundary: GroupBoundary, shown: u64) -> Option<Group> {
         let opening = self.groups.get(&(group_ms, boundary))?.at(shown)?;
         Some(Group {
@@ -132,13 +139,13 @@ impl GroupIndex {
         })
     }
 
-    /// How long the longest complete group was since the newest break, in ticks; 0 before there is one.
+    /// Duration in ticks of the longest complete group since the newest break; 0 if there is none yet.
     pub fn longest(&self, group_ms: u32, boundary: GroupBoundary) -> u64 {
         let groups = self.groups.get(&(group_ms, boundary));
         groups.map_or(0, |groups| groups.longest)
     }
 
-    /// Whether a group begins with what is known by `shown`: a keyframe inside a group, or behind a start that was lost, opens
+    /// Whether a group begins at presentation time `shown`. A keyframe inside a group, or one after a lost start, opens
     /// none.
     pub fn opens(&self, group_ms: u32, boundary: GroupBoundary, shown: u64) -> bool {
         let groups = self.groups.get(&(group_ms, boundary));
@@ -150,8 +157,8 @@ impl GroupIndex {
         })
     }
 
-    /// By what the start of the `history`-th newest group is known (1: the newest) of those up to `shown`; of the oldest
-    /// known if there are fewer.
+    /// Presentation time at which the `history`-th newest group up to `shown` starts (1: the newest), or the oldest
+    /// known one if there are fewer.
     pub fn history_start(
         &self,
         group_ms: u32,
@@ -170,23 +177,24 @@ impl GroupIndex {
     }
 }
 
-/// A group, as muxers are told of it.
+/// A group as muxers see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Its number.
+    /// Number of the group.
     pub number: u64,
-    /// Unix microseconds at which its first picture is shown: as far from the group before as the times are, but for the drift of the
-    /// source's clock.
+    /// Unix microseconds of the first frame's presentation. The distance to the previous group is that of the
+    /// presentation times, corrected slowly for the drift of the source's clock.
     pub started_at: u64,
 }
 
-/// Dates of starts are as far apart as those are shown, but for this much of the distance: the source's clock drifts and arrival
-/// jitters.
+/// Largest part of the distance between two starts by which the distance of their dates may differ, to follow the drift
+/// of the source's clock without the jitter of arrival.
 const DRIFT: f64 = 0.0005;
-/// A date that is this far off is not drift (microseconds): the clock was set, or the source was away.
+/// Deviation of a date, in microseconds, that is not drift: the clock was set, or the source was away.
 const SET_US: i64 = 500_000;
 
-/// The date of `start`, whose own is what the wall clock says, behind `last`.
+/// Date of `start` after `last`: the one measured by the wall clock, limited to [`DRIFT`] against the presentation
+/// times.
 fn date(start: &Start, last: &Start) -> u64 {
     let apart = (start.shown.saturating_sub(last.shown)).saturating_mul(100) / 9;
     let expected = last.date.saturating_add(apart);
@@ -198,11 +206,11 @@ fn date(start: &Start, last: &Start) -> u64 {
     expected.saturating_add_signed(off.clamp(-most, most))
 }
 
-/// Groups of one length; their numbers rise by one.
+/// Groups of one length. Their numbers rise by one.
 #[derive(Debug, Default)]
 struct Groups {
     starts: VecDeque<Opening>,
-    /// A break came since the last one.
+    /// There was a break since the last start.
     broken: bool,
     longest: u64,
 }
@@ -237,7 +245,7 @@ impl Groups {
         let number = match self.starts.back() {
             None => clock,
             Some(last) if time >= last.time + period => last.number + 1,
-            // Behind a break a group may be short, but a source that comes and goes has to wait for the clock.
+            // After a break a group may be short, but a source that comes and goes has to wait for the clock.
             Some(last) if self.broken && last.number <= clock => last.number + 1,
             Some(_) => return,
         };
@@ -309,7 +317,7 @@ mod tests {
         for n in 0..5 {
             index.observe(&h264(n * SECOND / 2));
         }
-        // Who comes later gets the numbers of who came first.
+        // Numbers requested later include the starts recorded before.
         index.need(1000);
         for n in 5..10 {
             index.observe(&h264(n * SECOND / 2));
@@ -318,7 +326,7 @@ mod tests {
         assert_eq!(number(0), Some(1_700_000_000));
         assert_eq!(number(SECOND - 1), Some(1_700_000_000));
         assert_eq!(number(SECOND), Some(1_700_000_001));
-        assert_eq!(number_of(&index, 500, EVERY, 0), None, "nobody needs those");
+        assert_eq!(number_of(&index, 500, EVERY, 0), None, "not numbered");
         let opens = |time| index.opens(1000, EVERY, time);
         assert!(opens(0) && opens(SECOND) && !opens(SECOND / 2) && !opens(SECOND + 1));
         assert!(!index.opens(500, EVERY, 0));
@@ -327,7 +335,7 @@ mod tests {
         assert_eq!(start(newest, 1), Some(4 * SECOND));
         assert_eq!(start(newest, 3), Some(2 * SECOND));
         assert_eq!(start(newest, 99), Some(0));
-        // Who lags behind counts from where it is.
+        // History is counted from the given time, which a lagging viewer passes.
         assert_eq!(start(3 * SECOND, 2), Some(2 * SECOND));
     }
 
@@ -358,7 +366,7 @@ mod tests {
     fn dates_follow_the_wall_clock_slowly_and_at_once_where_it_was_set() {
         let mut index = GroupIndex::new(0, SECOND);
         index.need(1000);
-        // Two days of a clock that is 100 ppm slow, and arrival that jitters by 80 ms.
+        // Two days of a clock that is 100 ppm slow, with 80 ms of arrival jitter.
         let mut last: Option<u64> = None;
         for nth in 0..86_400u64 {
             let wall = 1_000_000_000 + nth * 2_000_200 + nth * 7919 % 80_000;
@@ -408,7 +416,7 @@ mod tests {
     fn a_source_that_comes_and_goes_waits_for_numbers_that_are_the_clocks() {
         let mut index = GroupIndex::new(1_700_000_000_000_000, SECOND);
         index.need(2000);
-        // Ten times a second.
+        // A break every tenth of a second.
         let mut numbers = Vec::new();
         for n in 0..100 {
             index.close();
@@ -424,7 +432,7 @@ mod tests {
     fn of_jpegs_the_first_in_each_cell_is_a_keyframe_and_after_a_break() {
         let mut index = GroupIndex::new(0, 2 * SECOND);
         index.need(0);
-        // Three a second, from 0.5 s on; the source is lost at 5 s.
+        // Three per second, from 0.5 s on; the source is lost at 5 s.
         for n in 0..15 {
             if n == 13 {
                 index.close();
@@ -455,7 +463,7 @@ mod tests {
             let sample = Sample::h264(times(n * SECOND, 6000), true, Vec::new());
             assert_eq!(index.observe(&sample), n * SECOND + 6000);
         }
-        // Decoded after the second keyframe, shown before it.
+        // A frame that is decoded after the second keyframe and presented before it.
         assert_eq!(
             number_of(&index, 0, EVERY, SECOND + 3000),
             number_of(&index, 0, EVERY, 6000)

@@ -1,10 +1,13 @@
-//! The structure of JPEGs (ITU-T T.81 annex B), as far as passing them on takes it: where one ends, how large its picture
-//! is, and the Huffman tables that cameras leave out. Pure; nothing is decoded.
+//! Structure of JPEGs (ITU-T T.81 annex B), as far as needed to pass them on without decoding: where one ends, its size
+//! in pixels, and the Huffman tables that cameras omit.
+//!
+//! [`Scan`] finds the end of a JPEG in a byte stream. The MJPEG readers of `host/source` use it, since boundaries and
+//! lengths in multipart streams are often wrong; `stream::Ingest` reads the size of each frame. Pure.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
-/// Marker codes (ITU-T T.81 table B.1), each behind a byte 0xff.
+/// Marker codes (ITU-T T.81 table B.1); each follows a byte 0xff.
 mod marker {
     pub const DHT: u8 = 0xc4;
     pub const JPG: u8 = 0xc8;
@@ -19,40 +22,42 @@ mod marker {
     pub const COM: u8 = 0xfe;
 }
 
-/// The end of a JPEG.
+/// The EOI marker, which ends a JPEG.
 pub const EOI: [u8; 2] = [0xff, marker::EOI];
 
-/// How far a JPEG reaches.
+/// Result of a [`Scan`]: where a JPEG ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Unknown: more bytes are needed.
+    /// Not known yet: more bytes are needed.
     Open,
-    /// To this offset, behind its EOI marker.
+    /// The JPEG ends at this offset, after its EOI marker.
     Complete(usize),
-    /// It lacks its EOI marker: the SOI marker of another JPEG is at this offset.
+    /// The EOI marker is missing: the SOI marker of another JPEG is at this offset.
     Followed(usize),
-    /// At this offset, which is not 0, there is what no JPEG has before its first scan.
+    /// Not a JPEG: at this offset, which is never 0, is something that cannot precede the first scan.
     Broken(usize),
 }
 
-/// Follows one JPEG whose bytes come in pieces. Segments are skipped by their lengths, so thumbnails in APPn and COM
-/// segments do not end it; in entropy-coded data markers count. The work is linear in the bytes.
+/// Scans for the end of one JPEG whose bytes arrive in pieces. Segments are skipped by their lengths, so that
+/// thumbnails in APPn and COM segments do not end it; in entropy-coded data, markers are searched for. Linear in the
+/// number of bytes.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// The next byte to look at.
+    /// Offset of the next byte to examine.
     at: usize,
     place: Place,
-    /// Where the first entropy-coded data begins.
+    /// Offset of the first entropy-coded data.
     coded_from: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// A marker comes, before the first scan.
+    /// Before a marker that precedes the first scan.
     Header,
-    /// Entropy-coded data (B.1.1.5).
+    /// In entropy-coded data (B.1.1.5).
     Coded,
-    /// A segment between scans, whose marker is at this offset. If no marker follows it, it was damage in a scan.
+    /// In a segment between scans, whose marker is at this offset. If no marker follows the segment, it was damage in a
+    /// scan.
     Between(usize),
 }
 
@@ -67,12 +72,12 @@ impl Default for Scan {
 }
 
 impl Scan {
-    /// Where the first entropy-coded data begins, once that is reached.
+    /// Offset of the first entropy-coded data, once it is reached.
     pub fn coded_from(&self) -> Option<usize> {
         self.coded_from
     }
 
-    /// Looks on. `jpeg` is the JPEG from its SOI marker on, as much as is there, and longer each time.
+    /// Continues the scan. `jpeg` contains the JPEG from its SOI marker to the newest byte, more with each call.
     pub fn advance(&mut self, jpeg: &[u8]) -> Extent {
         loop {
             let step = match self.place {
@@ -125,7 +130,7 @@ impl Scan {
         match *kind {
             0xff => self.at += 1,
             marker::EOI => return Some(Extent::Complete(at + 2)),
-            // TEM and RSTm stand alone.
+            // TEM and RSTm have no length.
             0x01 | 0xd0..=0xd7 => self.at += 2,
             0xc0..=0xfe if *kind != marker::SOI => {
                 let Some([high, low]) = jpeg.get(at + 2..).and_then(<[u8]>::first_chunk) else {
@@ -150,7 +155,7 @@ impl Scan {
     }
 }
 
-/// Whether a segment of this kind may stand between the scans of a picture (B.2.1).
+/// Whether a segment of this kind may be between the scans of a JPEG (B.2.1).
 fn comes_between_scans(kind: u8) -> bool {
     matches!(
         kind,
@@ -165,7 +170,7 @@ fn comes_between_scans(kind: u8) -> bool {
     )
 }
 
-/// Width and height in pixels, from the frame header (B.2.2); none if there is no such header before the first scan.
+/// Width and height in pixels from the frame header (B.2.2). `None` if there is no such header before the first scan.
 pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
     let (at, _) = markers(jpeg).find(|(_, kind)| {
         let other = matches!(*kind, marker::DHT | marker::JPG | marker::DAC);
@@ -179,7 +184,8 @@ pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
     (width > 0 && height > 0).then_some((width, height))
 }
 
-/// The JPEG, with the usual Huffman tables if it has none. Motion JPEG may leave them out, as every decoder for it has them; browsers are none.
+/// Adds the standard Huffman tables if the JPEG has none. Motion JPEG may omit them because all its decoders have them;
+/// browsers do not.
 pub fn with_huffman_tables(jpeg: Bytes) -> Bytes {
     let first = markers(&jpeg).find(|(_, kind)| matches!(*kind, marker::DHT | marker::SOS));
     match first {
@@ -194,7 +200,8 @@ pub fn with_huffman_tables(jpeg: Bytes) -> Bytes {
     }
 }
 
-/// Kind and content of each whole segment before the first entropy-coded data, and of that scan's header (ITU-T T.81 B.1.1.4).
+/// Kind and content of each complete segment before the first entropy-coded data, including the header of the first
+/// scan (ITU-T T.81 B.1.1.4).
 pub fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     markers(jpeg).filter_map(|(at, kind)| {
         let length = u16::from_be_bytes(*jpeg.get(at + 2..)?.first_chunk()?);
@@ -252,7 +259,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// Made by libjpeg-turbo with the tables of K.3.
+    /// A JPEG made by libjpeg-turbo with the tables of K.3.
     fn whole() -> Bytes {
         let image = turbojpeg::Image {
             pixels: (0..48 * 32 * 3)
@@ -278,7 +285,7 @@ mod tests {
         (found, &jpeg[at..])
     }
 
-    /// Each Huffman table by its class and number.
+    /// Huffman tables by class and number.
     fn tables(jpeg: &[u8]) -> BTreeMap<u8, Vec<u8>> {
         let mut tables = BTreeMap::new();
         for (_, segment) in segments(jpeg)
@@ -320,7 +327,7 @@ mod tests {
         assert_eq!(with_huffman_tables(whole.clone()).as_ptr(), whole.as_ptr());
     }
 
-    /// A JPEG with a thumbnail, complete and cut short, in an APP1 and a COM segment.
+    /// A JPEG with a complete thumbnail in an APP1 segment and a truncated one in a COM segment.
     fn with_thumbnails() -> Vec<u8> {
         let whole = whole();
         let segment = |kind: u8, body: &[u8]| {
@@ -336,7 +343,7 @@ mod tests {
         let jpeg = with_thumbnails();
         let more = [&jpeg[..], b"\0\0 more"].concat();
         assert_eq!(Scan::default().advance(&more), Extent::Complete(jpeg.len()));
-        // However it is cut.
+        // In any division into pieces.
         let mut scan = Scan::default();
         for end in 2..jpeg.len() {
             assert_eq!(scan.advance(&jpeg[..end]), Extent::Open, "{end}");
@@ -359,7 +366,7 @@ mod tests {
         let mut jpeg = whole().to_vec();
         let scan = markers(&jpeg).find(|(_, kind)| *kind == marker::SOS);
         let middle = (scan.unwrap().0 + jpeg.len()) / 2;
-        // As a comment of 40 bytes that is followed by no marker.
+        // A comment of 40 bytes that is not followed by a marker.
         jpeg[middle..middle + 4].copy_from_slice(&[0xff, marker::COM, 0, 40]);
         let extent = Scan::default().advance(&jpeg);
         assert_eq!(extent, Extent::Complete(jpeg.len()));

@@ -1,39 +1,46 @@
-//! Judges how much later than they are decoded pictures are said to be shown. A wrong presentation time of a single picture would
-//! freeze whoever shows pictures in order for as long as it is wrong.
+//! Checks the composition offsets (presentation time minus decode time) that a source states.
+//!
+//! A single wrong presentation time would freeze a player that presents frames in order until that time has passed. An
+//! offset that no decoder buffer explains is therefore replaced: without reordering by the usual offset of the track,
+//! otherwise by the previous plausible one. `stream::Ingest` asks for each video sample, after [`super::timeline`] has
+//! given it its decode time.
 
 use super::time::TIMESCALE;
 
 const SECOND: i64 = TIMESCALE as i64;
-/// Pictures that may come between a picture's decoding and its showing: the decoded picture buffer (H.264 A.3.1), and a few.
+/// Largest number of frames between the decoding and the presentation of a frame: the decoded picture buffer (H.264
+/// A.3.1) and a margin.
 const MAX_HELD: i64 = 20;
-/// Where distances are uneven, the pause before a picture is known by the presentation time first.
+/// A source with irregular intervals may show a pause in the presentation time of a frame before it shows in the decode
+/// times. An offset may exceed [`MAX_HELD`] steps by this many ticks.
 const PAUSE: i64 = 3 * SECOND;
-/// Beyond half a step, offsets of a stream without reordering differ by no more.
+/// Without reordering, offsets may differ from the usual one by half a step and this many ticks.
 const TOLERANCE: i64 = SECOND * 60 / 1000;
-/// After so many pictures an offset is the usual one for good; until then so many of another take its place.
+/// Number of frames after which the usual offset is final. Before that, as many deviating frames in a row replace it.
 const USUAL: u32 = 25;
 
 /// The composition offsets of one track, in ticks of [`TIMESCALE`].
 #[derive(Debug, Default)]
 pub struct Offsets {
-    /// What was believed lately; without reordering smoothed.
+    /// Last plausible offset; smoothed if the stream does not reorder frames.
     usual: Option<i64>,
     agreed: u32,
     strange: u32,
 }
 
-/// What becomes of a presentation time.
+/// Result of checking a presentation time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset {
-    /// Presentation minus decode time.
+    /// Presentation time minus decode time.
     pub ticks: i32,
-    /// The source said something else, which cannot be.
+    /// The source stated an implausible offset, which was replaced.
     pub replaced: bool,
 }
 
 impl Offsets {
-    /// The offset of the next picture, of which the source says `told`; `None` if it says nothing. `reorder`: how many pictures
-    /// may precede another in decoding order and follow it in output order, if that is known; `step`: ticks between pictures.
+    /// Returns the offset of the next frame. `told` is the offset that the source states, `None` if it states none.
+    /// `reorder` is the number of frames that may precede another in decoding order and follow it in output order, if
+    /// known. `step` is the number of ticks between frames.
     pub fn place(&mut self, told: Option<i64>, reorder: Option<u8>, step: u64) -> Offset {
         let step = i64::try_from(step).unwrap_or(SECOND).min(10 * SECOND);
         let in_order = reorder == Some(0);
@@ -49,7 +56,7 @@ impl Offsets {
             _ => true,
         };
         if possible && usual {
-            // Slowly, lest a time that runs away takes it along.
+            // Smoothed, so that an offset that grows steadily does not pull the usual offset with it.
             let before = self.usual.filter(|_| in_order && self.strange < USUAL);
             self.usual = Some(before.map_or(told, |before| before + (told - before) / 8));
             self.agreed = self.agreed.saturating_add(1);

@@ -1,8 +1,9 @@
-//! The test pattern: a generated moving picture for who has no camera at hand, with the title, a running UTC
-//! clock, the frame's number and the block code ([`super::blocks`]) that tests read.
+//! The test pattern: generated video for users without a camera, with a title, a running UTC clock, the frame number,
+//! and the block code ([`super::blocks`]) that tests and the player read.
 //!
-//! Waves and a ball move with the clock, so they move at one speed whatever the frame rate; what has not changed
-//! between two frames is the same bytes, so an encoder spends its bits on the rest.
+//! Waves and a ball move with the clock, so that they have the same speed at any frame rate. Whatever does not change
+//! from one frame to the next has the same bytes, so that an encoder spends its bits on the rest. [`Painter`] is used
+//! by the test pattern source, by encoder probes and by tests.
 
 mod font;
 
@@ -13,7 +14,7 @@ use super::picture::{Picture, SizeError, View};
 const TITLE: &[u8] = b"sluicegate";
 const ZONE: &[u8] = b"utc";
 const MS_PER_DAY: u64 = 86_400_000;
-/// Steps of the sine table; a power of two.
+/// Steps of the sine table per turn; a power of two.
 const TURN: usize = 4096;
 
 /// Y, U, V in limited range.
@@ -25,19 +26,19 @@ const TITLE_TEXT: Colour = [196, 138, 112];
 const BALL: Colour = [176, 74, 168];
 const BAR: Colour = [150, 118, 96];
 
-/// Back to front: colour, crest above the foot of the water and swing (parts of the water's height), waves across
-/// the picture, turns in [`CYCLE_MS`].
+/// The waves, back to front: colour; height of the crest above the bottom of the water, and amplitude, both in parts of
+/// the water's height; number of waves across the frame; turns per [`CYCLE_MS`].
 const WAVES: [(Colour, f32, f32, f32, f32); 3] = [
     ([112, 148, 98], 0.80, 0.10, 1.25, 11.0),
     ([84, 152, 94], 0.58, 0.09, 1.75, -16.0),
     ([58, 152, 100], 0.36, 0.08, 2.50, 23.0),
 ];
-/// Parts of a pixel a crest is placed to: as fine as 16 bits allow for the tallest picture.
+/// Subdivisions of a pixel for the position of a crest: as fine as 16 bits allow for the tallest frame.
 const QUARTERS: f32 = 4.0;
-/// All movement comes back to its start after this long.
+/// Period of all movement, in milliseconds.
 const CYCLE_MS: u64 = 60_000;
 
-/// Paints frames of one size. A frame depends on nothing but its number and its time.
+/// Paints frames of one size. A frame depends only on its number and its time.
 pub struct Painter {
     picture: Picture,
     background: Picture,
@@ -47,7 +48,7 @@ pub struct Painter {
     water: Water,
 }
 
-/// Memory for the water's surface: for each wave and column, the crest's line in quarters of a pixel.
+/// Buffers for the surface of the water: for each wave and column, the line of the crest in quarters of a pixel.
 struct Water {
     top: usize,
     bottom: usize,
@@ -56,7 +57,7 @@ struct Water {
 }
 
 impl Painter {
-    /// A painter for pictures of even width and height, at least 64×24.
+    /// Creates a painter for frames of even width and height, at least 64×24.
     pub fn new(width: u32, height: u32) -> Result<Self, SizeError> {
         if width < 64 || height < 24 {
             return Err(SizeError::Unsupported { width, height });
@@ -103,7 +104,7 @@ impl Painter {
         })
     }
 
-    /// Paints frame `frame_number` as of `unix_ms`, milliseconds since 1970 UTC.
+    /// Paints frame `frame_number` at `unix_ms`, in milliseconds since 1970 UTC.
     pub fn paint(&mut self, frame_number: u64, unix_ms: u64) -> View<'_> {
         let from = self.background.view();
         for (index, plane) in self.picture.planes_mut().into_iter().enumerate() {
@@ -117,7 +118,7 @@ impl Painter {
         self.picture.view()
     }
 
-    /// The ball hops over the water, eight times across the picture and back in a cycle.
+    /// The ball hops over the water, eight times across the frame and back per cycle.
     fn paint_ball(&mut self, unix_ms: u64, turn: f32) {
         let (width, height) = (self.picture.width() as f32, self.picture.height() as f32);
         let radius = height / 15.0;
@@ -189,7 +190,7 @@ impl Painter {
             line[1],
             TEXT,
         );
-        // A bar that grows through each second: what moves evenly shows what stutters.
+        // A bar that grows through each second: even movement makes stutter visible.
         let (top, bottom) = (
             self.water.bottom.saturating_sub(height / 90) / 2 * 2,
             self.water.bottom / 2 * 2,
@@ -228,13 +229,13 @@ impl Painter {
         }
     }
 
-    /// The sine of `turns` full turns, which must not be negative.
+    /// Sine of `turns` full turns, which must not be negative.
     fn sine_at(&self, turns: f32) -> f32 {
         self.sine[(turns.fract() * TURN as f32) as usize % TURN]
     }
 }
 
-/// Left edge of clock and counter, and the line each starts at.
+/// Left edge of clock and counter, and the top line of each.
 fn text_at((width, height): (usize, usize)) -> (usize, [usize; 2]) {
     (width * 14 / 100, [height * 24 / 100, height * 46 / 100])
 }
@@ -262,7 +263,7 @@ fn paint_disc(picture: &mut Picture, (x, y): (f32, f32), radius: f32) {
         let shift = usize::from(index != 0);
         let (columns, rows) = (width >> shift, height >> shift);
         let (x, y, radius) = (x * scale, y * scale, radius * scale);
-        // Casts from float stop at zero.
+        // Casts from float saturate at zero.
         let (left, right) = (
             (x - radius) as usize,
             ((x + radius) as usize + 2).min(columns),
@@ -284,7 +285,7 @@ fn paint_disc(picture: &mut Picture, (x, y): (f32, f32), radius: f32) {
     }
 }
 
-/// Fills what lies under a crest in line `y` of a plane.
+/// Fills the part of row `y` that is below a crest.
 fn cover(row: &mut [u8], crest: &[i16], y: i16, colour: i16) {
     for (sample, &crest) in row.iter_mut().zip(crest) {
         let under = (4 * (y + 1) - crest).clamp(0, 4);
@@ -293,7 +294,7 @@ fn cover(row: &mut [u8], crest: &[i16], y: i16, colour: i16) {
     }
 }
 
-/// Blends a text in; what lies outside the picture is left out.
+/// Blends a text into the frame; parts outside the frame are clipped.
 fn write(picture: &mut Picture, font: &Font, text: &[u8], left: usize, top: usize, colour: Colour) {
     let width = picture.width() as usize;
     let [luma, mut chroma @ ..] = picture.planes_mut();

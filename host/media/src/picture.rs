@@ -1,13 +1,16 @@
-//! Pictures as planar YUV 4:2:0 with 8 bits a sample: what the pattern paints, the scaler gives and the
-//! encoders take. Nothing here knows which library made the planes.
+//! Raw frames as planar YUV 4:2:0 with 8 bits per sample: what the test pattern paints, the scaler produces and the
+//! encoders take.
+//!
+//! [`Picture`] owns its planes; [`View`] borrows planes of any stride, checked once, so that a frame of libav can be
+//! read without a copy. Nothing here knows which library made the planes.
 
 use super::geometry::Orientation;
 use thiserror::Error;
 
-/// Largest width or height, in pixels; anything beyond is refused before memory is taken for it.
+/// Largest width or height in pixels. Larger frames are rejected before memory is allocated.
 pub const MAX_SIDE: u32 = 8192;
 
-/// An owned picture: three planes without padding, Y at full size, U and V at half the width and height.
+/// An owned frame: three planes without padding, Y at full size, U and V at half the width and height.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     width: u32,
@@ -15,7 +18,7 @@ pub struct Picture {
     planes: [Vec<u8>; 3],
 }
 
-/// A picture somebody else owns. Every plane is known to hold all of its rows.
+/// A borrowed frame. Every plane is checked to contain all of its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     width: u32,
@@ -24,49 +27,47 @@ pub struct View<'a> {
     strides: [usize; 3],
 }
 
-/// A picture nobody can make.
+/// Reason why a frame is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SizeError {
-    /// 4:2:0 halves both sides.
+    /// A side is odd, which 4:2:0 does not allow, or out of range.
     #[error(
-        "a picture of {width}x{height} cannot be made: both sides must be even, from 2 to {MAX_SIDE}"
+        "unsupported frame size {width}x{height}: both sides must be even, from 2 to {MAX_SIDE}"
     )]
     Unsupported {
-        /// Pixels across.
+        /// Width in pixels.
         width: u32,
-        /// Pixels down.
+        /// Height in pixels.
         height: u32,
     },
-    /// The memory handed over ends before the last row does.
-    #[error(
-        "plane {plane} of a {width}x{height} picture is too short: {have} bytes, {need} needed"
-    )]
+    /// The given plane ends before its last row does.
+    #[error("plane {plane} of a {width}x{height} frame is too short: {have} bytes, {need} needed")]
     ShortPlane {
-        /// 0 is Y, 1 U, 2 V.
+        /// Index of the plane: 0 is Y, 1 U, 2 V.
         plane: usize,
-        /// Pixels across.
+        /// Width in pixels.
         width: u32,
-        /// Pixels down.
+        /// Height in pixels.
         height: u32,
-        /// Bytes in the plane.
+        /// Length of the plane in bytes.
         have: usize,
-        /// Bytes that stride and height ask for.
+        /// Length in bytes that stride and height require.
         need: usize,
     },
-    /// A picture is to be turned into one of another size.
-    #[error("a picture that is {width}x{height} when turned does not fit into one of {into:?}")]
+    /// A rotated frame does not have the size of the frame it is written to.
+    #[error("a frame of {width}x{height} after rotation does not fit a frame of {into:?}")]
     Turned {
-        /// Pixels across.
+        /// Width in pixels, after rotation.
         width: u32,
-        /// Pixels down.
+        /// Height in pixels, after rotation.
         height: u32,
-        /// Those of the one that is to take it.
+        /// Width and height of the destination.
         into: (u32, u32),
     },
 }
 
 impl Picture {
-    /// A black picture in limited range (Y 16, U and V 128).
+    /// Creates a black frame in limited range (Y 16, U and V 128).
     pub fn new(width: u32, height: u32) -> Result<Self, SizeError> {
         check(width, height)?;
         let luma = width as usize * height as usize;
@@ -77,31 +78,31 @@ impl Picture {
         })
     }
 
-    /// Pixels across.
+    /// Width in pixels.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Pixels down.
+    /// Height in pixels.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// Bytes from one row of a plane to the next (0 is Y, others U and V): the plane's width.
+    /// Bytes from one row of a plane to the next (0 is Y, 1 U, 2 V). Equals the width of the plane.
     pub fn stride(&self, plane: usize) -> usize {
         plane_size(self.width, self.height, plane).0
     }
 
-    /// The three planes, Y, U, V, to write to.
+    /// The three planes Y, U, V for writing.
     pub fn planes_mut(&mut self) -> [&mut [u8]; 3] {
         let [y, u, v] = &mut self.planes;
         [y, u, v]
     }
 
-    /// Takes over what `picture` shows when it is turned as `orientation` says.
+    /// Overwrites this frame with `picture`, rotated and mirrored by `orientation`.
     ///
     /// # Errors
-    /// This picture has not the size that the other has then.
+    /// [`SizeError::Turned`] if this frame does not have the size of the rotated one.
     pub fn turn(&mut self, picture: View<'_>, orientation: Orientation) -> Result<(), SizeError> {
         let (width, height) = match orientation.is_sideways() {
             true => (picture.height, picture.width),
@@ -122,7 +123,7 @@ impl Picture {
         Ok(())
     }
 
-    /// The picture as those who only read take it.
+    /// Borrows the frame for reading.
     pub fn view(&self) -> View<'_> {
         let [y, u, v] = &self.planes;
         View {
@@ -135,7 +136,7 @@ impl Picture {
 }
 
 impl<'a> View<'a> {
-    /// A view of planes Y, U, V whose rows are `strides` bytes apart.
+    /// Borrows planes Y, U, V whose rows are `strides` bytes apart.
     pub fn new(
         width: u32,
         height: u32,
@@ -168,17 +169,17 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Pixels across.
+    /// Width in pixels.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Pixels down.
+    /// Height in pixels.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// The bytes of a plane, padding between rows included (0 is Y, 1 U, 2 V).
+    /// Bytes of a plane (0 is Y, 1 U, 2 V), including the padding between rows.
     pub fn plane(&self, plane: usize) -> &'a [u8] {
         self.planes[plane]
     }
@@ -188,7 +189,7 @@ impl<'a> View<'a> {
         self.strides[plane]
     }
 
-    /// The rows of a plane, without padding.
+    /// Rows of a plane, without padding.
     pub fn rows(&self, plane: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (columns, rows) = plane_size(self.width, self.height, plane);
         self.planes[plane]
@@ -198,14 +199,14 @@ impl<'a> View<'a> {
     }
 }
 
-/// Turns a plane of `size` (columns and rows), given with its stride, into one without padding.
+/// Rotates a plane of `size` (columns and rows), given with its stride, into one without padding.
 fn turn_plane(
     (from, stride): (&[u8], usize),
     size: (usize, usize),
     orientation: Orientation,
     to: &mut [u8],
 ) {
-    /// A tile of both planes stays in the first-level cache, whichever way its rows lie.
+    /// A tile of source and destination fits the first-level cache, in whichever direction the rows run.
     const TILE: usize = 32;
     let (columns, rows) = match orientation.is_sideways() {
         true => (size.1, size.0),

@@ -1,4 +1,10 @@
-//! Samples and the tracks they belong to.
+//! [`Sample`]s, the unit that feeds store and transports receive, and the [`Video`] and [`Audio`] tracks they belong
+//! to.
+//!
+//! A sample is one access unit of video or one audio frame with its times. Its coded bytes are shared: cloning a sample
+//! costs a reference count, and each packaging (Annex B or length-prefixed) is made at most once, on first use, for all
+//! muxers and viewers. `stream::Ingest` and the encoders of derived feeds create samples; muxers and decoders read
+//! them.
 
 use super::{
     aac,
@@ -8,21 +14,21 @@ use super::{
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
-/// How the bytes of a sample are laid out; the names of `profile.formats` in `wit/gateway.wit`.
+/// Packaging of a sample's bytes. The names are those of `profile.formats` in `wit/gateway.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// "h264/avcc": NAL units behind 4-byte lengths (ISO/IEC 14496-15 5.3).
+    /// "h264/avcc": NAL units, each after its length in 4 bytes (ISO/IEC 14496-15 5.3).
     H264Avcc,
-    /// "h264/annexb": NAL units behind start codes (ITU-T H.264 Annex B).
+    /// "h264/annexb": NAL units, each after a start code (ITU-T H.264 Annex B).
     H264AnnexB,
-    /// "jpeg": one JFIF picture.
+    /// "jpeg": one JFIF image.
     Jpeg,
-    /// "aac": one raw frame (ISO/IEC 14496-3 4.4.2.1), without an ADTS header.
+    /// "aac": one raw AAC frame (ISO/IEC 14496-3 4.4.2.1) without an ADTS header.
     Aac,
 }
 
 impl Format {
-    /// The format of that name, if the gateway knows it.
+    /// Returns the format with this name, or `None` if the gateway has no such format.
     pub fn from_name(name: &str) -> Option<Format> {
         match name {
             "h264/avcc" => Some(Format::H264Avcc),
@@ -33,7 +39,7 @@ impl Format {
         }
     }
 
-    /// Its name in the WIT.
+    /// Name of the format in the WIT.
     pub fn name(self) -> &'static str {
         match self {
             Format::H264Avcc => "h264/avcc",
@@ -43,7 +49,7 @@ impl Format {
         }
     }
 
-    /// What has to be coded that way.
+    /// Codec of the samples that can be packaged this way.
     pub fn codec(self) -> Codec {
         match self {
             Format::H264Avcc | Format::H264AnnexB => Codec::H264,
@@ -52,13 +58,13 @@ impl Format {
         }
     }
 
-    /// Whether it is for sound.
+    /// Whether this is an audio format.
     pub fn is_sound(self) -> bool {
         self.codec().is_sound()
     }
 }
 
-/// How pictures and sound are coded, whatever the packaging.
+/// Codec of a track, independent of the packaging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// ITU-T H.264.
@@ -67,12 +73,12 @@ pub enum Codec {
     Jpeg,
     /// AAC-LC or HE-AAC.
     Aac,
-    /// Sound in any other codec, which only the gateway itself decodes.
+    /// Any other audio codec. Only the gateway decodes it, to make AAC of it.
     OtherSound,
 }
 
 impl Codec {
-    /// Whether it is of sound.
+    /// Whether this is an audio codec.
     pub fn is_sound(self) -> bool {
         matches!(self, Codec::Aac | Codec::OtherSound)
     }
@@ -84,62 +90,62 @@ impl std::fmt::Display for Codec {
             Codec::H264 => "H.264",
             Codec::Jpeg => "MJPEG",
             Codec::Aac => "AAC",
-            Codec::OtherSound => "sound of another codec",
+            Codec::OtherSound => "another audio codec",
         })
     }
 }
 
-/// The one video track of a stream.
+/// Description of a stream's video track.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Video {
-    /// How it is coded.
+    /// Codec of the samples.
     pub codec: Codec,
-    /// RFC 6381, "avc1.64001f"; empty for JPEG.
+    /// Codec string (RFC 6381) such as "avc1.64001f"; empty for JPEG.
     pub codec_string: String,
-    /// The `avcC` box's payload; empty for JPEG.
+    /// Payload of the `avcC` box; empty for JPEG.
     pub config: Bytes,
-    /// Pixels, as coded.
+    /// Width of the coded frames, in pixels.
     pub width: u32,
-    /// Pixels, as coded.
+    /// Height of the coded frames, in pixels.
     pub height: u32,
-    /// How that is to be shown.
+    /// How the coded frames are to be displayed.
     pub geometry: Geometry,
-    /// Pictures a second; 0: unknown.
+    /// Frames per second; 0 if unknown.
     pub frame_rate: f32,
-    /// The longest distance between independent samples to expect; 0: unknown.
+    /// Longest expected distance between independent samples, in milliseconds; 0 if unknown.
     pub keyframe_ms: u32,
 }
 
 impl Video {
-    /// Width and height in square pixels at which its pictures are seen, upright.
+    /// Width and height of the displayed frames, upright and in square pixels.
     pub fn display_size(&self) -> (u32, u32) {
         self.geometry.display_size(self.width, self.height)
     }
 }
 
-/// The one audio track of a stream.
+/// Description of a stream's audio track.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audio {
     /// [`Codec::Aac`] or [`Codec::OtherSound`].
     pub codec: Codec,
-    /// The codec in libav's words, "aac", "pcm_alaw".
+    /// Name of the codec in libav, such as "aac" or "pcm_alaw".
     pub name: String,
-    /// RFC 6381, "mp4a.40.2"; empty where it is not AAC.
+    /// Codec string (RFC 6381) such as "mp4a.40.2"; empty if the codec is not AAC.
     pub codec_string: String,
-    /// The AudioSpecificConfig; empty where it is not AAC.
+    /// The AudioSpecificConfig; empty if the codec is not AAC.
     pub config: Bytes,
-    /// Samples a second in the frames: what frames of AAC are timed in.
+    /// Unit in which AAC frames are timed: coded samples per second.
     pub timescale: u32,
-    /// Samples a second that are played; twice the timescale in HE-AAC.
+    /// Output samples per second. Twice the timescale in HE-AAC.
     pub sample_rate: u32,
-    /// How many.
+    /// Number of channels.
     pub channels: u8,
-    /// BCP 47; "und" when unknown.
+    /// Language as a BCP 47 tag; "und" if unknown.
     pub language: String,
 }
 
 impl Audio {
-    /// Of a track of AAC. `channels` counts where the configuration has none.
+    /// Describes an AAC track. `channels` is used if the configuration does not state the number of channels.
     pub fn aac(config: &aac::Config, channels: u8, language: &str) -> Audio {
         Audio {
             codec: Codec::Aac,
@@ -160,22 +166,24 @@ impl Audio {
 /// One access unit or audio frame, with its times in ticks of [`super::time::TIMESCALE`].
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Rises within a stream's run.
+    /// Decode time. Rises from sample to sample within a stream's run.
     pub decode_time: u64,
-    /// Presentation minus decode time.
+    /// Presentation time minus decode time.
     pub composition_offset: i32,
-    /// Expected; 0: unknown.
+    /// Expected duration; 0 if unknown.
     pub duration: u32,
-    /// Decodable without what came before, or a recovery point (H.264 D.1.8).
+    /// Whether decoding can start here: the sample refers to no earlier one, or is a recovery point (H.264 D.1.8).
     pub independent: bool,
-    /// Shown before the independent sample that it comes behind, and perhaps made from what is before that: who starts there leaves
-    /// it out.
+    /// Leading frame of an open GOP: it follows an independent sample in decoding order and precedes it in presentation
+    /// order. It may refer to frames before that sample, so a viewer that starts there must not get it.
     pub leading: bool,
-    /// Microseconds since the Unix epoch.
+    /// Time of capture in microseconds since the Unix epoch.
     pub captured_at: u64,
-    /// How often the last picture was repeated since it came, this time included; 0: this is a picture of its own.
+    /// Count of repeats of the last frame, including this one, during a silence of the source; 0 for a frame of its
+    /// own.
     pub repeat: u32,
-    /// When it was to be shown before it was put behind something: by that groups know it, see [`super::group`].
+    /// Presentation time from before [`Sample::put_behind`] moved the sample, if it was moved. Groups identify the
+    /// sample by this time, see [`super::group`].
     pub known_by: Option<u64>,
     body: Arc<Body>,
 }
@@ -196,16 +204,16 @@ enum Body {
     OtherSound(Bytes),
 }
 
-/// Where a frame of AAC is, in samples of its track: exact, as ticks are not.
+/// Position of an AAC frame in samples of its track. Exact, whereas 90 kHz ticks are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// The first of its samples, counted from decode time 0.
+    /// Position of the first sample, counted from decode time 0.
     pub at: u64,
-    /// How many samples it holds.
+    /// Number of samples in the frame.
     pub length: u32,
 }
 
-/// The times of a sample, apart from its bytes.
+/// The times of a sample without its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     /// See [`Sample::decode_time`].
@@ -219,12 +227,13 @@ pub struct Times {
 }
 
 impl Sample {
-    /// One H.264 access unit out of its NAL units.
+    /// Creates an H.264 sample from the NAL units of one access unit.
     pub fn h264(times: Times, independent: bool, nals: Vec<Bytes>) -> Sample {
         Sample::of_nals(times, independent, nals, None)
     }
 
-    /// The same, with the parameter sets that hold at it, those in its own NAL units among them.
+    /// Creates an H.264 sample together with the parameter sets that it decodes with, including those among its own NAL
+    /// units.
     pub fn h264_with(
         times: Times,
         independent: bool,
@@ -252,17 +261,17 @@ impl Sample {
         )
     }
 
-    /// One JPEG picture.
+    /// Creates a sample of one JPEG image.
     pub fn jpeg(times: Times, data: Bytes) -> Sample {
         Sample::new(times, true, Arc::new(Body::Jpeg(data)))
     }
 
-    /// One raw frame of AAC.
+    /// Creates a sample of one raw AAC frame.
     pub fn aac(times: Times, beat: Beat, data: Bytes) -> Sample {
         Sample::new(times, true, Arc::new(Body::Aac { data, beat }))
     }
 
-    /// One packet of sound in another codec.
+    /// Creates a sample of one audio packet in any other codec.
     pub fn other_sound(times: Times, data: Bytes) -> Sample {
         Sample::new(times, true, Arc::new(Body::OtherSound(data)))
     }
@@ -281,7 +290,8 @@ impl Sample {
         }
     }
 
-    /// The same picture once more, out of these NAL units or else of the same bytes.
+    /// Creates a repeat of this frame with new times: an access unit of the given NAL units, or the same bytes once
+    /// more.
     pub fn again(&self, times: Times, nals: Option<Vec<Bytes>>) -> Sample {
         let again = match nals {
             Some(nals) => Sample::of_nals(times, false, nals, self.sets().cloned()),
@@ -293,7 +303,8 @@ impl Sample {
         }
     }
 
-    /// Puts it behind a sample of this decode time, as late as it was to be shown or later.
+    /// Moves the sample directly after the decode time of another one. Its presentation time stays, unless that would
+    /// be before its new decode time.
     pub fn put_behind(&mut self, decode_time: u64) {
         let shown = self.shown_at();
         self.known_by.get_or_insert(shown);
@@ -302,7 +313,7 @@ impl Sample {
         self.composition_offset = i32::try_from(offset).unwrap_or(0);
     }
 
-    /// The NAL units of an H.264 access unit.
+    /// NAL units of an H.264 access unit; `None` for other codecs.
     pub fn nals(&self) -> Option<&[Bytes]> {
         match self.body.as_ref() {
             Body::H264 { nals, .. } => Some(nals),
@@ -310,7 +321,7 @@ impl Sample {
         }
     }
 
-    /// The parameter sets that hold at an H.264 access unit, where they are known.
+    /// Parameter sets that an H.264 access unit decodes with, if they are known.
     pub fn sets(&self) -> Option<&Arc<ParameterSets>> {
         match self.body.as_ref() {
             Body::H264 { sets, .. } => sets.as_ref(),
@@ -318,7 +329,7 @@ impl Sample {
         }
     }
 
-    /// Its times, to make another sample at the same place.
+    /// Times of the sample, to create another sample at the same place.
     pub fn times(&self) -> Times {
         Times {
             decode_time: self.decode_time,
@@ -328,7 +339,7 @@ impl Sample {
         }
     }
 
-    /// The bytes in that packaging, made once and shared; `None` if the sample is coded otherwise.
+    /// Bytes in this packaging, made once and shared. `None` if the sample has another codec.
     pub fn packaged(&self, format: Format) -> Option<Bytes> {
         match (self.body.as_ref(), format) {
             (Body::H264 { nals, annexb, .. }, Format::H264AnnexB) => {
@@ -344,7 +355,7 @@ impl Sample {
         }
     }
 
-    /// How it is coded.
+    /// Codec of the sample.
     pub fn codec(&self) -> Codec {
         match *self.body {
             Body::H264 { .. } => Codec::H264,
@@ -354,18 +365,18 @@ impl Sample {
         }
     }
 
-    /// Whether it is sound.
+    /// Whether this is an audio sample.
     pub fn is_sound(&self) -> bool {
         self.codec().is_sound()
     }
 
-    /// When it is shown, in ticks.
+    /// Presentation time in ticks.
     pub fn shown_at(&self) -> u64 {
         self.decode_time
             .saturating_add_signed(self.composition_offset.into())
     }
 
-    /// Its place in samples, if it is AAC.
+    /// Position in samples of the track, if this is an AAC frame.
     pub fn beat(&self) -> Option<Beat> {
         match self.body.as_ref() {
             Body::Aac { beat, .. } => Some(*beat),
@@ -373,7 +384,7 @@ impl Sample {
         }
     }
 
-    /// Its bytes, if it is sound.
+    /// Coded bytes, if this is an audio sample.
     pub fn sound(&self) -> Option<&Bytes> {
         match self.body.as_ref() {
             Body::Aac { data, .. } | Body::OtherSound(data) => Some(data),
@@ -381,7 +392,7 @@ impl Sample {
         }
     }
 
-    /// Bytes of coded picture or sound, without packaging.
+    /// Size of the coded bytes, without packaging.
     pub fn size(&self) -> usize {
         match self.body.as_ref() {
             Body::H264 { nals, .. } => nals.iter().map(Bytes::len).sum(),

@@ -1,17 +1,22 @@
-//! Units of time, and what times sound and thins pictures. A source's samples get their places from [`super::timeline`].
+//! Time units, and two small state machines that work on times: [`Metronome`] places audio frames without jitter, and
+//! [`Cadence`] reduces a frame rate.
+//!
+//! Video is timed in ticks of 90 kHz. Audio is timed in samples of its own rate, because 90 kHz ticks cannot represent
+//! 1024 samples at 44.1 kHz. The time stamps of a source are mapped to the stream's timeline before this, by
+//! [`super::timeline`].
 
 use super::sample::{Beat, Times};
 use std::time::Duration;
 
-/// Ticks a second of every video track.
+/// Ticks per second of every video track.
 pub const TIMESCALE: u32 = 90_000;
 
-/// A point in time, read by the caller: pure code never asks a clock.
+/// A point in time. The caller reads the clocks; the pure code in this crate never does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// Microseconds since the Unix epoch; may jump.
+    /// Microseconds since the Unix epoch. May jump when the wall clock is set.
     pub unix_us: u64,
-    /// Since the run began; never goes back.
+    /// Time since the run began. Never goes back.
     pub elapsed: Duration,
 }
 
@@ -28,7 +33,8 @@ pub fn ticks(duration: Duration) -> u64 {
     u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
-/// `value` units of `numerator / denominator` seconds, in ticks of [`TIMESCALE`].
+/// Converts `value` units of `numerator / denominator` seconds to ticks of [`TIMESCALE`]. Saturates; 0 if `denominator`
+/// is 0.
 pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     if denominator == 0 {
         return 0;
@@ -38,8 +44,9 @@ pub fn rescale(value: i64, numerator: i32, denominator: i32) -> i64 {
     scaled.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// Times frames of sound in samples: each where the one before ended, while the source's times say nearly so. So what
-/// rounding and jitter there is in those is heard nowhere. Times rise, also where other sound follows.
+/// Places audio frames on the grid of their samples: each frame starts where the previous one ended, as long as the
+/// source's time stamps agree within 40 ms. This removes rounding and jitter, which would otherwise be audible as gaps
+/// and overlaps. Times always rise, also across a change of the sample rate.
 #[derive(Debug)]
 pub struct Metronome {
     rate: u32,
@@ -56,10 +63,11 @@ impl Default for Metronome {
 }
 
 impl Metronome {
-    /// The source's times may be off by this many milliseconds.
+    /// Largest difference between a source's time stamp and the end of the previous frame, in milliseconds, that counts
+    /// as jitter.
     const TOLERANCE_MS: u64 = 40;
 
-    /// What follows has so many samples a second.
+    /// Sets the sample rate, in samples per second, of the frames that follow.
     pub fn set_rate(&mut self, rate: u32) {
         if rate == self.rate {
             return;
@@ -72,8 +80,9 @@ impl Metronome {
         self.rate = rate;
     }
 
-    /// Where a frame of `length` samples is whose times are said to be `times`. A frame that is later than where the one before
-    /// ended leaves a gap; `None` for one that is so early that others are there already.
+    /// Places a frame of `length` samples whose source time stamps are `times`. A frame that is later than the end of
+    /// the previous one by more than the tolerance leaves a gap. Returns `None` for a frame that is earlier than that
+    /// by more than the tolerance: its time is already taken.
     pub fn place(&mut self, times: Times, length: u32) -> Option<(Times, Beat)> {
         let told = self.samples(times.decode_time);
         let tolerance = u64::from(self.rate) * Self::TOLERANCE_MS / 1000;
@@ -94,7 +103,7 @@ impl Metronome {
         Some((times, beat))
     }
 
-    /// The same of a packet of unknown length, which is where its time says, or behind the one before.
+    /// Places a packet of unknown length: at its own time stamp, but always after the previous packet.
     pub fn place_packet(&mut self, times: Times) -> Times {
         let at = self.samples(times.decode_time).max(self.next.unwrap_or(0));
         self.passed(Beat { at, length: 1 });
@@ -104,7 +113,7 @@ impl Metronome {
         }
     }
 
-    /// A frame that is placed already.
+    /// Records a frame that was placed by someone else; the next one follows it.
     pub fn passed(&mut self, beat: Beat) {
         self.next = Some(beat.at.saturating_add(beat.length.into()));
     }
@@ -120,8 +129,9 @@ impl Metronome {
     }
 }
 
-/// Lets at most so many pictures a second pass. Each is due a step after the one before was, so that of 30 a second 10 pass and
-/// not 7.5, and of 25 a second 15; one that is a little early is on time, so that jitter costs none.
+/// Limits a frame rate by dropping frames. A frame is due one step after the previous *due time* rather than after the
+/// previous frame, so that of 30 frames per second a limit of 10 passes 10 and not 7.5, and of 25 a limit of 15 passes
+/// all 15. A frame up to a third of a step early counts as due, so that jitter drops nothing.
 #[derive(Debug)]
 pub struct Cadence {
     step: u64,
@@ -129,7 +139,7 @@ pub struct Cadence {
 }
 
 impl Cadence {
-    /// Lets `most` (at least 1) pictures a second pass, the first at once.
+    /// Lets at most `most` (at least 1) frames per second pass, the first one immediately.
     pub fn new(most: u32) -> Cadence {
         Cadence {
             step: u64::from(TIMESCALE / most.max(1)).max(1),
@@ -137,17 +147,17 @@ impl Cadence {
         }
     }
 
-    /// Ticks from one picture to the next.
+    /// Ticks from one frame to the next at the highest allowed rate.
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// Whether a picture of this time may pass.
+    /// Returns whether a frame with this time, in ticks, may pass.
     pub fn is_due(&self, time: u64) -> bool {
         self.due.is_none_or(|due| time + self.step / 3 >= due)
     }
 
-    /// A picture of this time has passed.
+    /// Records that a frame with this time, in ticks, has passed.
     pub fn passed(&mut self, time: u64) {
         let due = match self.due {
             Some(due) if self.is_due(time) && time <= due + self.step => due,
@@ -156,7 +166,7 @@ impl Cadence {
         self.due = Some(due + self.step);
     }
 
-    /// The next may pass whatever its time.
+    /// Forgets the due time: the next frame may pass whatever its time is.
     pub fn reset(&mut self) {
         self.due = None;
     }
@@ -186,12 +196,12 @@ mod tests {
                 beat.at
             })
         };
-        // 23.2 ms each, told in whole milliseconds.
+        // Frames last 23.2 ms; the time stamps are in whole milliseconds.
         assert_eq!(
             [0, 23, 46, 70, 93].map(&mut place),
             [Some(0), Some(1024), Some(2048), Some(3072), Some(4096)]
         );
-        // Two are lost; then two come that are there already.
+        // Two frames are lost; then two come whose times are already taken.
         assert_eq!(place(163), Some(7188));
         assert_eq!(place(140), None);
         assert_eq!(place(187), Some(8212));
@@ -208,7 +218,7 @@ mod tests {
                 metronome.set_rate(rate);
                 match metronome.place(told(end - early), 1024) {
                     Some((times, _)) => assert!(times.decode_time >= end, "{rate} {early}"),
-                    // A sample of a second is never nearly right.
+                    // At a rate of 1, one sample lasts a second, so no time stamp is within the tolerance.
                     None => assert!(early == 4000 || rate == 1, "{rate} {early}"),
                 }
             }
@@ -261,12 +271,12 @@ mod tests {
                 .collect();
             assert_eq!(taken(15, jittered.clone()), jittered);
         }
-        // 25 a second to 15, 29.97 to 30.
+        // 25 frames per second are reduced to 15; 29.97 pass a limit of 30 completely.
         let thinned = taken(15, (0..250).map(|n| n * 3_600).collect());
         assert_eq!(thinned.len(), 150);
         assert!(thinned.windows(2).all(|pair| pair[1] - pair[0] <= 7_200));
         assert_eq!(taken(30, (0..300).map(|n| n * 3_003).collect()).len(), 300);
-        // A source that pauses goes on at its own pace.
+        // After a pause, frames are due relative to the first one after it.
         assert_eq!(
             taken(10, vec![0, 9_000, 90_000, 93_000, 99_000]),
             [0, 9_000, 90_000, 99_000]

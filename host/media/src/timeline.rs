@@ -1,12 +1,14 @@
-//! Puts the samples of a source on one rising timeline, whatever its clock does.
+//! Maps the decode times of a source onto one timeline that only rises.
 //!
-//! A source's times loop, jump, wrap, repeat and stop. The timeline goes on from what it knows better: how far apart a track's
-//! samples have been, when they arrived, and where the other track is. A time that fits is taken as it is. One that does not fit is
-//! taken for a fault of the clock: the sample is put one step behind the one before, and the difference becomes the track's new
-//! offset, which is taken back as soon as times agree with an earlier offset again. So a wrong time moves one sample, a clock that
-//! is set moves none, and in neither case are pictures and sound separated.
+//! A source's time stamps loop, jump, wrap, repeat and stop. The timeline compares each with what it can measure
+//! itself: the interval between a track's samples, when they arrived, and where the other track is. A plausible time
+//! stamp is taken as it is. Any other is treated as a fault of the clock: the sample is placed one step after the
+//! previous one, and the difference becomes the track's new offset. An earlier offset is used again as soon as time
+//! stamps agree with it. So a single wrong time stamp moves one sample, a clock that is set moves none, and video and
+//! sound are never separated.
 //!
-//! Called by `stream::Ingest` for every sample; asks no clock and does no I/O.
+//! `stream::Ingest` calls it for every sample and passes the arrival time; nothing here reads a clock or does I/O.
+//! [`super::clock`] detects clocks that are unusable altogether.
 
 use super::{
     clock::{ClockMonitor, Fault, Progress},
@@ -17,61 +19,63 @@ use std::collections::VecDeque;
 const SECOND: i64 = TIMESCALE as i64;
 const MILLISECOND: i64 = SECOND / 1000;
 
-/// A first sample of a track is put where the other track's offset says, if that is within this of the newest sample.
+/// The first sample of a track is placed by the other track's offset if that puts it within this distance of the newest
+/// sample.
 const LEAP: i64 = 10 * SECOND;
-/// After so many samples at an even distance, a track is expected to go on like that.
+/// After this many samples at even intervals a track counts as regular, and the interval as its step.
 const REGULAR: u8 = 8;
-/// Beyond half a step, a sample may be this far from where it is expected.
+/// A sample may be this far, plus half a step, from where it is expected.
 const TOLERANCE: i64 = 40 * MILLISECOND;
-/// A gap in the times is believed if the sample arrived no earlier for its time than others, give or take this; of a track whose
-/// samples come at uneven distances the second.
+/// A gap in the time stamps is accepted if the sample arrived that late, too: relative to its time stamp, no earlier
+/// than other samples, with this tolerance. Tracks with irregular intervals get [`EARLY_UNEVEN`].
 const EARLY: i64 = 200 * MILLISECOND;
 const EARLY_UNEVEN: i64 = SECOND;
-/// Samples of a track with uneven distances may be this much earlier than the one before: they are put right behind it.
+/// A sample of an irregular track may be this much earlier than the previous one; it is then placed directly after
+/// that.
 const BACK: i64 = SECOND;
-/// If nothing arrived for this long, a sample whose time means nothing follows the one before at that distance.
+/// After a silence of at least this length, a sample with an unusable time stamp is placed by its arrival.
 const SILENCE: i64 = SECOND / 2;
-/// Two samples of one packet may differ by rounding.
+/// Time stamps of two samples from one packet may differ by this much because of rounding.
 const ROUNDING: i64 = 10 * MILLISECOND;
-/// An offset that held for so many samples is remembered, and so many of them are.
+/// An offset that fitted this many samples is remembered; the last [`EARLIER`] such offsets are kept.
 const HELD: u32 = 5;
 const EARLIER: usize = 4;
-/// After so many samples without a time, a track is one that has none.
+/// After this many consecutive samples without a time stamp, the track is taken to have none.
 const MISSING: u32 = 25;
-/// Clocks wrap at 33 bits (MPEG transport streams), 32 bits (RTP) and 32 bits of milliseconds (FLV).
+/// Values at which clocks wrap: 33 bits (MPEG transport streams), 32 bits (RTP), and 32 bits of milliseconds (FLV).
 const WRAPS: [i64; 3] = [1 << 33, 1 << 32, (1 << 32) * MILLISECOND];
 
-/// Maps a source's decode times onto a timeline that only rises.
+/// Mapping from a source's decode times, per track, to the timeline of a stream's run.
 #[derive(Debug, Default)]
 pub struct Timeline {
     pictures: Track,
     sound: Track,
-    /// The source begins again with no gap: a file that loops. Else it goes on at the present time.
+    /// The source starts over without a gap, as a looping file does. Otherwise it continues at the present time.
     seamless: bool,
     judge: ClockMonitor,
-    /// How far the clock of the sound has come.
+    /// Newest position of the audio clock, as evidence for the video clock.
     heard: Option<Progress>,
     remark: Option<Remark>,
 }
 
-/// Something that the source's operator should know, in 90 kHz ticks.
+/// A finding about the source's clock for its operator. Durations are in ticks of 90 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remark {
-    /// The clock of one track jumped by so much, and the timeline did not.
+    /// The clock of one track jumped; the timeline did not follow.
     Jump {
-        /// Which track.
+        /// Whether it was the audio track.
         is_sound: bool,
-        /// Forward, or back.
+        /// Length of the jump; negative if it went back.
         by: i64,
     },
-    /// The clock of the pictures is of no use; their arrival is used instead.
+    /// The video clock is unusable. Arrival times are used instead.
     NoClock(Fault),
-    /// It works again.
+    /// The video clock is usable again.
     Clock,
 }
 
 impl Remark {
-    /// Remarks of one kind, of which the newest is kept.
+    /// Key under which a status keeps only the newest remark of a kind.
     pub fn key(&self) -> &'static str {
         match self {
             Remark::Jump {
@@ -87,54 +91,57 @@ impl std::fmt::Display for Remark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Remark::Jump { is_sound, by } => {
-                let track = if *is_sound { "sound" } else { "pictures" };
+                let track = if *is_sound { "sound" } else { "video" };
                 let seconds = *by as f64 / f64::from(TIMESCALE);
                 write!(
                     f,
-                    "the source's times of its {track} jumped by {seconds:+.3} s; they go on without a jump"
+                    "the time stamps of the source's {track} jumped by {seconds:+.3} s; the stream continues without a jump"
                 )
             }
             Remark::NoClock(fault) => write!(
                 f,
-                "the source's picture times are of no use ({fault}); the times of arrival are used instead. Check the clock and \
+                "the time stamps of the source's video are unusable ({fault}); arrival times are used instead. Check the clock and \
                  firmware of the source"
             ),
-            Remark::Clock => f.write_str("the source's picture times are right again and are used"),
+            Remark::Clock => {
+                f.write_str("the time stamps of the source's video are usable again and used")
+            }
         }
     }
 }
 
-/// Where one track is.
+/// State of one track.
 #[derive(Debug)]
 struct Track {
-    /// From the source's times to ours, while those go on.
+    /// Offset from the source's time stamps to the timeline. `None` after a restart of the source.
     offset: Option<i64>,
-    /// Samples in a row that agreed with it.
+    /// Number of consecutive samples that fitted the offset.
     agreed: u32,
-    /// Offsets that held before, newest first.
+    /// Previous offsets that had fitted, newest first.
     earlier: VecDeque<i64>,
     last: Option<i64>,
-    /// How long the last sample is said to last; else the step.
+    /// Duration that was stated for the last sample, otherwise the step.
     length: i64,
-    /// From one sample to the next, smoothed where that is even.
+    /// Interval from one sample to the next, smoothed while it is even.
     step: i64,
     regular: u8,
-    /// When the last sample arrived, in ticks of the run.
+    /// Arrival of the last sample, in ticks of the run.
     came: i64,
     lead: Lead,
-    /// The last gap that was believed, by this offset.
+    /// Last gap that was accepted under the current offset.
     gap: Option<Gap>,
-    /// Samples are put right behind the one before, as that gap was none.
+    /// The last gap turned out to be a wrong time stamp; samples are placed directly one after the other until it is
+    /// made up for.
     catches_up: bool,
-    /// The last sample's own time put it where it is.
+    /// The last sample was placed by its own time stamp.
     is_told: bool,
-    /// Samples in a row without a time.
+    /// Number of consecutive samples without a time stamp.
     missing: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Gap {
-    /// Where the sample behind it was expected.
+    /// Where the sample after the gap was expected.
     at: i64,
     length: i64,
 }
@@ -160,13 +167,13 @@ impl Default for Track {
 }
 
 impl Timeline {
-    /// The source begins again where it ended.
+    /// The source starts over exactly where it ended, as a looping file does.
     pub fn loops(&mut self) {
         self.begin(true);
         self.judge.begins_again();
     }
 
-    /// The source was lost and comes back.
+    /// The source was lost and is back: the timeline continues at the present time.
     pub fn resumes(&mut self) {
         self.begin(false);
         self.judge = ClockMonitor::default();
@@ -182,10 +189,10 @@ impl Timeline {
         }
     }
 
-    /// The decode time of the next picture.
+    /// Returns the decode time of the next video sample.
     ///
-    /// `decode` is the source's own time in ticks, `duration` what it claims for this sample (0: unknown).
-    /// Without `decode` the present stands in.
+    /// `decode` is the source's own time stamp in ticks; without one, the sample is placed by the step of the track or
+    /// by its arrival. `duration` is the duration that the source states for the sample (0 if unknown).
     pub fn place(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> u64 {
         let ticks = signed(now.ticks());
         self.judge.arrived(ticks);
@@ -195,7 +202,7 @@ impl Timeline {
                 self.remark = Some(fault.map_or(Remark::Clock, Remark::NoClock));
             }
             if changed == Some(None) {
-                // What is told from here on is taken up where the pictures are.
+                // The clock recovered: its time stamps continue from where the video is now.
                 self.pictures.offset = Some(self.pictures.expected(ticks).saturating_sub(decode));
             }
         }
@@ -216,7 +223,7 @@ impl Timeline {
         at.unsigned_abs()
     }
 
-    /// The same of the next sound; `None` if it is from before the run began.
+    /// Like [`Timeline::place`] for the next audio sample. `None` if the sample is from before the run began.
     pub fn place_sound(&mut self, decode: Option<i64>, duration: u32, now: Moment) -> Option<u64> {
         let ticks = signed(now.ticks());
         let at = self.find(true, decode, ticks);
@@ -226,17 +233,17 @@ impl Timeline {
         Some(placed)
     }
 
-    /// Whether what the source says of its pictures' times is of use: if not, neither are its durations and presentation times.
+    /// Whether the video clock is usable. If it is not, the source's durations and presentation times are not either.
     pub fn is_trusted(&self) -> bool {
         self.judge.fault().is_none()
     }
 
-    /// Ticks from one picture to the next, as far as is known.
+    /// Ticks from one video sample to the next, as far as known.
     pub fn step(&self) -> u64 {
         self.pictures.step.unsigned_abs()
     }
 
-    /// What there is to tell since it was asked last.
+    /// Takes the newest remark that was not taken yet.
     pub fn take_remark(&mut self) -> Option<Remark> {
         self.remark.take()
     }
@@ -282,7 +289,7 @@ impl Timeline {
 }
 
 impl Track {
-    /// The first sample by the other track's offset, if that is near what is there.
+    /// Places the first sample of a track by the other track's offset, if that is near the newest sample.
     fn begin_with(&self, placed: i64, newest: Option<i64>) -> Option<i64> {
         let before = self.last.or(newest).unwrap_or(0).saturating_sub(placed);
         let most = if self.last.is_some() { BACK } else { LEAP };
@@ -290,7 +297,7 @@ impl Track {
         near.then(|| self.last.map_or(placed, |last| placed.max(last + 1)))
     }
 
-    /// The next sample, and by how much its time jumped if that means nothing.
+    /// Places the next sample. Also returns the length of the jump if its time stamp fits no known offset.
     fn go_on(
         &mut self,
         last: i64,
@@ -306,7 +313,7 @@ impl Track {
             let at = decode.saturating_add(candidate);
             at.saturating_sub(from)
         };
-        // What fits an earlier offset is no gap by this one.
+        // A time stamp that fits an earlier offset is no gap under the current one.
         let earlier = self.earlier.iter().copied();
         let mut exact = earlier.filter(|earlier| {
             off(*earlier, next).saturating_abs() <= tolerance && off(*earlier, last) > 0
@@ -329,7 +336,8 @@ impl Track {
         if off(offset, expected).saturating_abs() <= near {
             return (if placed > last { placed } else { expected }, None);
         }
-        // By an earlier offset the sample may be later than expected: those before it were counted on by their steps.
+        // Under an earlier offset the sample may be later than expected, because the samples in between were placed by
+        // steps.
         let earlier = self.earlier.iter().copied();
         let mut earlier =
             earlier.filter(|earlier| (-near..=near + EARLY).contains(&off(*earlier, expected)));
@@ -343,7 +351,7 @@ impl Track {
         match found {
             Some(found) => (decode.saturating_add(found).max(last + 1), None),
             None => {
-                // The shortest way, if the clock wraps.
+                // Report the shortest jump, considering that clocks wrap.
                 let by = placed.saturating_sub(expected);
                 let around = WRAPS
                     .into_iter()
@@ -357,7 +365,7 @@ impl Track {
         }
     }
 
-    /// Goes on by that offset; the one before is remembered if it held.
+    /// Switches to `offset`. The previous one is remembered if it had fitted [`HELD`] samples.
     fn change(&mut self, offset: i64) {
         if let Some(before) = self.offset.replace(offset)
             && self.agreed >= HELD
@@ -371,7 +379,7 @@ impl Track {
         self.is_told = false;
     }
 
-    /// Where a sample of that time goes, if the time makes sense.
+    /// Returns the place of a sample whose time stamp maps to `placed`, if that is plausible.
     fn accept(&mut self, last: i64, placed: i64, now: i64) -> Option<i64> {
         let is_regular = self.regular >= REGULAR;
         let expected = last.saturating_add(self.next_step());
@@ -400,7 +408,7 @@ impl Track {
             self.catches_up = false;
             return Some(placed);
         }
-        // Times go on where they were before a gap: the sample behind that was the wrong one.
+        // Time stamps continue as before a gap, so the sample after the gap had the wrong one.
         let was_none = |gap: Gap| {
             placed >= gap.at - tolerance
                 && expected.saturating_sub(placed) <= gap.length.saturating_add(tolerance)
@@ -420,7 +428,8 @@ impl Track {
         (back <= self.step).then_some(expected)
     }
 
-    /// A sample without a time: one step on if such are the exception, else when it arrives.
+    /// Places a sample without a time stamp: one step after the previous one if that is an exception, otherwise by
+    /// arrival.
     fn untimed(&mut self, now: i64) -> i64 {
         self.missing = self.missing.saturating_add(1);
         let next = self.last.map_or(0, |last| last + 1);
@@ -433,7 +442,7 @@ impl Track {
         now.max(next)
     }
 
-    /// Where the next sample is if its time does not tell.
+    /// Where the next sample is placed if its time stamp is of no help.
     fn expected(&self, now: i64) -> i64 {
         let last = self.last.unwrap_or(now);
         let silent = now.saturating_sub(self.came);
@@ -484,8 +493,8 @@ impl Track {
     }
 }
 
-/// How far ahead of their arrival samples were placed, the most in the last ten to twenty seconds: samples are late for many
-/// reasons, but never early.
+/// Largest lead of a sample's place over its arrival in the last ten to twenty seconds. Samples are late for many
+/// reasons, but never early, so this is the undelayed arrival.
 #[derive(Debug, Default)]
 struct Lead {
     newest: Option<i64>,

@@ -1,19 +1,24 @@
-//! Tells when pictures were captured, by the wall clock. Arrival alone jitters, and a source's clock alone drifts by seconds in a
-//! day: so the date of decode time 0 follows arrival, slowly. Dates of segments are made of it, in all renditions the same.
+//! Maps stream time to wall-clock time: when was a frame captured?
+//!
+//! Arrival times jitter, and a source's clock drifts by seconds a day; neither gives a capture time on its own.
+//! [`Wall`] keeps an estimate of the date of decode time 0 and lets it follow arrival slowly, or immediately when the
+//! wall clock is set. Segment dates (`EXT-X-PROGRAM-DATE-TIME`) and `captured_at` of every sample come from it, so all
+//! renditions of a stream have the same dates. Called by `stream::Ingest` once per sample.
 
 use super::time::{Moment, TIMESCALE};
 use std::time::Duration;
 
-/// Arrival is looked at in windows of this length: who arrived first in it arrived without delay.
+/// Arrival is evaluated in windows of this length. The earliest arrival in a window is taken as undelayed.
 const WINDOW: Duration = Duration::from_secs(10);
-/// A difference is made up for in about this time, but at least at [`MIN_RATE`].
+/// A difference is corrected within about this time, but at no less than [`MIN_RATE`].
 const CONSTANT_S: f64 = 600.0;
-/// Five times what bad crystals are off.
+/// Lowest correction rate: five times the deviation of a bad crystal.
 const MIN_RATE: f64 = 0.0005;
-/// The wall clock was set, and did not just run faster or slower, if it moved this much against the other at once.
+/// If the wall clock moves against the monotonic clock by this many microseconds at once, it was set rather than
+/// drifting.
 const SET_US: i64 = 1_000_000;
 
-/// The date of a run's decode time 0, as it seems now.
+/// Estimate of the wall-clock time of a run's decode time 0.
 #[derive(Debug, Default)]
 pub struct Wall {
     known: Option<Known>,
@@ -23,19 +28,20 @@ pub struct Wall {
 struct Known {
     /// Unix microseconds at decode time 0.
     zero: f64,
-    /// The same at the start of the run, by the wall clock of the newest sample.
+    /// Unix microseconds at the start of the run, computed from the wall clock at the newest sample.
     started: i64,
-    /// When that came.
+    /// Elapsed time of the run at the newest sample.
     updated: Duration,
     began: Duration,
-    /// The earliest that decode time 0 can have been, by the samples of this window and the one before.
+    /// Earliest possible dates of decode time 0, from the samples of the current window and of the previous one.
     newest: f64,
     before: Option<f64>,
     since: Duration,
 }
 
 impl Wall {
-    /// When a sample at `decode_time` (ticks) that arrived at `now` was captured, in Unix microseconds: never after `now`.
+    /// Returns when a sample at `decode_time` (ticks) that arrived at `now` was captured, in Unix microseconds. Never
+    /// later than `now`.
     pub fn date(&mut self, decode_time: u64, now: Moment) -> u64 {
         let time = decode_time as f64 * 1e6 / f64::from(TIMESCALE);
         let zero = now.unix_us as f64 - time;
@@ -79,7 +85,7 @@ impl Known {
         let passed = now.saturating_sub(self.updated).as_secs_f64();
         self.updated = now;
         let off = earliest - self.zero;
-        // What a server had stored comes first, and at once.
+        // In the first window, corrections are immediate: a server may send stored frames first, which arrive late.
         let most = match now.saturating_sub(self.began) < WINDOW {
             true => f64::MAX,
             false => (off.abs() / CONSTANT_S).max(MIN_RATE * 1e6) * passed,
@@ -101,7 +107,7 @@ mod tests {
         }
     }
 
-    /// Jitter of arrival: up to 80 ms, now and then 2 s.
+    /// Jitter of arrival in seconds: up to 80 ms, occasionally 2 s.
     fn late(nth: u64) -> f64 {
         let dice = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         match dice % 500 {
@@ -115,7 +121,7 @@ mod tests {
         for drift in [1.0, 1.0001, 0.9999] {
             let mut wall = Wall::default();
             let mut last: Option<(f64, f64)> = None;
-            // Three days, five samples a second.
+            // Three days, five samples per second.
             for nth in 0..3 * 86_400 * 5u64 {
                 let captured = nth as f64 / 5.0;
                 let arrived = captured + late(nth);
@@ -128,7 +134,7 @@ mod tests {
                 );
                 if let Some((time, before)) = last.replace((decode as f64 / 90_000.0, date)) {
                     let jump = (date - before) - (decode as f64 / 90_000.0 - time);
-                    // Until the first window has passed, it settles.
+                    // The estimate settles during the first window.
                     assert!(
                         captured < 10.0 || jump.abs() < 0.004,
                         "{drift}: {jump} at {captured}"

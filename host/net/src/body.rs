@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sluicegate_media::buffer::Buffer;
-use sluicegate_plugin::{Effect, muxer::Viewing};
-use sluicegate_viewer::{Carrier, Meter, Next, Piece, Place};
+use sluicegate_plugin::muxer::{Viewing, Want};
+use sluicegate_viewer::{Content, Encoding, Item, Meter, Place, buffers};
 use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 use tokio::time::{self, Sleep, sleep};
@@ -74,6 +74,18 @@ impl Body for WholeBody {
     }
 }
 
+/// Content as a part of a response body. A body has no messages, so text has no place in it.
+struct BodyEncoding;
+
+impl Encoding for BodyEncoding {
+    fn encode(content: &Content) -> Vec<Bytes> {
+        match content {
+            Content::Binary(payload) => buffers(&[], payload),
+            Content::Text(_) => Vec::new(),
+        }
+    }
+}
+
 /// A viewer over plain HTTP: chunks as they come, one at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]
 pub struct ViewerBody {
@@ -81,6 +93,8 @@ pub struct ViewerBody {
     meter: Meter,
     /// Kept for as long as it watches.
     _place: Place,
+    /// Empty but while they are encoded.
+    items: VecDeque<Item>,
     queue: VecDeque<Bytes>,
     pace: Option<Pace>,
     ended: bool,
@@ -114,35 +128,36 @@ impl ViewerBody {
     /// The body for a viewer that has joined, whose request came at `asked`, and who wants chunks no more often than
     /// every `pace`.
     pub fn new(
-        mut viewing: Viewing,
+        viewing: Viewing,
         place: Place,
         asked: Instant,
         pace: Option<Duration>,
     ) -> ViewerBody {
-        let first = std::mem::take(&mut viewing.first);
-        let mut body = ViewerBody {
+        ViewerBody {
             viewing,
             meter: place.meter(asked),
             _place: place,
+            items: VecDeque::new(),
             queue: VecDeque::new(),
             pace: pace.map(Pace::new),
             ended: false,
-        };
-        for effect in first {
-            body.apply(effect);
         }
-        body
     }
 
-    fn apply(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send(content) => self
-                .queue
-                .extend(Piece::new(content).wire(Carrier::Http).iter().cloned()),
-            Effect::Lanes(lanes) => self.viewing.cursor.choose(&lanes),
-            // The muxer has kept it.
-            Effect::Keyframe => {}
-            Effect::Close(_) => self.ended = true,
+    /// Puts the items into the queue.
+    fn encode(&mut self) {
+        while let Some(item) = self.items.pop_front() {
+            match item {
+                Item::Chunk(chunk) => {
+                    let header = chunk.header.iter().flat_map(|header| header.pieces());
+                    for piece in header.chain([&*chunk.piece]) {
+                        self.queue
+                            .extend(piece.encoded::<BodyEncoding>().iter().cloned());
+                    }
+                }
+                Item::Message(content) => self.queue.extend(BodyEncoding::encode(&content)),
+                Item::Close(_) => self.ended = true,
+            }
         }
     }
 }
@@ -168,35 +183,19 @@ impl Body for ViewerBody {
             if this.ended {
                 return Poll::Ready(None);
             }
-            match this.viewing.effects.poll_recv(context) {
-                Poll::Ready(Some(effect)) => {
-                    this.apply(effect);
-                    continue;
-                }
-                Poll::Ready(None) => this.ended = this.viewing.outlet().closed().is_none(),
-                Poll::Pending => {}
-            }
-            if let Some(pace) = &mut this.pace
-                && !this.ended
-                && pace.due.as_mut().poll(context).is_pending()
+            let due = match &mut this.pace {
+                Some(pace) => pace.due.as_mut().poll(context).is_ready(),
+                None => true,
+            };
+            let want = if due { Want::Chunks(1) } else { Want::Messages };
+            let taken = ready!(this.viewing.poll_next(context, want, &mut this.items));
+            if taken.chunks > 0
+                && let Some(pace) = &mut this.pace
             {
-                return Poll::Pending;
+                pace.taken();
             }
-            let muxer = this.viewing.muxer().clone();
-            match muxer
-                .outlet
-                .poll_take(context, &mut this.viewing.cursor, 1, &mut this.queue)
-            {
-                Poll::Pending if this.ended => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Next::Closed(_)) => this.ended = true,
-                Poll::Ready(Next::Taken(taken)) => {
-                    if let Some(pace) = &mut this.pace {
-                        pace.taken();
-                    }
-                    this.meter.took(&taken);
-                }
-            }
+            this.meter.took(&taken);
+            this.encode();
         }
     }
 }

@@ -385,11 +385,7 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
     let carriers: Vec<Carrier> = raw
         .carriers
         .iter()
-        .filter_map(|name| {
-            [Carrier::Http, Carrier::WebSocket]
-                .into_iter()
-                .find(|carrier| carrier.name() == name)
-        })
+        .filter_map(|name| Carrier::from_name(name))
         .collect();
     let formats: Vec<Format> = raw
         .formats

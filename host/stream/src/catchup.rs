@@ -1,9 +1,9 @@
-//! The pictures that an encoder is given: first those of the past, then what the shared decoder shows.
+//! The input of an encoder: decoded frames of the past first, then those of the shared decoder.
 //!
-//! What is made of a stream begins where a group of the source begins, so that its groups have the source's numbers, times and
-//! lengths from the first one on. The shared decoder (`frames.rs`) is at the newest picture, so the encoder's thread decodes the
-//! past itself, as fast as it can, and goes over to the shared decoder at a picture that both have. An encoder that does not
-//! get there in time gives up the past.
+//! A rendition begins where a group of the source begins, so that its groups have the source's numbers, times
+//! and lengths from the first one on. The shared decoder (`frames.rs`) is at the newest frame, so the
+//! encoder's thread decodes the past from the ring by itself, as fast as it can, and switches to the shared
+//! decoder at a frame that both have. If it does not get there in time, it gives up the past.
 
 use super::{
     decoding::Decoding,
@@ -20,19 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Decoded pictures that may wait for an encoder; one that is slower loses the oldest that begins no group.
+/// Decoded frames that may wait for an encoder. A slower one loses the oldest that begins no group.
 const MAX_WAITING: usize = 4;
-/// The work that is put into the past. A second of it makes three to ten of pictures.
+/// Work that is spent on the past. A second of it makes three to ten seconds of video.
 const WORK: Duration = Duration::from_secs(5);
 
-/// What an encoder's thread is told, in order.
+/// The events that an encoder's thread processes, in order.
 pub(super) struct Pictures {
     frames: Arc<Frames>,
     past: Option<Catching>,
     live: Option<Follower>,
 }
 
-/// On the way through the past.
+/// State while catching up with the past.
 struct Catching {
     reader: Reader,
     position: u64,
@@ -40,26 +40,27 @@ struct Catching {
     status: Arc<Status>,
     ready: VecDeque<Event>,
     told: Told,
-    /// What of that the shared decoder showed, too.
+    /// How much of that the shared decoder has delivered, too.
     live: Told,
     worked: Duration,
     effort: Effort,
     asked: Instant,
 }
 
-/// How far the encoder was brought.
+/// Position on the timeline that the encoder has reached.
 #[derive(Default, PartialEq, Eq)]
 struct Told {
     epoch: Option<u32>,
-    /// When the newest picture of it is shown.
+    /// Presentation time of its newest frame.
     time: Option<u64>,
-    /// Nothing comes before the next epoch.
+    /// Whether nothing follows before the next epoch.
     stopped: bool,
 }
 
 impl Pictures {
-    /// Of `source`, whose shared decoder is `frames`, for a feed that counts its groups by `numbers`: from as far back as
-    /// `past` says and the ring has. The calling thread is unparked when there is more.
+    /// Creates the input from `source`, whose shared decoder is `frames`, for a feed that numbers its groups
+    /// by `numbers`. It begins as far back as `past` says and the ring has. The calling thread is unparked
+    /// when there is more.
     pub fn new(
         source: &Arc<Feed>,
         frames: Arc<Frames>,
@@ -73,19 +74,19 @@ impl Pictures {
         Pictures { frames, past, live }
     }
 
-    /// Whether what comes next is what the shared decoder shows.
+    /// Whether the past is done, so that events come from the shared decoder.
     pub fn is_live(&self) -> bool {
         self.past.is_none()
     }
 
-    /// Goes on with what the shared decoder shows.
+    /// Switches to the shared decoder now.
     pub fn give_up_past(&mut self) {
         self.past = None;
         let follow = || self.frames.follow(MAX_WAITING);
         self.live.get_or_insert_with(follow).go_live();
     }
 
-    /// What comes next, if it is there.
+    /// The next event, if there is one.
     pub fn next(&mut self) -> Option<Event> {
         let Some(past) = &mut self.past else {
             return self.live.as_ref()?.next();
@@ -110,14 +111,14 @@ impl Pictures {
 }
 
 impl Catching {
-    /// `None` where there is no past to begin with.
+    /// `None` if the ring has no past to begin with.
     fn new(
         source: &Arc<Feed>,
         numbers: &Numbers,
         past: Past,
         status: &Arc<Status>,
     ) -> Option<Catching> {
-        let reader = source.reader(WakeOn::Deaf);
+        let reader = source.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_in_past(numbers, past)?;
         let mut catching = Catching {
             reader,
@@ -137,7 +138,7 @@ impl Catching {
         Some(catching)
     }
 
-    /// The next of the past; `None` when there is no more of it than the source has given so far.
+    /// The next event of the past; `None` at the end of what the source has delivered so far.
     fn next(&mut self) -> Option<Event> {
         let now = Instant::now();
         self.worked += self.effort.count(now - self.asked);
@@ -168,12 +169,12 @@ impl Catching {
         match entry {
             Entry::Configure(info) => self.configure(info),
             Entry::Stop(reason) => self.ready.push_back(Event::Stop(reason)),
-            // Sound, the picture before once more, or one that cannot be decoded here.
+            // Sound, a repeat, or a sample that cannot be decoded here.
             Entry::Sample(sample)
                 if sample.is_sound() || sample.repeat > 0 || self.decoding.passes_over(&sample) => {
             }
             Entry::Sample(sample) => {
-                // A failure is told by the shared decoder, which gets the same samples.
+                // Failures are reported by the shared decoder, which gets the same samples.
                 let (frames, _) = self.decoding.decode(&sample);
                 for frame in frames {
                     let placed = self.decoding.place(frame, &sample);
@@ -186,18 +187,18 @@ impl Catching {
 
     fn configure(&mut self, info: Arc<Info>) {
         if let Err(error) = self.decoding.configure(&info) {
-            let text = format!("no pictures can be made: {}", Chain(&error));
+            let text = format!("the stream cannot be decoded: {}", Chain(&error));
             self.status.note("decoder", text);
         }
         self.ready.push_back(Event::Configure(info));
     }
 
-    /// It does not get to the present with the work that is put into it.
+    /// Whether the budget of work is spent before the present was reached.
     fn is_late(&self) -> bool {
         self.worked > WORK
     }
 
-    /// Takes out of the live pictures what the encoder was told already.
+    /// Discards live events that the encoder already had from the past.
     fn pass_over(&mut self, live: &Follower) {
         while let Some(event) = live.peek() {
             let told = match &event {
@@ -214,7 +215,8 @@ impl Catching {
         }
     }
 
-    /// Whether the live pictures go on right behind what was told, or no later than with `event`, the next of the past.
+    /// Whether the live events continue right after what the encoder has, or no later than with `event`, the
+    /// next of the past.
     fn meets(&self, live: &Follower, event: Option<&Event>) -> bool {
         let next = match (event, live.peek()) {
             (Some(Event::Picture(next)), Some(Event::Picture(shown))) => {
@@ -225,7 +227,7 @@ impl Catching {
         next || (self.told.time.is_some() && self.live == self.told)
     }
 
-    /// Remembers that the encoder is told of this.
+    /// Records that the encoder gets this event.
     fn tell(&mut self, event: Option<Event>) -> Option<Event> {
         if let Some(event) = &event {
             self.told.note(event);
@@ -268,14 +270,14 @@ mod tests {
             got.push(next_picture(&mut pictures).time / PICTURE);
         }
         assert!(got.iter().copied().eq(60..150), "{got:?}");
-        // One after the other, so that none is too many at once.
+        // One at a time, so that the mailbox never overflows.
         let mut next = 150;
         while next < 200 {
             source.publish(1);
             let picture = next_picture(&mut pictures);
             assert_eq!(picture.time / PICTURE, next);
             assert_eq!(picture.begins, next.is_multiple_of(30));
-            // At the end of the past it looks for the live pictures.
+            // At the end of the past it looks at the live frames.
             assert!(pictures.next().is_none());
             next += 1;
         }
@@ -293,7 +295,7 @@ mod tests {
         // However many a muxer wants: eight seconds and the group in progress.
         assert_eq!(first(past(900, 30)), (6 * 30, true));
         assert_eq!(first(past(1800, 30)), (6 * 30, true));
-        // Who wants the newest group only gets that if it is short.
+        // A request for only the newest group gets it if it is short.
         assert_eq!(first(past(0, 1)), (14 * 30, true));
         let (time, _) = first(past(9000, 1));
         assert!(time >= 14 * 30, "{time}");

@@ -1,5 +1,9 @@
-//! From samples to decoded pictures in the order of showing: what the shared decoder (`frames.rs`) and one that catches up with
-//! it (`catchup.rs`) have in common. No thread, no clock.
+//! From samples to decoded frames in presentation order: the part that the shared decoder (`frames.rs`) and
+//! one that catches up with it (`catchup.rs`) have in common. No thread, no clock.
+//!
+//! libavcodec returns a frame later than its sample went in, and after damage at implausible times.
+//! [`Decoding`] gives each frame its presentation and capture time back, drops frames that are out of order,
+//! and says which frame begins a group. All decoded frames of the process share one memory limit.
 
 use super::{
     frames::Decoded,
@@ -20,47 +24,51 @@ use std::{
     sync::{Arc, LazyLock, atomic::Ordering},
 };
 
-/// A picture that comes out of the decoder so much further ahead of what goes in than the last ones, and a few steps, is not meant
-/// to be shown then: those behind it would be out of order for as long. Unless that many in a row are.
+/// A frame whose presentation time is further ahead of the decoder's input than that of the last `COMPARED`
+/// frames by more than this, and by more than a few steps, has a wrong time stamp: the frames after it would
+/// be out of order for that long. After `COMPARED` such frames in a row, the times are accepted.
 const AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
 const COMPARED: usize = 32;
 
-/// Access units that a decoder may hold back for reordering, and more (H.264 A.3.1: at most 16 frames).
+/// Access units that a decoder may hold back for reordering, with a margin (H.264 A.3.1: at most 16 frames).
 const MAX_HELD: usize = 64;
 
-/// Decoded pictures of all streams together have so many bytes at most. A coded picture of a few kilobytes may be a hundred megabytes
-/// decoded, and whoever makes something of it keeps it for as long as that takes.
+/// Limit on the decoded frames of all streams together, in bytes. A coded frame of a few kilobytes may take a
+/// hundred megabytes decoded, and is held for as long as something is made of it.
 const MAX_DECODED: usize = 512 << 20;
 static PICTURES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MAX_DECODED));
 
-/// A decoder for whatever tracks a feed has, and where its pictures belong.
+/// A decoder for the tracks of a feed, which places its frames on the timeline.
 pub(super) struct Decoding {
     status: Arc<Status>,
-    /// By which a picture is told to begin a group.
+    /// Group index that says whether a frame begins a group.
     numbers: Numbers,
     decoder: Option<(Decoder, Format)>,
-    /// How its pictures are to be shown.
+    /// How the frames are presented.
     geometry: Geometry,
-    /// Decoding begins with the next independent sample.
+    /// Whether decoding begins with the next independent sample.
     joins: bool,
-    /// It began with the newest independent one, so the pictures that lead it cannot be decoded.
+    /// Whether decoding began with the newest independent sample, so that its leading frames cannot be
+    /// decoded.
     joined: bool,
-    /// Of access units whose pictures have not come out: when captured, by time of showing.
+    /// Capture times of access units whose frames have not come out, by presentation time.
     held: BTreeMap<i64, u64>,
-    /// When the newest picture is shown, and the keyframe that it belongs to.
+    /// Presentation time of the newest frame, and the keyframe that it belongs to.
     last: Option<u64>,
     keyframe: Option<u64>,
-    /// Decode time of the newest sample, and how far that is from the one before.
+    /// Decode time of the newest sample, and its distance from the one before.
     decoded: Option<u64>,
     step: u64,
-    /// How far the last pictures' times of showing were ahead of the sample that went in when they came out.
+    /// How far the presentation times of the last frames were ahead of the sample that went in when they came
+    /// out.
     ahead: VecDeque<i64>,
-    /// Pictures in a row that were too far ahead.
+    /// Number of frames in a row that were too far ahead.
     strange: usize,
 }
 
 impl Decoding {
-    /// Counts pictures and failures in `status`; groups begin as `numbers` of an encoded feed say.
+    /// Creates a decoding without tracks. Frames and failures are counted in `status`; `numbers` is the group
+    /// index of an encoded feed.
     pub fn new(status: &Arc<Status>, numbers: Numbers) -> Decoding {
         Decoding {
             status: status.clone(),
@@ -79,7 +87,7 @@ impl Decoding {
         }
     }
 
-    /// The samples that follow are of these tracks.
+    /// Sets the tracks of the samples that follow.
     ///
     /// # Errors
     /// There is no decoder for them; nothing is decoded until the next call.
@@ -100,14 +108,14 @@ impl Decoding {
             .map(|config| [config.sps, config.pps].concat())
             .unwrap_or_default();
         if !sets.is_empty() {
-            // No picture comes of parameter sets alone, which some versions of libavcodec call an error.
+            // Parameter sets alone give no frame, which some versions of libavcodec report as an error.
             let _ = decoder.decode(&h264::annexb::join(&sets), 0);
         }
         self.decoder = Some((decoder.counted(&self.status.codec), format));
         Ok(())
     }
 
-    /// The next sample does not follow the last one.
+    /// Declares that the next sample does not follow the last one.
     pub fn reset(&mut self) {
         if let Some((decoder, _)) = &mut self.decoder {
             decoder.reset();
@@ -116,8 +124,8 @@ impl Decoding {
         self.held.clear();
     }
 
-    /// Whether the next sample cannot be decoded, as it leads the independent one that decoding began with and refers to what came
-    /// before that. To be asked of each sample.
+    /// Whether the next sample cannot be decoded, because it leads the independent sample that decoding began
+    /// with and refers to frames before that. Call it for every sample.
     pub fn passes_over(&mut self, sample: &Sample) -> bool {
         if sample.independent {
             self.joined = std::mem::take(&mut self.joins);
@@ -125,7 +133,8 @@ impl Decoding {
         self.joined && sample.leading
     }
 
-    /// What comes out while `sample` goes in, in the order of showing, and whether the sample itself was decoded without error.
+    /// Decodes `sample`. Returns the frames that come out, in presentation order, and whether the sample
+    /// itself was decoded without error.
     pub fn decode(&mut self, sample: &Sample) -> (Vec<Frame>, Result<(), codec::Error>) {
         let mut frames = Vec::new();
         let Some((decoder, format)) = &mut self.decoder else {
@@ -147,7 +156,8 @@ impl Decoding {
         (frames, outcome)
     }
 
-    /// Where a picture that came out while `sample` went in belongs; none for one that is out of order.
+    /// Places a frame that came out while `sample` went in on the timeline. `None` if it is out of order, or
+    /// the memory limit is reached.
     pub fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
         let shown = frame
             .pts()
@@ -167,7 +177,7 @@ impl Decoding {
             let most = MAX_DECODED >> 20;
             self.status.note(
                 "memory",
-                format!("decoded pictures of all streams take {most} MiB, so some are left out; smaller pictures, or fewer streams or sizes at a time, help"),
+                format!("the limit of {most} MiB for decoded frames of all streams is reached, so frames are dropped; use smaller frames, or fewer streams or renditions at a time"),
             );
             return None;
         };
@@ -184,7 +194,7 @@ impl Decoding {
         })
     }
 
-    /// Whether a picture that came out while `sample` went in cannot be meant to be shown then.
+    /// Whether the time of a frame that came out while `sample` went in is implausibly far ahead.
     fn is_too_far_ahead(&mut self, shown: i64, sample: &Sample) -> bool {
         let ahead = shown.saturating_sub(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
         let usual = self.ahead.iter().max();

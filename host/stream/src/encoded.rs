@@ -1,4 +1,10 @@
-//! H.264 made of a stream's pictures: renditions, and streams whose source gives something else.
+//! The H.264 transcoder of a stream: encodes decoded frames for a rendition, or for a source that delivers
+//! another codec.
+//!
+//! A keyframe is made wherever the source has one, so that groups are equal in all renditions and viewers can
+//! switch between them. The input comes from `catchup`: the past first, then the shared decoder. If settings
+//! change or the encoder fails, a new encoder is opened and the tracks are announced again. `transcoders`
+//! runs it on a thread per recipe.
 
 use super::{
     catchup::Pictures,
@@ -22,28 +28,29 @@ use sluicegate_source::{Keyframes, Stop};
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread, time::Duration};
 
-/// The keyframe interval of an encoder that makes keyframes where the source does.
+/// Keyframe interval of an encoder that makes keyframes only where the source does.
 const AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
-/// The rate that the rate control counts on where the source names none.
+/// Frame rate assumed for rate control if the source declares none.
 const LIKELY_RATE: u32 = 25;
 
-/// How pictures are to be encoded.
+/// Settings of an H.264 transcoder, as limits that depend on the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct H264Settings {
-    /// What the config says of the stream; its size, and its rate if `frame_rate` is there, do not count.
+    /// Encoder settings of the stream's config. Its size is not used, nor its rate if `frame_rate` is set.
     pub encode: config::Encode,
-    /// Pixels at most; the shape stays.
+    /// Maximum width in pixels; the aspect ratio is kept.
     pub max_width: u32,
-    /// Pixels at most; the shape stays.
+    /// Maximum height in pixels; the aspect ratio is kept.
     pub max_height: u32,
-    /// Pictures a second at most; `None`: as the source.
+    /// Maximum frames per second; `None` for the rate of the source.
     pub frame_rate: Option<u32>,
-    /// From one keyframe to the next at most. There are those of the source anyway, or if it has nothing else, one in each
-    /// interval of `encode`.
+    /// Longest time between keyframes. Independently of it, there are keyframes where the source has them, or
+    /// in each keyframe interval of `encode` if the source has only keyframes.
     pub keyframe_interval: Option<config::Span>,
 }
 
-/// Encodes `pictures` and publishes them in `out`, until told to stop; `current` once nothing of the past is left.
+/// Encodes `pictures` and publishes the samples in `out` until it is stopped. Sets `current` once the past is
+/// encoded.
 pub(super) fn run(
     pictures: Pictures,
     encoding: H264Settings,
@@ -81,14 +88,14 @@ struct Worker<'a> {
     keyframes: &'a Keyframes,
     source: Option<Arc<Info>>,
     numbers: Numbers,
-    /// Of the source's, to which the newest picture belonged.
+    /// Keyframe of the source that the newest frame belonged to.
     keyframe: Option<u64>,
     encoder: Option<(Encoder, Settings)>,
     scaler: Scaler,
     assembler: Assembler,
-    /// Viewers know the tracks.
+    /// Whether viewers know the tracks.
     announced: bool,
-    /// Where the rate is limited.
+    /// Limits the frame rate.
     cadence: Option<Cadence>,
 }
 
@@ -112,7 +119,10 @@ impl Work for Worker<'_> {
                     self.encoder = None;
                     self.status.note(
                         "encoder",
-                        format!("a picture is left out: {}", Chain(&error)),
+                        format!(
+                            "a frame could not be encoded and is dropped: {}",
+                            Chain(&error)
+                        ),
                     );
                 }
             }
@@ -142,7 +152,7 @@ impl Worker<'_> {
         let Some(video) = &source.video else {
             return Ok(());
         };
-        // With the source's groups go the renditions', so that a viewer may change between them.
+        // Renditions have their groups where the source has them, so that a viewer can switch between them.
         let keyframe = self.numbers.keyframe(picture.time);
         let starts_group = keyframe != self.keyframe;
         let due = self.cadence.as_ref();
@@ -181,7 +191,7 @@ impl Worker<'_> {
         let time = i64::try_from(picture.time).unwrap_or(i64::MAX);
         for packet in encoder.encode(view, time, force)? {
             for nal in annexb::split(&packet.data) {
-                // The picture before ended with its packet.
+                // Each access unit ends with its packet, so nothing comes out here.
                 let _ = self.assembler.push(nal);
             }
             let Some(unit) = self.assembler.flush() else {
@@ -222,7 +232,7 @@ impl Worker<'_> {
 }
 
 impl H264Settings {
-    /// How pictures of `video` that are seen at this size are encoded. May wait, see [`Settings::of`].
+    /// Encoder settings for frames of `video` with this display size. May block, see [`Settings::of`].
     pub(super) fn settings(
         &self,
         video: &Video,
@@ -231,7 +241,7 @@ impl H264Settings {
         Settings::of(&self.wanted(video, size))
     }
 
-    /// The same, whatever encoder does it.
+    /// Like [`H264Settings::settings`], without selecting an encoder.
     pub(super) fn wanted(&self, video: &Video, size: (u32, u32)) -> config::Encode {
         let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
         let native = match video.frame_rate {
@@ -252,7 +262,7 @@ impl H264Settings {
         }
     }
 
-    /// The longest distance between keyframes; 0: as long as the source's.
+    /// Longest distance between keyframes in milliseconds; 0 if it is the source's.
     fn keyframe_ms(&self, video: &Video) -> u32 {
         let cell = (video.codec == Codec::Jpeg).then_some(self.encode.keyframe_interval);
         let both = self.keyframe_interval.into_iter().chain(cell);

@@ -1,4 +1,10 @@
-//! A ring that a source writes and muxers follow.
+//! A [`Feed`]: a ring that one thread writes and muxers, decoders and transcoders follow.
+//!
+//! The writer appends under the lock and unparks the followers after releasing it. A [`Reader`] is one
+//! thread's registration: it is woken for new entries, and tells the ring how much of the past to keep. It
+//! pulls by position, so a slow reader blocks nobody: it gets [`Next::Lost`] with the position to resume at.
+//! `ingest` and the transcoders write feeds; the muxers of `host/plugin` and the transcoders read them. The
+//! submodule `repeats` fills silences.
 
 mod repeats;
 
@@ -15,12 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One ring, and the threads to wake when something is added.
+/// A ring, and the threads to wake when something is added.
 #[derive(Debug)]
 pub struct Feed {
     state: Mutex<State>,
     next_reader: AtomicU64,
-    /// Whose pictures these are, made into something else.
+    /// The feed whose frames this one is made from, if it is derived.
     source: Option<Arc<Feed>>,
 }
 
@@ -28,41 +34,43 @@ pub struct Feed {
 struct State {
     ring: Ring,
     readers: BTreeMap<u64, (Thread, WakeOn)>,
-    /// The newest picture, if the tracks are still the same.
+    /// The newest frame or repeat, if no discontinuity followed it.
     newest: Option<Arc<Sample>>,
-    /// When it came.
+    /// When `newest` arrived.
     came: Instant,
-    /// When the newest one came that is no repeat, and when it is shown.
+    /// When the newest frame that is not a repeat arrived, and its presentation time.
     pictured: (Instant, u64),
-    /// It cannot be repeated.
+    /// `newest` cannot be repeated.
     unrepeatable: bool,
-    /// Somebody has asked for repeats in silences since that many began to.
+    /// Whether repeats have been requested since `fillers`, the number of readers that request them, was
+    /// zero.
     is_filled: bool,
     fillers: usize,
-    /// When that is to be looked at next, if it was since the newest picture.
+    /// When to check for a silence next, if that was done since the newest frame.
     look: Option<Instant>,
-    /// Nothing is repeated before.
+    /// No repeats before this time.
     held_until: Option<Instant>,
-    /// Decode time of the newest picture of all.
+    /// Decode time of the newest frame or repeat, across discontinuities.
     reached: Option<u64>,
 }
 
-/// What a reader is woken for.
+/// Which additions wake a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeOn {
-    /// Everything.
-    Open,
-    /// Everything but sound.
-    Deaf,
+    /// All of them.
+    All,
+    /// All but sound.
+    VideoOnly,
 }
 
 impl Feed {
-    /// An empty feed, whose groups are counted so.
+    /// Creates an empty feed, whose groups are numbered by `numbers`.
     pub fn new(numbers: Numbers) -> Arc<Feed> {
         Feed::of(None, numbers)
     }
 
-    /// The same for what is made of the pictures of `source`: in a silence of the source it has one, too.
+    /// Creates an empty feed for what is made from the frames of `source`. It counts as silent only while
+    /// `source` is.
     pub fn made_of(source: &Arc<Feed>, numbers: Numbers) -> Arc<Feed> {
         Feed::of(Some(source.clone()), numbers)
     }
@@ -87,7 +95,8 @@ impl Feed {
         })
     }
 
-    /// Adds an entry and wakes the readers. The lock is not held while they are woken.
+    /// Appends an entry and wakes the readers after the lock is released. A gap in time before the entry is
+    /// filled with repeats, if those are in use.
     pub fn publish(&self, entry: Entry) {
         let mut state = self.lock();
         let again = state.fill_gap(&entry);
@@ -95,7 +104,7 @@ impl Feed {
         add(state, again.chain([entry]), Instant::now());
     }
 
-    /// Wakes the readers though nothing was added: what they wait for may be no entry.
+    /// Wakes all readers although nothing was added, for those that wait for something other than an entry.
     pub fn wake(&self) {
         let readers = self.lock();
         let threads: Vec<Thread> = readers
@@ -107,7 +116,8 @@ impl Feed {
         threads.iter().for_each(Thread::unpark);
     }
 
-    /// The calling thread is unparked on every addition that `wake_on` is for, until the reader is dropped.
+    /// Registers the calling thread: it is unparked for every addition that `wake_on` selects, until the
+    /// reader is dropped.
     pub fn reader(self: &Arc<Feed>, wake_on: WakeOn) -> Reader {
         let id = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let thread = std::thread::current();
@@ -125,12 +135,12 @@ impl Feed {
         self.lock().ring.is_cut()
     }
 
-    /// Bytes of coded pictures held.
+    /// Bytes of coded media in the ring.
     pub fn bytes(&self) -> usize {
         self.lock().ring.bytes()
     }
 
-    /// Position of the newest picture that is held.
+    /// Position of the newest frame that is not a repeat.
     pub fn newest_picture(&self) -> Option<u64> {
         self.lock().ring.newest_picture()
     }
@@ -140,7 +150,7 @@ impl Feed {
         self.lock().ring.info().cloned()
     }
 
-    /// How its groups are counted.
+    /// How the groups of this feed are numbered.
     pub fn numbers(&self) -> Numbers {
         self.lock().ring.numbers().clone()
     }
@@ -150,38 +160,40 @@ impl Feed {
     }
 }
 
-/// One thread's view of a feed.
+/// One thread's registration with a feed.
 #[derive(Debug)]
 pub struct Reader {
     feed: Arc<Feed>,
     id: u64,
-    /// Where the past ended when it started, while it is on its way through that.
+    /// End of the past when it started, until it has read up to there.
     past: Cell<Option<u64>>,
-    /// It asks for repeats.
+    /// Whether it has requested repeats.
     fills: Cell<bool>,
 }
 
-/// What a reader finds at a position.
+/// Result of [`Reader::next`].
 #[derive(Debug)]
 pub enum Next {
-    /// The entry there; for a sample with its group.
+    /// The entry at the position, with its group if it is a sample.
     Entry(Entry, Group),
-    /// Nothing yet.
+    /// There is none yet.
     Wait,
-    /// It is gone: the reader was too slow. It may go on at this position, whose tracks these are.
+    /// The entry was evicted, because the reader was too slow. It may resume at this position, which has
+    /// these tracks.
     Lost(u64, Option<Arc<Info>>),
 }
 
 impl Reader {
-    /// Keeps `history` groups of `group_ms` for this reader, and says where it starts: at the oldest of them, else at
-    /// what comes next; and the tracks there.
+    /// Keeps `history` groups of `group_ms` for this reader. Returns the position to start at, which is the
+    /// start of the oldest of those groups or else the end of the feed, and the tracks there.
     pub fn start(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
         self.start_in(&mut self.feed.lock().ring, group_ms, history, None)
     }
 
-    /// The same for who needs all of them, however long it takes: what it has not read of them stays until it has, but for the
-    /// bounds of the ring, or until it rests. Who has waited for the first start point since a position of
-    /// [`Reader::wait_and_hold`] starts there, however many groups followed at once.
+    /// Like [`Reader::start`], for a reader that needs all of those groups, however long it takes: what it
+    /// has not read of them is retained until it has or calls [`Reader::rest`], within the limits of the
+    /// ring. A reader that waited for the first start point since `waited_since`, a result of
+    /// [`Reader::wait_and_hold`], starts there, no matter how many groups followed at once.
     pub fn start_and_hold(
         &self,
         group_ms: u32,
@@ -194,8 +206,8 @@ impl Reader {
         (start, info)
     }
 
-    /// Where what is made of this feed begins (see [`Ring::past_start`]), and the tracks there. What it has not read from there
-    /// on stays, as in [`Reader::start_and_hold`].
+    /// Where something made from this feed begins (see [`Ring::past_start`]), and the tracks there. What it
+    /// has not read from there on is retained, as in [`Reader::start_and_hold`].
     pub fn start_in_past(&self, numbers: &Numbers, past: Past) -> Option<(u64, Option<Arc<Info>>)> {
         let ring = &mut self.feed.lock().ring;
         let start = ring.past_start(numbers, past)?;
@@ -204,7 +216,7 @@ impl Reader {
         Some((start, ring.info_at(start)))
     }
 
-    /// The oldest entry, and the tracks there; what is held of the past then stays until it was read.
+    /// The oldest entry, and the tracks there. The past is retained until it was read.
     pub fn start_at_oldest(&self) -> (u64, Option<Arc<Info>>) {
         let ring = &mut self.feed.lock().ring;
         ring.need(self.id, 0, 1);
@@ -213,13 +225,13 @@ impl Reader {
         (start, ring.info_at(start))
     }
 
-    /// Whether a group of that `group_ms` begins with the sample at `position`.
+    /// Whether a group of `group_ms` begins with the sample at `position`.
     pub fn opens_group(&self, group_ms: u32, position: u64) -> bool {
         self.feed.lock().ring.opens_group(group_ms, position)
     }
 
-    /// If there is nowhere to start yet: the position that is waited from. What follows stays, but for the bounds of the ring,
-    /// until this reader starts or rests.
+    /// If there is no start point yet, returns the position from which this reader waits for one. What
+    /// follows is retained, within the limits of the ring, until this reader starts or rests.
     pub fn wait_and_hold(&self, group_ms: u32, history: u32) -> Option<u64> {
         let ring = &mut self.feed.lock().ring;
         if ring.first_start().is_some() {
@@ -230,7 +242,7 @@ impl Reader {
         Some(ring.end())
     }
 
-    /// Does not go on from where it was: nothing of the past needs to stay for that.
+    /// Declares that the reader will not continue from its position: nothing of the past is retained for it.
     pub fn rest(&self) {
         self.past.set(None);
         let mut state = self.feed.lock();
@@ -238,7 +250,7 @@ impl Reader {
         state.left_by(self.fills.take());
     }
 
-    /// The entry at `position`.
+    /// The entry at `position`, with its group at `group_ms`.
     pub fn next(&self, position: u64, group_ms: u32) -> Next {
         let mut state = self.feed.lock();
         if let Some(past) = self.past.get() {
@@ -261,8 +273,8 @@ impl Reader {
         Next::Lost(on, state.ring.info_at(on))
     }
 
-    /// If the sample before `position` is more than `ticks` behind the newest one: the newest independent sample, if
-    /// that is at or after `position`.
+    /// Where to jump if the reader is late: if the sample before `position` is more than `ticks` behind the
+    /// newest frame, the newest independent sample that is at or after `position`.
     pub fn later_start(&self, position: u64, ticks: u64) -> Option<u64> {
         let state = self.feed.lock();
         let reached = state.ring.get(position.checked_sub(1)?)?;
@@ -285,13 +297,13 @@ impl Reader {
         self.feed.repeat(now, after)
     }
 
-    /// Whether the newest picture is before `position`.
+    /// Whether `position` is beyond the newest frame.
     pub fn has_all_pictures(&self, position: u64) -> bool {
         let newest = self.feed.lock().ring.newest_picture();
         newest.is_none_or(|newest| newest < position)
     }
 
-    /// The position after the newest entry.
+    /// Position after the newest entry.
     pub fn end(&self) -> u64 {
         self.feed.lock().ring.end()
     }
@@ -316,7 +328,7 @@ impl Reader {
         (start, ring.info_at(start))
     }
 
-    /// Keeps what is from `position` to `past`, if there is anything.
+    /// Retains the entries from `position` to `past`, if there are any.
     fn hold(&self, ring: &mut Ring, position: u64, past: u64) {
         let unread = (position < past).then_some(position);
         ring.hold(self.id, unread);
@@ -324,20 +336,21 @@ impl Reader {
     }
 }
 
-/// Wakes the readers when the lock is no longer held. `now`: when the last of them came.
+/// Appends `entries` and wakes the readers after the lock is released. `now` is when the last of them
+/// arrived.
 fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry>, now: Instant) {
     let mut all_sound = true;
     for mut entry in entries {
         match &mut entry {
             Entry::Sample(sample) if sample.is_sound() => {}
             Entry::Sample(sample) => {
-                // The source's time may be behind what a silence of it was filled with.
+                // The source's time may be earlier than the repeats that filled its silence.
                 let ahead = |reached: &u64| sample.decode_time <= *reached;
                 if let Some(reached) = state.reached.filter(ahead) {
                     let mut later = Sample::clone(sample);
                     later.put_behind(reached);
                     if state.ring.numbers().is_own() {
-                        // By that it is counted.
+                        // The group index is keyed by the new time.
                         later.known_by = None;
                     }
                     *sample = Arc::new(later);
@@ -361,7 +374,7 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
     }
     let readers = state.readers.values();
     let wake: Vec<Thread> = readers
-        .filter(|(_, wake_on)| !all_sound || *wake_on == WakeOn::Open)
+        .filter(|(_, wake_on)| !all_sound || *wake_on == WakeOn::All)
         .map(|(thread, _)| thread.clone())
         .collect();
     drop(state);
@@ -405,8 +418,8 @@ mod tests {
         };
         let gone = |position| feed.lock().ring.get(position).is_none();
 
-        // Twenty groups of two seconds, sixteen of which stay.
-        let reader = feed.reader(WakeOn::Open);
+        // Twenty groups of two seconds; sixteen are kept.
+        let reader = feed.reader(WakeOn::All);
         reader.start_and_hold(1000, 16, None);
         (0..20 * GROUP).for_each(publish);
         let (start, _) = reader.start_and_hold(1000, 16, None);
@@ -416,11 +429,11 @@ mod tests {
         assert!(reads_all(&reader, start, reached));
         (20 * GROUP..25 * GROUP).for_each(publish);
         assert!(gone(reached - 2) && reads_all(&reader, reached, 25 * GROUP));
-        // As much as before, when it has got there.
+        // Once it has caught up, as much is kept as before.
         publish(25 * GROUP);
         assert!(gone(10 * GROUP - 1) && !gone(10 * GROUP));
 
-        // Nor is anything kept for who does not go on.
+        // Nothing is kept for a reader that rests.
         let (start, _) = reader.start_and_hold(1000, 16, None);
         assert_eq!(start, 10 * GROUP);
         reader.rest();
@@ -442,12 +455,12 @@ mod tests {
             let picture = Sample::h264(times, nth.is_multiple_of(2), vec![Bytes::new()]);
             feed.publish(Entry::Sample(Arc::new(picture)));
         };
-        let watch = feed.reader(WakeOn::Deaf);
+        let watch = feed.reader(WakeOn::VideoOnly);
         let since = watch.wait_and_hold(1000, 1);
         assert_eq!(since, Some(0));
-        // Far more than is kept without need.
+        // Far more than would be kept without the reader.
         (0..100).for_each(publish);
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         assert_eq!(reader.start_and_hold(1000, 1, since).0, 0);
         watch.rest();
         publish(100);
@@ -455,7 +468,7 @@ mod tests {
             reader.next(0, 1000),
             Next::Entry(Entry::Sample(_), _)
         ));
-        let late = feed.reader(WakeOn::Open);
+        let late = feed.reader(WakeOn::All);
         assert_eq!(late.wait_and_hold(1000, 1), None);
         assert_eq!(late.start_and_hold(1000, 1, None).0, 100);
         reader.rest();

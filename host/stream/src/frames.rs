@@ -1,4 +1,12 @@
-//! The decoded pictures of a stream: decoded once, however many things are made of them, and only while any is.
+//! The shared decoder of a stream: frames are decoded once for all their consumers, and only while there are
+//! any.
+//!
+//! [`Frames`] owns a thread that follows the source's feed. Its consumers are encoders, each with a bounded
+//! mailbox ([`Follower`]), and captures, which look at the newest good frame ([`DecoderState`]). The
+//! trade-off is between delay and loss: a decoder that does not keep up jumps to the newest start point, and
+//! a slow encoder loses frames, group starts last, as its groups have to begin where the source's do. Bursts
+//! after a stall of the machine cost nothing, because the decoder waits a bounded time for encoders.
+//! `decoding` does the decoding itself, `catchup` decodes the past for an encoder that begins there.
 
 use super::{
     decoding::Decoding,
@@ -18,25 +26,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A decoder that is further behind than this, and has been for so much work, goes on at the newest start point, if there is a
-/// later one. Who was only held up (a busy machine, one that was asleep) catches up sooner than that.
+/// A decoder that is more than `LATE` ticks behind, and has been for `LATE_FOR` of work, jumps to the newest
+/// start point, if there is a later one. One that was only held up (a busy or suspended machine) catches up
+/// sooner than that.
 const LATE: u64 = TIMESCALE as u64;
 const LATE_FOR: Duration = Duration::from_secs(2);
-/// A decoder that catches up shows a picture at least so often, however old it is.
+/// A decoder that catches up delivers a frame at least this often, however old it is.
 const UNSEEN: Duration = Duration::from_millis(500);
-/// Where nothing is delivered of the decoded pictures, decoding begins so much after a picture came: those who deliver it have
-/// the processors until then. Beside 50 viewers on two of them, without it, captures tripled the 99th percentile of delivery.
+/// If nothing made from decoded frames is being delivered, decoding begins this long after a frame arrived:
+/// until then its delivery has the processors. Without this delay, captures beside 50 viewers on two
+/// processors tripled the 99th percentile of delivery.
 const HEAD_START: Duration = Duration::from_millis(2);
-/// An encoder in whose mailbox there is nothing but starts of groups is waited for this long.
+/// How long to wait for an encoder whose mailbox has only group starts.
 const ROOM: Duration = Duration::from_millis(250);
-/// What comes in a burst, as behind a moment in which the machine was elsewhere, waits for encoders for so long in all, so that none of
-/// it is lost; and again when they have kept up for a while.
+/// Budget for waiting for encoders during a burst, such as after the machine was suspended, so that no frame
+/// of it is lost. It is available again when encoders have kept up for `PATIENT_AGAIN`.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENT_AGAIN: Duration = Duration::from_secs(30);
-/// Starts that are closer together are not worth waiting for, in ticks.
+/// Group starts that are closer together than this are not worth waiting for, in ticks.
 const WORTH_WAITING: u64 = TIMESCALE as u64 / 2;
 
-/// A decoder at work. The thread ends when the last holder lets go.
+/// A running decoder. Its thread ends when the last holder drops it.
 #[derive(Debug)]
 pub struct Frames {
     shared: Arc<Shared>,
@@ -46,9 +56,9 @@ pub struct Frames {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Something in `state` changed.
+    /// Notified when `state` changes.
     changed: Condvar,
-    /// A follower took something out of its mailbox.
+    /// Notified when a follower took an event out of its mailbox.
     taken: Condvar,
     counts: Arc<Counts>,
 }
@@ -62,16 +72,17 @@ struct State {
     state: DecoderState,
 }
 
-/// What a decoder has to show for itself.
+/// Progress of a decoder, and the frames that a capture may use.
 #[derive(Clone, Debug, Default)]
 pub struct DecoderState {
-    /// The newest picture of which nothing is lost or guessed.
+    /// The newest frame that has no damage.
     pub good: Option<Arc<Decoded>>,
     /// Everything before this position of the source's feed was decoded.
     pub reached: u64,
-    /// A picture as good that was shown on the way to the newest one: better than none, where that takes too long.
+    /// An undamaged frame that was delivered while catching up: better than none if catching up takes too
+    /// long.
     pub old: Option<Arc<Decoded>>,
-    /// Why what came after `good` is not.
+    /// Why the frames after `good` are damaged or missing.
     pub trouble: Option<Arc<str>>,
 }
 
@@ -79,43 +90,48 @@ pub struct DecoderState {
 struct Mailbox {
     thread: Thread,
     events: VecDeque<Event>,
-    /// Pictures that may wait; at the bound the oldest goes that begins no group, as what is made of them has groups
-    /// where the source has.
+    /// Most frames that may wait. At the bound the oldest that begins no group is dropped: what is made from
+    /// the frames has its groups where the source has them.
     most: usize,
-    /// It takes what comes, and has no past to go through before.
+    /// Whether it takes frames as they come, as opposed to catching up with the past first.
     is_live: bool,
-    /// Pictures that were taken. At the first an encoder is found and opened, which is not slowness.
+    /// Number of frames taken. On the first one an encoder is probed and opened, which does not count as
+    /// slow.
     taken: u64,
 }
 
-/// What a follower is told.
+/// An event for a follower.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The pictures that follow are of these tracks.
+    /// The frames that follow belong to these tracks.
     Configure(Arc<Info>),
-    /// The next picture, in the order of showing.
+    /// The next frame, in presentation order.
     Picture(Arc<Decoded>),
-    /// Nothing comes until the next `Configure`, for this reason.
+    /// Nothing follows until the next `Configure`, for this reason.
     Stop(Arc<str>),
 }
 
-/// A decoded picture and where it belongs.
+/// A decoded frame, and its place on the timeline.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The picture.
+    /// The decoded frame.
     pub frame: Frame,
-    /// When it is shown, on the stream's timeline; rises.
+    /// Presentation time on the stream's timeline, in ticks; rises.
     pub time: u64,
-    /// Microseconds since the Unix epoch.
+    /// Capture time, in microseconds since the Unix epoch.
     pub captured_at: u64,
-    /// It is the first that was decoded of a keyframe of the source, or of what would be one if the source were encoded here.
+    /// Whether it is the first decoded frame of a group: of a keyframe of the source, or where one would be
+    /// if the source were encoded by the gateway.
     pub begins: bool,
-    /// Its part of the memory that all streams share.
+    /// Its share of the memory limit for decoded frames of all streams.
     pub(super) _memory: Held,
 }
 
 impl Frames {
-    /// Follows `source` on a thread of its own.
+    /// Starts a thread that decodes `source`.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
     pub fn start(
         stream: &str,
         source: &Arc<Feed>,
@@ -124,7 +140,7 @@ impl Frames {
         Frames::start_with(stream, source, status, LATE_FOR)
     }
 
-    /// The same with another amount of late work after which pictures are left out.
+    /// Like [`Frames::start`], with another amount of late work before frames are skipped.
     fn start_with(
         stream: &str,
         source: &Arc<Feed>,
@@ -147,7 +163,7 @@ impl Frames {
                 stop.attach();
                 let mut worker = Worker {
                     decoding: Decoding::new(&status, source.numbers().encoded()),
-                    reader: source.reader(WakeOn::Deaf),
+                    reader: source.reader(WakeOn::VideoOnly),
                     position: 0,
                     shared,
                     status: status.clone(),
@@ -169,7 +185,7 @@ impl Frames {
         Ok(frames)
     }
 
-    /// What there is to see; waits for what is `wanted`, but not beyond `until`.
+    /// Waits until `wanted` holds, but not beyond `until`, and returns the state at that time.
     pub fn look(&self, until: Instant, wanted: impl Fn(&DecoderState) -> bool) -> DecoderState {
         let mut state = self.shared.lock();
         loop {
@@ -182,8 +198,8 @@ impl Frames {
         }
     }
 
-    /// Tells the calling thread of every picture from the newest one on, at most `most` (at least 1) waiting; it is
-    /// unparked for each.
+    /// Registers the calling thread for every frame from the newest on. At most `most` (at least 1) wait in
+    /// its mailbox; the thread is unparked for each.
     pub fn follow(self: &Arc<Frames>, most: usize) -> Follower {
         let mut state = self.shared.lock();
         let id = state.next;
@@ -214,7 +230,7 @@ impl Drop for Frames {
     }
 }
 
-/// One thread's place among those that get the pictures.
+/// One thread's subscription to the frames.
 #[derive(Debug)]
 pub struct Follower {
     frames: Arc<Frames>,
@@ -222,7 +238,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// What came next, if there is anything.
+    /// Takes the next event, if there is one.
     pub fn next(&self) -> Option<Event> {
         let mut state = self.frames.shared.lock();
         let mailbox = state.followers.get_mut(&self.id)?;
@@ -233,20 +249,21 @@ impl Follower {
         event
     }
 
-    /// From here on it takes what comes, and is waited for a little where much comes at once.
+    /// Declares that it takes frames as they come from now on: the decoder then waits a little for it during
+    /// bursts.
     pub fn go_live(&self) {
         if let Some(mailbox) = self.frames.shared.lock().followers.get_mut(&self.id) {
             mailbox.is_live = true;
         }
     }
 
-    /// The same without taking it.
+    /// The next event, without taking it.
     pub fn peek(&self) -> Option<Event> {
         let state = self.frames.shared.lock();
         state.followers.get(&self.id)?.events.front().cloned()
     }
 
-    /// Whether nothing waits.
+    /// Whether the mailbox is empty.
     pub fn is_caught_up(&self) -> bool {
         let state = self.frames.shared.lock();
         state
@@ -272,8 +289,9 @@ impl Shared {
         !self.lock().followers.is_empty()
     }
 
-    /// Says whether a follower that needs every picture was too slow for one, and how long was waited for those that are slow: up to
-    /// `patience`, and longer for the start of a group.
+    /// Delivers `event` to all followers. Waits for slow ones up to `patience`, and for the start of a group
+    /// up to `ROOM` if that is zero. Returns whether a follower that needs every frame lost one, and how long
+    /// was waited.
     fn tell(&self, event: Event, patience: Duration) -> (bool, Duration) {
         let mut wake = Vec::new();
         let mut state = self.lock();
@@ -303,7 +321,7 @@ impl Shared {
                 state.state.trouble = None;
             }
             Event::Picture(picture) => state.newest = Some(picture.clone()),
-            // What was seen before is not how things look.
+            // Frames from before the loss do not show the present.
             Event::Stop(_) => {
                 state.state.good = None;
                 state.state.old = None;
@@ -330,8 +348,8 @@ impl Shared {
 }
 
 impl Mailbox {
-    /// Who wants more than the newest picture has no room for another start of a group, shown at `time`. Where each picture is one there
-    /// are more soon.
+    /// Whether a follower of more than the newest frame has no room for another group start, presented at
+    /// `time`. If every frame is a group start, the next ones follow soon and this is false.
     fn has_only_groups(&self, time: u64) -> bool {
         let mut starts = self.events.iter().filter_map(|event| match event {
             Event::Picture(picture) if picture.begins => Some(picture.time),
@@ -343,7 +361,7 @@ impl Mailbox {
             && starts.next_back().is_some_and(apart)
     }
 
-    /// Who takes what comes, and more than the newest, has no room for another picture.
+    /// Whether a live follower of more than the newest frame has no room for another.
     fn is_full(&self) -> bool {
         let pictures = self
             .events
@@ -352,7 +370,8 @@ impl Mailbox {
         self.is_live && self.most > 1 && pictures.count() >= self.most
     }
 
-    /// Says whether a picture had to go for it. Who wants the newest only misses nothing by it.
+    /// Adds an event; returns whether a frame was dropped. A follower of only the newest frame loses nothing
+    /// by that.
     fn push(&mut self, event: Event) -> bool {
         let is_picture = |event: &Event| matches!(event, Event::Picture(_));
         let is_other = |event: &Event| matches!(event, Event::Picture(picture) if !picture.begins);
@@ -363,7 +382,7 @@ impl Mailbox {
                 if waiting >= self.most.max(1) {
                     dropped = self.most > 1;
                     let other = self.events.iter().position(is_other).filter(|_| dropped);
-                    // Nothing but starts waits, and this is none.
+                    // Only group starts wait, and this frame is none.
                     if dropped && other.is_none() && !picture.begins {
                         return true;
                     }
@@ -372,7 +391,7 @@ impl Mailbox {
                     }
                 }
             }
-            // What waits is of no use behind a break.
+            // Frames from before a discontinuity are of no use.
             Event::Configure(_) => self.events.clear(),
             Event::Stop(_) => {}
         }
@@ -383,41 +402,44 @@ impl Mailbox {
 
 struct Worker {
     reader: Reader,
-    /// The next entry.
+    /// Position of the next entry.
     position: u64,
     shared: Arc<Shared>,
     status: Arc<Status>,
-    /// The tracks there.
+    /// Tracks at `position`.
     info: Option<Arc<Info>>,
     decoding: Decoding,
-    /// On the way through what came before it began: only the newest picture counts, until the newest sample is reached.
+    /// Catching up with what was there before it began: only the newest frame is delivered, until the newest
+    /// sample is reached.
     behind: bool,
-    /// Work after which one that is late leaves pictures out; how long it has worked while it was late.
+    /// `late_for` is how long it has worked while late; from `patience` on it skips frames.
     patience: Duration,
     late_for: Duration,
-    /// In this step, for followers.
+    /// Time spent waiting for followers in this step.
     waited: Duration,
-    /// The sample of this step is the newest, or what comes of it is not for all.
+    /// Whether this step's sample is the newest, or the decoder is catching up and does not deliver every
+    /// frame.
     newest: bool,
-    /// For how long encoders are waited for while there are newer samples, and when they last were or were too slow.
+    /// Rest of the budget for waiting for encoders while there are newer samples, and when it was last used
+    /// or an encoder was too slow.
     patience_left: Duration,
     waited_at: Instant,
     effort: Effort,
-    /// When a picture was shown, or it began.
+    /// When a frame was last delivered, or the tracks were configured.
     shown: Instant,
-    /// Pictures are passed over until an independent one.
+    /// Whether samples are skipped until an independent one.
     wants_start: bool,
     trust: Trust,
 }
 
-/// Whether what is decoded shows what was meant: damage spreads to the pictures that refer to a damaged one.
+/// Whether decoded frames can be trusted: damage spreads to the frames that refer to a damaged one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// It does.
+    /// They are undamaged.
     Whole,
-    /// Not before the next start point.
+    /// Damaged until the next start point.
     Lost,
-    /// From this time of showing on.
+    /// Undamaged from this presentation time on.
     From(i64),
 }
 
@@ -425,7 +447,6 @@ impl Work for Worker {
     const PART: &'static str = "decode";
     const FAULT: &'static str = "decode-fault";
 
-    /// Starts at the newest group.
     fn begin(&mut self) {
         let (position, info) = self.reader.start(0, 1);
         self.position = position;
@@ -436,7 +457,7 @@ impl Work for Worker {
 
     fn step(&mut self) {
         match self.reader.next(self.position, 0) {
-            // Sound, the picture before once more, or one that cannot be decoded here.
+            // Sound, a repeat, or a sample that cannot be decoded here.
             Next::Entry(Entry::Sample(sample), _)
                 if sample.is_sound() || sample.repeat > 0 || self.decoding.passes_over(&sample) =>
             {
@@ -463,7 +484,8 @@ impl Work for Worker {
                             .fetch_add(on - self.position, Ordering::Relaxed);
                         self.skip();
                     }
-                    // What comes now is newer than all that was shown, and the newest may never be reached.
+                    // What follows is newer than everything delivered so far, and the newest sample may never
+                    // be reached.
                     self.behind = false;
                     self.position = on;
                 }
@@ -488,7 +510,7 @@ impl Work for Worker {
         }
     }
 
-    /// With a new decoder, at the next start point.
+    /// Continues with a new decoder, at the next start point.
     fn recover(&mut self, panicked: &Panicked) {
         self.behind = true;
         self.wants_start = true;
@@ -500,7 +522,7 @@ impl Work for Worker {
 }
 
 impl Worker {
-    /// Where to go on, if it is so late that it does not catch up.
+    /// Where to jump, if it is too late to catch up.
     fn late_until(&mut self, position: u64, worked: Duration) -> Option<u64> {
         let worked = self.effort.count(worked);
         let on = self.reader.later_start(position, LATE);
@@ -523,7 +545,7 @@ impl Worker {
 
     fn open(&mut self, info: &Info) {
         if let Err(error) = self.decoding.configure(info) {
-            let text = format!("no pictures can be made: {}", Chain(&error));
+            let text = format!("the stream cannot be decoded: {}", Chain(&error));
             self.distrust(&text);
             self.status.note("decoder", text);
         }
@@ -544,15 +566,15 @@ impl Worker {
             self.waited_at = Instant::now();
         }
         if slow {
-            let text = "encoding is slower than the source: pictures are left out; fewer or smaller renditions help";
+            let text = "encoding is slower than the source, so frames are dropped; use fewer or smaller renditions";
             self.status.note("encoding-behind", text.into());
         }
     }
 
-    /// The decoder is too slow: what lies between is left out.
+    /// Resets for a jump, because decoding is too slow.
     fn skip(&mut self) {
-        let text = "decoding is slower than the source: pictures are left out of what is made of it (JPEGs, renditions, captures); a \
-                    smaller size or frame rate of the source helps";
+        let text = "decoding is slower than the source, so JPEGs, renditions and captures miss frames; reduce the size or frame \
+                    rate of the source";
         self.status.note("decoding-behind", text.into());
         self.decoding.reset();
         self.late_for = Duration::ZERO;
@@ -560,7 +582,7 @@ impl Worker {
         self.trust = Trust::Whole;
     }
 
-    /// What comes out up to the next start point is not how it was meant.
+    /// Marks the output as damaged until the next start point, for the reason `why`.
     fn distrust(&mut self, why: &str) {
         self.trust = Trust::Lost;
         let why: Arc<str> = why.into();
@@ -577,12 +599,12 @@ impl Worker {
         }
         let (frames, outcome) = self.decoding.decode(sample);
         if let Err(error) = outcome {
-            let text = format!("a picture could not be decoded: {}", Chain(&error));
+            let text = format!("a frame could not be decoded: {}", Chain(&error));
             self.distrust(&text);
             self.status.note("decoding", text);
         }
         let caught_up = self.behind && newest;
-        // Only one of what was held up.
+        // While catching up, only the last frame of this step is delivered.
         let only_one = caught_up || (self.behind && self.shown.elapsed() >= UNSEEN);
         let skip = if only_one {
             frames.len().saturating_sub(1)
@@ -614,10 +636,10 @@ impl Worker {
         }
     }
 
-    /// Whether nothing of it is lost or guessed.
+    /// Whether `frame` has no damage.
     fn is_good(&mut self, frame: &Frame) -> bool {
         if frame.is_corrupt() {
-            self.distrust("parts of a picture are missing");
+            self.distrust("a frame is damaged");
         }
         match self.trust {
             Trust::Whole => true,

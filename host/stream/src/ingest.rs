@@ -1,4 +1,12 @@
-//! From what a source reads to samples in a feed. No I/O; the clock is the caller's.
+//! [`Ingest`] is the [`Sink`] of a source: it turns what the source reads into samples in a feed. No I/O, and
+//! the clock is an argument.
+//!
+//! Bytes are split into NAL units, these are assembled into access units (`media::h264`), and each gets its
+//! place on the stream's one rising timeline (`media::timeline`, `media::offset`), whatever the source's time
+//! stamps do. A frame is stamped with the arrival of its first byte, not of its last. The submodules decide
+//! what viewers learn of it: `tracks` when tracks are announced, `in_band` which parameter sets a frame
+//! carries, and `presentation_order` when a frame without a presentation time is presented.
+//! [`Stream`](super::Stream) owns an ingest per run and calls it on the source's thread.
 
 mod in_band;
 mod presentation_order;
@@ -29,10 +37,10 @@ use sluicegate_source::{Expected, Presentation, Sink, Sound, SourceTimes};
 use std::sync::Arc;
 use tracks::Tracks;
 
-/// Largest NAL unit that is believed.
+/// Largest NAL unit that is accepted; a larger one counts as damage.
 const MAX_NAL_BYTES: usize = 16 << 20;
 
-/// Makes samples of one source's packets and publishes them.
+/// Converts the packets of one source into samples and publishes them.
 pub struct Ingest {
     feed: Arc<Feed>,
     status: Arc<Status>,
@@ -42,19 +50,20 @@ pub struct Ingest {
     timeline: Timeline,
     offsets: Offsets,
     wall: Wall,
-    /// When the first byte of the access unit in the assembler came, and of the NAL unit in the splitter.
+    /// Arrival of the first byte of the access unit in the assembler, and of the NAL unit in the splitter.
     begun: Option<Moment>,
     nal_begun: Option<Moment>,
-    /// Of the packet in which the access unit in the assembler began, where that is not the newest one.
+    /// Times and arrival of the packet in which the access unit in the assembler began, if that is an earlier
+    /// packet.
     packet: Option<(SourceTimes, Moment)>,
     tracks: Tracks,
     in_band: InBand,
     order: PresentationOrder,
     frame_rate: f32,
     presentation: Presentation,
-    /// Viewers do not know yet of the presentation.
+    /// Whether `presentation` changed and viewers do not know yet.
     presents: bool,
-    /// It was told that the source counts its pictures wrongly.
+    /// Whether the wrong `frame_num` of the source was reported.
     miscounts: bool,
 }
 
@@ -67,7 +76,8 @@ impl std::fmt::Debug for Ingest {
 }
 
 impl Ingest {
-    /// Publishes to `feed`; `clock` gives the present, in a run that began at `started_at` (Unix microseconds).
+    /// Publishes to `feed` and reports to `status`; `clock` returns the present in a run that began at
+    /// `started_at` (Unix microseconds).
     pub fn new(
         feed: Arc<Feed>,
         status: Arc<Status>,
@@ -131,7 +141,7 @@ impl Sink for Ingest {
         if let Err(error) = self.assembler.set_parameter_sets(&sps, &pps) {
             self.status.note(
                 "parameter sets",
-                format!("a parameter set is left out: {error}"),
+                format!("an invalid parameter set is ignored: {error}"),
             );
         }
     }
@@ -182,18 +192,18 @@ impl Sink for Ingest {
                 continue;
             };
             match self.packet.take() {
-                // A field that waited has no second.
+                // The field that waited has no second one.
                 Some((times, arrived)) => self.emit(unit, times, arrived),
                 None => {
                     self.emit(unit, times, now);
-                    // A second picture in the packet: the timeline puts it behind the first.
+                    // A second frame in the packet: the timeline places it after the first.
                     times.presentation = times.presentation.and(times.decode);
                 }
             }
         }
         if let Some(unit) = self.assembler.flush() {
             let (times, arrived) = match self.packet.take() {
-                // Two fields in two packets.
+                // The two fields came in two packets.
                 Some((first, arrived)) => {
                     let duration = first.duration.saturating_add(times.duration);
                     (SourceTimes { duration, ..first }, arrived)
@@ -214,7 +224,7 @@ impl Sink for Ingest {
         self.status.received(data.len());
         let Some((width, height)) = jpeg::size(&data) else {
             self.status
-                .note("damage", "a picture that is no JPEG is left out".into());
+                .note("damage", "an invalid JPEG is dropped".into());
             return;
         };
         let (pixel_aspect, orientation) = exif::presentation(&data);
@@ -300,7 +310,7 @@ impl Sink for Ingest {
 }
 
 impl Ingest {
-    /// A NAL unit without times, whose first byte came at `begun`.
+    /// Takes a NAL unit without times, whose first byte arrived at `begun`.
     fn nal(&mut self, nal: Bytes, begun: Moment) {
         let dropped = self.assembler.dropped();
         match self.assembler.push(nal) {
@@ -308,7 +318,7 @@ impl Ingest {
                 let first = self.begun.replace(begun).unwrap_or(begun);
                 self.emit(unit, SourceTimes::default(), first);
             }
-            // The picture before was left out: this begins the next.
+            // The access unit before was dropped; this NAL unit begins the next.
             None if self.assembler.dropped() != dropped => self.begun = Some(begun),
             None => {
                 self.begun.get_or_insert(begun);
@@ -316,7 +326,7 @@ impl Ingest {
         }
     }
 
-    /// Nothing follows what is there: a field that waits for its second goes on alone.
+    /// Ends the access unit in progress: a field that waits for its second is emitted alone.
     fn end(&mut self) {
         if let Some(unit) = self.assembler.end() {
             let now = (self.clock)();
@@ -328,10 +338,10 @@ impl Ingest {
 
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         let sets = &unit.parameter_sets;
-        // The source may have given JPEGs since the parameter sets came, or been away.
+        // Since the parameter sets arrived, the source may have sent JPEGs or been lost.
         let changes = !self.tracks.are_of(Codec::H264)
             || !self.in_band.is_configured_for(sets)
-            // The same coded pictures are to be shown in another way.
+            // The same coded pictures are presented differently.
             || (self.presents && unit.start.is_some());
         if changes {
             self.offsets = Offsets::default();
@@ -356,7 +366,8 @@ impl Ingest {
         self.publish(entries);
     }
 
-    /// Where the source does not say when it is shown, or its times are not to be believed, the stream does.
+    /// Like [`Ingest::place`]; if the source gives no presentation time, or its times are not trusted,
+    /// picture order counts determine it.
     fn place_picture(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
         let picture = &unit.parameter_sets.picture;
         let placed = self.place(times, picture.reorder, arrived);
@@ -380,7 +391,7 @@ impl Ingest {
         }
     }
 
-    /// The times of a picture of a stream with that much reordering, if it is known.
+    /// Times of a frame in a stream with a reordering depth of `reorder`, if that is known.
     fn place(&mut self, times: SourceTimes, reorder: Option<u8>, arrived: Moment) -> Times {
         let decode = times.decode.or(times.presentation);
         let decode_time = self.timeline.place(decode, times.duration, arrived);
@@ -397,8 +408,8 @@ impl Ingest {
         if offset.replaced {
             self.status.note(
                 "presentation times",
-                "a presentation time is too far from its decode time for any decoder; the picture is shown when its neighbours \
-                 suggest"
+                "a presentation time is too far from its decode time for any decoder; it is replaced by one that fits the \
+                 frames before it"
                     .into(),
             );
         }
@@ -416,7 +427,8 @@ impl Ingest {
         }
     }
 
-    /// How pictures are to be shown, of which the coded picture itself says so much.
+    /// How frames are presented, where `coded` is the pixel aspect in the coded picture. The container's
+    /// takes precedence.
     fn geometry(&self, coded: Option<PixelAspect>) -> Geometry {
         let Presentation {
             pixel_aspect,
@@ -450,24 +462,24 @@ impl Ingest {
         if self.assembler.miscounts() && !std::mem::replace(&mut self.miscounts, true) {
             self.status.note(
                 "frame_num",
-                "the source counts its pictures wrongly (frame_num, in the same manner in every group), so pictures that are \
-                 missing are no longer noticed by that"
+                "the source numbers its frames wrongly (frame_num, in the same way in every group), so frame_num is no longer \
+                 used to detect lost frames"
                     .into(),
             );
         }
         if self.tracks.are_unknown() {
             if self.assembler.dropped() > 0 {
                 self.status
-                    .waiting_for_keyframe("no parameter sets and keyframe seen yet");
+                    .waiting_for_keyframe("no parameter sets and keyframe received yet");
             }
         } else if self.assembler.is_waiting() {
             self.status
-                .waiting_for_keyframe("bytes were lost; pictures go on at the next keyframe");
+                .waiting_for_keyframe("data was lost; video resumes at the next keyframe");
         }
     }
 }
 
-/// The video track that parameter sets tell of; `claimed_rate` (0: unknown) goes before the rate in them.
+/// The video track that `sets` describe. `claimed_rate` (0: unknown) takes precedence over the rate in them.
 pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
     let frame_rate = if claimed_rate > 0.0 {
         claimed_rate

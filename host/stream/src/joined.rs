@@ -1,4 +1,8 @@
-//! Pictures of one feed and sound of another in one: where either of them had to be made.
+//! Joins the video of one feed and the sound of another into one feed, if either of them was transcoded.
+//!
+//! Both come from one source and carry its epochs, so they are matched epoch by epoch: neither is published
+//! before the tracks of its epoch are known on both sides. If both have a sample, the earlier one goes first.
+//! `transcoders` starts a thread of its own for this.
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
@@ -12,11 +16,12 @@ use sluicegate_source::Stop;
 use sluicegate_telemetry::Panicked;
 use std::{sync::Arc, thread};
 
-/// Publishes the pictures of `parts.seen`, from as far back as `past` says, and the sound of `parts.heard` from there in `out`, until
-/// told to stop; `current` once the parts that are made are and all of it is out.
+/// Joins until it is stopped: publishes the video of `parts.seen`, from as far back as `past` says, and the
+/// sound of `parts.heard` from the same time in `out`. Sets `current` once the transcoded parts are current
+/// and all of it is published.
 ///
-/// Both come from one source and know its epochs. Sound waits in its feed while the pictures of its epoch are not there
-/// yet, and is left out where they are of a later one.
+/// Sound waits in its feed while the video of its epoch is not there yet, and is dropped if the video is of a
+/// later one.
 pub(super) fn run(
     parts: &Parts,
     past: Past,
@@ -29,26 +34,26 @@ pub(super) fn run(
     supervise::run(&mut joiner, status, stop);
 }
 
-/// What is joined.
+/// The feeds to join.
 pub(super) struct Parts {
-    /// Has the pictures.
+    /// The feed with the video.
     pub seen: Arc<Feed>,
-    /// Has the sound.
+    /// The feed with the sound.
     pub heard: Arc<Feed>,
-    /// How far those of them are that are made.
+    /// Progress of those that are transcoded.
     pub made: Vec<Arc<Current>>,
 }
 
-/// One of the two feeds, and the place in it.
+/// A reader of one of the two feeds.
 struct Side {
     reader: Reader,
     position: u64,
-    /// The tracks there.
+    /// Tracks at `position`.
     info: Option<Arc<Info>>,
 }
 
 impl Side {
-    /// What is next, if it is there.
+    /// The next entry, if there is one; samples that are not `wanted` are skipped.
     fn peek(&mut self, wanted: impl Fn(&Sample) -> bool) -> Option<Entry> {
         loop {
             match self.reader.next(self.position, 0) {
@@ -74,7 +79,7 @@ struct Joiner<'a> {
     made: &'a [Arc<Current>],
     pictures: Side,
     sound: Side,
-    /// When the first picture is decoded: sound from before is not for those who see it.
+    /// Decode time of the first frame; earlier sound is dropped.
     from: Option<u64>,
     told: Option<Arc<Info>>,
 }
@@ -93,21 +98,21 @@ impl Work for Joiner<'_> {
         }
     }
 
-    /// It has nothing but its two places, which are behind what it panicked on.
+    /// Its only state are the two positions, which are past the entry that it panicked on.
     fn recover(&mut self, _: &Panicked) {}
 }
 
 impl<'a> Joiner<'a> {
     fn new(parts: &'a Parts, past: Past, out: &'a Feed, current: &'a Current) -> Joiner<'a> {
-        let reader = parts.seen.reader(WakeOn::Deaf);
+        let reader = parts.seen.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_and_hold(past.group_ms, past.groups, None);
         let pictures = Side {
             reader,
             position,
             info,
         };
-        // What is older than the first picture is left out when that is known: pictures may still be made of the past.
-        let reader = parts.heard.reader(WakeOn::Open);
+        // Sound older than the first frame is dropped once that is known: the video may still be catching up.
+        let reader = parts.heard.reader(WakeOn::All);
         let (position, info) = reader.start_at_oldest();
         let sound = Side {
             reader,
@@ -125,14 +130,14 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    /// Takes one entry of either; says whether there was one to take.
+    /// Takes one entry of either side; returns whether there was one to take.
     fn take(&mut self) -> bool {
         let picture = self.pictures.peek(|sample| !sample.is_sound());
         let picture = picture.filter(|entry| self.may_take_picture(entry));
         let sound = self.sound.peek(Sample::is_sound);
         let sound = sound.filter(|entry| self.may_take_sound(entry));
         match (picture, sound) {
-            // Of a past that is there already, what is earlier goes first.
+            // In the past, where both are available, the earlier sample goes first.
             (Some(Entry::Sample(picture)), Some(Entry::Sample(sound)))
                 if sound.decode_time < picture.decode_time =>
             {
@@ -145,7 +150,7 @@ impl<'a> Joiner<'a> {
         true
     }
 
-    /// A picture waits until it is known whether there is sound to it.
+    /// A frame waits until it is known whether there is sound in its epoch.
     fn may_take_picture(&self, entry: &Entry) -> bool {
         !matches!(entry, Entry::Sample(_)) || self.sound.epoch() >= self.pictures.epoch()
     }
@@ -179,7 +184,7 @@ impl<'a> Joiner<'a> {
         self.sound.position += 1;
         match entry {
             Entry::Configure(info) => self.sound.info = Some(info),
-            // The pictures' feed says so too.
+            // The video's feed has the same stop.
             Entry::Stop(_) => {}
             Entry::Sample(sample) => {
                 let told = self.told.as_ref().map(|told| told.epoch);
@@ -191,7 +196,7 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    /// Tells of the tracks, if they are others.
+    /// Announces the tracks, if they changed.
     fn tell(&mut self) {
         let Some(pictures) = &self.pictures.info else {
             return;
@@ -237,7 +242,7 @@ mod tests {
         groups: 1,
     };
 
-    /// Two feeds, and what comes of them in words.
+    /// Two feeds, and a reader of what is published, as text.
     struct Rig {
         seen: Arc<Feed>,
         heard: Arc<Feed>,
@@ -266,7 +271,7 @@ mod tests {
 
         fn published(&mut self, joiner: &mut Joiner<'_>) -> String {
             while joiner.take() {}
-            let reader = self.out.reader(WakeOn::Open);
+            let reader = self.out.reader(WakeOn::All);
             let mut words = Vec::new();
             while let Next::Entry(entry, _) = reader.next(self.position, 0) {
                 self.position += 1;
@@ -379,12 +384,12 @@ mod tests {
         rig.heard.publish(sound(65));
         rig.seen.publish(picture(20, false));
         assert_eq!(rig.published(&mut joiner), "p20");
-        // The encoder had no picture of the epoch between.
+        // The encoder had no frame of the epoch in between.
         rig.seen.publish(Entry::Stop("gone".into()));
         rig.seen.publish(pictures_are(2));
         rig.seen.publish(picture(60, true));
         assert_eq!(rig.published(&mut joiner), "stop gone both 2 p60 s65");
-        // And now it is behind.
+        // Now the sound is behind.
         rig.seen.publish(pictures_are(3));
         rig.seen.publish(picture(80, true));
         rig.heard.publish(sound(75));

@@ -1,4 +1,8 @@
-//! JPEGs made of a stream's pictures: the newest one only, at most so many a second.
+//! The JPEG transcoder of a stream: encodes the newest decoded frame, limited to a rate.
+//!
+//! It never queues: a frame that arrives while one is encoded replaces the one waiting. The last frame before
+//! a silence is always encoded, even if the rate limit delays it, so that viewers are not left with an older
+//! one. `transcoders` runs it on a thread per recipe.
 
 use super::{
     feed::Feed,
@@ -23,21 +27,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How JPEGs are to be.
+/// Settings of a JPEG transcoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JpegSettings {
-    /// Pixels at most; the shape stays.
+    /// Maximum width in pixels; the aspect ratio is kept.
     pub max_width: u32,
-    /// Pixels at most; the shape stays.
+    /// Maximum height in pixels; the aspect ratio is kept.
     pub max_height: u32,
-    /// 1 to 100.
+    /// Quality, 1 to 100.
     pub quality: u8,
-    /// Pictures a second at most, from 1.
+    /// Maximum frames per second, at least 1.
     pub max_per_second: u32,
 }
 
 impl Default for JpegSettings {
-    /// What MJPEG viewers get who ask for nothing else.
+    /// The settings of MJPEG viewers that request no others.
     fn default() -> JpegSettings {
         JpegSettings {
             max_width: 1280,
@@ -48,7 +52,7 @@ impl Default for JpegSettings {
     }
 }
 
-/// Makes JPEGs of the pictures of `follower` and publishes them in `out`, until told to stop.
+/// Encodes the frames of `follower` and publishes the JPEGs in `out` until it is stopped.
 pub(super) fn run(
     follower: &Follower,
     look: JpegSettings,
@@ -78,12 +82,12 @@ struct Worker<'a> {
     stream: &'a str,
     out: &'a Feed,
     counts: &'a Arc<codec::Counts>,
-    /// A failure was logged: the first says enough.
+    /// Whether a failure was logged; further ones are not.
     told: bool,
     encoder: Option<JpegEncoder>,
     cadence: Cadence,
-    /// What came last, while no JPEG was made since, and when it goes out though one went out just before, if nothing else comes: no
-    /// sooner than is promised in any second.
+    /// The newest frame that was not encoded, and when it is encoded regardless of the cadence if no other
+    /// follows: late enough that the rate limit holds in any second.
     newest: Option<Arc<Decoded>>,
     due: Instant,
 }
@@ -107,7 +111,7 @@ impl Work for Worker<'_> {
                     self.emit();
                 }
             }
-            // The last picture before a silence goes out too, however early it came.
+            // The last frame before a silence is encoded too, however soon it followed the one before.
             None if self.newest.is_some() => {
                 let now = Instant::now();
                 if now < self.due {
@@ -155,7 +159,7 @@ impl Worker<'_> {
         })));
     }
 
-    /// Makes a JPEG of the newest picture, unless one was made just before.
+    /// Encodes the newest frame, unless the rate limit forbids it for now.
     fn emit(&mut self) {
         let Some(picture) = self
             .newest
@@ -169,7 +173,11 @@ impl Worker<'_> {
                 Ok(encoder) => self.encoder.insert(encoder.counted(self.counts)),
                 Err(error) => {
                     if !std::mem::replace(&mut self.told, true) {
-                        tracing::error!(stream = self.stream, "no JPEG encoder: {}", Chain(&error));
+                        tracing::error!(
+                            stream = self.stream,
+                            "cannot create a JPEG encoder: {}",
+                            Chain(&error)
+                        );
                     }
                     return;
                 }
@@ -197,7 +205,7 @@ impl Worker<'_> {
                 if !std::mem::replace(&mut self.told, true) {
                     tracing::warn!(
                         stream = self.stream,
-                        "a picture could not be made a JPEG: {}",
+                        "a frame could not be encoded as JPEG: {}",
                         Chain(&error)
                     );
                 }

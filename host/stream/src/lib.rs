@@ -1,4 +1,14 @@
-//! Streams: a source that runs while it has users, with its ring of recent samples.
+//! Streams: a source that runs while it is in use, and the ring of its recent samples.
+//!
+//! A [`Stream`] is a configured source under a name. Its source runs on a thread of its own from the first
+//! [`StreamLease`] until `idle` after the last one is dropped; a source that fails or panics is retried with
+//! backoff. One such stretch is a run: it has one timeline, one feed and one set of transcoders, and group
+//! numbers and epochs continue across retries within it.
+//!
+//! `ingest` turns what the source reads into samples, `ring` and `feed` keep and distribute them,
+//! `transcoders` make every derived form (JPEG, H.264 renditions, AAC) once while it is used, and `status` is
+//! what `/api/devices` reports. Callers are the muxers (`host/plugin`), captures (`host/capture`) and the
+//! gateway's API.
 
 mod catchup;
 mod decoding;
@@ -48,15 +58,15 @@ use std::{
 };
 use transcoders::Transcoders;
 
-/// Between attempts to open a failed source: the first wait and the longest.
+/// Backoff between attempts to open a failed source: the first delay and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// A configured stream.
 #[derive(Debug)]
 pub struct Stream {
-    /// As in the config and in paths.
+    /// Name of the stream in the config and in URL paths.
     pub name: String,
-    /// Where its pictures come from.
+    /// The source as configured.
     pub source: Spec,
     fetch: config::Fetch,
     idle: Duration,
@@ -64,7 +74,7 @@ pub struct Stream {
     recipes: variant::Recipes,
     fleet: Arc<Fleet>,
     status: Arc<Status>,
-    /// A thread finds out how encoders would do.
+    /// Whether a thread is probing the encoders; see [`Stream::learn`].
     learning: AtomicBool,
     control: Mutex<Control>,
 }
@@ -74,11 +84,11 @@ struct Control {
     users: usize,
     run: Option<Arc<Run>>,
     unused_since: Option<Instant>,
-    /// The thread of the run before, which may still be ending.
+    /// Thread of the previous run, which may not have ended yet.
     ending: Option<JoinHandle<()>>,
 }
 
-/// One stretch of a source's work, from its first user to its idle stop.
+/// One run: from the source's first user to its idle stop.
 #[derive(Debug)]
 struct Run {
     feed: Arc<Feed>,
@@ -88,7 +98,8 @@ struct Run {
 }
 
 impl Stream {
-    /// A stream that does not run yet; what happens to it is told to `events`. If it is a device, it is one of `fleet`.
+    /// Creates a stream that does not run yet. State changes are published to `events`; if the source is an
+    /// Android device, it is looked up in `fleet`.
     pub fn new(
         name: &str,
         source: Spec,
@@ -113,7 +124,8 @@ impl Stream {
         })
     }
 
-    /// Takes part in the stream; the source runs until an idle time after the last user left.
+    /// Takes a lease on the stream, starting the source if necessary. The source runs until `idle` after the
+    /// last lease was dropped.
     pub fn enter(self: &Arc<Stream>) -> StreamLease {
         let mut control = self.lock();
         control.users += 1;
@@ -134,79 +146,85 @@ impl Stream {
         }
     }
 
-    /// The tracks of its source, while that runs.
+    /// Current tracks of the source; `None` while it does not run or has none yet.
     pub fn info(&self) -> Option<Arc<Info>> {
         let run = self.lock().run.clone();
         run?.feed.info()
     }
 
-    /// How it is doing.
+    /// Current state and rates of the stream, for the API.
     pub fn report(&self) -> Report {
         self.status.report(self.source.may_be_silent())
     }
 
-    /// How its device is, for a stream that is one. A source that runs waits by itself for a device that is not ready.
+    /// Sets the availability of the device behind this stream, for a stream that is one. A running source
+    /// waits by itself for a device that is not ready.
     pub fn present(&self, presence: &Presence) {
         self.status.presence(presence);
     }
 
-    /// What happened to it since the gateway started.
+    /// Counters of this stream since the gateway started.
     pub fn totals(&self) -> Totals {
         self.status.totals()
     }
 
-    /// Pictures decoded and made of it since the gateway started.
+    /// Counts of frames decoded and encoded for this stream since the gateway started.
     pub fn codec(&self) -> &Arc<codec::Counts> {
         &self.status.codec
     }
 
-    /// Bytes of coded pictures held in its rings.
+    /// Bytes of coded media in the rings of this stream, its derived feeds included; 0 while it does not run.
     pub fn ring_bytes(&self) -> usize {
         let run = self.lock().run.clone();
         run.map_or(0, |run| run.feed.bytes() + run.transcoders.bytes())
     }
 
-    /// Whether its pictures are being decoded.
+    /// Whether a decoder runs for this stream.
     pub fn is_decoding(&self) -> bool {
         let run = self.lock().run.clone();
         run.is_some_and(|run| run.transcoders.is_decoding())
     }
 
-    /// How the encoders that work on decoded pictures of it are set.
+    /// Encoder settings of each running H.264 transcoder of this stream.
     pub fn encoders(&self) -> Vec<config::Encode> {
         let run = self.lock().run.clone();
         run.map(|run| run.transcoders.encoders())
             .unwrap_or_default()
     }
 
-    /// Names of its renditions.
+    /// Names of the configured renditions.
     pub fn renditions(&self) -> impl Iterator<Item = &String> + Clone {
         self.recipes.renditions.keys()
     }
 
-    /// How a rendition of it is made.
+    /// Config of the rendition `name`.
     pub fn rendition(&self, name: &str) -> Option<&config::Rendition> {
         self.recipes.renditions.get(name)
     }
 
-    /// What `variant` is while the source has these tracks, for a transport that takes `formats`. `None` if it cannot be had.
+    /// Resolves `variant` for a transport that takes `formats`, while the source has the tracks `info`.
+    /// `None` if the variant does not exist or has no track in any of the formats.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         self.recipes.choose(variant, info, formats)
     }
 
-    /// The stream and its renditions, best first, as a transport gets them that takes `formats`, while the source has these
-    /// tracks. Finding out how encoders would do may take a moment, the first time: not for a thread that serves sockets.
+    /// Offers of the stream and its renditions, best first, for a transport that takes `formats`, while the
+    /// source has the tracks `info`.
+    ///
+    /// Probes the encoders the first time, which may take a moment: do not call it on a thread that serves
+    /// sockets.
     pub fn offers(&self, info: &Info, formats: &[Format]) -> Vec<Offer> {
         offer::offers(&self.recipes, info, formats, self.status.peaks())
     }
 
-    /// The same without waiting, and without the codecs of what is encoded here; whether it can be is found out on the way by
-    /// [`Stream::offers`] or [`Stream::learn`], and until then everything is offered. Says whether nothing is left to be found out.
+    /// Like [`Stream::offers`] but never blocks: forms that are encoded by the gateway have no codec string,
+    /// and those whose encoder was not probed yet are offered as if it worked. The flag says whether all
+    /// encoders have been probed, by [`Stream::offers`] or [`Stream::learn`].
     pub fn likely_offers(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
         offer::likely_offers(&self.recipes, info, formats, self.status.peaks())
     }
 
-    /// Has a thread of its own find out how encoders would do, unless one is at it.
+    /// Probes the encoders on a thread of its own, unless one is doing so already.
     pub fn learn(self: &Arc<Stream>, info: &Arc<Info>, formats: &[Format]) {
         if self.learning.swap(true, Ordering::AcqRel) {
             return;
@@ -216,33 +234,33 @@ impl Stream {
             .name(format!("offers {}", self.name))
             .spawn(move || {
                 if let Err(panicked) = contain(|| stream.offers(&info, &formats)) {
-                    tracing::error!(stream = stream.name, "trying out encoders {panicked}");
+                    tracing::error!(stream = stream.name, "probing the encoders {panicked}");
                 }
                 stream.learning.store(false, Ordering::Release);
             });
         if spawned.is_err() {
-            // Whoever asks next tries again.
+            // The next caller tries again.
             self.learning.store(false, Ordering::Release);
         }
     }
 
-    /// How long it runs on after its last user.
+    /// How long the source keeps running after its last user left.
     pub fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// Whether nobody uses it and its source does not run.
+    /// Whether the stream has no users and its source does not run.
     pub fn is_at_rest(&self) -> bool {
         let control = self.lock();
         control.users == 0 && control.run.is_none()
     }
 
-    /// Whether it runs without users.
+    /// Whether the source runs even without users.
     pub fn always_on(&self) -> bool {
         self.always_on
     }
 
-    /// Called now and then: stops the source if nobody used it for the idle time.
+    /// Called periodically: stops the source if it was unused for the idle time.
     pub fn tidy(&self, now: Instant) {
         let mut control = self.lock();
         let unused = control
@@ -253,7 +271,7 @@ impl Stream {
         }
     }
 
-    /// Stops the source whoever uses it; gives its thread, to be waited for.
+    /// Stops the source regardless of its users. Returns its thread, for the caller to join.
     pub fn shut_down(&self) -> Option<JoinHandle<()>> {
         let mut control = self.lock();
         self.end(&mut control);
@@ -309,13 +327,13 @@ impl Stream {
             .name(format!("source {}", self.name))
             .spawn(move || {
                 stop.attach();
-                // Ports and devices of the run before are free only when its thread has ended.
+                // Ports and devices of the previous run are free only when its thread has ended.
                 if let Some(before) = before {
                     let _ = before.join();
                 }
                 stream.status.starting();
                 stream.supervise(&mut ingest, &stop, &keyframes);
-                // Again, as the last sample may have come after `end` said so.
+                // Set again, since the last sample may have arrived after `end` set it.
                 if stop.is_stopped() {
                     stream.status.idle();
                 }
@@ -324,13 +342,13 @@ impl Stream {
             Ok(thread) => (run, Some(thread)),
             Err(error) => {
                 self.status
-                    .failed(format!("no thread for the source: {error}"));
+                    .failed(format!("cannot start a thread for the source: {error}"));
                 (run, None)
             }
         }
     }
 
-    /// Runs the source again and again until told to stop. One that panics failed, as one that cannot be read.
+    /// Runs the source repeatedly until it is stopped. A panic counts as a failure, like a read error.
     fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
         let mut wait = BACKOFF.0;
         let mut told = String::new();
@@ -367,7 +385,8 @@ impl Stream {
                 self.status.failed(reason);
                 return;
             }
-            // A source that gave pictures for longer than it was waited for earns a quick retry; a reason is logged once.
+            // A source that delivered for longer than its last delay starts again with the shortest one. A
+            // reason is logged once, not for every attempt.
             if began.elapsed() > wait && self.status.totals().samples > before {
                 wait = BACKOFF.0;
             }
@@ -387,10 +406,13 @@ impl Stream {
         }
     }
 
-    /// Tells everybody that the source is gone for now, even where a panic left `ingest` in disorder.
+    /// Announces that the source is lost for now, even if a panic left `ingest` in an inconsistent state.
     fn lose(&self, ingest: &mut Ingest, reason: &str) {
         if let Err(panicked) = contain(|| ingest.lost(reason.to_owned())) {
-            tracing::error!(stream = self.name, "giving up the source {panicked}");
+            tracing::error!(
+                stream = self.name,
+                "handling the loss of the source {panicked}"
+            );
             self.status.retrying(reason.to_owned());
         }
     }
@@ -408,7 +430,7 @@ impl Stream {
     }
 }
 
-/// Keeps a stream's source running.
+/// Lease that keeps a stream's source running.
 #[derive(Debug)]
 pub struct StreamLease {
     stream: Arc<Stream>,
@@ -417,22 +439,28 @@ pub struct StreamLease {
 }
 
 impl StreamLease {
-    /// The samples as the source gives them.
+    /// The feed of samples as the source delivers them.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.run.feed
     }
 
-    /// Nobody has used it since then, so that the idle time counts from there.
+    /// Declares that this lease was last used at `since`: the stream's idle time counts from then instead of
+    /// from the drop.
     pub fn unused_since(&mut self, since: Instant) {
         self.unused_since = Some(since);
     }
 
-    /// What `recipe` gives; made while anybody holds it. Who is the first to want it says from when on.
+    /// Returns the derived feed of `recipe`, which is shared and produced while anyone holds it. `past` is
+    /// how far back it begins; it applies only if this call starts it.
+    ///
+    /// # Errors
+    /// Too many ad-hoc JPEG sizes are in use, or the system refuses a thread.
     pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<DerivedFeed>, MakeError> {
         self.run.transcoders.make(recipe, past)
     }
 
-    /// The decoded pictures, for whom the newest is enough; decoded while anybody holds them.
+    /// Returns the stream's shared decoder, for consumers that need only the newest frames. Frames are
+    /// decoded while anyone holds it.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -440,7 +468,7 @@ impl StreamLease {
         self.run.transcoders.frames()
     }
 
-    /// By which the source is asked for a keyframe.
+    /// Handle to request a keyframe from the source.
     pub fn keyframes(&self) -> &Keyframes {
         &self.run.keyframes
     }
@@ -461,7 +489,8 @@ fn unix_us() -> u64 {
         })
 }
 
-/// Half to one and a half of `wait`, so that many sources lost at once do not all come back at once.
+/// Adds jitter: half to one and a half of `wait`, so that many sources that were lost at once do not all
+/// reconnect at once.
 fn jittered(wait: Duration) -> Duration {
     let dice = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), unix_us());
     wait / 2 + wait.mul_f64((dice % 1000) as f64 / 1000.0)

@@ -1,4 +1,9 @@
-//! The forms of a stream that a viewer may choose among: the stream itself and its renditions, best first.
+//! The forms of a stream that a viewer may choose from, with the figures to choose by: the stream itself and
+//! its renditions, best first.
+//!
+//! A form that does not run is described without starting it: codecs by what the encoder would produce,
+//! bandwidth by the config, by the measured peak of the source, or by an estimate. Transports get the list as
+//! their variants, the session code makes candidates of it.
 
 use super::{
     ring::Info,
@@ -11,30 +16,30 @@ use sluicegate_media::{
     time::TIMESCALE,
 };
 
-/// Bits a second of AAC that is made or of which nothing is known, for each channel.
+/// Bits per second and channel of AAC that the gateway encodes, or of sound whose rate is unknown.
 const SOUND: u32 = 64_000;
 
-/// One form of a stream, as a transport gets it.
+/// One form of a stream, as offered to a transport.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
-    /// Of the rendition; empty: the stream itself.
+    /// Name of the rendition; empty for the stream itself.
     pub rendition: String,
-    /// RFC 6381, separated by commas; of JPEGs nothing.
+    /// RFC 6381 codecs, separated by commas; JPEG has none.
     pub codecs: String,
-    /// Bits a second at most: as configured where it is encoded here, else as measured or as is likely.
+    /// Peak bits per second: as configured if the gateway encodes it, otherwise measured or estimated.
     pub bandwidth: u32,
-    /// Square pixels, upright; 0 where there are no pictures.
+    /// Display width in square pixels, after rotation; 0 without video.
     pub width: u32,
-    /// Pixels.
+    /// Display height in square pixels, after rotation; 0 without video.
     pub height: u32,
-    /// Pictures a second; 0: unknown.
+    /// Frames per second; 0 if unknown.
     pub frame_rate: f32,
-    /// Whether the stream's sound is part of it.
+    /// Whether it includes the stream's sound.
     pub sound: bool,
 }
 
 impl Offer {
-    /// Of which only the name is known.
+    /// An offer of which only the name is known.
     pub fn unknown(rendition: &str) -> Offer {
         Offer {
             rendition: rendition.to_owned(),
@@ -48,17 +53,17 @@ impl Offer {
     }
 }
 
-/// The most that tracks of a source took in a second so far, in bits; 0: not known yet.
+/// Highest bit rates that the tracks of a source had in any second so far; 0 if not known yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peaks {
-    /// The pictures.
+    /// Video, in bits per second.
     pub pictures: u32,
-    /// The sound.
+    /// Sound, in bits per second.
     pub sound: u32,
 }
 
-/// What a transport that takes `formats` is offered of a source with these tracks. What no encoder here can make is left out;
-/// finding that out may take a moment, the first time.
+/// Offers of a source with the tracks `info` for a transport that takes `formats`, without those that no
+/// encoder can make. Probes the encoders the first time, which may take a moment.
 pub(super) fn offers(
     recipes: &Recipes,
     info: &Info,
@@ -71,8 +76,8 @@ pub(super) fn offers(
     })
 }
 
-/// The same without waiting and without the codecs of what is encoded here; and whether it is known of all of that if it can be: what
-/// is not known is offered.
+/// Like [`offers`] but never blocks: without the codecs of what the gateway encodes, and including forms
+/// whose encoder was not probed. The flag says whether all encoders have been probed.
 pub(super) fn likely_offers(
     recipes: &Recipes,
     info: &Info,
@@ -88,7 +93,7 @@ pub(super) fn likely_offers(
     (offers, all_known)
 }
 
-/// Gives the codec of what is encoded so; `None` where that cannot be.
+/// Returns the codec string of what is encoded with these settings; `None` if no encoder can.
 type CodecOf<'a> = &'a mut dyn FnMut(&config::Encode) -> Option<String>;
 
 fn offers_by(
@@ -124,7 +129,7 @@ fn offers_by(
     offers
 }
 
-/// What one track adds: its codec and its bits a second.
+/// Codec string and bits per second of one track.
 type Part = (String, u32);
 
 fn pictures(
@@ -154,7 +159,7 @@ fn pictures(
                 rate if rate > 0.0 => rate.min(most),
                 _ => most,
             };
-            // JPEGs take about a bit a pixel.
+            // JPEGs take about one bit per pixel.
             let bits = likely(size, rate).saturating_mul(10);
             ((String::new(), bits), size, rate)
         }
@@ -211,13 +216,13 @@ fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part
     }
 }
 
-/// A tenth of a bit a pixel.
+/// Estimated bits per second of H.264: a tenth of a bit per pixel.
 fn likely(size: (u32, u32), rate: f32) -> u32 {
     let rate = if rate > 0.0 { f64::from(rate) } else { 25.0 };
     (f64::from(size.0) * f64::from(size.1) * rate / 10.0) as u32
 }
 
-/// The most bits in a second of a track.
+/// Highest number of bits in a second of a track.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peak {
     since: u64,
@@ -226,11 +231,11 @@ pub(super) struct Peak {
 }
 
 impl Peak {
-    /// So many bytes are decoded at that time.
+    /// Counts `bytes` that are decoded at `time`.
     pub fn add(&mut self, time: u64, bytes: usize) {
         let passed = time.checked_sub(self.since);
         if passed.is_none_or(|passed| passed >= u64::from(TIMESCALE)) {
-            // What a gap or a new run cut short is no second.
+            // A span that was cut short by a gap or a new run is no full second.
             if passed.is_some_and(|passed| passed < 2 * u64::from(TIMESCALE)) {
                 self.most = self.most.max(self.bits);
             }
@@ -239,7 +244,7 @@ impl Peak {
         self.bits += bytes as u64 * 8;
     }
 
-    /// 0 until a second has passed.
+    /// The peak in bits per second; 0 until a second has passed.
     pub fn most(&self) -> u32 {
         u32::try_from(self.most).unwrap_or(u32::MAX)
     }
@@ -308,7 +313,8 @@ mod tests {
                 (name, codecs, offer.bandwidth, offer.width, offer.height)
             })
             .collect();
-        // Nothing is made larger than it is. The levels are what libx264 gives these sizes at 30 a second.
+        // Nothing is scaled up. The levels are those that libx264 chooses for these sizes at 30 frames per
+        // second.
         assert_eq!(
             told,
             [
@@ -318,7 +324,7 @@ mod tests {
                 ("a-tiny", "avc1.64000b,mp4a.40.2", 128_000, 160, 90),
             ]
         );
-        // A transport that takes no sound carries none, and says so.
+        // A transport without sound gets offers without sound.
         let silent = super::offers(&recipes, &info, &formats[..1], peaks);
         assert_eq!(silent.len(), 4);
         assert!(silent.iter().all(|offer| !offer.sound));
@@ -328,7 +334,7 @@ mod tests {
     fn a_peak_is_the_most_of_any_second_and_gaps_are_none() {
         let mut peak = Peak::default();
         for picture in 0..40u64 {
-            // Ten a second; the eleventh and every tenth after it are large.
+            // Ten per second; every tenth, from the first on, is large.
             let bytes = if picture % 10 == 0 { 1000 } else { 100 };
             peak.add(picture * 9000, bytes);
         }

@@ -1,4 +1,5 @@
-//! The streams there are, by name: those of the config from the start, those of devices as they are seen.
+//! Registry of all streams by name: those of the config from the start, those of devices as they are
+//! discovered. The gateway fills it, the API looks streams up.
 
 use super::Stream;
 use std::{
@@ -6,38 +7,38 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// Every stream.
+/// All streams, by name.
 #[derive(Debug, Default)]
 pub struct Streams {
     all: RwLock<BTreeMap<String, Arc<Stream>>>,
 }
 
 impl Streams {
-    /// The stream of that name.
+    /// The stream `name`, if it exists.
     pub fn get(&self, name: &str) -> Option<Arc<Stream>> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         all.get(name).cloned()
     }
 
-    /// All of them, by name.
+    /// All streams, in order of their names.
     pub fn list(&self) -> Vec<Arc<Stream>> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         all.values().cloned().collect()
     }
 
-    /// Their names.
+    /// Names of all streams, in order.
     pub fn names(&self) -> Vec<String> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         all.keys().cloned().collect()
     }
 
-    /// The stream of that name, made by `make` if there is none.
+    /// The stream `name`; `make` creates it if it does not exist.
     pub fn get_or_add(&self, name: &str, make: impl FnOnce() -> Arc<Stream>) -> Arc<Stream> {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.entry(name.to_owned()).or_insert_with(make).clone()
     }
 
-    /// From here on there is none of that name. Who has it keeps it.
+    /// Removes the stream `name`. Whoever holds it keeps it.
     pub fn remove(&self, name: &str) {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.remove(name);

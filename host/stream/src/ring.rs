@@ -1,4 +1,14 @@
-//! The recent past of a stream: samples and the breaks between them, in order. Pure.
+//! The recent past of a stream: samples and the discontinuities between them, in order. Pure.
+//!
+//! A [`Ring`] is a bounded queue of [`Entry`]s at positions that only rise, so that any number of readers can
+//! be cursors over it. It evicts by bytes, time span and count, but never what a registered reader still
+//! needs: the newest `history` groups of each reader, and the part of the past that a reader has not read yet.
+//! Only the limit of entries and twice the limit of bytes override that: then whole groups go, and finally the
+//! front of the newest group, which is reported as cut.
+//!
+//! Groups are counted in a [`GroupIndex`] that a source's ring shares with the rings derived from it
+//! ([`Numbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
+//! wake-ups.
 
 use sluicegate_codec::SoundCoding;
 use sluicegate_media::{
@@ -12,16 +22,16 @@ use std::{
     time::Duration,
 };
 
-/// How much of the past is kept beyond what muxers' `history` needs; a group larger than `bytes` is cut.
+/// Limits on what a ring keeps beyond the `history` that muxers need. A group larger than `bytes` is cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Of coded pictures.
+    /// Bytes of coded media.
     pub bytes: usize,
-    /// Ticks of [`sluicegate_media::time::TIMESCALE`].
+    /// Span of decode times, in ticks of [`sluicegate_media::time::TIMESCALE`].
     pub span: u64,
-    /// Entries of any kind, but for repeats.
+    /// Entries of any kind except repeats.
     pub entries: usize,
-    /// Pictures once more, which are small.
+    /// Repeats of a frame, which are small.
     pub repeats: usize,
 }
 
@@ -31,45 +41,47 @@ impl Default for Bounds {
             bytes: 32 << 20,
             span: 15 * u64::from(TIMESCALE),
             entries: 16_384,
-            // Two hours, at ten a second.
+            // Two hours, at ten per second.
             repeats: 72_000,
         }
     }
 }
 
-/// What the samples after a break are.
+/// The tracks of the samples after a discontinuity.
 #[derive(Clone, Debug, Default)]
 pub struct Info {
     /// Unix microseconds at decode time 0 of this run.
     pub started_at: u64,
-    /// Breaks of this run so far.
+    /// Number of discontinuities of this run so far.
     pub epoch: u32,
     /// The video track.
     pub video: Option<Video>,
     /// The audio track.
     pub audio: Option<Audio>,
-    /// By what its sound is decoded, if that is not AAC.
+    /// Decoder parameters of the sound, if it is not AAC.
     pub coding: Option<SoundCoding>,
 }
 
 impl Info {
-    /// Whether a viewer may start at this sample: without pictures at any sound, else at an independent picture.
+    /// Whether a viewer may start at this sample: at an independent frame, or at any sound if there is no
+    /// video.
     pub fn starts_at(&self, sample: &Sample) -> bool {
         sample.independent && (!sample.is_sound() || self.video.is_none())
     }
 }
 
-/// Who counts the groups of a ring.
+/// How a ring numbers its groups: a handle to the group index of the stream's run.
 #[derive(Clone, Debug)]
 pub struct Numbers {
     index: Arc<Mutex<GroupIndex>>,
     boundary: GroupBoundary,
-    /// The ring's own samples are what is counted.
+    /// Whether this ring's own samples are recorded in the index; other rings only look up.
     writes: bool,
 }
 
 impl Numbers {
-    /// Counted in the ring itself; `cell` as of [`GroupIndex::new`], for who follows.
+    /// Creates an index that the ring's own samples are recorded in. `cell` is the keyframe interval of
+    /// [`GroupIndex::new`], for the H.264 that is encoded from it.
     pub fn own(started_at_us: u64, cell: Duration) -> Numbers {
         Numbers {
             index: Arc::new(Mutex::new(GroupIndex::new(started_at_us, ticks(cell)))),
@@ -78,7 +90,7 @@ impl Numbers {
         }
     }
 
-    /// For a ring with the same samples.
+    /// Numbering for a ring with the same samples, which only looks up.
     pub fn followed(&self) -> Numbers {
         Numbers {
             writes: false,
@@ -86,7 +98,7 @@ impl Numbers {
         }
     }
 
-    /// For a ring of H.264 that is made of the samples of this one.
+    /// Numbering for a ring of H.264 that is encoded from this ring's samples.
     pub fn encoded(&self) -> Numbers {
         Numbers {
             boundary: GroupBoundary::Keyframes,
@@ -94,22 +106,23 @@ impl Numbers {
         }
     }
 
-    /// How long the longest complete group of that `group_ms` was since the newest break, in ticks; 0 before there is one.
+    /// Length of the longest complete group at `group_ms` since the newest discontinuity, in ticks; 0 before
+    /// there is one.
     pub fn longest(&self, group_ms: u32) -> u64 {
         self.lock().longest(group_ms, self.boundary)
     }
 
-    /// The keyframe of the source that a picture shown at `shown` belongs to.
+    /// Presentation time of the source's keyframe that a frame presented at `shown` belongs to.
     pub fn keyframe(&self, shown: u64) -> Option<u64> {
         self.lock().keyframe(shown)
     }
 
-    /// Whether the ring's own samples are what is counted.
+    /// Whether the ring's own samples are recorded in the index.
     pub fn is_own(&self) -> bool {
         self.writes
     }
 
-    /// Numbers groups of `group_ms` from here on, and those that are known.
+    /// Starts numbering groups of `group_ms`, including those that are already in the index.
     fn need(&self, group_ms: u32) {
         self.lock().need(group_ms);
     }
@@ -119,18 +132,18 @@ impl Numbers {
     }
 }
 
-/// How much of the past a muxer wants: so many groups, the newest among them.
+/// How much of the past a muxer wants, in groups; the newest group counts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// Their length at least, in milliseconds.
+    /// Minimum length of a group, in milliseconds.
     pub group_ms: u32,
-    /// How many, at least 1.
+    /// Number of groups, at least 1.
     pub groups: u32,
 }
 
 impl Past {
-    /// So many groups are coded anew for somebody who wants them all: four whole ones and the one in progress, or
-    /// more where they are short. Players begin three target durations behind the end.
+    /// Number of groups to encode for a consumer that wants all of them: four complete ones and the one in
+    /// progress, or more where groups are short. Players begin three target durations behind the live edge.
     fn groups_made(self) -> u32 {
         const WHOLE: u32 = 4;
         const SPAN_MS: u32 = 8000;
@@ -138,28 +151,29 @@ impl Past {
         self.groups.clamp(1, WHOLE.max(short) + 1)
     }
 
-    /// What is older than this is not coded anew, in ticks: it would take longer than it is worth.
+    /// Greatest age of what is encoded from the past, in ticks. Encoding more would take longer than it is
+    /// worth.
     fn ticks_made(self) -> u64 {
         let seconds = if self.groups > 1 { 20 } else { 4 };
         seconds * u64::from(TIMESCALE)
     }
 }
 
-/// One thing that happened to a stream.
+/// One event of a stream.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// A break: the samples that follow are of these tracks.
+    /// A discontinuity: the samples that follow belong to these tracks.
     Configure(Arc<Info>),
     /// One access unit or audio frame.
     Sample(Arc<Sample>),
-    /// Nothing comes until the next `Configure`, for this reason.
+    /// Nothing follows until the next `Configure`, for this reason.
     Stop(Arc<str>),
 }
 
-/// A ring of entries with positions that never repeat in a run.
+/// A bounded ring of entries, whose positions never repeat within a run.
 ///
-/// Invariant: whatever a reader at a retained position needs to know of the tracks is `info_at`. Cost: push and
-/// get are O(1) amortised, finding a history start O(log n).
+/// Invariant: `info_at` knows the tracks for every retained position, also if their `Configure` was evicted.
+/// Cost: push and get are O(1) amortised, finding a history start is O(log n).
 #[derive(Debug)]
 pub struct Ring {
     bounds: Bounds,
@@ -168,38 +182,38 @@ pub struct Ring {
     first: u64,
     bytes: usize,
     repeats: usize,
-    /// Of the front entry, if a `Configure` was evicted.
+    /// Tracks at the front entry, if their `Configure` was evicted.
     front_info: Option<Arc<Info>>,
     info: Option<Arc<Info>>,
-    /// Independent samples, where groups may begin.
+    /// Samples where a viewer may start, and groups may begin.
     starts: VecDeque<Start>,
     numbers: Numbers,
-    /// By whom.
+    /// By reader.
     needs: BTreeMap<u64, Need>,
-    /// Of the newest picture that is not the one before once more.
+    /// Position of the newest frame that is not a repeat.
     newest_picture: Option<u64>,
     cut: bool,
 }
 
-/// What is kept for a reader.
+/// What is retained for one reader.
 #[derive(Clone, Copy, Debug)]
 struct Need {
     group_ms: u32,
-    /// Groups.
+    /// Number of groups.
     history: u32,
-    /// What it has yet to read of the past that it started with.
+    /// Position of the next entry that it has not read of the past it started with.
     unread: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Start {
     position: u64,
-    /// By what it is known in the book.
+    /// Presentation time that identifies it in the group index.
     shown: u64,
 }
 
 impl Ring {
-    /// An empty ring, whose groups are counted so.
+    /// Creates an empty ring, whose groups are numbered by `numbers`.
     pub fn new(bounds: Bounds, numbers: Numbers) -> Ring {
         Ring {
             bounds,
@@ -217,7 +231,7 @@ impl Ring {
         }
     }
 
-    /// Adds an entry and lets the oldest go.
+    /// Appends an entry and evicts the oldest beyond the limits.
     pub fn push(&mut self, entry: Entry) {
         let position = self.end();
         match &entry {
@@ -239,7 +253,7 @@ impl Ring {
             Entry::Configure(info) => {
                 let codec = |info: &Info| info.video.as_ref().map(|video| video.codec);
                 let before = self.info.replace(info.clone());
-                // Nobody starts in one format and goes on in another.
+                // A reader cannot start in one codec and continue in another.
                 if before.is_some_and(|before| codec(&before) != codec(info)) {
                     self.starts.clear();
                 }
@@ -251,12 +265,12 @@ impl Ring {
         self.evict();
     }
 
-    /// The position after the newest entry.
+    /// Position after the newest entry.
     pub fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
-    /// The pictures from the newest one back to the last break.
+    /// Frames from the newest back to the last discontinuity, without repeats.
     pub fn pictures(&self) -> impl Iterator<Item = &Arc<Sample>> {
         let samples = self.entries.iter().rev().map_while(|entry| match entry {
             Entry::Sample(sample) => Some(sample),
@@ -265,22 +279,22 @@ impl Ring {
         samples.filter(|sample| sample.repeat == 0 && !sample.is_sound())
     }
 
-    /// Whether there are to be no more repeats, as they would push out what is repeated.
+    /// Whether the limit of repeats is reached. More of them would evict the frame that they repeat.
     pub fn is_full_of_repeats(&self) -> bool {
         self.repeats >= self.bounds.repeats
     }
 
-    /// The position of the oldest entry.
+    /// Position of the oldest entry.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// Bytes of coded picture held.
+    /// Bytes of coded media in the ring.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The entry at `position`; `None` if it is gone or not there yet.
+    /// The entry at `position`; `None` if it was evicted or does not exist yet.
     pub fn get(&self, position: u64) -> Option<&Entry> {
         self.entries
             .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
@@ -291,7 +305,7 @@ impl Ring {
         self.info.as_ref()
     }
 
-    /// The tracks that a sample at `position` belongs to: the newest `Configure` before it.
+    /// Tracks that a sample at `position` belongs to: the newest `Configure` before it.
     pub fn info_at(&self, position: u64) -> Option<Arc<Info>> {
         let before = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries
@@ -305,12 +319,13 @@ impl Ring {
             .or_else(|| self.front_info.clone())
     }
 
-    /// Whether the newest group outgrew the ring, so that a late viewer waits for the next independent sample.
+    /// Whether the newest group exceeded the ring's limits, so that a late viewer has to wait for the next
+    /// independent sample.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// Registers that `who` wants groups of `group_ms` numbered and `history` of them kept.
+    /// Registers that reader `who` needs groups of `group_ms` numbered and the newest `history` of them kept.
     pub fn need(&mut self, who: u64, group_ms: u32, history: u32) {
         let need = Need {
             group_ms,
@@ -321,21 +336,24 @@ impl Ring {
         self.numbers.need(group_ms);
     }
 
-    /// Keeps what is at `unread` and later, too, as `who` is on its way through the past: a group that begins meanwhile does not
-    /// take the oldest from under it. The bounds in bytes and entries hold nevertheless.
+    /// Retains everything from `unread` on while `who` reads the past; `None` ends that. Otherwise a group
+    /// that begins meanwhile would evict the oldest one before it is read. The limits in bytes and entries
+    /// still apply.
     pub fn hold(&mut self, who: u64, unread: Option<u64>) {
         if let Some(need) = self.needs.get_mut(&who) {
             need.unread = unread;
         }
     }
 
-    /// `who` needs nothing more. Numbering goes on, so that whoever comes next gets the same numbers.
+    /// Drops the needs of `who`. Groups continue to be numbered, so that the next reader gets the same
+    /// numbers.
     pub fn release(&mut self, who: u64) {
         self.needs.remove(&who);
     }
 
-    /// The group in force at `position`, for muxers of that `group_ms`. A repeat belongs to that in which it is shown, even if its
-    /// start was lost: it makes no group longer than the source has it.
+    /// The group at `position` for muxers of `group_ms`. A repeat belongs to the group in which it is
+    /// presented, even if the start of that group was lost, so that no group becomes longer than the
+    /// source's.
     pub fn group(&self, group_ms: u32, position: u64) -> Option<Group> {
         let after = self
             .starts
@@ -349,7 +367,7 @@ impl Ring {
         index.group(group_ms, self.numbers.boundary, shown)
     }
 
-    /// Whether a group of that `group_ms` begins with the sample at `position`; false for one that is not held.
+    /// Whether a group of `group_ms` begins with the sample at `position`; false if that is not in the ring.
     pub fn opens_group(&self, group_ms: u32, position: u64) -> bool {
         let found = self
             .starts
@@ -361,17 +379,18 @@ impl Ring {
         })
     }
 
-    /// Where a new instance starts: the sample that begins the `history`-th newest group that is still held.
+    /// Where a new instance starts: the sample that begins the `history`-th newest group still in the ring.
     pub fn history_start(&self, group_ms: u32, history: u32) -> Option<u64> {
         self.history_start_of(&self.numbers, group_ms, history)
     }
 
-    /// The same for what is made of this ring's samples and counts its groups by `numbers`.
+    /// Like [`Ring::history_start`], for what is derived from this ring's samples and numbers its groups by
+    /// `numbers`.
     pub fn history_start_of(&self, numbers: &Numbers, group_ms: u32, history: u32) -> Option<u64> {
         let newest = self.starts.back()?;
         let index = numbers.lock();
         let shown = index.history_start(group_ms, numbers.boundary, newest.shown, history);
-        // A group older than the book, or than the ring.
+        // The group is older than the index, or than the ring.
         let shown = shown.unwrap_or(newest.shown);
         let at = self.starts.partition_point(|start| start.shown < shown);
         self.starts.get(at).map(|start| start.position)
@@ -382,19 +401,19 @@ impl Ring {
         self.starts.front().map(|start| start.position)
     }
 
-    /// How its groups are counted.
+    /// How the groups of this ring are numbered.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
     }
 
-    /// The position of the newest picture that is not the one before once more.
+    /// Position of the newest frame that is not a repeat.
     pub fn newest_picture(&self) -> Option<u64> {
         self.newest_picture
     }
 
-    /// Where what is made of this ring's samples begins, if it counts its groups by `numbers` and is to reach back as far as
-    /// `past`: at the oldest of those groups that is held from its start on. `None` where even the newest is not, or
-    /// began too long ago.
+    /// Where something derived from this ring's samples begins, if it numbers its groups by `numbers` and
+    /// should reach back as far as `past`: at the oldest of those groups that the ring has from its start.
+    /// `None` if it has not even the newest from its start, or that began too long ago.
     pub fn past_start(&self, numbers: &Numbers, past: Past) -> Option<u64> {
         numbers.need(past.group_ms);
         let newest = self.time_at(self.newest_picture?)?;
@@ -410,7 +429,7 @@ impl Ring {
         (1..=groups).rev().find_map(begins)
     }
 
-    /// Decode time of the sample at `position`.
+    /// Decode time of the sample at `position`; `None` if there is no sample.
     pub fn time_at(&self, position: u64) -> Option<u64> {
         match self.get(position)? {
             Entry::Sample(sample) => Some(sample.decode_time),
@@ -418,7 +437,8 @@ impl Ring {
         }
     }
 
-    /// Where a reader that fell behind goes on: the newest independent sample at or after `position`.
+    /// Where a reader that fell behind resumes: the newest independent sample, if that is at or after
+    /// `position`.
     pub fn newest_start_after(&self, position: u64) -> Option<u64> {
         self.starts
             .back()
@@ -449,7 +469,8 @@ impl Ring {
         while self.first < needed && self.over(self.bounds.bytes, Some(self.bounds.span)) {
             self.pop();
         }
-        // What is needed may itself be too much: then whole groups go, and at last the newest one, from its front.
+        // The needed entries may themselves exceed the limits: then whole groups go, and finally the newest
+        // one, from its front.
         let mut shortened = false;
         while self.entries.len() > 1 && self.over(self.bounds.bytes * 2, None) {
             self.pop();

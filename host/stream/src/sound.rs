@@ -1,4 +1,7 @@
-//! A stream's sound as AAC, for transports that take nothing else: once for the stream, while anybody wants it.
+//! The sound transcoder of a stream: converts any sound to AAC for transports that take nothing else.
+//!
+//! Sound that is AAC already passes unchanged. AAC frames are timed in samples, so that each follows the
+//! previous one exactly. `transcoders` runs it once per stream on a thread of its own, while it is used.
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
@@ -16,8 +19,8 @@ use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread};
 
-/// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out`, until told to stop; `current` once
-/// nothing of the past is left. Each break there is one here.
+/// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out` until it is
+/// stopped. Sets `current` once the past is converted. Every discontinuity of `source` is one in `out`.
 pub(super) fn run(
     source: &Arc<Feed>,
     out: &Feed,
@@ -27,7 +30,7 @@ pub(super) fn run(
     stop: &Stop,
 ) {
     let mut worker = Worker {
-        reader: source.reader(WakeOn::Open),
+        reader: source.reader(WakeOn::All),
         position: 0,
         past,
         out,
@@ -42,13 +45,13 @@ pub(super) fn run(
 
 struct Worker<'a> {
     reader: Reader,
-    /// The next entry.
+    /// Position of the next entry.
     position: u64,
     past: Past,
     out: &'a Feed,
     current: &'a Current,
     status: &'a Status,
-    /// The tracks there.
+    /// Tracks at `position`.
     info: Option<Arc<Info>>,
     converter: Option<SoundConverter>,
     metronome: Metronome,
@@ -90,7 +93,7 @@ impl Work for Worker<'_> {
         }
     }
 
-    /// With a new converter; the track is told of already.
+    /// Continues with a new converter; the track was announced already.
     fn recover(&mut self, _: &Panicked) {
         if let Some(info) = self.info.clone() {
             self.open(&info);
@@ -99,7 +102,7 @@ impl Work for Worker<'_> {
 }
 
 impl Worker<'_> {
-    /// Also where there is no sound: who joins it to pictures waits for this.
+    /// Announces the track, also if there is no sound, since `joined` waits for it.
     fn configure(&mut self, info: Arc<Info>) {
         self.info = Some(info.clone());
         let audio = self.open(&info);
@@ -115,7 +118,7 @@ impl Worker<'_> {
         })));
     }
 
-    /// Makes a converter if one is needed, and says what comes out.
+    /// Creates a converter if one is needed, and returns the resulting track.
     fn open(&mut self, info: &Info) -> Option<Audio> {
         self.converter = None;
         let Some(coding) = &info.coding else {
@@ -129,7 +132,7 @@ impl Worker<'_> {
                 Some(audio)
             }
             Err(error) => {
-                let text = format!("the sound cannot be made AAC: {}", Chain(&error));
+                let text = format!("the sound cannot be converted to AAC: {}", Chain(&error));
                 self.status.note("sound", text);
                 None
             }
@@ -148,7 +151,10 @@ impl Worker<'_> {
         let frames = match converter.convert(data, time) {
             Ok(frames) => frames,
             Err(error) => {
-                let text = format!("some sound is left out: {}", Chain(&error));
+                let text = format!(
+                    "sound could not be converted to AAC and is dropped: {}",
+                    Chain(&error)
+                );
                 return self.status.note("sound", text);
             }
         };

@@ -1,4 +1,9 @@
-//! How a stream is doing, as `/api/devices` tells it.
+//! State of a stream as `/api/devices` reports it: what it is doing and why, its tracks, measured rates,
+//! notes and counters.
+//!
+//! A [`Status`] is written by the threads of a stream and read by the API. Every change of state is also
+//! published as an event. A silence is detected only when somebody reads the report, since no thread watches
+//! for it. While the device behind a stream is away, that is reported instead of the state of its source.
 
 use super::{
     offer::{Peak, Peaks},
@@ -17,28 +22,28 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// After this long without a sample a live stream is called silent.
+/// A live stream without a sample for this long is reported as silent.
 const SILENT: Duration = Duration::from_secs(5);
-/// Bit rates are averaged over this long.
+/// Window over which bit rate and frame rate are averaged.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// The states of the wire contract.
+/// State of a stream, by its name in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
 #[schemars(rename = "StreamState", rename_all = "kebab-case")]
 pub enum State {
-    /// Its device is not there, or does not answer.
+    /// The device is not attached, or does not answer.
     Offline,
-    /// Its device does not let this computer in.
+    /// The device has not authorized this computer.
     Unauthorized,
-    /// Nobody uses it.
+    /// The source does not run, because nobody uses the stream.
     Idle,
-    /// Opening the source.
+    /// The source is being opened.
     Starting,
-    /// Samples come.
+    /// Samples arrive.
     Live,
-    /// Bytes come, but nothing decodable yet.
+    /// Data arrives, but nothing decodable yet.
     WaitingForKeyframe,
-    /// The source is there and says nothing.
+    /// The source is open and sends nothing.
     Silent,
     /// The source failed; another attempt follows.
     Retrying,
@@ -47,7 +52,7 @@ pub enum State {
 }
 
 impl State {
-    /// Every state a stream can be in.
+    /// All states.
     pub const ALL: [State; 9] = [
         State::Offline,
         State::Unauthorized,
@@ -60,7 +65,7 @@ impl State {
         State::Failed,
     ];
 
-    /// As in the wire contract.
+    /// Name of the state in the API.
     pub fn name(self) -> &'static str {
         match self {
             State::Offline => "offline",
@@ -82,43 +87,43 @@ impl serde::Serialize for State {
     }
 }
 
-/// A reading of a [`Status`].
+/// Snapshot of a [`Status`].
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Now.
+    /// Current state.
     pub state: State,
-    /// Why it is in that state.
+    /// Why the stream is in that state, for people.
     pub reason: String,
-    /// Unix milliseconds.
+    /// When it entered the state, in Unix milliseconds.
     pub since: u64,
-    /// The newest tracks.
+    /// Newest video track.
     pub video: Option<Video>,
-    /// The newest tracks.
+    /// Newest audio track.
     pub audio: Option<Audio>,
-    /// From the source.
+    /// Measured bit rate from the source.
     pub bits_per_second: u64,
-    /// Pictures a second, measured.
+    /// Measured frame rate; the declared one until a window has passed.
     pub frame_rate: f32,
-    /// What is worth knowing: damage, groups that were cut.
+    /// Problems worth knowing, such as damage or groups that were cut.
     pub notes: Vec<String>,
 }
 
-/// What happened to a stream since the gateway started; never goes back.
+/// Counters of a stream since the gateway started; they never decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Bytes from the source.
+    /// Bytes received from the source.
     pub bytes: u64,
-    /// Pictures published.
+    /// Frames published.
     pub samples: u64,
-    /// Times the source failed or ended.
+    /// How often the source failed or ended.
     pub failures: u64,
-    /// Times it was there again afterwards.
+    /// How often the source returned after a failure.
     pub restarts: u64,
-    /// Groups that outgrew the ring.
+    /// Groups that exceeded the ring's limits.
     pub cut_groups: u64,
 }
 
-/// Written by a stream's threads, read by the API. Changes of state are events too.
+/// The state of a stream, shared by its threads and the API. Changes of state are also published as events.
 #[derive(Debug)]
 pub struct Status {
     stream: String,
@@ -126,21 +131,20 @@ pub struct Status {
     inner: Mutex<Inner>,
     bytes: AtomicU64,
     samples: AtomicU64,
-    /// Pictures decoded and made of this stream, by whom ever.
+    /// Frames decoded and encoded for this stream, by any of its threads.
     pub codec: Arc<codec::Counts>,
 }
 
-/// The event `stream`.
+/// Payload of the event `stream`.
 #[derive(serde::Serialize)]
 struct Changed<'a> {
     serial: &'a str,
     state: State,
     reason: &'a str,
-    /// Unix milliseconds.
     since: u64,
 }
 
-/// The event `group-cut`.
+/// Payload of the event `group-cut`.
 #[derive(serde::Serialize)]
 struct GroupCut<'a> {
     serial: &'a str,
@@ -152,7 +156,7 @@ struct Inner {
     state: State,
     reason: String,
     since: SystemTime,
-    /// Its device is away, which is shown instead of the state: how, why and since when.
+    /// If the device is away: the state to report instead, its reason and since when.
     away: Option<(State, String, SystemTime)>,
     video: Option<Video>,
     audio: Option<Audio>,
@@ -160,10 +164,10 @@ struct Inner {
     sound_peak: Peak,
     notes: BTreeMap<&'static str, (String, u64)>,
     last_sample: Instant,
-    /// Bytes and samples at the last two window borders.
+    /// Start of the current window, with the bytes and samples until then.
     window: (Instant, u64, u64),
     rates: (u64, f32),
-    /// What was told last.
+    /// The state and reason that were published last.
     told: (State, String),
     failures: u64,
     restarts: u64,
@@ -171,7 +175,7 @@ struct Inner {
 }
 
 impl Status {
-    /// Of that stream, whose changes are told to `events`.
+    /// Creates the status of the stream `stream`, whose changes are published to `events`.
     pub fn new(stream: &str, events: Arc<Events>) -> Status {
         let now = Instant::now();
         let reason = "nobody is watching";
@@ -202,8 +206,8 @@ impl Status {
         }
     }
 
-    /// How the device is whose pictures these are. While it is not ready, that is what is told and reported, whatever its source
-    /// does meanwhile.
+    /// Sets the availability of the stream's device. While it is not ready, that is published and reported,
+    /// whatever the source does meanwhile.
     pub fn presence(&self, presence: &Presence) {
         let mut inner = self.lock();
         let (state, reason) = match presence {
@@ -235,7 +239,7 @@ impl Status {
         self.enter(&mut self.lock(), State::Starting, "opening the source");
     }
 
-    /// The source waits for somebody to connect to it; `reason` says where.
+    /// The source waits for a client to connect; `reason` says where.
     pub fn listening(&self, reason: String) {
         self.enter(&mut self.lock(), State::Starting, &reason);
     }
@@ -244,11 +248,11 @@ impl Status {
     pub fn connected(&self) {
         let mut inner = self.lock();
         if inner.state != State::Live {
-            self.enter(&mut inner, State::Starting, "connected; no picture yet");
+            self.enter(&mut inner, State::Starting, "connected; no frame yet");
         }
     }
 
-    /// The source was stopped for want of users.
+    /// The source was stopped because nobody uses the stream.
     pub fn idle(&self) {
         let mut inner = self.lock();
         self.enter(&mut inner, State::Idle, "nobody is watching");
@@ -256,7 +260,7 @@ impl Status {
         inner.rates = (0, 0.0);
     }
 
-    /// The source failed and is tried again.
+    /// The source failed and will be opened again.
     pub fn retrying(&self, reason: String) {
         let mut inner = self.lock();
         inner.failures += 1;
@@ -266,14 +270,14 @@ impl Status {
     /// The source ended for good.
     pub fn failed(&self, reason: String) {
         let mut inner = self.lock();
-        // One that was about to be retried for this reason was counted then.
+        // A failure that was about to be retried has been counted.
         if (inner.state, &inner.reason) != (State::Retrying, &reason) {
             inner.failures += 1;
         }
         self.enter(&mut inner, State::Failed, &reason);
     }
 
-    /// A sample went out. Sound says that a stream is live only where there are no pictures.
+    /// A sample was published. Sound makes a stream live only if it has no video.
     pub fn live(&self, sample: &Sample) {
         let is_sound = sample.is_sound();
         let mut inner = self.lock();
@@ -289,14 +293,14 @@ impl Status {
             self.samples.fetch_add(1, Ordering::Relaxed);
         }
         inner.last_sample = Instant::now();
-        // A silence that was told of is over.
+        // A silence that was published is over.
         if inner.state != State::Live || inner.told.0 != State::Live {
             let reason = match is_sound {
-                true => "sound comes",
-                false => "pictures come",
+                true => "receiving sound",
+                false => "receiving video",
             };
             self.enter(&mut inner, State::Live, reason);
-            // Rates are of the time since pictures come, not of the silence before.
+            // Rates are measured since frames arrive, not across the silence before.
             inner.window = (
                 inner.last_sample,
                 self.bytes.load(Ordering::Relaxed),
@@ -309,7 +313,7 @@ impl Status {
         }
     }
 
-    /// Pictures come that cannot be decoded, for this reason.
+    /// Frames arrive that cannot be decoded, for this reason.
     pub fn waiting_for_keyframe(&self, reason: &str) {
         let mut inner = self.lock();
         if inner.state != State::WaitingForKeyframe {
@@ -317,7 +321,7 @@ impl Status {
         }
     }
 
-    /// The tracks are these now.
+    /// Sets the current tracks.
     pub fn tracks(&self, info: &Info) {
         let mut inner = self.lock();
         if inner.video != info.video {
@@ -330,7 +334,7 @@ impl Status {
         }
     }
 
-    /// What its tracks took at most.
+    /// Highest bit rates measured for the current tracks.
     pub fn peaks(&self) -> Peaks {
         let inner = self.lock();
         Peaks {
@@ -339,18 +343,18 @@ impl Status {
         }
     }
 
-    /// Bytes came from the source.
+    /// Counts bytes from the source.
     pub fn received(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether the newest group is larger than the ring.
+    /// Sets whether the newest group is larger than the ring.
     pub fn cut(&self, cut: bool) {
         const KEY: &str = "group";
         let mut inner = self.lock();
         if cut != inner.notes.contains_key(KEY) {
             if cut {
-                let text = "the group of pictures is larger than the ring: late viewers start at the next keyframe; a shorter keyframe interval helps";
+                let text = "the group of pictures is larger than the ring, so late viewers start at the next keyframe; use a shorter keyframe interval";
                 inner.notes.insert(KEY, (text.into(), 1));
                 inner.cut_groups += 1;
                 let (serial, reason) = (self.stream.as_str(), text);
@@ -362,20 +366,21 @@ impl Status {
         }
     }
 
-    /// Something worth knowing, once per `key` with the newest text and a count.
+    /// Records a problem: kept once per `key` with its newest text and a count, and logged the first time.
     pub fn note(&self, key: &'static str, text: String) {
         if let Some(text) = self.keep(key, text) {
             tracing::warn!(stream = self.stream, "{text}");
         }
     }
 
-    /// A part of the gateway itself failed on this stream; logged each time, else as a note.
+    /// Records a failure of the gateway itself on this stream: like [`Status::note`], but logged every time,
+    /// as an error.
     pub fn fault(&self, key: &'static str, text: String) {
         tracing::error!(stream = self.stream, "{text}");
         self.keep(key, text);
     }
 
-    /// Gives back the text of the first note of a `key`.
+    /// Records a note. Returns its text if it is the first of its `key`.
     fn keep(&self, key: &'static str, text: String) -> Option<String> {
         let mut inner = self.lock();
         let note = inner.notes.entry(key).or_insert_with(|| (String::new(), 0));
@@ -383,7 +388,7 @@ impl Status {
         (note.1 == 1).then(|| note.0.clone())
     }
 
-    /// What happened so far.
+    /// Current counters.
     pub fn totals(&self) -> Totals {
         let inner = self.lock();
         Totals {
@@ -395,7 +400,7 @@ impl Status {
         }
     }
 
-    /// How it is doing; a silence is noticed here. `may_be_silent`: silence is this source's right.
+    /// Current state; detects a silence. `may_be_silent` says that a silence of this source is no fault.
     pub fn report(&self, may_be_silent: bool) -> Report {
         let (bytes, samples) = (
             self.bytes.load(Ordering::Relaxed),
@@ -419,13 +424,13 @@ impl Status {
             (*state, reason.clone())
         } else if silent {
             let right = if may_be_silent {
-                "; this source may be still"
+                "; this source may be silent"
             } else {
                 ""
             };
             (
                 State::Silent,
-                format!("no picture for {} s{right}", quiet.as_secs()),
+                format!("no frame for {} s{right}", quiet.as_secs()),
             )
         } else {
             (inner.state, inner.reason.clone())
@@ -463,7 +468,7 @@ impl Status {
     }
 
     fn enter(&self, inner: &mut Inner, state: State, reason: &str) {
-        // A silence counts as a state of its own.
+        // The published state counts here, so that leaving a silence is a change.
         if inner.told.0 != state {
             inner.since = SystemTime::now();
         }
@@ -509,7 +514,7 @@ mod tests {
         Sample::jpeg(Times::default(), Bytes::new())
     }
 
-    /// A status, and what was told since the last look: state and reason.
+    /// A status, and a reader of the events that it publishes.
     struct Told {
         status: Status,
         reader: sluicegate_telemetry::events::Reader,
@@ -560,7 +565,7 @@ mod tests {
         told.status.cut(true);
         told.status.cut(true);
         assert_eq!(told.now(), ["retrying", "starting", "live", "group-cut"]);
-        // What ends for good was about to be retried, which is one failure.
+        // A failure that was about to be retried and then ends for good is one failure.
         told.status.retrying("it ended".into());
         told.status.failed("it ended".into());
         assert_eq!(told.now(), ["retrying", "failed"]);

@@ -1,33 +1,37 @@
-//! The loop of a thread that makes something of a stream, which outlives a panic in it.
+//! The loop of a worker thread of a stream (decoder, transcoder, joiner), which survives a panic in its work.
+//!
+//! A panic is handled as a failure of one step: it is recorded, the worker discards its state, and after a
+//! backoff it continues with the next input. Consumers of what it makes then get it later instead of never.
 
 use super::status::Status;
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Panicked, contain, provoke};
 use std::time::{Duration, Instant};
 
-/// After a panic: the first wait and the longest. The first again where the last panic is longer ago than the longest.
+/// Backoff after a panic: the first delay and the longest. It starts again with the first if the previous
+/// panic is longer ago than the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// What is repeated until its thread is told to stop.
+/// Work that is repeated until its thread is stopped.
 pub(super) trait Work {
-    /// Names the part in logs and notes: "decode", "jpeg".
+    /// Name of the part in logs and notes, such as "decode" or "jpeg".
     const PART: &'static str;
-    /// One note for all faults of the part.
+    /// Key of the note for all faults of the part.
     const FAULT: &'static str;
 
-    /// Comes before the first step.
+    /// Called once, before the first step.
     fn begin(&mut self) {}
 
-    /// Takes what is next, or parks the thread until there is something. What it takes is behind it before it can panic on it, or
-    /// the same would happen again for ever.
+    /// Processes the next input, or parks the thread until there is some. It must move past the input before
+    /// it can panic on it, or the same panic would repeat for ever.
     fn step(&mut self);
 
-    /// Throws away what a panic halfway may have left in disorder, and begins anew with what comes next.
+    /// Discards what a panic may have left inconsistent, so that work continues with the next input.
     fn recover(&mut self, panicked: &Panicked);
 }
 
-/// Works until told to stop. A panic is the part's failure: it is logged and noted with its place, and after a wait the work goes
-/// on, so that whoever waits for what it makes gets it later, not never.
+/// Runs `work` until it is stopped. A panic is logged and noted with its location, and after a delay the work
+/// continues.
 pub(super) fn run<W: Work>(work: &mut W, status: &Status, stop: &Stop) {
     let mut wait = BACKOFF.0;
     let mut last: Option<Instant> = None;
@@ -45,12 +49,12 @@ pub(super) fn run<W: Work>(work: &mut W, status: &Status, stop: &Stop) {
         };
         status.fault(
             W::FAULT,
-            format!("`{}` {panicked}; it starts anew", W::PART),
+            format!("`{}` {panicked}; it is restarted", W::PART),
         );
         if let Err(again) = contain(|| work.recover(&panicked)) {
             status.fault(
                 W::FAULT,
-                format!("`{}` {again}; it cannot start anew", W::PART),
+                format!("`{}` {again}; the restart failed", W::PART),
             );
         }
         let now = Instant::now();
@@ -71,7 +75,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    /// Panics on every third thing, and while it recovers from the first of them.
+    /// Panics on every third step, and during the first recovery.
     struct Clumsy {
         taken: u32,
         recovered: Vec<u32>,
@@ -115,7 +119,7 @@ mod tests {
         };
         assert!(
             note.starts_with("`clumsy` panicked at host/stream/src/supervise.rs:")
-                && note.ends_with("it starts anew (3 times)"),
+                && note.ends_with("it is restarted (3 times)"),
             "{note}"
         );
     }

@@ -1,4 +1,4 @@
-//! Coded pictures for the tests of what is made of them.
+//! An encoded source and its decoded frames, for the tests of what is made from them.
 
 use super::{
     catchup::Pictures,
@@ -17,10 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Ticks of a picture, of thirty a second.
+/// Duration of a frame at 30 per second, in ticks.
 pub const PICTURE: u64 = 3000;
 
-/// A source of small pictures with a keyframe each second.
+/// A source of small frames, with a keyframe each second.
 pub struct Source {
     pub feed: Arc<Feed>,
     pub status: Arc<Status>,
@@ -52,7 +52,7 @@ impl Source {
         }
     }
 
-    /// Publishes so many pictures.
+    /// Publishes the next `count` frames.
     pub fn publish(&mut self, count: u64) {
         for _ in 0..count {
             let time = (self.next * PICTURE).cast_signed();
@@ -69,7 +69,7 @@ impl Source {
         }
     }
 
-    /// What an encoder that begins now, so far back, is given.
+    /// The input of an encoder that begins now, as far back as `past` says.
     pub fn pictures(&self, past: Past) -> Pictures {
         let frames = Frames::start("stream", &self.feed, self.status.clone()).unwrap();
         let numbers = self.feed.numbers().encoded();
@@ -77,7 +77,10 @@ impl Source {
     }
 }
 
-/// The next picture, within a time that is long enough.
+/// The next frame.
+///
+/// # Panics
+/// There is none within 30 s.
 pub fn next_picture(pictures: &mut Pictures) -> Arc<Decoded> {
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until {
@@ -90,7 +93,7 @@ pub fn next_picture(pictures: &mut Pictures) -> Arc<Decoded> {
     panic!("no picture within 30 s");
 }
 
-/// So many decoded pictures, the first of a source.
+/// The first `count` decoded frames of a source.
 pub fn decoded(count: u64) -> Vec<Arc<Decoded>> {
     let mut source = Source::new();
     source.publish(count);

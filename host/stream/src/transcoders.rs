@@ -1,4 +1,10 @@
-//! What is made of a stream natively: JPEGs and H.264 of other sizes, AAC, each once, while anybody uses it.
+//! Everything that is made from a stream natively, and shared by all who use it: decoded frames, JPEGs,
+//! H.264, AAC, and joined feeds.
+//!
+//! [`Transcoders`] holds only weak references: a [`DerivedFeed`] lives while a muxer holds it, and its thread
+//! ends when the last one drops it. A second request for the same [`Recipe`] gets the running feed. A joined
+//! feed holds the feeds that it is joined from. [`StreamLease::make`](super::StreamLease::make) is the entry
+//! point; the work is in `frames`, `encoded`, `jpeg`, `sound` and `joined`.
 
 use super::{
     catchup::Pictures as Input,
@@ -24,23 +30,23 @@ use std::{
 };
 use thiserror::Error;
 
-/// Sizes and qualities of JPEGs that viewers may ask for at the same time, per stream.
+/// Limit of ad-hoc JPEG sizes and qualities per stream at a time.
 const MAX_AD_HOC: usize = 4;
 
-/// Why something is not made.
+/// Why a derived feed was not started.
 #[derive(Debug, Error)]
 pub enum MakeError {
-    /// The bound of ad-hoc sizes is reached.
+    /// The limit of ad-hoc sizes is reached.
     #[error(
-        "viewers of this stream already get {MAX_AD_HOC} other sizes or qualities; ask for one of those, for none, or later"
+        "viewers of this stream already use {MAX_AD_HOC} custom JPEG sizes or qualities; request one of those, omit `width` and `quality`, or try again later"
     )]
     TooMany,
     /// The system refuses a thread.
-    #[error("no thread for converting the stream: {0}")]
+    #[error("cannot start a transcoder thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// A feed of something made. Its thread ends when the last holder lets go.
+/// A feed that is derived from a stream. Its thread ends when the last holder drops it.
 #[derive(Debug)]
 pub struct DerivedFeed {
     recipe: Recipe,
@@ -48,40 +54,40 @@ pub struct DerivedFeed {
     keyframes: Keyframes,
     current: Arc<Current>,
     stop: Stop,
-    /// What it is made of in turn.
+    /// The derived feeds that this one is joined from.
     _parts: Vec<Arc<DerivedFeed>>,
 }
 
 impl DerivedFeed {
-    /// The samples, on the stream's own timeline.
+    /// The feed of samples, on the stream's own timeline.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.feed
     }
 
-    /// By which its encoder is asked for a keyframe.
+    /// Handle to request a keyframe: from its encoder, or from the source if it joins the source's own video.
     pub fn keyframes(&self) -> &Keyframes {
         &self.keyframes
     }
 
-    /// Whether its past has been made: what comes from now on is of the present.
+    /// Whether it has caught up with the past, so that what follows is live.
     pub fn is_current(&self) -> bool {
         self.current.is_reached()
     }
 }
 
-/// Whether something that begins in the past has come to the present.
+/// Whether a derived feed that begins in the past has reached the present.
 #[derive(Debug, Default)]
 pub(super) struct Current(AtomicBool);
 
 impl Current {
-    /// It has; whoever follows `feed` is woken the first time.
+    /// Sets it; the first time, wakes the followers of `feed`.
     pub fn reached(&self, feed: &Feed) {
         if !self.0.swap(true, Ordering::Release) {
             feed.wake();
         }
     }
 
-    /// Whether it has.
+    /// Whether it is set.
     pub fn is_reached(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -93,7 +99,7 @@ impl Drop for DerivedFeed {
     }
 }
 
-/// Where the pictures of one run are decoded and made into other things.
+/// The decoder and transcoders of one run of a stream.
 #[derive(Debug)]
 pub(super) struct Transcoders {
     stream: String,
@@ -128,8 +134,8 @@ impl Transcoders {
         }
     }
 
-    /// What `recipe` gives, shared with all who want the same. If nobody has so far, it begins as far back as `past` says and
-    /// can be had.
+    /// Returns the feed of `recipe`, which all callers share. The first caller starts it, as far back as
+    /// `past` says and the ring allows.
     pub fn make(&self, recipe: Recipe, past: Past) -> Result<Arc<DerivedFeed>, MakeError> {
         let (pictures, sound) = match recipe {
             Recipe::Joined { pictures, aac } => {
@@ -167,7 +173,7 @@ impl Transcoders {
         Ok(made)
     }
 
-    /// The decoded pictures, shared with all who make something of them.
+    /// The shared decoder, started if it does not run.
     pub fn frames(&self) -> io::Result<Arc<Frames>> {
         self.frames_of(&mut self.lock())
     }
@@ -181,23 +187,23 @@ impl Transcoders {
         Ok(frames)
     }
 
-    /// Whether pictures are decoded.
+    /// Whether the shared decoder runs.
     pub fn is_decoding(&self) -> bool {
         self.lock().frames.strong_count() > 0
     }
 
-    /// Bytes of coded pictures held.
+    /// Bytes of coded media in the rings of the derived feeds.
     pub fn bytes(&self) -> usize {
         let made = self.lock().made.clone();
         let running = made.iter().filter_map(Weak::upgrade);
-        // What is joined is the parts' own.
+        // The samples of joined feeds are those of their parts, or of the source.
         running
             .filter(|made| !matches!(made.recipe, Recipe::Joined { .. }))
             .map(|made| made.feed.bytes())
             .sum()
     }
 
-    /// How the encoders at work are set.
+    /// Settings of the running H.264 encoders.
     pub fn encoders(&self) -> Vec<config::Encode> {
         let made = self.lock().made.clone();
         made.iter()
@@ -236,7 +242,7 @@ impl Transcoders {
                 Pictures::Jpeg { look, .. } => {
                     let follower = frames.follow(1);
                     drop(frames);
-                    // Only the newest counts.
+                    // JPEGs are made of the newest frame only, so there is no past.
                     current.reached(&out);
                     jpeg::run(&follower, look, &stream, &out, &status, &stop);
                 }
@@ -312,7 +318,7 @@ impl Transcoders {
         Ok(made)
     }
 
-    /// For what has groups of its own.
+    /// Numbering for feeds with groups of their own.
     fn own_numbers(&self) -> Numbers {
         Numbers::own(self.started_at_us, Duration::ZERO)
     }

@@ -1,4 +1,9 @@
-//! What of a stream a viewer gets: the stream itself, a rendition, or JPEGs of another size. Pure.
+//! Which form of a stream a viewer gets, and what has to be made for that. Pure.
+//!
+//! A [`Variant`] is what a viewer requests: the stream itself, a rendition, or JPEGs of another size. With
+//! the tracks of the source and the formats of the transport, `Recipes::choose` resolves it to a
+//! [`Selection`]. What the transport takes passes unchanged; otherwise the selection has a [`Recipe`], which
+//! also is the key by which `transcoders` share what they make.
 
 use super::{encoded::H264Settings, jpeg::JpegSettings, ring::Info};
 use sluicegate_config as config;
@@ -8,44 +13,45 @@ use sluicegate_media::{
 };
 use std::{collections::BTreeMap, fmt};
 
-/// Widths that are made when a viewer asks for one, so that viewers share them.
+/// Widths that can be requested, in steps so that viewers share them.
 const WIDTHS: [u32; 10] = [160, 240, 320, 480, 640, 800, 960, 1280, 1600, 1920];
-/// Qualities that are made are multiples of this.
+/// Step of the qualities that can be requested.
 const QUALITY_STEP: u8 = 10;
 
-/// Which form of a stream is wanted.
+/// The form of a stream that is requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Variant {
-    /// Name of the rendition; empty: the stream itself.
+    /// Name of the rendition; empty for the stream itself.
     pub rendition: String,
-    /// JPEGs of another size or quality than is usual.
+    /// Parameters of the request, if it differs from the usual.
     pub ask: Ask,
 }
 
-/// What a viewer asks of JPEGs, `?width=&quality=`, already on the steps that are made; or of H.264, `?reorder=0`.
+/// Query parameters of a viewer: `?width=&quality=` for JPEGs, rounded to the available steps, or
+/// `?reorder=0` for H.264.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ask {
-    /// Of JPEGs, pixels.
+    /// Maximum width of JPEGs, in pixels.
     pub width: Option<u32>,
-    /// Of JPEGs, 1 to 100.
+    /// Quality of JPEGs, 1 to 100.
     pub quality: Option<u8>,
-    /// Of H.264: pictures are decoded in the order in which they are shown, so without B pictures.
+    /// For H.264: decoding order must be presentation order, so there are no B-frames.
     pub in_order: bool,
 }
 
-/// What of a stream a transport gets.
+/// What a transport gets of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// As what it gets the pictures, if at all.
+    /// Format of the video; `None` if the transport gets none.
     pub video: Option<Format>,
-    /// As what it gets the sound, if at all.
+    /// Format of the sound; `None` if the transport gets none.
     pub audio: Option<Format>,
-    /// What has to be made; `None`: it is as the source gives it.
+    /// What has to be made; `None` if everything passes as the source delivers it.
     pub recipe: Option<Recipe>,
 }
 
 impl Selection {
-    /// As what it gets samples of that codec.
+    /// The format in which it gets samples of that codec.
     pub fn format(&self, codec: Codec) -> Option<Format> {
         let formats = [self.video, self.audio].into_iter().flatten();
         formats.into_iter().find(|format| format.codec() == codec)
@@ -53,7 +59,7 @@ impl Selection {
 }
 
 impl From<Format> for Selection {
-    /// That format alone, as the source gives it.
+    /// Selects that format alone, as the source delivers it.
     fn from(format: Format) -> Selection {
         let (audio, video) = [format]
             .into_iter()
@@ -66,38 +72,38 @@ impl From<Format> for Selection {
     }
 }
 
-/// What is made of a stream.
+/// What is made from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
-    /// Other pictures, without sound.
+    /// Transcoded video, without sound.
     Pictures(Pictures),
-    /// The sound as AAC, without pictures.
+    /// The sound transcoded to AAC, without video.
     Aac,
-    /// Pictures, others if so said, and sound, as AAC if so said, in one feed.
+    /// Video and sound in one feed, either of them transcoded or as the source delivers it.
     Joined {
-        /// `None`: as the source gives them.
+        /// How the video is transcoded; `None` if it is as the source delivers it.
         pictures: Option<Pictures>,
-        /// The sound is made AAC.
+        /// Whether the sound is transcoded to AAC.
         aac: bool,
     },
 }
 
-/// What is made of a stream's pictures.
+/// How video is transcoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pictures {
-    /// JPEGs; `ad_hoc`: for viewers who asked, so their number is limited.
+    /// To JPEGs.
     Jpeg {
-        /// How they are to be.
+        /// Size, quality and rate.
         look: JpegSettings,
-        /// Not in the config.
+        /// Whether the settings come from a viewer and not from the config, so that their number is limited.
         ad_hoc: bool,
     },
-    /// H.264.
+    /// To H.264.
     H264(H264Settings),
 }
 
 impl Ask {
-    /// The steps nearest to what is asked for: the next width that is no smaller, the next quality.
+    /// Rounds to the available steps: the next width that is no smaller, the next quality.
     pub fn new(width: Option<u32>, quality: Option<u8>) -> Ask {
         let largest = WIDTHS[WIDTHS.len() - 1];
         Ask {
@@ -115,18 +121,18 @@ impl Ask {
         }
     }
 
-    /// Whether another size or quality of JPEGs is asked for.
+    /// Whether it requests another size or quality of JPEGs.
     pub fn is_of_jpegs(&self) -> bool {
         self.width.is_some() || self.quality.is_some()
     }
 
-    /// Whether nothing is asked for.
+    /// Whether it requests nothing.
     pub fn is_empty(&self) -> bool {
         *self == Ask::default()
     }
 }
 
-/// "", "@mobile", "?width=640&quality=60".
+/// The form as a suffix of the stream's name: "", "@mobile", "?width=640&quality=60".
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.rendition.is_empty() {
@@ -148,7 +154,7 @@ impl fmt::Display for Variant {
     }
 }
 
-/// How a stream's pictures are encoded, and its renditions.
+/// The encoder settings and renditions of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Recipes {
     pub encode: config::Encode,
@@ -156,8 +162,9 @@ pub(super) struct Recipes {
 }
 
 impl Recipes {
-    /// What `variant` is, of a stream with these tracks, for a transport that takes `formats`: of each kind the first that needs no
-    /// converting, else the first. `None` if it cannot be had.
+    /// Resolves `variant`, of a stream with the tracks `info`, for a transport that takes `formats`. For
+    /// video and for sound it selects the first format that needs no transcoding, or else the first. `None`
+    /// if the variant is not available.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         let (sounds, pictures): (Vec<Format>, Vec<Format>) =
             formats.iter().partition(|format| format.is_sound());
@@ -170,7 +177,7 @@ impl Recipes {
                 let native = pictures
                     .iter()
                     .find(|format| format.codec() == video.codec)
-                    // A JPEG on its own has no place for how it is to be shown.
+                    // A JPEG by itself cannot carry a pixel aspect or orientation.
                     .filter(|native| {
                         let asked = match **native {
                             Format::Jpeg => variant.ask.is_of_jpegs() || !video.geometry.is_plain(),
@@ -221,7 +228,7 @@ impl Recipes {
                 look: self.look(rendition, ask),
                 ad_hoc: ask.is_of_jpegs(),
             },
-            // What is encoded here has no B pictures. What is H.264 already keeps its size and rate.
+            // The encoder makes no B-frames. H.264 keeps its size and rate.
             _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
                 Pictures::H264(H264Settings {
                     encode: self.encode,
@@ -283,7 +290,8 @@ impl Recipes {
     }
 }
 
-/// Whether pictures of H.264 may be decoded in another order than they are shown: unless its SPS rules that out.
+/// Whether frames of `video` may be decoded in another order than they are presented: H.264 whose SPS does
+/// not rule that out.
 fn reorders(video: &Video) -> bool {
     let reorder = DecoderConfig::parse(&video.config)
         .ok()
@@ -399,7 +407,8 @@ mod tests {
         let recipes = recipes();
         let both = &[H264Avcc, Aac][..];
         let (plain, mobile) = (Variant::default(), variant("mobile", None, None));
-        // What is there, what is wanted: as what pictures and sound come, and what is joined of what is made.
+        // The source's tracks and the transport's formats, then: has video, has sound, and what is joined of
+        // what is transcoded.
         for (variant, video, audio, formats, expected) in [
             (
                 &plain,
@@ -521,14 +530,15 @@ mod tests {
             let sets = ParameterSets::new(&[sps.nal()], &[PpsOptions::default().nal()]);
             sets.unwrap().decoder_config()
         };
-        // Constrained baseline has none; main may have, and so may what cannot be read.
+        // Constrained baseline has no B-frames. Main may have them, and so may a configuration that cannot be
+        // parsed.
         assert_eq!(made(&asked(""), config(66)), None);
         for config in [config(77), Bytes::new()] {
             assert_eq!(made(&Variant::default(), config.clone()), None);
             let Some(Recipe::Pictures(Pictures::H264(encoding))) = made(&asked(""), config) else {
                 panic!("no H.264");
             };
-            // As large and as fast as it is.
+            // At the source's size and rate.
             let H264Settings {
                 max_width,
                 max_height,
@@ -538,7 +548,7 @@ mod tests {
             let whole = (max_width, max_height, frame_rate);
             assert_eq!(whole, (u32::MAX, u32::MAX, None));
         }
-        // Renditions have none anyway: it is the same recipe, so that it is made once.
+        // Renditions have no B-frames anyway: the recipe is the same, so that it is made once.
         let mobile = made(&variant("mobile", None, None), config(77));
         assert_eq!(made(&asked("mobile"), config(77)), mobile);
         assert_eq!(asked("").to_string(), "?reorder=0");

@@ -1,6 +1,8 @@
-//! What happened lately, for who follows it: one bounded ring, and readers that are woken.
+//! The event ring behind `/api/events`: recent events, formatted once as server-sent events, for any number of readers.
 //!
-//! A writer never waits for a reader: who is further behind than the ring is told how many events it missed.
+//! A writer never waits for a reader. The ring is bounded in events and bytes; a reader that falls behind it gets a
+//! `missed` event with the number of events it lost. All parts of the gateway publish; the HTTP handler in
+//! `host/gateway/src/api/events.rs` polls one [`Reader`] per connection.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,18 +16,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Events that are kept, and the bytes of them.
+/// Limits of the ring: number of events, and their total size in bytes.
 const MAX_EVENTS: usize = 1024;
 const MAX_BYTES: usize = 1 << 20;
-/// Bytes a reader gets at a time.
+/// Largest number of bytes that a reader gets per poll, unless a single event is larger.
 const BATCH: usize = 16 << 10;
-/// How long a client waits before it connects again.
+/// Delay before a client reconnects, sent as the `retry` field.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The events of this run of the gateway, numbered from 1. An id on the wire is `{run}-{number}`.
+/// The events of one run of the gateway, numbered from 1. The id of an event on the wire is `{run}-{number}`.
 #[derive(Debug)]
 pub struct Events {
-    /// Another one after every start of the gateway.
+    /// Identifies this run of the gateway; different after every start.
     run: u64,
     started: SystemTime,
     ring: Mutex<Ring>,
@@ -34,17 +36,17 @@ pub struct Events {
 
 #[derive(Debug)]
 struct Ring {
-    /// As they go on the wire.
+    /// The events as sent on the wire, oldest first.
     events: VecDeque<Bytes>,
     bytes: usize,
-    /// Number of the newest.
+    /// Number of the newest event.
     newest: u64,
     waiting: BTreeMap<u64, Waker>,
 }
 
 #[derive(Serialize)]
 struct Stamped<'a, T> {
-    /// Unix milliseconds.
+    /// Unix time in milliseconds.
     at: u64,
     #[serde(flatten)]
     data: &'a T,
@@ -71,10 +73,10 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells everybody. `data` is a struct without a field `at`.
+    /// Publishes an event to all readers. `data` must be a struct without a field `at`.
     pub fn publish(&self, name: &'static str, data: &impl Serialize) {
         let at = super::unix_ms(SystemTime::now());
-        // What is published are plain structs, which always have a JSON form.
+        // Published data are plain structs, which always have a JSON form.
         let Ok(data) = serde_json::to_string(&Stamped { at, data }) else {
             return;
         };
@@ -92,7 +94,8 @@ impl Events {
         waiting.into_values().for_each(Waker::wake);
     }
 
-    /// A reader of what follows; with the id of an event, of what came after that one, as far as it is kept.
+    /// Creates a reader of future events. With the id of the last event that a client has (`Last-Event-ID`), it starts
+    /// with the events after that, as far as they are still in the ring.
     pub fn reader(self: &Arc<Events>, last: Option<&str>) -> Reader {
         let newest = self.lock().newest;
         let known = last.map(|last| self.number(last).filter(|number| *number <= newest));
@@ -122,7 +125,7 @@ impl Events {
         }
     }
 
-    /// The number in an id of this run.
+    /// Number in an event id; `None` if the id is not from this run.
     fn number(&self, id: &str) -> Option<u64> {
         let (run, number) = id.split_once('-')?;
         (run.parse() == Ok(self.run)).then(|| number.parse().ok())?
@@ -130,8 +133,8 @@ impl Events {
 
     fn missed(&self, position: u64, count: Option<u64>) -> Bytes {
         let reason = match count {
-            Some(_) => "they were too long ago",
-            None => "the last event is not one of this run",
+            Some(_) => "the events are no longer kept",
+            None => "the last event ID is not from this run of the gateway",
         };
         let data = serde_json::json!({
             "at": super::unix_ms(SystemTime::now()),
@@ -141,7 +144,7 @@ impl Events {
         self.wire("missed", position, &data.to_string())
     }
 
-    /// An event as it goes on the wire
+    /// Formats an event for the wire
     /// (<https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>).
     fn wire(&self, name: &str, number: u64, data: &str) -> Bytes {
         format!("id: {}-{number}\nevent: {name}\ndata: {data}\n\n", self.run).into()
@@ -152,18 +155,19 @@ impl Events {
     }
 }
 
-/// A place in the events.
+/// A cursor into the event ring.
 #[derive(Debug)]
 pub struct Reader {
     events: Arc<Events>,
     id: u64,
     first: Option<Bytes>,
-    /// Number of the newest event that it has.
+    /// Number of the newest event that was read.
     position: u64,
 }
 
 impl Reader {
-    /// What is new, as it goes on the wire: about 16 KiB at most. Otherwise the task is woken when there is more.
+    /// Returns new events in wire format, about 16 KiB at most. Without new events, the task is woken when there are
+    /// some.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(first);
@@ -225,7 +229,7 @@ mod tests {
         events.publish("said", &Said { text: text.into() });
     }
 
-    /// The names and ids of what is there, and the whole of it.
+    /// Names and ids of the available events, and their complete text.
     fn read(reader: &mut Reader) -> (Vec<(String, String)>, String) {
         let mut context = Context::from_waker(Waker::noop());
         let mut all = String::new();

@@ -1,29 +1,32 @@
-//! Prometheus' text format, version 0.0.4
+//! Writer of the Prometheus text format, version 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>). Pure.
+//!
+//! `/metrics` reads the gateway's counters on request and writes them here; see decision 0026 for why there is no
+//! registry of collectors.
 
 use super::Reading;
 use std::fmt::{Display, Write};
 
-/// The media type of the text.
+/// Media type of the format, for `Content-Type`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a family of figures is.
+/// Type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises; its name ends in `_total`.
+    /// Only rises. Its name ends in `_total`.
     Counter,
-    /// Goes up and down.
+    /// Rises and falls.
     Gauge,
-    /// A [`Reading`].
+    /// A distribution, written from a [`Reading`].
     Histogram,
 }
 
-/// The text so far.
+/// The text written so far.
 #[derive(Debug, Default)]
 pub struct Exposition(String);
 
 impl Exposition {
-    /// Begins a family; its samples follow through what this gives.
+    /// Begins a metric family. Its samples are written through the returned value.
     pub fn family<'a>(&'a mut self, name: &'a str, kind: Kind, help: &str) -> Family<'a> {
         let kind = match kind {
             Kind::Counter => "counter",
@@ -41,13 +44,13 @@ impl Exposition {
         }
     }
 
-    /// The whole text.
+    /// The complete text.
     pub fn into_text(self) -> String {
         self.0
     }
 }
 
-/// A family whose samples are being written.
+/// A metric family whose samples are being written.
 #[derive(Debug)]
 pub struct Family<'a> {
     text: &'a mut String,
@@ -55,12 +58,12 @@ pub struct Family<'a> {
 }
 
 impl Family<'_> {
-    /// One sample. `value` is an integer or a finite number.
+    /// Writes one sample. `value` must be an integer or a finite number.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.write("", labels, None, value);
     }
 
-    /// The samples of a histogram.
+    /// Writes the samples of a histogram: cumulative buckets, sum and count.
     pub fn histogram(&mut self, labels: &[(&str, &str)], reading: &Reading) {
         for (bound, count) in &reading.buckets {
             self.write("_bucket", labels, Some(&bound.to_string()), count);

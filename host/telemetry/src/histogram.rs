@@ -1,17 +1,18 @@
-//! How long something took, counted without a lock. Pure.
+//! Duration histograms that many threads update without a lock. Pure. Read by `/metrics` and written with
+//! [`super::exposition`].
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Upper bounds of the buckets in microseconds; what took longer is in one more.
+/// Upper bounds of the buckets in microseconds. Longer durations are in one more bucket.
 const BOUNDS: [u64; 17] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// Durations in buckets from 50 µs to 10 s. Two additions for each, no allocation.
+/// Durations in buckets from 50 µs to 10 s. An observation is two atomic additions and no allocation.
 #[derive(Debug, Default)]
 pub struct Histogram {
     counts: [AtomicU64; BOUNDS.len() + 1],
@@ -19,7 +20,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts one duration.
     pub fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| bound * 1000 < nanos);
@@ -27,7 +28,7 @@ impl Histogram {
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What was counted so far.
+    /// Reads the current counts. Not atomic with concurrent observations.
     pub fn read(&self) -> Reading {
         let mut count = 0;
         let buckets = BOUNDS
@@ -47,14 +48,14 @@ impl Histogram {
     }
 }
 
-/// A reading of a [`Histogram`].
+/// Snapshot of a [`Histogram`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// Seconds, and how many took that long at most.
+    /// Upper bound of each bucket in seconds, and the number of observations up to it.
     pub buckets: Vec<(f64, u64)>,
-    /// All of them.
+    /// Number of all observations.
     pub count: u64,
-    /// Their sum.
+    /// Sum of all observations in seconds.
     pub seconds: f64,
 }
 

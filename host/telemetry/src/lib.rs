@@ -1,6 +1,8 @@
-//! What the gateway says of itself to who runs it: logs, events, figures.
+//! How the gateway reports on itself: logs, the event ring, histograms, the Prometheus text format, process and TCP
+//! figures, and the containment of panics.
 //!
-//! Nothing here imports from another module, so every module may write to it.
+//! This crate depends on no other crate of the gateway, so that all of them may use it. It decides nothing: counters
+//! and events are kept where things happen, and `host/gateway` serves them.
 
 pub mod events;
 pub mod exposition;
@@ -23,7 +25,7 @@ pub use tcp_info::{Ends, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Unix milliseconds.
+/// Milliseconds since the Unix epoch; 0 for earlier times.
 pub fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |passed| {
         u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)

@@ -1,31 +1,32 @@
-//! Logs: one line for each failure, on standard error.
+//! Logging to standard error, with one line per failure.
 //!
-//! Fields have the same names everywhere: `stream`, `transport`, `plugin` (name@version), `viewer` (its number).
+//! Structured fields have the same names everywhere: `stream`, `transport`, `plugin` (name@version), `viewer` (its
+//! number). [`init`] is called once by `main`; [`Chain`] formats an error with its causes where it is logged.
 
 use super::panics;
 use std::{error::Error, fmt, io::IsTerminal};
 use tracing_subscriber::EnvFilter;
 
-/// How a line of the log is written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// One JSON object a line: `timestamp`, `level`, `message`, and the line's fields beside them.
+    /// One JSON object per line: `timestamp`, `level`, `message`, and the line's fields beside them.
     Json,
 }
 
-/// Logs to standard error, at `info` unless `RUST_LOG` says otherwise; panics that nothing catches, too.
+/// Starts logging to standard error, at level `info` unless `RUST_LOG` says otherwise. Uncaught panics are logged, too.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // A line that cannot be written is lost; telling so on standard error would panic.
+        // A line that cannot be written is lost; reporting that on standard error would panic.
         .log_internal_errors(false)
         .with_target(false);
-    // Only a second call in one process can fail, and then the first one holds.
+    // Fails only on a second call in one process; the first one stays in effect.
     let _ = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -33,7 +34,8 @@ pub fn init(format: LogFormat) {
     panics::log_uncontained();
 }
 
-/// An error with what caused it, in one line; a cause that the error's own text ends with is not said twice.
+/// Formats an error with its chain of causes in one line. A cause that the previous text already ends with is not
+/// repeated.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 

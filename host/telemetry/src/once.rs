@@ -1,21 +1,22 @@
-//! Lines of the log that many may cause and one is enough of.
+//! Deduplication of log lines that any number of clients or frames may cause, and of which the first is enough.
 
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
 };
 
-/// What was said already: [`Once::MAX_LINES`] different lines, each of [`Once::MAX_LINE_LEN`] bytes at most.
+/// The lines logged so far: at most [`Once::MAX_LINES`] different ones, compared by their first [`Once::MAX_LINE_LEN`]
+/// bytes.
 #[derive(Debug, Default)]
 pub struct Once(Mutex<BTreeSet<String>>);
 
 impl Once {
-    /// Different lines that are kept apart; whatever else comes counts as said.
+    /// Largest number of different lines. After that, every line counts as logged, so that the memory is bounded.
     pub const MAX_LINES: usize = 64;
-    /// Bytes of a line that tell it from others.
+    /// Number of bytes by which lines are compared.
     pub const MAX_LINE_LEN: usize = 512;
 
-    /// Whether this was not said before. True for the same text once.
+    /// Returns true the first time it is called with this text.
     pub fn is_new(&self, text: &str) -> bool {
         let end = text.floor_char_boundary(Self::MAX_LINE_LEN);
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,10 @@
-//! Panics of the gateway's own threads.
+//! Containment of panics in the gateway's own threads.
 //!
-//! A thread that panics takes everybody with it who waits for what it makes: nobody else ends their waiting. So each thread that
-//! works for viewers runs its work through [`contain`], which turns a panic into a value that says where it was, and treats that
-//! as a failure of its part: the source is opened again, the guest or codec is made anew. What is not contained (a task of the
-//! runtime, which loses its one connection) is logged with its place.
+//! If a thread that works for viewers panicked and ended, everything that waits for its output would wait forever. So
+//! each such thread runs its work through [`contain`], which turns a panic into a value with its place, and its
+//! supervisor treats that as a failure of the part: a source is opened again, a guest or codec is created anew. Panics
+//! outside of [`contain`] (such as in a task of the runtime, which loses its one connection) are logged with their
+//! place.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +16,7 @@ use std::{
     },
 };
 
-/// A panic that was caught. Shown as one line: where it was, and what it said.
+/// A caught panic. Displayed as one line with its place and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panicked {
     place: String,
@@ -33,19 +34,19 @@ impl fmt::Display for Panicked {
 }
 
 thread_local! {
-    /// How many calls of `contain` this thread is in.
+    /// Number of nested calls of `contain` on this thread.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static LAST: RefCell<Option<Panicked>> = const { RefCell::new(None) };
 }
 
-/// Uncontained panics go to the log rather than to whoever reported them before.
+/// Uncontained panics are logged instead of passed to the previous panic hook.
 static TO_LOG: AtomicBool = AtomicBool::new(false);
 
-/// Runs `work` and catches a panic in it. What `work` shares with the caller must make sense, or be thrown away, after a panic
-/// halfway.
+/// Runs `work` and catches a panic in it. State that `work` shares with the caller must be valid, or be discarded,
+/// after a panic at any point.
 ///
 /// # Errors
-/// It panicked; nothing is logged yet.
+/// `work` panicked. Nothing is logged; that is up to the caller.
 pub fn contain<R>(work: impl FnOnce() -> R) -> Result<R, Panicked> {
     install();
     DEPTH.set(DEPTH.get() + 1);
@@ -60,7 +61,7 @@ pub fn contain<R>(work: impl FnOnce() -> R) -> Result<R, Panicked> {
     })
 }
 
-/// From here on a panic that nothing contains is an error in the log.
+/// Makes uncontained panics errors in the log from here on.
 pub(super) fn log_uncontained() {
     TO_LOG.store(true, Ordering::Relaxed);
     install();
@@ -102,8 +103,8 @@ impl Panicked {
     }
 }
 
-/// Panics where a test wants it: in debug builds only, by `SLUICEGATE_PANIC`, a list of `PART=N` (once, at the Nth call for that
-/// part) or `PART=N+` (from the Nth call on), separated by commas.
+/// Panics where a test requests it. In debug builds only, by the variable `SLUICEGATE_PANIC`: a comma-separated list of
+/// `PART=N` (once, at the Nth call for that part) or `PART=N+` (at every call from the Nth on).
 #[cfg(debug_assertions)]
 #[track_caller]
 pub fn provoke(part: &str) {
@@ -112,7 +113,7 @@ pub fn provoke(part: &str) {
         sync::{Mutex, OnceLock, PoisonError},
     };
 
-    /// By part: from which call on, whether again and again, and the calls so far.
+    /// By part: number of the first call that panics, whether later ones do, too, and the number of calls so far.
     type Wishes = BTreeMap<String, (u64, bool, u64)>;
     static WISHES: OnceLock<Option<Mutex<Wishes>>> = OnceLock::new();
     let wishes = WISHES.get_or_init(|| {
@@ -132,10 +133,10 @@ pub fn provoke(part: &str) {
     *calls += 1;
     let due = *calls == *from || (*again && *calls > *from);
     drop(wishes);
-    assert!(!due, "a test wants `{part}` to fail");
+    assert!(!due, "SLUICEGATE_PANIC requests a panic of `{part}`");
 }
 
-/// There is no such thing outside of debug builds.
+/// Does nothing outside of debug builds.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn provoke(_: &str) {}
@@ -156,7 +157,7 @@ mod tests {
             "{said}"
         );
         assert_eq!(contain(|| 7), Ok(7));
-        // One inside of another is the inner one's.
+        // Of nested calls, the inner one catches the panic.
         let outer = contain(|| contain(|| panic!("inner")).unwrap_err());
         assert!(outer.unwrap().to_string().contains("inner"));
     }

@@ -1,27 +1,28 @@
-//! What the process uses, from `/proc` (proc(5)).
+//! Resource usage of the process, from `/proc` (proc(5)): memory, processor time, threads, descriptors. Read for
+//! `/metrics`; memory also by the limits on sources.
 
 use std::fs;
 
-/// A reading of `/proc/self`; what cannot be read is `None`.
+/// Snapshot of `/proc/self`. Values that cannot be read are `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
-    /// Bytes in memory.
+    /// Resident memory in bytes.
     pub resident: Option<u64>,
-    /// Bytes of address space.
+    /// Size of the address space in bytes.
     pub virtual_memory: Option<u64>,
-    /// Processor seconds of all threads.
+    /// Processor time of all threads in seconds.
     pub cpu_seconds: Option<f64>,
-    /// Unix seconds.
+    /// Start time in Unix seconds.
     pub started: Option<f64>,
-    /// Threads.
+    /// Number of threads.
     pub threads: Option<u64>,
-    /// Descriptors in use.
+    /// Number of open file descriptors.
     pub open_files: Option<u64>,
-    /// Descriptors allowed.
+    /// Limit of open file descriptors.
     pub most_files: Option<u64>,
 }
 
-/// How it is now.
+/// Reads the current values.
 pub fn read() -> Process {
     let mut process = fs::read_to_string("/proc/self/stat")
         .ok()
@@ -29,24 +30,24 @@ pub fn read() -> Process {
         .unwrap_or_default();
     process.open_files = fs::read_dir("/proc/self/fd")
         .ok()
-        // One of them is the reading itself.
+        // One entry is the descriptor of this reading itself.
         .map(|entries| (entries.count() as u64).saturating_sub(1));
     process.most_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     process
 }
 
-/// Bytes in memory, alone: cheap enough to ask often.
+/// Resident memory in bytes. Cheap enough to call often.
 pub fn resident_memory() -> Option<u64> {
     let pages = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = pages.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// From the process's own line and the system's.
+/// Parses `/proc/self/stat` (`own`) and `/proc/stat` (`system`).
 fn parse(own: &str, system: &str) -> Option<Process> {
-    // The name of the program is in brackets and may hold any other character.
+    // The name of the program is in parentheses and may contain any character.
     let fields: Vec<&str> = own.rsplit_once(')')?.1.split_whitespace().collect();
-    // By the numbers in proc(5), whose third is the first behind the name.
+    // Fields are numbered as in proc(5), where the first one after the name is number 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let boot = system

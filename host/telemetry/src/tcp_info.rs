@@ -1,5 +1,9 @@
-//! What the system knows of a TCP connection, by its two addresses: TCP_INFO, over netlink's sock_diag (sock_diag(7)). The
-//! socket itself is not needed, which lies deep in TLS, HTTP or a WebSocket by then.
+//! What the kernel knows of a TCP connection (`TCP_INFO`), found by the connection's two addresses through netlink's
+//! sock_diag (sock_diag(7)).
+//!
+//! The socket itself is not needed; it is inside TLS, HTTP or a WebSocket where it cannot be reached.
+//! `host/gateway/src/session` asks about the connection that carries a session's video, to estimate its link. Linux
+//! only; elsewhere [`TcpProbe::open`] fails.
 
 #[cfg(target_os = "linux")]
 pub use linux::TcpProbe;
@@ -8,28 +12,28 @@ pub use other::TcpProbe;
 
 use std::{net::SocketAddr, time::Duration};
 
-/// The two ends of a connection.
+/// Addresses of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// Here.
+    /// Address at the gateway.
     pub local: SocketAddr,
-    /// There.
+    /// Address of the peer.
     pub peer: SocketAddr,
 }
 
 /// What the kernel knows of a connection to a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// Smoothed round trip; zero where none was measured yet.
+    /// Smoothed round-trip time; zero before the first measurement.
     pub round_trip: Duration,
-    /// The shortest round trip lately, which is five minutes unless the system is told otherwise (`tcp_min_rtt_wlen`).
+    /// Shortest round-trip time of the last five minutes (or as set by `tcp_min_rtt_wlen`).
     pub shortest_trip: Duration,
-    /// Bytes that lie here and were not sent yet.
+    /// Bytes in the send buffer that were not sent yet.
     pub unsent: u32,
-    /// Bytes that were sent and not acknowledged yet, without what was sent again.
+    /// Bytes that were sent and not acknowledged yet, without retransmissions.
     pub under_way: u32,
-    /// Bits a second that were delivered lately, the best of a round trip; `None` where the sender had too little to send to
-    /// tell, or there is none yet.
+    /// Delivery rate in bits per second, the best of the last round trips. `None` before the first measurement, and if
+    /// the sender had too little to send for the rate to be the network's.
     pub delivered: Option<u64>,
 }
 
@@ -51,38 +55,38 @@ mod linux {
         time::Duration,
     };
 
-    /// Bytes of an answer, which has about 400.
+    /// Size of the buffer for an answer, which has about 400 bytes.
     const BUFFER: usize = 4 << 10;
 
-    /// Where `struct tcp_info` (linux/tcp.h) has its fields, in bytes; it only ever grows at its end. The crate's own reading
-    /// wants all that Linux 5.4 has, and boards run older ones; these are there since 4.9.
+    /// Byte offsets of fields in `struct tcp_info` (linux/tcp.h), which only ever grows at its end. The crate's own
+    /// parser requires all fields of Linux 5.4, while some boards run older kernels; these fields exist since 4.9.
     const FLAGS: usize = 7;
     const RTT: usize = 68;
     const NOTSENT_BYTES: usize = 144;
     const MIN_RTT: usize = 148;
     const DELIVERY_RATE: usize = 160;
 
-    /// Of the flags, that the rate is the application's; the first bit, wherever the machine has that.
+    /// Flag that the delivery rate is limited by the application: the first bit-field bit, by the machine's byte order.
     const APP_LIMITED: u8 = if cfg!(target_endian = "big") {
         1 << 7
     } else {
         1
     };
 
-    /// A way to ask the kernel: one netlink socket, kept open.
+    /// Handle for queries to the kernel: one netlink socket that is kept open.
     #[derive(Debug)]
     pub struct TcpProbe {
         socket: Socket,
-        /// Of the latest question; its answer has the same.
+        /// Sequence number of the last query, which its answer repeats.
         sequence: u32,
         buffer: Vec<u8>,
     }
 
     impl TcpProbe {
-        /// Opens the socket, in the network namespace of the calling thread; wants no privilege.
+        /// Opens the socket in the network namespace of the calling thread. Needs no privilege.
         pub fn open() -> io::Result<TcpProbe> {
             let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-            // Port 0 is the kernel: nobody else can answer.
+            // Port 0 is the kernel, so that no other process can answer.
             socket.connect(&NetlinkAddress::new(0, 0))?;
             socket.set_non_blocking(true)?;
             Ok(TcpProbe {
@@ -92,13 +96,15 @@ mod linux {
             })
         }
 
-        /// Asks for the connection between these addresses, in a few microseconds and without waiting; `None` where there is
-        /// none (any more), or the kernel was built without TCP's part of sock_diag. IPv4 may be mapped to IPv6 in either.
+        /// Queries the connection between these addresses. Takes a few microseconds and does not block. `None` if there
+        /// is no such connection (any more), or if the kernel was built without sock_diag for TCP. Either address may
+        /// be IPv4 mapped to IPv6.
         pub fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<TcpInfo>> {
             let asked = Pair::new(local, peer);
             self.sequence = self.sequence.wrapping_add(1);
             self.socket.send(&request(asked, self.sequence), 0)?;
-            // The kernel has answered when `send` returns. What lies before the answer is of a question that failed.
+            // The kernel has answered when `send` returns. Earlier messages in the socket are answers to queries that
+            // failed.
             loop {
                 self.buffer.clear();
                 self.socket.recv(&mut self.buffer, 0)?;
@@ -109,12 +115,12 @@ mod linux {
         }
     }
 
-    /// The two ends of a connection, of IPv4 wherever it is that mapped.
+    /// The two ends of a connection, with mapped IPv4 addresses as IPv4.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Pair {
         local: (IpAddr, u16),
         peer: (IpAddr, u16),
-        /// The interface that a link-local address is of; 0 for all else.
+        /// Interface of a link-local address; 0 for all others.
         interface: u32,
     }
 
@@ -138,7 +144,7 @@ mod linux {
 
     fn request(asked: Pair, sequence: u32) -> Vec<u8> {
         let inet = InetRequest {
-            // The kernel finds sockets of IPv6 that speak IPv4 by either family.
+            // The kernel finds IPv6 sockets that are connected over IPv4 under either family.
             family: match asked.peer.0 {
                 IpAddr::V4(_) => AF_INET,
                 IpAddr::V6(_) => AF_INET6,
@@ -152,7 +158,7 @@ mod linux {
                 destination_address: asked.peer.0,
                 destination_port: asked.peer.1,
                 interface_id: asked.interface,
-                // Whichever socket it is (INET_DIAG_NOCOOKIE).
+                // Any socket with these addresses (INET_DIAG_NOCOOKIE).
                 cookie: [0xff; 8],
             },
         };
@@ -169,7 +175,7 @@ mod linux {
     #[derive(Debug, PartialEq, Eq)]
     enum Answer {
         Is(Option<TcpInfo>),
-        /// It answers another question.
+        /// The message answers another query.
         Other,
     }
 
@@ -197,7 +203,7 @@ mod linux {
     }
 
     fn info(found: &InetResponse, asked: Pair) -> io::Result<Option<TcpInfo>> {
-        // Where a connection is gone, the kernel finds who listens for new ones.
+        // If the connection is gone, the kernel returns the listening socket of that address.
         if !asked.is(&found.header.socket_id) {
             return Ok(None);
         }
@@ -205,11 +211,11 @@ mod linux {
             Nla::TcpInfo(raw) => Some(raw),
             _ => None,
         });
-        // One that only waits for its last packets has none.
+        // A connection that only waits for its last packets has no TCP_INFO.
         let Some(raw) = raw else {
             return Ok(None);
         };
-        // Of a connection that is all that was written and not acknowledged.
+        // In a connection, the send queue is everything written that is not acknowledged.
         let written = found.header.send_queue;
         let info = fields(raw, written).ok_or_else(|| malformed("TCP_INFO is too short"))?;
         Ok(Some(info))
@@ -224,7 +230,7 @@ mod linux {
         let micros = |micros: u32| Duration::from_micros(micros.into());
         Some(TcpInfo {
             round_trip: micros(round_trip),
-            // All ones before there is one.
+            // All bits are set before the first measurement.
             shortest_trip: micros(match shortest {
                 u32::MAX => round_trip,
                 shortest => shortest,
@@ -254,7 +260,7 @@ mod linux {
             net::{Shutdown, TcpListener, TcpStream},
         };
 
-        /// A listener, who connected to it, and who it accepted.
+        /// A listener, a client connected to it, and the accepted socket.
         fn connect(listener: TcpListener, address: &str) -> (TcpListener, TcpStream, TcpStream) {
             let port = listener.local_addr().unwrap().port();
             let client = TcpStream::connect((address, port)).unwrap();
@@ -270,7 +276,7 @@ mod linux {
             TcpProbe::open().unwrap().ask(local, peer).unwrap()
         }
 
-        /// One for IPv4 and IPv6 alike.
+        /// A listener for both IPv4 and IPv6.
         fn dual() -> TcpListener {
             let socket = socket2::Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
             socket.set_only_v6(false).unwrap();
@@ -298,7 +304,7 @@ mod linux {
                     assert!(info.shortest_trip > Duration::ZERO, "{local} {info:?}");
                     assert!(info.round_trip < Duration::from_secs(5), "{local} {info:?}");
                     assert_eq!((info.unsent, info.under_way), (0, 0), "{local}");
-                    // However its addresses are written.
+                    // In whatever form the addresses are given.
                     let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port()).into();
                     assert!(probe.ask(plain(local), peer).unwrap().is_some());
                     assert!(probe.ask(local, plain(peer)).unwrap().is_some());
@@ -335,7 +341,7 @@ mod linux {
             let (listener, client, server) = connect(listener, "127.0.0.1");
             let gone = ends(&server);
             assert!(ask(gone).is_some());
-            // Reset, without waiting for the peer.
+            // Reset the connection without waiting for the peer.
             let linger = Some(Duration::ZERO);
             SockRef::from(&server).set_linger(linger).unwrap();
             drop(server);
@@ -377,7 +383,7 @@ mod linux {
             assert!(probe.ask(local, peer).unwrap().is_some());
         }
 
-        /// An answer of the kernel, and its question; the sequence is 1.
+        /// An answer of the kernel with sequence number 1, and its query.
         fn answer() -> (Vec<u8>, Pair) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (_listener, client, _server) = connect(listener, "127.0.0.1");
@@ -394,7 +400,7 @@ mod linux {
             for end in 0..bytes.len() {
                 let mut part = bytes[..end].to_vec();
                 assert!(read(&part, asked, 1).is_err(), "{end}");
-                // As if it had been sent so.
+                // As if the message had been sent with this length.
                 if let Some(length) = part.first_chunk_mut() {
                     *length = (end as u32).to_ne_bytes();
                     let _ = read(&part, asked, 1);
@@ -477,17 +483,17 @@ mod other {
     use super::TcpInfo;
     use std::{io, net::SocketAddr};
 
-    /// A way to ask the kernel, which only Linux has.
+    /// Handle for queries to the kernel, which only Linux supports.
     #[derive(Debug)]
     pub enum TcpProbe {}
 
     impl TcpProbe {
-        /// Fails: `Unsupported`.
+        /// Always fails with `Unsupported`.
         pub fn open() -> io::Result<TcpProbe> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        /// Nobody can ask.
+        /// Cannot be called: there is no value of this type.
         pub fn ask(&mut self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<TcpInfo>> {
             match *self {}
         }

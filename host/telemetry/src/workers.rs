@@ -1,8 +1,8 @@
-//! Watches the runtime's workers, for tests: reports one that was held up by something that waits.
+//! Detects runtime workers that block, for tests of debug builds.
 //!
-//! A worker that waits (for a lock, a child, a disk) keeps every connection waiting whose turn it is. Linux says of a thread how
-//! long it ran and how long it was ready to run and did not get a processor; what is left of the time between two rests of a
-//! worker it has waited. So a busy machine blames nobody.
+//! A worker that blocks (on a lock, a child process, a disk) delays every connection whose turn it is. Linux reports
+//! how long a thread ran and how long it was runnable without getting a processor. The rest of the time between two
+//! parkings of a worker it was blocked. So a busy machine causes no false reports. `main` installs it.
 
 use std::{
     cell::Cell,
@@ -10,7 +10,8 @@ use std::{
 };
 use tokio::runtime::Builder;
 
-/// Logs each time a worker waited for so many milliseconds as `SLUICEGATE_WATCH_WORKERS` says, if it says so.
+/// Logs each time a worker was blocked for at least as many milliseconds as `SLUICEGATE_WATCH_WORKERS` says. Does
+/// nothing without that variable.
 pub fn watch(builder: &mut Builder) {
     let limit = std::env::var("SLUICEGATE_WATCH_WORKERS");
     let Some(limit) = limit.ok().and_then(|ms| ms.parse().ok()) else {
@@ -21,11 +22,11 @@ pub fn watch(builder: &mut Builder) {
         .on_thread_start(begin)
         .on_thread_unpark(begin)
         .on_thread_park(move || end(limit));
-    tracing::info!("a worker that waits for {limit:?} is reported");
+    tracing::info!("runtime workers blocked for {limit:?} or longer are reported");
 }
 
 thread_local! {
-    /// When the thread began to work, and its times then.
+    /// When the worker was unparked, and its times at that moment.
     static BEGAN: Cell<Option<(Instant, Times)>> = const { Cell::new(None) };
 }
 
@@ -42,21 +43,21 @@ fn end(limit: Duration) {
     let queued = after.queued.saturating_sub(before.queued);
     let waited = passed.saturating_sub(ran + queued);
     if waited >= limit {
-        tracing::error!("a worker was blocked for {waited:?}, and ran for {ran:?}");
+        tracing::error!("runtime worker blocked for {waited:?} (it ran for {ran:?})");
     }
 }
 
-/// Of a thread, since it was made.
+/// Times of a thread since it was created.
 #[derive(Clone, Copy)]
 struct Times {
-    /// On a processor.
+    /// Time on a processor.
     ran: Duration,
-    /// Ready to run, without a processor.
+    /// Time runnable without a processor.
     queued: Duration,
 }
 
 impl Times {
-    /// Of this thread; none where the system does not tell.
+    /// Reads the times of the current thread. `None` if the system does not report them.
     fn now() -> Option<Times> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         let mut fields = text.split_whitespace().map(|field| field.parse().ok());

@@ -1,7 +1,9 @@
 //! What a muxer has given out lately, and cursors over it: one ring for all viewers, no queue per viewer.
 
-use super::wire::{Carrier, Content, Piece};
-use bytes::Bytes;
+use super::{
+    item::{Chunk, Item, SampleTime},
+    piece::{Content, Piece},
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +28,16 @@ impl Header {
         Header(pieces.into_iter().map(Piece::new).collect())
     }
 
+    /// What it consists of, in order.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.0
+    }
+
+    /// Size of its pieces in bytes.
+    fn len(&self) -> usize {
+        self.0.iter().map(|piece| piece.content().len()).sum()
+    }
+
     /// Whether a viewer that has this one has the other too.
     pub fn same(&self, other: &Header) -> bool {
         self.0.len() == other.0.len()
@@ -44,6 +56,7 @@ struct Slot {
     lane: u8,
     access: Access,
     header: Arc<Header>,
+    sample: Option<SampleTime>,
     at: Duration,
     published: Instant,
 }
@@ -95,17 +108,27 @@ impl Outlet {
         }
     }
 
-    /// Adds chunks made at `at` and wakes the viewers.
+    /// Adds chunks made at `at` for `sample`, and wakes the viewers.
     pub fn publish<A: Into<Access>>(
         &self,
         chunks: impl IntoIterator<Item = (Content, u8, A)>,
         at: Duration,
+        sample: Option<SampleTime>,
     ) {
         let published = Instant::now();
         let mut ring = self.lock();
         let before = ring.end();
         for (content, lane, access) in chunks {
-            ring.push(content, lane, access.into(), at, published);
+            let header = ring.header.clone();
+            ring.push(Slot {
+                piece: Arc::new(Piece::new(content)),
+                lane,
+                access: access.into(),
+                header,
+                sample,
+                at,
+                published,
+            });
         }
         if ring.end() != before {
             wake_all(ring);
@@ -134,17 +157,17 @@ impl Outlet {
         self.lock().bytes
     }
 
-    /// What the viewer gets next, in order: at least one chunk if there is any, at most about `budget` bytes.
+    /// Appends what the viewer gets next to `items`, in order: at least one chunk if there is any, at most about `budget` bytes.
     /// Otherwise the task is woken when there is more, or nothing will follow.
     pub fn poll_take(
         &self,
         context: &mut Context<'_>,
         cursor: &mut Cursor,
         budget: usize,
-        out: &mut VecDeque<Bytes>,
+        items: &mut VecDeque<Item>,
     ) -> Poll<Next> {
         let mut ring = self.lock();
-        let taken = ring.take(cursor, budget, out);
+        let taken = ring.take(cursor, budget, items);
         ring.start_wanted |= taken.waits;
         if taken.chunks > 0 {
             return Poll::Ready(Next::Taken(taken));
@@ -164,8 +187,8 @@ impl Outlet {
     }
 
     #[cfg(test)]
-    fn take(&self, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Taken {
-        self.lock().take(cursor, budget, out)
+    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> Taken {
+        self.lock().take(cursor, budget, items)
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -211,7 +234,6 @@ pub struct Taken {
 pub struct Cursor {
     /// Its place among those who wait, and before which wake-up that was.
     waits: Option<(u64, usize)>,
-    carrier: Carrier,
     lanes: Vec<Place>,
     header: Option<Arc<Header>>,
     since: Instant,
@@ -267,10 +289,13 @@ impl Place {
 
 impl Cursor {
     /// A viewer that has got nothing yet.
-    pub fn new(carrier: Carrier) -> Cursor {
+    #[expect(
+        clippy::new_without_default,
+        reason = "a cursor knows when it was made"
+    )]
+    pub fn new() -> Cursor {
         Cursor {
             waits: None,
-            carrier,
             lanes: Vec::new(),
             header: None,
             since: Instant::now(),
@@ -280,10 +305,10 @@ impl Cursor {
 
     /// The same of one that came when the outlet ended at `came` ([`Outlet::end`]). If there was no start point then, it starts
     /// at the first that followed, so that it gets all of a burst.
-    pub fn since(came: u64, carrier: Carrier) -> Cursor {
+    pub fn since(came: u64) -> Cursor {
         Cursor {
             came: Some(came),
-            ..Cursor::new(carrier)
+            ..Cursor::new()
         }
     }
 
@@ -375,32 +400,18 @@ impl Ring {
             .collect();
     }
 
-    fn push(
-        &mut self,
-        content: Content,
-        lane: u8,
-        access: Access,
-        at: Duration,
-        published: Instant,
-    ) {
-        let position = self.end();
-        let Some(state) = self.lanes.get_mut(usize::from(lane)) else {
+    fn push(&mut self, slot: Slot) {
+        let (position, at) = (self.end(), slot.at);
+        let Some(state) = self.lanes.get_mut(usize::from(slot.lane)) else {
             return;
         };
         state.newest = at;
-        if access == Access::Start {
+        if slot.access == Access::Start {
             state.newest_start = Some(position);
             self.start_wanted = false;
         }
-        self.bytes += content.len();
-        self.slots.push_back(Slot {
-            piece: Arc::new(Piece::new(content)),
-            lane,
-            access,
-            header: self.header.clone(),
-            at,
-            published,
-        });
+        self.bytes += slot.piece.content().len();
+        self.slots.push_back(slot);
         self.evict(at);
     }
 
@@ -432,7 +443,7 @@ impl Ring {
         }
     }
 
-    fn take(&self, cursor: &mut Cursor, budget: usize, out: &mut VecDeque<Bytes>) -> Taken {
+    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> Taken {
         let mut taken = Taken::default();
         if cursor.lanes.len() < self.lanes.len() {
             cursor
@@ -452,6 +463,7 @@ impl Ring {
                 if taken.chunks > 0 && taken.bytes >= budget {
                     return taken;
                 }
+                let restarts = matches!(place, Place::Starting(_));
                 let gets;
                 (gets, *place) = place.pass(position, slot.access);
                 if !gets {
@@ -462,17 +474,24 @@ impl Ring {
                     .header
                     .as_ref()
                     .is_some_and(|header| Arc::ptr_eq(header, &slot.header));
-                if !known {
-                    for piece in &slot.header.0 {
-                        put(piece, cursor.carrier, out, &mut taken);
-                    }
-                    cursor.header = Some(slot.header.clone());
+                let header = (!known).then(|| slot.header.clone());
+                if let Some(header) = &header {
+                    taken.bytes += header.len();
+                    cursor.header = Some(header.clone());
                 }
-                put(&slot.piece, cursor.carrier, out, &mut taken);
+                taken.bytes += slot.piece.content().len();
                 taken.chunks += 1;
                 if taken.published.is_none() && slot.published >= cursor.since {
                     taken.published = Some(slot.published);
                 }
+                items.push_back(Item::Chunk(Chunk {
+                    lane: slot.lane,
+                    starts_group: slot.access == Access::Start,
+                    restarts,
+                    sample: slot.sample,
+                    header,
+                    piece: slot.piece.clone(),
+                }));
             }
             position += 1;
         }
@@ -547,13 +566,6 @@ impl Ring {
             .skip(skip)
             .find(|slot| usize::from(slot.lane) == lane);
         next.map_or(Duration::ZERO, |slot| newest.saturating_sub(slot.at))
-    }
-}
-
-fn put(piece: &Piece, carrier: Carrier, out: &mut VecDeque<Bytes>, taken: &mut Taken) {
-    for bytes in piece.wire(carrier) {
-        taken.bytes += bytes.len();
-        out.push_back(bytes.clone());
     }
 }
 

@@ -1,19 +1,24 @@
-//! The order in which candidates are preferred, from a good link's to a narrow one's.
+//! The ladder: the order in which the policy prefers candidates, from the rung for a good link down to the smallest one
+//! for a narrow link.
+//!
+//! Only one low-latency transport is on it, in its best rendition, because a link that cannot carry that is better
+//! served by a transport with a buffer. `session` moves up and down on it. Pure.
 
 use crate::Options;
 use sluicegate_sdk::policy::Candidate;
 
-/// Indices of candidates, best first.
+/// Rungs as indices of candidates, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ladder {
     rungs: Vec<u32>,
-    /// How many of them are for a good link.
+    /// Number of rungs, from the top, that are meant for a good link.
     near: usize,
 }
 
 impl Ladder {
-    /// Of what is not `avoid`ed: the first transport for a good link, then the first other one for a narrow link in all its
-    /// renditions. Where one transport is all there is, its renditions are the rungs.
+    /// Builds the ladder from the candidates that `avoid` does not exclude: the first available transport of `near`,
+    /// then the first available other transport of `far` in all its renditions. If only one transport is available, its
+    /// renditions are the rungs.
     pub fn new(
         candidates: &[Candidate],
         options: &Options,
@@ -49,22 +54,22 @@ impl Ladder {
         Ladder { rungs, near }
     }
 
-    /// Where a candidate stands.
+    /// Position of a candidate on the ladder.
     pub fn place(&self, candidate: u32) -> Option<usize> {
         self.rungs.iter().position(|rung| *rung == candidate)
     }
 
-    /// The candidates from that place on.
+    /// Candidates from that position on downwards.
     pub fn from(&self, place: usize) -> &[u32] {
         self.rungs.get(place..).unwrap_or_default()
     }
 
-    /// The candidates before that place.
+    /// Candidates above that position.
     pub fn before(&self, place: usize) -> &[u32] {
         self.rungs.get(..place).unwrap_or_default()
     }
 
-    /// The first place for a narrow link, if there is one.
+    /// Position of the first rung for a narrow link, if there is one.
     pub fn far(&self) -> Option<usize> {
         (self.near < self.rungs.len()).then_some(self.near)
     }
@@ -130,7 +135,7 @@ mod tests {
         );
         let (names, far) = rungs(&["hls", "hls@mobile"], "");
         assert_eq!((names.join(" ").as_str(), far), ("hls hls@mobile", Some(0)));
-        // One for both is one.
+        // A transport that is in both lists is used once.
         let (names, far) = rungs(&["mse", "mse@mobile"], "");
         assert_eq!((names.join(" ").as_str(), far), ("mse mse@mobile", None));
         let (names, far) = rungs(&["flv", "hls"], "");

@@ -1,19 +1,23 @@
-//! `auto`: the policy that is built in.
+//! `auto`, the built-in policy: low latency on a good link, buffered and smaller on a narrow one.
 //!
-//! The candidates are put on a ladder: at its top what shows pictures soonest, for a good link; below it what has a buffer, in
-//! ever smaller renditions, for a narrow or shaky one. A session starts at the top, goes down as soon as what it plays cannot
-//! be carried, as far as it must, and up again when the link has carried more than enough for long enough.
+//! The candidates form a ladder: at the top the transport with the lowest latency, for a good link; below it a buffered
+//! transport in ever smaller renditions, for a narrow or unsteady link. A session starts at the top. It moves down as
+//! soon as the link cannot carry what plays, as far as necessary, and up again when the link has carried more than
+//! enough for long enough.
 //!
-//! | goes down when | to |
-//! |---|---|
-//! | pictures stood still for `stall-limit` within 5 s, or what comes lies in a queue for more than `queue-limit` | the highest rung that needs no more than `up-at` |
-//! | it needs more than `down-at` of what the link carries, for `down-after` | the same |
-//! | the network is a mobile one | the first buffered rung that fits |
+//! It moves down
+//! - if playback stalled for `stall-limit` within 5 s, or the queueing delay exceeds `queue-limit`: to the highest rung
+//!   that needs at most `up-at` of what the link carries;
+//! - if the candidate needs more than `down-at` of what the link carries, for `down-after`: to the same rung;
+//! - if the network is a mobile one: to the first buffered rung that fits.
 //!
-//! It goes up when a higher rung needs no more than `up-at` of what the link has carried for `up-after`; where that cannot be
-//! told, because the link never had enough to do, after `probe-after` without trouble. After a move nothing goes up for
-//! `dwell`, which doubles with each step up that did not last, up to `dwell-limit`; the link has to be good for so long, too. A move up that makes trouble before its
-//! first picture is given up.
+//! It moves up when a higher rung has needed at most `up-at` of what the link carries for `up-after`. If the link
+//! cannot be judged, because it never had enough to transfer, it tries after `probe-after` without problems. After a
+//! move, nothing moves up for `dwell`, and the link must be good for at least as long. `dwell` doubles with each move
+//! up that did not last, up to `dwell-limit`. A move up that causes problems before its first frame is cancelled.
+//!
+//! `ladder` has the order, `link` estimates the link from reports, `session` decides. All of it is pure: times come
+//! with the calls.
 
 mod ladder;
 mod link;
@@ -25,7 +29,7 @@ use sluicegate_sdk::{
     serde::Deserialize,
 };
 
-/// The policy's part of the config.
+/// Options from the policy's section of the config.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     crate = "sluicegate_sdk::serde",
@@ -34,30 +38,30 @@ use sluicegate_sdk::{
     rename_all = "kebab-case"
 )]
 struct Options {
-    /// Transports for a good link, best first. One that is in neither list comes behind these.
+    /// Transports for a good link, best first. A transport that is in neither list comes after these.
     near: Vec<String>,
-    /// Transports for a narrow or a mobile one, best first.
+    /// Transports for a narrow or mobile link, best first.
     far: Vec<String>,
-    /// Time constants of the two means of what the link carries; the lower one counts.
+    /// Time constants of the two averages of the link's capacity. The lower average counts.
     fast: Millis,
     slow: Millis,
-    /// Down when more than this part of what the link carries is needed, for so long.
+    /// Move down if the candidate needs more than this fraction of what the link carries, for this long.
     down_at: f64,
     down_after: Millis,
-    /// Down when what comes is so late, or pictures stood still for so long within 5 s.
+    /// Move down at this queueing delay, or if playback stalled for this long within 5 s.
     queue_limit: Millis,
     stall_limit: Millis,
-    /// Up when no more than this part is needed, for so long.
+    /// Move up if the candidate needs at most this fraction of what the link carries, for this long.
     up_at: f64,
     up_after: Millis,
-    /// Up by trial after so long without trouble where the link cannot be judged.
+    /// Move up on trial after this long without problems, if the link cannot be judged.
     probe_after: Millis,
-    /// No way up for so long after a move; doubled by every failure up to the limit.
+    /// No move up for this long after a move. Each failed move up doubles it, up to the limit.
     dwell: Millis,
     dwell_limit: Millis,
-    /// So many at most; moves down because of trouble are not held back.
+    /// Highest number of moves within a minute. Moves down because of problems are not limited.
     moves_per_minute: u32,
-    /// Whether a mobile network is enough of a reason.
+    /// Whether a mobile network alone is a reason to use the transports in `far`.
     cellular_is_far: bool,
 }
 
@@ -96,13 +100,13 @@ impl Options {
         }
         if options.up_at >= options.down_at {
             return Err(format!(
-                "option `up-at`: {} must be less than `down-at`, {}, or sessions go up and down",
+                "option `up-at`: {} must be less than `down-at`, {}, or sessions oscillate",
                 options.up_at, options.down_at
             ));
         }
         if options.moves_per_minute == 0 {
             return Err(
-                "option `moves-per-minute`: 0 leaves no way back up; write at least 1".into(),
+                "option `moves-per-minute`: 0 would prevent every move up; write at least 1".into(),
             );
         }
         if options.dwell_limit < options.dwell {
@@ -118,7 +122,7 @@ impl Options {
     }
 }
 
-/// One session.
+/// One session, as the SDK's trait wants it.
 struct Auto(session::Session);
 
 impl Policy for Auto {
@@ -152,7 +156,7 @@ mod tests {
             ),
             (
                 r#"{"up-at": 0.9}"#,
-                "option `up-at`: 0.9 must be less than `down-at`, 0.85, or sessions go up and down",
+                "option `up-at`: 0.9 must be less than `down-at`, 0.85, or sessions oscillate",
             ),
             (
                 r#"{"dwell": "5m"}"#,
@@ -160,11 +164,11 @@ mod tests {
             ),
             (
                 r#"{"moves-per-minute": 0}"#,
-                "option `moves-per-minute`: 0 leaves no way back up; write at least 1",
+                "option `moves-per-minute`: 0 would prevent every move up; write at least 1",
             ),
             (
                 r#"{"up-after": 15}"#,
-                "option `up-after`: `15` has no unit: write e.g. \"200ms\" or \"2s\"",
+                "option `up-after`: `15` has no unit; write for example \"200ms\" or \"2s\"",
             ),
             (
                 r#"{"near": [], "far": []}"#,

@@ -1,28 +1,34 @@
-//! What is known of the way to a viewer, from its reports.
+//! Estimates what the link to a viewer carries, from the viewer's reports.
+//!
+//! Reports say little about the link while there is little to transfer, so a measurement is used only if the client
+//! measured goodput, or if the link was visibly at its limit (stalls, queueing, too few frames); then what was received
+//! is what it carries. Two geometric averages with different time constants are kept and the lower one counts: a drop
+//! takes effect quickly, a rise slowly.
 
 use crate::Options;
 use sluicegate_sdk::policy::Report;
 
-/// With fewer pictures than this part of what the source gives, the link or the device is at its limit.
+/// A frame rate below this fraction of the source's means that the link or the device is at its limit.
 const TOO_FEW: f32 = 0.75;
-/// Behind by half of what is too much, it is at its limit, too.
+/// A queueing delay above `queue-limit` divided by this means that the link is at its limit.
 const QUEUED: u32 = 2;
-/// How fast the most that was needed is forgotten, by second.
+/// Fraction per second by which the remembered peak bit rate of a candidate decays.
 const FORGOTTEN: f64 = 0.02;
-/// Stalls are added up over so long (ms).
+/// Stalls are summed over this time, in milliseconds.
 const STALLS_OVER: u64 = 5000;
-/// What was seen is believed for so long (ms).
+/// An estimate is valid for this long after the last measurement, in milliseconds.
 const BELIEVED: u64 = 30_000;
-/// And stands for no longer than this (ms) before.
+/// A measurement stands for at most this much time before it, in milliseconds.
 const MAX_INTERVAL: u64 = 5000;
-/// What is less (bits a second) is nothing.
+/// Lowest value of a measurement in bits per second; the geometric average needs one above zero.
 const MIN_GOODPUT: f64 = 1000.0;
-/// Measured above so many times what any candidate needs, it is only known to be more than enough.
+/// Measurements are capped at this multiple of what the most demanding candidate needs. Higher ones only say that it is
+/// more than enough.
 const ENOUGH: f64 = 4.0;
-/// Pictures dropped by the device, of all that it got, that are too many.
+/// Fraction of the received frames that a device may drop before that counts as a problem.
 const DROPPED: f32 = 0.3;
 
-/// Bits a second, for people.
+/// Formats a bit rate in bits per second for people.
 pub fn rate(bits: f64) -> String {
     match bits / 1e6 {
         mega if mega >= 10.0 => format!("{mega:.0} Mbit/s"),
@@ -31,25 +37,25 @@ pub fn rate(bits: f64) -> String {
     }
 }
 
-/// Two means of what it carries, and what there was of trouble.
+/// Averages of the link's capacity in bits per second, and recent problems.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
     fast: Option<f64>,
     slow: Option<f64>,
-    /// What the newest report said.
+    /// Measurement of the newest report, if it had one.
     latest: Option<f64>,
-    /// What the newest report said that said anything.
+    /// Newest measurement.
     newest: Option<f64>,
-    /// When it was last measured, or seen at its limit.
+    /// Time of the newest measurement.
     seen_at: Option<u64>,
-    /// Stalls of the last seconds: when they were reported, and how long they were.
+    /// Recent stalls: time of the report, and length in milliseconds.
     stalls: Vec<(u64, u32)>,
     queued_since: Option<u64>,
     dropping_since: Option<u64>,
 }
 
 impl Link {
-    /// What it carries, the lower of both means; `None` where that cannot be told.
+    /// Capacity in bits per second: the lower of the two averages. `None` if there was no measurement lately.
     pub fn carries(&self, at: u64) -> Option<f64> {
         match (self.seen_at, self.fast, self.slow) {
             (Some(seen), Some(fast), Some(slow)) if seen + BELIEVED > at => Some(fast.min(slow)),
@@ -57,19 +63,20 @@ impl Link {
         }
     }
 
-    /// What it carries just now: a drop is believed at once, a rise is not.
+    /// Capacity at this moment, for moves down. The newest measurement counts too if it is lower, so a drop takes
+    /// effect at once and a rise does not.
     pub fn carries_now(&self, at: u64) -> Option<f64> {
         let carries = self.carries(at)?;
         Some(self.latest.map_or(carries, |latest| latest.min(carries)))
     }
 
-    /// What it carried when that was last measured, if that is not long ago.
+    /// Newest measurement, if it is recent enough.
     pub fn newest(&self, at: u64) -> Option<f64> {
         self.carries(at).and(self.newest)
     }
 
-    /// A report of `passed` ms on something that gives `nominal` pictures a second (0: unknown). Says whether the link was seen
-    /// at its limit. `most`: what any candidate needs, bits a second.
+    /// Takes a report that covers `passed` milliseconds. `nominal` is the candidate's frame rate (0: unknown), `most`
+    /// the highest bit rate that any candidate needs. Returns whether the link was at its limit.
     pub fn note(
         &mut self,
         at: u64,
@@ -101,44 +108,44 @@ impl Link {
             if self.carries(at).is_none() {
                 (self.fast, self.slow) = (None, None);
             }
-            // It stands for the time since the one before.
+            // A measurement stands for the time since the previous one.
             let since = self.seen_at.map_or(passed, |seen| at.saturating_sub(seen));
             let weight = since.clamp(passed, MAX_INTERVAL.max(passed));
             self.seen_at = Some(at);
             self.fast = Some(mean(self.fast, seen, weight, options.fast.0));
             self.slow = Some(mean(self.slow, seen, weight, options.slow.0));
         } else if self.carries(at).is_some_and(|carries| received > carries) {
-            // At least that much.
+            // Not a measurement, but the link carries at least this much.
             (self.fast, self.slow) = (Some(received), Some(received));
         }
         limited
     }
 
-    /// For how long pictures stood still in the last seconds (ms).
+    /// Total length of recent stalls in milliseconds.
     pub fn stalled(&self) -> u64 {
         self.stalls.iter().map(|(_, ms)| u64::from(*ms)).sum()
     }
 
-    /// For how long too much has been lying in queues (ms).
+    /// For how long the queueing delay has been too high, in milliseconds.
     pub fn queued(&self, at: u64) -> Option<u64> {
         self.queued_since.map(|since| at.saturating_sub(since))
     }
 
-    /// For how long the device has been dropping pictures (ms).
+    /// For how long the device has been dropping too many frames, in milliseconds.
     pub fn dropping(&self, at: u64) -> u64 {
         self.dropping_since
             .map_or(0, |since| at.saturating_sub(since))
     }
 
-    /// Trouble of the past is past: something else plays, or nobody looked.
+    /// Forgets past problems, because another candidate plays or the player was hidden.
     pub fn calm(&mut self) {
         self.stalls.clear();
         (self.queued_since, self.dropping_since) = (None, None);
     }
 }
 
-/// A mean that forgets, with a time constant, after `passed` (both ms). The geometric one: links change by factors, and what was
-/// measured on a wide one is off by factors, too.
+/// Exponential moving average with a time constant, after `passed` (both in milliseconds). It is geometric because
+/// links change by factors, and errors on a wide link are factors too.
 fn mean(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
     let passed = passed as f64;
     let weight = passed / (passed + f64::from(constant));
@@ -148,7 +155,8 @@ fn mean(old: Option<f64>, new: f64, passed: u64, constant: u32) -> f64 {
     })
 }
 
-/// The most that something needed lately, in bits a second; `passed` ms since the last look.
+/// Peak bit rate that a candidate needed recently, in bits per second; it decays over `passed` milliseconds since the
+/// last update.
 pub fn most(old: Option<f64>, received: f64, passed: u64) -> f64 {
     let kept = 1.0 - FORGOTTEN * passed as f64 / 1000.0;
     old.map_or(received, |old| received.max(old * kept.max(0.0)))
@@ -188,7 +196,7 @@ mod tests {
             ));
         }
         assert_eq!(link.carries(59_000), None);
-        // At its limit it is known.
+        // At its limit, the link's capacity is what it carries.
         for at in 60..90 {
             assert!(link.note(
                 at * 1000,
@@ -199,7 +207,7 @@ mod tests {
             ));
         }
         assert!((link.carries(89_000).unwrap() - 800_000.0).abs() < 1.0);
-        // And at least what comes later without trouble.
+        // Later throughput without problems is a lower bound of the capacity.
         assert!(!link.note(
             90_000,
             1000,

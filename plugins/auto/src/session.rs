@@ -1,4 +1,8 @@
-//! One session: what plays, where it moves, and when.
+//! One session: what plays, when it moves, and where.
+//!
+//! `report` is the heart: it updates the link's estimate, learns what the playing candidate needs, looks for problems,
+//! and then moves down, up or not at all. The rules and their figures come from a simulator (`tests/link`); `crate`
+//! describes them. Pure: times are milliseconds that come with the calls.
 
 use crate::{
     Options,
@@ -8,30 +12,30 @@ use crate::{
 use sluicegate_sdk::policy::{Candidate, Choice, Client, Event, Report};
 use std::collections::BTreeMap;
 
-/// What plays is not judged in its first moments (ms): what was there when it began comes at once.
+/// A candidate is not judged in its first moments, in milliseconds: the burst at its start inflates the measurements.
 const WARM_UP: u64 = 3000;
-/// Reports further apart than this (ms) say nothing of the time between.
+/// Reports further apart than this, in milliseconds, say nothing about the time between them.
 const MAX_GAP: u64 = 5000;
-/// A step up that lasts for so long (ms) was right.
+/// A move up that lasts this long, in milliseconds, was right; `dwell` is reset then.
 const PROVEN: u64 = 60_000;
-/// What gave no picture is left alone for so long (ms), doubled each time up to so much.
+/// For how long a candidate that showed no frame is avoided, in milliseconds: at first, doubled each time, and at most.
 const AVOIDED: (u64, u64) = (30_000, 600_000);
-/// Too much has to lie in queues for so long (ms), and the device to drop pictures for so long.
+/// How long the queueing delay must be too high, and the device drop frames, before it counts, in milliseconds.
 const QUEUED_FOR: u64 = 1000;
 const DROPPED_FOR: u64 = 5000;
-/// Over which moves are counted (ms).
+/// Period over which moves are counted, in milliseconds.
 const MINUTE: u64 = 60_000;
-/// On a mobile network nothing is known of, so much (bits a second) is hoped for.
+/// Assumed capacity of a mobile network without measurements, in bits per second.
 const MOBILE: f64 = 1_500_000.0;
 
-/// Names a candidate over changes of the list.
+/// Transport and rendition: identifies a candidate across changes of the list.
 type Key = (String, String);
 
 fn key(candidate: &Candidate) -> Key {
     (candidate.transport.clone(), candidate.rendition.clone())
 }
 
-/// "HLS", "HLS (mobile)".
+/// Name of a candidate for people: "HLS", "HLS (mobile)".
 fn name(candidate: &Candidate) -> String {
     let transport = match candidate.transport.as_str() {
         name @ ("hls" | "mjpeg" | "mse") => name.to_uppercase(),
@@ -43,57 +47,57 @@ fn name(candidate: &Candidate) -> String {
     }
 }
 
-/// On the way to another candidate.
+/// A move in progress.
 #[derive(Clone, Debug)]
 struct Move {
     to: u32,
     up: bool,
 }
 
-/// What gave no picture.
+/// A candidate that showed no frame.
 #[derive(Clone, Copy, Debug)]
 struct Avoided {
     until: u64,
     times: u32,
 }
 
-/// See [`crate`].
+/// State of a session; see the module's description.
 pub struct Session {
     options: Options,
     save_data: bool,
     network: Option<String>,
-    /// Somebody has turned the sound on.
+    /// The viewer has turned sound on.
     listening: bool,
     candidates: Vec<Candidate>,
     ladder: Ladder,
-    /// What is on the screen.
+    /// Index of the candidate that is on the screen.
     playing: Option<u32>,
     moving: Option<Move>,
     link: Link,
-    /// The most that was needed lately, bits a second.
+    /// Recent peak bit rate of each candidate, in bits per second.
     needed: BTreeMap<Key, f64>,
-    /// The same by index, for the candidates that there are.
+    /// The same, by index into `candidates`.
     seen: Vec<Option<f64>>,
     avoided: BTreeMap<Key, Avoided>,
-    /// When the last report came.
+    /// Time of the newest report.
     last: Option<u64>,
-    /// Since when it is on the screen.
+    /// Since when the candidate has been on the screen.
     settled_at: u64,
-    /// When moves of the last time were done.
+    /// Times of the moves within the last minute.
     moved_at: Vec<u64>,
     dwell: u64,
-    /// When it went up, until that is proven right.
+    /// Time of the last move up, until it has proven right.
     rose_at: Option<u64>,
-    /// Since when more is needed than should be.
+    /// Since when the candidate has needed more than `down-at` of the link.
     short_since: Option<u64>,
-    /// Since when the link has carried enough for a candidate.
+    /// By candidate: since when the link has carried enough for it.
     good_since: BTreeMap<u32, u64>,
-    /// Since when there has been no trouble.
+    /// Since when there have been no problems.
     quiet_since: u64,
 }
 
 impl Session {
-    /// Of that client.
+    /// A session for that client that plays nothing yet.
     pub fn new(options: Options, client: &Client) -> Session {
         Session {
             dwell: options.dwell.0.into(),
@@ -119,7 +123,7 @@ impl Session {
         }
     }
 
-    /// What to play of these.
+    /// Takes a new list of candidates and chooses among them. Keeps what plays.
     pub fn choose(&mut self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice {
         self.candidates = candidates;
         let seen = |candidate| self.needed.get(&key(candidate)).copied();
@@ -130,19 +134,19 @@ impl Session {
         self.playing = playing;
         if let Some(playing) = playing {
             self.settled_at = at;
-            return self.choice(playing, "it plays already".into());
+            return self.choice(playing, "it is already playing".into());
         }
         let (chosen, reason) = self.start(at);
         self.choice(chosen, reason.into())
     }
 
-    /// What fits a session that plays nothing yet, and why.
+    /// Candidate for a session that plays nothing yet, and the reason.
     fn start(&self, at: u64) -> (u32, &'static str) {
         let (place, reason) = match (self.is_mobile(), self.save_data, self.ladder.far()) {
-            (true, _, Some(far)) => (far, "the network is a mobile one"),
-            (_, true, Some(far)) => (far, "the browser asks for few bytes"),
-            _ if self.listens(0) => (0, "it carries the sound, and shows pictures soonest"),
-            _ => (0, "it shows pictures soonest"),
+            (true, _, Some(far)) => (far, "the network is mobile"),
+            (_, true, Some(far)) => (far, "the browser asks for reduced data usage"),
+            _ if self.listens(0) => (0, "it carries the sound and has the lowest latency"),
+            _ => (0, "it has the lowest latency"),
         };
         let carries = self.link.carries_now(at).unwrap_or(MOBILE);
         let rungs = self.ladder.from(place);
@@ -153,7 +157,7 @@ impl Session {
         (fitting.or(rungs.last()).copied().unwrap_or(0), reason)
     }
 
-    /// Whether somebody listens, and the rung at that place carries sound.
+    /// Whether the viewer has turned sound on and the rung at that position carries it.
     fn listens(&self, place: usize) -> bool {
         let rung = self.ladder.from(place).first();
         self.listening && rung.is_some_and(|rung| self.carries_sound(*rung))
@@ -164,7 +168,7 @@ impl Session {
         candidate.is_some_and(|candidate| candidate.sound)
     }
 
-    /// Something happened.
+    /// Handles an event; returns where to move, if anywhere.
     pub fn observe(&mut self, at: u64, event: &Event) -> Option<Choice> {
         match event {
             Event::Report(report) => self.report(at, report),
@@ -197,12 +201,13 @@ impl Session {
         let (failed, shown) = (key(failed), name(failed));
         let down = self.moving.as_ref().is_some_and(|moving| !moving.up);
         if let Some(playing) = self.playing.filter(|playing| down && *playing != index) {
-            // On a link that is too narrow for what plays, that is no wonder; it is tried again, as low as can be.
+            // On a link that is too narrow for what plays, a late first frame is to be expected. Try again at the
+            // lowest rung.
             let carries = self.link.carries_now(at);
             if carries.is_some_and(|carries| !self.fits(playing, carries)) {
                 self.moving = None;
                 let lowest = *self.ladder.from(0).last()?;
-                return self.go(at, lowest, format!("{shown} gave no picture in time"));
+                return self.go(at, lowest, format!("{shown} showed no frame in time"));
             }
         }
         let times = self.avoided.get(&failed).map_or(0, |known| known.times);
@@ -217,7 +222,7 @@ impl Session {
         if moving.as_ref().is_some_and(|moving| moving.up) {
             self.fell();
         }
-        // What plays goes on playing, if it is not that which failed, and was not about to be left for good reason.
+        // Keep what plays, unless it failed itself or was being left because of problems.
         let down = moving.is_some_and(|moving| !moving.up);
         if self.playing.is_some_and(|playing| playing != index) && !down {
             return None;
@@ -232,11 +237,11 @@ impl Session {
             None => true,
         });
         let next = *fitting.or(rungs.last())?;
-        // Where nothing else may be played, the player is left to help itself.
+        // If nothing else is allowed, leave recovery to the player.
         if self.playing == Some(next) || next == index {
             return None;
         }
-        self.go(at, next, format!("{shown} gave no picture"))
+        self.go(at, next, format!("{shown} showed no frame"))
     }
 
     fn report(&mut self, at: u64, report: &Report) -> Option<Choice> {
@@ -261,15 +266,12 @@ impl Session {
         let playing = self.playing?;
         if self.moving.is_none() && !self.carries_sound(playing) && self.listens(0) {
             let (to, _) = self.start(at);
-            let reason = format!(
-                "somebody listens, and {} carries no sound",
-                self.name(playing)
-            );
+            let reason = format!("sound is on, and {} carries none", self.name(playing));
             return self.go(at, to, reason);
         }
         let silent = report.received == 0 && report.stalled_ms == 0 && report.queued_ms == 0;
         if silent {
-            // The source is still; that says nothing of the link.
+            // The source is idle, which says nothing about the link.
             return None;
         }
         let nominal = self.candidates.get(playing as usize)?.frame_rate;
@@ -281,7 +283,7 @@ impl Session {
             .link
             .note(at, passed, report, (nominal, most), &self.options);
         let warm = at >= self.settled_at + WARM_UP;
-        // What came is not told of everything: where the browser plays HLS itself, its bytes are its own.
+        // Received bytes are unknown where the browser plays HLS natively.
         if !limited && warm && report.received > 0 {
             self.learn(at, playing, report.received.into(), passed);
         }
@@ -299,7 +301,10 @@ impl Session {
                 self.moving = None;
                 self.fell();
                 self.link.calm();
-                Some(self.choice(playing, format!("the link does not carry both: {trouble}")))
+                Some(self.choice(
+                    playing,
+                    format!("the link does not carry both streams: {trouble}"),
+                ))
             }
             (Some(_), _) => None,
             (None, Some(trouble)) => self.down(at, playing, trouble),
@@ -309,7 +314,8 @@ impl Session {
         }
     }
 
-    /// What plays without trouble needs what came. It may need more if the link could not carry more.
+    /// Learns what the candidate needs: what it received while it played without problems. If the link could not carry
+    /// more, it may need more than that.
     fn learn(&mut self, at: u64, playing: u32, received: f64, passed: u64) -> Option<()> {
         let of = self.candidates.get(playing as usize)?;
         let seen = self.seen.get_mut(playing as usize)?;
@@ -325,7 +331,7 @@ impl Session {
         Some(())
     }
 
-    /// Nothing was to be seen for a while.
+    /// The player was hidden, or did not report for a while: forget what was measured about problems.
     fn pause(&mut self, at: u64) {
         self.link.calm();
         self.short_since = None;
@@ -334,7 +340,7 @@ impl Session {
         self.settled_at = self.settled_at.max(at.saturating_sub(WARM_UP / 2));
     }
 
-    /// What is wrong with what plays, in words.
+    /// The problem with what plays, as a phrase for people.
     fn trouble(
         &mut self,
         at: u64,
@@ -345,13 +351,13 @@ impl Session {
     ) -> Option<String> {
         let needs = self.needs(playing);
         let carries = self.link.carries_now(at);
-        // What is pushed, and comes in time, is carried, however little more the link is seen to carry.
+        // Media that is pushed and arrives in time is evidently carried, even if the link was not seen to carry more.
         let short = (limited || (pulled && self.is_known(playing)))
             && carries.is_some_and(|carries| needs > self.options.down_at * carries);
         self.short_since = short.then(|| self.short_since.unwrap_or(at));
         let stalled = self.link.stalled();
         if stalled >= self.options.stall_limit.0.into() {
-            return Some(format!("pictures stood still for {}", seconds(stalled)));
+            return Some(format!("playback stalled for {}", seconds(stalled)));
         }
         if !warm {
             return None;
@@ -362,10 +368,10 @@ impl Session {
             .is_some_and(|queued| queued >= QUEUED_FOR)
         {
             let limit = seconds(self.options.queue_limit.0.into());
-            return Some(format!("pictures came more than {limit} late"));
+            return Some(format!("frames arrived more than {limit} late"));
         }
         if self.link.dropping(at) >= DROPPED_FOR {
-            return Some("this device shows less than it gets".into());
+            return Some("this device drops many of the frames it receives".into());
         }
         let for_long = |since| at.saturating_sub(since) >= u64::from(self.options.down_after.0);
         match (self.short_since.is_some_and(for_long), carries) {
@@ -386,7 +392,7 @@ impl Session {
         let place = self.ladder.place(playing);
         let below = self.ladder.from(place.map_or(0, |place| place + 1));
         let fitting = match self.link.carries_now(at) {
-            // With room to spare: it starts while there is still something of the other on the link.
+            // Leave headroom, since the new candidate starts while the old one still uses the link.
             Some(carries) => below
                 .iter()
                 .find(|rung| self.needs(**rung) <= self.options.up_at * carries),
@@ -397,7 +403,7 @@ impl Session {
         self.go(at, to, trouble)
     }
 
-    /// A mobile network is no place for what is meant for a good one.
+    /// Leaves a candidate meant for a good link if the network is a mobile one.
     fn leave_near(&mut self, at: u64, playing: u32) -> Option<Choice> {
         let far = self.ladder.far()?;
         if !self.is_mobile() || self.ladder.place(playing)? >= far {
@@ -407,7 +413,7 @@ impl Session {
         let rungs = self.ladder.from(far);
         let fitting = rungs.iter().find(|rung| self.fits(**rung, carries));
         let to = *fitting.or(rungs.last())?;
-        self.go(at, to, "the network is a mobile one now".into())
+        self.go(at, to, "the network is mobile now".into())
     }
 
     fn up(&mut self, at: u64, playing: u32, limited: bool) -> Option<Choice> {
@@ -421,7 +427,7 @@ impl Session {
                 let above = self.ladder.before(place);
                 above.get(allowed..).unwrap_or_default().to_vec()
             }
-            // What plays is no rung: somebody had chosen it before.
+            // What plays is not on the ladder: it was chosen before the ladder changed.
             None => self.ladder.from(allowed).to_vec(),
         };
         let carries = self.link.carries(at);
@@ -442,7 +448,7 @@ impl Session {
             return None;
         }
         let long = u64::from(self.options.up_after.0).max(self.dwell);
-        // One that is about to be good enough for long is worth waiting for: that spares a move.
+        // Wait for a rung that the newest measurement would carry, rather than move to an intermediate one first.
         let newest = self.link.newest(at);
         let soon = |rung: &u32| {
             newest.is_some_and(|newest| self.needs(*rung) <= self.options.up_at * newest)
@@ -462,7 +468,7 @@ impl Session {
             );
             return self.go(at, *rung, reason);
         }
-        // Unknown, but nothing speaks against it.
+        // The link cannot be judged, but nothing indicates a problem.
         let quiet = at.saturating_sub(self.quiet_since);
         let trial = u64::from(self.options.probe_after.0).max(self.dwell);
         if carries.is_none() && quiet >= trial {
@@ -470,7 +476,7 @@ impl Session {
             return self.go(
                 at,
                 next,
-                format!("there was no trouble for {}", seconds(trial)),
+                format!("there were no problems for {}", seconds(trial)),
             );
         }
         None
@@ -491,7 +497,7 @@ impl Session {
         Some(self.choice(to, reason))
     }
 
-    /// A step up was wrong.
+    /// A move up turned out to be wrong: double `dwell`.
     fn fell(&mut self) {
         self.rose_at = None;
         self.dwell = (self.dwell * 2).min(self.options.dwell_limit.0.into());
@@ -503,14 +509,14 @@ impl Session {
             let known = avoided.get(&key(candidate));
             known.is_some_and(|known| at < known.until)
         };
-        // Who listens is given what carries sound, as long as there is some that works.
+        // With sound on, only candidates with sound are used, as long as one of them works.
         let heard = |candidate: &Candidate| candidate.sound && !avoid(candidate);
         let only_heard = self.listening && self.candidates.iter().any(heard);
         self.ladder = Ladder::new(&self.candidates, &self.options, |candidate| {
             avoid(candidate) || (only_heard && !candidate.sound)
         });
         if self.ladder.from(0).is_empty() {
-            // Better one that failed than none.
+            // A candidate that failed is better than none.
             self.ladder = Ladder::new(&self.candidates, &self.options, |_| false);
         }
     }
@@ -524,7 +530,7 @@ impl Session {
         matches!(self.seen.get(index as usize), Some(Some(_)))
     }
 
-    /// What a candidate needs, bits a second: as was seen, else as was said.
+    /// Bit rate that a candidate needs, in bits per second: as learned, or as announced.
     fn needs(&self, index: u32) -> f64 {
         self.candidates
             .get(index as usize)
@@ -550,7 +556,7 @@ impl Session {
     }
 }
 
-/// "1.4 s".
+/// Formats milliseconds as seconds: "1.4 s".
 fn seconds(ms: u64) -> String {
     match (ms / 1000, ms % 1000 / 100) {
         (whole, 0) => format!("{whole} s"),

@@ -1,10 +1,11 @@
-//! Boxes (ISO/IEC 14496-12, 4.2): a size, a type, content.
+//! Writes boxes (ISO/IEC 14496-12, 4.2): a size, a type and content. A box's size is filled in when its content is
+//! complete, so callers nest closures and never compute sizes.
 
-/// Bytes of boxes, most significant byte first.
+/// Bytes of boxes; numbers are big-endian.
 pub(crate) struct Boxes(pub Vec<u8>);
 
 impl Boxes {
-    /// A box; its size is known when its content is written. What can be large (payload) is never written here.
+    /// Appends a box. Its content is small; payload, which can be large, is never written here.
     pub fn put(&mut self, kind: &[u8; 4], content: impl FnOnce(&mut Self)) {
         let at = self.0.len();
         self.u32(0).bytes(kind);
@@ -13,7 +14,7 @@ impl Boxes {
         self.0[at..at + 4].copy_from_slice(&size.to_be_bytes());
     }
 
-    /// A box with a version and flags.
+    /// Appends a full box: one with a version and flags.
     pub fn full(
         &mut self,
         kind: &[u8; 4],

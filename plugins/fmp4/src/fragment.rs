@@ -1,4 +1,8 @@
-//! Fragments: `moof` and `mdat`, and what may stand before them.
+//! Media fragments: `moof` and `mdat`, and the boxes that may precede them.
+//!
+//! Only the boxes are the guest's own bytes; samples are joined as slices of the host's buffers. The size of the `moof`
+//! is known from the number of tracks and samples, so data offsets are computed before it is written. Section numbers
+//! without a name are those of ISO/IEC 14496-12.
 
 use crate::{Error, boxes::Boxes};
 use sluicegate_sdk::{Buffer, Piece, Sample};
@@ -8,13 +12,14 @@ const TRAF: usize = 8 + 16 + 20 + 20;
 const TRUN_SAMPLE: usize = 16;
 const MDAT: usize = 8;
 
-/// `moof` + `mdat` of these samples behind the bytes `before` (whole boxes, e.g. [`styp`], or none).
+/// `moof` + `mdat` of these samples, after the bytes `before` (complete boxes such as [`styp`], or none).
 ///
-/// The samples may be of several tracks, mixed as they came; in the file each track's stand together, in the order of their
-/// tracks' first. `sequence` is `mfhd`'s number (8.8.5): rising over fragments, and nobody known minds gaps.
+/// Samples may belong to several tracks, mixed in order of arrival. In the file the samples of each track are
+/// contiguous, with tracks in the order of their first sample. `sequence` is the number in `mfhd` (8.8.5). It should
+/// rise with each fragment; no known player minds gaps.
 ///
 /// # Errors
-/// No samples, too many bytes, or decode times that do not rise.
+/// There are no samples, the fragment exceeds 2 GiB, or a track's decode times fall or are too far apart.
 pub fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Buffer, Error> {
     if samples.is_empty() {
         return Err(Error::Empty);
@@ -22,7 +27,7 @@ pub fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Bu
     let tracks = tracks(samples);
     let payload: u64 = samples.iter().map(|sample| u64::from(sample.size)).sum();
     let moof = MOOF + tracks.len() * TRAF + samples.len() * TRUN_SAMPLE;
-    // `trun` counts from the start of the `moof`, with a sign.
+    // The data offset in `trun` is signed and counts from the start of the `moof`.
     i32::try_from((moof + MDAT) as u64 + payload).map_err(|_| Error::Large)?;
 
     let mut boxes = Boxes(before);
@@ -54,7 +59,7 @@ pub fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Bu
     Ok(Buffer::new(pieces))
 }
 
-/// A `styp` box (8.16.2): the start of a segment.
+/// A `styp` box (8.16.2), which starts a segment.
 pub fn styp() -> Vec<u8> {
     let mut boxes = Boxes(Vec::with_capacity(24));
     boxes.put(b"styp", |boxes| {
@@ -63,8 +68,8 @@ pub fn styp() -> Vec<u8> {
     boxes.0
 }
 
-/// A `prft` box (8.16.5) for the fragment that starts with this sample: the wall clock when it was captured, so that a
-/// player can tell how late it shows it.
+/// A `prft` box (8.16.5) for the fragment that starts with this sample: the wall clock at capture, from which a player
+/// can tell its latency.
 pub fn prft(sample: &Sample) -> Vec<u8> {
     /// "The UTC time when the frame was captured."
     const CAPTURED: u32 = 24;
@@ -81,7 +86,8 @@ pub fn prft(sample: &Sample) -> Vec<u8> {
     boxes.0
 }
 
-/// NTP's 64 bits (RFC 5905, 6): seconds since 1900 and their 2^32nd parts; the seconds wrap in 2036, as NTP's eras do.
+/// NTP's 64-bit time stamp (RFC 5905, 6): seconds since 1900 and a binary fraction. The seconds wrap in 2036, as NTP's
+/// eras do.
 fn ntp(unix_us: u64) -> u64 {
     const FROM_1900_TO_1970: u64 = 2_208_988_800;
     let seconds = (unix_us / 1_000_000).wrapping_add(FROM_1900_TO_1970);
@@ -102,10 +108,11 @@ fn of(samples: &[Sample], track: u32) -> impl Iterator<Item = &Sample> {
     samples.iter().filter(move |sample| sample.track == track)
 }
 
-/// One track's part of the `moof`, its payload `offset` bytes behind the start of that; says how many bytes its payload has.
+/// Writes one track's `traf`. Its payload starts `offset` bytes after the start of the `moof`. Returns the size of that
+/// payload in bytes.
 fn traf(boxes: &mut Boxes, track: u32, offset: u32, samples: &[Sample]) -> Result<u32, Error> {
     const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
-    // Of each sample its duration, size, flags and composition offset, and where the first is.
+    // Duration, size, flags and composition offset of each sample, and the data offset.
     const TRUN_FLAGS: u32 = 0x0100 | 0x0200 | 0x0400 | 0x0800 | 0x01;
     let count = of(samples, track).count() as u32;
     let first = of(samples, track)
@@ -153,8 +160,8 @@ fn distance(sample: &Sample, next: &Sample) -> Result<u32, Error> {
     })
 }
 
-/// A sample's flags (8.8.3.1): whether it leads a start and depends on what is before that, whether it depends on others, and whether
-/// it is a sync sample.
+/// Sample flags (8.8.3.1): whether the sample is leading, whether it depends on others, and whether it is a sync
+/// sample.
 fn flags(sample: &Sample) -> u32 {
     const LEADS: u32 = 1 << 26;
     const DEPENDS_ON_OTHERS: u32 = 1 << 24;

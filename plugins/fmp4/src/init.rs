@@ -1,4 +1,8 @@
-//! Init segments and MIME types.
+//! Initialization segments (`ftyp` + `moov`) and MIME types of live files.
+//!
+//! Every duration is 0 and all sample tables are empty, because the samples are in fragments. Tracks come from a source
+//! and are untrusted: what cannot be described is an error. Section numbers without a name are those of ISO/IEC
+//! 14496-12.
 
 use crate::{
     Error,
@@ -8,20 +12,21 @@ use crate::{
 };
 use sluicegate_sdk::{Audio, Kind, Track, Video};
 
-/// More is no live stream but a mistake.
+/// A live stream with more tracks is a mistake.
 const MAX_TRACKS: usize = 64;
-/// Longer decoder configurations than any real one, and short enough for every length here.
+/// Longest decoder configuration in bytes: more than any real one has, and short enough for every length field here.
 const MAX_CONFIG: usize = 1 << 16;
 
-/// Whether [`init`] can describe this track.
+/// Checks whether [`init`] can describe this track.
 ///
 /// # Errors
-/// Another format than h264/avcc, aac or opus, no timescale, or a decoder configuration that is missing or not of its format.
+/// The format is not h264/avcc, aac or opus, the timescale is 0, or the decoder configuration is missing or not that of
+/// the format.
 pub fn check(track: &Track) -> Result<(), Error> {
     describe(track).map(|_| ())
 }
 
-/// The tracks' codecs as RFC 6381 lists them, "avc1.64001f,mp4a.40.2"; those without a name are left out.
+/// Codec strings of the tracks as in RFC 6381, "avc1.64001f,mp4a.40.2". Tracks without a codec string are omitted.
 pub fn codecs(tracks: &[Track]) -> String {
     let named = tracks.iter().map(|track| track.codec.as_str());
     named
@@ -30,7 +35,7 @@ pub fn codecs(tracks: &[Track]) -> String {
         .join(",")
 }
 
-/// The MIME type for these tracks: `video/mp4; codecs="avc1.64001f,mp4a.40.2"`, `audio/mp4` where there is no video.
+/// MIME type for these tracks: `video/mp4; codecs="avc1.64001f,mp4a.40.2"`, or `audio/mp4` without video.
 pub fn mime(tracks: &[Track]) -> String {
     let video = tracks
         .iter()
@@ -39,10 +44,10 @@ pub fn mime(tracks: &[Track]) -> String {
     format!("{kind}/mp4; codecs=\"{}\"", codecs(tracks))
 }
 
-/// `ftyp` + `moov` for a live file of these tracks.
+/// `ftyp` + `moov` for a live file with these tracks.
 ///
 /// # Errors
-/// No tracks, too many, ids that are not distinct, or a track that [`check`] refuses.
+/// There are no tracks or too many, the ids are 0 or not distinct, or [`check`] rejects a track.
 pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
     let ids: Vec<u32> = tracks.iter().map(|track| track.id).collect();
     let repeated = |(at, id): (usize, &u32)| *id == 0 || ids[..at].contains(id);
@@ -75,7 +80,7 @@ pub fn init(tracks: &[Track]) -> Result<Vec<u8>, Error> {
     Ok(boxes.0)
 }
 
-/// How a track's samples are described.
+/// Kind of a track's sample entry.
 #[derive(Clone, Copy)]
 enum Entry<'a> {
     Avc(&'a Video),
@@ -101,16 +106,16 @@ fn describe(track: &Track) -> Result<Entry<'_>, Error> {
         return refuse("its timescale is 0");
     }
     if track.config.len() > MAX_CONFIG {
-        return refuse("its decoder configuration is longer than any real one");
+        return refuse("its decoder configuration is longer than 64 KiB");
     }
     match (entry, track.config.as_slice()) {
-        // Version 1, and NAL units behind lengths of four bytes, as the format has them.
+        // Version 1, and 4-byte lengths in front of NAL units, as the format requires.
         (Entry::Avc(_), [1, _, _, _, lengths, _, ..]) if lengths & 3 == 3 => Ok(entry),
-        (Entry::Avc(_), _) => refuse("its configuration is no avcC with lengths of four bytes"),
+        (Entry::Avc(_), _) => refuse("its configuration is not an avcC record with 4-byte lengths"),
         (Entry::Aac(_), [_, _, ..]) => Ok(entry),
-        (Entry::Aac(_), _) => refuse("its configuration is no AudioSpecificConfig"),
+        (Entry::Aac(_), _) => refuse("its configuration is not an AudioSpecificConfig"),
         (Entry::Opus(_), [0, rest @ ..]) if rest.len() >= 10 => Ok(entry),
-        (Entry::Opus(_), _) => refuse("its configuration is no dOps of version 0"),
+        (Entry::Opus(_), _) => refuse("its configuration is not a dOps box of version 0"),
     }
 }
 
@@ -120,7 +125,7 @@ fn matrix(boxes: &mut Boxes, numbers: [i32; 9]) {
     }
 }
 
-/// Movie header (8.2.2). A duration of 0, and no `mehd`, is how browsers know a live stream.
+/// Movie header (8.2.2). Browsers recognise a live stream by a duration of 0 without `mehd`.
 fn mvhd(boxes: &mut Boxes, next_track: u32) {
     const NORMAL_SPEED: u32 = 1 << 16;
     boxes.full(b"mvhd", 0, 0, |boxes| {
@@ -174,7 +179,7 @@ fn trak(boxes: &mut Boxes, track: &Track, entry: Entry<'_>) {
                         boxes.u32(1);
                         sample_entry(boxes, entry, track);
                     });
-                    // All samples are in fragments.
+                    // Empty sample tables: all samples are in fragments.
                     for kind in [b"stts", b"stsc", b"stco"] {
                         boxes.full(kind, 0, 0, |boxes| {
                             boxes.u32(0);
@@ -206,7 +211,7 @@ fn tkhd(boxes: &mut Boxes, track: &Track) {
     });
 }
 
-/// Data information (8.7.1): in this very file.
+/// Data information (8.7.1): the media is in the same file.
 fn dinf(boxes: &mut Boxes) {
     const SELF_CONTAINED: u32 = 1;
     boxes.put(b"dinf", |boxes| {
@@ -220,7 +225,7 @@ fn dinf(boxes: &mut Boxes) {
 fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, track: &Track) {
     let config = &track.config;
     match entry {
-        // ISO/IEC 14496-15, 5.4.2.1: `avc3` where there may be parameter sets in the samples.
+        // ISO/IEC 14496-15, 5.4.2.1: `avc3` if the samples may contain parameter sets.
         Entry::Avc(video) => boxes.put(if in_band(track) { b"avc3" } else { b"avc1" }, |boxes| {
             const DPI_72: u32 = 72 << 16;
             const DEPTH: u16 = 24;
@@ -244,7 +249,7 @@ fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, track: &Track) {
             audio_entry(boxes, audio.channels, audio.sample_rate);
             esds(boxes, audio.channels, config);
         }),
-        // "Encapsulation of Opus in ISO Base Media File Format", 4.3.1: always as 48 kHz.
+        // "Encapsulation of Opus in ISO Base Media File Format", 4.3.1: the rate is always 48 kHz.
         Entry::Opus(audio) => boxes.put(b"Opus", |boxes| {
             audio_entry(boxes, audio.channels, 48_000);
             boxes.put(b"dOps", |boxes| {
@@ -254,7 +259,7 @@ fn sample_entry(boxes: &mut Boxes, entry: Entry<'_>, track: &Track) {
     }
 }
 
-/// Whether the codec says that parameter sets are in the samples, too.
+/// Whether the codec string says that samples may contain parameter sets.
 fn in_band(track: &Track) -> bool {
     track.codec.starts_with("avc3")
 }
@@ -263,12 +268,12 @@ fn audio_entry(boxes: &mut Boxes, channels: u8, rate: u32) {
     const BITS: u16 = 16;
     boxes.zeros(6).u16(1).zeros(8);
     boxes.u16(channels.into()).u16(BITS).u32(0);
-    // The whole part has 16 bits; 0 where that is not enough, as the decoder configuration says it.
+    // The integer part has 16 bits. A higher rate is written as 0, since the decoder configuration has it.
     boxes.u16(u16::try_from(rate).unwrap_or(0)).u16(0);
 }
 
-/// Elementary stream descriptor (ISO/IEC 14496-1, 7.2.6.5). Safari refuses one whose rates are zero, so they are what an AAC
-/// stream of so many channels has at most.
+/// Elementary stream descriptor (ISO/IEC 14496-1, 7.2.6.5). Safari rejects one with bit rates of 0, so the maximum of
+/// an AAC stream with that many channels is written.
 fn esds(boxes: &mut Boxes, channels: u8, config: &[u8]) {
     const ES: u8 = 3;
     const DECODER_CONFIG: u8 = 4;
@@ -297,7 +302,7 @@ fn esds(boxes: &mut Boxes, channels: u8, config: &[u8]) {
     });
 }
 
-/// A descriptor's tag and its length in four times seven bits.
+/// Tag of a descriptor, and its length as four groups of seven bits.
 fn descriptor(boxes: &mut Boxes, tag: u8, length: usize) {
     boxes.u8(tag);
     for shift in [21, 14, 7, 0] {
@@ -306,7 +311,7 @@ fn descriptor(boxes: &mut Boxes, tag: u8, length: usize) {
     }
 }
 
-/// Sides have 16 bits; the decoder configuration is the truth.
+/// Width and height have 16 bits. Larger values are clamped, since the decoder configuration has the real ones.
 fn pixels(side: u32) -> u16 {
     u16::try_from(side).unwrap_or(u16::MAX)
 }

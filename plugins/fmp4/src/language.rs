@@ -1,6 +1,6 @@
-//! A track's language: BCP 47 in, the packed ISO 639-2 code of `mdhd` (ISO/IEC 14496-12, 8.4.2) out.
+//! Converts a track's language from a BCP 47 tag to the packed ISO 639-2 code in `mdhd` (ISO/IEC 14496-12, 8.4.2).
 
-/// ISO 639-1's two letters, each with ISO 639-2/T's three for the same language.
+/// Two-letter codes of ISO 639-1, each followed by the three-letter code of ISO 639-2/T for the same language.
 const CODES: &str = "\
 aaaar ababk aeave afafr akaka amamh anarg arara asasm avava ayaym azaze babak bebel bgbul bibis bmbam bnben bobod \
 brbre bsbos cacat ceche chcha cocos crcre csces cuchu cvchv cycym dadan dedeu dvdiv dzdzo eeewe elell eneng eoepo \
@@ -13,7 +13,8 @@ roron rurus rwkin sasan scsrd sdsnd sesme sgsag sisin skslk slslv smsmo snsna so
 svswe swswa tatam tetel tgtgk ththa titir tktuk tltgl tntsn toton trtur tstso tttat twtwi tytah uguig ukukr ururd \
 uzuzb veven vivie vovol wawln wowol xhxho yiyid yoyor zazha zhzho zuzul";
 
-/// The primary subtag's code in three times five bits; "und" (undetermined) for what has none.
+/// Packed code of the tag's primary subtag, three times five bits. Languages without a code become "und"
+/// (undetermined).
 pub(crate) fn pack(tag: &str) -> u16 {
     let primary = tag
         .split(['-', '_'])

@@ -1,15 +1,16 @@
-//! Fragmented MP4 (ISO/IEC 14496-12) for transports: what Media Source Extensions, HLS players and ffmpeg read.
+//! Fragmented MP4 (ISO/IEC 14496-12) for transports, as Media Source Extensions, HLS players and ffmpeg read it.
 //!
-//! | what | how |
+//! | output | function |
 //! |---|---|
-//! | MIME type with RFC 6381 codecs | [`mime`], [`codecs`] |
-//! | init segment: `ftyp` + `moov`, live (no duration anywhere) | [`init`] |
-//! | fragment: `moof` + `mdat`, one or several tracks and samples | [`fragment`] |
-//! | what may stand before a fragment | [`styp`], [`prft`] |
+//! | MIME type with codec strings of RFC 6381 | [`mime`], [`codecs`] |
+//! | initialization segment: `ftyp` + `moov`, live (no duration anywhere) | [`init`] |
+//! | fragment: `moof` + `mdat`, one or more tracks and samples | [`fragment`] |
+//! | boxes that may precede a fragment | [`styp`], [`prft`] |
 //!
-//! Tracks and samples are the SDK's. Pixels that are not square get a `pasp` box, pictures that have to be turned a matrix in the
-//! track header. Formats: "h264/avcc" (`avc1`, or `avc3` as its codec says), "aac" (`mp4a`), "opus" (`Opus`); [`check`] tells, and
-//! a track's id is its track ID in the file. Pure: no state, no clock. Payload is joined by handle, never copied into the guest.
+//! Tracks and samples are the SDK's. Formats are "h264/avcc" (`avc1`, or `avc3` if the codec string says so), "aac"
+//! (`mp4a`) and "opus" (`Opus`); [`check`] tells whether a track can be written. A track's id is its track ID in the
+//! file. Pixels that are not square are described by a `pasp` box, rotation by a matrix in the track header. Everything
+//! is pure, without state or clock. Payload is joined by handle and never copied into the guest.
 //!
 //! ```
 //! use sluicegate_sdk::mock;
@@ -26,9 +27,10 @@
 //!
 //! # Times
 //!
-//! `tfdt` is a track's first decode time as it is, in 64 bits; players seek to where the buffer starts. Within a fragment a
-//! sample lasts until its track's next one; only the last one's duration is what its `duration` expects. So a caller that knows
-//! better than [`sluicegate_sdk::Sample::duration`] sets it before, and decode times must not fall within a track.
+//! `tfdt` is the track's first decode time, unchanged, in 64 bits; players seek to where their buffer starts. Within a
+//! fragment a sample lasts until the next one of its track. Only the last sample's duration comes from
+//! [`sluicegate_sdk::Sample::duration`], so a caller that knows better sets it before. Decode times must not fall
+//! within a track.
 
 mod boxes;
 mod fragment;
@@ -41,38 +43,40 @@ pub use init::{check, codecs, init, mime};
 
 use thiserror::Error;
 
-/// Why something cannot be written as MP4.
+/// Reason why something cannot be written as MP4.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
-    /// No track at all, more than a file should have, or ids that are not distinct and above 0.
+    /// No tracks, more than a file may have, or ids that are 0 or not distinct.
     #[error(
-        "a file has from 1 to 64 tracks, each with its own id above 0; these have the ids {0:?}"
+        "an MP4 file has 1 to 64 tracks with distinct ids above 0; these tracks have the ids {0:?}"
     )]
     Tracks(Vec<u32>),
-    /// A track that cannot be described.
+    /// The track cannot be described.
     #[error("track {id} ({format}) cannot be written as MP4: {reason}")]
     Track {
-        /// The track's.
+        /// Id of the track.
         id: u32,
-        /// The track's.
+        /// Format of the track.
         format: String,
         /// What is missing or wrong.
         reason: &'static str,
     },
-    /// A fragment needs at least one sample.
-    #[error("a fragment without samples")]
+    /// A fragment without samples was requested.
+    #[error("a fragment needs at least one sample")]
     Empty,
-    /// Offsets within a fragment have 31 bits.
-    #[error("a fragment of more than 2 GiB; cut it earlier")]
+    /// The fragment is too large: offsets in it have 31 bits.
+    #[error("the fragment is larger than 2 GiB; end it earlier")]
     Large,
-    /// Decode times of a track that fall, or are further apart than 32 bits of ticks.
-    #[error("track {track}: from decode time {from} to {to} is no duration of one sample")]
+    /// A track's decode times fall, or are further apart than 32 bits of ticks.
+    #[error(
+        "track {track}: decode time {to} cannot follow {from}; a duration has 32 bits and is not negative"
+    )]
     Time {
-        /// The track's id.
+        /// Id of the track.
         track: u32,
-        /// Of a sample.
+        /// Decode time of a sample.
         from: u64,
-        /// Of the next one.
+        /// Decode time of the next sample.
         to: u64,
     },
 }

@@ -1,17 +1,17 @@
-//! How a track's pictures are laid out on the screen: the size in its header, and the matrix that turns them
-//! (ISO/IEC 14496-12, 6.2.2 and 8.3.2).
+//! Geometry of a video track: the displayed size in its header, and the matrix that rotates and mirrors it (ISO/IEC
+//! 14496-12, 6.2.2 and 8.3.2).
 
 use sluicegate_sdk::Video;
 
-/// 16.16
+/// 1.0 in 16.16 fixed point.
 const ONE: i32 = 1 << 16;
-/// Sides in a track header have 16 bits before the point.
+/// Width and height in a track header have 16 integer bits.
 const MAX_SIDE: u64 = 0xffff;
 
-/// The matrix that leaves a picture as it is.
+/// Identity matrix.
 pub(crate) const UNITY: [i32; 9] = [ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30];
 
-/// Width and height in square pixels before turning: one side as coded, the other stretched by the shape of the pixels.
+/// Width and height in square pixels before rotation: one as coded, the other stretched by the pixel aspect ratio.
 pub(crate) fn stretched(video: &Video) -> (u32, u32) {
     let stretch = |side: u32, by: u32, to: u32| {
         let side = u64::from(side) * u64::from(by) + u64::from(to) / 2;
@@ -24,9 +24,9 @@ pub(crate) fn stretched(video: &Video) -> (u32, u32) {
     }
 }
 
-/// The matrix that mirrors and turns the picture and moves it back to where both coordinates begin with 0.
+/// Matrix that mirrors and rotates the frame, and translates it so that both coordinates start at 0.
 pub(crate) fn matrix(video: &Video) -> [i32; 9] {
-    // (p, q) is shown at (a p + c q + x, b p + d q + y); q and y are downwards.
+    // A point (p, q) is displayed at (a p + c q + x, b p + d q + y); q and y point downwards.
     let (a, b, c, d) = match video.rotation % 360 {
         90 => (0, 1, -1, 0),
         180 => (-1, 0, 0, -1),
@@ -38,7 +38,7 @@ pub(crate) fn matrix(video: &Video) -> [i32; 9] {
         false => (a, b),
     };
     let (width, height) = stretched(video);
-    // The point has 16 bits before it, and a sign.
+    // Fixed-point numbers here have 16 integer bits including the sign.
     let side = |side: u32| side.min(0x7fff) as i32;
     let (width, height) = (side(width), side(height));
     let back = |by_width: i32, by_height: i32| {

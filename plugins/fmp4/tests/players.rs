@@ -1,4 +1,5 @@
-//! Sound that ffmpeg made, written by us, is read and decoded by ffmpeg. (Pictures: `tests/tests/gateway/mse.rs`.)
+//! Checks with a real player: AAC that ffmpeg encoded and this crate wrote as fragments is read and decoded by ffmpeg.
+//! (For video, see `tests/tests/gateway/mse.rs`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sluicegate_sdk::{Audio, Buffer, Kind, Sample, Track};
@@ -10,7 +11,7 @@ use std::{
 const RATE: u32 = 44_100;
 /// Samples in an AAC frame.
 const FRAME: u32 = 1024;
-/// Beyond 32 bits.
+/// A start time that needs more than 32 bits.
 const START: u64 = 1 << 33;
 
 #[test]
@@ -86,7 +87,7 @@ fn ffmpeg_decodes_aac_in_fragments_to_the_sound_that_it_was() {
         .map(|two| i16::from_le_bytes([two[0], two[1]]))
         .collect();
     assert_eq!(decoded.len(), frames.len() * FRAME as usize);
-    // Half a second of 440 Hz, apart from the encoder's start and end, crosses zero upwards so many times.
+    // Half a second of 440 Hz, away from the encoder's start and end, has this many upward zero crossings.
     let middle = &decoded[4 * FRAME as usize..][..RATE as usize / 2];
     let rises = middle
         .windows(2)
@@ -95,7 +96,7 @@ fn ffmpeg_decodes_aac_in_fragments_to_the_sound_that_it_was() {
     assert!((219..=221).contains(&rises), "{rises}");
 }
 
-/// AAC frames of an ADTS stream (ISO/IEC 14496-3, 1.A.2.2), without their headers of seven bytes.
+/// AAC frames of an ADTS stream (ISO/IEC 14496-3, 1.A.2.2), without their seven-byte headers.
 fn frames(mut adts: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
     while !adts.is_empty() {
@@ -121,7 +122,7 @@ fn ffmpeg(arguments: &[&str], input: &[u8]) -> (Vec<u8>, String) {
     )
 }
 
-/// What a program writes to its standard output and error.
+/// Runs a program and returns its standard output and error.
 fn command(program: &str, arguments: &[&str], input: &[u8]) -> (Vec<u8>, String) {
     let mut child = Command::new(program)
         .args(arguments)

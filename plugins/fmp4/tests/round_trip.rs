@@ -1,4 +1,4 @@
-//! What is written is what a parser that is not ours, and ffprobe, read.
+//! Checks that an independent parser (mp4-atom) reads back what this crate writes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use mp4::Sample as Parsed;
@@ -171,7 +171,7 @@ fn the_shape_of_pixels_and_which_way_is_up_are_told() {
         ((1, 1), 0, false, (640, 360), [1, 0, 0, 1, 0, 0]),
         ((16, 11), 0, false, (931, 360), [1, 0, 0, 1, 0, 0]),
         ((8, 9), 0, false, (640, 405), [1, 0, 0, 1, 0, 0]),
-        // What phones write that were held upright.
+        // As phones write video that was recorded upright.
         ((1, 1), 90, false, (640, 360), [0, 1, -1, 0, 360, 0]),
         ((1, 1), 180, false, (640, 360), [-1, 0, 0, -1, 640, 360]),
         ((16, 11), 270, false, (931, 360), [0, -1, 1, 0, 0, 931]),
@@ -264,27 +264,30 @@ fn what_cannot_be_described_is_refused_with_a_reason() {
             change(video(1), |track| track.timescale = 0),
             "its timescale is 0",
         ),
-        (change(video(1), |track| track.config.clear()), "no avcC"),
-        (change(video(1), |track| track.config[0] = 2), "no avcC"),
+        (
+            change(video(1), |track| track.config.clear()),
+            "not an avcC",
+        ),
+        (change(video(1), |track| track.config[0] = 2), "not an avcC"),
         (
             change(video(1), |track| track.config[4] = 0xfd),
-            "lengths of four bytes",
+            "4-byte lengths",
         ),
         (
             change(video(1), |track| track.config.resize(1 << 17, 0)),
-            "longer than any real one",
+            "longer than 64 KiB",
         ),
         (
             change(sound(1, "aac", ""), |track| track.config.truncate(1)),
-            "no AudioSpecificConfig",
+            "not an AudioSpecificConfig",
         ),
         (
             change(sound(1, "opus", ""), |track| track.config.truncate(10)),
-            "no dOps",
+            "not a dOps",
         ),
         (
             change(sound(1, "opus", ""), |track| track.config[0] = 1),
-            "no dOps",
+            "not a dOps",
         ),
     ] {
         let error = check(&track).unwrap_err();
@@ -355,7 +358,7 @@ fn boxes_before_a_fragment_do_not_move_its_payload() {
     );
 }
 
-/// Samples of up to three tracks as they may come: mixed, each track's times rising.
+/// Samples of up to three tracks as they may arrive: mixed, with rising times in each track.
 fn any_samples() -> impl Strategy<Value = Vec<Sample>> {
     let one = (
         1u32..4,

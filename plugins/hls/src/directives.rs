@@ -1,21 +1,21 @@
-//! What a client asks of a media playlist in its query (6.2.5).
+//! Delivery directives: what a client requests of a media playlist in its query (draft-pantos-hls-rfc8216bis, 6.2.5).
 
-/// Delivery directives.
+/// Delivery directives of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Directives {
-    /// The playlist must have this segment,
+    /// `_HLS_msn`: respond when the playlist contains this segment.
     pub msn: Option<u64>,
-    /// or this part of it.
+    /// `_HLS_part`: respond when the playlist contains this part of that segment.
     pub part: Option<u64>,
-    /// A delta update will do.
+    /// `_HLS_skip`: a delta update is acceptable.
     pub skip: bool,
 }
 
 impl Directives {
-    /// Other parameters are somebody else's.
+    /// Parses a query. Unknown parameters are ignored.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// States which parameter is wrong, for the client.
     pub fn read(query: &str) -> Result<Directives, String> {
         let mut directives = Directives::default();
         for pair in query.split('&') {
@@ -28,7 +28,9 @@ impl Directives {
             }
         }
         if directives.part.is_some() && directives.msn.is_none() {
-            return Err("_HLS_part needs _HLS_msn: a part of which segment?".into());
+            return Err(
+                "_HLS_part requires _HLS_msn, the segment that the part belongs to.".into(),
+            );
         }
         Ok(directives)
     }
@@ -39,7 +41,7 @@ fn number(name: &str, text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|_| digits);
     number.ok_or_else(|| {
         let shown: String = text.chars().take(32).collect();
-        format!("{name}={shown} is no number.")
+        format!("{name}={shown} is not a valid number; write a decimal integer.")
     })
 }
 

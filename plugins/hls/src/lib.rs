@@ -1,14 +1,17 @@
-//! HLS: `GET /live/{stream}/hls/index.m3u8`, HLS and Low-Latency HLS in fragmented MP4 (draft-pantos-hls-rfc8216bis).
+//! Transport `hls`: `GET /live/{stream}/hls/index.m3u8`, HLS and Low-Latency HLS in fragmented MP4
+//! (draft-pantos-hls-rfc8216bis; section numbers in this crate are its).
 //!
-//! | below the transport's path | what |
+//! | path below the transport | content |
 //! |---|---|
 //! | `index.m3u8` | multivariant playlist: every rendition of the stream |
 //! | `media.m3u8` | media playlist, with `_HLS_msn`, `_HLS_part`, `_HLS_skip` |
-//! | `init-RUN-EPOCH.mp4` | init segment |
+//! | `init-RUN-EPOCH.mp4` | initialization segment |
 //! | `RUN-MSN.m4s`, `RUN-MSN.PART.m4s` | segment, part |
 //!
-//! It only answers requests. A part that does not exist yet makes its client wait, one that has gone is a 404, and what is
-//! too far ahead a 400.
+//! The transport has no lanes and only answers requests. `push` fills a `Window` of segments, and `request` reads it: a
+//! part that does not exist yet is answered `pending`, one that is no longer available with 404, one too far in the
+//! future with 400. A group of the host is a segment and the group's number is its media sequence number, so renditions
+//! and restarted instances agree.
 
 mod directives;
 mod options;
@@ -25,20 +28,22 @@ use sluicegate_sdk::{
 use time::SECOND;
 use window::{Segment, Window};
 
-/// A network's hiccups are shorter than that, and players wait that long.
+/// Silence in milliseconds after which the last frame is repeated. Network jitter is shorter, and players tolerate that
+/// much.
 const SILENCE_MS: u32 = 1000;
-/// The first playlist is waited for while its segment is shorter than this; the host's patience for a request is little longer.
+/// While the first segment is shorter than this, requests for the first playlist wait. The host's limit for pending
+/// requests is only a little longer.
 const PATIENCE: time::Time = 10 * SECOND;
-/// After so many seconds it may be asked for again.
+/// Seconds after which a client may request the playlist again.
 const RETRY: u32 = 5;
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
-/// One rendition as HLS.
+/// A muxer that serves one rendition as HLS.
 pub struct Hls {
     settings: Settings,
-    /// The newest tracks and what is there of them.
+    /// The newest tracks, and the window of their segments.
     stream: Option<(StreamInfo, Window)>,
-    /// Why these tracks cannot be served.
+    /// Reason why these tracks cannot be served.
     trouble: Option<String>,
 }
 
@@ -96,7 +101,7 @@ impl Transport for Hls {
         if name.is_none() && path != MEDIA && path != "index.m3u8" {
             return Reply::text(
                 404,
-                format!("HLS has nothing at \"{path}\"; its playlist is index.m3u8.\n"),
+                format!("HLS has no file \"{path}\"; its playlist is index.m3u8.\n"),
             );
         }
         if let Some(trouble) = &self.trouble {
@@ -116,17 +121,20 @@ impl Transport for Hls {
     }
 }
 
-/// The answer while no segment is complete. Waiting is for keyframes that come soon.
+/// Response while no segment is complete. It waits only for keyframes that can be expected soon.
 fn no_segment_yet(window: &Window) -> Reply {
     if window.ended {
-        return Reply::text(404, "The stream ended before there was a segment.\n");
+        return Reply::text(
+            404,
+            "The stream ended before its first segment was complete.\n",
+        );
     }
     let Some(takes) = window.first_takes().filter(|takes| *takes >= PATIENCE) else {
         return Reply::Pending;
     };
     let text = format!(
-        "HLS cannot begin yet: its first segment ends with the next keyframe, and this stream has had none for {} s. Try again \
-         later, or set a shorter keyframe interval at the source; other transports of this stream play at once.\n",
+        "HLS cannot start yet: the first segment ends at the next keyframe, and this stream has had none for {} s. Try again \
+         later, or set a shorter keyframe interval at the source. Other transports of this stream play at once.\n",
         takes / SECOND
     );
     Reply::Done(Response {
@@ -146,7 +154,7 @@ fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
         return no_segment_yet(window);
     };
     let target = window.target_duration() / SECOND;
-    // Directives mean nothing to plain HLS, nor after the end (6.2.5).
+    // Directives do not apply to plain HLS, nor after the end (6.2.5).
     let blocks = window.settings.part.is_some() && !window.ended;
     if let Some(msn) = directives.msn.filter(|_| blocks) {
         match reach(window, last, msn, directives.part) {
@@ -158,7 +166,7 @@ fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
     let Some(text) = playlist::media(window, &info.renditions, directives.skip) else {
         return Reply::Pending;
     };
-    // As the specification wants caches to keep them (appendix B).
+    // Cache lifetimes as recommended in appendix B.
     let max_age = match directives.msn.filter(|_| blocks) {
         Some(_) => 6 * target,
         None => target / 2,
@@ -167,7 +175,7 @@ fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
 }
 
 fn media_file(window: &Window, name: Name) -> Reply {
-    let gone = || Reply::text(404, "This segment is not there any more.\n");
+    let gone = || Reply::text(404, "This segment is no longer available.\n");
     if name.run != window.run {
         return gone();
     }
@@ -193,7 +201,7 @@ fn media_file(window: &Window, name: Name) -> Reply {
         .last()
         .filter(|_| !window.ended && complete.is_none())
     else {
-        // Before the first segment is complete nobody can know of later ones.
+        // Before the first segment is complete, later ones are unknown.
         return match window.last() {
             None if !window.ended => Reply::Pending,
             _ => gone(),
@@ -205,7 +213,7 @@ fn media_file(window: &Window, name: Name) -> Reply {
     }
 }
 
-/// A complete segment: its parts one behind the other; a gap is none.
+/// A complete segment: the concatenation of its parts. `None` for a gap.
 fn whole(segment: &Segment) -> Option<Buffer> {
     let parts = segment.parts.iter().map(|part| (&part.bytes).into());
     (!segment.parts.is_empty()).then(|| Buffer::new(parts))
@@ -217,7 +225,7 @@ enum Reach {
     Far,
 }
 
-/// Whether a playlist has segment `msn`, or that part of it (6.2.5.2).
+/// Whether the playlist contains segment `msn`, or that part of it (6.2.5.2).
 fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach {
     let Some(part) = part else {
         return match msn {
@@ -226,7 +234,7 @@ fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach 
             _ => Reach::Far,
         };
     };
-    // A part behind the last one of a complete segment is the first of the next.
+    // A part number beyond the last part of a complete segment means the first part of the next segment.
     let parts = |segment: &Segment| segment.parts.len() as u64;
     let (msn, part) = match window.segment(msn) {
         Some(complete) if msn <= last.msn && part >= parts(complete) => (msn + 1, 0),
@@ -254,9 +262,9 @@ fn reach(window: &Window, last: &Segment, msn: u64, part: Option<u64>) -> Reach 
 
 fn too_far(window: &Window) -> Reply {
     let next = window.next_part().map_or(String::new(), |(msn, part)| {
-        format!("; next comes part {part} of segment {msn}")
+        format!("; the next part is part {part} of segment {msn}")
     });
-    Reply::text(400, format!("That is too far ahead{next}.\n"))
+    Reply::text(400, format!("This is too far in the future{next}.\n"))
 }
 
 fn immutable(content_type: &str, body: Buffer) -> Reply {

@@ -1,4 +1,5 @@
-//! The options, and what follows from them and the tracks: target durations, hold-backs, how much is held.
+//! Options of the transport, and what follows from them and the tracks: target durations, hold-back, and how many
+//! segments are kept.
 
 use crate::time::{MILLISECOND, SECOND, Time};
 use sluicegate_sdk::serde::{
@@ -11,20 +12,21 @@ use std::{fmt, ops::RangeInclusive};
 const SEGMENT: RangeInclusive<u32> = 500..=60_000;
 const PART: RangeInclusive<u32> = 100..=10_000;
 const WINDOW: RangeInclusive<u32> = 3..=60;
-/// Keyframes further apart than this are asked for rather than waited for.
+/// Longest keyframe interval, in milliseconds, that target durations account for. Beyond it, keyframes are requested
+/// rather than awaited.
 const MAX_KEYFRAME_MS: u32 = 60_000;
-/// What is provided for where a source does not tell how far apart its keyframes are.
+/// Keyframe interval that is assumed if the source does not state one.
 const LIKELY_KEYFRAME: Time = 2 * SECOND;
-/// Without parts segments are still written in fragments, as long as this at most.
+/// Longest fragment of plain HLS, whose segments are still written in fragments.
 const FRAGMENT: Time = SECOND;
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", rename_all = "lowercase")]
 enum Preset {
-    /// Parts of 200 ms, segments of 2 s, 10 of them.
+    /// Parts of 200 ms, 10 segments of 2 s.
     #[default]
     Lan,
-    /// Parts of 1 s, segments of 4 s, 8 of them: fewer requests, more in the buffer.
+    /// Parts of 1 s, 8 segments of 4 s: fewer requests, more in the buffer.
     Mobile,
 }
 
@@ -42,32 +44,34 @@ enum Window {
     rename_all = "kebab-case"
 )]
 struct Options {
-    /// What the others are where they are not given. Default `"lan"`.
+    /// Defaults for the other options. Default `"lan"`.
     preset: Preset,
-    /// A segment ends at the first keyframe after about this long.
+    /// Segment duration. A segment ends at the first keyframe after about this time.
     segment: Option<Millis>,
-    /// Low latency: parts of about this long, as whole pictures make it.
+    /// Part duration for low latency, rounded to whole frames.
     part: Option<Millis>,
-    /// How much a playlist lists: a number of segments, or a time.
+    /// Length of the playlist: a number of segments, or a duration.
     window: Option<Window>,
-    /// `false`: no parts; for players and caches that want plain HLS. Default `true`.
+    /// `false`: no parts, for players and caches that need plain HLS. Default `true`.
     low_latency: Option<bool>,
 }
 
-/// The options, judged.
+/// Validated options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Length of a segment, wished for.
+    /// Desired duration of a segment.
     pub segment: Time,
-    /// Length of a part, wished for. `None`: plain HLS.
+    /// Desired duration of a part. `None`: plain HLS.
     pub part: Option<Time>,
-    /// Segments listed, if they are not too short or too large together.
+    /// Number of listed segments. It is more if they are too short, and less if they are too large together.
     pub window: usize,
 }
 
 impl Settings {
+    /// Parses and validates the options.
+    ///
     /// # Errors
-    /// Which option is wrong and what to write.
+    /// States which option is wrong and what to write instead.
     pub fn read(json: &str) -> Result<Settings, String> {
         let options: Options = sluicegate_sdk::options(json)?;
         let (part, segment, window) = match options.preset {
@@ -77,13 +81,13 @@ impl Settings {
         let low_latency = options.low_latency.unwrap_or(true);
         if !low_latency && options.part.is_some() {
             return Err(
-                "option `part`: there are no parts with `low-latency = false`; leave one of them out"
+                "option `part`: there are no parts with `low-latency = false`; remove one of the two"
                     .into(),
             );
         }
         let segment = options.segment.map_or(segment, |segment| segment.0);
         within("segment", segment, SEGMENT)?;
-        // A part that nobody asked for gives way to a short segment.
+        // A part duration that was not configured is reduced to fit a short segment.
         let part = options.part.map_or(part.min(segment / 2), |part| part.0);
         within("part", part, PART)?;
         if part > segment / 2 {
@@ -99,7 +103,7 @@ impl Settings {
         };
         if !WINDOW.contains(&window) {
             return Err(format!(
-                "option `window`: {window} segments of {segment} ms cannot be listed; write {} to {}, or a time that is so many segments",
+                "option `window`: {window} segments of {segment} ms are out of range; write {} to {}, or a duration of that many segments",
                 WINDOW.start(),
                 WINDOW.end()
             ));
@@ -111,17 +115,17 @@ impl Settings {
         })
     }
 
-    /// The host's groups are the segments: one begins at the first keyframe so much later. A bit early, as a camera's two
-    /// seconds are not always quite two seconds.
+    /// Group length for the profile: the host's groups are the segments. Slightly shorter than a segment, because a
+    /// camera's interval of two seconds is not always quite two seconds.
     pub fn group_ms(&self) -> u32 {
         u32::try_from(self.segment * 9 / 10 / MILLISECOND).unwrap_or(u32::MAX)
     }
 
-    /// Complete segments held: those listed, and longer those that clients may still ask for. A segment stays for the time
-    /// that it was listed and as long as itself (6.2.2), a part for three target durations after its tag has gone, which is
-    /// after three (6.2.2).
+    /// Number of complete segments to keep: those listed, and those that clients may still request. A segment must
+    /// remain available for as long as it was listed plus its own duration, and a part until three target durations
+    /// after it was removed from the playlist, which happens after three (6.2.2).
     pub fn held(&self) -> usize {
-        // Until its tag has gone it was listed for `window` segments; and so long again.
+        // A segment is listed for the time of `window` segments and kept for as long again.
         let listed = 2 * self.window + 1;
         if self.part.is_none() {
             return listed;
@@ -130,8 +134,8 @@ impl Settings {
         listed.max(parts).min(MAX_HELD)
     }
 
-    /// How long a segment is, in whole seconds rounded up, where keyframes are this far apart (0: unknown; then what is likely):
-    /// it ends at the first one that is not too early.
+    /// Longest duration of a segment, rounded up to whole seconds, for keyframes that are `keyframe_ms` apart (0:
+    /// unknown; a likely value is assumed). A segment ends at the first keyframe that is not too early.
     fn target(&self, keyframe_ms: u32) -> Time {
         let least = self.segment * 9 / 10;
         let longest = match keyframe_ms {
@@ -145,24 +149,26 @@ impl Settings {
     }
 }
 
-/// The host keeps 64 groups for an instance at most, and the newest is not complete.
+/// The host keeps at most 64 groups for an instance, and the newest one is incomplete.
 const MAX_HELD: usize = 63;
 
-/// What a playlist promises, from what is known when the tracks are; the segments may tell more.
+/// Durations that a playlist promises, as far as they are known from the tracks. Actual segments may raise them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Targets {
-    /// Whole seconds; 0 where the source does not tell how far apart its keyframes are. Then the segments themselves tell.
+    /// Target duration, in whole seconds. 0 if the source does not state its keyframe interval; then it follows from
+    /// the segments.
     pub duration: Time,
-    /// Parts, or fragments of a plain segment, end at multiples of this in their segment, give or take [`Targets::slack`].
+    /// Parts, and fragments of plain segments, end at multiples of this within their segment, within
+    /// [`Targets::slack`].
     pub grid: Time,
-    /// No part is longer, unless it is a single picture.
+    /// Part target duration: no part is longer, unless it is a single frame.
     pub part: Time,
-    /// Where a player starts in low-latency mode, behind the end.
+    /// Distance from the end of the playlist at which a low-latency player starts.
     pub part_hold_back: Time,
 }
 
 impl Targets {
-    /// For these tracks and renditions.
+    /// Targets for these tracks and renditions.
     pub fn new(settings: &Settings, info: &StreamInfo) -> Targets {
         let video = info.tracks.iter().find_map(|track| match &track.kind {
             Kind::Video(video) => Some(video),
@@ -182,15 +188,16 @@ impl Targets {
         }
     }
 
-    /// A part ends at a picture's start if that is so close to the grid, and else on the grid, though a picture may then be
-    /// shown beyond its end.
+    /// Tolerance of the grid. A part ends at the start of a frame that is this close to the grid, and otherwise on the
+    /// grid, even if a frame is then presented slightly beyond the part's end.
     pub fn slack(grid: Time) -> Time {
         grid / 40
     }
 }
 
 impl Settings {
-    /// The length of parts at so many pictures a second (0: unknown): as many whole pictures as fit best.
+    /// Duration of parts at a frame rate (0: unknown): the number of whole frames that comes closest to the desired
+    /// duration.
     pub fn grid(&self, rate: f32) -> Time {
         let wished = self.part.unwrap_or(FRAGMENT) as f64;
         let picture = SECOND as f64 / f64::from(rate);
@@ -203,8 +210,8 @@ impl Settings {
     }
 }
 
-/// The part target: both ends of a part may be off the grid, so that it is between 95 % and 105 % of its distance. That is
-/// more than the 85 % of the target that a part must have (4.4.4.9).
+/// Part target duration. Both ends of a part may be off the grid, so a part has between 95 % and 105 % of the grid.
+/// That is more than the required 85 % of the target (4.4.4.9).
 fn part_target(grid: Time) -> Time {
     grid + 2 * Targets::slack(grid)
 }
@@ -215,7 +222,7 @@ fn within(name: &str, ms: u32, good: RangeInclusive<u32>) -> Result<(), String> 
     }
     let (least, most) = (good.start(), good.end());
     Err(format!(
-        "option `{name}`: `{ms}ms` cannot be; write \"{least}ms\" to \"{}s\"",
+        "option `{name}`: `{ms}ms` is out of range; write \"{least}ms\" to \"{}s\"",
         most / 1000
     ))
 }
@@ -228,7 +235,7 @@ impl<'de> Deserialize<'de> for Window {
             type Value = Window;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a number of segments or a duration: write e.g. 10 or \"20s\"")
+                f.write_str("a number of segments or a duration, such as 10 or \"20s\"")
             }
 
             fn visit_u64<E: Error>(self, count: u64) -> Result<Window, E> {
@@ -285,15 +292,15 @@ mod tests {
         for (json, error) in [
             (
                 r#"{"segment": "2 parsecs"}"#,
-                "option `segment`: `2 parsecs` is no duration: write e.g. \"200ms\" or \"2s\"",
+                "option `segment`: `2 parsecs` is not a valid duration; write for example \"200ms\" or \"2s\"",
             ),
             (
                 r#"{"segment": "100ms"}"#,
-                "option `segment`: `100ms` cannot be; write \"500ms\" to \"60s\"",
+                "option `segment`: `100ms` is out of range; write \"500ms\" to \"60s\"",
             ),
             (
                 r#"{"part": "20ms"}"#,
-                "option `part`: `20ms` cannot be; write \"100ms\" to \"10s\"",
+                "option `part`: `20ms` is out of range; write \"100ms\" to \"10s\"",
             ),
             (
                 r#"{"part": "1500ms"}"#,
@@ -301,19 +308,19 @@ mod tests {
             ),
             (
                 r#"{"part": "200ms", "low-latency": false}"#,
-                "option `part`: there are no parts with `low-latency = false`; leave one of them out",
+                "option `part`: there are no parts with `low-latency = false`; remove one of the two",
             ),
             (
                 r#"{"window": 2}"#,
-                "option `window`: 2 segments of 2000 ms cannot be listed; write 3 to 60, or a time that is so many segments",
+                "option `window`: 2 segments of 2000 ms are out of range; write 3 to 60, or a duration of that many segments",
             ),
             (
                 r#"{"window": "3m"}"#,
-                "option `window`: 90 segments of 2000 ms cannot be listed; write 3 to 60, or a time that is so many segments",
+                "option `window`: 90 segments of 2000 ms are out of range; write 3 to 60, or a duration of that many segments",
             ),
             (
                 r#"{"window": true}"#,
-                "option `window`: invalid type: boolean `true`, expected a number of segments or a duration: write e.g. 10 or \"20s\"",
+                "option `window`: invalid type: boolean `true`, expected a number of segments or a duration, such as 10 or \"20s\"",
             ),
             (
                 r#"{"preset": "moon"}"#,

@@ -1,5 +1,5 @@
-//! Playlists as text (draft-pantos-hls-rfc8216bis). URLs are relative, and those of media carry the run, so that they mean the
-//! same bytes for ever.
+//! Writes playlists (draft-pantos-hls-rfc8216bis) from a `Window`. URLs are relative. Those of media contain the run,
+//! so they mean the same bytes for ever and can be cached without limit.
 
 use crate::{
     time::{Date, SECOND, Seconds, Time},
@@ -8,26 +8,26 @@ use crate::{
 use sluicegate_sdk::{Rendition, StreamInfo};
 use std::fmt::{self, Write};
 
-/// The media playlist of a rendition, below its base.
+/// Name of the media playlist below a rendition's base.
 pub const MEDIA: &str = "media.m3u8";
 
-/// The name of an init segment, a segment or a part.
+/// Name of an initialization segment, a segment or a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Unix microseconds at the start of the run.
+    /// Start of the run, in microseconds since the Unix epoch.
     pub run: u64,
-    /// Which of its.
+    /// What the name refers to within the run.
     pub what: What,
 }
 
-/// What has a name.
+/// What a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Of this epoch.
+    /// The initialization segment of an epoch.
     Init(u32),
-    /// Of this number.
+    /// The segment with a media sequence number.
     Segment(u64),
-    /// Of this segment, at this place.
+    /// A part: its segment's media sequence number, and its index there.
     Part(u64, usize),
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// The name that `text` is.
+    /// Parses a name; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Name> {
         let name = |run: &str, what| {
             let run = u64::from_str_radix(run, 16).ok()?;
@@ -59,12 +59,12 @@ impl Name {
                 Some((msn, part)) => name(run, What::Part(msn.parse().ok()?, part.parse().ok()?)),
             }
         };
-        // One spelling only: caches take others for other things.
+        // Accept only one spelling, since caches treat others as different resources.
         parsed.filter(|name| name.to_string() == text)
     }
 }
 
-/// The media playlist; `None` while there is no segment to list. `skip`: a delta update (6.2.5.1).
+/// Writes the media playlist; `None` while there is no segment to list. With `skip`, as a delta update (6.2.5.1).
 pub fn media(window: &Window, renditions: &[Rendition], skip: bool) -> Option<String> {
     let mut text = String::with_capacity(4096);
     // Writing into a string cannot fail.
@@ -85,7 +85,7 @@ fn write_media(
     let low_latency = window.settings.part.is_some();
     let target = window.target_duration();
     let gaps = window.listed().any(|segment| segment.parts.is_empty());
-    // What the tags need (8): delta updates, gaps, `EXT-X-MAP`.
+    // Protocol version that the tags require (8): delta updates, gaps, `EXT-X-MAP`.
     let version = match (low_latency, gaps) {
         (true, _) => 9,
         (false, true) => 8,
@@ -146,7 +146,7 @@ fn write_media(
     Ok(true)
 }
 
-/// The segment in progress, what comes next, and how far the other renditions are.
+/// Writes the segment in progress, the preload hint, and the rendition reports.
 fn write_edge(
     text: &mut String,
     window: &Window,
@@ -165,8 +165,8 @@ fn write_edge(
         what: What::Part(msn, part),
     };
     writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{next}\"")?;
-    // Segments are alike in all renditions, parts are not where those have other frame rates: the newest there is the one that
-    // ends no later than the newest here.
+    // Segments are equal in all renditions, but parts differ with the frame rate: the newest part of the other
+    // rendition is the one that ends no later than the newest part here.
     let now = match (
         window.open().filter(|open| !open.parts.is_empty()),
         window.last(),
@@ -189,7 +189,7 @@ fn write_edge(
     Ok(())
 }
 
-/// What stands before a segment or its first part.
+/// Writes the tags in front of a segment or its first part.
 fn write_head(
     text: &mut String,
     window: &Window,
@@ -198,7 +198,7 @@ fn write_head(
 ) -> fmt::Result {
     let (run, epoch) = (window.run, segment.epoch);
     if before != Some(epoch) {
-        // An epoch without a segment counts, too, as it does for a rebuilt instance and in other renditions.
+        // An epoch without segments counts too, as it does for a restarted instance and in other renditions.
         for _ in before.unwrap_or(epoch)..epoch {
             writeln!(text, "#EXT-X-DISCONTINUITY")?;
         }
@@ -227,7 +227,7 @@ fn write_parts(text: &mut String, window: &Window, segment: &Segment) -> fmt::Re
     Ok(())
 }
 
-/// Segments that a client which asks for a delta update has, and that are as old as the skip boundary.
+/// Number of segments that a delta update may omit: those that end before the skip boundary.
 fn skippable(window: &Window, boundary: Time) -> usize {
     window
         .listed()
@@ -235,14 +235,15 @@ fn skippable(window: &Window, boundary: Time) -> usize {
         .count()
 }
 
-/// The discontinuity sequence number of an epoch: it rises over runs, too, whose media times begin anew, if a run has fewer
-/// breaks than ten minutes in it. Players make arrays of so many places, so that seconds since 1970 would be the end of them.
+/// Discontinuity sequence number of an epoch. It also rises from run to run, where media times start again, provided
+/// that a run has fewer breaks than units of ten minutes. It must be small because players allocate arrays of that
+/// length; seconds since 1970 made them hang.
 fn discontinuity(run: u64, epoch: u32) -> u64 {
     const FIRST: u64 = 1_767_225_600; // 2026-01-01, in Unix seconds
     (run / 1_000_000).saturating_sub(FIRST) / 600 + u64::from(epoch)
 }
 
-/// The multivariant playlist; `None` while there is no segment, as bit rates are those of segments.
+/// Writes the multivariant playlist; `None` while there is no segment, since bit rates are measured on segments.
 pub fn multivariant(info: &StreamInfo, window: &Window) -> Option<String> {
     let measured = window.bit_rates()?;
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n");
@@ -260,8 +261,9 @@ pub fn multivariant(info: &StreamInfo, window: &Window) -> Option<String> {
     Some(text)
 }
 
-/// `peak`: the most that is known so far. `BANDWIDTH` is to be above the peaks to come (4.4.6.2), of segments with their boxes: a
-/// quarter more holds where the encoder keeps to its bit rate, as those of this gateway do but for a second's worth in stock.
+/// Writes one variant. `peak` is the highest bit rate known so far. `BANDWIDTH` must not be below later peaks (4.4.6.2)
+/// of segments including their boxes. A quarter more suffices if the encoder keeps to its bit rate; the gateway's own
+/// encoders exceed theirs by at most one second's worth in their buffer.
 fn variant(rendition: &Rendition, codecs: &str, peak: u64, average: u64) -> String {
     let bandwidth = (peak + peak.div_ceil(4)).max(1);
     let mut line = format!("#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}");
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!(discontinuity(1_767_225_600_000_000, 3), 3);
         let (one, next) = (run(1_800_000_000), run(1_800_000_600));
         assert_eq!(next, one + 1);
-        // Ten years on.
+        // Ten years later.
         assert!(run(2_100_000_000) < 1_000_000);
     }
 }

@@ -10,12 +10,12 @@ use sluicegate_sdk::{
 const AVCC: [u8; 16] = [
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
 ];
-/// Ticks of a picture at 30 a second.
+/// Ticks of a frame at 30 frames per second.
 const PICTURE: u64 = 3000;
 const RUN: &str = "60a24181e4000";
 const FIRST: u64 = 1_700_000_000;
 
-/// What the host would push.
+/// A call that the host would make.
 #[derive(Clone)]
 enum Event {
     Configure(StreamInfo),
@@ -23,13 +23,13 @@ enum Event {
     Stop,
 }
 
-/// A source and the host's book of groups.
+/// A source, with the host's numbering of groups.
 struct Source {
     events: Vec<Event>,
     info: StreamInfo,
     group_ticks: u64,
     group: u64,
-    /// Of the group; `None`: the next independent sample begins one.
+    /// Start of the group; `None`: the next independent sample starts one.
     began: Option<u64>,
     at: u64,
 }
@@ -47,7 +47,7 @@ impl Source {
         }
     }
 
-    /// A picture that lasts so many ticks.
+    /// Adds a frame that lasts `ticks`.
     fn picture(&mut self, independent: bool, ticks: u64, bytes: usize) {
         let due = self
             .began
@@ -78,14 +78,14 @@ impl Source {
         }));
     }
 
-    /// Pictures with a keyframe first and at each `keyframe`th.
+    /// Adds frames; the first and each `keyframe`th is a keyframe.
     fn pictures(&mut self, count: usize, keyframe: usize, ticks: u64) {
         for nth in 0..count {
             self.picture(nth % keyframe == 0, ticks, 100);
         }
     }
 
-    /// The source is lost and comes back after so many ticks.
+    /// The source is lost and returns after `ticks`.
     fn loses(&mut self, ticks: u64) {
         self.events.push(Event::Stop);
         self.at += ticks;
@@ -113,7 +113,7 @@ fn feed(muxer: &mut Muxer<Hls>, events: &[Event]) {
     }
 }
 
-/// With pictures at 30 a second and a keyframe every second.
+/// A muxer that received frames at 30 frames per second with a keyframe every second.
 fn playing(options: &str, pictures: usize) -> Muxer<Hls> {
     let mut muxer = open(options);
     let mut source = Source::new(muxer.profile().group_ms);
@@ -122,7 +122,7 @@ fn playing(options: &str, pictures: usize) -> Muxer<Hls> {
     muxer
 }
 
-/// Status, and text of what is text.
+/// Status of the response (0: pending), and its body as text.
 fn get(muxer: &Muxer<Hls>, url: &str) -> (u16, String) {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     match muxer.request(path, query) {
@@ -141,7 +141,7 @@ fn media(muxer: &Muxer<Hls>) -> String {
     text
 }
 
-/// The values of a tag.
+/// Values of all tags of that name.
 fn values<'a>(playlist: &'a str, tag: &str) -> Vec<&'a str> {
     let tag = format!("#{tag}:");
     playlist
@@ -165,7 +165,7 @@ fn attribute<'a>(attributes: &'a str, name: &str) -> &'a str {
 fn a_segment_does_not_hold_what_leads_its_first_picture_and_what_leads_others_stays() {
     let mut muxer = open(r#"{"segment": "1s"}"#);
     let mut source = Source::new(muxer.profile().group_ms);
-    // Keyframes every half a second, the second picture behind each leads it.
+    // Keyframes every half second; the second frame after each is a leading one.
     source.pictures(4 * 30, 15, PICTURE);
     let mut pictures = 0;
     for event in &mut source.events {
@@ -180,7 +180,7 @@ fn a_segment_does_not_hold_what_leads_its_first_picture_and_what_leads_others_st
         let Reply::Done(response) = muxer.request(&name, "") else {
             panic!("no segment")
         };
-        // Of the two, one has gone; each picture has 100 bytes.
+        // Each frame has 100 bytes. One of the two leading frames is omitted.
         let bytes = response.body.to_vec();
         let (mut at, mut payload) = (0, 0);
         while let Some(head) = bytes.get(at..at + 8) {
@@ -193,7 +193,7 @@ fn a_segment_does_not_hold_what_leads_its_first_picture_and_what_leads_others_st
     let list = media(&muxer);
     let durations: Vec<u64> = values(&list, "EXTINF").into_iter().map(number).collect();
     assert_eq!(durations[..3], [100_000; 3], "{list}");
-    // So nobody is sent to the keyframe in the middle: it is led, too.
+    // Players must not start at the keyframe in the middle either: it has a leading frame, too.
     let starts = list.lines().filter(|line| line.contains("INDEPENDENT=YES"));
     let (first, later): (Vec<&str>, Vec<&str>) = starts.partition(|line| line.contains(".0.m4s"));
     assert!(first.len() >= 3 && later.is_empty(), "{list}");
@@ -215,14 +215,14 @@ fn playlist_reads_as_the_specification_wants_it() {
          #EXT-X-MAP:URI=\"init-{run}-0.mp4\"\n",
         FIRST + 2
     );
-    // Three would do by the option, but make no three target durations.
+    // The option says three, but they are shorter than three target durations.
     for nth in 2..9 {
         let msn = FIRST + nth;
         expected += &format!(
             "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:{:02}.000Z\n",
             20 + nth
         );
-        // Parts are for the last three target durations.
+        // Parts are listed for the last three target durations.
         let parts = match nth {
             2 => 0,
             8 => 2,
@@ -262,7 +262,7 @@ fn plain_playlist_has_no_trace_of_low_latency() {
     assert_eq!(values(&text, "EXT-X-VERSION"), ["6"]);
     let first = number(values(&text, "EXT-X-MEDIA-SEQUENCE")[0]);
     assert_eq!(first, FIRST + 9 - 6);
-    // A client that insists is answered at once.
+    // Directives are ignored, so the response is immediate.
     assert_eq!(get(&muxer, "media.m3u8?_HLS_msn=9&_HLS_skip=YES").1, text);
     let (status, whole) = get(&muxer, &format!("{RUN}-{first}.m4s"));
     assert_eq!((status, whole.matches("moof").count()), (200, 2));
@@ -295,10 +295,10 @@ fn multivariant_playlist_lists_renditions_with_what_is_known() {
         },
     ];
     feed(&mut muxer, &source.events);
-    // Bit rates are those of segments.
+    // Bit rates are measured on segments.
     assert_eq!(get(&muxer, "index.m3u8").0, 0);
 
-    // 100 bytes a picture, but the second segment has twice as many.
+    // 100 bytes per frame, but twice as many in the second segment.
     for second in 0..7 {
         for nth in 0..30 {
             let bytes = if second / 2 == 1 { 200 } else { 100 };
@@ -334,7 +334,7 @@ fn reports_are_of_the_parts_that_the_other_renditions_have() {
         frame_rate,
         ..source.info.renditions[0].clone()
     };
-    // Parts of 0.2 s, 0.25 s and a second.
+    // Parts of 0.2 s, 0.25 s and 1 s.
     let others = [other("same", 15.0), other("slow", 8.0), other("still", 1.0)];
     source.info.renditions.extend(others);
     source.events[0] = Event::Configure(source.info.clone());
@@ -350,7 +350,7 @@ fn reports_are_of_the_parts_that_the_other_renditions_have() {
         let found = values(&text, "EXT-X-RENDITION-REPORT");
         found.into_iter().map(of).collect::<Vec<_>>()
     };
-    // The newest picture waits for the next.
+    // The newest frame is held back until the next one.
     assert_eq!(reports(61), [(0, 9), (0, 7), (0, 1)]);
     assert_eq!(reports(60), [(1, 9), (1, 7), (1, 1)]);
 }
@@ -380,13 +380,14 @@ fn keyframes_that_are_too_far_apart_are_told_and_not_waited_for() {
 
 #[test]
 fn a_segment_begins_when_it_is_shown_and_ends_where_the_next_is_shown() {
-    // With B pictures: shown a tenth of a second after they are decoded, as renditions cannot know.
+    // With B-frames, frames are presented a tenth of a second after they are decoded, which other renditions cannot
+    // know.
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
     source.pictures(121, 60, PICTURE);
     for event in &mut source.events {
         if let Event::Push(sample) = event {
-            // The first of the second segment a bit later still.
+            // The first frame of the second segment is even later.
             let more = i32::from(sample.decode_time == 60 * PICTURE) * 900;
             sample.composition_offset = 9000 + more;
             sample.group_started_at += (9000 + more) as u64 * 100 / 9;
@@ -407,7 +408,7 @@ fn a_segment_begins_when_it_is_shown_and_ends_where_the_next_is_shown() {
 
 #[test]
 fn blocking_reload_waits_for_what_comes_soon_and_refuses_what_does_not() {
-    // Segments 0 to 2 are complete, with 10 parts each; 3 has 4 parts.
+    // Segments 0 to 2 are complete with 10 parts each; segment 3 has 4 parts.
     let muxer = playing("", 3 * 60 + 30);
     let of = |msn: u64, part: &str| {
         let url = format!("media.m3u8?_HLS_msn={}{part}", FIRST + msn);
@@ -418,7 +419,7 @@ fn blocking_reload_waits_for_what_comes_soon_and_refuses_what_does_not() {
         (2, "", 200),
         (2, "&_HLS_part=9", 200),
         (1, "&_HLS_part=99", 200),
-        // Behind the last part of a complete segment: the first one of the next.
+        // A part beyond the last one of a complete segment is the first of the next segment.
         (2, "&_HLS_part=10", 200),
         (3, "&_HLS_part=3", 200),
         (3, "&_HLS_part=4", 0),
@@ -513,7 +514,7 @@ fn a_break_is_a_discontinuity_with_its_own_map() {
     let mut source = Source::new(muxer.profile().group_ms);
     source.pictures(2 * 60 + 7, 30, PICTURE);
     source.loses(90_000 * 3);
-    // Came back and was lost again before a picture.
+    // The source returned and was lost again before its first frame.
     source.breaks();
     source.pictures(60 + 1, 30, PICTURE);
     feed(&mut muxer, &source.events);
@@ -544,7 +545,7 @@ fn a_break_is_a_discontinuity_with_its_own_map() {
             "#EXTINF:2.00000,",
         ]
     );
-    // When the break has left the playlist its number tells of it.
+    // When the break is no longer listed, the discontinuity sequence number accounts for it.
     source.pictures(6 * 60, 30, PICTURE);
     let mut later = open(r#"{"window": 6}"#);
     feed(&mut later, &source.events);
@@ -591,11 +592,11 @@ fn a_delta_update_leaves_out_what_is_beyond_the_skip_boundary() {
     assert!(full.starts_with(head) && full.ends_with(tail));
     let skipped = &full[head.len()..full.len() - tail.len()];
     assert_eq!(values(skipped, "EXTINF").len(), 14);
-    // So it is with the defaults.
+    // The same with the default options.
     let usual = playing("", 30 * 60);
     let (_, delta) = get(&usual, "media.m3u8?_HLS_skip=YES");
     assert_eq!(values(&delta, "EXT-X-SKIP"), ["SKIPPED-SEGMENTS=4"]);
-    // Nothing that old: the whole.
+    // No segment is old enough: the complete playlist.
     let short = playing(r#"{"window": 6}"#, 30 * 60);
     assert_eq!(get(&short, "media.m3u8?_HLS_skip=YES").1, media(&short));
 }
@@ -610,7 +611,7 @@ fn keyframes_further_apart_than_promised_raise_the_target_duration_and_nothing_i
     assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["10"]);
     assert_eq!(values(&text, "EXTINF"), ["10.00000,"; 3]);
     assert!(text.contains("HOLD-BACK=30.00000"));
-    // Told before, it is promised from the start.
+    // If it is known beforehand, it is promised from the start.
     let mut info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
     if let Kind::Video(video) = &mut info.tracks[0].kind {
         video.keyframe_ms = 10_000;
@@ -726,7 +727,7 @@ fn groups_that_the_host_lost_are_gaps_as_long_as_they_were() {
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
     source.pictures(7 * 60 + 1, 60, PICTURE);
-    // The end of the third, all of the fourth, and the keyframe of the seventh.
+    // The end of the third segment, all of the fourth, and the keyframe of the seventh.
     let lost = |sample: &Sample| {
         let nth = sample.decode_time / PICTURE;
         (150..240).contains(&nth) || nth == 360
@@ -765,7 +766,7 @@ fn audio_track(id: u32, timescale: u32) -> Track {
     }
 }
 
-/// Decode time, number of samples and their durations' sum of each `traf`: track, start, count, duration.
+/// Decode time, number of samples and total duration of each `traf`: track, start, count, duration.
 fn fragments(bytes: &[u8]) -> Vec<(u32, u64, u32, u64)> {
     let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     let find = |name: &[u8; 4], from: usize| {
@@ -791,7 +792,7 @@ fn audio_goes_along_in_the_fragments_of_the_video_and_nothing_is_left_out() {
     let mut source = Source::new(muxer.profile().group_ms);
     source.info.tracks.push(audio_track(2, 48_000));
     source.events[0] = Event::Configure(source.info.clone());
-    // Audio that came before the first picture has no place.
+    // Audio before the first video frame belongs to no segment.
     source.push(2, 0, true, 10);
     let mut heard = 0;
     for nth in 0..121 {
@@ -817,7 +818,7 @@ fn audio_goes_along_in_the_fragments_of_the_video_and_nothing_is_left_out() {
         }
     }
     assert_eq!(video, 120 * PICTURE);
-    // Up to about 4 s: the newest one waits for the next.
+    // Up to about 4 s: the newest audio frame is held back until the next one.
     assert!(
         (4 * 48_000 - 1024..4 * 48_000 + 1024).contains(&audio),
         "{audio}"
@@ -869,7 +870,7 @@ fn tracks_that_no_mp4_can_have_are_told() {
     assert_eq!(status, 503, "{text}");
     assert_eq!(get(&muxer, "nothing").0, 404);
     mock::take_logs();
-    // Better ones mend it.
+    // Other tracks resolve the problem.
     info = StreamInfo {
         epoch: 1,
         ..mock::video("h264/avcc", "avc1.42c01e", &AVCC)
@@ -900,7 +901,7 @@ fn times_beyond_32_and_33_bits_go_on() {
     }
 }
 
-/// Every answer that a client could get, in one text.
+/// Every response that a client could get, as one text.
 fn everything(muxer: &Muxer<Hls>) -> String {
     let mut all = String::new();
     for url in ["index.m3u8", MEDIA, "media.m3u8?_HLS_skip=YES"] {
@@ -923,7 +924,7 @@ fn everything(muxer: &Muxer<Hls>) -> String {
     all
 }
 
-/// The events from where the host would feed a new instance: `history` groups, and the tracks there.
+/// The events with which the host would start a new instance: `history` groups, and the tracks at their start.
 fn history(events: &[Event], history: u64) -> Vec<Event> {
     let newest = events.iter().rev().find_map(|event| match event {
         Event::Push(sample) => Some(sample.group),
@@ -940,7 +941,7 @@ fn history(events: &[Event], history: u64) -> Vec<Event> {
         .find(|event| matches!(event, Event::Configure(_)));
     let told = tracks.into_iter().chain(&events[start..]).cloned();
     let longest = (longest_group(events) / 90) as u32;
-    // As the host tells whoever comes later.
+    // A new instance is told the longest group so far.
     let told = told.map(|event| match event {
         Event::Configure(mut info) => {
             info.longest_group_ms = longest;
@@ -951,7 +952,7 @@ fn history(events: &[Event], history: u64) -> Vec<Event> {
     told.collect()
 }
 
-/// How long the longest complete group was since the newest break, in ticks.
+/// Duration of the longest complete group since the newest break, in ticks.
 fn longest_group(events: &[Event]) -> u64 {
     let (mut longest, mut newest) = (0, None);
     for event in events {
@@ -1094,14 +1095,14 @@ proptest! {
         steps in prop::collection::vec((1u64..4, 1000u64..3500), 1..600), keyframe in 20usize..80) {
         let mut source = rated(30);
         for (nth, (pictures, ticks)) in steps.into_iter().enumerate() {
-            // No longer than half a part, as one more may be needed to end a segment.
+            // At most half a part, since one more frame may be needed to end a segment.
             source.picture(nth % keyframe == 0, (pictures * ticks).min(9000), 10);
         }
         parts_must_be_good(&source);
     }
 }
 
-/// Of a source that says so many pictures a second.
+/// A source that announces a frame rate.
 fn rated(rate: u32) -> Source {
     let mut source = Source::new(1800);
     if let Kind::Video(video) = &mut source.info.tracks[0].kind {
@@ -1111,7 +1112,7 @@ fn rated(rate: u32) -> Source {
     source
 }
 
-/// No part is longer than the target, nor shorter than 85 % of it without a reason (4.4.4.9).
+/// No part is longer than the target, or shorter than 85 % of it without a permitted reason (4.4.4.9).
 fn parts_must_be_good(source: &Source) {
     let mut muxer = open("");
     feed(&mut muxer, &source.events);

@@ -1,9 +1,9 @@
-//! Time as a playlist can tell it: five decimals of a second, which is all that iOS reads.
+//! Time in the resolution of a playlist: five decimals of a second, which is all that iOS reads.
 
 use std::fmt;
 
-/// A time or duration in units of 10 µs. Times are counted from the start of the run; durations are differences of times, so
-/// that parts add up to their segment and nothing drifts.
+/// A time or duration in units of 10 µs. Times count from the start of the run. Durations are differences of times, so
+/// parts add up to their segment without rounding drift.
 pub type Time = u64;
 
 /// One second.
@@ -11,18 +11,18 @@ pub const SECOND: Time = 100_000;
 /// One millisecond.
 pub const MILLISECOND: Time = 100;
 
-/// `ticks` of a `timescale`.
+/// Converts ticks of a timescale.
 pub fn of(ticks: u64, timescale: u32) -> Time {
     let units = u128::from(ticks) * u128::from(SECOND) / u128::from(timescale.max(1));
     Time::try_from(units).unwrap_or(Time::MAX)
 }
 
-/// The nearest number of whole seconds, as the target duration is compared with (4.4.3.1).
+/// Rounds to the nearest whole second, as required for comparisons with the target duration (4.4.3.1).
 pub fn rounded(duration: Time) -> Time {
     (duration + SECOND / 2) / SECOND * SECOND
 }
 
-/// Seconds with five decimals.
+/// Formats a duration as seconds with five decimals.
 pub struct Seconds(pub Time);
 
 impl fmt::Display for Seconds {
@@ -31,7 +31,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A moment as `EXT-X-PROGRAM-DATE-TIME` writes it (4.4.4.6), in UTC.
+/// Formats a wall-clock time for `EXT-X-PROGRAM-DATE-TIME` (4.4.4.6), in UTC.
 pub struct Date {
     /// Microseconds since the Unix epoch.
     pub unix_us: u64,
@@ -51,9 +51,10 @@ impl fmt::Display for Date {
     }
 }
 
-/// Year, month and day of the Gregorian calendar, so many days after 1 January 1970.
+/// Year, month and day of the Gregorian calendar, `days` after 1 January 1970.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // Years begin in March here, so that the leap day is the last, and eras are the 400 years after which all repeats.
+    // Years start in March here, so that the leap day is the last day, and an era is the 400 years after which the
+    // calendar repeats.
     const ERA: u64 = 146_097;
     let days = days + 719_468;
     let (era, day_of_era) = (days / ERA, days % ERA);

@@ -1,9 +1,10 @@
-//! The window: samples in; parts, segments and what may still be asked for out. Pure.
+//! The window: takes samples, keeps parts and segments, and knows what may still be requested. Pure.
 //!
-//! A segment is a group of the host's, and its media sequence number the group's, so that numbers go on over a rebuilt
-//! instance and are alike in all renditions. A sample lasts until the next one of its track, so each track's newest is held
-//! back until that is known: durations in the playlist, in `trun` and between `tfdt`s then always agree, and the hinted part
-//! is one that surely comes. It costs the time of one picture.
+//! A segment is a group of the host, with the group's number as media sequence number, so numbers continue in a
+//! restarted instance and are equal in all renditions. A sample lasts until the next one of its track, so the newest
+//! sample of each track is held back until its duration is known. Durations in the playlist, in `trun` and between
+//! `tfdt`s then always agree, and a hinted part is certain to come. The cost is the duration of one frame. `Hls::push`
+//! fills the window; `playlist` and `Hls::request` read it.
 
 use crate::{
     options::{Settings, Targets},
@@ -13,56 +14,58 @@ use sluicegate_fmp4 as fmp4;
 use sluicegate_sdk::{Buffer, Kind, Sample, StreamInfo, h264, log};
 use std::collections::VecDeque;
 
-/// The host grants 64 MiB of buffers: this much is held, as much again while a segment is put together for a client.
+/// Most bytes to keep. The host grants 64 MiB of buffers, and as much as is kept may be needed again while a segment is
+/// joined for a client.
 const MAX_BYTES: usize = 28 << 20;
-/// And 8,192 handles.
+/// Most parts to keep. The host grants 8,192 handles.
 const MAX_PARTS: usize = 6000;
 
-/// The tracks between two breaks.
+/// The span between two breaks, with its tracks.
 pub struct Epoch {
-    /// The host's count.
+    /// Number of the epoch, counted by the host.
     pub number: u32,
-    /// The init segment.
+    /// Initialization segment.
     pub init: Buffer,
-    /// RFC 6381, of all tracks.
+    /// Codec strings of all tracks (RFC 6381).
     pub codecs: String,
-    /// What its segments keep to.
+    /// Durations that its segments keep to.
     pub targets: Targets,
-    /// The longest of its segments that others followed, those that have gone and those from before this instance among them.
+    /// Duration of its longest segment that was followed by another. Includes segments that are no longer kept or were
+    /// before this instance.
     longest: Time,
-    /// The track whose samples begin segments and parts: video if there is any.
+    /// Id of the track whose samples start segments and parts: video if there is any.
     primary: u32,
-    /// It has pictures that lead an independent one and refer to what comes before that: open groups of pictures.
+    /// Whether the primary track has leading frames (open GOPs).
     leads: bool,
-    /// Ids and timescales.
+    /// Ids and timescales of the tracks.
     tracks: Vec<(u32, u32)>,
 }
 
-/// A run of samples from an independent one to the next segment's.
+/// Samples from the first independent one of a group to the next group.
 pub struct Segment {
     /// Media sequence number.
     pub msn: u64,
-    /// Of which epoch.
+    /// Number of its epoch.
     pub epoch: u32,
-    /// Since the run began.
+    /// Presentation time of its first frame, since the start of the run.
     pub began: Time,
-    /// The same in Unix microseconds, by the wall clock.
+    /// The same by the wall clock, in microseconds since the Unix epoch.
     pub date: u64,
-    /// Where the next one begins; grows while it is open.
+    /// Start of the next segment; grows while this one is open.
     pub ended: Time,
-    /// None: a gap, whose samples are missing.
+    /// Parts in order. None: a gap, whose samples are missing.
     pub parts: Vec<Part>,
-    /// How much later than its decode time its first sample is shown. Renditions agree about when pictures are shown, so the
-    /// segment's times are of that: decode times and this.
+    /// Presentation time minus decode time of its first sample. Renditions agree on presentation times only, so the
+    /// segment's times are decode times plus this offset.
     offset: i64,
     bytes: usize,
 }
 
 /// One fragment.
 pub struct Part {
-    /// Until the next.
+    /// Time until the next part.
     pub duration: Time,
-    /// Has an independent sample of the primary track, with which players may start.
+    /// Contains an independent sample of the primary track, so players may start with it.
     pub independent: bool,
     /// `moof` and `mdat`.
     pub bytes: Buffer,
@@ -82,54 +85,54 @@ impl Segment {
         }
     }
 
-    /// From its first sample to the next segment's.
+    /// Time from its first sample to the next segment's.
     pub fn duration(&self) -> Time {
         self.ended - self.began
     }
 
-    /// When what is decoded at `decoded` is shown, as its first sample is.
+    /// Presentation time of a decode time, with the offset of the segment's first sample.
     fn time(&self, decoded: Time) -> Time {
         decoded.saturating_add_signed(self.offset)
     }
 
-    /// Places on a grid of its parts, so many of which are behind it so far.
+    /// Number of grid cells of its parts that are complete at a time.
     fn cells(&self, at: Time, grid: Time) -> u64 {
         let passed = at.saturating_sub(self.began);
         (passed + Targets::slack(grid)) / grid.max(1)
     }
 
-    /// Its size.
+    /// Size in bits.
     pub fn bits(&self) -> u64 {
         self.bytes as u64 * 8
     }
 }
 
-/// What is there of a stream.
+/// Segments of one run of a stream.
 pub struct Window {
-    /// As configured.
+    /// Validated options.
     pub settings: Settings,
-    /// Unix microseconds at decode time 0, which tells runs apart.
+    /// Wall clock at decode time 0 in microseconds since the Unix epoch; identifies the run.
     pub run: u64,
-    /// Nothing follows, ever.
+    /// The stream has ended for good.
     pub ended: bool,
     epochs: VecDeque<Epoch>,
     complete: VecDeque<Segment>,
     open: Option<Segment>,
-    /// Where the part in progress begins, and its samples whose durations are known.
+    /// Start of the part in progress, and its samples whose durations are known.
     part_began: Time,
     ripe: Vec<Sample>,
-    /// The newest sample of each track.
+    /// Newest sample of each track, which is held back.
     newest: Vec<Sample>,
-    /// The last distance between two samples of the primary track within the open segment, in its ticks.
+    /// Last distance between two samples of the primary track in the open segment, in the track's ticks.
     step: u32,
-    /// The open segment outgrew the memory: what is left of it is passed over.
+    /// The open segment exceeded the limits; the rest of it is ignored.
     given_up: bool,
-    /// The newest independent sample is the one that began the open segment.
+    /// The newest independent sample is the one that started the open segment.
     at_start: bool,
 }
 
 impl Window {
-    /// An empty one.
+    /// An empty window.
     pub fn new(settings: Settings, run: u64) -> Window {
         Window {
             settings,
@@ -147,10 +150,10 @@ impl Window {
         }
     }
 
-    /// New tracks, or the same after a loss. What is open ends here.
+    /// Takes new tracks, or the same tracks after a loss. Ends the open segment.
     ///
     /// # Errors
-    /// Why there can be no segments of them.
+    /// Reason why there can be no segments of these tracks.
     pub fn configure(&mut self, info: &StreamInfo) -> Result<(), String> {
         self.ended = false;
         if self
@@ -165,7 +168,7 @@ impl Window {
         tracks.retain(|track| match fmp4::check(track) {
             Ok(()) => true,
             Err(error) => {
-                log::warn(format!("{error}; it is left out"));
+                log::warn(format!("{error}; the track is omitted"));
                 false
             }
         });
@@ -173,7 +176,7 @@ impl Window {
             .iter()
             .find(|track| matches!(track.kind, Kind::Video(_)));
         let Some(primary) = video.or(tracks.first()).map(|track| track.id) else {
-            return Err("nothing of this stream can be written as fragmented MP4".into());
+            return Err("no track of this stream can be written as fragmented MP4".into());
         };
         self.epochs.push_back(Epoch {
             number: info.epoch,
@@ -193,7 +196,7 @@ impl Window {
         Ok(())
     }
 
-    /// The next sample.
+    /// Takes the next sample.
     pub fn push(&mut self, sample: Sample) {
         let Some(epoch) = self.epochs.back() else {
             return;
@@ -201,14 +204,14 @@ impl Window {
         if sample.track == epoch.primary {
             self.push_primary(sample);
         } else if self.open.is_some() && epoch.timescale(sample.track).is_some() {
-            // Until a segment is open there is nowhere to put it.
+            // Before a segment is open, there is no place for it.
             let before = self.take_newest(sample.track, Some(sample.decode_time));
             self.ripe.extend(before);
             self.newest.push(sample);
         }
     }
 
-    /// Nothing comes until the next `configure`, or ever.
+    /// No sample follows until the next `configure` or, if `last`, ever.
     pub fn stop(&mut self, last: bool) {
         self.cut();
         self.ended |= last;
@@ -219,15 +222,15 @@ impl Window {
         self.epochs.back()
     }
 
-    /// One that is still referred to.
+    /// An epoch that some kept segment still refers to.
     pub fn epoch_of(&self, number: u32) -> Option<&Epoch> {
         self.epochs.iter().find(|epoch| epoch.number == number)
     }
 
-    /// What a playlist lists of the complete segments, oldest first: as many as configured, and more where those are too
-    /// short to make three target durations (6.2.2).
+    /// The complete segments that a playlist lists, oldest first: as many as configured, or more if those are shorter
+    /// than three target durations together (6.2.2).
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> + Clone {
-        // Never of what the segments are: one that has gone does not come back because a later one is longer.
+        // Independent of the actual segments: a segment that was removed must not return because a later one is longer.
         let promised = self.epoch().map_or(0, |epoch| epoch.targets.duration);
         let promised = promised.max(self.settings.segment.div_ceil(SECOND) * SECOND);
         let (mut count, mut duration) = (0, 0);
@@ -246,7 +249,7 @@ impl Window {
         self.open.as_ref()
     }
 
-    /// The segment of that number, complete or not.
+    /// The segment with that number, complete or not.
     pub fn segment(&self, msn: u64) -> Option<&Segment> {
         let first = self.complete.front().map_or(msn, |segment| segment.msn);
         let place = usize::try_from(msn.checked_sub(first)?).ok()?;
@@ -256,8 +259,8 @@ impl Window {
             .filter(|segment| segment.msn == msn)
     }
 
-    /// What no part that is listed is longer than, and the hold-back that goes with it: of all epochs, as parts of an earlier one are
-    /// listed for a while.
+    /// Part target duration and part hold-back over all epochs, since parts of an earlier epoch remain listed for a
+    /// while.
     pub fn part_targets(&self) -> (Time, Time) {
         let targets = self.epochs.iter().map(|epoch| &epoch.targets);
         targets.fold((0, 0), |(part, hold_back), targets| {
@@ -273,7 +276,7 @@ impl Window {
         self.complete.back()
     }
 
-    /// The part that comes next: in which segment, and its place there.
+    /// The part that comes next: its segment's number, and its index there.
     pub fn next_part(&self) -> Option<(u64, usize)> {
         match (&self.open, self.complete.back()) {
             (Some(open), _) if self.given_up => Some((open.msn + 1, 0)),
@@ -283,7 +286,8 @@ impl Window {
         }
     }
 
-    /// The newest part at `time`, on another grid of parts in the same segments: its segment and its place there.
+    /// The newest part at `time` in a rendition whose parts are on another grid of the same segments: its segment's
+    /// number, and its index there.
     pub fn part_at(&self, time: Time, grid: Time) -> Option<(u64, u64)> {
         let open = self.open.as_ref();
         if let Some((open, parts)) = open.map(|open| (open, open.cells(time, grid)))
@@ -292,21 +296,22 @@ impl Window {
             return Some((open.msn, parts - 1));
         }
         let last = self.last()?;
-        // What is left behind the grid is a part, too.
+        // A remainder after the last grid line is a part, too.
         let slack = Targets::slack(grid);
         let parts = (last.duration().saturating_sub(slack)).div_ceil(grid.max(1));
         Some((last.msn, parts.saturating_sub(1)))
     }
 
-    /// How long the open segment is, while there is no complete one to list: keyframes are further apart than players wait.
+    /// Duration of the open segment while no segment is complete; it grows if keyframes are further apart than players
+    /// wait.
     pub fn first_takes(&self) -> Option<Time> {
         let open = self.open.as_ref().filter(|_| self.complete.is_empty())?;
         Some(open.duration())
     }
 
-    /// The target duration: what was promised, or what the longest segment of the epoch makes of it. Keyframes that are further apart
-    /// than all that came before raise it: no segment could end in time and begin with a keyframe, and truth goes before constancy.
-    /// It falls with a break only.
+    /// Target duration: the promised one, or that of the epoch's longest segment if it is longer. A keyframe interval
+    /// longer than all before raises it, because no segment could end in time and start with a keyframe, and a correct
+    /// value matters more than a constant one. It falls only at a break.
     pub fn target_duration(&self) -> Time {
         let held = self.complete.iter().map(Segment::duration).max();
         let (promised, longest) = self
@@ -316,14 +321,14 @@ impl Window {
         promised.max(longest).max(SECOND)
     }
 
-    /// Peak and average bit rate of what is held (4.4.6.2).
+    /// Peak and average bit rate, in bits per second, of the complete segments (4.4.6.2).
     pub fn bit_rates(&self) -> Option<(u64, u64)> {
         let target = self.target_duration();
         let rate = |bits: u64, duration: Time| bits * SECOND / duration.max(1);
         let mut peak = 0;
         for first in 0..self.complete.len() {
-            // "The largest bit rate of any contiguous set of segments whose total duration is between 0.5 and 1.5 times the
-            // target duration."
+            // "The largest bit rate of any contiguous set of segments whose total duration is between 0.5 and 1.5 times
+            // the target duration."
             let (mut bits, mut duration) = (0, 0);
             for segment in self.complete.range(first..) {
                 bits += segment.bits();
@@ -349,12 +354,12 @@ impl Window {
             (None, Some(newest)) if sample.group <= newest => return,
             _ => true,
         };
-        // The sample that began this group was left out, and no segment begins without it: the picture before stays.
+        // The sample that started this group was dropped, and no segment starts without it: hold back the frame before.
         if begins && !sample.independent {
             return;
         }
-        // Players start with any segment, and decoders in browsers end with an error where one begins with pictures that are made from
-        // those of the segment before.
+        // Omit leading frames at the start of a segment. Players may start with any segment, and decoders in browsers
+        // fail if one begins with frames that refer to the segment before.
         if sample.leading {
             if let Some(epoch) = self.epochs.back_mut() {
                 epoch.leads = true;
@@ -386,8 +391,8 @@ impl Window {
         self.newest.push(sample);
     }
 
-    /// The newest sample of a track, whose duration is now known: it lasts until the next one or, where none follows, as
-    /// long as is to be expected.
+    /// Takes the newest sample of a track out, with its duration: until the next sample or, if none follows, as
+    /// expected.
     fn take_newest(&mut self, track: u32, until: Option<u64>) -> Option<Sample> {
         let place = self
             .newest
@@ -407,8 +412,9 @@ impl Window {
         Some(sample)
     }
 
-    /// Adds a sample of the primary track to the part in progress, and ends that where the next one is in another cell of the
-    /// grid. Whatever distances the source's pictures have, parts are as long as they must be, but for a picture that is longer.
+    /// Adds a sample of the primary track to the part in progress, and ends the part if the next sample is in another
+    /// cell of the grid. In this way parts have the right length for any frame distances, except for a frame that is
+    /// longer than a part.
     fn ripen(&mut self, sample: Sample) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
@@ -428,14 +434,14 @@ impl Window {
         }
     }
 
-    /// The same with the last one of the segment; `until`: when the next segment begins, if it follows.
+    /// The same for the last sample of a segment. `until` is when the next segment starts, if one follows.
     fn ripen_last(&mut self, sample: Sample, until: Option<Time>) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
         };
         let most = epoch.targets.part;
         let ended = until.unwrap_or(open.time(epoch.end(&sample)));
-        // Times of showing that go back would give it a negative length.
+        // Presentation times that go back would make the duration negative.
         let ended = ended.max(self.part_began);
         if ended - self.part_began > most {
             self.end_before_long();
@@ -444,7 +450,8 @@ impl Window {
         self.end_part(ended.max(self.part_began));
     }
 
-    /// The next picture reaches beyond the part in progress and cannot end it: it begins the next one, on the grid.
+    /// Ends the part in progress before a frame that is longer than the rest of its cell; that frame starts the next
+    /// part, on the grid.
     fn end_before_long(&mut self) {
         let (Some(epoch), Some(open)) = (self.epochs.back(), &self.open) else {
             return;
@@ -467,9 +474,10 @@ impl Window {
         if self.given_up {
             return;
         }
-        // The primary track first, whichever came first.
+        // The primary track comes first, whatever arrived first.
         samples.sort_by_key(|sample| sample.track != epoch.primary);
-        // Nobody may start or seek within a segment to a picture that others lead, as those stay there.
+        // If the stream has leading frames, nobody may start or seek to an independent frame in the middle of a
+        // segment, since its leading frames are kept there.
         let mut is_start = open.parts.is_empty();
         let primary = samples
             .iter_mut()
@@ -486,7 +494,7 @@ impl Window {
         let independent = samples
             .iter()
             .any(|sample| sample.track == epoch.primary && sample.independent);
-        // Wraps after years; nobody minds.
+        // Wraps after years, which does no harm.
         let number = ((open.msn as u32) << 10).wrapping_add(open.parts.len() as u32);
         match fmp4::fragment(Vec::new(), number, &samples) {
             Ok(bytes) => {
@@ -497,7 +505,10 @@ impl Window {
                     bytes,
                 });
             }
-            Err(error) => log::error(format!("segment {}: {error}", open.msn)),
+            Err(error) => log::error(format!(
+                "a part of segment {} is dropped: {error}",
+                open.msn
+            )),
         }
         self.keep_within_bounds();
     }
@@ -508,7 +519,7 @@ impl Window {
         self.keep_within_bounds();
     }
 
-    /// Opens the segment of this sample, which is shown `now`.
+    /// Opens the segment of this sample, whose presentation time is `now`.
     fn begin(&mut self, sample: &Sample, now: Time) {
         let Some(epoch) = self.epochs.back() else {
             return;
@@ -516,14 +527,14 @@ impl Window {
         let (msn, decoded, epoch) = (sample.group, epoch.time(sample), epoch.number);
         self.fill(msn, epoch, now);
         self.part_began = now;
-        // What an instance that begins here would not know must not count.
+        // Must not depend on anything that an instance starting here would not know.
         self.step = 0;
         let mut open = Segment::new(msn, epoch, now, sample.group_started_at);
         open.offset = now.cast_signed().saturating_sub(decoded.cast_signed());
         self.open = Some(open);
     }
 
-    /// Groups that the host could not give: their numbers are listed as gaps, which together last as long as they did.
+    /// Lists groups that the host could not deliver as gaps, which together last as long as they did.
     fn fill(&mut self, msn: u64, epoch: u32, now: Time) {
         let Some(last) = self.complete.back() else {
             return;
@@ -537,7 +548,7 @@ impl Window {
             return;
         }
         for nth in 0..missing {
-            // Beyond a break there is no saying how long it was.
+            // Across a break, their duration is unknown.
             let length = match number == epoch {
                 true => now.saturating_sub(ended) / missing,
                 false => self.settings.segment,
@@ -553,15 +564,15 @@ impl Window {
         self.keep_within_bounds();
     }
 
-    /// The oldest go where there are too many or they are too large: what is held is the same for an instance that was fed
-    /// the newest groups only.
+    /// Drops the oldest segments if there are too many or they are too large. What is kept must be the same for an
+    /// instance that was fed only the newest groups.
     fn keep_within_bounds(&mut self) {
         let of_open = |part: fn(&Segment) -> usize| self.open.as_ref().map_or(0, part);
         let (mut bytes, mut parts) = (of_open(|open| open.bytes), of_open(|open| open.parts.len()));
         if bytes > MAX_BYTES || parts > MAX_PARTS {
             if let Some(open) = &mut self.open {
                 log::warn(format!(
-                    "segment {} has no keyframe after {} MiB; it is a gap from here on",
+                    "segment {} is dropped and listed as a gap: no keyframe after {} MiB",
                     open.msn,
                     open.bytes >> 20
                 ));
@@ -591,7 +602,7 @@ impl Window {
         }
     }
 
-    /// Ends what is open, with what is to be expected of the newest samples.
+    /// Ends the open segment, with the expected durations of the newest samples.
     fn cut(&mut self) {
         let Some(epoch) = self.epochs.back() else {
             return;

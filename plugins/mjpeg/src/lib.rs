@@ -1,28 +1,30 @@
-//! MJPEG: `GET /live/{stream}/mjpeg` is an endless `multipart/x-mixed-replace`, one part a picture, always the newest.
+//! Transport `mjpeg`: `GET /live/{stream}/mjpeg` returns an endless `multipart/x-mixed-replace` with one JPEG per part.
+//! A slow viewer always gets the newest frame.
 //!
 //! # Framing
 //!
-//! A part is its head, the picture, and *the delimiter after it* (RFC 2046, 5.1.1), all in one chunk:
+//! A part is its head, the JPEG, and *the delimiter after it* (RFC 2046, 5.1.1), all in one chunk:
 //!
 //! ```text
 //! Content-Type: image/jpeg CRLF
 //! Content-Length: N CRLF
-//! X-Timestamp: S.FFFFFF CRLF      when the picture was taken, Unix seconds
+//! X-Timestamp: S.FFFFFF CRLF      capture time in Unix seconds
 //! CRLF
 //! <N bytes> CRLF
 //! --frame CRLF
 //! ```
 //!
-//! - The delimiter comes at once with the picture, not with the next one, because many clients know a part's end only by it
-//!   and would show each picture one too late.
-//! - A viewer's very first delimiter is sent when it joins, and not as the header that `configure` may answer: that goes to
-//!   those who watch already as well, whose stream ends in a delimiter, and a second one in a row would be an empty part.
-//!   So whoever starts at any picture, misses any, or lives through a reconfiguration sees well-formed multipart.
-//! - Chromium shows a picture only when the head of the next part is complete, so it lags by one. Before a silence that would
-//!   be for good: the profile therefore asks for the last picture once more, and `stop` repeats it, which pushes it onto the
-//!   screen.
-//! - The end is that repetition with the close delimiter `--frame--` in place of the other. Alone it would follow a delimiter:
-//!   again an empty part.
+//! - The delimiter is sent with the frame before it, not with the next one, because many clients recognise a part's end
+//!   only by the delimiter and would show each frame one too late.
+//! - A viewer's first delimiter is sent when it joins, and is not the header that `configure` returns. The header would
+//!   also go to connected viewers, whose stream ends in a delimiter; a second one in a row would be an empty part. In
+//!   this way every viewer sees well-formed multipart, whichever frame it starts with, whatever it misses, and across
+//!   reconfigurations.
+//! - Chromium shows a frame only when the head of the next part is complete, so it lags by one frame. Before a silence
+//!   it would lag for good. The profile therefore requests that the last frame is repeated, and `stop` repeats it too,
+//!   which brings it onto the screen.
+//! - The end of the stream is that repetition with the close delimiter `--frame--` in place of the other. On its own,
+//!   the close delimiter would follow a delimiter: an empty part again.
 
 use sluicegate_sdk::{
     Buffer, Chunk, Effect, Kind, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo,
@@ -34,19 +36,19 @@ const FIRST_DELIMITER: &str = "--frame\r\n";
 const DELIMITER: &str = "\r\n--frame\r\n";
 const CLOSE_DELIMITER: &str = "\r\n--frame--\r\n";
 
-/// Pictures, the newest one only.
+/// A muxer that forwards JPEGs.
 pub struct Mjpeg {
-    /// The id of the one track that is pictures.
+    /// Id of the video track.
     pictures: Option<u32>,
-    /// The last picture.
+    /// The newest frame, for `stop` to repeat.
     newest: Option<Picture>,
 }
 
 struct Picture {
     data: Buffer,
-    /// Bytes.
+    /// Size in bytes.
     size: u32,
-    /// Microseconds since the Unix epoch.
+    /// Capture time in microseconds since the Unix epoch.
     taken: u64,
 }
 
@@ -57,14 +59,14 @@ impl Transport for Mjpeg {
             carriers: vec!["http".into()],
             formats: vec!["jpeg".into()],
             uplink: None,
-            // Whoever is late gets the newest picture and never one from before it.
+            // A viewer that is behind gets the newest frame and none of those before it.
             lanes: vec![Lane {
                 stale_ms: 0,
                 datagrams: false,
             }],
             group_ms: 0,
             history: 1,
-            // See above: what Chromium is to show of a still picture.
+            // Lets Chromium show the last frame before a silence; see the module's description.
             repeat_ms: 250,
             latency_ms: 150,
         };
@@ -167,7 +169,7 @@ mod tests {
         mock::bytes(&muxer.watch(0, ("http", "", ""), keeps_up).unwrap())
     }
 
-    /// A strict reader: the pictures, and whether the close delimiter was there.
+    /// A strict reader of multipart: returns the frames, and whether the close delimiter was there.
     fn read(stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
         const HEAD: &[u8] = b"Content-Type: image/jpeg\r\nContent-Length: ";
         let mut pictures = vec![];
@@ -281,7 +283,7 @@ mod tests {
         let Err(error) = Muxer::<Mjpeg>::open(r#"{"fps": 5}"#) else {
             panic!("taken")
         };
-        assert_eq!(error, "unknown option `fps`: there are no options");
+        assert_eq!(error, "unknown option `fps`: this component has no options");
     }
 
     proptest! {

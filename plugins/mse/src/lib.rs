@@ -1,13 +1,14 @@
-//! MSE: `WS /live/{stream}/mse` is what Media Source Extensions take: a text message with the MIME type, a binary one with the
-//! init segment, then fragments. `GET` on the same path is the same MP4 as one endless `video/mp4`.
+//! Transport `mse`: fragmented MP4 for Media Source Extensions. `WS /live/{stream}/mse` sends a text message with the
+//! MIME type, a binary one with the initialization segment, then fragments. `GET` on the same path returns the same MP4
+//! as one endless `video/mp4`.
 //!
-//! - A fragment for each sample, at once; with the option `fragment`, one for that much of all tracks.
-//! - A viewer starts at the newest independent picture (where there is no video, at any audio frame). In the middle, other tracks
-//!   are a new text and init segment, which a player hands to `SourceBuffer.changeType`.
-//! - Times are the stream's, from its run's start: a player seeks to where its buffer starts.
-//! - Pictures that are shown before the picture they come behind, in open GOPs, are in fragments of their own: a viewer that starts
-//!   at that picture does not get them.
-//! - The fragment that starts a group has a `prft` before it: when its picture was captured.
+//! - Each sample is a fragment of its own and is sent at once. With the option `fragment`, a fragment has that much
+//!   media of all tracks.
+//! - A viewer starts at the newest independent video frame, or, without video, at any audio frame. If the tracks
+//!   change, another text and initialization segment follow, which a player passes to `SourceBuffer.changeType`.
+//! - Times are the stream's, counted from the start of the run: a player seeks to where its buffer starts.
+//! - Leading frames of open GOPs are in fragments of their own, which viewers that start at that GOP do not get.
+//! - The fragment that starts a group has a `prft` box in front, with the capture time of its frame.
 
 mod pace;
 
@@ -19,17 +20,18 @@ use sluicegate_sdk::{
 };
 
 const CONTENT_TYPE: &str = "video/mp4";
-/// Longest `fragment`.
+/// Longest value of the option `fragment`.
 const MAX_FRAGMENT: Millis = Millis(10_000);
-/// Most samples in a fragment, however short they claim to be: each is a handle that the host keeps for this instance.
+/// Most samples in a fragment, however short they claim to be. Each is a handle that counts against the instance's
+/// limit.
 const MAX_SAMPLES: usize = 1024;
 
 #[derive(Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
 struct Options {
-    /// A viewer further behind than this jumps to the newest independent picture. Default `"3s"`.
+    /// A viewer further behind than this jumps to the newest independent frame. Default `"3s"`.
     stale: Millis,
-    /// How much media a fragment has: longer ones cost fewer bytes and come later. Default `"0ms"`: one sample each.
+    /// Media duration of a fragment. Longer ones cost fewer bytes and arrive later. Default `"0ms"`: one sample each.
     fragment: Millis,
 }
 
@@ -42,16 +44,16 @@ impl Default for Options {
     }
 }
 
-/// Fragmented MP4.
+/// A muxer for fragmented MP4.
 pub struct Mse {
     fragment: Millis,
-    /// Of the tracks that are sent.
+    /// Timing of the tracks that are sent.
     tracks: Vec<Pace>,
     group: u64,
-    /// Of the next fragment: from the group's first decode time on, in milliseconds and then by one, so that a new instance
-    /// counts as the old one did.
+    /// Sequence number of the next fragment. It starts, in each group, at the first decode time in milliseconds, and
+    /// then counts up, so that a new instance continues with the same numbers.
     sequence: u32,
-    /// The samples of the fragment that is not complete yet.
+    /// Samples of the incomplete fragment.
     pending: Vec<Sample>,
 }
 
@@ -60,7 +62,7 @@ impl Transport for Mse {
         let Options { stale, fragment } = sluicegate_sdk::options(options)?;
         if fragment > MAX_FRAGMENT {
             return Err(format!(
-                "option `fragment`: \"{}s\" is too long: viewers would get nothing meanwhile; write at most \"{}s\"",
+                "option `fragment`: \"{}s\" is too long, since viewers wait for a complete fragment; write at most \"{}s\"",
                 fragment.0 / 1000,
                 MAX_FRAGMENT.0 / 1000
             ));
@@ -73,7 +75,8 @@ impl Transport for Mse {
                 stale_ms: stale.0,
                 datagrams: false,
             }],
-            // What is held back when a group begins is of the one before, which has to be known then.
+            // At the start of a group, samples of the group before may still be pending. A new instance must know
+            // those, so its history is two groups then.
             group_ms: fragment.0,
             history: if fragment.0 > 0 { 2 } else { 1 },
             repeat_ms: 0,
@@ -96,7 +99,7 @@ impl Transport for Mse {
         let fit = |track: &&Track| match sluicegate_fmp4::check(track) {
             Ok(()) => true,
             Err(error) => {
-                log::warn(format!("{error}; it is left out"));
+                log::warn(format!("{error}; the track is omitted"));
                 false
             }
         };
@@ -110,7 +113,9 @@ impl Transport for Mse {
                 ]
             }
             Err(error) => {
-                log::error(format!("nothing can be sent: {error}"));
+                log::error(format!(
+                    "nothing is sent, since there is no initialization segment: {error}"
+                ));
                 vec![]
             }
         }
@@ -134,7 +139,7 @@ impl Transport for Mse {
         let track = &mut self.tracks[index];
         track.set(&mut sample);
         let end = sample.decode_time.saturating_add(sample.duration.into());
-        // What leads is not for everybody.
+        // Leading samples go only to some viewers, so they do not share a fragment with others.
         let first = self.pending.first();
         if first.is_some_and(|first| first.leading != sample.leading) {
             chunks.extend(self.flush());
@@ -175,7 +180,7 @@ impl Transport for Mse {
 }
 
 impl Mse {
-    /// The fragment that is under way, if it has samples.
+    /// Completes the current fragment, if it has samples.
     fn flush(&mut self) -> Option<Chunk> {
         let first = self.pending.first()?;
         let video = |id| {
@@ -203,7 +208,7 @@ impl Mse {
                 leading,
             }),
             Err(error) => {
-                log::error(format!("left out: {error}"));
+                log::error(format!("a fragment is dropped: {error}"));
                 None
             }
         }

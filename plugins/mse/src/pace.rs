@@ -1,30 +1,31 @@
-//! Times of one track as Media Source Extensions bear them.
+//! Decode times of one track that Media Source Extensions accept.
 //!
-//! A fragment goes out before anybody knows how long its sample lasts, so its duration is what is expected, and the next
-//! fragment's decode time is the truth. MSE takes a decode time that is more than two durations behind the last one for a
-//! break (Media Source Extensions, 3.5.8, step 1.6), and drops all that is not a keyframe from there on, of every track: one
-//! late picture would freeze the screen for the rest of the group. So in the middle of a group decode times are written
-//! no further apart than one and a half durations, and the composition offset makes up for it: pictures are shown exactly
-//! when they should be, only the decode times lag until they have caught up or the next group begins.
+//! A fragment is sent before anybody knows how long its sample lasts. Its duration is therefore an estimate, and the
+//! next fragment's decode time is authoritative. MSE treats a decode time more than two durations after the last one as
+//! a discontinuity (Media Source Extensions, 3.5.8, step 1.6) and drops everything up to the next keyframe, in all
+//! tracks: one late frame would freeze the screen for the rest of the group. Within a group, decode times are therefore
+//! written at most one and a half durations apart, and the composition offset compensates. Frames are presented exactly
+//! when they should be; only decode times lag until they have caught up or the next group begins.
 //!
-//! Pictures that lead a start go to those only who were there before it, and the others would have a break where they are. So they
-//! take no time: they are decoded one tick apart, and what follows them comes as if they were not there.
+//! Leading frames go only to viewers that were connected before their GOP, and would leave a gap for the others. They
+//! therefore take no decode time: they are decoded one tick apart, and what follows is timed as if they did not exist.
 
 use sluicegate_sdk::{Kind, Sample, Track};
 
-/// Where nothing tells a duration: pictures a second.
+/// Frame rate that is assumed if no duration is known.
 const LIKELY_RATE: u32 = 25;
 
-/// The times of one track within a group.
+/// Timing of one track within a group.
 pub(crate) struct Pace {
     pub id: u32,
     pub video: bool,
     timescale: u32,
-    /// From one sample to the next by the track's frame rate; 0: unknown.
+    /// Ticks from one sample to the next by the track's frame rate; 0: unknown.
     step: u32,
-    /// Decode time of the last sample of this group: as it was, as it was written, and the duration that was written.
+    /// The previous sample of this group: its decode time, the decode time that was written for it, and the duration
+    /// that was written.
     last: Option<(u64, u64, u32)>,
-    /// Decode time that was written last, of a leading sample, too.
+    /// Decode time that was written last, including leading samples.
     newest: Option<u64>,
 }
 
@@ -49,19 +50,19 @@ impl Pace {
         }
     }
 
-    /// Ticks in milliseconds.
+    /// Converts ticks to milliseconds.
     pub fn millis(&self, ticks: u64) -> u64 {
         let scale = u64::from(self.timescale);
         (ticks / scale).saturating_mul(1000) + ticks % scale * 1000 / scale
     }
 
-    /// A group begins: nothing from before it may count.
+    /// Starts a group; nothing from before may have an influence.
     pub fn begin(&mut self) {
         self.last = None;
         self.newest = None;
     }
 
-    /// Sets the sample's duration to the expected one, and its times so that players go on.
+    /// Sets the sample's duration to the expected one, and adjusts its times so that players see no discontinuity.
     pub fn set(&mut self, sample: &mut Sample) {
         let at = sample.decode_time;
         let claimed = if sample.duration > 0 {
@@ -69,7 +70,8 @@ impl Pace {
         } else {
             self.step
         };
-        // Of a source that has become slow the next may be as late again. What leads is in between.
+        // If a source has become slow, the next frame may be as late again. Leading samples in between would distort
+        // the distance.
         let led = self.newest != self.last.map(|(_, written, _)| written);
         let distance = self.last.filter(|_| !led && !sample.leading);
         let distance = distance.map_or(0, |(last, ..)| at.saturating_sub(last));
@@ -78,7 +80,7 @@ impl Pace {
             0 => (self.timescale / LIKELY_RATE).max(1),
             ticks => ticks,
         };
-        // A picture that needs no other may follow a break.
+        // An independent video frame may follow a discontinuity.
         let bound = self.last.filter(|_| !(self.video && sample.independent));
         if let Some((_, written, duration)) = bound {
             let most = match sample.leading {
@@ -90,7 +92,7 @@ impl Pace {
             let offset = i64::try_from(behind)
                 .ok()
                 .and_then(|behind| behind.checked_add(sample.composition_offset.into()));
-            // Hours behind, for which an offset has no room: a break it is.
+            // After a pause of hours the offset has too few bits. Accept the discontinuity then.
             if let Some(offset) = offset.and_then(|offset| i32::try_from(offset).ok()) {
                 sample.decode_time = at - behind;
                 sample.composition_offset = offset;

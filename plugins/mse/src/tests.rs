@@ -13,7 +13,7 @@ const AVCC: [u8; 16] = [
 ];
 const VIDEO: u32 = 1;
 const AUDIO: u32 = 2;
-/// Ticks of a picture and of an AAC frame at 48 kHz.
+/// Ticks of a video frame, and of an AAC frame at 48 kHz.
 const PICTURE: u64 = 3000;
 const FRAME: u64 = 1024;
 
@@ -65,8 +65,8 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
     }
 }
 
-/// As the host numbers them: a group starts at an independent picture (any sound, where there is no picture) at least
-/// `group_ms` after the last.
+/// Numbers groups as the host does: a group starts at an independent video frame (any audio frame if there is no video)
+/// at least `group_ms` after the last start.
 fn grouped(group_ms: u64, mut samples: Vec<Sample>) -> Vec<Sample> {
     let pictures = samples.iter().any(|sample| sample.track == VIDEO);
     let (mut group, mut began) = (1_700_000_000, None);
@@ -83,7 +83,8 @@ fn grouped(group_ms: u64, mut samples: Vec<Sample>) -> Vec<Sample> {
     samples
 }
 
-/// Pictures from `start` on, `I` an independent one, and the sound beside them from picture `sounds.start` to `sounds.end`.
+/// Video frames from `start` on, where `I` is an independent one, and audio beside them from frame `sounds.start` to
+/// frame `sounds.end`.
 fn show(start: u64, pictures: &str, sounds: std::ops::Range<u64>) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut next = (start + sounds.start * PICTURE) * 48 / 90;
@@ -110,7 +111,7 @@ fn run(options: &str, info: &StreamInfo, samples: &[Sample]) -> Vec<(mp4::Fragme
     chunks.map(read).collect()
 }
 
-/// What one track shows: when, and what.
+/// Presentation times and data of one track.
 fn shown(fragments: &[(mp4::Fragment, bool)], track: u32) -> Vec<(u64, Vec<u8>)> {
     let samples = fragments.iter().flat_map(|(fragment, _)| &fragment.samples);
     let of_track = samples.filter(|sample| sample.track == track);
@@ -272,7 +273,7 @@ fn fragments_of_a_length_join_the_tracks_and_begin_with_the_group() {
         assert_eq!(fragment.moof.traf.len(), 2);
     }
     assert_eq!(shown(&fragments, AUDIO), sent(&samples, AUDIO));
-    // Nothing is held back when nothing comes any more.
+    // After a stop, nothing is held back.
     let mut muxer = Muxer::<Mse>::open(options).unwrap();
     muxer.configure(&video());
     assert!(muxer.push(samples[0].clone()).is_empty());
@@ -392,7 +393,7 @@ fn duration_is_what_the_source_says_or_its_rate_or_the_distance_before() {
         durations(0.0, 0, &[0, 4500, 8000, 1_000_000]),
         [3600, 4500, 3500, 90_000]
     );
-    // Slower than said: the next may be as late, by a second at most.
+    // Slower than announced: the next frame may be as late, by a second at most.
     assert_eq!(
         durations(30.0, 0, &[0, 9000, 12_000, 500_000, 503_000]),
         [3000, 9000, 3000, 90_000, 3000]
@@ -449,7 +450,7 @@ fn track_that_cannot_be_written_is_left_out_and_logged() {
 
     info.tracks.remove(0);
     assert!(muxer.configure(&info).is_empty());
-    assert!(mock::take_logs()[1].starts_with("error: nothing can be sent"));
+    assert!(mock::take_logs()[1].starts_with("error: nothing is sent"));
     assert!(
         samples
             .into_iter()
@@ -484,7 +485,7 @@ fn options_are_judged() {
         open(r#"{"stale": "1s", "fragment": "200ms"}"#),
         Ok((1000, 200, 2, 350))
     );
-    let too_long = "option `fragment`: \"11s\" is too long: viewers would get nothing meanwhile; write at most \"10s\"";
+    let too_long = "option `fragment`: \"11s\" is too long, since viewers wait for a complete fragment; write at most \"10s\"";
     assert_eq!(open(r#"{"fragment": "11s"}"#), Err(too_long.into()));
     assert_eq!(
         open(r#"{"part": "1s"}"#),
@@ -492,7 +493,7 @@ fn options_are_judged() {
     );
 }
 
-/// What a source may give: pictures and sound at any distance, any claim, some B-frames.
+/// Anything that a source may deliver: video and audio at any distance, with any claimed duration, and some B-frames.
 fn any_show() -> impl Strategy<Value = Vec<Sample>> {
     let one = (
         prop::bool::weighted(0.6),
@@ -541,8 +542,8 @@ proptest! {
         mock::assert_restartable::<Mse>(options, &only_sound(), &grouped(200, samples));
     }
 
-    /// Whatever comes: all of it goes out once, in order, shown when it should be, and in the middle of a group nothing that
-    /// Media Source Extensions would take for a break.
+    /// Whatever the source delivers, everything is sent once, in order and with the right presentation time, and within
+    /// a group nothing would be a discontinuity to Media Source Extensions.
     #[test]
     fn nothing_is_lost_moved_or_taken_for_a_break(samples in any_show(), fragment in prop::sample::select(vec![0, 200])) {
         let samples = grouped(fragment, samples);

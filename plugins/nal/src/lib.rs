@@ -1,12 +1,13 @@
-//! NAL: `WS /live/{stream}/nal` is one H.264 access unit in Annex B per binary message, the parameter sets first; what
-//! WebCodecs takes without a `description`.
+//! Transport `nal`: `WS /live/{stream}/nal` sends one H.264 access unit in Annex B per binary message, after the
+//! parameter sets. WebCodecs accepts these without a `description`.
 //!
-//! A viewer starts at the newest independent access unit and gets everything since, so its first picture is there at once.
-//! Access units pass as they came, every NAL unit once and in order.
+//! A viewer starts at the newest independent access unit and receives everything since, so its first frame is available
+//! at once. Access units are forwarded unchanged, every NAL unit once and in order.
 //!
-//! Where pictures are not to be shown as they are coded, a text message behind the parameter sets says how, up to the next
-//! parameter sets that come without a picture: `{"pixelAspect":[16,11],"rotation":90,"mirrored":false}` is the width and height
-//! of a coded pixel, and by how many degrees clockwise to turn, after exchanging left and right if so said.
+//! If frames must be displayed otherwise than coded, a text message follows the parameter sets and applies until the
+//! next parameter sets that come without an access unit: `{"pixelAspect":[16,11],"rotation":90,"mirrored":false}`. It
+//! has the width and height of a coded pixel, the clockwise rotation in degrees, and whether left and right are
+//! exchanged before it.
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
@@ -29,9 +30,9 @@ impl Default for Options {
     }
 }
 
-/// H.264 access units, as they came.
+/// A muxer that forwards H.264 access units unchanged.
 pub struct Nal {
-    /// The id of the one track that is sent.
+    /// Id of the video track.
     video: Option<u32>,
 }
 
@@ -64,10 +65,10 @@ impl Transport for Nal {
         let mut header = match h264::parameter_sets(&track.config) {
             Ok(sets) if sets.is_empty() => vec![],
             Ok(sets) => vec![Buffer::from(sets).into()],
-            // They may be in the stream itself.
+            // The parameter sets may be in the stream itself.
             Err(error) => {
                 log::warn(format!(
-                    "track {} without parameter sets: {error}",
+                    "track {} has no parameter sets in its configuration: {error}; viewers depend on those in the stream",
                     track.id
                 ));
                 vec![]
@@ -113,7 +114,7 @@ impl Transport for Nal {
     }
 }
 
-/// How the track's pictures are to be shown, if not as they are coded.
+/// Text message that says how frames are displayed; `None` if that is as coded.
 fn geometry(track: &Track) -> Option<String> {
     let Kind::Video(video) = &track.kind else {
         return None;

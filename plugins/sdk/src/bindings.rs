@@ -1,7 +1,8 @@
-//! Generated from `wit/gateway.wit`; everything else in this crate is written by hand on top of it.
+//! Bindings that wit-bindgen generates from `wit/gateway.wit` for the world `transport-plugin`. Everything else in this
+//! crate is written by hand on top of them.
 
-// The canonical ABI is raw pointers by nature; the code is wit-bindgen's, and the names and their documentation are the
-// WIT's.
+// The canonical ABI works with raw pointers, so the generated code is unsafe. Names and documentation come from the WIT
+// file.
 #![allow(
     unsafe_code,
     missing_docs,

@@ -1,10 +1,13 @@
-//! [`Buffer`]: a handle in a component, plain memory in a native test.
+//! [`Buffer`], the handle through which a transport works with payload.
+//!
+//! In a component it wraps the host's resource `media.buffer`, so payload stays in the host's memory and slices are
+//! joined there. On any other target it is plain memory, which lets unit tests run natively with the same code.
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::sluicegate::gateway::media;
 
-/// An immutable run of bytes that the host holds. While it is held it counts against the instance's limit; dropping it
-/// frees it.
+/// An immutable sequence of bytes in the host's memory. While the handle exists, the size counts against the instance's
+/// limit of 64 MiB; dropping the handle frees it.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub struct Buffer(pub(crate) Inner);
@@ -14,29 +17,31 @@ pub(crate) type Inner = media::Buffer;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) type Inner = std::rc::Rc<[u8]>;
 
-/// A part of a new buffer.
+/// Part of a new buffer.
 #[derive(Debug)]
 pub enum Piece<'a> {
-    /// These bytes: copied to the host once.
+    /// Bytes of the guest's own, copied to the host once.
     Bytes(Vec<u8>),
-    /// A part of another buffer: shared where it is large.
+    /// Range of an existing buffer. The host shares its memory if the range is large.
     Slice {
-        /// Where from.
+        /// Buffer that the range is taken from.
         source: &'a Buffer,
-        /// In bytes.
+        /// Start of the range in bytes.
         offset: u32,
-        /// In bytes; `offset + length` beyond the source's end is a trap.
+        /// Length of the range in bytes. A range that reaches beyond the source's end traps when the new buffer is
+        /// made.
         length: u32,
     },
 }
 
 impl Buffer {
-    /// One buffer out of pieces, in their order.
+    /// Concatenates pieces, in order, into a new buffer.
     pub fn new<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Self {
         Buffer(join(pieces))
     }
 
-    /// A part of this buffer as a piece of another. Out of range: a trap when the other is made.
+    /// A range of this buffer, in bytes, as a piece of another buffer. If it is out of range, creating the other buffer
+    /// traps.
     pub fn slice(&self, offset: u32, length: u32) -> Piece<'_> {
         Piece::Slice {
             source: self,
@@ -45,12 +50,13 @@ impl Buffer {
         }
     }
 
-    /// A second handle on the same bytes, which are not copied where they are many.
+    /// A second handle to the same bytes. The host copies them only if they are few.
     pub fn share(&self) -> Self {
         Buffer::new([self.into()])
     }
 
-    /// In bytes. One call to the host; samples carry theirs.
+    /// Size in bytes. In a component this is a call to the host; [`Sample::size`](crate::Sample::size) has the size of
+    /// a sample's data without one.
     pub fn size(&self) -> u32 {
         #[cfg(target_arch = "wasm32")]
         return self.0.size();
@@ -58,7 +64,8 @@ impl Buffer {
         return u32::try_from(self.0.len()).unwrap_or(u32::MAX);
     }
 
-    /// Copies out up to `length` bytes from `offset`; fewer, or none, at the end.
+    /// Copies up to `length` bytes, starting at `offset`, into the guest's memory. Returns fewer bytes, or none, where
+    /// the buffer ends before.
     pub fn read(&self, offset: u32, length: u32) -> Vec<u8> {
         #[cfg(target_arch = "wasm32")]
         return self.0.read(offset, length);
@@ -70,7 +77,7 @@ impl Buffer {
         };
     }
 
-    /// Copies all of it out.
+    /// Copies the whole buffer into the guest's memory.
     pub fn to_vec(&self) -> Vec<u8> {
         self.read(0, u32::MAX)
     }

@@ -1,15 +1,21 @@
-//! What several H.264 transports need.
+//! H.264 helpers that several transports need: parameter sets from an avcC record, and the removal of recovery point
+//! SEI.
+//!
+//! Section numbers are those of ITU-T H.264 unless another specification is named. Input is untrusted; nothing here
+//! panics.
 
 use crate::Buffer;
 
-/// Bytes of an SEI that are looked at.
+/// Largest part of an SEI NAL unit, in bytes, that is searched.
 const MAX_SEI: u32 = 4096;
-/// Of a NAL unit (table 7-1), and of a payload in it (D.1.1).
+/// `nal_unit_type` of SEI (table 7-1), and payload type of a recovery point in it (D.1.1).
 const SEI: u8 = 6;
 const RECOVERY_POINT: usize = 6;
 
-/// An access unit without its recovery points (D.2.8), of which browsers make places to seek to whatever the container says;
-/// `None` where it has none. `unit` has NAL units behind 4-byte lengths, as in `h264/avcc`.
+/// Copy of an access unit without its recovery point SEI (D.2.8), or `None` if it has none or is malformed. Browsers
+/// treat recovery points as seek points, whatever the container's flags say.
+///
+/// `unit` consists of NAL units behind 4-byte lengths, as in the format `h264/avcc`.
 pub fn without_recovery_point(unit: &Buffer) -> Option<Buffer> {
     let (mut kept, mut at, mut found) = (Vec::new(), 0, false);
     while at < unit.size() {
@@ -32,7 +38,8 @@ pub fn without_recovery_point(unit: &Buffer) -> Option<Buffer> {
     found.then(|| Buffer::new(kept))
 }
 
-/// Whether one of the messages of an SEI, of which these are the bytes behind the NAL unit's head, is a recovery point.
+/// Whether one of an SEI's messages is a recovery point. `payload` starts after the NAL unit header and still contains
+/// emulation prevention bytes.
 fn has_recovery_point(payload: &[u8]) -> bool {
     let mut zeros = 0;
     let plain = payload.iter().copied().filter(|byte| {
@@ -51,7 +58,7 @@ fn has_recovery_point(payload: &[u8]) -> bool {
     false
 }
 
-/// The kind or the size of a message: so many 255 and what is left (7.3.2.3.1).
+/// Reads a message's payload type or payload size: a run of 255s plus a final byte (7.3.2.3.1).
 fn number(rest: &mut &[u8]) -> Option<usize> {
     let full = rest.iter().take_while(|byte| **byte == 255).count();
     let last = *rest.get(full)?;
@@ -59,11 +66,11 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
     Some(full * 255 + usize::from(last))
 }
 
-/// The SPS and PPS of an avcC (ISO/IEC 14496-15, 5.3.3.1.2) in Annex B: each behind a 4-byte start code, in their order.
-/// `avcc` is [`Track::config`](crate::Track::config) of an H.264 track.
+/// SPS and PPS of an avcC record (ISO/IEC 14496-15, 5.3.3.1.2) in Annex B format, each behind a 4-byte start code, in
+/// their order. `avcc` is [`Track::config`](crate::Track::config) of an H.264 track.
 ///
 /// # Errors
-/// What is wrong with the record.
+/// States what is wrong with the record: truncated, or of another version.
 pub fn parameter_sets(avcc: &[u8]) -> Result<Vec<u8>, String> {
     let mut input = Reader(avcc);
     let [
@@ -138,7 +145,8 @@ mod tests {
             Buffer::from(bytes)
         };
         let (delimiter, slice) = (&[9, 0xf0][..], &[0x61, 1, 2, 3][..]);
-        // Alone; behind a message of 255 bytes and more; behind one whose zeros are escaped.
+        // The SEI alone, behind a message of more than 255 bytes, and behind one that contains an emulation prevention
+        // byte.
         let alone = &[6, 6, 1, 0xc4, 0x80][..];
         let long = [&[6, 5, 255, 1][..], &[7; 256], &[6, 1, 0xc4, 0x80]].concat();
         let escaped = &[6, 1, 4, 0, 0, 3, 0, 9, 6, 1, 0xc4, 0x80][..];

@@ -1,13 +1,13 @@
-//! Write a Sluicegate transport: a WebAssembly component that says what viewers are told on the wire. For the other kind of
-//! component, which decides who gets which transport, see [`policy`].
+//! SDK for Sluicegate transports: WebAssembly components that define what viewers receive on the wire. For the other
+//! kind of component, which chooses a transport for each session, see [`policy`].
 //!
-//! A transport is a type that implements [`Transport`], made into a component by [`export!`]. The host opens one
-//! instance for each stream and serves any number of viewers from what it emits, so no call here is made per viewer
-//! and sample. Payload stays with the host: a transport holds [`Buffer`]s, joins slices of them with header bytes, and
-//! gives the result back.
+//! A transport is a type that implements [`Transport`], exported as a component by [`export!`]. The host opens one
+//! instance per stream and serves any number of viewers from its output, so no call is made per viewer and sample.
+//! Payload stays with the host: a transport holds [`Buffer`]s, joins slices of them with header bytes, and returns the
+//! result.
 //!
-//! The one rule to keep: what `push` answers depends only on the options, the newest `configure` and the samples since
-//! the group began. Then the host can replace an instance at any time and no viewer notices.
+//! The one rule: what `push` returns depends only on the options, the newest `configure` and the samples since the
+//! group began. Then the host can replace an instance at any time without viewers noticing.
 //! [`mock::assert_restartable`] tests it.
 //!
 //! ```
@@ -36,14 +36,15 @@
 //!     }
 //!
 //!     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
-//!         vec![Chunk { payload: sample.data.into(), lane: 0, independent: sample.independent, leading: sample.leading }]
+//!         let Sample { data, independent, leading, .. } = sample;
+//!         vec![Chunk { payload: data.into(), lane: 0, independent, leading }]
 //!     }
 //! }
 //!
 //! sluicegate_sdk::export!(Raw);
 //! ```
 //!
-//! Build with `--target wasm32-unknown-unknown`; on any other target `export!` exports nothing and buffers are plain
+//! Build with `--target wasm32-unknown-unknown`. On any other target `export!` exports nothing and buffers are plain
 //! memory, so that unit tests run natively.
 
 #[doc(hidden)]
@@ -68,46 +69,48 @@ pub use buffer::{Buffer, Piece};
 pub use options::{Millis, NoOptions, options};
 pub use types::{Chunk, Effect, Payload, Reply, Response, Sample};
 
-// For `#[serde(crate = "sluicegate_sdk::serde")]` and `json!`: a transport needs no other dependency.
+// Re-exported for `#[serde(crate = "sluicegate_sdk::serde")]` and `json!`, so that a transport needs no other
+// dependency.
 pub use serde;
 pub use serde_json;
 
-/// One transport at work on one stream or rendition: `interface transport` of `wit/gateway.wit`.
+/// A transport on one stream or rendition: `interface transport` of `wit/gateway.wit`, which documents units, limits
+/// and the order of calls in full.
 ///
-/// The host calls `open`, then `configure`, then `push` for every sample, one call at a time. A panic or a breached limit
-/// ends the instance; a new one is opened, configured and fed the newest groups, and the viewers stay connected.
+/// The host calls `open`, then `configure`, then `push` for every sample, one call at a time. A panic or an exceeded
+/// limit ends the instance. A new one is then opened, configured and given the newest groups; viewers stay connected.
 pub trait Transport: Sized + 'static {
-    /// The first call. `options` is the transport's part of the config as JSON; [`options()`] reads it.
+    /// First call. `options` is the transport's section of the config as JSON; [`options()`] parses it.
     ///
     /// # Errors
-    /// What is wrong with the options and what to write: shown by `sluicegate check` and at start.
+    /// States what is wrong with the options and what to write instead; shown by `sluicegate check` and at start.
     fn open(options: &str) -> Result<(Self, Profile), String>;
 
-    /// The first tracks, or a break in the stream. The answer is the header: sent before the next chunk to those who
-    /// watch, and to each viewer that starts later.
+    /// Announces the first tracks, or a break in the stream. Returns the header, which is sent to connected viewers
+    /// before the next chunk and to each new viewer before its first.
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload>;
 
-    /// One access unit or audio frame, in order of arrival.
+    /// Delivers one access unit or audio frame, in order of arrival. Returns the chunks that are complete now.
     fn push(&mut self, sample: Sample) -> Vec<Chunk>;
 
-    /// Nothing comes until the next `configure` or, if `last`, ever: give out what is held back.
+    /// Announces that no sample follows until the next `configure` or, if `last`, ever. Returns what was held back.
     fn stop(&mut self, reason: &str, last: bool) -> Vec<Chunk> {
         let _ = (reason, last);
         vec![]
     }
 
-    /// A GET below this transport's path; `""` is the transport itself. Answered once for all who ask the same between
-    /// two samples, so it takes `&self` and must change nothing.
+    /// Answers a GET below this transport's path; `path` is `""` for the transport itself. Called once for all clients
+    /// that request the same URL between two samples, so it takes `&self` and must not change any state.
     fn request(&self, path: &str, query: &str) -> Reply {
         let _ = query;
         Reply::not_found(path)
     }
 
-    /// A viewer arrives. The effects come first, then the header, then chunks. Called again after the instance was
-    /// replaced; `send`s are dropped then.
+    /// Announces a viewer. It receives the returned effects, then the header, then chunks. Called again in an instance
+    /// that replaces a failed one; its `send`s are dropped then.
     ///
     /// # Errors
-    /// Why this viewer is refused; it gets a 400.
+    /// Reason why this viewer is refused. It gets status 400 with that text.
     fn join(
         &mut self,
         viewer: u64,
@@ -119,13 +122,13 @@ pub trait Transport: Sized + 'static {
         Ok(vec![])
     }
 
-    /// One WebSocket message, datagram or client stream read to its end.
+    /// Delivers one WebSocket message, one datagram, or a client stream that was read to its end.
     fn message(&mut self, viewer: u64, data: Payload) -> Vec<Effect> {
         let _ = (viewer, data);
         vec![]
     }
 
-    /// A viewer has gone.
+    /// Announces that a viewer is disconnected.
     fn leave(&mut self, viewer: u64) {
         let _ = viewer;
     }

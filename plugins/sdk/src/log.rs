@@ -1,23 +1,25 @@
-//! To the gateway's log, where each line carries the plugin's name and version and the stream.
+//! Writes to the gateway's log, where each line carries the component's name and version and the stream.
 //!
-//! Natively the lines go to [`mock::take_logs`](crate::mock::take_logs).
+//! The host limits lines to 2,000 characters and to 32 in 10 s. In native tests,
+//! [`mock::take_logs`](crate::mock::take_logs) returns the lines.
 
-/// Something failed that somebody has to mend.
+/// Logs a failure that needs attention. If the call then traps, the last such line becomes part of the reported reason;
+/// otherwise it appears at debug level.
 pub fn error(message: impl AsRef<str>) {
     write(Level::Error, message.as_ref());
 }
 
-/// Something is off, and the transport goes on.
+/// Logs a problem that the transport can work around.
 pub fn warn(message: impl AsRef<str>) {
     write(Level::Warn, message.as_ref());
 }
 
-/// Something worth knowing happened; not once per sample.
+/// Logs a noteworthy event. Not for something that happens with every sample.
 pub fn info(message: impl AsRef<str>) {
     write(Level::Info, message.as_ref());
 }
 
-/// For whoever writes the transport.
+/// Logs details for the transport's author.
 pub fn debug(message: impl AsRef<str>) {
     write(Level::Debug, message.as_ref());
 }

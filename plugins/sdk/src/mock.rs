@@ -1,8 +1,9 @@
-//! A native host for unit tests: calls a transport as the gateway does and shows what a viewer would get.
+//! A native host for unit tests: it calls a transport as the gateway does, and shows what a viewer would receive.
 //!
-//! Nothing here is part of a component; what a transport must not do ends in a panic that says so.
+//! None of this is part of a component. A violation of the interface by the transport panics with a message that names
+//! it. Everything is deterministic: samples and times are made here, and there is no clock.
 
-// A harness for tests: its failures are assertions.
+// Failures of a test harness are assertions.
 #![allow(clippy::panic, clippy::expect_used)]
 
 use std::cell::RefCell;
@@ -12,12 +13,12 @@ use crate::{
     Transport, Video,
 };
 
-/// The test of invariant 5: a new instance that is fed as many groups of the past as its profile's `history` says emits from
-/// there on, sample by sample, the same chunks as one that was there from the beginning, and the same when it is stopped.
-/// `samples` start at a group.
+/// Tests that the transport can be replaced at any time (invariant 5 of the architecture). A new instance that is fed
+/// as many past groups as its profile's `history` says must emit, sample by sample, the same chunks as one that has run
+/// from the beginning, and the same chunks when it is stopped. `samples` must begin with a group.
 ///
 /// # Panics
-/// If it does not, with the group and the sample.
+/// If the output differs; the message names the group that the instance started with, and the sample.
 pub fn assert_restartable<T: Transport>(options: &str, info: &StreamInfo, samples: &[Sample]) {
     let run = |from: usize| -> (Vec<Vec<Chunk>>, Vec<Payload>, Vec<Chunk>) {
         let mut muxer = Muxer::<T>::open(options).expect("options");
@@ -51,26 +52,28 @@ pub fn assert_restartable<T: Transport>(options: &str, info: &StreamInfo, sample
     }
 }
 
-/// Where groups start in `samples`.
+/// Indices in `samples` at which groups start.
 pub fn group_starts(samples: &[Sample]) -> impl Iterator<Item = usize> {
     (0..samples.len()).filter(|&i| i == 0 || samples[i].group > samples[i - 1].group)
 }
 
-/// One open transport. What it emits is kept, as the gateway keeps its ring, for [`Muxer::watch`].
+/// An open transport. Its output is kept, as in the gateway's outlet, for [`Muxer::watch`].
 pub struct Muxer<T> {
     transport: T,
     profile: Profile,
     headers: Vec<Vec<Payload>>,
-    /// Each with the number of headers that were there before it.
+    /// Chunks, each with the number of headers that preceded it.
     ring: Vec<(usize, Chunk)>,
 }
 
 impl<T: Transport> Muxer<T> {
+    /// Opens the transport with its options as JSON.
+    ///
     /// # Errors
-    /// What the transport says about its options.
+    /// The transport's message about its options.
     ///
     /// # Panics
-    /// If the profile is one that the gateway refuses.
+    /// If the gateway would reject the profile.
     pub fn open(options: &str) -> Result<Self, String> {
         let (transport, profile) = T::open(options)?;
         assert!(
@@ -90,34 +93,34 @@ impl<T: Transport> Muxer<T> {
         })
     }
 
-    /// What `open` answered.
+    /// Profile that `open` returned.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// The transport, to look into.
+    /// The transport itself, for inspection by tests.
     pub fn transport(&self) -> &T {
         &self.transport
     }
 
-    /// The header.
+    /// Calls `configure` and returns the header.
     pub fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
         let header = self.transport.configure(info);
         self.headers.push(header.clone());
         header
     }
 
-    /// What a sample gives.
+    /// Calls `push` and returns the chunks.
     ///
     /// # Panics
-    /// Before `configure`, and if a chunk is on a lane that the profile does not have.
+    /// If `configure` was not called before, or if a chunk is on a lane that the profile does not have.
     pub fn push(&mut self, sample: Sample) -> Vec<Chunk> {
         assert!(!self.headers.is_empty(), "`configure` comes before `push`");
         let chunks = self.transport.push(sample);
         self.keep(chunks)
     }
 
-    /// What was held back.
+    /// Calls `stop` and returns the chunks that were held back.
     ///
     /// # Panics
     /// If a chunk is on a lane that the profile does not have.
@@ -126,15 +129,15 @@ impl<T: Transport> Muxer<T> {
         self.keep(chunks)
     }
 
-    /// A GET below the transport's path.
+    /// Calls `request`: a GET below the transport's path.
     pub fn request(&self, path: &str, query: &str) -> Reply {
         self.transport.request(path, query)
     }
 
-    /// A viewer arrives.
+    /// Calls `join` for a new viewer.
     ///
     /// # Errors
-    /// Why the transport refuses it.
+    /// Reason why the transport refuses the viewer.
     pub fn join(
         &mut self,
         viewer: u64,
@@ -145,22 +148,23 @@ impl<T: Transport> Muxer<T> {
         self.transport.join(viewer, carrier, path, query)
     }
 
-    /// Something from a viewer.
+    /// Calls `message` with something that a viewer sent.
     pub fn message(&mut self, viewer: u64, data: Payload) -> Vec<Effect> {
         self.transport.message(viewer, data)
     }
 
-    /// A viewer has gone.
+    /// Calls `leave` for a viewer that disconnected.
     pub fn leave(&mut self, viewer: u64) {
         self.transport.leave(viewer);
     }
 
-    /// What a viewer gets that joins by `join` and then takes the kept chunks for whose index `keeps_up` is true: it starts,
-    /// and goes on after each gap, at a chunk where a viewer may start, with the header before it if it has not had that
-    /// one. One lane only: a viewer of several is several of these.
+    /// What a viewer receives that connects with `join` (carrier, path, query) and then takes those kept chunks for
+    /// whose index `keeps_up` returns true. It starts at an independent chunk, and resumes at one after each gap. A
+    /// header precedes the chunks if the viewer does not have it yet. Covers one lane; a viewer of several lanes is
+    /// several of these.
     ///
     /// # Errors
-    /// Why the transport refuses it.
+    /// Reason why the transport refuses the viewer.
     pub fn watch(
         &mut self,
         lane: u8,
@@ -176,7 +180,8 @@ impl<T: Transport> Muxer<T> {
         }
         let mut header = 0;
         let mut in_step = false;
-        // Whoever was there before a start has what the pictures behind it refer to.
+        // True if the viewer started at the newest independent chunk. Viewers that were connected before have the
+        // frames that leading chunks refer to.
         let mut came = false;
         for (i, (headers, chunk)) in self.ring.iter().enumerate() {
             if chunk.lane != lane {
@@ -212,18 +217,18 @@ impl<T: Transport> Muxer<T> {
     }
 }
 
-/// The bytes of what a viewer got, one after the other; text counts as its UTF-8.
+/// Concatenated bytes of what a viewer received; text counts as UTF-8.
 pub fn bytes<'a>(payloads: impl IntoIterator<Item = &'a Payload>) -> Vec<u8> {
     payloads.into_iter().flat_map(Payload::to_vec).collect()
 }
 
-/// The bytes of chunks, one after the other.
+/// Concatenated bytes of chunks.
 pub fn chunk_bytes(chunks: &[Chunk]) -> Vec<u8> {
     bytes(chunks.iter().map(|chunk| &chunk.payload))
 }
 
 impl Payload {
-    /// The bytes, or the text's UTF-8.
+    /// The bytes, or the text as UTF-8.
     pub fn to_vec(&self) -> Vec<u8> {
         match self {
             Payload::Binary(buffer) => buffer.to_vec(),
@@ -232,7 +237,7 @@ impl Payload {
     }
 }
 
-/// A stream of one video track, 640×360 at 30 pictures a second, timescale 90 000.
+/// A stream with one video track: 640×360 at 30 frames per second, timescale 90,000.
 pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
     let (width, height, frame_rate) = (640, 360, 30.0);
     let video = Video {
@@ -268,7 +273,8 @@ pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
     }
 }
 
-/// Samples for [`video`] out of pictures, each with whether it is independent; grouped as the host does for `group_ms`.
+/// Makes samples for [`video`] from frames, each given as its independence and its data. Groups are numbered as the
+/// host does for `group_ms`.
 pub fn samples(group_ms: u32, pictures: impl IntoIterator<Item = (bool, Vec<u8>)>) -> Vec<Sample> {
     const DURATION: u32 = 3000;
     let mut group = 1_700_000_000;
@@ -310,7 +316,7 @@ pub(crate) fn log(line: String) {
     LOGS.with(|logs| logs.borrow_mut().push(line));
 }
 
-/// The lines that this thread's transports logged since the last time, as `level: message`.
+/// Lines that transports logged on this thread since the last call, as `level: message`.
 pub fn take_logs() -> Vec<String> {
     LOGS.with(RefCell::take)
 }
@@ -322,7 +328,7 @@ mod tests {
     use super::*;
     use crate::{Lane, log};
 
-    /// Numbers each picture: within its group, or, against the rule, since the instance began.
+    /// Numbers each frame within its group or, in violation of the rule, since the instance began.
     struct Counter {
         for_ever: bool,
         group: u64,

@@ -1,4 +1,6 @@
-//! A transport's part of the config: JSON in, a struct or a readable error out.
+//! Parsing of a component's section of the config: JSON to a struct, or an error for the author of the config.
+//!
+//! The text of serde's errors is rewritten so that it names the option at fault and says what to write instead.
 
 use std::fmt;
 
@@ -6,40 +8,42 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// Reads `json` (an object; nothing at all counts as an empty one) into the transport's own struct, which should carry
-/// `#[serde(deny_unknown_fields)]` and `#[serde(default)]`.
+/// Parses `json`, an object (an empty text counts as an empty one), into the component's own struct. The struct should
+/// have the attributes `#[serde(deny_unknown_fields)]` and `#[serde(default)]`.
 ///
 /// # Errors
-/// Which option is wrong and why, as a sentence for whoever wrote the config.
+/// Names the option at fault and the reason, in a sentence for the author of the config.
 pub fn options<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let json = if json.trim().is_empty() { "{}" } else { json };
-    let value: Value =
-        serde_json::from_str(json).map_err(|error| format!("options are no JSON: {error}"))?;
+    let value: Value = serde_json::from_str(json)
+        .map_err(|error| format!("the options are not valid JSON: {error}"))?;
     let Value::Object(map) = value else {
-        return Err(format!("options are no JSON object: {value}"));
+        return Err(format!("the options must be a JSON object, not {value}"));
     };
     T::deserialize(Value::Object(map.clone())).map_err(|error| blame::<T>(&map, &error.to_string()))
 }
 
-/// Options of a transport that has none: whatever is written is refused.
+/// Options of a component that has none; any key is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}
 
-/// A duration, in the config a string: a number (with decimals, if it comes out in whole milliseconds) and one of `ms`,
-/// `s`, `m`, `h` with nothing between.
+/// A duration. In the config it is a string: a number and one of `ms`, `s`, `m`, `h`, without a space. Decimals are
+/// allowed if the result is a whole number of milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(
-    /// Milliseconds.
+    /// Length in milliseconds.
     pub u32,
 );
 
 impl Millis {
+    /// Parses a duration such as `200ms` or `1.5s`.
+    ///
     /// # Errors
-    /// What `text` is instead of a duration, and what to write.
+    /// States what is wrong with `text` and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const HINT: &str = "write e.g. \"200ms\" or \"2s\"";
-        let no_duration = || format!("`{text}` is no duration: {HINT}");
+        const HINT: &str = "write for example \"200ms\" or \"2s\"";
+        let no_duration = || format!("`{text}` is not a valid duration; {HINT}");
         let digits = text
             .find(|c: char| !c.is_ascii_digit() && c != '.')
             .unwrap_or(text.len());
@@ -53,10 +57,10 @@ impl Millis {
             "s" => 1000,
             "m" => 60_000,
             "h" => 3_600_000,
-            "" => return Err(format!("`{text}` has no unit: {HINT}")),
+            "" => return Err(format!("`{text}` has no unit; {HINT}")),
             _ => return Err(no_duration()),
         };
-        let too_long = || format!("`{text}` is too long: the longest is 49 days");
+        let too_long = || format!("`{text}` is too long; the longest duration is 49 days");
         let whole: u64 = whole.parse().map_err(|_| too_long())?;
         let decimals = decimals.trim_end_matches('0');
         let scale = u32::try_from(decimals.len())
@@ -89,14 +93,14 @@ impl<'de> Deserialize<'de> for Millis {
             type Value = Millis;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a duration: write e.g. \"200ms\" or \"2s\"")
+                f.write_str("a duration such as \"200ms\" or \"2s\"")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Millis, E> {
                 Millis::parse(text).map_err(E::custom)
             }
 
-            // The mistake that everybody makes once: a number without its unit.
+            // A number without a unit is the most common mistake, so it gets its own message.
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Millis, E> {
                 Millis::parse(&number.to_string()).map_err(E::custom)
             }
@@ -106,7 +110,8 @@ impl<'de> Deserialize<'de> for Millis {
     }
 }
 
-/// serde's errors for people: its "field" is an option here, and a wrong value is named by its option.
+/// Rewrites a serde error for the author of the config: its "field" is an option, and a wrong value is attributed to
+/// its option.
 fn blame<T: DeserializeOwned>(map: &Map<String, Value>, error: &str) -> String {
     if let Some(rest) = error.strip_prefix("unknown field ") {
         let (name, known) = rest.split_once(", ").unwrap_or((rest, ""));
@@ -118,13 +123,13 @@ fn blame<T: DeserializeOwned>(map: &Map<String, Value>, error: &str) -> String {
                     .replace(" or ", ", ");
                 format!("unknown option {name}; known: {known}")
             }
-            None => format!("unknown option {name}: there are no options"),
+            None => format!("unknown option {name}: this component has no options"),
         };
     }
     if let Some(rest) = error.strip_prefix("missing field ") {
         return format!("option {rest} is missing");
     }
-    // serde does not say where a bad value stands: it is the one that fails alike when it stands alone.
+    // serde does not tell which field has the wrong value. It is the one that causes the same error on its own.
     let culprit = map.iter().find(|(name, value)| {
         let alone = Map::from_iter([((*name).clone(), (*value).clone())]);
         T::deserialize(Value::Object(alone)).is_err_and(|alone| alone.to_string() == error)
@@ -179,11 +184,11 @@ mod tests {
             ),
             (
                 r#"{"stale": "2 parsecs"}"#,
-                "option `stale`: `2 parsecs` is no duration: write e.g. \"200ms\" or \"2s\"",
+                "option `stale`: `2 parsecs` is not a valid duration; write for example \"200ms\" or \"2s\"",
             ),
             (
                 r#"{"max-parts": 1, "stale": 200}"#,
-                "option `stale`: `200` has no unit: write e.g. \"200ms\" or \"2s\"",
+                "option `stale`: `200` has no unit; write for example \"200ms\" or \"2s\"",
             ),
             (
                 r#"{"stale": "1s", "max-parts": "many"}"#,
@@ -191,20 +196,20 @@ mod tests {
             ),
             (
                 r#"{"stale": true}"#,
-                "option `stale`: invalid type: boolean `true`, expected a duration: write e.g. \"200ms\" or \"2s\"",
+                "option `stale`: invalid type: boolean `true`, expected a duration such as \"200ms\" or \"2s\"",
             ),
-            ("[]", "options are no JSON object: []"),
+            ("[]", "the options must be a JSON object, not []"),
         ] {
             assert_eq!(options::<Example>(json).unwrap_err(), message);
         }
         assert!(
             options::<Example>("{")
                 .unwrap_err()
-                .starts_with("options are no JSON: EOF")
+                .starts_with("the options are not valid JSON: EOF")
         );
         assert_eq!(
             options::<NoOptions>(r#"{"a": 1}"#).unwrap_err(),
-            "unknown option `a`: there are no options"
+            "unknown option `a`: this component has no options"
         );
     }
 
@@ -234,15 +239,15 @@ mod tests {
             assert_eq!(Millis::parse(text), Ok(Millis(millis)), "{text}");
         }
         for (text, error) in [
-            ("", "`` is no duration"),
-            ("s", "`s` is no duration"),
-            ("-1s", "`-1s` is no duration"),
-            ("1 s", "`1 s` is no duration"),
-            (".5s", "`.5s` is no duration"),
-            ("1.s", "`1.s` is no duration"),
-            ("1.2.3s", "`1.2.3s` is no duration"),
-            ("2parsecs", "`2parsecs` is no duration"),
-            ("49d", "`49d` is no duration"),
+            ("", "`` is not a valid duration"),
+            ("s", "`s` is not a valid duration"),
+            ("-1s", "`-1s` is not a valid duration"),
+            ("1 s", "`1 s` is not a valid duration"),
+            (".5s", "`.5s` is not a valid duration"),
+            ("1.s", "`1.s` is not a valid duration"),
+            ("1.2.3s", "`1.2.3s` is not a valid duration"),
+            ("2parsecs", "`2parsecs` is not a valid duration"),
+            ("49d", "`49d` is not a valid duration"),
             ("20", "`20` has no unit"),
             ("1.5ms", "`1.5ms` is not a whole number of milliseconds"),
             (

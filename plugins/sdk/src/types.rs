@@ -1,44 +1,46 @@
-//! The records of `wit/gateway.wit` that hold a [`Buffer`].
+//! Records of `wit/gateway.wit` that contain a [`Buffer`], in a form that also exists natively. `export` converts
+//! between these and the generated ones.
 
 use crate::Buffer;
 
-/// One access unit or audio frame.
+/// One access unit of video, or one audio frame.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub struct Sample {
-    /// [`Track::id`](crate::Track::id).
+    /// Id of its track ([`Track::id`](crate::Track::id)).
     pub track: u32,
-    /// The number of its group; rises, also over restarts of the gateway.
+    /// Number of its group. Rises, also across restarts of the gateway.
     pub group: u64,
-    /// In the track's timescale, on one timeline for all tracks; rises within a track.
+    /// Decode time in ticks of the track's timescale, on one timeline for all tracks. Rises within a track.
     pub decode_time: u64,
-    /// Presentation minus decode time, in the track's timescale.
+    /// Presentation time minus decode time, in ticks of the track's timescale.
     pub composition_offset: i32,
-    /// Expected, in the track's timescale; 0: unknown. The next decode time is the truth.
+    /// Expected duration in ticks of the track's timescale; 0: unknown. The next sample's decode time is authoritative.
     pub duration: u32,
-    /// Decodable without what came before.
+    /// Decodable without any earlier sample.
     pub independent: bool,
-    /// Behind an independent sample, shown before it, and perhaps made from what is before that (the B pictures of an open GOP):
-    /// who starts there cannot decode it.
+    /// Follows an independent sample, is presented before it, and may refer to samples before it (the leading B-frames
+    /// of an open GOP). A decoder that starts at the independent sample cannot decode it.
     pub leading: bool,
-    /// Microseconds since the Unix epoch; may jump.
+    /// Capture time in microseconds since the Unix epoch. May jump.
     pub captured_at: u64,
-    /// Microseconds since the Unix epoch at which the first picture of its group is shown: alike in all renditions, as far apart as
-    /// the groups are, and following the wall clock slowly where the source's clock drifts.
+    /// Presentation time of the first frame of its group, in microseconds since the Unix epoch. Equal in all
+    /// renditions. Differences between groups equal their durations, except that it follows the wall clock slowly where
+    /// the source's clock drifts.
     pub group_started_at: u64,
-    /// Of `data`, in bytes; spares a call to the host.
+    /// Size of `data` in bytes; saves a call to the host.
     pub size: u32,
-    /// In one of the formats that the profile asked for.
+    /// Payload in one of the formats that the profile lists.
     pub data: Buffer,
 }
 
-/// One message, or the next bytes of a stream.
+/// Content of one message, or the next bytes of a stream.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub enum Payload {
-    /// Bytes that the host holds.
+    /// Bytes in the host's memory.
     Binary(Buffer),
-    /// Only for carriers that have text (WebSocket); others pass over it.
+    /// Text, for carriers that have text messages (WebSocket). Other carriers skip it.
     Text(String),
 }
 
@@ -48,55 +50,55 @@ impl From<Buffer> for Payload {
     }
 }
 
-/// What every viewer of a lane gets next.
+/// Output for every viewer of a lane.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub struct Chunk {
-    /// The bytes or the text.
+    /// Content of the chunk.
     pub payload: Payload,
-    /// An index into [`Profile::lanes`](crate::Profile::lanes).
+    /// Index into [`Profile::lanes`](crate::Profile::lanes).
     pub lane: u8,
-    /// A viewer may start here.
+    /// A viewer may start with this chunk.
     pub independent: bool,
-    /// All in it is leading: a viewer that started at the independent chunk before does not get it.
+    /// Contains leading samples only. Viewers that started at the newest independent chunk do not get it.
     pub leading: bool,
 }
 
-/// A whole HTTP answer.
+/// A complete HTTP response.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub struct Response {
-    /// The HTTP status.
+    /// HTTP status, from 200 to 599.
     pub status: u16,
-    /// The HTTP `Content-Type`.
+    /// Value of `Content-Type`.
     pub content_type: String,
-    /// Seconds for which caches on its way may keep it; [`Response::FOREVER`]: it never changes under this URL. The gateway
-    /// itself asks again after the next `configure`, `push` or `stop`, except for what lasts for ever. Of a 503: seconds after
-    /// which the client may try again.
+    /// Seconds for which HTTP caches may keep the response. [`Response::FOREVER`]: the content at this URL never
+    /// changes. The gateway itself calls `request` again after the next `configure`, `push` or `stop`, except for
+    /// responses that last for ever. With status 503: seconds after which the client should retry.
     pub max_age: u32,
-    /// The HTTP body.
+    /// Body of the response.
     pub body: Buffer,
 }
 
 impl Response {
-    /// The `max_age` of what never changes under its URL.
+    /// `max_age` of content that never changes under its URL.
     pub const FOREVER: u32 = u32::MAX;
 }
 
-/// The answer to a GET.
+/// Answer to a GET.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub enum Reply {
-    /// This answer.
+    /// Respond with this.
     Done(Response),
-    /// Ask again after the next `configure`, `push` or `stop`; the host limits the wait.
+    /// Not available yet. The host calls again after the next `configure`, `push` or `stop`, and limits the total wait.
     Pending,
-    /// 200 with this content type; then the client joins as a viewer.
+    /// Respond 200 with this content type, then join the client as a viewer.
     Follow(String),
 }
 
 impl Reply {
-    /// A short plain text, for people; `status` is the HTTP status.
+    /// A short plain-text response for people, with HTTP status `status`.
     pub fn text(status: u16, text: impl Into<String>) -> Self {
         Self::body(
             status,
@@ -105,12 +107,12 @@ impl Reply {
         )
     }
 
-    /// 200 with `json`, which has to be JSON already.
+    /// Status 200 with `json`, which must be valid JSON.
     pub fn json(json: impl Into<String>) -> Self {
         Self::body(200, "application/json", json.into().into_bytes())
     }
 
-    /// 404 that names the path.
+    /// Status 404 with a text that names the path.
     pub fn not_found(path: &str) -> Self {
         Self::text(404, format!("This transport has nothing at \"{path}\".\n"))
     }
@@ -126,18 +128,18 @@ impl Reply {
     }
 }
 
-/// What to do for one viewer.
+/// Action for one viewer.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
 pub enum Effect {
-    /// To this viewer only.
+    /// Send this to the viewer only.
     Send(Payload),
-    /// Which lanes it gets from here on; all, until told.
+    /// Lanes, as indices, that the viewer gets from now on. It gets all lanes until the first such effect.
     Lanes(Vec<u8>),
-    /// One frame from it to the source, in [`Profile::uplink`](crate::Profile::uplink)'s format.
+    /// One frame from the viewer to the source, in the format of [`Profile::uplink`](crate::Profile::uplink).
     Uplink(Buffer),
-    /// Ask the source for an independent sample soon.
+    /// Request an independent sample from the source soon.
     Keyframe,
-    /// End its connection, with this reason.
+    /// Disconnect the viewer, with this reason.
     Close(String),
 }

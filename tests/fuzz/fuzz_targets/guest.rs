@@ -11,9 +11,10 @@ use sluicegate_media::{
     group::Group,
     sample::{Codec, Format, Sample, Times, Video},
 };
+use sluicegate_net::websocket::MessageEncoding;
 use sluicegate_plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin};
 use sluicegate_stream::Info;
-use sluicegate_viewer::{Carrier, Content, Cursor, Header, Next, Outlet};
+use sluicegate_viewer::{Carrier, Content, Cursor, Header, Item, Next, Outlet};
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},
@@ -54,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
     assert!(profile.lanes.len() <= 16 && (1..=64).contains(&profile.history));
     let outlet = Outlet::default();
     outlet.set_lanes(profile.lanes.clone());
-    let mut viewers = [Viewer::new(Carrier::Http), Viewer::new(Carrier::WebSocket)];
+    let mut viewers = [Cursor::new(), Cursor::new()];
     let lanes = profile.lanes.len();
     let mut at = 0;
     while !input.is_empty() {
@@ -97,9 +98,9 @@ fuzz_target!(|input: &[u8]| {
             }),
             7 => {
                 let carrier = if flag {
-                    Carrier::WebSocket
+                    Carrier::WEBSOCKET
                 } else {
-                    Carrier::Http
+                    Carrier::HTTP
                 };
                 let joined = instance.join(at, carrier, &as_text(input.bytes()), "");
                 joined.map(|effects| apply(effects.unwrap_or_default(), &mut viewers))
@@ -116,7 +117,7 @@ fuzz_target!(|input: &[u8]| {
             _ => instance.leave(input.quad()),
         };
         for viewer in &mut viewers {
-            viewer.read(&outlet);
+            read(viewer, &outlet);
         }
         if let Err(failure) = failed {
             // What a log line and an answer to clients are made of.
@@ -127,29 +128,21 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-struct Viewer {
-    cursor: Cursor,
-    carrier: Carrier,
-}
-
-impl Viewer {
-    fn new(carrier: Carrier) -> Viewer {
-        Viewer {
-            cursor: Cursor::new(carrier),
-            carrier,
-        }
+fn read(cursor: &mut Cursor, outlet: &Outlet) {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut items = VecDeque::new();
+    while let Poll::Ready(Next::Taken(taken)) =
+        outlet.poll_take(&mut context, cursor, 64 << 10, &mut items)
+    {
+        assert!(taken.chunks > 0);
     }
-
-    fn read(&mut self, outlet: &Outlet) {
-        let mut context = Context::from_waker(Waker::noop());
-        let mut wire = VecDeque::new();
-        while let Poll::Ready(Next::Taken(taken)) =
-            outlet.poll_take(&mut context, &mut self.cursor, 64 << 10, &mut wire)
-        {
-            assert!(taken.chunks > 0);
-        }
-        if self.carrier == Carrier::WebSocket {
-            whole_frames(&wire.into_iter().flatten().collect::<Vec<u8>>());
+    for item in items {
+        let Item::Chunk(chunk) = item else {
+            panic!("a ring has chunks only: {item:?}");
+        };
+        let header = chunk.header.iter().flat_map(|header| header.pieces());
+        for piece in header.chain([&*chunk.piece]) {
+            whole_frames(&piece.encoded::<MessageEncoding>().concat());
         }
     }
 }
@@ -178,10 +171,10 @@ fn publish(outlet: &Outlet, chunks: Vec<Chunk>, lanes: usize, at: u64) {
     assert!(chunks.iter().all(|chunk| usize::from(chunk.lane) < lanes));
     bounded(chunks.iter().map(|chunk| chunk.content.len()));
     let chunks = chunks.into_iter().map(Chunk::into_parts);
-    outlet.publish(chunks, Duration::from_millis(at * 33));
+    outlet.publish(chunks, Duration::from_millis(at * 33), None);
 }
 
-fn apply(effects: Vec<Effect>, viewers: &mut [Viewer]) {
+fn apply(effects: Vec<Effect>, viewers: &mut [Cursor]) {
     bounded(effects.iter().map(|effect| match effect {
         Effect::Send(content) => content.len(),
         Effect::Lanes(lanes) => lanes.len(),
@@ -190,9 +183,7 @@ fn apply(effects: Vec<Effect>, viewers: &mut [Viewer]) {
     }));
     for effect in effects {
         if let Effect::Lanes(lanes) = effect {
-            viewers
-                .iter_mut()
-                .for_each(|viewer| viewer.cursor.choose(&lanes));
+            viewers.iter_mut().for_each(|viewer| viewer.choose(&lanes));
         }
     }
 }

@@ -23,7 +23,7 @@ use std::{
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
     let feed = Feed::new(Numbers::own(0, Duration::ZERO));
-    let reader = feed.reader(WakeOn::Open);
+    let reader = feed.reader(WakeOn::All);
     let now = Arc::new(AtomicU64::new(0));
     let clock = now.clone();
     let clock = move || Moment {

@@ -11,7 +11,7 @@ use sluicegate::api::{Found, ROUTES, find};
 use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
 use sluicegate_net::auth::{Peer, Role, caller, check};
-use sluicegate_net::websocket;
+use sluicegate_net::websocket::Handshake;
 use std::{net::SocketAddr, path::Path, sync::OnceLock};
 
 const OTHERS: [&str; 8] = [
@@ -91,7 +91,10 @@ fuzz_target!(|input: &[u8]| {
             );
         }
     }
-    let _ = websocket::accept(&method, hyper::Version::HTTP_11, &headers);
+    let mut handshake = hyper::Request::new(());
+    *handshake.method_mut() = method;
+    *handshake.headers_mut() = headers;
+    let _ = Handshake::of(&handshake);
 });
 
 fn server(open: bool) -> &'static Server {

@@ -146,7 +146,7 @@ async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_bac
     let idle = says(&gateway, "idle", "nobody is watching").await;
     let mut viewer = Watching::open(&gateway, "a").await;
     plays(&device, &mut viewer, 5, false).await;
-    says(&gateway, "live", "pictures come").await;
+    says(&gateway, "live", "receiving video").await;
 
     adb.disconnect(&device).await;
     let away = says(&gateway, "offline", "plug it in").await;

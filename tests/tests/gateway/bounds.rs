@@ -13,9 +13,7 @@ fn table() -> Vec<[String; 3]> {
             .split(" | ")
             .map(|cell| cell.trim().into())
             .collect();
-        cells
-            .try_into()
-            .unwrap_or_else(|_| panic!("three cells: {row}"))
+        <[String; 3]>::try_from(cells).unwrap_or_else(|_| panic!("three cells: {row}"))
     });
     // Each table has a head.
     cells.filter(|[queue, ..]| queue != "queue").collect()
@@ -116,7 +114,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "MAX_WAITING",
         "4,096",
     ),
-    ("pending requests", "plugin/src/muxer/request_cache.rs", "MAX_ANSWERS", "256"),
+    (
+        "pending requests",
+        "plugin/src/muxer/request_cache.rs",
+        "MAX_ANSWERS",
+        "256",
+    ),
     (
         "pending requests",
         "plugin/src/muxer/request_cache.rs",
@@ -153,7 +156,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "MAX_CHUNKS",
         "16,384",
     ),
-    ("sessions; sessions", "gateway/src/session/mod.rs", "MAX_SESSIONS", "16,384"),
+    (
+        "sessions; sessions",
+        "gateway/src/session/mod.rs",
+        "MAX_SESSIONS",
+        "16,384",
+    ),
     (
         "unclaimed sessions of one",
         "gateway/src/session/mod.rs",
@@ -172,7 +180,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "INBOX_BYTES",
         "32 MiB",
     ),
-    ("policy calls", "gateway/src/session/policy_actor/state.rs", "LOG", "128"),
+    (
+        "policy calls",
+        "gateway/src/session/policy_actor/state.rs",
+        "LOG",
+        "128",
+    ),
     (
         "policy calls",
         "gateway/src/session/policy_actor/state.rs",
@@ -203,7 +216,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "MAX_HELD_BYTES",
         "256 MiB",
     ),
-    ("captured pictures", "capture/src/lib.rs", "MAX_PICTURE_BYTES", "32 MiB"),
+    (
+        "captured pictures",
+        "capture/src/lib.rs",
+        "MAX_PICTURE_BYTES",
+        "32 MiB",
+    ),
     (
         "answers that wait",
         "net/src/websocket/messages.rs",

@@ -86,7 +86,7 @@ async fn a_folder_that_cannot_be_written_fails_that_capture_and_nothing_else() {
         failure["message"]
             .as_str()
             .unwrap()
-            .contains("look at `dir` under [capture]"),
+            .contains("check `dir` under [capture]"),
         "{failure}"
     );
     shots.answer().await.unwrap();

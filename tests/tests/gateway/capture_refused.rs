@@ -118,7 +118,7 @@ async fn a_source_without_a_picture_is_waited_for_and_one_that_is_gone_is_offlin
     let message = failure(&gateway, "silent", 504, "CAPTURE_TIMEOUT").await;
     assert!(began.elapsed().as_millis() >= 400);
     assert!(
-        message.contains("connected; no picture yet")
+        message.contains("connected; no frame yet")
             && message.contains("`timeout` under [capture]"),
         "{message}"
     );
@@ -181,7 +181,7 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
             if failure["code"] == busy {
                 let message = failure["message"].as_str().unwrap();
                 assert!(
-                    message.contains("16 captures of this stream wait already"),
+                    message.contains("16 captures of this stream are already waiting"),
                     "{message}"
                 );
                 refused += 1;

@@ -184,7 +184,7 @@ impl Run {
     }
 
     fn samples(&self) -> Vec<Sent> {
-        let reader = self.feed.reader(WakeOn::Open);
+        let reader = self.feed.reader(WakeOn::All);
         let (mut samples, mut position, mut last) = (Vec::new(), 0, None);
         let mut header = Bytes::new();
         while let Next::Entry(entry, _) = reader.next(position, 0) {
@@ -286,7 +286,7 @@ async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourt
     assert!(
         devices[0]["notes"]
             .to_string()
-            .contains("counts its pictures wrongly"),
+            .contains("numbers its frames wrongly"),
         "{devices:#}"
     );
     gateway.no_panic();

@@ -267,7 +267,7 @@ impl Muxer {
     fn open(name: &'static str, plugin: &Arc<Plugin>, feed: &Arc<Feed>) -> Muxer {
         let (instance, profile) =
             Instance::open(plugin, "glitch", "{}", Arc::<Usage>::default()).unwrap();
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         let (position, _) = reader.start(profile.group_ms, profile.history);
         Muxer {
             name,

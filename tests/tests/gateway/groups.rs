@@ -183,7 +183,7 @@ impl<'a> Follower<'a> {
             let make = |recipe| self.user.make(recipe, past).unwrap();
             let made = choice.recipe.map(make);
             let feed = made.as_ref().map_or(self.user.feed(), |made| made.feed());
-            let reader = feed.reader(WakeOn::Open);
+            let reader = feed.reader(WakeOn::All);
             let (position, _) = reader.start(GROUP_MS, 2);
             self.place = Some((reader, position, made));
         }

@@ -149,7 +149,7 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
     assert_eq!(status, 503, "{body}");
     assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
     assert!(
-        body.contains("already get 4 other sizes or qualities"),
+        body.contains("already use 4 custom JPEG sizes or qualities"),
         "{body}"
     );
     for (query, what) in [

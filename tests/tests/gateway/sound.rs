@@ -180,7 +180,7 @@ async fn sound_alone_is_served_to_who_takes_it_and_others_are_told() {
             (&device["state"], &device["codec"]),
             (&"live".into(), &Value::Null)
         );
-        assert_eq!(device["reason"], "sound comes");
+        assert_eq!(device["reason"], "receiving sound");
         let (status, _, body) = http_get(gateway.address, "/live/demo/mjpeg", &[])
             .await
             .unwrap();

@@ -32,7 +32,7 @@ async fn killed_and_returning_source_keeps_its_viewers() {
     let live = state(&gateway, "live").await;
     assert_eq!(
         (live["viewers"].as_u64(), live["reason"].as_str()),
-        (Some(2), Some("pictures come"))
+        (Some(2), Some("receiving video"))
     );
 
     drop((source, feeder));

@@ -142,7 +142,7 @@ async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_m
     let device = gateway.api("/api/devices/cam").await;
     assert_eq!(device["state"], "silent");
     assert!(
-        device["reason"].as_str().unwrap().contains("may be still"),
+        device["reason"].as_str().unwrap().contains("may be silent"),
         "{device:#}"
     );
     camera.show(&mut still).await;

@@ -1,6 +1,7 @@
-//! A transport from outside the gateway: H.264 as one endless HTTP body, for anything that reads raw Annex B.
+//! Example of a third-party transport: H.264 as one endless HTTP body, for anything that reads raw Annex B.
 //!
-//! Build it and name it in the config:
+//! The whole transport is the type `H264` below; the gateway does the rest: connections, late and slow viewers, limits,
+//! repair. Build it and name it in the config:
 //!
 //! ```toml
 //! [transports.h264]
@@ -8,8 +9,8 @@
 //! stale = "2s"
 //! ```
 //!
-//! Then `ffplay http://127.0.0.1:8080/live/demo/h264` plays it, and `curl http://127.0.0.1:8080/live/demo/h264/info` tells
-//! about it. The SDK is the only dependency.
+//! Then `ffplay http://127.0.0.1:8080/live/demo/h264` plays it, and `curl http://127.0.0.1:8080/live/demo/h264/info`
+//! returns a description. The SDK is the only dependency.
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
@@ -17,12 +18,12 @@ use sluicegate_sdk::{
     h264, log, serde_json,
 };
 
-/// What the config may say, besides `plugin` and `limits`, which the gateway keeps to itself. With `deny_unknown_fields` a
-/// typing mistake is found when the gateway starts, and by `sluicegate check`.
+/// Options in the config, apart from `plugin` and `limits`, which the gateway uses itself. With `deny_unknown_fields`,
+/// a misspelt key is an error at start and in `sluicegate check`.
 #[derive(Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
 struct Options {
-    /// A viewer that is further behind skips to the newest picture that stands alone. Default `"2s"`.
+    /// A viewer further behind than this jumps to the newest independent frame. Default `"2s"`.
     stale: Millis,
 }
 
@@ -34,21 +35,21 @@ impl Default for Options {
     }
 }
 
-/// What one instance knows. There is one for each stream, shared by all its viewers, and it may be replaced at any time:
-/// everything in here has to come from `configure` and from the samples since the newest group began, which are what a new
-/// instance is given.
+/// State of one instance. There is one instance per stream, shared by all its viewers, and it may be replaced at any
+/// time. All state must therefore follow from `configure` and the samples since the newest group began, which is what a
+/// new instance receives.
 struct H264 {
     track: Option<u32>,
-    /// The answer to `info`, but for the two numbers below.
+    /// Response to `info`, except for the two numbers below.
     about: serde_json::Value,
     group: u64,
-    /// In this group.
+    /// Frames so far in this group.
     pictures: u32,
 }
 
 impl Transport for H264 {
-    /// Called first. The profile says what this transport needs: the gateway converts the source to one of `formats` if it has
-    /// to, and brings the bytes to the viewers by one of `carriers`.
+    /// Called first. The profile states what this transport needs: the gateway converts the source to one of `formats`
+    /// if necessary, and delivers the output to viewers over one of `carriers`.
     fn open(options: &str) -> Result<(Self, Profile), String> {
         let Options { stale } = sluicegate_sdk::options(options)?;
         let profile = Profile {
@@ -59,9 +60,9 @@ impl Transport for H264 {
                 stale_ms: stale.0,
                 datagrams: false,
             }],
-            // Each picture that stands alone begins a group...
+            // Each independent frame starts a group...
             group_ms: 0,
-            // ...and one group is what a new instance needs to know.
+            // ...and one group is all that a new instance needs.
             history: 1,
             repeat_ms: 0,
             latency_ms: 500,
@@ -75,8 +76,8 @@ impl Transport for H264 {
         Ok((h264, profile))
     }
 
-    /// The tracks are known, or have changed. The answer is the header, which each viewer gets before its first chunk: here
-    /// the parameter sets, without which no decoder can start.
+    /// Called when the tracks become known or change. Returns the header, which each viewer gets before its first
+    /// chunk: the parameter sets, without which no decoder can start.
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
         self.track = None;
         self.about = serde_json::Value::Null;
@@ -103,9 +104,9 @@ impl Transport for H264 {
         vec![]
     }
 
-    /// One picture. `sample.data` is a handle: the bytes stay with the gateway, and giving the handle back as it is costs the
-    /// same for a small picture and a large one. To put bytes before or behind it, join them:
-    /// `Buffer::new([head.into(), sample.data.slice(0, sample.size)])`.
+    /// Called for each frame. `sample.data` is a handle: the bytes stay with the gateway, so returning it unchanged
+    /// costs the same for any size. To add bytes before or after it, join them: `Buffer::new([head.into(),
+    /// sample.data.slice(0, sample.size)])`.
     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
         if self.track != Some(sample.track) {
             return vec![];
@@ -123,12 +124,12 @@ impl Transport for H264 {
         }]
     }
 
-    /// A GET: of the transport itself (`""`), which becomes a viewer, or of something below it, which is answered. Asked once
-    /// between two pictures, however many clients there are.
+    /// Called for a GET: of the transport itself (`""`), whose client becomes a viewer, or of a path below it, which is
+    /// answered. Called once between two samples, however many clients there are.
     fn request(&self, path: &str, _query: &str) -> Reply {
         match path {
             "" => Reply::Follow("video/h264".into()),
-            // Before the stream has started: the gateway asks again as soon as something has happened.
+            // The stream has not started yet. The gateway calls again when something has changed.
             "info" if self.about.is_null() => Reply::Pending,
             "info" => {
                 let mut about = self.about.clone();
@@ -141,10 +142,10 @@ impl Transport for H264 {
     }
 }
 
-// Makes the type above into this component's exports.
+// Exports the type above as this component.
 sluicegate_sdk::export!(H264);
 
-/// `cargo test` runs these natively: the mock stands in for the gateway.
+/// `cargo test` runs these natively; the mock takes the gateway's place.
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -216,7 +217,7 @@ mod tests {
         };
         assert_eq!(
             error,
-            "option `stale`: `2 parsecs` is no duration: write e.g. \"200ms\" or \"2s\""
+            "option `stale`: `2 parsecs` is not a valid duration; write for example \"200ms\" or \"2s\""
         );
     }
 }

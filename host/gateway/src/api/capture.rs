@@ -1,6 +1,6 @@
 //! Captures: `WS /api/ws/capture/{serial}`, `POST /api/devices/{serial}/capture`, `GET /live/{stream}/frame.jpg`.
 
-use super::{Body, ask, endless, full, json, live, set};
+use super::{Body, ask, boxed, endless, full, json, live, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -42,8 +42,8 @@ pub async fn socket(
         Ok(stream) => stream,
         Err(failure) => return failed(&failure),
     };
-    let accepted = match live::handshake(&request) {
-        Ok(Some(accepted)) => accepted,
+    let handshake = match live::handshake(&request) {
+        Ok(Some(handshake)) => handshake,
         Ok(None) => {
             let text = "this path speaks WebSocket; for a single picture POST to /api/devices/{serial}/capture";
             let mut response = failed(&gateway.captures.failure(Code::BadRequest, text));
@@ -53,12 +53,8 @@ pub async fn socket(
         }
         Err(refused) => return *refused,
     };
-    let upgrade = hyper::upgrade::on(&mut request);
     let (gateway, drain) = (gateway.clone(), gateway.drain());
-    tokio::spawn(async move {
-        let Some((socket, first)) = live::socket(upgrade).await else {
-            return;
-        };
+    let response = handshake.upgrade(&mut request, |socket, first| async move {
         let mut channel = Channel {
             client: gateway.captures.attend(&stream),
             gateway,
@@ -68,7 +64,7 @@ pub async fn socket(
         };
         websocket::serve_messages(socket, first, &mut channel, drain).await;
     });
-    live::switching(&accepted)
+    response.map(boxed)
 }
 
 /// One capture over plain HTTP: what is said of it as JSON, or the picture itself where `Accept` names a kind of picture.
@@ -113,7 +109,7 @@ pub async fn frame(
     let (name, rendition) = ask::split(name);
     let stream = match live::stream(gateway, name, rendition) {
         Ok(stream) => stream,
-        Err(text) => return messages(&gateway.captures.failure(Code::UnknownDevice, text)),
+        Err(text) => return as_text(&gateway.captures.failure(Code::UnknownDevice, text)),
     };
     // Asking whether there is a picture takes none.
     if request.method() == Method::HEAD {
@@ -122,7 +118,7 @@ pub async fn frame(
     let query = request.uri().query().unwrap_or_default();
     let asked = match ask::still(query) {
         Ok(asked) => asked,
-        Err(text) => return messages(&gateway.captures.failure(Code::BadRequest, text)),
+        Err(text) => return as_text(&gateway.captures.failure(Code::BadRequest, text)),
     };
     let rendition = rendition.and_then(|name| stream.rendition(name));
     let width = rendition.and_then(|rendition| rendition.width);
@@ -132,7 +128,7 @@ pub async fn frame(
     };
     match make(gateway, &stream, &asked).await {
         Ok(captured) => pictured(&captured),
-        Err(failure) => messages(&failure),
+        Err(failure) => as_text(&failure),
     }
 }
 
@@ -219,7 +215,7 @@ fn failed(failure: &Failure) -> Response<Body> {
 }
 
 /// A failure as text, for who asked for a picture.
-fn messages(failure: &Failure) -> Response<Body> {
+fn as_text(failure: &Failure) -> Response<Body> {
     let text = format!("{}\n", failure.message);
     let response = full(StatusCode::OK, "text/plain; charset=utf-8", text);
     with_status(response, failure.code)

@@ -1,10 +1,9 @@
 //! `/api/events`: what happens, as server-sent events
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
-use super::{Body, set};
+use super::{Body, boxed, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use http_body_util::Either;
 use hyper::{HeaderMap, Response, body::Frame, header};
 use sluicegate_net::Drain;
 use sluicegate_telemetry::events::Reader;
@@ -33,24 +32,16 @@ pub fn follow(gateway: &Gateway, query: Option<&str>, headers: &HeaderMap) -> Re
         None => asked,
     };
     let body = EventBody::new(gateway.events.reader(last), gateway.drain());
-    let mut response = Response::new(Either::Right(Either::Right(body)));
+    let mut response = Response::new(boxed(body));
     set(&mut response, header::CONTENT_TYPE, "text/event-stream");
     response
 }
 
 /// The body of a response that follows the events until the gateway drains.
-pub struct EventBody {
+struct EventBody {
     reader: Reader,
     drained: Pin<Box<dyn Future<Output = ()> + Send>>,
     keep_alive: Pin<Box<Sleep>>,
-}
-
-impl std::fmt::Debug for EventBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventBody")
-            .field("reader", &self.reader)
-            .finish_non_exhaustive()
-    }
 }
 
 impl EventBody {

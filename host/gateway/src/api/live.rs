@@ -1,18 +1,15 @@
 //! `/live/{stream}/{transport}/…`: requests and viewers of a transport.
 
-use super::{Body, ask, endless, error, set, whole};
+use super::{Body, ask, boxed, endless, error, set, whole};
 use crate::gateway::Gateway;
 use http_body_util::Either;
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{self, HeaderValue},
-    upgrade::OnUpgrade,
-};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use sluicegate_config as config;
 use sluicegate_net::auth;
-use sluicegate_net::{Socket, ViewerBody, WholeBody, websocket};
+use sluicegate_net::{
+    ViewerBody,
+    websocket::{self, Handshake, HandshakeError},
+};
 use sluicegate_plugin::muxer::{Refusal, Reply};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::Ends;
@@ -67,8 +64,8 @@ async fn answer(
             &config::unknown("transport", transport, gateway.transports.keys()),
         );
     };
-    let accepted = match handshake(&request) {
-        Ok(accepted) => accepted,
+    let handshake = match handshake(&request) {
+        Ok(handshake) => handshake,
         Err(refused) => return *refused,
     };
     if gateway.is_draining() {
@@ -95,23 +92,20 @@ async fn answer(
     let session = session.and_then(|id| gateway.sessions.get(&id));
     let ends = request.extensions().get::<Ends>().copied();
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
-    if let Some(accepted) = accepted {
+    if let Some(handshake) = handshake {
         let place = place.enter(way, peer);
         session.inspect(|session| session.carried_by(place.counter(), ends));
-        let joined = user.join(place.id, Carrier::WebSocket, rest, &query).await;
+        let joined = user.join(place.id, Carrier::WEBSOCKET, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
             Err(refusal) => return refused(&refusal),
         };
-        let upgrade = hyper::upgrade::on(&mut request);
         let (meter, drain) = (place.meter(came), gateway.drain());
-        tokio::spawn(async move {
-            if let Some((socket, first)) = socket(upgrade).await {
-                websocket::run(socket, first, viewing, meter, drain).await;
-            }
+        let response = handshake.upgrade(&mut request, |socket, first| async move {
+            websocket::run(socket, first, viewing, meter, drain).await;
             drop(place);
         });
-        return switching(&accepted);
+        return response.map(boxed);
     }
     let content_type = match user.request(rest, &query).await {
         Err(refusal) => return refused(&refusal),
@@ -130,11 +124,11 @@ async fn answer(
     }
     let place = place.enter(way, peer);
     session.inspect(|session| session.carried_by(place.counter(), ends));
-    match user.join(place.id, Carrier::Http, rest, &query).await {
+    match user.join(place.id, Carrier::HTTP, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
             let body = ViewerBody::new(viewing, place, came, asked.pace);
-            let mut response = Response::new(Either::Right(Either::Left(body)));
+            let mut response = Response::new(Either::Left(body));
             set(&mut response, header::CONTENT_TYPE, &content_type);
             response
         }
@@ -159,26 +153,21 @@ pub(super) fn stream(
     Ok(stream)
 }
 
-/// The `Sec-WebSocket-Accept` of a handshake, `None` of another request, or the refusal of one that is broken.
+/// The WebSocket handshake that a request is, `None` of another request, or the refusal of an invalid one.
 pub(super) fn handshake(
     request: &Request<Incoming>,
-) -> Result<Option<String>, Box<Response<Body>>> {
-    match websocket::accept(request.method(), request.version(), request.headers()) {
-        Ok(accepted) => Ok(Some(accepted)),
-        Err(websocket::NoHandshake::NotAsked) => Ok(None),
-        Err(websocket::NoHandshake::Version) => {
-            let mut response = error(
-                false,
-                StatusCode::UPGRADE_REQUIRED,
-                "this gateway speaks version 13 of WebSocket",
-            );
-            set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
-            Err(Box::new(response))
-        }
-        Err(websocket::NoHandshake::Broken(reason)) => {
-            Err(Box::new(error(false, StatusCode::BAD_REQUEST, reason)))
-        }
-    }
+) -> Result<Option<Handshake>, Box<Response<Body>>> {
+    Handshake::of(request).map_err(|wrong| {
+        Box::new(match wrong {
+            HandshakeError::Version => {
+                let text = "this gateway speaks version 13 of WebSocket";
+                let mut response = error(false, StatusCode::UPGRADE_REQUIRED, text);
+                set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
+                response
+            }
+            HandshakeError::Invalid(reason) => error(false, StatusCode::BAD_REQUEST, reason),
+        })
+    })
 }
 
 /// The query without `session=`, which is for the gateway and no component's business, and its value.
@@ -192,35 +181,6 @@ fn without_session(query: &str) -> (String, Option<String>) {
         }
     }
     (rest.join("&"), session)
-}
-
-/// The socket under an upgraded connection, and what was read of it already.
-pub(super) async fn socket(upgrade: OnUpgrade) -> Option<(Socket, bytes::Bytes)> {
-    match upgrade.await {
-        Ok(upgraded) => match upgraded.downcast::<TokioIo<Socket>>() {
-            Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
-            Err(_) => {
-                tracing::error!(
-                    "an upgraded connection is of a kind that the gateway does not serve"
-                );
-                None
-            }
-        },
-        Err(error) => {
-            tracing::debug!("the upgrade failed: {error}");
-            None
-        }
-    }
-}
-
-pub(super) fn switching(accepted: &str) -> Response<Body> {
-    let mut response = Response::new(Either::Left(WholeBody::default()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    set(&mut response, header::SEC_WEBSOCKET_ACCEPT, accepted);
-    response
 }
 
 fn refused(refusal: &Refusal) -> Response<Body> {

@@ -15,12 +15,11 @@ mod state;
 mod whole;
 
 pub use describe::openapi;
-pub use events::EventBody;
 pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
 
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use http_body_util::Either;
+use http_body_util::{Either, combinators::UnsyncBoxBody};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body as _, Incoming},
@@ -28,10 +27,18 @@ use hyper::{
 };
 use sluicegate_net::auth::{self, Denied, Peer, Role};
 use sluicegate_net::{ViewerBody, WholeBody};
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 /// What goes back: a whole body, or one that goes on.
-pub type Body = Either<WholeBody, Either<ViewerBody, EventBody>>;
+pub type Body = Either<ViewerBody, UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Any other body than a viewer's.
+fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    Either::Right(UnsyncBoxBody::new(body))
+}
 
 /// What pages of `origins` may read beyond what every page may, and what they may send (Fetch, CORS protocol).
 const EXPOSED: &str =
@@ -129,7 +136,7 @@ fn method_asked_for(headers: &HeaderMap) -> Method {
 
 /// The answer to OPTIONS (RFC 9110 section 9.3.7), for a page of `origins` also as a preflight.
 fn allowed(methods: &str, foreign: bool) -> Response<Body> {
-    let mut response = Response::new(Either::Left(WholeBody::default()));
+    let mut response = Response::new(boxed(WholeBody::default()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     set(&mut response, header::ALLOW, methods);
     if foreign {
@@ -152,7 +159,7 @@ fn to_head(head: bool, mut response: Response<Body>) -> Response<Body> {
         if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
             set(&mut response, header::CONTENT_LENGTH, &length.to_string());
         }
-        *response.body_mut() = Either::Left(WholeBody::default());
+        *response.body_mut() = boxed(WholeBody::default());
     }
     response
 }
@@ -217,7 +224,7 @@ async fn route_to(
 
 /// A response whose body is all there.
 fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Either::Left(body.into().into()));
+    let mut response = Response::new(boxed(WholeBody::from(body.into())));
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, content_type);
     response
@@ -226,7 +233,7 @@ fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Respo
 /// The head of a response of a length that nobody knows yet.
 fn endless(status: StatusCode, content_type: &str) -> Response<Body> {
     let mut response = full(status, content_type, "");
-    *response.body_mut() = Either::Left(WholeBody::endless());
+    *response.body_mut() = boxed(WholeBody::endless());
     response
 }
 

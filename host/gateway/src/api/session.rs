@@ -5,7 +5,7 @@
 //! `{"type":"pin","transport","rendition"}`, `{"type":"auto"}`, `{"type":"ping","id"}`.
 //! Down: `move`, `choices`, `refused` ([`ServerMessage`]) and `{"type":"pong","id","now"}`.
 
-use super::{Body, error, json, live};
+use super::{Body, boxed, error, json, live};
 use crate::gateway::Gateway;
 use crate::session::{Form, LoggedCall, Pin, ServerMessage, Session, SessionView};
 use hyper::{Request, Response, StatusCode, body::Incoming};
@@ -121,8 +121,8 @@ pub async fn serve(
         let text = "there is no session of that id, or not any more; GET /live/{stream} with Accept: application/json begins one";
         return error(true, StatusCode::NOT_FOUND, text);
     };
-    let accepted = match live::handshake(&request) {
-        Ok(Some(accepted)) => accepted,
+    let handshake = match live::handshake(&request) {
+        Ok(Some(handshake)) => handshake,
         Ok(None) => {
             let log = gateway.sessions.policy_actor().log(session.number).await;
             return json(
@@ -135,12 +135,8 @@ pub async fn serve(
         }
         Err(refused) => return *refused,
     };
-    let upgrade = hyper::upgrade::on(&mut request);
     let (gateway, drain) = (gateway.clone(), gateway.drain());
-    tokio::spawn(async move {
-        let Some((socket, first)) = live::socket(upgrade).await else {
-            return;
-        };
+    let response = handshake.upgrade(&mut request, |socket, first| async move {
         let (answers, answered) = mpsc::unbounded_channel();
         let messages = gateway.sessions.attend(&session);
         let mut channel = Channel {
@@ -154,7 +150,7 @@ pub async fn serve(
         let Channel { messages, .. } = channel;
         gateway.sessions.leave(&session, &messages);
     });
-    live::switching(&accepted)
+    response.map(boxed)
 }
 
 /// One player's end of it.

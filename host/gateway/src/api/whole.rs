@@ -3,10 +3,10 @@
 //! Ranges are not served: players ask for parts and segments by name. A request for one gets the whole, as RFC 9110 14.2
 //! allows.
 
-use super::{Body, full, set};
+use super::{Body, boxed, full, set};
 use bytes::Bytes;
-use http_body_util::Either;
 use hyper::{HeaderMap, Response, StatusCode, header};
+use sluicegate_net::WholeBody;
 use sluicegate_plugin as plugin;
 use sluicegate_viewer::RequestClient;
 use std::{
@@ -29,11 +29,11 @@ pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>,
     let bytes = match packed {
         Some(packed) => {
             set(&mut response, header::CONTENT_ENCODING, "gzip");
-            *response.body_mut() = Either::Left(packed.clone().into());
+            *response.body_mut() = boxed(WholeBody::from(packed.clone()));
             packed.len()
         }
         None => {
-            *response.body_mut() = Either::Left((&answer.body).into());
+            *response.body_mut() = boxed(WholeBody::from(&answer.body));
             answer.body.len()
         }
     };

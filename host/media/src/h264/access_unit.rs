@@ -1,4 +1,9 @@
-//! NAL units to access units, ISO/IEC 14496-10 7.4.1.2.
+//! Assembles NAL units into access units (ISO/IEC 14496-10 7.4.1.2), and withholds what a decoder could not decode.
+//!
+//! Decoders in browsers fail on data that refers to missing pictures. [`Assembler`] therefore outputs access units only
+//! from a start point on, and after a loss nothing until the next one. NAL units are passed on unchanged.
+//! `stream::Ingest` pushes the NAL units of a source, reports bytes lost on the way, and turns the access units into
+//! samples.
 
 mod known;
 
@@ -12,43 +17,44 @@ use bytes::Bytes;
 use known::KnownSets;
 use std::sync::Arc;
 
-/// Puts NAL units in decoding order together to access units, untouched, each once and in order.
+/// Assembles NAL units in decoding order into access units. Every NAL unit is passed on unchanged, once and in order.
 ///
-/// Nothing comes out before the first picture that decoding may start at and whose parameter sets are known, and nothing
-/// between a loss and the next such picture; [`Self::dropped`] counts what was left out. A loss is what [`Self::damaged`]
-/// tells and what shows: a NAL unit marked as damaged (`forbidden_zero_bit`), a slice that cannot be read, a gap in `frame_num`
-/// unless the source [counts wrongly](Self::miscounts), a picture without its first slice, another SPS without a start.
-/// Parameter sets that cannot be read are left out. An access unit is complete when
-/// the next one begins, or when [`Self::flush`] says so. The two fields of a frame come out together, as players take them
-/// (ISO/IEC 14496-15 has one sample for both); the first one waits for the second.
-/// Holds one access unit of at most [`Limits`] and the newest parameter sets of each id.
+/// There is no output before the first picture at which decoding may start and whose parameter sets are known, and none
+/// between a loss and the next such picture; [`Self::dropped`] counts what is withheld. A loss is either reported by
+/// [`Self::damaged`] or detected: a NAL unit marked as damaged (`forbidden_zero_bit`), an unreadable slice, a gap in
+/// `frame_num` unless the source [counts wrongly](Self::miscounts), a picture without its first slice, or a different
+/// SPS without a start point. Unreadable parameter sets are dropped.
+///
+/// An access unit is complete when the next one begins or [`Self::flush`] is called. Both fields of a frame are one
+/// access unit, as players expect (ISO/IEC 14496-15 has one sample for both), so a first field waits for the second.
+/// Buffers one access unit of at most [`Limits`] and the newest parameter sets of each id.
 #[derive(Debug, Default)]
 pub struct Assembler {
     limits: Limits,
     sets: KnownSets,
     running: bool,
     unit: Unit,
-    /// The picture that was given out last.
+    /// The last picture that was output.
     previous: Option<Picture>,
     counting: Counting,
     orders: Orders,
-    /// The place in the order of showing of the newest start.
+    /// Place in output order of the newest start point.
     start: i64,
     dropped: u64,
     error: Option<Error>,
 }
 
-/// What an [`Assembler`] holds at most. A larger access unit is dropped, and so is all that follows to the next start.
+/// Limits of an access unit. A larger one is dropped, and so is everything up to the next start point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in an access unit.
+    /// Number of bytes in an access unit.
     pub bytes: usize,
-    /// NAL units in an access unit.
+    /// Number of NAL units in an access unit.
     pub nals: usize,
 }
 
 impl Default for Limits {
-    /// 16 MiB in 8192 NAL units: as many slices of 2 KiB.
+    /// 16 MiB in 8192 NAL units, which is as many slices of 2 KiB.
     fn default() -> Self {
         Self {
             bytes: 16 << 20,
@@ -57,32 +63,34 @@ impl Default for Limits {
     }
 }
 
-/// The NAL units of one frame, or of a field that has no other, and of what goes with it.
+/// NAL units of one frame, or of a field without a second one, and those that belong to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessUnit {
-    /// In decoding order, as they came; never empty.
+    /// NAL units in decoding order, unchanged; never empty.
     pub nals: Vec<Bytes>,
-    /// Whether decoding may start here.
+    /// Start point, if decoding may start here.
     pub start: Option<Start>,
-    /// What it decodes with: its SPS, and every PPS of that SPS as they are here. The SPS is another one only at a start (7.4.1.2.1);
-    /// a PPS may change from picture to picture. The same allocation as in the access unit before if nothing changed.
+    /// Parameter sets that it decodes with: its SPS, and every PPS of that SPS as valid here. The SPS changes only at a
+    /// start point (7.4.1.2.1); a PPS may change from picture to picture. The allocation is shared with the previous
+    /// access unit if nothing changed.
     pub parameter_sets: Arc<ParameterSets>,
-    /// Has B slices: output order may differ from decoding order.
+    /// Contains B slices: output order may differ from decoding order.
     pub bidirectional: bool,
-    /// Its place in the order of showing, on one scale for all access units: higher is later. A frame is 2 behind the one before, or 1
+    /// Place in output order, on one scale for all access units: higher is later. Consecutive frames are 2 apart, or 1
     /// in some streams.
     pub order: i64,
-    /// All before it are shown before it.
+    /// All earlier access units are output before this one.
     pub orders_anew: bool,
-    /// It comes behind a start and is shown before it, as B pictures are behind the I picture of an open GOP: it may refer to what is
-    /// before the start, and whoever starts there has to leave it out.
+    /// Leading: follows a start point in decoding order and precedes it in output order, like the B pictures after the
+    /// I picture of an open GOP. It may refer to pictures before the start point, so a viewer that starts there must
+    /// not get it.
     pub leading: bool,
-    /// More slices of the picture before, which [`Assembler::flush`] gave out too early.
+    /// Contains more slices of the previous picture, which [`Assembler::flush`] returned too early.
     pub continues: bool,
 }
 
 impl AccessUnit {
-    /// Bytes in all NAL units, without start codes or lengths.
+    /// Total size of the NAL units in bytes, without start codes or lengths.
     pub fn size(&self) -> usize {
         self.nals.iter().map(Bytes::len).sum()
     }
@@ -95,50 +103,50 @@ pub enum Start {
     Idr,
     /// A recovery point (D.2.8), as in streams with intra refresh or open GOPs.
     Recovery {
-        /// Frames after this one until the picture is right; until then it shows remains of what was missed.
+        /// Number of frames until the picture is correct. Before that it shows remains of the missed ones.
         frames: u32,
     },
 }
 
-/// Why something of the stream cannot be used.
+/// Reason why a part of the stream cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A parameter set in the stream; the one it would have replaced stays in use.
+    /// A parameter set in the stream is unusable. The one that it would have replaced stays in use.
     #[error(transparent)]
     ParameterSets(#[from] parameter_sets::Error),
-    /// A picture refers to a PPS (or through it to an SPS) that never came.
+    /// A picture refers to a PPS that was not received, or whose SPS was not.
     #[error(
-        "a picture needs PPS {pps}, and it or its SPS never came; the source has to send them in the stream or beside it"
+        "a picture refers to PPS {pps}, but it or its SPS was not received; the source must send both, in band or out of band"
     )]
     MissingParameterSets {
         /// `pic_parameter_set_id`.
         pps: u8,
     },
-    /// Something is not there that this or later pictures are made from.
-    #[error("{0}; pictures are left out up to the next keyframe")]
+    /// Data is missing that this or later pictures depend on.
+    #[error("{0}; dropping frames up to the next keyframe")]
     Loss(Loss),
-    /// An access unit outgrew [`Limits`].
-    #[error("an access unit is larger than {} bytes or {} NAL units and was dropped", .0.bytes, .0.nals)]
+    /// An access unit exceeds [`Limits`].
+    #[error("dropped an access unit of more than {} bytes or {} NAL units", .0.bytes, .0.nals)]
     TooLarge(Limits),
 }
 
-/// By what a loss shows.
+/// How a loss was detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
-    /// `forbidden_zero_bit` is set: somebody on the way knows that the NAL unit is damaged.
+    /// `forbidden_zero_bit` is set: a network element detected that the NAL unit is damaged.
     #[error("a NAL unit is marked as damaged")]
     Marked,
-    /// The header of a slice, 7.3.3.
-    #[error("a slice cannot be read")]
+    /// The slice header (7.3.3) is unreadable.
+    #[error("a slice header is unreadable")]
     Slice,
-    /// A gap in `frame_num`, 7.4.3.
-    #[error("reference pictures are missing")]
+    /// There is a gap in `frame_num` (7.4.3).
+    #[error("reference frames are missing")]
     Pictures,
-    /// No slice begins at the top.
+    /// No slice begins with the first macroblock.
     #[error("the first slice of a picture is missing")]
     Top,
-    /// Another SPS at a picture that is no start, 7.4.1.2.1.
-    #[error("the SPS changes in the middle of a sequence")]
+    /// The SPS changes at a picture that is not a start point (7.4.1.2.1).
+    #[error("the SPS changed without an IDR picture")]
     Sequence,
 }
 
@@ -149,37 +157,38 @@ struct Unit {
     bytes: usize,
     recovery: Option<u32>,
     picture: Option<Picture>,
-    /// Where NAL units begin that came after a slice and precede one, prefixes, or anything between two fields: the next slice
-    /// tells whether they belong to this access unit. And the recovery point among them.
+    /// Index of the first NAL unit that came after a slice and may precede another: prefixes, or anything between two
+    /// fields. The next slice decides whether they belong to this access unit.
     undecided: Option<usize>,
+    /// Recovery point among the undecided NAL units.
     undecided_recovery: Option<u32>,
-    /// It is known to be a whole first field.
+    /// It is known to be a complete first field, and waits for its second.
     waits: bool,
 }
 
 #[derive(Debug)]
 struct Picture {
-    /// That of the first slice; `None` if it was unreadable.
+    /// Header of the first slice; `None` if that was unreadable.
     header: Option<Header>,
-    /// That of the first slice of the second field.
+    /// Header of the first slice of the second field.
     second: Option<Header>,
-    /// Colour planes whose top slice was seen, as bits; of the newest field.
+    /// Bit mask of the colour planes whose first slice was seen, for the newest field.
     tops: u8,
-    /// The first field is without one.
+    /// The first field lacks its first slice.
     topless: bool,
     bidirectional: bool,
     continues: bool,
     order: i64,
     orders_anew: bool,
     sets: Option<Arc<ParameterSets>>,
-    /// Why it does not go on from the picture before.
+    /// Why decoding cannot continue from the previous picture.
     loss: Option<Loss>,
-    /// In `frame_num`, before it.
+    /// Gap in `frame_num` before this picture.
     gap: Option<Gap>,
 }
 
 impl Assembler {
-    /// An assembler with bounds other than the default ones.
+    /// Creates an assembler with other limits than the default ones.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -187,7 +196,7 @@ impl Assembler {
         }
     }
 
-    /// Takes the next NAL unit; gives the access unit that ended before it.
+    /// Takes the next NAL unit. Returns the access unit that it ended.
     pub fn push(&mut self, nal: Bytes) -> Option<AccessUnit> {
         if nal::is_marked_damaged(&nal) {
             self.error = Some(Error::Loss(Loss::Marked));
@@ -248,8 +257,9 @@ impl Assembler {
         finished
     }
 
-    /// Gives out the access unit under construction because it is known to be complete: the stream fell silent, or a packet
-    /// boundary says so. What precedes a picture (parameter sets, SEI) waits for it, and so does a first field for its second.
+    /// Returns the access unit under construction because it is known to be complete: the stream paused, or a packet
+    /// boundary shows it. NAL units that precede a picture (parameter sets, SEI) wait for it, and a first field waits
+    /// for its second.
     pub fn flush(&mut self) -> Option<AccessUnit> {
         self.unit.waits = self.unit.picture.as_ref().is_some_and(Picture::is_half);
         match self.unit.waits {
@@ -258,7 +268,7 @@ impl Assembler {
         }
     }
 
-    /// Gives out a field that waits: the stream ended, or what follows is something else.
+    /// Returns a waiting first field, because the stream ended or something else follows.
     pub fn end(&mut self) -> Option<AccessUnit> {
         match self.unit.waits {
             true => self.finish_picture(),
@@ -266,12 +276,13 @@ impl Assembler {
         }
     }
 
-    /// Whether there is a picture in the access unit under construction.
+    /// Whether the access unit under construction contains a picture.
     pub fn has_begun(&self) -> bool {
         self.unit.picture.is_some()
     }
 
-    /// Bytes were lost here: drops the access unit under construction and all that follows to the next start.
+    /// Reports that bytes were lost: drops the access unit under construction and everything up to the next start
+    /// point.
     pub fn damaged(&mut self) {
         let unit = std::mem::take(&mut self.unit);
         self.dropped += u64::from(unit.picture.is_some());
@@ -280,8 +291,8 @@ impl Assembler {
         self.counting.lost();
     }
 
-    /// Parameter sets from outside the stream, as NAL units; later ones of the same id in the stream replace them. Those
-    /// that can be read are used even if another is refused.
+    /// Sets out-of-band parameter sets, given as NAL units. Later ones of the same id in the stream replace them.
+    /// Readable ones are used even if another one is rejected.
     pub fn set_parameter_sets(
         &mut self,
         sps: &[Bytes],
@@ -298,32 +309,34 @@ impl Assembler {
         result
     }
 
-    /// Those of the newest picture; before the first one, those from outside the stream.
+    /// Parameter sets of the newest picture; before the first picture, the out-of-band ones.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.sets.current()
     }
 
-    /// Whether it drops access units until one that decoding may start at.
+    /// Whether access units are being dropped until the next start point.
     pub fn is_waiting(&self) -> bool {
         !self.running
     }
 
-    /// Whether gaps in `frame_num` are no losses, as the source counts wrongly: in every group in the same manner.
+    /// Whether gaps in `frame_num` are not taken for losses, because the source counts wrongly in the same way in every
+    /// group.
     pub fn miscounts(&self) -> bool {
         self.counting.is_disbelieved()
     }
 
-    /// How many access units were left out so far.
+    /// Number of access units dropped so far.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// The newest reason why something could not be used, once.
+    /// Takes the newest reason why something could not be used.
     pub fn take_error(&mut self) -> Option<Error> {
         self.error.take()
     }
 
-    /// A NAL unit comes that begins an access unit, unless it is between two fields of one frame, which the next slice tells.
+    /// Handles a NAL unit that begins an access unit, unless it is between the two fields of a frame, which the next
+    /// slice decides.
     fn precede_picture(&mut self) -> Option<AccessUnit> {
         if self.unit.picture.as_ref().is_some_and(Picture::is_half) {
             self.unit.undecided.get_or_insert(self.unit.nals.len());
@@ -342,7 +355,7 @@ impl Assembler {
         first.is_some_and(|first| header.completes(first))
     }
 
-    /// The first slice of the second field.
+    /// Adds the first slice of the second field.
     fn add_field(&mut self, header: &Header) {
         let sets = self.sets.activate(header.pps_id);
         (self.unit.undecided, self.unit.undecided_recovery) = (None, None);
@@ -369,8 +382,8 @@ impl Assembler {
         picture.is_none_or(|picture| !picture.takes(slice))
     }
 
-    /// Another slice of the picture under construction, unless it cannot be read: then it may be of that or all that came of
-    /// the next one.
+    /// Adds another slice to the picture under construction. Returns false if the slice is unreadable: it may be of
+    /// this picture, or all that was received of the next one.
     fn add_slice(&mut self, slice: Result<Header, Unreadable>) -> bool {
         (self.unit.undecided, self.unit.undecided_recovery) = (None, None);
         self.unit.waits = false;
@@ -428,7 +441,7 @@ impl Assembler {
         picture
     }
 
-    /// Where a picture is in the order of showing, and whether that is behind all before it.
+    /// Returns the place of a picture in output order, and whether all earlier pictures are output before it.
     fn place(&mut self, header: &Header) -> (i64, bool) {
         let anew = !self.running && self.unit.recovery.is_some();
         if anew {
@@ -441,7 +454,7 @@ impl Assembler {
         (order, anew || header.idr || header.forgets)
     }
 
-    /// Ends the access unit if it has its picture.
+    /// Finishes the access unit if it has its picture.
     fn finish_picture(&mut self) -> Option<AccessUnit> {
         let picture = self.unit.picture.take()?;
         let end = self.unit.undecided.take().unwrap_or(self.unit.nals.len());
@@ -457,7 +470,7 @@ impl Assembler {
             Some(header) if header.idr => Some(Start::Idr),
             _ => recovery.map(|frames| Start::Recovery { frames }),
         };
-        // A start whose top is missing is what was left of one when this stream was joined or damaged.
+        // A start point without its first slice is what remained of one when this stream was joined or damaged.
         let loss = match picture.tops {
             0 => Some(Loss::Top),
             _ if picture.topless => Some(Loss::Top),
@@ -501,7 +514,7 @@ impl Assembler {
         Some(unit)
     }
 
-    /// Whether something is missing before a picture, or is not what it was, if decoding goes on from `before`.
+    /// Returns why decoding cannot continue from `before` with this picture, if it cannot.
     fn loss_before(
         &self,
         header: &Header,
@@ -529,17 +542,18 @@ impl From<Unreadable> for Error {
 }
 
 impl Picture {
-    /// It is one field so far.
+    /// Whether the picture consists of one field so far.
     fn is_half(&self) -> bool {
         let first = self.header.as_ref().filter(|_| self.second.is_none());
         !self.continues && first.is_some_and(|first| first.field.is_some())
     }
 
-    /// Whether a slice belongs to this picture, of two fields to the second.
+    /// Whether a slice belongs to this picture (to its second field, if it has two).
     fn takes(&self, slice: &Result<Header, Unreadable>) -> bool {
         match (self.second.as_ref().or(self.header.as_ref()), slice) {
             (Some(_), Ok(slice)) if slice.redundant => true,
-            // 7.4.1.2.4, and for streams whose IDR pictures all have the same idr_pic_id: no picture has two tops.
+            // 7.4.1.2.4; and no picture has two first slices, for streams whose IDR pictures all have the same
+            // idr_pic_id.
             (Some(first), Ok(slice)) => first.same_picture(slice) && self.tops & top(slice) == 0,
             (None, Ok(_)) => false,
             (_, Err(slice)) => !slice.at_top,

@@ -1,47 +1,52 @@
-//! The byte stream format, ISO/IEC 14496-10 annex B: NAL units behind start codes.
+//! The byte stream format (ISO/IEC 14496-10 annex B): NAL units separated by start codes.
+//!
+//! [`Splitter`] cuts a stream that arrives in arbitrary pieces, such as a pipe or socket; [`split`] cuts a packet that
+//! contains complete NAL units. Sources use both; [`join`] makes the `h264/annexb` packaging of a sample.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Cuts a byte stream into NAL units (B.1), whatever the chunks it comes in.
+/// Cuts a byte stream into NAL units (B.1), in whatever chunks it arrives.
 ///
-/// Start codes of three and four bytes; zero bytes behind a NAL unit are no part of it; bytes before the first start
-/// code are dropped. A NAL unit that lies within one chunk shares that chunk's memory, others are copied once. Holds at
-/// most one NAL unit, so at most `max_nal` bytes or one chunk. What comes out does not depend on how the stream was cut.
+/// Accepts start codes of three and four bytes. Zero bytes after a NAL unit are not part of it, and bytes before the
+/// first start code are dropped. A NAL unit within one chunk shares that chunk's memory; others are copied once.
+/// Buffers at most one NAL unit, that is `max_nal` bytes or one chunk. The output does not depend on how the stream is
+/// divided into chunks.
 #[derive(Debug)]
 pub struct Splitter {
     max_nal: usize,
     state: State,
-    /// The unfinished NAL unit while it lies in one chunk.
+    /// The unfinished NAL unit while it is within one chunk.
     whole: Bytes,
-    /// The unfinished NAL unit once it spans chunks.
+    /// The unfinished NAL unit once it spans several chunks.
     copied: BytesMut,
-    /// Zero bytes seen last: part of a start code, of the NAL unit, or padding; the next byte that is not zero tells.
+    /// Number of zero bytes at the end of the input so far. The next non-zero byte decides whether they belong to a
+    /// start code, to the NAL unit, or are padding.
     zeros: usize,
 }
 
-/// What a [`Splitter`] finds, in stream order.
+/// Output of a [`Splitter`], in stream order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// A complete NAL unit, not empty.
+    /// A complete NAL unit; never empty.
     Nal(Bytes),
-    /// Bytes are missing between the NAL unit before and the one after.
+    /// Bytes are missing between the previous NAL unit and the next.
     Damaged(Damage),
 }
 
 /// Why bytes of a stream were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// A NAL unit outgrew the bound of its [`Splitter`].
+    /// A NAL unit exceeds the limit of its [`Splitter`].
     #[error(
-        "a NAL unit is larger than {limit} bytes and was dropped; raise the limit, or is this H.264 in Annex B form?"
+        "dropped a NAL unit of more than {limit} bytes; check that the source sends H.264 in Annex B format"
     )]
     TooLarge {
-        /// The bound, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// [`Splitter::flush`] gave out a NAL unit as finished, and then more of it came.
+    /// [`Splitter::flush`] returned a NAL unit as complete, and then more of it arrived.
     #[error(
-        "a NAL unit went on after a silence that was taken for its end; the picture is incomplete"
+        "a NAL unit continued after a pause that was taken for its end; the frame is incomplete"
     )]
     CutShort,
 }
@@ -51,14 +56,14 @@ enum State {
     /// Before the first start code.
     Outside,
     Inside,
-    /// The NAL unit was given out before its end was seen.
+    /// The NAL unit was returned before its end was seen.
     Flushed,
-    /// Dropping what is left of a damaged NAL unit.
+    /// Dropping the rest of a damaged NAL unit.
     Lost,
 }
 
 impl Splitter {
-    /// A splitter that drops NAL units of more than `max_nal` bytes.
+    /// Creates a splitter that drops NAL units of more than `max_nal` bytes.
     pub fn new(max_nal: usize) -> Self {
         Self {
             max_nal,
@@ -69,7 +74,8 @@ impl Splitter {
         }
     }
 
-    /// Takes the next bytes and gives the NAL units that ended in them. The last one in a stream ends with [`Self::flush`].
+    /// Takes the next bytes and returns the NAL units that ended in them. The last NAL unit of a stream is returned by
+    /// [`Self::flush`].
     pub fn push(&mut self, chunk: Bytes) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut rest = chunk;
@@ -96,20 +102,20 @@ impl Splitter {
         pieces
     }
 
-    /// Gives out the unfinished NAL unit, because the stream ended or fell silent. If it turns out that the NAL unit had
-    /// not ended, what is left of it is dropped and [`Damage::CutShort`] says so.
+    /// Returns the unfinished NAL unit because the stream ended or paused. If more of it arrives later, that is dropped
+    /// and reported as [`Damage::CutShort`].
     pub fn flush(&mut self) -> Option<Bytes> {
         let nal = self.take()?;
         self.state = State::Flushed;
         Some(nal)
     }
 
-    /// Whether [`Self::flush`] would give out something.
+    /// Whether [`Self::flush`] would return a NAL unit.
     pub fn has_unfinished(&self) -> bool {
         !self.whole.is_empty() || !self.copied.is_empty()
     }
 
-    /// `body` begins and ends within a NAL unit and ends in a byte that is not zero.
+    /// Appends `body`, which is within a NAL unit and ends in a non-zero byte.
     fn append(&mut self, body: Bytes) -> Option<Damage> {
         let zeros = std::mem::take(&mut self.zeros);
         match self.state {
@@ -150,7 +156,7 @@ impl Splitter {
     }
 }
 
-/// The NAL units of a packet that holds whole ones, sharing its memory. Empty if there is no start code.
+/// Returns the NAL units of a packet that contains complete ones, sharing its memory. Empty if there is no start code.
 pub fn split(packet: &Bytes) -> Vec<Bytes> {
     let mut splitter = Splitter::new(usize::MAX);
     let mut nals: Vec<Bytes> = splitter
@@ -165,7 +171,7 @@ pub fn split(packet: &Bytes) -> Vec<Bytes> {
     nals
 }
 
-/// NAL units as a byte stream, each behind a start code of four bytes.
+/// Joins NAL units into a byte stream, each after a start code of four bytes.
 pub fn join(nals: &[Bytes]) -> Bytes {
     let mut stream = BytesMut::with_capacity(nals.iter().map(|nal| nal.len() + 4).sum());
     for nal in nals {
@@ -175,11 +181,11 @@ pub fn join(nals: &[Bytes]) -> Bytes {
     stream.freeze()
 }
 
-/// Where `00 00 01` next begins, at or after `from`.
+/// Offset of the next `00 00 01` at or after `from`.
 fn find_start_code(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from + 2;
     while let Some(&third) = bytes.get(at) {
-        // The third byte of a start code is 1: any other value rules out the two or three places that contain it.
+        // The third byte of a start code is 1. Any other value rules out the two or three positions that contain it.
         match third {
             0 => at += 1,
             1 if bytes[at - 1] == 0 && bytes[at - 2] == 0 => return Some(at - 2),
@@ -318,7 +324,7 @@ mod tests {
         assert_eq!(splitter.flush(), None);
     }
 
-    /// B.1 read literally, on the whole stream.
+    /// Splits a complete stream by a literal reading of B.1.
     fn reference(stream: &[u8]) -> Vec<Vec<u8>> {
         let mut starts: Vec<usize> = Vec::new();
         for at in 0..stream.len().saturating_sub(2) {

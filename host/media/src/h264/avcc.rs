@@ -1,38 +1,42 @@
-//! H.264 as MP4 files carry it, ISO/IEC 14496-15: NAL units behind lengths (5.3.3.2), and the decoder configuration
-//! record "avcC" (5.3.3.1).
+//! H.264 as MP4 files carry it (ISO/IEC 14496-15): NAL units after their lengths (5.3.3.2), and the decoder
+//! configuration record `avcC` (5.3.3.1).
+//!
+//! Sources that demux MP4, MKV or FLV read both; the `h264/avcc` packaging of samples and the track's `config` write
+//! them.
 
 use super::parameter_sets::ParameterSets;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// What is wrong with a sample or a configuration record.
+/// Reason why a sample or a configuration record is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// ISO/IEC 14496-15 5.3.3.1.2 allows lengths of 1, 2 and 4 bytes.
-    #[error("NAL units with lengths of {0} bytes cannot be read; 1, 2 or 4 are possible")]
+    /// The length size is not 1, 2 or 4 bytes, as ISO/IEC 14496-15 5.3.3.1.2 requires.
+    #[error("the NAL unit length size of {0} bytes is not supported; it must be 1, 2 or 4")]
     LengthSize(u8),
-    /// A length points behind the end of the sample.
+    /// A length points beyond the end of the sample.
     #[error(
-        "the sample is cut short: at byte {offset} a NAL unit needs {needed} bytes, {left} are left"
+        "the sample is truncated: at byte {offset} a NAL unit needs {needed} bytes, {left} are left"
     )]
     Truncated {
-        /// Where the NAL unit (or its length) begins, in bytes from the start of the sample.
+        /// Offset of the NAL unit, or of its length, from the start of the sample in bytes.
         offset: usize,
-        /// Bytes it should have.
+        /// Number of bytes that are required.
         needed: usize,
-        /// Bytes there are.
+        /// Number of bytes that are left.
         left: usize,
     },
-    /// The configuration record is of a version this code does not know.
+    /// The configuration record has an unknown version.
     #[error(
-        "the avcC record has version {0}, 1 was expected; is this an AVCDecoderConfigurationRecord?"
+        "the avcC record has version {0} instead of 1; check that it is an AVCDecoderConfigurationRecord"
     )]
     Version(u8),
-    /// The configuration record ends early.
+    /// The configuration record ends within the named field.
     #[error("the avcC record ends within its {0}")]
     Incomplete(&'static str),
 }
 
-/// The NAL units of a sample whose lengths have `length_size` bytes, sharing its memory; empty ones are left out.
+/// Returns the NAL units of a sample whose lengths have `length_size` bytes, sharing its memory. Empty NAL units are
+/// skipped.
 pub fn split(sample: &Bytes, length_size: u8) -> Result<Vec<Bytes>, Error> {
     if !matches!(length_size, 1 | 2 | 4) {
         return Err(Error::LengthSize(length_size));
@@ -57,7 +61,7 @@ pub fn split(sample: &Bytes, length_size: u8) -> Result<Vec<Bytes>, Error> {
     Ok(nals)
 }
 
-/// NAL units as one sample, each behind a length of four bytes. Each must be shorter than 4 GiB.
+/// Joins NAL units into one sample, each after a length of four bytes. Each must be shorter than 4 GiB.
 pub fn join(nals: &[Bytes]) -> Bytes {
     let mut sample = BytesMut::with_capacity(nals.iter().map(|nal| nal.len() + 4).sum());
     for nal in nals {
@@ -67,20 +71,20 @@ pub fn join(nals: &[Bytes]) -> Bytes {
     sample.freeze()
 }
 
-/// What an AVCDecoderConfigurationRecord says, as far as it is used here.
+/// The fields of an AVCDecoderConfigurationRecord that the gateway uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecoderConfig {
-    /// Bytes in the length before each NAL unit: 1, 2 or 4.
+    /// Number of bytes of the length before each NAL unit: 1, 2 or 4.
     pub length_size: u8,
-    /// Sequence parameter sets, as NAL units.
+    /// Sequence parameter sets as NAL units.
     pub sps: Vec<Bytes>,
-    /// Picture parameter sets, as NAL units.
+    /// Picture parameter sets as NAL units.
     pub pps: Vec<Bytes>,
 }
 
 impl DecoderConfig {
-    /// Reads a record, sharing its memory. The parameter sets within are not judged; what follows them (5.3.3.1.2, the
-    /// high profiles' tail) repeats the SPS and is passed over.
+    /// Parses a record, sharing its memory. The parameter sets in it are not checked. What follows them (the tail of
+    /// the high profiles, 5.3.3.1.2) repeats the SPS and is skipped.
     pub fn parse(record: &Bytes) -> Result<Self, Error> {
         let mut rest = record.clone();
         let incomplete = |what| move |_| Error::Incomplete(what);
@@ -88,7 +92,7 @@ impl DecoderConfig {
         if version != 1 {
             return Err(Error::Version(version));
         }
-        // AVCProfileIndication, profile_compatibility, AVCLevelIndication: the SPS has them too.
+        // AVCProfileIndication, profile_compatibility and AVCLevelIndication repeat the SPS.
         for _ in 0..3 {
             rest.try_get_u8().map_err(incomplete("profile"))?;
         }
@@ -107,14 +111,14 @@ impl DecoderConfig {
         })
     }
 
-    /// The record for samples from [`join`] that decode with `sets`.
+    /// Writes the record for samples from [`join`] that decode with `sets`.
     pub fn write(sets: &ParameterSets) -> Bytes {
         let head = sets.head();
         let mut record = BytesMut::with_capacity(64);
         record.put_u8(1);
         record.extend_from_slice(&[head.profile_idc, head.constraints, head.level_idc]);
         record.put_u8(0b1111_1100 | 3);
-        // The counts have 5 and 8 bits, the lengths 16; `ParameterSets` holds 32 SPS at most, of which one is in use.
+        // The counts have 5 and 8 bits, the lengths 16. `ParameterSets` has at most 32 SPS, one of which is in use.
         let sps = &sets.sps[..sets.sps.len().min(31)];
         record.put_u8(0b1110_0000 | sps.len() as u8);
         write_sets(&mut record, sps);
@@ -192,7 +196,7 @@ mod tests {
         let sample = Bytes::from_static(&[0, 0, 0, 1, 9, 0, 0, 0, 5, 1, 2]);
         assert_eq!(
             split(&sample, 4).unwrap_err().to_string(),
-            "the sample is cut short: at byte 5 a NAL unit needs 5 bytes, 2 are left"
+            "the sample is truncated: at byte 5 a NAL unit needs 5 bytes, 2 are left"
         );
         let sample = Bytes::from_static(&[0, 1, 9, 0]);
         let error = Error::Truncated {

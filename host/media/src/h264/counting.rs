@@ -1,18 +1,21 @@
-//! Whether `frame_num` can be believed, ISO/IEC 14496-10 7.4.3.
+//! Decides whether gaps in `frame_num` (ISO/IEC 14496-10 7.4.3) are losses or a counting error of the source.
+//!
+//! Some encoders count `frame_num` wrongly although nothing is missing, and would otherwise never be shown.
+//! [`super::access_unit::Assembler`] asks for the gap before each picture and reports each picture that it finishes.
 
 use super::parameter_sets::Sps;
 use super::slice::Header;
 
-/// So many groups in a row have to be wrong alike, in their first so many gaps.
+/// Number of groups in a row that must have the same gaps, compared up to the first [`LOOKED_AT`] gaps.
 const ALIKE: u32 = 3;
 const LOOKED_AT: usize = 64;
 
-/// Finds the gaps in `frame_num`, and whether they are losses.
+/// Tracks `frame_num` and the gaps of the last groups.
 ///
-/// Where pictures are lost, other ones are missing in each group, and some groups are whole. A source that counts wrongly
-/// does so in each group in the same manner: at the same pictures, by as much. So after three groups in a row with the same
-/// gaps its counting is not believed any more. One gap alone is not enough, since the picture behind a large keyframe may
-/// be lost again and again, unless it goes backwards: no loss does that.
+/// Losses hit different pictures in each group and spare some groups. A source that counts wrongly does so in every
+/// group in the same way: at the same pictures, by the same amount. So after three groups in a row with the same gaps,
+/// `frame_num` is ignored. A single gap per group is not enough, since the picture after a large keyframe may be lost
+/// again and again, unless the gap goes backwards, which no loss causes.
 #[derive(Debug, Default)]
 pub struct Counting {
     disbelieved: bool,
@@ -20,18 +23,18 @@ pub struct Counting {
     reference: Option<Header>,
     group: Group,
     before: Group,
-    /// Groups in a row that were wrong alike.
+    /// Number of consecutive groups with the same gaps.
     alike: u32,
 }
 
-/// What was seen since a start point.
+/// Gaps since a start point, with the index of the picture after each.
 #[derive(Debug, Default)]
 struct Group {
     pictures: u32,
     gaps: Vec<(u32, Gap)>,
 }
 
-/// How far a picture is from where it should be.
+/// Distance of a picture's `frame_num` from the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     missing: u32,
@@ -39,7 +42,7 @@ pub struct Gap {
 }
 
 impl Counting {
-    /// What is missing before a picture, as it seems.
+    /// Returns the gap before a picture, if `frame_num` shows one.
     pub fn gap(&self, header: &Header, sps: &Sps) -> Option<Gap> {
         let reference = self.reference.as_ref().filter(|_| !header.idr)?;
         if header.follows(reference, sps) {
@@ -53,7 +56,7 @@ impl Counting {
         })
     }
 
-    /// Takes a picture and the gap before it; `start`: decoding may start there.
+    /// Records a picture and the gap before it. `start` is set if decoding may start at it.
     pub fn picture(&mut self, header: &Header, start: bool, gap: Option<Gap>) {
         if start {
             self.close();
@@ -69,14 +72,14 @@ impl Counting {
         }
     }
 
-    /// Takes the second field of the newest picture.
+    /// Records the second field of the newest picture.
     pub fn second_field(&mut self, header: &Header) {
         if header.reference {
             self.reference = Some(header.left());
         }
     }
 
-    /// Something is known to be lost, so that gaps tell nothing.
+    /// Records a loss that is known otherwise: the gaps of this group prove nothing.
     pub fn lost(&mut self) {
         *self = Counting {
             disbelieved: self.disbelieved,
@@ -84,7 +87,7 @@ impl Counting {
         };
     }
 
-    /// Whether the source counts wrongly.
+    /// Whether the source was found to count wrongly.
     pub fn is_disbelieved(&self) -> bool {
         self.disbelieved
     }

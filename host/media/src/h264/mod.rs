@@ -1,14 +1,16 @@
-//! H.264 (ISO/IEC 14496-10) as the gateway needs it: bytes to NAL units to access units, and the parameter sets on the way.
-//! Nothing is decoded and no NAL unit is altered; one kind is made, to [`repeat`] a picture. Pure: no I/O, no clock.
+//! H.264 (ISO/IEC 14496-10) as far as the gateway needs it: from bytes to NAL units to access units, and the parameter
+//! sets on the way. No picture is decoded and no NAL unit is altered. Only one kind is created: the P picture of
+//! [`repeat`].
 //!
 //! ```text
 //! bytes ──► annexb::Splitter ─┐
 //!           avcc::split ──────┴─► NAL units ──► access_unit::Assembler ──► AccessUnit ──► annexb::join, avcc::join
 //! ```
 //!
-//! A NAL unit is a [`bytes::Bytes`] from its header byte to its last byte that is not zero, emulation prevention
-//! included, with no start code and no length before it. Every parser here takes hostile bytes: it answers with an
-//! error or ignores what it cannot read, and holds no more than its stated bound.
+//! A NAL unit is a [`bytes::Bytes`] from its header byte to its last byte that is not zero, with emulation prevention
+//! bytes and without a start code or length. Every parser accepts hostile input: it returns an error for what it cannot
+//! read or skips it, and buffers no more than its stated limit. `stream::Ingest` is the main caller; it does all I/O
+//! and timing.
 
 pub mod access_unit;
 pub mod annexb;

@@ -1,34 +1,39 @@
-//! The order in which pictures are shown: picture order counts, ISO/IEC 14496-10 8.2.1.
+//! Output order of pictures, from their picture order counts (ISO/IEC 14496-10 8.2.1).
+//!
+//! Picture order counts restart at every IDR picture. [`Orders`] continues them on one scale, which identifies the
+//! leading frames of open GOPs and gives sources without presentation times an output order. Used by
+//! [`super::access_unit`] and [`super::repeat`].
 
 use super::parameter_sets::{Cycle, OrderSyntax, Sps};
 use super::slice::{Field, Header};
 
-/// From one frame to the next in the order of showing, in picture order counts, where nothing tells.
+/// Usual distance of consecutive frames in output order, in picture order counts.
 pub const STEP: i64 = 2;
 
-/// Puts pictures on one rising scale over all coded video sequences: whichever is shown later has the higher place.
+/// Places pictures on one rising scale over all coded video sequences: the later a picture is output, the higher its
+/// place.
 #[derive(Debug, Default)]
 pub struct Orders {
     counts: Counts,
-    /// Where count 0 of this sequence is.
+    /// Place of count 0 of the current sequence.
     base: i64,
-    /// The highest place so far.
+    /// Highest place so far.
     most: i64,
     restarts: bool,
 }
 
 impl Orders {
-    /// The next picture is no continuation of those before: it is shown after all of them.
+    /// The next picture does not continue the previous ones: it is output after all of them.
     pub fn restart(&mut self) {
         self.counts = Counts::default();
         self.restarts = true;
     }
 
-    /// The place of the next picture in decoding order, of a frame or a first field.
+    /// Returns the place of the next picture in decoding order, which is a frame or a first field.
     pub fn place(&mut self, header: &Header, sps: &Sps) -> i64 {
         let count = self.counts.next(header, sps);
         if std::mem::take(&mut self.restarts) || header.idr || header.forgets {
-            // It is shown after all pictures before it, whatever its count was (C.4.4).
+            // Such a picture is output after all pictures before it, whatever its count is (C.4.4).
             let count = if header.forgets {
                 0
             } else {
@@ -38,7 +43,7 @@ impl Orders {
             self.most = self.base.saturating_add(count);
             return self.most;
         }
-        // Without counts, in decoding order (8.2.1.3).
+        // Without counts, output order is decoding order (8.2.1.3).
         let place = count.map_or(self.most.saturating_add(STEP), |count| {
             self.base.saturating_add(count)
         });
@@ -46,28 +51,28 @@ impl Orders {
         place
     }
 
-    /// The same of a second field, whose frame has the place `first` by its first one.
+    /// Returns the place of a frame whose second field this is and whose first field has the place `first`.
     pub fn place_second(&mut self, header: &Header, sps: &Sps, first: i64) -> i64 {
         let count = self.counts.next(header, sps);
         count.map_or(first, |count| self.base.saturating_add(count).min(first))
     }
 }
 
-/// Picture order counts within a sequence.
+/// Picture order counts within a coded video sequence.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Type 0: of the last reference picture.
+    /// Type 0: count of the last reference picture.
     reference: i64,
-    /// Types 1: `frame_num` of the last picture, and how far it has gone round.
+    /// Type 1: `frame_num` of the last picture, and `FrameNumOffset`, by which it has wrapped.
     frame_num: u32,
     rounds: i64,
 }
 
 impl Counts {
-    /// Of the next picture in decoding order; of a frame the lower one of its fields' (8.2.1). `None` with type 2, where pictures are
-    /// shown in decoding order.
+    /// Returns the count of the next picture in decoding order; of a frame, the lower of its fields' counts (8.2.1).
+    /// `None` for type 2, where output order is decoding order.
     ///
-    /// May begin in the middle of a sequence: counts then are right but for where 0 is.
+    /// May start in the middle of a sequence. Counts then have an unknown but constant offset.
     pub fn next(&mut self, header: &Header, sps: &Sps) -> Option<i64> {
         if header.idr {
             *self = Counts::default();
@@ -79,9 +84,9 @@ impl Counts {
         Some(self.by_cycle(header, sps, cycle))
     }
 
-    /// Type 0, 8.2.1.1.
+    /// Type 0 (8.2.1.1).
     fn by_lsb(&mut self, header: &Header, range: i64) -> i64 {
-        // The nearest count with these low bits; the higher one of two as near.
+        // The nearest count with these low bits; the higher one if two are equally near.
         let ahead = header.order[0] - self.reference;
         let ahead = (ahead + range / 2 - 1).rem_euclid(range) - (range / 2 - 1);
         let count = self.reference + ahead;
@@ -89,14 +94,14 @@ impl Counts {
         if header.reference {
             self.reference = match header.forgets {
                 false => count,
-                // 8.2.1: what is left of it is how far its top field is behind its bottom field.
+                // 8.2.1: what remains of it is the delay of its top field after its bottom field.
                 true => (-header.order[1]).max(0),
             };
         }
         count.min(bottom)
     }
 
-    /// Type 1, 8.2.1.2.
+    /// Type 1 (8.2.1.2).
     fn by_cycle(&mut self, header: &Header, sps: &Sps, cycle: &Cycle) -> i64 {
         if header.frame_num < self.frame_num {
             self.rounds += 1 << sps.slice.frame_num_bits;
@@ -144,7 +149,7 @@ mod tests {
     use super::super::testing::{PpsOptions, SliceOptions, SpsOptions};
     use super::*;
 
-    /// The places of pictures, and the SPS that they are of.
+    /// Places of pictures that refer to the given SPS.
     fn places(sps: &SpsOptions, cycle: Option<Cycle>, pictures: &[SliceOptions]) -> Vec<i64> {
         let pps = PpsOptions {
             bottom_field_order: true,
@@ -231,7 +236,7 @@ mod tests {
             poc_type: 1,
             ..SpsOptions::default()
         };
-        // Every second reference picture is three frames on.
+        // Every second reference picture is three frames after the previous one.
         let cycle = Cycle {
             offsets: vec![2, 6],
             between_fields: 0,

@@ -1,4 +1,9 @@
-//! Sequence and picture parameter sets, ISO/IEC 14496-10 7.3.2.1 and 7.3.2.2, and what they say about the picture.
+//! Sequence and picture parameter sets (ISO/IEC 14496-10 7.3.2.1 and 7.3.2.2).
+//!
+//! [`ParameterSets`] is the public result: the NAL units a picture decodes with and the picture format they describe.
+//! The internal `Sps` and `Pps` have the fields that slice headers depend on. Devices write questionable SPS, so that
+//! parsing is tolerant (`tolerant`), and an invalid level is replaced in the codec string and avcC (`level`); the NAL
+//! units themselves are never changed.
 
 use super::avcc::DecoderConfig;
 use super::nal;
@@ -12,87 +17,87 @@ use tolerant::Tolerant;
 mod level;
 mod tolerant;
 
-/// The largest parameter set that is kept, in bytes. Real ones have 10 to 200; with all scaling matrices and 32 HRD
-/// schedules one stays below 2 KiB.
+/// Largest accepted parameter set in bytes. Real ones have 10 to 200; one with all scaling matrices and 32 HRD
+/// schedules stays below 2 KiB.
 pub const MAX_SIZE: usize = 8 << 10;
-/// The longest picture side that is accepted, in pixels.
+/// Longest accepted side of a picture in pixels.
 pub const MAX_SIDE: u32 = 16384;
 
-/// The parameter sets that pictures decode with. Two are equal when their NAL units are.
+/// The parameter sets that a picture decodes with. Equal if their NAL units are.
 #[derive(Debug, Clone)]
 pub struct ParameterSets {
-    /// Sequence parameter sets as NAL units, the one in use first.
+    /// Sequence parameter sets as NAL units, starting with the one in use.
     pub sps: Vec<Bytes>,
     /// Picture parameter sets as NAL units.
     pub pps: Vec<Bytes>,
-    /// What the SPS in use says.
+    /// Picture format that the SPS in use describes.
     pub picture: Picture,
     head: Head,
     demand: Option<Demand>,
 }
 
-/// The picture format that an SPS describes.
+/// Picture format that an SPS describes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
-    /// Pixels, after cropping; 1 to [`MAX_SIDE`].
+    /// Width in pixels after cropping; 1 to [`MAX_SIDE`].
     pub width: u32,
-    /// Pixels of a whole frame, after cropping; 1 to [`MAX_SIDE`].
+    /// Height of a whole frame in pixels after cropping; 1 to [`MAX_SIDE`].
     pub height: u32,
-    /// `profile_idc`, annex A.2.
+    /// `profile_idc` (annex A.2).
     pub profile_idc: u8,
-    /// `level_idc`: ten times the level, annex A.3. Where the SPS has none that exists (some encoders write 0), the lowest that fits.
+    /// `level_idc`: ten times the level (annex A.3). If the SPS names no level that exists (some encoders write 0), the
+    /// lowest one that fits.
     pub level_idc: u8,
-    /// RFC 6381 (ISO/IEC 14496-15 annex E): `avc1.64001f`.
+    /// Codec string (RFC 6381, ISO/IEC 14496-15 annex E) such as `avc1.64001f`.
     pub codec: String,
-    /// Frames a second from the VUI (E.2.1), if it has a value above 0 and up to 300.
+    /// Frames per second from the VUI (E.2.1), if it states a rate above 0 and up to 300.
     pub frame_rate: Option<f32>,
-    /// How many frames may precede another in decoding order and follow it in output order: `max_num_reorder_frames`, or
-    /// 0 where the profile or the POC type rules reordering out. `None`: unknown.
+    /// Number of frames that may precede another in decoding order and follow it in output order:
+    /// `max_num_reorder_frames`, or 0 if the profile or the POC type excludes reordering. `None` if unknown.
     pub reorder: Option<u8>,
-    /// Luma is 0 to 255, not 16 to 235.
+    /// Luma has the range 0 to 255 instead of 16 to 235.
     pub full_range: bool,
-    /// The shape of a pixel from the VUI (E.2.1), if it is told.
+    /// Pixel aspect ratio from the VUI (E.2.1), if stated.
     pub pixel_aspect: Option<PixelAspect>,
 }
 
-/// Why a parameter set is not used.
+/// Reason why a parameter set is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No NAL unit of this type was given.
-    #[error("there is no {0}; a decoder needs an SPS and a PPS")]
+    #[error("no {0} was given; a decoder needs an SPS and a PPS")]
     Missing(&'static str),
     /// The NAL unit is longer than [`MAX_SIZE`].
-    #[error(
-        "the {what} has {size} bytes, more than the {MAX_SIZE} that are accepted; it is ignored"
-    )]
+    #[error("the {what} has {size} bytes, at most {MAX_SIZE} are accepted; it is ignored")]
     TooLarge {
         /// "SPS" or "PPS".
         what: &'static str,
-        /// Bytes.
+        /// Size of the NAL unit in bytes.
         size: usize,
     },
     /// The NAL unit cannot be parsed.
-    #[error("the {what} cannot be read ({reason}); it is ignored")]
+    #[error("the {what} is invalid ({reason}); it is ignored")]
     Broken {
         /// "SPS" or "PPS".
         what: &'static str,
-        /// The parser's words.
+        /// Reason given by the parser.
         reason: String,
     },
-    /// The SPS describes an impossible picture.
+    /// The SPS describes a picture size that is not accepted.
     #[error(
-        "the SPS describes a picture of {width}×{height} pixels, 1 to {MAX_SIDE} are accepted; it is ignored"
+        "the SPS states {width}×{height} pixels, sides of 1 to {MAX_SIDE} are accepted; it is ignored"
     )]
     Size {
-        /// Pixels.
+        /// Width in pixels.
         width: u32,
-        /// Pixels.
+        /// Height in pixels.
         height: u32,
     },
 }
 
 impl ParameterSets {
-    /// Parameter sets from outside the stream (avcC, SDP). The first SPS counts as the one in use; the rest are not judged.
+    /// Creates parameter sets from out-of-band ones (avcC, SDP). The first SPS is taken as the one in use; the others
+    /// are checked for size only.
     pub fn new(sps: &[Bytes], pps: &[Bytes]) -> Result<Self, Error> {
         let parsed = Sps::parse(sps.first().ok_or(Error::Missing("SPS"))?)?;
         for nal in pps {
@@ -113,7 +118,8 @@ impl ParameterSets {
         })
     }
 
-    /// The same for a stream of so many frames a second (0: unknown): on that depends the level where the SPS does not say it.
+    /// The same parameter sets for a stream of `rate` frames per second (0: unknown), on which the level depends if the
+    /// SPS names no valid one.
     pub fn at_rate(&self, rate: f32) -> Self {
         let mut sets = self.clone();
         if let Some(demand) = self.demand.filter(|_| rate > 0.0) {
@@ -124,7 +130,7 @@ impl ParameterSets {
         sets
     }
 
-    /// An AVCDecoderConfigurationRecord (avcC, ISO/IEC 14496-15 5.3.3.1) for samples with lengths of four bytes.
+    /// Writes an AVCDecoderConfigurationRecord (avcC, ISO/IEC 14496-15 5.3.3.1) for samples with lengths of four bytes.
     pub fn decoder_config(&self) -> Bytes {
         DecoderConfig::write(self)
     }
@@ -150,7 +156,7 @@ impl PartialEq for ParameterSets {
     }
 }
 
-/// What the avcC repeats from the SPS.
+/// Fields of the SPS that the avcC repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub profile_idc: u8,
@@ -158,14 +164,14 @@ pub(super) struct Head {
     pub level_idc: u8,
     /// `chroma_format_idc`, 0 to 3.
     pub chroma_format: u8,
-    /// Bits, 8 to 14.
+    /// Bits per luma sample, 8 to 14.
     pub bit_depth_luma: u8,
-    /// Bits, 8 to 14.
+    /// Bits per chroma sample, 8 to 14.
     pub bit_depth_chroma: u8,
 }
 
 impl Head {
-    /// RFC 6381.
+    /// Codec string (RFC 6381).
     fn codec(&self) -> String {
         let Head {
             profile_idc,
@@ -177,20 +183,20 @@ impl Head {
     }
 }
 
-/// How an SPS shapes slice headers, 7.3.3.
+/// Properties of an SPS that determine the syntax of slice headers (7.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SliceSyntax {
     pub separate_colour_planes: bool,
     /// `ChromaArrayType` is not 0.
     pub chroma: bool,
     pub frame_num_bits: u32,
-    /// `gaps_in_frame_num_value_allowed_flag`: reference pictures may be left out on purpose.
+    /// `gaps_in_frame_num_value_allowed_flag`: `frame_num` may skip values on purpose.
     pub gaps_allowed: bool,
     pub frames_only: bool,
     pub order: OrderSyntax,
 }
 
-/// How picture order counts are coded, 8.2.1.
+/// Coding of picture order counts (8.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OrderSyntax {
     Lsb { bits: u32 },
@@ -198,7 +204,7 @@ pub(super) enum OrderSyntax {
     Nothing,
 }
 
-/// A sequence parameter set that was understood.
+/// A parsed sequence parameter set.
 #[derive(Debug, Clone)]
 pub(super) struct Sps {
     pub nal: Bytes,
@@ -206,25 +212,25 @@ pub(super) struct Sps {
     pub picture: Picture,
     pub head: Head,
     pub slice: SliceSyntax,
-    /// In a frame; of an interlaced stream half of them.
+    /// Macroblocks per frame; in an interlaced stream half of them.
     pub macroblocks: u32,
     /// `max_num_ref_frames`.
     pub reference_frames: u32,
-    /// By a profile that has I slices only.
+    /// The profile has I slices only.
     pub intra_only: bool,
-    /// By how much a picture that none refers to is behind the reference picture before it in the order of showing, where
-    /// that is not told: `offset_for_non_ref_pic` (8.2.1.2), 1 for type 2 (8.2.1.3).
+    /// Distance in output order of a non-reference picture from the reference picture before it, if it is not coded:
+    /// `offset_for_non_ref_pic` (8.2.1.2), or 1 for type 2 (8.2.1.3).
     pub order_step: i32,
-    /// With `pic_order_cnt_type` 1.
+    /// Present if `pic_order_cnt_type` is 1.
     pub cycle: Option<Cycle>,
-    /// Where it does not say a level that exists.
+    /// Present if `level_idc` is not a level that exists.
     pub demand: Option<Demand>,
 }
 
-/// From where picture order counts of type 1 are told, 8.2.1.2.
+/// Expected differences of picture order counts of type 1 (8.2.1.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cycle {
-    /// `offset_for_ref_frame`, at most 255.
+    /// `offset_for_ref_frame`; at most 255 entries.
     pub offsets: Vec<i32>,
     /// `offset_for_top_to_bottom_field`.
     pub between_fields: i32,
@@ -241,7 +247,7 @@ impl Sps {
         let mut rbsp = decode_nal(nal)
             .map_err(|error| broken(error.to_string()))?
             .into_owned();
-        // Encoders understate the level, and the reader would refuse the picture size: let it see no level.
+        // Encoders understate the level, and the parser would reject the picture size; hide the level from it.
         let level_idc = match rbsp.get_mut(2) {
             Some(level) => std::mem::replace(level, u8::MAX),
             None => return Err(broken("too short".to_owned())),
@@ -345,8 +351,8 @@ impl Sps {
     }
 }
 
-/// The part of a picture parameter set that slice headers depend on. The rest is not judged, and no SPS is needed to
-/// read it: a PPS may come first.
+/// The fields of a picture parameter set that slice headers depend on. The rest is not checked, and no SPS is needed
+/// for parsing, since a PPS may arrive first.
 #[derive(Debug, Clone)]
 pub(super) struct Pps {
     pub nal: Bytes,
@@ -358,13 +364,13 @@ pub(super) struct Pps {
     pub redundant_pictures: bool,
     /// `entropy_coding_mode_flag`.
     pub cabac: bool,
-    /// More than one.
+    /// There is more than one slice group.
     pub slice_groups: bool,
     /// `num_ref_idx_l0_default_active_minus1` and `num_ref_idx_l1_default_active_minus1`, plus 1; at most 32.
     pub references: [u32; 2],
     /// `weighted_pred_flag`.
     pub weighted: bool,
-    /// `weighted_bipred_idc` is 1: B slices tell their weights.
+    /// `weighted_bipred_idc` is 1: B slices contain explicit weights.
     pub weighted_b: bool,
     /// 26 + `pic_init_qp_minus26`; -36 to 51.
     pub quantizer: i32,
@@ -424,7 +430,7 @@ impl Pps {
     }
 }
 
-/// Says whether there is more than one.
+/// Skips the slice group parameters and returns whether there is more than one slice group.
 fn skip_slice_groups(bits: &mut impl BitRead) -> Result<bool, BitReaderError> {
     let name = "num_slice_groups_minus1";
     let last_group = bits.read_ue(name)?;
@@ -451,7 +457,8 @@ fn skip_slice_groups(bits: &mut impl BitRead) -> Result<bool, BitReaderError> {
             bits.read_ue("slice_group_change_rate_minus1")?;
         }
         6 => {
-            // Ceil( Log2( num_slice_groups_minus1 + 1 ) ) bits each; runs into the end of the NAL unit if the count lies.
+            // Ceil( Log2( num_slice_groups_minus1 + 1 ) ) bits each. An excessive count runs into the end of the NAL
+            // unit.
             let width = u32::BITS - last_group.leading_zeros();
             for _ in 0..=bits.read_ue("pic_size_in_map_units_minus1")? {
                 bits.skip(width, "slice_group_id")?;
@@ -472,7 +479,7 @@ fn check_size(nal: &Bytes, what: &'static str) -> Result<(), Error> {
 
 fn frame_rate(sps: &SeqParameterSet) -> Option<f32> {
     let timing = sps.vui_parameters.as_ref()?.timing_info.as_ref()?;
-    // E.2.1: a tick is a field's time.
+    // E.2.1: a tick is the duration of a field.
     let rate = f64::from(timing.time_scale) / (2.0 * f64::from(timing.num_units_in_tick));
     (rate > 0.0 && rate <= 300.0).then_some(rate as f32)
 }
@@ -510,8 +517,8 @@ fn reorder(sps: &SeqParameterSet) -> Option<u8> {
             .ok()
             .filter(|frames| *frames <= 16);
     }
-    // Baseline has no B slices (A.2.1), POC type 2 means output order is decoding order (8.2.1.3), and E.2.1 infers 0 for
-    // the intra profiles.
+    // Baseline has no B slices (A.2.1), POC type 2 means that output order is decoding order (8.2.1.3), and E.2.1
+    // infers 0 for the intra profiles.
     let in_order = u8::from(sps.profile_idc) == 66 || sps.pic_order_cnt == PicOrderCntType::TypeTwo;
     (in_order || intra_only(sps)).then_some(0)
 }

@@ -1,5 +1,10 @@
-//! A picture once more: a P picture of skipped macroblocks only (ISO/IEC 14496-10 7.3.4, 8.4.1.1), which a decoder shows as a
-//! copy of a picture that it has.
+//! Repeats a frame without decoding: creates a P picture of skipped macroblocks only (ISO/IEC 14496-10 7.3.4, 8.4.1.1),
+//! which a decoder shows as a copy of a picture that it already has.
+//!
+//! A source that sends nothing while nothing changes (a screen) would stall transports that need continuous video. The
+//! feed (`host/stream/src/feed/repeats.rs`) fills such a silence with these pictures. Nothing refers to them, so that
+//! the decoder's state is the same with one, ten or none of them. A slice header and, with CABAC, the arithmetic code
+//! of the skip flags are all that has to be written.
 
 use super::nal;
 use super::order::{self, Counts};
@@ -9,32 +14,34 @@ use bytes::Bytes;
 use h264_reader::rbsp::ByteWriter;
 use std::io::Write;
 
-/// Pictures that are looked at; more cannot be between one and its place in the order of showing (A.3.1).
+/// Number of newest access units that are examined. No picture is further than this from its place in output order
+/// (A.3.1).
 pub const LOOKED_AT: usize = 32;
 
-/// An access unit delimiter (7.3.2.4) before a P picture: repeats of one picture are all alike, and without it several of
-/// them in a byte stream would be slices of one.
+/// An access unit delimiter (7.3.2.4) before a P picture. All repeats of a picture are identical, and without a
+/// delimiter several of them in a byte stream would be slices of one picture.
 const DELIMITER: &[u8] = &[nal::AUD, 0x30];
-/// `slice_type`: P, as all slices of the picture.
+/// `slice_type` 5: P, like all slices of the picture.
 const P_ONLY: u32 = 5;
-/// Pictures that may come before one that they are shown behind (A.3.1).
+/// Number of pictures that may precede another in decoding order and follow it in output order (A.3.1).
 const MAX_REORDERED: usize = 16;
 
-/// The NAL units of a picture that shows again what is shown after `pictures`, of the parameter sets `sps` and, before the first of
-/// them, `pps`: the access units up to the newest one, as many as there are since the last IDR picture or [`LOOKED_AT`].
+/// Returns the NAL units of a picture that repeats the last output one of `pictures`. `pictures` are the access units
+/// up to the newest, back to the last IDR picture or [`LOOKED_AT`] of them; `sps` and `pps` are the parameter sets that
+/// are valid before the first.
 ///
-/// Nothing is predicted from it, so it may come any number of times, or not at all; what follows decodes the same. It stands
-/// right behind the shown picture in the order of showing, and so in front of all that follow.
+/// Nothing is predicted from the repeat, so it may be sent any number of times or not at all, and what follows decodes
+/// identically. In output order it directly follows the picture that it repeats, and precedes everything after that.
 ///
-/// `None` for interlaced streams, slice groups, data partitions, separate colour planes, several views, streams of keyframes
-/// only, while pictures may come that are shown before one that is there (B pictures), and where the picture that is shown
-/// cannot be predicted from: none refers to it (as the last of a group of disposable ones), it is a long-term reference, or
-/// it is too far back.
+/// Returns `None` for interlaced streams, slice groups, data partitions, separate colour planes, multiple views, and
+/// streams of keyframes only; while pictures may follow that are output before one that is already there (B pictures);
+/// and if the picture to repeat cannot be referred to, because it is disposable (such as the last of a group of
+/// non-reference pictures), a long-term reference, or too old.
 pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<Bytes>> {
     let sps = Sps::parse(sps).ok()?;
     let mut pps: Vec<Pps> = pps.iter().filter_map(|nal| Pps::parse(nal).ok()).collect();
     let headers = headers(&sps, &mut pps, pictures)?;
-    // Without B slices, as here with other types, pictures are shown in decoding order.
+    // The other POC types are accepted without B slices only, so output order is decoding order.
     let told = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
     let mut counts = Counts::default();
     let placed: Vec<(i64, &Header)> = headers
@@ -61,7 +68,7 @@ pub fn repeat(sps: &Bytes, pps: &[Bytes], pictures: &[&[Bytes]]) -> Option<Vec<B
     Some(vec![Bytes::from_static(DELIMITER), again.slice()?])
 }
 
-/// The first slice header of each picture; `pps` then are those that hold at the last.
+/// Returns the first slice header of each picture, and leaves in `pps` those that are valid at the last picture.
 fn headers(sps: &Sps, pps: &mut Vec<Pps>, pictures: &[&[Bytes]]) -> Option<Vec<Header>> {
     let mut headers: Vec<Header> = Vec::new();
     for picture in pictures {
@@ -80,7 +87,7 @@ fn headers(sps: &Sps, pps: &mut Vec<Pps>, pictures: &[&[Bytes]]) -> Option<Vec<H
                     };
                     first = Some(Header::read(unit, lookup).ok()?);
                 }
-                // Data partitions and slices of other views or layers.
+                // Data partitions, and slices of other views or layers.
                 2..=4 | 20 | 21 => return None,
                 _ => {}
             }
@@ -90,7 +97,7 @@ fn headers(sps: &Sps, pps: &mut Vec<Pps>, pictures: &[&[Bytes]]) -> Option<Vec<H
         if in_order && header.bidirectional {
             return None;
         }
-        // Whoever counts wrongly has references that nobody can name.
+        // If the source counts `frame_num` wrongly, its reference pictures cannot be identified.
         let before = headers.iter().rev().find(|header| header.reference);
         if before.is_some_and(|before| !header.idr && !header.follows(before, sps)) {
             return None;
@@ -103,25 +110,25 @@ fn headers(sps: &Sps, pps: &mut Vec<Pps>, pictures: &[&[Bytes]]) -> Option<Vec<H
     Some(headers)
 }
 
-/// Whether there seems to be a place for a picture before the last one in the order of showing.
+/// Whether output order seems to have a free place before the last picture, which a later B picture may take.
 fn has_gap(placed: &[(i64, &Header)]) -> bool {
     let mut counts: Vec<i64> = placed.iter().map(|(count, _)| *count).collect();
     counts.sort_unstable();
     let steps = counts.windows(2).map(|two| two[1] - two[0]);
-    // A frame's count is 2 behind the one before, or 1 in some streams.
+    // Consecutive frames are 2 counts apart, or 1 in some streams.
     let usual = steps.clone().min().unwrap_or(order::STEP).min(order::STEP);
     steps.rev().take(MAX_REORDERED).any(|step| step > usual)
 }
 
-/// What the slice depends on.
+/// Inputs of the repeated slice.
 struct Again<'a> {
     sps: &'a Sps,
     pps: &'a Pps,
     /// The newest reference picture.
     newest: &'a Header,
-    /// The picture to copy.
+    /// The picture to repeat.
     shown: &'a Header,
-    /// By how much the copy is behind the newest reference picture in the order of showing.
+    /// Distance of the repeat from the newest reference picture, in picture order counts.
     ahead: i64,
 }
 
@@ -133,7 +140,8 @@ impl Again<'_> {
         if !possible || sps.intra_only || sps.reference_frames == 0 {
             return None;
         }
-        // How many reference pictures ago the shown one was; 1: the newest, to which the list begins with anyway (8.2.4.2.1).
+        // How many reference pictures ago the repeated one was. 1 is the newest, which is first in the default list
+        // (8.2.4.2.1).
         let numbers = 1 << syntax.frame_num_bits;
         let number = (self.newest.frame_num + 1) % numbers;
         let ago = (number + numbers - self.shown.frame_num) % numbers;
@@ -159,7 +167,7 @@ impl Again<'_> {
             bits.ue(3);
         }
         if pps.weighted {
-            // Factors of one.
+            // Weights of one.
             bits.ue(0);
             if sps.head.chroma_format != 0 {
                 bits.ue(0);
@@ -193,13 +201,13 @@ impl Again<'_> {
         Some(slice.into())
     }
 
-    /// What places it right behind the shown picture, 8.2.1.
+    /// Writes the picture order count that directly follows the repeated picture (8.2.1).
     fn order(&self, bits: &mut Bits) -> Option<()> {
         let (Header { order, .. }, both) = (self.shown, self.pps.bottom_field_order);
         match self.sps.slice.order {
             OrderSyntax::Lsb { bits: width } => {
                 let range = 1 << width;
-                // The rest of the count is told from the newest reference picture.
+                // The upper bits of the count are derived from the newest reference picture.
                 if self.ahead.abs() >= range / 2 {
                     return None;
                 }
@@ -222,7 +230,7 @@ impl Again<'_> {
     }
 }
 
-/// Bits from the highest of each byte on.
+/// Writer of bits, most significant bit first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -246,7 +254,7 @@ impl Bits {
             .for_each(|at| self.put(value >> at & 1 == 1));
     }
 
-    /// 9.1.
+    /// Writes an unsigned Exp-Golomb code (9.1).
     fn ue(&mut self, value: u32) {
         let code = u64::from(value) + 1;
         let width = code.ilog2();
@@ -256,7 +264,7 @@ impl Bits {
             .for_each(|at| self.put(code >> at & 1 == 1));
     }
 
-    /// 9.1.1.
+    /// Writes a signed Exp-Golomb code (9.1.1).
     fn se(&mut self, value: i32) {
         self.ue(match value {
             1.. => value.unsigned_abs() * 2 - 1,
@@ -265,18 +273,20 @@ impl Bits {
     }
 }
 
-/// Skipped macroblocks in CABAC, 9.3.
+/// CABAC code of skipped macroblocks (9.3).
 mod skips {
     use super::Bits;
 
-    /// `cabac_init_idc`, and the quantizer (`SliceQPY`) with it: of all they make a skipped macroblock the likeliest.
+    /// `cabac_init_idc`, and with it the quantizer (`SliceQPY`): the combination that makes a skipped macroblock most
+    /// likely.
     pub const TABLE: u32 = 2;
     pub const QUANTIZER: i32 = 51;
-    /// m and n of `ctxIdx` 11 in that table (table 9-13): `mb_skip_flag` where both neighbours are skipped or missing. So it
-    /// begins in state 44, its likelier value is 1, and 1 is all that comes: the states rise to 62 (table 9-45).
+    /// First state, from m and n of `ctxIdx` 11 in that table (table 9-13), which is `mb_skip_flag` with both
+    /// neighbours skipped or missing. The initial state is 44 with most probable value 1. Only the value 1 is coded, so
+    /// that states rise to 62 (table 9-45).
     const FIRST_STATE: usize = (((29 * QUANTIZER) >> 4) + 16 - 64) as usize;
     const LAST_STATE: usize = 62;
-    /// `rangeTabLPS` from that state on, table 9-44.
+    /// `rangeTabLPS` from [`FIRST_STATE`] on (table 9-44).
     const LESS_LIKELY: [[u32; 4]; LAST_STATE - FIRST_STATE + 1] = [
         [14, 18, 21, 24],
         [14, 17, 20, 23],
@@ -299,7 +309,7 @@ mod skips {
         [6, 7, 8, 9],
     ];
 
-    /// `slice_data` of so many skipped macroblocks, with the bits that end the slice.
+    /// Writes `slice_data` of skipped macroblocks, including the bits that end the slice.
     pub fn write(macroblocks: u32, bits: &mut Bits) {
         while !bits.count.is_multiple_of(8) {
             bits.put(true); // cabac_alignment_one_bit
@@ -320,7 +330,7 @@ mod skips {
         }
     }
 
-    /// 9.3.4.2.
+    /// Arithmetic encoder (9.3.4.2).
     struct Encoder<'a> {
         bits: &'a mut Bits,
         low: u32,
@@ -330,7 +340,7 @@ mod skips {
     }
 
     impl Encoder<'_> {
-        /// 9.3.4.5.
+        /// Encodes `end_of_slice_flag` (9.3.4.5).
         fn end_of_slice(&mut self, ends: bool) {
             self.range -= 2;
             if ends {
@@ -345,7 +355,7 @@ mod skips {
             }
         }
 
-        /// 9.3.4.3.
+        /// RenormE (9.3.4.3).
         fn renormalize(&mut self) {
             while self.range < 256 {
                 if self.low < 256 {
@@ -362,7 +372,7 @@ mod skips {
             }
         }
 
-        /// 9.3.4.4.
+        /// PutBit (9.3.4.4).
         fn put(&mut self, bit: bool) {
             if self.begun {
                 self.bits.put(bit);

@@ -1,4 +1,5 @@
-//! Supplemental enhancement information, ISO/IEC 14496-10 7.3.2.3 and annex D: the recovery point, and nothing else.
+//! Supplemental enhancement information (ISO/IEC 14496-10 7.3.2.3 and annex D). Only the recovery point message is
+//! read: streams with intra refresh or open GOPs mark their start points with it.
 
 use h264_reader::rbsp::{BitRead, BitReader, decode_nal};
 
@@ -6,8 +7,8 @@ const RECOVERY_POINT: usize = 6;
 /// `MaxFrameNum` is at most 2^16 (7.4.2.1.1).
 const MAX_FRAMES: u32 = 1 << 16;
 
-/// `recovery_frame_cnt` (D.2.8): how many frames after this one the picture is right in, if decoding starts here. `None`
-/// if the NAL unit has no recovery point message or cannot be read.
+/// Reads `recovery_frame_cnt` (D.2.8): the number of frames after which the picture is correct if decoding starts here.
+/// `None` if the NAL unit has no recovery point message or cannot be parsed.
 pub fn recovery_point(nal: &[u8]) -> Option<u32> {
     if nal.is_empty() {
         return None;
@@ -28,7 +29,7 @@ pub fn recovery_point(nal: &[u8]) -> Option<u32> {
     None
 }
 
-/// A payload type or size: bytes of 255, and one below, added up.
+/// Reads a payload type or size: the sum of any number of bytes 255 and a last one below.
 fn read_number(rest: &mut &[u8]) -> Option<usize> {
     let mut number = 0usize;
     loop {

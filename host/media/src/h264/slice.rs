@@ -1,5 +1,6 @@
-//! The start of a slice header, ISO/IEC 14496-10 7.3.3: what tells one picture from the next (7.4.1.2.4), and whether it is the last
-//! that knows of those before (7.4.3.3).
+//! Slice headers (ISO/IEC 14496-10 7.3.3), read as far as needed to tell pictures apart (7.4.1.2.4), to find gaps in
+//! `frame_num`, to order pictures, and to see whether a picture resets all that (7.4.3.3). Used by
+//! [`super::access_unit`] and [`super::repeat`].
 
 mod marking;
 
@@ -7,57 +8,58 @@ use super::nal;
 use super::parameter_sets::{OrderSyntax, Pps, Sps};
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader};
 
-/// All that is read here fits into this many bytes, emulation prevention included: up to 64 weights of six numbers with 32 bits at
-/// most. Nothing is copied, and few headers have more than 20.
+/// Everything that is read here fits into this many bytes, including emulation prevention: at most 64 weights of six
+/// numbers with up to 32 bits. Few headers have more than 20 bytes, and nothing is copied.
 const MAX_HEADER_BYTES: usize = 4096;
 
-/// The first syntax elements of a slice.
+/// Header of one slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The slice begins with the picture's first macroblock.
+    /// The slice begins with the first macroblock of the picture.
     pub at_top: bool,
-    /// B slice: predicted from pictures that may be later in output order.
+    /// B slice: may be predicted from pictures that are later in output order.
     pub bidirectional: bool,
     pub pps_id: u8,
-    /// 0 to 2; 0 unless colour planes are coded separately.
+    /// `colour_plane_id`, 0 to 2; 0 unless colour planes are coded separately.
     pub colour_plane: u8,
-    /// Belongs to a redundant coded picture (7.4.1.2.5), not the primary one.
+    /// The slice belongs to a redundant coded picture (7.4.1.2.5), not to the primary one.
     pub redundant: bool,
     pub field: Option<Field>,
     pub idr: bool,
     pub frame_num: u32,
-    /// Later pictures may be predicted from this one.
+    /// Later pictures may be predicted from this one (`nal_ref_idc` is not 0).
     pub reference: bool,
-    /// An IDR picture that is a long-term reference (8.2.5.1).
+    /// The picture is an IDR picture that becomes a long-term reference (8.2.5.1).
     pub long_term: bool,
-    /// `memory_management_control_operation` 5: once it is decoded, it is as if it had been an IDR picture. No picture after it refers
-    /// to any before it or is shown before them, and `frame_num` and picture order counts begin anew with it.
+    /// The picture has `memory_management_control_operation` 5: after its decoding it counts as an IDR picture. No
+    /// later picture refers to an earlier one or is output before them, and `frame_num` and picture order counts
+    /// restart with it.
     pub forgets: bool,
     idr_pic_id: u32,
     /// `pic_order_cnt_lsb` and `delta_pic_order_cnt_bottom`, or `delta_pic_order_cnt[0]` and `[1]`.
     pub(super) order: [i64; 2],
 }
 
-/// Which half of a frame a field picture is.
+/// Parity of a field picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// The lines 0, 2, 4 and so on.
+    /// Lines 0, 2, 4 and so on.
     Top,
-    /// The lines 1, 3, 5 and so on.
+    /// Lines 1, 3, 5 and so on.
     Bottom,
 }
 
-/// A slice whose header could not be read to the end.
+/// Error: a slice header could not be read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The slice begins with the picture's first macroblock, as far as can be told.
+    /// The slice begins with the first macroblock of the picture, if that much was readable.
     pub at_top: bool,
-    /// The PPS that it names, if it got that far and the PPS (or the SPS that it names) is not known.
+    /// PPS that the slice refers to, if that PPS or its SPS is not known.
     pub missing_pps: Option<u8>,
 }
 
 impl Header {
-    /// Reads a NAL unit of type 1, 2 or 5. `lookup` gives the PPS of an id and the SPS that belongs to it.
+    /// Reads a NAL unit of type 1, 2 or 5. `lookup` returns the PPS of an id together with its SPS.
     pub fn read<'a>(
         nal: &[u8],
         lookup: impl FnOnce(u8) -> Option<(&'a Pps, &'a Sps)>,
@@ -100,7 +102,7 @@ impl Header {
             return Err(unreadable);
         }
         if header.reference {
-            // A slice that ends here is broken elsewhere.
+            // A slice that ends here is damaged elsewhere.
             let marking = marking::read(&mut bits, header.idr, slice_type, pps, sps);
             let marking = marking.unwrap_or_default();
             (header.long_term, header.forgets) = (marking.long_term, marking.forgets);
@@ -108,7 +110,7 @@ impl Header {
         Ok(header)
     }
 
-    /// What it counts as for those that come after it.
+    /// The header as later pictures see it: reset if the picture has memory management operation 5.
     pub fn left(self) -> Self {
         match self.forgets {
             true => Self {
@@ -120,7 +122,7 @@ impl Header {
         }
     }
 
-    /// Whether this and `other`, both of primary pictures, are of the same one: 7.4.1.2.4.
+    /// Whether this slice and `other`, both of primary pictures, belong to the same picture (7.4.1.2.4).
     pub fn same_picture(&self, other: &Self) -> bool {
         self.frame_num == other.frame_num
             && self.pps_id == other.pps_id
@@ -131,7 +133,7 @@ impl Header {
             && self.order == other.order
     }
 
-    /// Whether this slice's field completes the frame that `first`, the field before it, began (3.30).
+    /// Whether this slice's field completes the frame that the previous field, `first`, began (3.30).
     pub fn completes(&self, first: &Self) -> bool {
         self.field.is_some()
             && first.field.is_some()
@@ -184,8 +186,8 @@ impl Header {
 }
 
 impl Header {
-    /// Whether nothing is missing between `reference`, what the last reference picture [left](Self::left), and this picture, as far as
-    /// the counting tells (7.4.3): what it is predicted from can have been there.
+    /// Whether no reference picture is missing between `reference` and this picture, as far as `frame_num` tells
+    /// (7.4.3). `reference` is the last reference picture as it [counts afterwards](Self::left).
     pub fn follows(&self, reference: &Header, sps: &Sps) -> bool {
         let next = reference.frame_num.wrapping_add(1) & ((1 << sps.slice.frame_num_bits) - 1);
         match self.frame_num == reference.frame_num {
@@ -194,8 +196,9 @@ impl Header {
         }
     }
 
-    /// Whether its numbers are those of `reference`, though it is a reference picture and no field: as many pictures are lost as
-    /// bring the counting back to where it was. Whose order in time has gone on is believed, though it may not count so.
+    /// Whether a `frame_num` equal to that of `reference` means a loss. It should have advanced if this is a reference
+    /// picture and not a field, so as many pictures are missing as it takes to wrap around. But if the picture order
+    /// count has advanced, the source is trusted, although its `frame_num` is wrong.
     fn stands_still(&self, reference: &Header, sps: &Sps) -> bool {
         let told_by_order = matches!(sps.slice.order, OrderSyntax::Lsb { .. });
         let goes_on = told_by_order && self.order != reference.order;

@@ -1,4 +1,5 @@
-//! Parameter sets of real streams, and a writer of small made-up NAL units for the tests of this module.
+//! Parameter sets of real streams, and a writer of small synthetic NAL units. For the tests of this crate and, by the
+//! feature `testing`, of others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub use super::slice::Field;
@@ -7,7 +8,7 @@ use h264_reader::rbsp::{BitWrite, BitWriter, ByteWriter};
 use proptest::prelude::*;
 use std::io::Write;
 
-/// Parameter sets as ffmpeg's libx264 wrote them, and the avcC that ffmpeg made of them.
+/// Parameter sets written by ffmpeg with libx264, and the avcC that ffmpeg made of them.
 #[derive(Clone, Copy)]
 pub struct Real {
     pub sps: &'static [u8],
@@ -21,7 +22,8 @@ impl Real {
     }
 }
 
-/// Baseline; high; main with B frames; interlaced; 4:4:4 with 10 bits; a size that needs cropping; full range.
+/// Streams of each kind: baseline, high, main with B frames, interlaced, 4:4:4 with 10 bits, a size that needs
+/// cropping, full range.
 pub const STREAMS: [(&str, Real); 7] = [
     ("baseline", Real { sps: b"\x67\x42\xc0\x0d\xd9\x01\x41\xfb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\x20\xf1\x42\xa4\x80", pps: b"\x68\xcb\x83\xcb\x20", avcc: b"\x01\x42\xc0\x0d\xff\xe1\x00\x18\x67\x42\xc0\x0d\xd9\x01\x41\xfb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\x20\xf1\x42\xa4\x80\x01\x00\x05\x68\xcb\x83\xcb\x20" }),
     ("high 1080p", Real { sps: b"\x67\x64\x00\x28\xac\xd9\x40\x78\x02\x27\xe5\xc0\x44\x00\x00\x03\x00\x04\x00\x00\x03\x00\xf0\x3c\x60\xc6\x58", pps: b"\x68\xef\x8f\xcb", avcc: b"\x01\x64\x00\x28\xff\xe1\x00\x1b\x67\x64\x00\x28\xac\xd9\x40\x78\x02\x27\xe5\xc0\x44\x00\x00\x03\x00\x04\x00\x00\x03\x00\xf0\x3c\x60\xc6\x58\x01\x00\x04\x68\xef\x8f\xcb\xfd\xf8\xf8\x00" }),
@@ -32,7 +34,7 @@ pub const STREAMS: [(&str, Real); 7] = [
     ("full range", Real { sps: b"\x67\x64\x00\x0d\xac\xd9\x41\x41\xfb\x01\x6c\x80\x00\x00\x03\x00\x80\x00\x00\x19\x07\x8a\x14\xcb", pps: b"\x68\xef\x8f\xcb", avcc: b"\x01\x64\x00\x0d\xff\xe1\x00\x18\x67\x64\x00\x0d\xac\xd9\x41\x41\xfb\x01\x6c\x80\x00\x00\x03\x00\x80\x00\x00\x19\x07\x8a\x14\xcb\x01\x00\x04\x68\xef\x8f\xcb\xfd\xf8\xf8\x00" }),
 ];
 
-/// A NAL unit of a given header byte, with emulation prevention.
+/// Writes a NAL unit with this header byte, with emulation prevention.
 pub fn nal(
     header: u8,
     write: impl FnOnce(&mut BitWriter<&mut Vec<u8>>) -> std::io::Result<()>,
@@ -46,7 +48,7 @@ pub fn nal(
     Bytes::from(nal)
 }
 
-/// A small SPS, without VUI unless it tells the shape of pixels.
+/// A small SPS. It has a VUI only if `pixel_aspect` is set.
 #[derive(Debug, Clone, Copy)]
 pub struct SpsOptions {
     pub id: u32,
@@ -121,7 +123,7 @@ impl SpsOptions {
             bits.write::<8, u8>(255)?; // aspect_ratio_idc: Extended_SAR
             bits.write::<16, u16>(width)?;
             bits.write::<16, u16>(height)?;
-            // Nothing else is present: overscan, signal type, chroma location, timing, two HRDs, pic_struct, restrictions.
+            // Absent: overscan, signal type, chroma location, timing, two HRDs, pic_struct, restrictions.
             bits.write::<8, u8>(0)
         })
     }
@@ -165,7 +167,7 @@ impl PpsOptions {
     }
 }
 
-/// A PPS of id 3 for the SPS of id 2 with three slice groups of a map type.
+/// A PPS of id 3 that refers to SPS 2 and has three slice groups of `map_type`.
 pub fn pps_with_slice_groups(map_type: u32) -> Bytes {
     let options = PpsOptions {
         id: 3,
@@ -195,13 +197,13 @@ pub fn pps_with_slice_groups(map_type: u32) -> Bytes {
     })
 }
 
-/// A slice: a header, and a payload that is none.
+/// A slice with a valid header and an arbitrary payload.
 #[derive(Debug, Clone, Copy)]
 pub struct SliceOptions {
     pub ref_idc: u8,
     pub idr: bool,
     pub first_mb: u32,
-    /// 0 P, 1 B, 2 I.
+    /// `slice_type`: 0 is P, 1 is B, 2 is I.
     pub slice_type: u32,
     pub frame_num: u32,
     pub field: Option<Field>,
@@ -209,9 +211,9 @@ pub struct SliceOptions {
     /// `pic_order_cnt_lsb` and `delta_pic_order_cnt_bottom`, or `delta_pic_order_cnt[0]` and `[1]`.
     pub order: [i32; 2],
     pub redundant: u32,
-    /// `memory_management_control_operation` 5.
+    /// Whether it has `memory_management_control_operation` 5.
     pub forgets: bool,
-    /// Distinguishes payloads.
+    /// Payload, to make slices distinguishable.
     pub payload: u16,
 }
 
@@ -234,7 +236,7 @@ impl Default for SliceOptions {
 }
 
 impl SliceOptions {
-    /// For an SPS and a PPS of these options.
+    /// Writes the slice for an SPS and a PPS of these options.
     pub fn nal(&self, sps: &SpsOptions, pps: &PpsOptions) -> Bytes {
         let header = self.ref_idc << 5 | if self.idr { 5 } else { 1 };
         nal(header, |bits| {
@@ -273,7 +275,7 @@ impl SliceOptions {
             match self.slice_type % 5 {
                 // num_ref_idx_active_override_flag, ref_pic_list_modification_flag_l0
                 0 => bits.write::<2, u8>(0)?,
-                // direct_spatial_mv_pred_flag before those, and another list behind
+                // The same after direct_spatial_mv_pred_flag, for two lists.
                 1 => bits.write::<4, u8>(0)?,
                 _ => {}
             }
@@ -293,7 +295,7 @@ impl SliceOptions {
     }
 }
 
-/// An SEI NAL unit with a recovery point.
+/// An SEI NAL unit with a recovery point message.
 pub fn recovery_sei(frames: u32) -> Bytes {
     let mut payload = Vec::new();
     let mut bits = BitWriter::new(&mut payload);
@@ -306,7 +308,7 @@ pub fn recovery_sei(frames: u32) -> Bytes {
     Bytes::from(sei)
 }
 
-/// Any bytes as a valid NAL unit.
+/// Arbitrary bytes as a valid NAL unit.
 pub fn nal_unit() -> impl Strategy<Value = Bytes> {
     (1u8..128, prop::collection::vec(byte(), 0..40), 1u8..=255).prop_map(|(header, body, last)| {
         let mut nal = vec![header];
@@ -317,7 +319,7 @@ pub fn nal_unit() -> impl Strategy<Value = Bytes> {
     })
 }
 
-/// Bytes in which start codes and runs of zeros are frequent.
+/// Bytes with many start codes and runs of zeros.
 pub fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(byte(), 0..200)
 }
@@ -326,7 +328,7 @@ fn byte() -> impl Strategy<Value = u8> {
     prop_oneof![4 => Just(0u8), 2 => Just(1u8), 1 => Just(3u8), 2 => any::<u8>()]
 }
 
-/// `stream` in pieces of the given lengths, and then the rest.
+/// Splits `stream` into chunks of the given lengths and a last one with the rest.
 pub fn chunks(stream: &[u8], lengths: &[usize]) -> Vec<Bytes> {
     let mut rest = stream;
     let mut chunks = Vec::new();

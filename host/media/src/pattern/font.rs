@@ -1,18 +1,19 @@
-//! The pattern's lettering: strokes on a small grid, drawn once as coverage at the size asked for.
+//! Lettering of the test pattern: strokes on a small grid, rasterized once to coverage at the required size.
 //!
-//! The grid: x from 0 at the left edge of a letter; y 0 at the top of capitals and digits, 4 at the top of small
-//! letters, 12 on the base line, 15 at the foot of a `g`. Strokes are round and 1.5 units wide.
+//! On the grid, x is 0 at the left edge of a letter; y is 0 at the top of capitals and digits, 4 at the top of small
+//! letters, 12 on the baseline, and 15 at the bottom of a `g`. Strokes have round ends and are 1.5 units wide.
 
-/// Units from the top of a capital to the base line.
+/// Grid units from the top of a capital to the baseline.
 pub(super) const CAP: f32 = 12.0;
-/// Units from the top of a capital to the foot of the lowest letter, half a stroke included.
+/// Grid units from the top of a capital to the bottom of the lowest letter, including half a stroke.
 const DEPTH: f32 = 16.0;
 const STROKE: f32 = 1.5;
 const GAP: f32 = 3.5;
-/// Units that are cut off a corner on either side, at most.
+/// Grid units that are cut off a corner on either side, at most.
 const CUT: f32 = 1.0;
 
-/// Letter, its width, its strokes: each a run of points, each point two hexadecimal digits, x and y.
+/// Each letter with its width and its strokes. A stroke is a sequence of points, each of two hexadecimal digits, x and
+/// y.
 const LETTERS: [(char, f32, &str); 25] = [
     ('0', 8.0, "06 02 20 60 82 8a 6c 2c 0a 06"),
     ('1', 8.0, "13 40 4c,1c 7c"),
@@ -41,10 +42,10 @@ const LETTERS: [(char, f32, &str); 25] = [
     ('u', 6.0, "04 0a 2c 4c 6a,64 6c"),
 ];
 
-/// One letter as coverage, 0 to 255, row by row.
+/// Coverage of one letter, 0 to 255, row by row.
 struct Glyph {
     letter: char,
-    /// Pixels across, half a stroke on either side included.
+    /// Width in pixels, including half a stroke on either side.
     width: usize,
     coverage: Vec<u8>,
 }
@@ -56,7 +57,7 @@ pub(super) struct Font {
     unit: f32,
 }
 
-/// Where a letter of a text goes: its left edge in pixels from the text's, its width, its coverage.
+/// Position of a letter in a text: its left edge in pixels from that of the text, its width, and its coverage.
 pub(super) struct Placed<'a> {
     pub(super) left: usize,
     pub(super) width: usize,
@@ -64,7 +65,7 @@ pub(super) struct Placed<'a> {
 }
 
 impl Font {
-    /// Letters whose grid unit is `unit` pixels, so that capitals are 12 times that.
+    /// Rasterizes all letters for a grid unit of `unit` pixels; capitals are then 12 times that.
     pub(super) fn new(unit: f32) -> Self {
         let height = (DEPTH * unit).ceil() as usize + 1;
         let glyphs = LETTERS
@@ -78,12 +79,12 @@ impl Font {
         }
     }
 
-    /// Rows of every letter's coverage.
+    /// Number of rows of every letter's coverage.
     pub(super) fn height(&self) -> usize {
         self.height
     }
 
-    /// The letters of a text in their places; one the font has not leaves a gap.
+    /// Positions of the letters of a text. A letter that the font lacks leaves a gap.
     pub(super) fn place<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Placed<'a>> {
         let mut at = 0.0;
         text.iter().filter_map(move |&byte| {
@@ -120,7 +121,7 @@ fn draw(letter: char, width: f32, strokes: &str, unit: f32, height: usize) -> Gl
     let pixels = (0..height).flat_map(|y| (0..columns).map(move |x| (x, y)));
     let coverage = pixels
         .map(|(x, y)| {
-            // The grid's origin lies half a stroke inside the box.
+            // The grid's origin is half a stroke inside the box.
             let at = (
                 (x as f32 + 0.5) / unit - STROKE / 2.0,
                 (y as f32 + 0.5) / unit - STROKE / 2.0,
@@ -150,7 +151,7 @@ fn segments(stroke: &str) -> Vec<[(f32, f32); 2]> {
     points.windows(2).map(|pair| [pair[0], pair[1]]).collect()
 }
 
-/// Cuts the obtuse corners of a stroke; sharp ones and its ends stay where they are.
+/// Cuts the obtuse corners of a stroke. Acute corners and the ends stay where they are.
 fn rounded(points: &[(f32, f32)]) -> Vec<(f32, f32)> {
     let towards = |from: (f32, f32), to: (f32, f32)| {
         let length = (to.0 - from.0).hypot(to.1 - from.1);

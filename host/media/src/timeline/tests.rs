@@ -1,3 +1,5 @@
+//! Tests of the timeline: glitches of every kind in a simulated source with video and sound, and clocks that are
+//! unusable.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
@@ -36,7 +38,7 @@ fn a_loop_of_any_length_is_no_clock_that_stands_still() {
         let mut timeline = Timeline::default();
         for nth in 0..15 * 60i64 {
             let turn = nth % pictures;
-            // A file that is played again, or a source that does so without a word.
+            // A file that loops, or a source that loops without announcing it.
             if turn == 0 && nth > 0 && tells {
                 timeline.loops();
             }
@@ -76,7 +78,7 @@ fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
     timeline.loops();
     assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
     assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
-    // The times leap, those of sound a packet later.
+    // The time stamps leap, those of the sound one packet later.
     let far = 1 << 40;
     assert_eq!(picture(&mut timeline, far, 700), 56_920);
     assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
@@ -118,10 +120,11 @@ proptest! {
     }
 }
 
-/// 25 pictures a second, 48,000 samples of sound in frames of 1024: interleaved as they arrive, a little late and not evenly.
+/// A source of 25 frames per second and audio at 48 kHz in frames of 1024 samples, interleaved as they arrive: slightly
+/// and irregularly late.
 struct Source {
     timeline: Timeline,
-    /// By how much pictures and sound are placed apart from where they belong, at each time of the source (ticks).
+    /// Time of each sample at the source, and the offset at which it was placed, both in ticks.
     pictures: Vec<(i64, i64)>,
     sound: Vec<(i64, i64)>,
     remarks: Vec<Remark>,
@@ -129,12 +132,13 @@ struct Source {
 
 const PICTURE: i64 = 3600;
 const FRAME: i64 = 1920;
-/// The glitch comes four seconds in, the source ends after twelve.
+/// The glitch is at four seconds, the end of the source at twelve.
 const GLITCH: i64 = 4 * SECOND;
 const END: i64 = 12 * SECOND;
 
 impl Source {
-    /// Runs a source whose samples (sound or not, at that time, the so manyeth of its track since the glitch) have those times.
+    /// Runs a source whose time stamps are `told(is_sound, time, nth)`, where `nth` counts the samples of a track from
+    /// the glitch. The outer `None` drops the sample, the inner one its time stamp.
     fn run(told: impl Fn(bool, i64, i64) -> Option<Option<i64>>) -> Source {
         let mut source = Source {
             timeline: Timeline::default(),
@@ -157,7 +161,7 @@ impl Source {
                 unix_us: 0,
                 elapsed: Duration::from_nanos(clock as u64 * 100_000 / 9),
             };
-            // The first at or after the glitch is number 0.
+            // The first sample at or after the glitch is number 0.
             let nth =
                 (time - GLITCH).div_euclid(step) + i64::from((time - GLITCH).rem_euclid(step) > 0);
             let Some(told) = told(is_sound, time, nth) else {
@@ -180,7 +184,8 @@ impl Source {
         source
     }
 
-    /// Pictures and sound belong together again a second after the glitch at the latest, and time goes on as before.
+    /// Checks that video and sound are synchronous again at most a second after the glitch, and that times continue as
+    /// before.
     fn check(&self, what: &str) {
         for (places, step) in [(&self.pictures, PICTURE), (&self.sound, FRAME)] {
             let rises = places
@@ -224,7 +229,7 @@ fn after_any_glitch_of_any_track_pictures_and_sound_belong_together() {
                 });
                 let what = format!("{by} s, {count} of {tracks}");
                 source.check(&what);
-                assert!(!source.remarks.is_empty(), "{what}: nobody is told");
+                assert!(!source.remarks.is_empty(), "{what}: no remark");
             }
         }
     }
@@ -284,7 +289,7 @@ fn after_wraps_repeats_gaps_and_times_that_run_backwards_pictures_and_sound_belo
 fn a_pause_is_a_pause_where_arrival_says_so_and_loses_no_time() {
     let mut timeline = Timeline::default();
     let mut places = Vec::new();
-    // Two pauses of three seconds; what came meanwhile arrives at once behind the second.
+    // Two pauses of three seconds. Samples of the second pause's start arrive late, all at once after it.
     for nth in 0..300i64 {
         let pause = if nth < 100 { 0 } else { 3 * SECOND };
         let told = nth * PICTURE + pause;
@@ -312,7 +317,7 @@ fn uneven_pictures_stay_where_they_are() {
     }
 }
 
-/// Fifteen pictures a second that arrive evenly, whose times are what the camera makes of them.
+/// A camera of fifteen frames per second that arrive regularly, with time stamps `told(nth, time)`.
 fn camera(seconds: i64, told: impl Fn(i64, i64) -> i64) -> (Vec<i64>, Vec<Remark>) {
     let mut timeline = Timeline::default();
     let mut remarks = Vec::new();
@@ -353,7 +358,7 @@ fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
             "{name}: {remarks:?}"
         );
         assert!(!remarks.contains(&Remark::Clock), "{name}");
-        // Within half a minute what a fast clock ran ahead is made up for.
+        // Within half a minute, the lead of a fast clock is made up for.
         for (nth, off) in places.iter().enumerate().skip(30 * 15) {
             assert!(
                 off.abs() < SECOND / 10,
@@ -391,7 +396,7 @@ fn a_clock_that_is_right_again_is_used_again_and_glitches_are_no_reason_to_doubt
 
 #[test]
 fn pictures_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
-    // Two in three are shown before the one that came before them; nothing says when they are decoded.
+    // Two of three frames are presented before the preceding one, and only presentation times are stated.
     let (places, remarks) = camera(30, |nth, time| {
         let shown = [0, 3, 1, 2][if nth == 0 {
             0
@@ -412,7 +417,7 @@ fn pictures_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
 fn a_source_that_is_faster_than_life_keeps_its_times_where_its_sound_is_as_fast() {
     let mut timeline = Timeline::default();
     for nth in 0..1000i64 {
-        // Four times the speed.
+        // Four times real time.
         let now = at((nth * 10) as u64);
         timeline.place(Some(nth * PICTURE), 0, now);
         timeline.place_sound(Some(nth * PICTURE + 100), 0, now);

@@ -1,7 +1,7 @@
 //! Frames (RFC 6455 5). Pure: bytes in, events out.
 
 use bytes::{Buf, Bytes, BytesMut};
-use sluicegate_viewer::frame_head;
+use sluicegate_viewer::{Content, Encoding, buffers};
 
 /// Largest message that is taken from a client.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -42,6 +42,43 @@ pub enum Event {
     Pong,
     /// The client closes.
     Close(Option<Close>),
+}
+
+/// Opcodes (RFC 6455 11.8).
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+
+/// Content as a WebSocket message: one unmasked, unfragmented frame.
+#[derive(Debug)]
+pub struct MessageEncoding;
+
+impl Encoding for MessageEncoding {
+    fn encode(content: &Content) -> Vec<Bytes> {
+        match content {
+            Content::Binary(payload) => buffers(&frame_head(BINARY, payload.len()), payload),
+            Content::Text(text) => {
+                let bytes = Bytes::copy_from_slice(text.as_bytes());
+                buffers(&frame_head(TEXT, bytes.len()), &bytes.into())
+            }
+        }
+    }
+}
+
+/// The head of an unmasked, unfragmented frame (RFC 6455 5.2).
+fn frame_head(opcode: u8, length: usize) -> Vec<u8> {
+    let mut head = vec![0x80 | opcode];
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ 0..=125), _) => head.push(short),
+        (_, Ok(medium)) => {
+            head.push(126);
+            head.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            head.push(127);
+            head.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    head
 }
 
 /// An answer to a ping.
@@ -213,6 +250,21 @@ fn closing(payload: &[u8]) -> Result<Option<Close>, Close> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn text_and_bytes_become_frames() {
+        let header = Content::Binary(Bytes::from_static(b"<h>").into());
+        let frames = [header, Content::Text("hi".into())]
+            .map(|content| MessageEncoding::encode(&content).concat());
+        assert_eq!(
+            frames,
+            [
+                [&[0x82, 3][..], b"<h>"].concat(),
+                [&[0x81, 2][..], b"hi"].concat()
+            ]
+        );
+    }
+
     use proptest::prelude::*;
 
     fn masked(head: u8, payload: &[u8]) -> Vec<u8> {

@@ -1,8 +1,11 @@
 //! A WebSocket of messages in both directions, for what is said about viewing rather than viewed.
 
-use super::{super::Drain, Close, Event, Reader, close_frame, ping_frame, pong_frame, read_out};
+use super::{
+    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame,
+    read_out,
+};
 use bytes::Bytes;
-use sluicegate_viewer::{Carrier, Content, Piece};
+use sluicegate_viewer::{Content, Encoding};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -237,9 +240,8 @@ where
     }
 
     fn say(&mut self, content: Content) {
-        let piece = Piece::new(content);
-        for bytes in piece.wire(Carrier::WebSocket) {
-            self.put(bytes.clone());
+        for bytes in MessageEncoding::encode(&content) {
+            self.put(bytes);
         }
     }
 

@@ -1,9 +1,11 @@
 //! One WebSocket viewer: chunks down, messages up, a clean close at the end.
 
-use super::{super::Drain, Close, Event, Reader, close_frame, pong_frame, read_out};
+use super::{
+    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, pong_frame, read_out,
+};
 use bytes::{Buf, Bytes};
-use sluicegate_plugin::{Effect, muxer::Viewing};
-use sluicegate_viewer::{Carrier, Content, Meter, Next, Piece};
+use sluicegate_plugin::muxer::{Refusal, Viewing, Want};
+use sluicegate_viewer::{Closing, Content, Encoding, Item, Meter};
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
@@ -46,6 +48,7 @@ where
     let mut wire = Wire {
         socket,
         reader: Reader::default(),
+        items: VecDeque::new(),
         queue: VecDeque::new(),
         flushed: true,
         control: 0,
@@ -64,13 +67,6 @@ async fn converse<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drai
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    for effect in std::mem::take(&mut viewing.first) {
-        if let Some(end) = apply(effect, viewing, wire) {
-            return end;
-        }
-    }
-    let muxer = viewing.muxer().clone();
-    let mut guided = true;
     let mut unread = true;
     poll_fn(|context| {
         loop {
@@ -92,21 +88,16 @@ where
                     Poll::Pending => break,
                 }
             }
-            if wire.is_idle() {
-                let next =
-                    muxer
-                        .outlet
-                        .poll_take(context, &mut viewing.cursor, BATCH, &mut wire.queue);
-                match next {
-                    Poll::Ready(Next::Taken(taken)) => {
-                        wire.meter.took(&taken);
-                        continue;
-                    }
-                    Poll::Ready(Next::Closed(reason)) => {
-                        return Poll::Ready(End::Close(Close::new(1001, &*reason)));
-                    }
-                    Poll::Pending => {}
+            let want = match wire.is_idle() {
+                true => Want::Chunks(BATCH),
+                false => Want::Messages,
+            };
+            if let Poll::Ready(taken) = viewing.poll_next(context, want, &mut wire.items) {
+                wire.meter.took(&taken);
+                if let Some(end) = wire.encode() {
+                    return Poll::Ready(end);
                 }
+                continue;
             }
             let read = pin!(wire.socket.read_buf(wire.reader.buffer())).poll(context);
             match read {
@@ -117,24 +108,11 @@ where
                 }
                 Poll::Pending => {}
             }
-            if guided && let Poll::Ready(effect) = viewing.effects.poll_recv(context) {
-                match effect {
-                    Some(effect) => {
-                        if let Some(end) = apply(effect, viewing, wire) {
-                            return Poll::Ready(end);
-                        }
-                    }
-                    // The muxer ended; its last chunks are still to be sent.
-                    None if muxer.outlet.closed().is_some() => guided = false,
-                    None => {
-                        let close = Close::new(1008, "the transport let go of this viewer");
-                        return Poll::Ready(End::Close(close));
-                    }
-                }
-                continue;
-            }
             // The muxer ends too and may have last chunks; without one, this is the end.
-            if drain.poll(context).is_ready() && wire.is_idle() && muxer.outlet.closed().is_none() {
+            if drain.poll(context).is_ready()
+                && wire.is_idle()
+                && viewing.outlet().closed().is_none()
+            {
                 let close = Close::new(1001, "the gateway is shutting down");
                 return Poll::Ready(End::Close(close));
             }
@@ -164,25 +142,17 @@ fn on_text<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End
     }
 }
 
-fn refused(sent: Result<(), sluicegate_plugin::muxer::Refusal>) -> Option<End> {
+fn refused(sent: Result<(), Refusal>) -> Option<End> {
     sent.err()
         .map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
 }
 
-fn apply<S>(effect: Effect, viewing: &mut Viewing, wire: &mut Wire<S>) -> Option<End> {
-    match effect {
-        Effect::Send(content) => {
-            wire.queue
-                .extend(Piece::new(content).wire(Carrier::WebSocket).iter().cloned());
-            None
-        }
-        Effect::Lanes(lanes) => {
-            viewing.cursor.choose(&lanes);
-            None
-        }
-        // The muxer has kept it.
-        Effect::Keyframe => None,
-        Effect::Close(reason) => Some(End::Close(Close::new(1000, reason))),
+/// The close frame that says why (RFC 6455 7.4.1).
+fn close(closing: Closing) -> Close {
+    match closing {
+        Closing::Requested(reason) => Close::new(1000, reason),
+        Closing::Dropped => Close::new(1008, "the transport let go of this viewer"),
+        Closing::Ended(reason) => Close::new(1001, &*reason),
     }
 }
 
@@ -190,6 +160,8 @@ fn apply<S>(effect: Effect, viewing: &mut Viewing, wire: &mut Wire<S>) -> Option
 struct Wire<S> {
     socket: S,
     reader: Reader,
+    /// Empty but while they are encoded.
+    items: VecDeque<Item>,
     queue: VecDeque<Bytes>,
     /// Nothing is left in the socket's own buffer either, which TLS has.
     flushed: bool,
@@ -203,6 +175,24 @@ struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.flushed
+    }
+
+    /// Puts the items into the queue; what ends the session if it is among them.
+    fn encode(&mut self) -> Option<End> {
+        while let Some(item) = self.items.pop_front() {
+            match item {
+                Item::Chunk(chunk) => {
+                    let header = chunk.header.iter().flat_map(|header| header.pieces());
+                    for piece in header.chain([&*chunk.piece]) {
+                        let buffers = piece.encoded::<MessageEncoding>();
+                        self.queue.extend(buffers.iter().cloned());
+                    }
+                }
+                Item::Message(content) => self.queue.extend(MessageEncoding::encode(&content)),
+                Item::Close(closing) => return Some(End::Close(close(closing))),
+            }
+        }
+        None
     }
 
     /// Writes a part of what is there; an error too when the socket has taken nothing for [`STALLED`].

@@ -3,11 +3,11 @@
 mod follow;
 mod serve;
 
-use super::{Ground, Message, Muxer, Muxers, Refusal};
+use super::{Message, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
 use follow::{KeyframeWish, Reached, Source};
 use serve::{Join, Viewer};
-use sluicegate_stream::{Stream, Variant, WakeOn};
+use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
 use sluicegate_telemetry::{Panicked, contain, provoke};
 use sluicegate_viewer::{MetricKey, STAYS};
 use std::{
@@ -81,18 +81,16 @@ impl Actor {
     /// Works until the muxer is idle or told to end. A panic counts as a failure of the guest: it is made anew and fed again, and
     /// where that is of no use the muxer ends, so that its viewers learn of it.
     pub(super) fn run(mut self) {
-        let mut ground = Ground {
-            user: self.stream.enter(),
-        };
+        let mut lease = self.stream.enter();
         // Wakes this thread when the source's tracks become known.
-        let watch = ground.user.feed().reader(WakeOn::Deaf);
+        let watch = lease.feed().reader(WakeOn::VideoOnly);
         let profile = &self.transport.profile;
         self.waited_since = watch.wait_and_hold(profile.group_ms, profile.history);
         let mut holds = self.waited_since.is_some();
         loop {
             let turned = contain(|| {
                 provoke("mux");
-                self.turn(&mut ground)
+                self.turn(&mut lease)
             });
             match turned {
                 Ok(true) => {}
@@ -114,7 +112,7 @@ impl Actor {
     }
 
     /// Does what there is to do and waits for more; false at the end.
-    fn turn(&mut self, ground: &mut Ground) -> bool {
+    fn turn(&mut self, lease: &mut StreamLease) -> bool {
         if let Some(reason) = self.read_inbox() {
             self.end(&reason);
             self.muxers.remove(&self.muxer);
@@ -122,14 +120,14 @@ impl Actor {
         }
         let now = Instant::now();
         self.bring_up(now);
-        let more = self.follow(ground);
+        let more = self.follow(lease);
         self.serve();
         self.expire(now);
         let held = self.instance.as_ref().map_or(0, Instance::held);
         self.muxer.held.store(held, Ordering::Relaxed);
-        self.ask_for_keyframe(ground, now);
+        self.ask_for_keyframe(lease, now);
         if let Some(since) = self.muxers.retire(&self.muxer, self.idle()) {
-            ground.user.unused_since(since);
+            lease.unused_since(since);
             self.end("nobody is watching");
             return false;
         }
@@ -248,7 +246,7 @@ impl Actor {
             let at = self.began.elapsed();
             self.muxer
                 .outlet
-                .publish(chunks.into_iter().map(Chunk::into_parts), at);
+                .publish(chunks.into_iter().map(Chunk::into_parts), at, None);
             // Who waits for the next picture is told that there is none.
             self.muxer.requests.changed();
             self.serve_requests();

@@ -6,13 +6,14 @@ mod actor;
 mod effects;
 mod health;
 mod request_cache;
+mod viewing;
 
-pub use effects::Effects;
 pub use health::{Health, Phase};
+pub use viewing::{Viewing, Want};
 
 use self::request_cache::{AskOutcome, RequestCache};
 use super::{Effect, Profile, Response, Usage, transports::Transport};
-use sluicegate_stream::{Stream, StreamLease, Variant};
+use sluicegate_stream::{Stream, Variant};
 use sluicegate_telemetry::{Events, contain};
 use sluicegate_viewer::{Carrier, Content, Cursor, MetricKey, Outlet};
 use std::{
@@ -273,15 +274,9 @@ impl MuxerUser {
         })?;
         // From here on the muxer may know the viewer, so it must be told when it goes.
         let came = self.came;
-        let mut viewing = Viewing {
-            user: self,
-            viewer,
-            cursor: Cursor::since(came, carrier),
-            effects,
-            first: Vec::new(),
-        };
-        let gone = viewing.user.muxer.gone();
-        viewing.first = answer.await.unwrap_or(Err(gone))?;
+        let gone = self.muxer.gone();
+        let mut viewing = Viewing::new(self, viewer, Cursor::since(came), effects);
+        viewing.joined(answer.await.unwrap_or(Err(gone))?);
         Ok(viewing)
     }
 }
@@ -289,49 +284,6 @@ impl MuxerUser {
 impl Drop for MuxerUser {
     fn drop(&mut self) {
         self.muxers.leave(&self.muxer);
-    }
-}
-
-/// A viewer that has joined.
-#[derive(Debug)]
-pub struct Viewing {
-    user: MuxerUser,
-    viewer: u64,
-    /// Its place in the muxer's ring.
-    pub cursor: Cursor,
-    /// What the component wants of this viewer from here on.
-    pub effects: Effects,
-    /// What the component answered when it joined.
-    pub first: Vec<Effect>,
-}
-
-impl Viewing {
-    /// The muxer's chunks.
-    pub fn outlet(&self) -> &Outlet {
-        &self.user.muxer.outlet
-    }
-
-    /// The muxer.
-    pub fn muxer(&self) -> &Arc<Muxer> {
-        &self.user.muxer
-    }
-
-    /// Hands the component what the viewer sent.
-    pub fn message(&self, data: Content) -> Result<(), Refusal> {
-        self.user.muxer.send(Message::FromViewer {
-            viewer: self.viewer,
-            data,
-        })
-    }
-}
-
-impl Drop for Viewing {
-    fn drop(&mut self) {
-        self.outlet().forget(&self.cursor);
-        // Never refused: see `send`.
-        let _ = self.user.muxer.send(Message::Leave {
-            viewer: self.viewer,
-        });
     }
 }
 
@@ -516,9 +468,4 @@ impl Slot {
     fn is_of(&self, muxer: &Muxer) -> bool {
         std::ptr::eq(self.muxer.as_ref(), muxer)
     }
-}
-
-/// What an actor runs on: the stream, kept running.
-struct Ground {
-    user: StreamLease,
 }

@@ -1,5 +1,15 @@
-//! The newest picture once more, where pictures are missing: in a silence of the source, and in a gap of the times. Players of
-//! segments and parts of a promised length get them in time then.
+//! Repeats of the newest frame where frames are missing: in a silence of the source, and in a gap of the
+//! times.
+//!
+//! Players of HLS need parts of a promised length in time, and browsers paint a JPEG only when the next part
+//! begins. A repeat is an ordinary entry of the feed, published once for all who follow it: a JPEG once per
+//! silence, H.264 as a P-frame of skipped macroblocks (`media::h264::repeat`) for as long as the silence
+//! lasts. Muxers whose profile has `repeat-ms` call [`Reader::repeat`](super::Reader::repeat); nothing here
+//! has a thread or a timer.
+//!
+//! What looks like a silence need not be one. After a suspend of the machine the source gets time to resume,
+//! and a derived feed is silent only when its source is, as a slow encoder would otherwise find repeats in
+//! the place of its frames.
 
 use super::{Feed, State, add};
 use crate::ring::{Entry, Info, Ring};
@@ -14,25 +24,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Repeats of H.264 are no closer together than this.
+/// Shortest distance between repeats of H.264.
 const MIN_PACE: Duration = Duration::from_millis(100);
-/// Who asks for the first time in a long silence does not get all of it.
+/// Most repeats published at once: the first request during a long silence does not fill all of it.
 const MAX_AT_ONCE: u32 = 50;
-/// Who fills silences looks no later than this after it is time, if it is awake; a source that slept, too, has so long to go on.
+/// A check that comes more than `AWAKE` late means that the machine was suspended, since a reader that fills
+/// silences checks sooner otherwise. The source, which was suspended too, then has `WAKING` to resume.
 const AWAKE: Duration = Duration::from_secs(1);
 const WAKING: Duration = Duration::from_secs(2);
-/// Nor is a longer gap in the times filled from its beginning.
+/// Most repeats that fill a gap in the times: a longer gap is not filled from its beginning.
 const MAX_IN_GAP: u32 = 100;
 
-/// What is made of a feed may be this far behind it and have a silence with it, in ticks: decoders hold pictures back. What has not
-/// been made so long into a silence will not be: it is held back, was damaged or left out.
+/// A derived feed may be `LEVEL` ticks behind its source and still share its silence, since decoders hold
+/// frames back. What has not been made after `SETTLED` of silence will not come: it is held back, was damaged
+/// or dropped.
 const LEVEL: u64 = TIMESCALE as u64;
 const SETTLED: Duration = Duration::from_secs(3);
 
 impl Feed {
-    /// Publishes the newest picture once more if none came for so long and more may come: a JPEG once, H.264 as far apart
-    /// as its pictures are, for all of the silence. Says when to ask next, if there is a picture to repeat. An encoder that is slow
-    /// makes no silence: what it has yet to give would come behind what it was filled with.
+    /// Publishes repeats of the newest frame if none arrived for `after` and more may come: a JPEG once,
+    /// H.264 at the pace of its frames for the whole silence. Returns when to call again, if there is a frame
+    /// to repeat. A slow encoder is no silence: frames that it has yet to make would come after the repeats
+    /// that replaced them.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let source = self.silence_of_source(now, after);
         let mut state = self.lock();
@@ -46,14 +59,15 @@ impl Feed {
             true => after,
             false => pace(state.ring.info()?),
         };
-        // Who looks so late was suspended, and the source perhaps with it: what that has to give goes first, and this time was no
-        // silence of it.
+        // A check this late means that the process was suspended, and perhaps the source with it. The
+        // source's backlog goes first, and the time suspended does not count as its silence.
         let look = state.look.or(was_filled.then_some(state.came + after));
         if let Some(look) = look.filter(|look| now > *look + AWAKE) {
             state.held_until = Some(now + after.max(WAKING));
             state.came += now - look;
         }
-        // Known for a silence, or not yet; a slow source's next picture may be a little late.
+        // The first repeat waits longer than the later ones, as the next frame of a slow source may be a
+        // little late.
         let due = match newest.repeat {
             0 if is_jpeg => state.came + after,
             0 => state.came + after.max(2 * pace),
@@ -76,8 +90,8 @@ impl Feed {
         Some(came + pace)
     }
 
-    /// If no picture came for so long: what has to be made before that is a silence for who makes something of this feed, as the
-    /// time up to which pictures are shown.
+    /// If no frame arrived for `after`, returns the presentation time up to which a feed derived from this one
+    /// must have its frames before it counts as silent, too: 0 once it need not wait for any.
     fn silence(&self, now: Instant, after: Duration) -> Option<u64> {
         let source = self.silence_of_source(now, after);
         let state = self.lock();
@@ -92,7 +106,7 @@ impl Feed {
         })
     }
 
-    /// The same of what this is made of; what is made of nothing has nobody to wait for.
+    /// Result of [`Feed::silence`] for the source of this feed; a feed without one waits for nothing.
     fn silence_of_source(&self, now: Instant, after: Duration) -> Option<u64> {
         let source = self.source.as_ref();
         source.map_or(Some(0), |source| source.silence(now, after))
@@ -100,7 +114,7 @@ impl Feed {
 }
 
 impl State {
-    /// Somebody does not look any more, who had if it is a `filler`: that nobody looks from then on is no sleep.
+    /// A reader leaves or rests. After the last `filler`, the time without checks is no suspend.
     pub(super) fn left_by(&mut self, filler: bool) {
         self.fillers -= usize::from(filler);
         if filler && self.fillers == 0 {
@@ -108,7 +122,8 @@ impl State {
         }
     }
 
-    /// Whether the source is silent and has nothing left of which something is to be made; `source` as of [`Feed::silence`].
+    /// Whether the source is silent and nothing of it remains to be made. `source` is a result of
+    /// [`Feed::silence`].
     fn is_level_with(&self, source: Option<u64>) -> bool {
         let (_, reached) = self.pictured;
         source.is_some_and(|shown| shown <= reached + LEVEL)
@@ -118,8 +133,9 @@ impl State {
         !self.unrepeatable && !self.ring.is_full_of_repeats()
     }
 
-    /// What belongs between the newest picture and `entry`, if that is a picture of so much later that repeats fit between: of a source
-    /// or an encoder that left pictures out, for who lists them in parts of a promised length.
+    /// Repeats that belong between the newest frame and `entry`, if that is a frame so much later that they
+    /// fit between: the source or an encoder dropped frames, and transports list them in parts of a promised
+    /// length.
     pub(super) fn fill_gap(&mut self, entry: &Entry) -> Option<Vec<Entry>> {
         let Entry::Sample(next) = entry else {
             return None;
@@ -134,13 +150,14 @@ impl State {
         if gap <= 2 * ticks(pace) {
             return None;
         }
-        // None where the next picture is.
+        // No repeat at the time of the next frame.
         let passed = (gap - 1) / ticks(pace).max(1);
         let newest = newest.clone();
         self.again(&newest, pace, u32::try_from(passed).ok()?, MAX_IN_GAP)
     }
 
-    /// The newest picture once more in the last `most` of `passed` places behind it, `pace` apart. `None` where it cannot be repeated.
+    /// Repeats of the newest frame at the last `most` of the `passed` places after it, which are `pace`
+    /// apart. `None` if it cannot be repeated.
     fn again(
         &mut self,
         newest: &Arc<Sample>,
@@ -156,7 +173,7 @@ impl State {
                 return None;
             }
         }
-        // Behind what is shown later than it is decoded.
+        // A repeat must be presented after reordered (B) frames.
         let recent = self.ring.pictures().take(repeat::LOOKED_AT);
         let shown = recent.map(|picture| picture.shown_at()).max().unwrap_or(0);
         let shown = shown.max(newest.shown_at());
@@ -180,7 +197,8 @@ impl State {
     }
 }
 
-/// How far apart repeats are: as whole pictures make it, so that what is cut by time comes out as before.
+/// Distance between repeats: a multiple of the frame duration, so that parts that are cut by time keep their
+/// length.
 fn pace(info: &Info) -> Duration {
     let rate = info.video.as_ref().map_or(0.0, |video| video.frame_rate);
     if !rate.is_finite() || rate < 0.01 {
@@ -191,7 +209,7 @@ fn pace(info: &Info) -> Duration {
     apart.mul_f32(pictures)
 }
 
-/// H.264 that shows again what is shown after the newest picture.
+/// H.264 that shows again the frame that is presented last.
 fn repeat_of(ring: &Ring) -> Option<Vec<Bytes>> {
     let config = DecoderConfig::parse(&ring.info()?.video.as_ref()?.config).ok()?;
     let newest = ring.pictures().take(repeat::LOOKED_AT);
@@ -221,7 +239,7 @@ mod tests {
     const AFTER: Duration = Duration::from_millis(500);
     const SECOND: u64 = TIMESCALE as u64;
 
-    /// On a clock that shows so many ticks.
+    /// An ingest whose clock shows as many ticks as `clock`.
     fn ingest(feed: &Arc<Feed>, clock: &Arc<AtomicU64>) -> Ingest {
         let status = Arc::new(Status::new("stream", Arc::default()));
         let clock = clock.clone();
@@ -233,7 +251,7 @@ mod tests {
     }
 
     fn samples(feed: &Arc<Feed>) -> Vec<Arc<Sample>> {
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         let entries = (0..reader.end()).map(|at| reader.next(at, 0));
         let samples = entries.filter_map(|next| match next {
             Next::Entry(Entry::Sample(sample), _) => Some(sample),
@@ -242,7 +260,7 @@ mod tests {
         samples.collect()
     }
 
-    /// Decode time, time of showing, and which repeat it is.
+    /// Decode time, presentation time and number of the repeat.
     fn places(feed: &Arc<Feed>) -> Vec<(u64, u64, u32)> {
         let places = |sample: &Arc<Sample>| (sample.decode_time, sample.shown_at(), sample.repeat);
         samples(feed).iter().map(places).collect()
@@ -297,7 +315,7 @@ mod tests {
         let feed = Feed::new(Numbers::own(0, Duration::ZERO));
         let clock = Arc::<AtomicU64>::default();
         let mut ingest = ingest(&feed, &clock);
-        // Shown a tenth of a second after it is decoded.
+        // Presented a tenth of a second after it is decoded.
         let mut push = |frame_num: u32, decode: i64| {
             clock.fetch_max(decode as u64, Ordering::Relaxed);
             let times = SourceTimes {
@@ -311,42 +329,42 @@ mod tests {
         push(0, 0);
         push(1, 3000);
         let came = feed.lock().came;
-        // The whole of it when it is known for a silence, and on from there.
+        // All of the silence is filled once it is known, and the rest as it lasts.
         assert_eq!(feed.repeat(came + 4 * MIN_PACE, AFTER), Some(came + AFTER));
         assert_eq!(samples(&feed).len(), 2);
         for nth in 5..=7 {
             let due = feed.repeat(came + nth * MIN_PACE, AFTER);
             assert_eq!(due, Some(came + (nth + 1) * MIN_PACE));
         }
-        // Held up on its way, and one behind it.
+        // One frame that was delayed on its way, and one after it.
         push(2, 6000);
         push(3, 3000 + 2 * SECOND as i64);
         let tenth = SECOND / 10;
         let mut expected = vec![(0, 9000, 0), (3000, 12_000, 0)];
-        // The first is shown right behind the last picture.
+        // The first is presented right after the last frame.
         expected.push((3000 + tenth, 12_001, 1));
         expected.extend((2..=7).map(|nth| (3000 + nth * tenth, 3000 + nth * tenth, nth as u32)));
         let (late, last) = (3001 + 7 * tenth, 3000 + 2 * SECOND);
         expected.push((late, late, 0));
-        // Another gap, of which the clock of this test says nothing.
+        // Another gap in the times, during which the clock of this test does not advance.
         expected.extend((1..=12).map(|nth| (late + nth * tenth, late + nth * tenth, nth as u32)));
         expected.push((last, last + 9000, 0));
         assert_eq!(places(&feed), expected);
 
         let all = samples(&feed);
         assert!(all[2].nals() == all[4].nals() && !all[2].independent);
-        // Who asks late does not get more than can be of use.
+        // A late call does not publish more than is useful.
         feed.lock().is_filled = false;
         let came = feed.lock().came;
         feed.repeat(came + Duration::from_secs(3600), AFTER);
         assert_eq!(samples(&feed).len(), all.len() + MAX_AT_ONCE as usize);
         let reached = places(&feed).last().unwrap().0;
         assert_eq!(reached, last + 3600 * SECOND);
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         assert!(reader.has_all_pictures(all.len() as u64 + 1));
     }
 
-    /// An IDR picture behind its parameter sets.
+    /// An IDR picture after its parameter sets.
     fn keyframe() -> Vec<Bytes> {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let slice = SliceOptions {
@@ -365,15 +383,15 @@ mod tests {
         ingest.access_unit(nals, SourceTimes::default());
         let came = feed.lock().came;
         assert_eq!(feed.repeat(came, AFTER), Some(came + AFTER));
-        // Perhaps nobody had looked since the last picture.
+        // As if nobody had checked since the last frame.
         feed.lock().look = None;
-        // Three seconds later all wake up, and whoever looks first finds nothing.
+        // Three seconds later everything resumes, and the first to check finds no frame.
         let woke = came + Duration::from_secs(3);
         assert_eq!(feed.repeat(woke, AFTER), Some(woke + WAKING));
         let other = woke + Duration::from_millis(1);
         assert_eq!(feed.repeat(other, AFTER), Some(woke + WAKING));
         assert_eq!(samples(&feed).len(), 1);
-        // But where nothing comes then, it is one from there on.
+        // If no frame comes then either, it is a silence from there on.
         assert!(feed.repeat(woke + WAKING, AFTER).is_some());
         assert_eq!(samples(&feed).len(), 26);
     }
@@ -450,13 +468,13 @@ mod tests {
             feed.publish(Entry::Configure(info.clone()));
             feed.publish(picture(0, 0));
         }
-        // The encoder does not get to this one for a while, though the source is silent.
+        // The encoder does not get to this frame for a while, though the source is silent.
         feed.publish(picture(1, 2 * SECOND));
         let came = feed.lock().came;
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
-                // Who looks for the first time does not take that for a sleep.
-                let reader = feed.reader(WakeOn::Open);
+                // On its first check, a reader does not take the time before for a suspend.
+                let reader = feed.reader(WakeOn::All);
                 reader.repeat(at, AFTER);
                 samples(feed).len()
             })
@@ -464,16 +482,17 @@ mod tests {
         assert_eq!(repeats(came + 2 * AFTER), [1, 1]);
         made.publish(picture(1, 2 * SECOND));
         joined.publish(picture(1, 2 * SECOND));
-        // And the source goes on, but not the encoder.
+        // The source continues, but the encoder does not.
         feed.lock().pictured.0 = came + 4 * AFTER;
         assert_eq!(repeats(came + 4 * AFTER), [2, 2]);
-        // The source's next group begins, and its start is lost here: what is repeated from there on is of that group.
+        // The next group of the source begins, and its start is lost here: repeats from there on belong to
+        // that group.
         feed.publish(picture(0, 2 * SECOND + SECOND / 2));
         feed.lock().pictured.0 = came;
         let all = repeats(came + 3 * AFTER);
         assert!(all[0] > 10 && all[0] == all[1], "{all:?}");
         for feed in [&made, &joined] {
-            let reader = feed.reader(WakeOn::Open);
+            let reader = feed.reader(WakeOn::All);
             reader.start(0, 1);
             let mut count = [0, 0];
             for at in 0..reader.end() {
@@ -504,13 +523,14 @@ mod tests {
         made.publish(picture(0));
         feed.publish(picture(5 * SECOND));
         let came = feed.lock().came;
-        let reader = made.reader(WakeOn::Open);
+        let reader = made.reader(WakeOn::All);
         reader.repeat(came + SETTLED, AFTER);
         assert_eq!(samples(&made).len(), 1);
         reader.repeat(came + AFTER + SETTLED, AFTER);
         assert!(samples(&made).len() > 10);
-        // Who leaves without having looked changes nothing; when the last who looked has left, nobody sleeps.
-        made.reader(WakeOn::Open).rest();
+        // A reader that never checked changes nothing by leaving. When the last one that did has left, no
+        // suspend is assumed.
+        made.reader(WakeOn::All).rest();
         assert!(made.lock().is_filled && made.lock().look.is_some());
         drop(reader);
         assert!(!made.lock().is_filled && made.lock().look.is_none());

@@ -1,3 +1,5 @@
+//! Tests of the shared decoder: a slow decoder and a slow follower lose frames, but not group starts.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::{super::testing, *};
 use crate::{Ingest, Numbers};
@@ -8,7 +10,7 @@ use sluicegate_source::{Sink, SourceTimes};
 
 const GROUP: u64 = 30;
 const ROUNDS: u64 = 20;
-/// 30 a second.
+/// One frame at 30 per second, in ticks.
 const STEP: i64 = TIMESCALE as i64 / 30;
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,7 +59,7 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     let follower = frames.follow(usize::MAX);
     let mut reached = 0;
     for _ in 0..ROUNDS {
-        // Two seconds of pictures come while it decodes one, or a few.
+        // Two seconds of frames arrive while it decodes one, or a few.
         let state = frames.look(Instant::now() + PATIENCE, |state| state.reached > reached);
         assert!(state.reached > reached, "it does nothing");
         reached = state.reached;
@@ -72,7 +74,7 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
         std::iter::from_fn(|| follower.next()).filter(|event| matches!(event, Event::Picture(_)));
     let (shown, counts) = (pictures.count() as u64, &status.codec);
     let decoded = counts.decoded.load(Ordering::Relaxed);
-    // Of the first group only the newest, or what was there after half a second.
+    // Of the first group only the newest is delivered, or what was decoded after half a second.
     assert!(
         shown + GROUP >= decoded && shown >= ROUNDS,
         "{shown} of {decoded} pictures were shown"
@@ -110,7 +112,7 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
     for picture in &pictures {
         lost += usize::from(mailbox.push(Event::Picture(picture.clone())));
     }
-    // A keyframe in every thirty.
+    // Every thirtieth frame is a keyframe.
     assert_eq!(waiting(&mailbox), [0, 30, 60, 90]);
     let last = pictures
         .iter()
@@ -118,7 +120,7 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
         .unwrap()
         .time;
     assert!(mailbox.has_only_groups(last + WORTH_WAITING));
-    // Where each picture begins a group there is nothing to wait for.
+    // If every frame begins a group, there is nothing to wait for.
     assert!(!mailbox.has_only_groups(last + WORTH_WAITING - 1));
     assert_eq!(lost, 96);
     mailbox.events.pop_front();
@@ -127,7 +129,7 @@ fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
     }
     assert_eq!(waiting(&mailbox), [30, 60, 90, 99]);
 
-    // Who wants the newest one gets that.
+    // A follower of the newest frame gets that one.
     mailbox.most = 1;
     mailbox.events.clear();
     for picture in &pictures {

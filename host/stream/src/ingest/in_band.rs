@@ -1,32 +1,35 @@
-//! Parameter sets on their way to viewers: the SPS and the first PPS in the tracks' configuration, what comes later in the pictures.
+//! Which parameter sets go to viewers, and how: the SPS and the first PPS in the configuration of the track,
+//! later PPS in the frames.
 //!
-//! Only another SPS is another configuration. A PPS may change before any picture (ISO/IEC 14496-10 7.4.1.2.1), and goes with the
-//! picture it came with. A viewer that starts later knows the configuration only, so a start point brings whatever differs from it.
+//! Only a different SPS is a different configuration. A PPS may change before any picture (ISO/IEC 14496-10
+//! 7.4.1.2.1) and travels with the frame that it came with. A viewer that starts later knows only the
+//! configuration, so a start point repeats every PPS that differs from it.
 
 use bytes::Bytes;
 use sluicegate_media::h264::{access_unit::AccessUnit, nal, parameter_sets::ParameterSets};
 use std::sync::Arc;
 
-/// What viewers know.
+/// The parameter sets that viewers have.
 #[derive(Debug, Default)]
 pub struct InBand {
-    /// In the configuration.
+    /// Those in the configuration.
     configured: Option<Arc<ParameterSets>>,
-    /// By the newest picture that was passed on.
+    /// Those in force at the newest frame that was passed on.
     newest: Option<Arc<ParameterSets>>,
-    /// Pictures have needed a PPS that the configuration did not have.
+    /// Whether frames have needed a PPS that the configuration did not have.
     varies: bool,
 }
 
 impl InBand {
-    /// Whether pictures that decode with `sets` fit the configuration.
+    /// Whether frames that decode with `sets` fit the configuration.
     pub fn is_configured_for(&self, sets: &Arc<ParameterSets>) -> bool {
         let known = self.configured.as_ref();
         known.is_some_and(|known| Arc::ptr_eq(known, sets) || known.sps == sets.sps)
     }
 
-    /// The configuration is made of `sets`. Gives its RFC 6381 codec: `avc1` says that all parameter sets are in the configuration,
-    /// `avc3` that there are some in the pictures (ISO/IEC 14496-15 5.4.2.1), which is said where it was seen before.
+    /// Makes `sets` the configuration. Returns its RFC 6381 codec string: `avc1` says that all parameter sets
+    /// are in the configuration, `avc3` that there are some in the frames (ISO/IEC 14496-15 5.4.2.1). It is
+    /// `avc3` if that was seen before.
     pub fn configure(&mut self, sets: &Arc<ParameterSets>, codec: String) -> String {
         self.configured = Some(sets.clone());
         self.newest = Some(sets.clone());
@@ -36,7 +39,7 @@ impl InBand {
         }
     }
 
-    /// The NAL units of `unit`, and in front of its picture each PPS that somebody who decodes it may lack.
+    /// The NAL units of `unit`, with every PPS that a decoder may lack in front of its slices.
     pub fn complete(&mut self, unit: AccessUnit) -> Vec<Bytes> {
         let sets = unit.parameter_sets;
         let mut nals = unit.nals;
@@ -65,7 +68,7 @@ impl InBand {
     }
 }
 
-/// What stands before a PPS in an access unit.
+/// Whether a NAL unit precedes a PPS in an access unit.
 fn goes_before(unit: &Bytes) -> bool {
     matches!(nal::unit_type(unit), nal::AUD | nal::SPS | nal::PPS)
 }

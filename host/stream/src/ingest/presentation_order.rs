@@ -1,29 +1,31 @@
-//! When pictures are shown that come without a time for it: bare Annex B, raw `.h264`, AVI.
+//! Presentation times for frames that come without: raw Annex B, `.h264` files, AVI.
 //!
-//! The stream tells the order of showing (picture order counts, ISO/IEC 14496-10 8.2.1), and their decode times how far they are apart. A
-//! picture that is shown after all before it leaves room for those that have to come in between, which their counts tell; each of these
-//! then has its place in that room. All are shown as much later as the decoder has to hold pictures back.
+//! Picture order counts give the order (ISO/IEC 14496-10 8.2.1), decode times the distance between frames. A
+//! frame that is presented after all before it leaves room for those that have to come in between, whose
+//! number follows from the counts; each of these is then placed in that room. All are delayed by what the
+//! decoder has to hold back for reordering: what the SPS says, or what was observed. Without B-frames nothing
+//! is delayed. `ingest` asks for each frame that the source gives no trusted presentation time.
 
 use sluicegate_media::{h264::access_unit::AccessUnit, time::TIMESCALE};
 use std::collections::VecDeque;
 
-/// Pictures that are remembered: no more can be between one and its place (A.3.1), twice as fields.
+/// Frames that are remembered. No more can come between a frame and its place (A.3.1), twice that as fields.
 const REMEMBERED: usize = 32;
-/// Pictures that are waited for at most.
+/// Largest reordering depth, in frames.
 const MAX_REORDERED: i64 = 16;
-/// Distance of pictures of unknown rate.
+/// Frame duration if the rate is unknown, in ticks.
 const LIKELY_STEP: i64 = TIMESCALE as i64 / 25;
 
-/// Finds out when pictures are shown.
+/// Determines presentation times from picture order counts.
 #[derive(Debug)]
 pub struct PresentationOrder {
-    /// The newest pictures in decoding order.
+    /// The newest frames, in decoding order.
     pictures: VecDeque<Placed>,
-    /// From one frame to the next in the order of showing, as the stream counts: 2, or 1.
+    /// Difference of picture order counts from one frame to the next in presentation order: 2, or 1.
     step: i64,
-    /// Pictures that the decoder holds back.
+    /// Number of frames that the decoder holds back.
     delay: i64,
-    /// Pictures came in another order than they are shown, or the stream says that they will.
+    /// Whether frames came out of presentation order, or the SPS says that they may.
     reorders: bool,
 }
 
@@ -46,12 +48,13 @@ impl Default for PresentationOrder {
 }
 
 impl PresentationOrder {
-    /// What came so far tells nothing of what comes.
+    /// Forgets what was learnt, after which nothing about the next frames follows from the previous ones.
     pub fn reset(&mut self) {
         *self = PresentationOrder::default();
     }
 
-    /// How much later than it is decoded, at `decoded`, a picture is shown. `frame`: how long one lasts; 0: unknown. All in ticks.
+    /// Composition offset of the frame `unit`, which is decoded at `decoded`. `frame` is its duration, 0 if
+    /// unknown. All are in ticks.
     pub fn offset(&mut self, unit: &AccessUnit, decoded: u64, frame: u32) -> i32 {
         let reorder = unit.parameter_sets.picture.reorder;
         if reorder == Some(0) {
@@ -65,7 +68,7 @@ impl PresentationOrder {
         let decoded = i64::try_from(decoded).unwrap_or(i64::MAX);
         let frame = self.frame(decoded, frame);
         if unit.orders_anew {
-            // The times go on, whatever the counts were.
+            // Presentation times keep rising, whatever the counts were.
             let latest = self.pictures.iter().map(|picture| picture.shown).max();
             self.pictures.clear();
             let shown =
@@ -81,7 +84,7 @@ impl PresentationOrder {
         {
             self.step = 1;
         }
-        // Those that have to come between it and the one before it.
+        // Number of frames that have to come between it and the one before it.
         let between = before.map_or(0, |before| (unit.order - before.order) / self.step - 1);
         let Some(behind) = behind else {
             let between = if self.reorders {
@@ -92,14 +95,14 @@ impl PresentationOrder {
             let shown = decoded + (between + self.delay) * frame;
             return self.place(unit.order, decoded, after(before, between, shown));
         };
-        // Those that are decoded before it and shown after it have to be held back.
+        // Frames that are decoded before it and presented after it have to be held back.
         let held = self.pictures.iter().filter(|one| one.order > unit.order);
         self.delay = self.delay.max((held.count() as i64).min(MAX_REORDERED));
         self.reorders = true;
         let earlier = ((behind.order - unit.order) / self.step).clamp(1, MAX_REORDERED);
         let shown = behind.shown - earlier * frame.max(1);
         let shown = after(before, between.clamp(0, MAX_REORDERED), shown);
-        // Where there is no room it is shown with the one behind it.
+        // If there is no room, it is presented together with the frame after it.
         self.place(unit.order, decoded, shown.min(behind.shown))
     }
 
@@ -115,7 +118,7 @@ impl PresentationOrder {
         i32::try_from(shown - decoded).unwrap_or(0)
     }
 
-    /// How long a frame lasts: as is said, else as they have come.
+    /// Duration of a frame: the declared one, or else the average distance of the last ones.
     fn frame(&self, decoded: i64, said: u32) -> i64 {
         let count = self.pictures.len() as i64;
         match (said, self.pictures.front()) {
@@ -126,7 +129,7 @@ impl PresentationOrder {
     }
 }
 
-/// `shown`, or as soon behind the one before as leaves each of those in between a tick.
+/// `shown`, or the earliest time after `before` that leaves each of the `between` frames a tick.
 fn after(before: Option<Placed>, between: i64, shown: i64) -> i64 {
     before.map_or(shown, |before| shown.max(before.shown + 1 + between))
 }
@@ -143,7 +146,8 @@ mod tests {
 
     const FRAME: u32 = 3600;
 
-    /// Access units of pictures with these picture order counts, the first an IDR picture; `step` from one frame to the next.
+    /// Access units with these picture order counts, of which 0 is an IDR picture. `step` is the difference
+    /// from one frame to the next.
     fn units(shown: &[i32], step: i32) -> Vec<AccessUnit> {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let mut assembler = Assembler::default();
@@ -154,14 +158,15 @@ mod tests {
         for at in shown {
             let options = SliceOptions {
                 idr: *at == 0,
-                // None refers to any, so they may be numbered as they are.
+                // No frame is a reference, so `frame_num` does not matter.
                 ref_idc: u8::from(*at == 0),
                 slice_type: 2,
                 order: [at * step % 16, 0],
                 frame_num: u32::from(*at != 0),
                 ..SliceOptions::default()
             };
-            // References tell the higher bits of counts, so what is shown is not far from the IDR picture here.
+            // The upper bits of the counts follow from reference frames, so all counts here are close to the
+            // IDR picture's.
             assert!(at * step < 8, "{at}");
             out.extend(assembler.push(options.nal(&sps, &pps)));
         }
@@ -170,7 +175,7 @@ mod tests {
         out
     }
 
-    /// When these are shown, in frames, where they are decoded one frame apart from `start` on.
+    /// When these are presented, in frames, if they are decoded one frame apart from `start` on.
     fn shown(units: &[AccessUnit], start: i64, presentation: &mut PresentationOrder) -> Vec<i64> {
         let frame = i64::from(FRAME);
         let times = units.iter().zip(start..).map(|(unit, nth)| {
@@ -237,14 +242,14 @@ mod tests {
     #[test]
     fn a_camera_without_b_pictures_has_no_delay() {
         let mut presentation = PresentationOrder::default();
-        // It leaves pictures out now and then.
+        // It drops frames now and then.
         let got = shown(&units(&[0, 1, 3, 0, 1, 2], 2), 0, &mut presentation);
         assert_eq!(got, [0, 1, 2, 3, 4, 5]);
     }
 
     proptest! {
-        /// However irregularly they come, and whatever their counts: pictures of a sequence have times in the order of showing, all
-        /// different as far as there is room.
+        /// However irregular their arrival, and whatever their counts: frames of a sequence have times in
+        /// presentation order, all different as far as there is room.
         #[test]
         fn times_are_in_the_order_of_showing(
             order in Just((1..8).collect::<Vec<i32>>()).prop_shuffle(),

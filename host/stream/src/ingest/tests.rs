@@ -1,3 +1,5 @@
+//! Tests of ingest on virtual time: bytes, packets and losses in, entries of the feed out.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
@@ -15,9 +17,9 @@ use std::{
     time::Duration,
 };
 
-/// Unix microseconds when the run begins.
+/// Unix microseconds at which the run begins.
 const STARTED: u64 = 1_700_000_000_000_000;
-/// One picture at 30 a second, in ticks.
+/// Duration of a frame at 30 per second, in ticks.
 const STEP: i64 = 3000;
 
 #[test]
@@ -26,7 +28,7 @@ fn picture_ends_where_the_next_starts_or_in_a_silence_and_is_stamped_at_its_firs
     let [start, next, last] = [keyframe(1), picture(2), picture(3)];
     rig.bytes(10, &start);
     assert_eq!(rig.published(), "");
-    // The first bytes of the next picture's NAL unit.
+    // The first bytes of the next frame's NAL unit.
     rig.bytes(40, &next[..5]);
     rig.bytes(45, &next[5..]);
     rig.bytes(70, &last);
@@ -78,10 +80,10 @@ fn picture_that_goes_on_after_a_silence_is_damage_until_the_next_keyframe() {
     assert_eq!(report.state, State::WaitingForKeyframe);
     assert_eq!(
         report.reason,
-        "bytes were lost; pictures go on at the next keyframe"
+        "data was lost; video resumes at the next keyframe"
     );
     assert!(
-        report.notes[0].contains("went on after a silence"),
+        report.notes[0].contains("continued after a pause"),
         "{:?}",
         report.notes
     );
@@ -141,7 +143,7 @@ fn source_that_is_lost_and_returns_begins_an_epoch_at_the_present() {
         (State::Retrying, "nobody is there")
     );
     rig.at(4000);
-    // Nothing of before is used: not even its parameter sets.
+    // Nothing from before the loss is used, not even parameter sets.
     rig.packet(&nals_of(1), 500);
     assert_eq!(rig.published(), "");
     assert_eq!(rig.report().state, State::WaitingForKeyframe);
@@ -252,13 +254,13 @@ fn pictures_are_shown_as_the_container_says_from_the_next_keyframe_on() {
     });
     rig.packet(&nals_of(0), 0);
     assert_eq!(rig.shown(), [(240, 427)]);
-    // The same coded pictures, shown as they are.
+    // The same coded pictures, presented as they are.
     rig.ingest.presentation(Presentation::default());
     rig.packet(&nals_of(1), STEP);
     assert!(rig.shown().is_empty());
     rig.packet(&nals_of(0), 2 * STEP);
     assert_eq!(rig.shown(), [(320, 240)]);
-    // A JPEG says for itself which way is up: orientation 6 of Exif, and 320x240 in the frame header.
+    // A JPEG carries its own orientation: Exif orientation 6, and 320x240 in the frame header.
     let exif = b"\xff\xe1\x00\x22Exif\0\0MM\x00\x2a\0\0\0\x08\x00\x01\x01\x12\x00\x03\0\0\0\x01\x00\x06\0\0\0\0\0\0";
     let frame = b"\xff\xc0\x00\x0b\x08\x00\xf0\x01\x40\x01\x01\x11\x00\xff\xd9";
     let jpeg = [&b"\xff\xd8"[..], exif, frame].concat();
@@ -280,7 +282,7 @@ fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
     assert_eq!(entries.len(), 2);
     assert!(matches!(&entries[0], Entry::Configure(info) if size(info) == (320, 240)));
     assert!(
-        rig.report().notes[0].contains("no JPEG"),
+        rig.report().notes[0].contains("invalid JPEG"),
         "{:?}",
         rig.report().notes
     );
@@ -310,20 +312,20 @@ fn a_pps_that_changes_goes_with_its_picture_and_with_the_starts_behind_it_and_is
     };
     let mut rig = Rig::new();
     rig.packet(&[sps.clone(), first.clone(), with(&other, 0, true)], 0);
-    // In the stream: it stays as it is.
+    // In band: it stays where it is.
     rig.packet(&[other.nal(), with(&other, 1, false)], STEP);
-    // Outside of the stream: it comes with the next picture.
+    // Out of band: it is added to the next frame.
     rig.ingest.parameter_sets(vec![beside.nal()]);
     rig.packet(&[with(&beside, 2, false)], 2 * STEP);
     rig.packet(&[with(&other, 3, false)], 3 * STEP);
-    // A viewer that starts here knows the first configuration only.
+    // A viewer that starts here knows only the first configuration.
     let key = with(&other, 0, true);
     rig.packet(std::slice::from_ref(&key), 4 * STEP);
     rig.packet(
         &[sps.clone(), other.nal(), beside.nal(), key.clone()],
         5 * STEP,
     );
-    // As it was at first.
+    // Back to the first PPS.
     rig.packet(&[first.clone(), with(&other, 1, false)], 6 * STEP);
     rig.packet(std::slice::from_ref(&key), 7 * STEP);
     let mut epochs = 0;
@@ -351,7 +353,7 @@ fn a_pps_that_changes_goes_with_its_picture_and_with_the_starts_behind_it_and_is
     ];
     assert_eq!(samples, expected);
 
-    // Where it was seen, the next configuration says so.
+    // If in-band parameter sets were seen, the next configuration says so.
     rig.ingest.lost("gone".into());
     rig.packet(&nals_of(0), 8 * STEP);
     let codecs = rig.entries().into_iter().filter_map(|entry| match entry {
@@ -508,7 +510,7 @@ fn the_fields_of_a_live_stream_wait_for_each_other_through_a_silence() {
     assert_eq!(got, [(0, 2), (80, 2), (160, 2)]);
 }
 
-/// An ingest on virtual time, and what it publishes.
+/// An ingest on virtual time, with a reader of what it publishes.
 struct Rig {
     ingest: Ingest,
     ms: Arc<AtomicU64>,
@@ -532,7 +534,7 @@ impl Rig {
                 elapsed: Duration::from_millis(ms),
             }
         };
-        let reader = feed.reader(WakeOn::Open);
+        let reader = feed.reader(WakeOn::All);
         let ingest = Ingest::new(feed, status.clone(), STARTED, Box::new(clock));
         Rig {
             ingest,
@@ -580,7 +582,7 @@ impl Rig {
             .collect()
     }
 
-    /// What was published since, in words. A sample is told by its decode time and its number.
+    /// What was published since the last call, as text. A sample is described by its decode time and number.
     fn published(&mut self) -> String {
         let entries = self.entries().into_iter();
         let words = entries.map(|entry| match entry {
@@ -598,7 +600,7 @@ impl Rig {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    /// The sizes at which pictures are seen, of the tracks told since.
+    /// Display sizes of the tracks announced since the last call.
     fn shown(&mut self) -> Vec<(u32, u32)> {
         let entries = self.entries().into_iter();
         let sizes = entries.filter_map(|entry| match entry {
@@ -624,12 +626,12 @@ fn keyframe(number: u16) -> Vec<u8> {
     annexb::join(&[sps, pps, slice(number, true)]).to_vec()
 }
 
-/// A picture that refers to others, as a byte stream.
+/// A frame that refers to others, as a byte stream.
 fn picture(number: u16) -> Vec<u8> {
     annexb::join(&[slice(number, false)]).to_vec()
 }
 
-/// Picture 0 is a keyframe, the others are not.
+/// NAL units of a frame: 0 is a keyframe, the others are not.
 fn nals_of(number: u16) -> Vec<Bytes> {
     match number {
         0 => [sets().to_vec(), vec![slice(0, true)]].concat(),
@@ -645,7 +647,7 @@ fn slice(number: u16, key: bool) -> Bytes {
     let options = SliceOptions {
         idr: key,
         slice_type: if key { 2 } else { 0 },
-        // Counted from whichever keyframe comes before, which this parser does not mind.
+        // Counted from any previous keyframe, which this parser accepts.
         frame_num: number.into(),
         idr_pic_id: number.into(),
         payload: 0xbe00 + number,
@@ -654,7 +656,7 @@ fn slice(number: u16, key: bool) -> Bytes {
     options.nal(&SpsOptions::default(), &PpsOptions::default())
 }
 
-/// Which picture of these it is.
+/// The number of the frame that `data` ends with.
 fn number(data: &[u8]) -> u16 {
     (0..16)
         .find(|number| {

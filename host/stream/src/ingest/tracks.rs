@@ -1,8 +1,10 @@
-//! Which tracks a stream has at a time, as its viewers are told. Pure.
+//! Which tracks a stream has at a time, as announced to its viewers. Pure.
 //!
-//! Tracks are told anew only where a picture stands alone, as a player that is told of others begins anew there. Sound is told of
-//! once it is heard, as players wait for what they are told of: so the first pictures of a source that says it has sound are held
-//! back until the sound comes, for a second at most. Sound that stops is left out from the next keyframe on.
+//! A player that gets a new track list restarts, so tracks change only at an independent frame. A player also
+//! waits for every track that was announced, so sound is announced when it is heard: the first frames of a
+//! source that declares sound are held back until the sound arrives, for a second at most. Sound that stops
+//! is removed at the next keyframe. `ingest` passes every sample through [`Tracks`] and publishes the entries
+//! that it returns.
 
 use crate::ring::{Entry, Info};
 use bytes::Bytes;
@@ -13,14 +15,14 @@ use sluicegate_media::{
 use sluicegate_source::{Expected, Sound};
 use std::{collections::VecDeque, sync::Arc};
 
-/// Pictures wait for the first sound until they are this far apart, so many, or so large.
+/// Frames are held back for the first sound until they span `HOLD` ticks, or reach this number or size.
 const HOLD: u64 = TIMESCALE as u64;
 const MAX_HELD: usize = 256;
 const MAX_HELD_BYTES: usize = 16 << 20;
-/// Sound that is this far behind the pictures has stopped.
+/// Sound that is this far behind the video has stopped, in ticks.
 const QUIET: u64 = 2 * TIMESCALE as u64;
 
-/// What is to be published.
+/// Entries to publish, in order.
 pub type Entries = Vec<Entry>;
 
 /// The tracks of one run.
@@ -29,23 +31,23 @@ pub struct Tracks {
     started_at: u64,
     epoch: u32,
     expected: Expected,
-    /// What viewers know; none before the first, and while nothing comes.
+    /// The tracks that viewers know; none before the first, and while the source is lost.
     told: Option<Arc<Info>>,
-    /// Something was told before.
+    /// Whether tracks were announced in this run.
     began: bool,
     video: Option<Video>,
     sound: Option<Sound>,
-    /// Of the sound of all the run, of whatever kind.
+    /// Timing of all sound of the run, across changes of its format.
     metronome: Metronome,
-    /// When the newest sound was, since the source came.
+    /// Time of the newest sound, since the source was opened.
     heard: Option<u64>,
-    /// Pictures that wait for the first sound, with the video track where it changes.
+    /// Frames that wait for the first sound, each with the video track if that changes with it.
     held: VecDeque<(Option<Video>, Sample)>,
     held_bytes: usize,
 }
 
 impl Tracks {
-    /// Of a run that began at `started_at` (Unix microseconds).
+    /// Creates the tracks of a run that began at `started_at` (Unix microseconds).
     pub fn new(started_at: u64) -> Tracks {
         Tracks {
             started_at,
@@ -62,23 +64,23 @@ impl Tracks {
         }
     }
 
-    /// Whether viewers know of no tracks.
+    /// Whether viewers know no tracks, and no frames wait.
     pub fn are_unknown(&self) -> bool {
         self.told.is_none() && self.held.is_empty()
     }
 
-    /// Whether the newest pictures are coded so.
+    /// Whether the newest frames are coded as `codec`.
     pub fn are_of(&self, codec: Codec) -> bool {
         let video = self.video.as_ref();
         !self.are_unknown() && video.is_some_and(|video| video.codec == codec)
     }
 
-    /// The source says which tracks it has.
+    /// Sets which tracks the source declares.
     pub fn expect(&mut self, expected: Expected) {
         self.expected = expected;
     }
 
-    /// The source says what its sound is.
+    /// Sets the format of the sound from here on.
     pub fn sound(&mut self, sound: Sound) {
         self.metronome.set_rate(match sound.coding {
             None => sound.audio.timescale,
@@ -87,7 +89,7 @@ impl Tracks {
         self.sound = Some(sound);
     }
 
-    /// A picture; `video` where the track is told with it.
+    /// Takes a frame; `video` is the track if it changes with this frame.
     pub fn picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
         let waits = self.told.is_none() && self.expected.sound && self.heard.is_none();
         if !waits {
@@ -106,7 +108,7 @@ impl Tracks {
         Entries::new()
     }
 
-    /// A frame of sound.
+    /// Takes one frame (AAC) or packet (another codec) of sound.
     pub fn sound_frame(&mut self, data: Bytes, times: Times) -> Entries {
         let Some(sound) = &self.sound else {
             return Entries::new();
@@ -122,7 +124,7 @@ impl Tracks {
         let audio = sound.audio.clone();
         self.heard = Some(sample.decode_time);
         let mut entries = self.let_go();
-        // Otherwise the next keyframe tells.
+        // With video, the sound is announced at the next keyframe.
         if self.video.is_none() && !self.expected.pictures {
             self.tell(Some(audio.clone()), &mut entries);
         }
@@ -133,7 +135,7 @@ impl Tracks {
         entries
     }
 
-    /// The source is gone.
+    /// Ends the tracks because the source is lost.
     pub fn lost(&mut self, reason: &str) -> Entries {
         let mut entries = self.let_go();
         if self.told.take().is_some() {
@@ -172,7 +174,7 @@ impl Tracks {
         entries
     }
 
-    /// A break, if the tracks are others or the source was away.
+    /// Announces the tracks, if they changed or the source was lost.
     fn tell(&mut self, audio: Option<Audio>, entries: &mut Entries) {
         let video = self.video.as_ref();
         let known = self.told.as_ref();
@@ -201,18 +203,19 @@ mod tests {
     use super::*;
     use sluicegate_media::{aac::Config, geometry::Geometry};
 
-    /// 25 pictures a second, a keyframe every 10; 48,000 samples of sound a second, 1024 in a frame.
+    /// Ticks of a frame at 25 per second, with a keyframe every 10. Sound has 48,000 samples per second, 1024
+    /// in a frame.
     const PICTURE: u64 = 3600;
     const FRAME: u64 = 1920;
     const GROUP: u64 = 10 * PICTURE;
     const SECOND: u64 = TIMESCALE as u64;
 
-    /// A source, and what its viewers are told.
+    /// A source, and what its viewers learn of it.
     struct Rig {
         tracks: Tracks,
-        /// In words: what was told, and where.
+        /// The announcements as text, each with the time of its first sample.
         told: Vec<String>,
-        /// Pictures and frames of sound.
+        /// Number of frames and of sound samples published.
         sent: (usize, usize),
         samples: Vec<Arc<Sample>>,
     }
@@ -238,7 +241,7 @@ mod tests {
             });
         }
 
-        /// Pictures and sound in turns, where there are any, of that time.
+        /// Sends frames and sound in turns, whichever are enabled, for this span of time.
         fn run(&mut self, from: u64, to: u64, pictures: bool, sound: bool) {
             for time in from..to {
                 if pictures && time.is_multiple_of(PICTURE) {
@@ -362,7 +365,7 @@ mod tests {
         let mut rig = Rig::new(false, true);
         rig.hear_of(LC);
         rig.run(0, SECOND, false, true);
-        // One channel.
+        // Mono.
         rig.hear_of(&[0x11, 0x88]);
         rig.run(SECOND, 2 * SECOND, false, true);
         assert_eq!(rig.told, ["0 sound at 0", "1 sound at 1002"]);
@@ -385,7 +388,7 @@ mod tests {
     #[test]
     fn times_of_sound_rise_whatever_it_changes_to() {
         let mut rig = Rig::new(false, true);
-        // 48,000 and 44,100 samples a second; each begins a little before the other has ended.
+        // 48,000 and 44,100 samples per second; each begins a little before the other has ended.
         for (turn, config) in [LC, &[0x12, 0x10], LC].into_iter().enumerate() {
             rig.hear_of(config);
             let from = turn as u64 * SECOND;
@@ -443,7 +446,7 @@ mod tests {
         assert_eq!(rig.sent.0, 13);
         let entries = rig.tracks.lost("still gone");
         rig.keep(entries);
-        // It returns as another.
+        // It returns with other tracks.
         rig.tracks.expect(Expected {
             pictures: true,
             sound: true,

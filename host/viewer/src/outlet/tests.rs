@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 fn content(text: &str) -> Content {
@@ -10,11 +11,29 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// Headers and chunks, one after the other.
+fn text(items: VecDeque<Item>) -> String {
+    let mut all = Vec::new();
+    for item in items {
+        let Item::Chunk(chunk) = item else { continue };
+        let header = chunk.header.iter().flat_map(|header| header.pieces());
+        for piece in header.chain([&*chunk.piece]) {
+            let Content::Binary(payload) = piece.content() else {
+                continue;
+            };
+            payload
+                .parts()
+                .iter()
+                .for_each(|part| all.extend_from_slice(part));
+        }
+    }
+    String::from_utf8(all).unwrap()
+}
+
 fn read(outlet: &Outlet, cursor: &mut Cursor) -> (String, u32) {
     let mut out = VecDeque::new();
     let taken = outlet.take(cursor, usize::MAX, &mut out);
-    let text: Vec<u8> = out.into_iter().flatten().collect();
-    (String::from_utf8(text).unwrap(), taken.jumps)
+    (text(out), taken.jumps)
 }
 
 fn outlet(stale: u64) -> Outlet {
@@ -35,10 +54,11 @@ fn a_late_viewer_gets_the_header_and_the_newest_start() {
             (content("d"), 0, false),
         ],
         ms(0),
+        None,
     );
-    let mut cursor = Cursor::new(Carrier::Http);
+    let mut cursor = Cursor::new();
     assert_eq!(read(&outlet, &mut cursor), ("<h>Cd".into(), 0));
-    outlet.publish([(content("e"), 0, false)], ms(10));
+    outlet.publish([(content("e"), 0, false)], ms(10), None);
     assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
     assert_eq!(read(&outlet, &mut cursor), (String::new(), 0));
 }
@@ -46,12 +66,12 @@ fn a_late_viewer_gets_the_header_and_the_newest_start() {
 #[test]
 fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_all() {
     let outlet = outlet(1000);
-    let (mut before, mut there) = (Cursor::new(Carrier::Http), Cursor::new(Carrier::Http));
+    let (mut before, mut there) = (Cursor::new(), Cursor::new());
     let publish = |chunks: &[(&str, Access)], at| {
         let chunks = chunks
             .iter()
             .map(|(text, access)| (content(text), 0, *access));
-        outlet.publish(chunks, ms(at));
+        outlet.publish(chunks, ms(at), None);
     };
     use Access::{Leading, Ordinary, Start};
     publish(&[("A", Start), ("b", Ordinary)], 0);
@@ -62,7 +82,7 @@ fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_al
     // Nothing for it: it waits, and is where it has to be.
     assert_eq!(read(&outlet, &mut there).0, "");
     publish(&[("f", Ordinary)], 30);
-    let mut late = Cursor::new(Carrier::Http);
+    let mut late = Cursor::new();
     assert_eq!(read(&outlet, &mut before).0, "Cdef");
     assert_eq!(read(&outlet, &mut there).0, "f");
     assert_eq!(read(&outlet, &mut late).0, "<h>Cf");
@@ -79,22 +99,22 @@ fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_al
 #[test]
 fn a_viewer_too_far_behind_jumps_forward_and_is_counted() {
     let outlet = outlet(1000);
-    let mut cursor = Cursor::new(Carrier::Http);
-    outlet.publish([(content("a"), 0, true)], ms(0));
+    let mut cursor = Cursor::new();
+    outlet.publish([(content("a"), 0, true)], ms(0), None);
     assert_eq!(read(&outlet, &mut cursor).0, "<h>a");
-    outlet.publish([(content("b"), 0, false)], ms(100));
-    outlet.publish([(content("C"), 0, true)], ms(900));
-    outlet.publish([(content("d"), 0, false)], ms(1200));
+    outlet.publish([(content("b"), 0, false)], ms(100), None);
+    outlet.publish([(content("C"), 0, true)], ms(900), None);
+    outlet.publish([(content("d"), 0, false)], ms(1200), None);
     assert_eq!(read(&outlet, &mut cursor), ("Cd".into(), 1));
 }
 
 #[test]
 fn a_viewer_a_little_behind_gets_everything() {
     let outlet = outlet(1000);
-    let mut cursor = Cursor::new(Carrier::Http);
-    outlet.publish([(content("a"), 0, true)], ms(0));
-    outlet.publish([(content("B"), 0, true)], ms(900));
-    let mut early = Cursor::new(Carrier::Http);
+    let mut cursor = Cursor::new();
+    outlet.publish([(content("a"), 0, true)], ms(0), None);
+    outlet.publish([(content("B"), 0, true)], ms(900), None);
+    let mut early = Cursor::new();
     early.lanes = vec![Place::At(0)];
     assert_eq!(read(&outlet, &mut early), ("<h>aB".into(), 0));
     assert_eq!(read(&outlet, &mut cursor).0, "<h>B");
@@ -103,17 +123,17 @@ fn a_viewer_a_little_behind_gets_everything() {
 #[test]
 fn a_viewer_that_waited_for_the_first_chunk_gets_all_of_a_burst() {
     let outlet = outlet(1000);
-    let mut cursor = Cursor::since(outlet.end(), Carrier::Http);
-    let mut looked = Cursor::new(Carrier::Http);
+    let mut cursor = Cursor::since(outlet.end());
+    let mut looked = Cursor::new();
     assert_eq!(read(&outlet, &mut looked), (String::new(), 0));
     let burst = [("a", true), ("b", false), ("C", true), ("d", false)];
     let burst = burst.map(|(text, start)| (content(text), 0, start));
-    outlet.publish(burst, ms(0));
+    outlet.publish(burst, ms(0), None);
     assert_eq!(read(&outlet, &mut cursor), ("<h>abCd".into(), 0));
     assert_eq!(read(&outlet, &mut looked), ("<h>abCd".into(), 0));
     // Who comes now has waited for nothing.
-    let mut late = Cursor::since(outlet.end(), Carrier::Http);
-    outlet.publish([(content("E"), 0, true)], ms(500));
+    let mut late = Cursor::since(outlet.end());
+    outlet.publish([(content("E"), 0, true)], ms(500), None);
     assert_eq!(read(&outlet, &mut late), ("<h>E".into(), 0));
 }
 
@@ -121,10 +141,10 @@ fn a_viewer_that_waited_for_the_first_chunk_gets_all_of_a_burst() {
 fn of_a_burst_beyond_the_lag_bound_a_viewer_that_waited_gets_the_newest_group() {
     for (stale, last, expected) in [(1000, 1001, "<h>Cd"), (0, 1, "<h>Cd")] {
         let outlet = outlet(stale);
-        let mut cursor = Cursor::since(outlet.end(), Carrier::Http);
-        outlet.publish([(content("a"), 0, true)], ms(0));
+        let mut cursor = Cursor::since(outlet.end());
+        outlet.publish([(content("a"), 0, true)], ms(0), None);
         let newest = [(content("C"), 0, true), (content("d"), 0, false)];
-        outlet.publish(newest, ms(last));
+        outlet.publish(newest, ms(last), None);
         assert_eq!(read(&outlet, &mut cursor), (expected.into(), 0));
     }
 }
@@ -132,15 +152,15 @@ fn of_a_burst_beyond_the_lag_bound_a_viewer_that_waited_gets_the_newest_group() 
 #[test]
 fn a_late_viewer_starts_minutes_into_a_group_as_long_as_its_lane_goes_on() {
     let outlet = outlet(1000);
-    outlet.publish([(content("A"), 0, true)], ms(0));
+    outlet.publish([(content("A"), 0, true)], ms(0), None);
     for second in 1..=300 {
-        outlet.publish([(content("p"), 0, false)], ms(second * 1000));
+        outlet.publish([(content("p"), 0, false)], ms(second * 1000), None);
     }
-    let (text, jumps) = read(&outlet, &mut Cursor::new(Carrier::Http));
+    let (text, jumps) = read(&outlet, &mut Cursor::new());
     assert_eq!((text, jumps), (format!("<h>A{}", "p".repeat(300)), 0));
     // A still source says nothing for an hour; what follows refers to what was before.
-    outlet.publish([(content("q"), 0, false)], ms(4_000_000));
-    let (text, _) = read(&outlet, &mut Cursor::new(Carrier::Http));
+    outlet.publish([(content("q"), 0, false)], ms(4_000_000), None);
+    let (text, _) = read(&outlet, &mut Cursor::new());
     assert!(text.starts_with("<h>A") && text.ends_with("pq"), "{text}");
 }
 
@@ -148,9 +168,9 @@ fn a_late_viewer_starts_minutes_into_a_group_as_long_as_its_lane_goes_on() {
 fn a_lane_that_went_quiet_keeps_no_chunks_of_the_others() {
     let outlet = Outlet::default();
     outlet.set_lanes(vec![ms(1000), ms(1000)]);
-    outlet.publish([(content("x"), 1, true)], ms(0));
+    outlet.publish([(content("x"), 1, true)], ms(0), None);
     for second in 1..=120 {
-        outlet.publish([(content("a"), 0, true)], ms(second * 1000));
+        outlet.publish([(content("a"), 0, true)], ms(second * 1000), None);
     }
     assert!(outlet.bytes() < 5, "{}", outlet.bytes());
 }
@@ -158,43 +178,36 @@ fn a_lane_that_went_quiet_keeps_no_chunks_of_the_others() {
 #[test]
 fn with_a_lag_bound_of_zero_only_the_newest_counts() {
     let outlet = outlet(0);
-    let mut cursor = Cursor::new(Carrier::Http);
-    outlet.publish([(content("a"), 0, true)], ms(0));
+    let mut cursor = Cursor::new();
+    outlet.publish([(content("a"), 0, true)], ms(0), None);
     read(&outlet, &mut cursor);
-    outlet.publish([(content("b"), 0, true), (content("c"), 0, true)], ms(1));
+    outlet.publish(
+        [(content("b"), 0, true), (content("c"), 0, true)],
+        ms(1),
+        None,
+    );
     assert_eq!(read(&outlet, &mut cursor), ("c".into(), 1));
 }
 
 #[test]
 fn a_changed_header_comes_before_the_next_chunk_and_an_equal_one_does_not() {
     let outlet = outlet(1000);
-    let mut cursor = Cursor::new(Carrier::Http);
-    outlet.publish([(content("a"), 0, true)], ms(0));
+    let mut cursor = Cursor::new();
+    outlet.publish([(content("a"), 0, true)], ms(0), None);
     read(&outlet, &mut cursor);
     outlet.set_header(Header::new(vec![content("<h>")]));
-    outlet.publish([(content("b"), 0, true)], ms(1));
+    outlet.publish([(content("b"), 0, true)], ms(1), None);
     assert_eq!(read(&outlet, &mut cursor).0, "b");
     outlet.set_header(Header::new(vec![content("<new>")]));
-    outlet.publish([(content("c"), 0, true)], ms(2));
+    outlet.publish([(content("c"), 0, true)], ms(2), None);
     assert_eq!(read(&outlet, &mut cursor).0, "<new>c");
-}
-
-#[test]
-fn a_websocket_gets_text_and_frame_headers_http_passes_text_over() {
-    let outlet = outlet(1000);
-    outlet.publish([(Content::Text("hi".into()), 0, true)], ms(0));
-    assert_eq!(read(&outlet, &mut Cursor::new(Carrier::Http)).0, "<h>");
-    let mut out = VecDeque::new();
-    outlet.take(&mut Cursor::new(Carrier::WebSocket), usize::MAX, &mut out);
-    let bytes: Vec<u8> = out.into_iter().flatten().collect();
-    assert_eq!(bytes, [&[0x82, 3][..], b"<h>", &[0x81, 2], b"hi"].concat());
 }
 
 #[test]
 fn a_viewer_of_one_lane_gets_no_other() {
     let outlet = Outlet::default();
     outlet.set_lanes(vec![ms(1000), ms(1000)]);
-    let mut cursor = Cursor::new(Carrier::Http);
+    let mut cursor = Cursor::new();
     cursor.choose(&[1]);
     outlet.publish(
         [
@@ -204,6 +217,7 @@ fn a_viewer_of_one_lane_gets_no_other() {
             (content("y"), 1, false),
         ],
         ms(0),
+        None,
     );
     assert_eq!(read(&outlet, &mut cursor).0, "xy");
 }
@@ -218,7 +232,7 @@ fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
     }
     let outlet = outlet(1000);
     let tasks: Vec<Arc<Task>> = (0..3).map(|_| Arc::new(Task(0.into()))).collect();
-    let mut cursors: Vec<Cursor> = tasks.iter().map(|_| Cursor::new(Carrier::Http)).collect();
+    let mut cursors: Vec<Cursor> = tasks.iter().map(|_| Cursor::new()).collect();
     for _ in 0..2 {
         for (task, cursor) in tasks.iter().zip(&mut cursors) {
             let waker = Waker::from(task.clone());
@@ -233,8 +247,8 @@ fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
     }
     outlet.forget(&cursors[1]);
     assert_eq!(Arc::strong_count(&tasks[1]), 1);
-    outlet.publish([(content("a"), 0, true)], ms(0));
-    outlet.publish([(content("b"), 0, true)], ms(1));
+    outlet.publish([(content("a"), 0, true)], ms(0), None);
+    outlet.publish([(content("b"), 0, true)], ms(1), None);
     // Of the wake-up before the last.
     outlet.forget(&cursors[0]);
     let woken: Vec<u32> = tasks
@@ -251,20 +265,23 @@ proptest! {
         events in prop::collection::vec((0u64..400, any::<bool>(), prop::option::of(0usize..40)), 1..300)) {
         let outlet = Outlet::default();
         outlet.set_lanes(vec![ms(1000)]);
-        let mut cursor = Cursor::new(Carrier::Http);
+        let mut cursor = Cursor::new();
         let (mut now, mut number, mut last) = (0u64, 0u32, None::<u32>);
         let mut starts = Vec::new();
         for (step, independent, read) in events {
             now += step;
             if independent { starts.push(number); }
-            outlet.publish([(Content::Binary(Bytes::copy_from_slice(&number.to_be_bytes()).into()), 0, independent)], ms(now));
+            outlet.publish([(Content::Binary(Bytes::copy_from_slice(&number.to_be_bytes()).into()), 0, independent)], ms(now), None);
             number += 1;
             let Some(budget) = read else { continue };
             let mut out = VecDeque::new();
             let taken = outlet.take(&mut cursor, budget, &mut out);
-            let all: Vec<u8> = out.into_iter().flatten().collect();
-            for (nth, bytes) in all.chunks(4).enumerate() {
-                let got = u32::from_be_bytes(bytes.try_into().unwrap());
+            for (nth, item) in out.into_iter().enumerate() {
+                let Item::Chunk(chunk) = item else { unreachable!() };
+                let Content::Binary(payload) = chunk.piece.content() else { unreachable!() };
+                let got = u32::from_be_bytes(payload.parts()[0][..].try_into().unwrap());
+                prop_assert_eq!(chunk.starts_group, starts.contains(&got));
+                prop_assert_eq!(chunk.restarts, last.is_none_or(|last| got != last + 1));
                 let goes_on = last.is_some_and(|last| got == last + 1);
                 prop_assert!(goes_on || starts.contains(&got));
                 prop_assert!(goes_on || last.is_none() || (nth == 0 && taken.jumps == 1));

@@ -14,7 +14,7 @@ fn form(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
     }
 }
 
-/// On MJPEG, which shows pictures.
+/// A session that plays MJPEG.
 fn watching() -> Session {
     let client = Client {
         address: "192.0.2.7".into(),
@@ -69,19 +69,19 @@ fn on(network: Option<&str>, listening: bool) -> Session {
 #[test]
 fn who_listens_is_given_what_carries_sound_and_who_does_not_what_is_soonest() {
     for (network, listening, chosen, reason) in [
-        (None, false, 0, "it shows pictures soonest"),
+        (None, false, 0, "it has the lowest latency"),
         (
             None,
             true,
             1,
-            "it carries the sound, and shows pictures soonest",
+            "it carries the sound and has the lowest latency",
         ),
-        (Some("cellular"), true, 2, "the network is a mobile one"),
+        (Some("cellular"), true, 2, "the network is mobile"),
     ] {
         let choice = on(network, listening).choose(0, all(), None);
         assert_eq!((choice.candidate, choice.reason.as_str()), (chosen, reason));
     }
-    // A stream without sound has nothing to prefer.
+    // For a stream without sound there is no preference.
     let silent = all()
         .into_iter()
         .map(|form| Candidate {
@@ -111,7 +111,7 @@ fn turning_the_sound_on_moves_to_what_carries_it_and_off_back_when_the_link_is_g
     let choice = session.observe(at, &loud).unwrap();
     assert_eq!(
         (choice.candidate, choice.reason.as_str()),
-        (1, "somebody listens, and nal carries no sound")
+        (1, "sound is on, and nal carries none")
     );
     let _ = session.observe(2500, &Event::Playing(1));
     // It stays there, however good the link is.
@@ -136,7 +136,7 @@ fn what_carries_sound_and_shows_nothing_is_not_insisted_on() {
         choice.map(|choice| choice.candidate)
     };
     assert_eq!(failed(&mut session, 1), Some(2));
-    // Nothing is left that carries sound: pictures at least.
+    // No candidate with sound is left, so one with video only.
     assert_eq!(failed(&mut session, 2), Some(0));
     let _ = session.observe(200, &Event::Playing(0));
     let loud = Report {
@@ -146,7 +146,7 @@ fn what_carries_sound_and_shows_nothing_is_not_insisted_on() {
     assert!(session.observe(1200, &Event::Report(loud)).is_none());
 }
 
-/// A player that can show none of them in turn ends at what every browser shows, without a way back to what failed.
+/// A player that fails with each of them ends at what every browser can show, and does not return to what failed.
 #[test]
 fn what_fails_before_anything_plays_is_gone_through_to_its_end() {
     let mut session = on(None, false);
@@ -168,7 +168,8 @@ fn the_only_one_that_there_is_is_not_chosen_again_because_it_failed() {
     assert!(session.observe(100, &Event::Failed(0)).is_none());
 }
 
-/// As a browser told it on a link without any limit: the encoder's pace is what came, once in a while measured badly.
+/// As reported by a browser on an unlimited link: what is received is the encoder's pace, and sometimes goodput is
+/// measured wrongly.
 #[test]
 fn a_link_that_has_little_to_do_is_not_left() {
     let mut session = watching();
@@ -179,7 +180,7 @@ fn a_link_that_has_little_to_do_is_not_left() {
         let choice = session.observe(second * 1000, &told);
         assert!(choice.is_none(), "{second}: {choice:?}");
     }
-    // And is, once pictures are missing.
+    // The link is left once frames are missing.
     let narrow = Report {
         frame_rate: 5.0,
         ..report(1_000_000, Some(1_100_000))
@@ -194,7 +195,7 @@ fn a_link_that_has_little_to_do_is_not_left() {
     );
 }
 
-/// Where a browser plays HLS itself, nobody knows its bytes; that is not the same as none.
+/// If a browser plays HLS natively, its bytes are unknown. That is not the same as none.
 #[test]
 fn what_is_not_counted_needs_what_was_said() {
     let mut session = watching();

@@ -1,4 +1,4 @@
-//! Generated from `wit/gateway.wit`, as [`crate::bindings`] is.
+//! Bindings that wit-bindgen generates from `wit/gateway.wit` for the world `policy-plugin`; see [`crate::bindings`].
 #![allow(
     unsafe_code,
     missing_docs,

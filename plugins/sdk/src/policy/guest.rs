@@ -1,4 +1,5 @@
-//! From a [`Policy`] to the component's exports.
+//! The guest side of the interface `policy`: implements wit-bindgen's traits for any [`Policy`]. The host owns the
+//! sessions as resources and drops them when they end.
 
 use super::{
     Policy,
@@ -9,10 +10,10 @@ use super::{
 use crate::export::hook_panics;
 use std::{cell::RefCell, marker::PhantomData};
 
-/// The component's exports; each session is a `P`.
+/// The component's exports. Each session is a value of type `P`.
 pub struct Component<P>(PhantomData<P>);
 
-/// One session.
+/// A session resource. Calls come one at a time, so the borrow never fails.
 pub struct Held<P>(RefCell<P>);
 
 impl<P: Policy> Guest for Component<P> {

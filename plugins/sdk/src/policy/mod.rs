@@ -1,13 +1,14 @@
-//! Write a Sluicegate policy: a WebAssembly component that picks transport and rendition for a session and moves it later.
+//! SDK for Sluicegate policies: a WebAssembly component that chooses transport and rendition of a session, and moves
+//! the session later.
 //!
-//! A policy is a type that implements [`Policy`], one value for each session, made into a component by
-//! [`export_policy!`](crate::export_policy). It sees no clock: times come with the calls. What it answers may depend only on
-//! what it was told, so that a recorded session can be played again.
+//! A policy is a type that implements [`Policy`], one value per session, exported as a component by
+//! [`export_policy!`](crate::export_policy). It has no clock; times come with the calls. Its answers may depend only on
+//! its earlier calls, so that a recorded session can be replayed.
 //!
 //! ```
 //! use sluicegate_sdk::policy::{Candidate, Choice, Client, Event, Policy};
 //!
-//! /// The first that can be had.
+//! /// Always the first candidate.
 //! struct First;
 //!
 //! impl Policy for First {
@@ -17,7 +18,7 @@
 //!     }
 //!
 //!     fn choose(&mut self, _: u64, _: Vec<Candidate>, playing: Option<u32>) -> Choice {
-//!         Choice { candidate: playing.unwrap_or(0), reason: "it is the first".into() }
+//!         Choice { candidate: playing.unwrap_or(0), reason: "it is the first candidate".into() }
 //!     }
 //!
 //!     fn observe(&mut self, _: u64, _: Event) -> Option<Choice> {
@@ -41,34 +42,39 @@ pub use bindings::exports::sluicegate::gateway::policy::{
     Candidate, Choice, Client, Event, Report,
 };
 
-/// One session's choices: `resource session` of `interface policy` in `wit/gateway.wit`.
+/// Decisions for one session: `resource session` of `interface policy` in `wit/gateway.wit`, which documents units and
+/// order of calls in full.
 pub trait Policy: Sized + 'static {
-    /// Somebody begins to watch. `options` is the policy's part of the config as JSON; [`options()`](crate::options()) reads it.
+    /// Opens a session. `options` is the policy's section of the config as JSON; [`options()`](crate::options()) parses
+    /// it.
     ///
     /// # Errors
-    /// What is wrong with the options and what to write: shown by `sluicegate check` and at start.
+    /// States what is wrong with the options and what to write instead; shown by `sluicegate check` and at start.
     fn open(client: &Client, options: &str) -> Result<Self, String>;
 
-    /// What to play, at the start and whenever the candidates change; there is at least one. `playing`: what plays already.
+    /// Chooses among the candidates, of which there is at least one, at the start and whenever they change. `at` is in
+    /// milliseconds on a monotonic clock. `playing` is the index of the candidate that plays already; if there is one,
+    /// the answer does not move the session.
     fn choose(&mut self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice;
 
-    /// Something happened; a choice moves the session.
+    /// Handles an event at `at` milliseconds. A choice moves the session; `None` changes nothing.
     fn observe(&mut self, at: u64, event: Event) -> Option<Choice>;
 }
 
-/// Makes a type that implements [`Policy`] into this crate's component; once in a crate, in a `cdylib`. On targets
-/// other than wasm32 it exports nothing. As [`export!`](crate::export) does it for transports.
+/// Exports a type that implements [`Policy`] as this crate's component, as [`export!`](crate::export) does for
+/// transports. Use it once per crate, in a `cdylib`. On targets other than wasm32 it exports nothing.
 #[macro_export]
 macro_rules! export_policy {
     ($policy:ty) => {
-        // What is exported is in use, also where it is only compiled for its tests.
+        // Keeps the type in use on targets where nothing is exported, so that native test builds have no dead-code
+        // warnings.
         const _: fn(
             &$crate::policy::Client,
             &str,
         ) -> ::std::result::Result<$policy, ::std::string::String> =
             <$policy as $crate::policy::Policy>::open;
 
-        // As in `export!`.
+        // Unsafe for the same reason as in `export!`.
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code)]
         const _: () = {

@@ -1,9 +1,11 @@
-//! A transport whose calls are written by a fuzzer: each argument that carries bytes is the script of that call, first what
-//! it does to the host (buffers, slices in and out of range, reads, log lines, memory, loops, traps), then what it answers.
+//! Test transport `fuzzed`: a fuzzer writes its calls. Each argument that carries bytes is the script of that call:
+//! first what it does to the host (buffers, slices in and out of range, reads, log lines, memory, loops, traps), then
+//! what it returns.
 //!
-//! Texts carry bytes as the characters U+0000 to U+00FF. A script that ends answers with nothing more.
+//! Strings carry bytes as the characters U+0000 to U+00FF. A script that is used up reads as zeros, so the call returns
+//! nothing more. The fuzz targets of the host run it to check that no component can harm the host.
 
-// Trapping is one of the things it does.
+// Trapping is one of the actions.
 #![allow(clippy::panic)]
 
 use sluicegate_sdk::{
@@ -12,7 +14,7 @@ use sluicegate_sdk::{
 };
 use std::cell::RefCell;
 
-/// Buffers and memory kept from call to call; `request` may not change anything, and this one does all the same.
+/// Buffers and memory that are kept from call to call. `request` must not change anything, and this one does so anyway.
 #[derive(Default)]
 struct Held {
     buffers: Vec<Buffer>,
@@ -23,7 +25,7 @@ struct Fuzzed {
     held: RefCell<Held>,
 }
 
-/// The bytes of a call, read from the front; zeros when they are used up.
+/// The bytes of a call, read from the front; zeros after the end.
 struct Script<'a>(&'a [u8]);
 
 impl Script<'_> {
@@ -45,7 +47,7 @@ impl Script<'_> {
         u32::from(self.word()) | u32::from(self.word()) << 16
     }
 
-    /// Any number, small ones more often: what it counts has to happen.
+    /// A count. Small ones are more likely, since each item has to be produced.
     fn count(&mut self) -> usize {
         match self.byte() {
             few @ 0..240 => usize::from(few % 8),
@@ -54,7 +56,7 @@ impl Script<'_> {
         }
     }
 
-    /// As many bytes as `count` says, from the script or made up.
+    /// As many bytes as `count` says, from the script and then padding.
     fn bytes(&mut self) -> Vec<u8> {
         let count = self.count();
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
@@ -120,7 +122,7 @@ impl Held {
                         self.memory.push(bytes);
                     }
                 }
-                // A buffer joined with itself: sizes double.
+                // Joins a buffer with itself repeatedly, so its size doubles.
                 7 => {
                     for _ in 0..script.byte() % 32 {
                         let Some(buffer) = self.buffers.pop() else {
@@ -147,7 +149,7 @@ impl Held {
         self.buffers.get(at % self.buffers.len().max(1))
     }
 
-    /// Out of bytes and slices, which are mostly in range.
+    /// Joins bytes and slices, most of which are in range.
     fn join(&mut self, script: &mut Script) -> Buffer {
         enum Part {
             Bytes(Vec<u8>),
@@ -222,7 +224,7 @@ fn unpack(text: &str) -> Vec<u8> {
 }
 
 impl Fuzzed {
-    /// What the script does to the host, and then what it answers.
+    /// Performs the script's actions and then computes the answer.
     fn run<R>(&self, script: &[u8], answer: impl FnOnce(&mut Held, &mut Script) -> R) -> R {
         let (mut held, mut script) = (self.held.borrow_mut(), Script(script));
         held.act(&mut script);
@@ -236,7 +238,7 @@ impl Transport for Fuzzed {
             held: RefCell::default(),
         };
         let profile = fuzzed.run(&unpack(options), |_, script| match script.byte() {
-            // What is served, so that most scripts get somewhere.
+            // A valid profile, so that most scripts get further than `open`.
             0..200 => Ok(Profile {
                 carriers: vec!["http".into(), "websocket".into()],
                 formats: vec!["h264/annexb".into(), "jpeg".into()],

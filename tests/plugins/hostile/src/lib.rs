@@ -1,17 +1,19 @@
-//! A transport that misbehaves as its options tell it, and is otherwise `nal`: H.264 in Annex B over WebSocket. For tests of
-//! the gateway's limits, repair and error messages.
+//! Test transport `hostile`: misbehaves as its options say, and otherwise works like `nal` (H.264 in Annex B over
+//! WebSocket). Tests use it to check the gateway's limits, repair and error messages.
 //!
-//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N}`, all but `in` and `do` optional.
+//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N}`. All but `in` and `do` are
+//! optional.
 //!
-//! | `in` | `open` `configure` `push` `stop` `request` `join` `message` `leave` |
-//! |---|---|
-//! | `do` | `trap` `panic` `loop` `memory` `log` `hold` `output` `giant` `nonsense` `refuse` `page` `burst`: see `Deed` |
-//! | `after` | that many calls of `in` go well first; counted since the instance began |
-//! | `every` | only samples whose number is N − 1 modulo N; the number is decode time / duration, so a new instance agrees |
-//! | `once` | once in an instance's life; a new instance does it again |
-//! | `repeat` | `repeat-ms` of its profile |
+//! - `in`: the call in which it misbehaves: `open`, `configure`, `push`, `stop`, `request`, `join`, `message`, `leave`.
+//! - `do`: `trap`, `panic`, `loop`, `memory`, `log`, `hold`, `output`, `giant`, `nonsense`, `refuse`, `page`, `burst`;
+//!   see `Deed`.
+//! - `after`: the first N calls of `in` in an instance succeed.
+//! - `every`: only samples whose number is N − 1 modulo N. The number is decode time / duration, so a new instance
+//!   agrees.
+//! - `once`: once per instance; a new instance does it again.
+//! - `repeat`: `repeat-ms` of its profile.
 
-// Misbehaviour is its purpose.
+// Misbehaviour is the purpose.
 #![allow(clippy::panic)]
 
 use std::cell::{Cell, RefCell};
@@ -38,31 +40,32 @@ enum Call {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", rename_all = "kebab-case")]
 enum Deed {
-    /// A bare trap: nothing reaches the log.
+    /// A bare trap, with nothing in the log.
     Trap,
-    /// A Rust panic: its message is logged, then it traps.
+    /// A Rust panic: the message is logged before the trap.
     Panic,
-    /// Never comes back.
+    /// Never returns.
     Loop,
-    /// Allocates until it is refused, keeps it, and goes on.
+    /// Allocates until it is refused, keeps the memory, and continues.
     Memory,
-    /// Writes 100 000 lines of 1 KiB to the log, and goes on.
+    /// Writes 100,000 lines of 1 KiB to the log, and continues.
     Log,
-    /// `push`: keeps the sample's buffer for ever; elsewhere keeps 100 000 new ones; and goes on.
+    /// In `push`: keeps the sample's buffer for ever. Elsewhere: keeps 100,000 new buffers. Continues.
     Hold,
-    /// Answers with 100 000 small texts, or one of 8 MiB where the answer is one text.
+    /// Returns 100,000 small texts, or one of 8 MiB where the answer is a single text.
     Output,
-    /// Answers with one buffer of 512 MiB, joined of slices of a small one.
+    /// Returns one buffer of 512 MiB, joined from slices of a small one.
     Giant,
-    /// Answers what cannot be: unknown lanes, a status of 9999, a content type of two lines, an empty profile.
+    /// Returns invalid values: unknown lanes, a status of 9999, a content type of two lines, an empty profile.
     #[serde(alias = "reply-nonsense")]
     Nonsense,
-    /// `open` and `join`: an error. Elsewhere nothing.
+    /// In `open` and `join`: returns an error. Elsewhere: nothing.
     Refuse,
-    /// `request`: pages whose script, markup and service worker try to do what only the gateway's own pages may. Elsewhere
-    /// nothing.
+    /// In `request`: serves pages whose script, markup and service worker try what only the gateway's own pages may do.
+    /// Elsewhere: nothing.
     Page,
-    /// `join` and `message`: 1,000 small texts for the viewer at once, more than wait for one. Elsewhere nothing.
+    /// In `join` and `message`: sends 1,000 small texts to the viewer at once, more than may be queued. Elsewhere:
+    /// nothing.
     Burst,
 }
 
@@ -82,7 +85,7 @@ struct Hostile {
     video: Option<u32>,
     calls: Cell<u32>,
     done: Cell<bool>,
-    /// Who joined and did not leave, as `viewers` below its path tells.
+    /// Number of viewers that joined and did not leave; served at the path `viewers`.
     viewers: Cell<u32>,
     held: RefCell<Vec<Buffer>>,
     memory: RefCell<Vec<Vec<u8>>>,
@@ -268,7 +271,8 @@ impl Hostile {
         every == 0 || number % every == every - 1
     }
 
-    /// Does what can be done in any call, and hands back what the call has to do by its answer.
+    /// Misbehaves if it is the time to, in ways that are possible in any call. Returns the deed, so that the call can
+    /// do the rest with its answer.
     fn misbehave(&self, call: Call) -> Option<Deed> {
         if self.options.r#in != Some(call) {
             return None;
@@ -312,14 +316,14 @@ impl Hostile {
             if memory.try_reserve(1).is_err() || bytes.try_reserve_exact(STEP).is_err() {
                 return;
             }
-            // Touched, or it would only be reserved.
+            // Written to, since memory is otherwise only reserved.
             bytes.resize(STEP, 0x5a);
             memory.push(bytes);
         }
     }
 }
 
-/// A page that misbehaves, under the names and as the types that a browser may run script from.
+/// A page that misbehaves, under names and content types from which a browser may run script.
 fn page(path: &str) -> Reply {
     let svg = "<svg xmlns='http://www.w3.org/2000/svg'><title>untouched</title>";
     let (content_type, text) = match path {
@@ -346,11 +350,11 @@ fn page(path: &str) -> Reply {
     })
 }
 
-/// Without script it tries by markup alone.
+/// Tries with markup alone what needs no script.
 const PAGE: &str = "<!doctype html><title>untouched</title><link rel='stylesheet' href='/assets/none.css'>\
 <meta http-equiv='refresh' content='0;url=/healthz'><img src='/live/cam/frame.jpg'><iframe src='/readyz'></iframe>\
 <object data='/healthz'></object><form action='/healthz'><button autofocus>go</button></form><script>SCRIPT</script>";
-/// Says in the title how far it came.
+/// Reports in the document's title how far it got.
 const SCRIPT: &str = "document.title = 'ran'; (async () => {\
 const reached = async (what) => { try { return await what(); } catch (error) { return error.name; } };\
 const metrics = await reached(async () => (await fetch('/metrics')).status);\
@@ -363,7 +367,7 @@ fn effects(deed: Option<Deed>) -> Vec<Effect> {
         Some(Deed::Output) => texts(100_000).into_iter().map(Effect::Send).collect(),
         Some(Deed::Burst) => texts(1000).into_iter().map(Effect::Send).collect(),
         Some(Deed::Giant) => vec![Effect::Send(giant().into())],
-        // No such lanes, and no uplink in the profile.
+        // There are no such lanes, and no uplink in the profile.
         Some(Deed::Nonsense) => {
             vec![
                 Effect::Lanes(vec![7, 7, 255]),
@@ -406,7 +410,7 @@ mod tests {
         1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
     ];
 
-    // Not through `mock::Muxer`, which would refuse what this does.
+    // Does not use `mock::Muxer`, which would reject this behaviour.
     fn lanes(options: &str, samples: Vec<Sample>) -> Vec<u8> {
         let (mut hostile, _) = Hostile::open(options).unwrap();
         hostile.configure(&mock::video("h264/annexb", "avc1.42c01e", &AVCC));

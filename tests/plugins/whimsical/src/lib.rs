@@ -1,5 +1,6 @@
-//! A policy that does what its options say: `{"do": "trap", "in": "observe"}`.
-// What it is for.
+//! Test policy `whimsical`: misbehaves as its options say, for example `{"do": "trap", "in": "observe"}`, and otherwise
+//! chooses the last candidate and stays there. Tests use it to check how the gateway replaces a failing policy.
+// Misbehaviour is the purpose.
 #![allow(clippy::panic)]
 
 use sluicegate_sdk::{
@@ -16,9 +17,10 @@ use sluicegate_sdk::{
     rename_all = "kebab-case"
 )]
 struct Options {
-    /// `trap`, `loop`, `nonsense` (an index that there is not); else it chooses the last and stays there.
+    /// `trap`, `loop` or `nonsense` (an index out of range). With anything else it chooses the last candidate and stays
+    /// there.
     r#do: String,
-    /// `open`, `choose` or `observe`.
+    /// Call in which it misbehaves: `open`, `choose` or `observe`.
     r#in: String,
 }
 
@@ -53,7 +55,7 @@ impl Whimsical {
 impl Policy for Whimsical {
     fn open(client: &Client, json: &str) -> Result<Self, String> {
         let options: Options = options(json)?;
-        // The gateway itself asks whether the options are good, and gives no name.
+        // The gateway validates options with a client that has no user agent; that call must succeed.
         if !client.user_agent.is_empty() {
             Whimsical::misbehave(&options, "open");
         }

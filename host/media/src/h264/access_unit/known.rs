@@ -1,4 +1,5 @@
-//! The parameter sets that have come, and which of them a picture decodes with (ISO/IEC 14496-10 7.4.1.2.1).
+//! The parameter sets received so far, and which of them a picture decodes with (ISO/IEC 14496-10 7.4.1.2.1). Part of
+//! [`super::Assembler`].
 
 use super::super::nal;
 use super::super::parameter_sets::{Error, ParameterSets, Pps, Sps};
@@ -11,9 +12,9 @@ use std::sync::Arc;
 pub struct KnownSets {
     sps: BTreeMap<u8, Sps>,
     pps: BTreeMap<u8, KnownPps>,
-    /// `sps` or `pps` changed since `current` was made.
+    /// `sps` or `pps` changed since `current` was computed.
     outdated: bool,
-    /// Those of the newest picture, and the SPS they were made of.
+    /// Parameter sets of the newest picture, and the id of their SPS.
     current: Option<Arc<ParameterSets>>,
     current_sps: Option<u8>,
 }
@@ -21,15 +22,16 @@ pub struct KnownSets {
 #[derive(Debug)]
 struct KnownPps {
     pps: Pps,
-    /// A slice has named it.
+    /// A slice has referred to this PPS.
     used: bool,
-    /// It was not repeated with the SPS before the newest IDR picture. Unless it is used it is then no longer passed on:
-    /// damage may have made it, and a decoder that is given nonsense may end.
+    /// The PPS was not repeated with the SPS before the newest IDR picture. Unless it is used, it is no longer passed
+    /// on: damage may have created it, and an invalid PPS can make a decoder fail.
     stale: bool,
 }
 
 impl KnownSets {
-    /// Takes a parameter set of NAL unit type `kind`. Keeps a copy: the NAL unit may share the memory of something much larger.
+    /// Stores a parameter set of NAL unit type `kind`. Keeps a copy, since the NAL unit may share the memory of
+    /// something much larger.
     pub fn store(&mut self, kind: u8, nal: &Bytes) -> Result<(), Error> {
         if kind == nal::SPS {
             if self.sps.values().any(|known| known.nal == nal) {
@@ -55,18 +57,18 @@ impl KnownSets {
         Ok(())
     }
 
-    /// The PPS of an id, and its SPS.
+    /// Returns the PPS of an id together with its SPS.
     pub fn lookup(&self, pps: u8) -> Option<(&Pps, &Sps)> {
         let pps = &self.pps.get(&pps)?.pps;
         Some((pps, self.sps.get(&pps.sps_id)?))
     }
 
-    /// Those of the newest picture.
+    /// Parameter sets of the newest picture.
     pub fn current(&self) -> Option<&Arc<ParameterSets>> {
         self.current.as_ref()
     }
 
-    /// The parameter sets of a picture that names `pps`: its SPS, and every PPS of that SPS.
+    /// Returns the parameter sets of a picture that refers to `pps`: its SPS, and every PPS of that SPS.
     pub fn activate(&mut self, pps: u8) -> Option<Arc<ParameterSets>> {
         let known = self.pps.get_mut(&pps)?;
         let sps = self.sps.get(&known.pps.sps_id)?;
@@ -87,7 +89,7 @@ impl KnownSets {
         self.current.clone()
     }
 
-    /// The same before the first picture, of the first PPS that has its SPS.
+    /// Activates the first PPS whose SPS is known, if there was no picture yet.
     pub fn activate_any(&mut self) {
         let complete = |id: &&u8| self.lookup(**id).is_some();
         let first = self.pps.keys().find(complete).copied();
@@ -96,7 +98,8 @@ impl KnownSets {
         }
     }
 
-    /// Where an SPS comes before an IDR picture, in `nals`, its PPS come too.
+    /// If `nals`, which precede an IDR picture, contain an SPS, they contain its PPS, too. Marks every PPS that they do
+    /// not repeat as stale.
     pub fn forget_unrepeated(&mut self, nals: &[Bytes]) {
         if !nals.iter().any(|nal| nal::unit_type(nal) == nal::SPS) {
             return;

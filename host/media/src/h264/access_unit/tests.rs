@@ -1,3 +1,5 @@
+//! Tests of the assembler: what belongs to an access unit, start points, losses, wrong `frame_num`, and output order.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::super::annexb::{self, Piece, Splitter};
@@ -46,7 +48,7 @@ fn p(frame_num: u32) -> SliceOptions {
     }
 }
 
-/// The same picture's slice further down.
+/// A further slice of the same picture.
 fn below(slice: SliceOptions, first_mb: u32) -> SliceOptions {
     SliceOptions { first_mb, ..slice }
 }
@@ -64,7 +66,7 @@ fn assemble(assembler: &mut Assembler, nals: &[Bytes]) -> Vec<AccessUnit> {
     units
 }
 
-/// How many NAL units each access unit has.
+/// Number of NAL units of each access unit.
 fn shape(units: &[AccessUnit]) -> Vec<usize> {
     units.iter().map(|unit| unit.nals.len()).collect()
 }
@@ -476,7 +478,7 @@ fn a_broken_sps_leaves_the_one_before_in_use() {
     assert_eq!(units[1].parameter_sets, units[0].parameter_sets);
     assert_eq!(
         assembler.take_error().unwrap().to_string(),
-        "the SPS cannot be read (too short); it is ignored"
+        "the SPS is invalid (too short); it is ignored"
     );
 }
 
@@ -584,7 +586,7 @@ fn b_slices_are_seen() {
     assert_eq!(seen, [false, false, true]);
 }
 
-/// Pictures of one to three slices, some with an AUD, an SEI or repeated parameter sets before them.
+/// Pictures of one to three slices, some preceded by an AUD, an SEI or repeated parameter sets.
 fn stream() -> impl Strategy<Value = Vec<Vec<Bytes>>> {
     let picture = (
         1u32..4,
@@ -670,7 +672,7 @@ proptest! {
     }
 }
 
-/// How many access units of these come out, and what is said of the rest.
+/// Number of access units that are output, and the last error.
 fn told(nals: &[Bytes]) -> (usize, Option<Error>) {
     let mut assembler = Assembler::default();
     let units = assemble(&mut assembler, nals);
@@ -706,12 +708,7 @@ fn nothing_follows_a_missing_reference_picture_until_the_next_start() {
             5,
             None,
         ),
-        (
-            "the count begins anew",
-            &[idr(), p(15), p(0), p(1)],
-            1,
-            loss,
-        ),
+        ("the count restarts", &[idr(), p(15), p(0), p(1)], 1, loss),
     ] {
         let nals = [
             &sets[..],
@@ -719,13 +716,13 @@ fn nothing_follows_a_missing_reference_picture_until_the_next_start() {
         ];
         assert_eq!(told(&nals.concat()), (out, error), "{what}");
     }
-    // Up to 15 and on from 0: `frame_num` has four bits here.
+    // From 15 the count continues at 0: `frame_num` has four bits here.
     let round = std::iter::once(idr()).chain((1..20).map(|n| p(n % 16)));
     let nals: Vec<Bytes> = sets.iter().cloned().chain(round.map(slice)).collect();
     assert_eq!(told(&nals), (20, None));
 }
 
-/// How many pictures of each group come out, of groups of pictures with these numbers behind their IDR picture.
+/// Number of pictures output of each group, where a group is an IDR picture followed by pictures with these numbers.
 fn out_of_groups(sps: &SpsOptions, groups: &[Vec<u32>]) -> (Vec<usize>, bool) {
     let mut assembler = Assembler::default();
     assemble(&mut assembler, &[sps.nal(), PPS.nal()]);
@@ -746,10 +743,10 @@ fn a_source_that_counts_wrongly_in_every_group_alike_is_shown_whole_from_the_fou
         (vec![1, 1, 1, 9, 9, 9], true),
         "by two"
     );
-    // Groups of other lengths are alike as far as they go.
+    // Groups of different lengths are compared up to the shorter length.
     let lengths = [by(3, 9), by(3, 4), by(3, 12), by(3, 7)];
     assert_eq!(out_of_groups(&SPS, &lengths), (vec![1, 1, 1, 8], true));
-    // It begins anew at 6 and says that it does so at 16.
+    // The count wraps at 6, although the SPS says 16.
     let wraps = vec![(1..10).map(|n| n % 6).collect(); 4];
     assert_eq!(out_of_groups(&SPS, &wraps), (vec![6, 6, 6, 10], true));
 
@@ -760,7 +757,7 @@ fn a_source_that_counts_wrongly_in_every_group_alike_is_shown_whole_from_the_fou
     assert_eq!(
         out_of_groups(&gaps_allowed, &six),
         (vec![9; 6], false),
-        "left out on purpose"
+        "the SPS allows gaps"
     );
 }
 
@@ -775,10 +772,10 @@ fn a_loss_that_brings_the_counting_back_to_where_it_was_shows() {
             assemble(&mut assembler, &nals).len()
         };
         assert_eq!(out(&[idr(), p(1), p(2), p(3)]), 4);
-        // Of the next group, the keyframe and all that is before its 3 is lost.
+        // In the next group, the keyframe and everything before number 3 is lost.
         assert_eq!(out(&[p(3), p(4)]), 0);
         assert_eq!(out(&[idr(), p(1)]), 2);
-        // Pictures that no other refers to count as the one behind them.
+        // Non-reference pictures have the number of the picture after them.
         let unused = SliceOptions { ref_idc: 0, ..p(2) };
         assert_eq!(out(&[unused, unused, p(2)]), 3);
     }
@@ -809,10 +806,10 @@ fn a_source_that_never_counts_is_believed_where_it_tells_an_order_and_shown_whol
 #[test]
 fn losses_are_not_taken_for_wrong_counting() {
     let without = |lost: &[u32]| (1..10).filter(|n| !lost.contains(n)).collect::<Vec<_>>();
-    // Behind a large keyframe, again and again.
+    // The picture after a large keyframe is lost again and again.
     let behind = vec![without(&[1]); 8];
     assert_eq!(out_of_groups(&SPS, &behind), (vec![1; 8], false));
-    // Often, but not always.
+    // The same gap in many groups, but not in all.
     let mut often = vec![without(&[2, 5]); 8];
     often[2] = without(&[]);
     often[5] = without(&[3, 5]);
@@ -820,7 +817,7 @@ fn losses_are_not_taken_for_wrong_counting() {
     assert_eq!(out, [2, 2, 10, 2, 2, 3, 2, 2]);
     assert!(!miscounts);
 
-    // Wherever two of thirty are lost at random, half an hour long.
+    // Two of thirty pictures are lost at random, for half an hour.
     let mut seed = 7_u32;
     let mut dice = || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -948,7 +945,7 @@ fn a_pps_that_is_neither_used_nor_repeated_is_no_longer_passed_on() {
         vec![PPS.nal(), late.nal()],
         vec![PPS.nal(), late.nal(), stray.nal()],
         vec![PPS.nal()],
-        // Sent once and used late: known all the same.
+        // A PPS that is sent once and used late is still known.
         vec![PPS.nal(), late.nal()],
     ];
     assert_eq!(told, expected);

@@ -1,19 +1,20 @@
-//! Levels, ISO/IEC 14496-10 A.3: what a stream needs of a decoder, where its SPS does not say.
+//! Levels (ISO/IEC 14496-10 A.3): the lowest level that fits a stream whose SPS names none that exists. Some encoders
+//! write 0, which browsers reject.
 
-/// What a stream needs.
+/// What a stream requires of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
-    /// Of a frame, in macroblocks.
+    /// Width of a frame in macroblocks.
     pub width: u32,
-    /// Of a frame, in macroblocks.
+    /// Height of a frame in macroblocks.
     pub height: u32,
-    /// Frames that are kept for reference or to be shown later.
+    /// Number of frames in the decoded picture buffer, for reference or later output.
     pub frames: u32,
-    /// Frames may be coded as fields or in pairs of macroblocks.
+    /// Frames may be coded as fields or in macroblock pairs.
     pub interlaced: bool,
 }
 
-/// Table A-1: `level_idc`, macroblocks a second, in a frame, in all frames that are kept.
+/// Table A-1: `level_idc`, macroblocks per second, macroblocks per frame, macroblocks in the decoded picture buffer.
 const LEVELS: [(u8, u32, u32, u32); 19] = [
     (10, 1485, 99, 396),
     (11, 3000, 396, 900),
@@ -35,21 +36,21 @@ const LEVELS: [(u8, u32, u32, u32); 19] = [
     (61, 8_355_840, 139_264, 696_320),
     (62, 16_711_680, 139_264, 696_320),
 ];
-/// Level 1b, as the high profiles write it.
+/// Level 1b as the high profiles write it.
 const LEVEL_1B: u8 = 9;
-/// Frames a second of a stream that does not say.
+/// Frame rate assumed if the stream states none.
 const LIKELY_RATE: f32 = 30.0;
-/// `MaxDpbFrames` is no more (A.3.1).
+/// Upper limit of `MaxDpbFrames` (A.3.1).
 const MAX_FRAMES: u32 = 16;
-/// Those that have interlaced coding (A.3.3).
+/// Levels that allow interlaced coding (A.3.3).
 const INTERLACED: std::ops::RangeInclusive<u8> = 21..=41;
 
-/// Whether there is such a level.
+/// Whether the standard has such a level.
 pub fn exists(level_idc: u8) -> bool {
     level_idc == LEVEL_1B || LEVELS.iter().any(|level| level.0 == level_idc)
 }
 
-/// The lowest level that has room for `demand` at so many frames a second (0: unknown); the highest if none has.
+/// Lowest level with room for `demand` at `rate` frames per second (0: unknown); the highest level if none has room.
 pub fn lowest(demand: Demand, rate: f32) -> u8 {
     let Demand { width, height, .. } = demand;
     let size = width.saturating_mul(height);
@@ -58,7 +59,7 @@ pub fn lowest(demand: Demand, rate: f32) -> u8 {
     let kept = demand.frames.min(MAX_FRAMES).saturating_mul(size);
     let fits = |level: &&(u8, u32, u32, u32)| {
         let (_, most_speed, most, most_kept) = **level;
-        // A side is at most the root of eight times the frame.
+        // A side may be at most the square root of eight times the frame size.
         let side = u64::from(width.max(height));
         size <= most
             && side * side <= 8 * u64::from(most)

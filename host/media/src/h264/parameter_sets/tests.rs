@@ -1,3 +1,5 @@
+//! Tests of the parsers with real, damaged and synthetic parameter sets.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::super::testing::{self, SpsOptions};
@@ -6,7 +8,7 @@ use proptest::prelude::*;
 
 #[test]
 fn reads_the_picture_format_of_real_streams() {
-    // size, codec, frame rate, reorder, full range
+    // Size, codec string, frame rate, reorder, full range.
     let expected = [
         (320, 240, "avc1.42c00d", 25.0, Some(0), false),
         (1920, 1080, "avc1.640028", 30.0, Some(2), false),
@@ -106,13 +108,13 @@ fn a_level_that_does_not_exist_becomes_the_lowest_that_fits_size_rate_and_refere
             (&*sets.picture.codec, sets.picture.level_idc),
             ("avc1.4d0028", 40)
         );
-        // What the container says of the rate counts, too.
+        // A frame rate from the container counts, too.
         let fast = sets.at_rate(60.0);
         assert_eq!(fast.picture.codec, "avc1.4d002a");
         assert_eq!(fast.decoder_config()[3], 42);
         assert_eq!(fast.sps, [sps], "the SPS itself stays as it is");
     }
-    // A level that exists is believed, at any rate.
+    // A level that exists is kept at any rate.
     let sps = SpsOptions {
         level: 10,
         ..SpsOptions::default()
@@ -184,27 +186,27 @@ fn what_is_no_parameter_set_is_refused_with_a_reason() {
     let table = [
         (
             ParameterSets::new(&[], one(&pps)),
-            "there is no SPS; a decoder needs an SPS and a PPS",
+            "no SPS was given; a decoder needs an SPS and a PPS",
         ),
         (
             ParameterSets::new(one(&sps), &[]),
-            "there is no PPS; a decoder needs an SPS and a PPS",
+            "no PPS was given; a decoder needs an SPS and a PPS",
         ),
         (
             ParameterSets::new(one(&pps), one(&pps)),
-            "the SPS cannot be read (NAL unit type 8); it is ignored",
+            "the SPS is invalid (NAL unit type 8); it is ignored",
         ),
         (
             ParameterSets::new(one(&sps), one(&sps)),
-            "the PPS cannot be read (NAL unit type 7); it is ignored",
+            "the PPS is invalid (NAL unit type 7); it is ignored",
         ),
         (
             ParameterSets::new(&[Bytes::from(vec![0x67; MAX_SIZE + 1])], &[]),
-            "the SPS has 8193 bytes, more than the 8192 that are accepted; it is ignored",
+            "the SPS has 8193 bytes, at most 8192 are accepted; it is ignored",
         ),
         (
             ParameterSets::new(&[sps.slice(..3)], &[]),
-            "the SPS cannot be read (too short); it is ignored",
+            "the SPS is invalid (too short); it is ignored",
         ),
     ];
     for (result, message) in table {

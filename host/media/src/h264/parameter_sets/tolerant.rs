@@ -1,9 +1,9 @@
-//! The SPS as it is found in the field.
+//! A bit reader that accepts SPS as real encoders write them.
 
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, Integer, Primitive};
 
-/// Reads what real encoders write: an SPS that is followed by more bytes, whose decoded picture buffer is stated too small
-/// for its reference frames, or whose VUI makes no sense (then, in a second attempt, without it).
+/// Tolerates an SPS that is followed by more bytes, that states a decoded picture buffer too small for its reference
+/// frames, or, in a second attempt with `without_vui`, that has an invalid VUI.
 pub struct Tolerant<'a> {
     bits: BitReader<&'a [u8]>,
     without_vui: bool,

@@ -1,25 +1,27 @@
-//! `dec_ref_pic_marking` of a slice header, ISO/IEC 14496-10 7.3.3.3, and what stands before it.
+//! `dec_ref_pic_marking` of a slice header (ISO/IEC 14496-10 7.3.3.3). Everything between `redundant_pic_cnt` and it
+//! has to be parsed to find it.
 
 use super::super::parameter_sets::{Pps, Sps};
 use h264_reader::rbsp::{BitRead, BitReaderError};
 
-/// Entries of a list of references (7.4.3.1), or marking operations, that are believed: more than any picture can need.
+/// Largest number of entries of a reference list (7.4.3.1), or of marking operations, that is accepted: more than any
+/// picture needs.
 const MAX_ENTRIES: usize = 80;
-/// `slice_type` modulo 5.
+/// Values of `slice_type` modulo 5.
 const B: u32 = 1;
 const I: u32 = 2;
 const SI: u32 = 4;
 
-/// What is to become of reference pictures.
+/// Marking of reference pictures by this picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marking {
     /// `long_term_reference_flag` of an IDR picture.
     pub long_term: bool,
-    /// `memory_management_control_operation` 5.
+    /// `memory_management_control_operation` 5 is present.
     pub forgets: bool,
 }
 
-/// Reads on from behind `redundant_pic_cnt`, in a slice of a reference picture.
+/// Continues after `redundant_pic_cnt`, in a slice of a reference picture.
 pub fn read(
     bits: &mut impl BitRead,
     idr: bool,
@@ -82,7 +84,7 @@ pub fn read(
     Err(BitReaderError::ExpGolombTooLarge(name))
 }
 
-/// 7.3.3.1
+/// Skips `ref_pic_list_modification` of one list (7.3.3.1).
 fn skip_modification(bits: &mut impl BitRead) -> Result<(), BitReaderError> {
     if !bits.read_bit("ref_pic_list_modification_flag")? {
         return Ok(());
@@ -98,7 +100,7 @@ fn skip_modification(bits: &mut impl BitRead) -> Result<(), BitReaderError> {
     Err(BitReaderError::ExpGolombTooLarge(name))
 }
 
-/// 7.3.3.2
+/// Skips `pred_weight_table` (7.3.3.2).
 fn skip_weights(
     bits: &mut impl BitRead,
     references: &[u32],

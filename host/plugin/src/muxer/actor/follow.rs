@@ -1,16 +1,13 @@
 //! The way of samples: the feed that fits the transport, followed into the outlet, and replayed to a new instance.
 
 use super::Actor;
-use crate::{
-    Chunk, Profile, Rendition,
-    muxer::{Ground, Refusal},
-};
+use crate::{Chunk, Profile, Rendition, muxer::Refusal};
 use sluicegate_config as config;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
 use sluicegate_stream::{
-    DerivedFeed, Entry, Info, MakeError, Next, Past, Reader, Selection, WakeOn,
+    DerivedFeed, Entry, Info, MakeError, Next, Past, Reader, Selection, StreamLease, WakeOn,
 };
-use sluicegate_viewer::Header;
+use sluicegate_viewer::{Header, SampleTime, Track};
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
@@ -173,8 +170,8 @@ pub(super) struct KeyframeWish {
 
 impl Actor {
     /// Pushes what is new; says whether there is more.
-    pub(super) fn follow(&mut self, ground: &Ground) -> bool {
-        if self.instance.is_none() || !self.choose_source(ground) {
+    pub(super) fn follow(&mut self, lease: &StreamLease) -> bool {
+        if self.instance.is_none() || !self.choose_source(lease) {
             return false;
         }
         for _ in 0..BATCH {
@@ -183,6 +180,7 @@ impl Actor {
             };
             let group_ms = profile.group_ms;
             let position = source.position;
+            let mut made_for = None;
             // Asked before, as it goes on being made meanwhile.
             let made = source.made.as_ref().is_none_or(|made| made.is_current());
             let chunks = match source.reader.next(position, group_ms) {
@@ -195,7 +193,7 @@ impl Actor {
                     source.position = on;
                     source.gate.wants_start = true;
                     source.info = info.clone();
-                    if info.is_some_and(|info| !self.announce(ground, &info)) {
+                    if info.is_some_and(|info| !self.announce(lease, &info)) {
                         return false;
                     }
                     continue;
@@ -216,7 +214,7 @@ impl Actor {
                         };
                         source.choice = choice;
                     }
-                    if !self.announce(ground, &info) {
+                    if !self.announce(lease, &info) {
                         return false;
                     }
                     continue;
@@ -240,6 +238,7 @@ impl Actor {
                         self.reached.time = Some(sample.decode_time);
                     }
                     source.pushing = Some(position);
+                    made_for = Some(sample_time(&sample));
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if let Some(source) = &mut self.source {
                         source.pushing = None;
@@ -257,13 +256,13 @@ impl Actor {
             let at = self.began.elapsed();
             self.muxer
                 .outlet
-                .publish(chunks.into_iter().map(Chunk::into_parts), at);
+                .publish(chunks.into_iter().map(Chunk::into_parts), at, made_for);
         }
         true
     }
 
     /// Finds the feed whose format the transport takes. False while the source's tracks are unknown or do not fit.
-    fn choose_source(&mut self, ground: &Ground) -> bool {
+    fn choose_source(&mut self, lease: &StreamLease) -> bool {
         // What passes untouched tells itself that it changes.
         if self
             .source
@@ -272,7 +271,7 @@ impl Actor {
         {
             return true;
         }
-        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
+        let (Some(profile), Some(info)) = (&self.profile, lease.feed().info()) else {
             return false;
         };
         if let Some(source) = &mut self.source
@@ -300,7 +299,7 @@ impl Actor {
             groups: profile.history,
         };
         let made = loop {
-            let made = choice.recipe.map(|recipe| ground.user.make(recipe, past));
+            let made = choice.recipe.map(|recipe| lease.make(recipe, past));
             match made.transpose() {
                 Ok(made) => break made,
                 Err(MakeError::TooMany)
@@ -315,9 +314,13 @@ impl Actor {
             }
         };
         let chosen_for = info.epoch;
-        let feed = made.as_ref().map_or(ground.user.feed(), |made| made.feed());
+        let feed = made.as_ref().map_or(lease.feed(), |made| made.feed());
         let hears = profile.formats.iter().any(|format| format.is_sound());
-        let reader = feed.reader(if hears { WakeOn::Open } else { WakeOn::Deaf });
+        let reader = feed.reader(if hears {
+            WakeOn::All
+        } else {
+            WakeOn::VideoOnly
+        });
         let waited_since = waited_since.filter(|_| made.is_none());
         let (position, info) =
             reader.start_and_hold(profile.group_ms, profile.history, waited_since);
@@ -333,7 +336,7 @@ impl Actor {
             made,
             chosen_for,
         });
-        info.is_none_or(|info| self.announce(ground, &info))
+        info.is_none_or(|info| self.announce(lease, &info))
     }
 
     /// Why the transport can have nothing of the stream.
@@ -363,7 +366,7 @@ impl Actor {
     }
 
     /// Asks whoever encodes, if somebody waits for it and the last request was not just before.
-    pub(super) fn ask_for_keyframe(&mut self, ground: &Ground, now: Instant) {
+    pub(super) fn ask_for_keyframe(&mut self, lease: &StreamLease, now: Instant) {
         let Some(source) = &self.source else { return };
         let wish = &mut self.keyframe;
         // What has not begun begins with one.
@@ -377,14 +380,14 @@ impl Actor {
         }
         match &source.made {
             Some(made) => made.keyframes().ask(),
-            None => ground.user.keyframes().ask(),
+            None => lease.keyframes().ask(),
         }
         (wish.wanted, wish.asked) = (false, Some(now));
     }
 
     /// Tells the guest of the tracks, and the viewers of the header that follows from them. Not of what is over: another feed may
     /// begin before the break that led to it.
-    fn announce(&mut self, ground: &Ground, info: &Info) -> bool {
+    fn announce(&mut self, lease: &StreamLease, info: &Info) -> bool {
         if self.reached.epoch > Some(info.epoch) {
             if let Some(source) = &mut self.source {
                 source.gate.wants_start = true;
@@ -393,7 +396,7 @@ impl Actor {
         }
         if self.reached.epoch != Some(info.epoch) {
             self.reached.epoch = Some(info.epoch);
-            self.reached.renditions = self.renditions(ground);
+            self.reached.renditions = self.renditions(lease);
         }
         let header = self.configure(info);
         let known = header.is_some();
@@ -418,8 +421,8 @@ impl Actor {
     }
 
     /// All forms of the stream, and where this transport has them.
-    fn renditions(&self, ground: &Ground) -> Vec<Rendition> {
-        let (Some(profile), Some(info)) = (&self.profile, ground.user.feed().info()) else {
+    fn renditions(&self, lease: &StreamLease) -> Vec<Rendition> {
+        let (Some(profile), Some(info)) = (&self.profile, lease.feed().info()) else {
             return Vec::new();
         };
         let offers = self.stream.offers(&info, &profile.formats);
@@ -514,6 +517,18 @@ fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
         to if to == from => String::new(),
         "" => format!("../../{stream}/{transport}/"),
         _ => format!("../../{stream}@{rendition}/{transport}/"),
+    }
+}
+
+fn sample_time(sample: &Sample) -> SampleTime {
+    SampleTime {
+        track: if sample.is_sound() {
+            Track::Audio
+        } else {
+            Track::Video
+        },
+        decode: sample.decode_time,
+        presentation: sample.shown_at(),
     }
 }
 

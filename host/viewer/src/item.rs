@@ -1,0 +1,225 @@
+//! What a carrier gets for one viewer, in order.
+//!
+//! A carrier moves items to a client and knows nothing of transports: it asks for the next items, encodes them by its own
+//! [`Encoding`](super::Encoding) and writes them. A carrier with one byte stream writes chunk after chunk. One that has
+//! several, such as QUIC, can open a stream where a chunk [starts a group](Chunk::starts_group), give it a priority by its
+//! [lane](Chunk::lane) and time, and reset it when a later chunk of the lane [restarts](Chunk::restarts): what was not
+//! yet sent of the older group is of no use then.
+
+use super::{
+    outlet::Header,
+    piece::{Content, Piece},
+};
+use std::sync::Arc;
+
+/// What moves items to a client; its name is the one that `wit/gateway.wit` knows it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Carrier(&'static str);
+
+impl Carrier {
+    /// The body of an HTTP response.
+    pub const HTTP: Carrier = Carrier("http");
+    /// Messages of a WebSocket.
+    pub const WEBSOCKET: Carrier = Carrier("websocket");
+
+    /// The carrier of that name, if this gateway has it.
+    pub fn from_name(name: &str) -> Option<Carrier> {
+        [Carrier::HTTP, Carrier::WEBSOCKET]
+            .into_iter()
+            .find(|carrier| carrier.0 == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// The next thing for a viewer.
+#[derive(Debug)]
+pub enum Item {
+    /// A chunk that all viewers of the muxer share.
+    Chunk(Chunk),
+    /// A message to this viewer alone.
+    Message(Content),
+    /// The end; nothing follows.
+    Close(Closing),
+}
+
+/// A chunk as one viewer gets it.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Index into the lanes of the transport's profile. Lanes are independent of each other.
+    pub lane: u8,
+    /// A viewer may start here.
+    pub starts_group: bool,
+    /// The viewer starts here, or starts again because it was too far behind: chunks of the lane before this one were skipped.
+    pub restarts: bool,
+    /// The sample that the transport was given when it emitted this; absent where it emitted it for another reason.
+    pub sample: Option<SampleTime>,
+    /// Has to be sent before the chunk; absent if the viewer has it already.
+    pub header: Option<Arc<Header>>,
+    /// The payload.
+    pub piece: Arc<Piece>,
+}
+
+/// Track and time of a sample, in units of 1/90,000 s on the stream's timeline: for RTP timestamps, for priorities, and for
+/// datagrams that expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleTime {
+    /// The track that the sample belongs to.
+    pub track: Track,
+    /// When it is decoded.
+    pub decode: u64,
+    /// When it is presented.
+    pub presentation: u64,
+}
+
+/// A track of a stream; it has one of each kind at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Track {
+    /// Pictures.
+    Video,
+    /// Sound.
+    Audio,
+}
+
+/// Why a viewer gets nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The transport closes this viewer, for that reason.
+    Requested(String),
+    /// The muxer dropped this viewer, because it failed to keep up with messages.
+    Dropped,
+    /// The muxer has ended, for that reason.
+    Ended(Arc<str>),
+}
+
+#[cfg(test)]
+mod tests {
+    //! A carrier with a stream for each group of each lane, as one over QUIC would be, in memory.
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::{Access, Cursor, Encoding, Next, Outlet, buffers};
+    use bytes::Bytes;
+    use std::{
+        collections::{BTreeMap, VecDeque},
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
+
+    struct Plain;
+
+    impl Encoding for Plain {
+        fn encode(content: &Content) -> Vec<Bytes> {
+            match content {
+                Content::Binary(payload) => buffers(&[], payload),
+                Content::Text(_) => Vec::new(),
+            }
+        }
+    }
+
+    /// One group of one lane.
+    #[derive(Debug, Default, PartialEq)]
+    struct Stream {
+        text: String,
+        /// Streams with a higher priority are sent first: newer groups before older ones, sound before pictures.
+        priority: (u64, bool),
+        reset: bool,
+    }
+
+    /// Streams in the order in which they were opened.
+    #[derive(Default)]
+    struct Streams {
+        all: Vec<Stream>,
+        open: BTreeMap<u8, usize>,
+    }
+
+    impl Streams {
+        fn take(&mut self, outlet: &Outlet, cursor: &mut Cursor) {
+            let mut items = VecDeque::new();
+            let mut context = Context::from_waker(Waker::noop());
+            while let Poll::Ready(Next::Taken(_)) =
+                outlet.poll_take(&mut context, cursor, usize::MAX, &mut items)
+            {}
+            for item in items {
+                let Item::Chunk(chunk) = item else {
+                    panic!("{item:?}")
+                };
+                self.chunk(&chunk);
+            }
+        }
+
+        fn chunk(&mut self, chunk: &Chunk) {
+            if chunk.restarts
+                && let Some(older) = self.open.remove(&chunk.lane)
+            {
+                self.all[older].reset = true;
+            }
+            if chunk.starts_group || !self.open.contains_key(&chunk.lane) {
+                let sample = chunk.sample.unwrap();
+                self.open.insert(chunk.lane, self.all.len());
+                self.all.push(Stream {
+                    priority: (sample.presentation, sample.track == Track::Audio),
+                    ..Stream::default()
+                });
+            }
+            let stream = &mut self.all[self.open[&chunk.lane]];
+            let header = chunk.header.iter().flat_map(|header| header.pieces());
+            for piece in header.chain([&*chunk.piece]) {
+                for bytes in piece.encoded::<Plain>() {
+                    stream.text.push_str(str::from_utf8(bytes).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_carrier_can_open_prioritise_and_reset_a_stream_per_lane_and_group() {
+        let outlet = Outlet::default();
+        outlet.set_lanes(vec![Duration::from_secs(1), Duration::from_secs(1)]);
+        let content = |text: &str| Content::Binary(Bytes::copy_from_slice(text.as_bytes()).into());
+        outlet.set_header(Header::new(vec![content("<h>")]));
+        let publish = |text: &str, lane: u8, access: Access, ms: u64| {
+            let track = if lane == 1 {
+                Track::Audio
+            } else {
+                Track::Video
+            };
+            let (decode, presentation) = (ms * 90, ms * 90 + 9);
+            let sample = SampleTime {
+                track,
+                decode,
+                presentation,
+            };
+            outlet.publish(
+                [(content(text), lane, access)],
+                Duration::from_millis(ms),
+                Some(sample),
+            );
+        };
+        let (mut streams, mut cursor) = (Streams::default(), Cursor::new());
+        publish("A", 0, Access::Start, 0);
+        publish("s", 1, Access::Start, 0);
+        publish("b", 0, Access::Ordinary, 40);
+        streams.take(&outlet, &mut cursor);
+        publish("C", 0, Access::Start, 80);
+        streams.take(&outlet, &mut cursor);
+        // It takes nothing for longer than it may be behind: the rest of that group is skipped.
+        publish("d", 0, Access::Ordinary, 120);
+        publish("E", 0, Access::Start, 2000);
+        streams.take(&outlet, &mut cursor);
+        let stream = |text: &str, ms: u64, audio, reset| Stream {
+            text: text.into(),
+            priority: (ms * 90 + 9, audio),
+            reset,
+        };
+        let expected = [
+            stream("<h>Ab", 0, false, false),
+            stream("s", 0, true, false),
+            stream("C", 80, false, true),
+            stream("E", 2000, false, false),
+        ];
+        assert_eq!(streams.all, expected);
+    }
+}
