@@ -1,6 +1,6 @@
-// Bundles the pages into ../target/web: index.html, watch.html and docs/api.html, and under assets/ what they name as
-// /assets/NAME. Beside them under docs/ is the documentation, made of ../docs. The gateway carries that directory in
-// its binary. What pages name has no hash: the gateway answers with ETag and no-cache.
+// Builds the web pages into ../target/web: index.html, watch.html and docs/api.html, and under assets/ the files that
+// they reference as /assets/NAME. The documentation pages, generated from ../docs, go to docs/. The gateway embeds
+// this directory in its binary. File names have no hash: the gateway serves them with ETag and no-cache.
 
 import { build } from "esbuild";
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -27,11 +27,11 @@ await build({
   bundle: true,
   minify: true,
   format: "esm",
-  // What is imported when it is needed (hls.js), and what scripts share, are files of their own.
+  // Dynamically imported modules (hls.js) and shared code become separate files.
   splitting: true,
   chunkNames: "[name]-[hash]",
   target: ["es2022", "chrome108", "firefox115", "safari16.4"],
-  // The element's own stylesheet travels in its script, so that one <script> is all an embedding page needs.
+  // The element's stylesheet is part of its script, so that an embedding page needs only one <script>.
   loader: { ".shadow.css": "text" },
   logLevel: "warning",
 });
@@ -60,7 +60,7 @@ try {
   process.exitCode = 1;
 }
 
-/** web/site is TypeScript, with Markdown's reader. */
+/** Compiles web/site, which is TypeScript, and imports it. */
 async function siteMaker() {
   const { outputFiles } = await build({
     entryPoints: [here("site/site.ts")],
@@ -74,13 +74,13 @@ async function siteMaker() {
   return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
 }
 
-/** What `make` looks at to see whether the documentation is still the one of the files that it was made of. */
+/** Writes the dependencies that `make` checks to decide whether the documentation is up to date. */
 async function noteSources(sources) {
-  // Folders at the top have the names of phony targets.
+  // Top-level folders have the same names as phony targets.
   const named = (name) => !/[\s#$:%]/.test(name) && (name.includes("/") || statSync(repository(name)).isFile());
   const names = [...sources].filter(named);
   const stamps = here("../target/stamps/");
   await mkdir(stamps, { recursive: true });
-  // A file that is gone has a rule without a recipe, which makes it new.
+  // An empty rule makes a removed file count as changed.
   await writeFile(`${stamps}web.d`, `target/stamps/web: ${names.join(" ")}\n${names.map((name) => `${name}:\n`).join("")}`);
 }

@@ -1,4 +1,4 @@
-// Runs the unit tests: bundles each test/*.test.ts into a temporary directory and hands them to node:test.
+// Runs the unit tests: bundles each test/*.test.ts into a temporary directory and passes them to node:test.
 
 import { build } from "esbuild";
 import { spawn } from "node:child_process";

@@ -1,4 +1,5 @@
-// A session that moves: the policy learns of the link only what a real player reports.
+// Sessions that move between transports. The link is simulated; the policy learns about it only from the reports of a
+// real player.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -14,7 +15,7 @@ describe("auto", { timeout: 240_000 }, () => {
   before(async () => {
     await gateway.start();
     await link.start(gateway.url);
-    // By a name, as of a machine on the network: without TLS that is no secure context.
+    // A host name, as for a machine on the network: without TLS this is not a secure context.
     browser = await launch(["--host-resolver-rules=MAP gateway.test 127.0.0.1"]);
   });
   after(async () => {
@@ -25,13 +26,13 @@ describe("auto", { timeout: 240_000 }, () => {
 
   const session = async () => (await (await fetch(`${gateway.url}api/sessions`)).json()).sessions.at(-1);
 
-  test("a narrow link moves MJPEG to a small HLS, a wide one back, and the picture goes on all the while", async (t) => {
+  test("a slow link moves MJPEG to HLS and a fast one back without interruption", async (t) => {
     link.rate = WIDE;
     link.stall = LOSSY;
     const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
     await page.goto(`${link.url}watch/demo`);
     const { number } = await playing(page, "mjpeg");
-    // A wide link on which MJPEG has little to do is not taken for a narrow one.
+    // A fast link that carries little MJPEG traffic must not be taken for a slow one.
     await numberReaches(page, number + 200);
     assert.equal((await session()).moves, 0);
     await watchNumber(page);
@@ -45,7 +46,7 @@ describe("auto", { timeout: 240_000 }, () => {
         const seen = await session();
         return seen?.last_move?.to.transport === transport && seen;
       });
-      t.diagnostic(`${rate / 1e6} Mbit/s: ${took} ms to the first picture of ${transport}, ${picture} of them from the word on; latency then ${median} ms. ${why}`);
+      t.diagnostic(`${rate / 1e6} Mbit/s: ${took} ms to the first frame of ${transport}, ${picture} ms of it after the move message; then latency ${median} ms. ${why}`);
       assert.deepEqual([seen.transport, seen.rendition], [transport, rendition]);
       assert.ok(why.includes(seen.last_move.reason), `${why} ${JSON.stringify(seen)}`);
       return { why, took, latency: median };
@@ -57,19 +58,19 @@ describe("auto", { timeout: 240_000 }, () => {
     assert.match(up.why, /^Moved from HLS \(mobile\) to MJPEG at .*: the link has carried .* Mbit\/s for \d+ s\.$/);
 
     const { longest, steps, blank } = await page.evaluate(() => window.seen);
-    t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms; steps back: ${steps}`);
-    assert.equal(blank, 0, "a frame without a picture");
-    // The page was never loaded anew: what was put into it is there.
-    assert.ok(longest < 1000, `${longest} ms without a new picture`);
-    // HLS begins at a keyframe before its hold-back of three parts. Nothing goes back further than that: pictures of MJPEG are shown at once,
-    // and HLS catches up by a tenth while its latency is measured.
+    t.diagnostic(`longest time without a new frame: ${Math.round(longest)} ms; steps back: ${steps}`);
+    assert.equal(blank, 0, "the player was blank");
+    // The page was not reloaded: what the test put into it is still there.
+    assert.ok(longest < 1000, `${longest} ms without a new frame`);
+    // HLS starts at a keyframe before its hold-back of three parts, and nothing may go back further than that: MJPEG
+    // frames are shown immediately, and HLS catches up at 1.1 times the speed while its latency is measured.
     assert.ok(down.latency < 2500, `${down.latency} ms`);
     assert.ok(steps.length <= 2 && steps.every((step) => step * PICTURE <= down.latency + 2 * PART), `steps back by ${steps}, latency ${down.latency} ms`);
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("a method and a rendition chosen by hand come behind the picture, and are kept for this device", async () => {
+  test("a manual selection switches without interruption and is remembered", async () => {
     link.rate = WIDE;
     const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
     const shows = (transport, rendition) =>
@@ -87,9 +88,9 @@ describe("auto", { timeout: 240_000 }, () => {
     assert.match(await page.locator("#why").textContent(), /^Moved from HLS to HLS \(mobile\) at .*: it was chosen by hand\.$/);
     const { blank, longest } = await page.evaluate(() => window.seen);
     assert.equal(blank, 0);
-    assert.ok(longest < 1000, `${longest} ms without a new picture`);
+    assert.ok(longest < 1000, `${longest} ms without a new frame`);
 
-    // Without what the address says of it.
+    // Without the selection in the URL.
     await page.goto(`${link.url}watch/demo`);
     await playing(page, "hls");
     await shows("hls", "mobile");
@@ -103,19 +104,19 @@ describe("auto", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("a page for a client that a rule names is told what the rule says", async () => {
+  test("a client rule decides the transport of its page", async () => {
     link.rate = WIDE;
     const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
     const answered = page.waitForResponse((response) => new URL(response.url()).pathname === "/live/demo");
     await page.goto(`${link.url}watch/demo?client=kiosk&transport=mjpeg`);
-    // For anybody else it would be MJPEG, as asked for and as nearest.
+    // For any other client it would be MJPEG, as requested and as `near` prefers.
     const { transport } = await (await answered).json();
     assert.equal(transport, "hls");
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("a phone's page moves, too, by plain HTTP and with what an iPhone has of media sources", async (t) => {
+  test("a session moves on a phone with plain HTTP and ManagedMediaSource", async (t) => {
     link.rate = WIDE;
     const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true };
     const { page, problems, close } = await newPage(browser, phone);
@@ -126,7 +127,7 @@ describe("auto", { timeout: 240_000 }, () => {
     await page.goto(url.href);
     await playing(page, "mjpeg");
     assert.deepEqual(await page.evaluate(() => [isSecureContext, "VideoDecoder" in window, "connection" in navigator]), [false, false, false]);
-    await until("the gateway is told of no network", async () => {
+    await until("a report without a network type", async () => {
       const report = (await session())?.report;
       return report?.frame_rate > 0 && report.network === null;
     });
@@ -140,8 +141,8 @@ describe("auto", { timeout: 240_000 }, () => {
     assert.ok(box.x >= 0 && box.x + box.width <= phone.viewport.width, JSON.stringify(box));
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), phone.viewport.width);
     const { longest } = await page.evaluate(() => window.seen);
-    t.diagnostic(`longest time without a new picture: ${Math.round(longest)} ms`);
-    assert.ok(longest < 1000, `${longest} ms without a new picture`);
+    t.diagnostic(`longest time without a new frame: ${Math.round(longest)} ms`);
+    assert.ok(longest < 1000, `${longest} ms without a new frame`);
     assert.deepEqual(problems, []);
     await close();
   });

@@ -1,4 +1,4 @@
-// What the muxers write, read by somebody else's parser: npm's mp4box.
+// Parses the MP4 output of the muxers with an independent parser, mp4box from npm.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -19,7 +19,7 @@ describe("boxes", { timeout: 120_000 }, () => {
     const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
     mkdirSync(directory, { recursive: true });
     const film = `${directory}film-${process.pid}.mp4`;
-    // B pictures, and sound at a rate that does not go into the pictures'.
+    // B pictures, and an audio sample rate that is not a multiple of the frame rate.
     execFileSync("ffmpeg", [
       ...["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=320x192:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=44100"],
       ...["-t", "12", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac", film],
@@ -29,7 +29,7 @@ describe("boxes", { timeout: 120_000 }, () => {
   });
   after(() => gateway?.stop());
 
-  test("the endless file has both tracks and all their samples", async () => {
+  test("the continuous MP4 has both tracks with all samples", async () => {
     const over = new AbortController();
     const { body, headers } = await fetch(`${gateway.url}live/demo/mse`, { signal: over.signal });
     assert.match(headers.get("content-type"), /^video\/mp4/);
@@ -42,7 +42,7 @@ describe("boxes", { timeout: 120_000 }, () => {
     reader.judge();
   });
 
-  test("so have the init segment and the segments of HLS, and their parts are the same bytes", async () => {
+  test("HLS segments have all samples, and parts concatenate to their segment", async () => {
     const base = `${gateway.url}live/demo/hls/`;
     const get = async (name) => {
       const response = await fetch(base + name);
@@ -72,7 +72,7 @@ describe("boxes", { timeout: 120_000 }, () => {
   });
 });
 
-/** Reads MP4 as it comes. */
+/** Parses MP4 incrementally. */
 class Reader {
   #file = createFile();
   #at = 0;
@@ -99,14 +99,14 @@ class Reader {
     this.#file.appendBuffer(buffer);
   }
 
-  /** Of pictures, so far. */
+  /** Seconds of video so far. */
   seconds() {
     const track = this.#info?.videoTracks[0];
     const samples = this.#samples.get(track?.id) ?? [];
     return samples.length === 0 ? 0 : (samples.at(-1).dts - samples[0].dts) / track.timescale;
   }
 
-  /** Every sample begins where the one before ends, and holds what its size says. */
+  /** Checks the tracks, and that every sample starts where the previous one ends and has the size it declares. */
   judge() {
     const { videoTracks, audioTracks, isFragmented } = this.#info;
     assert.deepEqual([isFragmented, videoTracks.length, audioTracks.length], [true, 1, 1]);
@@ -125,10 +125,10 @@ class Reader {
     }
     const pictures = this.#samples.get(videoTracks[0].id);
     assert.ok(pictures[0].is_sync);
-    assert.ok(pictures.some(({ cts, dts }) => cts !== dts), "B pictures are moved");
+    assert.ok(pictures.some(({ cts, dts }) => cts !== dts), "B pictures have composition offsets");
     const shown = pictures.map(({ cts }) => cts).sort((a, b) => a - b);
     const step = videoTracks[0].timescale / 30;
-    // But for those that a cut at the end leaves out.
+    // Without the frames that the cut at the end leaves incomplete.
     const gaps = shown.slice(1, -4).map((at, nth) => at - shown[nth]);
     assert.ok(gaps.every((gap) => Math.abs(gap - step) <= 1), `${gaps}`);
   }

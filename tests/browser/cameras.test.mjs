@@ -1,4 +1,5 @@
-// Pictures as cameras send them, in the page that reads MJPEG itself; and pictures that are no test pattern.
+// MJPEG in the variants that cameras send, played by the page's own MJPEG reader; and video that looks like the test
+// pattern but is not.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -25,7 +26,7 @@ describe("cameras", { timeout: 120_000 }, () => {
     await pattern.stop();
   });
 
-  /** Ways of cameras: the type of a part, and how many bytes of the end marker are left out. */
+  /** Variants: Content-Type of a part, and number of bytes missing from the end marker. */
   const WAYS = {
     whole: ["image/jpeg", 0],
     "without their end marker": ["image/jpeg", 2],
@@ -34,7 +35,7 @@ describe("cameras", { timeout: 120_000 }, () => {
   };
 
   for (const [way, [type, cut]] of Object.entries(WAYS)) {
-    test(`MJPEG: pictures ${way} are shown`, async () => {
+    test(`MJPEG: frames ${way} are displayed`, async () => {
       const picture = Buffer.from(await (await fetch(`${gateway.url}live/demo/frame.jpg`)).arrayBuffer());
       assert.deepEqual([...picture.subarray(-2)], [0xff, 0xd9]);
       const site = new Camera(gateway.url, type, picture.subarray(0, picture.length - cut));
@@ -62,7 +63,7 @@ describe("cameras", { timeout: 120_000 }, () => {
         }),
     );
 
-  test("the clock is read from the test pattern, in a rendition too, and from no other picture that looks like it", async () => {
+  test("end-to-end latency is measured only on the test pattern", async () => {
     for (const [url, stream, kind] of [
       [pattern.url, "demo", "picture"],
       [pattern.url, "demo@small", "picture"],
@@ -70,7 +71,7 @@ describe("cameras", { timeout: 120_000 }, () => {
     ]) {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(`${url}watch/${stream}?transport=nal`);
-      // Its picture has the code, and scripts may read it.
+      // The frame has a block code that scripts may read.
       await playing(page, "nal");
       await page.waitForFunction((wanted) => document.querySelector("sluicegate-player").stats.latencyKind === wanted, kind);
       assert.deepEqual(await looks(page), [kind, kind, kind], stream);
@@ -81,7 +82,7 @@ describe("cameras", { timeout: 120_000 }, () => {
   });
 });
 
-/** A page with the player on it, and a camera that sends this picture ten times a second as parts of this type. */
+/** A page with the player, and a camera that sends this JPEG ten times a second in parts of this type. */
 class Camera {
   #server;
 
@@ -106,7 +107,7 @@ class Camera {
     });
   }
 
-  /** The page's address. */
+  /** Starts the server and returns the URL of the page. */
   async start() {
     this.#server.listen(0, "127.0.0.1");
     await once(this.#server, "listening");

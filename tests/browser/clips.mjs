@@ -1,11 +1,11 @@
-// Films for the browser tests, made by ffmpeg once and kept in target/scratch.
+// Video files for the browser tests, generated once by ffmpeg and cached in target/scratch.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-/** The path of a film that these arguments make; `name` ends in its format. */
+/** Path of a video file generated with these ffmpeg arguments; the extension of `name` selects the format. */
 export function clip(name, options) {
   const directory = fileURLToPath(new URL("../../target/scratch/browser", import.meta.url));
   mkdirSync(directory, { recursive: true });

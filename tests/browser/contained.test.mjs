@@ -1,4 +1,5 @@
-// What a component answers is shown and no more: its pages can call nothing of the gateway, which media players do not notice.
+// Responses of components are sandboxed: browsers display them, but their scripts do not run and cannot call the
+// gateway. Media players are not affected.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -35,25 +36,25 @@ describe("a component's pages", { timeout: 120_000 }, () => {
   });
 
   for (const name of ["page.html", "page.xhtml", "page.svg", "page.txt"]) {
-    test(`${name} runs nothing and reaches nothing`, async () => {
+    test(`${name} runs no scripts and makes no requests`, async () => {
       const { page, close } = await newPage(browser);
       const answered = [];
       page.on("response", (response) => answered.push(new URL(response.url()).pathname));
       const response = await page.goto(new URL(`live/cam/page/${name}`, gateway.url).href, { waitUntil: "load" });
       assert.equal(response.status(), 200);
-      // Script in a page runs before its load event; what it begins would be answered within the time of these.
+      // A script in the page would run before the load event, and its requests would complete before these do.
       const title = await page.title();
       for (let time = 0; time < 3; time++) await page.evaluate((url) => fetch(url).catch(() => 0), gateway.url);
       assert.equal(title, name === "page.txt" ? "" : "untouched");
       assert.equal(await page.title(), title);
-      assert.deepEqual(answered, [`/live/cam/page/${name}`], "nothing else was loaded");
-      assert.equal(page.url(), new URL(`live/cam/page/${name}`, gateway.url).href, "it went nowhere");
+      assert.deepEqual(answered, [`/live/cam/page/${name}`], "no other requests");
+      assert.equal(page.url(), new URL(`live/cam/page/${name}`, gateway.url).href, "no navigation");
       assert.equal(await page.evaluate(() => self.origin), "null");
       await close();
     });
   }
 
-  test("a page of the gateway's cannot make a component its service worker", async () => {
+  test("a gateway page cannot register a component as service worker", async () => {
     const { page, close } = await newPage(browser);
     await page.goto(gateway.url);
     for (const script of ["/live/cam/page/worker.js", "/live/cam/trusted/worker.js"]) {
@@ -66,7 +67,7 @@ describe("a component's pages", { timeout: 120_000 }, () => {
     await close();
   });
 
-  test("a component that the config trusts runs script as the gateway's pages do, without a service worker", async () => {
+  test("a trusted component may run scripts but not register a service worker", async () => {
     const { page, close } = await newPage(browser);
     await page.goto(new URL("live/cam/trusted/page.svg", gateway.url).href);
     const title = await until("the script is done", async () => {
@@ -77,10 +78,10 @@ describe("a component's pages", { timeout: 120_000 }, () => {
     await close();
   });
 
-  test("MJPEG is still seen when it is opened by itself, and in an <img>", async () => {
+  test("MJPEG is displayed at its own URL and in an <img>", async () => {
     const { page, close } = await newPage(browser);
     await page.goto(new URL("live/cam/mjpeg", gateway.url).href, { waitUntil: "commit" });
-    await until("there is a picture", () => page.evaluate(() => (document.images[0]?.naturalWidth ?? 0) > 0));
+    await until("a frame is displayed", () => page.evaluate(() => (document.images[0]?.naturalWidth ?? 0) > 0));
     await page.goto(gateway.url);
     await page.evaluate(() => {
       const picture = document.createElement("img");

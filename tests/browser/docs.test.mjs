@@ -1,5 +1,5 @@
-// The documentation is all there: no link on any of its pages is dead, and every page fits a phone and a dark room. The
-// page of the API says what the description says, and is found through.
+// The documentation pages: no link is dead, every page fits a phone screen and dark mode, and the API page shows the
+// whole API description and can be filtered.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -29,7 +29,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
     return opened;
   };
 
-  test("every path, its methods and who may use them are there, and every schema", async () => {
+  test("all paths, methods, roles and schemas are listed", async () => {
     const { page, problems, close } = await load();
     const shown = await page.locator(".operation:has(.path)").evaluateAll((nodes) =>
       nodes.map((node) => ({
@@ -57,7 +57,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
     for (const name of Object.keys(description.components.schemas)) {
       assert.equal(await page.locator(`[id="schema-${name.replace(/[^A-Za-z0-9_.-]+/g, "-")}"]`).count(), 1, name);
     }
-    // Every link within the page leads somewhere, and every place is there once.
+    // Every link within the page has a target, and every id is unique.
     const lost = await page.evaluate(() => [...document.querySelectorAll('a[href^="#"]')].map((link) => link.hash.slice(1)).filter((id) => document.getElementById(id) === null));
     assert.deepEqual(lost, []);
     const ids = await page.locator("[id]").evaluateAll((nodes) => nodes.map(({ id }) => id));
@@ -68,7 +68,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
     await close();
   });
 
-  test("what goes over a WebSocket is described, with its error codes", async () => {
+  test("WebSocket messages and error codes are listed", async () => {
     const { page, close } = await load();
     const operation = page.locator(".operation", { has: page.locator(".path", { hasText: /^\/api\/ws\/capture\/\{serial\}$/ }) });
     for (const code of ["CAPTURE_TIMEOUT", "CAPTURE_BUSY", "BAD_REQUEST", "UNSUPPORTED_FORMAT", "UNKNOWN_DEVICE", "DEVICE_OFFLINE", "DECODER_DISABLED", "DECODE_FAILED", "SAVE_FAILED"]) {
@@ -79,7 +79,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
     await close();
   });
 
-  test("the filter leaves what has all its words, and a link to what it hid shows everything again", async () => {
+  test("the filter matches all words, and a link to a hidden entry resets it", async () => {
     const { page, problems, close } = await load();
     const all = await page.locator(".operation:visible").count();
     await page.getByRole("searchbox", { name: "Filter" }).fill("/api/ws/capture CAPTURE_busy");
@@ -89,22 +89,22 @@ describe("the API's description", { timeout: 120_000 }, () => {
     assert.equal(await page.locator(".operation:visible").count(), all);
     assert.ok(await page.locator("#schema-CaptureResult").evaluate((node) => Math.abs(node.getBoundingClientRect().top) < innerHeight));
     await page.getByRole("searchbox", { name: "Filter" }).fill("no such thing");
-    await page.getByText("Nothing has all of these words.").waitFor();
+    await page.getByText("No entry contains all of these words.").waitFor();
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("an address leads to its place on the page", async () => {
+  test("a URL fragment scrolls to its element", async () => {
     const { page, close } = await load({}, "#schemas");
     await page.waitForFunction(() => Math.abs(document.getElementById("schemas").getBoundingClientRect().top) < innerHeight / 2);
     await close();
   });
 
   for (const colorScheme of ["light", "dark"]) {
-    test(`at 390 px nothing scrolls sideways, ${colorScheme}`, async () => {
+    test(`no horizontal scrolling at 390 px, ${colorScheme}`, async () => {
       const { page, problems, close } = await load({ viewport: { width: 390, height: 844 }, colorScheme });
       assert.ok((await overflow(page)) <= 0);
-      // The contents are closed until they are wanted, and close behind a choice.
+      // The contents are collapsed initially, and close after a selection.
       const link = page.getByRole("navigation", { name: "Contents" }).getByRole("link").first();
       assert.ok(await link.isHidden());
       await page.getByText("Contents", { exact: true }).click();
@@ -116,7 +116,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
     });
   }
 
-  test("a gateway that does not answer is told in words", async () => {
+  test("a failure to load the API description is displayed", async () => {
     const { page, close } = await newPage(browser);
     await page.route("**/api/openapi.json", (route) => route.fulfill({ status: 503, json: { error: "the gateway is shutting down" } }));
     await page.goto(`${gateway.url}docs/api`);
@@ -128,11 +128,11 @@ describe("the API's description", { timeout: 120_000 }, () => {
 describe("the documentation", { timeout: 240_000 }, () => {
   const gateway = new Gateway();
   let browser;
-  /** What is below /docs, by path: content type, and the text of pages. */
+  /** Everything below /docs by path: content type, and HTML of pages. */
   let found;
-  /** Links between what the gateway serves: the page, the path, and the place there. */
+  /** Links between resources of the gateway: page, path, and fragment. */
   let links;
-  /** Paths of all pages but the API's, which its script makes. */
+  /** Paths of all pages except the API page, which is generated by its script. */
   let pages;
 
   before(async () => {
@@ -152,16 +152,16 @@ describe("the documentation", { timeout: 240_000 }, () => {
     return opened;
   };
 
-  test("every link on every page is answered", () => {
+  test("no link on any page is dead", () => {
     const dead = links.filter(({ path }) => found.get(path).status !== 200).map(({ from, path }) => `${from} links to ${path}: ${found.get(path).status}`);
     assert.deepEqual(dead, []);
-    assert.ok(pages.length > 1, "the first page links to no other");
+    assert.ok(pages.length > 1, "the first page has no links");
     for (const [path, { type }] of found) {
       if (path.startsWith("/docs")) assert.match(type, /^(?:text\/html; charset=utf-8|text\/plain; charset=utf-8|image\/.*)$/, path);
     }
   });
 
-  test("every place that a link names is on its page", async () => {
+  test("every link fragment has a target", async () => {
     const { page, close } = await open("/docs/api");
     await page.locator(".operation").first().waitFor();
     const ofApi = new Set(await page.locator("[id]").evaluateAll((nodes) => nodes.map(({ id }) => id)));
@@ -176,7 +176,7 @@ describe("the documentation", { timeout: 240_000 }, () => {
     }
   });
 
-  test("from the dashboard to the first page, and by Next through all that the navigation names", async () => {
+  test("the Next links lead through all pages of the navigation", async () => {
     const { page, problems, close } = await open("/");
     await page.getByRole("link", { name: "Docs", exact: true }).click();
     await page.waitForURL("**/docs");
@@ -203,7 +203,7 @@ describe("the documentation", { timeout: 240_000 }, () => {
   });
 
   for (const colorScheme of ["light", "dark"]) {
-    test(`at 360 px no page scrolls sideways, and the browser has nothing to complain of, ${colorScheme}`, async () => {
+    test(`no horizontal scrolling at 360 px and no errors, ${colorScheme}`, async () => {
       const { page, problems, close } = await open("/docs", { viewport: { width: 360, height: 740 }, colorScheme });
       for (const path of pages) {
         await page.goto(new URL(path, gateway.url).href);
@@ -214,7 +214,7 @@ describe("the documentation", { timeout: 240_000 }, () => {
       const brightness = await page.evaluate(() => Math.max(...getComputedStyle(document.querySelector("article")).backgroundColor.match(/\d+/g).map(Number)));
       assert.equal(brightness < 128, colorScheme === "dark");
       await page.goto(new URL("/docs", gateway.url).href);
-      // The contents are closed until they are wanted.
+      // The contents are collapsed initially.
       const link = page.getByRole("navigation", { name: "Documentation" }).getByRole("link").nth(1);
       await page.locator("#Contents[data-ready]").waitFor();
       assert.ok(await link.isHidden());
@@ -226,7 +226,7 @@ describe("the documentation", { timeout: 240_000 }, () => {
     });
   }
 
-  test("code is copied by its button", async () => {
+  test("the copy button copies a code block", async () => {
     const path = pages.find((one) => found.get(one).html.includes("<pre"));
     assert.ok(path, "no page has code");
     const { page, problems, close } = await open(path, { permissions: ["clipboard-read", "clipboard-write"] });
@@ -240,13 +240,13 @@ describe("the documentation", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("without scripts a page is read as well", async () => {
+  test("pages are readable without JavaScript", async () => {
     const { page, close } = await open("/docs", { javaScriptEnabled: false });
     assert.ok(await page.getByRole("navigation", { name: "Documentation" }).getByRole("link").nth(1).isVisible());
     await close();
   });
 
-  test("a slash behind an address does no harm, and what is not there is a 404", async () => {
+  test("a trailing slash is accepted, and unknown pages are 404", async () => {
     const status = async (path) => (await fetch(new URL(path, gateway.url))).status;
     assert.equal(await status("/docs/"), 200);
     assert.equal(await status("/docs/api/"), 200);
@@ -255,7 +255,7 @@ describe("the documentation", { timeout: 240_000 }, () => {
   });
 });
 
-/** Goes from page to page below /docs as a reader would; other paths of the gateway are asked for and not read. */
+/** Crawls the pages below /docs; other paths of the gateway are requested but not followed. */
 async function crawl(start) {
   const found = new Map();
   const links = [];
@@ -266,7 +266,7 @@ async function crawl(start) {
     const response = await fetch(new URL(path, start), { signal: stop.signal });
     const type = response.headers.get("content-type") ?? "";
     const html = /^\/docs(?:\/|$)/.test(new URL(path, start).pathname) && type.startsWith("text/html") ? await response.text() : null;
-    // Some of them have no end.
+    // Some of these responses are endless.
     stop.abort();
     found.set(path, { status: response.status, type, html });
     for (const [, written] of (html ?? "").matchAll(/\s(?:href|src)="([^"]*)"/g)) {

@@ -1,9 +1,9 @@
-// What the documentation says works: each block marked `toml` is a config that `sluicegate check` finds good, and each
-// marked `sh` is run by bash against a gateway and ends well. A fence with a second word `ignore` is left out, as in
-// ```sh ignore.
+// Checks the code blocks of the documentation: `sluicegate check` must accept each block marked `toml`, and bash must
+// run each block marked `sh` successfully against a gateway. Blocks whose fence has the second word `ignore` are
+// skipped, as in ```sh ignore.
 //
-// The gateway has the stream `demo`. The blocks of one file run in order in one folder, where examples/, wit/ and the
-// built programs are as at the top of the repository, and `sluicegate` is in PATH.
+// The gateway has the stream `demo`. The blocks of one file run in order in one folder, in which examples/, wit/ and
+// the built programs are located as at the top of the repository, and `sluicegate` is in PATH.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,16 +19,16 @@ import { binary, Gateway } from "./support.mjs";
 const MarkdownIt = createRequire(new URL("../../web/package.json", import.meta.url))("markdown-it");
 
 const LIMIT = 20_000;
-/** The gateway as the text has it. */
+/** The gateway's address in the documentation. */
 const EXAMPLE = /\b(http|ws):\/\/(?:127\.0\.0\.1|localhost):8080\b/g;
-/** A block may show a part of a config only. */
+/** Added to a block that shows only a part of a config. */
 const STREAM = '\n[streams.demo]\nsource = "test-pattern"\n';
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const files = ["README.md", ...(existsSync(`${root}docs`) ? readdirSync(`${root}docs`, { recursive: true }) : []).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`).sort()];
 const blocks = files.flatMap(fences);
 
-describe("what the documentation says to type", { timeout: 600_000 }, () => {
+describe("code blocks of the documentation", { timeout: 600_000 }, () => {
   const top = mkdtempSync(join(tmpdir(), "sluicegate-docs-"));
   const gateway = new Gateway({ config: `[capture]\ndir = ${JSON.stringify(join(top, "captures"))}\n${STREAM}` });
 
@@ -43,12 +43,12 @@ describe("what the documentation says to type", { timeout: 600_000 }, () => {
     test(`${file}:${line}: ${language}`, { timeout: 3 * LIMIT }, () => run(folderOf(top, file), { file, line, text }, gateway));
   }
 
-  test("there is something of each kind", () => {
-    for (const language of ["toml", "sh"]) assert.ok(blocks.some((block) => block.language === language), `no block marked ${language}, but for those to be ignored`);
+  test("there is at least one block of each language", () => {
+    for (const language of ["toml", "sh"]) assert.ok(blocks.some((block) => block.language === language), `no block marked ${language}, except ignored ones`);
   });
 });
 
-/** The blocks of a file that are to be tried, each with the line in which its text begins. */
+/** The blocks of a file to check, each with the line number of its first line. */
 function fences(file) {
   return new MarkdownIt().parse(readFileSync(root + file, "utf8"), {}).flatMap(({ type, info, map, content: text }) => {
     const [language, ...marks] = info.trim().split(/\s+/);
@@ -65,20 +65,20 @@ async function check(folder, { file, line, text }) {
     writeFileSync(config, text + STREAM);
     ({ code, output } = await ended("sluicegate", ["check", config], folder));
   }
-  assert.equal(code, 0, `${file}, the block from line ${line} on, is no good config:\n${output}`);
+  assert.equal(code, 0, `${file}, the block from line ${line} on, is not a valid config:\n${output}`);
 }
 
 async function type(folder, { file, line, text }, gateway) {
   const { host } = new URL(gateway.url);
   const script = join(folder, `line-${line}.sh`);
-  // In one line, so that the first of the block is the second of the script.
+  // One line, so that the first line of the block is the second of the script.
   const trap = `trap 'code=$?; echo "${file}:$((LINENO + ${line} - 2)): ended with $code" >&2' ERR; set -eE`;
   writeFileSync(script, `${trap}\n${text.replace(EXAMPLE, `$1://${host}`)}`);
   const { code, output } = await ended("bash", [script], folder);
   assert.equal(code, 0, `${file}, the block from line ${line} on, ended with ${code}:\n${output}`);
 }
 
-/** Runs a program to its end, and whatever it left in the background to the same. */
+/** Runs a program until it exits, and then kills whatever it left in the background. */
 async function ended(program, options, folder) {
   const programs = join(folder, "target/release");
   const child = spawn(program, options, {
@@ -90,7 +90,7 @@ async function ended(program, options, folder) {
       PATH: `${programs}:${process.env.PATH}`,
       HOME: folder,
       XDG_STATE_HOME: folder,
-      // Compiled components are kept there: those of the gateway of this test already are.
+      // Cache of compiled components, which the gateway of this test has already filled.
       XDG_CACHE_HOME: process.env.XDG_CACHE_HOME || join(homedir(), ".cache"),
       no_proxy: "127.0.0.1,localhost",
     },
@@ -102,7 +102,7 @@ async function ended(program, options, folder) {
     try {
       process.kill(-child.pid, "SIGKILL");
     } catch {
-      // None of them is left.
+      // No process is left.
     }
   };
   const timer = setTimeout(() => {
@@ -117,7 +117,7 @@ async function ended(program, options, folder) {
   return { code: late ? `SIGKILL after ${LIMIT / 1000} s` : (code ?? signal), output };
 }
 
-/** The folder of a file's blocks. */
+/** The folder in which the blocks of a file run. */
 function folderOf(top, file) {
   const folder = join(top, file.replaceAll("/", "-"));
   if (existsSync(folder)) return folder;
@@ -127,7 +127,7 @@ function folderOf(top, file) {
   symlinkSync(`${root}target/plugins`, join(folder, "target/plugins"));
   const gateway = realpathSync(binary());
   for (const name of ["sluicegate", "sluicegate-devices"]) symlinkSync(join(dirname(gateway), name), join(programs, name));
-  // An answer that is an error is a failure of the command: a mistyped address is to be found.
+  // An HTTP error makes curl fail, so that wrong URLs are found.
   writeFileSync(join(folder, ".curlrc"), "fail\n");
   return folder;
 }

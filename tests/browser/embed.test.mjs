@@ -1,4 +1,4 @@
-// Another site's page shows a stream with one script tag, if the gateway's `origins` name it.
+// Embedding: a page of another site displays a stream with one script tag if the gateway's `origins` include it.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
 
 describe("a page of another site", { timeout: 120_000 }, () => {
-  // Two origins: this one by its address is allowed, by its name it is not.
+  // One server with two origins: its IP address is in `origins`, its host name is not.
   const site = createServer(answer);
   let gateway;
   let browser;
@@ -38,7 +38,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
     site.close();
   });
 
-  /** The site: `/embed` has the script from the gateway, `/own` has a copy of it. */
+  /** Serves the site: `/embed` loads the script from the gateway, `/own` has its own copy. */
   async function answer(request, response) {
     const { pathname, searchParams } = new URL(request.url, "http://site");
     const [transport, stream] = [searchParams.get("transport"), searchParams.get("stream") ?? ""];
@@ -56,7 +56,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
   }
 
   for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
-    test(`${transport} plays where the page is named`, async () => {
+    test(`${transport} plays on a page of an allowed origin`, async () => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(`${allowed}/embed?stream=demo&transport=${transport}`);
       const { number, stats } = await playing(page, transport);
@@ -67,14 +67,14 @@ describe("a page of another site", { timeout: 120_000 }, () => {
     });
   }
 
-  test("the base path may be said in whole too", async () => {
+  test("src may be the full base URL of the stream", async () => {
     const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${allowed}/embed?src&transport=auto`);
     await playing(page, "nal");
     await close();
   });
 
-  test("a page that is not named does not get the script", async () => {
+  test("a page of another origin cannot load the script", async () => {
     const { page, problems, close } = await newPage(browser);
     await page.goto(`${foreign}/embed?stream=demo&transport=auto`);
     assert.equal(await page.evaluate(() => customElements.get("sluicegate-player") === undefined), true);
@@ -83,11 +83,11 @@ describe("a page of another site", { timeout: 120_000 }, () => {
   });
 
   for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
-    test(`${transport}: a page that is not named gets nothing with a script of its own, and is told what to do`, async () => {
+    test(`${transport}: another origin with its own script gets an error message`, async () => {
       const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(`${foreign}/own?stream=demo&transport=${transport}`);
       const status = page.locator("sluicegate-player").getByRole("status");
-      await status.getByText(`its \`origins\` do not name ${foreign}`).waitFor();
+      await status.getByText(`its \`origins\` setting does not include ${foreign}`).waitFor();
       assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").readNumber()), null);
       await close();
     });

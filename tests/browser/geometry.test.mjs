@@ -1,4 +1,4 @@
-// Pixels that are not square and clips of phones, which have to be turned: every transport shows them alike, upright.
+// Non-square pixels and rotated phone videos: every transport displays them upright and in the same size.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,7 +10,7 @@ import { Gateway, launch, newPage, playing } from "./support.mjs";
 
 const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
 
-/** Three seconds of a stream of the gateway's, encoded with these arguments of ffmpeg. */
+/** Records three seconds of a gateway's stream, encoded with these ffmpeg arguments. */
 async function film(gateway, stream, name, more) {
   mkdirSync(directory, { recursive: true });
   const path = `${directory}${name}-${process.pid}.mp4`;
@@ -19,11 +19,11 @@ async function film(gateway, stream, name, more) {
   return path;
 }
 
-/** Has the track header of an MP4 file say that the picture is to be turned (ISO/IEC 14496-12 8.3.2). */
+/** Writes a rotation matrix into the track header of an MP4 file (ISO/IEC 14496-12 8.3.2). */
 function turn(path, [a, b, c, d]) {
   const bytes = readFileSync(path);
   const at = bytes.indexOf("tkhd");
-  assert.equal(bytes[at + 4], 0, "a header of version 0");
+  assert.equal(bytes[at + 4], 0, "track header is version 0");
   [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30].forEach((number, nth) => bytes.writeInt32BE(number, at + 44 + 4 * nth));
   writeFileSync(path, bytes);
 }
@@ -76,9 +76,9 @@ describe("geometry", { timeout: 240_000 }, () => {
       test(`${stream} is ${size.join("×")} and upright on ${transport}`, async () => {
         const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
         await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
-        // The number in the picture can be read only where it is upright.
+        // The block code can be read only if the frame is upright.
         const { stats } = await playing(page, transport);
-        // JPEGs are 4:2:0, whose sides are even.
+        // JPEGs are 4:2:0, so their sides are even.
         const even = transport === "mjpeg" ? size.map((side) => side - (side % 2)) : size;
         assert.deepEqual([stats.width, stats.height], even);
         assert.deepEqual(problems, []);

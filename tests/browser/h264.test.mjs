@@ -1,4 +1,4 @@
-// H.264 as few encoders make it, in a real browser: what starts in the middle, and what says little of itself.
+// Unusual H.264 in a real browser: open GOPs, an invalid level, interlaced video.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -9,7 +9,7 @@ import { Gateway, launch, newPage } from "./support.mjs";
 
 const folder = fileURLToPath(new URL("../../target/scratch/browser/h264", import.meta.url));
 
-/** Encodes some seconds by x264 with these parameters; gives the file. */
+/** Encodes some seconds with x264 and these parameters; returns the file. */
 function encode(name, parameters, profile = "high") {
   const file = `${folder}/${name}.h264`;
   const input = ["-f", "lavfi", "-i", "testsrc2=size=320x192:rate=30", "-frames:v", "300", "-pix_fmt", "yuv420p"];
@@ -18,7 +18,7 @@ function encode(name, parameters, profile = "high") {
   return file;
 }
 
-/** With a level that does not exist in each SPS. */
+/** Sets an invalid level in each SPS. */
 function withoutLevel(file) {
   const bytes = readFileSync(file);
   for (let at = bytes.indexOf("00000167", 0, "hex"); at >= 0; at = bytes.indexOf("00000167", at + 4, "hex")) bytes[at + 6] = 0;
@@ -33,7 +33,7 @@ describe("H.264", { timeout: 240_000 }, () => {
   before(async () => {
     mkdirSync(folder, { recursive: true });
     const open = encode("open", "open-gop=1:bframes=3:b-adapt=0:b-pyramid=none:keyint=20:scenecut=0");
-    // As x264 does it unasked: among the pictures that are left out are some that others refer to.
+    // The x264 default: some of the skipped pictures are references of others.
     const pyramid = encode("pyramid", "open-gop=1:bframes=3:b-adapt=0:keyint=20:scenecut=0");
     const level = withoutLevel(encode("level", "bframes=0:keyint=30", "main"));
     const both = encode("both", "tff=1:bframes=2:keyint=30");
@@ -47,37 +47,37 @@ describe("H.264", { timeout: 240_000 }, () => {
     await gateway?.stop();
   });
 
-  /** Plays until so many pictures were painted, without beginning anew more than `anew` times. */
+  /** Plays until enough frames were displayed, with at most `anew` reconnects. */
   async function plays(stream, transport, anew = 0) {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
     await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 75);
     const { phase, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
     assert.deepEqual([phase, problems], ["playing", []], `${stream} by ${transport}`);
-    assert.ok(reconnects <= anew, `${stream} by ${transport}: ${reconnects} times anew`);
+    assert.ok(reconnects <= anew, `${stream} by ${transport}: ${reconnects} reconnects`);
     await close();
   }
 
   for (const transport of ["mse", "webcodecs", "hls"]) {
     for (const stream of ["open", "pyramid"]) {
-      test(`an open group is no bad place to start, by ${transport}: ${stream}`, async () => {
-        // Somebody watches, so that who comes starts in the middle; each time at another group.
+      test(`playback starts at an open GOP: ${transport}, ${stream}`, async () => {
+        // A first viewer keeps the stream running, so that later ones start in the middle, each at another group.
         const ahead = await newPage(browser, { viewport: { width: 800, height: 600 } });
         await ahead.page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
         await ahead.page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 30);
-        // Chromium ends at the leading pictures of a pyramid if it is sought to between them, as on a machine so busy that the player
-        // jumps to where live is; the player begins anew then.
+        // Chromium stops at the leading pictures of a pyramid if a seek lands between them, as on a machine so busy
+        // that the player jumps to the live edge; the player then reconnects.
         const anew = transport === "mse" && stream === "pyramid" ? 1 : 0;
         await plays(stream, transport, anew);
         await plays(stream, transport, anew);
         const { reconnects } = await ahead.page.evaluate(() => document.querySelector("sluicegate-player").stats);
-        assert.ok(reconnects <= anew, `${reconnects} times anew`);
+        assert.ok(reconnects <= anew, `${reconnects} reconnects`);
         assert.deepEqual(ahead.problems, []);
         await ahead.close();
       });
     }
 
-    test(`a level that does not exist and interlaced pictures are played, by ${transport}`, async () => {
+    test(`an invalid level and interlaced video play: ${transport}`, async () => {
       await plays("level", transport);
       await plays("both", transport);
     });

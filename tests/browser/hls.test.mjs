@@ -1,13 +1,17 @@
-// HLS in the page: by hls.js, and by the browser itself where it has no Media Source Extensions.
+// HLS in the player: by hls.js, and by the browser itself if it has no Media Source Extensions; and in an unmodified
+// hls.js.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import { Gateway, launch, newPage, numberReaches, picture, playing, refusePlay, settled, until } from "./support.mjs";
 
-/** How long low latency is watched, in seconds. */
+/** Duration of the low-latency test in seconds. */
 const WATCHED = 60;
-/** A pause (ms) shorter than one picture is none: Chromium was seen to say `waiting` and `playing` in the same millisecond. */
+/**
+ * Pauses shorter than one frame (ms) are ignored: Chromium was observed to fire `waiting` and `playing` within the
+ * same millisecond.
+ */
 const PICTURE = 1000 / 30;
 
 describe("hls", { timeout: 240_000 }, () => {
@@ -34,13 +38,14 @@ describe("hls", { timeout: 240_000 }, () => {
 
   test(`hls.js plays ${WATCHED} s at low latency without a stall`, async (t) => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
-    // As by a gateway that chooses something unknown here: left to itself, the page plays the playlist of all renditions.
+    // Simulates a gateway whose choice this page does not know: the page then plays the multivariant playlist by
+    // itself.
     const choice = { transport: "later", rendition: "", base: "/live/demo", session: "/api/sessions/none", reason: "new", pattern: true };
     await page.route(({ pathname }) => pathname === "/live/demo", (route) => route.fulfill({ json: choice }));
     const playlists = new Set();
     page.on("request", (request) => playlists.add(new URL(request.url()).pathname));
     await page.goto(`${gateway.url}watch/demo?transport=hls`);
-    // It begins with a seek to where live is.
+    // Playback starts with a seek to the live edge.
     const first = await numberReaches(page, (await playing(page, "hls")).number + 30);
     await page.evaluate((picture) => {
       window.stalls = [];
@@ -52,7 +57,7 @@ describe("hls", { timeout: 240_000 }, () => {
       let waits = null;
       video.addEventListener("waiting", () => (waits ??= { since: performance.now(), left: ahead() }));
       video.addEventListener("playing", () => {
-        // With three pictures and more to go, it is not media that is missing: the browser had no processor to decode them in time.
+        // With at least three frames buffered, media was not missing: the browser had no CPU time to decode.
         const pause = waits === null ? 0 : performance.now() - waits.since;
         if (pause > picture && waits.left * 1000 < 3 * picture) note("waiting", { pause, left: waits.left });
         waits = null;
@@ -60,22 +65,22 @@ describe("hls", { timeout: 240_000 }, () => {
       window.waits = () => waits !== null;
     }, PICTURE);
     const { median, worst } = await settled(page, WATCHED);
-    t.diagnostic(`picture latency over hls, parts of 200 ms: median ${median} ms, worst ${worst} ms`);
+    t.diagnostic(`end-to-end latency over hls, parts of 200 ms: median ${median} ms, worst ${worst} ms`);
     await page.waitForFunction(() => !window.waits());
     assert.ok(playlists.has("/live/demo/hls/index.m3u8"), `${[...playlists]}`);
     assert.deepEqual(await page.evaluate(() => window.stalls), []);
     assert.ok(median > 0 && median < 3000, `median ${median} ms`);
     const last = await picture(page);
     const seconds = ((last.clock - first.clock + 2 ** 24) % 2 ** 24) / 1000;
-    assert.ok(seconds > WATCHED - 2, `${seconds} s of pictures in ${WATCHED} s`);
-    assert.ok(last.number - first.number > seconds * 25, `${last.number - first.number} pictures in ${seconds} s`);
+    assert.ok(seconds > WATCHED - 2, `${seconds} s of video in ${WATCHED} s`);
+    assert.ok(last.number - first.number > seconds * 25, `${last.number - first.number} frames in ${seconds} s`);
     assert.equal(last.stats.reconnects, 0);
     assert.ok(last.stats.bitsPerSecond > 0);
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("without Media Source Extensions the browser's own HLS plays, and hls.js is not even fetched", async (t) => {
+  test("without MSE the browser's native HLS plays, and hls.js is not loaded", async (t) => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.addInitScript(() => {
       for (const name of ["MediaSource", "ManagedMediaSource", "WebKitMediaSource"]) Reflect.deleteProperty(window, name);
@@ -86,7 +91,7 @@ describe("hls", { timeout: 240_000 }, () => {
     const { number } = await playing(page, "hls");
     await numberReaches(page, number + 60);
     const { median } = await settled(page, 2);
-    t.diagnostic(`picture latency of Chromium's own HLS: median ${median} ms`);
+    t.diagnostic(`end-to-end latency of Chromium's native HLS: median ${median} ms`);
     const source = await page.locator("sluicegate-player video.first").getAttribute("src");
     assert.equal(source, `${gateway.url}live/demo/hls/media.m3u8`);
     assert.ok(scripts.every((url) => !url.includes("hls")), `${scripts}`);
@@ -94,7 +99,7 @@ describe("hls", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("hls.js is fetched by who needs it only, and let go with the element", async () => {
+  test("hls.js is loaded only if needed, and stops with the element", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     const loaded = [];
     page.on("request", (request) => loaded.push(request.url()));
@@ -107,7 +112,7 @@ describe("hls", { timeout: 240_000 }, () => {
     await numberReaches(page, number + 30);
     assert.equal(fetches("/assets/hls_js"), 1);
     await page.evaluate(() => document.querySelector("sluicegate-player").remove());
-    await until("no request for two parts' time", async () => {
+    await until("no requests for the duration of two parts", async () => {
       const asked = fetches("/hls/");
       await new Promise((resolve) => setTimeout(resolve, 1000));
       return fetches("/hls/") === asked;
@@ -116,7 +121,7 @@ describe("hls", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("a browser that plays nothing unasked is given a button for hls too", async () => {
+  test("hls: a browser that blocks autoplay gets a play button", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await refusePlay(page);
     await page.goto(`${gateway.url}watch/demo?transport=hls`);
@@ -130,13 +135,13 @@ describe("hls", { timeout: 240_000 }, () => {
   });
 });
 
-/** hls.js as anybody may have it, with nothing of ours around it. */
+/** Unmodified hls.js, as any other page may use it. */
 const STOCK = createRequire(new URL("../../web/package.json", import.meta.url)).resolve("hls.js/dist/hls.js");
-/** How long each way of using it is watched, in seconds; HLS_WATCHED is for a look by hand. */
+/** Duration of each variant in seconds; set HLS_WATCHED for longer manual runs. */
 const STOCK_WATCHED = Number(process.env.HLS_WATCHED ?? 8);
 
 describe("stock hls.js", { timeout: 240_000 }, () => {
-  // Each way finds renditions that nobody has watched.
+  // One rendition per variant, so that each variant starts a rendition that has never been watched.
   const names = ["start", "hand", "down", "up"];
   const renditions = names.map((name, nth) => `renditions.${name} = { width = ${160 + 32 * nth}, bitrate = "${100 + 50 * nth}k" }`);
   const gateway = new Gateway({
@@ -159,7 +164,10 @@ describe("stock hls.js", { timeout: 240_000 }, () => {
     await gateway.stop();
   });
 
-  /** Plays the multivariant playlist. \`settings\` for hls.js; \`then\` runs in the page with hls and a level's name for its number. */
+  /**
+   * Plays the multivariant playlist. `settings` are for hls.js; `then` runs in the page with hls and a function from
+   * level name to level index.
+   */
   const play = async (settings, then = "") => {
     const { page, close } = await newPage(browser, { viewport: { width: 320, height: 200 }, bypassCSP: true });
     // Any page of the same origin.
@@ -175,7 +183,7 @@ describe("stock hls.js", { timeout: 240_000 }, () => {
         const hls = new Hls(settings);
         const level = (name) => hls.levels.findIndex(({ url }) => url[0].includes(`demo@${name}/`));
         hls.on(Hls.Events.ERROR, (_, data) => {
-          // Before it plays it stands at 0, and what it calls a hole is the way to where live is.
+          // Before playback starts the position is 0, and the distance to the live edge is reported as a hole.
           if (data.details === "bufferSeekOverHole" && seen.began === null) return;
           if (data.details === "bufferStalledError") seen.stalls += seen.began === null ? 0 : 1;
           else seen.errors.push(`${data.details} ${data.fatal} at ${video.currentTime}`);
@@ -208,13 +216,14 @@ describe("stock hls.js", { timeout: 240_000 }, () => {
     const most = Math.max(...Object.values(loads));
     const all = JSON.stringify({ errors, levels, played, passed, most, stalls });
     assert.deepEqual(errors, [], all);
-    // A player that goes to the edge of live at its start plays more than passes; one that repeats itself plays less.
+    // A player that seeks to the live edge at its start plays more media than time passes; one that repeats media
+    // plays less.
     assert.ok(played > passed - 1.5, all);
     assert.ok(most <= 3, all);
     assert.ok(levels.some((url) => url.includes(`demo@${name}/`)), all);
   };
 
-  test("plays a cold rendition from the start, goes to one by hand, and up and down by itself", async (t) => {
+  test("plays idle renditions, and switches manually and automatically", async (t) => {
     const low = { lowLatencyMode: true };
     const hand = "hls.currentLevel = level('start'); setTimeout(() => (hls.nextLevel = level('hand')), 2000);";
     const capped = (from, to) =>

@@ -1,5 +1,6 @@
-// A stream with intra refresh: one IDR picture at its beginning, recovery points from there on. Chromium starts at neither for
-// whoever comes later, so every player module but MJPEG has to notice that it shows nothing.
+// A stream with intra refresh: a single IDR picture at its beginning, recovery points afterwards. Chromium cannot
+// start at a recovery point, so for late viewers every transport except MJPEG has to detect that nothing is
+// displayed.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -27,8 +28,8 @@ describe("intra refresh", { timeout: 240_000 }, () => {
   before(async () => {
     await gateway.start();
     browser = await launch();
-    // The picture with which the file begins has left the newest group.
-    await until("the source runs", async () => (await gateway.device()).state === "live");
+    // Wait until the first IDR picture has left the newest group.
+    await until("the source is live", async () => (await gateway.device()).state === "live");
     await (await fetch(`${gateway.url}live/demo/hls/media.m3u8`)).text();
   });
   after(async () => {
@@ -37,7 +38,7 @@ describe("intra refresh", { timeout: 240_000 }, () => {
   });
 
   for (const transport of ["auto", "nal", "mse", "hls"]) {
-    test(`${transport} ends at MJPEG, and the page says why`, async (t) => {
+    test(`${transport} falls back to MJPEG, and the page displays the reason`, async (t) => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 1280, height: 800 } });
       const began = Date.now();
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
@@ -45,12 +46,12 @@ describe("intra refresh", { timeout: 240_000 }, () => {
         const { phase, transport } = document.querySelector("sluicegate-player").stats;
         return phase === "playing" && transport === "mjpeg";
       });
-      t.diagnostic(`${transport}: the first picture after ${Date.now() - began} ms`);
+      t.diagnostic(`${transport}: first frame after ${Date.now() - began} ms`);
       const { stats } = await picture(page);
       assert.ok(stats.painted > 0 && stats.width === 320, JSON.stringify(stats));
       const why = await page.locator("#fallback").textContent();
-      assert.match(why, /^Playing MJPEG instead: .*intra refresh/);
-      // It stays there: what plays is not given up, and nothing is tried again behind it in vain all the time.
+      assert.match(why, /^Fell back to MJPEG: .*intra refresh/);
+      // It stays at MJPEG: playback continues, and failed transports are not retried in the background.
       const { painted } = stats;
       await page.waitForFunction((least) => document.querySelector("sluicegate-player").stats.painted >= least, painted + 5 * 10);
       assert.equal((await picture(page)).stats.transport, "mjpeg");

@@ -1,5 +1,5 @@
-// JMuxer, a player of somebody else's for bare H.264: it takes pictures in the order in which they come, so it needs a stream
-// without B pictures, `?reorder=0`.
+// JMuxer, a third-party player for raw H.264. It plays frames in order of arrival, so it needs a stream without B
+// pictures, `?reorder=0`.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,11 +9,11 @@ import { clip } from "./clips.mjs";
 import { Gateway, launch, newPage } from "./support.mjs";
 
 const RATE = 25;
-/** Each picture is brighter than the one before, modulo this many. */
+/** Each frame is brighter than the previous one, modulo this number. */
 const CYCLE = 50;
 const STEP = 4;
 const DARKEST = 20;
-/** Pictures that are looked at. */
+/** Number of frames to check. */
 const LOOKED_AT = 75;
 
 const require = createRequire(new URL("../../web/package.json", import.meta.url));
@@ -40,8 +40,8 @@ describe("jmuxer", { timeout: 120_000 }, () => {
     await gateway.stop();
   });
 
-  test("plays a stream of B pictures whole and in order when it asks for one without", async (t) => {
-    // Its script is no part of the gateway's page.
+  test("with reorder=0, a stream with B pictures plays completely and in order", async (t) => {
+    // The script is not part of the gateway's page.
     const { page, problems, close } = await newPage(browser, { viewport: { width: 640, height: 480 }, bypassCSP: true });
     await page.goto(gateway.url);
     await page.addScriptTag({ content: readFileSync(require.resolve("jmuxer/dist/jmuxer.min.js"), "utf8") });
@@ -49,20 +49,23 @@ describe("jmuxer", { timeout: 120_000 }, () => {
     t.diagnostic(`${asked.shown.length} pictures shown of ${asked.fed} fed, ${asked.missed} missed, ${asked.back} back in time`);
     assert.ok(asked.shown.length >= LOOKED_AT);
     assert.equal(asked.back, 0, `${asked.shown}`);
-    // A busy page leaves out some; a third is what B pictures cost.
+    // A busy page skips some frames; B pictures would cost a third of them.
     assert.ok(asked.missed <= LOOKED_AT / 10, `${asked.missed} of ${LOOKED_AT}: ${asked.shown}`);
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("a value that means nothing is refused, and so is it told", async () => {
+  test("an invalid value of reorder is refused with an error message", async () => {
     const response = await fetch(`${gateway.url}live/demo/nal?reorder=no`);
     assert.equal(response.status, 400);
     assert.match(await response.text(), /`reorder=no` cannot be served: write 0/);
   });
 });
 
-/** In the page: plays by JMuxer until so many pictures were seen, and says which. */
+/**
+ * Runs in the page: plays with JMuxer until enough frames were seen, and returns their numbers, and how many were
+ * missing or out of order.
+ */
 async function watch({ query, RATE, CYCLE, STEP, DARKEST, LOOKED_AT }) {
   const video = document.createElement("video");
   video.muted = true;
@@ -92,8 +95,8 @@ async function watch({ query, RATE, CYCLE, STEP, DARKEST, LOOKED_AT }) {
   socket.close();
   muxer.destroy();
   video.remove();
-  // How many are missing between neighbours; more than half of a cycle is a step back. Whoever comes late gets the newest group at
-  // once, of which JMuxer shows the first picture before it goes to the live edge.
+  // Number of missing frames between neighbours; more than half a cycle is a step back. A late viewer receives the
+  // newest group at once, of which JMuxer displays the first frame before it jumps to the live edge.
   const live = shown.slice(1);
   const steps = live.slice(1).map((next, at) => (next - live[at] + 2 * CYCLE) % CYCLE);
   const ahead = steps.filter((step) => step <= CYCLE / 2);

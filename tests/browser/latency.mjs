@@ -1,13 +1,13 @@
-// How old the picture is on each transport: node tests/browser/latency.mjs SECONDS. What `make bench` shows of the player.
+// Measures end-to-end latency per transport for `make bench`: node tests/browser/latency.mjs SECONDS.
 //
-// Read from the clock in the picture, once a second for so long. On standard output is a list of { transport, median, worst }
-// in ms, or { transport, problem } where nothing played.
+// Reads the clock in the frame once a second. Prints a JSON list of { transport, median, worst } in ms, or {
+// transport, problem } if it did not play.
 
 import assert from "node:assert/strict";
 import { Gateway, launch, newPage, numberReaches, playing, settled } from "./support.mjs";
 
 const SECONDS = Number(process.argv[2] ?? 30);
-/** Pictures that pass before anybody looks, for a third as long: players find their place behind the live edge. */
+/** Frames to skip first, for a third of the measuring time, until players have settled behind the live edge. */
 const BEFORE = 10 * SECONDS;
 
 const gateway = new Gateway({
@@ -20,7 +20,7 @@ const gateway = new Gateway({
   `,
 });
 
-/** One transport in a browser of its own. */
+/** Measures one transport in a new browser. */
 async function watch(transport) {
   const browser = await launch();
   try {
@@ -32,7 +32,7 @@ async function watch(transport) {
     assert.deepEqual(problems, []);
     return found;
   } finally {
-    // A page that hangs would hold it back.
+    // Limits the wait, as a hanging page would block it.
     await Promise.race([browser.close(), new Promise((resolve) => setTimeout(resolve, 5000))]);
   }
 }

@@ -1,21 +1,21 @@
-// A TCP relay that is a link: what comes from the gateway shares one queue, which empties at a rate and adds a delay.
+// Simulated network link as a TCP relay: all data from the gateway passes one queue with a limited rate and a delay.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 const TICK_MS = 5;
-/** What the queue holds (ms at the rate of the moment); who wants to send more has to wait. */
+/** Queue capacity in ms at the current rate; beyond it, senders are paused. */
 const QUEUE_MS = 300;
 const LEAST_QUEUE = 16_384;
 const READ = 4096;
 
-/** Between a page and a gateway. */
+/** The link between a page and a gateway. */
 export class Link {
-  /** Bits a second. */
+  /** Rate in bits per second. */
   rate = 100e6;
-  /** One way, ms. */
+  /** One-way delay in ms. */
   delay = 5;
-  /** Now and then nothing gets through, as while something lost is sent again: every so many ms for so many. */
+  /** Simulated retransmissions: every `every` ms, nothing passes for `ms` ms. */
   stall = { every: 1000, ms: 0 };
   #gateway;
   #server;
@@ -24,10 +24,10 @@ export class Link {
   #left = 0;
   #sockets = new Set();
   #timer;
-  /** The gateway's by this link. */
+  /** URL of the gateway through this link. */
   url = "";
 
-  /** To the gateway with that address. */
+  /** Starts relaying to the gateway at `url`. */
   async start(url) {
     this.#gateway = new URL(url);
     this.#server = createServer((client) => this.#join(client));
@@ -52,7 +52,7 @@ export class Link {
     const gateway = connect({
       port: Number(this.#gateway.port),
       host: this.#gateway.hostname,
-      // Little at a time, so that connections take turns.
+      // Small reads, so that connections share the link fairly.
       onread: {
         buffer: Buffer.alloc(READ),
         callback: (length, buffer) => {

@@ -1,8 +1,8 @@
-// How long a session takes to move: node tests/browser/moves.mjs ROUNDS. What `make bench` shows of it.
+// Measures how long a session takes to move, for `make bench`: node tests/browser/moves.mjs ROUNDS.
 //
-// A page behind a link that becomes narrow and wide again, each round in a browser of its own. On standard output is a list of
-// { move, change, picture, longest }: from the change of the link to the first picture of the new transport, the part of it from the
-// gateway's word on, and the longest time without a new picture in the round, all in ms.
+// Each round opens a page in a new browser behind a link that becomes slow and then fast again. Prints a JSON list of
+// { move, change, picture, longest } in ms: from the change of the link to the first frame of the new transport, the
+// part of it after the gateway's `move` message, and the longest time without a new frame.
 
 import { Link } from "./link.mjs";
 import { CONFIG, LOSSY, moved, NARROW, watchNumber, WIDE } from "./moving.mjs";
@@ -34,7 +34,7 @@ try {
       });
       found.push({ move, change: took, picture, longest: Math.round(longest) });
     }
-    // A page that hangs would hold it back.
+    // Limits the wait, as a hanging page would block it.
     await Promise.race([browser.close(), new Promise((resolve) => setTimeout(resolve, 5000))]);
   }
 } finally {

@@ -1,16 +1,17 @@
-// What the test and the measurement of moving sessions have in common: a stream behind a link, and how the picture goes on.
+// Shared by the test and the benchmark of moving sessions: a stream behind a simulated link, and continuity of
+// playback.
 
 import { picture, playing } from "./support.mjs";
 
-/** Bits a second. MJPEG of the stream takes about 2.5 Mbit/s, HLS 0.6 and its small rendition 0.2. */
+/** Link rates in bits per second. MJPEG of the stream takes about 2.5 Mbit/s, HLS 0.6 and its small rendition 0.2. */
 export const WIDE = 40e6;
 export const NARROW = 0.8e6;
-/** What is lost on the way is sent again: every 4 s nothing comes for 200 ms. */
+/** Simulated retransmissions: every 4 s nothing passes for 200 ms. */
 export const LOSSY = { every: 4000, ms: 200 };
-/** From one picture of the stream to the next, and of a part of HLS, in ms. */
+/** Duration of a frame and of an HLS part, in ms. */
 export const PICTURE = 50;
 export const PART = 250;
-/** The stream, and a policy that looks up sooner than by its own figures. */
+/** The stream, and a policy that moves up sooner than by default. */
 export const CONFIG = `
   [server]
   names = ["gateway.test"]
@@ -33,7 +34,10 @@ export const CONFIG = `
   dwell = "6s"
 `;
 
-/** Makes the link carry so much, and waits for the first picture of what the session moves to. All in ms. */
+/**
+ * Changes the rate of the link, and waits for the first frame of the transport that the session moves to. Times in
+ * ms.
+ */
 export async function moved(page, link, rate, transport) {
   await page.evaluate(() => {
     document.querySelector("sluicegate-player").addEventListener("sluicegate-state", ({ detail: { moved } }) => (window.moved = moved));
@@ -46,7 +50,10 @@ export async function moved(page, link, rate, transport) {
   return { took, picture: Math.round(move.tookMs), number: (await picture(page)).number };
 }
 
-/** Notes on the page how long the painted number stood still at most, how far it went back each time, and how often there was none. */
+/**
+ * Records in the page how long the frame number stood still at most, how far it went back each time, and how often
+ * there was none.
+ */
 export function watchNumber(page) {
   return page.evaluate(() => {
     const player = document.querySelector("sluicegate-player");

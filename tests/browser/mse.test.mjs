@@ -1,4 +1,4 @@
-// Fragmented MP4 through Media Source Extensions: what is seen, how late, and what stays behind.
+// Fragmented MP4 through Media Source Extensions: output, latency, and cleanup.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -37,13 +37,13 @@ describe("mse", { timeout: 240_000 }, () => {
     camera.close();
   });
 
-  test("the picture in the video element is a fifth of a second old, and its number goes on", async (t) => {
+  test("playback advances with less than 500 ms latency", async (t) => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
     const first = await playing(page, "mse");
     await numberReaches(page, first.number + 60);
     const { median, worst } = await settled(page, 8);
-    t.diagnostic(`picture latency over mse: median ${median} ms, worst ${worst} ms`);
+    t.diagnostic(`end-to-end latency over mse: median ${median} ms, worst ${worst} ms`);
     assert.ok(median > 0 && median < 500, `median ${median} ms`);
     const { stats } = await picture(page);
     assert.ok(stats.framesPerSecond > 15 && stats.bitsPerSecond > 0, JSON.stringify(stats));
@@ -52,7 +52,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("another size in the middle is shown by the same page, the same connection and the same source", async () => {
+  test("a change of frame size keeps the connection and the media source", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     const sockets = mediaSockets(page);
     await keepSources(page);
@@ -79,7 +79,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("sound is off until somebody wants it, and then heard on mse and hls", async () => {
+  test("audio is muted initially, and plays on mse and hls when turned on", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/loud?transport=nal`);
     const player = page.locator("sluicegate-player");
@@ -90,9 +90,9 @@ describe("mse", { timeout: 240_000 }, () => {
       }, transport);
     await shows("nal");
     const unmute = player.getByRole("button", { name: "Unmute" });
-    // Though what plays carries none.
+    // Displayed although the current transport carries no audio.
     await unmute.waitFor();
-    // The two videos take turns; what is not seen is not heard.
+    // The two video elements alternate; the hidden one must be muted.
     const heard = () =>
       player.evaluate(({ shadowRoot }) => {
         const { screen } = shadowRoot.querySelector(".frame").dataset;
@@ -104,7 +104,7 @@ describe("mse", { timeout: 240_000 }, () => {
       await shows(transport);
       if (transport === "mse") await unmute.click();
       const before = await heard();
-      await until("sound decoded", async () => (await heard()) > before);
+      await until("audio is decoded", async () => (await heard()) > before);
       await player.getByRole("button", { name: "Mute", exact: true }).waitFor();
     }
     await player.getByRole("button", { name: "Mute", exact: true }).click();
@@ -113,7 +113,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("taken out of the page, the element leaves no socket, no media source and no picture", async () => {
+  test("a removed element leaves no socket and no media source behind", async () => {
     const { page, problems, close } = await newPage(browser);
     const sockets = [];
     page.on("websocket", (socket) => sockets.push(socket));
@@ -132,14 +132,14 @@ describe("mse", { timeout: 240_000 }, () => {
     });
     assert.deepEqual(left, { phase: "idle", source: null, ready: 0, paused: true });
     await until("no viewer", async () => (await gateway.device()).viewers === 0);
-    // And it plays again where it is put back.
+    // It plays again when it is reinserted.
     await page.evaluate(() => document.querySelector(".stage").append(window.player));
     await playing(page, "mse");
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("where there is only ManagedMediaSource, as on an iPhone, that is used", async () => {
+  test("ManagedMediaSource is used if there is no other, as on iPhones", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await managedSourcesOnly(page);
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
@@ -152,7 +152,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("a browser that plays nothing unasked is given a button, and plays live after a tap", async () => {
+  test("mse: a browser that blocks autoplay gets a play button", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await refusePlay(page);
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
@@ -164,7 +164,7 @@ describe("mse", { timeout: 240_000 }, () => {
     const { number } = await playing(page, "mse");
     await numberReaches(page, number + 30);
     await tap.waitFor({ state: "hidden" });
-    // Paused from outside, as by a headset's key: asked for again.
+    // A pause from outside, for example by a headset's key, displays the button again.
     await player.locator("video.first").evaluate((video) => video.pause());
     await tap.click();
     await numberReaches(page, (await playing(page, "mse")).number + 30);
@@ -174,7 +174,7 @@ describe("mse", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("auto plays mse where there is no WebCodecs, and MJPEG where there is no media source either: on a good link, rather than the browser's HLS", async () => {
+  test("auto plays mse without WebCodecs, and MJPEG without MediaSource", async () => {
     for (const [missing, transport] of [[["VideoDecoder"], "mse"], [["VideoDecoder", "MediaSource", "WebKitMediaSource"], "mjpeg"]]) {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.addInitScript((names) => {
@@ -182,7 +182,7 @@ describe("mse", { timeout: 240_000 }, () => {
       }, missing);
       await page.goto(`${gateway.url}watch/demo`);
       await playing(page, transport);
-      await page.locator("#fallback").getByText("this browser has no WebCodecs").waitFor();
+      await page.locator("#fallback").getByText("this browser does not support WebCodecs").waitFor();
       assert.deepEqual(problems, []);
       await close();
     }

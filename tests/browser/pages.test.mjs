@@ -1,4 +1,5 @@
-// The dashboard shows what goes on; it and the player's page fit a phone and a dark room. The wall has tests of its own.
+// The dashboard's live data, and the layout of dashboard and player page on phones and in dark mode. The wall has its
+// own tests.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -17,7 +18,7 @@ describe("pages", { timeout: 240_000 }, () => {
     await gateway.stop();
   });
 
-  test("the dashboard tells what happens, and how the transports' components do", async () => {
+  test("the dashboard displays events and the state of the muxers", async () => {
     const { page, problems, close } = await newPage(browser);
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
@@ -25,9 +26,9 @@ describe("pages", { timeout: 240_000 }, () => {
     const viewer = await newPage(browser);
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
-    // The first that watches, as the stream is idle until then. By EventSource alone: no figure says who came.
-    const happened = page.getByRole("log", { name: "What happened" });
-    await happened.getByText("a viewer of demo came, on nal").first().waitFor();
+    // The first viewer, as the stream is idle until then. Only the events report it; no statistic does.
+    const happened = page.getByRole("log", { name: "Events" });
+    await happened.getByText("demo: viewer connected (nal)").first().waitFor();
     await happened.getByText("demo is live: receiving video").first().waitFor();
     await card.locator("summary").click();
     const row = card.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
@@ -35,18 +36,18 @@ describe("pages", { timeout: 240_000 }, () => {
     const [viewers, micros, state] = await row.getByRole("cell").allInnerTexts();
     assert.deepEqual([viewers, state], ["1", "running"]);
     assert.ok(Number(micros) > 0, micros);
-    // The generated picture is encoded here.
+    // The test pattern has to be encoded.
     await card.getByText(/^encodes \d/).waitFor();
     const { encoder } = await gateway.device();
-    assert.equal(await page.getByText(/^Video is encoded by /).isVisible(), encoder !== null);
+    assert.equal(await page.getByText(/^Video encoder: /).isVisible(), encoder !== null);
     await viewer.close();
-    await happened.getByText("a viewer of demo left, on nal").first().waitFor();
+    await happened.getByText("demo: viewer disconnected (nal)").first().waitFor();
     assert.deepEqual([...problems, ...viewer.problems], []);
     await screenshot(page, "dashboard-happenings", { fullPage: true });
     await close();
   });
 
-  test("the dashboard lists demo, and shows it live with its viewer as soon as somebody watches", async () => {
+  test("the dashboard displays a stream as live with its viewers", async () => {
     const { page, problems, close } = await newPage(browser);
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
@@ -67,7 +68,7 @@ describe("pages", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("who may not see the components is shown the viewers, and does not ask again", async () => {
+  test("without permission for muxers the dashboard displays only viewers", async () => {
     const { page, close } = await newPage(browser);
     let asked = 0;
     await page.route("**/api/plugins", (route) => {
@@ -84,13 +85,13 @@ describe("pages", { timeout: 240_000 }, () => {
     assert.deepEqual(await row.getByRole("cell").allInnerTexts(), ["1", "–", "–"]);
     for (let looks = 0; looks < 2; looks++) await page.waitForResponse((response) => response.url().endsWith("/api/devices"));
     assert.ok(await page.getByRole("alert").isHidden());
-    // Once when the page came, and perhaps once more when the events began.
+    // Once when the page was loaded, and possibly again when the event stream started.
     assert.ok(asked >= 1 && asked <= 2, `asked ${asked} times`);
     await viewer.close();
     await close();
   });
 
-  test("a stream's plain addresses are there to copy, and stay open while the page goes on", async () => {
+  test("stream URLs can be copied, and stay open during updates", async () => {
     const { page, problems, close } = await newPage(browser, { permissions: ["clipboard-read", "clipboard-write"] });
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
@@ -107,7 +108,7 @@ describe("pages", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("the dashboard leads to the player by keyboard alone", async () => {
+  test("the player page is reachable by keyboard from the dashboard", async () => {
     const { page, problems, close } = await newPage(browser);
     await page.goto(gateway.url);
     await page.locator('[data-serial="demo"]').waitFor();
@@ -123,16 +124,16 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   for (const colorScheme of ["light", "dark"]) {
-    test(`at 360 px nothing scrolls sideways, ${colorScheme}`, async () => {
+    test(`no horizontal scrolling at 360 px, ${colorScheme}`, async () => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 360, height: 740 }, colorScheme });
       await page.goto(gateway.url);
       const viewer = await newPage(browser);
       await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
       await playing(viewer.page, "nal");
       await page.locator('[data-serial="demo"] summary').click();
-      await page.getByRole("img", { name: "Picture of demo" }).waitFor();
+      await page.getByRole("img", { name: "Preview of demo" }).waitFor();
       await page.getByRole("table", { name: "Transports of demo" }).waitFor();
-      await page.getByRole("log", { name: "What happened" }).waitFor();
+      await page.getByRole("log", { name: "Events" }).waitFor();
       assert.ok((await overflow(page)) <= 0);
       await screenshot(page, `dashboard-360-${colorScheme}`, { fullPage: true });
       await viewer.close();
@@ -159,14 +160,14 @@ describe("pages", { timeout: 240_000 }, () => {
         assert.deepEqual([icon.status(), icon.headers()["content-type"]], [200, type], src);
       }
       const { installabilityErrors } = await devtools.send("Page.getInstallabilityErrors");
-      // A private window, as tests have, installs nothing.
+      // Tests run in a private window, which cannot install apps.
       assert.deepEqual(installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== "in-incognito"), []);
     }
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("in the dark the pages are dark, and the text stands out", async () => {
+  test("pages are dark with light text in dark mode", async () => {
     const { page, problems, close } = await newPage(browser, { colorScheme: "dark" });
     for (const [path, name] of [["", "dashboard-dark"], ["watch/demo", "watch-dark"]]) {
       await page.goto(gateway.url + path);
@@ -186,7 +187,7 @@ describe("pages", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("where motion is not wanted, nothing moves but the picture", async () => {
+  test("no animations with reduced motion", async () => {
     const { page, close } = await newPage(browser, { reducedMotion: "reduce" });
     await page.goto(`${gateway.url}watch/demo`);
     await playing(page);

@@ -1,4 +1,4 @@
-// The player page plays the demo stream by canvas, and shows what was sent.
+// The player page with the demo stream: output on the canvas, fallback, and error messages.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -18,16 +18,16 @@ describe("watch page", { timeout: 240_000 }, () => {
   });
 
   for (const transport of ["nal", "mjpeg"]) {
-    test(`${transport}: the painted frame number rises with the source, less than a second behind it`, async () => {
+    test(`${transport}: the frame number advances with less than 1 s latency`, async () => {
       const { page, problems, close } = await newPage(browser);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
-      // Past the burst that a late viewer gets and a source that has just started.
+      // After the initial burst of the newest group, and the start of the source.
       const first = await numberReaches(page, (await playing(page, transport)).number + 30);
       const second = await numberReaches(page, first.number + 90);
-      // The demo's own; a busy machine leaves numbers out and does not fall behind.
+      // Frame rate of the demo stream; a busy machine skips frames but does not fall behind.
       const rate = 30;
 
-      // The clock row says when a picture was made, so number and clock must have gone on alike.
+      // The clock row is the capture time, so frame number and clock must advance alike.
       const frames = second.number - first.number;
       const seconds = ((second.clock - first.clock + 2 ** 24) % 2 ** 24) / 1000;
       assert.ok(Math.abs(frames - seconds * rate) <= 5 + frames * 0.2, `${frames} frames in ${seconds} s at ${rate}/s`);
@@ -37,19 +37,19 @@ describe("watch page", { timeout: 240_000 }, () => {
         return latencyKind === "picture" && latencyMs < 1000 && framesPerSecond > 0;
       });
       const { stats } = await picture(page);
-      assert.ok(stats.latencyMs > -50, `a picture from the future: ${stats.latencyMs} ms`);
+      assert.ok(stats.latencyMs > -50, `the frame is from the future: ${stats.latencyMs} ms`);
       assert.ok(stats.width > 0 && stats.height > 0 && stats.bitsPerSecond > 0, JSON.stringify(stats));
       assert.ok((await colours(page)) > 8, "the canvas is blank");
 
       await page.locator("sluicegate-player").getByRole("button", { name: "Stats" }).click();
-      await page.locator("sluicegate-player").locator('[data-figure="latency"]', { hasText: "picture latency" }).waitFor();
+      await page.locator("sluicegate-player").locator('[data-figure="latency"]', { hasText: "end-to-end latency" }).waitFor();
       await screenshot(page, `watch-${transport}`);
       assert.deepEqual(problems, []);
       await close();
     });
   }
 
-  test("both transports show the same pictures: one frame number, one clock", async () => {
+  test("both transports display the same frames with the same clock", async () => {
     const pages = await Promise.all(["nal", "mjpeg"].map(async (transport) => {
       const made = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await made.page.goto(`${gateway.url}watch/demo?transport=${transport}`);
@@ -59,12 +59,12 @@ describe("watch page", { timeout: 240_000 }, () => {
     const [nal, mjpeg] = await Promise.all(pages.map(({ page }) => page.evaluate(collect, 3000)));
     const clocks = new Map(mjpeg);
     const common = nal.filter(([number]) => clocks.has(number));
-    assert.ok(common.length > 0, `no common picture among ${nal.length} and ${mjpeg.length}`);
-    for (const [number, clock] of common) assert.equal(clock, clocks.get(number), `picture ${number}`);
+    assert.ok(common.length > 0, `no common frame among ${nal.length} and ${mjpeg.length}`);
+    for (const [number, clock] of common) assert.equal(clock, clocks.get(number), `frame ${number}`);
     await Promise.all(pages.map(({ close }) => close()));
   });
 
-  test("the transport is switched in the page, without loading it again", async () => {
+  test("the transport is switched without reloading the page", async () => {
     const { page, problems, close } = await newPage(browser);
     await page.goto(`${gateway.url}watch/demo`);
     const before = await playing(page, "nal");
@@ -75,7 +75,7 @@ describe("watch page", { timeout: 240_000 }, () => {
     await numberReaches(page, before.number + 1);
     assert.equal(new URL(page.url()).searchParams.get("transport"), "mjpeg");
 
-    // By keyboard, as radio buttons go.
+    // By keyboard.
     await page.getByRole("radio", { name: "MJPEG" }).focus();
     await page.keyboard.press("ArrowLeft");
     await playing(page, "hls");
@@ -85,7 +85,7 @@ describe("watch page", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("a browser without WebCodecs, Media Source Extensions and HLS gets MJPEG, and is told why", async () => {
+  test("without WebCodecs, MSE and HLS, MJPEG plays and the reason is displayed", async () => {
     const { page, problems, close } = await newPage(browser);
     await page.addInitScript(() => {
       for (const name of ["VideoDecoder", "MediaSource", "WebKitMediaSource"]) Reflect.deleteProperty(window, name);
@@ -93,20 +93,20 @@ describe("watch page", { timeout: 240_000 }, () => {
     });
     await page.goto(`${gateway.url}watch/demo`);
     await playing(page, "mjpeg");
-    const why = "this browser has no WebCodecs; this browser has no Media Source Extensions; this browser plays no HLS";
-    await page.getByText(`MJPEG instead: ${why}`, { exact: false }).first().waitFor();
+    const why = "this browser does not support WebCodecs; this browser does not support Media Source Extensions; this browser does not support HLS";
+    await page.getByText(`Fell back to MJPEG: ${why}`, { exact: false }).first().waitFor();
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("an unknown stream is named as such, in the gateway's words", async () => {
+  test("an unknown stream displays the gateway's error message", async () => {
     const { page, close } = await newPage(browser);
     const answer = page.waitForResponse((response) => response.url().includes("/api/devices/"));
     await page.goto(`${gateway.url}watch/no%20such%20stream`);
     const said = await (await answer).text();
     await page.getByRole("alert").waitFor();
     const shown = await page.getByRole("alert").innerText();
-    // Quotes in it come escaped where the answer is JSON.
+    // Quotes are escaped in JSON.
     const plain = (text) => text.replaceAll("\\", "");
     assert.ok(shown.length > 0 && plain(said).includes(plain(shown)), `shown "${shown}", said ${said}`);
     assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "no such stream");
@@ -114,7 +114,7 @@ describe("watch page", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("taken out of the page, the element gives its connection back", async () => {
+  test("a removed element closes its connection", async () => {
     const { page, close } = await newPage(browser);
     await page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(page, "nal");
@@ -132,7 +132,7 @@ describe("watch page", { timeout: 240_000 }, () => {
   });
 });
 
-/** How many different colours the painted picture has, looked at coarsely. */
+/** Number of different colours in the displayed frame, at low resolution. */
 function colours(page) {
   return page.evaluate(() => {
     const painted = document.querySelector("sluicegate-player").shadowRoot.querySelector("canvas");
@@ -146,14 +146,14 @@ function colours(page) {
   });
 }
 
-/** In the page: frame numbers and clocks painted within so many ms. */
+/** Runs in the page: collects the frame numbers and clocks displayed within `ms`. */
 function collect(ms) {
   return new Promise((resolve) => {
     const player = document.querySelector("sluicegate-player");
     const found = new Map();
     const end = performance.now() + ms;
     const look = () => {
-      // Two reads with no picture painted between them: both rows of one picture.
+      // No frame is drawn between the two reads, so both rows belong to the same frame.
       const number = player.readNumber();
       const clock = player.readClock();
       if (number !== null && clock !== null) found.set(number, clock);

@@ -1,4 +1,5 @@
-// Behind the least that nginx can be told, a page shows its pictures; it says what it cannot do, and does not administer.
+// Behind a minimal nginx config, which forwards no WebSocket upgrades: the pages work over HTTP, and admin routes are
+// refused.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,7 +11,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Gateway, launch, newPage, numberReaches, playing, until } from "./support.mjs";
 
-describe("behind the plainest nginx", { timeout: 120_000 }, () => {
+describe("behind a minimal nginx config", { timeout: 120_000 }, () => {
   const gateway = new Gateway();
   const directory = mkdtempSync(join(tmpdir(), "sluicegate-nginx-"));
   let port;
@@ -30,7 +31,7 @@ describe("behind the plainest nginx", { timeout: 120_000 }, () => {
     const program = existsSync("/usr/sbin/nginx") ? "/usr/sbin/nginx" : "nginx";
     nginx = spawn(program, ["-p", directory, "-c", "nginx.conf"], { stdio: "ignore" });
     await until("nginx listens", () => answers(port));
-    // By a name that is not localhost, browsers tell neither origin nor site to such an address.
+    // For a host name other than localhost, browsers send neither Origin nor Sec-Fetch-Site to such an address.
     browser = await launch(["--host-resolver-rules=MAP cam.test 127.0.0.1"]);
   });
   after(async () => {
@@ -45,7 +46,7 @@ describe("behind the plainest nginx", { timeout: 120_000 }, () => {
   });
 
   for (const host of ["cam.test", "127.0.0.1"]) {
-    test(`${host}: the page plays, the wall is there`, async () => {
+    test(`${host}: the player plays and the dashboard loads`, async () => {
       const { page, close } = await newPage(browser);
       const refused = [];
       page.on("response", (response) => {

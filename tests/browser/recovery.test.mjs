@@ -1,4 +1,4 @@
-// Hidden pages let go, and a gateway that goes and returns is found again.
+// Hidden pages close their connection, and pages reconnect to a gateway that was restarted.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -18,7 +18,7 @@ describe("recovery", { timeout: 240_000 }, () => {
   });
 
   for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
-    test(`${transport}: a hidden page gives its connection back and takes it up again when shown`, async () => {
+    test(`${transport}: a hidden page disconnects and reconnects when visible`, async () => {
       const { page, problems, close } = await newPage(browser);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       await playing(page, transport);
@@ -37,7 +37,7 @@ describe("recovery", { timeout: 240_000 }, () => {
 
   for (const signal of ["SIGKILL", "SIGTERM"]) {
     for (const transports of [["nal", "hls"], ["mse", "mjpeg"]]) {
-      test(`${transports.join(" and ")}: a gateway ended by ${signal} and started again is found without a hand`, async () => {
+      test(`${transports.join(" and ")}: players reconnect after ${signal} and a restart`, async () => {
         const pages = [];
         for (const transport of transports) {
           const { page, close } = await newPage(browser);
@@ -49,7 +49,7 @@ describe("recovery", { timeout: 240_000 }, () => {
         await gateway.stop(signal);
         for (const { page } of pages) {
           await page.waitForFunction(() => ["waiting", "connecting"].includes(document.querySelector("sluicegate-player").stats.phase));
-          await page.locator("sluicegate-player").getByRole("status").getByText(/Trying again|Connecting/).waitFor();
+          await page.locator("sluicegate-player").getByRole("status").getByText(/Reconnecting|Connecting/).waitFor();
         }
         await gateway.start();
         for (const { page, close, transport } of pages) {
@@ -63,22 +63,22 @@ describe("recovery", { timeout: 240_000 }, () => {
     }
   }
 
-  test("the dashboard says that the gateway is away, and takes it back when it is there", async () => {
+  test("the dashboard reports a gateway that is down, and recovers", async () => {
     const { page, close } = await newPage(browser);
     await page.goto(gateway.url);
     await page.locator('[data-serial="demo"]').waitFor();
     await gateway.stop("SIGKILL");
-    await page.getByRole("alert").getByText("does not answer").waitFor();
+    await page.getByRole("alert").getByText("is not responding").waitFor();
     await gateway.start();
     await page.getByRole("alert").waitFor({ state: "hidden" });
     await page.locator('[data-serial="demo"]').waitFor();
-    // The events are followed again too, and what was before is known to be lost.
-    const happened = page.getByRole("log", { name: "What happened" });
-    await happened.getByText("events from before are not known").waitFor();
+    // The event stream is reopened too, and reports that earlier events were missed.
+    const happened = page.getByRole("log", { name: "Events" });
+    await happened.getByText("earlier events were missed").waitFor();
     const viewer = await newPage(browser);
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
-    await happened.getByText("a viewer of demo came, on nal").waitFor();
+    await happened.getByText("demo: viewer connected (nal)").waitFor();
     await viewer.close();
     await close();
   });

@@ -1,5 +1,5 @@
-// A camera for tests: a TCP port that gives out bare Annex B, taken live from `nal` of a gateway's streams, one after
-// another. So its pictures can change size in the middle, at a moment of the test's choice.
+// A camera for tests: a TCP server that sends raw Annex B, taken live from `nal` of a gateway's streams, one after
+// another. This allows tests to change the frame size at any moment.
 
 import { once } from "node:events";
 import { createServer, connect } from "node:net";
@@ -12,14 +12,14 @@ export class Camera {
   #viewer = null;
   #source = null;
 
-  /** The source that a stream is configured with. */
+  /** Starts the server and returns the source URL for a stream's config. */
   async listen() {
     this.#server.listen(0, "127.0.0.1");
     await once(this.#server, "listening");
     return `annexb:tcp://127.0.0.1:${this.#server.address().port}`;
   }
 
-  /** From its next keyframe on, gives out the stream with this base address. */
+  /** Switches to the stream with this base URL, from its next keyframe on. */
   show(base) {
     this.#source?.destroy();
     const { hostname, port, pathname } = new URL(base);
@@ -54,7 +54,7 @@ export class Camera {
   }
 }
 
-/** The first whole WebSocket frame (RFC 6455 section 5.2; a server's are not masked). */
+/** Parses the first complete WebSocket frame (RFC 6455 section 5.2; frames from a server are not masked). */
 function firstFrame(bytes) {
   if (bytes.length < 10) return null;
   const short = bytes[1] & 0x7f;

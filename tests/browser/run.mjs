@@ -1,5 +1,5 @@
-// Runs the browser tests: those that measure how fast something is one after the other, the others, which mostly wait, two at a
-// time. `npm run test:browser` in web/; single files by `node --test`.
+// Runs the browser tests: those that measure timing one after the other, the others, which mostly wait, two at a
+// time. `npm run test:browser` in web/; run single files with `node --test`.
 
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";

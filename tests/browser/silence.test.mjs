@@ -1,4 +1,5 @@
-// A source that falls silent: Chromium's decoder shows the last picture again as often as it comes, and goes on from there.
+// A source that falls silent: the last frame is sent repeatedly, Chromium's decoder displays each repeat, and
+// playback continues afterwards.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -7,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
 
-/** Pictures before the silence and behind it. */
+/** Frames before and after the silence. */
 const BEFORE = 20;
 const BEHIND = 40;
 const REPEAT_MS = 100;
@@ -19,7 +20,7 @@ describe("silence", { timeout: 120_000 }, () => {
   before(async () => {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
-    // Otherwise it does as `nal`, which wants no repeats.
+    // A copy of `nal` that additionally requests repeats.
     const plugin = fileURLToPath(new URL("../../target/plugins/hostile.wasm", import.meta.url));
     gateway = new Gateway({
       config: `
@@ -41,13 +42,14 @@ describe("silence", { timeout: 120_000 }, () => {
     server.close();
   });
 
-  test("nal: the last picture is decoded again and again, and what follows goes on from it", async () => {
+  test("nal: repeats of the last frame are decoded, and playback continues after", async () => {
     const pictures = await record(BEFORE + BEHIND);
     const { page, problems, close } = await newPage(browser);
     const connected = once(server, "connection");
     await page.goto(`${gateway.url}watch/cam?transport=nal`);
     const [source] = await connected;
-    // Pieces of a picture have to follow each other within 20 ms, so each is written whole; the pictures themselves may come at once.
+    // Parts of a frame must arrive within 20 ms of each other, so each frame is written at once; the frames
+    // themselves may be sent without pauses.
     for (const picture of pictures.slice(0, BEFORE)) source.write(picture);
     const silent = await playing(page, "nal");
     await page.waitForFunction(
@@ -64,7 +66,7 @@ describe("silence", { timeout: 120_000 }, () => {
     await close();
   });
 
-  /** So many access units of the demo, from a keyframe on. */
+  /** Records `count` access units of the demo stream, from a keyframe on. */
   async function record(count) {
     const { page, close } = await newPage(browser);
     await page.goto(gateway.url);
@@ -77,7 +79,7 @@ describe("silence", { timeout: 120_000 }, () => {
           socket.onerror = reject;
           socket.onmessage = ({ data }) => {
             units.push([...new Uint8Array(data)]);
-            // The parameter sets come first, by themselves.
+            // The first message contains only the parameter sets.
             if (units.length > wanted) {
               socket.close();
               resolve(units);

@@ -1,4 +1,5 @@
-// Sound in the page: a stream of sound alone plays; where there is sound, the page says so and keeps what somebody wants.
+// Audio in the player: an audio-only stream plays; a stream with audio has a sound button, whose setting is
+// remembered.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -34,13 +35,13 @@ describe("sound", { timeout: 240_000 }, () => {
   });
 
   const stats = (page) => page.evaluate(() => document.querySelector("sluicegate-player").stats);
-  /** Waits until it plays by one of these, and for how long it goes on in the element that is heard. */
+  /** Waits until one of these transports plays. */
   const plays = (page, ...transports) =>
     page.waitForFunction((wanted) => {
       const { phase, transport } = document.querySelector("sluicegate-player").stats;
       return phase === "playing" && wanted.includes(transport);
     }, transports);
-  /** Bytes of sound that the browser decoded for the elements that are not muted. */
+  /** Bytes of audio that the browser decoded for elements that are not muted. */
   const heard = (page) =>
     page.evaluate(() => {
       const videos = [...document.querySelector("sluicegate-player").shadowRoot.querySelectorAll("video")];
@@ -48,19 +49,19 @@ describe("sound", { timeout: 240_000 }, () => {
     });
   const sounds = async (page, what) => {
     const before = await until(what, () => heard(page));
-    await until(`${what} goes on`, async () => (await heard(page)) > before);
+    await until(`${what} continues`, async () => (await heard(page)) > before);
   };
 
   for (const transport of ["auto", "mse", "hls"]) {
-    test(`a stream of sound alone plays on ${transport}, and says what it is`, async () => {
+    test(`an audio-only stream plays on ${transport} and is labelled`, async () => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
       await page.goto(`${gateway.url}watch/radio?transport=${transport}`);
       await plays(page, "mse", "hls");
       const player = page.locator("sluicegate-player");
-      await player.getByText("Sound only: this stream has no pictures").waitFor();
+      await player.getByText("Audio only: this stream has no video").waitFor();
       await player.getByRole("button", { name: "Unmute" }).click();
       await sounds(page, "sound");
-      // Longer than any patience with a picture that does not come.
+      // Longer than the timeouts for missing video.
       const { transport: first, reconnects } = await stats(page);
       const began = await player.evaluate((element) => element.shadowRoot.querySelector("video.first").currentTime);
       await page.waitForFunction((least) => document.querySelector("sluicegate-player").shadowRoot.querySelector("video.first").currentTime > least, began + 12);
@@ -72,14 +73,14 @@ describe("sound", { timeout: 240_000 }, () => {
     });
   }
 
-  test("where there is sound there is a speaker; turning it on moves to what carries it, and is kept over reloads", async (t) => {
+  test("turning audio on moves to a transport with audio and is remembered", async (t) => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 1280, height: 800 } });
     await page.goto(`${gateway.url}watch/demo`);
     await plays(page, "nal");
     const player = page.locator("sluicegate-player");
     const unmute = player.getByRole("button", { name: "Unmute" });
     await unmute.waitFor();
-    // Nobody has to point at the picture to see it.
+    // It is visible without hovering over the player.
     await page.waitForFunction(() => getComputedStyle(document.querySelector("sluicegate-player").shadowRoot.querySelector(".sound")).opacity === "1");
     await screenshot(page, "sound-muted-1280");
     const clicked = Date.now();
@@ -95,7 +96,7 @@ describe("sound", { timeout: 240_000 }, () => {
     await plays(page, "mse");
     await sounds(page, "sound after a reload");
     assert.match(await page.locator("#why").textContent(), /it carries the sound and has the lowest latency/);
-    // The wall's window is the same player.
+    // The dashboard's dialog has the same player.
     await page.locator("label", { hasText: "HLS" }).click();
     await plays(page, "hls");
     await sounds(page, "sound over hls");
@@ -109,7 +110,7 @@ describe("sound", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("what was chosen by hand and carries no sound says so, and what does; the wish is kept for what does", async () => {
+  test("a selected transport without audio displays which ones have it", async () => {
     for (const width of [1280, 390]) {
       const { page, problems, close } = await newPage(browser, { viewport: { width, height: 800 } });
       await page.goto(`${gateway.url}watch/demo?transport=mse`);
@@ -119,7 +120,7 @@ describe("sound", { timeout: 240_000 }, () => {
       await sounds(page, "sound over mse");
       await page.locator("label", { hasText: "WebCodecs" }).click();
       await plays(page, "nal");
-      await player.getByText("WebCodecs carries no sound; choose Auto, or one of: MSE, HLS").waitFor();
+      await player.getByText("WebCodecs has no sound; choose Auto or one of: MSE, HLS").waitFor();
       assert.equal(await overflow(page), 0);
       await screenshot(page, `sound-none-${width}`);
       await page.locator("label", { hasText: "MSE" }).click();
@@ -131,7 +132,7 @@ describe("sound", { timeout: 240_000 }, () => {
   });
 });
 
-describe("a browser that plays nothing aloud unasked", { timeout: 120_000 }, () => {
+describe("a browser that blocks autoplay with audio", { timeout: 120_000 }, () => {
   const gateway = new Gateway({
     config: `[streams.demo]\nsource = "file:${clip("both.mp4", [...PICTURES, ...SINE, ...X264, ...AAC])}"\n`,
   });
@@ -146,7 +147,7 @@ describe("a browser that plays nothing aloud unasked", { timeout: 120_000 }, () 
     await gateway.stop();
   });
 
-  test("plays, and aloud after a click anywhere at the latest, where the sound was left on", async () => {
+  test("plays muted, and unmuted after a click, if audio was left on", async () => {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 1000, height: 800 } });
     await page.addInitScript(() => localStorage.setItem("sluicegate-muted", "false"));
     await page.goto(`${gateway.url}watch/demo`);
@@ -155,9 +156,9 @@ describe("a browser that plays nothing aloud unasked", { timeout: 120_000 }, () 
       return phase === "playing" && transport === "mse";
     });
     const muted = () => page.evaluate(() => document.querySelector("sluicegate-player").muted);
-    // Chromium lets it be loud unasked where it does not know yet, when it begins, that there is sound.
+    // Chromium allows unmuted autoplay if it does not know at the start that there is audio.
     await page.locator("#name").click();
-    await until("it is loud", async () => !(await muted()));
+    await until("it is unmuted", async () => !(await muted()));
     await page.locator("sluicegate-player").getByRole("button", { name: "Mute", exact: true }).waitFor();
     assert.deepEqual(problems, []);
     await close();

@@ -1,7 +1,8 @@
-// What the browser tests stand on: a real gateway process, a real headless Chromium, and pages that notice every error.
+// Support for the browser tests: a real gateway process, a real headless Chromium, and pages that collect every
+// error.
 //
-// SLUICEGATE_BIN names the gateway (default: target/release or target/debug), CHROMIUM the browser (default:
-// /usr/bin/chromium). Screenshots go to target/screenshots.
+// SLUICEGATE_BIN is the path of the gateway (default: target/release or target/debug), CHROMIUM that of the browser
+// (default: /usr/bin/chromium). Screenshots are saved in target/screenshots.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -11,18 +12,18 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-// playwright-core is installed once, for web/.
+// playwright-core is installed only in web/.
 const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
 
 const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
-/** The longest any condition may take to come true, in ms: generous, since the machine may be busy with other tests. */
+/** Timeout for any condition in ms: generous, since the machine may be busy with other tests. */
 export const DEADLINE = 30_000;
 
-/** Files written, so that each gateway of a test has its own. */
+/** Number of config files written, so that each gateway of a test has its own. */
 let configs = 0;
 
-/** A gateway on a port of the system's choice; without `config`, the text of a file, with its stream `demo`. */
+/** A gateway process on a free port. Without `config`, the text of a config file, it has its default stream `demo`. */
 export class Gateway {
   #child = null;
   #arguments = [];
@@ -37,7 +38,7 @@ export class Gateway {
     this.#arguments = ["--config", file];
   }
 
-  /** Starts, or starts again on the port it had. Resolves once it says where it listens. */
+  /** Starts the process, on the same port if it is started again. Resolves once it listens. */
   async start() {
     const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
     const child = spawn(binary(), ["serve", "--listen", listen, ...this.#arguments], {
@@ -45,7 +46,7 @@ export class Gateway {
       env: { ...process.env, XDG_STATE_HOME: root("target/scratch/browser") },
     });
     this.#child = child;
-    // Nothing stays behind, however the tests end.
+    // Kills the process however the tests end.
     const end = () => child.kill("SIGKILL");
     process.once("exit", end);
     child.once("exit", () => process.off("exit", end));
@@ -57,13 +58,13 @@ export class Gateway {
         if (found !== null) resolve(found[0]);
       });
       child.once("error", reject);
-      child.once("exit", (code) => reject(new Error(`the gateway ended with ${code} before it listened:\n${log}`)));
+      child.once("exit", (code) => reject(new Error(`the gateway exited with ${code} before it listened:\n${log}`)));
     });
     this.url = await url;
     return this;
   }
 
-  /** Ends the process with this signal and waits until it is gone. */
+  /** Sends this signal to the process and waits until it has exited. */
   async stop(signal = "SIGTERM") {
     const child = this.#child;
     this.#child = null;
@@ -73,7 +74,7 @@ export class Gateway {
     await gone;
   }
 
-  /** The stream as `/api/devices` has it now. */
+  /** The current state of the stream in `/api/devices`. */
   async device(serial = "demo") {
     const response = await fetch(new URL("/api/devices", this.url));
     assert.equal(response.status, 200);
@@ -81,16 +82,16 @@ export class Gateway {
   }
 }
 
-/** The gateway that is tested. */
+/** Path of the gateway to test. */
 export function binary() {
   const named = process.env.SLUICEGATE_BIN;
   if (named !== undefined && named !== "") return named;
   const built = ["target/release/sluicegate", "target/debug/sluicegate"].map(root).find((path) => existsSync(path));
-  assert.ok(built, "no gateway to test: build it, or name it in SLUICEGATE_BIN");
+  assert.ok(built, "no gateway to test: build it, or set SLUICEGATE_BIN to its path");
   return built;
 }
 
-/** A headless Chromium. QUIC stays on: other tests of this browser need it. */
+/** Starts a headless Chromium. QUIC stays enabled: other tests of this browser need it. */
 export function launch(more = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
@@ -107,7 +108,7 @@ export function launch(more = []) {
   });
 }
 
-/** A page in a profile of its own. `problems` collects console errors, exceptions and CSP violations. */
+/** Opens a page with its own profile. `problems` collects console errors, exceptions and CSP violations. */
 export async function newPage(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
   const page = await context.newPage();
@@ -126,7 +127,7 @@ export async function newPage(browser, options = {}) {
   return { page, problems, close: () => context.close() };
 }
 
-/** Waits until the player paints pictures with a frame number, and gives back its state then. */
+/** Waits until the player displays frames with a frame number, and returns its state. */
 export async function playing(page, transport) {
   await page.waitForFunction(
     (wanted) => {
@@ -139,7 +140,7 @@ export async function playing(page, transport) {
   return picture(page);
 }
 
-/** The painted picture's frame number and clock, read at the same moment. */
+/** Frame number and clock of the displayed frame, read at the same moment. */
 export function picture(page) {
   return page.evaluate(() => {
     const player = document.querySelector("sluicegate-player");
@@ -147,13 +148,13 @@ export function picture(page) {
   });
 }
 
-/** Waits until the painted frame number is at least `number` (numbers here are far from their wrap). */
+/** Waits until the displayed frame number is at least `number` (numbers here are far from their wrap). */
 export async function numberReaches(page, number) {
   await page.waitForFunction((least) => (document.querySelector("sluicegate-player").readNumber() ?? -1) >= least, number);
   return picture(page);
 }
 
-/** Looks at the picture latency once a second for so many seconds; once it settled, gives median and worst of it in ms. */
+/** Samples the end-to-end latency once a second; returns median and maximum in ms. */
 export function settled(page, seconds) {
   return page.evaluate(async (wanted) => {
     const player = document.querySelector("sluicegate-player");
@@ -167,7 +168,7 @@ export function settled(page, seconds) {
   }, seconds);
 }
 
-/** Collects the addresses of the WebSockets that bring a page its pictures: of its control channel not. */
+/** Collects the URLs of WebSockets that carry media, without the control channel. */
 export function mediaSockets(page) {
   const urls = [];
   page.on("websocket", (socket) => {
@@ -176,7 +177,7 @@ export function mediaSockets(page) {
   return urls;
 }
 
-/** Keeps every MediaSource that the page makes, in `window.sources`. */
+/** Records every MediaSource that the page creates, in `window.sources`. */
 export function keepSources(page) {
   return page.addInitScript(() => {
     window.sources = [];
@@ -190,8 +191,8 @@ export function keepSources(page) {
 }
 
 /**
- * Makes videos play only in a tap, muted or not, as an iPhone does that saves power. What the browser takes for a tap
- * will not do: playwright's own look at the page is one.
+ * Blocks playback, muted or not, except right after a tap, like an iPhone in low power mode. The browser's own user
+ * activation cannot be used: playwright's access to the page counts as one.
  */
 export function refusePlay(page) {
   return page.addInitScript(() => {
@@ -212,7 +213,7 @@ export function refusePlay(page) {
   });
 }
 
-/** Asks until `check` gives something true, and gives that back; fails with `what` after the deadline. */
+/** Calls `check` until it returns something truthy, and returns that; fails with `what` after the timeout. */
 export async function until(what, check) {
   const end = Date.now() + DEADLINE;
   for (;;) {
@@ -224,8 +225,8 @@ export async function until(what, check) {
 }
 
 /**
- * Makes the page believe it was hidden or shown. Headless Chromium counts every tab as visible, also minimised or behind
- * another one, so this stands in for the browser; all that follows from it is real.
+ * Makes the page believe that it was hidden or shown. Headless Chromium treats every tab as visible, even minimised
+ * or in the background, so this simulates the browser; everything that follows from it is real.
  */
 export function setHidden(page, hidden) {
   return page.evaluate((value) => {
@@ -235,19 +236,19 @@ export function setHidden(page, hidden) {
   }, hidden);
 }
 
-/** Pixels by which the page is wider than its window. */
+/** Number of pixels by which the page is wider than its window. */
 export function overflow(page) {
   return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 }
 
-/** Keeps a screenshot as target/screenshots/NAME.png. */
+/** Saves a screenshot as target/screenshots/NAME.png. */
 export async function screenshot(page, name, options = {}) {
   const directory = root("target/screenshots");
   mkdirSync(directory, { recursive: true });
   await page.screenshot({ path: `${directory}/${name}.png`, ...options });
 }
 
-/** Leaves the page ManagedMediaSource alone, as an iPhone has it; `window.managed` counts them. */
+/** Leaves the page only ManagedMediaSource, as on an iPhone; `window.managed` counts instances. */
 export function managedSourcesOnly(page) {
   return page.addInitScript(() => {
     window.managed = 0;

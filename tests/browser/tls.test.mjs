@@ -1,4 +1,4 @@
-// The player page by https: a secure context, so WebCodecs by wss; MSE by wss too; MJPEG by HTTP/2.
+// The player page over HTTPS: a secure context, so WebCodecs and MSE play over wss:, and MJPEG over HTTP/2.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -18,7 +18,7 @@ describe("over TLS", { timeout: 120_000 }, () => {
   });
 
   for (const transport of ["nal", "mse", "mjpeg"]) {
-    test(`${transport} plays, and the page came by HTTP/2`, async () => {
+    test(`${transport} plays, and the page is served over HTTP/2`, async () => {
       const { page, problems, close } = await newPage(browser, { ignoreHTTPSErrors: true });
       const sockets = mediaSockets(page);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);

@@ -1,4 +1,4 @@
-// A muxer that breaks while it is watched is built anew, and players notice nothing.
+// A muxer that traps while it has viewers is recreated, and players do not notice.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -8,7 +8,7 @@ import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs"
 const TRAPS = 10;
 const RATE = 15;
 
-describe("a muxer that breaks", { timeout: 240_000 }, () => {
+describe("a muxer that traps", { timeout: 240_000 }, () => {
   const component = (name) => fileURLToPath(new URL(`../../target/plugins/${name}.wasm`, import.meta.url));
   const gateway = new Gateway({
     config: `
@@ -33,7 +33,7 @@ describe("a muxer that breaks", { timeout: 240_000 }, () => {
     await gateway.stop();
   });
 
-  test(`hls and mse: ${TRAPS} times under players that go on`, async () => {
+  test(`hls and mse: players continue across ${TRAPS} traps`, async () => {
     const watch = async (transport) => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
@@ -41,7 +41,7 @@ describe("a muxer that breaks", { timeout: 240_000 }, () => {
       for (let nth = 0; nth < TRAPS; nth++) {
         const { status } = await fetch(`${gateway.url}live/demo/${transport}/trap`);
         assert.equal(status, 503);
-        // Ten within a minute, and a muxer rests.
+        // Spread out, as ten failures within a minute open the circuit breaker.
         ({ number } = await numberReaches(page, number + 7 * RATE));
       }
       const { phase, reason, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);

@@ -1,4 +1,5 @@
-// The wall of sixteen streams: pictures of what is in sight and no more, captures, the strip, and a stream in a window.
+// The wall with sixteen streams: previews only within the viewport, captures and their strip, and a stream in a
+// dialog.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -32,7 +33,7 @@ describe("wall", { timeout: 300_000 }, () => {
   };
   const allIdle = () => until("all streams idle", async () => (await states()).every((state) => state === "idle"));
 
-  test("a look at the wall starts nothing; a click starts one", async () => {
+  test("opening the wall starts no stream; a click starts one", async () => {
     await allIdle();
     const { page, problems, close } = await open(browser, gateway);
     const frames = followFrames(page);
@@ -40,14 +41,14 @@ describe("wall", { timeout: 300_000 }, () => {
     assert.equal(frames.all.length, 0);
     assert.ok((await states()).every((state) => state === "idle"));
 
-    // The keyboard does it, too.
+    // By keyboard.
     const show = page.getByRole("button", { name: "Show tile-03" });
     await show.focus();
     await page.keyboard.press("Enter");
     await picture(page, "tile-03").waitFor();
     assert.deepEqual([...frames.serials()], ["tile-03"]);
     await page.locator('[data-serial="tile-03"] .badge[data-state="live"]').waitFor();
-    // It is not counted among those who watch: else one wall would keep another one's streams running.
+    // Previews do not count as viewers: otherwise one dashboard would keep the streams of another one running.
     assert.equal((await gateway.device("tile-03")).viewers, 0);
     const hide = page.getByRole("button", { name: "Hide tile-03" });
     assert.ok(await hide.evaluate((button) => button === document.activeElement));
@@ -57,7 +58,7 @@ describe("wall", { timeout: 300_000 }, () => {
     await close();
   });
 
-  test("what is in sight shows two pictures a second at most, three requests wait at a time, and what is not asks for nothing", async () => {
+  test("only visible tiles request previews, at most two per second each", async () => {
     const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1000, height: 620 } });
     const frames = followFrames(page);
     await page.getByRole("button", { name: "Show all" }).click();
@@ -80,7 +81,7 @@ describe("wall", { timeout: 300_000 }, () => {
     assert.ok((await page.evaluate(() => window.shifts)) < 0.01);
     await screenshot(page, "wall");
 
-    await page.getByRole("log", { name: "What happened" }).scrollIntoViewIfNeeded();
+    await page.getByRole("log", { name: "Events" }).scrollIntoViewIfNeeded();
     const last = await inSight(page);
     await picture(page, "tile-16").waitFor();
     frames.forget();
@@ -90,20 +91,20 @@ describe("wall", { timeout: 300_000 }, () => {
     assert.ok(!asked.includes("tile-01"));
 
     await setHidden(page, true);
-    await until("no request is under way", () => frames.underWay === 0);
+    await until("no requests in flight", () => frames.underWay === 0);
     frames.forget();
     await page.waitForTimeout(1500);
     assert.equal(frames.all.length, 0);
-    // Nobody looks, so nothing runs.
+    // No dashboard is visible, so no stream may run.
     await allIdle();
     await setHidden(page, false);
-    await until("pictures come again", () => frames.all.length > 0);
+    await until("previews are requested again", () => frames.all.length > 0);
     assert.match(page.url(), /\?show=all$/);
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("sixteen tiles in sight all get pictures, and the page stays smooth", async () => {
+  test("sixteen visible tiles all get previews, and the page stays smooth", async () => {
     const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1600, height: 1500 } }, "?show=all");
     for (const name of NAMES) await picture(page, name).waitFor();
     const frames = followFrames(page);
@@ -121,20 +122,20 @@ describe("wall", { timeout: 300_000 }, () => {
     const counts = NAMES.map((name) => frames.count(name));
     assert.ok(Math.min(...counts) >= 2 && Math.max(...counts) <= 11, `${counts} in 5 s`);
     assert.ok(frames.most <= 3);
-    // A picture of the screen is never longer on it than this: generous, as the machine may be busy with other things.
+    // Maximum duration of a screen refresh: generous, as the machine may be busy with other tests.
     assert.ok(longest < 500, `${longest} ms without a frame`);
     await screenshot(page, "wall-16");
     assert.deepEqual(problems, []);
     await close();
   });
 
-  test("a capture is shown in its full size, and can be downloaded; the gateway keeps a copy where that is wanted", async () => {
+  test("a capture can be viewed, downloaded and saved on the gateway", async () => {
     const { page, problems, close } = await open(browser, gateway);
     await page.getByRole("button", { name: "Capture tile-01" }).click();
     const strip = page.getByRole("region", { name: /capture/ });
     const first = strip.getByRole("listitem").first();
     await first.getByText(`${WIDTH} × ${HEIGHT}`).waitFor();
-    assert.equal(await first.getByText("kept").count(), 0);
+    assert.equal(await first.getByText("saved").count(), 0);
 
     const coming = page.waitForEvent("download");
     await first.getByRole("link", { name: /^Download tile-01/ }).click();
@@ -142,20 +143,20 @@ describe("wall", { timeout: 300_000 }, () => {
     assert.match(download.suggestedFilename(), /^tile-01-\d{4}-\d\d-\d\dT[\d-]+Z\.jpg$/);
     assert.deepEqual([...readFileSync(await download.path()).subarray(0, 3)], [0xff, 0xd8, 0xff]);
 
-    const keep = page.getByRole("checkbox", { name: "Keep captures of tile-02 on the gateway" });
+    const keep = page.getByRole("checkbox", { name: "Save captures of tile-02 on the gateway" });
     await keep.check();
     await page.getByRole("button", { name: "Capture tile-02" }).click();
-    await strip.getByText("kept").waitFor();
-    await page.getByRole("log", { name: "What happened" }).getByText("a picture of tile-02 was taken").waitFor();
+    await strip.getByText("saved").waitFor();
+    await page.getByRole("log", { name: "Events" }).getByText("tile-02: picture captured").waitFor();
 
-    // Large, by keyboard, and back.
+    // Opens the dialog by keyboard, and closes it.
     const thumb = strip.getByRole("button", { name: /^Show tile-02/ });
     await thumb.focus();
     await page.keyboard.press("Enter");
     const dialog = page.getByRole("dialog", { name: "Capture" });
     const large = dialog.getByRole("img", { name: /tile-02/ });
     await large.waitFor();
-    await until("the picture is there", () => large.evaluate((image) => image.complete && image.naturalWidth > 0));
+    await until("the picture is loaded", () => large.evaluate((image) => image.complete && image.naturalWidth > 0));
     assert.deepEqual(await large.evaluate(({ naturalWidth, naturalHeight }) => [naturalWidth, naturalHeight]), [WIDTH, HEIGHT]);
     await screenshot(page, "wall-capture");
     await page.keyboard.press("ArrowRight");
@@ -171,7 +172,7 @@ describe("wall", { timeout: 300_000 }, () => {
     await close();
   });
 
-  test("why no picture was taken stands at the tile until it is dismissed, and in what happened", async () => {
+  test("a capture error is displayed until dismissed, and listed as an event", async () => {
     const { page, close } = await open(browser, gateway);
     const failure = { type: "error", code: "CAPTURE_TIMEOUT", message: "no picture came within 5 s", capture_id: "c1" };
     await page.route("**/api/devices/tile-01/capture", (route) => route.fulfill({ status: 504, json: failure }));
@@ -184,11 +185,11 @@ describe("wall", { timeout: 300_000 }, () => {
     await screenshot(page, "wall-problem");
     await tile.getByRole("button", { name: "Dismiss" }).click();
     await alert.waitFor({ state: "hidden" });
-    await page.getByRole("log", { name: "What happened" }).getByText("no picture of tile-01: CAPTURE_TIMEOUT").waitFor();
+    await page.getByRole("log", { name: "Events" }).getByText("tile-01: capture failed: CAPTURE_TIMEOUT").waitFor();
     await close();
   });
 
-  test("devices come and go while the page is open; what stays keeps its focus, and a colon in a name does no harm", async () => {
+  test("devices appear and disappear without moving the focus", async () => {
     const { page, close } = await newPage(browser);
     const phone = { serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555", watch: "/watch/192.168.1.7%3A5555", model: "Pixel 7" };
     let told = (devices) => devices;
@@ -211,16 +212,16 @@ describe("wall", { timeout: 300_000 }, () => {
     await page.getByRole("button", { name: "Show all" }).click();
     await picture(page, "tile-02").waitFor();
     assert.ok(!frames.serials().has("192.168.1.7%3A5555"));
-    // The gateway's own answer: it does not know that one.
+    // The gateway's own error, as it does not know this device.
     await tile.getByRole("button", { name: /^Capture/ }).click();
     await tile.getByRole("alert").getByText(/^UNKNOWN_DEVICE: /).waitFor();
     told = (devices) => devices;
     await tile.waitFor({ state: "detached" });
-    await page.getByRole("log", { name: "What happened" }).getByText("no picture of 192.168.1.7:5555: UNKNOWN_DEVICE").waitFor();
+    await page.getByRole("log", { name: "Events" }).getByText("192.168.1.7:5555: capture failed: UNKNOWN_DEVICE").waitFor();
     await close();
   });
 
-  test("a tile opens its stream in a window, which goes when it is closed", async () => {
+  test("a tile opens its stream in a dialog, which disconnects when closed", async () => {
     await allIdle();
     const { page, problems, close } = await open(browser, gateway);
     const button = page.getByRole("button", { name: "Open tile-02" });
@@ -232,7 +233,7 @@ describe("wall", { timeout: 300_000 }, () => {
     await until("a viewer", async () => (await gateway.device("tile-02")).viewers === 1);
     await screenshot(page, "wall-opened");
     await dialog.getByRole("button", { name: "Capture tile-02" }).click();
-    await dialog.getByText(/^Picture taken: 320 × 180/).waitFor();
+    await dialog.getByText(/^Picture captured: 320 × 180/).waitFor();
     assert.equal(await dialog.getByRole("link", { name: "Player page" }).getAttribute("href"), "/watch/tile-02");
     await page.keyboard.press("Escape");
     await page.locator("sluicegate-player").waitFor({ state: "detached" });
@@ -243,7 +244,7 @@ describe("wall", { timeout: 300_000 }, () => {
   });
 
   for (const colorScheme of ["light", "dark"]) {
-    test(`at 390 px nothing scrolls sideways, ${colorScheme}`, async () => {
+    test(`no horizontal scrolling at 390 px, ${colorScheme}`, async () => {
       await allIdle();
       const { page, problems, close } = await open(browser, gateway, { viewport: { width: 390, height: 844 }, colorScheme });
       await page.getByRole("button", { name: "Show tile-01" }).click();
@@ -262,7 +263,7 @@ describe("wall", { timeout: 300_000 }, () => {
   }
 });
 
-/** The wall, with all its tiles. */
+/** Opens the wall and waits for all its tiles. */
 async function open(browser, gateway, options = {}, query = "") {
   const opened = await newPage(browser, options);
   await opened.page.goto(gateway.url + query);
@@ -270,7 +271,7 @@ async function open(browser, gateway, options = {}, query = "") {
   return opened;
 }
 
-/** Notes the requests for pictures from now on. */
+/** Records preview requests from now on. */
 function followFrames(page) {
   const serial = (request) => /\/live\/([^/]+)\/frame\.jpg/.exec(request.url())?.[1];
   const frames = {
@@ -303,14 +304,14 @@ function followFrames(page) {
 }
 
 function picture(page, name) {
-  return page.getByRole("img", { name: `Picture of ${name}` });
+  return page.getByRole("img", { name: `Preview of ${name}` });
 }
 
 function devicesAsked(page) {
   return page.waitForResponse((response) => response.url().endsWith("/api/devices"));
 }
 
-/** The streams whose tiles are in the window, at least by an edge. */
+/** Streams whose tiles are at least partly within the viewport. */
 function inSight(page) {
   return page.evaluate(() =>
     [...document.querySelectorAll("[data-serial]")]

@@ -1,4 +1,4 @@
-// hls.js without what live pictures do not need; its types come with the whole.
+// hls.js without the features that live video does not need; it has the same types as the full build.
 declare module "hls.js/light" {
   export * from "hls.js";
   export { default } from "hls.js";

@@ -1,4 +1,4 @@
-// The bundler turns an element's own stylesheet into a string.
+// The bundler imports an element's stylesheet as a string.
 declare module "*.shadow.css" {
   const text: string;
   export default text;

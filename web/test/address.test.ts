@@ -1,3 +1,5 @@
+// Tests of the stream URLs derived from the element's attributes.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { clockUrl, streamBase } from "../src/player/address";

@@ -1,3 +1,5 @@
+// Tests of the H.264 access unit inspection.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { codecString, concat, inspect, mergeParameters, sameBytes, withParameters } from "../src/media/annexb";
@@ -73,7 +75,7 @@ test("B slices are told from others", () => {
 test("whatever bytes come, nothing throws", () => {
   const random = seeded(2);
   for (let run = 0; run < 2000; run++) {
-    // Mostly zeros and ones, so that start codes happen.
+    // Mostly zeros and ones, so that start codes occur.
     const bytes = Uint8Array.from({ length: Math.floor(random() * 64) }, () =>
       random() < 0.7 ? Math.floor(random() * 2) : Math.floor(random() * 256),
     );

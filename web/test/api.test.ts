@@ -1,3 +1,5 @@
+// Tests of the API response parsers and of number formatting.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { levelPath } from "../src/dashboard/flow";

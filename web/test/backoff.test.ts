@@ -1,3 +1,5 @@
+// Tests of the reconnect delays and of the clock offset.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Backoff } from "../src/net/backoff";

@@ -1,9 +1,11 @@
+// Tests of the block code reader.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { age, CELLS, crc8, MODULUS, type Pixels, readRow, rowHeight } from "../src/media/block_code";
 import { seeded } from "./support";
 
-/** A picture of noise with both rows painted, `white` and `black` being their levels. */
+/** A frame of noise with both rows drawn; `white` and `black` are their levels. */
 function picture(width: number, height: number, number: number, clock: number, white = 235, black = 16): Pixels {
   const random = seeded(width);
   const data = Uint8ClampedArray.from({ length: width * height * 4 }, () => random() * 256);
@@ -55,7 +57,7 @@ test("rows outside the picture or too small to carry cells give no number", () =
 });
 
 test("the check value is the one agreed on", () => {
-  // Computed apart from this code: CRC-8, poly 07, init FF, over the usual check string.
+  // Computed independently: CRC-8, poly 07, init FF, over the usual check string.
   assert.equal(crc8([...new TextEncoder().encode("123456789")]), 0xfb);
   assert.equal(crc8([]), 0xff);
 });

@@ -1,7 +1,9 @@
+// Tests of captures, their list, and the decision which tiles display previews.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Capture, Captures, fileName } from "../src/dashboard/captures";
-import { oldness, showing } from "../src/dashboard/showing";
+import { ageText, showing } from "../src/dashboard/showing";
 import { type Device, parseDevices } from "../src/net/api";
 import { CaptureError, readTaken } from "../src/net/capture";
 import { frameUrl } from "../src/net/frame";
@@ -111,7 +113,7 @@ test("a device that is not there or lets nobody in is not asked for pictures, an
 });
 
 test("an old picture says that it is, a fresh one nothing", () => {
-  assert.deepEqual([null, 0, 2999, 3000, 59_000, 61_000, 7_300_000].map(oldness), ["", "", "", "3 s old", "59 s old", "1 min old", "2 h old"]);
+  assert.deepEqual([null, 0, 2999, 3000, 59_000, 61_000, 7_300_000].map(ageText), ["", "", "", "3 s old", "59 s old", "1 min old", "2 h old"]);
 });
 
 test("a stream's address is used as the gateway gave it", () => {

@@ -1,3 +1,5 @@
+// Tests of the control channel on fake sockets and a fake clock.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { Control, type Report } from "../src/net/control";
@@ -18,7 +20,7 @@ function attend(t: TestContext) {
     lost: () => told.push("lost"),
   });
   const last = (): FakeSocket => sockets.at(-1) as FakeSocket;
-  /** What was said on the newest one, without reports and pings. */
+  /** Messages sent on the newest channel, without reports and pings. */
   const said = () => last().sent.filter(({ type }) => type !== "report" && type !== "ping");
   return { clock, sockets, told, control, last, said };
 }
@@ -52,7 +54,7 @@ test("one that breaks off comes back, and tells what failed, what plays and what
     { type: "pin", transport: "hls", rendition: "mobile" },
   ]);
   control.pin(null);
-  // What was said just before it broke off may not have come through.
+  // Messages sent just before the channel closed may have been lost.
   last().end();
   clock.advance(1000);
   last().open();

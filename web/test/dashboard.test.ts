@@ -1,10 +1,12 @@
+// Tests of the dashboard's data: muxers, encoder, rates and events.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { sentence } from "../src/dashboard/happenings";
+import { describe } from "../src/dashboard/event_list";
 import { rowsOf } from "../src/dashboard/muxers";
 import { microsBetween, Work, workFacts } from "../src/dashboard/recent";
 import { parseDevices, parseMuxers } from "../src/net/api";
-import { parseHappening } from "../src/net/events";
+import { parseEvent } from "../src/net/events";
 
 const PLUGINS = [
   {
@@ -72,7 +74,7 @@ test("what a stream's pictures cost is told a second, and only what there is", (
   assert.deepEqual(workFacts(work.look(at(5000, 0, 100), 0)), []);
   assert.deepEqual(workFacts(work.look(at(5015, 0, 105), 500)), []);
   assert.deepEqual(workFacts(work.look(at(5060, 0, 105), 2000)), ["decodes 30/s", "2.5 JPEGs/s"]);
-  // Looked at again at once, it is still so.
+  // A second sample immediately afterwards gives the same rates.
   assert.deepEqual(workFacts(work.look(at(5070, 0, 105), 2200)), ["decodes 30/s", "2.5 JPEGs/s"]);
   assert.deepEqual(workFacts(work.look(at(0, 15, 0), 3000)), ["encodes 15/s"]);
 });
@@ -82,46 +84,46 @@ test("the cost of a call is that of the calls since the last look", () => {
   assert.equal(microsBetween(undefined, at(10, 3)), 3);
   assert.equal(microsBetween(at(10, 3), at(20, 4)), 5);
   assert.equal(microsBetween(at(10, 3), at(10, 3)), 3);
-  // The gateway was started again.
+  // The gateway was restarted.
   assert.equal(microsBetween(at(100, 3), at(5, 7)), 7);
 });
 
 test("events are read as they come, and what is none does no harm", () => {
-  assert.deepEqual(parseHappening("stream", '{"at":5,"serial":"door","state":"live","reason":"receiving video","since":4}'), {
+  assert.deepEqual(parseEvent("stream", '{"at":5,"serial":"door","state":"live","reason":"receiving video","since":4}'), {
     kind: "stream",
     at: 5,
     stream: "door",
     state: "live",
     reason: "receiving video",
   });
-  assert.deepEqual(parseHappening("viewer-came", '{"at":5,"viewer":1,"stream":"door","rendition":"small","transport":"nal"}'), {
+  assert.deepEqual(parseEvent("viewer-came", '{"at":5,"viewer":1,"stream":"door","rendition":"small","transport":"nal"}'), {
     kind: "viewer-came",
     at: 5,
     stream: "door@small",
     transport: "nal",
   });
-  assert.deepEqual(parseHappening("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });
-  assert.deepEqual(parseHappening("hello", "{}"), { kind: "hello", at: 0, run: "" });
-  for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseHappening("stream", odd), null);
+  assert.deepEqual(parseEvent("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });
+  assert.deepEqual(parseEvent("hello", "{}"), { kind: "hello", at: 0, run: "" });
+  for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseEvent("stream", odd), null);
 });
 
 test("events read well", () => {
-  const said = (kind: Parameters<typeof parseHappening>[0], data: object) => {
-    const happening = parseHappening(kind, JSON.stringify(data));
-    return happening && sentence(happening);
+  const said = (kind: Parameters<typeof parseEvent>[0], data: object) => {
+    const happening = parseEvent(kind, JSON.stringify(data));
+    return happening && describe(happening);
   };
   assert.deepEqual(said("stream", { serial: "door", state: "waiting-for-keyframe", reason: "" }), { text: "door is waiting for keyframe", tone: "plain" });
   assert.deepEqual(said("stream", { serial: "door", state: "retrying", reason: "gone" }), { text: "door is retrying: gone", tone: "bad" });
   assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "broken", reason: "trap" }), {
-    text: "hls of door rests, it failed too often: trap",
+    text: "door: hls stopped after repeated failures: trap",
     tone: "bad",
   });
-  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "hls of door works again", tone: "good" });
+  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "door: hls recovered", tone: "good" });
   assert.deepEqual(said("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
-    text: "a picture of door was taken, 640 × 360, and kept as door/1.jpg",
+    text: "door: picture captured, 640 × 360, saved as door/1.jpg",
     tone: "plain",
   });
   assert.deepEqual(said("stream", { serial: "phone", state: "offline", reason: "unplugged" }), { text: "phone is offline: unplugged", tone: "bad" });
-  assert.deepEqual(said("missed", { count: 7 }), { text: "7 events from before are not known", tone: "plain" });
+  assert.deepEqual(said("missed", { count: 7 }), { text: "7 earlier events were missed", tone: "plain" });
   assert.equal(said("hello", {}), null);
 });

@@ -1,17 +1,19 @@
+// Tests of the director with fake sessions: choices, moves, and loss of the control channel.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Choice } from "../src/net/choice";
 import type { ControlEvents } from "../src/net/control";
 import { Director, type DirectorState, type StageName } from "../src/player/director";
 import { Session, type SessionSink } from "../src/player/session";
-import { Standstill } from "../src/player/standstill";
+import { StallMeter } from "../src/player/stall_meter";
 import type { TransportName } from "../src/transport/names";
 import type { Sink } from "../src/transport/transport";
 import { Timers, settled } from "./support";
 
 const BASE = new URL("http://gateway/live/demo");
 
-/** Two stages without sockets, and a gateway that says what it is told to. */
+/** A director with two fake sessions, and a gateway whose answers the test decides. */
 class World {
   readonly opened: { stage: StageName; name: TransportName; base: string; only: boolean; sink: Sink; stopped: boolean }[] = [];
   readonly said: string[] = [];
@@ -19,7 +21,7 @@ class World {
   readonly prepared = new Set<TransportName>();
   readonly director: Director;
   shown = 0;
-  turned: StageName = "first";
+  swapped: StageName = "first";
   events: ControlEvents | null = null;
   answers = true;
   choice: Choice | Error = new Error("no such thing");
@@ -35,7 +37,7 @@ class World {
         open: (base: URL, own: Sink, only: boolean) => {
           const transport = { stage, name, base: base.pathname, only, sink: own, stopped: false };
           this.opened.push(transport);
-          return { stop: () => (transport.stopped = true), rest: (rests: boolean) => this.said.push(`${name} rests ${rests}`) };
+          return { stop: () => (transport.stopped = true), throttle: (throttled: boolean) => this.said.push(`${name} rests ${throttled}`) };
         },
         obstacle: () => null,
       });
@@ -54,7 +56,7 @@ class World {
           if (this.choice instanceof Error) throw this.choice;
           return this.choice;
         },
-        attend: (url, events) => {
+        openControl: (url, events) => {
           this.said.push(`attend ${url.pathname}`);
           this.events = events;
           return {
@@ -74,19 +76,19 @@ class World {
         bytes: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
-        turned: (stage) => (this.turned = stage),
+        swapped: (stage) => (this.swapped = stage),
         choices: () => undefined,
       },
     );
   }
 
-  /** As the gateway chooses. */
+  /** Answers with the gateway's choice. */
   async play(transport: string | Error = "mjpeg", wanted: TransportName | "auto" = "auto"): Promise<void> {
     this.choice =
       transport instanceof Error
         ? transport
         : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true };
-    this.director.want({ base: BASE, transport: wanted, rendition: null });
+    this.director.select({ base: BASE, transport: wanted, rendition: null });
     await settled();
   }
 
@@ -143,14 +145,14 @@ test("a move plays behind what is seen until it has a picture, and takes over th
   assert.equal(world.director.state.transport, "mjpeg");
   world.advance(700);
   world.picture();
-  assert.deepEqual([world.open, world.turned, world.shown], [["second hls /live/demo@mobile"], "second", 3]);
+  assert.deepEqual([world.open, world.swapped, world.shown], [["second hls /live/demo@mobile"], "second", 3]);
   const { transport, rendition, why, moved } = world.director.state;
   assert.deepEqual([transport, rendition, why, moved?.tookMs, moved?.from.transport], ["hls", "mobile", "narrow", 700, "mjpeg"]);
   assert.equal(world.said.at(-1), "playing hls@mobile");
-  // And back, on the stage that is free.
+  // And back, on the other stage.
   world.move("mjpeg");
   world.picture();
-  assert.deepEqual([world.open, world.turned], [["first mjpeg /live/demo"], "first"]);
+  assert.deepEqual([world.open, world.swapped], [["first mjpeg /live/demo"], "first"]);
 });
 
 test("a move without a picture in time, or that ends, is given up, and what is seen goes on", async () => {
@@ -204,7 +206,7 @@ test("what is chosen by hand while something plays comes behind the picture; bef
   const world = new World();
   await world.play();
   const choose = (transport: TransportName | "auto", rendition: string | null): void =>
-    world.director.want({ base: BASE, transport, rendition });
+    world.director.select({ base: BASE, transport, rendition });
   world.picture();
   choose("hls", null);
   assert.equal(world.said.at(-1), 'pin {"transport":"hls"}');
@@ -221,7 +223,7 @@ test("what is chosen by hand while something plays comes behind the picture; bef
   assert.ok(world.said.includes("choose nal null"), `${world.said}`);
   const early = new World();
   await early.play();
-  early.director.want({ base: BASE, transport: "hls", rendition: null });
+  early.director.select({ base: BASE, transport: "hls", rendition: null });
   assert.equal(early.said.at(-1), "choose hls null");
 });
 
@@ -243,9 +245,9 @@ test("a choice by hand that did not come through is told again, to the next sess
   await world.play("nal");
   world.picture();
   const pins = (): number => world.said.filter((text) => text === 'pin {"transport":"hls"}').length;
-  world.director.want({ base: BASE, transport: "hls", rendition: null });
+  world.director.select({ base: BASE, transport: "hls", rendition: null });
   assert.equal(pins(), 1);
-  // The gateway is away: the channel's session goes with it.
+  // The gateway is down, so the session of the channel is lost.
   world.events?.lost();
   world.advance(5000);
   await settled();
@@ -345,7 +347,7 @@ test("what the link carries is told where enough came", async () => {
 });
 
 test("a picture stands still after a second, and only what is beyond counts, once", () => {
-  const standstill = new Standstill();
+  const standstill = new StallMeter();
   assert.equal(standstill.look(400), 0);
   standstill.shown(500);
   assert.equal(standstill.look(1000), 0);
@@ -391,7 +393,7 @@ test("who listens says so when asking and reporting, and sees that there is soun
   world.events?.choices({ offered, forced: false, sound: true });
   const told = world.states.at(-1);
   assert.deepEqual([told?.sound, told?.hasSound, told?.carriers], [false, true, "MSE, HLS"]);
-  // Left to itself, what plays tells.
+  // Without a choice, the current transport reports its audio.
   const alone = new World();
   await alone.play(new Error("404"), "mse");
   alone.opened.at(-1)?.sink.sound(true);
@@ -407,14 +409,14 @@ test("what was found out against transports is still said when the gateway has c
   assert.deepEqual([world.open, world.said.at(-1)], [["first mse /live/demo"], "failed nal@"]);
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "none here either" });
   assert.equal(world.said.at(-1), "failed mse@");
-  // What was tried just now is not tried again before anything plays.
+  // A transport that has just failed is not retried before anything plays.
   world.move("nal");
   assert.deepEqual([world.open, world.said.at(-1)], [["first hls /live/demo"], "failed nal@"]);
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   world.picture();
   assert.equal(world.director.state.fallback, "no intra refresh; none here either");
-  // What plays after all has nothing against it.
+  // A transport that plays has no obstacle any more.
   world.move("mse");
   world.picture();
   world.move("mjpeg");

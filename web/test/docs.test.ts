@@ -1,3 +1,5 @@
+// Tests of the OpenAPI, JSON Schema and Markdown parsers of the API page.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { matches, readManual } from "../src/docs/manual";
@@ -37,7 +39,7 @@ test("an operation's parameters go before its path's, and references are followe
     parameters.map(({ name, place, required, schema }) => [name, place, required, schema.type, schema.limits]),
     [
       ["serial", "path", true, "string", []],
-      ["trace", "header", true, "string", ['such as "x1"']],
+      ["trace", "header", true, "string", ['for example "x1"']],
     ],
   );
   assert.equal(words(parameters[0]?.description ?? []), "Which.");
@@ -79,7 +81,7 @@ test("a schema is a tree of what it holds; references end it", () => {
     return found.schema;
   };
   const asked = schema("Asked");
-  assert.deepEqual(asked.limits, ["nothing else"]);
+  assert.deepEqual(asked.limits, ["no other properties"]);
   assert.deepEqual(
     asked.properties.map(({ name, required, schema: { type, nullable, values, limits } }) => [name, required, type, nullable, values, limits]),
     [
@@ -99,7 +101,7 @@ test("what is odd does no harm", () => {
   for (const odd of [null, 5, "x", [], {}, { paths: [] }, { paths: { "/x": null } }, { paths: { "/x": { get: 5 } } }, { tags: 1, components: "x" }]) {
     assert.deepEqual(readManual(odd).groups, []);
   }
-  // References in a ring, into nothing, and to elsewhere.
+  // Circular, dangling and external references.
   const ring = { paths: { "/x": { $ref: "#/a" } }, a: { $ref: "#/b" }, b: { $ref: "#/a" } };
   assert.deepEqual(readManual(ring).groups, []);
   assert.deepEqual(readManual({ paths: { "/x": { get: { parameters: [{ $ref: "#/no/where" }], responses: 5 } } } }).groups[0]?.operations[0]?.parameters, []);

@@ -1,3 +1,5 @@
+// Tests of the fragmented MP4 parser.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hasSamples, startsWithSync, videoTrack } from "../src/media/fmp4";

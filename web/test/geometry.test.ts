@@ -1,3 +1,5 @@
+// Tests of geometry messages and display sizes.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { displaySize, readGeometry } from "../src/media/geometry";

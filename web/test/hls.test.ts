@@ -1,3 +1,5 @@
+// Tests of loading hls.js.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { openHls } from "../src/transport/hls";
@@ -5,7 +7,7 @@ import type { Ending, Sink } from "../src/transport/transport";
 import type { VideoScreen } from "../src/transport/video";
 import { Clock, replace, settled } from "./support";
 
-/** A page that has begun to load hls.js. */
+/** A page that has started to load hls.js. */
 function open(t: TestContext) {
   const clock = new Clock(t);
   replace(t, "MediaSource", class {});

@@ -1,10 +1,12 @@
+// Tests of the native HLS player with a fake element.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { playByBrowser } from "../src/transport/hls_native";
 import type { VideoLoan } from "../src/transport/video";
 import { Clock, replace } from "./support";
 
-/** The browser's own player at `http://gateway/live/demo/hls/media.m3u8`, with an element that does as it is told. */
+/** The native player at `http://gateway/live/demo/hls/media.m3u8`, with a fake element. */
 function play(t: TestContext) {
   const clock = new Clock(t);
   replace(t, "HTMLMediaElement", { HAVE_METADATA: 1 });

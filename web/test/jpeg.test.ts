@@ -1,3 +1,5 @@
+// Tests of JPEG repair.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isJpeg, withEnd } from "../src/media/jpeg";
@@ -6,7 +8,7 @@ test("a picture without its end marker is given one, and one that has it stays a
   const whole = Uint8Array.of(0xff, 0xd8, 1, 2, 0xff, 0xd9);
   assert.equal(withEnd(whole), whole);
   assert.deepEqual(withEnd(whole.slice(0, -2)), whole);
-  // A marker that is cut in the middle, and nothing at all: for the decoder to refuse.
+  // A truncated marker, and no data at all: left to the decoder to reject.
   assert.deepEqual(withEnd(Uint8Array.of(0xff, 0xd8, 0xff)), Uint8Array.of(0xff, 0xd8, 0xff, 0xff, 0xd9));
   assert.deepEqual(withEnd(new Uint8Array(0)), Uint8Array.of(0xff, 0xd9));
 });

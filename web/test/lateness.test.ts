@@ -1,3 +1,5 @@
+// Tests of the estimation of queueing time.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Lateness } from "../src/net/lateness";
@@ -5,22 +7,22 @@ import { Lateness } from "../src/net/lateness";
 test("what comes is late by what it is later than the least late one, whatever the clocks say", () => {
   const lateness = new Lateness();
   // The sender's clock is an hour behind.
-  const came = (taken: number, ms: number): number | null => lateness.came(taken, taken + 3_600_000 + ms);
-  assert.equal(came(0, 40), 0);
-  assert.equal(came(100, 45), 5);
-  assert.equal(came(200, 1040), 1000);
-  assert.equal(came(300, 30), 0);
-  assert.equal(came(400, 40), 10);
-  // Once more the same picture, and an older one.
-  assert.equal(came(400, 140), null);
-  assert.equal(came(300, 240), null);
+  const arrived = (taken: number, ms: number): number | null => lateness.arrived(taken, taken + 3_600_000 + ms);
+  assert.equal(arrived(0, 40), 0);
+  assert.equal(arrived(100, 45), 5);
+  assert.equal(arrived(200, 1040), 1000);
+  assert.equal(arrived(300, 30), 0);
+  assert.equal(arrived(400, 40), 10);
+  // The same frame again, and an older one.
+  assert.equal(arrived(400, 140), null);
+  assert.equal(arrived(300, 240), null);
 });
 
 test("what was least late a minute ago is forgotten, and what came since counts", () => {
   const lateness = new Lateness();
-  assert.equal(lateness.came(0, 40), 0);
-  assert.equal(lateness.came(1000, 1240), 200);
-  for (let taken = 2000; taken < 60_000; taken += 1000) assert.equal(lateness.came(taken, taken + 300), 260);
-  assert.equal(lateness.came(60_500, 60_800), 60);
-  assert.equal(lateness.came(62_000, 62_300), 0);
+  assert.equal(lateness.arrived(0, 40), 0);
+  assert.equal(lateness.arrived(1000, 1240), 200);
+  for (let taken = 2000; taken < 60_000; taken += 1000) assert.equal(lateness.arrived(taken, taken + 300), 260);
+  assert.equal(lateness.arrived(60_500, 60_800), 60);
+  assert.equal(lateness.arrived(62_000, 62_300), 0);
 });

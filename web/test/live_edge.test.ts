@@ -1,9 +1,11 @@
+// Tests of `LiveEdge` against a simulated video element and network.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LiveEdge, type Move, type Span } from "../src/transport/live_edge";
 import { seeded } from "./support";
 
-/** A video element without a browser: plays at its rate, and waits where there is nothing. */
+/** A simulated video element: plays at its rate, and waits where nothing is buffered. */
 class Element {
   at = 0;
   rate = 1;
@@ -31,15 +33,15 @@ class Element {
 interface Show {
   readonly seconds: number;
   readonly frame?: number;
-  /** Media time of the first picture, and what is there already when the viewer joins, in seconds. */
+  /** Media time of the first frame, and duration of the backlog when the viewer joins, in seconds. */
   readonly start?: number;
   readonly backlog?: number;
-  /** How late the picture at this media time is, in seconds. */
+  /** Lateness of the frame at this media time, in seconds. */
   readonly late?: (time: number) => number;
   readonly rates?: boolean;
 }
 
-/** Plays in steps of 5 ms; gives back what the element did and how far behind the newest picture it was. */
+/** Simulates in steps of 5 ms; returns the actions and the distance to the newest frame. */
 function play({ seconds, frame = 1 / 30, start = 50_000, backlog = 0.8, late = () => 0, rates = true }: Show): { element: Element; behind: number[] } {
   const element = new Element();
   const edge = new LiveEdge({ rates });
@@ -50,7 +52,7 @@ function play({ seconds, frame = 1 / 30, start = 50_000, backlog = 0.8, late = (
     const now = step * 5;
     const live = start + backlog + now / 1000;
     element.play(0.005);
-    // A picture is made when its time has come, and its fragment says that it lasts one frame.
+    // A frame is captured at its media time, and its fragment has the duration of one frame.
     for (; next <= live - late(next); next += frame) {
       const last = element.spans.at(-1);
       end = next + frame;
@@ -121,7 +123,7 @@ test("after a pause it plays live at once, with one jump, but not for a moment's
     edge.resumed();
     const move = edge.look(now, 9.8 - paused, spans);
     assert.equal(move?.kind === "seek" && move.to > 9.5, jumps);
-    // Once only.
+    // Only once.
     assert.notEqual(edge.look(now + 100, 9.8 - paused, spans)?.kind, "seek");
   }
 });

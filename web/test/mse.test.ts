@@ -1,3 +1,5 @@
+// Tests of the MSE transport with fake browser objects.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { openMse } from "../src/transport/mse";
@@ -7,7 +9,7 @@ import { Clock, type FakeSocket, fakeSockets, fragment, initSegment, replace } f
 
 const VIDEO = 'video/mp4; codecs="avc1.64001f"';
 
-/** A page with an element and media sources that open when told. */
+/** A page with a fake element and media sources that open when the test says so. */
 function open(t: TestContext) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);

@@ -1,3 +1,5 @@
+// Tests of `MseFeed` with a fake buffer, one message at a time.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { kindsOf, MseFeed, type MediaBuffer } from "../src/transport/mse_feed";
@@ -8,17 +10,17 @@ const VIDEO = 'video/mp4; codecs="avc1.64001f"';
 const OTHER_VIDEO = 'video/mp4; codecs="avc1.640028"';
 const BOTH = 'video/mp4; codecs="avc1.64001f,mp4a.40.2"';
 
-/** A browser's side: what is appended takes effect when told, each fragment lasting one second. */
+/** A fake browser: appends take effect when the test says so, and each fragment lasts one second. */
 class World implements MediaBuffer {
   readonly log: string[] = [];
-  readonly grown: [number, number][] = [];
+  readonly playable: [number, number][] = [];
   readonly endings: Ending[] = [];
   readonly feed: MseFeed;
   sound: boolean | null = null;
   position = 0;
   fed = 0;
   supported = true;
-  /** Nothing of what is appended is taken, as by a decoder that waits for an IDR picture. */
+  /** The buffer stays empty, as with a decoder that waits for an IDR picture. */
   takesNothing = false;
   full = 0;
   from = 1000;
@@ -34,7 +36,7 @@ class World implements MediaBuffer {
       },
       position: () => this.position,
       fed: (count) => (this.fed += count),
-      grown: (from, to) => this.grown.push([from, to]),
+      playable: (from, to) => this.playable.push([from, to]),
       sound: (there) => (this.sound = there),
       failed: (ending) => this.endings.push(ending),
     });
@@ -64,13 +66,13 @@ class World implements MediaBuffer {
     this.#init = true;
   }
 
-  /** One message, and what it leads to. */
+  /** Delivers one message and completes the appends that it causes. */
   send(message: string | Uint8Array, done = 1): void {
     this.feed.message(typeof message === "string" ? message : (message.slice().buffer as ArrayBuffer));
     for (let times = 0; times < done; times++) this.feed.done();
   }
 
-  /** Ready to take fragments. */
+  /** Prepares the feed for fragments. */
   begin(mime = VIDEO, init = initSegment("vide")): this {
     this.send(mime, 0);
     this.feed.ready(this);
@@ -82,7 +84,7 @@ class World implements MediaBuffer {
 
 const KEY = fragment(1, true);
 const SECOND = fragment(1, false);
-/** Of the second track. */
+/** A fragment of the second track. */
 const SOUND = fragment(2, true);
 
 test("a MIME type opens a source, and what comes meanwhile waits for it", () => {
@@ -94,16 +96,16 @@ test("a MIME type opens a source, and what comes meanwhile waits for it", () => 
   world.feed.ready(world);
   world.feed.done();
   world.feed.done();
-  // The init segment by itself, the backlog in one.
+  // The init segment separately, the backlog in one append.
   assert.deepEqual(world.log, [`open ${VIDEO}`, `append ${init.length}`, `append ${KEY.length + SECOND.length}`]);
-  assert.deepEqual(world.grown, [[1000, 1002]]);
+  assert.deepEqual(world.playable, [[1000, 1002]]);
   assert.equal(world.sound, false);
 });
 
 test("each fragment tells how far the media goes now", () => {
   const world = new World().begin();
   for (let times = 0; times < 3; times++) world.send(SECOND);
-  assert.deepEqual(world.grown, [[1000, 1001], [1001, 1002], [1002, 1003]]);
+  assert.deepEqual(world.playable, [[1000, 1001], [1001, 1002], [1002, 1003]]);
 });
 
 test("pictures alone of which the browser takes none are given up, and it is said why", () => {
@@ -113,7 +115,7 @@ test("pictures alone of which the browser takes none are given up, and it is sai
   assert.deepEqual([world.endings, world.fed], [[], 19]);
   world.send(SECOND);
   assert.deepEqual(world.endings, [
-    { kind: "unsupported", reason: "this browser's MSE takes no picture of a stream that has no IDR pictures (intra refresh)" },
+    { kind: "unsupported", reason: "this browser's MSE cannot start a stream without IDR frames (intra refresh)" },
   ]);
 });
 
@@ -139,7 +141,7 @@ test("sound is no picture, however much of it comes between two pictures", () =>
   slides.send(fragment(2, true));
   for (let times = 0; times < 47 * 20; times++) slides.send(fragment(1, true));
   assert.equal(slides.fed, 1);
-  // Where there is nothing else, who plays none of it is given up as well.
+  // An audio-only stream that does not play is given up as well.
   const alone = new World().begin('audio/mp4; codecs="mp4a.40.2"', initSegment("soun"));
   for (let times = 0; times < 40; times++) alone.send(KEY);
   assert.equal(alone.fed, 40);
@@ -215,7 +217,7 @@ test("a group longer than what would stay is not cut away under the position", (
     world.position = world.to - 0.5;
   }
   assert.ok(world.log.every((line) => !line.startsWith("remove")));
-  // With the next keyframe passed the one before may go.
+  // After the next keyframe has passed, the one before may be removed.
   for (let second = 0; second < 100; second++) {
     world.send(second % 50 === 0 ? KEY : SECOND, 2);
     world.position = world.to - 0.5;

@@ -1,3 +1,5 @@
+// Tests of the multipart parser.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { boundaryOf, MultipartError, MultipartReader, type Part } from "../src/media/multipart";
@@ -21,7 +23,7 @@ test("parts come out whole wherever the bytes are cut", () => {
   const random = seeded(1);
   for (let run = 0; run < 200; run++) {
     const sent = Array.from({ length: 1 + Math.floor(random() * 5) }, () =>
-      // Bodies full of what a careless reader would take for a delimiter.
+      // Bodies full of delimiter-like bytes.
       Uint8Array.from({ length: Math.floor(random() * 60) }, () => [13, 10, 45, 45, 102][Math.floor(random() * 5)] ?? 0),
     );
     const wire = join(sent.map((body) => part(body)));

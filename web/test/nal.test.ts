@@ -1,10 +1,12 @@
+// Tests of the WebCodecs transport with a fake decoder.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { openNal } from "../src/transport/nal";
 import type { Sink } from "../src/transport/transport";
 import { annexB, AUD, Clock, DELTA, type FakeSocket, fakeSockets, IDR, PPS, replace, SPS } from "./support";
 
-/** A decoder that takes everything and shows it when told. */
+/** A fake decoder that accepts everything and outputs frames when the test says so. */
 class FakeDecoder {
   static made: FakeDecoder[] = [];
   readonly #output: (frame: object) => void;

@@ -1,9 +1,11 @@
+// Tests of `NalFeed` with a fake decoder, one message at a time.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Decoder, NalFeed, type Unit } from "../src/transport/nal_feed";
 import { annexB, AUD, DELTA, IDR, OTHER_SPS, PPS, RECOVERY, SPS, USER_DATA } from "./support";
 
-/** Writes down what it is told. */
+/** Records its calls. */
 class Recorder implements Decoder {
   readonly log: string[] = [];
   readonly units: { key: boolean; recovery: boolean; timestamp: number; data: number[] }[] = [];
@@ -20,7 +22,7 @@ class Recorder implements Decoder {
   }
 }
 
-/** A feed whose time moves 1 ms with every message, and otherwise when told. */
+/** A feed whose clock advances 1 ms per message, and otherwise when the test says so. */
 function feed(): {
   decoder: Recorder;
   feed: NalFeed;
@@ -117,7 +119,7 @@ test("each picture that goes to the decoder is told, and neither those left out 
   send(IDR);
   for (let times = 0; times < 3; times++) send(DELTA);
   assert.deepEqual([fed(), drops()], [4, 1]);
-  // Also where none of them comes out.
+  // Also if none of them is output.
   decoder.queued = 5;
   wait(3100);
   send(DELTA);

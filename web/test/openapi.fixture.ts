@@ -1,4 +1,4 @@
-// A description of an API with one of everything that the page of the API shows, as the gateway writes it.
+// An API description in the gateway's format that contains one of everything the API page displays.
 
 const message = (name: string, description: string, schema: object): object => ({ name, description, schema });
 

@@ -1,19 +1,21 @@
+// Tests of the classification of error responses.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { refusedBy } from "../src/transport/refusal";
+import { classifyRefusal } from "../src/transport/refusal";
 
 const answer = (status: number, cache = ""): Response => new Response("no segment yet\n", { status, headers: { "cache-control": cache } });
 
 test("who has nothing to send yet is told from who refuses", async () => {
   for (const [status, cache, ms, kind] of [
-    // The gateway waited in vain, or the component says so at once and for how long.
+    // The gateway waited without result, or the component reports immediately that it is not ready, and for how long.
     [503, "", 11_000, "unready"],
     [503, "public, max-age=5", 20, "unready"],
-    // The gateway's own refusals: it shuts down, or repairs the transport.
+    // The gateway's own refusals: it is shutting down, or restarting the muxer.
     [503, "no-store", 20, "refused"],
     [503, "max-age=0", 20, "refused"],
     [404, "public, max-age=5", 11_000, "refused"],
   ] as const) {
-    assert.deepEqual(await refusedBy(answer(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
+    assert.deepEqual(await classifyRefusal(answer(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
   }
 });

@@ -1,4 +1,4 @@
-// Every link in every Markdown file of the repository leads to a file that is there, and to a place that it has.
+// Checks that every link in the repository's Markdown files leads to an existing file and anchor.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -6,9 +6,9 @@ import { test } from "node:test";
 import { decoded, readLink } from "../site/links";
 import { type Document, readMarkdown } from "../site/markdown";
 
-/** From web/, where the tests run. */
+/** Path from web/, where the tests run. */
 const ROOT = "..";
-/** What the gateway answers; paths below it are looked at in tests/browser/docs.test.mjs. */
+/** Paths that the gateway serves; tests/browser/docs.test.mjs checks the paths below them. */
 const GATEWAY = /^\/(?:$|[?#]|(?:docs|api|live|watch|assets|metrics|healthz|readyz)(?:[/?#]|$))/;
 
 const documents = new Map(markdownFiles("").map((path) => [path, readMarkdown(readFileSync(`${ROOT}/${path}`, "utf8"))]));

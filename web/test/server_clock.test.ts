@@ -1,3 +1,5 @@
+// Tests of the clock offset measurement.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ServerClock } from "../src/net/server_clock";

@@ -1,3 +1,5 @@
+// Tests of `Session` with fake transports and a fake clock.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Session, type SessionState } from "../src/player/session";
@@ -5,7 +7,7 @@ import { TRANSPORTS, type TransportName } from "../src/transport/names";
 import type { EndKind, Picture, Sink } from "../src/transport/transport";
 import { Timers } from "./support";
 
-/** A session in a world without sockets, whose time moves only when told. */
+/** A session with fake transports and a clock that the test advances. */
 class World {
   readonly opened: { name: TransportName; sink: Sink; stopped: boolean }[] = [];
   readonly states: SessionState[] = [];
@@ -47,7 +49,7 @@ class World {
   }
 
   play(transport: TransportName | "auto" = "auto", path = "/live/demo"): void {
-    this.session.want({ base: new URL(path, "http://gateway"), transport });
+    this.session.select({ base: new URL(path, "http://gateway"), transport });
   }
 
   get last(): { name: TransportName; sink: Sink; stopped: boolean } {
@@ -70,7 +72,7 @@ class World {
     sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
   }
 
-  /** Pictures go into the browser for so many seconds, 25 a second. */
+  /** Feeds 25 frames a second to the browser for this many seconds. */
   feed(seconds: number, sink = this.last.sink): void {
     for (let nth = 0; nth < seconds * 25; nth++) {
       sink.fed(1);
@@ -122,8 +124,8 @@ test("an ended connection is tried again, later and later, and soon again after 
     assert.equal(world.opened.length, before + 1);
   }
   world.picture();
-  world.end("draining", "going away");
-  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "going away"]);
+  world.end("draining", "shutting down");
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "shutting down"]);
   world.advance(500);
   assert.equal(world.session.state.phase, "connecting");
   assert.equal(world.session.state.reconnects, 4);
@@ -210,9 +212,9 @@ test("pictures that go in and never come out are given up by every transport, an
     world.feed(0.2);
     assert.deepEqual([world.last.name, world.session.state.phase], [next, "connecting"]);
   }
-  const shows = (name: string): string => `${name} shows no picture, though they come`;
+  const shows = (name: string): string => `${name} receives video but displays none`;
   assert.equal(world.session.state.fallback, ["WebCodecs", "MSE", "HLS"].map(shows).join("; "));
-  // There is nothing behind the last one: that it shows nothing is said, and it is tried again.
+  // There is no fallback after the last one: the failure is reported, and it is retried.
   world.feed(8.1);
   assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", shows("MJPEG")]);
   world.advance(500);
@@ -242,7 +244,7 @@ test("one that shows no more, though pictures come, is opened anew, and given up
   world.feed(14.9, sink);
   assert.equal(world.opened.length, 2);
   world.feed(0.2, sink);
-  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "WebCodecs shows no more pictures, though they come"]);
+  assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "WebCodecs receives video but no longer displays it"]);
   world.advance(500);
   assert.deepEqual([world.last.name, world.opened.length], ["nal", 3]);
   world.feed(8.1);
@@ -281,7 +283,7 @@ test("one that the gateway has nothing for yet makes way, also where it was chos
   const world = new World();
   world.play("hls");
   world.end("unready", "no segment is whole yet");
-  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS has nothing to play yet (no segment is whole yet)"]);
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS is not ready yet (no segment is whole yet)"]);
 });
 
 test("what a video element shows plays as pictures do", () => {
@@ -366,9 +368,9 @@ test("a network that is back cuts the wait short", () => {
   const world = new World();
   world.play();
   world.end("unreachable");
-  world.session.hurry();
+  world.session.retryNow();
   assert.equal(world.opened.length, 2);
-  world.session.hurry();
+  world.session.retryNow();
   assert.equal(world.opened.length, 2);
 });
 

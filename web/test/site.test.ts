@@ -1,3 +1,5 @@
+// Tests of the documentation build.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { addressOf, readLink } from "../site/links";
@@ -119,7 +121,7 @@ test("the navigation has the folders' pages in the first page's order, and every
     "Overview", "Guide", "B", "One", "A", "Reference", "Limits", "HTTP and WebSocket API", "Benchmarks", "Decisions", "Two", "Ten", "More", "X",
   ]);
   assert.match(html, /<a rel="prev" href="\/docs"><span>Previous<\/span> Overview<\/a><a rel="next" href="\/docs\/guide\/a"><span>Next<\/span> A<\/a>/);
-  // What is no page of the description is passed over, and the last has no next.
+  // Pages outside the navigation are skipped, and the last page has no next.
   assert.match(site.text("docs/reference/limits.html"), /rel="next" href="\/docs\/benchmarks"/);
   assert.ok(!site.text("docs/more/how-to/x.html").includes('rel="next"'));
   assert.match(site.text("docs/benchmarks.html"), /<title>Benchmarks · Sluicegate<\/title>[^]*<h1>Benchmarks<\/h1>/);

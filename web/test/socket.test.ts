@@ -1,3 +1,5 @@
+// Tests of the transports' WebSocket with fake sockets.
+
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { Session, type SessionSink, type TransportPlayer } from "../src/player/session";
@@ -6,7 +8,7 @@ import { openSocket } from "../src/transport/socket";
 import type { Ending } from "../src/transport/transport";
 import { Clock, type FakeSocket, fakeSockets, replace, settled, unanswered } from "./support";
 
-/** One socket to `nal`, what it tells, and a gateway that says `answer` to a plain question. */
+/** A socket to `nal`, its events, and a gateway that answers `answer` to a plain request. */
 function open(t: TestContext, answer: () => Response | null = () => new Response("", { status: 426 })) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
@@ -62,7 +64,7 @@ test("where nothing else is answered either, that is said soon enough, and is no
   await settled();
   clock.advance(15_000);
   await settled();
-  assert.deepEqual(told, [{ kind: "unreachable", reason: "the gateway does not answer" }]);
+  assert.deepEqual(told, [{ kind: "unreachable", reason: "the gateway is not responding" }]);
   assert.equal(clock.running, 0);
 });
 
@@ -112,7 +114,7 @@ test("where every upgrade is swallowed, auto goes on past the WebSockets within 
   };
   const players = { nal: overSocket("nal"), mse: overSocket("mse"), hls: plain("hls"), mjpeg: plain("mjpeg") };
   const session = new Session({ players, timer, random: () => 0.5, now: () => performance.now() }, { changed: () => undefined } as unknown as SessionSink);
-  session.want({ base: new URL("http://gateway/live/demo"), transport: "auto" });
+  session.select({ base: new URL("http://gateway/live/demo"), transport: "auto" });
   for (let second = 0; second < 60; second++) {
     clock.advance(1000);
     await settled();

@@ -1,8 +1,8 @@
-// Small helpers for the unit tests.
+// Helpers for the unit tests: H.264 and MP4 data, fake timers and sockets.
 
 import type { TestContext } from "node:test";
 
-/** Annex B from NAL units, with 4-byte start codes unless told otherwise. */
+/** Annex B from NAL units, with 4-byte start codes by default. */
 export function annexB(nals: readonly (readonly number[])[], startCode: readonly number[] = [0, 0, 0, 1]): Uint8Array {
   return Uint8Array.from(nals.flatMap((nal) => [...startCode, ...nal]));
 }
@@ -15,10 +15,10 @@ export const IDR = [0x65, 0x88, 0x84, 0x21];
 export const DELTA = [0x41, 0x9a, 0x02, 0x33];
 /** One SEI message: recovery point, one byte long. */
 export const RECOVERY = [0x06, 0x06, 0x01, 0xc4, 0x80];
-/** User data of five bytes, then nothing. */
+/** User data of five bytes only. */
 export const USER_DATA = [0x06, 0x05, 0x05, 0x06, 0x01, 0xc4, 0x06, 0x06, 0x80];
 
-/** The same random numbers in every run (mulberry32). */
+/** Pseudo-random numbers, the same in every run (mulberry32). */
 export function seeded(seed: number): () => number {
   let state = seed;
   return () => {
@@ -29,7 +29,7 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** An MP4 box of whole bytes and boxes. */
+/** An MP4 box from bytes and boxes. */
 export function box(type: string, ...content: (readonly number[] | Uint8Array)[]): Uint8Array {
   const body = content.flatMap((part) => [...part]);
   return Uint8Array.from([...be32(8 + body.length), ...[...type].map((letter) => letter.charCodeAt(0)), ...body]);
@@ -40,7 +40,7 @@ export const be32 = (value: number): number[] => [value >>> 24, (value >>> 16) &
 /** An init segment with tracks of these kinds, numbered from 1. */
 export function initSegment(...handlers: readonly ("vide" | "soun")[]): Uint8Array {
   const tracks = handlers.map((handler, index) => {
-    // Version 1 for every second one: its times are longer.
+    // Version 1 for every second track: its times are longer.
     const version = index % 2;
     const times = version === 1 ? 16 : 8;
     const header = box("tkhd", [version, 0, 0, 7], new Array<number>(times).fill(9), be32(index + 1));
@@ -49,7 +49,7 @@ export function initSegment(...handlers: readonly ("vide" | "soun")[]): Uint8Arr
   return Uint8Array.from([...box("ftyp", be32(0)), ...box("moov", box("mvhd"), ...tracks)]);
 }
 
-/** A fragment with one sample of this track, whose flags are said in one of three ways. */
+/** A fragment with one sample of this track, whose flags are stored in one of three ways. */
 export function fragment(track: number, sync: boolean, way: "first" | "each" | "default" = "default", size = 4): Uint8Array {
   const flags = be32(sync ? 0x0200_0000 : 0x0101_0000);
   const header =
@@ -65,7 +65,7 @@ export function fragment(track: number, sync: boolean, way: "first" | "each" | "
 
 const originals = new Map<string, PropertyDescriptor | undefined>();
 
-/** Stands in for something global until the test is over. */
+/** Replaces a global until the test ends. */
 export function replace(t: TestContext, name: string, value: unknown): void {
   if (!originals.has(name)) originals.set(name, Object.getOwnPropertyDescriptor(globalThis, name));
   const before = originals.get(name);
@@ -76,7 +76,7 @@ export function replace(t: TestContext, name: string, value: unknown): void {
   });
 }
 
-/** Timers whose time (ms) moves only when told. */
+/** Fake timers whose clock (ms) the test advances. */
 export class Timers {
   #now = 0;
   #timers: { at: number; readonly every: number | null; readonly callback: () => void }[] = [];
@@ -85,7 +85,7 @@ export class Timers {
     return this.#now;
   }
 
-  /** How many run. */
+  /** Number of active timers. */
   get running(): number {
     return this.#timers.length;
   }
@@ -114,7 +114,7 @@ export class Timers {
   }
 }
 
-/** Timers in the place of the page's own, until the test is over. */
+/** Replaces the page's timers until the test ends. */
 export class Clock extends Timers {
   constructor(t: TestContext) {
     super();
@@ -126,7 +126,7 @@ export class Clock extends Timers {
   }
 }
 
-/** A WebSocket whose other end is the test. */
+/** A WebSocket whose peer is the test. */
 export class FakeSocket {
   static readonly CONNECTING = 0;
   static readonly OPEN = 1;
@@ -163,14 +163,14 @@ export class FakeSocket {
     this.onmessage?.({ data });
   }
 
-  /** It is closed, by the other end or by what is between. */
+  /** The connection is closed by the peer or a proxy. */
   end(code = 1006, reason = ""): void {
     this.readyState = 3;
     this.onclose?.({ code, reason });
   }
 }
 
-/** Those that are made until the test is over. */
+/** Records the sockets created until the test ends. */
 export function fakeSockets(t: TestContext): FakeSocket[] {
   const made: FakeSocket[] = [];
   class Noted extends FakeSocket {
@@ -183,9 +183,9 @@ export function fakeSockets(t: TestContext): FakeSocket[] {
   return made;
 }
 
-/** Lets promises that are settled take effect. */
+/** Waits until the callbacks of settled promises have run. */
 export const settled = (): Promise<void> => new Promise(setImmediate);
 
-/** Something that accepts a request and never answers it. */
+/** A fetch that completes only when it is aborted. */
 export const unanswered = (_: URL | string, { signal }: { signal: AbortSignal }): Promise<Response> =>
   new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));

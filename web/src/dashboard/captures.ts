@@ -1,20 +1,20 @@
-// The last pictures that were taken on this page, newest first. What is dropped is released. Pure.
+// The captures taken on this page, newest first, up to a maximum. Object URLs of dropped captures are released. Pure.
 
-/** A picture in the strip, and what is known of it. */
+/** A capture with its metadata. */
 export interface Capture {
-  /** Counts the pictures of this page. */
+  /** Serial number on this page. */
   readonly key: string;
   readonly serial: string;
-  /** Unix ms. */
+  /** Capture time in Unix ms. */
   readonly at: number;
   readonly ageMs: number | null;
   readonly width: number | null;
   readonly height: number | null;
   readonly bytes: number;
-  /** Where the gateway keeps it; null where it does not. */
+  /** Path of the copy saved on the gateway; null if none was saved. */
   readonly path: string | null;
   readonly blob: Blob;
-  /** Its object URL, revoked when it leaves the strip. */
+  /** Object URL, revoked when the capture leaves the strip. */
   readonly url: string;
 }
 
@@ -26,7 +26,7 @@ export class Captures {
   readonly #most: number;
   readonly #release: (url: string) => void;
 
-  /** `release` is called once for the address of each picture that is dropped. */
+  /** `release` is called once for the URL of each dropped capture. */
   constructor(release: (url: string) => void, most = MOST) {
     this.#release = release;
     this.#most = most;
@@ -36,7 +36,7 @@ export class Captures {
     return this.#list;
   }
 
-  /** A picture was taken; beyond the bound the oldest goes. */
+  /** Adds a capture; beyond the maximum, the oldest is dropped. */
   add(taken: Omit<Capture, "key">): Capture {
     const capture = { ...taken, key: String(++this.#made) };
     const all = [capture, ...this.#list];
@@ -51,14 +51,14 @@ export class Captures {
     for (const { url } of all) this.#release(url);
   }
 
-  /** The one that was taken after (-1) or before (1) this; null at the end, or if it is there no more. */
+  /** The next newer (-1) or older (1) capture; null at the end, or if `key` was dropped. */
   beside(key: string, step: -1 | 1): Capture | null {
     const at = this.#list.findIndex((capture) => capture.key === key);
     return at < 0 ? null : (this.#list[at + step] ?? null);
   }
 }
 
-/** `192.168.1.7_5555-2026-11-22T03-04-05-678Z.jpg`: a name that every file system takes. */
+/** `192.168.1.7_5555-2026-11-22T03-04-05-678Z.jpg`: a file name that is valid on every file system. */
 export function fileName({ serial, at }: Pick<Capture, "serial" | "at">): string {
   const safe = serial.replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[.-]+/, "").slice(0, 100) || "picture";
   return `${safe}-${new Date(at).toISOString().replace(/[:.]/g, "-")}.jpg`;

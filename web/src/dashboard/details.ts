@@ -1,4 +1,5 @@
-// What there is to know of a stream, behind its tile: drawn while it is open only.
+// The details of a stream below its tile: source, statistics, transports and URLs. The DOM is updated only while they
+// are open.
 
 import type { Device } from "../net/api";
 import { addressList } from "../page/addresses";
@@ -10,7 +11,7 @@ import { Work, workFacts } from "./recent";
 
 export class Details {
   readonly node: HTMLDetailsElement;
-  /** What somebody should read, also where all this is closed. */
+  /** Number of notices, visible also while the details are closed. */
   readonly #concerns = element("span", { class: "concerns" });
   readonly #source = element("p", { class: "source" });
   readonly #reason = element("p", { class: "reason" });
@@ -45,7 +46,7 @@ export class Details {
   update(device: Device, rows: readonly Row[], now: number): void {
     this.#flow.push(device.bitsIn ?? 0, now);
     const work = this.#work.look(device.made, now);
-    const notes = [...device.notes, ...unwell(rows)];
+    const notes = [...device.notes, ...failureNotes(rows)];
     setText(this.#concerns, notes.length === 0 ? "" : ` · ${counted(notes.length, "note", "notes")}`);
     this.#last = () => {
       setText(this.#source, device.source);
@@ -70,7 +71,7 @@ export class Details {
   }
 }
 
-function unwell(rows: readonly Row[]): string[] {
+function failureNotes(rows: readonly Row[]): string[] {
   return rows.flatMap(({ name, muxer }) =>
     muxer === null || muxer.reason === "" ? [] : [`${name} is ${muxer.state.replaceAll("-", " ")}: ${muxer.reason}`],
   );

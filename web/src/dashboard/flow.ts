@@ -1,4 +1,4 @@
-// The flow of a stream over the last minute, drawn as a water level.
+// Chart of a stream's bit rate over the last minute, drawn as a water level.
 
 const SVG = "http://www.w3.org/2000/svg";
 const POINTS = 60;
@@ -23,9 +23,9 @@ export class Flow {
     this.node.append(this.#level);
   }
 
-  /** A value of the time `now`, in ms; one that follows within a second takes the place of the last. */
+  /** Adds a value for time `now` in ms; one that follows within a second replaces the last. */
   push(value: number, now: number): void {
-    // A little early is on time.
+    // Tolerance for a timer that fires slightly early.
     if (now - this.#newest < STEP_MS * 0.9) {
       this.#values.pop();
     } else {
@@ -35,13 +35,13 @@ export class Flow {
     if (this.#values.length > POINTS) this.#values.shift();
   }
 
-  /** Draws what there is. */
+  /** Redraws the chart. */
   draw(): void {
     this.#level.setAttribute("d", levelPath(this.#values));
   }
 }
 
-/** The area below the values, newest at the right edge; the highest value fills four fifths. */
+/** SVG path of the area below the values, newest at the right edge; the maximum fills four fifths of the height. */
 export function levelPath(values: readonly number[]): string {
   const highest = Math.max(1, ...values);
   const step = WIDTH / (POINTS - 1);

@@ -1,4 +1,4 @@
-// One capture, large, in a window; the arrow keys lead to the others.
+// Dialog that shows one capture in full size; the arrow keys move to the others.
 
 import { element, setText } from "../page/dom";
 import { fileSize, milliseconds, size } from "../page/format";
@@ -57,7 +57,7 @@ export class Gallery {
     show(capture);
   }
 
-  /** The strip changed: what is shown may be there no more, and its address neither. */
+  /** The list of captures changed: closes the dialog if its capture was dropped, as its URL is no longer valid. */
   update(): void {
     const shown = this.#shown;
     if (shown !== null && !this.#captures.list.includes(shown)) this.#modal.close();
@@ -66,7 +66,7 @@ export class Gallery {
 
 function captionOf(capture: Capture): string {
   const taken = new Date(capture.at).toLocaleString();
-  const age = capture.ageMs === null ? "" : `${milliseconds(capture.ageMs)} old when it was asked for`;
-  const kept = capture.path === null ? "" : `kept on the gateway as ${capture.path}`;
+  const age = capture.ageMs === null ? "" : `${milliseconds(capture.ageMs)} old when requested`;
+  const kept = capture.path === null ? "" : `saved on the gateway as ${capture.path}`;
   return [capture.serial, taken, size(capture.width, capture.height), fileSize(capture.bytes), age, kept].filter((text) => text !== "").join(" · ");
 }

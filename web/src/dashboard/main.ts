@@ -1,5 +1,5 @@
-// The dashboard: every stream the gateway knows on a wall, the pictures taken of them, who watches, and what happened, live.
-// Events say that something changed; the figures are asked for then, and once a second for the rates.
+// Entry point of the dashboard: all streams as a wall of tiles, captures, viewers and events. Statistics are polled
+// once a second, and at once when an event arrives.
 
 import { ApiError, type Device, type Encoder, fetchDevices, fetchMuxers, fetchViewers } from "../net/api";
 import { CaptureError, takePicture } from "../net/capture";
@@ -9,14 +9,14 @@ import { bitRate } from "../page/format";
 import { poll } from "../page/poll";
 import { type Capture, Captures } from "./captures";
 import { Gallery } from "./gallery";
-import { Happenings } from "./happenings";
-import { Opened } from "./opened";
+import { EventList } from "./event_list";
+import { StreamDialog } from "./stream_dialog";
 import { Strip } from "./strip";
 import { ViewersTable } from "./viewers";
 import { Wall } from "./wall";
 
 const banner = byId("banner");
-const happenings = new Happenings(byId("happenings"), byId("happenings-list"));
+const eventList = new EventList(byId("happenings"), byId("happenings-list"));
 const viewersTable = new ViewersTable();
 const captures = new Captures((url) => URL.revokeObjectURL(url));
 const gallery = new Gallery(captures);
@@ -32,10 +32,10 @@ const strip = new Strip(
     },
   },
 );
-// What is opened has the link for itself but for one picture at a time.
-const opened = new Opened(take, (open) => (wall.reserved += open ? 2 : -2));
-const wall = new Wall(byId("streams"), wantsAll(), take, (device) => opened.open(device));
-/** Whether this page may see how the transports' components do; asked once for each run of the gateway. */
+// While a stream is open in the dialog, it has the link to itself, except for one preview at a time.
+const streamDialog = new StreamDialog(take, (open) => (wall.reserved += open ? 2 : -2));
+const wall = new Wall(byId("streams"), wantsAll(), take, (device) => streamDialog.open(device));
+/** Whether this page may list the muxers; asked again after each restart of the gateway. */
 let maySeeMuxers = true;
 
 const look = poll(async (signal) => {
@@ -54,28 +54,31 @@ const look = poll(async (signal) => {
     banner.hidden = true;
   } catch (error) {
     if (document.visibilityState !== "visible") return;
-    const text = error instanceof ApiError ? `The gateway says: ${error.message}` : "The gateway does not answer. Trying again.";
+    const text = error instanceof ApiError ? `The gateway reports an error: ${error.message}` : "The gateway is not responding. Retrying…";
     setText(banner, text);
     banner.hidden = false;
   }
   document.documentElement.dataset["stale"] = String(!banner.hidden);
 });
 
-followEvents((happening) => {
-  if (happening.kind === "hello") maySeeMuxers = true;
-  happenings.add(happening);
+followEvents((event) => {
+  if (event.kind === "hello") maySeeMuxers = true;
+  eventList.add(event);
   look();
 });
 
 followShowAll();
 
-/** A gateway without that route still has its streams shown; one that is gone is noticed by the other request. */
+/**
+ * An older gateway may lack this route; its streams are displayed anyway. A gateway that is down is noticed by the
+ * other request.
+ */
 function none(error: unknown): [] {
   if (error instanceof ApiError) return [];
   throw error;
 }
 
-/** Takes a picture; what went wrong stays in what happened, also when its tile is gone. */
+/** Requests a capture. An error is also added to the events, where it stays when the tile is gone. */
 async function take(serial: string, save: boolean): Promise<Capture> {
   wall.reserved++;
   try {
@@ -85,7 +88,7 @@ async function take(serial: string, save: boolean): Promise<Capture> {
     return capture;
   } catch (error) {
     const code = error instanceof CaptureError ? `${error.code}: ` : "";
-    happenings.say(Date.now(), { text: `no picture of ${serial}: ${code}${error instanceof Error ? error.message : String(error)}`, tone: "bad" });
+    eventList.addLine(Date.now(), { text: `${serial}: capture failed: ${code}${error instanceof Error ? error.message : String(error)}`, tone: "bad" });
     throw error;
   } finally {
     wall.reserved--;
@@ -108,17 +111,17 @@ function showTotals(devices: readonly Device[]): void {
   byId("show-all").hidden = devices.length === 0;
 }
 
-/** It is the same for every stream. */
+/** Displays the encoder, which is the same for all streams. */
 function showEncoder(encoder: Encoder | null): void {
   const node = byId("encoder");
   node.hidden = encoder === null;
   if (encoder === null) return;
-  const used = encoder.name === "" ? "No encoder works here." : `Video is encoded by ${encoder.name}.`;
+  const used = encoder.name === "" ? "No working H.264 encoder was found." : `Video encoder: ${encoder.name}.`;
   const others = encoder.passedOver.map(({ name, reason }) => `${name}: ${reason}`);
-  setText(node, others.length === 0 ? used : `${used} Passed over: ${others.join("; ")}.`);
+  setText(node, others.length === 0 ? used : `${used} Not used: ${others.join("; ")}.`);
 }
 
-/** Kept in the address, so that a screen on a wall can be given it. */
+/** The setting is kept in the URL, so that it can be bookmarked on a wall display. */
 function wantsAll(): boolean {
   return new URLSearchParams(location.search).get("show") === "all";
 }

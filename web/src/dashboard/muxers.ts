@@ -1,20 +1,23 @@
-// The transports of one stream: who watches by which, and, where the page may know it, how their components do.
+// Table of a stream's transports: number of viewers and, if the page may see it, the state of the muxers.
 
 import type { Device, Muxer } from "../net/api";
 import { element, setText } from "../page/dom";
 import { microsBetween } from "./recent";
 
-/** One transport in the table, on the stream or one of its renditions. */
+/** One row: a transport on the stream or one of its renditions. */
 export interface Row {
   readonly name: string;
   readonly viewers: number;
-  /** The one that does worst, as JPEGs of several sizes have several; null where nothing runs or the page may not know. */
+  /**
+   * The muxer in the worst state, as there are several for JPEGs of several sizes; null if none runs or the page may
+   * not see it.
+   */
   readonly muxer: Muxer | null;
 }
 
 const WORST_FIRST = ["broken", "backing-off"];
 
-/** The transports that are in use, by name. */
+/** The transports in use, sorted by name. */
 export function rowsOf(device: Device, muxers: readonly Muxer[]): Row[] {
   const rows = new Map<string, { name: string; viewers: number; muxer: Muxer | null }>();
   const row = ({ rendition, transport }: Pick<Muxer, "rendition" | "transport">) => {
@@ -27,24 +30,24 @@ export function rowsOf(device: Device, muxers: readonly Muxer[]): Row[] {
   for (const muxer of muxers) {
     if (muxer.stream !== device.serial) continue;
     const own = row(muxer);
-    if (own.muxer === null || badness(muxer) > badness(own.muxer)) own.muxer = muxer;
+    if (own.muxer === null || severity(muxer) > severity(own.muxer)) own.muxer = muxer;
   }
   return [...rows.values()].sort((one, two) => (one.name < two.name ? -1 : 1));
 }
 
-function badness(muxer: Muxer): number {
+function severity(muxer: Muxer): number {
   const place = WORST_FIRST.indexOf(muxer.state);
   return place < 0 ? 0 : WORST_FIRST.length - place;
 }
 
-/** A table that is kept up to date in place. */
+/** The table, updated in place. */
 export class MuxerTable {
   readonly node: HTMLElement;
   readonly #body = element("tbody");
   readonly #rows = new Map<string, { row: HTMLElement; cells: HTMLElement[]; last: Muxer | undefined }>();
 
   constructor(serial: string) {
-    const heads = ["Transport", "Viewers", "µs a call", "State"].map((text) => element("th", { scope: "col" }, text));
+    const heads = ["Transport", "Viewers", "µs/call", "State"].map((text) => element("th", { scope: "col" }, text));
     this.node = element(
       "table",
       { class: "muxers", "aria-label": `Transports of ${serial}`, hidden: "" },

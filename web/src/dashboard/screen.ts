@@ -1,19 +1,19 @@
-// The picture of one tile: as large before the first one as with it, so that nothing moves when pictures come.
+// The preview of one tile. It has the same size before and after the first frame, so that the layout does not shift.
 
 import type { Frame } from "../net/frame";
 import { element, setText } from "../page/dom";
-import { oldness, type Showing } from "./showing";
+import { ageText, type Showing } from "./showing";
 
-/** What a click on a picture asks for. */
+/** Actions of the viewer on a preview. */
 export interface ScreenActions {
   open(): void;
-  /** Pictures are wanted here, or not. */
+  /** Shows or hides the preview. */
   choose(follow: boolean): void;
 }
 
 export class Screen {
   readonly node: HTMLElement;
-  /** Opens the stream. */
+  /** Opens the stream in the dialog. */
   readonly button: HTMLButtonElement;
   readonly #canvas: HTMLCanvasElement;
   readonly #context: ImageBitmapRenderingContext | null;
@@ -27,7 +27,7 @@ export class Screen {
 
   constructor(serial: string, actions: ScreenActions) {
     this.#serial = serial;
-    this.#canvas = element("canvas", { role: "img", "aria-label": `Picture of ${serial}`, hidden: "" });
+    this.#canvas = element("canvas", { role: "img", "aria-label": `Preview of ${serial}`, hidden: "" });
     this.#context = this.#canvas.getContext("bitmaprenderer");
     this.button = element("button", { type: "button", class: "open", "aria-label": `Open ${serial}`, "aria-haspopup": "dialog" });
     this.#show = element("button", { type: "button", class: "quiet show" });
@@ -46,7 +46,7 @@ export class Screen {
     this.#say();
   }
 
-  /** Shows a picture, unless it is the one that is shown. */
+  /** Displays a frame, unless it is the one already displayed. */
   async paint({ blob, takenAt, ageMs }: Frame, signal: AbortSignal): Promise<void> {
     if (takenAt === "" || takenAt !== this.#takenAt) {
       const picture = await createImageBitmap(blob);
@@ -61,11 +61,11 @@ export class Screen {
       this.#canvas.hidden = false;
     }
     this.#problem = "";
-    setText(this.#age, oldness(ageMs));
+    setText(this.#age, ageText(ageMs));
     this.#say();
   }
 
-  /** No picture came, for this reason. */
+  /** The request failed for this reason. */
   fail(reason: string): void {
     this.#problem = reason;
     this.#say();
@@ -73,9 +73,9 @@ export class Screen {
 
   #say(): void {
     const { follow, words } = this.#showing;
-    const waiting = follow && this.#canvas.hidden ? "Waiting for a picture…" : "";
+    const waiting = follow && this.#canvas.hidden ? "Waiting for video…" : "";
     setText(this.#words, words || this.#problem || waiting);
-    // A picture from before is no picture of now.
+    // A frame with a message over it is not current.
     this.node.dataset["current"] = String(follow && !this.#canvas.hidden && this.#words.textContent === "");
     if (!follow) setText(this.#age, "");
   }

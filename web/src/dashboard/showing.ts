@@ -1,20 +1,20 @@
-// Whether a tile shows pictures, and what it says in place of them. Pure.
+// Decides whether a tile displays previews, and which message it displays instead. Pure.
 //
-// A look at the dashboard starts nothing: what runs for others is shown, what is idle waits for a click. Nor does it keep
-// anything running: a stream that only this page would still use is let go of.
+// Opening the dashboard starts no stream: streams that run for others are displayed, idle ones wait for a click. It
+// does not keep streams running either: one that is used by this page only is released.
 
 import type { Device } from "../net/api";
 
-/** What somebody chose for a tile: pictures, none, or as it comes. */
+/** The viewer's selection for a tile: on, off, or null for automatic. */
 export type Choice = boolean | null;
 
-/** What a tile does, and says over its picture. */
+/** What a tile does and displays. */
 export interface Showing {
-  /** It asks for pictures. */
+  /** Whether it requests previews. */
   readonly follow: boolean;
-  /** A click would bring pictures; or, while they come, end them. */
+  /** Whether previews can be turned on or off. */
   readonly startable: boolean;
-  /** In place of a picture; empty where there is nothing to say. */
+  /** Message over the preview; empty for none. */
   readonly words: string;
 }
 
@@ -24,21 +24,21 @@ const TROUBLE: readonly string[] = ["retrying", "failed"];
 export function showing(device: Device, choice: Choice): Showing {
   const { state, reason } = device;
   if (state === "offline") return { follow: false, startable: false, words: reason || "The device is not connected." };
-  if (state === "unauthorized") return { follow: false, startable: false, words: reason || "The device does not let the gateway in: allow it on its screen." };
+  if (state === "unauthorized") return { follow: false, startable: false, words: reason || "The device has not authorized the gateway. Confirm the prompt on its screen." };
   const follow = choice ?? (RUNNING.includes(state) && isUsed(device));
   return { follow, startable: true, words: TROUBLE.includes(state) ? reason || state : "" };
 }
 
 /**
- * By anybody who watches; who captures does not count, as each of our own pictures is a capture. A gateway that does not
- * say what is always on: whatever runs.
+ * Whether the stream has viewers. Captures do not count, as each of our own previews is one. If the gateway does not
+ * say what is always on, whatever runs counts as used.
  */
 function isUsed({ viewers, alwaysOn }: Device): boolean {
   return viewers > 0 || alwaysOn !== false;
 }
 
-/** How old a picture is, where that is worth saying: it may be taken for what is there now. */
-export function oldness(ageMs: number | null): string {
+/** Age of a frame as text, empty if it is recent enough to be taken for live. */
+export function ageText(ageMs: number | null): string {
   if (ageMs === null || ageMs < 3000) return "";
   const seconds = Math.round(ageMs / 1000);
   if (seconds < 60) return `${seconds} s old`;

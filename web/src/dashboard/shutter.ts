@@ -1,5 +1,5 @@
-// The button that takes a picture, whether the gateway keeps a copy, and what went wrong: that stays until it is dismissed
-// or a picture comes.
+// The capture button of a stream, the option to save a copy on the gateway, and the error message, which stays until
+// it is dismissed or a capture succeeds.
 
 import { CaptureError } from "../net/capture";
 import { element, setText } from "../page/dom";
@@ -7,11 +7,11 @@ import { fileSize, size } from "../page/format";
 import { remember, remembered } from "../page/remember";
 import type { Capture } from "./captures";
 
-/** Takes a picture; `save` has the gateway keep it. Fails with a `CaptureError`. */
+/** Requests a capture; `save` makes the gateway keep a copy. Rejects with a `CaptureError`. */
 export type Take = (serial: string, save: boolean) => Promise<Capture>;
 
 export class Shutter {
-  // Each for wherever there is room: the button, the choice, what went wrong, and what was taken.
+  // Placed separately by the owner: button, option, error, and result.
   readonly button: HTMLButtonElement;
   readonly keep: HTMLElement;
   readonly problem: HTMLElement;
@@ -27,7 +27,7 @@ export class Shutter {
     this.#take = take;
     const kept = `sluicegate-save/${serial}`;
     this.#save.checked = remembered(kept) === "yes";
-    this.#save.setAttribute("aria-label", `Keep captures of ${serial} on the gateway`);
+    this.#save.setAttribute("aria-label", `Save captures of ${serial} on the gateway`);
     this.#save.addEventListener("change", () => remember(kept, this.#save.checked ? "yes" : null));
     this.button = element("button", { type: "button", class: "capture", "aria-label": `Capture ${serial}` }, "Capture");
     this.button.addEventListener("click", () => void this.#press());
@@ -38,7 +38,7 @@ export class Shutter {
     });
     const words = element("p", { role: "alert" }, this.#words);
     this.problem = element("div", { class: "problem", hidden: "" }, words, dismiss);
-    this.keep = element("label", { class: "keep", title: "The gateway keeps a copy in its folder of captures" }, this.#save, "Keep on gateway");
+    this.keep = element("label", { class: "keep", title: "Also saves a copy in the gateway's capture folder" }, this.#save, "Save on gateway");
   }
 
   async #press(): Promise<void> {
@@ -47,8 +47,8 @@ export class Shutter {
     try {
       const taken = await this.#take(this.#serial, this.#save.checked);
       this.#clear();
-      const kept = taken.path === null ? "" : `, kept as ${taken.path}`;
-      setText(this.status, `Picture taken: ${size(taken.width, taken.height)}, ${fileSize(taken.bytes)}${kept}`);
+      const kept = taken.path === null ? "" : `, saved as ${taken.path}`;
+      setText(this.status, `Picture captured: ${size(taken.width, taken.height)}, ${fileSize(taken.bytes)}${kept}`);
     } catch (error) {
       const code = error instanceof CaptureError ? error.code : "FAILED";
       setText(this.status, "");
@@ -58,7 +58,7 @@ export class Shutter {
     this.#setBusy(false);
   }
 
-  /** It stays where it is, and keeps the focus: a disabled button would lose it. */
+  /** Uses `aria-disabled` instead of `disabled`, so that the button keeps the focus. */
   #setBusy(busy: boolean): void {
     this.#busy = busy;
     setText(this.button, busy ? "Capturing…" : "Capture");

@@ -1,4 +1,4 @@
-// The strip of the last captures, at the foot of the window.
+// The strip of recent captures at the bottom of the window.
 
 import { element, setText } from "../page/dom";
 import { counted, fileSize, size } from "../page/format";
@@ -7,13 +7,13 @@ import { type Capture, fileName } from "./captures";
 
 const THUMB_HEIGHT = 144;
 
-/** A link that keeps the picture as a file. */
+/** A link that downloads the capture. */
 export function downloadLink(capture: Capture): HTMLAnchorElement {
   const attributes = { class: "download", href: capture.url, download: fileName(capture), "aria-label": `Download ${titleOf(capture)}` };
   return element("a", attributes, "Download");
 }
 
-/** "porch, 12:03:04". */
+/** Title such as "porch, 12:03:04". */
 export function titleOf({ serial, at }: Capture): string {
   return `${serial}, ${new Date(at).toLocaleTimeString()}`;
 }
@@ -24,7 +24,7 @@ export class Strip {
   readonly #list: HTMLElement;
   readonly #entries: Keyed<Capture, { readonly node: Element }>;
 
-  /** `section` is hidden as long as there is nothing in it. */
+  /** `section` is hidden while there are no captures. */
   constructor(section: HTMLElement, parts: { title: HTMLElement; list: HTMLElement; clear: HTMLElement }, actions: { open(capture: Capture): void; clear(): void }) {
     this.#section = section;
     this.#title = parts.title;
@@ -48,7 +48,7 @@ function entry(capture: Capture, open: () => void): Element {
   button.addEventListener("click", open);
   const when = element("time", { datetime: new Date(capture.at).toISOString() }, new Date(capture.at).toLocaleTimeString());
   const facts = [size(capture.width, capture.height), fileSize(capture.bytes)].join(" · ");
-  const kept = capture.path === null ? [] : [element("span", { class: "kept", title: `Kept on the gateway as ${capture.path}` }, "kept")];
+  const kept = capture.path === null ? [] : [element("span", { class: "kept", title: `Saved on the gateway as ${capture.path}` }, "saved")];
   return element(
     "li",
     { "data-capture": capture.key },
@@ -60,7 +60,10 @@ function entry(capture: Capture, open: () => void): Element {
   );
 }
 
-/** Small in memory too: two dozen pictures in full size would be hundreds of megabytes once they are decoded. */
+/**
+ * Draws a thumbnail, which is small in memory too: two dozen full-size captures would take hundreds of megabytes
+ * decoded.
+ */
 function thumbnail(blob: Blob): HTMLElement {
   const canvas = element("canvas", { "aria-hidden": "true" });
   const draw = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-// One stream on the wall. Built once, then kept up to date in place, so that focus and open details stay.
+// The tile of one stream. It is built once and then updated in place, so that focus and open details are preserved.
 
 import type { Device } from "../net/api";
 import { type Frame } from "../net/frame";
@@ -14,8 +14,8 @@ import { Shutter, type Take } from "./shutter";
 export class Tile {
   readonly node: HTMLElement;
   readonly serial: string;
-  /** Whether it is in sight, as far as was noticed. */
-  inSight = false;
+  /** Whether the tile is within the viewport, as last reported by the IntersectionObserver. */
+  isVisible = false;
   #device: Device;
   #showing: Showing;
   readonly #badge = badge();
@@ -52,9 +52,9 @@ export class Tile {
     return this.#device;
   }
 
-  /** It wants pictures now. */
-  get isHungry(): boolean {
-    return this.inSight && this.#showing.follow;
+  /** Whether it should request previews now. */
+  get wantsPreviews(): boolean {
+    return this.isVisible && this.#showing.follow;
   }
 
   update(device: Device, choice: Choice, rows: readonly Row[], now: number): void {

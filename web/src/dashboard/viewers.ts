@@ -1,4 +1,4 @@
-// Who watches, as a table that is kept up to date in place.
+// The table of viewers, updated in place.
 
 import type { Viewer } from "../net/api";
 import { byId, element, setText } from "../page/dom";

@@ -1,57 +1,60 @@
-// The wall: a tile for each stream, and pictures for those that are in sight.
+// The wall: one tile per stream, with previews for the tiles within the viewport.
 //
-// Pictures are asked for one by one. Over HTTP/1.1 a browser has six connections to a gateway, for all its tabs together:
-// sixteen pictures without end would take them all, and the page would hear nothing more. Requests of their own need three,
-// end when they are answered, come as fast as both ends can carry them, and no faster.
+// Previews are fetched as single frames. Over HTTP/1.1 a browser opens at most six connections to a host, for all
+// tabs together: sixteen endless MJPEG responses would take all of them and block every other request of the page.
+// Single requests need three connections, end when they are answered, and adapt to what gateway and link can deliver.
 
 import { ApiError, type Device, type Muxer } from "../net/api";
 import { fetchFrame } from "../net/frame";
 import { Keyed } from "../page/keyed";
 import { rowsOf } from "./muxers";
-import { Pump } from "./pump";
+import { PreviewRequests } from "./preview_requests";
 import type { Choice } from "./showing";
 import type { Take } from "./shutter";
 import { Tile } from "./tile";
 
-/** As many pictures may be under way; the others of the six are for the figures, the events and a capture. */
-const UNDER_WAY = 3;
+/**
+ * Maximum number of preview requests in flight; the other three of the six connections are for statistics, events and
+ * a capture.
+ */
+const MAX_REQUESTS = 3;
 
 export class Wall {
   readonly #tiles: Keyed<Device, Tile>;
-  readonly #pump: Pump;
-  readonly #sight: IntersectionObserver;
-  readonly #bySight = new WeakMap<Element, Tile>();
-  /** What was chosen for single streams; kept while a device is unplugged. */
+  readonly #previews: PreviewRequests;
+  readonly #visibility: IntersectionObserver;
+  readonly #tileByNode = new WeakMap<Element, Tile>();
+  /** The viewer's selections for single streams; kept while a device is unplugged. */
   readonly #choices = new Map<string, boolean>();
   #all: boolean;
   #reserved = 0;
 
-  /** `all`: pictures of every stream are wanted, which starts those that are idle. */
+  /** `all`: display previews of all streams, which starts the idle ones. */
   constructor(list: HTMLElement, all: boolean, take: Take, open: (device: Device) => void) {
     this.#all = all;
-    this.#pump = new Pump((name, signal) => this.#ask(name, signal), { now: () => performance.now(), timer, random: Math.random });
-    this.#sight = new IntersectionObserver((entries) => {
-      // In order of time: the last of a tile is how it is now.
+    this.#previews = new PreviewRequests((name, signal) => this.#ask(name, signal), { now: () => performance.now(), timer, random: Math.random });
+    this.#visibility = new IntersectionObserver((entries) => {
+      // Entries are in chronological order: the last one of a tile is current.
       for (const { target, isIntersecting } of entries) {
-        const tile = this.#bySight.get(target);
+        const tile = this.#tileByNode.get(target);
         if (tile === undefined) continue;
-        tile.inSight = isIntersecting;
-        this.#feed(tile);
+        tile.isVisible = isIntersecting;
+        this.#updatePreviews(tile);
       }
     });
     const make = (device: Device): Tile => {
       const { serial } = device;
       const tile = new Tile(device, take, { open, choose: (follow) => this.#choose(serial, follow) });
-      this.#bySight.set(tile.node, tile);
-      this.#sight.observe(tile.node);
+      this.#tileByNode.set(tile.node, tile);
+      this.#visibility.observe(tile.node);
       return tile;
     };
     const gone = ({ node, serial }: Tile): void => {
-      this.#sight.unobserve(node);
-      this.#pump.forget(serial);
+      this.#visibility.unobserve(node);
+      this.#previews.forget(serial);
     };
     this.#tiles = new Keyed(list, make, gone);
-    const follow = (): void => this.#pump.run(document.visibilityState === "visible");
+    const follow = (): void => this.#previews.run(document.visibilityState === "visible");
     document.addEventListener("visibilitychange", follow);
     follow();
   }
@@ -63,27 +66,27 @@ export class Wall {
       (tile, device) => {
         const before = tile.device.state;
         tile.update(device, this.#choice(tile), rowsOf(device, muxers), now);
-        // What failed may work now.
-        if (device.state !== before) this.#pump.hurry(device.serial);
-        this.#feed(tile);
+        // After a change of state, a request that failed before may succeed.
+        if (device.state !== before) this.#previews.retryNow(device.serial);
+        this.#updatePreviews(tile);
       },
     );
   }
 
-  /** Pictures of all streams, or of those that run; what was chosen for single ones is over. */
+  /** Displays previews of all streams, or only of running ones; resets the selections for single streams. */
   set all(all: boolean) {
     this.#all = all;
     this.#choices.clear();
     for (const tile of this.#tiles.values()) {
       tile.choose(this.#choice(tile));
-      this.#feed(tile);
+      this.#updatePreviews(tile);
     }
   }
 
-  /** So many connections are wanted for something else. */
+  /** Number of connections reserved for other uses. */
   set reserved(count: number) {
     this.#reserved = count;
-    this.#pump.limit = Math.max(1, UNDER_WAY - count);
+    this.#previews.limit = Math.max(1, MAX_REQUESTS - count);
   }
 
   get reserved(): number {
@@ -99,11 +102,11 @@ export class Wall {
     if (tile === undefined) return;
     this.#choices.set(serial, follow);
     tile.choose(follow);
-    this.#feed(tile);
+    this.#updatePreviews(tile);
   }
 
-  #feed(tile: Tile): void {
-    this.#pump.want(tile.serial, tile.isHungry);
+  #updatePreviews(tile: Tile): void {
+    this.#previews.want(tile.serial, tile.wantsPreviews);
   }
 
   async #ask(serial: string, signal: AbortSignal): Promise<void> {
@@ -112,7 +115,7 @@ export class Wall {
     try {
       await tile.paint(await fetchFrame(tile.device.url, signal), signal);
     } catch (error) {
-      if (!signal.aborted) tile.fail(error instanceof ApiError ? error.message : "The picture did not come. Trying again.");
+      if (!signal.aborted) tile.fail(error instanceof ApiError ? error.message : "The preview could not be loaded. Retrying…");
       throw error;
     }
   }

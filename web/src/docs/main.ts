@@ -1,4 +1,4 @@
-// The page of the API: what `/api/openapi.json` says, for people.
+// Entry point of the API page, which renders `/api/openapi.json`.
 
 import { fetchManual } from "../net/api";
 import { followContents } from "../page/contents";
@@ -26,21 +26,21 @@ async function show(): Promise<void> {
     followContents(contents);
     goThere(view);
   } catch (error) {
-    setText(banner, `The description of the API did not come: ${error instanceof Error ? error.message : String(error)}. Load the page again.`);
+    setText(banner, `The API description could not be loaded: ${error instanceof Error ? error.message : String(error)}. Reload the page.`);
     banner.hidden = false;
   }
 }
 
 function followFilter(view: ManualView): void {
   filter.addEventListener("input", () => view.filter(filter.value));
-  // A link to what the filter hides shows everything again.
+  // A link to an entry hidden by the filter resets the filter.
   window.addEventListener("hashchange", () => goThere(view));
   filter.disabled = false;
 }
 
-/** The text was not there yet when the browser looked for the place in the address. */
+/** Scrolls to the URL's fragment, whose target did not exist yet when the browser looked for it. */
 function goThere(view: ManualView): void {
-  // Every place has a name that needs no encoding.
+  // No id needs percent-encoding.
   const id = location.hash.slice(1);
   const place = id === "" ? null : document.getElementById(id);
   if (place === null) return;

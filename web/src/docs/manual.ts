@@ -1,4 +1,5 @@
-// An OpenAPI 3.1 document as it is read on the page. What is absent or odd is left out. Pure.
+// Parses an OpenAPI 3.1 document into the structure that the API page renders. Missing or malformed parts are
+// skipped. Pure.
 
 import { list, object, text, texts } from "../net/json";
 import { type Block, blocks } from "./markdown";
@@ -21,12 +22,12 @@ export interface Group {
 }
 
 export interface Operation {
-  /** Its place on the page. */
+  /** Id of its element on the page. */
   readonly id: string;
-  /** `WS` for a WebSocket, which may be beside a `GET`. */
+  /** HTTP methods; `WS` for a WebSocket, alone or beside `GET`. */
   readonly methods: readonly string[];
   readonly path: string;
-  /** Who may: public, view, capture, admin; empty where it is not said. */
+  /** Required role: public, view, capture, admin; empty if not stated. */
   readonly role: string;
   readonly summary: string;
   readonly description: readonly Block[];
@@ -37,15 +38,15 @@ export interface Operation {
   readonly socket: Socket | null;
   /** Server-sent events. */
   readonly events: readonly Message[];
-  /** Codes in its error answers. */
+  /** Codes in its error responses. */
   readonly errors: readonly Code[];
-  /** What it is found by, in small letters. */
+  /** Text searched by the filter, in lower case. */
   readonly words: string;
 }
 
 export interface Parameter {
   readonly name: string;
-  /** path, query, header, cookie. */
+  /** One of path, query, header, cookie. */
   readonly place: string;
   readonly required: boolean;
   readonly schema: Schema;
@@ -58,7 +59,7 @@ export interface Body {
   readonly contents: readonly Content[];
 }
 
-/** A media type and what is in it; a schema of null says nothing more than the type does. */
+/** A media type and its schema; null if there is no schema beyond the type. */
 export interface Content {
   readonly type: string;
   readonly schema: Schema | null;
@@ -72,7 +73,7 @@ export interface Answer {
   readonly contents: readonly Content[];
 }
 
-/** What goes over a WebSocket. */
+/** The messages of a WebSocket. */
 export interface Socket {
   readonly description: readonly Block[];
   readonly client: readonly Message[];
@@ -87,10 +88,10 @@ export interface Message {
   readonly examples: readonly string[];
 }
 
-/** An error's code, or a close code, and what it means. */
+/** An error code or close code, with its meaning. */
 export interface Code {
   readonly code: string;
-  /** The HTTP status it comes with; empty where it is not said. */
+  /** HTTP status of an error code; empty if not stated. */
   readonly status: string;
   readonly description: readonly Block[];
 }
@@ -98,7 +99,7 @@ export interface Code {
 const METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 const MOST_HOPS = 8;
 
-/** Reads a document. */
+/** Parses a document. */
 export function readManual(json: unknown): Manual {
   const root = object(json) ?? {};
   const info = object(root["info"]) ?? {};
@@ -127,12 +128,12 @@ export function readManual(json: unknown): Manual {
   };
 }
 
-/** Where a schema is on the page. */
+/** Id of a schema's element on the page. */
 export function schemaId(name: string): string {
   return `schema-${name.replace(/[^A-Za-z0-9_.-]+/g, "-")}`;
 }
 
-/** Whether something has all the words that were typed. */
+/** Whether `words` contains all words of the filter. */
 export function matches(words: string, typed: string): boolean {
   return typed.toLowerCase().split(/\s+/).every((word) => words.includes(word));
 }
@@ -177,7 +178,7 @@ function readOperation(
   };
 }
 
-/** Those of the operation go before those of the path. */
+/** Parameters of an operation; they override those of its path. */
 function readParameters(shared: unknown, own: unknown, resolve: (value: unknown) => Record<string, unknown>): Parameter[] {
   const found = new Map<string, Parameter>();
   for (const entry of [...list(shared), ...list(own)]) {
@@ -211,7 +212,7 @@ function readAnswer(status: string, answer: Record<string, unknown>, resolve: (v
 function readContents(contents: unknown): Content[] {
   return Object.entries(object(contents) ?? {}).map(([type, value]) => {
     const content = object(value) ?? {};
-    return { type, schema: some(content["schema"]), examples: examplesOf(content) };
+    return { type, schema: optionalSchema(content["schema"]), examples: examplesOf(content) };
   });
 }
 
@@ -229,7 +230,7 @@ function messagesOf(value: unknown): Message[] {
   return list(value).map((message) => ({
     name: text(message["name"]),
     description: blocks(text(message["description"])),
-    schema: some(message["schema"]),
+    schema: optionalSchema(message["schema"]),
     examples: examplesOf(message),
   }));
 }
@@ -243,8 +244,8 @@ function codes(value: unknown): Code[] {
   }));
 }
 
-/** An empty schema says nothing. */
-function some(value: unknown): Schema | null {
+/** Parses a schema; null if it is absent or empty. */
+function optionalSchema(value: unknown): Schema | null {
   const schema = object(value);
   return schema === null || Object.keys(schema).length === 0 ? null : readSchema(schema);
 }
@@ -258,7 +259,7 @@ function examplesOf(content: Record<string, unknown>): string[] {
   return all.map((value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2)));
 }
 
-/** Follows a reference within the document; a value that is none is what it is. */
+/** Resolves a reference within the document; other values are returned as they are. */
 function resolved(root: Record<string, unknown>, value: unknown): Record<string, unknown> {
   let at = object(value) ?? {};
   for (let hops = 0; hops < MOST_HOPS; hops++) {

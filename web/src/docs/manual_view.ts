@@ -1,4 +1,4 @@
-// The whole document: contents beside it, groups of operations, schemas.
+// Renders the document: table of contents, groups of operations, schemas. The filter shows and hides entries.
 
 import { element, setText } from "../page/dom";
 import { counted } from "../page/format";
@@ -7,8 +7,8 @@ import { blockNodes } from "./markdown_view";
 import { breakable, methodNode, operationNode } from "./operation_view";
 import { schemaNode } from "./schema_view";
 
-/** Something the filter shows and hides: in the contents and in the text. */
-interface Found {
+/** An entry that the filter shows or hides, with its elements in contents and text. */
+interface Entry {
   readonly words: string;
   readonly nodes: readonly HTMLElement[];
 }
@@ -16,11 +16,11 @@ interface Found {
 export class ManualView {
   readonly contents = element("ul", { class: "contents" });
   readonly text = element("div", { class: "text" });
-  /** Groups with what is in them, so that none stands there empty. */
-  readonly #groups: { readonly nodes: readonly HTMLElement[]; readonly found: readonly Found[] }[] = [];
+  /** Groups with their entries; a group without visible entries is hidden. */
+  readonly #groups: { readonly nodes: readonly HTMLElement[]; readonly found: readonly Entry[] }[] = [];
   readonly #status: HTMLElement;
 
-  /** `status` says how many there are. */
+  /** `status` displays the number of matches. */
   constructor(manual: Manual, status: HTMLElement) {
     this.#status = status;
     const known = new Set(manual.schemas.map(({ name }) => name));
@@ -29,7 +29,7 @@ export class ManualView {
     this.filter("");
   }
 
-  /** Leaves what has all of these words. */
+  /** Shows only the entries that contain all of the words. */
   filter(typed: string): void {
     let count = 0;
     for (const { nodes, found } of this.#groups) {
@@ -38,7 +38,7 @@ export class ManualView {
       for (const node of nodes) node.hidden = shown.length === 0;
       count += shown.length;
     }
-    setText(this.#status, typed.trim() === "" ? "" : count === 0 ? "Nothing has all of these words." : counted(count, "entry", "entries"));
+    setText(this.#status, typed.trim() === "" ? "" : count === 0 ? "No entry contains all of these words." : counted(count, "entry", "entries"));
   }
 
   #addGroup({ id, name, description, operations }: Group, known: ReadonlySet<string>): void {
@@ -69,7 +69,7 @@ export class ManualView {
     this.#add(id, "Schemas", section, list, found);
   }
 
-  #add(id: string, name: string, section: HTMLElement, list: HTMLElement, found: readonly Found[]): void {
+  #add(id: string, name: string, section: HTMLElement, list: HTMLElement, found: readonly Entry[]): void {
     const entry = element("li", {}, element("a", { class: "of", href: `#${id}` }, name), list);
     this.contents.append(entry);
     this.text.append(section);

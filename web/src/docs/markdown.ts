@@ -1,5 +1,5 @@
-// The little Markdown that descriptions use: paragraphs, lists, fenced code, `code` and **strong** words. Everything else
-// is text, markup too. Pure.
+// Parser for the Markdown subset used in descriptions: paragraphs, lists, fenced code, `code` and **strong**.
+// Everything else, including HTML, is plain text. Pure.
 
 /** A run of text of one kind. */
 export interface Span {
@@ -15,7 +15,7 @@ export type Block =
 const ITEM = /^\s*(?:[-*+]|(\d+)[.)])\s+(.*)$/;
 const FENCE = /^\s*```/;
 
-/** Reads a description. */
+/** Parses a description. */
 export function blocks(source: string): Block[] {
   const found: Block[] = [];
   const lines = source.replace(/\r\n?/g, "\n").split("\n");
@@ -45,7 +45,7 @@ export function blocks(source: string): Block[] {
       ordered = item[1] !== undefined;
       items.push(item[2] ?? "");
     } else if (items.length > 0) {
-      // A line that goes on with the item above it.
+      // Continuation line of a list item.
       items.push(`${items.pop()} ${line.trim()}`);
     } else {
       paragraph.push(line.trim());
@@ -55,7 +55,7 @@ export function blocks(source: string): Block[] {
   return found;
 }
 
-/** Reads one line. */
+/** Parses the inline markup of one line. */
 export function spans(source: string): Span[] {
   return source.split(/(`[^`]+`|\*\*[^*]+\*\*)/).flatMap((part): Span[] => {
     if (part === "") return [];

@@ -1,4 +1,4 @@
-// Descriptions as elements: text stays text.
+// Renders parsed descriptions as elements. Text is never interpreted as HTML.
 
 import { element } from "../page/dom";
 import type { Block, Span } from "./markdown";
@@ -16,7 +16,7 @@ export function blockNodes(blocks: readonly Block[]): HTMLElement[] {
   });
 }
 
-/** Lines as they are; a keyboard can scroll them. */
+/** Preformatted text; focusable, so that it can be scrolled by keyboard. */
 export function codeNode(text: string): HTMLElement {
   return element("pre", { tabindex: "0" }, element("code", {}, text));
 }

@@ -1,4 +1,4 @@
-// One operation: who may, what it takes, and what it answers or says.
+// Renders one operation: required role, parameters, request body, responses and messages.
 
 import { element } from "../page/dom";
 import type { Answer, Body, Code, Content, Message, Operation, Parameter } from "./manual";
@@ -6,10 +6,10 @@ import { blockNodes, codeNode } from "./markdown_view";
 import { schemaNode, what } from "./schema_view";
 
 const ROLES: Readonly<Record<string, string>> = {
-  public: "Anybody may.",
-  view: "Who may watch.",
-  capture: "Who may take pictures.",
-  admin: "Administrators: from the gateway's own machine.",
+  public: "No permission required.",
+  view: "Requires permission to view.",
+  capture: "Requires permission to capture.",
+  admin: "Administrators only: requests from the gateway's own machine.",
 };
 
 export function operationNode(operation: Operation, known: ReadonlySet<string>): HTMLElement {
@@ -18,7 +18,7 @@ export function operationNode(operation: Operation, known: ReadonlySet<string>):
   const roleNode = role === "" ? [] : [element("span", { class: "role", "data-role": role, title: ROLES[role] ?? "" }, role)];
   const node = element("article", { class: "operation", id, "aria-labelledby": `${id}-title` });
   node.append(element("header", {}, element("h3", { id: `${id}-title` }, link), ...roleNode));
-  if (operation.deprecated) node.append(element("p", { class: "deprecated" }, "Deprecated: it will go."));
+  if (operation.deprecated) node.append(element("p", { class: "deprecated" }, "Deprecated: will be removed."));
   if (summary !== "") node.append(element("p", { class: "summary" }, summary));
   node.append(...blockNodes(operation.description));
   if (operation.parameters.length > 0) node.append(part("Parameters", parametersTable(operation.parameters, known)));
@@ -27,7 +27,7 @@ export function operationNode(operation: Operation, known: ReadonlySet<string>):
   if (operation.events.length > 0) node.append(part("Events", ...messageNodes(operation.events, known)));
   if (socket !== null) {
     node.append(...blockNodes(socket.description));
-    // Where neither side is described, what is said is not the same everywhere: the text above tells.
+    // If neither side has messages here, they depend on the transport, as the description explains.
     if (socket.client.length + socket.server.length > 0) {
       node.append(part("The client sends", ...messageNodes(socket.client, known)), part("The gateway sends", ...messageNodes(socket.server, known)));
     }
@@ -41,7 +41,7 @@ export function methodNode(method: string): HTMLElement {
   return element("span", { class: "method", "data-method": method }, method);
 }
 
-/** A long path may break behind its slashes. */
+/** Allows a line break after each slash of a path. */
 export function breakable(path: string): (Node | string)[] {
   return path.split(/(?<=\/)/).flatMap((piece) => [piece, element("wbr")]);
 }
@@ -87,7 +87,7 @@ function contentNode({ type, schema, examples }: Content, known: ReadonlySet<str
 }
 
 function messageNodes(messages: readonly Message[], known: ReadonlySet<string>): Node[] {
-  if (messages.length === 0) return [element("p", { class: "none" }, "Nothing.")];
+  if (messages.length === 0) return [element("p", { class: "none" }, "No messages.")];
   return messages.map(({ name, description, schema, examples }) => {
     const node = element("div", { class: "message" }, element("h5", {}, element("code", {}, name)), ...blockNodes(description));
     if (schema !== null) node.append(schemaNode(schema, known));
@@ -96,7 +96,7 @@ function messageNodes(messages: readonly Message[], known: ReadonlySet<string>):
   });
 }
 
-/** A status column only where there is one to tell. */
+/** Table of codes; it has a status column only if there is a status. */
 function codesTable(codes: readonly Code[], head: string): HTMLElement {
   const withStatus = codes.some(({ status }) => status !== "");
   const rows = codes.map(({ code, status, description }) => [

@@ -1,26 +1,27 @@
-// JSON Schema (2020-12, as OpenAPI 3.1 uses it) as a tree for reading. References stay references, so the tree ends. Pure.
+// Parses JSON Schema (2020-12, as used by OpenAPI 3.1) into a tree for display. References are not expanded, so the
+// tree is finite. Pure.
 
 import { list, object, text, texts } from "../net/json";
 import { type Block, blocks } from "./markdown";
 
 export interface Schema {
-  /** "string", "string or integer", "array"; empty where it is a reference or may be anything. */
+  /** Type such as "string", "string or integer", "array"; empty for a reference or any type. */
   readonly type: string;
-  /** It may be null, too. */
+  /** Whether null is allowed, too. */
   readonly nullable: boolean;
-  /** Name of the schema in the document that it is. */
+  /** Name of the referenced schema. */
   readonly ref: string | null;
   readonly description: readonly Block[];
-  /** The values it may have, as JSON writes them. */
+  /** Allowed values, as JSON. */
   readonly values: readonly string[];
-  /** "format date-time", "at least 1", "default 80". */
+  /** Constraints such as "format date-time", "at least 1", "default 80". */
   readonly limits: readonly string[];
   readonly properties: readonly Property[];
-  /** Of an array. */
+  /** Schema of an array's items. */
   readonly items: Schema | null;
-  /** Of properties that are not named. */
+  /** Schema of additional properties. */
   readonly others: Schema | null;
-  /** "one of", "any of", "all of". */
+  /** Alternatives, with "one of", "any of" or "all of". */
   readonly variants: { readonly word: string; readonly schemas: readonly Schema[] } | null;
 }
 
@@ -48,7 +49,7 @@ const LIMITS: readonly (readonly [string, string])[] = [
 ];
 const DEEPEST = 24;
 
-/** Reads a schema; what is none may be anything. */
+/** Parses a schema; anything that is not a schema allows any value. */
 export function readSchema(json: unknown, depth = 0): Schema {
   const schema = object(json);
   if (schema === null || depth > DEEPEST) return ANYTHING;
@@ -73,7 +74,7 @@ export function readSchema(json: unknown, depth = 0): Schema {
   return only === undefined ? own : joined(own, only);
 }
 
-/** The schema's name in `#/components/schemas/NAME`; the reference itself where it leads elsewhere. */
+/** Name of the schema in `#/components/schemas/NAME`; the reference itself if it leads elsewhere. */
 export function refName(ref: unknown): string | null {
   if (typeof ref !== "string") return null;
   const found = /^#\/components\/schemas\/([^/]+)$/.exec(ref)?.[1];
@@ -82,7 +83,7 @@ export function refName(ref: unknown): string | null {
 
 const ANYTHING: Schema = { type: "", nullable: false, ref: null, description: [], values: [], limits: [], properties: [], items: null, others: null, variants: null };
 
-/** `null` among the variants is said in the type: it is how a reference is made optional. */
+/** `null` among the variants is part of the type, as this is how references are made optional. */
 function readVariants(schema: Record<string, unknown>, of: (value: unknown) => Schema): [Schema["variants"], boolean] {
   for (const [key, word] of [["oneOf", "one of"], ["anyOf", "any of"], ["allOf", "all of"]] as const) {
     const all = list(schema[key]);
@@ -93,7 +94,7 @@ function readVariants(schema: Record<string, unknown>, of: (value: unknown) => S
   return [null, false];
 }
 
-/** One variant alone is what the schema is; what the schema says itself goes before what the variant says. */
+/** Merges a single variant into the schema; the schema's own values take precedence. */
 function joined(own: Schema, only: Schema): Schema {
   return {
     type: own.type || only.type,
@@ -129,8 +130,8 @@ function limitsOf(schema: Record<string, unknown>): string[] {
   });
   if (schema["readOnly"] === true) found.push("read only");
   if (schema["deprecated"] === true) found.push("deprecated");
-  if (schema["additionalProperties"] === false) found.push("nothing else");
+  if (schema["additionalProperties"] === false) found.push("no other properties");
   const examples = Array.isArray(schema["examples"]) ? schema["examples"] : "example" in schema ? [schema["example"]] : [];
-  if (examples.length > 0) found.push(`such as ${examples.map((value) => JSON.stringify(value)).join(", ")}`);
+  if (examples.length > 0) found.push(`for example ${examples.map((value) => JSON.stringify(value)).join(", ")}`);
   return found;
 }

@@ -1,18 +1,18 @@
-// A schema as nested lists.
+// Renders a schema as nested lists.
 
 import { element } from "../page/dom";
 import { blockNodes } from "./markdown_view";
 import { schemaId } from "./manual";
 import type { Property, Schema } from "./schema";
 
-/** What a schema is, and what is in it. */
+/** A schema with its type and contents. */
 export function schemaNode(schema: Schema, known: ReadonlySet<string>): HTMLElement {
   const node = element("div", { class: "schema" }, element("p", { class: "what" }, ...what(schema, known)));
   node.append(...inner(schema, known));
   return node;
 }
 
-/** In one line: type, values and limits. */
+/** Type, values and constraints in one line. */
 export function what(schema: Schema, known: ReadonlySet<string>): (Node | string)[] {
   const parts: (Node | string)[] = [element("span", { class: "type" }, ...typeNodes(schema, known))];
   if (schema.values.length === 1) parts.push(" always ", element("code", {}, schema.values[0] ?? ""));
@@ -41,7 +41,7 @@ function propertyNode({ name, required, schema }: Property, known: ReadonlySet<s
   return element("li", {}, element("code", { class: "name" }, name), " ", ...what(schema, known), ...must, ...inner(schema, known));
 }
 
-/** What an array of arrays holds in the end. */
+/** Innermost item schema of nested arrays. */
 function deepest(schema: Schema): Schema {
   let at = schema;
   while (at.items !== null) at = at.items;
@@ -51,10 +51,10 @@ function deepest(schema: Schema): Schema {
 function typeNodes(schema: Schema, known: ReadonlySet<string>): (Node | string)[] {
   const nullable = schema.nullable ? [" or null"] : [];
   if (schema.items !== null) return ["array of ", ...typeNodes(schema.items, known), ...nullable];
-  // Values and variants say for themselves what it is.
-  const vague = schema.values.length > 0 || schema.variants !== null ? "" : "anything";
+  // Values and variants make the type obvious.
+  const vague = schema.values.length > 0 || schema.variants !== null ? "" : "any value";
   if (schema.ref === null) return [schema.type || vague, ...nullable].filter((part) => part !== "");
-  // A reference to what is not in this document leads nowhere.
+  // A reference to a schema outside this document is not a link.
   const name = known.has(schema.ref) ? element("a", { href: `#${schemaId(schema.ref)}` }, schema.ref) : schema.ref;
   return [name, ...nullable];
 }

@@ -1,22 +1,28 @@
-// What the player must know about an H.264 access unit in Annex B form before it may decode it (ITU-T H.264 §7.4.1, B.1).
-// Only what stands before the first slice is looked at, so the cost does not grow with the picture.
+// Inspects an H.264 access unit in Annex B format for what the player must know before it may decode it (ITU-T H.264
+// §7.4.1, B.1). Only the NAL units before the first slice are read, so the cost does not grow with the frame.
 
-/** The beginnings of one access unit. */
+/** What the start of an access unit reveals. */
 export interface AccessUnit {
-  /** The sequence parameter set without start code, if the unit carries one. */
+  /** The sequence parameter set without its start code, if the unit has one. */
   readonly sps: Uint8Array | null;
   readonly hasPps: boolean;
-  /** The unit's parameter sets (SPS, SPS extension, PPS), each behind a start code; null if it carries none. */
+  /** The unit's parameter sets (SPS, SPS extension, PPS), each with a start code; null if it has none. */
   readonly parameters: Uint8Array | null;
-  /** The unit has a slice; without one it is not a picture. */
+  /** Whether the unit has a slice; without one it is not a picture. */
   readonly picture: boolean;
-  /** The picture is an IDR picture: decoding may start here. */
+  /** Whether the picture is an IDR picture: decoding may start here. */
   readonly idr: boolean;
-  /** A recovery point SEI stands before the picture: decoding may start here, the picture mends as it goes (intra refresh). */
+  /**
+   * Whether a recovery point SEI precedes the picture: decoding may start here and the picture becomes correct
+   * gradually (intra refresh).
+   */
   readonly recovery: boolean;
-  /** The picture's first slice is a B slice: it may be made from pictures on both sides of it. */
+  /** Whether the picture's first slice is a B slice: it may be predicted from pictures on both sides of it. */
   readonly bidirectional: boolean;
-  /** Where parameter sets may be put in: behind the access unit delimiter, which has to stay first (§7.4.1.2.3). */
+  /**
+   * Offset at which parameter sets may be inserted: after the access unit delimiter, which must stay first
+   * (§7.4.1.2.3).
+   */
   readonly insertAt: number;
 }
 
@@ -30,17 +36,20 @@ const SPS_EXTENSION = 13;
 
 const START_CODE = Uint8Array.of(0, 0, 0, 1);
 const RECOVERY_POINT = 6;
-/** `first_mb_in_slice` and `slice_type` have no more bytes. */
+/** Enough bytes for `first_mb_in_slice` and `slice_type`. */
 const SLICE_LOOKED_AT = 12;
 const B = 1;
-/** `level_idc` of Table A-1, and 9 for level 1b. */
+/** Valid values of `level_idc` (Table A-1), and 9 for level 1b. */
 const LEVELS = [9, 10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52, 60, 61, 62];
-/** Level 5.2. */
+/** Level 5.2, in place of an invalid level. */
 const ANY_LEVEL = 52;
-/** Recovery point messages stand early; a longer SEI unit carries captions or user data behind them. */
+/** Recovery point messages come early; a longer SEI unit carries captions or user data after them. */
 const SEI_LOOKED_AT = 4096;
 
-/** Looks at an access unit up to its first slice. Never throws: bytes without a start code are no picture. */
+/**
+ * Inspects an access unit up to its first slice. Never throws: bytes without a start code are reported as not being a
+ * picture.
+ */
 export function inspect(unit: Uint8Array): AccessUnit {
   let sps: Uint8Array | null = null;
   let hasPps = false;
@@ -90,8 +99,9 @@ export function inspect(unit: Uint8Array): AccessUnit {
 }
 
 /**
- * The WebCodecs codec string of an SPS (RFC 6381 §3.3: profile, constraints, level), or null if it is too short. Browsers refuse a
- * level that does not exist, as some encoders write (0): one that covers all that browsers play takes its place.
+ * The WebCodecs codec string of an SPS (RFC 6381 §3.3: profile, constraints, level), or null if it is too short. Some
+ * encoders write an invalid level (0), which browsers reject; it is replaced by one that covers everything browsers
+ * play.
  */
 export function codecString(sps: Uint8Array): string | null {
   const [, profile, constraints, level] = sps;
@@ -101,12 +111,15 @@ export function codecString(sps: Uint8Array): string | null {
   return `avc1.${hex.join("")}`;
 }
 
-/** Parameter sets `known`, each behind a start code, with those `added`: one of the same kind and id takes the place of the old one. */
+/**
+ * Merges `added` into the parameter sets `known` (each with a start code): a set replaces the previous one of the
+ * same kind and id.
+ */
 export function mergeParameters(known: Uint8Array, added: Uint8Array): Uint8Array {
   const merged = new Map<string, Uint8Array>();
   for (const set of [...nals(known), ...nals(added)]) {
     const type = (set[0] ?? 0) & 0x1f;
-    // A PPS begins with its id; of an SPS there is one.
+    // A PPS begins with its id; there is only one SPS.
     const id = type === PPS ? expGolomb(withoutEmulation(set.subarray(1, 1 + SLICE_LOOKED_AT)), 0).value : 0;
     const key = `${type} ${id}`;
     merged.delete(key);
@@ -115,7 +128,7 @@ export function mergeParameters(known: Uint8Array, added: Uint8Array): Uint8Arra
   return concat([...merged.values()].flatMap((set) => [START_CODE, set]));
 }
 
-/** The NAL units of a byte stream. */
+/** Splits a byte stream into NAL units. */
 function nals(stream: Uint8Array): Uint8Array[] {
   const found: Uint8Array[] = [];
   for (let start = nextStartCode(stream, 0); start >= 0; ) {
@@ -126,14 +139,14 @@ function nals(stream: Uint8Array): Uint8Array[] {
   return found;
 }
 
-/** Whether a slice that begins with these bytes, behind its NAL unit header, is a B slice (§7.3.3). */
+/** Whether a slice is a B slice (§7.3.3), from its bytes after the NAL unit header. */
 function isBidirectional(slice: Uint8Array): boolean {
   const bits = withoutEmulation(slice);
   const first = expGolomb(bits, 0);
   return expGolomb(bits, first.end).value % 5 === B;
 }
 
-/** ue(v), §9.1, and the bit behind it. Zeros behind the end. */
+/** Reads ue(v) (§9.1) at bit `from`, and returns the position after it. Bits past the end read as zero. */
 function expGolomb(bytes: Uint8Array, from: number): { value: number; end: number } {
   const bit = (at: number): number => ((bytes[at >> 3] ?? 0) >> (7 - (at & 7))) & 1;
   let zeros = 0;
@@ -143,17 +156,17 @@ function expGolomb(bytes: Uint8Array, from: number): { value: number; end: numbe
   return { value: value - 1, end: from + 2 * zeros + 1 };
 }
 
-/** `unit` with `parameters` put in where the standard wants them. */
+/** Inserts `parameters` into `unit` at the position the standard requires. */
 export function withParameters(unit: Uint8Array, insertAt: number, parameters: Uint8Array): Uint8Array {
   return concat([unit.subarray(0, insertAt), parameters, unit.subarray(insertAt)]);
 }
 
-/** True if both hold the same bytes. */
+/** Whether both arrays have the same content. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, at) => byte === b[at]);
 }
 
-/** All pieces one after the other. */
+/** Concatenates all pieces. */
 export function concat(pieces: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let at = 0;
@@ -164,7 +177,7 @@ export function concat(pieces: readonly Uint8Array[]): Uint8Array {
   return joined;
 }
 
-/** Index of the next 00 00 01, or -1. Looks at every third byte as long as they rule a start code out. */
+/** Index of the next 00 00 01, or -1. Reads only every third byte where that rules out a start code. */
 function nextStartCode(bytes: Uint8Array, from: number): number {
   let at = from + 2;
   while (at < bytes.length) {
@@ -182,18 +195,18 @@ function nextStartCode(bytes: Uint8Array, from: number): number {
   return -1;
 }
 
-/** Trailing zero bytes belong to the next start code or to nothing (§B.1.1), never to the NAL unit. */
+/** End of a NAL unit: trailing zero bytes belong to the next start code or to nothing (§B.1.1). */
 function endOf(bytes: Uint8Array, from: number, next: number): number {
   let end = next < 0 ? bytes.length : next;
   while (end > from && bytes[end - 1] === 0) end--;
   return end;
 }
 
-/** Walks the SEI messages of a NAL unit (§7.3.2.3.1). */
+/** Searches the SEI messages of a NAL unit for a recovery point (§7.3.2.3.1). */
 function hasRecoveryPoint(nal: Uint8Array): boolean {
   const data = withoutEmulation(nal.subarray(1, SEI_LOOKED_AT));
   let at = 0;
-  // 0x80 alone is the trailing bits.
+  // A lone 0x80 is the RBSP trailing bits.
   while (at + 1 < data.length) {
     let type = 0;
     while (data[at] === 0xff) {
@@ -213,7 +226,7 @@ function hasRecoveryPoint(nal: Uint8Array): boolean {
   return false;
 }
 
-/** Takes out emulation prevention bytes (§7.4.1). */
+/** Removes emulation prevention bytes (§7.4.1). */
 function withoutEmulation(bytes: Uint8Array): Uint8Array {
   const out = new Uint8Array(bytes.length);
   let length = 0;

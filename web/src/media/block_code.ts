@@ -1,26 +1,30 @@
-// The block code that the test pattern paints at its bottom: two rows of 32 black or white cells, each row a 24-bit value and
-// its CRC-8. The lower row is the frame number, the one above the Unix time in ms, both modulo 2^24. It survives
-// scaling and JPEG, so what a viewer really sees can be compared with what was sent, and when.
+// Reads the block code of the test pattern: two rows at the bottom of the frame, each of 32 black or white cells that
+// encode a 24-bit value and its CRC-8. The lower row is the frame number, the upper one the Unix time in ms, both
+// modulo 2^24. The code survives scaling and JPEG, so what a viewer sees can be compared with what was sent, and
+// when.
 
-/** RGBA pixels, as `ImageData` holds them. */
+/** RGBA pixels, laid out as in `ImageData`. */
 export interface Pixels {
   readonly data: ArrayLike<number>;
   readonly width: number;
   readonly height: number;
 }
 
-/** Values are modulo this. */
+/** Values wrap at this number. */
 export const MODULUS = 1 << 24;
 
 /** Cells per row. */
 export const CELLS = 32;
 
-/** Height in pixels of one row of a picture that is `height` pixels high. */
+/** Height in pixels of one row in a frame that is `height` pixels high. */
 export function rowHeight(height: number): number {
   return Math.floor(height / 12);
 }
 
-/** Reads the row whose first line is `top`. Null if its CRC does not hold: there is no block code in this picture. */
+/**
+ * Reads the row of height `rows` whose first line is `top`. Null if its CRC does not match: the frame has no block
+ * code.
+ */
 export function readRow(pixels: Pixels, top: number, rows: number): number | null {
   if (pixels.width < CELLS * 2 || rows < 2 || top < 0 || top + rows > pixels.height) return null;
   const bytes = [0, 0, 0, 0];
@@ -44,13 +48,13 @@ export function crc8(bytes: readonly number[]): number {
   return crc;
 }
 
-/** Milliseconds from `clock` (a value of the clock row) to `now` (Unix ms); negative if the clocks disagree that way. */
+/** Milliseconds from `clock` (a value of the clock row) to `now` (Unix ms); negative if `clock` is ahead. */
 export function age(clock: number, now: number): number {
   const behind = (((Math.round(now) - clock) % MODULUS) + MODULUS) % MODULUS;
   return behind >= MODULUS / 2 ? behind - MODULUS : behind;
 }
 
-/** Mean luma (BT.601, full range) of the middle half of a cell in both directions. */
+/** Mean luma (BT.601, full range) of the central half of a cell, in both directions. */
 function cellLuma(pixels: Pixels, cell: number, top: number, rows: number): number {
   const size = pixels.width / CELLS;
   const left = Math.floor((cell + 0.25) * size);

@@ -1,15 +1,15 @@
-// As much of fragmented MP4 (ISO/IEC 14496-12) as it takes to tell which tracks come and where decoding can begin.
+// A minimal parser for fragmented MP4 (ISO/IEC 14496-12): which tracks there are, and where decoding can start.
 
 /** `sample_is_non_sync_sample` in sample flags (8.8.3.1). */
 const NON_SYNC = 0x10000;
 
-/** The id of the video track in an init segment; null if there is none. */
+/** Id of the video track in an init segment; null if there is none. */
 export function videoTrack(init: Uint8Array): number | null {
   for (const track of inside(init, "moov", "trak")) {
     const [header] = boxes(track, "tkhd");
     const [handler] = [...boxes(track, "mdia")].flatMap((media) => [...boxes(media, "hdlr")]);
     if (header === undefined || handler === undefined || fourCc(handler, 8) !== "vide") continue;
-    // Version 1 has 64-bit times before it (8.3.2).
+    // Version 1 has 64-bit times before the id (8.3.2).
     return uint32(header, header[0] === 1 ? 20 : 12);
   }
   return null;
@@ -20,13 +20,13 @@ export function hasSamples(fragment: Uint8Array, track: number): boolean {
   return runOf(fragment, track) !== null;
 }
 
-/** Whether a fragment has samples of this track and the first of them can be decoded by itself. */
+/** Whether a fragment has samples of this track and the first one is a sync sample. */
 export function startsWithSync(fragment: Uint8Array, track: number): boolean {
   const found = runOf(fragment, track);
   return found !== null && (firstFlags(found.header, found.run) & NON_SYNC) === 0;
 }
 
-/** The contents of a fragment's `tfhd` and first `trun` of this track, if that has samples. */
+/** Contents of the fragment's `tfhd` and first `trun` of this track, if the run has samples. */
 function runOf(fragment: Uint8Array, track: number): { header: Uint8Array; run: Uint8Array } | null {
   for (const part of inside(fragment, "moof", "traf")) {
     const [header] = boxes(part, "tfhd");
@@ -36,7 +36,7 @@ function runOf(fragment: Uint8Array, track: number): { header: Uint8Array; run: 
   return null;
 }
 
-/** Flags of a run's first sample: its own, the run's for the first, or the fragment's for all (8.8.7, 8.8.8). */
+/** Flags of a run's first sample: its own, the run's `first_sample_flags`, or the fragment's default (8.8.7, 8.8.8). */
 function firstFlags(header: Uint8Array, run: Uint8Array): number {
   const runFlags = uint32(run, 0);
   const dataOffset = runFlags & 0x1 ? 4 : 0;
@@ -54,11 +54,11 @@ function* inside(bytes: Uint8Array, outer: string, inner: string): Generator<Uin
   for (const box of boxes(bytes, outer)) yield* boxes(box, inner);
 }
 
-/** The contents of the boxes of one type. What is cut short is left out. */
+/** Contents of all boxes of one type. Truncated boxes are skipped. */
 function* boxes(bytes: Uint8Array, type: string): Generator<Uint8Array> {
   for (let at = 0; at + 8 <= bytes.length; ) {
     const size = uint32(bytes, at);
-    // Neither "to the end" (0) nor 64 bits (1) is of use in a fragment's head.
+    // Sizes 0 ("to the end") and 1 (64 bits) are not used in a fragment's header.
     if (size < 8 || at + size > bytes.length) return;
     if (fourCc(bytes, at + 4) === type) yield bytes.subarray(at + 8, at + size);
     at += size;

@@ -1,12 +1,15 @@
-// How coded pictures are to be shown: the shape of a pixel, and which way is up. What the gateway tells in a text message of
-// `nal` where pictures are not shown as they are coded.
+// Display geometry of coded frames: pixel aspect ratio and orientation. The gateway sends it as a text message on
+// `nal` if frames are not displayed as coded.
 
 import { flag, number, object } from "../net/json";
 
-/** The longest side (px) that a picture is shown with, as in the gateway: a canvas that is too large stays empty without an error. */
+/**
+ * Maximum side of a displayed frame in pixels, as in the gateway: a canvas that is too large stays empty without an
+ * error.
+ */
 const LONGEST = 16_384;
 
-/** Left and right are exchanged if so said, then the picture is turned clockwise by so many degrees. */
+/** Orientation: mirrored horizontally if `mirrored`, then rotated clockwise by `rotation` degrees. */
 export interface Orientation {
   readonly rotation: 0 | 90 | 180 | 270;
   readonly mirrored: boolean;
@@ -14,16 +17,16 @@ export interface Orientation {
 
 export interface Geometry {
   readonly orientation: Orientation;
-  /** Width and height of a coded pixel, in a unit of their own. */
+  /** Pixel aspect ratio, as width : height. */
   readonly pixelAspect: readonly [number, number];
 }
 
-/** Whether width and height change places. */
+/** Whether width and height are exchanged. */
 export function isSideways({ rotation }: Orientation): boolean {
   return rotation === 90 || rotation === 270;
 }
 
-/** Reads a text message. Null if it says something else. */
+/** Parses a text message. Null if it is not a geometry. */
 export function readGeometry(message: string): Geometry | null {
   let told: Record<string, unknown> | null;
   try {
@@ -40,7 +43,10 @@ export function readGeometry(message: string): Geometry | null {
   return { orientation: { rotation, mirrored }, pixelAspect: [wide, tall] };
 }
 
-/** The size (px) at which a coded picture is seen, upright: one side stays as coded and the other is stretched, as far as it may be long. */
+/**
+ * Display size in pixels of a coded frame after rotation. One side stays as coded and the other is stretched, within
+ * the maximum.
+ */
 export function displaySize({ orientation, pixelAspect: [wide, tall] }: Geometry, width: number, height: number): { width: number; height: number } {
   const across = wide >= tall ? (width * wide) / tall : width;
   const down = wide >= tall ? height : (height * tall) / wide;

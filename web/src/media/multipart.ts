@@ -1,22 +1,22 @@
-// Reads a multipart/x-mixed-replace body as it arrives: bytes in, finished parts out. No I/O.
-// The gateway sends `--frame CRLF headers CRLF CRLF body CRLF`, always with Content-Length (wire contract, mjpeg).
+// Incremental parser for a multipart/x-mixed-replace body: bytes in, complete parts out. No I/O. The gateway sends
+// `--frame CRLF headers CRLF CRLF body CRLF`, always with Content-Length.
 
-/** One part that came whole. */
+/** One complete part. */
 export interface Part {
-  /** The part's Content-Type, lower case, without parameters; empty if it had none. */
+  /** The part's Content-Type, lower case, without parameters; empty if it has none. */
   readonly type: string;
-  /** When it was taken, by its X-Timestamp, Unix ms; null if it has none. */
+  /** Capture time from X-Timestamp, in Unix ms; null if it has none. */
   readonly taken: number | null;
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-/** What a peer may make us hold, in bytes. */
+/** Limits in bytes for what a peer can make us buffer. */
 export interface Limits {
   readonly head: number;
   readonly body: number;
 }
 
-/** The body broke the format or a limit; nothing after this byte can be read. */
+/** The body violates the format or a limit; the rest cannot be parsed. */
 export class MultipartError extends Error {}
 
 const LIMITS: Limits = { head: 8 * 1024, body: 16 * 1024 * 1024 };
@@ -24,7 +24,7 @@ const LIMITS: Limits = { head: 8 * 1024, body: 16 * 1024 * 1024 };
 const CR = 13;
 const LF = 10;
 
-/** Splits one response body. After a `MultipartError` the reader must not be used again. */
+/** Parses one response body. After a `MultipartError` the reader must not be used again. */
 export class MultipartReader {
   readonly #delimiter: string;
   readonly #limits: Limits;
@@ -39,17 +39,17 @@ export class MultipartReader {
     this.#head = new Uint8Array(limits.head);
   }
 
-  /** True once the closing delimiter was seen; what follows it is ignored. */
+  /** Whether the closing delimiter was read; everything after it is ignored. */
   get ended(): boolean {
     return this.#ended;
   }
 
-  /** True while a part has begun to come and is not complete. */
+  /** Whether the reader is inside an incomplete part. */
   get within(): boolean {
     return this.#part !== null;
   }
 
-  /** Takes the next bytes, however they were cut, and gives the parts they finish. */
+  /** Parses the next bytes, split anywhere, and returns the parts that they complete. */
   push(bytes: Uint8Array): Part[] {
     const parts: Part[] = [];
     let at = 0;
@@ -75,7 +75,7 @@ export class MultipartReader {
   #readHead(bytes: Uint8Array, from: number): number {
     for (let at = from; at < bytes.length; at++) {
       const byte = bytes[at] ?? 0;
-      // The line break that belongs to the delimiter, left over from the part before.
+      // The line break of the delimiter, left over from the previous part.
       if (this.#headLength === 0 && (byte === CR || byte === LF)) continue;
       if (this.#headLength === this.#limits.head) {
         throw new MultipartError(`part headers are longer than ${this.#limits.head} bytes`);
@@ -130,7 +130,7 @@ export class MultipartReader {
   }
 }
 
-/** The boundary a Content-Type names, or null if it is no multipart type or names none (RFC 2046 §5.1.1). */
+/** The boundary parameter of a Content-Type; null if it is not a multipart type or has none (RFC 2046 §5.1.1). */
 export function boundaryOf(contentType: string | null): string | null {
   if (contentType === null || !/^\s*multipart\//i.test(contentType)) return null;
   const match = /;\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))/i.exec(contentType);

@@ -1,11 +1,11 @@
-// The gateway's API as the pages use it. A field that is absent or of another type becomes null or its plain default, so an
-// older page and a newer gateway get along.
+// Client for the gateway's JSON API, as the pages use it. A field that is absent or of another type becomes null or a
+// default, so that an older page works with a newer gateway.
 
 import { errorText } from "./errors";
 import { flag, list, number, object, text, texts, time } from "./json";
-import { ANSWER_MS } from "./within";
+import { RESPONSE_TIMEOUT_MS } from "./timeout";
 
-/** The states of a stream (wire contract); anything else is shown as it is named. */
+/** States of a stream as documented in the API; unknown ones are displayed by name. */
 export type StreamState =
   | "idle"
   | "starting"
@@ -20,9 +20,9 @@ export type StreamState =
 /** One stream, from `GET /api/devices`. Rates in bits per second, `since` in Unix ms. */
 export interface Device {
   readonly serial: string;
-  /** Base path of the stream. */
+  /** Base path of the stream, `/live/NAME`. */
   readonly url: string;
-  /** Path of its page. */
+  /** Path of its player page. */
   readonly watch: string;
   readonly state: StreamState | string;
   readonly reason: string;
@@ -36,34 +36,34 @@ export interface Device {
   readonly bitsOut: number | null;
   readonly viewers: number;
   readonly watching: readonly Watching[];
-  /** A device's make; empty where there is none. */
+  /** Model of a device; empty for other sources. */
   readonly model: string;
   readonly decoder: "running" | "stopped" | string;
-  /** Runs also while nobody uses it; null where the gateway does not say. */
+  /** Whether the stream runs without viewers; null if the gateway does not say. */
   readonly alwaysOn: boolean | null;
-  readonly made: Made;
-  /** What encodes where the config names nothing else; null as long as nothing was to be encoded. */
+  readonly made: FrameCounts;
+  /** The H.264 encoder used unless the config names another; null until something had to be encoded. */
   readonly encoder: Encoder | null;
   readonly transports: readonly string[];
   readonly notes: readonly string[];
 }
 
-/** Pictures since the gateway started. */
-export interface Made {
+/** Numbers of frames processed since the gateway started. */
+export interface FrameCounts {
   readonly decoded: number;
   readonly encoded: number;
   readonly jpegs: number;
 }
 
-/** The encoder that was chosen ("" if none works), and why not others. */
+/** The selected encoder ("" if none works), and why others were not selected. */
 export interface Encoder {
   readonly name: string;
   readonly passedOver: readonly { readonly name: string; readonly reason: string }[];
 }
 
-/** How many watch one form of a stream by one transport. */
+/** Number of viewers of one rendition over one transport. */
 export interface Watching {
-  /** Empty: the stream itself. */
+  /** Name of the rendition; empty for the stream itself. */
   readonly rendition: string;
   readonly transport: string;
   readonly viewers: number;
@@ -79,10 +79,10 @@ export interface Viewer {
   readonly reason: string;
 }
 
-/** One transport at work on one stream, from `GET /api/plugins`. */
+/** One muxer: a transport running on one stream, from `GET /api/plugins`. */
 export interface Muxer {
   readonly stream: string;
-  /** Empty: the stream itself. */
+  /** Name of the rendition; empty for the stream itself. */
   readonly rendition: string;
   readonly transport: string;
   /** name@version of its component. */
@@ -90,12 +90,12 @@ export interface Muxer {
   readonly state: "running" | "backing-off" | "broken" | string;
   readonly reason: string;
   readonly calls: number;
-  /** Mean of all calls. */
+  /** Mean duration over all calls. */
   readonly microsPerCall: number;
   readonly failures: number;
 }
 
-/** The gateway answered, but not with what was asked for; the message is its own. */
+/** The gateway responded with an error; the message is its own. */
 export class ApiError extends Error {
   readonly status: number;
 
@@ -105,18 +105,18 @@ export class ApiError extends Error {
   }
 }
 
-/** Every stream the gateway knows. */
+/** Fetches all streams of the gateway. */
 export async function fetchDevices(signal: AbortSignal): Promise<Device[]> {
-  // Half a second old will do, and one answer serves all dashboards then.
+  // A cached response of half a second ago is good enough, and then serves all dashboards.
   return parseDevices(await getJson("/api/devices", signal, { "cache-control": "max-age=1" }));
 }
 
-/** Everybody who watches. */
+/** Fetches all viewers. */
 export async function fetchViewers(signal: AbortSignal): Promise<Viewer[]> {
   return parseViewers(await getJson("/api/sessions", signal));
 }
 
-/** Every transport at work; null if this page may not know, which is for the gateway's own machine only. */
+/** Fetches all muxers; null if this page may not see them, as only the gateway's own machine may. */
 export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> {
   try {
     return parseMuxers(await getJson("/api/plugins", signal));
@@ -126,8 +126,8 @@ export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> 
   }
 }
 
-/** Why the gateway does not know the stream of this name, in its words; null if it does know it. */
-export async function whyUnknown(serial: string, signal: AbortSignal): Promise<string | null> {
+/** Returns the gateway's message for an unknown stream of this name; null if it knows the stream. */
+export async function unknownReason(serial: string, signal: AbortSignal): Promise<string | null> {
   try {
     await getJson(`/api/devices/${encodeURIComponent(serial)}`, signal);
     return null;
@@ -137,12 +137,12 @@ export async function whyUnknown(serial: string, signal: AbortSignal): Promise<s
   }
 }
 
-/** The description of this API, OpenAPI 3.1. */
+/** Fetches the description of the API, OpenAPI 3.1. */
 export async function fetchManual(): Promise<unknown> {
-  return getJson("/api/openapi.json", AbortSignal.timeout(ANSWER_MS));
+  return getJson("/api/openapi.json", AbortSignal.timeout(RESPONSE_TIMEOUT_MS));
 }
 
-/** Reads the answer of `/api/devices`. */
+/** Parses the response of `/api/devices`. */
 export function parseDevices(json: unknown): Device[] {
   return list(json).flatMap((entry) => {
     const serial = text(entry["serial"]);
@@ -171,7 +171,7 @@ export function parseDevices(json: unknown): Device[] {
       model: text(entry["model"]),
       decoder: text(entry["decoder"]),
       alwaysOn: flag(entry["always_on"]),
-      made: parseMade(object(entry["made"])),
+      made: parseFrameCounts(object(entry["made"])),
       encoder: parseEncoder(object(entry["encoder"])),
       transports: texts(entry["transports"]),
       notes: texts(entry["notes"]),
@@ -179,7 +179,7 @@ export function parseDevices(json: unknown): Device[] {
   });
 }
 
-/** Reads the answer of `/api/sessions`. */
+/** Parses the response of `/api/sessions`. */
 export function parseViewers(json: unknown): Viewer[] {
   const sessions = typeof json === "object" && json !== null && "sessions" in json ? json.sessions : [];
   return list(sessions).map((entry) => ({
@@ -192,7 +192,7 @@ export function parseViewers(json: unknown): Viewer[] {
   }));
 }
 
-/** Reads the answer of `/api/plugins`. */
+/** Parses the response of `/api/plugins`. */
 export function parseMuxers(json: unknown): Muxer[] {
   return list(json).flatMap((plugin) =>
     list(plugin["muxers"]).map((muxer) => ({
@@ -220,7 +220,7 @@ async function getJson(
   return response.json();
 }
 
-function parseMade(made: Record<string, unknown> | null): Made {
+function parseFrameCounts(made: Record<string, unknown> | null): FrameCounts {
   const count = (name: string): number => number(made?.[name]) ?? 0;
   return { decoded: count("decoded"), encoded: count("encoded"), jpegs: count("jpegs") };
 }
@@ -231,7 +231,7 @@ function parseEncoder(encoder: Record<string, unknown> | null): Encoder | null {
   return { name: text(encoder["name"]), passedOver };
 }
 
-/** A path on this host; links must not lead anywhere else. */
+/** A path on this host; other URLs are rejected, as links must not lead elsewhere. */
 function path(value: unknown): string | null {
   return typeof value === "string" && /^\/(?![/\\])/.test(value) ? value : null;
 }

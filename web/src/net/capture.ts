@@ -1,27 +1,27 @@
-// A picture on request, in full size: `POST /api/devices/{serial}/capture`.
+// Full-size captures: `POST /api/devices/{serial}/capture`.
 
 import { errorText } from "./errors";
 import { header } from "./headers";
 import { object, text } from "./json";
 
-/** Longer than the gateway's own time limit: its answer says more than ours. */
+/** Longer than the gateway's own timeout, as its error message says more than ours. */
 const LONGEST_MS = 30_000;
 
-/** A picture that was taken: a JPEG, and what the gateway says of it. */
+/** A capture: a JPEG, and its metadata from the gateway. */
 export interface Taken {
   readonly id: string;
   readonly blob: Blob;
-  /** Unix ms. */
+  /** Capture time in Unix ms. */
   readonly at: number;
-  /** How old the picture was then; null where the gateway does not say. */
+  /** Age of the frame at the time of the request; null if the gateway does not say. */
   readonly ageMs: number | null;
   readonly width: number | null;
   readonly height: number | null;
-  /** Where the gateway keeps it, below its folder of captures; null where it does not. */
+  /** Path of the saved copy, relative to the gateway's capture directory; null if none was saved. */
   readonly path: string | null;
 }
 
-/** Why there is no picture: a code of the wire contract, or one of ours where there was no answer, and the words for it. */
+/** A failed capture: an error code of the API, or one of our own if there was no response, and a message. */
 export class CaptureError extends Error {
   readonly code: string;
 
@@ -31,7 +31,7 @@ export class CaptureError extends Error {
   }
 }
 
-/** Takes a picture; `save` has the gateway keep a copy. Fails with a `CaptureError` only. */
+/** Requests a capture; `save` makes the gateway keep a copy. Throws only `CaptureError`. */
 export async function takePicture(serial: string, save: boolean): Promise<Taken> {
   try {
     const response = await fetch(`/api/devices/${encodeURIComponent(serial)}/capture`, {
@@ -45,16 +45,16 @@ export async function takePicture(serial: string, save: boolean): Promise<Taken>
     if (error instanceof CaptureError) throw error;
     const late = error instanceof DOMException && error.name === "TimeoutError";
     throw late
-      ? new CaptureError("NO_ANSWER", `the gateway did not answer within ${LONGEST_MS / 1000} s`)
-      : new CaptureError("UNREACHABLE", "the gateway does not answer");
+      ? new CaptureError("NO_ANSWER", `the gateway did not respond within ${LONGEST_MS / 1000} s`)
+      : new CaptureError("UNREACHABLE", "the gateway is not responding");
   }
 }
 
-/** Reads the answer that came at `now`. */
+/** Parses the response that arrived at `now` (Unix ms). */
 export async function readTaken(response: Response, now: number): Promise<Taken> {
   if (!response.ok) throw await readError(response);
   const type = response.headers.get("content-type") ?? "";
-  if (!type.startsWith("image/jpeg")) throw new CaptureError("BAD_ANSWER", `the gateway sent ${type || "something"} in place of a picture`);
+  if (!type.startsWith("image/jpeg")) throw new CaptureError("BAD_ANSWER", `the gateway sent ${type || "an unknown type"} instead of a JPEG`);
   const at = Date.parse(response.headers.get("x-captured-at") ?? "");
   return {
     id: response.headers.get("x-capture-id") ?? "",
@@ -74,7 +74,7 @@ async function readError(response: Response): Promise<CaptureError> {
   try {
     code = text(object(await body.json())?.["code"]);
   } catch {
-    // No JSON: a proxy's answer, or the gateway's on a path that it does not know.
+    // Not JSON: the response of a proxy, or the gateway's for an unknown path.
   }
   return new CaptureError(code === "" ? `HTTP ${response.status}` : code, words);
 }

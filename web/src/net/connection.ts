@@ -1,36 +1,36 @@
-// A WebSocket that ends once, and is given up if it does not open: a proxy may take the connection, and neither pass the
-// request to upgrade it on nor refuse it.
+// A WebSocket that reports its end exactly once and has a timeout for opening: a proxy may accept the connection and
+// then neither forward nor refuse the upgrade request.
 
-/** So long (ms) it may take to open. A gateway lets it open at once, but where a component has to be started first. */
-const OPEN_MS = 8000;
+/** Timeout (ms) for opening. The gateway accepts at once, except when a component has to be started first. */
+const OPEN_TIMEOUT_MS = 8000;
 
 export interface ConnectionEvents {
   opened?(): void;
   message(data: ArrayBuffer | string): void;
-  /** It is over. Null: it never opened; a browser does not tell why. */
+  /** The connection ended. Null: it never opened, for a reason that browsers do not reveal. */
   ended(close: { readonly code: number; readonly reason: string } | null): void;
 }
 
-/** One WebSocket, which connects at once. */
+/** One WebSocket, which connects on construction. */
 export class Connection {
   readonly #socket: WebSocket;
   readonly #events: ConnectionEvents;
   #opened = false;
-  #over = false;
+  #closed = false;
 
   constructor(url: URL, events: ConnectionEvents) {
     const socket = new WebSocket(url);
     this.#socket = socket;
     this.#events = events;
     socket.binaryType = "arraybuffer";
-    // Runs on behind `close`, which lets a socket that connects open first.
+    // Not cleared by `close`, which lets a connecting socket open before it closes it.
     const late = setTimeout(() => {
       socket.close();
       this.#end(null);
-    }, OPEN_MS);
+    }, OPEN_TIMEOUT_MS);
     socket.onopen = () => {
       clearTimeout(late);
-      if (this.#over) {
+      if (this.#closed) {
         socket.close();
         return;
       }
@@ -38,7 +38,7 @@ export class Connection {
       events.opened?.();
     };
     socket.onmessage = ({ data }: MessageEvent<ArrayBuffer | string>) => {
-      if (!this.#over) events.message(data);
+      if (!this.#closed) events.message(data);
     };
     socket.onclose = (close) => {
       clearTimeout(late);
@@ -47,24 +47,24 @@ export class Connection {
   }
 
   get isOpen(): boolean {
-    return this.#opened && !this.#over && this.#socket.readyState === WebSocket.OPEN;
+    return this.#opened && !this.#closed && this.#socket.readyState === WebSocket.OPEN;
   }
 
-  /** What is said while it is not open is lost. */
+  /** Sends a message; dropped if the connection is not open. */
   send(text: string): void {
     if (this.isOpen) this.#socket.send(text);
   }
 
-  /** Nothing is told afterwards. */
+  /** Closes the connection. No event follows. */
   close(): void {
-    this.#over = true;
-    // Closed while it connects, the browser would log an error.
+    this.#closed = true;
+    // Closing a connecting socket would make the browser log an error.
     if (this.#socket.readyState !== WebSocket.CONNECTING) this.#socket.close();
   }
 
   #end(close: Parameters<ConnectionEvents["ended"]>[0]): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.#closed) return;
+    this.#closed = true;
     this.#events.ended(close);
   }
 }

@@ -1,16 +1,16 @@
-// The control channel of a session: reports up, moves down. It comes back by itself; what was said meanwhile is lost, but for
-// what plays, what failed, and what was chosen by hand.
+// Client of a session's control channel: reports to the gateway, moves from it. It reconnects by itself. Messages
+// sent meanwhile are dropped, except what plays, what failed, and the viewer's selection, which are sent again.
 
 import { Backoff } from "./backoff";
-import { type Form, place } from "./choice";
+import { type Form, resolvePath } from "./choice";
 import { Connection } from "./connection";
 import { list, number, object, text } from "./json";
 
-/** What is told about once a second. Counts are since the report before. */
+/** The periodic report, about once a second. Counters cover the time since the previous report. */
 export interface Report {
   readonly goodput: number | null;
   readonly received: number;
-  /** What came had been lying in queues for so long, as far as that is known. */
+  /** Estimated time that received data had spent in queues, if known. */
   readonly queued_ms: number;
   readonly buffered_ms: number | null;
   readonly stalled_ms: number;
@@ -18,73 +18,73 @@ export interface Report {
   readonly frame_rate: number;
   readonly network: string | null;
   readonly visible: boolean;
-  /** Whether the sound is turned on. */
+  /** Whether the viewer has turned audio on. */
   readonly listening: boolean;
 }
 
-/** The gateway's word to play another form. */
+/** The gateway's instruction to play another form. */
 export interface Move extends Form {
   readonly base: URL;
   readonly reason: string;
-  /** So long the first picture may take. */
+  /** Timeout for the first frame. */
   readonly timeoutMs: number;
-  /** What plays should leave the link to it. */
+  /** Whether the current transport should yield the link to the new one. */
   readonly makesWay: boolean;
 }
 
-/** One form that may be chosen; size in px, `bandwidth` in bits per second. */
+/** One form that may be selected; size in pixels, `bandwidth` in bits per second. */
 export interface Offered extends Form {
   readonly width: number;
   readonly height: number;
   readonly bandwidth: number;
-  /** Whether it carries the stream's sound. */
+  /** Whether it carries the stream's audio. */
   readonly sound: boolean;
 }
 
-/** What may be chosen, and what there is to hear. */
+/** The available forms, and whether there is audio. */
 export interface Offer {
   readonly offered: readonly Offered[];
-  /** Whether the gateway's config leaves no choice. */
+  /** Whether the gateway's config allows only one transport. */
   readonly forced: boolean;
-  /** Whether the stream has sound, whatever carries it. */
+  /** Whether the stream has audio, on any transport. */
   readonly sound: boolean;
 }
 
-/** What the gateway says over the channel, and its end. */
+/** Messages of the gateway, and the end of the session. */
 export interface ControlEvents {
   move(move: Move): void;
   choices(offer: Offer): void;
   refused(reason: string): void;
-  /** The session is not known any more: another has to begin. */
+  /** The gateway no longer knows the session: a new one has to be requested. */
   lost(): void;
 }
 
-/** Forms that are remembered to have failed until the channel is open. */
-const FAILED = 16;
-/** Round trips: the newest, and the shortest lately, which is without queues. */
-const REMEMBERED = 30;
-/** Closed by the gateway for good: another player attends to the session, or this one says nonsense. */
-const FINAL = new Set([1000, 1003, 1007, 1008]);
-const FIRST_TIMEOUT_MS = 5000;
-/** A ping that is not answered for so long (ms): the other end is gone without a word. */
-const SILENT_MS = 30_000;
+/** Maximum number of failed forms to queue until the channel is open. */
+const MAX_FAILED = 16;
+/** Number of round-trip times to remember, to find the shortest, which is without queueing. */
+const MAX_ROUND_TRIPS = 30;
+/** Close codes that are final: another player took over the session, or this one sent an invalid message. */
+const FINAL_CLOSE_CODES = new Set([1000, 1003, 1007, 1008]);
+const DEFAULT_TIMEOUT_MS = 5000;
+/** Timeout (ms) for a pong: after it, the peer is assumed to be gone without notice. */
+const PONG_TIMEOUT_MS = 30_000;
 
-/** Attends to one session, from its making to `close` or `lost`. */
+/** Control channel of one session, from construction until `close` or `lost`. */
 export class Control {
   readonly #url: URL;
   readonly #events: ControlEvents;
   readonly #backoff = new Backoff();
   #connection: Connection | null = null;
   #timer: ReturnType<typeof setTimeout> | null = null;
-  #pinged: { readonly id: number; readonly at: number } | null = null;
-  #trips: number[] = [];
+  #pendingPing: { readonly id: number; readonly at: number } | null = null;
+  #roundTrips: number[] = [];
   #pings = 0;
-  /** Told again whenever the channel is opened. */
+  /** Sent again whenever the channel is reopened. */
   #playing: Form | null = null;
-  /** The newest choice by hand, which likewise is told again: it may not have come through. */
+  /** The viewer's latest selection; sent again likewise, as it may have been lost. */
   #pinned: object | null = null;
-  /** What failed while it was not open. */
-  #failed: Form[] = [];
+  /** Forms that failed while the channel was not open. */
+  #failedForms: Form[] = [];
 
   constructor(url: URL, events: ControlEvents) {
     this.#url = new URL(url);
@@ -93,41 +93,42 @@ export class Control {
     this.#connect();
   }
 
-  /** Also measures the round trip, which goes with it. */
+  /** Sends a report, with the round-trip time, and measures that again. */
   report(report: Report): void {
-    const newest = this.#trips.at(-1) ?? null;
-    const shortest = newest === null ? null : Math.min(...this.#trips);
-    // A ping that is not answered yet is late by so much at least.
-    const waiting = this.#pinged === null ? 0 : performance.now() - this.#pinged.at;
-    if (waiting >= SILENT_MS) {
+    const newest = this.#roundTrips.at(-1) ?? null;
+    const shortest = newest === null ? null : Math.min(...this.#roundTrips);
+    // An unanswered ping is late by at least this much.
+    const waiting = this.#pendingPing === null ? 0 : performance.now() - this.#pendingPing.at;
+    if (waiting >= PONG_TIMEOUT_MS) {
       this.#connection?.close();
-      this.#again();
+      this.#reconnect();
       return;
     }
     const trip = newest === null ? null : Math.max(newest, waiting);
     const waits = trip === null || shortest === null ? 0 : trip - shortest;
-    this.#say({ type: "report", ...report, round_trip_ms: trip, queued_ms: Math.max(waits, report.queued_ms) });
-    if (this.#pinged === null && this.#connection?.isOpen) {
-      this.#pinged = { id: ++this.#pings, at: performance.now() };
-      this.#say({ type: "ping", id: this.#pings });
+    this.#send({ type: "report", ...report, round_trip_ms: trip, queued_ms: Math.max(waits, report.queued_ms) });
+    if (this.#pendingPing === null && this.#connection?.isOpen) {
+      this.#pendingPing = { id: ++this.#pings, at: performance.now() };
+      this.#send({ type: "ping", id: this.#pings });
     }
   }
 
   playing(form: Form): void {
     this.#playing = form;
-    this.#sayPlaying();
+    this.#sendPlaying();
   }
 
   failed({ transport, rendition }: Form): void {
-    // What fails at once does so before the channel is open, and the policy would choose it again.
-    if (this.#connection?.isOpen) this.#say({ type: "failed", transport, rendition });
-    else this.#failed = [...this.#failed.slice(1 - FAILED), { transport, rendition }];
+    // An immediate failure precedes the opening of the channel; without the queue, the policy would choose the same
+    // form again.
+    if (this.#connection?.isOpen) this.#send({ type: "failed", transport, rendition });
+    else this.#failedForms = [...this.#failedForms.slice(1 - MAX_FAILED), { transport, rendition }];
   }
 
-  /** By hand; null leaves it to the policy. */
+  /** Sends the viewer's selection; null returns the choice to the policy. */
   pin(form: Partial<Form> | null): void {
     this.#pinned = form === null ? { type: "auto" } : { type: "pin", ...form };
-    this.#say(this.#pinned);
+    this.#send(this.#pinned);
   }
 
   close(): void {
@@ -139,62 +140,62 @@ export class Control {
     this.#connection = new Connection(this.#url, {
       opened: () => {
         this.#backoff.reset();
-        for (const form of this.#failed.splice(0)) this.failed(form);
-        this.#sayPlaying();
-        if (this.#pinned !== null) this.#say(this.#pinned);
+        for (const form of this.#failedForms.splice(0)) this.failed(form);
+        this.#sendPlaying();
+        if (this.#pinned !== null) this.#send(this.#pinned);
       },
       message: (data) => {
-        if (typeof data === "string") this.#heard(data);
+        if (typeof data === "string") this.#receive(data);
       },
       ended: (close) => {
-        // What never opened may be a session that is forgotten; asking for a choice tells.
-        if (close === null || FINAL.has(close.code)) {
+        // If it never opened, the session may have expired; requesting a new choice will tell.
+        if (close === null || FINAL_CLOSE_CODES.has(close.code)) {
           this.#events.lost();
         } else {
-          this.#again();
+          this.#reconnect();
         }
       },
     });
   }
 
-  #again(): void {
+  #reconnect(): void {
     this.#connection = null;
-    this.#pinged = null;
+    this.#pendingPing = null;
     this.#timer = setTimeout(() => this.#connect(), this.#backoff.next());
   }
 
-  #sayPlaying(): void {
+  #sendPlaying(): void {
     if (this.#playing === null) return;
     const { transport, rendition } = this.#playing;
-    this.#say({ type: "playing", transport, rendition });
+    this.#send({ type: "playing", transport, rendition });
   }
 
-  #say(what: object): void {
+  #send(what: object): void {
     this.#connection?.send(JSON.stringify(what));
   }
 
-  #heard(json: string): void {
-    const said = parse(json);
-    if (said === null) return;
-    const form = { transport: text(said["transport"]), rendition: text(said["rendition"]) };
-    switch (said["type"]) {
+  #receive(json: string): void {
+    const message = parse(json);
+    if (message === null) return;
+    const form = { transport: text(message["transport"]), rendition: text(message["rendition"]) };
+    switch (message["type"]) {
       case "pong":
-        if (this.#pinged !== null && number(said["id"]) === this.#pinged.id) {
-          this.#trips = [...this.#trips.slice(1 - REMEMBERED), performance.now() - this.#pinged.at];
-          this.#pinged = null;
+        if (this.#pendingPing !== null && number(message["id"]) === this.#pendingPing.id) {
+          this.#roundTrips = [...this.#roundTrips.slice(1 - MAX_ROUND_TRIPS), performance.now() - this.#pendingPing.at];
+          this.#pendingPing = null;
         }
         return;
       case "move": {
         const http = new URL(this.#url);
         http.protocol = this.#url.protocol === "wss:" ? "https:" : "http:";
-        const base = place(text(said["base"]), http);
-        const timeoutMs = number(said["timeout_ms"]) ?? FIRST_TIMEOUT_MS;
-        const makesWay = said["makes_way"] === true;
-        if (base !== null) this.#events.move({ ...form, base, reason: text(said["reason"]), timeoutMs, makesWay });
+        const base = resolvePath(text(message["base"]), http);
+        const timeoutMs = number(message["timeout_ms"]) ?? DEFAULT_TIMEOUT_MS;
+        const makesWay = message["makes_way"] === true;
+        if (base !== null) this.#events.move({ ...form, base, reason: text(message["reason"]), timeoutMs, makesWay });
         return;
       }
       case "choices": {
-        const offered = list(said["choices"]).map((choice) => ({
+        const offered = list(message["choices"]).map((choice) => ({
           transport: text(choice["transport"]),
           rendition: text(choice["rendition"]),
           width: number(choice["width"]) ?? 0,
@@ -202,11 +203,11 @@ export class Control {
           bandwidth: number(choice["bandwidth"]) ?? 0,
           sound: choice["sound"] === true,
         }));
-        this.#events.choices({ offered, forced: said["forced"] === true, sound: said["sound"] === true });
+        this.#events.choices({ offered, forced: message["forced"] === true, sound: message["sound"] === true });
         return;
       }
       case "refused":
-        this.#events.refused(text(said["reason"]));
+        this.#events.refused(text(message["reason"]));
         return;
     }
   }

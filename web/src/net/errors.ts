@@ -1,8 +1,8 @@
-// What the gateway says when it says no, as text for people.
+// Extracts the message for the user from an error response of the gateway.
 
 const LONGEST = 300;
 
-/** The message in an error answer: JSON `message`, `error` or `reason`, or plain text; else the status. */
+/** The message in an error response: JSON `message`, `error` or `reason`, or plain text; otherwise the status. */
 export async function errorText(response: Response): Promise<string> {
   const status = `${response.status} ${response.statusText}`.trim();
   let body = "";

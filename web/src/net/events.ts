@@ -1,11 +1,11 @@
-// What happens in the gateway, from `GET /api/events`, while the page is visible. A page that is shown again asks for what
-// it missed meanwhile.
+// Subscribes to the gateway's events, `GET /api/events`, while the page is visible. When the page becomes visible
+// again, it requests the events that it missed.
 
 import { number, object, text } from "./json";
 import { Backoff } from "./backoff";
 
-/** Something that happened; `at` in Unix ms, `stream` with its rendition as in addresses. */
-export type Happening =
+/** An event; `at` in Unix ms, `stream` with its rendition as in URLs. */
+export type GatewayEvent =
   | { readonly kind: "stream"; readonly at: number; readonly stream: string; readonly state: string; readonly reason: string }
   | { readonly kind: "group-cut"; readonly at: number; readonly stream: string; readonly reason: string }
   | { readonly kind: "viewer-came" | "viewer-left"; readonly at: number; readonly stream: string; readonly transport: string }
@@ -18,18 +18,18 @@ export type Happening =
       readonly state: string;
       readonly reason: string;
     }
-  /** A picture was taken and kept at `path`, for whoever asked. */
+  /** A capture was saved at `path`, by any client. */
   | { readonly kind: "capture"; readonly at: number; readonly stream: string; readonly width: number | null; readonly height: number | null; readonly path: string }
-  /** The gateway greets; `run` is another one after each of its starts. */
+  /** First event of a connection; `run` changes with each start of the gateway. */
   | { readonly kind: "hello"; readonly at: number; readonly run: string }
-  /** Events are not there any more; `count` is null where the gateway does not know how many. */
+  /** Older events are no longer available; `count` is null if the gateway does not know how many. */
   | { readonly kind: "missed"; readonly at: number; readonly count: number | null };
 
-type Kind = Happening["kind"];
+type Kind = GatewayEvent["kind"];
 const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "capture", "hello", "missed"];
 
-/** Reads an event; null if it is not what this page knows. */
-export function parseHappening(kind: Kind, json: string): Happening | null {
+/** Parses an event; null if it is invalid. */
+export function parseEvent(kind: Kind, json: string): GatewayEvent | null {
   const data = object(parse(json));
   if (data === null) return null;
   const at = number(data["at"]) ?? 0;
@@ -55,8 +55,8 @@ export function parseHappening(kind: Kind, json: string): Happening | null {
   }
 }
 
-/** Follows the events for as long as the page is there and visible. */
-export function followEvents(happened: (happening: Happening) => void): void {
+/** Reports events while the page is open and visible. */
+export function followEvents(onEvent: (happening: GatewayEvent) => void): void {
   const backoff = new Backoff();
   let source: EventSource | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -76,12 +76,12 @@ export function followEvents(happened: (happening: Happening) => void): void {
       opened.addEventListener(kind, (event) => {
         last = event.lastEventId;
         backoff.reset();
-        const happening = parseHappening(kind, String(event.data));
-        if (happening !== null) happened(happening);
+        const happening = parseEvent(kind, String(event.data));
+        if (happening !== null) onEvent(happening);
       });
     }
     opened.addEventListener("error", () => {
-      // It connects again by itself, except after an answer that is no event stream.
+      // EventSource reconnects by itself, except after a response that is not an event stream.
       if (opened.readyState === EventSource.CLOSED && source === opened) timer = setTimeout(open, backoff.next());
     });
   };

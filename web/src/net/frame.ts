@@ -1,4 +1,4 @@
-// One picture of a stream: `GET /live/{stream}/frame.jpg`.
+// Fetches a single small frame of a stream: `GET /live/{stream}/frame.jpg`.
 
 import { ApiError } from "./api";
 import { errorText } from "./errors";
@@ -7,20 +7,20 @@ import { header } from "./headers";
 const WIDTH = 320;
 const QUALITY = 60;
 
-/** A small picture, and how old it was when the gateway sent it; null where it does not say. */
+/** A small JPEG, and its age when the gateway sent it; null if the gateway does not say. */
 export interface Frame {
   readonly blob: Blob;
-  /** When it was taken, as the gateway writes it: the same again is the same picture. */
+  /** Capture time as the gateway writes it; equal values mean the same frame. */
   readonly takenAt: string;
   readonly ageMs: number | null;
 }
 
-/** Every tile asks for the same size, so that the gateway makes one for everybody who looks. */
+/** URL of the frame. Every tile requests the same size, so that the gateway encodes one JPEG for all of them. */
 export function frameUrl(base: string): string {
   return `${base}/frame.jpg?width=${WIDTH}&quality=${QUALITY}`;
 }
 
-/** Asks for the newest picture of the stream below `base`. */
+/** Fetches the newest frame of the stream at `base`. */
 export async function fetchFrame(base: string, signal: AbortSignal): Promise<Frame> {
   const response = await fetch(frameUrl(base), { signal, cache: "no-store", headers: { accept: "image/jpeg" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));

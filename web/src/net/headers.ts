@@ -1,6 +1,6 @@
-// Figures in headers.
+// Numbers in HTTP headers.
 
-/** A number that is not negative; null where there is none. */
+/** A header as a non-negative number; null if it is absent or not a number. */
 export function header(headers: Headers, name: string): number | null {
   const value = headers.get(name);
   if (value === null || !/^\d+(\.\d+)?$/.test(value.trim())) return null;

@@ -1,4 +1,4 @@
-// Reading JSON that may lack a field or have it in another type: then it is null or the plain default.
+// Reads JSON leniently: a field that is absent or of another type becomes null or a default.
 
 export function object(value: unknown): Record<string, unknown> | null {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
@@ -25,7 +25,7 @@ export function flag(value: unknown): boolean | null {
   return typeof value === "boolean" ? value : null;
 }
 
-/** Unix ms, or RFC 3339. */
+/** A time in Unix ms, from Unix ms or RFC 3339. */
 export function time(value: unknown): number | null {
   if (typeof value === "string") return number(Date.parse(value));
   return number(value);

@@ -1,22 +1,25 @@
-// How long what comes has been lying in queues: by how much more it is late than the least late one of the last time. Clocks
-// need not agree for that. Pure.
+// Estimates how long received data has spent in queues: its transit time minus the minimum transit time of the last
+// minute. The clocks of sender and receiver need not agree. Pure.
 
-/** The least late one is remembered for so long (ms). */
+/** How long (ms) the minimum is remembered. */
 const REMEMBERED_MS = 60_000;
 
-/** Of one connection: a new one may have shorter queues. */
+/** State of one connection; a new connection may have shorter queues. */
 export class Lateness {
-  /** What may be the least later on, in order of time; each is later by less than those after it. */
-  #least: { readonly at: number; readonly ms: number }[] = [];
-  #taken = -Infinity;
+  /** Candidates for the minimum, in order of arrival and of increasing transit time. */
+  #minima: { readonly at: number; readonly ms: number }[] = [];
+  #lastSentAt = -Infinity;
 
-  /** Something taken at `taken` (ms on the sender's clock) arrived at `now` (ms here). Null: it came before, or is older. */
-  came(taken: number, now: number): number | null {
-    if (taken <= this.#taken) return null;
-    this.#taken = taken;
+  /**
+   * Data sent at `taken` (ms on the sender's clock) arrived at `now` (ms on ours). Returns the queueing time in ms,
+   * or null for repeated or older data.
+   */
+  arrived(taken: number, now: number): number | null {
+    if (taken <= this.#lastSentAt) return null;
+    this.#lastSentAt = taken;
     const ms = now - taken;
-    this.#least = this.#least.filter((known) => known.ms < ms && now - known.at <= REMEMBERED_MS);
-    this.#least.push({ at: now, ms });
-    return ms - (this.#least[0]?.ms ?? ms);
+    this.#minima = this.#minima.filter((known) => known.ms < ms && now - known.at <= REMEMBERED_MS);
+    this.#minima.push({ at: now, ms });
+    return ms - (this.#minima[0]?.ms ?? ms);
   }
 }

@@ -1,16 +1,19 @@
-// The gateway's clock as seen from here, so that latency read from a picture is right on another machine too.
+// Estimates the offset to the gateway's clock, so that latency read from a frame is correct on another machine too.
 
 import { number, object } from "./json";
-import { ANSWER_MS, within } from "./within";
+import { RESPONSE_TIMEOUT_MS, withTimeout } from "./timeout";
 
-/** One answer of /healthz, all in Unix ms. */
+/** One response of /healthz; all times in Unix ms. */
 export interface Sample {
   readonly sent: number;
   readonly received: number;
   readonly server: number;
 }
 
-/** What to add to the local clock, from the answer with the shortest round trip; it errs by half of that at most. */
+/**
+ * Offset to add to the local clock, from the response with the shortest round trip; its error is at most half of
+ * that.
+ */
 export function offsetOf(samples: readonly Sample[]): number {
   const trip = (sample: Sample): number => sample.received - sample.sent;
   const best = samples.reduce<Sample | null>((a, b) => (a === null || trip(b) < trip(a) ? b : a), null);
@@ -19,7 +22,7 @@ export function offsetOf(samples: readonly Sample[]): number {
 
 const SAMPLES = 3;
 
-/** Keeps the offset. Asks only when told to. */
+/** Keeps the offset. Sends requests only in `measure`. */
 export class ServerClock {
   readonly #url: URL;
   #offset = 0;
@@ -30,12 +33,12 @@ export class ServerClock {
     this.#url = url;
   }
 
-  /** Unix ms on the gateway, or here if the gateway does not tell; null before it was asked. */
+  /** Unix ms on the gateway's clock, or on ours if the gateway does not tell; null before the first measurement. */
   now(): number | null {
     return this.#asked ? Date.now() + this.#offset : null;
   }
 
-  /** Measures anew. A gateway that does not answer, or not with `now`, changes nothing. */
+  /** Measures again. The offset stays the same if the gateway does not respond, or without `now`. */
   async measure(): Promise<void> {
     this.stop();
     const asking = new AbortController();
@@ -43,12 +46,12 @@ export class ServerClock {
     const samples: Sample[] = [];
     try {
       while (samples.length < SAMPLES) {
-        const sample = await within(ANSWER_MS, asking.signal, (signal) => this.#sample(signal));
+        const sample = await withTimeout(RESPONSE_TIMEOUT_MS, asking.signal, (signal) => this.#sample(signal));
         if (sample === null) break;
         samples.push(sample);
       }
     } catch {
-      // Unreachable or stopped: whoever plays the stream notices and says so.
+      // Unreachable or stopped: the player of the stream notices and reports it.
     }
     if (samples.length > 0) this.#offset = offsetOf(samples);
     if (this.#asking !== asking) return;

@@ -1,8 +1,8 @@
-// The plain addresses of a stream, for players that are no browser page, each with a button that copies it.
+// The URLs of a stream for other players, each with a copy button.
 
 import { element } from "./dom";
 
-/** A list of addresses for the stream whose base path is `url`. */
+/** A list of URLs for the stream with base path `url`. */
 export function addressList(url: string): HTMLElement {
   const http = new URL(url, location.href);
   const socket = new URL(http);
@@ -13,7 +13,7 @@ export function addressList(url: string): HTMLElement {
     row("MJPEG", `${http.href}/mjpeg`),
     row("H.264 over WebSocket", `${socket.href}/nal`),
     row("HLS", `${http.href}/hls/index.m3u8`),
-    row("MP4 without end", `${http.href}/mse`),
+    row("Continuous MP4", `${http.href}/mse`),
     row("ffplay", `ffplay -fflags nobuffer -f mpjpeg "${http.href}/mjpeg"`),
   );
 }
@@ -32,7 +32,7 @@ async function copy(field: HTMLInputElement, button: HTMLButtonElement): Promise
     await navigator.clipboard.writeText(field.value);
     copied = true;
   } catch {
-    // No clipboard on plain HTTP: the old way, which needs the selection.
+    // The clipboard API needs a secure context; the older command works on the selection.
     field.focus();
     field.select();
     copied = document.execCommand("copy");

@@ -1,4 +1,4 @@
-// The state of a stream as a small coloured word.
+// Badge that displays the state of a stream.
 
 import { element, setText } from "./dom";
 
@@ -14,12 +14,12 @@ const WORDS: Readonly<Record<string, string>> = {
   unauthorized: "unauthorized",
 };
 
-/** A badge that says nothing yet. */
+/** Creates an empty badge. */
 export function badge(): HTMLElement {
   return element("span", { class: "badge", "data-state": "unknown" });
 }
 
-/** Shows a state. The word is always there: colour alone would not do. */
+/** Displays a state. It is always shown as text too, as colour alone is not accessible. */
 export function setBadge(node: HTMLElement, state: string): void {
   node.dataset["state"] = state in WORDS ? state : "unknown";
   setText(node, WORDS[state] ?? state);

@@ -1,8 +1,8 @@
-// The contents beside a long page.
+// The collapsible table of contents of a long page.
 
 const wide = matchMedia("(min-width: 60rem)");
 
-/** Beside the text there is always room for the contents; on a phone they open when they are wanted, and close behind a choice. */
+/** Keeps the contents open on wide screens; on phones they are collapsed, and close after a selection. */
 export function followContents(contents: HTMLDetailsElement): void {
   const follow = (): void => {
     contents.open = wide.matches;

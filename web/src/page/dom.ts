@@ -1,6 +1,6 @@
-// Elements without markup strings: text stays text, so nothing a stream is called can become script.
+// Creates elements without HTML strings, so that names from a stream can never become script.
 
-/** Makes an element with attributes and children. */
+/** Creates an element with attributes and children. */
 export function element<Name extends keyof HTMLElementTagNameMap>(
   name: Name,
   attributes: Readonly<Record<string, string>> = {},
@@ -12,14 +12,14 @@ export function element<Name extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** The element with this id. Throws if the page and its script do not belong together. */
+/** The element with this id. Throws if page and script do not match. */
 export function byId(id: string): HTMLElement {
   const found = document.getElementById(id);
   if (found === null) throw new Error(`the page has no element "${id}"`);
   return found;
 }
 
-/** Sets the text only where it changed, so that a selection or a screen reader is not disturbed. */
+/** Sets the text only if it changed, so that selections and screen readers are not disturbed. */
 export function setText(node: HTMLElement, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }

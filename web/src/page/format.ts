@@ -1,8 +1,8 @@
-// Figures as people read them.
+// Formats numbers for display.
 
 const UNKNOWN = "–";
 
-/** Bits per second in the unit that keeps the number short. */
+/** Bit rate, in the unit that keeps the number short. */
 export function bitRate(bits: number | null): string {
   if (bits === null || !Number.isFinite(bits)) return UNKNOWN;
   if (bits >= 1e6) return `${(bits / 1e6).toFixed(bits >= 1e8 ? 0 : 1)} Mbit/s`;
@@ -10,7 +10,7 @@ export function bitRate(bits: number | null): string {
   return `${Math.round(bits)} bit/s`;
 }
 
-/** Milliseconds; clocks that disagree a little may make them negative. */
+/** Milliseconds; slightly negative values occur if clocks differ. */
 export function milliseconds(ms: number | null): string {
   return ms === null || !Number.isFinite(ms) ? UNKNOWN : `${Math.round(ms)} ms`;
 }
@@ -20,13 +20,13 @@ export function size(width: number | null, height: number | null): string {
   return width === null || height === null || width <= 0 || height <= 0 ? UNKNOWN : `${width} × ${height}`;
 }
 
-/** Frames per second, without decimals where there are none. */
+/** Frames per second, with at most two decimals. */
 export function frameRate(rate: number | null): string {
   if (rate === null || !Number.isFinite(rate) || rate <= 0) return UNKNOWN;
   return `${Number(rate.toFixed(2))} fps`;
 }
 
-/** A span of time, in its two largest units. */
+/** Duration, in at most two units. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -36,12 +36,12 @@ export function duration(ms: number): string {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
 }
 
-/** `count` with the right form of the noun. */
+/** `count` with the singular or plural noun. */
 export function counted(count: number, one: string, many: string): string {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-/** How much a file is. */
+/** File size. */
 export function fileSize(bytes: number): string {
   if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`;
   return bytes >= 1e3 ? `${(bytes / 1e3).toFixed(0)} kB` : `${bytes} bytes`;

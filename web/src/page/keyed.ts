@@ -1,14 +1,14 @@
-// The children of one element, made once for each key and kept: what is shown is changed in place, so that focus, open
-// details and pictures stay, and a look once a second costs next to nothing.
+// Keyed list of child elements. Children are created once per key and updated in place, so that focus, open details
+// and images are preserved, and an update once a second is cheap.
 
-/** Keeps the children of `parent`. */
+/** Manages the children of `parent`. */
 export class Keyed<Item, Shown extends { readonly node: Element }> {
   readonly #parent: Element;
   readonly #make: (item: Item) => Shown;
   readonly #gone: (shown: Shown) => void;
   readonly #kept = new Map<string, Shown>();
 
-  /** `gone` is told of what is there no more. */
+  /** `gone` is called for each removed child. */
   constructor(parent: Element, make: (item: Item) => Shown, gone: (shown: Shown) => void = () => {}) {
     this.#parent = parent;
     this.#make = make;
@@ -23,10 +23,10 @@ export class Keyed<Item, Shown extends { readonly node: Element }> {
     return this.#kept.values();
   }
 
-  /** One child for each item, in this order. */
+  /** Creates, updates, removes and reorders children to match `items`. */
   update(items: readonly Item[], key: (item: Item) => string, change: (shown: Shown, item: Item) => void = () => {}): void {
     const keys = new Set(items.map(key));
-    // Those that are gone go first: nothing that stays has to be moved then, and what is moved loses its focus.
+    // Removals come first: then children that stay need not be moved, which would lose their focus.
     for (const [name, shown] of this.#kept) {
       if (keys.has(name)) continue;
       this.#kept.delete(name);

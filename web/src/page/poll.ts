@@ -1,14 +1,14 @@
-// Asks again and again while the page is visible, one request at a time.
+// Polls while the page is visible, one request at a time.
 
-import { within } from "../net/within";
+import { withTimeout } from "../net/timeout";
 
 const PAUSE_MS = 1000;
 const SHORTEST_PAUSE_MS = 200;
 const LONGEST_MS = 5000;
 
 /**
- * Calls `ask` now and a second after each of its ends, as long as the page is visible. `ask` must not throw. What it
- * gives back makes it ask again at once, but five times a second at most.
+ * Calls `ask` now and one second after each completion, while the page is visible. `ask` must not reject. The
+ * returned function triggers the next call immediately, at most five times a second.
  */
 export function poll(ask: (signal: AbortSignal) => Promise<void>): () => void {
   let running: AbortController | null = null;
@@ -17,9 +17,9 @@ export function poll(ask: (signal: AbortSignal) => Promise<void>): () => void {
 
   const run = async (current: AbortController): Promise<void> => {
     while (!current.signal.aborted) {
-      // One deadline per request, so that a gateway that stopped answering is noticed.
+      // Each request has a timeout, so that a hanging gateway is noticed.
       hurried = false;
-      await within(LONGEST_MS, current.signal, ask);
+      await withTimeout(LONGEST_MS, current.signal, ask);
       await pause(SHORTEST_PAUSE_MS, current.signal);
       if (hurried) continue;
       const rest = new AbortController();

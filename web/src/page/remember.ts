@@ -1,4 +1,4 @@
-// What was chosen in this browser, where it may keep anything; else it is for this page only.
+// Settings stored in this browser; where storage is not available, they last as long as the page.
 
 export function remembered(what: string): string | null {
   try {
@@ -8,18 +8,18 @@ export function remembered(what: string): string | null {
   }
 }
 
-/** Keeps a value; null forgets it. */
+/** Stores a value; null removes it. */
 export function remember(what: string, value: string | null): void {
   try {
     if (value === null) localStorage.removeItem(what);
     else localStorage.setItem(what, value);
   } catch {
-    // As above.
+    // No storage.
   }
 }
 
-/** "false" where the sound was turned on; absent: it is off. */
+/** Storage key: "false" if audio is on; absent if muted. */
 export const MUTED = "sluicegate-muted";
 
-/** The transport that is played, for every stream. */
+/** Storage key of the selected transport, for all streams. */
 export const TRANSPORT = "sluicegate-transport";

@@ -1,9 +1,9 @@
-// Whether the sound is turned on, kept in this browser for every stream.
+// Stores in this browser whether audio is on, for all streams.
 
 import type { SluicegatePlayer } from "../player/element";
 import { MUTED, remember, remembered } from "./remember";
 
-/** A player's sound is as it was left, and stays as it is left now. */
+/** Restores the player's mute setting, and stores its changes. */
 export function keepMuted(player: SluicegatePlayer): void {
   player.muted = remembered(MUTED) !== "false";
   player.addEventListener("sluicegate-muted", (event) => {

@@ -1,13 +1,13 @@
-// Where a stream is, from the element's attributes. Pure.
+// Derives the URLs of a stream and of the gateway's clock from the attributes of the player element. Pure.
 
-/** What the attribute `rendition` says for the stream itself. */
+/** Value of the attribute `rendition` that selects the stream itself rather than one of its renditions. */
 export const ITSELF = "-";
 
 /**
- * The stream's base address, such as `https://gateway/live/demo`; null for nothing to play.
+ * Returns the stream's base URL, such as `https://gateway/live/demo`, or null if there is nothing to play.
  *
- * `src` alone is that address, or its path. With `stream`, `src` is where the gateway is, and without `src` the gateway is
- * where the script came from: `home`. `page` is what a relative `src` is relative to.
+ * `src` without `stream` is that URL, or its path. With `stream`, `src` is the gateway's URL; if `src` is empty, the
+ * gateway is the origin of the script, `home`. A relative `src` is resolved against `page`.
  */
 export function streamBase(src: string, stream: string, home: string, page: string): URL | null {
   if (src === "" && stream === "") return null;
@@ -19,12 +19,12 @@ export function streamBase(src: string, stream: string, home: string, page: stri
   }
 }
 
-/** A gateway's clock, beside its streams. */
+/** URL of the gateway's clock for the stream at `base`. */
 export function clockUrl(base: URL): URL {
   return new URL("../healthz", base.href.replace(/\/+(?=$|[?#])/, ""));
 }
 
-/** One path segment; `@` parts stream and rendition, so it stays as it is. */
+/** Encodes a stream name as one path segment. `@` separates stream and rendition, so it is not escaped. */
 export function encodeStream(name: string): string {
   return encodeURIComponent(name).replaceAll("%40", "@");
 }

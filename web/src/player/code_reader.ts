@@ -1,23 +1,23 @@
-// Reads the block code from what is on the screen.
+// Reads the test pattern's block code (`media/block_code.ts`) from the frame on the screen.
 
 import { readRow, rowHeight } from "../media/block_code";
 
-/** The two rows of the block code in the picture shown; null where the picture carries none. */
+/** The two rows of the block code in the displayed frame; null where the frame carries none. */
 export interface BlockCode {
   /** Frame number modulo 2^24. */
   readonly number: number | null;
-  /** Unix ms modulo 2^24 when the picture was made. */
+  /** Capture time of the frame in Unix ms, modulo 2^24. */
   readonly clock: number | null;
 }
 
 const NO_CODE: BlockCode = { number: null, clock: null };
 
-/** Keeps the small canvas that it reads from. */
+/** Owns the small canvas that it reads pixels from. */
 export class CodeReader {
-  /** The two rows are copied here: reading from the picture itself would take it off the GPU. */
+  /** Target for a copy of the two rows: reading pixels from the source itself would move it off the GPU. */
   #rows: CanvasRenderingContext2D | null = null;
 
-  /** Costs a copy of a sixth of the picture: not for every picture. */
+  /** Reads the code from `picture`. It copies a sixth of the frame, so it should not run for every frame. */
   read(picture: HTMLCanvasElement | HTMLVideoElement): BlockCode {
     const video = picture instanceof HTMLVideoElement;
     const width = video ? picture.videoWidth : picture.width;

@@ -1,43 +1,43 @@
-// What the director is told and tells, and the world as it needs it. Types only.
+// The director's interface: its inputs and outputs, and the environment that it needs. Types only.
 
-import type { Asking, Choice, Form } from "../net/choice";
+import type { ChoiceRequest, Choice, Form } from "../net/choice";
 import type { ControlEvents, Offer, Report } from "../net/control";
 import type { TransportName } from "../transport/names";
-import type { Session, SessionSink, SessionState, Wanted } from "./session";
+import type { Session, SessionSink, SessionState, Selection } from "./session";
 
-/** Which of the two stages: on one is what is seen, on the other what is to come. */
+/** Name of one of the two stages: one is visible, the other prepares a move. */
 export type StageName = "first" | "second";
 
-/** What the viewer is told: of the stage that is seen, and of the moves. */
+/** State for the viewer: the visible stage, plus the moves between transports. */
 export interface DirectorState extends SessionState {
-  /** Empty: the stream itself. */
+  /** Rendition that plays; empty for the stream itself. */
   readonly rendition: string;
-  /** Why the gateway chose what plays; empty where it did not. */
+  /** The gateway's reason for choosing what plays; empty if it did not choose. */
   readonly why: string;
   readonly moved: Moved | null;
-  /** Whether the stream has sound, though what plays may not carry it (`sound`). */
+  /** Whether the stream has audio, even if the current transport does not carry it (that is `sound`). */
   readonly hasSound: boolean;
-  /** Transports that would carry it, those of the gateway's that this browser can play. */
+  /** Labels of the transports that carry the audio, among those the gateway offers and this browser can play. */
   readonly carriers: string;
-  /** It is the gateway's test pattern, whose pictures carry a block code. */
+  /** Whether this is the gateway's test pattern, whose frames carry a block code. */
   readonly pattern: boolean;
 }
 
-/** The newest move. */
+/** The most recent move. */
 export interface Moved {
   readonly from: Form;
   readonly to: Form;
   readonly reason: string;
-  /** Unix ms. */
+  /** When it completed, in Unix ms. */
   readonly at: number;
-  /** From the gateway's word to the first picture. */
+  /** Time from the gateway's `move` message to the first displayed frame. */
   readonly tookMs: number;
 }
 
-/** What may be chosen by hand, for the page that shows the choice. */
+/** The choices available to the viewer, for the page that displays them. */
 export type Choices = Offer;
 
-/** A control channel, as it is needed here. */
+/** The part of `Control` that the director uses. */
 export interface ControlLike {
   report(report: Report): void;
   playing(form: Form): void;
@@ -46,33 +46,33 @@ export interface ControlLike {
   close(): void;
 }
 
-/** The world as the director needs it. */
+/** The director's environment, replaced in tests. */
 export interface DirectorEnv {
   session(stage: StageName, sink: SessionSink): Session;
-  /** Why this browser cannot play it, or null. */
+  /** Why this browser cannot play the transport, or null if it can. */
   obstacle(name: TransportName): string | null;
   network(): string | null;
-  /** This may be played later: what it takes may be fetched now. */
+  /** The transport may be played later: its dependencies may be loaded now. */
   prepare(name: TransportName): void;
-  choose(base: URL, asking: Asking, signal: AbortSignal): Promise<Choice>;
-  attend(url: URL, events: ControlEvents): ControlLike;
+  choose(base: URL, asking: ChoiceRequest, signal: AbortSignal): Promise<Choice>;
+  openControl(url: URL, events: ControlEvents): ControlLike;
   timer(callback: () => void, ms: number): () => void;
   now(): number;
 }
 
-/** What becomes of it: pictures and counts of the stage that is seen, and what changed. */
+/** Receives frames and counters of the visible stage, and state changes. */
 export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "bytes" | "dropped"> {
   changed(state: DirectorState): void;
-  /** This stage's pictures are those that are seen. */
-  turned(stage: StageName): void;
+  /** This stage is the visible one from now on. */
+  swapped(stage: StageName): void;
   choices(choices: Choices): void;
 }
 
-/** What is wanted, with a rendition chosen by hand. */
-export interface DirectorWanted extends Wanted {
-  /** Empty: the stream itself; null: whichever the gateway chooses. */
+/** What to play, including a rendition selected by the viewer. */
+export interface DirectorSelection extends Selection {
+  /** Empty: the stream itself; null: whichever rendition the gateway chooses. */
   readonly rendition: string | null;
 }
 
-/** Figures of the newest second, from who counts them. */
+/** Playback statistics of the last second, from the element that collects them. */
 export type Figures = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible">;

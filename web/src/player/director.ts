@@ -1,19 +1,21 @@
-// Who plays what when: asks the gateway, attends to the session there, and moves as it is told, make before break. Two stages
-// take turns: what is new plays behind the one that is seen until it has a picture. No DOM.
+// Decides which transport plays on which stage. It asks the gateway for a choice, keeps the control channel of the
+// session open, and executes moves make-before-break: of two stages, one is visible, and the new transport plays on
+// the hidden one until it has displayed a frame. `SluicegatePlayer` drives it; it drives two `Session`s and one
+// `Control`. No DOM, so tests replace its environment.
 
-import type { Asking, Choice, Form } from "../net/choice";
+import type { ChoiceRequest, Choice, Form } from "../net/choice";
 import type { Move, Offered } from "../net/control";
-import { ANSWER_MS } from "../net/within";
+import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
 import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
-import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorWanted, Figures, Moved, StageName } from "./direction";
+import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, Figures, Moved, StageName } from "./direction";
 import type { Session, SessionState } from "./session";
 
-export type { Choices, DirectorEnv, DirectorSink, DirectorState, DirectorWanted, Figures, StageName } from "./direction";
+export type { Choices, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, Figures, StageName } from "./direction";
 
 interface Stage {
   readonly name: StageName;
   readonly session: Session;
-  /** What it was told to play; null where the gateway has no say. */
+  /** Form that was selected for this stage; null if the gateway did not choose. */
   form: Form | null;
 }
 
@@ -24,99 +26,105 @@ interface Pending {
   readonly cancel: () => void;
 }
 
-/** Fewer bytes do not tell what the link carries; they are added to those that come later. */
-const ENOUGH = 15_000;
-/** The first choice is given so long for its first picture. */
+/** Minimum number of bytes for a goodput estimate; fewer are added to the next measurement. */
+const MIN_GOODPUT_BYTES = 15_000;
+/** Time in ms that the initial choice has to display its first frame. */
 const START_MS = 8000;
-/** A gateway that forgot the session, or a control channel that did not open, is asked again after this, later and later. */
-const AGAIN_MS = 5000;
-const AGAIN_LIMIT_MS = 60_000;
+/**
+ * Delay in ms before requesting a new session if the gateway forgot this one or the control channel did not open;
+ * doubles each time up to the limit.
+ */
+const RETRY_MS = 5000;
+const RETRY_LIMIT_MS = 60_000;
 
-/** Of one player; `want` begins, `stop` ends. */
+/** The director of one player. `select` starts playback, `stop` ends it. */
 export class Director {
   readonly #env: DirectorEnv;
   readonly #sink: DirectorSink;
-  #seen: Stage;
-  #other: Stage;
-  #wanted: DirectorWanted = { base: null, transport: "auto", rendition: null };
-  #asking: AbortController | null = null;
+  #current: Stage;
+  #standby: Stage;
+  #selection: DirectorSelection = { base: null, transport: "auto", rendition: null };
+  #request: AbortController | null = null;
   #control: ControlLike | null = null;
   #pending: Pending | null = null;
   #cancelTimer: (() => void) | null = null;
-  #why = "";
+  #reason = "";
   #moved: Moved | null = null;
-  #told: Form | null = null;
-  /** What was found out by trying against transports, for as long as the same stream is wanted. */
-  readonly #found = new Map<TransportName, string>();
-  /** A choice by hand was told and not answered yet. */
-  #pinning = false;
-  /** What the gateway may have played. */
+  #reported: Form | null = null;
+  /** Failures found by trying transports, with their reasons; kept while the same stream is selected. */
+  readonly #failures = new Map<TransportName, string>();
+  /** A selection by the viewer was sent and is not answered yet. */
+  #pinPending = false;
+  /** Forms that the gateway offers for this session. */
   #offered: readonly Offered[] = [];
-  /** The gateway's config leaves no choice. */
+  /** The gateway's config allows only one transport. */
   #forced = false;
-  /** The stream has sound, by the gateway's word. */
+  /** Whether the stream has audio, according to the gateway. */
   #hasSound = false;
-  /** It is the test pattern, by the gateway's word. */
+  /** Whether the stream is the test pattern, according to the gateway. */
   #pattern = false;
   #listening = false;
-  /** The id of the session at the gateway, which pictures' addresses carry. */
+  /** Session id at the gateway, included in media URLs. */
   #session: string | null = null;
   #visible = true;
-  /** Control channels that ended before they said anything, in a row. */
-  #losses = 0;
-  #carried = { bytes: 0, ms: 0 };
+  /** Number of consecutive control channels that ended before they received a message. */
+  #controlLosses = 0;
+  #transferred = { bytes: 0, ms: 0 };
   #queued = 0;
   #state: DirectorState;
 
   constructor(env: DirectorEnv, sink: DirectorSink) {
     this.#env = env;
     this.#sink = sink;
-    this.#seen = this.#stage("first");
-    this.#other = this.#stage("second");
-    this.#state = this.#read();
+    this.#current = this.#stage("first");
+    this.#standby = this.#stage("second");
+    this.#state = this.#buildState();
   }
 
   get state(): DirectorState {
     return this.#state;
   }
 
-  /** Plays this from now on. The same again changes nothing. */
-  want(wanted: DirectorWanted): void {
+  /** Selects what to play. Selecting the same again has no effect. */
+  select(selection: DirectorSelection): void {
     const same =
-      wanted.base?.href === this.#wanted.base?.href &&
-      wanted.transport === this.#wanted.transport &&
-      wanted.rendition === this.#wanted.rendition;
+      selection.base?.href === this.#selection.base?.href &&
+      selection.transport === this.#selection.transport &&
+      selection.rendition === this.#selection.rendition;
     if (same) return;
-    const goesOn = wanted.base !== null && wanted.base.href === this.#wanted.base?.href;
-    this.#wanted = wanted;
-    if (goesOn && this.#pin()) return;
-    this.#leave();
+    const sameStream = selection.base !== null && selection.base.href === this.#selection.base?.href;
+    this.#selection = selection;
+    if (sameStream && this.#pin()) return;
+    this.#disconnect();
     this.#moved = null;
-    if (!goesOn) this.#found.clear();
-    if (wanted.base === null) {
-      this.#seen.session.stop();
-      this.#tell();
+    if (!sameStream) this.#failures.clear();
+    if (selection.base === null) {
+      this.#current.session.stop();
+      this.#emit();
     } else {
-      this.#begin(wanted.base);
+      this.#start(selection.base);
     }
   }
 
-  /** Has the gateway move what plays to what was chosen by hand, make before break. False where there is no such way. */
+  /** Asks the gateway to move to the viewer's selection, make-before-break. Returns false if that is not possible. */
   #pin(): boolean {
-    const { transport, rendition } = this.#wanted;
+    const { transport, rendition } = this.#selection;
     const chosen = transport === "auto" ? null : transport;
-    if (this.#control === null || this.#told === null || (chosen !== null && !this.#can().includes(chosen))) return false;
+    if (this.#control === null || this.#reported === null || (chosen !== null && !this.#playable().includes(chosen))) return false;
     const free = chosen === null && rendition === null;
-    this.#pinning = true;
+    this.#pinPending = true;
     this.#control.pin(free ? null : { ...(chosen !== null && { transport: chosen }), ...(rendition !== null && { rendition }) });
     return true;
   }
 
-  /** What plays is not what was chosen by hand: the move was for a session that is over, or came while nothing could move. */
-  #pinAgain(): void {
-    const { transport, rendition } = this.#wanted;
-    const told = this.#told;
-    if (told === null || this.#forced || (transport !== "auto" && this.#found.has(transport))) return;
+  /**
+   * Sends the viewer's selection again if something else plays: the move was for a session that has ended, or arrived
+   * while the page was hidden.
+   */
+  #repeatPin(): void {
+    const { transport, rendition } = this.#selection;
+    const told = this.#reported;
+    if (told === null || this.#forced || (transport !== "auto" && this.#failures.has(transport))) return;
     if ((transport === "auto" || transport === told.transport) && (rendition === null || rendition === told.rendition)) return;
     this.#pin();
   }
@@ -124,346 +132,353 @@ export class Director {
   setVisible(visible: boolean): void {
     const shown = visible && !this.#visible;
     this.#visible = visible;
-    if (!visible) this.#drop();
-    this.#seen.session.setVisible(visible);
-    this.#other.session.setVisible(visible);
-    if (shown) this.#pinAgain();
+    if (!visible) this.#cancelMove();
+    this.#current.session.setVisible(visible);
+    this.#standby.session.setVisible(visible);
+    if (shown) this.#repeatPin();
   }
 
-  /** Whether somebody has turned the sound on: the gateway then prefers what carries it. */
+  /** Whether the viewer has turned audio on; the gateway then prefers transports that carry it. */
   setListening(listening: boolean): void {
     this.#listening = listening;
   }
 
-  /** The network is said to be back: does not wait any longer. */
-  hurry(): void {
-    this.#seen.session.hurry();
+  /** The network is back: retries immediately instead of waiting. */
+  retryNow(): void {
+    this.#current.session.retryNow();
   }
 
-  /** Closes what is open; `want` begins anew. */
+  /** Closes all connections; `select` starts again. */
   stop(): void {
-    this.#wanted = { base: null, transport: "auto", rendition: null };
-    this.#leave();
-    this.#seen.session.stop();
+    this.#selection = { base: null, transport: "auto", rendition: null };
+    this.#disconnect();
+    this.#current.session.stop();
   }
 
-  /** To be called once a second: tells the gateway how it went. */
+  /** Reports playback statistics to the gateway. Call once a second. */
   report(figures: Figures): void {
-    const { bytes, ms } = this.#carried;
+    const { bytes, ms } = this.#transferred;
     const queued = this.#queued;
     this.#queued = 0;
-    const goodput = bytes >= ENOUGH ? (bytes * 8000) / Math.max(ms, 1) : null;
-    if (goodput !== null) this.#carried = { bytes: 0, ms: 0 };
+    const goodput = bytes >= MIN_GOODPUT_BYTES ? (bytes * 8000) / Math.max(ms, 1) : null;
+    if (goodput !== null) this.#transferred = { bytes: 0, ms: 0 };
     this.#control?.report({ ...figures, queued_ms: queued, goodput, network: this.#env.network(), listening: this.#listening });
   }
 
   #stage(name: StageName): Stage {
-    const mine = (): boolean => this.#seen.name === name;
+    const isCurrent = (): boolean => this.#current.name === name;
     const session = this.#env.session(name, {
-      picture: (picture) => (mine() ? this.#sink.picture(picture) : picture.close()),
-      shown: (shown) => mine() && this.#sink.shown(shown),
-      bytes: (count) => mine() && this.#sink.bytes(count),
-      dropped: (count) => mine() && this.#sink.dropped(count),
+      picture: (picture) => (isCurrent() ? this.#sink.picture(picture) : picture.close()),
+      shown: (shown) => isCurrent() && this.#sink.shown(shown),
+      bytes: (count) => isCurrent() && this.#sink.bytes(count),
+      dropped: (count) => isCurrent() && this.#sink.dropped(count),
       carried: (bytes, ms) => {
-        this.#carried = { bytes: this.#carried.bytes + bytes, ms: this.#carried.ms + ms };
+        this.#transferred = { bytes: this.#transferred.bytes + bytes, ms: this.#transferred.ms + ms };
       },
       queued: (ms) => {
-        if (mine()) this.#queued = Math.max(this.#queued, ms);
+        if (isCurrent()) this.#queued = Math.max(this.#queued, ms);
       },
       changed: (state) => this.#changed(name, state),
     });
     return { name, session, form: null };
   }
 
-  /** Asks the gateway, unless the browser cannot play what was chosen by hand: then the session says what plays instead. */
-  #begin(base: URL): void {
-    const { transport } = this.#wanted;
-    const can = this.#can();
+  /**
+   * Asks the gateway for a choice. If the browser cannot play the viewer's selection, the session chooses a fallback
+   * by itself.
+   */
+  #start(base: URL): void {
+    const { transport } = this.#selection;
+    const can = this.#playable();
     if (transport !== "auto" && !can.includes(transport)) {
-      this.#alone(base);
+      this.#playUnassisted(base);
       return;
     }
-    // Who does not answer this may still serve, and says itself what is wrong.
-    this.#ask(base, (choice) => this.#follow(choice), () => this.#alone(base));
+    // A gateway that does not answer this request may still serve media, and the session reports what is wrong.
+    this.#requestChoice(base, (choice) => this.#applyChoice(choice), () => this.#playUnassisted(base));
   }
 
-  /** Asks the gateway what is to be played. One of the two follows, unless something else is wanted by then. */
-  #ask(base: URL, then: (choice: Choice) => void, otherwise: () => void): void {
+  /** Requests a choice from the gateway. Exactly one of the callbacks runs, unless another selection is made first. */
+  #requestChoice(base: URL, then: (choice: Choice) => void, otherwise: () => void): void {
     const asking = new AbortController();
-    this.#asking = asking;
+    this.#request = asking;
     const settle = (next: () => void): void => {
       cancel();
-      if (this.#asking !== asking) return;
-      this.#asking = null;
+      if (this.#request !== asking) return;
+      this.#request = null;
       next();
     };
     const cancel = this.#env.timer(() => {
       settle(otherwise);
       asking.abort();
-    }, ANSWER_MS);
+    }, RESPONSE_TIMEOUT_MS);
     asking.signal.addEventListener("abort", cancel);
-    this.#env.choose(base, this.#asked(), asking.signal).then(
+    this.#env.choose(base, this.#choiceRequest(), asking.signal).then(
       (choice) => settle(() => then(choice)),
       () => settle(otherwise),
     );
   }
 
-  #asked(): Asking {
-    const { transport, rendition } = this.#wanted;
+  #choiceRequest(): ChoiceRequest {
+    const { transport, rendition } = this.#selection;
     const pinned = transport === "auto" ? null : transport;
-    return { can: this.#can(), transport: pinned, rendition, network: this.#env.network(), listening: this.#listening };
+    return { can: this.#playable(), transport: pinned, rendition, network: this.#env.network(), listening: this.#listening };
   }
 
-  #follow(choice: Choice): void {
+  #applyChoice(choice: Choice): void {
     this.#pattern = choice.pattern;
     const name = known(choice.transport);
     if (name === null) {
-      if (this.#wanted.base !== null) this.#alone(this.#wanted.base);
+      if (this.#selection.base !== null) this.#playUnassisted(this.#selection.base);
       return;
     }
-    this.#why = choice.reason;
-    this.#seen.form = { transport: name, rendition: choice.rendition };
-    this.#attend(choice.session);
-    this.#watchStart(this.#seen.form);
+    this.#reason = choice.reason;
+    this.#current.form = { transport: name, rendition: choice.rendition };
+    this.#openControl(choice.session);
+    this.#watchStart(this.#current.form);
     this.#session = choice.session.pathname.split("/").pop() ?? null;
-    this.#play(this.#seen, choice.base, name);
-    this.#tell();
+    this.#play(this.#current, choice.base, name);
+    this.#emit();
   }
 
-  /** In this rendition and no other, as the gateway said. */
+  /** Plays a form as given, without adaptive rendition switching. */
   #play(stage: Stage, base: URL, transport: TransportName): void {
-    stage.session.want({ base: this.#named(base, transport), transport, only: true });
+    stage.session.select({ base: this.#withSession(base, transport), transport, only: true });
   }
 
-  #can(): TransportName[] {
+  #playable(): TransportName[] {
     return TRANSPORTS.filter((name) => this.#env.obstacle(name) === null);
   }
 
-  /** What is against those that come before what was chosen among what can be played. */
-  #against(chosen: string): string {
+  /** Reasons why the transports preferred over `chosen` are not used, joined to one text. */
+  #reasonsAgainst(chosen: string): string {
     const better = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
-    const against = better.map((name) => this.#found.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
+    const against = better.map((name) => this.#failures.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
     return [...new Set(against)].join("; ");
   }
 
-  /** So that the gateway knows whose pictures these are. A playlist is the same for everybody, and caches should know it. */
-  #named(base: URL, transport: TransportName): URL {
+  /**
+   * Adds the session id, so that the gateway can attribute the connection. Playlists stay without it: they are the
+   * same for all viewers and should be cacheable under one URL.
+   */
+  #withSession(base: URL, transport: TransportName): URL {
     const url = new URL(base);
     if (this.#session !== null && transport !== "hls") url.searchParams.set("session", this.#session);
     return url;
   }
 
-  /** As without a gateway that chooses. */
-  #alone(base: URL): void {
-    this.#why = "";
-    this.#seen.form = null;
-    this.#seen.session.want({ base, transport: this.#wanted.transport });
-    this.#tell();
+  /** Plays without a choice by the gateway. */
+  #playUnassisted(base: URL): void {
+    this.#reason = "";
+    this.#current.form = null;
+    this.#current.session.select({ base, transport: this.#selection.transport });
+    this.#emit();
   }
 
   #watchStart(form: Form): void {
     this.#cancelTimer = this.#env.timer(() => {
-      if (this.#visible) this.#never(form);
+      if (this.#visible) this.#startFailed(form);
     }, START_MS);
   }
 
-  /** What was chosen first gave no picture so far. */
-  #never(form: Form): void {
-    if (this.#seen.form !== form || this.#told !== null) return;
+  /** The initial choice has displayed no frame in time: reports it as failed. */
+  #startFailed(form: Form): void {
+    if (this.#current.form !== form || this.#reported !== null) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
     this.#control?.failed(form);
   }
 
-  #attend(url: URL): void {
+  #openControl(url: URL): void {
     this.#control?.close();
-    this.#control = this.#env.attend(url, {
+    this.#control = this.#env.openControl(url, {
       move: (move) => this.#move(move),
       choices: (offer) => {
-        this.#losses = 0;
-        this.#pinning = false;
+        this.#controlLosses = 0;
+        this.#pinPending = false;
         this.#offered = offer.offered;
         this.#forced = offer.forced;
         this.#hasSound = offer.sound;
         this.#prepare();
         this.#sink.choices(offer);
-        this.#tell();
+        this.#emit();
       },
-      refused: () => this.#refused(),
-      lost: () => this.#lost(),
+      refused: () => this.#selectionRefused(),
+      lost: () => this.#controlLost(),
     });
   }
 
-  /** The gateway does not move there: it is asked anew, and says why. */
-  #refused(): void {
-    const { base } = this.#wanted;
-    if (base === null || !this.#pinning) return;
-    this.#leave();
-    this.#begin(base);
+  /** The gateway refused the selection: requests a new choice, whose answer contains the reason. */
+  #selectionRefused(): void {
+    const { base } = this.#selection;
+    if (base === null || !this.#pinPending) return;
+    this.#disconnect();
+    this.#start(base);
   }
 
-  /** What plays goes on; the gateway is asked for another session, and whether it would have something else played. */
-  #lost(): void {
+  /** Playback continues; requests a new session, which may lead to another choice. */
+  #controlLost(): void {
     this.#control = null;
-    const base = this.#wanted.base;
+    const base = this.#selection.base;
     if (base === null) return;
     this.#cancelTimer?.();
     this.#cancelTimer = this.#env.timer(() => {
       const follow = (choice: Choice): void => {
-        const form = this.#told;
-        const { phase } = this.#seen.session.state;
-        // The gateway answers, but no WebSocket gets through, nor pictures: a proxy, which is found a way past by trying.
-        if (form === null && (phase === "waiting" || phase === "connecting")) this.#alone(base);
+        const form = this.#reported;
+        const { phase } = this.#current.session.state;
+        // The gateway answers HTTP, but neither a WebSocket nor media gets through: some proxy blocks it, so the
+        // session tries the transports in turn.
+        if (form === null && (phase === "waiting" || phase === "connecting")) this.#playUnassisted(base);
         this.#session = choice.session.pathname.split("/").pop() ?? null;
-        this.#attend(choice.session);
-        // The new one has to be told what plays already.
-        this.#told = null;
-        if (form !== null) this.#say(form);
-        this.#pinAgain();
+        this.#openControl(choice.session);
+        // The new session has to be informed of what plays already.
+        this.#reported = null;
+        if (form !== null) this.#reportPlaying(form);
+        this.#repeatPin();
       };
-      this.#ask(base, follow, () => this.#lost());
-    }, Math.min(AGAIN_LIMIT_MS, AGAIN_MS * 2 ** this.#losses));
-    this.#losses++;
+      this.#requestChoice(base, follow, () => this.#controlLost());
+    }, Math.min(RETRY_LIMIT_MS, RETRY_MS * 2 ** this.#controlLosses));
+    this.#controlLosses++;
   }
 
   #move(move: Move): void {
     const name = known(move.transport);
-    if (!this.#visible || this.#wanted.base === null) return;
+    if (!this.#visible || this.#selection.base === null) return;
     if (name === null) {
       this.#control?.failed(move);
       return;
     }
     if (this.#pending !== null && same(this.#pending.move, move)) return;
-    this.#drop();
-    if (this.#seen.form !== null && same(this.#seen.form, move)) return;
-    if (this.#seen.session.state.phase !== "playing" && this.#seen.session.state.phase !== "silent") {
-      if (this.#found.has(name)) {
-        // It was tried just now.
+    this.#cancelMove();
+    if (this.#current.form !== null && same(this.#current.form, move)) return;
+    if (this.#current.session.state.phase !== "playing" && this.#current.session.state.phase !== "silent") {
+      if (this.#failures.has(name)) {
+        // This transport has just been tried and failed.
         this.#control?.failed(move);
         return;
       }
-      // There is nothing to be kept on the screen.
-      this.#why = move.reason;
-      this.#seen.form = { transport: name, rendition: move.rendition };
-      this.#play(this.#seen, move.base, name);
-      this.#tell();
+      // Nothing is displayed that must be preserved, so the visible stage switches directly.
+      this.#reason = move.reason;
+      this.#current.form = { transport: name, rendition: move.rendition };
+      this.#play(this.#current, move.base, name);
+      this.#emit();
       return;
     }
-    const stage = this.#other;
+    const stage = this.#standby;
     stage.form = { transport: name, rendition: move.rendition };
-    const cancel = this.#env.timer(() => this.#fail(), move.timeoutMs);
+    const cancel = this.#env.timer(() => this.#moveFailed(), move.timeoutMs);
     this.#pending = { stage, move, since: this.#env.now(), cancel };
-    if (move.makesWay) this.#seen.session.rest(true);
+    if (move.makesWay) this.#current.session.throttle(true);
     this.#play(stage, move.base, name);
   }
 
-  /** What is pending gave no picture. */
-  #fail(): void {
+  /** The pending move displayed no frame in time. */
+  #moveFailed(): void {
     const form = this.#pending?.stage.form;
-    this.#drop();
+    this.#cancelMove();
     if (form) this.#control?.failed(form);
   }
 
-  #drop(): void {
+  #cancelMove(): void {
     const pending = this.#pending;
     if (pending === null) return;
     this.#pending = null;
     pending.cancel();
     pending.stage.session.stop();
     pending.stage.form = null;
-    if (pending.move.makesWay) this.#seen.session.rest(false);
+    if (pending.move.makesWay) this.#current.session.throttle(false);
   }
 
   #changed(name: StageName, state: SessionState): void {
-    if (this.#seen !== undefined) this.#learn(name === this.#seen.name ? this.#seen : this.#other, state);
+    if (this.#current !== undefined) this.#rememberFailures(name === this.#current.name ? this.#current : this.#standby, state);
     const pending = this.#pending;
     if (pending?.stage.name === name) {
       const asked = pending.stage.form?.transport;
       if (state.phase === "waiting" || state.phase === "blocked" || (state.transport !== null && state.transport !== asked)) {
-        this.#fail();
+        this.#moveFailed();
       } else if (state.phase === "playing") {
-        this.#turn(pending);
+        this.#completeMove(pending);
       }
       return;
     }
-    if (this.#seen?.name !== name) return;
-    const { form } = this.#seen;
+    if (this.#current?.name !== name) return;
+    const { form } = this.#current;
     if (form !== null && state.transport !== null && state.transport !== form.transport) {
-      // The browser could not play it after all.
+      // The browser turned out not to support it, and the session fell back.
       this.#control?.failed(form);
-      this.#seen.form = { ...form, transport: state.transport };
-      this.#why = "";
+      this.#current.form = { ...form, transport: state.transport };
+      this.#reason = "";
     }
-    if (state.phase === "playing" && this.#seen.form !== null) this.#say(this.#seen.form);
-    // Without a control channel the timer is the one that asks for another session.
-    if (state.phase === "waiting" && this.#control !== null && this.#cancelTimer !== null && form !== null) this.#never(form);
-    this.#tell();
+    if (state.phase === "playing" && this.#current.form !== null) this.#reportPlaying(this.#current.form);
+    // Without a control channel this timer is the one that requests a new session, so it must not be cancelled.
+    if (state.phase === "waiting" && this.#control !== null && this.#cancelTimer !== null && form !== null) this.#startFailed(form);
+    this.#emit();
   }
 
-  /** Remembers what a stage found out, as it forgets that with its next transport. */
-  #learn({ session }: Stage, { phase, transport }: SessionState): void {
-    for (const [name, reason] of session.obstacles) this.#found.set(name, reason);
-    if (phase === "playing" && transport !== null) this.#found.delete(transport);
+  /** Keeps the failures found by a stage's session, which forgets them with its next transport. */
+  #rememberFailures({ session }: Stage, { phase, transport }: SessionState): void {
+    for (const [name, reason] of session.obstacles) this.#failures.set(name, reason);
+    if (phase === "playing" && transport !== null) this.#failures.delete(transport);
   }
 
-  #turn(pending: Pending): void {
+  #completeMove(pending: Pending): void {
     pending.cancel();
     this.#pending = null;
-    const [old, next] = [this.#seen, pending.stage];
+    const [old, next] = [this.#current, pending.stage];
     const to = next.form ?? pending.move;
     this.#moved = {
-      from: this.#told ?? to,
+      from: this.#reported ?? to,
       to,
       reason: pending.move.reason,
       at: Date.now(),
       tookMs: this.#env.now() - pending.since,
     };
-    this.#why = pending.move.reason;
-    [this.#seen, this.#other] = [next, old];
+    this.#reason = pending.move.reason;
+    [this.#current, this.#standby] = [next, old];
     old.session.stop();
     old.form = null;
-    this.#sink.turned(next.name);
-    this.#say(to);
-    this.#tell();
+    this.#sink.swapped(next.name);
+    this.#reportPlaying(to);
+    this.#emit();
   }
 
-  #say(form: Form): void {
-    if (this.#told !== null && same(this.#told, form)) return;
-    this.#told = form;
+  #reportPlaying(form: Form): void {
+    if (this.#reported !== null && same(this.#reported, form)) return;
+    this.#reported = form;
     this.#control?.playing(form);
     this.#prepare();
   }
 
-  /** Once something plays, there is time to get ready for a move. */
+  /** Once playback is running there is time to prepare for a later move. */
   #prepare(): void {
-    if (this.#told === null || this.#wanted.transport !== "auto") return;
+    if (this.#reported === null || this.#selection.transport !== "auto") return;
     const names = new Set(this.#offered.map(({ transport }) => known(transport)));
     for (const name of names) if (name !== null) this.#env.prepare(name);
   }
 
-  #leave(): void {
-    this.#asking?.abort();
-    this.#asking = null;
+  #disconnect(): void {
+    this.#request?.abort();
+    this.#request = null;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
-    this.#drop();
+    this.#cancelMove();
     this.#control?.close();
     this.#control = null;
-    this.#told = null;
+    this.#reported = null;
     this.#session = null;
-    this.#pinning = false;
+    this.#pinPending = false;
     this.#offered = [];
     this.#forced = false;
     this.#hasSound = false;
     this.#pattern = false;
-    this.#why = "";
-    this.#seen.form = null;
+    this.#reason = "";
+    this.#current.form = null;
   }
 
-  #read(): DirectorState {
-    const form = this.#seen.form;
-    const state = this.#seen.session.state;
-    const chosen = form !== null && this.#wanted.transport === "auto" ? this.#against(form.transport) : "";
+  #buildState(): DirectorState {
+    const form = this.#current.form;
+    const state = this.#current.session.state;
+    const chosen = form !== null && this.#selection.transport === "auto" ? this.#reasonsAgainst(form.transport) : "";
     const fallback = state.fallback === "" ? chosen : state.fallback;
     const names = this.#offered.filter(({ sound }) => sound).map(({ transport }) => known(transport));
     const carriers = [...new Set(names)].filter((name) => name !== null).map((name) => LABELS[name]);
@@ -471,7 +486,7 @@ export class Director {
       ...state,
       fallback,
       rendition: form?.rendition ?? "",
-      why: this.#why,
+      why: this.#reason,
       moved: this.#moved,
       hasSound: this.#hasSound || state.sound,
       carriers: carriers.join(", "),
@@ -479,8 +494,8 @@ export class Director {
     };
   }
 
-  #tell(): void {
-    const next = this.#read();
+  #emit(): void {
+    const next = this.#buildState();
     const names = Object.keys(next) as (keyof DirectorState)[];
     if (names.every((name) => next[name] === this.#state[name])) return;
     this.#state = next;

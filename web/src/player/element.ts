@@ -1,12 +1,16 @@
-// <sluicegate-player stream="demo" src="https://gateway" transport="auto|nal|mse|hls|mjpeg" stats>: plays one stream for as long
-// as it is in the page and the page is visible.
+// <sluicegate-player stream="demo" src="https://gateway" transport="auto|nal|mse|hls|mjpeg" stats>: plays one stream
+// while the element is in the document and the page is visible. It connects the parts: `PlayerView` (DOM), `Painter`
+// and `VideoScreen` (output), `Director` (decisions), `StatsCollector` (statistics).
 //
-// Attributes: `stream`, its name, and `src`, the gateway's address, absent: where this script came from. Without `stream`,
-// `src` is the stream's base path, such as `/live/demo`. `transport`, absent means auto; `stats`, present shows the figures.
-// Properties: the same, `muted`, and `stats`: see `Stats` (the attribute's property is `showStats`).
-// Methods: `readNumber()`, `readClock()`: the block code of the picture on the screen.
-// `transport` auto, or absent: what the gateway's config and policy choose; without an answer the first that can be had.
-// Events: `sluicegate-muted` (detail: boolean) when the sound is turned on or off, `sluicegate-state` (detail: DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a second.
+// Attributes: `stream`, the stream's name; `src`, the gateway's URL, by default the origin of this script. Without
+// `stream`, `src` is the stream's base path, such as `/live/demo`. `transport`, by default `auto`: the transport that
+// the gateway's config and policy choose, or, without an answer, the first one that works. `stats`: if present,
+// statistics are displayed.
+// Properties: the same, `muted`, and `stats` of type `Stats` (the property of the attribute is `showStats`).
+// Methods: `readNumber()`, `readClock()`: the block code of the displayed frame.
+// Events: `sluicegate-muted` (detail: boolean) when audio is turned on or off, `sluicegate-state` (detail:
+// DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a
+// second.
 
 import { age } from "../media/block_code";
 import { fetchChoice, networkType } from "../net/choice";
@@ -18,23 +22,23 @@ import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
 import { type TransportName, transportNamed } from "../transport/names";
 import type { Shown } from "../transport/transport";
-import { VideoScreen, wasTapped } from "../transport/video";
+import { VideoScreen, wasActivated } from "../transport/video";
 import { clockUrl, ITSELF, streamBase } from "./address";
 import { CodeReader } from "./code_reader";
 import { Director, type DirectorState, type StageName } from "./director";
 import { Painter } from "./painter";
 import { Session, type SessionSink, type TransportPlayer } from "./session";
-import { Standstill } from "./standstill";
+import { StallMeter } from "./stall_meter";
 import { type Stats, StatsCollector } from "./stats";
 import { PlayerView, type ScreenName } from "./view";
 
 const LOOK_EVERY_MS = 1000;
 const READ_CODE_EVERY_MS = 500;
 
-/** The gateway that this script came from: it lies in `assets/` there. */
-const HOME = new URL("..", import.meta.url).href;
+/** URL of the gateway that served this script from its `assets/`. */
+const GATEWAY_URL = new URL("..", import.meta.url).href;
 
-/** The element; its attributes and events are at the head of this file. */
+/** The custom element; its attributes and events are documented at the top of this file. */
 export class SluicegatePlayer extends HTMLElement {
   static readonly observedAttributes = ["src", "stream", "transport", "rendition", "stats"];
 
@@ -42,12 +46,12 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #painter: Painter;
   readonly #videos: Readonly<Record<StageName, VideoScreen>>;
   readonly #director: Director;
-  #standstill = new Standstill();
+  #stall = new StallMeter();
   readonly #reader = new CodeReader();
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
   #stage: StageName = "first";
-  /** As it was asked for; a browser may insist. */
+  /** What the viewer selected; the browser may force muting. */
   #muted = true;
   #clock: ServerClock | null = null;
   #base: URL | null = null;
@@ -76,8 +80,8 @@ export class SluicegatePlayer extends HTMLElement {
     });
     const { first, second } = this.#view.videos;
     this.#videos = {
-      first: new VideoScreen(first, () => this.#holdVideo("first")),
-      second: new VideoScreen(second, () => this.#holdVideo("second")),
+      first: new VideoScreen(first, () => this.#keepFrame("first")),
+      second: new VideoScreen(second, () => this.#keepFrame("second")),
     };
     this.#director = new Director(
       {
@@ -88,7 +92,7 @@ export class SluicegatePlayer extends HTMLElement {
           if (name === "hls") prepareHls();
         },
         choose: fetchChoice,
-        attend: (url, events) => new Control(url, events),
+        openControl: (url, events) => new Control(url, events),
         timer,
         now: () => performance.now(),
       },
@@ -98,7 +102,7 @@ export class SluicegatePlayer extends HTMLElement {
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
-        turned: (stage) => {
+        swapped: (stage) => {
           this.#stage = stage;
           this.#applyMuted();
           this.#showSound();
@@ -109,7 +113,7 @@ export class SluicegatePlayer extends HTMLElement {
     );
   }
 
-  /** The gateway's address, or without `stream` the stream's base path, such as `/live/demo`. */
+  /** The gateway's URL, or, without `stream`, the stream's base path, such as `/live/demo`. */
   get src(): string {
     return this.getAttribute("src") ?? "";
   }
@@ -118,7 +122,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** The stream's name at the gateway, `stream@rendition` for one rendition only. */
+  /** The stream's name; `stream@rendition` selects one rendition only. */
   get stream(): string {
     return this.getAttribute("stream") ?? "";
   }
@@ -127,7 +131,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("stream", value);
   }
 
-  /** One of the transports, or `auto`: the first of `nal`, `mse`, `hls` and `mjpeg` that can be had. */
+  /** The selected transport, or `auto`. */
   get transport(): TransportName | "auto" {
     return transportNamed(this.getAttribute("transport"));
   }
@@ -136,7 +140,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("transport", value);
   }
 
-  /** The name of a rendition, or empty for whichever the gateway chooses; `-` is the stream itself. */
+  /** Name of the selected rendition; empty: chosen by the gateway; `-`: the stream itself. */
   get rendition(): string {
     return this.getAttribute("rendition") ?? "";
   }
@@ -145,7 +149,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.setAttribute("rendition", value);
   }
 
-  /** Whether sound is off, as it is in the beginning. */
+  /** Whether audio is muted; initially true. */
   get muted(): boolean {
     return this.#view.videos[this.#stage].muted;
   }
@@ -159,7 +163,7 @@ export class SluicegatePlayer extends HTMLElement {
     if (changed) this.dispatchEvent(new CustomEvent("sluicegate-muted", { detail: value }));
   }
 
-  /** Whether the figures are shown over the picture. */
+  /** Whether statistics are displayed over the video. */
   get showStats(): boolean {
     return this.hasAttribute("stats");
   }
@@ -168,17 +172,17 @@ export class SluicegatePlayer extends HTMLElement {
     this.toggleAttribute("stats", value);
   }
 
-  /** Rates are of the newest whole second, counts since the stream was chosen. */
+  /** Statistics: rates cover the last full second, counters start when the stream is selected. */
   get stats(): Stats {
     return this.#collector.read(this.#director.state);
   }
 
-  /** The frame number (modulo 2^24) in the block code of the picture on the screen; null if it carries none. */
+  /** Frame number (modulo 2^24) from the block code of the displayed frame; null if it has none. */
   readNumber(): number | null {
     return this.#reader.read(this.#view.screen(this.#screen)).number;
   }
 
-  /** The Unix time in ms (modulo 2^24) in the block code of the picture on the screen; null if it carries none. */
+  /** Unix time in ms (modulo 2^24) from the block code of the displayed frame; null if it has none. */
   readClock(): number | null {
     return this.#reader.read(this.#view.screen(this.#screen)).clock;
   }
@@ -188,13 +192,13 @@ export class SluicegatePlayer extends HTMLElement {
     this.#connected = connected;
     const { signal } = connected;
     document.addEventListener("visibilitychange", () => this.#visibility(), { signal });
-    window.addEventListener("online", () => this.#director.hurry(), { signal });
-    // A browser that played nothing aloud unasked does after the first tap or key anywhere.
-    for (const name of ["click", "keydown"]) document.addEventListener(name, () => this.#insist(), { signal });
+    window.addEventListener("online", () => this.#director.retryNow(), { signal });
+    // A browser that blocked audio without user activation allows it after the first click or key press anywhere.
+    for (const name of ["click", "keydown"]) document.addEventListener(name, () => this.#retryUnmute(), { signal });
     const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
     signal.addEventListener("abort", () => clearInterval(look));
     this.#visibility();
-    this.#want();
+    this.#applySelection();
   }
 
   disconnectedCallback(): void {
@@ -211,12 +215,12 @@ export class SluicegatePlayer extends HTMLElement {
       this.#view.showStats(this.showStats);
       this.#view.stats(this.stats);
     } else if (this.#connected !== null) {
-      this.#want();
+      this.#applySelection();
     }
   }
 
-  #want(): void {
-    const base = streamBase(this.src, this.stream, HOME, document.baseURI);
+  #applySelection(): void {
+    const base = streamBase(this.src, this.stream, GATEWAY_URL, document.baseURI);
     const other = base?.href !== this.#base?.href;
     if (other) {
       this.#base = base;
@@ -226,8 +230,8 @@ export class SluicegatePlayer extends HTMLElement {
       this.#view.title(base === null ? "" : decodeName(base));
     }
     const rendition = this.rendition === "" ? null : this.rendition === ITSELF ? "" : this.rendition;
-    this.#director.want({ base, transport: this.transport, rendition });
-    // Once the old one is over, so that no picture of it comes after.
+    this.#director.select({ base, transport: this.transport, rendition });
+    // After the old stream has ended, so that none of its frames arrives later.
     if (other) this.#clear();
   }
 
@@ -239,8 +243,8 @@ export class SluicegatePlayer extends HTMLElement {
 
   #changed(state: DirectorState): void {
     if (state.phase === "connecting" || state.phase === "paused") this.#collector.connectionChanged(performance.now());
-    // Once pictures come the gateway answers, and its clock may have been set since it was last asked.
-    // Nothing else than the test pattern says when it was made.
+    // The gateway answers once frames arrive, and its clock may have been set since the last measurement. Only the
+    // test pattern carries its capture time.
     if (state.phase === "playing" && state.pattern) void this.#clock?.measure();
     if (state.phase === "paused" || state.phase === "waiting") this.#clock?.stop();
     this.#view.state(state);
@@ -263,47 +267,50 @@ export class SluicegatePlayer extends HTMLElement {
 
   #shown(screen: ScreenName, shown: Shown): void {
     if (screen !== "canvas") this.#painter.stop();
-    this.#standstill.shown(shown.at);
+    this.#stall.shown(shown.at);
     this.#screen = screen;
     this.#collector.shown(shown);
     this.#view.shown(screen);
     const { at, delay } = shown;
     if (at - this.#codeReadAt < READ_CODE_EVERY_MS) return;
     this.#codeReadAt = at;
-    const made = this.#made();
+    const made = this.#captureTime();
     if (made === null) {
       if (delay !== null) this.#collector.latency(delay.ms, delay.kind);
     } else {
-      // Reading takes a while; the picture was as old as this when it was shown.
+      // Reading takes some time; the age is measured at the moment of display.
       const now = this.#clock?.now() ?? null;
       if (now !== null) this.#collector.latency(age(made, now - (performance.now() - at)), "picture");
     }
   }
 
-  /** When the picture on the screen was made, where the stream is the test pattern: any picture may look like its code. */
-  #made(): number | null {
+  /**
+   * Capture time of the displayed frame. Only for the test pattern: any other video may happen to look like a block
+   * code.
+   */
+  #captureTime(): number | null {
     if (!this.#director.state.pattern) return null;
     const { number, clock } = this.#reader.read(this.#view.screen(this.#screen));
     return number === null ? null : clock;
   }
 
-  /** A video's picture stays on the screen, on the canvas, until there is a new one. */
-  #holdVideo(stage: StageName): void {
+  /** Keeps the video element's last frame visible on the canvas until there is a new one. */
+  #keepFrame(stage: StageName): void {
     if (this.#screen !== stage) return;
     this.#painter.keep(this.#view.videos[stage]);
     this.#screen = "canvas";
     this.#view.shown("canvas");
   }
 
-  /** The stage that is not seen is not heard. */
+  /** Mutes the hidden stage. */
   #applyMuted(): void {
     const { first, second } = this.#view.videos;
     first.muted = this.#muted || this.#stage !== "first";
     second.muted = this.#muted || this.#stage !== "second";
   }
 
-  #insist(): void {
-    if (!this.#muted && this.muted && wasTapped()) this.#applyMuted();
+  #retryUnmute(): void {
+    if (!this.#muted && this.muted && wasActivated()) this.#applyMuted();
   }
 
   #showSound(): void {
@@ -313,7 +320,7 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #clear(): void {
-    this.#standstill = new Standstill();
+    this.#stall = new StallMeter();
     this.#painter.clear();
     this.#screen = "canvas";
     this.#view.blank();
@@ -329,12 +336,12 @@ export class SluicegatePlayer extends HTMLElement {
 
   #report({ bitsPerSecond, framesPerSecond, dropped }: Stats): void {
     const screen = this.#view.screen(this.#screen);
-    const buffered = screen instanceof HTMLVideoElement ? ahead(screen) : null;
+    const buffered = screen instanceof HTMLVideoElement ? bufferedAhead(screen) : null;
     this.#director.report({
       received: bitsPerSecond,
       frame_rate: framesPerSecond,
       buffered_ms: buffered,
-      stalled_ms: this.#standstill.look(performance.now()),
+      stalled_ms: this.#stall.look(performance.now()),
       frames_dropped: Math.max(0, dropped - this.#droppedBefore),
       visible: document.visibilityState === "visible",
     });
@@ -349,7 +356,7 @@ export class SluicegatePlayer extends HTMLElement {
         await document.exitFullscreen();
       }
     } catch {
-      // Not allowed in this frame or on this phone: the picture stays where it is.
+      // Not allowed in this frame or on this phone: the layout stays as it is.
     }
   }
 }
@@ -366,8 +373,8 @@ function timer(callback: () => void, ms: number): () => void {
   return () => clearTimeout(timer);
 }
 
-/** What a video could still play if nothing came (ms). */
-function ahead({ buffered, currentTime }: HTMLVideoElement): number {
+/** Media buffered ahead of the current position, in ms. */
+function bufferedAhead({ buffered, currentTime }: HTMLVideoElement): number {
   return buffered.length === 0 ? 0 : Math.max(0, (buffered.end(buffered.length - 1) - currentTime) * 1000);
 }
 

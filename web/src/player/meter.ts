@@ -1,12 +1,12 @@
-// Rates from counts: what was shown and received since the last look.
+// Computes frame rate and bit rate from counters, over the interval between two calls of `look`.
 
-/** Rates of the last whole interval. */
+/** Rates over the last complete interval. */
 export interface Rates {
   readonly framesPerSecond: number;
   readonly bitsPerSecond: number;
 }
 
-/** Counts, and divides by the time between two looks (ms on any rising clock). */
+/** Counts frames and bytes and divides by the interval. Times are ms on any monotonic clock. */
 export class Meter {
   #frames = 0;
   #bytes = 0;
@@ -30,7 +30,7 @@ export class Meter {
     return this.#rates;
   }
 
-  /** Closes the interval that began at the last look. */
+  /** Ends the interval that began at the previous `look` and returns its rates. */
   look(now: number): Rates {
     const seconds = (now - this.#since) / 1000;
     if (seconds > 0) {
@@ -42,7 +42,7 @@ export class Meter {
     return this.#rates;
   }
 
-  /** Forgets everything, as when the connection was given up. */
+  /** Resets all counters and rates, for example when the connection was closed. */
   clear(now: number): void {
     this.#frames = 0;
     this.#bytes = 0;

@@ -1,16 +1,16 @@
-// Puts pictures on the canvas, at most one per screen refresh.
+// Draws frames on the canvas, at most one per screen refresh; a newer frame replaces one that was not drawn yet.
 
 import { isSideways, type Orientation } from "../media/geometry";
 import type { Picture, Shown } from "../transport/transport";
 
-/** What becomes of pictures that were offered. */
+/** Outcome of each offered frame. */
 export interface PainterEvents {
   shown(shown: Shown): void;
-  /** A picture gave way to a newer one before it was painted. */
+  /** A frame was replaced by a newer one before it was drawn. */
   dropped(): void;
 }
 
-/** The only one that draws on the canvas, and sets its size. */
+/** Sole owner of the canvas: draws on it and sets its size. */
 export class Painter {
   readonly #canvas: HTMLCanvasElement;
   readonly #context: CanvasRenderingContext2D | null;
@@ -24,7 +24,7 @@ export class Painter {
     this.#events = events;
   }
 
-  /** Paints this one next. One that still waits gives way to it. */
+  /** Draws this frame at the next refresh, replacing one that is still waiting. */
   offer(picture: Picture): void {
     if (this.#next !== null) {
       this.#next.close();
@@ -34,7 +34,7 @@ export class Painter {
     if (this.#request === 0) this.#request = requestAnimationFrame(() => this.#paint());
   }
 
-  /** Lets go of what waits; what is painted stays. */
+  /** Discards the waiting frame; what is on the canvas stays. */
   stop(): void {
     cancelAnimationFrame(this.#request);
     this.#request = 0;
@@ -42,13 +42,13 @@ export class Painter {
     this.#next = null;
   }
 
-  /** Empties the canvas, as when another stream is going to be shown. */
+  /** Clears the canvas, for example before another stream. */
   clear(): void {
     this.stop();
     this.#context?.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
   }
 
-  /** Paints what a video element shows, which is about to lose it. */
+  /** Copies the current frame of a video element that is about to lose it. */
   keep(video: HTMLVideoElement): void {
     this.stop();
     this.#put(video, video.videoWidth, video.videoHeight);
@@ -74,7 +74,7 @@ export class Painter {
     const context = this.#context;
     if (context === null) return;
     const [across, down] = isSideways(orientation) ? [height, width] : [width, height];
-    // About the middle, which stays where it is.
+    // Rotation about the centre keeps the centre fixed.
     context.setTransform(1, 0, 0, 1, width / 2, height / 2);
     context.rotate((orientation.rotation * Math.PI) / 180);
     if (orientation.mirrored) context.scale(-1, 1);

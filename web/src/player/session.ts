@@ -1,89 +1,94 @@
-// Which transport plays, and what happens when it ends: state and decisions, no DOM. The element shows what stands here.
+// State machine of one stage: chooses the transport, reconnects with backoff when it ends, and falls back to the next
+// transport when one cannot work. It opens transports through `SessionEnv`, so it has no DOM and no clock of its own;
+// `Director` owns one per stage and displays its state.
 
 import { Backoff } from "../net/backoff";
 import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
 import type { Ending, Opener, Sink, Transport } from "../transport/transport";
-import { Absence } from "./absence";
+import { DisplayWatchdog } from "./display_watchdog";
 
 /**
- * - `idle`: there is nothing to play.
- * - `paused`: the page is hidden; the connection is given back.
- * - `connecting`: asked, no picture yet.
- * - `playing`: it is seen, or heard where there is nothing to see.
- * - `blocked`: the browser plays only after a tap.
- * - `silent`: connected, but nothing has come for a while. That is no fault where the source may be still.
- * - `waiting`: the connection ended; the next attempt comes by itself.
+ * - `idle`: nothing to play.
+ * - `paused`: the page is hidden; the connection is closed.
+ * - `connecting`: connection requested, no frame yet.
+ * - `playing`: video is displayed, or audio plays if there is no video.
+ * - `blocked`: the browser requires a tap before it plays.
+ * - `silent`: connected, but no data has arrived for a while. This is not an error if the source may be still.
+ * - `waiting`: the connection ended; the next attempt is scheduled.
  */
 export type Phase = "idle" | "paused" | "connecting" | "playing" | "blocked" | "silent" | "waiting";
 
-/** What the viewer is told of one stage. */
+/** State of one stage for the viewer. */
 export interface SessionState {
   readonly phase: Phase;
-  /** The transport in use or tried next. */
+  /** The transport in use, or the next one to try. */
   readonly transport: TransportName | null;
-  /** Why the phase is what it is; empty where that needs no words. */
+  /** Reason for the phase; empty if it needs none. */
   readonly reason: string;
-  /** Why another transport plays than the one wanted; empty if none. */
+  /** Why another transport plays than the preferred one; empty if none. */
   readonly fallback: string;
-  /** Whether what is played carries sound. */
+  /** Whether what plays carries audio. */
   readonly sound: boolean;
-  /** It is heard only: the stream has no pictures. */
+  /** Whether only audio plays because the stream has no video. */
   readonly soundOnly: boolean;
-  /** Connections opened beyond the first, hidden times not counted. */
+  /** Number of reconnects, not counting those after the page was hidden. */
   readonly reconnects: number;
 }
 
-/** What is to be played. */
-export interface Wanted {
-  /** The stream's base address; null for nothing. */
+/** What to play. */
+export interface Selection {
+  /** The stream's base URL; null for nothing. */
   readonly base: URL | null;
   readonly transport: TransportName | "auto";
-  /** In this rendition and no other, for somebody else changes it. */
+  /** Exactly this rendition, because the gateway switches renditions itself. */
   readonly only?: boolean;
 }
 
-/** How one transport is played. */
+/** Player of one transport. */
 export interface TransportPlayer {
   readonly open: Opener;
-  /** Why this browser cannot play it at all, or null. */
+  /** Why this browser cannot play it at all, or null if it can. */
   obstacle(): string | null;
 }
 
-/** The world as the session needs it. */
+/** The session's environment, replaced in tests. */
 export interface SessionEnv {
   readonly players: Readonly<Record<TransportName, TransportPlayer>>;
-  /** Calls back once after `ms`; the result cancels it. */
+  /** Calls back once after `ms`; the returned function cancels it. */
   timer(callback: () => void, ms: number): () => void;
   random(): number;
-  /** Ms on a clock that only rises. */
+  /** Time in ms on a monotonic clock. */
   now(): number;
 }
 
-/** As a transport's sink, of whichever transport plays; what else those tell is in the state. */
+/** Forwards the events of whichever transport plays; everything else is in the state. */
 export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & {
   changed(state: SessionState): void;
 };
 
 const SILENT_AFTER_MS = 10_000;
-/** A connection that died without a word looks like a silent one; asking anew costs little. */
-const RENEW_AFTER_MS = 30_000;
-/** Refusals in a row after which `auto` goes on to the next: proxies that let no WebSocket through do not change their mind. */
-const REFUSALS = 2;
+/** A connection that died without notice looks like a silent one, and reconnecting is cheap. */
+const RECONNECT_AFTER_MS = 30_000;
+/**
+ * Consecutive refusals after which `auto` tries the next transport: a proxy that blocks WebSockets will not start to
+ * allow them.
+ */
+const MAX_REFUSALS = 2;
 
-/** Plays what is wanted for as long as it is wanted and visible. */
+/** Plays the selection while it is selected and the page is visible. */
 export class Session {
   readonly #env: SessionEnv;
   readonly #sink: SessionSink;
   readonly #backoff: Backoff;
-  #wanted: Wanted = { base: null, transport: "auto" };
+  #selection: Selection = { base: null, transport: "auto" };
   #visible = true;
   #transport: Transport | null = null;
   #cancelTimer: (() => void) | null = null;
   #refusals = 0;
-  /** What was found out about transports by trying them, for as long as the same is wanted. */
+  /** Failures found by trying transports, with their reasons; kept while the selection is the same. */
   readonly #obstacles = new Map<TransportName, string>();
-  #absence = new Absence();
-  #heardAt = 0;
+  #watchdog = new DisplayWatchdog();
+  #lastDataAt = 0;
   #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
@@ -96,16 +101,16 @@ export class Session {
     return this.#state;
   }
 
-  /** What was found out by trying against transports, for as long as the same is wanted. */
+  /** Failures found by trying transports, with their reasons; kept while the selection is the same. */
   get obstacles(): ReadonlyMap<TransportName, string> {
     return this.#obstacles;
   }
 
-  /** Plays this from now on. The same again changes nothing. */
-  want(wanted: Wanted): void {
-    const same = wanted.base?.href === this.#wanted.base?.href && wanted.transport === this.#wanted.transport && wanted.only === this.#wanted.only;
+  /** Selects what to play. Selecting the same again has no effect. */
+  select(selection: Selection): void {
+    const same = selection.base?.href === this.#selection.base?.href && selection.transport === this.#selection.transport && selection.only === this.#selection.only;
     if (same) return;
-    this.#wanted = wanted;
+    this.#selection = selection;
     this.#refusals = 0;
     this.#obstacles.clear();
     this.#backoff.reset();
@@ -120,25 +125,25 @@ export class Session {
     this.#restart();
   }
 
-  /** Leaves the link to something else, or takes it again. */
-  rest(rests: boolean): void {
-    this.#transport?.rest?.(rests);
+  /** Reduces the transport's load on the link, or restores it. */
+  throttle(throttled: boolean): void {
+    this.#transport?.throttle?.(throttled);
   }
 
-  /** The network is said to be back: does not wait any longer. */
-  hurry(): void {
+  /** The network is back: reconnects immediately if waiting. */
+  retryNow(): void {
     if (this.#state.phase === "waiting") this.#reconnect();
   }
 
-  /** Closes what is open; `want` begins anew. */
+  /** Closes the connection; `select` starts again. */
   stop(): void {
-    this.#wanted = { base: null, transport: "auto" };
+    this.#selection = { base: null, transport: "auto" };
     this.#restart();
   }
 
   #restart(): void {
     this.#release();
-    const base = this.#wanted.base;
+    const base = this.#selection.base;
     if (base === null) {
       this.#set({ phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false });
     } else if (!this.#visible) {
@@ -157,11 +162,11 @@ export class Session {
     const { name, fallback } = this.#choose();
     const sound = this.#state.sound && this.#state.transport === name;
     this.#set({ phase: "connecting", transport: name, reason: "", fallback, sound, soundOnly: false });
-    const absence = (this.#absence = new Absence());
+    const watchdog = (this.#watchdog = new DisplayWatchdog());
     let current = true;
     let played = false;
-    this.#heard();
-    this.#watch(SILENT_AFTER_MS);
+    this.#dataArrived();
+    this.#watchSilence(SILENT_AFTER_MS);
     const sink: Sink = {
       picture: (picture) => {
         if (!current) {
@@ -169,37 +174,37 @@ export class Session {
           return;
         }
         played = true;
-        this.#plays(false);
+        this.#playing(false);
         this.#sink.picture(picture);
       },
       shown: (shown) => {
         if (!current) return;
         played = true;
-        this.#plays(false);
+        this.#playing(false);
         this.#sink.shown(shown);
       },
       heard: () => {
         if (!current) return;
         played = true;
-        this.#plays(true);
+        this.#playing(true);
       },
       fed: (count) => {
-        if (!current || this.#state.phase === "blocked" || !absence.fed(count, this.#env.now())) return;
+        if (!current || this.#state.phase === "blocked" || !watchdog.fed(count, this.#env.now())) return;
         current = false;
-        const reason = played ? `${LABELS[name]} shows no more pictures, though they come` : `${LABELS[name]} shows no picture, though they come`;
+        const reason = played ? `${LABELS[name]} receives video but no longer displays it` : `${LABELS[name]} receives video but displays none`;
         this.#ended(name, { kind: played ? "lost" : "unsupported", reason });
       },
       blocked: () => {
         if (!current) return;
-        absence.excuse();
-        this.#set({ phase: "blocked", reason: "the browser plays this only after a tap" });
+        watchdog.reset();
+        this.#set({ phase: "blocked", reason: "the browser requires a tap before it plays" });
       },
       sound: (there) => {
         if (current) this.#set({ sound: there });
       },
       bytes: (count) => {
         if (!current) return;
-        this.#heard();
+        this.#dataArrived();
         this.#sink.bytes(count);
       },
       carried: (bytes, ms) => {
@@ -217,9 +222,9 @@ export class Session {
         this.#ended(name, ending);
       },
     };
-    const transport = this.#env.players[name].open(base, sink, this.#wanted.only ?? false);
+    const transport = this.#env.players[name].open(base, sink, this.#selection.only ?? false);
     this.#transport = {
-      rest: (rests) => transport.rest?.(rests),
+      throttle: (throttled) => transport.throttle?.(throttled),
       stop: () => {
         current = false;
         transport.stop();
@@ -227,27 +232,30 @@ export class Session {
     };
   }
 
-  /** What is wanted, or the best that can be had, and what is against those before it. The last is always tried. */
+  /**
+   * Returns the selected transport or the best available one, and the reasons against those before it. The last is
+   * always tried.
+   */
   #choose(): { name: TransportName; fallback: string } {
-    const wanted = this.#wanted.transport;
-    const order = wanted === "auto" ? TRANSPORTS : [wanted, ...TRANSPORTS.filter((name) => name !== wanted)];
-    const against: string[] = [];
+    const selection = this.#selection.transport;
+    const order = selection === "auto" ? TRANSPORTS : [selection, ...TRANSPORTS.filter((name) => name !== selection)];
+    const reasons: string[] = [];
     for (const name of order) {
       const obstacle = this.#obstacles.get(name) ?? this.#env.players[name].obstacle();
-      if (obstacle === null) return { name, fallback: against.join("; ") };
-      if (!against.includes(obstacle)) against.push(obstacle);
+      if (obstacle === null) return { name, fallback: reasons.join("; ") };
+      if (!reasons.includes(obstacle)) reasons.push(obstacle);
     }
-    return { name: "mjpeg", fallback: against.join("; ") };
+    return { name: "mjpeg", fallback: reasons.join("; ") };
   }
 
   #ended(name: TransportName, ending: Ending): void {
     this.#release();
     if (ending.kind === "refused") this.#refusals++;
-    const givesUp = ending.kind === "unsupported" || ending.kind === "unready" || (this.#refusals >= REFUSALS && this.#wanted.transport === "auto");
+    const givesUp = ending.kind === "unsupported" || ending.kind === "unready" || (this.#refusals >= MAX_REFUSALS && this.#selection.transport === "auto");
     if (givesUp && name !== "mjpeg") {
       this.#refusals = 0;
       const unready = ending.kind === "unready";
-      this.#obstacles.set(name, unready ? `${LABELS[name]} has nothing to play yet (${ending.reason})` : ending.reason);
+      this.#obstacles.set(name, unready ? `${LABELS[name]} is not ready yet (${ending.reason})` : ending.reason);
       this.#reconnect();
       return;
     }
@@ -255,34 +263,34 @@ export class Session {
     this.#cancelTimer = this.#env.timer(() => this.#reconnect(), this.#backoff.next());
   }
 
-  /** A picture came, or where there are none, sound. */
-  #plays(soundOnly: boolean): void {
-    this.#heard();
-    this.#absence.shown();
+  /** A frame was displayed, or audio was played if there is no video. */
+  #playing(soundOnly: boolean): void {
+    this.#dataArrived();
+    this.#watchdog.shown();
     if (this.#state.phase === "playing" && this.#state.soundOnly === soundOnly) return;
     this.#backoff.reset();
     this.#refusals = 0;
     this.#set({ phase: "playing", reason: "", soundOnly });
   }
 
-  /** Something arrived: silence is counted anew from here. */
-  #heard(): void {
+  /** Data arrived: restarts the silence timer. */
+  #dataArrived(): void {
     if (this.#state.phase === "silent") this.#set({ phase: "connecting", reason: "" });
-    this.#heardAt = this.#env.now();
+    this.#lastDataAt = this.#env.now();
   }
 
-  #watch(ms: number): void {
+  #watchSilence(ms: number): void {
     this.#cancelTimer = this.#env.timer(() => {
-      // Who waits for a tap need not fetch anything meanwhile.
-      if (this.#state.phase === "blocked") this.#heard();
-      const silent = this.#env.now() - this.#heardAt;
-      if (silent >= RENEW_AFTER_MS) {
+      // A player that waits for a tap need not fetch data meanwhile.
+      if (this.#state.phase === "blocked") this.#dataArrived();
+      const silent = this.#env.now() - this.#lastDataAt;
+      if (silent >= RECONNECT_AFTER_MS) {
         this.#reconnect();
       } else if (silent >= SILENT_AFTER_MS) {
-        this.#set({ phase: "silent", reason: "connected, but no pictures come" });
-        this.#watch(RENEW_AFTER_MS - silent);
+        this.#set({ phase: "silent", reason: "connected, but no new frames arrive" });
+        this.#watchSilence(RECONNECT_AFTER_MS - silent);
       } else {
-        this.#watch(SILENT_AFTER_MS - silent);
+        this.#watchSilence(SILENT_AFTER_MS - silent);
       }
     }, ms);
   }

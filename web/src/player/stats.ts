@@ -1,39 +1,39 @@
-// The figures of a player, collected from what its parts report.
+// Collects the statistics of a player from the reports of its parts.
 
 import { Meter } from "./meter";
 import type { Phase, SessionState } from "./session";
 import type { TransportName } from "../transport/names";
 import type { Delay, Shown } from "../transport/transport";
 
-/** What a latency was measured from. */
+/** Start of a latency measurement. */
 export type LatencyKind = "picture" | Delay["kind"];
 
-/** `element.stats`: one moment's figures. */
+/** Value of `element.stats`: a snapshot of the statistics. */
 export interface Stats {
   readonly phase: Phase;
   readonly transport: TransportName | null;
-  /** Why it is not simply playing what was asked for; empty if it is. */
+  /** Why the selection is not simply playing; empty if it is. */
   readonly reason: string;
-  /** Size of the picture shown in pixels; 0 before the first. */
+  /** Size of the displayed frame in pixels; 0 before the first. */
   readonly width: number;
   readonly height: number;
-  /** Pictures shown and media bits received, per second, over the last second. */
+  /** Frames displayed and media bits received per second, over the last second. */
   readonly framesPerSecond: number;
   readonly bitsPerSecond: number;
-  /** How old the picture on the screen is; null until it is known. */
+  /** Latency of the displayed frame in ms; null until it is known. */
   readonly latencyMs: number | null;
   /**
-   * `picture`: from the making of the picture to its showing, read from its block code. `decode`: from arrival to showing.
-   * `live`: behind the newest picture that the player knows of.
+   * `picture`: end to end, from capture to display, read from the frame's block code. `decode`: from arrival to
+   * display. `live`: distance to the newest frame that the player knows of.
    */
   readonly latencyKind: LatencyKind | null;
-  /** Pictures shown, and pictures received but not shown, since the stream was chosen. */
+  /** Frames displayed, and frames received but not displayed, since the stream was selected. */
   readonly painted: number;
   readonly dropped: number;
   readonly reconnects: number;
 }
 
-/** Adds up what the player's parts report; all times are ms of `performance.now()`. */
+/** Accumulates the reports; all times are ms of `performance.now()`. */
 export class StatsCollector {
   readonly #meter: Meter;
   #width = 0;
@@ -65,18 +65,18 @@ export class StatsCollector {
     this.#latency = { ms, kind };
   }
 
-  /** Ends the second that rates are of. */
+  /** Ends the current interval for rates. */
   look(now: number): void {
     this.#meter.look(now);
   }
 
-  /** The connection changed: rates and latency of the old one say nothing about the new. */
+  /** The connection changed: rates and latency of the old one do not apply to the new one. */
   connectionChanged(now: number): void {
     this.#meter.clear(now);
     this.#latency = null;
   }
 
-  /** Another stream is chosen: all counts begin at 0. */
+  /** Another stream was selected: all counters restart at 0. */
   clear(now: number): void {
     this.connectionChanged(now);
     this.#width = this.#height = this.#painted = this.#dropped = 0;

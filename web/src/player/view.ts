@@ -1,4 +1,5 @@
-// The player's shadow tree: canvas and video, state, figures and buttons. Shows what it is told; decides nothing.
+// The player's shadow DOM: canvas and videos, status, statistics and buttons. It displays the given state and makes
+// no decisions.
 
 import { bitRate, milliseconds, size } from "../page/format";
 import { element } from "../page/dom";
@@ -7,44 +8,44 @@ import type { DirectorState, StageName } from "./director";
 import { LABELS, type TransportName } from "../transport/names";
 import type { LatencyKind, Stats } from "./stats";
 
-/** What is done to the player: by the viewer, and to the sound by whomever. */
+/** Actions of the viewer, and volume changes from any cause. */
 export interface PlayerActions {
   toggleStats(): void;
   toggleFullscreen(): void;
   toggleMuted(): void;
-  /** The tap that a browser wants before it plays. */
+  /** The user activation that a browser requires before it plays. */
   tap(): void;
-  /** A video was made loud or quiet, by whomever. */
+  /** A video was muted or unmuted, by the viewer or otherwise. */
   volumeChanged(): void;
 }
 
-/** What the sound button and its notice show. */
+/** What the sound button and its notice display. */
 export interface SoundView {
-  /** The stream has sound. */
+  /** The stream has audio. */
   readonly there: boolean;
-  /** Somebody turned it on. */
+  /** The viewer turned audio on. */
   readonly wanted: boolean;
-  /** It is heard. */
+  /** Audio is audible. */
   readonly heard: boolean;
-  /** What plays, where that carries no sound. */
+  /** The current transport, if it carries no audio. */
   readonly transport: TransportName | null;
-  /** What carries it, in words; empty where that is not known. */
+  /** Labels of the transports that carry audio; empty if unknown. */
   readonly carriers: string;
 }
 
-/** Where the picture is: what is decoded by scripts is on the canvas, and either stage has a video element. */
+/** Where frames are displayed: those decoded by scripts on the canvas, others in the video element of a stage. */
 export type ScreenName = "canvas" | StageName;
 
-const FIGURES = ["transport", "picture", "frames", "bit rate", "latency", "dropped", "reconnects"] as const;
+const FIGURES = ["transport", "resolution", "frame rate", "bit rate", "latency", "dropped", "reconnects"] as const;
 type Figure = (typeof FIGURES)[number];
 
 const LATENCIES: Readonly<Record<LatencyKind, string>> = {
-  picture: "picture latency",
+  picture: "end-to-end latency",
   decode: "decode delay",
   live: "behind live",
 };
 
-/** Builds the tree once and keeps it up to date. */
+/** Builds the DOM once and updates it in place. */
 export class PlayerView {
   readonly canvas: HTMLCanvasElement;
   readonly videos: Readonly<Record<StageName, HTMLVideoElement>>;
@@ -60,7 +61,7 @@ export class PlayerView {
   readonly #figures = new Map<Figure, HTMLElement>();
 
   constructor(root: ShadowRoot, actions: PlayerActions) {
-    // A constructed stylesheet, since the pages' CSP allows no inline style.
+    // A constructed stylesheet, since the pages' CSP forbids inline styles.
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(css);
     root.adoptedStyleSheets = [sheet];
@@ -70,8 +71,8 @@ export class PlayerView {
     this.#status = element("p", { class: "status", role: "status" });
     this.#notice = element("p", { class: "notice", hidden: "" });
     this.#soundNotice = element("p", { class: "notice", role: "status", hidden: "" });
-    this.#soundOnly = element("p", { class: "sound-only", hidden: "" }, speaker(true), "Sound only: this stream has no pictures");
-    this.#overlay = element("dl", { class: "stats", id: "stats", hidden: "", "aria-label": "Figures" });
+    this.#soundOnly = element("p", { class: "sound-only", hidden: "" }, speaker(true), "Audio only: this stream has no video");
+    this.#overlay = element("dl", { class: "stats", id: "stats", hidden: "", "aria-label": "Statistics" });
     for (const figure of FIGURES) {
       const value = element("dd", { "data-figure": figure }, "–");
       this.#figures.set(figure, value);
@@ -104,22 +105,22 @@ export class PlayerView {
   }
 
   title(name: string): void {
-    const label = name === "" ? "No stream" : `Live picture of ${name}`;
+    const label = name === "" ? "No stream" : `Live video of ${name}`;
     for (const screen of [this.canvas, this.videos.first, this.videos.second]) screen.setAttribute("aria-label", label);
   }
 
-  /** What the picture is on. */
+  /** The element that displays frames. */
   screen(name: ScreenName): HTMLCanvasElement | HTMLVideoElement {
     return name === "canvas" ? this.canvas : this.videos[name];
   }
 
-  /** There is a picture, here. */
+  /** There is a frame on this element. */
   shown(screen: ScreenName): void {
     this.#frame.classList.add("has-picture");
     if (this.#frame.dataset["screen"] !== screen) this.#frame.dataset["screen"] = screen;
   }
 
-  /** There is none. */
+  /** Nothing is displayed. */
   blank(): void {
     this.#frame.classList.remove("has-picture");
     this.#frame.dataset["screen"] = "canvas";
@@ -129,7 +130,7 @@ export class PlayerView {
     this.#frame.dataset["phase"] = state.phase;
     this.#status.textContent = sentence(state);
     const instead = state.transport !== null && state.fallback !== "";
-    this.#notice.textContent = instead ? `${LABELS[state.transport]} instead: ${state.fallback}` : "";
+    this.#notice.textContent = instead ? `Fell back to ${LABELS[state.transport]}: ${state.fallback}` : "";
     this.#notice.hidden = !instead;
     this.#soundOnly.hidden = !(state.phase === "playing" && state.soundOnly);
     this.#tapButton.hidden = state.phase !== "blocked";
@@ -137,15 +138,15 @@ export class PlayerView {
 
   sound({ there, wanted, heard, transport, carriers }: SoundView): void {
     this.#soundButton.hidden = !there;
-    // What is wanted and cannot be heard here is not to be turned on once more.
+    // If audio is on but this transport cannot carry it, the button must not offer to turn it on again.
     const on = heard || (wanted && transport !== null);
     if (this.#soundButton.dataset["on"] !== String(on)) {
       this.#soundButton.dataset["on"] = String(on);
       this.#soundButton.replaceChildren(speaker(on), on ? "Mute" : "Unmute");
     }
     const silent = there && wanted && transport !== null;
-    const instead = carriers === "" ? "" : `; choose Auto, or one of: ${carriers}`;
-    const text = silent && transport !== null ? `${LABELS[transport]} carries no sound${instead}` : "";
+    const instead = carriers === "" ? "" : `; choose Auto or one of: ${carriers}`;
+    const text = silent && transport !== null ? `${LABELS[transport]} has no sound${instead}` : "";
     if (this.#soundNotice.textContent !== text) this.#soundNotice.textContent = text;
     this.#soundNotice.hidden = text === "";
   }
@@ -159,8 +160,8 @@ export class PlayerView {
     if (this.#overlay.hidden) return;
     const texts: Record<Figure, string> = {
       transport: stats.transport === null ? "–" : LABELS[stats.transport],
-      picture: size(stats.width, stats.height),
-      frames: `${stats.framesPerSecond.toFixed(1)} /s`,
+      resolution: size(stats.width, stats.height),
+      "frame rate": `${stats.framesPerSecond.toFixed(1)} /s`,
       "bit rate": bitRate(stats.bitsPerSecond),
       latency: latency(stats),
       dropped: String(stats.dropped),
@@ -174,7 +175,7 @@ export class PlayerView {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A speaker, with waves or crossed out. */
+/** Speaker icon, with waves or crossed out. */
 function speaker(on: boolean): SVGElement {
   const icon = document.createElementNS(SVG, "svg");
   for (const [name, value] of Object.entries({ viewBox: "0 0 24 24", width: "18", height: "18", "aria-hidden": "true" })) {
@@ -190,7 +191,7 @@ function speaker(on: boolean): SVGElement {
   return icon;
 }
 
-/** Latency with what it was measured from, since the kinds must not be compared. */
+/** Latency with its kind, since the kinds must not be compared. */
 function latency(stats: Pick<Stats, "latencyMs" | "latencyKind">): string {
   if (stats.latencyMs === null || stats.latencyKind === null) return "–";
   return `${milliseconds(stats.latencyMs)} ${LATENCIES[stats.latencyKind]}`;
@@ -209,8 +210,8 @@ function sentence(state: DirectorState): string {
     case "blocked":
       return "Ready";
     case "silent":
-      return "Still: connected, but no pictures come";
+      return "Connected, but no new frames";
     case "waiting":
-      return `Trying again: ${state.reason}`;
+      return `Reconnecting: ${state.reason}`;
   }
 }

@@ -1,5 +1,5 @@
-// A page of the documentation can be read without this: it closes the contents on a phone, and gives code a button to
-// copy it.
+// Optional script of the documentation pages, which are readable without it: collapses the contents on phones, and
+// adds copy buttons to code blocks.
 
 import { followContents } from "../page/contents";
 import { byId, element } from "../page/dom";
@@ -7,7 +7,7 @@ import { byId, element } from "../page/dom";
 const contents = byId("Contents") as HTMLDetailsElement;
 followContents(contents);
 contents.dataset["ready"] = "";
-// In sight, however long the contents are.
+// Scrolls the current entry into view.
 const current = contents.querySelector("[aria-current]");
 const list = contents.closest("nav");
 if (current instanceof HTMLElement && list !== null) list.scrollTop = Math.max(0, current.offsetTop - list.clientHeight / 3);
@@ -26,7 +26,7 @@ async function copy(code: Element, button: HTMLButtonElement): Promise<void> {
     await navigator.clipboard.writeText((code.textContent ?? "").trimEnd());
     copied = true;
   } catch {
-    // No clipboard on plain HTTP: the old way, which needs the selection.
+    // The clipboard API needs a secure context; the older command works on the selection.
     getSelection()?.selectAllChildren(code);
     copied = document.execCommand("copy");
   }

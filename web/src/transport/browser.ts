@@ -1,16 +1,16 @@
-// What browsers have and have not, as far as video elements go.
+// Differences between browsers that concern video elements.
 
-/** `MediaSource`, or what stands in for it. */
+/** `MediaSource`, or `ManagedMediaSource` in its place. */
 export type SourceKind = Pick<typeof MediaSource, "isTypeSupported"> & (new () => MediaSource);
 
-/** The one there is: an iPhone has only the managed kind. */
+/** The available implementation; iPhones have only `ManagedMediaSource`. */
 export function mediaSource(): SourceKind | null {
   const names = ["ManagedMediaSource", "MediaSource"] as const;
   const known = globalThis as Partial<Record<(typeof names)[number], typeof MediaSource>>;
   return names.map((name) => known[name]).find((found) => found !== undefined) ?? null;
 }
 
-/** Safari, which every browser on an iPhone or iPad is inside, buffers anew when the rate changes. */
+/** False for Safari, and so for every browser on iPhones and iPads: it rebuffers when the playback rate changes. */
 export function changesRateSmoothly(): boolean {
   return !/^Apple/.test(navigator.vendor);
 }

@@ -1,6 +1,8 @@
-// HLS: by hls.js, which is fetched when it is first needed, or by the browser itself where there is no MediaSource.
+// HLS playback, by hls.js where the browser has a MediaSource, otherwise by the browser itself. hls.js is loaded on
+// first use, so that other transports do not pay for it. This file has what both share: the loan of the video
+// element, and asking the gateway why a load failed.
 
-import { ANSWER_MS } from "../net/within";
+import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
 import { mediaSource } from "./browser";
 import { playByBrowser } from "./hls_native";
 import { refusal } from "./refusal";
@@ -9,40 +11,40 @@ import type { VideoLoan, VideoScreen } from "./video";
 
 const TYPE = "application/vnd.apple.mpegurl";
 
-/** How the video element is made to play a playlist. */
+/** Plays a playlist in the lent video element. */
 export type HlsPlayer = (url: URL, loan: VideoLoan, events: HlsEvents) => HlsPlayback;
 
-/** What such a player tells the transport. */
+/** Events from the HLS player to the transport. */
 export interface HlsEvents {
   bytes(count: number): void;
   carried(bytes: number, ms: number): void;
-  /** Pictures, `count` as is likely, went into the browser's buffer. */
+  /** About `count` frames were added to the browser's buffer (an estimate). */
   fed(count: number): void;
   sound(there: boolean): void;
-  /** It is over. `loading`: a playlist or segment was not to be had; the gateway is asked why. */
+  /** Playback ended. `loading`: a playlist or segment could not be loaded; the gateway is asked for the reason. */
   ended(ending: Ending | "loading"): void;
 }
 
-/** A player that runs, up to `stop`. */
+/** A running player, until `stop`. */
 export interface HlsPlayback {
-  /** Seconds behind live, null if not known yet. */
+  /** Seconds behind live; null if unknown. */
   behind(): number | null;
   stop(): void;
-  rest?(rests: boolean): void;
+  throttle?(throttled: boolean): void;
 }
 
 /** Why this browser cannot play `hls` at all, or null if it can. */
 export function hlsObstacle(): string | null {
   const native = document.createElement("video").canPlayType(TYPE) !== "";
-  return mediaSource() !== null || native ? null : "this browser plays no HLS";
+  return mediaSource() !== null || native ? null : "this browser does not support HLS";
 }
 
-/** Fetches what it takes, for later: on a link that has become narrow it would take long. */
+/** Preloads hls.js for a later move: on a link that has become slow, loading it would take long. */
 export function prepareHls(): void {
   if (mediaSource() !== null) import("./hls_js").catch(() => undefined);
 }
 
-/** Plays `{base}/hls/index.m3u8`, which has all renditions, or one rendition's `media.m3u8`. */
+/** Plays `{base}/hls/index.m3u8`, which lists all renditions, or with `only` one rendition's `media.m3u8`. */
 export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScreen): Transport {
   const url = transportUrl(base, "hls", only ? "media.m3u8" : "index.m3u8");
   const over = new AbortController();
@@ -78,7 +80,7 @@ export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScree
     blocked: () => sink.blocked(),
     failed: (reason) => {
       const ending: Ending = { kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` };
-      // A player of the browser's own does not tell a playlist that it could not get from one that it cannot play.
+      // Native players do not distinguish a playlist that they could not load from one that they cannot play.
       if (played || mediaSource() !== null) end(ending);
       else ask(ending);
     },
@@ -89,11 +91,11 @@ export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScree
     fed: (count) => sink.fed(count),
     sound: (there) => sink.sound(there),
     ended: (ending) => {
-      if (ending === "loading") ask({ kind: "refused", reason: "the stream's segments cannot be loaded" });
+      if (ending === "loading") ask({ kind: "refused", reason: "the stream's segments could not be loaded" });
       else end(ending);
     },
   };
-  /** Has the gateway say what it has against it; `otherwise` if that is nothing. */
+  /** Ends with the gateway's reason for refusing the playlist, or with `otherwise` if it does not refuse it. */
   const ask = (otherwise: Ending): void => {
     halt();
     void refusal(url, signal, otherwise).then(end);
@@ -105,14 +107,14 @@ export function openHls(base: URL, sink: Sink, only: boolean, screen: VideoScree
   if (mediaSource() === null) {
     start(playByBrowser);
   } else {
-    // Refused, for there may be another way than HLS.
-    const unloaded = (): void => end({ kind: "refused", reason: "the HLS player could not be loaded; if the gateway was renewed, load the page again" });
-    const late = setTimeout(unloaded, ANSWER_MS);
+    // `refused`, so that another transport is tried.
+    const unloaded = (): void => end({ kind: "refused", reason: "the HLS player could not be loaded; if the gateway was updated, reload the page" });
+    const late = setTimeout(unloaded, RESPONSE_TIMEOUT_MS);
     signal.addEventListener("abort", () => clearTimeout(late));
     import("./hls_js").then(({ playByHlsJs }) => {
       clearTimeout(late);
       start(playByHlsJs);
     }, unloaded);
   }
-  return { stop, rest: (rests) => playback?.rest?.(rests) };
+  return { stop, throttle: (throttled) => playback?.throttle?.(throttled) };
 }

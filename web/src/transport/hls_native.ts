@@ -1,26 +1,32 @@
-// HLS by the browser itself. It tells little: no bytes, and its place behind live only where it may be sought.
+// HLS by the browser's native player, for browsers without MediaSource. It reports no byte counts, and its distance
+// to live only through `seekable`.
 
 import type { HlsPlayer } from "./hls";
 
-/** A player that joins further behind (s) than this is moved, to so much (s) behind the end, and then left alone for a while (ms). */
+/**
+ * Beyond `FAR` seconds behind live the player seeks to `TARGET` seconds behind; it is then left alone for `REST_MS`.
+ */
 const FAR = 8;
 const TARGET = 3;
 const REST_MS = 5000;
 const LOOK_EVERY_MS = 1000;
-/** Pictures in that time, as is likely: the browser does not tell. */
+/** Assumed frames in that interval, as the browser does not report any. */
 const LIKELY = 10;
 
-/** A browser that may play and knows nothing of the stream after so long (ms) loads nothing: a gateway waits less for a segment. */
+/**
+ * A browser that is allowed to play but has no metadata after this time (ms) loads nothing: the gateway answers a
+ * segment request sooner.
+ */
 const LOAD_MS = 12_000;
 
-/** Whether the element has sound, as far as its engine says so. */
+/** Engine-specific properties that reveal an audio track. */
 interface Hearing {
   readonly audioTracks?: { readonly length: number };
   readonly webkitAudioDecodedByteCount?: number;
   readonly mozHasAudio?: boolean;
 }
 
-/** Plays by the element's `src`, which the browser follows without a word of bytes or pictures. */
+/** Plays through the element's `src`. */
 export const playByBrowser: HlsPlayer = (url, loan, events) => {
   const video: HTMLVideoElement & Hearing = loan.element;
   let movedAt = -Infinity;

@@ -1,53 +1,58 @@
-// How far behind live a video element plays: as little as the network allows. Pure; whoever calls has clock and element.
+// Controls how far behind live a video element plays: as little as the network allows. Pure; the caller supplies
+// clock and element state and applies the returned move.
 //
-// A browser plays smoothly if it has a picture by the time that it shows the one before. So each picture's lateness is its
-// arrival (clock) less the start of the one before (media time). The largest of the last seconds tells how late pictures
-// may come; playing at (now - that - a margin for decoding) never runs dry and is no later than need be.
+// Playback is smooth if each frame is available by the time the previous one has been shown. A frame's lateness is
+// therefore its arrival time (clock) minus the start of the previous frame (media time). The maximum over the last
+// seconds bounds how late frames may arrive; playing at (now - maximum - a margin for decoding) never runs dry and is
+// no later than necessary.
 
-/** Buffered media, in seconds. */
+/** A range of buffered media, in seconds. */
 export interface Span {
   readonly from: number;
   readonly to: number;
 }
 
-/** What to do with the element. */
+/** An action for the element. */
 export type Move = { readonly kind: "seek"; readonly to: number } | { readonly kind: "rate"; readonly rate: number };
 
-/** Time (s) from appended to decoded. */
+/** Initial margin for decoding (s), from append to decoded. */
 const MARGIN = 0.04;
 const MARGIN_STEP = 0.03;
 const MARGIN_LIMIT = 0.5;
-/** A margin is not widened more often than this (ms), and shrinks again after this long without need. */
+/** Minimum time (ms) between two increases of the margin, and time without need after which it shrinks. */
 const MARGIN_TRIED_MS = 1000;
 const MARGIN_KEPT_MS = 20_000;
 
 /** Lateness is remembered for this long (ms), in buckets. */
 const REMEMBERED_MS = 5000;
 const BUCKET_MS = 500;
-/** No more than this (s) of a cushion, however late media comes: then it may run dry. */
+/** Maximum cushion (s), however late media arrives; beyond that, playback may run dry. */
 const CUSHION_LIMIT = 2;
 
-/** What is there when a viewer joins arrives at once. It is over when nothing came for this long (ms). */
+/** The backlog sent to a joining viewer arrives at once. It is complete when nothing has arrived for this long (ms). */
 const BACKLOG_PAUSE_MS = 60;
-/** The lateness to begin with, since the pictures of a backlog do not tell it (s). */
-const FIRST_LATE = 0.1;
+/** Initial lateness (s), as the frames of a backlog do not reveal it. */
+const INITIAL_LATENESS = 0.1;
 
-/** Further behind (s) than this is not worth catching up by rate. */
+/** Beyond this distance (s) the player jumps instead of catching up by rate. */
 const JUMP = 4;
-/** The same where it was paused, since nobody sees the jump. */
+/** The same after a pause, when nobody notices the jump. */
 const JUMP_RESUMED = 0.3;
-/** Off by more than this (s), the rate changes; by less than the other, it is 1 again. */
-const LOOSE = 0.03;
-const CLOSE = 0.015;
-/** A hundredth of a second before the end of what is there still shows the last picture. */
+/** An offset above `ADJUST_ABOVE` (s) changes the playback rate; below `ADJUST_UNTIL` the rate returns to 1. */
+const ADJUST_ABOVE = 0.03;
+const ADJUST_UNTIL = 0.015;
+/** At this distance (s) from the end of the buffer, the last frame is still displayed. */
 const AT_END = 0.01;
 
-/** Where the rate is left alone: the distances of a jump (s), and its rest (ms). */
+/**
+ * Without rate changes: the distance (s) that triggers a jump, its target distance (s), and the minimum time (ms)
+ * between jumps.
+ */
 const STEADY_JUMP = 3;
 const STEADY_TARGET = 0.75;
 const STEADY_REST_MS = 5000;
 
-/** Of one media source, from its opening on. */
+/** State for one media source, from its opening on. */
 export class LiveEdge {
   readonly #rates: boolean;
   #buckets: { readonly since: number; late: number; step: number }[] = [];
@@ -59,27 +64,27 @@ export class LiveEdge {
   #joining = true;
   #resumed = false;
 
-  /** `rates`: whether the rate may be changed. */
+  /** `rates`: whether the playback rate may be changed. */
   constructor({ rates }: { rates: boolean }) {
     this.#rates = rates;
   }
 
-  /** From `now` (ms) on, media from `from` to `to` (s) can be played too. */
+  /** At `now` (ms), media from `from` to `to` (s) became playable. */
   arrived(now: number, from: number, to: number): void {
     const last = this.#last;
     if (this.#joining && last !== null && now - last.now >= ((to - from) * 1000) / 2) this.#joining = false;
     if (this.#joining || last === null) {
-      // Only its end tells how late media comes.
-      this.#buckets = [{ since: now, late: now / 1000 - to + FIRST_LATE, step: to - from }];
+      // Only the end of a backlog reveals how late media arrives.
+      this.#buckets = [{ since: now, late: now / 1000 - to + INITIAL_LATENESS, step: to - from }];
       this.#last = { now, from: to };
       return;
     }
-    this.#note(now, now / 1000 - last.from, to - from);
-    // Several may have come at once.
+    this.#record(now, now / 1000 - last.from, to - from);
+    // Several frames may have arrived at once.
     this.#last = { now, from: to - Math.min(...this.#buckets.map(({ step }) => step)) };
   }
 
-  /** It ran dry at `at` (s) though there was more: decoding takes longer than thought. */
+  /** Playback ran dry at `at` (s) although more was buffered: decoding takes longer than assumed. */
   starved(now: number, at: number, spans: readonly Span[]): void {
     const span = spans.at(-1);
     if (now - this.#marginAt < MARGIN_TRIED_MS || span === undefined || at < span.from || at > span.to - MARGIN / 2) return;
@@ -87,12 +92,12 @@ export class LiveEdge {
     this.#marginAt = now;
   }
 
-  /** It plays on after a pause. */
+  /** Playback resumed after a pause. */
   resumed(): void {
     this.#resumed = true;
   }
 
-  /** What to do at `now` (ms), with the element at `at` (s) and this buffered; null for nothing. */
+  /** Returns the action at `now` (ms) for an element at position `at` (s) with these buffered ranges; null for none. */
   look(now: number, at: number, spans: readonly Span[]): Move | null {
     const newest = spans.at(-1);
     if (newest === undefined || this.#last === null) return null;
@@ -101,7 +106,7 @@ export class LiveEdge {
       this.#margin = Math.max(MARGIN, this.#margin - MARGIN_STEP);
       this.#marginAt = now;
     }
-    const due = now / 1000 - this.#late() - this.#margin;
+    const due = now / 1000 - this.#maxLateness() - this.#margin;
     const target = Math.min(Math.max(due, newest.from), newest.to - AT_END);
     const behind = target - at;
     const inside = spans.find(({ from, to }) => from <= at && at < to - AT_END);
@@ -115,7 +120,7 @@ export class LiveEdge {
     return this.#rates ? this.#follow(now, behind, target) : this.#jump(now, newest.to - at, newest);
   }
 
-  #note(now: number, late: number, step: number): void {
+  #record(now: number, late: number, step: number): void {
     const bucket = this.#buckets.at(-1);
     if (bucket !== undefined && now - bucket.since < BUCKET_MS) {
       bucket.late = Math.max(bucket.late, late);
@@ -126,7 +131,7 @@ export class LiveEdge {
     while ((this.#buckets[0]?.since ?? now) < now - REMEMBERED_MS) this.#buckets.shift();
   }
 
-  #late(): number {
+  #maxLateness(): number {
     const all = this.#buckets.map(({ late }) => late);
     return Math.min(Math.max(...all), Math.min(...all) + CUSHION_LIMIT);
   }
@@ -134,8 +139,8 @@ export class LiveEdge {
   #follow(now: number, behind: number, target: number): Move | null {
     if (behind > JUMP) return this.#seek(now, target);
     const off = Math.abs(behind);
-    if (off > CLOSE && off < LOOSE) return null;
-    const size = off <= CLOSE ? 0 : off < 2 * LOOSE ? 0.05 : 0.1;
+    if (off > ADJUST_UNTIL && off < ADJUST_ABOVE) return null;
+    const size = off <= ADJUST_UNTIL ? 0 : off < 2 * ADJUST_ABOVE ? 0.05 : 0.1;
     const rate = 1 + (behind > 0 ? size : -size);
     if (rate === this.#rate) return null;
     this.#rate = rate;

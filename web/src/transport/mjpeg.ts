@@ -1,4 +1,5 @@
-// MJPEG: read by fetch rather than by an <img>, so that bytes are counted, an end is noticed, and only the newest picture is decoded.
+// MJPEG, read by fetch instead of an <img>: this way bytes are counted, the end of the stream is noticed, and only
+// the newest frame is decoded.
 
 import { Lateness } from "../net/lateness";
 import { isJpeg, withEnd } from "../media/jpeg";
@@ -7,18 +8,18 @@ import { errorText } from "../net/errors";
 import { unreachable } from "./refusal";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 
-/** Pictures a second while something else is to have the link: with less, it would seem to stand still. */
-const RESTING = "2";
+/** Frame rate requested while another transport needs the link; a lower one would look like a stall. */
+const THROTTLED_FPS = "2";
 
-/** Plays `{base}/mjpeg`: pictures for the canvas. */
+/** Plays `{base}/mjpeg`, with frames for the canvas. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
   const decoder = new NewestJpeg(sink);
   const lateness = new Lateness();
   let abort = new AbortController();
-  const start = (rests: boolean): void => {
+  const start = (throttled: boolean): void => {
     const { signal } = (abort = new AbortController());
     const url = transportUrl(base, "mjpeg");
-    if (rests) url.searchParams.set("fps", RESTING);
+    if (throttled) url.searchParams.set("fps", THROTTLED_FPS);
     void read(url, signal, sink, decoder, lateness).then((ending) => {
       if (signal.aborted) return;
       decoder.stop();
@@ -31,10 +32,10 @@ export function openMjpeg(base: URL, sink: Sink): Transport {
       abort.abort();
       decoder.stop();
     },
-    // On a connection of its own: what lies in queues on the old one goes with that.
-    rest: (rests) => {
+    // On a new connection: data queued on the old one is discarded with it.
+    throttle: (throttled) => {
       abort.abort();
-      start(rests);
+      start(throttled);
     },
   };
 }
@@ -49,13 +50,14 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
   if (!response.ok) return { kind: "refused", reason: await errorText(response) };
   const boundary = boundaryOf(response.headers.get("content-type"));
   if (boundary === null || response.body === null) {
-    return { kind: "refused", reason: "the gateway's answer is not a multipart stream" };
+    return { kind: "refused", reason: "the gateway's response is not a multipart stream" };
   }
   const parts = new MultipartReader(boundary);
   const body = response.body.getReader();
-  // A picture that comes in several pieces tells how fast they follow each other. Between pictures nothing has to come.
+  // A frame that arrives in several pieces allows a bandwidth estimate. Gaps between frames are no evidence of a slow
+  // link.
   let began = 0;
-  let came = 0;
+  let received = 0;
   try {
     for (;;) {
       const { done, value } = await body.read();
@@ -63,26 +65,26 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
       const now = performance.now();
       sink.bytes(value.length);
       const within = parts.within;
-      if (within) came += value.length;
+      if (within) received += value.length;
       const finished = parts.push(value);
-      if (within && finished.length > 0) sink.carried(came, now - began);
-      if (parts.within && (!within || finished.length > 0)) [began, came] = [now, 0];
+      if (within && finished.length > 0) sink.carried(received, now - began);
+      if (parts.within && (!within || finished.length > 0)) [began, received] = [now, 0];
       for (const part of finished) {
-        const queued = part.taken === null ? null : lateness.came(part.taken, now);
+        const queued = part.taken === null ? null : lateness.arrived(part.taken, now);
         if (queued !== null) sink.queued(queued);
         if (isJpeg(part.type)) decoder.offer(withEnd(part.body));
       }
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };
     }
   } catch (error) {
-    const reason = error instanceof MultipartError ? error.message : "the connection broke off";
+    const reason = error instanceof MultipartError ? error.message : "the connection was lost";
     return { kind: "lost", reason };
   } finally {
     void body.cancel().catch(() => undefined);
   }
 }
 
-/** Decodes one JPEG at a time; of those that arrive meanwhile only the newest is kept. */
+/** Decodes one JPEG at a time; of those that arrive meanwhile, only the newest is kept. */
 class NewestJpeg {
   readonly #sink: Sink;
   #waiting: { jpeg: Uint8Array<ArrayBuffer>; arrived: number } | null = null;
@@ -124,7 +126,7 @@ class NewestJpeg {
           });
         }
       } catch {
-        // One damaged picture; the next replaces it.
+        // A damaged frame; the next one replaces it.
         if (!this.#stopped) this.#sink.dropped(1);
       }
     }

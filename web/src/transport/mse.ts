@@ -1,4 +1,5 @@
-// Fragmented MP4 over WebSocket into Media Source Extensions, as close behind live as the network allows.
+// Fragmented MP4 over WebSocket into Media Source Extensions. It connects the socket, `MseFeed` (what to append),
+// `LiveEdge` (where to play) and the video element.
 
 import { changesRateSmoothly, mediaSource } from "./browser";
 import { LiveEdge, type Span } from "./live_edge";
@@ -11,10 +12,10 @@ const LOOK_EVERY_MS = 100;
 
 /** Why this browser cannot play `mse` at all, or null if it can. */
 export function mseObstacle(): string | null {
-  return mediaSource() === null ? "this browser has no Media Source Extensions" : null;
+  return mediaSource() === null ? "this browser does not support Media Source Extensions" : null;
 }
 
-/** Plays `{base}/mse` in the video element. */
+/** Plays `{base}/mse` in the lent video element. */
 export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   const Source = mediaSource();
   const over = new AbortController();
@@ -22,7 +23,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   let edge = new LiveEdge({ rates: changesRateSmoothly() });
   let buffer: SourceBuffer | null = null;
   let played = false;
-  /** Of the media source that is to be opened. */
+  /** Object URL of the media source that is about to be opened. */
   let address = "";
 
   const stop = (): void => {
@@ -39,7 +40,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
     sink.ended(ending);
   };
 
-  // What never played never will.
+  // A stream that has never played is treated as unsupported.
   const broken = (reason: string): void =>
     end({ kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` });
 
@@ -102,7 +103,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
     },
     position: () => video.currentTime,
     fed: (count) => sink.fed(count),
-    grown: (from, to) => {
+    playable: (from, to) => {
       edge.arrived(performance.now(), from, to);
       follow();
     },

@@ -1,12 +1,15 @@
-// Decides what of an `mse` stream goes into the browser's buffer, and what leaves it again. No socket, no MediaSource: those
-// are handed in, so that track changes, full buffers and long groups can be tested one message at a time.
+// Decides what of an `mse` stream is appended to the browser's buffer, and what is removed from it. Socket and
+// MediaSource are passed in, so that track changes, full buffers and long groups can be tested one message at a time.
 
 import { hasSamples, startsWithSync, videoTrack } from "../media/fmp4";
 import type { Span } from "./live_edge";
 import type { Ending } from "./transport";
-import { TAKES_NONE, TAKES_NOTHING } from "./untaken";
+import { REJECTED_AFTER_FRAMES, REJECTED_REASON } from "./mse_rejection";
 
-/** A `SourceBuffer`, as the feed needs it. After `append` and `remove` it is busy until the feed is told `done`. */
+/**
+ * The part of a `SourceBuffer` that the feed uses. After `append` and `remove` it is busy until `MseFeed.done` is
+ * called.
+ */
 export interface MediaBuffer {
   spans(): readonly Span[];
   /** Throws a `QuotaExceededError` if it is full. */
@@ -15,43 +18,46 @@ export interface MediaBuffer {
   changeType(mime: string): void;
 }
 
-/** The world as the feed needs it. */
+/** The feed's environment, replaced in tests. */
 export interface FeedEnv {
   supports(mime: string): boolean;
-  /** Begins an empty media source with one buffer of this type; answered by `ready`. */
+  /** Opens an empty media source with one buffer of this type; answered by `MseFeed.ready`. */
   open(mime: string): void;
-  /** Where the element plays, in seconds. */
+  /** The element's playback position in seconds. */
   position(): number;
-  /** So many pictures came, and are or will be handed to the browser; of a stream of sound alone, so many fragments. */
+  /** `count` frames arrived and are or will be passed to the browser; for an audio-only stream, fragments. */
   fed(count: number): void;
-  /** Media from `from` to `to` (s) can be played now too. */
-  grown(from: number, to: number): void;
+  /** Media from `from` to `to` (s) became playable. */
+  playable(from: number, to: number): void;
   sound(there: boolean): void;
   failed(ending: Ending): void;
 }
 
-/** Seconds that stay behind the position, and by how much more the buffer grows before it is trimmed. */
-const KEPT = 15;
-const TRIMMED_EVERY = 5;
-/** Positions of keyframes that are remembered: as many as may lie in what stays, at 60 a second. */
-const KEYFRAMES = 60 * (KEPT + TRIMMED_EVERY);
-/** Bytes that wait to be appended; a browser that is so far behind does not catch up. */
+/** Seconds kept behind the playback position, and seconds by which the buffer exceeds that before it is trimmed. */
+const KEEP_SECONDS = 15;
+const TRIM_SECONDS = 5;
+/** Number of keyframe positions to remember: the maximum within the kept range, at 60 per second. */
+const MAX_KEYFRAMES = 60 * (KEEP_SECONDS + TRIM_SECONDS);
+/** Limit for bytes waiting to be appended; a browser this far behind will not catch up. */
 const WAITING_LIMIT = 32 * 1024 * 1024;
-/** Bytes appended at once: a backlog needs one step for each otherwise. */
+/** Limit for bytes appended at once; joining fragments lets a backlog finish in few steps. */
 const APPEND_LIMIT = 1024 * 1024;
 
 /** Messages that are appended in one step: an init segment, or fragments. */
 interface Piece {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Which track of an init segment has the pictures; null: these are fragments. */
+  /** For an init segment, the id of its video track; null for fragments. */
   readonly init: { readonly track: number | null } | null;
-  /** It begins with a keyframe. */
+  /** Whether it begins with a keyframe. */
   readonly key: boolean;
-  /** As they count for `fed`. */
-  readonly pictures: number;
+  /** Number of frames, as counted by `fed`. */
+  readonly frames: number;
 }
 
-/** One connection's worth of messages: a MIME type as text, then an init segment, then fragments; the same again at each change of tracks. */
+/**
+ * Handles the messages of one connection: a MIME type as text, then an init segment, then fragments; the same
+ * sequence again at each change of tracks.
+ */
 export class MseFeed {
   readonly #env: FeedEnv;
   #waiting: (string | Piece)[] = [];
@@ -59,101 +65,104 @@ export class MseFeed {
   #mime: string | null = null;
   #buffer: MediaBuffer | null = null;
   #busy = false;
-  #over = false;
-  /** The init segment of the fragments that come; null: it is next. `#track` is of those that are appended. */
-  #coming: Piece["init"] = null;
+  #stopped = false;
+  /**
+   * Init segment of the fragments that are arriving; null if it is the next message. `#track` belongs to those being
+   * appended.
+   */
+  #arrivingInit: Piece["init"] = null;
   #track: number | null = null;
-  #end: number | null = null;
+  #bufferedEnd: number | null = null;
   #keyframes: number[] = [];
-  /** Pictures in the step that is under way, and in all since the media source was opened. */
-  #step = 0;
-  #appended = 0;
+  /** Frames in the current append, and in all appends since the media source was opened. */
+  #appendingFrames = 0;
+  #appendedFrames = 0;
 
   constructor(env: FeedEnv) {
     this.#env = env;
   }
 
-  /** Takes one message of the WebSocket, in order. */
+  /** Handles one WebSocket message; call in order. */
   message(data: ArrayBuffer | string): void {
-    if (this.#over) return;
+    if (this.#stopped) return;
     if (typeof data === "string") {
       this.#waiting.push(data);
-      this.#coming = null;
-      this.#go();
+      this.#arrivingInit = null;
+      this.#process();
       return;
     }
     const piece = this.#read(new Uint8Array(data));
     this.#waiting.push(piece);
     this.#waitingBytes += data.byteLength;
     if (this.#waitingBytes > WAITING_LIMIT) {
-      this.#fail({ kind: "lost", reason: "the browser does not take the video as fast as it comes" });
+      this.#fail({ kind: "lost", reason: "the browser cannot keep up with the stream" });
       return;
     }
-    this.#go();
-    if (piece.pictures > 0) this.#env.fed(piece.pictures);
+    this.#process();
+    if (piece.frames > 0) this.#env.fed(piece.frames);
   }
 
-  /** The first behind a MIME type is an init segment. */
+  /** The first message after a MIME type is an init segment. */
   #read(bytes: Uint8Array<ArrayBuffer>): Piece {
-    if (this.#coming === null) {
-      this.#coming = { track: videoTrack(bytes) };
-      return { bytes, init: this.#coming, key: false, pictures: 0 };
+    if (this.#arrivingInit === null) {
+      this.#arrivingInit = { track: videoTrack(bytes) };
+      return { bytes, init: this.#arrivingInit, key: false, frames: 0 };
     }
-    const { track } = this.#coming;
-    const pictures = track === null || hasSamples(bytes, track) ? 1 : 0;
-    return { bytes, init: null, key: track !== null && startsWithSync(bytes, track), pictures };
+    const { track } = this.#arrivingInit;
+    const frames = track === null || hasSamples(bytes, track) ? 1 : 0;
+    return { bytes, init: null, key: track !== null && startsWithSync(bytes, track), frames };
   }
 
-  /** The media source that was asked for is open. */
+  /** The requested media source is open. */
   ready(buffer: MediaBuffer): void {
     this.#buffer = buffer;
     this.#busy = false;
-    this.#go();
+    this.#process();
   }
 
-  /** The buffer is done with what it was given. */
+  /** The buffer has completed the last operation. */
   done(): void {
     this.#busy = false;
-    this.#appended += this.#step;
-    this.#step = 0;
+    this.#appendedFrames += this.#appendingFrames;
+    this.#appendingFrames = 0;
     const newest = this.#buffer?.spans().at(-1);
-    // With sound too, what is buffered is what both tracks have, so that an empty buffer proves nothing.
+    // With audio, `buffered` is the intersection of both tracks, so an empty buffer proves nothing.
     const alone = this.#track !== null && kindsOf(this.#mime ?? "").join() === "video";
-    if (alone && newest === undefined && this.#end === null && this.#appended >= TAKES_NONE) {
-      this.#fail({ kind: "unsupported", reason: TAKES_NOTHING });
+    if (alone && newest === undefined && this.#bufferedEnd === null && this.#appendedFrames >= REJECTED_AFTER_FRAMES) {
+      this.#fail({ kind: "unsupported", reason: REJECTED_REASON });
       return;
     }
-    if (newest !== undefined && newest.to !== this.#end) {
-      const from = this.#end === null ? newest.from : Math.max(this.#end, newest.from);
-      this.#end = newest.to;
-      if (from < newest.to) this.#env.grown(from, newest.to);
+    if (newest !== undefined && newest.to !== this.#bufferedEnd) {
+      const from = this.#bufferedEnd === null ? newest.from : Math.max(this.#bufferedEnd, newest.from);
+      this.#bufferedEnd = newest.to;
+      if (from < newest.to) this.#env.playable(from, newest.to);
     }
-    this.#go();
+    this.#process();
   }
 
-  /** Nothing is appended or told any more. */
+  /** Stops appending and reporting. */
   stop(): void {
-    this.#over = true;
+    this.#stopped = true;
     this.#waiting = [];
   }
 
-  #go(): void {
-    while (!this.#busy && !this.#over) {
+  #process(): void {
+    while (!this.#busy && !this.#stopped) {
       const next = this.#waiting[0];
       if (next === undefined) return;
       if (typeof next === "string") {
         this.#waiting.shift();
-        this.#become(next);
+        this.#changeType(next);
       } else if (this.#buffer === null) {
-        this.#fail({ kind: "refused", reason: "the gateway's answer does not say what it is" });
-      } else if (!this.#trim(this.#buffer, KEPT)) {
+        this.#fail({ kind: "refused", reason: "the gateway sent media without announcing its type" });
+      } else if (!this.#trim(this.#buffer, KEEP_SECONDS)) {
         this.#append(this.#buffer);
       }
     }
   }
 
-  /** Takes what comes from here on as of this type. */
-  #become(mime: string): void {
+  /** Switches to a new MIME type for the messages that follow. */
+  #changeType(mime: string): void {
     if (!this.#env.supports(mime)) {
       this.#fail({ kind: "unsupported", reason: `this browser cannot play ${mime}` });
       return;
@@ -167,12 +176,12 @@ export class MseFeed {
       if (changed) this.#buffer.changeType(mime);
       return;
     }
-    // A buffer holds the same kinds of tracks for ever.
+    // A SourceBuffer cannot change its set of track kinds, so a new one is needed.
     this.#buffer = null;
     this.#busy = true;
-    this.#end = null;
+    this.#bufferedEnd = null;
     this.#keyframes = [];
-    this.#appended = 0;
+    this.#appendedFrames = 0;
     this.#env.open(mime);
   }
 
@@ -181,7 +190,7 @@ export class MseFeed {
     this.#busy = true;
     try {
       buffer.append(piece.bytes);
-      this.#step = piece.pictures;
+      this.#appendingFrames = piece.frames;
     } catch (error) {
       this.#busy = false;
       const full = error instanceof DOMException && error.name === "QuotaExceededError";
@@ -189,18 +198,18 @@ export class MseFeed {
         this.#waiting.unshift(piece);
         this.#waitingBytes += piece.bytes.length;
       } else {
-        const reason = full ? "the browser's buffer is full" : "the browser does not take the video";
+        const reason = full ? "the browser's buffer is full" : "the browser rejected the video";
         this.#fail({ kind: "lost", reason });
       }
     }
   }
 
-  /** What is to be appended next: one init segment, or a run of fragments. */
+  /** Takes the next piece to append: one init segment, or a run of fragments. */
   #next(): Piece {
     const run: Piece[] = [];
     let size = 0;
     for (let next = this.#waiting[0]; next !== undefined && typeof next !== "string"; next = this.#waiting[0]) {
-      // So that it is known where a keyframe lies.
+      // A keyframe starts a new append, so that its position in the buffer is known.
       if (run.length > 0 && (next.key || size + next.bytes.length > APPEND_LIMIT)) break;
       this.#waiting.shift();
       run.push(next);
@@ -209,23 +218,24 @@ export class MseFeed {
         this.#track = next.init.track;
         break;
       }
-      if (next.key && this.#end !== null) this.#keyframes = [...this.#keyframes.slice(1 - KEYFRAMES), this.#end];
+      if (next.key && this.#bufferedEnd !== null) this.#keyframes = [...this.#keyframes.slice(1 - MAX_KEYFRAMES), this.#bufferedEnd];
     }
     this.#waitingBytes -= size;
     const [first] = run;
     if (run.length === 1 && first !== undefined) return first;
-    const pictures = run.reduce((sum, piece) => sum + piece.pictures, 0);
-    return { bytes: joined(run, size), init: null, key: first?.key ?? false, pictures };
+    const frames = run.reduce((sum, piece) => sum + piece.frames, 0);
+    return { bytes: concatPieces(run, size), init: null, key: first?.key ?? false, frames };
   }
 
   /**
-   * Removes what lies more than `kept` seconds behind the position, up to a keyframe: what is removed takes all with it
-   * that cannot be decoded without it, so another keyframe must lie between there and the position. True if it began.
+   * Removes media more than `kept` seconds behind the playback position, up to a keyframe. Removing also drops
+   * everything that depends on the removed frames, so another keyframe must lie between the cut and the position.
+   * Returns true if a removal was started.
    */
   #trim(buffer: MediaBuffer, kept: number): boolean {
     const first = buffer.spans()[0];
     const position = this.#env.position();
-    if (first === undefined || (kept === KEPT && first.from > position - KEPT - TRIMMED_EVERY)) return false;
+    if (first === undefined || (kept === KEEP_SECONDS && first.from > position - KEEP_SECONDS - TRIM_SECONDS)) return false;
     const passed = this.#keyframes.filter((keyframe) => keyframe <= position);
     const until = this.#track === null ? position - kept : passed.slice(0, -1).findLast((keyframe) => keyframe <= position - kept);
     if (until === undefined || until <= first.from) return false;
@@ -241,14 +251,14 @@ export class MseFeed {
   }
 }
 
-/** Which kinds of tracks a MIME type names (RFC 6381). */
+/** Kinds of tracks that a MIME type names (RFC 6381). */
 export function kindsOf(mime: string): ("audio" | "video")[] {
   const codecs = /codecs="?([^";]*)/i.exec(mime)?.[1] ?? "";
   const kinds = codecs.split(",").map((codec) => (/^\s*(mp4a|opus|flac|[ae]c-[34])/i.test(codec) ? "audio" : "video"));
   return [...new Set(kinds)].sort();
 }
 
-function joined(pieces: readonly Piece[], size: number): Uint8Array<ArrayBuffer> {
+function concatPieces(pieces: readonly Piece[], size: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(size);
   let at = 0;
   for (const { bytes } of pieces) {

@@ -1,22 +1,23 @@
-// H.264 access units over WebSocket into WebCodecs. Annex B needs no `description`: parameter sets travel in the stream.
+// H.264 access units over WebSocket into WebCodecs. It connects the socket, `NalFeed` (what to decode) and the
+// decoder. Annex B needs no `description`: parameter sets travel in the stream.
 
 import { displaySize, type Geometry, readGeometry } from "../media/geometry";
 import { type Decoder, NalFeed, type Unit } from "./nal_feed";
 import { openSocket } from "./socket";
 import type { Ending, Picture, Sink, Transport } from "./transport";
 
-/** Failures of the decoder in a row, without one picture between them, before the transport gives up. */
-const FAILURES = 3;
+/** Consecutive decoder failures without an output frame after which the transport gives up. */
+const MAX_FAILURES = 3;
 
 /** Why this browser cannot play `nal` at all, or null if it can. */
 export function nalObstacle(): string | null {
   if (typeof VideoDecoder === "function") return null;
   return globalThis.isSecureContext
-    ? "this browser has no WebCodecs"
+    ? "this browser does not support WebCodecs"
     : "browsers allow WebCodecs only over HTTPS or on localhost";
 }
 
-/** Plays `{base}/nal`: pictures for the canvas. */
+/** Plays `{base}/nal`, with frames for the canvas. */
 export function openNal(base: URL, sink: Sink): Transport {
   let over = false;
   let geometry: Geometry | null = null;
@@ -52,7 +53,7 @@ export function openNal(base: URL, sink: Sink): Transport {
       }
       sink.bytes(data.byteLength);
       const header = feed.message(new Uint8Array(data), performance.now() * 1000);
-      // How the track that begins is to be shown is told next, if not as it is coded.
+      // A new track begins; its geometry follows in a text message if frames are not displayed as coded.
       if (header) geometry = null;
     },
     ended: end,
@@ -60,9 +61,9 @@ export function openNal(base: URL, sink: Sink): Transport {
   return { stop };
 }
 
-/** The size to show a frame at, and how it has to be turned. */
+/** Display size of a frame, and its rotation. */
 function shown(frame: VideoFrame, geometry: Geometry | null): Pick<Picture, "width" | "height" | "orientation"> {
-  // The coded size is padded to whole macroblocks; these are without that, as the parameter sets say.
+  // The coded size is padded to whole macroblocks; the visible rectangle and the display size are cropped by the SPS.
   if (geometry === null || frame.visibleRect === null) return { width: frame.displayWidth, height: frame.displayHeight };
   const { width, height } = frame.visibleRect;
   return { ...displaySize(geometry, width, height), orientation: geometry.orientation };
@@ -119,8 +120,8 @@ class WebCodecsDecoder implements Decoder {
       this.#decoder.decode(new EncodedVideoChunk({ type: key ? "key" : "delta", timestamp, data }));
     } catch (error) {
       if (unit.recovery) {
-        // Chromium takes nothing but an IDR picture to begin with, and this stream may never send one.
-        this.#events.gaveUp("this browser cannot join a stream with intra refresh");
+        // Chromium starts decoding only at an IDR picture, and this stream may never send one.
+        this.#events.gaveUp("this browser cannot start playing a stream with intra refresh");
       } else {
         this.#failed(error);
       }
@@ -137,7 +138,7 @@ class WebCodecsDecoder implements Decoder {
     this.#failures++;
     const name = error instanceof DOMException ? error.name : "";
     const detail = error instanceof Error ? error.message : String(error);
-    if (name === "NotSupportedError" || this.#failures >= FAILURES) {
+    if (name === "NotSupportedError" || this.#failures >= MAX_FAILURES) {
       this.#events.gaveUp(`this browser cannot decode the stream (${detail})`);
     } else {
       this.#events.failed();

@@ -1,51 +1,54 @@
-// Decides what of a `nal` stream goes to the decoder, and when. No socket, no decoder, no clock: those are handed in, so
-// that lost keyframes, bursts and changing parameter sets can be tested one message at a time.
+// Decides what of a `nal` stream goes to the decoder, and when. Socket, decoder and clock are passed in, so that lost
+// keyframes, bursts and changing parameter sets can be tested one message at a time.
 
 import { type AccessUnit, codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
 
-/** One access unit for the decoder, in Annex B form. */
+/** One access unit for the decoder, in Annex B format. */
 export interface Unit {
   readonly key: boolean;
-  /** A key that is no IDR picture but a recovery point. Not every decoder starts there. */
+  /** Whether this key unit is a recovery point instead of an IDR picture; not every decoder starts there. */
   readonly recovery: boolean;
-  /** When it came, in µs; rises from unit to unit. */
+  /** Arrival time in µs; strictly increasing. */
   readonly timestamp: number;
   readonly data: Uint8Array;
 }
 
-/** The decoder as the feed needs it. */
+/** The part of the decoder that the feed uses. */
 export interface Decoder {
-  /** Starts anew for this codec string; what is queued is forgotten. */
+  /** Reconfigures the decoder for this codec string and discards its queue. */
   configure(codec: string): void;
   decode(unit: Unit): void;
-  /** Units that wait to be decoded. */
+  /** Number of units waiting to be decoded. */
   readonly queued: number;
 }
 
-/** What becomes of the pictures: each is told once, by one of these. */
+/** Outcome of each frame, reported once. */
 export interface FeedEvents {
-  /** So many were left out. */
+  /** `count` frames were skipped. */
   dropped(count: number): void;
-  /** One went into the decoder. */
+  /** One frame was passed to the decoder. */
   fed(): void;
 }
 
-/** More waiting than this means that the decoder is behind. */
+/** With more units waiting than this, the decoder is behind. */
 const QUEUE_LIMIT = 4;
 
-/** Behind for longer than this (µs), and the rest up to the next keyframe is left out. A network or a busy page delivers in bursts, which pass. */
+/**
+ * After being behind for this long (µs), everything up to the next keyframe is skipped. Bursts from the network or a
+ * busy page are shorter than that.
+ */
 const BEHIND_LIMIT = 500_000;
 
-/** A viewer gets the newest group at once when it joins; decoding that may take this long (µs). */
+/** A joining viewer receives the newest group at once; decoding it may take this long (µs). */
 const CATCH_UP_LIMIT = 3_000_000;
 
-/** Never more than this waits, however short the time. */
+/** Maximum queue length, however short the time. */
 const BURST_LIMIT = 900;
 
-/** Parameter sets kept for the next keyframe, in bytes; a stream that sends more is not sending parameter sets. */
+/** Limit for stored parameter sets in bytes; a stream that exceeds it is not sending parameter sets. */
 const PARAMETERS_LIMIT = 64 * 1024;
 
-/** Takes the messages of one connection. */
+/** Handles the messages of one connection. */
 export class NalFeed {
   readonly #decoder: Decoder;
   readonly #events: FeedEvents;
@@ -55,7 +58,7 @@ export class NalFeed {
   #waitsForKey = true;
   #sawIdr = false;
   #recoveries = 0;
-  /** Decoding began at a recovery point, and no picture has come that is shown behind it. */
+  /** Decoding started at a recovery point, and no frame that follows it in presentation order has arrived. */
   #atRecovery = false;
   #catchingUp = true;
   #shown = false;
@@ -68,18 +71,18 @@ export class NalFeed {
   }
 
   /**
-   * Takes one message, an access unit in Annex B form, that arrived at `now` (µs; made strictly rising here).
-   * True if it is a header: parameter sets without a picture, which begin a track.
+   * Handles one message, an access unit in Annex B format that arrived at `now` (µs; made strictly increasing here).
+   * Returns true for a header: parameter sets without a frame, which start a track.
    */
   message(bytes: Uint8Array, now: number): boolean {
     const unit = inspect(bytes);
     if (unit.sps !== null) this.#sps = unit.sps.slice();
-    if (unit.parameters !== null && unit.parameters.length <= PARAMETERS_LIMIT) this.#keep(unit.parameters, unit.sps !== null);
-    if (unit.picture) this.#picture(unit, bytes, now);
+    if (unit.parameters !== null && unit.parameters.length <= PARAMETERS_LIMIT) this.#storeParameters(unit.parameters, unit.sps !== null);
+    if (unit.picture) this.#handleFrame(unit, bytes, now);
     return !unit.picture && unit.sps !== null;
   }
 
-  #picture(unit: AccessUnit, bytes: Uint8Array, now: number): void {
+  #handleFrame(unit: AccessUnit, bytes: Uint8Array, now: number): void {
     const key = this.#isKey(unit.idr, unit.recovery);
     const full = this.#isBehind(now);
     if (!key) {
@@ -88,13 +91,14 @@ export class NalFeed {
         this.#events.dropped(1);
         return;
       }
-      // B pictures right behind the I picture of an open group are shown before it, and made from what was not decoded here.
+      // B pictures that directly follow the I picture of an open GOP precede it in presentation order, and depend on
+      // frames that were not decoded here.
       if (this.#atRecovery && unit.bidirectional) {
         this.#events.dropped(1);
         return;
       }
       this.#atRecovery = false;
-    } else if (!this.#begin(full, !unit.idr)) {
+    } else if (!this.#prepareDecoder(full, !unit.idr)) {
       this.#events.dropped(1);
       return;
     } else if (full) {
@@ -111,20 +115,20 @@ export class NalFeed {
     this.#events.fed();
   }
 
-  /** A picture came out: the stream decodes. */
+  /** The decoder has output a frame: the stream can be decoded. */
   shown(): void {
     this.#shown = true;
   }
 
-  /** The decoder failed and forgot everything: goes on at the next keyframe. */
+  /** The decoder failed and lost its state; decoding resumes at the next keyframe. */
   decoderFailed(): void {
     this.#configured = null;
     this.#waitsForKey = true;
   }
 
   /**
-   * Where a stream has IDR pictures, decoding starts at those. One that has none, or had its only one at its beginning
-   * (intra refresh), is started at recovery points.
+   * In a stream with IDR pictures, decoding starts at those. A stream without any, or with a single one at its
+   * beginning (intra refresh), is started at recovery points.
    */
   #isKey(idr: boolean, recovery: boolean): boolean {
     if (idr) {
@@ -147,8 +151,8 @@ export class NalFeed {
     return queued > BURST_LIMIT || since > (this.#catchingUp ? CATCH_UP_LIMIT : BEHIND_LIMIT);
   }
 
-  /** Readies the decoder for a keyframe. False if the stream has not said yet what it is. */
-  #begin(full: boolean, recovery: boolean): boolean {
+  /** Prepares the decoder for a keyframe. Returns false if no SPS has arrived yet. */
+  #prepareDecoder(full: boolean, recovery: boolean): boolean {
     if (this.#sps === null) return false;
     const changed = this.#configured === null || !sameBytes(this.#configured, this.#sps);
     if (changed || full) {
@@ -162,12 +166,12 @@ export class NalFeed {
     return true;
   }
 
-  #keep(parameters: Uint8Array, withSps: boolean): void {
-    // A message with an SPS says everything anew; one with a PPS alone adds to what is known.
+  #storeParameters(parameters: Uint8Array, withSps: boolean): void {
+    // A message with an SPS replaces all parameter sets; one with a PPS alone adds to them.
     if (withSps || this.#parameters === null) {
       this.#parameters = parameters;
     } else {
-      // A PPS may come with every picture, the same or another one of the same id.
+      // A PPS may arrive with every frame, the same one or a new one with the same id.
       const merged = mergeParameters(this.#parameters, parameters);
       if (merged.length <= PARAMETERS_LIMIT) this.#parameters = merged;
     }

@@ -1,15 +1,15 @@
-// The transports the element's `transport` attribute names.
+// Names and labels of the transports that this player implements.
 
-/** Best first: the order in which `auto` tries them. */
+/** In order of preference: `auto` tries them in this order. */
 export const TRANSPORTS = ["nal", "mse", "hls", "mjpeg"] as const;
 
-/** A transport, as addresses and the gateway name it. */
+/** Name of a transport in URLs and in the gateway's messages. */
 export type TransportName = (typeof TRANSPORTS)[number];
 
-/** As the pages write them. */
+/** Labels for the pages. */
 export const LABELS: Readonly<Record<TransportName, string>> = { nal: "WebCodecs", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
 
-/** The transport of this name; anything else is `auto`. */
+/** The transport with this name; `auto` for anything else. */
 export function transportNamed(name: string | null): TransportName | "auto" {
   return TRANSPORTS.find((known) => known === name) ?? "auto";
 }

@@ -1,43 +1,46 @@
-// Why a connection could not be made, in the gateway's own words where it has some.
+// Finds out why a connection could not be made, using the gateway's own error message where there is one.
 
 import { errorText } from "../net/errors";
-import { ANSWER_MS, within } from "../net/within";
+import { RESPONSE_TIMEOUT_MS, withTimeout } from "../net/timeout";
 import type { Ending } from "./transport";
 
-/** Nobody answered. A browser does not tell that apart from an answer that another site's page may not see. */
+/** No response. To a script, this looks the same as a response that CORS hides from another site's page. */
 export function unreachable(url: URL): Ending {
   const reason =
     url.origin === location.origin
-      ? "the gateway does not answer"
-      : `the gateway does not answer, or its \`origins\` do not name ${location.origin}`;
+      ? "the gateway is not responding"
+      : `the gateway is not responding, or its \`origins\` setting does not include ${location.origin}`;
   return { kind: "unreachable", reason };
 }
 
-/** A gateway that answers "not available" after at least so long (ms) had waited for something to send. At once, a component says
- * so itself, and for how long it stays so; the gateway's own refusals are not kept. */
+/**
+ * "503" after at least this time (ms) means that the gateway waited for media and there was none. An immediate "503"
+ * with a max-age comes from a component that states for how long it is not ready; the gateway's own refusals are not
+ * cacheable.
+ */
 const WAITED_MS = 5000;
-const STAYS = /\bmax-age=[1-9]/;
+const CACHEABLE = /\bmax-age=[1-9]/;
 const UNAVAILABLE = 503;
 
-/** What the gateway said no with, `ms` after it was asked. */
-export async function refusedBy(response: Response, ms: number): Promise<Ending> {
-  const stays = STAYS.test(response.headers.get("cache-control") ?? "");
+/** Classifies an error response that arrived `ms` after the request. */
+export async function classifyRefusal(response: Response, ms: number): Promise<Ending> {
+  const stays = CACHEABLE.test(response.headers.get("cache-control") ?? "");
   const unready = response.status === UNAVAILABLE && (stays || ms >= WAITED_MS);
   return { kind: unready ? "unready" : "refused", reason: await errorText(response) };
 }
 
 /**
- * Asks a plain question where a WebSocket or a player got no answer that it could show. `otherwise` is said where the
- * gateway has nothing against it.
+ * Repeats a failed request as a plain GET, as a WebSocket or a video element does not reveal the response. Returns
+ * `otherwise` if the gateway does not refuse it.
  */
 export async function refusal(url: URL, signal: AbortSignal, otherwise: Ending): Promise<Ending> {
   const asked = performance.now();
   try {
-    return await within(ANSWER_MS, signal, async (signal) => {
+    return await withTimeout(RESPONSE_TIMEOUT_MS, signal, async (signal) => {
       const response = await fetch(url, { signal, cache: "no-store" });
-      // 400 and 426 are what a healthy WebSocket address may answer to a plain GET.
+      // 400 and 426 are valid answers of a WebSocket endpoint to a plain GET.
       if (!response.ok && response.status !== 400 && response.status !== 426) {
-        return refusedBy(response, performance.now() - asked);
+        return classifyRefusal(response, performance.now() - asked);
       }
       await response.body?.cancel();
       return otherwise;

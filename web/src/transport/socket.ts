@@ -1,4 +1,4 @@
-// A WebSocket as a transport needs it: read only, closed for good, and its end put into words.
+// A WebSocket for a transport: receive only, not reopened, with its end translated to an `Ending`.
 
 import { Connection } from "../net/connection";
 import type { TransportName } from "./names";
@@ -7,7 +7,7 @@ import { type Ending, socketUrl, transportUrl } from "./transport";
 
 const GOING_AWAY = 1001;
 
-/** Opens `{base}/{name}`. After `ended`, or after the result was called, nothing more is told. */
+/** Opens `{base}/{name}`. No event follows `ended` or a call of the returned function, which closes the socket. */
 export function openSocket(
   base: URL,
   name: TransportName,
@@ -22,7 +22,7 @@ export function openSocket(
         events.ended(closed(close));
         return;
       }
-      // Something in between may block the upgrade.
+      // A proxy may block the upgrade.
       void refusal(transportUrl(base, name), signal, { kind: "refused", reason: "the WebSocket could not be opened" }).then((ending) => {
         if (!signal.aborted) events.ended(ending);
       });
@@ -35,6 +35,6 @@ export function openSocket(
 }
 
 function closed({ code, reason }: { readonly code: number; readonly reason: string }): Ending {
-  if (code === GOING_AWAY) return { kind: "draining", reason: reason || "the gateway is going away" };
-  return { kind: "lost", reason: reason || `the connection broke off (${code})` };
+  if (code === GOING_AWAY) return { kind: "draining", reason: reason || "the gateway is shutting down" };
+  return { kind: "lost", reason: reason || `the connection was lost (${code})` };
 }

@@ -1,104 +1,108 @@
-// What every transport gives the player, whatever it speaks on the wire. Some hand over decoded pictures, which are painted
-// on the canvas; others feed the player's video element, and tell what it shows.
+// Common interface of all transports, independent of their wire format. Some deliver decoded frames, which are drawn
+// on the canvas; others feed the player's video element and report what it displays.
 
 import type { Orientation } from "../media/geometry";
 import type { TransportName } from "./names";
 
-/** A decoded picture on its way to the canvas. Whoever holds it last closes it. */
+/** A decoded frame on its way to the canvas. The last owner closes it. */
 export interface Picture {
   readonly image: CanvasImageSource;
-  /** Size to show, upright, in pixels. */
+  /** Display size, after rotation, in pixels. */
   readonly width: number;
   readonly height: number;
-  /** How the image has to be turned for that; not told: it is upright. */
+  /** Rotation to apply; absent if the image is upright. */
   readonly orientation?: Orientation;
-  /** When its bytes had arrived, on the clock of `performance.now()`. */
+  /** Arrival time of its last byte, in ms of `performance.now()`. */
   readonly arrived: number;
   close(): void;
 }
 
-/** How old a picture was when it was shown, as far as that can be told without looking into it. */
+/** Age of a frame when it was displayed, as far as it can be determined without reading its content. */
 export interface Delay {
   readonly ms: number;
-  /** `decode`: since its bytes arrived. `live`: behind the newest picture that the player knows of. */
+  /** `decode`: since its bytes arrived. `live`: distance to the newest frame that the player knows of. */
   readonly kind: "decode" | "live";
 }
 
-/** A picture that came onto the screen, and its size (px). */
+/** A frame that was displayed, with its size in pixels. */
 export interface Shown {
   readonly width: number;
   readonly height: number;
-  /** When, on the clock of `performance.now()`. */
+  /** Time of display, in ms of `performance.now()`. */
   readonly at: number;
-  /** Pictures shown since this was last told, this one included. */
+  /** Frames displayed since the last event, including this one. */
   readonly count: number;
   readonly delay: Delay | null;
 }
 
 /**
- * Why a transport is over.
- * - `unreachable`: nobody answered.
- * - `refused`: the gateway answered, but not with this stream.
- * - `lost`: it had begun and broke off.
- * - `draining`: the gateway said it is going away.
- * - `unsupported`: this browser cannot play it, and trying again will not help.
- * - `unready`: the gateway waited for something to send by this transport, and there was nothing; another may have some.
+ * Why a transport ended.
+ * - `unreachable`: no response.
+ * - `refused`: the gateway responded, but not with this stream.
+ * - `lost`: the connection was interrupted after it had started.
+ * - `draining`: the gateway announced that it is shutting down.
+ * - `unsupported`: this browser cannot play it, and retrying will not help.
+ * - `unready`: the gateway waited for data to send over this transport, and there was none; another transport may
+ *   have some.
  */
 export type EndKind = "unreachable" | "refused" | "lost" | "draining" | "unsupported" | "unready";
 
-/** The end of a transport, in words for the viewer. */
+/** The end of a transport, with a reason for the viewer. */
 export interface Ending {
   readonly kind: EndKind;
   readonly reason: string;
 }
 
-/** Where a transport delivers. `ended` is called at most once, and nothing after it. */
+/** Receiver of a transport's events. `ended` is called at most once, and nothing after it. */
 export interface Sink {
-  /** Takes the picture over, for the canvas. */
+  /** A frame for the canvas; the sink takes ownership. */
   picture(picture: Picture): void;
-  /** The video element shows something new. */
+  /** The video element displays a new frame. */
   shown(shown: Shown): void;
-  /** The video element plays sound; there are no pictures. */
+  /** The video element plays audio of a stream without video. */
   heard(): void;
   /**
-   * So many pictures came for the browser, or as many as is likely where HLS does not tell; of sound alone, so many pieces.
-   * Whoever is given some and shows none is given up (`Absence`).
+   * `count` frames arrived for the browser (an estimate for HLS, which does not tell); for audio-only streams,
+   * pieces. A transport that displays none of them is given up, see `DisplayWatchdog`.
    */
   fed(count: number): void;
-  /** The video element may not play, or was paused, until the viewer says so. */
+  /** The browser blocks playback, or playback was paused, until the viewer acts. */
   blocked(): void;
-  /** Whether the stream has sound. Not told means no. */
+  /** Whether the stream has audio. Assumed false until reported. */
   sound(there: boolean): void;
-  /** So many bytes of media arrived; hls.js tells them by the segment or part. */
+  /** `count` bytes of media arrived; hls.js reports them per segment or part. */
   bytes(count: number): void;
-  /** So many bytes came within so many ms in which nothing else held them up: what the link carries. */
+  /** Bandwidth sample: `bytes` arrived within `ms` in which only the link limited them. */
   carried(bytes: number, ms: number): void;
-  /** What came just now had been lying in queues for so long (ms). */
+  /** Estimated time (ms) that the latest data spent in queues. */
   queued(ms: number): void;
-  /** Pictures that were not shown because they came too fast or could not be decoded. */
+  /** Frames that were not displayed because they arrived too fast or could not be decoded. */
   dropped(count: number): void;
   ended(ending: Ending): void;
 }
 
-/** A transport that was opened, up to `stop` or its sink's `ended`. */
+/** An open transport, until `stop` or its sink's `ended`. */
 export interface Transport {
-  /** Closes sockets, decoders and pictures in flight; the sink hears nothing more. */
+  /** Closes sockets, decoders and frames in flight; no event follows. */
   stop(): void;
-  /** Loads as little as can be, or as much as it likes again: so that something else gets the link meanwhile. */
-  rest?(rests: boolean): void;
+  /** Reduces its load as far as possible, or restores it, so that another transport gets the link meanwhile. */
+  throttle?(throttled: boolean): void;
 }
 
-/** Starts a transport on a stream's base address, such as `http://host/live/demo`. `only`: in this rendition and no other. */
+/**
+ * Opens a transport of the stream at `base`, such as `http://host/live/demo`. `only`: without adaptive rendition
+ * switching.
+ */
 export type Opener = (base: URL, sink: Sink, only: boolean) => Transport;
 
-/** The address of a transport below a stream's base address. */
+/** URL of a transport below the stream's base URL. */
 export function transportUrl(base: URL, name: TransportName, file = ""): URL {
   const url = new URL(base);
   url.pathname = [url.pathname.replace(/\/+$/, ""), name, ...(file === "" ? [] : [file])].join("/");
   return url;
 }
 
-/** The same as a WebSocket's: `ws:`, or `wss:` below `https:`. */
+/** The same for a WebSocket: `ws:`, or `wss:` for `https:`. */
 export function socketUrl(base: URL, name: TransportName): URL {
   const url = transportUrl(base, name);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";

@@ -1,34 +1,37 @@
-// The player's video element, lent to one transport at a time: muted start, what it shows, what it drops, and its way back
-// to an empty element.
+// The player's video element, lent to one transport at a time. It handles muted autoplay, reports displayed and
+// dropped frames, and resets the element when the loan ends.
 
 import type { Shown } from "./transport";
 
-/** What the transport that has the element hears of it. */
+/** Events of the element for the transport that has it on loan. */
 export interface VideoEvents {
   shown(shown: Omit<Shown, "delay">): void;
-  /** It plays, and what it plays has no pictures. */
+  /** It plays a stream without video. */
   heard(): void;
   dropped(count: number): void;
-  /** It may not play, or somebody paused it, until the viewer says so. */
+  /** The browser blocks playback, or playback was paused, until the viewer acts. */
   blocked(): void;
-  /** What it was given cannot be played. */
+  /** The media cannot be played. */
   failed(reason: string): void;
 }
 
-/** The element, while a transport has it. */
+/** The element, while it is lent to a transport. */
 export interface VideoLoan {
   readonly element: HTMLVideoElement;
-  /** Plays what was put into it, from when there is something. */
+  /** Starts playback as soon as there is media. */
   play(): void;
-  /** Plays what is at this address. */
+  /** Plays the media at this URL. */
   show(url: string): void;
-  /** Keeps on the screen what is there, for the source is going to change. */
-  hold(): void;
-  /** Empties it. Nothing is heard of it afterwards. */
+  /** Preserves the displayed frame, as the source is about to change. */
+  keepFrame(): void;
+  /** Resets the element. No event follows. */
   release(): void;
 }
 
-/** Browsers may not tell of pictures that nobody has in view. After so long (ms) without one, those that were decoded count. */
+/**
+ * Browsers may not report frames while the element is out of view. After this time (ms) without a report, decoded
+ * frames are counted instead.
+ */
 const UNSEEN_MS = 2000;
 
 /** Lends the element to one transport after another. */
@@ -37,20 +40,20 @@ export class VideoScreen {
   readonly #leaving: () => void;
   #loan: Loan | null = null;
 
-  /** `leaving` is called before a picture that is shown goes away with its source. */
+  /** `leaving` is called before a displayed frame disappears with its source. */
   constructor(element: HTMLVideoElement, leaving: () => void) {
     this.#element = element;
     this.#leaving = leaving;
-    // Sound comes with a tap: no browser plays it unasked.
+    // Audio needs a user activation: no browser plays it otherwise.
     element.muted = true;
     element.playsInline = true;
-    // ManagedMediaSource does not open without it.
+    // Required for ManagedMediaSource to open.
     element.disableRemotePlayback = true;
-    // Another site's page may read the pictures then, or gets none.
+    // With CORS, pages of allowed origins may read the frames; others get none.
     element.crossOrigin = "anonymous";
   }
 
-  /** The one that had it before must have released it. */
+  /** Lends the element; the previous loan must have been released. */
   lend(events: VideoEvents): VideoLoan {
     this.#loan = new Loan(this.#element, events, () => {
       if (this.#element.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) this.#leaving();
@@ -58,7 +61,7 @@ export class VideoScreen {
     return this.#loan;
   }
 
-  /** In a tap, this plays what could not play by itself. */
+  /** Called within a user activation, this starts blocked playback. */
   play(): void {
     this.#loan?.play();
   }
@@ -67,24 +70,24 @@ export class VideoScreen {
 class Loan implements VideoLoan {
   readonly element: HTMLVideoElement;
   readonly #events: VideoEvents;
-  readonly hold: () => void;
+  readonly keepFrame: () => void;
   readonly #over = new AbortController();
   readonly #stopFrames: () => void;
   #dropped: number;
-  /** When a new picture was last told of, how many were decoded then, and where the element played at its last look. */
+  /** When a frame was last reported, how many were decoded then, and the position at the last `timeupdate`. */
   #shownAt = -Infinity;
   #decoded = 0;
   #position = 0;
 
-  constructor(element: HTMLVideoElement, events: VideoEvents, hold: () => void) {
+  constructor(element: HTMLVideoElement, events: VideoEvents, keepFrame: () => void) {
     this.element = element;
     this.#events = events;
-    this.hold = hold;
+    this.keepFrame = keepFrame;
     this.#dropped = droppedBy(element);
     const { signal } = this.#over;
     element.addEventListener("pause", () => this.#paused(), { signal });
     element.addEventListener("timeupdate", () => this.#advanced(), { signal });
-    element.addEventListener("error", () => events.failed(element.error?.message || "the browser cannot play it"), { signal });
+    element.addEventListener("error", () => events.failed(element.error?.message || "the browser cannot play this video"), { signal });
     this.#stopFrames = eachFrame(element, (count) => this.#frame(count));
   }
 
@@ -93,7 +96,7 @@ class Loan implements VideoLoan {
   }
 
   show(url: string): void {
-    this.hold();
+    this.keepFrame();
     this.element.src = url;
     this.play();
   }
@@ -102,7 +105,7 @@ class Loan implements VideoLoan {
     if (this.#over.signal.aborted) return;
     this.#over.abort();
     this.#stopFrames();
-    this.hold();
+    this.keepFrame();
     this.element.playbackRate = 1;
     this.element.removeAttribute("src");
     this.element.load();
@@ -122,9 +125,9 @@ class Loan implements VideoLoan {
     }
   }
 
-  /** A browser pauses what was made loud without a tap; quiet it may play on. */
+  /** Browsers pause audible playback without user activation; muted playback may continue. */
   #paused(): void {
-    if (!this.element.muted && !wasTapped()) {
+    if (!this.element.muted && !wasActivated()) {
       this.element.muted = true;
       void this.#play();
     } else {
@@ -132,7 +135,7 @@ class Loan implements VideoLoan {
     }
   }
 
-  /** Playing goes on: it is heard, or its pictures are decoded though nobody has the element in view. */
+  /** Playback has advanced: audio is playing, or frames are decoded while the element is out of view. */
   #advanced(): void {
     const { paused, seeking, currentTime, videoWidth } = this.element;
     const advanced = !paused && !seeking && currentTime > this.#position;
@@ -147,7 +150,7 @@ class Loan implements VideoLoan {
 
   #frame(count: number): void {
     const { paused, videoWidth, videoHeight } = this.element;
-    // A seek shows a picture too, though nothing plays.
+    // A seek displays a frame too, although nothing plays.
     if (paused) return;
     this.#shownAt = performance.now();
     this.#decoded = decodedBy(this.element);
@@ -158,8 +161,8 @@ class Loan implements VideoLoan {
   }
 }
 
-/** Whether the page was tapped or typed into since it was loaded; true where the browser does not tell. */
-export function wasTapped(): boolean {
+/** Whether the page has had a user activation since it was loaded; true if the browser does not tell. */
+export function wasActivated(): boolean {
   const { userActivation } = navigator as { userActivation?: { readonly hasBeenActive: boolean } };
   return userActivation?.hasBeenActive !== false;
 }
@@ -172,12 +175,12 @@ function droppedBy(element: HTMLVideoElement): number {
   return element.getVideoPlaybackQuality().droppedVideoFrames;
 }
 
-/** Calls back with the number of new pictures whenever there are some. The result ends it. */
+/** Calls back with the number of new frames whenever there are some. The returned function stops it. */
 function eachFrame(element: HTMLVideoElement, frame: (count: number) => void): () => void {
   let request = 0;
   let known: number | null = null;
   const tell = (presented: number): void => {
-    // Browsers count from 0 again after a new source, or do not.
+    // Depending on the browser, the count restarts at 0 with a new source.
     const count = known !== null && presented > known ? presented - known : 1;
     known = presented;
     frame(count);

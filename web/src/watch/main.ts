@@ -1,6 +1,7 @@
-// The page of one stream: the player, the choice of transport (kept in `?transport=`), and the figures beside it.
+// Entry point of the player page: the player, the selection of transport (also in `?transport=`) and rendition, and
+// statistics.
 
-import { type Device, fetchDevices, whyUnknown } from "../net/api";
+import { type Device, fetchDevices, unknownReason } from "../net/api";
 import { addressList } from "../page/addresses";
 import { setBadge } from "../page/badge";
 import { byId, setText } from "../page/dom";
@@ -16,14 +17,17 @@ import { LABELS } from "../transport/names";
 
 const stream = streamInPath(location.pathname);
 const base = `/live/${encodeStream(stream)}`;
-/** Whom the page is for, as rules for clients know it. */
+/** Client name for the gateway's client rules, from `?client=`. */
 const client = new URLSearchParams(location.search).get("client");
 const src = client === null ? base : `${base}?client=${encodeURIComponent(client)}`;
 const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
 const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
 const renditions = byId("rendition") as HTMLSelectElement;
-/** What was chosen on this device for this stream, as `TRANSPORT` for all; an address may say otherwise. */
+/**
+ * Storage key of the rendition selected on this device for this stream; the URL takes precedence. `TRANSPORT` is the
+ * key for all streams.
+ */
 const RENDITION = `sluicegate-rendition/${stream}`;
 
 document.title = `${stream} · Sluicegate`;
@@ -39,19 +43,19 @@ player.setAttribute("src", src);
 poll(async (signal) => {
   try {
     const devices = await fetchDevices(signal);
-    // A rendition is addressed as `stream@rendition`; the list names streams.
+    // A rendition is addressed as `stream@rendition`, while the list contains streams only.
     const device = devices.find(({ serial }) => serial === stream || stream.startsWith(`${serial}@`));
-    const unknown = device === undefined ? await whyUnknown(stream, signal) : null;
+    const unknown = device === undefined ? await unknownReason(stream, signal) : null;
     setBadge(byId("badge"), device?.state ?? "unknown");
     if (device !== undefined) showDevice(device);
     showProblem(unknown);
   } catch {
-    // The player notices the same and says it where everybody looks.
+    // The player notices the same failure and displays it more prominently.
     if (document.visibilityState === "visible") setBadge(byId("badge"), "unreachable");
   }
 });
 
-/** An unknown stream is not asked for again and again; once the gateway knows it, it plays. */
+/** Displays that the stream is unknown. The player does not retry then; it starts once the gateway knows the stream. */
 function showProblem(text: string | null): void {
   setText(problem, text ?? "");
   problem.hidden = text === null;
@@ -74,12 +78,12 @@ function showDevice(device: Device): void {
 function showState(state: DirectorState): void {
   const now = state.transport === null ? "–" : LABELS[state.transport];
   setText(byId("transport-now"), now);
-  setText(byId("fallback"), state.fallback === "" ? "" : `Playing ${now} instead: ${state.fallback}.`);
+  setText(byId("fallback"), state.fallback === "" ? "" : `Fell back to ${now}: ${state.fallback}.`);
   setText(byId("why"), why(state));
 }
 
 function showStats(stats: Stats): void {
-  const labels = { picture: "Picture latency", decode: "Decode delay", live: "Behind live" };
+  const labels = { picture: "End-to-end latency", decode: "Decode delay", live: "Behind live" };
   setText(byId("latency-label"), labels[stats.latencyKind ?? "picture"]);
   setText(byId("latency"), milliseconds(stats.latencyMs));
   setText(byId("frames"), `${stats.framesPerSecond.toFixed(1)} /s`);
@@ -88,7 +92,7 @@ function showStats(stats: Stats): void {
   setText(byId("reconnects"), String(stats.reconnects));
 }
 
-/** "Moved from MJPEG to HLS (mobile) at 12:03:04: the link carries about 0.8 Mbit/s." */
+/** Text such as "Moved from MJPEG to HLS (mobile) at 12:03:04: the link carries about 0.8 Mbit/s." */
 function why({ why, moved }: DirectorState): string {
   if (moved === null) return why === "" ? "" : `Chosen because ${why}.`;
   const named = ({ transport, rendition }: { transport: string; rendition: string }): string => {
@@ -99,7 +103,7 @@ function why({ why, moved }: DirectorState): string {
   return `Moved from ${named(moved.from)} to ${named(moved.to)} at ${at}: ${moved.reason}.`;
 }
 
-/** The renditions there are; nothing to choose where there is one. */
+/** Updates the list of renditions; hidden if there is only one. */
 function showChoices({ offered, forced }: Choices): void {
   const names = [...new Set(offered.map(({ rendition }) => rendition))];
   byId("renditions").hidden = names.length < 2 || stream.includes("@");
@@ -107,7 +111,7 @@ function showChoices({ offered, forced }: Choices): void {
   for (const choice of choices) choice.disabled = forced;
   const wanted = ["", ...names.map((name) => (name === "" ? ITSELF : name))];
   if (wanted.join() === [...renditions.options].map(({ value }) => value).join()) return;
-  const labels = ["Automatic", ...names.map((name) => (name === "" ? "The stream itself" : name))];
+  const labels = ["Automatic", ...names.map((name) => (name === "" ? "Original" : name))];
   renditions.replaceChildren(...wanted.map((value, index) => new Option(labels[index], value)));
   renditions.value = player.rendition;
 }
@@ -138,7 +142,7 @@ function followChoices(): void {
   });
 }
 
-/** `/watch/NAME`, percent-encoded or not. */
+/** Stream name in a path `/watch/NAME`, percent-encoded or not. */
 function streamInPath(path: string): string {
   const name = path.replace(/^\/watch\//, "").replace(/\/+$/, "");
   try {

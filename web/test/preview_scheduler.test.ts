@@ -1,12 +1,14 @@
+// Tests of the preview scheduler, including a simulation of sixteen tiles.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Rota } from "../src/dashboard/rota";
+import { PreviewScheduler } from "../src/dashboard/preview_scheduler";
 import { seeded } from "./support";
 
-const rota = (limit = 3): Rota => new Rota({ limit, random: () => 0.5 });
+const rota = (limit = 3): PreviewScheduler => new PreviewScheduler({ limit, random: () => 0.5 });
 
-/** Ends everything at `now`. */
-function prove(tiles: Rota, names: readonly string[], now = 0): void {
+/** Completes all turns at `now`. */
+function prove(tiles: PreviewScheduler, names: readonly string[], now = 0): void {
   for (const name of names) tiles.want(name);
   for (let left = names.length; left > 0; left--) {
     const turn = tiles.take(now);
@@ -50,7 +52,7 @@ test("those that never brought a picture leave a place to those that do", () => 
   assert.deepEqual([tiles.take(100)?.name, tiles.take(100)?.name, tiles.take(100)], ["asleep", "dead", null]);
   assert.equal(tiles.wait(100), 400);
   assert.equal(tiles.take(500)?.name, "live");
-  // With one place in all, each gets it in turn.
+  // With a limit of one, they take turns.
   const narrow = rota(1);
   narrow.want("asleep");
   assert.equal(narrow.take(0)?.name, "asleep");
@@ -66,13 +68,13 @@ test("failures are asked again later and later, at once when there is news, and 
     return tiles.wait(now);
   };
   assert.deepEqual([fail(0), fail(500), fail(1500)], [500, 1000, 2000]);
-  tiles.hurry("a");
+  tiles.retryNow("a");
   assert.equal(tiles.wait(1600), 0);
   const turn = tiles.take(1600);
   assert.ok(turn);
   tiles.done(turn, 1600, true);
-  // News is no reason to ask for more than two pictures a second.
-  tiles.hurry("a");
+  // A change of state does not allow more than two requests a second.
+  tiles.retryNow("a");
   assert.equal(tiles.wait(1600), 500);
 });
 
@@ -81,7 +83,7 @@ test("who left the screen and came back asks no sooner, and its old request coun
   tiles.want("a");
   const turn = tiles.take(0);
   assert.ok(turn);
-  tiles.rest("a");
+  tiles.pause("a");
   assert.equal(tiles.wait(100), null);
   tiles.want("a");
   assert.equal(tiles.take(100), null);
@@ -101,7 +103,7 @@ test("sixteen tiles over any link: never more than the limit, never more than tw
     const names = Array.from({ length: 16 }, (_, at) => `tile ${at}`);
     for (const name of names) tiles.want(name);
     const shown = new Map<string, number[]>(names.map((name) => [name, []]));
-    let under: { turn: NonNullable<ReturnType<Rota["take"]>>; end: number }[] = [];
+    let under: { turn: NonNullable<ReturnType<PreviewScheduler["take"]>>; end: number }[] = [];
     for (let now = 0; now < 30_000; now++) {
       for (const { turn } of under.filter(({ end }) => end === now)) {
         tiles.done(turn, now, true);

@@ -1,13 +1,15 @@
+// Tests of preview requests with a fake clock.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Pump } from "../src/dashboard/pump";
+import { PreviewRequests } from "../src/dashboard/preview_requests";
 
-/** Time that goes on when it is told to, and requests that end when they are told to. */
+/** A fake clock, and requests that complete when the test says so. */
 class Stage {
   #now = 0;
   #timers: { at: number; callback: () => void }[] = [];
   readonly asked: { name: string; signal: AbortSignal; end: (came: boolean) => void }[] = [];
-  readonly pump = new Pump(
+  readonly pump = new PreviewRequests(
     (name, signal) =>
       new Promise<void>((resolve, reject) => {
         const end = (came: boolean): void => (came ? resolve() : reject(new Error("no")));
@@ -37,7 +39,7 @@ class Stage {
     return this.#timers.length;
   }
 
-  /** Lets promises settle. */
+  /** Waits until promises have settled. */
   async settle(): Promise<void> {
     for (let times = 0; times < 10; times++) await Promise.resolve();
   }

@@ -1,4 +1,4 @@
-// One stream in a window, at full rate: the player, as on the stream's own page.
+// Dialog that plays one stream at full rate, with the same player as the stream's own page.
 
 import type { Device } from "../net/api";
 import { element } from "../page/dom";
@@ -8,12 +8,12 @@ import { keepMuted } from "../page/sound";
 import { SluicegatePlayer } from "../player/element";
 import { Shutter, type Take } from "./shutter";
 
-export class Opened {
+export class StreamDialog {
   readonly #modal = new Modal("opened");
   readonly #take: Take;
   readonly #changed: (open: boolean) => void;
 
-  /** `changed` is told when the window opens and closes. */
+  /** `changed` is called when the dialog opens and closes. */
   constructor(take: Take, changed: (open: boolean) => void) {
     this.#take = take;
     this.#changed = changed;

@@ -1,13 +1,13 @@
-// Whose turn it is: which tile asks for its next picture, and when. Pure.
+// Scheduler for preview requests: which tile requests its next frame, and when. Pure.
 //
-// A tile asks again `pauseMs` after its last picture came, so it never shows more than two a second, and never asks while
-// it waits for one. At most `limit` wait at a time, whoever is due longest first: over a slow link, or from a busy
-// gateway, every tile gets fewer pictures, and none is forgotten. Those from which nothing has come yet leave one place
-// free: a phone that takes seconds to wake holds nobody else up.
+// A tile requests again `pauseMs` after its last frame arrived, so it displays at most two frames a second and never
+// has two requests in flight. At most `limit` requests are in flight at a time, in order of due time: over a slow
+// link, or from a busy gateway, every tile gets fewer frames, and none starves. Tiles that have not received a frame
+// yet leave one slot free, so that a phone that takes seconds to wake up does not block the others.
 
 import { Backoff } from "../net/backoff";
 
-/** Leave to make one request, for the picture of `name`. */
+/** Permission for one request, for a frame of `name`. */
 export interface Turn {
   readonly name: string;
   readonly id: number;
@@ -15,23 +15,23 @@ export interface Turn {
 
 interface Member {
   wanted: boolean;
-  /** The turn that is under way. */
+  /** Id of the request in flight. */
   turn: number | null;
   due: number;
-  /** The last request brought a picture. */
-  proven: boolean;
+  /** Whether the last request succeeded. */
+  succeeded: boolean;
   readonly backoff: Backoff;
 }
 
 const PAUSE_MS = 500;
 const LIMIT = 3;
 
-export class Rota {
+export class PreviewScheduler {
   readonly #members = new Map<string, Member>();
   readonly #pauseMs: number;
   readonly #random: () => number;
   #turns = 0;
-  /** How many may be under way; those that are stay so when it falls. */
+  /** Maximum number of requests in flight; lowering it does not abort any. */
   limit: number;
 
   constructor({ limit = LIMIT, pauseMs = PAUSE_MS, random = Math.random }: { limit?: number; pauseMs?: number; random?: () => number } = {}) {
@@ -40,18 +40,21 @@ export class Rota {
     this.#random = random;
   }
 
-  /** From now on it gets turns. */
+  /** Schedules requests for `name`. */
   want(name: string): void {
     const member = this.#members.get(name);
     if (member !== undefined) {
       member.wanted = true;
       return;
     }
-    this.#members.set(name, { wanted: true, turn: null, due: 0, proven: false, backoff: new Backoff(this.#random) });
+    this.#members.set(name, { wanted: true, turn: null, due: 0, succeeded: false, backoff: new Backoff(this.#random) });
   }
 
-  /** No more turns; one that is under way counts no more. When it last had one is kept, so that coming back is no way to more. */
-  rest(name: string): void {
+  /**
+   * Stops requests for `name` and ignores the one in flight. The due time is kept, so that toggling does not increase
+   * the rate.
+   */
+  pause(name: string): void {
     const member = this.#members.get(name);
     if (member === undefined) return;
     member.wanted = false;
@@ -62,20 +65,20 @@ export class Rota {
     this.#members.delete(name);
   }
 
-  /** Nothing is under way any more: the page is not seen. */
+  /** All requests were aborted because the page is hidden. */
   drop(): void {
     for (const member of this.#members.values()) member.turn = null;
   }
 
-  /** Asks anew at once, though it failed before. */
-  hurry(name: string): void {
+  /** Retries at once although the last request failed. */
+  retryNow(name: string): void {
     const member = this.#members.get(name);
-    if (member === undefined || member.turn !== null || member.proven) return;
+    if (member === undefined || member.turn !== null || member.succeeded) return;
     member.backoff.reset();
     member.due = 0;
   }
 
-  /** The next turn, which is under way from then on; null if there is none now. */
+  /** Takes the next turn, which counts as in flight from then on; null if none is due. */
   take(now: number): Turn | null {
     const found = this.#next();
     if (found === null || found[1].due > now) return null;
@@ -85,12 +88,12 @@ export class Rota {
     return { name, id: member.turn };
   }
 
-  /** A turn is over. */
+  /** A request has ended; `came` tells whether it succeeded. */
   done({ name, id }: Turn, now: number, came: boolean): void {
     const member = this.#members.get(name);
     if (member?.turn !== id) return;
     member.turn = null;
-    member.proven = came;
+    member.succeeded = came;
     if (came) {
       member.backoff.reset();
       member.due = now + this.#pauseMs;
@@ -99,26 +102,26 @@ export class Rota {
     }
   }
 
-  /** Ms until `take` gives something; null if it first needs the end of a turn, or somebody who wants one. */
+  /** Time in ms until `take` returns a turn; null if a request has to end first, or nothing is wanted. */
   wait(now: number): number | null {
     const found = this.#next();
     return found === null ? null : Math.max(0, found[1].due - now);
   }
 
-  /** Who is due first of those that may. */
+  /** The member with the earliest due time among those that may request. */
   #next(): [string, Member] | null {
     let busy = 0;
-    let unproven = 0;
+    let untested = 0;
     for (const member of this.#members.values()) {
       if (member.turn === null) continue;
       busy++;
-      if (!member.proven) unproven++;
+      if (!member.succeeded) untested++;
     }
     if (busy >= this.limit) return null;
-    const mayTry = unproven < Math.max(1, this.limit - 1);
+    const mayTry = untested < Math.max(1, this.limit - 1);
     let first: [string, Member] | null = null;
     for (const [name, member] of this.#members) {
-      if (!member.wanted || member.turn !== null || (!member.proven && !mayTry)) continue;
+      if (!member.wanted || member.turn !== null || (!member.succeeded && !mayTry)) continue;
       if (first === null || member.due < first[1].due) first = [name, member];
     }
     return first;

@@ -1,0 +1,73 @@
+// The list of recent events, newest first. It is the only record on the page of errors that are over.
+
+import type { GatewayEvent } from "../net/events";
+import { element } from "../page/dom";
+import { size } from "../page/format";
+
+const MOST = 50;
+
+/** A line of the list, and its tone, which sets the colour. */
+export interface EventLine {
+  readonly text: string;
+  readonly tone: "good" | "bad" | "plain";
+}
+
+/** Keeps the `MOST` newest lines. */
+export class EventList {
+  readonly #section: HTMLElement;
+  readonly #list: HTMLElement;
+
+  /** `section` contains `list` and is hidden until there is an event. */
+  constructor(section: HTMLElement, list: HTMLElement) {
+    this.#section = section;
+    this.#list = list;
+  }
+
+  add(event: GatewayEvent): void {
+    const line = describe(event);
+    if (line !== null) this.addLine(event.at, line);
+  }
+
+  /** Adds a line for something that happened on this page; `time` in Unix ms. */
+  addLine(time: number, line: EventLine): void {
+    const at = new Date(time);
+    const when = element("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
+    this.#list.prepend(element("li", { "data-tone": line.tone }, when, line.text));
+    while (this.#list.children.length > MOST) this.#list.lastElementChild?.remove();
+    this.#section.hidden = false;
+  }
+}
+
+/** Text and tone of an event; null for events that are not displayed. */
+export function describe(event: GatewayEvent): EventLine | null {
+  switch (event.kind) {
+    case "stream": {
+      const { stream, state, reason } = event;
+      const tone = state === "live" ? "good" : ["retrying", "failed", "silent", "offline", "unauthorized"].includes(state) ? "bad" : "plain";
+      return { text: `${stream} is ${state.replaceAll("-", " ")}${reason === "" ? "" : `: ${reason}`}`, tone };
+    }
+    case "group-cut":
+      return { text: `${event.stream}: ${event.reason}`, tone: "bad" };
+    case "viewer-came":
+      return { text: `${event.stream}: viewer connected (${event.transport})`, tone: "plain" };
+    case "viewer-left":
+      return { text: `${event.stream}: viewer disconnected (${event.transport})`, tone: "plain" };
+    case "plugin": {
+      const what = `${event.stream}: ${event.transport}`;
+      if (event.state === "running") return { text: `${what} recovered`, tone: "good" };
+      const state = event.state === "broken" ? "stopped after repeated failures" : "failed";
+      return { text: `${what} ${state}: ${event.reason}`, tone: "bad" };
+    }
+    case "capture": {
+      const measured = size(event.width, event.height);
+      const kept = event.path === "" ? "" : `, saved as ${event.path}`;
+      return { text: `${event.stream}: picture captured${measured === "–" ? "" : `, ${measured}`}${kept}`, tone: "plain" };
+    }
+    case "missed": {
+      const count = event.count === null ? "some earlier events" : `${event.count} earlier events`;
+      return { text: `${count} were missed`, tone: "plain" };
+    }
+    case "hello":
+      return null;
+  }
+}
