@@ -61,7 +61,7 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_for_others() {
+async fn a_still_source_is_captured_at_once_while_its_last_picture_is_repeated() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
@@ -102,7 +102,7 @@ async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_need_watch_two_clients_share_one_decoder_and_all_of_it_ends_when_they_are_gone() {
+async fn two_capture_clients_without_viewers_share_a_decoder_that_ends_with_them() {
     let gateway = Gateway::with_config(DEMO).await;
     let (mut one, mut two) = (
         Shots::of(&gateway, "demo").await,

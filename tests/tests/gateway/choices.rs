@@ -44,7 +44,7 @@ transport = \"hls\"
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rules_are_obeyed_for_each_kind_of_match_and_hands_win_where_nothing_is_forced() {
+async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() {
     let gateway = Gateway::with_config(&format!("{STREAMS}{RULES}")).await;
     let all = "can=nal,mse,hls,mjpeg";
     for (query, headers, expected, reason) in [

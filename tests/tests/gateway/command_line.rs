@@ -14,8 +14,7 @@ use tokio::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_without_a_command_is_served_under_the_name_given_and_a_port_alone_is_on_this_machine()
- {
+async fn a_source_argument_is_served_by_its_name_and_a_bare_port_is_loopback() {
     let arguments = ["porch=test-pattern", "test-pattern", "--listen", "0"];
     let (gateway, _) = Gateway::start(&arguments, Stdio::null()).await;
     assert!(gateway.address.ip().is_loopback());

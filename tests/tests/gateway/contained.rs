@@ -70,7 +70,7 @@ async fn every_answer_of_a_component_is_contained_and_never_guessed_at() {
 }
 
 #[tokio::test]
-async fn a_component_may_run_script_where_the_config_trusts_it_but_is_never_a_service_worker() {
+async fn a_trusted_component_may_run_scripts_but_is_never_a_service_worker() {
     let gateway = Gateway::with_config(&config()).await;
     let path = "/live/demo/trusted/page.html";
     let (_, head, _) = request(gateway.address, "GET", path, &[]).await.unwrap();

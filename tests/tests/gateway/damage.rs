@@ -39,7 +39,7 @@ const HURT: usize = 4;
 const SEEDS: u64 = 24;
 
 #[test]
-fn damage_that_shows_sends_nothing_undecodable_and_no_damage_outlives_the_next_keyframe() {
+fn damage_sends_nothing_undecodable_if_visible_and_ends_at_the_next_keyframe() {
     let sliced = sliced();
     for damage in Damage::ALL {
         for seed in 0..SEEDS {
@@ -253,7 +253,7 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourth_group_on() {
+async fn a_camera_that_miscounts_its_pictures_is_complete_from_its_fourth_group() {
     let pictures = camera::clip().pictures.iter();
     let clip = Clip::new(pictures.map(|picture| miscounted(picture, 4)).collect());
     let feeder = Feeder::bind().await;

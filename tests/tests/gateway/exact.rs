@@ -168,7 +168,7 @@ async fn a_level_that_does_not_exist_is_the_lowest_that_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_starts_at_an_open_group_gets_nothing_that_leads_it_and_who_was_there_gets_all() {
+async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_not() {
     let arguments = [
         "-c:v",
         "libx264",

@@ -101,7 +101,7 @@ impl Glitch {
 }
 
 #[test]
-fn after_any_glitch_every_transport_has_pictures_within_a_second_and_in_time_with_the_sound() {
+fn after_any_glitch_all_transports_recover_within_a_second_in_sync_with_sound() {
     let bench = Bench::new();
     let tracks = [
         (true, false, false),

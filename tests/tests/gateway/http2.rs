@@ -204,7 +204,7 @@ async fn next_number(body: &mut RecvStream, buffer: &mut BytesMut) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_that_opens_no_window_gets_the_newest_picture_later_and_costs_nothing_meanwhile() {
+async fn a_viewer_that_opens_no_window_costs_nothing_and_later_gets_the_newest_frame() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;

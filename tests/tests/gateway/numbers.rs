@@ -204,7 +204,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn renditions_have_figures_of_their_own_and_sizes_that_viewers_ask_for_have_not() {
+async fn renditions_have_their_own_metrics_and_sizes_requested_by_viewers_do_not() {
     let gateway = Gateway::with_config(
         "[streams.demo]\nsource = 'test-pattern'\nencode = { width = 320, height = 192 }\n\
          renditions.small = { width = 160 }\n",

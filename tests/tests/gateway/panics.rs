@@ -99,7 +99,7 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sound_goes_on_behind_a_panic_of_what_makes_it_and_of_what_joins_it_to_the_pictures() {
+async fn sound_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video() {
     let file = sound::alaw();
     let config = format!("[streams.demo]\nsource = \"file:{}\"\n", file.display());
     let gateway = panicking("sound=60,join=150", &config).await;
@@ -138,7 +138,7 @@ async fn a_muxer_that_panics_is_repaired_as_if_its_guest_had_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn viewers_of_a_muxer_that_panics_again_and_again_are_told_and_not_left_waiting() {
+async fn viewers_of_a_muxer_that_panics_repeatedly_get_a_reason_and_do_not_wait() {
     let gateway = panicking("mux=25+", DEMO).await;
     let mut viewer = Nal::connect(gateway.address, "demo").await.unwrap();
     messages(&mut viewer, 5).await;

@@ -224,7 +224,7 @@ async fn mjpeg_file_passes_byte_for_byte_and_is_encoded_for_nal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_comes_back_in_another_codec_is_passed_or_encoded_as_that_needs() {
+async fn a_source_that_returns_in_another_codec_is_passed_or_encoded_as_needed() {
     let encode = |name, first, arguments: &[&str]| encode_pattern(name, SIZE, first, 30, arguments);
     let jpegs = ["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"];
     let h264 = [

@@ -119,7 +119,7 @@ async fn a_screen_is_shown_in_its_colours_and_nothing_of_it_stays_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_of_a_screen_is_shown_picture_by_picture_and_a_server_that_dies_may_return() {
+async fn part_of_a_screen_is_shown_frame_by_frame_and_a_dead_server_may_return() {
     let film = encode_pattern(
         "film.mp4",
         (320, 192),

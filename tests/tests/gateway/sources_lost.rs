@@ -53,7 +53,7 @@ async fn noticed(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_may_is_left_alone() {
+async fn a_silent_source_is_noticed_within_ten_seconds_unless_it_may_be_silent() {
     let film = encode_pattern(
         "film.mp4",
         (320, 192),

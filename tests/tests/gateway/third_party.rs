@@ -232,7 +232,7 @@ async fn a_file_takes_the_place_of_a_built_in_transport() {
 }
 
 #[tokio::test]
-async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_noticed() {
+async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed() {
     let home = scratch("cache");
     let config = scratch("config").join("sluice.toml");
     std::fs::write(&config, DEMO).unwrap();
@@ -369,7 +369,7 @@ async fn a_component_that_takes_too_much_to_compile_is_refused_by_inspect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_is_read_again_by_one_at_a_time_and_what_it_takes_is_not_the_gateways() {
+async fn components_reload_one_at_a_time_and_their_memory_is_not_the_gateways() {
     let path = scratch("reload").join("policy.wasm");
     std::fs::copy(Gateway::component("auto"), &path).unwrap();
     let config = format!("{DEMO}[policy]\nplugin = \"{}\"\n", path.display());

@@ -223,7 +223,7 @@ async fn plain_http_on_the_port_is_told_what_to_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_picture_before_a_silence_gets_through_tls_and_a_page_of_plain_http_does_not() {
+async fn the_last_frame_before_a_silence_passes_tls_and_a_plain_http_page_does_not() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&format!("{SELF_SIGNED}{}", camera.config())).await;

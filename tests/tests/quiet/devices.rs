@@ -11,8 +11,7 @@ const VIEWERS: usize = 1000;
 const MAX_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 50 } else { 5 });
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_and_fifty_six_streams_and_a_thousand_viewers_are_listed_in_five_milliseconds()
-{
+async fn listing_256_streams_and_a_thousand_viewers_takes_five_milliseconds() {
     let _turn = crate::alone().await;
     allow_descriptors(4096);
     let clip = camera::clip();

@@ -72,8 +72,7 @@ fn config() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rendition_that_nobody_watched_lists_the_segments_of_its_stream_from_the_first_playlist_on()
- {
+async fn an_unwatched_rendition_lists_its_streams_segments_from_the_first_playlist() {
     let gateway = Gateway::with_config(&config()).await;
     let address = gateway.address;
     let play = async |name: &str| {

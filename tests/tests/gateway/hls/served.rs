@@ -89,8 +89,7 @@ async fn get_lasting(address: SocketAddr, path: String) -> (u16, String, Vec<u8>
 
 /// Requests that a client may send, and what it gets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_come_is_unavailable()
- {
+async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavailable() {
     let mut camera = Camera::new(clip()).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let address = gateway.address;
