@@ -1,4 +1,4 @@
-//! What a component answers is no page of the gateway's: every answer says so to browsers, whatever it is.
+//! Content served by a component is not a page of the gateway: every response tells browsers so, whatever it contains.
 
 use sluicegate_tests::{Gateway, client::request, within};
 use tokio::{
@@ -45,12 +45,12 @@ async fn every_answer_of_a_component_is_contained_and_never_guessed_at() {
         for method in ["GET", "HEAD"] {
             let asked = request(gateway.address, method, path, &[]);
             let (found, head, _) = within(path, asked).await.unwrap();
-            // The trap's instance may still be under repair.
+            // The instance that trapped may still be under repair.
             assert_eq!(found, status, "{method} {path}: {head}");
             must_be_contained(path, &head);
         }
     }
-    // What goes on for ever, too.
+    // Endless responses have the header, too.
     for path in ["/live/demo/mjpeg", "/live/demo/mse"] {
         let mut socket = TcpStream::connect(gateway.address).await.unwrap();
         let asked = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.address);

@@ -1,4 +1,4 @@
-//! The log: one line for each failure, with the same fields everywhere, as text or as JSON.
+//! The log: one line per failure, with the same fields everywhere, as text or as JSON.
 
 use serde_json::Value;
 use sluicegate_tests::{
