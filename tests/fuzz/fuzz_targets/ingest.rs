@@ -1,5 +1,5 @@
-//! Whatever a source says, the feed keeps its promises: times rise, samples follow their configuration, nothing follows a
-//! stop but a configuration, and what follows a loss begins where decoding may begin.
+//! Whatever a source sends, the feed keeps its guarantees: times rise, samples follow their configuration, only a
+//! configuration follows a stop, and after a loss the feed continues where decoding may start.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -116,12 +116,12 @@ fuzz_target!(|input: &[u8]| {
                 Next::Wait => break,
             }
         }
-        // A loss that nothing in the feed tells of.
+        // A loss that the feed does not report.
         begun &= act != 9;
     }
 });
 
-/// Of AAC.
+/// AAC sound.
 fn sound(input: &mut Input<'_>) -> Sound {
     Sound {
         audio: Audio {
