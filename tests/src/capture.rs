@@ -48,20 +48,20 @@ impl Shots {
     pub async fn answer(&mut self) -> Result<(Value, Bytes), Value> {
         let said = within("an answer", self.message()).await.unwrap();
         let Message::Text(said) = said else {
-            panic!("a picture without a word: {} bytes", said.len());
+            panic!("a picture without a description: {} bytes", said.len());
         };
         let said: Value = serde_json::from_str(&said).unwrap();
         match said["type"].as_str() {
             Some("capture_result") => {
                 let picture = within("the picture", self.message()).await.unwrap();
                 let Message::Binary(picture) = picture else {
-                    panic!("no picture behind {said}, but {picture:?}");
+                    panic!("no picture after {said}, but {picture:?}");
                 };
                 assert_eq!(said["bytes"], picture.len(), "{said}");
                 Ok((said, picture))
             }
             Some("error") => Err(said),
-            _ => panic!("neither a result nor a failure: {said}"),
+            _ => panic!("neither a description nor an error: {said}"),
         }
     }
 

@@ -118,7 +118,7 @@ impl Got {
     /// Receives from a `nal` viewer until there are `count` samples.
     pub async fn more_nal(&mut self, viewer: &mut Nal, count: usize) {
         while self.samples < count {
-            let message = within("a picture by nal", viewer.next()).await.unwrap();
+            let message = within("a picture over nal", viewer.next()).await.unwrap();
             let nals = cut(&message);
             match is_header(&nals) {
                 true => self.headers += 1,

@@ -63,11 +63,7 @@ pub async fn pour(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
 /// Waits until the gateway has closed the connection.
 pub async fn gone(mut connection: TcpStream) {
     let mut byte = [0];
-    let end = within(
-        "the gateway lets go of its source",
-        connection.read(&mut byte),
-    )
-    .await;
+    let end = within("the gateway closes its source", connection.read(&mut byte)).await;
     assert!(
         matches!(end, Ok(0) | Err(_)),
         "the gateway wrote to its source"

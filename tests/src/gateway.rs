@@ -124,7 +124,7 @@ impl Gateway {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line())
             .await
-            .expect("the gateway says nothing");
+            .expect("the gateway did not print its address in time");
         let first = first
             .unwrap()
             .unwrap_or_else(|| panic!("the gateway ended: {:?}", log.lock().unwrap()));

@@ -52,5 +52,5 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
-        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("timed out after {PATIENCE:?}: {what}"))
 }

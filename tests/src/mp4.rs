@@ -67,7 +67,7 @@ pub fn read(bytes: &[u8]) -> (Vec<Part>, usize) {
                 parts.push(Part::Fragment(std::mem::take(&mut fragment)));
                 whole = end;
             }
-            other => panic!("a box that nobody wrote: {:?}", other.kind()),
+            other => panic!("an unexpected box: {:?}", other.kind()),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Mse {
                     let (mut parts, end) = mp4::read(&bytes);
                     ensure!(
                         parts.len() == 1 && end == bytes.len(),
-                        "one part a message: {parts:?}"
+                        "not exactly one unit in a message: {parts:?}"
                     );
                     return Ok(Received::Part(parts.remove(0)));
                 }
@@ -62,7 +62,7 @@ impl Mse {
             panic!("no MIME type first")
         };
         let Received::Part(Part::Init(_, moov)) = self.next().await.unwrap() else {
-            panic!("no init segment behind the MIME type")
+            panic!("no init segment after the MIME type")
         };
         (mime, moov)
     }
@@ -71,7 +71,7 @@ impl Mse {
     pub async fn fragment(&mut self) -> mp4::Fragment {
         match self.next().await.unwrap() {
             Received::Part(Part::Fragment(fragment)) => fragment,
-            other => panic!("no fragment: {other:?}"),
+            other => panic!("not a fragment: {other:?}"),
         }
     }
 }

@@ -175,7 +175,7 @@ impl Raw {
     pub async fn more(&mut self) -> Result<()> {
         let read = within("more bytes", self.socket.read_buf(&mut self.buffer));
         if read.await? == 0 {
-            bail!("the connection ended behind {:?}", self.buffer);
+            bail!("the connection ended after {:?}", self.buffer);
         }
         Ok(())
     }

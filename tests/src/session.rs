@@ -87,7 +87,7 @@ impl Control {
         use futures_util::Stream;
         loop {
             let next = poll_fn(|context| Pin::new(&mut self.socket).poll_next(context));
-            match next.await.context("the channel broke off")?? {
+            match next.await.context("the control channel closed")?? {
                 Message::Text(text) => return Ok(serde_json::from_str(&text)?),
                 Message::Close(Some(close)) => bail!("{}: {}", u16::from(close.code), close.reason),
                 Message::Close(None) => bail!("closed"),

@@ -36,7 +36,7 @@ impl Answer {
         };
         ensure!(
             self.bytes.len() <= end,
-            "more than the answer that was asked for"
+            "bytes after the requested response"
         );
         Ok((self.bytes.len() == end)
             .then(|| self.bytes.get(begin..end))
@@ -53,7 +53,10 @@ impl Answer {
     fn read_head(&self) -> Result<Option<(u16, usize, usize)>> {
         let searched = self.bytes.get(..MAX_HEAD_BYTES).unwrap_or(&self.bytes);
         let Some(end) = searched.windows(4).position(|four| four == b"\r\n\r\n") else {
-            ensure!(self.bytes.len() < MAX_HEAD_BYTES, "a head without end");
+            ensure!(
+                self.bytes.len() < MAX_HEAD_BYTES,
+                "a response head longer than the limit"
+            );
             return Ok(None);
         };
         let head = String::from_utf8_lossy(searched.get(..end).unwrap_or_default());
@@ -62,13 +65,16 @@ impl Answer {
         let status = first
             .strip_prefix("HTTP/1.1 ")
             .and_then(|rest| rest.get(..3)?.parse().ok())
-            .with_context(|| format!("no answer: {first:?}"))?;
+            .with_context(|| format!("not an HTTP response: {first:?}"))?;
         let length: usize = lines
             .filter_map(|line| line.split_once(':'))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .and_then(|(_, length)| length.trim().parse().ok())
-            .with_context(|| format!("an answer without length: {head}"))?;
-        ensure!(length <= MAX_BODY_BYTES, "an answer of {length} bytes");
+            .with_context(|| format!("a response without Content-Length: {head}"))?;
+        ensure!(
+            length <= MAX_BODY_BYTES,
+            "a response of {length} bytes exceeds the limit"
+        );
         Ok(Some((status, end + 4, end + 4 + length)))
     }
 }

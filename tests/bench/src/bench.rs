@@ -115,7 +115,7 @@ pub fn until(
         }
         ensure!(
             began.elapsed() < PATIENCE,
-            "what was waited for did not come in {PATIENCE:?}: {said}"
+            "the stream did not reach the expected state within {PATIENCE:?}: {said}"
         );
         thread::sleep(Duration::from_millis(10));
     }
@@ -256,11 +256,11 @@ impl Measured {
         let counts = &measured.counts;
         ensure!(
             counts.faults == 0,
-            "{} times something wrong was received: {:#?}",
+            "viewers received {} faults: {:#?}",
             counts.faults,
             counts.said
         );
-        ensure!(counts.messages > 0, "nothing was received");
+        ensure!(counts.messages > 0, "viewers received nothing");
         Ok(measured)
     }
 

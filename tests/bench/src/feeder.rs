@@ -177,7 +177,7 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
         }
         let bytes = match roll.bytes(number) {
             Ok(bytes) => bytes,
-            Err(error) => return eprintln!("the feeder has nothing to send: {error:#}"),
+            Err(error) => return eprintln!("the feeder stopped sending: {error:#}"),
         };
         connections.retain_mut(|connection| connection.write_all(&bytes).is_ok());
         number += 1;

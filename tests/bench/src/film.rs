@@ -346,7 +346,7 @@ pub fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
         .args(arguments)
         .arg(&making)
         .status()
-        .context("cannot run ffmpeg, which makes what is shown; .ci/setup test installs it")?;
+        .context("cannot run ffmpeg to encode the test media; install it with .ci/setup test")?;
     if !done.success() {
         bail!("ffmpeg could not make {}", path.display());
     }

@@ -79,14 +79,17 @@ impl Film {
         let word = |at: usize| word(trun, at).context("a cut `trun`");
         ensure!(
             word(0)? & 0x00ff_ffff == TRUN_FLAGS,
-            "`trun` has other fields"
+            "`trun` has unexpected fields"
         );
         let count = word(4)? as usize;
         ensure!(
             begins + word(8)? as usize == payload,
-            "`trun` begins elsewhere"
+            "`trun` is at an unexpected offset"
         );
-        ensure!(trun.len() == 12 + count * ENTRY, "`trun` has another size");
+        ensure!(
+            trun.len() == 12 + count * ENTRY,
+            "`trun` has an unexpected size"
+        );
         let first = Film::stamp_in_sample(head.get(payload..).unwrap_or_default())
             .context("a picture without a stamp")?;
         let mut end = payload;
@@ -119,7 +122,7 @@ impl Film {
         let (mut at, mut last) = (fragment.payload, fragment.first);
         for number in (fragment.first.number..).take(fragment.pictures as usize) {
             let end = at + self.sample_length(number);
-            let sample = bytes.get(at..end).context("the fragment is cut")?;
+            let sample = bytes.get(at..end).context("the fragment is truncated")?;
             last = Film::stamp_in_sample(sample)
                 .with_context(|| format!("picture {number} has no stamp"))?;
             ensure!(
@@ -129,7 +132,7 @@ impl Film {
             );
             ensure!(
                 !whole || self.sample(last) == sample,
-                "picture {number} is not as it was sent"
+                "picture {number} differs from what was sent"
             );
             at = end;
         }

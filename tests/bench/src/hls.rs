@@ -37,7 +37,7 @@ impl FromStr for Place {
                 part: part.parse().ok()?,
             })
         };
-        place().with_context(|| format!("{uri:?} is no part's name"))
+        place().with_context(|| format!("{uri:?} is not the name of a part"))
     }
 }
 
@@ -48,8 +48,8 @@ struct Playlist<'a> {
 
 impl<'a> Playlist<'a> {
     fn read(body: &'a [u8]) -> Result<Playlist<'a>> {
-        let text = std::str::from_utf8(body).context("a playlist that is no text")?;
-        ensure!(text.starts_with("#EXTM3U\n"), "no playlist: {text:.80}");
+        let text = std::str::from_utf8(body).context("the playlist is not UTF-8")?;
+        ensure!(text.starts_with("#EXTM3U\n"), "not a playlist: {text:.80}");
         Ok(Playlist { text })
     }
 
@@ -57,7 +57,8 @@ impl<'a> Playlist<'a> {
     fn hint(&self) -> Result<&'a str> {
         let mut lines = self.text.lines().rev();
         let hint = lines.find_map(|line| line.strip_prefix("#EXT-X-PRELOAD-HINT:TYPE=PART,"));
-        hint.and_then(uri).context("a playlist without a hint")
+        hint.and_then(uri)
+            .context("the playlist has no preload hint")
     }
 
     /// URIs of the listed parts, newest first.

@@ -299,12 +299,12 @@ impl Viewer {
                     .recognise(head, length)
                     .with_context(|| {
                         let first = head.get(..16);
-                        format!("{length} bytes that are no picture: {first:02x?}")
+                        format!("{length} bytes that are not a picture: {first:02x?}")
                     })
                     .and_then(|stamp| {
                         ensure!(
                             !whole || film.message(stamp) == head,
-                            "picture {} is not as it was sent",
+                            "picture {} differs from what was sent",
                             stamp.number
                         );
                         Ok((stamp.number, 1, timed(stamp)))
@@ -320,11 +320,11 @@ impl Viewer {
                 }
                 Show::Album(album) => album
                     .recognise(head, length)
-                    .with_context(|| format!("{length} bytes that are no JPEG of the album"))
+                    .with_context(|| format!("{length} bytes that are not a JPEG of the album"))
                     .and_then(|place| {
                         ensure!(
                             !whole || album.jpegs.get(place).is_some_and(|jpeg| jpeg == head),
-                            "JPEG {place} is not as it was sent"
+                            "JPEG {place} differs from what was sent"
                         );
                         // Numbers continue over the loops of the album.
                         let count = album.jpegs.len() as u64;
@@ -334,7 +334,7 @@ impl Viewer {
                     }),
                 Show::AnyJpegs => {
                     if !head.starts_with(&[0xff, 0xd8, 0xff]) {
-                        counts.fault(|| format!("{length} bytes that are no JPEG"));
+                        counts.fault(|| format!("{length} bytes that are not a JPEG"));
                     }
                     return;
                 }

@@ -230,7 +230,7 @@ impl Viewer {
             let first = fragment.first.number;
             ensure!(
                 self.last.is_none_or(|last| first == last + 1),
-                "{place:?} begins with picture {first} after {:?}",
+                "{place:?} starts with picture {first} after {:?}",
                 self.last
             );
             counts.viewers += u64::from(self.last.is_none());
@@ -338,7 +338,7 @@ mod tests {
     fn a_part_with_other_pictures_is_a_fault() {
         let counts = play(Some(4));
         assert!(
-            counts.faults > 0 && counts.said[0].contains("begins with picture 10"),
+            counts.faults > 0 && counts.said[0].contains("starts with picture 10"),
             "{:?}",
             counts.said
         );

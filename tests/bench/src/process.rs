@@ -46,10 +46,7 @@ impl Process {
             Some(address) => Ok(Process { child, address }),
             None => {
                 let _ = child.kill();
-                bail!(
-                    "{} did not say where it listens: {line:?}",
-                    program.display()
-                )
+                bail!("{} did not print its address: {line:?}", program.display())
             }
         }
     }

@@ -101,7 +101,7 @@ impl Scene {
                 let all = line.split("All:").nth(1)?;
                 all.split_whitespace().next()?.parse().ok()
             });
-        let similarity = similarity.with_context(|| format!("ffmpeg tells no SSIM: {said}"))?;
+        let similarity = similarity.with_context(|| format!("ffmpeg printed no SSIM: {said}"))?;
         Ok((similarity, count))
     }
 }

@@ -79,7 +79,9 @@ impl Shots {
         loop {
             match self.read()? {
                 Some(Got::Picture(picture)) => return Ok(picture),
-                Some(Got::Refused { code, message }) => bail!("no picture: {code}, {message}"),
+                Some(Got::Refused { code, message }) => {
+                    bail!("the capture failed: {code}, {message}")
+                }
                 None => {}
             }
         }
@@ -170,13 +172,13 @@ fn understand(said: &mut Option<Picture>, head: &[u8], length: usize) -> Result<
     if let Some(picture) = said.take() {
         ensure!(
             picture.bytes == length && head.starts_with(&[0xff, 0xd8, 0xff]),
-            "{length} bytes that are not the JPEG of {} that was said to come",
+            "{length} bytes that are not the announced JPEG of {}",
             picture.bytes
         );
         return Ok(Some(Got::Picture(picture)));
     }
     let read: Said = serde_json::from_slice(head)
-        .with_context(|| format!("no answer: {:?}", String::from_utf8_lossy(head)))?;
+        .with_context(|| format!("not an answer: {:?}", String::from_utf8_lossy(head)))?;
     Ok(match read {
         Said::CaptureResult(picture) => {
             *said = Some(picture);

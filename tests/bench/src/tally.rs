@@ -110,7 +110,7 @@ impl Tally {
                 return Ok(());
             }
             if now() > until || !said.is_empty() {
-                bail!("{viewers} of {wanted} viewers got something within {patience:?}; {said:?}");
+                bail!("{viewers} of {wanted} viewers received data within {patience:?}; {said:?}");
             }
             thread::sleep(Duration::from_millis(5));
         }

@@ -67,7 +67,7 @@ impl Cutter {
             let head = String::from_utf8_lossy(&self.head).to_ascii_lowercase();
             match (self.kind, head.split(' ').nth(1)) {
                 (Kind::WebSocket, Some("101")) | (Kind::Multipart, Some("200")) => {}
-                _ => bail!("not what was asked for: {head}"),
+                _ => bail!("not the requested response: {head}"),
             }
             if head.contains("transfer-encoding: chunked") {
                 self.chunks = Some(Chunks::default());
@@ -127,7 +127,7 @@ impl Cutter {
             self.head.push(*byte);
             let length = match *self.head {
                 [head, ..] if head != BINARY && head != TEXT => {
-                    bail!("no whole message: {head:#x}")
+                    bail!("a fragmented or control frame: {head:#x}")
                 }
                 [_, short @ 0..126] => u64::from(short),
                 [_, 126, a, b] => u64::from(u16::from_be_bytes([a, b])),
@@ -164,7 +164,10 @@ impl Cutter {
             if self.head.ends_with(b"\r\n\r\n") {
                 return Ok(true);
             }
-            ensure!(self.head.len() < MAX_HEAD_BYTES, "a head without end");
+            ensure!(
+                self.head.len() < MAX_HEAD_BYTES,
+                "a response head longer than the limit"
+            );
         }
         Ok(false)
     }
@@ -192,13 +195,16 @@ impl Chunks {
                 };
                 bytes = rest;
                 self.line.push(*byte);
-                ensure!(self.line.len() < 64, "a chunk's size without end");
+                ensure!(
+                    self.line.len() < 64,
+                    "a chunk size line longer than the limit"
+                );
                 let line = self.line.strip_prefix(b"\r\n").unwrap_or(&self.line);
                 if let Some(digits) = line.strip_suffix(b"\r\n")
                     && !digits.is_empty()
                 {
                     self.left = usize::from_str_radix(std::str::from_utf8(digits)?, 16)
-                        .context("no chunk's size")?;
+                        .context("not a chunk size")?;
                     ensure!(self.left > 0, "the body ended");
                     self.line.clear();
                 }

@@ -25,14 +25,17 @@ fuzz_target!(|input: &[u8]| {
         assert!(
             !unit.nals.is_empty() && unit.nals.len() <= LIMITS.nals && unit.size() <= LIMITS.bytes
         );
-        assert!(*running || unit.start.is_some(), "goes on without a start");
+        assert!(
+            *running || unit.start.is_some(),
+            "continues without a start"
+        );
         *running = true;
         // In order of arrival and each once: skip the NAL units that were dropped before it.
         for nal in &unit.nals {
             let at = left
                 .iter()
                 .position(|pushed: &Bytes| pushed.as_ptr() == nal.as_ptr());
-            drop(left.drain(..=at.expect("a NAL unit that did not come, or twice")));
+            drop(left.drain(..=at.expect("a NAL unit that was not pushed, or a repeated one")));
         }
     };
     let mut running = false;

@@ -78,13 +78,19 @@ fuzz_target!(|input: &[u8]| {
                     let info = open.as_ref().expect("a sample before its configuration");
                     let is_sound = sample.is_sound();
                     if is_sound {
-                        assert!(info.audio.is_some(), "sound that nobody was told of");
+                        assert!(
+                            info.audio.is_some(),
+                            "sound without an audio track in the configuration"
+                        );
                     } else {
-                        assert!(info.video.is_some(), "pictures that nobody was told of");
+                        assert!(
+                            info.video.is_some(),
+                            "pictures without a video track in the configuration"
+                        );
                         let repeat = sample.repeat > 0;
                         assert!(
                             begun || repeat || sample.independent,
-                            "what follows a loss needs what was lost"
+                            "the sample after a loss depends on lost ones"
                         );
                         begun |= !repeat;
                     }
@@ -105,7 +111,7 @@ fuzz_target!(|input: &[u8]| {
                     position += 1;
                 }
                 Next::Entry(Entry::Stop(_), _) => {
-                    assert!(open.is_some(), "a stop of nothing");
+                    assert!(open.is_some(), "a stop without a configuration before it");
                     (open, begun) = (None, false);
                     position += 1;
                 }

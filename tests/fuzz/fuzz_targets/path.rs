@@ -87,7 +87,7 @@ fuzz_target!(|input: &[u8]| {
             );
             assert!(
                 role != Role::Admin || caller.local,
-                "an administrator from elsewhere"
+                "a remote administrator"
             );
         }
     }

@@ -181,7 +181,7 @@ impl Device {
             Err(_) => {
                 let state = self.shared.lock();
                 panic!(
-                    "{what}: not within {PATIENCE:?}; streams {:?}, sockets {:?}, {} processes, files {:?}, complaints {:?}",
+                    "timed out after {PATIENCE:?}: {what}; streams {:?}, sockets {:?}, {} processes, files {:?}, complaints {:?}",
                     state.streams,
                     state.sockets.keys(),
                     state.processes.len(),

@@ -117,7 +117,7 @@ impl Adb {
     /// Sends a request and returns the text of the answer.
     pub async fn ask(&self, request: &str) -> String {
         let answer = within(request, self.try_ask(request)).await;
-        answer.unwrap_or_else(|| panic!("{request}: the adb server is gone"))
+        answer.unwrap_or_else(|| panic!("{request}: the adb server closed the connection"))
     }
 
     async fn try_ask(&self, request: &str) -> Option<String> {

@@ -66,7 +66,9 @@ fn read(text: &str) -> Vec<Wire> {
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
     {
-        let (line, source) = line.split_once("  # ").expect("a line without its source");
+        let (line, source) = line
+            .split_once("  # ")
+            .expect("a fixture line without its source");
         assert!(source.contains(".java:"), "{source}");
         let (key, value) = line.split_once(": ").unwrap();
         let (version, what) = key.split_once(' ').unwrap();

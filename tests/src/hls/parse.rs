@@ -411,7 +411,7 @@ fn attributes(list: &str) -> Result<BTreeMap<String, String>, String> {
             .ok_or_else(|| format!("no `=` in {rest:?}"))?;
         let good = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || !name.chars().all(good) {
-            return Err(format!("{name:?} is no name"));
+            return Err(format!("{name:?} is not an attribute name"));
         }
         let (value, behind) = match behind.strip_prefix('"') {
             Some(quoted) => quoted

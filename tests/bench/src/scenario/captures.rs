@@ -101,7 +101,7 @@ impl Stage {
             // The same picture as before was cached, which is not what is measured here.
             if picture.captured_at == last {
                 same += 1;
-                ensure!(same * 10 <= count, "the source stands still");
+                ensure!(same * 10 <= count, "the source sends no new pictures");
                 continue;
             }
             took.add(time, picture.bytes);

@@ -91,7 +91,7 @@ fn visit(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> {
     let mut times = [None; 3];
     while times[2].is_none() {
         let size = socket.read(&mut buffer)?;
-        ensure!(size > 0, "the viewer was let go");
+        ensure!(size > 0, "the viewer was disconnected");
         let at = now() - began;
         times[0].get_or_insert(at);
         let mut whole = false;

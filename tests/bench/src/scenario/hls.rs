@@ -85,7 +85,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
             median(&all[0].iter().map(value).collect::<Vec<_>>())
         };
         let shown = |values: &[f64], show: &dyn Fn(&[f64]) -> String| match values {
-            [] => "not here".to_owned(),
+            [] => "not installed".to_owned(),
             values => show(values),
         };
         let middle = |values: &[f64]| format!("{:.2}", median(values));
@@ -116,7 +116,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         asked.push(median(&calls));
     }
     if servers.nginx.is_none() {
-        cpu.note("`nginx` is not here: not measured.");
+        cpu.note("`nginx` is not installed: not measured.");
     }
     if let ([one, .., most], Some(count)) = (&asked[..], counts.last()) {
         guest.aim(

@@ -41,7 +41,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
             Ok(subject) => subject,
             Err(reason) => {
                 table.note(format!(
-                    "`{name}` is there but was not measured: {reason:#}."
+                    "`{name}` is installed but was not measured: {reason:#}."
                 ));
                 continue;
             }
@@ -72,7 +72,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         }
     }
     table.note(match on_path("mediamtx") {
-        Some(_) => "`mediamtx` is there, but gives no JPEGs over HTTP: not measured.",
+        Some(_) => "`mediamtx` is installed, but has no JPEGs over HTTP: not measured.",
         None => "`mediamtx` is not on the PATH: not measured.",
     });
     Ok(table)
@@ -117,7 +117,7 @@ fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
     let device = Path::new("/dev/video0");
     anyhow::ensure!(
         device.exists(),
-        "it reads V4L2 devices only, and there is no {}",
+        "it reads only V4L2 devices, and {} does not exist",
         device.display()
     );
     let address = free()?;
@@ -157,7 +157,7 @@ impl Subject {
         };
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
-            anyhow::ensure!(subject.child.try_wait()?.is_none(), "it ended");
+            anyhow::ensure!(subject.child.try_wait()?.is_none(), "it exited");
             anyhow::ensure!(
                 began.elapsed() < Duration::from_secs(10),
                 "it does not listen on {address}"

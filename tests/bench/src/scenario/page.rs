@@ -96,7 +96,7 @@ fn read(text: &str) -> Result<Vec<Age>> {
                 .with_context(|| format!("{entry}: no {name}"))
         };
         Ok(Age {
-            transport: word("transport").with_context(|| format!("{entry}: no transport"))?,
+            transport: word("transport").with_context(|| format!("{entry}: not a transport"))?,
             ms: match word("problem") {
                 Some(problem) => Err(problem),
                 None => Ok([number("median")?, number("worst")?]),

@@ -169,7 +169,7 @@ fn calls(process: u32, time: Duration) -> Result<Vec<(String, f64)>> {
         .collect();
     let writes = calls.iter().find(|(name, _)| name == "writev");
     let writes = writes
-        .with_context(|| format!("strace saw nothing written: {text}"))?
+        .with_context(|| format!("strace recorded no writes: {text}"))?
         .1;
     calls.iter_mut().for_each(|(_, count)| *count /= writes);
     calls.retain(|(_, each)| *each >= 0.0005);

@@ -243,12 +243,12 @@ fn share(bench: &Bench, transport: Transport, viewers: usize) -> Result<(f64, f6
 fn calls(address: SocketAddr, transport: Transport) -> Result<(f64, f64)> {
     let body = get(address, "/api/plugins")?;
     let plugins: serde_json::Value = serde_json::from_str(&body).context(body)?;
-    let plugins = plugins.as_array().context("/api/plugins is no list")?;
+    let plugins = plugins.as_array().context("/api/plugins is not a list")?;
     let plugin = plugins
         .iter()
         .find(|plugin| plugin["name"] == transport.name())
         .context("no such transport")?;
-    let calls = plugin["calls"].as_f64().context("no calls")?;
+    let calls = plugin["calls"].as_f64().context("no number of calls")?;
     Ok((
         calls,
         calls * plugin["us_per_call"].as_f64().context("no time")?,

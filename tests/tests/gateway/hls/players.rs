@@ -236,7 +236,7 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
     for one in all.collect::<Vec<_>>() {
         tokio::time::timeout(Duration::from_secs(90), one)
             .await
-            .expect("not within 90 s")
+            .expect("the film was not received within 90 s")
             .unwrap();
     }
 }
@@ -427,7 +427,7 @@ async fn output(program: &str, arguments: &[&str], most: Duration) -> String {
         .output();
     let done = tokio::time::timeout(most, running)
         .await
-        .unwrap_or_else(|_| panic!("{program}: not within {most:?}"))
+        .unwrap_or_else(|_| panic!("{program} did not end within {most:?}"))
         .unwrap_or_else(|error| panic!("the tests need {program}: {error}"));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "{program} {arguments:?}: {said}");
