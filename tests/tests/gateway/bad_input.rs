@@ -104,7 +104,7 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
             assert_eq!(
                 checked.err.matches(part).count(),
                 1,
-                "said twice: {}",
+                "reported twice: {}",
                 checked.err
             );
         }

@@ -295,7 +295,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     assert_ne!(
         moved["id"],
         json!(id),
-        "who reads the list controls nobody's session"
+        "the list gives no control over sessions"
     );
 
     control
@@ -328,7 +328,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     let told = control.heard("move").await;
     assert_eq!(
         told["transport"], "hls",
-        "nothing moved what was chosen by hand: {told}"
+        "a manual choice was moved: {told}"
     );
 
     // A candidate that the stream does not have appears neither in lists nor in events.

@@ -103,7 +103,7 @@ async fn churn(client: Client, from: Ipv4Addr) {
         growth <= MAX_GROWTH,
         "{client:?}: {growth} MiB for each {STEP}: {memory:?}"
     );
-    assert!(!stay.is_finished(), "who stayed was cut off");
+    assert!(!stay.is_finished(), "a viewer that stays was disconnected");
     stay.abort();
     // Muxers end some time after their last user, so an empty list means that no user was forgotten.
     let none = |plugins: &Value| {

@@ -55,7 +55,7 @@ async fn a_camera_without_a_clock_is_told_and_has_segments_as_any_other() {
                 .flatten();
             notes.any(|note| note.as_str().is_some_and(|note| note.contains("arrival")))
         };
-        let what = format!("the clock of {name} is told to be none");
+        let what = format!("the clock of {name} is reported as unusable");
         gateway.api_until("/api/devices", &what, told).await;
     }
     for (name, _) in CAMERAS {

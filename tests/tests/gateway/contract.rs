@@ -399,7 +399,10 @@ async fn every_operation_answers_as_it_is_described() {
     let left: Vec<_> = all
         .filter(|operation| !contract.done.contains(operation))
         .collect();
-    assert!(left.is_empty(), "nobody asked for {left:?}");
+    assert!(
+        left.is_empty(),
+        "operations that were never called: {left:?}"
+    );
     assert_eq!(contract.judged().await, "");
     assert!(contract.checks.len() > 30, "{}", contract.checks.len());
     drop((viewer, control, shots));

@@ -95,7 +95,7 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
             places.windows(GROUP - 1).position(|places| places == less)
         });
         let start =
-            most.unwrap_or_else(|| panic!("{what}: group {clean} is not whole: {places:?}"));
+            most.unwrap_or_else(|| panic!("{what}: group {clean} is incomplete: {places:?}"));
         let mut fresh = Judge::default();
         // As for a new viewer: the header first.
         let mut header = samples[start].header.clone();
@@ -233,7 +233,7 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
         pour(&mut source, &with_start_codes(&clean, |_| 3)).await;
         let first = (2 * round + 1) % (COUNT / GROUP) * GROUP;
         for expected in first..first + GROUP {
-            let what = format!("picture {expected} behind {damage:?}");
+            let what = format!("picture {expected} after {damage:?}");
             while clip.find(&within(&what, viewer.next()).await.unwrap()) != Some(expected) {}
         }
         let last = u32::try_from(first + GROUP - 1).unwrap();

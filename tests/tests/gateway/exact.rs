@@ -127,7 +127,7 @@ async fn b_pictures_without_times_are_shown_in_the_order_that_the_stream_tells()
             assert_eq!(shown.collect::<Vec<_>>(), expected, "{name}");
             assert!(
                 first > decoded,
-                "{name}: what has to be held back is known at the first picture"
+                "{name}: the reordering depth is known at the first picture"
             );
         }
     }

@@ -256,7 +256,7 @@ impl Bench {
         let notes = status.report(true).notes;
         let is_told =
             matches!(glitch.kind, Kind::Off(_)) && (!glitch.presentation || glitch.pictures);
-        assert!(!is_told || !notes.is_empty(), "{glitch:?}: nobody is told");
+        assert!(!is_told || !notes.is_empty(), "{glitch:?}: not reported");
         for muxer in muxers {
             muxer.check(&glitch, &pictures);
         }
@@ -349,7 +349,7 @@ impl Muxer {
             let places: Vec<_> = places.iter().filter(after).collect();
             assert!(
                 places.windows(2).all(|two| two[1].0 - two[0].0 == step),
-                "{what}: one is missing behind the glitch"
+                "{what}: one is missing after the glitch"
             );
             assert!(
                 places.len() as i64 >= (END - GLITCH - SECOND) / step - 1,

@@ -73,7 +73,7 @@ async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
     let mut scene = Scene::with_clip(clip, "push", &["hold"], "").await;
     scene.show(90).await;
     let left_out = scene.caught_up("hold").await;
-    assert!(!left_out.is_empty(), "nothing was held");
+    assert!(!left_out.is_empty(), "no buffer was kept");
     let line = scene
         .gateway
         .logged("its buffers hold more than 67108864 bytes")
@@ -219,7 +219,9 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
             .await;
         assert_eq!(head.unwrap().status, 101);
         second.write(masked(0x81, b"more")).await;
-        let (code, reason) = within("it is let go", second.closed()).await.unwrap();
+        let (code, reason) = within("the viewer is disconnected", second.closed())
+            .await
+            .unwrap();
         assert_eq!(code, 1008, "{reason}");
         // The viewer's slot is released only after the component was told.
         within("the component hears of it", async {
@@ -405,7 +407,7 @@ impl Scene {
             let Ok(next) = timeout(UNHURRIED, viewer.next()).await else {
                 // Shows one more picture, as the newest may be among those lost. Only occasionally, because the other
                 // transports may fail at each of them.
-                assert!(began.elapsed() < PATIENCE, "{deed} does not go on");
+                assert!(began.elapsed() < PATIENCE, "{deed} does not continue");
                 self.show(1).await;
                 continue;
             };

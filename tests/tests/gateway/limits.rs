@@ -242,7 +242,10 @@ async fn lives_on(gateway: &Gateway, camera: &mut Camera, watcher: &mut Watcher,
         if matches!(asked, Ok(Ok((200, ..)))) {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "nobody gets in: {asked:?}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "no client gets a slot: {asked:?}"
+        );
     }
     camera.show(watcher).await;
 }

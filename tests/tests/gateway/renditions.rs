@@ -220,7 +220,7 @@ async fn a_size_that_nobody_watches_any_more_makes_way_for_another() {
         drop(fifth.await);
     }
     for viewer in &mut open {
-        within("those that are watched go on", viewer.next())
+        within("the watched forms continue", viewer.next())
             .await
             .unwrap();
     }

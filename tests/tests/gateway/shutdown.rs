@@ -59,7 +59,7 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
         .await;
     assert!(
         nal.end().await.unwrap().is_empty(),
-        "more behind the close frame"
+        "bytes after the close frame"
     );
     let body = mjpeg.end().await.unwrap();
     assert!(

@@ -48,11 +48,11 @@ async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it(
         .unwrap()
         != 4
     {}
-    within("once more", jpegs.next_number()).await.unwrap();
+    within("a repeat", jpegs.next_number()).await.unwrap();
     // A new instance receives the repeats, too.
     again.viewer.say("trap".into()).await.unwrap();
     for _ in 0..4 {
-        assert_eq!(again.next().await, 4, "behind a trap");
+        assert_eq!(again.next().await, 4, "after a trap");
     }
     // A new viewer gets the group, including the repeats of its last picture.
     let mut late = Viewer::open(&gateway, "again").await;

@@ -137,7 +137,7 @@ async fn stall(gateway: &Gateway, camera: &mut Camera, good: &mut [Watcher]) {
             return;
         }
         before = sent;
-        assert!(began.elapsed() < PATIENCE, "somebody still reads");
+        assert!(began.elapsed() < PATIENCE, "a stalled viewer still reads");
     }
 }
 

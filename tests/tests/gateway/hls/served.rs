@@ -308,7 +308,7 @@ async fn however_many_play_the_component_is_asked_once_and_they_count_as_viewers
         })
         .await;
     gateway
-        .api_until("/api/devices", "the source rests", |now| {
+        .api_until("/api/devices", "the source stops", |now| {
             now[0]["state"] == "idle"
         })
         .await;
