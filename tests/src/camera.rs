@@ -1,5 +1,6 @@
-//! A camera under the test's control: it sends one picture at a time, and every picture can be identified. Tests use it
-//! to state exactly which pictures a viewer must receive, and when.
+//! A camera under the test's control: it sends one picture at a time, and every picture can be identified by its bytes.
+//! Tests use it to state exactly which pictures a viewer must receive, and when. [`Camera`] is the source, [`Watcher`]
+//! the viewer on the other side of the gateway.
 
 use crate::{
     Feeder, Nal,

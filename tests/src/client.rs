@@ -1,5 +1,5 @@
-//! Clients for plain HTTP, MJPEG, and H.264 over WebSocket. They are written for tests: they check what they read and
-//! fail on anything unexpected.
+//! Clients for plain HTTP, MJPEG, and H.264 over WebSocket. They are strict: whatever they do not expect is an error,
+//! so a test that uses them also checks the format of what it receives.
 
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};

@@ -1,5 +1,5 @@
 //! Streams that are damaged on purpose, reproducibly by seed, and a strict decoder that judges what the gateway lets
-//! through.
+//! through. Used by the tests of damage, and by those of repeated pictures, where any decoding error is a failure.
 
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, frame};

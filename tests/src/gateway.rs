@@ -1,4 +1,6 @@
-//! A gateway in a process of its own, on a port chosen by the system. Nearly every end-to-end test starts one.
+//! A gateway in a process of its own, on a port chosen by the system. Nearly every end-to-end test starts one: it
+//! writes a config, waits for the address that the process prints, and then checks the API, the log and the process's
+//! resources. Dropping it kills the process.
 
 use crate::{Nal, PATIENCE, client::is_header, command::config_file, http_get, media::cut, within};
 use std::{

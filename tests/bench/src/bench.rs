@@ -1,4 +1,6 @@
 //! Shared parts of the scenarios: test media, the programs under measurement, and a single measurement of one of them.
+//! A scenario starts a [`Pair`] (the gateway and the bare program with the same pictures), takes a [`Measured`] of each
+//! in turn and puts the figures into a table.
 
 use crate::{
     feeder::{Feeder, Roll},

@@ -1,5 +1,6 @@
-//! Test media: H.264 and JPEGs made by ffmpeg. Every picture carries its number, so that a viewer can check that it
-//! gets each one once, in order and complete.
+//! Test media: H.264 and JPEGs made by ffmpeg. Every picture carries its number, in SEI user data or a JPEG comment, so
+//! that a viewer can check without decoding that it gets each one once, in order and complete. Pictures of the film
+//! also carry the time at which the camera sent them.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes};

@@ -1,7 +1,10 @@
 //! The load: many viewers on a single thread, which reads, checks and counts, and costs less than what it measures.
+//! Scenarios open viewers through [`Load`] and read the results from its [`Tally`].
 //!
 //! Every message is cut out and counted; its number is compared with the previous one, and its length with the film's.
-//! For one viewer in [`CHECKED`] every byte is compared.
+//! For one viewer in [`CHECKED`] every byte is compared. Viewers that are watched closely are read as soon as data
+//! arrives, which gives exact latencies; the others only in quiet moments, so that reading does not compete with the
+//! process under measurement.
 
 use crate::{
     clock::now,
@@ -26,8 +29,8 @@ const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
 /// Interval at which the thread checks for new viewers and for its end.
 const LOOK: Duration = Duration::from_millis(20);
-/// Viewers that are not watched closely are read after this many nanoseconds without data (`QUIET`), and at the latest
-/// this long after the last time (`PAUSE`).
+/// Viewers that are not watched closely are read after this many nanoseconds without data (`QUIET`), but not sooner
+/// than this long after the previous time (`PAUSE`).
 const QUIET: u64 = 8_000_000;
 const PAUSE: u64 = 50_000_000;
 

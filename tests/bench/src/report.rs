@@ -1,4 +1,5 @@
-//! Result tables, printed to standard output and written between markers in docs/benchmarks.md.
+//! Result tables, printed to standard output and, with `--write`, put between markers in docs/benchmarks.md. Each table
+//! states its aims and whether they were met.
 
 use anyhow::{Context, Result};
 use std::{fmt::Write, fs, path::Path, process::Command, time::Duration};

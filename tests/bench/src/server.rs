@@ -1,5 +1,6 @@
 //! Programs that take runs of bytes from one connection and write each to all viewers, in several ways. The bare one is
-//! the reference for the gateway; the others show which way is best.
+//! the lower bound with which the gateway is compared; the others show which way to write to many sockets costs least
+//! (scenario `fanout`). They run as processes of their own: `bench serve`.
 
 use anyhow::{Context, Result};
 use bytes::{Buf, Bytes};

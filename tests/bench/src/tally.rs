@@ -1,4 +1,5 @@
-//! Shared state between a load's thread and the measurement: what its viewers received, and the processor time it used.
+//! Shared state between a load's thread and the scenario that measures: what viewers received, and the processor time
+//! that the load itself used, so that it can be told from the cost of the process under measurement.
 
 use crate::{
     clock::{Histogram, now},

@@ -1,5 +1,10 @@
-//! A link simulator: viewers behind one bottleneck that changes over time, and a decider that chooses what they watch.
-//! A policy learns about the link only from reports, as in the gateway.
+//! A link simulator: a viewer behind one bottleneck whose rate and delay change over time, and a decider that chooses
+//! what it watches. A decider learns about the link only from reports, as in the gateway, and can be the real policy
+//! component.
+//!
+//! Everything runs in virtual time with seeded randomness, so a run is reproducible. The policy's test and the
+//! benchmark `policy` compare the component with fixed choices and with deciding by throughput alone.
+
 // The crate is only for tests and measurements.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) since: Instant,
     accepting: Mutex<Option<JoinHandle<()>>>,
     address: SocketAddr,
-    /// Incremented to close all open connections.
+    /// Changed to close all open connections.
     unplugged: watch::Sender<u64>,
 }
 

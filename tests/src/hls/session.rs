@@ -1,4 +1,5 @@
-//! Rules for successive playlists of one rendition (6.2.1, 6.2.2), for delta updates, and between renditions (6.2.4).
+//! Rules for successive playlists of one rendition (6.2.1, 6.2.2), for delta updates, and between renditions (6.2.4). A
+//! [`Session`] is fed every playlist that a client receives, in order, and remembers what earlier ones listed.
 
 use super::{
     Violation, check,
