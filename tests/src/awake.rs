@@ -1,4 +1,5 @@
-//! A clock that stands still while the machine sleeps, or while everything on it is stopped.
+//! A clock that stops while the machine sleeps or all its processes are stopped. Deadlines measured with it do not
+//! expire in a time in which nothing could run.
 
 use std::{
     sync::{
@@ -9,18 +10,18 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// How often it is looked, and from what delay of a look on it was asleep.
+/// Polling interval of the clock, and the delay of a poll from which on the machine counts as asleep.
 const LOOK: Duration = Duration::from_millis(50);
 const ASLEEP: Duration = Duration::from_secs(1);
 
-/// Tells for how long the test was awake, so that what must happen in time is not asked for in a time in which nothing could.
+/// Measures the time for which the test was awake, so that deadlines exclude time in which nothing could run.
 pub struct Awake {
     micros: Arc<AtomicU64>,
     looks: JoinHandle<()>,
 }
 
 impl Awake {
-    /// Begins at zero.
+    /// Starts the clock at zero.
     pub fn new() -> Awake {
         let micros = Arc::new(AtomicU64::new(0));
         let passed = micros.clone();
@@ -37,7 +38,7 @@ impl Awake {
         Awake { micros, looks }
     }
 
-    /// The time so far, to within a look.
+    /// Time awake so far, accurate to one polling interval.
     pub fn passed(&self) -> Duration {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }

@@ -1,8 +1,9 @@
-//! Bits of H.264 syntax (ISO/IEC 14496-10 7.2, 9.1), read and written apart from the gateway's own code.
+//! Bits of H.264 syntax (ISO/IEC 14496-10 7.2, 9.1). Reader and writer are independent of the gateway's own code, so
+//! that tests can judge it.
 
 use bytes::Bytes;
 
-/// A bit string with a place to read from.
+/// A bit string with a read position.
 #[derive(Clone, Debug, Default)]
 pub struct Bits {
     bits: Vec<bool>,
@@ -10,7 +11,7 @@ pub struct Bits {
 }
 
 impl Bits {
-    /// The payload of a NAL unit, without its header byte, emulation prevention and trailing bits.
+    /// Reads the payload of a NAL unit, without its header byte, emulation prevention and trailing bits.
     pub fn of_nal(nal: &[u8]) -> Bits {
         Bits::plain(&unescape(&nal[1..]))
     }
@@ -24,7 +25,7 @@ impl Bits {
         Bits { bits, at: 0 }
     }
 
-    /// A NAL unit of this header byte, with trailing bits and emulation prevention.
+    /// Builds a NAL unit with this header byte, trailing bits and emulation prevention.
     pub fn into_nal(mut self, header: u8) -> Bytes {
         self.bits.push(true);
         let mut nal = vec![header];
@@ -42,7 +43,7 @@ impl Bits {
         nal.into()
     }
 
-    /// u(n)
+    /// Reads u(n).
     pub fn read(&mut self, count: u32) -> u32 {
         (0..count).fold(0, |value, _| {
             self.at += 1;
@@ -50,13 +51,13 @@ impl Bits {
         })
     }
 
-    /// ue(v)
+    /// Reads ue(v).
     pub fn read_ue(&mut self) -> u32 {
         let zeros = (0..).take_while(|_| self.read(1) == 0).count() as u32;
         (1 << zeros) - 1 + self.read(zeros)
     }
 
-    /// se(v)
+    /// Reads se(v).
     pub fn read_se(&mut self) -> i32 {
         let code = self.read_ue() as i32;
         if code & 1 == 1 {
@@ -66,25 +67,25 @@ impl Bits {
         }
     }
 
-    /// What was not read yet.
+    /// Bits that have not been read yet.
     pub fn rest(&self) -> &[bool] {
         &self.bits[self.at..]
     }
 
-    /// u(n)
+    /// Writes u(n).
     pub fn put(&mut self, count: u32, value: u32) -> &mut Bits {
         let bits = (0..count).rev().map(|bit| value >> bit & 1 == 1);
         self.bits.extend(bits);
         self
     }
 
-    /// ue(v)
+    /// Writes ue(v).
     pub fn ue(&mut self, value: u32) -> &mut Bits {
         let length = u32::BITS - (value + 1).leading_zeros();
         self.put(length - 1, 0).put(length, value + 1)
     }
 
-    /// se(v)
+    /// Writes se(v).
     pub fn se(&mut self, value: i32) -> &mut Bits {
         self.ue(match value {
             1.. => 2 * value as u32 - 1,
@@ -92,20 +93,20 @@ impl Bits {
         })
     }
 
-    /// These bits as they are.
+    /// Appends bits unchanged.
     pub fn raw(&mut self, bits: &[bool]) -> &mut Bits {
         self.bits.extend_from_slice(bits);
         self
     }
 
-    /// Zeros up to a byte's end.
+    /// Appends zeros up to the next byte boundary.
     pub fn align(&mut self) -> &mut Bits {
         self.bits.resize(self.bits.len().next_multiple_of(8), false);
         self
     }
 }
 
-/// Without emulation prevention (7.4.1).
+/// Removes emulation prevention (7.4.1).
 fn unescape(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut zeros = 0;

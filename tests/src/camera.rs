@@ -1,4 +1,6 @@
-//! A camera in the test's hands: it gives the gateway one picture at a time, and all are told apart.
+//! A camera under the test's control: it sends one picture at a time, and every picture can be identified by its bytes.
+//! Tests use it to state exactly which pictures a viewer must receive, and when. [`Camera`] is the source, [`Watcher`]
+//! the viewer on the other side of the gateway.
 
 use crate::{
     Feeder, Nal,
@@ -15,14 +17,14 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Pictures of the clip, of which every [`GROUP`]th is an IDR picture with its parameter sets.
+/// Number of pictures in the clip. Every [`GROUP`]th is an IDR picture with its parameter sets.
 pub const COUNT: usize = 120;
-/// Pictures in a group.
+/// Number of pictures in a group.
 pub const GROUP: usize = 10;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
-/// The pictures of the clip, the NAL units of each.
+/// The standard clip.
 pub fn clip() -> &'static Clip {
     static CLIP: OnceLock<Clip> = OnceLock::new();
     CLIP.get_or_init(|| {
@@ -34,14 +36,14 @@ pub fn clip() -> &'static Clip {
     })
 }
 
-/// Pictures, and where each is found again.
+/// Pictures as lists of NAL units, with an index that finds them again.
 pub struct Clip {
     pub pictures: Vec<Vec<Bytes>>,
     places: HashMap<Vec<Bytes>, usize>,
 }
 
 impl Clip {
-    /// Of pictures that all differ.
+    /// Builds a clip from pictures that all differ.
     pub fn new(pictures: Vec<Vec<Bytes>>) -> Clip {
         assert_eq!(pictures.len(), COUNT);
         let places: HashMap<_, _> = pictures.iter().cloned().zip(0..).collect();
@@ -49,7 +51,7 @@ impl Clip {
         Clip { pictures, places }
     }
 
-    /// The same pictures, each with so many bytes of filler data (H.264 7.3.2.7) behind it.
+    /// The same pictures, each followed by this number of bytes of filler data (H.264 7.3.2.7).
     pub fn fatter(&self, bytes: usize) -> Clip {
         const FILLER: u8 = 12;
         let filler = [&[FILLER][..], &vec![0xff; bytes], &[0x80]].concat();
@@ -59,14 +61,14 @@ impl Clip {
         Clip::new(self.pictures.iter().map(fat).collect())
     }
 
-    /// Which picture a message is, if it is one.
+    /// Index of the picture in a message, if the message holds one.
     pub fn find(&self, message: &[u8]) -> Option<usize> {
         let mut nals = cut(message);
         nals.retain(|unit| nal::unit_type(unit) != nal::AUD);
         self.places.get(&nals).copied()
     }
 
-    /// Which picture a message is.
+    /// Index of the picture in a message; fails the test if there is none.
     pub fn place(&self, message: &[u8]) -> usize {
         self.find(message).unwrap_or_else(|| {
             let kinds = cut(message).into_iter();
@@ -78,18 +80,18 @@ impl Clip {
     }
 }
 
-/// Gives the clip's pictures, round and round.
+/// A source that sends the pictures of a clip in a loop.
 pub struct Camera {
     pub feeder: Feeder,
     clip: &'static Clip,
     connection: Option<TcpStream>,
-    /// The start code of the next picture was sent.
+    /// The start code of the next picture has been sent.
     begun: bool,
     next: usize,
 }
 
 impl Camera {
-    /// One that waits for the gateway.
+    /// Creates a camera that waits for the gateway to connect.
     pub async fn new(clip: &'static Clip) -> Camera {
         Camera {
             feeder: Feeder::bind().await,
@@ -100,13 +102,13 @@ impl Camera {
         }
     }
 
-    /// `[streams.cam]` of it.
+    /// Config section `[streams.cam]` for this camera.
     pub fn config(&self) -> String {
         format!("[streams.cam]\nsource = \"{}\"\n", self.feeder.source())
     }
 
-    /// Sends the next picture to who is connected, or to who connects; says which one, counted over all rounds. It is
-    /// complete for the gateway when nothing has followed for 20 ms.
+    /// Sends the next picture to the connected gateway, waiting for a connection if necessary; returns its number,
+    /// counted over all loops. The picture is complete for the gateway after 20 ms without data.
     pub async fn send(&mut self) -> usize {
         self.send_with(&[]).await
     }
@@ -129,13 +131,13 @@ impl Camera {
         self.next - 1
     }
 
-    /// As [`Camera::send`], and waits until the viewer has it, which must be what comes next there.
+    /// Calls [`Camera::send`] and waits until the viewer has received this picture, which must be its next one.
     pub async fn show(&mut self, to: &mut Watcher) -> usize {
         let sent = self.send().await;
         self.arrives(sent, to).await
     }
 
-    /// As [`Camera::show`], without the silence behind the picture: the next one's start is told with it.
+    /// Like [`Camera::show`], but the picture ends at once: the start of the next one is sent with it.
     pub async fn show_at_once(&mut self, to: &mut Watcher) -> usize {
         // An access unit delimiter (H.264 7.3.2.4) ends the picture, and a start code ends the delimiter.
         let next = [&START_CODE[..], &[nal::AUD, 0xf0], &START_CODE].concat();
@@ -149,38 +151,38 @@ impl Camera {
         sent
     }
 
-    /// Goes on with a connection that was accepted by hand.
+    /// Continues on a connection that the test accepted itself.
     pub fn take_over(&mut self, connection: TcpStream) {
         self.connection = Some(connection);
         self.begun = false;
     }
 
-    /// The place in the clip of the picture sent last.
+    /// Index in the clip of the picture sent last.
     pub fn newest(&self) -> usize {
         (self.next - 1) % COUNT
     }
 
-    /// Hangs up and begins the next group when the gateway comes again.
+    /// Closes the connection; the next group starts when the gateway reconnects.
     pub fn hang_up(&mut self) {
         self.connection = None;
         self.next = self.next.next_multiple_of(GROUP);
     }
 }
 
-/// A viewer whose messages are read as fast as they come.
+/// A viewer whose messages are read as fast as they arrive.
 pub struct Watcher {
     arrived: mpsc::UnboundedReceiver<(usize, Bytes)>,
     outgoing: mpsc::UnboundedSender<String>,
 }
 
 impl Watcher {
-    /// Connects to a WebSocket path that gives the clip's pictures.
+    /// Connects to a WebSocket path that delivers the clip's pictures.
     pub async fn open(address: std::net::SocketAddr, path: &str, clip: &'static Clip) -> Watcher {
         let viewer = within(&format!("open {path}"), Nal::open(address, path)).await;
         Watcher::new(viewer.unwrap(), path.to_owned(), clip)
     }
 
-    /// Of a viewer that has connected by its own way.
+    /// Wraps a viewer that is connected already.
     pub fn new<S>(mut viewer: Nal<S>, path: String, clip: &'static Clip) -> Watcher
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -206,12 +208,12 @@ impl Watcher {
         Watcher { arrived, outgoing }
     }
 
-    /// The next picture: its place in the clip and the message it came in.
+    /// Waits for the next picture; returns its index in the clip and its message.
     pub async fn next(&mut self) -> (usize, Bytes) {
         self.arrived.recv().await.expect("the viewer was cut off")
     }
 
-    /// As [`Watcher::next`], if it is there already.
+    /// Like [`Watcher::next`], but returns `None` if no picture has arrived yet.
     pub fn ready(&mut self) -> Option<(usize, Bytes)> {
         match self.arrived.try_recv() {
             Ok(next) => Some(next),
@@ -220,7 +222,7 @@ impl Watcher {
         }
     }
 
-    /// Sends a text to the gateway.
+    /// Sends a text message to the gateway.
     pub fn say(&self, text: &str) {
         self.outgoing.send(text.to_owned()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A client of captures.
+//! A client of the capture API, over WebSocket and HTTP.
 
 use crate::{Gateway, client::request_with, within};
 use anyhow::{Result, bail};
@@ -15,7 +15,7 @@ pub struct Shots {
 }
 
 impl Shots {
-    /// Connects; the path's segment is the stream's name as it is.
+    /// Connects; `stream` is put into the path unchanged.
     pub async fn connect(address: SocketAddr, stream: &str) -> Result<Shots> {
         let tcp = TcpStream::connect(address).await?;
         let url = format!("ws://{address}/api/ws/capture/{stream}");
@@ -23,19 +23,19 @@ impl Shots {
         Ok(Shots { socket })
     }
 
-    /// Connects, or the test fails.
+    /// Connects to the stream's captures; fails the test if that is not possible.
     pub async fn of(gateway: &Gateway, stream: &str) -> Shots {
         let shots = Shots::connect(gateway.address, stream);
         within("a capture client connects", shots).await.unwrap()
     }
 
-    /// Sends any text.
+    /// Sends a text message.
     pub async fn say(&mut self, text: &str) {
         let sent = self.socket.send(Message::Text(text.into()));
         within("the gateway listens", sent).await.unwrap();
     }
 
-    /// Asks for a picture; `more` are other fields of the request.
+    /// Requests a capture; `more` has additional fields of the request.
     pub async fn ask(&mut self, more: Value) {
         let mut request = json!({ "type": "capture" });
         for (key, value) in more.as_object().unwrap() {
@@ -44,34 +44,34 @@ impl Shots {
         self.say(&request.to_string()).await;
     }
 
-    /// The next answer: what is said of a picture and the picture, or the failure.
+    /// Waits for the next answer: the description and the JPEG, or the error.
     pub async fn answer(&mut self) -> Result<(Value, Bytes), Value> {
         let said = within("an answer", self.message()).await.unwrap();
         let Message::Text(said) = said else {
-            panic!("a picture without a word: {} bytes", said.len());
+            panic!("a picture without a description: {} bytes", said.len());
         };
         let said: Value = serde_json::from_str(&said).unwrap();
         match said["type"].as_str() {
             Some("capture_result") => {
                 let picture = within("the picture", self.message()).await.unwrap();
                 let Message::Binary(picture) = picture else {
-                    panic!("no picture behind {said}, but {picture:?}");
+                    panic!("no picture after {said}, but {picture:?}");
                 };
                 assert_eq!(said["bytes"], picture.len(), "{said}");
                 Ok((said, picture))
             }
             Some("error") => Err(said),
-            _ => panic!("neither a result nor a failure: {said}"),
+            _ => panic!("neither a description nor an error: {said}"),
         }
     }
 
-    /// Asks for a picture and waits for it.
+    /// Requests a capture and waits for it.
     pub async fn take(&mut self, more: Value) -> Result<(Value, Bytes), Value> {
         self.ask(more).await;
         self.answer().await
     }
 
-    /// The next message that is no ping.
+    /// Waits for the next message that is not a ping.
     async fn message(&mut self) -> Result<Message> {
         loop {
             match self.socket.next().await {
@@ -84,7 +84,7 @@ impl Shots {
     }
 }
 
-/// `POST /api/devices/{serial}/capture`: status, head, body.
+/// Sends `POST /api/devices/{serial}/capture`; returns status, head and body.
 pub async fn post(
     gateway: &Gateway,
     serial: &str,

@@ -1,4 +1,5 @@
-//! Clients: plain HTTP, MJPEG, and H.264 over WebSocket.
+//! Clients for plain HTTP, MJPEG, and H.264 over WebSocket. They are strict: whatever they do not expect is an error,
+//! so a test that uses them also checks the format of what it receives.
 
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,7 +18,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::CloseFrame},
 };
 
-/// A GET on a connection of its own: status, head, body. Understands `Content-Length` and chunked bodies.
+/// Sends a GET on a connection of its own; returns status, head and body. Supports `Content-Length` and chunked bodies.
 pub async fn http_get(
     address: SocketAddr,
     path: &str,
@@ -26,7 +27,7 @@ pub async fn http_get(
     request(address, "GET", path, headers).await
 }
 
-/// A request without a body, on a connection of its own.
+/// Sends a request without a body on a connection of its own.
 pub async fn request(
     address: SocketAddr,
     method: &str,
@@ -36,7 +37,7 @@ pub async fn request(
     request_with(address, method, path, headers, b"").await
 }
 
-/// A request with a body, if that is not empty, on a connection of its own.
+/// Sends a request on a connection of its own, with `body` unless it is empty.
 pub async fn request_with(
     address: SocketAddr,
     method: &str,
@@ -99,7 +100,7 @@ fn unchunk(mut body: Bytes) -> Result<Bytes> {
     }
 }
 
-/// An MJPEG viewer.
+/// A viewer of MJPEG over HTTP.
 pub struct Mjpeg {
     stream: TcpStream,
     buffer: BytesMut,
@@ -111,10 +112,10 @@ pub async fn mjpeg(address: SocketAddr, stream: &str) -> Result<Mjpeg> {
 }
 
 impl Mjpeg {
-    /// Connects to any path that gives JPEGs.
+    /// Connects to a path that delivers JPEGs as a multipart body.
     pub async fn open(address: SocketAddr, path: &str) -> Result<Mjpeg> {
         let mut socket = TcpStream::connect(address).await?;
-        // HTTP/1.0 so that the body comes without chunk sizes in between.
+        // HTTP/1.0, so that no chunk sizes stand between the bytes of the body.
         socket
             .write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
             .await?;
@@ -130,7 +131,7 @@ impl Mjpeg {
         Ok(viewer)
     }
 
-    /// The next picture: its JPEG.
+    /// Waits for the next JPEG.
     pub async fn next(&mut self) -> Result<Bytes> {
         loop {
             if let Some(jpeg) = take_part(&mut self.buffer)? {
@@ -140,7 +141,7 @@ impl Mjpeg {
         }
     }
 
-    /// The frame number in the next picture that carries one.
+    /// Frame number of the next JPEG that shows one.
     pub async fn next_number(&mut self) -> Result<u32> {
         loop {
             let jpeg = self.next().await?;
@@ -167,7 +168,7 @@ impl Mjpeg {
     }
 }
 
-/// The next part of a multipart body, if all of it is there.
+/// Takes the next part of a multipart body out of the buffer, if it is complete.
 pub fn take_part(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
     let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -185,7 +186,7 @@ pub fn take_part(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-/// The frame number in a JPEG of the test pattern.
+/// Frame number shown in a JPEG of the test pattern.
 pub fn jpeg_number(jpeg: &[u8]) -> Option<u32> {
     let image = turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::GRAY).ok()?;
     blocks::read(
@@ -216,18 +217,18 @@ impl Nal {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Nal<S> {
-    /// Shakes hands on a connection.
+    /// Performs the WebSocket handshake on a connection.
     pub async fn over(connection: S, url: &str) -> Result<Nal<S>> {
         let (socket, _) = tokio_tungstenite::client_async(url, connection).await?;
         Ok(Nal { socket })
     }
 
-    /// The next binary message; an error when the connection ends.
+    /// Waits for the next binary message; an error when the connection ends.
     pub async fn next(&mut self) -> Result<Bytes> {
         loop {
             match self.socket.next().await.context("the WebSocket ended")?? {
                 Message::Binary(data) => return Ok(data),
-                // How to show pictures that are turned, or whose pixels are not square.
+                // Display geometry: rotation, or pixels that are not square.
                 Message::Text(text) if text.contains("pixelAspect") => {}
                 Message::Text(text) => bail!("text on nal: {text}"),
                 Message::Close(close) => bail!("closed: {close:?}"),
@@ -236,12 +237,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Nal<S> {
         }
     }
 
-    /// Sends a text.
+    /// Sends a text message.
     pub async fn say(&mut self, text: String) -> Result<()> {
         Ok(self.socket.send(Message::Text(text.into())).await?)
     }
 
-    /// Reads until the server closes and gives its close frame.
+    /// Reads until the server closes the WebSocket; returns its close frame.
     pub async fn closed(&mut self) -> Result<Option<CloseFrame>> {
         loop {
             let message = self.socket.next().await;
@@ -251,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Nal<S> {
         }
     }
 
-    /// The NAL units of the next access unit, without those that only repeat parameter sets in a message of their own.
+    /// NAL units of the next access unit. Messages that only repeat parameter sets are skipped.
     pub async fn next_unit(&mut self) -> Result<Unit> {
         loop {
             let data = self.next().await?;
@@ -267,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Nal<S> {
     }
 }
 
-/// One access unit as it came.
+/// One access unit as received.
 #[derive(Clone, Debug)]
 pub struct Unit {
     pub nals: Vec<Bytes>,
@@ -276,7 +277,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Whether it holds an IDR picture.
+    /// Whether it contains an IDR picture.
     pub fn is_idr(&self) -> bool {
         self.nals
             .iter()
@@ -284,7 +285,7 @@ impl Unit {
     }
 }
 
-/// Whether a message is only the header: parameter sets and nothing else.
+/// Whether a message is only a header: parameter sets and nothing else.
 pub fn is_header(nals: &[Bytes]) -> bool {
     nals.iter()
         .all(|unit| matches!(nal::unit_type(unit), nal::SPS | nal::PPS))

@@ -1,4 +1,5 @@
-//! A camera with an RTSP server of its own (RFC 2326, over TCP) that stamps its pictures as the test likes.
+//! A camera with its own RTSP server (RFC 2326, over TCP) that stamps its pictures as the test wants, including
+//! wrongly.
 
 use crate::{camera::clip, within};
 use bytes::Bytes;
@@ -9,22 +10,22 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Pictures a second.
+/// Pictures per second.
 pub const RATE: u32 = 15;
-/// Largest payload of a packet.
+/// Largest payload of an RTP packet, in bytes.
 const PAYLOAD: usize = 1400;
 
-/// The time stamp of the so manyeth picture, at 90 kHz.
+/// Maps the number of a picture to its RTP time stamp at 90 kHz.
 pub type Stamp = fn(u32) -> u32;
 
-/// Gives the clip, round and round, to whoever connects; ends when it is dropped.
+/// Sends the clip in a loop to every client; stops when dropped.
 pub struct Clockless {
     port: u16,
     serving: JoinHandle<()>,
 }
 
 impl Clockless {
-    /// On a port from the system.
+    /// Starts the server on a port chosen by the system.
     pub async fn serve(stamp: Stamp) -> Clockless {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -36,7 +37,7 @@ impl Clockless {
         Clockless { port, serving }
     }
 
-    /// As a source.
+    /// URL of the camera as a source.
     pub fn source(&self) -> String {
         format!("rtsp://127.0.0.1:{}/stream", self.port)
     }
@@ -48,7 +49,7 @@ impl Drop for Clockless {
     }
 }
 
-/// One connection, until the gateway hangs up.
+/// Serves one connection until the gateway closes it.
 async fn serve(mut connection: TcpStream, stamp: Stamp) {
     connection.set_nodelay(true).unwrap();
     let (input, mut output) = connection.split();
@@ -89,7 +90,7 @@ async fn serve(mut connection: TcpStream, stamp: Stamp) {
     }
 }
 
-/// Method and number of the next request.
+/// Method and CSeq of the next request.
 async fn request(input: &mut (impl AsyncBufReadExt + Unpin)) -> Option<(String, String)> {
     let (mut method, mut sequence, mut length) = (String::new(), String::new(), 0);
     loop {
@@ -119,11 +120,11 @@ async fn request(input: &mut (impl AsyncBufReadExt + Unpin)) -> Option<(String, 
     Some((method, sequence))
 }
 
-/// RFC 4566; the parameter sets are among the pictures.
+/// Session description (RFC 4566). The parameter sets are sent in band.
 const DESCRIPTION: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
     m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:trackID=0\r\n";
 
-/// A picture's RTP packets (RFC 6184 5.6, 5.8), interleaved (RFC 2326 10.12).
+/// RTP packets of one picture (RFC 6184 5.6, 5.8), interleaved with RTSP (RFC 2326 10.12).
 fn packets(picture: &[Bytes], stamp: u32, sequence: &mut u16) -> Vec<u8> {
     let mut payloads: Vec<Vec<u8>> = Vec::new();
     for unit in picture {

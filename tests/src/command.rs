@@ -1,20 +1,20 @@
-//! `sluicegate` run to its end, for what it says and how it exits.
+//! Runs `sluicegate` to its end, for tests of its output and exit code.
 
 use crate::{Gateway, scratch, within};
 use std::path::PathBuf;
 use tokio::process::Command;
 
-/// How a command ended.
+/// Result of a command that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None`: by a signal.
+    /// Exit code; `None` if a signal ended the command.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
 impl Ended {
-    /// Fails the test unless it exited with an error that has all `parts` in it.
+    /// Fails the test unless the command failed with an error that contains all `parts`.
     pub fn refused(&self, parts: &[&str]) {
         assert_eq!(self.code, Some(1), "{self:?}");
         for part in parts {
@@ -23,7 +23,7 @@ impl Ended {
     }
 }
 
-/// Runs it with these arguments.
+/// Runs `sluicegate` with these arguments.
 pub async fn sluicegate(arguments: &[&str]) -> Ended {
     let command = Command::new(Gateway::binary())
         .args(arguments)
@@ -39,20 +39,20 @@ pub async fn sluicegate(arguments: &[&str]) -> Ended {
     }
 }
 
-/// Writes a config to a file `sluice.toml` in a folder of its own.
+/// Writes a config to a file `sluice.toml` in a directory of its own.
 pub fn config_file(text: &str) -> PathBuf {
     let file = scratch("config").join("sluice.toml");
     std::fs::write(&file, text).unwrap();
     file
 }
 
-/// `sluicegate check` on that config.
+/// Runs `sluicegate check` on this config.
 pub async fn check(config: &str) -> Ended {
     let file = config_file(config);
     sluicegate(&["check", file.to_str().unwrap()]).await
 }
 
-/// Another program's standard output; it must end well.
+/// Runs another program, which must succeed; returns its standard output.
 pub async fn tool(program: &str, arguments: &[&str]) -> String {
     let command = Command::new(program)
         .args(arguments)

@@ -1,10 +1,11 @@
-//! Streams damaged on purpose, the same way for the same seed, and a judge of what is left of them.
+//! Streams that are damaged on purpose, reproducibly by seed, and a strict decoder that judges what the gateway lets
+//! through. Used by the tests of damage, and by those of repeated pictures, where any decoding error is a failure.
 
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, frame};
 use sluicegate_media::h264::nal;
 
-/// xorshift64*: any numbers, the same for the same seed.
+/// Pseudorandom numbers (xorshift64*), reproducible by seed.
 pub struct Dice(u64);
 
 impl Dice {
@@ -12,7 +13,7 @@ impl Dice {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// From 0 to `below`, not included.
+    /// A number from 0 up to but not including `below`.
     pub fn roll(&mut self, below: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -25,7 +26,7 @@ impl Dice {
     }
 }
 
-/// What happens to pictures on their way.
+/// Kinds of damage to a group of pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     FlippedInSlice,
@@ -66,8 +67,8 @@ impl Damage {
         Damage::Marked,
     ];
 
-    /// Whether it shows without decoding, for a stream with one slice a picture: then nothing undecodable may come out, not
-    /// even until the next keyframe.
+    /// Whether the damage is detectable without decoding in a stream with one slice per picture. If so, nothing
+    /// undecodable may come out, not even before the next keyframe.
     pub fn shows(self) -> bool {
         matches!(
             self,
@@ -81,13 +82,13 @@ impl Damage {
         )
     }
 
-    /// The bytes of a group of pictures with this damage. `other` is the SPS of another stream.
+    /// Bytes of a group of pictures with this damage. `other` is the SPS of another stream.
     pub fn apply(self, group: &[Vec<Bytes>], other: &Bytes, dice: &mut Dice) -> Vec<u8> {
         let mut group: Vec<Vec<Vec<u8>>> = group
             .iter()
             .map(|picture| picture.iter().map(|unit| unit.to_vec()).collect())
             .collect();
-        // Of what comes before the last picture, so that what follows is seen.
+        // Not in the last picture, so that the effect on later ones is visible.
         let at = dice.roll(group.len() - 1);
         let slices: Vec<usize> = (0..group[at].len())
             .filter(|place| matches!(nal::unit_type(&group[at][*place]), nal::SLICE | nal::IDR))
@@ -96,7 +97,7 @@ impl Damage {
         let picture = &mut group[at];
         match self {
             Damage::FlippedInSlice => {
-                // Behind its header, unless it is hardly more than that.
+                // After the header, unless the NAL unit is hardly longer than that.
                 let header = 12.min(picture[unit].len() - 1);
                 for _ in 0..=dice.roll(8) {
                     let byte = header + dice.roll(picture[unit].len() - header);
@@ -151,18 +152,19 @@ impl Damage {
                 picture.swap(unit, other);
             }
             Damage::OtherSps => {
-                // Before a picture that is no keyframe, which has its own.
+                // Not before a keyframe, which has its own parameter sets.
                 let at = 1 + dice.roll(group.len() - 1);
                 group[at].insert(0, other.to_vec());
             }
             Damage::NonsenseSps => {
-                // `profile_idc`, constraints and level are as they were, and no picture has more than 16384 pixels a side.
+                // `profile_idc`, constraints and level are kept, and a size of more than 16384 pixels a side is
+                // impossible.
                 let mut sps = other[..4].to_vec();
                 sps.extend([0xff, 0xfe, 0, 0, 3, 0, 0, 3, 1]);
                 picture.insert(0, sps);
             }
             Damage::EndlessNumber => {
-                // `first_mb_in_slice` with more zeros in front than any number may have.
+                // `first_mb_in_slice` with more leading zeros than a valid number can have.
                 let head = picture[unit][0];
                 picture[unit] = vec![head, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0x80];
             }
@@ -172,13 +174,13 @@ impl Damage {
     }
 }
 
-/// The pictures of a camera that counts by two: `frame_num`, which has `bits` bits, doubled in each slice. For streams of
-/// one slice a picture.
+/// Pictures of a camera that counts in steps of two: `frame_num` (`bits` bits wide) is doubled in each slice. For
+/// streams with one slice per picture.
 pub fn miscounted(picture: &[Bytes], bits: u32) -> Vec<Bytes> {
     let slice = |unit: &Bytes| {
         let mut bytes = unit.to_vec();
         let bit = |bytes: &[u8], at: usize| bytes[1 + at / 8] >> (7 - at % 8) & 1;
-        // Behind first_mb_in_slice, slice_type and pic_parameter_set_id, each an Exp-Golomb code.
+        // Skip first_mb_in_slice, slice_type and pic_parameter_set_id, each an Exp-Golomb code.
         let mut at = 0;
         for _ in 0..3 {
             let zeros = (at..).take_while(|at| bit(&bytes, *at) == 0).count();
@@ -209,10 +211,10 @@ fn stream_of(pictures: &[Vec<Vec<u8>>]) -> Vec<u8> {
         .collect()
 }
 
-/// libavcodec's H.264 decoder, told to make an error of whatever it would conceal.
+/// libavcodec's H.264 decoder, configured to report an error instead of concealing damage.
 pub struct Judge {
     decoder: codec::decoder::Video,
-    /// How many access units it did not like.
+    /// Number of access units that the decoder rejected.
     pub errors: usize,
 }
 
@@ -234,12 +236,13 @@ impl Default for Judge {
 }
 
 impl Judge {
-    /// Decodes an access unit in Annex B; says how many pictures came out.
+    /// Decodes an access unit in Annex B; returns the number of pictures output.
     pub fn feed(&mut self, access_unit: &[u8]) -> usize {
         self.show(access_unit, 0).len()
     }
 
-    /// Decodes an access unit in Annex B; gives the pictures that came out, with the numbers that theirs went in with.
+    /// Decodes an access unit in Annex B; returns the pictures output, each with the number of the access unit it came
+    /// from.
     pub fn show(&mut self, access_unit: &[u8], number: i64) -> Vec<(i64, frame::Video)> {
         let mut packet = codec::packet::Packet::copy(access_unit);
         packet.set_pts(Some(number));
@@ -247,7 +250,7 @@ impl Judge {
         self.shown()
     }
 
-    /// The pictures that the decoder held back.
+    /// Flushes the decoder and returns the pictures it still held.
     pub fn rest(&mut self) -> Vec<(i64, frame::Video)> {
         self.errors += usize::from(self.decoder.send_eof().is_err());
         self.shown()

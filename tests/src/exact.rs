@@ -1,4 +1,5 @@
-//! What viewers decode, picture by picture, beside what the source decodes to.
+//! Compares what viewers decode with what the source decodes to, picture by picture. The MD5 of every decoded picture
+//! must match on each transport.
 
 use crate::{
     Gateway, Nal,
@@ -12,7 +13,7 @@ use crate::{
 use bytes::Bytes;
 use std::{net::SocketAddr, path::Path};
 
-/// The MD5 of each picture that these NAL units decode to, in the order of showing, as the ffmpeg program has it.
+/// MD5 of each picture that these NAL units decode to, in display order, computed by the ffmpeg program.
 pub fn decoded(nals: &[Bytes]) -> Vec<String> {
     let folder = scratch("exact");
     let (stream, sums) = (folder.join("stream.h264"), folder.join("sums"));
@@ -34,24 +35,24 @@ fn decoded_file(stream: &Path, sums: &Path) -> Vec<String> {
     pictures.map(sum).collect()
 }
 
-/// What came by one transport.
+/// Samples received over one transport.
 #[derive(Debug, Default)]
 pub struct Got {
-    /// Parameter sets in front of it, then the samples' own.
+    /// Parameter sets, followed by the NAL units of all samples.
     pub nals: Vec<Bytes>,
-    /// How many samples that is.
+    /// Number of samples received.
     pub samples: usize,
-    /// When each is shown and decoded, in ticks; of MP4.
+    /// Presentation and decode time of each sample in ticks; MP4 only.
     pub times: Vec<(u64, u64)>,
-    /// How many configurations came.
+    /// Number of configurations (headers or init segments) received.
     pub headers: usize,
-    /// The MIME type of the first.
+    /// MIME type of the first configuration.
     pub codec: String,
-    /// The level in the decoder configuration.
+    /// Level in the decoder configuration.
     pub level: u8,
 }
 
-/// The first `count` samples of `nal`.
+/// Receives the first `count` samples over `nal`.
 pub async fn by_nal(address: SocketAddr, stream: &str, count: usize) -> Got {
     let mut viewer = within("connect", Nal::connect(address, stream))
         .await
@@ -61,7 +62,7 @@ pub async fn by_nal(address: SocketAddr, stream: &str, count: usize) -> Got {
     got
 }
 
-/// The first `count` samples of `mse`.
+/// Receives the first `count` samples over `mse`.
 pub async fn by_mse(address: SocketAddr, stream: &str, count: usize) -> Got {
     let mut viewer = Mse::connect(address, stream).await;
     let mut got = Got::default();
@@ -69,7 +70,7 @@ pub async fn by_mse(address: SocketAddr, stream: &str, count: usize) -> Got {
     got
 }
 
-/// The samples in all segments that are listed once there are `count` in them.
+/// Receives the samples of all listed segments as soon as these have `count` samples.
 pub async fn by_hls(address: SocketAddr, stream: &str, count: usize) -> Got {
     let base = format!("/live/{stream}/hls/");
     let path = format!("{base}media.m3u8");
@@ -100,7 +101,7 @@ pub async fn by_hls(address: SocketAddr, stream: &str, count: usize) -> Got {
         if got.samples >= count {
             return got;
         }
-        // The next answer waits for the next part.
+        // The request for the next part returns when that part exists.
         let next = player::hint(&list).unwrap_or_else(|| panic!("no hint: {text}"));
         fetch(address, &base, &next).await;
     }
@@ -114,10 +115,10 @@ async fn fetch(address: SocketAddr, base: &str, uri: &str) -> Vec<u8> {
 }
 
 impl Got {
-    /// Takes from a viewer until there are `count` samples.
+    /// Receives from a `nal` viewer until there are `count` samples.
     pub async fn more_nal(&mut self, viewer: &mut Nal, count: usize) {
         while self.samples < count {
-            let message = within("a picture by nal", viewer.next()).await.unwrap();
+            let message = within("a picture over nal", viewer.next()).await.unwrap();
             let nals = cut(&message);
             match is_header(&nals) {
                 true => self.headers += 1,
@@ -127,7 +128,7 @@ impl Got {
         }
     }
 
-    /// The same from one of Media Source Extensions.
+    /// Receives from an `mse` viewer until there are `count` samples.
     pub async fn more_mse(&mut self, viewer: &mut Mse, count: usize) {
         while self.samples < count {
             match within("a fragment", viewer.next()).await.unwrap() {
@@ -164,7 +165,7 @@ impl Got {
     }
 }
 
-/// The NAL units of a sample, each behind its length.
+/// NAL units of a sample in which each follows its length.
 pub fn nals_in(mut data: &[u8]) -> Vec<Bytes> {
     let mut nals = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk::<4>() {
@@ -176,8 +177,8 @@ pub fn nals_in(mut data: &[u8]) -> Vec<Bytes> {
     nals
 }
 
-/// Plays `file` on each transport, each on a stream of its own so that each begins with the file, and compares the pictures of its
-/// first `count` samples with `expected`. Gives what came by `nal`, `mse` and `hls`.
+/// Plays `file` on each transport, each on its own stream so that each starts with the file, and compares the pictures
+/// of the first `count` samples with `expected`. Returns what arrived over `nal`, `mse` and `hls`.
 pub async fn on_every_transport(file: &Path, count: usize, expected: &[String]) -> [Got; 3] {
     let stream = |name: &str| format!("[streams.{name}]\nsource = \"file:{}\"\n", file.display());
     let config: String = ["nal", "mse", "hls"].map(stream).concat();

@@ -1,4 +1,4 @@
-//! The other side of a bare Annex B source: a TCP server that the gateway connects to.
+//! The peer of a raw Annex B source: a TCP server to which the gateway connects.
 
 use crate::within;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,34 +7,34 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A server that gives the gateway a byte stream; its port is free again when it is dropped.
+/// A server that sends the gateway a byte stream. Its port is free again when it is dropped.
 pub struct Feeder {
     listener: TcpListener,
 }
 
 impl Feeder {
-    /// On a port from the system.
+    /// Listens on a port chosen by the system.
     pub async fn bind() -> Feeder {
         Feeder::bind_at((Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    /// On a port that another feeder had before.
+    /// Listens on a port that another feeder used before.
     pub async fn bind_at(address: SocketAddr) -> Feeder {
         let listener = TcpListener::bind(address).await.unwrap();
         Feeder { listener }
     }
 
-    /// Where it listens.
+    /// Address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
 
-    /// Its name as a source.
+    /// URL of the feeder as a source.
     pub fn source(&self) -> String {
         format!("annexb:tcp://{}", self.address())
     }
 
-    /// The gateway's next connection.
+    /// Accepts the gateway's next connection.
     pub async fn accept(&self) -> TcpStream {
         let accepted = within("the gateway connects to its source", self.listener.accept());
         let (connection, _) = accepted.await.unwrap();
@@ -43,12 +43,12 @@ impl Feeder {
     }
 }
 
-/// Writes all of it, in chunks of odd sizes between 1 and some thousand bytes, always the same ones.
+/// Writes all bytes in chunks of irregular but reproducible size, from 1 byte to a few thousand.
 pub async fn pour(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     let mut dice = 0x9e37_79b9u32;
     let mut rest = bytes;
     while !rest.is_empty() {
-        // xorshift32; mostly small, sometimes large.
+        // xorshift32: mostly small chunks, sometimes large ones.
         dice ^= dice << 13;
         dice ^= dice >> 17;
         dice ^= dice << 5;
@@ -63,18 +63,14 @@ pub async fn pour(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
 /// Waits until the gateway has closed the connection.
 pub async fn gone(mut connection: TcpStream) {
     let mut byte = [0];
-    let end = within(
-        "the gateway lets go of its source",
-        connection.read(&mut byte),
-    )
-    .await;
+    let end = within("the gateway closes its source", connection.read(&mut byte)).await;
     assert!(
         matches!(end, Ok(0) | Err(_)),
         "the gateway wrote to its source"
     );
 }
 
-/// A port that nobody listens on now.
+/// A port on which nothing listens at the moment.
 pub async fn free_port() -> u16 {
     Feeder::bind().await.address().port()
 }

@@ -1,4 +1,6 @@
-//! A gateway as a process of its own, on a port from the system.
+//! A gateway in a process of its own, on a port chosen by the system. Nearly every end-to-end test starts one: it
+//! writes a config, waits for the address that the process prints, and then checks the API, the log and the process's
+//! resources. Dropping it kills the process.
 
 use crate::{Nal, PATIENCE, client::is_header, command::config_file, http_get, media::cut, within};
 use std::{
@@ -20,12 +22,12 @@ use tokio::{
 pub struct Gateway {
     pub address: SocketAddr,
     pub child: Child,
-    /// Standard error so far, line by line.
+    /// Lines of standard error so far.
     pub log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Gateway {
-    /// The binary under test: `SLUICEGATE_BIN`, or the debug build beside this test's own binary.
+    /// Path of the binary under test: `SLUICEGATE_BIN`, or the debug build next to the test's own binary.
     pub fn binary() -> PathBuf {
         if let Some(path) = std::env::var_os("SLUICEGATE_BIN") {
             return path.into();
@@ -39,7 +41,7 @@ impl Gateway {
         path
     }
 
-    /// The repository's top.
+    /// Root directory of the repository.
     pub fn root() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
@@ -47,12 +49,12 @@ impl Gateway {
             .to_owned()
     }
 
-    /// A component that `plugins/build` made.
+    /// Path of a component built by `plugins/build`.
     pub fn component(name: &str) -> PathBuf {
         Gateway::root().join(format!("target/plugins/{name}.wasm"))
     }
 
-    /// Serves the sources named (or the demo, without any).
+    /// Serves these sources, or the demo if there are none.
     pub async fn serve(sources: &[&str]) -> Gateway {
         let arguments: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"]
             .iter()
@@ -62,7 +64,7 @@ impl Gateway {
         Gateway::start(&arguments, Stdio::null()).await.0
     }
 
-    /// Serves a config, written to a file of its own. `listen` is set to a free port on loopback by the command line.
+    /// Serves a config, written to a file of its own. The command line sets `listen` to a free port on loopback.
     pub async fn with_config(config: &str) -> Gateway {
         let file = config_file(config);
         Gateway::start(
@@ -79,7 +81,7 @@ impl Gateway {
         .0
     }
 
-    /// As [`Gateway::with_config`], by a shell that does `before` first.
+    /// Like [`Gateway::with_config`], started by a shell that first runs `before`.
     pub async fn with_config_behind(before: &str, config: &str) -> Gateway {
         let file = config_file(config);
         let mut shell = Command::new("sh");
@@ -91,14 +93,14 @@ impl Gateway {
         Gateway::run(shell, Stdio::null()).await.0
     }
 
-    /// Starts it with these arguments; `stdin` may be piped.
+    /// Starts the gateway with these arguments; `stdin` may be piped.
     pub async fn start(arguments: &[&str], stdin: Stdio) -> (Gateway, Option<ChildStdin>) {
         let mut command = Command::new(Gateway::binary());
         command.args(arguments);
         Gateway::run(command, stdin).await
     }
 
-    /// Where the gateways of this test process keep what outlives them, instead of at home.
+    /// State directory shared by the gateways of this test process, instead of the user's home.
     pub fn state() -> &'static Path {
         static STATE: OnceLock<PathBuf> = OnceLock::new();
         STATE.get_or_init(|| scratch("state"))
@@ -124,7 +126,7 @@ impl Gateway {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line())
             .await
-            .expect("the gateway says nothing");
+            .expect("the gateway did not print its address in time");
         let first = first
             .unwrap()
             .unwrap_or_else(|| panic!("the gateway ended: {:?}", log.lock().unwrap()));
@@ -144,7 +146,7 @@ impl Gateway {
         )
     }
 
-    /// The process id.
+    /// Process id.
     pub fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_raw(
             i32::try_from(self.child.id().expect("it has ended")).unwrap(),
@@ -152,19 +154,19 @@ impl Gateway {
         .unwrap()
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// The JSON at an API path.
+    /// Fetches an API path and parses its JSON.
     pub async fn api(&self, path: &str) -> serde_json::Value {
         let (status, _, body) = http_get(self.address, path, &[]).await.unwrap();
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
     }
 
-    /// Asks an API path until the answer satisfies `good`; fails with the last answer after a deadline.
+    /// Polls an API path until the answer satisfies `good`; fails with the last answer after a deadline.
     pub async fn api_until(
         &self,
         path: &str,
@@ -185,7 +187,7 @@ impl Gateway {
         }
     }
 
-    /// Whether a line of the log contains `text`; waits for it.
+    /// Waits for a log line that contains `text` and returns it.
     pub async fn logged(&self, text: &str) -> String {
         let began = Instant::now();
         loop {
@@ -207,7 +209,7 @@ impl Gateway {
         }
     }
 
-    /// Whether a new viewer of the stream gets parameter sets and a keyframe; fails the test if not.
+    /// Fails the test unless a new viewer of the stream receives parameter sets and a keyframe.
     pub async fn serves(&self, stream: &str) {
         let viewer = within("connect", Nal::connect(self.address, stream)).await;
         let mut viewer = viewer.unwrap();
@@ -217,13 +219,13 @@ impl Gateway {
         assert!(unit.is_idr());
     }
 
-    /// Files it has open.
+    /// Number of open file descriptors.
     pub fn files(&self) -> usize {
         let path = format!("/proc/{}/fd", self.child.id().unwrap());
         std::fs::read_dir(path).unwrap().count()
     }
 
-    /// Resident memory, in bytes.
+    /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id().unwrap());
         let status = std::fs::read_to_string(path).unwrap();
@@ -232,7 +234,7 @@ impl Gateway {
         kilobytes.unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Processor time used so far, of all threads.
+    /// Processor time used so far by all threads.
     pub fn cpu(&self) -> std::time::Duration {
         let stat =
             std::fs::read_to_string(format!("/proc/{}/stat", self.child.id().unwrap())).unwrap();
@@ -247,7 +249,7 @@ impl Gateway {
     }
 }
 
-/// A new folder under the build's own, for this test.
+/// Creates a directory for this test below the build directory.
 pub fn scratch(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -262,7 +264,7 @@ pub fn scratch(name: &str) -> PathBuf {
     dir
 }
 
-/// Removes what earlier runs left; the newest run's stays for who wants to look.
+/// Removes directories of earlier runs; the newest run is kept for inspection.
 fn forget_old_scratch() {
     let Ok(entries) = std::fs::read_dir(Gateway::root().join("target/scratch")) else {
         return;
@@ -271,7 +273,7 @@ fn forget_old_scratch() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process: Option<u32> = name.rsplit('-').nth(1).and_then(|id| id.parse().ok());
         if process.is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists()) {
-            // Another test's process may be at it too.
+            // Another test process may be removing it at the same time.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame (RFC 9113 section 4), for clients that keep to no rule.
+//! HTTP/2 frame by frame (RFC 9113 section 4), for clients that break the rules on purpose.
 
 use crate::within;
 use anyhow::{Result, bail};
@@ -22,12 +22,12 @@ pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// RFC 9113 section 7.
+/// Error code ENHANCE_YOUR_CALM (RFC 9113 section 7).
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A frame.
+/// A received frame.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -37,14 +37,14 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The error code of a GOAWAY (section 6.8).
+    /// Error code of a GOAWAY frame (section 6.8).
     pub fn error_code(&self) -> u32 {
         assert_eq!(self.kind, GOAWAY);
         (&self.payload[4..]).get_u32()
     }
 }
 
-/// The bytes of a frame.
+/// Serializes a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap();
     let mut bytes = length.to_be_bytes()[1..].to_vec();
@@ -55,7 +55,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A header block without Huffman codes or a table (RFC 7541 section 6.2.2).
+/// A header block without Huffman codes and without indexing (RFC 7541 section 6.2.2).
 pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in headers {
@@ -68,7 +68,7 @@ pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// An integer with a prefix of 7 bits (RFC 7541 section 5.1).
+/// Writes an integer with a 7-bit prefix (RFC 7541 section 5.1).
 fn length(block: &mut Vec<u8>, length: usize) {
     let Some(mut rest) = length.checked_sub(127) else {
         return block.put_u8(length as u8);
@@ -81,7 +81,7 @@ fn length(block: &mut Vec<u8>, length: usize) {
     block.put_u8(rest as u8);
 }
 
-/// The header block of a good GET.
+/// Header block of a valid GET.
 pub fn get(address: SocketAddr, path: &str) -> Vec<u8> {
     block(&[
         (":method", "GET"),
@@ -91,7 +91,7 @@ pub fn get(address: SocketAddr, path: &str) -> Vec<u8> {
     ])
 }
 
-/// A connection and what was read from it but not looked at yet.
+/// A connection with the bytes that were read but not parsed yet.
 pub struct RawHttp2<S = TcpStream> {
     pub socket: S,
     buffer: BytesMut,
@@ -108,7 +108,7 @@ impl RawHttp2 {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
-    /// Sends the preface on a connection.
+    /// Sends the preface on an existing connection.
     pub async fn over(socket: S) -> RawHttp2<S> {
         let mut raw = RawHttp2 {
             socket,
@@ -119,14 +119,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
         raw
     }
 
-    /// One half to read frames from, one to write bytes to.
+    /// Splits into a half that reads frames and a half that writes bytes.
     pub fn split(self) -> (RawHttp2<ReadHalf<S>>, WriteHalf<S>) {
         let (socket, output) = tokio::io::split(self.socket);
         let buffer = self.buffer;
         (RawHttp2 { socket, buffer }, output)
     }
 
-    /// Writes; a peer that has closed is no error, as it may have answered before.
+    /// Writes bytes. A closed connection is not an error, since the peer may have answered before closing.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = within("write", async {
             self.socket.write_all(bytes.as_ref()).await?;
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
         .await;
     }
 
-    /// Sends a PING and waits for its answer, so what was sent before has been dealt with.
+    /// Sends a PING and waits for its answer: everything sent before has then been processed.
     pub async fn ping(&mut self) -> Result<()> {
         self.write(frame(PING, 0, 0, b"are you?")).await;
         while self.next_of(PING).await?.payload[..] != *b"are you?" {}
@@ -144,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
 }
 
 impl<S: AsyncRead + Unpin> RawHttp2<S> {
-    /// The next frame; an error at the end.
+    /// Waits for the next frame; an error at the end of the connection.
     pub async fn next(&mut self) -> Result<Frame> {
         loop {
             if let [a, b, c, kind, flags, d, e, f, g, ..] = self.buffer[..] {
@@ -165,7 +165,7 @@ impl<S: AsyncRead + Unpin> RawHttp2<S> {
         }
     }
 
-    /// The next frame of that kind.
+    /// Waits for the next frame of this type.
     pub async fn next_of(&mut self, kind: u8) -> Result<Frame> {
         loop {
             let frame = self.next().await?;
@@ -175,7 +175,7 @@ impl<S: AsyncRead + Unpin> RawHttp2<S> {
         }
     }
 
-    /// Reads to the end; the code of the GOAWAY if there was one.
+    /// Reads to the end; returns the code of a GOAWAY if there was one.
     pub async fn end(&mut self) -> Option<u32> {
         let mut code = None;
         while let Ok(frame) = self.next().await {

@@ -1,6 +1,7 @@
-//! What the end-to-end tests share: a gateway as a process, media made by ffmpeg out of the test pattern, and clients.
+//! Shared parts of the end-to-end tests: a gateway as a process, media encoded by ffmpeg from the test pattern, fake
+//! sources and devices, and clients.
 //!
-//! Every wait is for a condition and has a deadline; nothing sleeps to let something happen.
+//! Every wait has a condition and a deadline; no test sleeps as synchronisation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod android;
@@ -44,12 +45,12 @@ pub use session::{Control, choose};
 
 use std::{future::Future, time::Duration};
 
-/// How long anything may take on a busy machine before a test fails.
+/// Time that anything may take on a busy machine before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fails the test with `what` if `future` takes longer than [`PATIENCE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
-        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("timed out after {PATIENCE:?}: {what}"))
 }

@@ -1,16 +1,17 @@
-//! Latencies, what a process holds, and whether that grows.
+//! Latency figures, the resources that a process holds, and whether they grow.
 
 use crate::Gateway;
 use std::time::Duration;
 
-/// What may be added to the 99th percentile of a picture's way from the source's socket to a viewer, if 10 % are less.
+/// Margin for the 99th percentile of a picture's latency from the source's socket to a viewer: 10 % or this, whichever
+/// is more.
 ///
-/// With every processor taken, a thread that wakes up may wait for a slice of Linux's scheduler, which is about 3 ms, and
-/// a picture passes four: the source's, the muxer's, the carrier's and the test's. By chance that sum comes in one
-/// measurement and not in the next.
+/// With all processors busy, a thread that wakes up may wait for a slice of Linux's scheduler, which is about 3 ms, and
+/// a picture passes four threads: those of the source, the muxer, the carrier and the test. By chance that sum occurs
+/// in one measurement and not in the next.
 pub const CHANCE: Duration = Duration::from_millis(12);
 
-/// How long pictures took.
+/// Latencies of pictures: median, percentile and maximum.
 #[derive(Debug)]
 pub struct Summary {
     pub median: Duration,
@@ -19,7 +20,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of at least one.
+    /// Summarizes at least one latency.
     pub fn of(mut all: Vec<Duration>) -> Summary {
         all.sort_unstable();
         let at = |percent: usize| all[(all.len() * percent / 100).min(all.len() - 1)];
@@ -31,7 +32,7 @@ impl Summary {
     }
 }
 
-/// How fast `values` grow from one to the next: the slope of the straight line that fits best.
+/// Slope of the least-squares line through `values`: the growth from one to the next.
 pub fn slope(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let middle = (count - 1.0) / 2.0;
@@ -46,18 +47,18 @@ pub fn slope(values: &[f64]) -> f64 {
     above / below
 }
 
-/// Bytes as MiB.
+/// Converts bytes to MiB.
 pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
 impl Gateway {
-    /// Open descriptors.
+    /// Number of open descriptors.
     pub fn descriptors(&self) -> usize {
         self.entries("fd")
     }
 
-    /// Names of its threads, which Linux cuts to 15 characters.
+    /// Names of the threads, which Linux cuts to 15 characters.
     pub fn thread_names(&self) -> Vec<String> {
         let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
         let names = std::fs::read_dir(tasks)
@@ -66,7 +67,7 @@ impl Gateway {
         names.map(|name| name.trim_end().to_owned()).collect()
     }
 
-    /// Threads.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.entries("task")
     }
@@ -78,7 +79,7 @@ impl Gateway {
             .count()
     }
 
-    /// Fails if something panicked, which a log line tells.
+    /// Fails the test if the log reports a panic.
     pub fn no_panic(&self) {
         let log = self.log.lock().unwrap();
         let panicked: Vec<&String> = log
@@ -89,7 +90,7 @@ impl Gateway {
     }
 }
 
-/// Lets this process and those that it starts have so many descriptors.
+/// Raises the descriptor limit of this process and its future children to `count`.
 pub fn allow_descriptors(count: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! Media out of the test pattern, encoded by the ffmpeg program, and decoded again.
+//! Media made of the test pattern: encoded, packaged and decoded by the ffmpeg program.
 
 use crate::{Gateway, scratch};
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Encodes `count` pictures of the test pattern, numbered from `first`, with the ffmpeg arguments given, into `name`.
-/// The rate is 30 a second unless the arguments say otherwise behind the input.
+/// Encodes `count` pictures of the test pattern, numbered from `first`, into the file `name` with these ffmpeg
+/// arguments. The rate is 30 per second unless the arguments override it after the input.
 pub fn encode_pattern(
     name: &str,
     size: (u32, u32),
@@ -57,12 +57,13 @@ pub fn encode_pattern(
     path
 }
 
-/// The NAL units of an Annex B file, in order.
+/// NAL units of an Annex B file, in order.
 pub fn nals_of(path: &Path) -> Vec<Bytes> {
     cut(&std::fs::read(path).unwrap())
 }
 
-/// The NAL units of a byte stream by the plainest reading of H.264 B.1, to judge the gateway's own by.
+/// Splits a byte stream into NAL units by the simplest reading of H.264 B.1, as a reference for the gateway's own
+/// parser.
 pub fn cut(stream: &[u8]) -> Vec<Bytes> {
     let codes: Vec<usize> = (0..stream.len().saturating_sub(2))
         .filter(|at| stream[*at..*at + 3] == [0, 0, 1])
@@ -80,14 +81,14 @@ pub fn cut(stream: &[u8]) -> Vec<Bytes> {
         .collect()
 }
 
-/// NAL units grouped to access units: one begins at the first that follows a picture's slices and is no slice of it.
-/// Good for what ffmpeg's encoders make: every picture has its top slice, and nothing follows a picture's slices.
+/// Groups NAL units into access units: one starts at the first NAL unit after a picture's slices that is not a slice of
+/// it. Correct for ffmpeg's encoders: every picture has its top slice, and nothing follows a picture's slices.
 pub fn pictures(nals: &[Bytes]) -> Vec<Vec<Bytes>> {
     let mut pictures: Vec<Vec<Bytes>> = Vec::new();
     let mut ended = true;
     for unit in nals {
         let slice = matches!(nal::unit_type(unit), nal::SLICE | nal::IDR);
-        // `first_mb_in_slice` is 0 when its Exp-Golomb code is the single bit 1.
+        // `first_mb_in_slice` is 0 if its Exp-Golomb code is the single bit 1.
         let top = slice && unit[1] & 0x80 != 0;
         if ended && (top || !slice) {
             pictures.push(Vec::new());
@@ -99,7 +100,7 @@ pub fn pictures(nals: &[Bytes]) -> Vec<Vec<Bytes>> {
     pictures
 }
 
-/// A byte stream of these NAL units, each behind a start code of as many bytes as `length` says for its place.
+/// Byte stream of these NAL units. `length` maps the index of a NAL unit to the length of its start code.
 pub fn with_start_codes(nals: &[Bytes], length: impl Fn(usize) -> usize) -> Vec<u8> {
     let mut stream = Vec::new();
     for (at, unit) in nals.iter().enumerate() {
@@ -110,7 +111,7 @@ pub fn with_start_codes(nals: &[Bytes], length: impl Fn(usize) -> usize) -> Vec<
     stream
 }
 
-/// The NAL units in the video track of an mp4, mkv or ts file as the ffmpeg program reads its packets, nothing added.
+/// NAL units in the video track of an mp4, mkv or ts file, unchanged, as the ffmpeg program reads its packets.
 pub fn packets_of(path: &Path) -> Vec<Bytes> {
     let out = scratch("media").join("track.data");
     ffmpeg(|command| {
@@ -134,7 +135,7 @@ pub fn packets_of(path: &Path) -> Vec<Bytes> {
     nals
 }
 
-/// Runs the ffmpeg program with the arguments that `add` adds; it writes over what is there.
+/// Runs the ffmpeg program with the arguments added by `add`; overwrites existing files.
 pub fn ffmpeg(add: impl FnOnce(&mut Command) -> &mut Command) {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]);
@@ -143,7 +144,7 @@ pub fn ffmpeg(add: impl FnOnce(&mut Command) -> &mut Command) {
     assert!(done.success(), "{command:?}");
 }
 
-/// The H.264 track of any file as Annex B, by the ffmpeg program, which adds parameter sets to keyframes.
+/// Converts the H.264 track of a file to Annex B with the ffmpeg program, which adds parameter sets to keyframes.
 pub fn annexb_of(path: &Path) -> PathBuf {
     let out = scratch("media").join("track.h264");
     ffmpeg(|command| {
@@ -157,7 +158,7 @@ pub fn annexb_of(path: &Path) -> PathBuf {
     out
 }
 
-/// Real footage that test set-up fetched from a package.
+/// Path of real footage that the test set-up fetched from a package.
 pub fn footage(name: &str) -> PathBuf {
     let path = Gateway::root().join("target/media").join(name);
     assert!(
@@ -168,7 +169,7 @@ pub fn footage(name: &str) -> PathBuf {
     path
 }
 
-/// Decodes access units and reads the frame numbers out of the pictures, in the order of showing.
+/// Decodes access units and reads the frame numbers shown in the pictures, in display order.
 pub struct NumberReader {
     decoder: Decoder,
     pts: i64,
@@ -184,7 +185,8 @@ impl Default for NumberReader {
 }
 
 impl NumberReader {
-    /// The numbers in the pictures that come out when this access unit goes in. Pictures without one are left out.
+    /// Feeds one access unit; returns the numbers in the pictures that the decoder outputs. Pictures without a number
+    /// are skipped.
     pub fn feed(&mut self, access_unit: &[u8]) -> Vec<u32> {
         let mut numbers = Vec::new();
         self.pts += 3000;

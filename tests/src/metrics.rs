@@ -1,21 +1,21 @@
-//! `/metrics` as Prometheus' own parser reads it.
+//! `/metrics`, read by Prometheus' own parser.
 
 use crate::{Gateway, PATIENCE, http_get, within};
 use std::{collections::BTreeMap, process::Stdio, time::Instant};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// The samples of one look.
+/// Samples of one scrape.
 #[derive(Debug)]
 pub struct Metrics(Vec<(String, BTreeMap<String, String>, f64)>);
 
 impl Metrics {
-    /// Looks; fails the test if the text is not as it should be.
+    /// Scrapes the gateway; fails the test if the text is not valid.
     pub async fn of(gateway: &Gateway) -> Metrics {
         let (status, head, body) = http_get(gateway.address, "/metrics", &[]).await.unwrap();
         assert_eq!(status, 200);
         let media_type = "content-type: text/plain; version=0.0.4; charset=utf-8";
         assert!(head.to_ascii_lowercase().contains(media_type), "{head}");
-        // The parser is a system package, so it is the system's Python that has it.
+        // The parser is a system package, so only the system's Python has it.
         let mut parser = Command::new("/usr/bin/python3")
             .arg(Gateway::root().join("tests/fixtures/metrics.py"))
             .stdin(Stdio::piped())
@@ -40,7 +40,7 @@ impl Metrics {
         Metrics(samples.into_iter().map(read).collect())
     }
 
-    /// Looks until the figures satisfy `good`; fails with the last ones after a deadline.
+    /// Scrapes until the figures satisfy `good`; fails with the last ones after a deadline.
     pub async fn until(gateway: &Gateway, what: &str, good: impl Fn(&Metrics) -> bool) -> Metrics {
         let began = Instant::now();
         loop {
@@ -52,19 +52,19 @@ impl Metrics {
         }
     }
 
-    /// The sum of the samples of that name that have these labels; fails the test if there is none.
+    /// Sum of the samples with this name and these labels; fails the test if there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let all: Vec<f64> = self.matching(name, labels).collect();
         assert!(!all.is_empty(), "no {name} with {labels:?} in {self:#?}");
         all.iter().sum()
     }
 
-    /// Whether there is a sample of that name with these labels.
+    /// Whether there is a sample with this name and these labels.
     pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.matching(name, labels).next().is_some()
     }
 
-    /// Counters, and what belongs to them, that are less than they were.
+    /// Counters (and the buckets, sums and counts of histograms) that are lower than before.
     pub fn fallen_since<'a>(&'a self, before: &'a Metrics) -> Vec<String> {
         let rises = |name: &str| {
             ["_total", "_bucket", "_count", "_sum"]

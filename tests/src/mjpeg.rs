@@ -1,4 +1,4 @@
-//! Cameras that speak MJPEG, each in its own way.
+//! MJPEG cameras, each with its own variant of the protocol.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -8,27 +8,27 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How far apart pictures are sent.
+/// Time between two pictures.
 const STEP: Duration = Duration::from_millis(40);
 const MULTIPART: &str = "Content-Type: multipart/x-mixed-replace; boundary=cam\r\n";
 const IMAGE: &str = "Content-Type: image/jpeg\r\n";
 
-/// A way to send pictures.
+/// A variant of MJPEG over HTTP.
 #[derive(Clone, Copy)]
 pub struct Way {
-    /// Its path is this behind a slash.
+    /// Name of the variant; its path is `/` followed by this.
     pub name: &'static str,
     /// Header fields of the response.
     head: &'static str,
-    /// The picture as this camera has it.
+    /// The JPEG as this camera sends it.
     pub sent: fn(&[u8]) -> Vec<u8>,
-    /// It, with what goes around it.
+    /// The part of the multipart body around a JPEG.
     part: fn(&[u8]) -> Vec<u8>,
-    /// The response has one picture only.
+    /// The response contains a single picture.
     once: bool,
 }
 
-/// A way to begin with: no two cameras are alike.
+/// A plain variant, from which the others are derived.
 const fn way(name: &'static str, head: &'static str, part: fn(&[u8]) -> Vec<u8>) -> Way {
     Way {
         name,
@@ -67,7 +67,7 @@ fn without_end(jpeg: &[u8]) -> Vec<u8> {
     jpeg[..jpeg.len() - 2].to_vec()
 }
 
-/// With thumbnails in an APP1 and a COM segment, the second cut off.
+/// Adds thumbnails in an APP1 and a COM segment, the second cut off.
 fn with_thumbnails(jpeg: &[u8]) -> Vec<u8> {
     let segment = |kind: u8, body: &[u8]| {
         let length = u16::try_from(body.len() + 2).unwrap().to_be_bytes();
@@ -79,7 +79,7 @@ fn with_thumbnails(jpeg: &[u8]) -> Vec<u8> {
     [&jpeg[..2], &app, &com, &jpeg[2..]].concat()
 }
 
-/// Without its Huffman tables, as AVI1 has them.
+/// Removes the Huffman tables, as in AVI1.
 pub fn without_tables(jpeg: &[u8]) -> Vec<u8> {
     let (mut bare, mut at) = (jpeg[..2].to_vec(), 2);
     while jpeg[at + 1] != 0xda {
@@ -93,7 +93,7 @@ pub fn without_tables(jpeg: &[u8]) -> Vec<u8> {
     bare
 }
 
-/// What was met, and a little more.
+/// Variants met in real cameras, and a few more.
 pub static WAYS: [Way; 36] = [
     way("right", MULTIPART, right),
     way("line-feeds", MULTIPART, |jpeg| {
@@ -224,16 +224,17 @@ pub static WAYS: [Way; 36] = [
     ),
 ];
 
-/// A server of the same pictures, again and again, in all the ways. Its other paths: `/basic`, `/digest`: behind the login
-/// `viewer`, `pass:word`; `/moved/WAY`: redirects to it; `/moved-to/HOST:PORT/WAY`: to another server.
+/// A server that sends the same pictures repeatedly in all variants. Further paths: `/basic` and `/digest` require the
+/// login `viewer`, `pass:word`; `/moved/WAY` redirects to the variant; `/moved-to/HOST:PORT/WAY` redirects to another
+/// server.
 pub struct MjpegCamera {
-    /// Where it listens.
+    /// Address on which it listens.
     pub address: SocketAddr,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl MjpegCamera {
-    /// On `host` and a port from the system.
+    /// Listens on `host` and a port chosen by the system.
     pub async fn serve(host: &str, pictures: Vec<Bytes>) -> MjpegCamera {
         let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -255,7 +256,7 @@ impl Drop for MjpegCamera {
     }
 }
 
-/// Serves one client until it goes away.
+/// Serves one client until it disconnects.
 async fn serve(mut client: TcpStream, pictures: Arc<[Bytes]>) -> std::io::Result<()> {
     let mut next = 0;
     loop {
@@ -328,7 +329,7 @@ async fn serve(mut client: TcpStream, pictures: Arc<[Bytes]>) -> std::io::Result
     }
 }
 
-/// A request's head; an error when the client has gone.
+/// Reads the head of a request; an error if the client has disconnected.
 pub async fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,16 +1,16 @@
-//! Fragmented MP4 read back by a library that is not ours.
+//! Reads fragmented MP4 with a third-party library, as a check that is independent of our writer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use mp4_atom::{Any, DecodeMaybe, Ftyp, Moof, Moov, Prft};
 
-/// Boxes that belong together.
+/// A unit of a fragmented MP4 stream.
 #[derive(Debug)]
 pub enum Part {
     Init(Ftyp, Box<Moov>),
     Fragment(Fragment),
 }
 
-/// A `moof` with its `mdat`, and what stood before it.
+/// A `moof` with its `mdat` and the boxes before it.
 #[derive(Debug, Default)]
 pub struct Fragment {
     pub segment_starts: bool,
@@ -19,7 +19,7 @@ pub struct Fragment {
     pub samples: Vec<Sample>,
 }
 
-/// A sample as a player finds it.
+/// A sample as a player would read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     pub track: u32,
@@ -38,7 +38,7 @@ impl Sample {
     }
 }
 
-/// What is complete in `bytes`, and where the rest begins.
+/// Parses the complete units in `bytes`; also returns the offset of the rest.
 pub fn read(bytes: &[u8]) -> (Vec<Part>, usize) {
     let (mut parts, mut rest, mut whole) = (Vec::new(), bytes, 0);
     let (mut ftyp, mut fragment) = (None, Fragment::default());
@@ -67,12 +67,12 @@ pub fn read(bytes: &[u8]) -> (Vec<Part>, usize) {
                 parts.push(Part::Fragment(std::mem::take(&mut fragment)));
                 whole = end;
             }
-            other => panic!("a box that nobody wrote: {:?}", other.kind()),
+            other => panic!("an unexpected box: {:?}", other.kind()),
         }
     }
 }
 
-/// The only fragment in `bytes`, of which nothing is left over.
+/// Parses `bytes` as exactly one fragment.
 pub fn fragment(bytes: &[u8]) -> Fragment {
     let (mut parts, end) = read(bytes);
     assert_eq!((parts.len(), end), (1, bytes.len()));
@@ -82,7 +82,7 @@ pub fn fragment(bytes: &[u8]) -> Fragment {
     }
 }
 
-/// The only init segment in `bytes`, of which nothing is left over.
+/// Parses `bytes` as exactly one init segment.
 pub fn init(bytes: &[u8]) -> (Ftyp, Box<Moov>) {
     let (mut parts, end) = read(bytes);
     assert_eq!((parts.len(), end), (1, bytes.len()));
@@ -92,7 +92,8 @@ pub fn init(bytes: &[u8]) -> (Ftyp, Box<Moov>) {
     }
 }
 
-/// The samples of a fragment, whose payload `data` begins `head` bytes behind its `moof`; all of it is used once.
+/// Samples of a fragment. Its payload `data` begins `head` bytes after the start of its `moof`; every byte must belong
+/// to exactly one sample.
 fn samples(moof: &Moof, head: usize, data: &[u8]) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut used = 0;
@@ -107,7 +108,7 @@ fn samples(moof: &Moof, head: usize, data: &[u8]) -> Vec<Sample> {
             for entry in trun.samples.iter() {
                 let (size, flags) = (entry.size.unwrap() as usize, entry.flags.unwrap());
                 let independent = flags == 0x0200_0000;
-                // Others may lead an independent one.
+                // Samples after an independent one may lead it.
                 let known = [0x0101_0000, 0x0501_0000].contains(&flags);
                 assert!(independent || known, "{flags:08x}");
                 let duration = entry.duration.unwrap();

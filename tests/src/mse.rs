@@ -11,15 +11,15 @@ use std::{collections::VecDeque, net::SocketAddr};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-/// What comes over WebSocket.
+/// A message received over WebSocket.
 #[derive(Debug)]
 pub enum Received {
-    /// The MIME type of what follows.
+    /// MIME type of the data that follows.
     Type(String),
     Part(Part),
 }
 
-/// Over WebSocket.
+/// A viewer over WebSocket.
 pub struct Mse {
     socket: WebSocketStream<TcpStream>,
 }
@@ -36,7 +36,7 @@ impl Mse {
         Mse { socket }
     }
 
-    /// The next message, which is whole boxes or a text.
+    /// Waits for the next message: whole boxes or a text.
     pub async fn next(&mut self) -> Result<Received> {
         loop {
             let message = within("a message", self.socket.next()).await;
@@ -46,7 +46,7 @@ impl Mse {
                     let (mut parts, end) = mp4::read(&bytes);
                     ensure!(
                         parts.len() == 1 && end == bytes.len(),
-                        "one part a message: {parts:?}"
+                        "not exactly one unit in a message: {parts:?}"
                     );
                     return Ok(Received::Part(parts.remove(0)));
                 }
@@ -56,37 +56,37 @@ impl Mse {
         }
     }
 
-    /// The MIME type and the init segment, which come next.
+    /// Waits for the MIME type and the init segment, which must come next.
     pub async fn header(&mut self) -> (String, Box<mp4_atom::Moov>) {
         let Received::Type(mime) = self.next().await.unwrap() else {
             panic!("no MIME type first")
         };
         let Received::Part(Part::Init(_, moov)) = self.next().await.unwrap() else {
-            panic!("no init segment behind the MIME type")
+            panic!("no init segment after the MIME type")
         };
         (mime, moov)
     }
 
-    /// The fragment that comes next.
+    /// Waits for a fragment, which must come next.
     pub async fn fragment(&mut self) -> mp4::Fragment {
         match self.next().await.unwrap() {
             Received::Part(Part::Fragment(fragment)) => fragment,
-            other => panic!("no fragment: {other:?}"),
+            other => panic!("not a fragment: {other:?}"),
         }
     }
 }
 
-/// As one file that never ends.
+/// A viewer over HTTP, which receives one endless file.
 pub struct File {
     connection: Raw,
     parts: VecDeque<Part>,
 }
 
 impl File {
-    /// Asks for a stream's.
+    /// Requests the file of a stream.
     pub async fn open(address: SocketAddr, stream: &str) -> File {
         let mut connection = Raw::connect(address).await;
-        // HTTP/1.0 so that the body comes without chunk sizes in between.
+        // HTTP/1.0, so that no chunk sizes stand between the bytes of the body.
         let request = format!("GET /live/{stream}/mse HTTP/1.0\r\nHost: {address}\r\n\r\n");
         connection.write(request).await;
         let head = connection.head().await.unwrap();
@@ -100,7 +100,7 @@ impl File {
         }
     }
 
-    /// What comes next.
+    /// Waits for the next unit.
     pub async fn next(&mut self) -> Part {
         loop {
             if let Some(part) = self.parts.pop_front() {

@@ -1,4 +1,4 @@
-//! A viewer that reads the numbers in the pictures, and a real RTSP server for it to watch.
+//! A viewer that reads the numbers shown in pictures, and a real RTSP server for it to watch.
 
 use crate::{Gateway, Nal, media::NumberReader, within};
 use std::{path::Path, process::Stdio};
@@ -7,7 +7,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// A viewer of `nal` that keeps the numbers of all pictures so far.
+/// A viewer of `nal` that records the numbers of all pictures so far.
 pub struct Numbered {
     pub viewer: Nal,
     pub reader: NumberReader,
@@ -27,7 +27,7 @@ impl Numbered {
         }
     }
 
-    /// Watches until this number or a later one of the same film was seen.
+    /// Watches until it has seen this number or a later one of the same film.
     pub async fn until(&mut self, number: u32) {
         let film = number / 1000;
         let seen = |last: &u32| *last >= number && *last / 1000 == film;
@@ -38,7 +38,7 @@ impl Numbered {
         }
     }
 
-    /// Watches until so many numbers were seen.
+    /// Watches until it has seen this many numbers.
     pub async fn count(&mut self, count: usize) {
         while self.numbers.len() < count {
             let what = format!("{count} numbers, having {}", self.numbers.len());
@@ -48,16 +48,16 @@ impl Numbered {
     }
 }
 
-/// A server of GStreamer's that plays a film in real time, to each client from the beginning.
+/// A GStreamer RTSP server that plays a film in real time, from the beginning for each client.
 pub struct Rtsp {
     pub port: u16,
     pub child: Child,
 }
 
 impl Rtsp {
-    /// Serves an mp4 with H.264 or HEVC, on that port or one from the system.
+    /// Serves an mp4 with H.264 or HEVC on the given port, or on one chosen by the system.
     pub async fn serve(film: &Path, port: Option<u16>) -> Rtsp {
-        // The system's own Python, which has Debian's GStreamer bindings.
+        // Debian's GStreamer bindings exist only for the system's own Python.
         let mut child = Command::new("/usr/bin/python3")
             .arg(Gateway::root().join("tests/fixtures/rtsp_server.py"))
             .arg(film)
@@ -76,12 +76,12 @@ impl Rtsp {
         }
     }
 
-    /// As a source.
+    /// URL of the server as a source.
     pub fn source(&self) -> String {
         format!("rtsp://127.0.0.1:{}/stream", self.port)
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server, as in a power cut.
     pub async fn kill(mut self) {
         within("the RTSP server ends", self.child.kill())
             .await

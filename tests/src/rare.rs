@@ -1,12 +1,13 @@
-//! Valid H.264 that no encoder at hand makes: x264's slice headers written anew, and fields of raw samples.
+//! Valid H.264 that no available encoder produces: streams of x264 with rewritten slice headers, and fields of raw
+//! (I_PCM) macroblocks.
 //!
-//! Whether it is valid is judged by the ffmpeg program: what is written anew has to decode to the same pictures.
+//! The ffmpeg program is the judge of validity: a rewritten stream must decode to the same pictures.
 
 use crate::bits::Bits;
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
 
-/// x264's arguments for streams whose slices can be written anew: CAVLC, one slice and one reference picture.
+/// x264's arguments for streams whose slice headers can be rewritten: CAVLC, one slice and one reference picture.
 pub const REWRITABLE: [&str; 8] = [
     "-c:v",
     "libx264",
@@ -18,7 +19,7 @@ pub const REWRITABLE: [&str; 8] = [
     "ref=1:slices=1:bframes=0:weightp=0:keyint=1000:scenecut=0",
 ];
 
-/// What is written anew of the header of a slice.
+/// Fields of a slice header that can be rewritten.
 #[derive(Debug)]
 struct Slice {
     pub frame_num: u32,
@@ -27,7 +28,8 @@ struct Slice {
     pub mmco5: bool,
 }
 
-/// The NAL units of a stream of [`REWRITABLE`] with each slice header as `edit` leaves it; it is given how many slices were before.
+/// NAL units of a [`REWRITABLE`] stream with each slice header changed by `edit`, which also gets the number of slices
+/// before it.
 fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes> {
     let sps = nals.iter().find(|unit| nal::unit_type(unit) == nal::SPS);
     let mut bits = Bits::of_nal(sps.expect("an SPS"));
@@ -88,7 +90,8 @@ fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes
     nals.iter().map(&mut anew).collect()
 }
 
-/// A stream of [`REWRITABLE`] with another PPS of the same id before each picture but the first, five in turns: the same pictures.
+/// A [`REWRITABLE`] stream with a different PPS of the same id before each picture but the first, five in rotation. It
+/// decodes to the same pictures.
 pub fn changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
     let by = |nth: usize| nth as i32 % 5;
     let pps = plain.iter().find(|unit| nal::unit_type(unit) == nal::PPS);
@@ -105,7 +108,8 @@ pub fn changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
     nals
 }
 
-/// A stream of [`REWRITABLE`] in which each seventh picture has `memory_management_control_operation` 5: the same pictures.
+/// A [`REWRITABLE`] stream in which every seventh picture has `memory_management_control_operation` 5. It decodes to
+/// the same pictures.
 pub fn forgetting(plain: &[Bytes]) -> Vec<Bytes> {
     let mut counted = 0;
     rewrite(plain, |nth, slice| {
@@ -115,7 +119,7 @@ pub fn forgetting(plain: &[Bytes]) -> Vec<Bytes> {
     })
 }
 
-/// A PPS of [`REWRITABLE`] whose quantizer is higher by that much.
+/// A PPS of a [`REWRITABLE`] stream with its quantizer raised by `by`.
 fn requantized(pps: &Bytes, by: i32) -> Bytes {
     let (mut old, mut new) = (Bits::of_nal(pps), Bits::default());
     new.ue(old.read_ue()).ue(old.read_ue()).put(2, old.read(2));
@@ -126,25 +130,26 @@ fn requantized(pps: &Bytes, by: i32) -> Bytes {
     new.into_nal(pps[0])
 }
 
-/// How pictures of an interlaced stream are coded.
+/// Coding of the pictures of an interlaced stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// Each as two fields, the top one first.
+    /// Every picture as two fields, top field first.
     TopFirst,
-    /// Each as two fields, the bottom one first.
+    /// Every picture as two fields, bottom field first.
     BottomFirst,
-    /// Pairs of fields and frames in turns.
+    /// Alternating field pairs and frames.
     Mixed,
 }
 
-/// Macroblocks.
+/// Width and height in macroblocks.
 const WIDTH: u32 = 4;
 const FIELD_HEIGHT: u32 = 2;
-/// How many pictures go from one that others refer to to the next.
+/// Distance in pictures between two reference pictures.
 const STEP: u32 = 3;
 
-/// `count` pictures of 64×64 raw samples, picture-adaptive (PAFF), 25 a second: each third one is sent first and shown after the two
-/// that none refers to. One IDR picture.
+/// `count` pictures of 64×64 raw samples, picture-adaptive (PAFF), 25 per second. Every third picture in display order
+/// is a reference picture and is sent before the two non-reference pictures that are shown before it. There is one IDR
+/// picture.
 pub fn interlaced(coding: Coding, count: u32) -> Vec<Bytes> {
     let mut nals = vec![interlaced_sps(), interlaced_pps()];
     let mut references = 0;
@@ -182,7 +187,7 @@ struct Raw {
     idr: bool,
     reference: bool,
     frame_num: u32,
-    /// Of a field whether it is the bottom one.
+    /// For a field, whether it is the bottom one.
     bottom: Option<bool>,
     order: u32,
 }
@@ -206,7 +211,7 @@ impl Raw {
             (false, true) => bits.put(1, 0),
             (false, false) => &mut bits,
         };
-        // No difference of the quantizer, no deblocking.
+        // No quantizer difference, no deblocking.
         bits.se(0).ue(1);
         let rows = FIELD_HEIGHT * if self.bottom.is_some() { 1 } else { 2 };
         for at in 0..WIDTH * rows {
@@ -222,13 +227,13 @@ impl Raw {
 
 fn interlaced_sps() -> Bytes {
     let mut bits = Bits::default();
-    // Main profile, level 3; frame_num and pic_order_cnt_lsb of 8 bits, four reference frames.
+    // Main profile, level 3; frame_num and pic_order_cnt_lsb have 8 bits, four reference frames.
     bits.put(8, 77).put(8, 0).put(8, 30).ue(0);
     bits.ue(4).ue(0).ue(4).ue(4).put(1, 0);
     bits.ue(WIDTH - 1).ue(FIELD_HEIGHT - 1);
-    // Not frames only, no macroblock pairs, direct_8x8_inference_flag; no cropping.
+    // Not frames only, no macroblock-adaptive coding, direct_8x8_inference_flag; no cropping.
     bits.put(1, 0).put(1, 0).put(1, 1).put(1, 0);
-    // VUI: 50 fields a second, one frame is shown later than it is sent.
+    // VUI: 50 fields per second; one frame is reordered.
     bits.put(1, 1).put(4, 0);
     bits.put(1, 1).put(32, 1).put(32, 50).put(1, 1);
     bits.put(3, 0);

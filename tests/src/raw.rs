@@ -1,4 +1,5 @@
-//! A client that keeps to no rule: bytes written as they are, answers read as they come.
+//! An HTTP and WebSocket client that breaks rules on purpose: it writes bytes unchanged and reads answers as they
+//! arrive.
 
 use crate::{client::take_part, within};
 use anyhow::{Context, Result, bail};
@@ -9,13 +10,13 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// A connection and what was read from it but not looked at yet.
+/// A connection with the bytes that were read but not parsed yet.
 pub struct Raw {
     pub socket: TcpStream,
     pub buffer: BytesMut,
 }
 
-/// A response's head.
+/// Head of a response.
 #[derive(Debug)]
 pub struct Head {
     pub status: u16,
@@ -23,7 +24,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The value of a header.
+    /// Value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.text.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -38,7 +39,7 @@ impl Raw {
         Raw::with_buffer(address, None).await
     }
 
-    /// Connects with a receive buffer of that many bytes, so that the sender soon notices when nothing is read.
+    /// Connects with a receive buffer of this size in bytes, so that the sender soon notices that nothing is read.
     pub async fn with_buffer(address: SocketAddr, receive: Option<u32>) -> Raw {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(size) = receive {
@@ -47,7 +48,7 @@ impl Raw {
         Raw::over(socket, address).await
     }
 
-    /// Connects from this address of the machine.
+    /// Connects from this local address.
     pub async fn from(own: Ipv4Addr, address: SocketAddr) -> Raw {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((own, 0))).unwrap();
@@ -62,12 +63,12 @@ impl Raw {
         }
     }
 
-    /// Writes; a peer that has closed is no error, as it may have answered before.
+    /// Writes bytes. A closed connection is not an error, since the peer may have answered before closing.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = within("write", self.socket.write_all(bytes.as_ref())).await;
     }
 
-    /// The head of the next response.
+    /// Reads the head of the next response.
     pub async fn head(&mut self) -> Result<Head> {
         let end = loop {
             let end = self.buffer.windows(4).position(|four| four == b"\r\n\r\n");
@@ -84,7 +85,7 @@ impl Raw {
         })
     }
 
-    /// The next response and its body of `Content-Length` bytes.
+    /// Reads the next response and its body of `Content-Length` bytes.
     pub async fn response(&mut self) -> Result<(Head, String)> {
         let head = self.head().await?;
         let length = head
@@ -97,7 +98,7 @@ impl Raw {
         Ok((head, body))
     }
 
-    /// The next part of a multipart body that is not chunked.
+    /// Reads the next part of a multipart body that is not chunked.
     pub async fn part(&mut self) -> Result<Bytes> {
         loop {
             if let Some(part) = take_part(&mut self.buffer)? {
@@ -107,13 +108,13 @@ impl Raw {
         }
     }
 
-    /// Asks for a WebSocket; gives the head of the answer.
+    /// Requests a WebSocket; returns the head of the answer.
     pub async fn upgrade(&mut self, address: SocketAddr, path: &str) -> Result<Head> {
         self.write(handshake(address, path)).await;
         self.head().await
     }
 
-    /// The next WebSocket frame of the server: opcode and payload.
+    /// Reads the server's next WebSocket frame: opcode and payload.
     pub async fn frame(&mut self) -> Result<(u8, Bytes)> {
         loop {
             if let Some(frame) = self.frame_in_buffer()? {
@@ -123,7 +124,7 @@ impl Raw {
         }
     }
 
-    /// Reads frames until the server closes; gives the code and the reason.
+    /// Reads frames until the server closes the WebSocket; returns code and reason.
     pub async fn closed(&mut self) -> Result<(u16, String)> {
         loop {
             let (opcode, mut payload) = self.frame().await?;
@@ -170,17 +171,17 @@ impl Raw {
         Ok(Some((head & 0x0f, self.buffer.split_to(length).freeze())))
     }
 
-    /// Reads once.
+    /// Reads once from the socket.
     pub async fn more(&mut self) -> Result<()> {
         let read = within("more bytes", self.socket.read_buf(&mut self.buffer));
         if read.await? == 0 {
-            bail!("the connection ended behind {:?}", self.buffer);
+            bail!("the connection ended after {:?}", self.buffer);
         }
         Ok(())
     }
 }
 
-/// A good WebSocket handshake.
+/// A valid WebSocket handshake.
 pub fn handshake(address: SocketAddr, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -188,7 +189,7 @@ pub fn handshake(address: SocketAddr, path: &str) -> String {
     )
 }
 
-/// A masked frame of a client, `head` being its first byte.
+/// A masked client frame whose first byte is `head`.
 pub fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [3, 1, 4, 1];
     let mut frame = vec![head];

@@ -1,4 +1,4 @@
-//! A player's side of a session, without the player.
+//! A player's side of a session, without a player.
 
 use crate::{Gateway, http_get, within};
 use anyhow::{Context, Result, bail};
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-/// What the gateway says is to be played; `query` as `can=mjpeg,hls`.
+/// Asks the gateway what to play; `query` is like `can=mjpeg,hls`.
 pub async fn choose(
     gateway: &Gateway,
     stream: &str,
@@ -27,15 +27,15 @@ pub async fn choose(
     (status, serde_json::from_slice(&body).unwrap())
 }
 
-/// A control channel.
+/// Control channel of a session.
 pub struct Control {
     socket: WebSocketStream<TcpStream>,
-    /// Path of it.
+    /// Path of the channel.
     pub path: String,
 }
 
 impl Control {
-    /// Begins a session and attends to it; gives what is to be played, too.
+    /// Starts a session and opens its control channel; also returns what is to be played.
     pub async fn open(gateway: &Gateway, stream: &str, query: &str) -> (Control, Value) {
         let (status, chosen) = choose(gateway, stream, query, &[]).await;
         assert_eq!(status, 200, "{chosen}");
@@ -44,7 +44,7 @@ impl Control {
         (control, chosen)
     }
 
-    /// Attends to a session that there is.
+    /// Opens the control channel of an existing session.
     pub async fn attend(gateway: &Gateway, path: String) -> Result<Control> {
         let tcp = TcpStream::connect(gateway.address).await?;
         let url = format!("ws://{}{path}", gateway.address);
@@ -52,17 +52,17 @@ impl Control {
         Ok(Control { socket, path })
     }
 
-    /// Says something.
+    /// Sends a JSON message.
     pub async fn say(&mut self, what: Value) {
         self.raw(&what.to_string()).await;
     }
 
-    /// Says any text.
+    /// Sends a text message unchanged.
     pub async fn raw(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Says that something is on the screen.
+    /// Reports that a candidate is on the screen.
     pub async fn playing(&mut self, form: &Value) {
         self.say(json!({
             "type": "playing", "transport": form["transport"], "rendition": form["rendition"],
@@ -70,7 +70,7 @@ impl Control {
         .await;
     }
 
-    /// A report on a good link, with these changes.
+    /// Sends the report of a good link, with these changes.
     pub async fn report(&mut self, changes: Value) {
         let mut report = json!({
             "type": "report", "round_trip_ms": 20, "received": 400_000, "queued_ms": 0, "stalled_ms": 0,
@@ -82,12 +82,12 @@ impl Control {
         self.say(report).await;
     }
 
-    /// The next thing that the gateway says; an error if it closes, with the reason.
+    /// Waits for the gateway's next message; if the channel closes, the error has the reason.
     pub async fn hear(&mut self) -> Result<Value> {
         use futures_util::Stream;
         loop {
             let next = poll_fn(|context| Pin::new(&mut self.socket).poll_next(context));
-            match next.await.context("the channel broke off")?? {
+            match next.await.context("the control channel closed")?? {
                 Message::Text(text) => return Ok(serde_json::from_str(&text)?),
                 Message::Close(Some(close)) => bail!("{}: {}", u16::from(close.code), close.reason),
                 Message::Close(None) => bail!("closed"),
@@ -96,7 +96,7 @@ impl Control {
         }
     }
 
-    /// The next thing of that type.
+    /// Waits for the next message of this type.
     pub async fn heard(&mut self, kind: &str) -> Value {
         loop {
             let said = within(kind, self.hear()).await.unwrap();

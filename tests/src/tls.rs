@@ -1,4 +1,4 @@
-//! Clients that speak TLS, whoever the server is: the tests look at what it shows.
+//! TLS clients that accept any server: tests inspect the certificate they get.
 
 use crate::within;
 use anyhow::Result;
@@ -15,7 +15,7 @@ use tokio_rustls::{
     },
 };
 
-/// Connects and shakes hands, offering that protocol.
+/// Connects and performs the handshake, offering this ALPN protocol.
 pub async fn connect(address: SocketAddr, protocol: &str) -> Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await?;
     Ok(within(
@@ -25,13 +25,13 @@ pub async fn connect(address: SocketAddr, protocol: &str) -> Result<TlsStream<Tc
     .await?)
 }
 
-/// The certificate that the server showed.
+/// Certificate presented by the server.
 pub fn certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     let (_, session) = stream.get_ref();
     session.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-/// A client's side that takes any certificate.
+/// Client configuration that accepts any certificate.
 pub fn connector(protocol: &str) -> TlsConnector {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
@@ -44,7 +44,7 @@ pub fn connector(protocol: &str) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Whom the client asks for.
+/// Server name that the client requests.
 pub fn name() -> ServerName<'static> {
     "localhost".try_into().unwrap()
 }

@@ -1,4 +1,4 @@
-//! A web server of a few files, for sources.
+//! A small web server with a few files, for sources to fetch.
 
 use crate::mjpeg::read_head;
 use std::{
@@ -15,18 +15,18 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// What a path gives.
+/// Content of a path.
 #[derive(Clone)]
 pub enum Page {
-    /// A file of this type, whole or in parts (RFC 9110 14).
+    /// A file with this content type, whole or by ranges (RFC 9110 14).
     File(&'static str, Vec<u8>),
     /// A redirect.
     Moved(String),
-    /// Header fields, bytes, and then the same filler for as long as somebody reads.
+    /// Header fields and bytes, followed by one filler byte repeated for as long as the client reads.
     Endless(&'static str, Vec<u8>, u8),
 }
 
-/// Serves while it is held.
+/// A running server; stops when dropped.
 pub struct Web {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ pub struct Web {
 }
 
 impl Web {
-    /// On `host` and a port from the system.
+    /// Listens on `host` and a port chosen by the system.
     pub async fn serve(host: &str) -> Web {
         let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -58,12 +58,12 @@ impl Web {
         }
     }
 
-    /// Puts a page there.
+    /// Sets the content of a path.
     pub fn put(&self, path: &str, page: Page) {
         self.pages.lock().unwrap().insert(path.to_owned(), page);
     }
 
-    /// How many connections there were.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }

@@ -8,19 +8,19 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// Xvfb; killed when dropped.
+/// A process Xvfb; killed when dropped.
 pub struct XServer {
     pub display: String,
     child: Child,
 }
 
 impl XServer {
-    /// With a screen of that size, on a display that it finds free.
+    /// Starts a server with this screen size on a free display.
     pub async fn start(size: (u32, u32)) -> XServer {
         XServer::run(size, &[]).await
     }
 
-    /// On a display that another had before.
+    /// Starts a server on a display that another one used before.
     pub async fn start_as(display: &str, size: (u32, u32)) -> XServer {
         XServer::run(size, &[display]).await
     }
@@ -44,7 +44,7 @@ impl XServer {
         }
     }
 
-    /// Ends it as a crash would; gives its display.
+    /// Kills the server, as in a crash; returns its display.
     pub async fn kill(mut self) -> String {
         within("the X server ends", self.child.kill())
             .await
@@ -52,7 +52,7 @@ impl XServer {
         self.display
     }
 
-    /// Has ffplay show something on it.
+    /// Starts ffplay as a client of the display.
     pub fn show(&self, arguments: &[&str]) -> Child {
         Command::new("ffplay")
             .args(["-hide_banner", "-loglevel", "error", "-nostats", "-an"])
@@ -65,7 +65,7 @@ impl XServer {
             .expect("the tests need ffplay, of the ffmpeg package")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the server.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().expect("it has ended")).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();

@@ -1,5 +1,5 @@
-//! Sources that come and go a thousand times leave nothing behind.
-//! A program of its own, as it counts what the process has.
+//! Sources that start and end a thousand times leave no resources behind. A program of its own, because it counts
+//! everything that the process holds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use std::{
 const FLAPS: usize = 1000;
 const SIZE: (u32, u32) = (320, 192);
 
-/// Ends the source with its first picture.
+/// A sink that stops the source at its first picture.
 #[derive(Default)]
 struct First {
     stop: Stop,
@@ -83,7 +83,7 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     (sink, ended)
 }
 
-/// Descriptors, threads and children of this process.
+/// Number of descriptors, threads and children of this process.
 fn held() -> (usize, usize, usize) {
     let count = |what: &str| {
         std::fs::read_dir(format!("/proc/self/{what}"))
@@ -110,7 +110,7 @@ fn resident() -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Serves whoever connects with the same bytes, and hangs up.
+/// A server that sends the same bytes to every client and closes the connection.
 fn server(answer: Vec<u8>, after_request: bool) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -126,7 +126,7 @@ fn server(answer: Vec<u8>, after_request: bool) -> std::net::SocketAddr {
     address
 }
 
-/// One test, as it counts what the whole process holds.
+/// A single test, because it counts what the whole process holds.
 #[test]
 fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
     source::devices_with(Gateway::binary().with_file_name("sluicegate-devices"));
@@ -154,7 +154,7 @@ fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
     let annexb = server(picture, false);
     let parse = |text: String| Spec::parse(&text, Path::new("")).unwrap();
     let file = |path: &Path| Spec::File(path.to_owned());
-    // How often, and how many pictures each time.
+    // Source, number of runs, and pictures per run.
     for (spec, times, pictures) in [
         (parse(format!("annexb:tcp://{annexb}")), FLAPS, 1),
         (file(&h264), FLAPS, 1),
@@ -170,7 +170,7 @@ fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
         let flap = || {
             let (sink, ended) = run(&spec);
             assert_eq!(sink.pictures.min(1), pictures, "{spec}: {ended:?}");
-            // What a device or file gives is stamped, JPEGs over HTTP when they come.
+            // Devices and files have time stamps of their own; JPEGs over HTTP are stamped on arrival.
             for times in &sink.times {
                 assert_eq!(
                     times.decode.is_none(),

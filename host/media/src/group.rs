@@ -491,7 +491,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_rise_by_one_do_not_outrun_the_clock_and_are_the_same_for_who_comes_later(
+        fn numbers_rise_by_one_stay_behind_the_clock_and_match_for_late_followers(
             steps in prop::collection::vec((1u64..200_000, any::<bool>(), prop::bool::weighted(0.3)), 1..300),
             group_ms in 0u32..4000) {
             let mut index = GroupIndex::new(5_000_000_000, SECOND);

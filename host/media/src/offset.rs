@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn without_reordering_another_offset_is_believed_only_where_the_first_was_an_exception() {
+    fn without_reordering_a_new_offset_counts_only_if_the_first_was_an_exception() {
         let placed = run(Some(0), &[&[45_000; 3][..], &[0; 60]].concat());
         assert_eq!(placed[27], (45_000, true));
         assert_eq!(placed[28..], [(0, false); 35]);

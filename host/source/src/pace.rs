@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_begins_again_follows_the_longer_of_its_tracks_and_untimed_packets_each_other() {
+    fn a_repeated_file_follows_its_longer_track_and_untimed_packets_each_other() {
         let mut line = Line::default();
         run(&mut line, 0, 2000);
         line.place(true, &mut at(2000 * 90, 45_000));

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_with_a_group_of_the_source_and_goes_over_to_what_is_live_without_missing_any() {
+    fn catch_up_starts_at_a_source_group_and_joins_live_without_missing_frames() {
         let mut source = Source::new();
         source.publish(150);
         // Groups of a second; the newest began at 4 s.

@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waited_for_the_first_picture_starts_there_however_many_groups_come_at_once() {
+    fn a_reader_that_waits_for_the_first_picture_starts_there_after_any_backlog() {
         let feed = Feed::new(GroupNumbers::own(0, Duration::from_secs(1)));
         let publish = |nth: u64| {
             let times = Times {

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_run_from_the_request_and_from_the_oldest_chunk_to_the_last_byte_of_a_write() {
+    fn delays_run_from_the_request_and_the_oldest_chunk_to_the_end_of_a_write() {
         let registry = registry();
         let place = come(&registry, "nal");
         let start = Instant::now();

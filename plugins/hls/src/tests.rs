@@ -162,7 +162,7 @@ fn attribute<'a>(attributes: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_segment_does_not_hold_what_leads_its_first_picture_and_what_leads_others_stays() {
+fn a_segment_omits_what_leads_its_first_picture_and_keeps_other_leading_ones() {
     let mut muxer = open(r#"{"segment": "1s"}"#);
     let mut source = Source::new(muxer.profile().group_ms);
     // Keyframes every half second; the second frame after each is a leading one.
@@ -482,7 +482,7 @@ fn a_playlist_comes_with_the_first_segment_and_waits_until_then() {
 }
 
 #[test]
-fn what_lasts_for_ever_says_so_and_playlists_last_as_long_as_caches_may_keep_them() {
+fn immutable_files_say_so_and_playlists_last_as_long_as_caches_may_keep_them() {
     let muxer = playing("", 4 * 60);
     let max_age = |url: &str| {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
@@ -602,7 +602,7 @@ fn a_delta_update_leaves_out_what_is_beyond_the_skip_boundary() {
 }
 
 #[test]
-fn keyframes_further_apart_than_promised_raise_the_target_duration_and_nothing_is_cut() {
+fn keyframes_further_apart_than_promised_raise_the_target_duration_uncut() {
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
     source.pictures(3 * 300 + 1, 300, PICTURE);

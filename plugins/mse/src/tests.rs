@@ -214,7 +214,7 @@ fn where_there_is_no_video_a_viewer_starts_at_any_sound() {
 }
 
 #[test]
-fn sound_that_starts_late_stops_and_comes_back_and_none_at_all_leave_pictures_alone() {
+fn late_interrupted_or_absent_sound_leaves_the_pictures_alone() {
     let pictures = "IppppIppppIpppp";
     for sounds in [0..15, 7..15, 0..4, 0..0, 14..15] {
         let samples = grouped(0, show(0, pictures, sounds.clone()));
@@ -301,7 +301,7 @@ fn fragment_of_samples_that_take_no_time_is_bounded() {
 }
 
 #[test]
-fn picture_that_comes_late_is_no_break_for_the_player_and_is_shown_when_it_should_be() {
+fn a_late_picture_leaves_no_gap_for_the_player_and_is_shown_when_due() {
     let mut samples = show(0, "Ipppppppppppppp", 0..0);
     for late in &mut samples[5..] {
         late.decode_time += 45_000;
@@ -324,7 +324,7 @@ fn picture_that_comes_late_is_no_break_for_the_player_and_is_shown_when_it_shoul
 }
 
 #[test]
-fn what_leads_a_start_is_in_fragments_of_its_own_and_leaves_no_gap_for_who_does_not_get_it() {
+fn leading_pictures_have_their_own_fragments_and_leave_no_gap_when_skipped() {
     for options in ["{}", r#"{ "fragment": "200ms" }"#] {
         let mut samples = show(0, "IppppIppppp", 0..3);
         for (nth, sample) in samples

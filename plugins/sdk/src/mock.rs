@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn viewer_starts_at_an_independent_chunk_and_gets_the_header_again_when_it_changed() {
+    fn a_viewer_starts_at_an_independent_chunk_and_gets_a_changed_header_again() {
         let mut muxer = Muxer::<Counter>::open("").unwrap();
         let mut info = video("jpeg", "", &[]);
         muxer.configure(&info);

@@ -1,30 +1,31 @@
-//! Answers on a connection of HTTP/1.1 that stays open (RFC 9112), one after the other. Pure.
+//! Responses on a persistent HTTP/1.1 connection (RFC 9112), one after the other. Pure.
 
 use anyhow::{Context, Result, ensure};
 
-/// A head longer than this is none.
+/// Limit of a response's head; a longer one is an error.
 const MAX_HEAD_BYTES: usize = 4096;
-/// A body longer than this is nothing that was asked for.
+/// Limit of a response's body; a longer one is an error.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// What was read of one answer.
+/// The bytes read of one response.
 #[derive(Default)]
 pub struct Answer {
     bytes: Vec<u8>,
-    /// Status, where the body begins, and where it ends.
+    /// Status, and start and end of the body.
     head: Option<(u16, usize, usize)>,
 }
 
 impl Answer {
-    /// Room for what is read next.
+    /// Appends bytes read from the connection.
     pub fn take(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Status and body when all of it is there.
+    /// Status and body, once the response is complete.
     ///
     /// # Errors
-    /// If it is no answer with a length, or there is more behind it than was asked for.
+    ///
+    /// If it is not a response with a length, or is followed by bytes that were not requested.
     pub fn whole(&mut self) -> Result<Option<(u16, &[u8])>> {
         let (status, begin, end) = match self.head {
             Some(head) => head,
@@ -35,7 +36,7 @@ impl Answer {
         };
         ensure!(
             self.bytes.len() <= end,
-            "more than the answer that was asked for"
+            "bytes after the requested response"
         );
         Ok((self.bytes.len() == end)
             .then(|| self.bytes.get(begin..end))
@@ -43,7 +44,7 @@ impl Answer {
             .map(|body| (status, body)))
     }
 
-    /// The next one begins.
+    /// Prepares for the next response.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.head = None;
@@ -52,7 +53,10 @@ impl Answer {
     fn read_head(&self) -> Result<Option<(u16, usize, usize)>> {
         let searched = self.bytes.get(..MAX_HEAD_BYTES).unwrap_or(&self.bytes);
         let Some(end) = searched.windows(4).position(|four| four == b"\r\n\r\n") else {
-            ensure!(self.bytes.len() < MAX_HEAD_BYTES, "a head without end");
+            ensure!(
+                self.bytes.len() < MAX_HEAD_BYTES,
+                "a response head longer than the limit"
+            );
             return Ok(None);
         };
         let head = String::from_utf8_lossy(searched.get(..end).unwrap_or_default());
@@ -61,13 +65,16 @@ impl Answer {
         let status = first
             .strip_prefix("HTTP/1.1 ")
             .and_then(|rest| rest.get(..3)?.parse().ok())
-            .with_context(|| format!("no answer: {first:?}"))?;
+            .with_context(|| format!("not an HTTP response: {first:?}"))?;
         let length: usize = lines
             .filter_map(|line| line.split_once(':'))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .and_then(|(_, length)| length.trim().parse().ok())
-            .with_context(|| format!("an answer without length: {head}"))?;
-        ensure!(length <= MAX_BODY_BYTES, "an answer of {length} bytes");
+            .with_context(|| format!("a response without Content-Length: {head}"))?;
+        ensure!(
+            length <= MAX_BODY_BYTES,
+            "a response of {length} bytes exceeds the limit"
+        );
         Ok(Some((status, end + 4, end + 4 + length)))
     }
 }

@@ -1,4 +1,6 @@
-//! What the scenarios share: what is shown, the programs measured, and one measurement of one of them.
+//! Shared parts of the scenarios: test media, the programs under measurement, and a single measurement of one of them.
+//! A scenario starts a [`Pair`] (the gateway and the bare program with the same pictures), takes a [`Measured`] of each
+//! in turn and puts the figures into a table.
 
 use crate::{
     feeder::{Feeder, Roll},
@@ -20,25 +22,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long viewers may take to get their first picture.
+/// Time for viewers to get their first picture.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A run.
+/// Settings and media of a benchmark run.
 pub struct Bench {
-    /// Where films, configs and the cache of compiled components are.
+    /// Directory of films, configs and the cache of compiled components.
     pub dir: PathBuf,
     /// The gateway's binary.
     pub gateway: PathBuf,
-    /// Less of everything, to see whether it works.
+    /// Reduced run that only shows whether the benchmarks work.
     pub quick: bool,
-    /// 1280×720, 30 a second, 2.5 Mbit/s.
+    /// 1280×720, 30 pictures per second, 2.5 Mbit/s.
     pub film: Arc<Film>,
-    /// 1280×720, 10 a second, 40 KB each.
+    /// 1280×720, 10 pictures per second, 40 KB each.
     pub album: Arc<Album>,
 }
 
 impl Bench {
-    /// Makes what is shown, if it is not there.
+    /// Creates the media if they do not exist yet.
     pub fn new(dir: &Path, gateway: &Path, quick: bool) -> Result<Bench> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let dir = fs::canonicalize(dir)?;
@@ -63,12 +65,12 @@ impl Bench {
         })
     }
 
-    /// One of two, by whether the run is quick.
+    /// Returns `quick` in a quick run, else `full`.
     pub fn pick<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
     }
 
-    /// A gateway with this config.
+    /// Starts a gateway with this config.
     pub fn serve(&self, config: &str) -> Result<Process> {
         let file = self.dir.join("bench.toml");
         fs::write(&file, config)?;
@@ -77,7 +79,7 @@ impl Bench {
         Process::start(&self.gateway, &arguments, &[("XDG_CACHE_HOME", &self.dir)])
     }
 
-    /// A program that only passes on what the feeder gives.
+    /// Starts a bare program that only forwards what the feeder sends.
     pub fn pass_on(&self, way: Way, feeder: &Feeder) -> Result<Process> {
         let name = way
             .to_possible_value()
@@ -87,7 +89,7 @@ impl Bench {
     }
 }
 
-/// What the gateway says at an address.
+/// Sends a GET to the gateway; returns the body.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -100,7 +102,7 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     }
 }
 
-/// Waits until the gateway says of a stream what is `wanted`.
+/// Waits until the API's entry of a stream satisfies `wanted`.
 pub fn until(
     address: SocketAddr,
     stream: &str,
@@ -115,13 +117,13 @@ pub fn until(
         }
         ensure!(
             began.elapsed() < PATIENCE,
-            "what was waited for did not come in {PATIENCE:?}: {said}"
+            "the stream did not reach the expected state within {PATIENCE:?}: {said}"
         );
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A transport, what it shows and how it gets there.
+/// A transport with its medium and its carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
     /// H.264 over WebSocket.
@@ -133,7 +135,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Its name, as in paths.
+    /// Name of the transport in paths.
     pub fn name(self) -> &'static str {
         match self {
             Transport::Nal => "nal",
@@ -143,21 +145,21 @@ impl Transport {
     }
 }
 
-/// The gateway and the bare program, both showing the same.
+/// The gateway and the bare program, both serving the same pictures.
 pub struct Pair {
-    /// What viewers get.
+    /// The pictures that viewers get.
     pub show: Show,
     /// The gateway.
     pub gateway: Process,
     /// The bare program.
     pub bare: Process,
-    /// Of the stream in the gateway.
+    /// Path of the stream in the gateway.
     pub path: String,
     _feeders: Vec<Feeder>,
 }
 
 impl Pair {
-    /// Starts both.
+    /// Starts both programs.
     pub fn start(bench: &Bench, transport: Transport) -> Result<Pair> {
         let mut feeders = Vec::new();
         let (show, source, roll) = match transport {
@@ -198,19 +200,19 @@ impl Pair {
     }
 }
 
-/// One measurement.
+/// A measurement of a process and the load on it.
 pub struct Measured {
-    /// Of the process measured.
+    /// Processor time used by the process.
     pub used: Used,
-    /// At the end of it.
+    /// Resources held by the process at the end.
     pub holds: Holds,
-    /// What the viewers got.
+    /// What the viewers received.
     pub counts: Counts,
-    /// Processor time of the load.
+    /// Processor time of the load generator.
     pub load: Duration,
-    /// How long it took.
+    /// Duration of the measurement.
     pub time: Duration,
-    /// Bytes in the kernel for sockets, of both ends.
+    /// Kernel memory for sockets in bytes, at both ends.
     pub sockets: u64,
 }
 
@@ -218,7 +220,8 @@ impl Measured {
     /// Opens `viewers` on the process, lets them settle, and measures for `time`.
     ///
     /// # Errors
-    /// If they do not all get pictures, or get anything wrong.
+    ///
+    /// If not all of them get pictures, or one gets anything wrong.
     pub fn take(
         process: u32,
         show: &Show,
@@ -229,12 +232,12 @@ impl Measured {
         let mut load = Load::watching(show.clone(), 10)?;
         load.open(to.0, to.1, viewers)?;
         load.settled(PATIENCE)?;
-        // What they got to begin with is through.
+        // The initial burst to new viewers has passed.
         thread::sleep(Duration::from_millis(700));
         Measured::of(process, &load, time)
     }
 
-    /// Measures what goes on for `time`.
+    /// Measures a process and an existing load for `time`.
     pub fn of(process: u32, load: &impl AsRef<Tally>, time: Duration) -> Result<Measured> {
         let tally = load.as_ref();
         tally.take()?;
@@ -255,25 +258,25 @@ impl Measured {
         let counts = &measured.counts;
         ensure!(
             counts.faults == 0,
-            "{} times something wrong was received: {:#?}",
+            "viewers received {} faults: {:#?}",
             counts.faults,
             counts.said
         );
-        ensure!(counts.messages > 0, "nothing was received");
+        ensure!(counts.messages > 0, "viewers received nothing");
         Ok(measured)
     }
 
-    /// Parts of one processor, 1 for all of it.
+    /// Processor load, where 1 is one whole processor.
     pub fn processor(&self) -> f64 {
         self.used.running.as_secs_f64() / self.time.as_secs_f64()
     }
 
-    /// Microseconds of processor time for each picture that arrived.
+    /// Processor time in microseconds per delivered picture.
     pub fn each(&self) -> f64 {
         self.used.running.as_secs_f64() * 1e6 / self.counts.messages.max(1) as f64
     }
 
-    /// What did not come of what was to, 0 to 1.
+    /// Share of the pictures that were not delivered, 0 to 1.
     pub fn missed(&self) -> f64 {
         self.counts.missed as f64 / (self.counts.messages + self.counts.missed).max(1) as f64
     }

@@ -1,4 +1,4 @@
-//! One viewer that waits for what it asked for, and counts every byte that it gets.
+//! A single blocking viewer that counts every byte it receives.
 
 use crate::answer::Answer;
 use anyhow::{Context, Result, ensure};
@@ -8,21 +8,21 @@ use std::{
     time::Duration,
 };
 
-/// Longer than a server holds an answer back.
+/// Longer than a server holds a response back.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A connection that stays open.
+/// A persistent connection.
 pub struct Client {
     socket: TcpStream,
     address: SocketAddr,
     buffer: Vec<u8>,
     answer: Answer,
-    /// Bytes received, heads included.
+    /// Bytes received, including heads.
     pub received: u64,
 }
 
 impl Client {
-    /// To that address.
+    /// Connects to a server.
     pub fn connect(address: SocketAddr) -> Result<Client> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
@@ -36,7 +36,7 @@ impl Client {
         })
     }
 
-    /// Status and body.
+    /// Sends a GET; returns status and body.
     pub fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>)> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         self.write(request.as_bytes())?;
@@ -51,12 +51,12 @@ impl Client {
         }
     }
 
-    /// Writes something.
+    /// Writes bytes to the connection.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.socket.write_all(bytes)?)
     }
 
-    /// What comes next, whatever it is.
+    /// Reads the bytes that arrive next.
     pub fn read(&mut self) -> Result<&[u8]> {
         let size = self.fill()?;
         Ok(self.buffer.get(..size).unwrap_or_default())

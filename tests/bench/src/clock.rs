@@ -1,4 +1,4 @@
-//! One clock for all processes of a run, and histograms of what was measured with it.
+//! A clock shared by all processes of a run, and histograms of durations measured with it.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{
@@ -6,22 +6,22 @@ use std::{
     time::Duration,
 };
 
-/// Nanoseconds of the machine's monotonic clock, the same in every process.
+/// Time of the machine's monotonic clock in nanoseconds, equal in all processes.
 pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// Some time that is shorter than `most`, so that what is done again and again meets what has a beat at any place of it.
+/// A random duration below `most`. Used between repeated measurements, so that they hit periodic events at every phase.
 pub fn some_of(most: Duration) -> Duration {
     let dice = RandomState::new().hash_one(now()) % 1_000_000;
     most.mul_f64(dice as f64 / 1e6)
 }
 
-/// Buckets in each doubling: a value is told within 1/64.
+/// Buckets per doubling: values are exact to 1/64.
 const FINE: u32 = 64;
 
-/// Durations in buckets that grow with them, so that a million cost no more memory than ten.
+/// A histogram whose buckets grow with the durations, so that a million values need no more memory than ten.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     buckets: Vec<u64>,
@@ -29,7 +29,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Adds one, in nanoseconds.
+    /// Adds a duration in nanoseconds.
     pub fn add(&mut self, nanos: u64) {
         let bucket = bucket(nanos);
         if self.buckets.len() <= bucket {
@@ -41,7 +41,7 @@ impl Histogram {
         self.count += 1;
     }
 
-    /// Adds all of the other's.
+    /// Adds all values of another histogram.
     pub fn merge(&mut self, other: &Histogram) {
         if self.buckets.len() < other.buckets.len() {
             self.buckets.resize(other.buckets.len(), 0);
@@ -52,12 +52,12 @@ impl Histogram {
         self.count += other.count;
     }
 
-    /// How many there are.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The value that this part (0 to 1) of all does not exceed; zero if there are none.
+    /// The smallest bound that this share (0 to 1) of the values does not exceed; zero if there are none.
     pub fn quantile(&self, part: f64) -> Duration {
         let wanted = ((self.count as f64 * part).ceil() as u64).max(1);
         let mut seen = 0;
@@ -80,7 +80,7 @@ fn bucket(nanos: u64) -> usize {
     (u64::from(shift) * fine + (nanos >> shift)) as usize
 }
 
-/// The largest value in a bucket.
+/// Largest value of a bucket.
 fn upper(bucket: usize) -> u64 {
     let (bucket, fine) = (bucket as u64, u64::from(FINE));
     if bucket < 2 * fine {

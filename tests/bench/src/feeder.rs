@@ -1,4 +1,6 @@
-//! The camera: a TCP server that sends pictures at their times to whoever connects.
+//! A simulated camera: a TCP server that sends each picture at its due time to whoever connects. The gateway connects
+//! to it as to an Annex B source, the bare programs with a simpler framing. Each picture is stamped when it is sent,
+//! and all processes share one clock, so viewers measure the latency from camera to viewer.
 
 use crate::{
     clock::now,
@@ -16,24 +18,25 @@ use std::{
     time::Duration,
 };
 
-/// How often a camera that nobody looks at looks whether somebody comes.
+/// Interval at which a camera without a client checks for one.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What is sent, and how it is laid out.
+/// The pictures to send and their format.
 #[derive(Clone)]
 pub enum Roll {
-    /// Bare Annex B, as a camera sends it.
+    /// Annex B, as a camera sends it.
     Camera(Arc<Film>),
-    /// The bytes that viewers of the film get, each run behind its length in 4 bytes: for programs that only pass on.
+    /// The bytes that viewers of the film get, each run preceded by its length in 4 bytes: for programs that only
+    /// forward.
     Messages(Arc<Film>),
-    /// The same as fragments of so many pictures each.
+    /// The film as fragments of this number of pictures, in the same format.
     Fragments(Arc<Film>, u32),
-    /// The same of the album.
+    /// The album in the same format.
     Parts(Arc<Album>),
 }
 
 impl Roll {
-    /// From one run to the next, in nanoseconds.
+    /// Time between two runs in nanoseconds.
     fn step(&self) -> u64 {
         let (pictures, rate) = match self {
             Roll::Camera(film) | Roll::Messages(film) => (1, film.rate),
@@ -43,7 +46,7 @@ impl Roll {
         1_000_000_000 * u64::from(pictures) / u64::from(rate)
     }
 
-    /// Whether a connection may begin with that run.
+    /// Whether a connection may start at this run.
     fn starts(&self, number: u64) -> bool {
         match self {
             Roll::Camera(film) | Roll::Messages(film) => film.is_key(number),
@@ -90,7 +93,7 @@ impl Roll {
     }
 }
 
-/// The head of an unmasked binary message (RFC 6455 5.2).
+/// Head of an unmasked binary message (RFC 6455 5.2).
 fn frame_head(length: usize) -> Vec<u8> {
     match u16::try_from(length) {
         Ok(short @ 0..126) => vec![0x82, short as u8],
@@ -109,16 +112,16 @@ fn run(parts: &[&[u8]]) -> Vec<u8> {
     .concat()
 }
 
-/// A camera at work; it stops when this is dropped.
+/// A running camera; stops when dropped.
 pub struct Feeder {
-    /// Where it listens.
+    /// Address on which it listens.
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feeder {
-    /// Starts it on a port from the system.
+    /// Starts a camera on a port chosen by the system.
     pub fn start(roll: Roll) -> Result<Feeder> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -164,7 +167,7 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
             }
         }
         if connections.is_empty() {
-            // For who comes first the film begins.
+            // The film starts from its beginning for the first client.
             (began, number) = (now(), 0);
         }
         if roll.starts(number) {
@@ -176,18 +179,18 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
         }
         let bytes = match roll.bytes(number) {
             Ok(bytes) => bytes,
-            Err(error) => return eprintln!("the feeder has nothing to send: {error:#}"),
+            Err(error) => return eprintln!("the feeder stopped sending: {error:#}"),
         };
         connections.retain_mut(|connection| connection.write_all(&bytes).is_ok());
         number += 1;
     }
 }
 
-/// The connection ready for the first picture; none if it is gone already.
+/// Prepares a connection for its first picture; `None` if it is closed already.
 fn greet(mut connection: TcpStream, roll: &Roll) -> Option<TcpStream> {
     connection.set_nonblocking(false).ok()?;
     connection.set_nodelay(true).ok()?;
-    // Who does not read is no reason to wait for ever at the end.
+    // A client that does not read must not block the shutdown.
     connection
         .set_write_timeout(Some(Duration::from_secs(5)))
         .ok()?;

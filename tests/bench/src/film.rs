@@ -1,5 +1,6 @@
-//! What is shown: H.264 and JPEGs made by ffmpeg, each picture with its number in it, so that a viewer can tell whether it
-//! got every one, once, in order and whole.
+//! Test media: H.264 and JPEGs made by ffmpeg. Every picture carries its number, in SEI user data or a JPEG comment, so
+//! that a viewer can check without decoding that it gets each one once, in order and complete. Pictures of the film
+//! also carry the time at which the camera sent them.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes};
@@ -10,52 +11,52 @@ use std::{
     process::Command,
 };
 
-/// Names the user data that carries a picture's number; 16 bytes, as its UUID.
+/// UUID of the SEI user data that carries a picture's number, 16 bytes.
 const MARK: &[u8; 16] = b"sluicegate-bench";
-/// An access unit delimiter, in Annex B.
+/// An access unit delimiter in Annex B.
 const AUD: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
 /// Start code and head of the user data (H.264 D.2.6): 48 bytes of payload.
 const SEI: [u8; 7] = [0, 0, 0, 1, 6, 5, 48];
-/// In a message: delimiter, head, mark, number and time in 16 hexadecimal digits each, stop bit.
+/// Length of the stamp in a message: delimiter, head, mark, number and time in 16 hexadecimal digits each, stop bit.
 const STAMP: usize = AUD.len() + SEI.len() + MARK.len() + 32 + 1;
-/// The delimiter and the head of the user data in MP4, each behind its length.
+/// The delimiter and the head of the user data in MP4, each after its length.
 const SAMPLE_SEI: [u8; 13] = [0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 52, 6, 5, 48];
 const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
-/// Bytes of a message or part that have to be looked at to know which picture it is.
+/// Bytes at the front of a message or part that identify its picture.
 pub const HEAD: usize = 72;
 
-/// A picture's number and when it was sent.
+/// Number of a picture and the time at which it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Counted over all rounds of the film.
+    /// Number, counted over all loops of the film.
     pub number: u64,
-    /// [`crate::clock::now`].
+    /// Time by [`crate::clock::now`].
     pub sent: u64,
 }
 
 /// An H.264 film.
 pub struct Film {
-    /// Behind the stamp: the rest of each access unit, every NAL unit behind a start code of four bytes.
+    /// Each access unit without its stamp, with a start code of four bytes before every NAL unit.
     bodies: Vec<Bytes>,
-    /// The same as it is in MP4 (ISO/IEC 14496-15 5.3): each behind its length.
+    /// The same as in MP4 (ISO/IEC 14496-15 5.3): with a length before every NAL unit.
     samples: Vec<Bytes>,
-    /// Pictures a second.
+    /// Pictures per second.
     pub rate: u32,
 }
 
-/// Size, rate and speed of an H.264 film.
+/// Size, picture rate and bit rate of an H.264 film.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Pixels.
+    /// Width and height in pixels.
     pub size: (u32, u32),
-    /// Pictures a second.
+    /// Pictures per second.
     pub rate: u32,
-    /// Bits a second, as told to the encoder.
+    /// Bit rate given to the encoder, in bits per second.
     pub bits: u32,
 }
 
 impl Film {
-    /// Ten seconds, a keyframe every two; made once into `dir`.
+    /// Encodes ten seconds with a keyframe every two seconds into `dir`, unless the file exists.
     pub fn make(dir: &Path, shape: Shape) -> Result<Film> {
         let Shape {
             size: (width, height),
@@ -106,7 +107,7 @@ impl Film {
         let mut complete = true;
         for unit in annexb::split(&stream) {
             let slice = matches!(nal::unit_type(&unit), nal::SLICE | nal::IDR);
-            // `first_mb_in_slice` is 0 when its Exp-Golomb code is the single bit 1.
+            // `first_mb_in_slice` is 0 if its Exp-Golomb code is the single bit 1.
             let top = slice && unit.get(1).is_some_and(|byte| byte & 0x80 != 0);
             if complete && (top || !slice) {
                 bodies.push(Vec::new());
@@ -140,12 +141,12 @@ impl Film {
         }
     }
 
-    /// How many pictures there are.
+    /// Number of pictures.
     pub fn pictures(&self) -> usize {
         self.bodies.len()
     }
 
-    /// Whether decoding may begin with that picture.
+    /// Whether decoding may start at this picture.
     pub fn is_key(&self, number: u64) -> bool {
         number.is_multiple_of(2 * u64::from(self.rate))
     }
@@ -154,7 +155,7 @@ impl Film {
         nth(&self.bodies, number)
     }
 
-    /// The bytes that a viewer gets of a picture.
+    /// Bytes that a viewer receives for a picture.
     pub fn message(&self, stamp: Stamp) -> Vec<u8> {
         let body = self.body(stamp.number);
         let mut message = Vec::with_capacity(STAMP + body.len());
@@ -165,7 +166,7 @@ impl Film {
         message
     }
 
-    /// The bytes of a picture in MP4.
+    /// Bytes of a picture in MP4.
     pub fn sample(&self, stamp: Stamp) -> Vec<u8> {
         let body = nth(&self.samples, stamp.number);
         let mut sample = Vec::with_capacity(SAMPLE_STAMP + body.len());
@@ -175,30 +176,30 @@ impl Film {
         sample
     }
 
-    /// How many these are.
+    /// Length of a picture in MP4, in bytes.
     pub fn sample_length(&self, number: u64) -> usize {
         SAMPLE_STAMP + nth(&self.samples, number).len()
     }
 
-    /// What a picture in MP4 is stamped with.
+    /// Reads the stamp of a picture in MP4.
     pub fn stamp_in_sample(sample: &[u8]) -> Option<Stamp> {
         Stamp::read(sample.strip_prefix(&SAMPLE_SEI)?)
     }
 
-    /// The bytes that a camera sends: the picture, and the delimiter of the next with a start code behind it, which together
-    /// tell that the picture is complete. Before the first one goes [`Film::opening`].
+    /// Bytes that a camera sends: the picture, followed by the delimiter of the next one and a start code, which show
+    /// that the picture is complete. [`Film::opening`] goes before the first one.
     pub fn camera(&self, stamp: Stamp) -> Vec<u8> {
         let mut bytes = self.message(stamp).split_off(AUD.len() + 4);
         bytes.extend_from_slice(&Film::opening());
         bytes
     }
 
-    /// What a camera sends first: a delimiter and a start code.
+    /// First bytes that a camera sends: a delimiter and a start code.
     pub fn opening() -> [u8; AUD.len() + 4] {
         [0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1]
     }
 
-    /// Which picture a message of so many bytes is that begins with `head`; nothing if it is none of this film.
+    /// Identifies a message by its length and its first bytes `head`; `None` if it is not a picture of this film.
     pub fn recognise(&self, head: &[u8], length: usize) -> Option<Stamp> {
         let stamp = Stamp::read(head.strip_prefix(&AUD)?.strip_prefix(&SEI)?)?;
         (length == STAMP + self.body(stamp.number).len()).then_some(stamp)
@@ -213,7 +214,7 @@ impl Stamp {
         bytes.push(0x80);
     }
 
-    /// What was written so.
+    /// Reads what [`Stamp::write`] wrote.
     fn read(bytes: &[u8]) -> Option<Stamp> {
         let rest = bytes.strip_prefix(MARK)?;
         Some(Stamp {
@@ -223,7 +224,7 @@ impl Stamp {
     }
 }
 
-/// A picture of a film that goes round.
+/// Picture of a looped film by its number.
 fn nth(pictures: &[Bytes], number: u64) -> &[u8] {
     let nth = usize::try_from(number).unwrap_or(0) % pictures.len().max(1);
     pictures.get(nth).map_or(&[], |picture| picture)
@@ -233,21 +234,21 @@ fn hexadecimal(digits: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// JPEGs, all of one size in bytes.
+/// JPEGs that all have the same size in bytes.
 pub struct Album {
-    /// Each with its place in a comment (ISO/IEC 10918-1 B.2.4.5) at its front.
+    /// The JPEGs, each with its index in a comment segment (ISO/IEC 10918-1 B.2.4.5) at the front.
     pub jpegs: Vec<Bytes>,
-    /// The same in a file that libavformat reads, at [`Album::RATE`].
+    /// The same JPEGs as a file for libavformat, at [`Album::RATE`].
     pub file: PathBuf,
 }
 
 impl Album {
-    /// Pictures a second.
+    /// Pictures per second.
     pub const RATE: u32 = 10;
     const COUNT: usize = 50;
     const SIZE: usize = 40_000;
 
-    /// 1280×720, five seconds; made once into `dir`.
+    /// Encodes five seconds at 1280×720 into `dir`, unless the files exist.
     pub fn make(dir: &Path) -> Result<Album> {
         let (raw, list, file) = (
             dir.join("album.mjpeg"),
@@ -302,7 +303,7 @@ impl Album {
         Ok(Album { jpegs, file })
     }
 
-    /// Which picture a JPEG of so many bytes is that begins with `head`; nothing if it is none of these.
+    /// Identifies a JPEG by its length and its first bytes `head`; `None` if it is none of the album.
     pub fn recognise(&self, head: &[u8], length: usize) -> Option<usize> {
         let rest = head.strip_prefix(&[0xff, 0xd8, 0xff, 0xfe])?.get(2..)?;
         let place = usize::try_from(hexadecimal(rest.strip_prefix(MARK)?.get(..16)?)?).ok()?;
@@ -310,7 +311,7 @@ impl Album {
     }
 }
 
-/// The picture with a comment behind its first marker: its place, and dots up to `size` bytes in all.
+/// Adds a comment segment after the first marker of a JPEG: its index, padded with dots to `size` bytes in total.
 fn numbered(picture: &[u8], place: usize, size: usize) -> Bytes {
     let mut text = [MARK.as_slice(), format!("{place:016x}").as_bytes()].concat();
     text.resize(text.len().max(size.saturating_sub(picture.len() + 4)), b'.');
@@ -322,7 +323,7 @@ fn numbered(picture: &[u8], place: usize, size: usize) -> Bytes {
     out.into()
 }
 
-/// Each from its first marker to the next one's.
+/// Splits at each JPEG's first marker.
 fn cut_jpegs(stream: &[u8]) -> Vec<&[u8]> {
     let starts: Vec<usize> = stream
         .windows(3)
@@ -338,7 +339,7 @@ fn cut_jpegs(stream: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Runs ffmpeg into a file that is only there when it is complete.
+/// Runs ffmpeg; the file appears under its name only when it is complete.
 pub fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
     let making = path.with_extension("making");
     let done = Command::new("ffmpeg")
@@ -346,7 +347,7 @@ pub fn ffmpeg(path: &Path, arguments: &[&str]) -> Result<()> {
         .args(arguments)
         .arg(&making)
         .status()
-        .context("cannot run ffmpeg, which makes what is shown; .ci/setup test installs it")?;
+        .context("cannot run ffmpeg to encode the test media; install it with .ci/setup test")?;
     if !done.success() {
         bail!("ffmpeg could not make {}", path.display());
     }
@@ -359,13 +360,13 @@ pub mod tests {
     use super::*;
 
     impl Film {
-        /// The same, so many a second.
+        /// The same film at another picture rate.
         pub fn at_rate(self, rate: u32) -> Film {
             Film { rate, ..self }
         }
     }
 
-    /// A film of pictures that are nothing but bytes, one a second.
+    /// A film with arbitrary bytes as pictures, one per second.
     pub fn film(bodies: &[&[u8]]) -> Film {
         let bodies = bodies.iter().map(|body| Bytes::copy_from_slice(body));
         Film::new(bodies.collect(), 1)

@@ -1,31 +1,31 @@
-//! The film as fragmented MP4 (ISO/IEC 14496-12), which is what `mse` and `hls` make of it: which pictures a fragment holds, and
-//! whether it holds them whole. Pure.
+//! The film as fragmented MP4 (ISO/IEC 14496-12), as `mse` and `hls` package it. Identifies the pictures in a fragment
+//! and checks that they are complete. Pure.
 
 use crate::film::{Film, Stamp};
 use anyhow::{Context, Result, ensure};
 use sluicegate_sdk::Sample;
 
-/// Bytes of a fragment that have to be looked at to know which pictures it has: `prft`, a `moof` of ten samples, the head of
-/// `mdat`, the first picture's stamp.
+/// Bytes at the front of a fragment that identify its pictures: `prft`, a `moof` of ten samples, the head of `mdat`,
+/// the stamp of the first picture.
 pub const HEAD: usize = 384;
 const TIMESCALE: u32 = 90_000;
-/// `sample_size` and others are there for each sample: duration, size, flags, composition offset (8.8.8).
+/// `sample_size` and the other fields of every sample are present: duration, size, flags, composition offset (8.8.8).
 const TRUN_FLAGS: u32 = 0xf01;
 const ENTRY: usize = 16;
 
-/// What a fragment holds.
+/// Content of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Of its first picture.
+    /// Stamp of the first picture.
     pub first: Stamp,
-    /// How many there are, one after the other.
+    /// Number of consecutive pictures.
     pub pictures: u64,
-    /// Where their bytes begin.
+    /// Offset of the first picture's bytes.
     payload: usize,
 }
 
 impl Film {
-    /// `count` pictures from `first` on as a fragment.
+    /// Builds a fragment of `count` pictures from `first` on.
     pub fn fragment(&self, first: Stamp, count: u64) -> Result<Vec<u8>> {
         let duration = TIMESCALE / self.rate;
         let samples: Vec<Sample> = (first.number..first.number + count)
@@ -50,10 +50,11 @@ impl Film {
         Ok(fragment.to_vec())
     }
 
-    /// What a fragment of `length` bytes holds that begins with `head`, at least [`HEAD`] bytes or all of it.
+    /// Identifies a fragment of `length` bytes by `head`, which is at least [`HEAD`] bytes or all of it.
     ///
     /// # Errors
-    /// If it is none of this film: its boxes, the number of its bytes, or the length of a picture.
+    ///
+    /// If it does not belong to this film, by its boxes, its length, or the length of a picture.
     pub fn recognise_fragment(&self, head: &[u8], length: usize) -> Result<Fragment> {
         let (mut at, mut moof) = (0, None);
         let payload = loop {
@@ -78,14 +79,17 @@ impl Film {
         let word = |at: usize| word(trun, at).context("a cut `trun`");
         ensure!(
             word(0)? & 0x00ff_ffff == TRUN_FLAGS,
-            "`trun` has other fields"
+            "`trun` has unexpected fields"
         );
         let count = word(4)? as usize;
         ensure!(
             begins + word(8)? as usize == payload,
-            "`trun` begins elsewhere"
+            "`trun` is at an unexpected offset"
         );
-        ensure!(trun.len() == 12 + count * ENTRY, "`trun` has another size");
+        ensure!(
+            trun.len() == 12 + count * ENTRY,
+            "`trun` has an unexpected size"
+        );
         let first = Film::stamp_in_sample(head.get(payload..).unwrap_or_default())
             .context("a picture without a stamp")?;
         let mut end = payload;
@@ -109,15 +113,16 @@ impl Film {
         })
     }
 
-    /// Looks at every picture of a whole fragment; gives the last one's stamp. `whole`: every byte is compared.
+    /// Checks every picture of a complete fragment; returns the stamp of the last. With `whole` every byte is compared.
     ///
     /// # Errors
-    /// If one does not follow the one before, or is not as it was sent.
+    ///
+    /// If a picture does not follow the previous one, or differs from what was sent.
     pub fn compare_fragment(&self, fragment: Fragment, bytes: &[u8], whole: bool) -> Result<Stamp> {
         let (mut at, mut last) = (fragment.payload, fragment.first);
         for number in (fragment.first.number..).take(fragment.pictures as usize) {
             let end = at + self.sample_length(number);
-            let sample = bytes.get(at..end).context("the fragment is cut")?;
+            let sample = bytes.get(at..end).context("the fragment is truncated")?;
             last = Film::stamp_in_sample(sample)
                 .with_context(|| format!("picture {number} has no stamp"))?;
             ensure!(
@@ -127,7 +132,7 @@ impl Film {
             );
             ensure!(
                 !whole || self.sample(last) == sample,
-                "picture {number} is not as it was sent"
+                "picture {number} differs from what was sent"
             );
             at = end;
         }
@@ -135,14 +140,14 @@ impl Film {
     }
 }
 
-/// Type and size of the box there.
+/// Type and size of the box at this offset.
 fn box_at(bytes: &[u8], at: usize) -> Option<(&[u8; 4], usize)> {
     let size = word(bytes, at)? as usize;
     let kind = bytes.get(at + 4..at + 8)?.try_into().ok()?;
     (size >= 8).then_some((kind, size))
 }
 
-/// The content of the first box of that type.
+/// Content of the first box of this type.
 fn child<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
     let mut at = 0;
     loop {
@@ -215,7 +220,7 @@ mod tests {
         *altered.last_mut().unwrap() ^= 1;
         assert!(film.compare_fragment(fragment, &altered, false).is_ok());
         assert!(film.compare_fragment(fragment, &altered, true).is_err());
-        // Another picture at the second one's place, of the same length.
+        // Replaces the second picture by another one of the same length.
         let stamp = bytes
             .windows(16)
             .position(|window| window == b"0000000000000001");

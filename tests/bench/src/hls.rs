@@ -1,23 +1,23 @@
-//! A low-latency HLS player as far as it asks (draft-pantos-hls-rfc8216bis): the playlist with the part that comes next, then each
-//! part that is new in it, for ever. Pure: answers in, paths out.
+//! The requests of a low-latency HLS player (draft-pantos-hls-rfc8216bis): the playlist with the next part in the
+//! query, then each part that is new in it, without end. Pure: responses in, paths out.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{collections::VecDeque, str::FromStr};
 
-/// The name of the media playlist.
+/// Name of the media playlist.
 pub const MEDIA: &str = "media.m3u8";
 
-/// A part, or the place of one.
+/// Position of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The segment's media sequence number.
+    /// Media sequence number of the segment.
     pub msn: u64,
-    /// Of the segment.
+    /// Index of the part in its segment.
     pub part: u64,
 }
 
 impl Place {
-    /// What comes next is this, or, where the segment has ended, that.
+    /// Whether `next` is the next part of the same segment or the first of the following one.
     fn followed_by(self, next: Place) -> bool {
         let in_it = next.msn == self.msn && next.part == self.part + 1;
         in_it || (next.msn == self.msn + 1 && next.part == 0)
@@ -27,7 +27,7 @@ impl Place {
 impl FromStr for Place {
     type Err = anyhow::Error;
 
-    /// Of a part's URI, `RUN-MSN.PART.m4s`.
+    /// Parses the URI of a part, `RUN-MSN.PART.m4s`.
     fn from_str(uri: &str) -> Result<Place> {
         let place = || {
             let (_, rest) = uri.strip_suffix(".m4s")?.rsplit_once('-')?;
@@ -37,68 +37,69 @@ impl FromStr for Place {
                 part: part.parse().ok()?,
             })
         };
-        place().with_context(|| format!("{uri:?} is no part's name"))
+        place().with_context(|| format!("{uri:?} is not the name of a part"))
     }
 }
 
-/// What a media playlist says of its newest parts.
+/// The newest parts of a media playlist.
 struct Playlist<'a> {
     text: &'a str,
 }
 
 impl<'a> Playlist<'a> {
     fn read(body: &'a [u8]) -> Result<Playlist<'a>> {
-        let text = std::str::from_utf8(body).context("a playlist that is no text")?;
-        ensure!(text.starts_with("#EXTM3U\n"), "no playlist: {text:.80}");
+        let text = std::str::from_utf8(body).context("the playlist is not UTF-8")?;
+        ensure!(text.starts_with("#EXTM3U\n"), "not a playlist: {text:.80}");
         Ok(Playlist { text })
     }
 
-    /// The URI of the part that comes next.
+    /// URI of the next part (`EXT-X-PRELOAD-HINT`).
     fn hint(&self) -> Result<&'a str> {
         let mut lines = self.text.lines().rev();
         let hint = lines.find_map(|line| line.strip_prefix("#EXT-X-PRELOAD-HINT:TYPE=PART,"));
-        hint.and_then(uri).context("a playlist without a hint")
+        hint.and_then(uri)
+            .context("the playlist has no preload hint")
     }
 
-    /// The URIs of the parts listed, the newest first.
+    /// URIs of the listed parts, newest first.
     fn newest_parts(&self) -> impl Iterator<Item = &'a str> {
         let lines = self.text.lines().rev();
         lines.filter_map(|line| uri(line.strip_prefix("#EXT-X-PART:")?))
     }
 
-    /// The URI of the newest init segment.
+    /// URI of the newest init segment.
     fn map(&self) -> Option<&'a str> {
         let mut lines = self.text.lines().rev();
         lines.find_map(|line| uri(line.strip_prefix("#EXT-X-MAP:")?))
     }
 }
 
-/// The attribute `URI`.
+/// Value of the attribute `URI`.
 fn uri(attributes: &str) -> Option<&str> {
     attributes.split("URI=\"").nth(1)?.split('"').next()
 }
 
-/// What an answer was.
+/// Kind of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Got {
     /// A playlist.
     Playlist,
     /// An init segment.
     Init,
-    /// The part there.
+    /// The part at this position.
     Part(Place),
 }
 
-/// One that plays.
+/// State of a player.
 #[derive(Debug)]
 pub struct Player {
     asked: Asked,
-    /// Whether it wants the init segment first, and where that is.
+    /// Whether the init segment is needed first, and its URI.
     wants_init: bool,
     init: Option<String>,
-    /// Parts it knows of and has not asked for.
+    /// Listed parts that have not been requested yet.
     parts: VecDeque<String>,
-    /// The newest part it knows of.
+    /// The newest listed part.
     newest: Option<Place>,
     next: Option<Place>,
 }
@@ -111,7 +112,7 @@ enum Asked {
 }
 
 impl Player {
-    /// One that asks for the playlist.
+    /// Creates a player that starts with the playlist.
     pub fn new() -> Player {
         Player {
             asked: Asked::Playlist,
@@ -123,7 +124,7 @@ impl Player {
         }
     }
 
-    /// The same, that asks for the init segment before the first part.
+    /// Creates a player that requests the init segment before the first part.
     pub fn with_init() -> Player {
         Player {
             wants_init: true,
@@ -131,10 +132,12 @@ impl Player {
         }
     }
 
-    /// What it asks for now, below the folder of the playlist, and whether this waits for a part that is not there yet.
+    /// The next request as a path below the playlist's directory, and whether the server will hold it back until a part
+    /// exists.
     ///
     /// # Errors
-    /// If a part's name is none.
+    ///
+    /// If the name of a part is not valid.
     pub fn ask(&mut self) -> Result<(String, bool)> {
         if let Some(init) = self.init.take() {
             self.asked = Asked::Init;
@@ -151,10 +154,11 @@ impl Player {
         })
     }
 
-    /// Takes the answer; says what it was.
+    /// Takes the response to the last request; returns its kind.
     ///
     /// # Errors
-    /// If it is not what was asked for, or parts are missing.
+    ///
+    /// If the response does not match the request, or parts are missing.
     pub fn answered(&mut self, status: u16, body: &[u8]) -> Result<Got> {
         if status != 200 {
             let said = String::from_utf8_lossy(body.get(..200).unwrap_or(body));
@@ -248,7 +252,7 @@ mod tests {
         let part = Place { msn: 7, part: 2 };
         assert_eq!(player.answered(200, b"media").unwrap(), Got::Part(part));
         assert_eq!(ask(&mut player), "media.m3u8?_HLS_msn=8&_HLS_part=0");
-        // Two at once, when it was late.
+        // Two parts at once, because the player was late.
         player
             .answered(200, &playlist(&["7.2", "8.0", "8.1"], "8.2"))
             .unwrap();
@@ -281,7 +285,7 @@ mod tests {
         assert!(after(&playlist(&["3.0", "3.1"], "3.2"), 200).is_ok());
         for (body, status) in [
             (playlist(&["3.0", "3.1"], "3.2"), 404),
-            // Nothing new, a part left out, the last one gone.
+            // Nothing new, a skipped part, the last one removed.
             (playlist(&["3.0"], "3.1"), 200),
             (playlist(&["3.0", "3.2"], "3.3"), 200),
             (playlist(&["3.1", "3.2"], "3.3"), 200),

@@ -1,7 +1,10 @@
-//! The load: many viewers on one thread, which reads, checks and counts, and costs less than what it measures.
+//! The load: many viewers on a single thread, which reads, checks and counts, and costs less than what it measures.
+//! Scenarios open viewers through [`Load`] and read the results from its [`Tally`].
 //!
-//! Every message is cut out and counted, its number read and compared with the one before, and its length with the film's. Of
-//! one viewer in [`CHECKED`] every byte is compared.
+//! Every message is cut out and counted; its number is compared with the previous one, and its length with the film's.
+//! For one viewer in [`CHECKED`] every byte is compared. Viewers that are watched closely are read as soon as data
+//! arrives, which gives exact latencies; the others only in quiet moments, so that reading does not compete with the
+//! process under measurement.
 
 use crate::{
     clock::now,
@@ -21,25 +24,26 @@ use std::{
     time::Duration,
 };
 
-/// One viewer in so many has every byte compared.
+/// One viewer in this number has every byte compared.
 const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
-/// How often the thread looks whether there are new viewers or it is to end.
+/// Interval at which the thread checks for new viewers and for its end.
 const LOOK: Duration = Duration::from_millis(20);
-/// After so much quiet, and so long after the last time, the viewers that are not watched closely are read.
+/// Viewers that are not watched closely are read after this many nanoseconds without data (`QUIET`), but not sooner
+/// than this long after the previous time (`PAUSE`).
 const QUIET: u64 = 8_000_000;
 const PAUSE: u64 = 50_000_000;
 
-/// What viewers are to see.
+/// The pictures that viewers expect.
 #[derive(Clone)]
 pub enum Show {
     /// Access units over WebSocket.
     Film(Arc<Film>),
-    /// The same as fragments of MP4, behind a text and an init segment.
+    /// The same as MP4 fragments, after a text message and an init segment.
     Fragments(Arc<Film>),
     /// JPEGs in a multipart body.
     Album(Arc<Album>),
-    /// JPEGs of somebody else's making: counted, and looked at for their first marker only.
+    /// JPEGs of unknown content: counted and checked only for their first marker.
     AnyJpegs,
 }
 
@@ -51,7 +55,7 @@ impl Show {
         }
     }
 
-    /// Whether a message is of those that come before the first picture.
+    /// Whether a message is one of those before the first picture.
     fn is_opening(&self, head: &[u8]) -> bool {
         match self {
             Show::Film(_) => head.starts_with(&[0, 0, 0, 1, 0x67]),
@@ -60,7 +64,7 @@ impl Show {
         }
     }
 
-    /// Bytes of a message that have to be looked at.
+    /// Number of bytes needed to identify a message.
     fn head(&self) -> usize {
         match self {
             Show::Fragments(_) => fragment::HEAD,
@@ -69,11 +73,11 @@ impl Show {
     }
 }
 
-/// Viewers at work; they leave when this is dropped.
+/// Running viewers; they disconnect when this is dropped.
 pub struct Load {
     show: Show,
     epolls: [Arc<OwnedFd>; 2],
-    /// One viewer in so many is read as soon as there is something, the others when all is quiet.
+    /// One viewer in this number is read as soon as it has data, the others when nothing else is due.
     closely: usize,
     arrivals: mpsc::Sender<(u64, Viewer)>,
     tally: Arc<Tally>,
@@ -84,19 +88,19 @@ pub struct Load {
 struct Viewer {
     socket: TcpStream,
     cutter: Cutter,
-    /// The newest picture's number.
+    /// Number of the newest picture.
     last: Option<u64>,
     whole: bool,
     seen: bool,
 }
 
 impl Load {
-    /// No viewers yet, all of which will be watched closely.
+    /// Starts without viewers; all will be watched closely.
     pub fn new(show: Show) -> Result<Load> {
         Load::watching(show, 1)
     }
 
-    /// As [`Load::new`], with one in `closely` watched closely.
+    /// Like [`Load::new`], with one viewer in `closely` watched closely.
     pub fn watching(show: Show, closely: usize) -> Result<Load> {
         let make =
             || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
@@ -130,7 +134,7 @@ impl Load {
         })
     }
 
-    /// Opens so many viewers more of `path`.
+    /// Opens `count` more viewers of `path`.
     pub fn open(&mut self, address: SocketAddr, path: &str, count: usize) -> Result<()> {
         let request = request(self.show.kind(), address, path);
         for _ in 0..count {
@@ -168,7 +172,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until every viewer has got something.
+    /// Waits until every viewer has received something.
     pub fn settled(&self, patience: Duration) -> Result<()> {
         self.tally.settled(self.opened, patience)
     }
@@ -189,7 +193,7 @@ impl Drop for Load {
     }
 }
 
-/// What a viewer of that kind asks for, as a browser would.
+/// The request of a viewer of this kind, as a browser would send it.
 pub fn request(kind: Kind, address: SocketAddr, path: &str) -> String {
     let upgrade = match kind {
         Kind::WebSocket => {
@@ -226,7 +230,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads once from each viewer that has something; says how many had.
+    /// Reads once from each viewer that has data; returns how many had.
     fn read(
         &mut self,
         set: usize,
@@ -239,7 +243,7 @@ impl Reader {
             let data = event.data;
             let id = usize::try_from(data.u64())?;
             while self.viewers.len() <= id {
-                // Told before it was polled, so it is there.
+                // The viewer was sent before its socket was added to the poll, so it is there.
                 let (_, viewer) = self.arrived.recv()?;
                 self.viewers.push(Some(viewer));
             }
@@ -292,18 +296,18 @@ impl Viewer {
             counts.messages += 1;
             counts.compared += u64::from(whole);
             let timed = |stamp: Stamp| closely.then(|| at.saturating_sub(stamp.sent));
-            // The picture's number, how many come with it, and how long it was under way.
+            // Number of the picture, how many arrive with it, and its latency.
             let found = match show {
                 Show::Film(film) => film
                     .recognise(head, length)
                     .with_context(|| {
                         let first = head.get(..16);
-                        format!("{length} bytes that are no picture: {first:02x?}")
+                        format!("{length} bytes that are not a picture: {first:02x?}")
                     })
                     .and_then(|stamp| {
                         ensure!(
                             !whole || film.message(stamp) == head,
-                            "picture {} is not as it was sent",
+                            "picture {} differs from what was sent",
                             stamp.number
                         );
                         Ok((stamp.number, 1, timed(stamp)))
@@ -319,13 +323,13 @@ impl Viewer {
                 }
                 Show::Album(album) => album
                     .recognise(head, length)
-                    .with_context(|| format!("{length} bytes that are no JPEG of the album"))
+                    .with_context(|| format!("{length} bytes that are not a JPEG of the album"))
                     .and_then(|place| {
                         ensure!(
                             !whole || album.jpegs.get(place).is_some_and(|jpeg| jpeg == head),
-                            "JPEG {place} is not as it was sent"
+                            "JPEG {place} differs from what was sent"
                         );
-                        // Counted on over the rounds of the album.
+                        // Numbers continue over the loops of the album.
                         let count = album.jpegs.len() as u64;
                         let behind = |last: u64| (place as u64 + count - last % count) % count;
                         let number = last.map_or(place as u64, |last| last + behind(last));
@@ -333,7 +337,7 @@ impl Viewer {
                     }),
                 Show::AnyJpegs => {
                     if !head.starts_with(&[0xff, 0xd8, 0xff]) {
-                        counts.fault(|| format!("{length} bytes that are no JPEG"));
+                        counts.fault(|| format!("{length} bytes that are not a JPEG"));
                     }
                     return;
                 }
@@ -367,7 +371,7 @@ mod tests {
     use crate::film::{Stamp, tests::film};
     use std::net::TcpListener;
 
-    /// What is counted when a viewer gets these messages.
+    /// Counts after a viewer received these messages.
     fn watch(whole: bool, messages: &[Vec<u8>]) -> Counts {
         watch_show(&Show::Film(Arc::new(film(&PICTURES))), whole, messages)
     }
@@ -445,7 +449,7 @@ mod tests {
         let mut altered = message(1);
         *altered.last_mut().unwrap() ^= 1;
         assert_eq!(watch(true, &[message(0), altered.clone()]).faults, 1);
-        // Only where every byte is compared.
+        // Found only if every byte is compared.
         assert_eq!(watch(false, &[message(0), altered]).faults, 0);
         assert_eq!(watch(false, &[b"something else".to_vec()]).faults, 1);
     }
@@ -471,13 +475,13 @@ mod tests {
             assert_eq!(counts.faults, 0, "{:?}", counts.said);
             assert_eq!((counts.viewers, counts.messages, counts.missed), (1, 3, 2));
             assert_eq!(counts.compared, if whole { 3 } else { 0 });
-            // A fragment of six that is missing is one.
+            // A missing fragment of six pictures is one gap.
             let six = [fragment(0, 6), fragment(12, 6)];
             let counts = watch_show(&show, whole, &six);
             assert_eq!((counts.messages, counts.missed, counts.faults), (2, 1, 0));
             let twice = watch_show(&show, whole, &[fragment(0, 6), fragment(5, 6)]);
             assert_eq!(twice.faults, 1);
-            // The opening comes once.
+            // The opening messages may arrive only once.
             let again = watch_show(&show, whole, &[&pictures[..1], &opening].concat());
             assert_eq!(again.faults, 2);
         }

@@ -1,5 +1,5 @@
-//! `make bench`: what the gateway costs and how fast it is, beside a bare program that writes the same bytes to the same number
-//! of sockets. docs/benchmarks.md says how, and what came of it.
+//! `make bench`: cost and speed of the gateway, compared with a bare program that writes the same bytes to the same
+//! number of sockets. Method and results are in docs/benchmarks.md.
 
 mod answer;
 mod bench;
@@ -40,22 +40,22 @@ use std::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// The gateway's release build.
+    /// Release build of the gateway.
     #[arg(long, default_value = "target/release/sluicegate", global = true)]
     gateway: PathBuf,
-    /// The built components.
+    /// Directory of the built components.
     #[arg(long, default_value = "target/plugins", global = true)]
     components: PathBuf,
-    /// Where films and configs are kept.
+    /// Directory in which films and configs are kept.
     #[arg(long, default_value = "target/bench", global = true)]
     dir: PathBuf,
-    /// The script that opens pages in a browser.
+    /// Script that opens pages in a browser.
     #[arg(long, default_value = "tests/browser/latency.mjs", global = true)]
     page: PathBuf,
-    /// The script that opens pages behind a link that changes.
+    /// Script that opens pages behind a changing link.
     #[arg(long, default_value = "tests/browser/moves.mjs", global = true)]
     moves: PathBuf,
-    /// A file whose tables are replaced by what was measured.
+    /// File whose tables are replaced by the results.
     #[arg(long, global = true)]
     write: Option<PathBuf>,
     #[command(subcommand)]
@@ -64,16 +64,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure.
+    /// Run the benchmarks.
     Run {
-        /// Less of everything, to see whether it works: the figures are of no use.
+        /// Short run that only shows whether the benchmarks work; its figures are meaningless.
         #[arg(long)]
         quick: bool,
-        /// Only these.
+        /// Run only these benchmarks.
         #[arg(long, value_delimiter = ',')]
         only: Vec<Question>,
     },
-    /// Say where the time of a delivery goes.
+    /// Show where the time of a delivery is spent.
     Profile {
         #[arg(long, default_value_t = 300)]
         viewers: usize,
@@ -82,7 +82,7 @@ enum Command {
         #[arg(long, default_value_t = 8)]
         seconds: u64,
     },
-    /// Take runs of bytes from an address and write each to all viewers: what the gateway is compared with.
+    /// Forward runs of bytes from an address to all viewers: the program with which the gateway is compared.
     Serve {
         way: server::Way,
         source: SocketAddr,
@@ -212,7 +212,7 @@ fn show(table: &Table, write: Option<&Path>) -> Result<()> {
     write.map_or(Ok(()), |file| table.put(file))
 }
 
-/// A viewer takes a descriptor here and one in what is measured.
+/// Each viewer takes one descriptor here and one in the process under measurement.
 fn more_descriptors() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     const WANTED: u64 = 4096;

@@ -1,4 +1,4 @@
-//! The transports' source as it is in the components, compiled into this program.
+//! Source of the transports, unchanged from the components, compiled into this program.
 
 #[path = "../../../plugins/mjpeg/src/lib.rs"]
 mod mjpeg;

@@ -1,5 +1,5 @@
-//! Many HLS players on one thread, each on a connection of its own that stays open. Of every part the stamps of its pictures are
-//! read, which must go on where the last part ended; of one player in [`CHECKED`] every byte is compared.
+//! Many HLS players on a single thread, each with its own persistent connection. The stamps of all pictures in every
+//! part are read and must continue where the previous part ended. For one player in [`CHECKED`] every byte is compared.
 
 use crate::{
     answer::Answer,
@@ -22,19 +22,19 @@ use std::{
 
 const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
-/// How often the thread looks whether it is to end.
+/// Interval at which the thread checks for its end.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// When playlists are asked for.
+/// When playlists are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// At once: the server holds the answer back until the part is there.
+    /// At once: the server holds the response back until the part exists.
     Server,
-    /// By all players together, so often: for a server that has all of it from the beginning.
+    /// By all players together at this interval: for a server that has everything from the start.
     Every(Duration),
 }
 
-/// Players at work; they leave when this is dropped.
+/// Running players; they disconnect when this is dropped.
 pub struct Players {
     tally: Arc<Tally>,
     count: usize,
@@ -42,7 +42,7 @@ pub struct Players {
 }
 
 impl Players {
-    /// Connects so many, which play what is in the folder at `path`.
+    /// Starts `count` players of the directory at `path`.
     pub fn start(
         film: Arc<Film>,
         address: SocketAddr,
@@ -91,7 +91,7 @@ impl Players {
         })
     }
 
-    /// Waits until every player has got a part.
+    /// Waits until every player has received a part.
     pub fn settled(&self, patience: Duration) -> Result<()> {
         self.tally.settled(self.count as u64, patience)
     }
@@ -112,7 +112,7 @@ impl Drop for Players {
     }
 }
 
-/// What all players have in common.
+/// State shared by all players.
 struct Stage {
     film: Arc<Film>,
     host: SocketAddr,
@@ -125,9 +125,9 @@ struct Viewer {
     socket: TcpStream,
     answer: Answer,
     player: Player,
-    /// What it asks for when it is time.
+    /// Request that is sent when it is due.
     waits: Option<String>,
-    /// The newest picture's number.
+    /// Number of the newest picture.
     last: Option<u64>,
     whole: bool,
 }
@@ -169,7 +169,7 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
     Ok(())
 }
 
-/// Does something for a player that is still there; one that fails leaves.
+/// Runs an action for a player that is still connected; a player whose action fails is removed.
 fn attend(
     stage: &Stage,
     id: usize,
@@ -185,7 +185,7 @@ fn attend(
 }
 
 impl Viewer {
-    /// Asks for what comes next, now or when it is time.
+    /// Sends the next request, now or when it is due.
     fn ask(&mut self, stage: &Stage) -> Result<()> {
         let (path, later) = self.player.ask()?;
         if later && stage.pace != Pace::Server {
@@ -230,7 +230,7 @@ impl Viewer {
             let first = fragment.first.number;
             ensure!(
                 self.last.is_none_or(|last| first == last + 1),
-                "{place:?} begins with picture {first} after {:?}",
+                "{place:?} starts with picture {first} after {:?}",
                 self.last
             );
             counts.viewers += u64::from(self.last.is_none());
@@ -256,7 +256,8 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Serves segment 1 of two pictures a part to everybody, and the part that `wrong` names with pictures of the next one.
+    /// Serves segment 1 in parts of two pictures to every client, and the part named by `wrong` with the pictures of
+    /// the next part.
     fn serve(film: Arc<Film>, wrong: Option<u64>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -337,7 +338,7 @@ mod tests {
     fn a_part_with_other_pictures_is_a_fault() {
         let counts = play(Some(4));
         assert!(
-            counts.faults > 0 && counts.said[0].contains("begins with picture 10"),
+            counts.faults > 0 && counts.said[0].contains("starts with picture 10"),
             "{:?}",
             counts.said
         );

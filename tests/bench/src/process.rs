@@ -1,4 +1,4 @@
-//! Other processes as Linux accounts for them: processor time, memory, threads, descriptors.
+//! Processor time, memory, threads and descriptors of other processes, as Linux accounts for them.
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-/// A process that was started here; killed when dropped.
+/// A process started by this program; killed when dropped.
 pub struct Process {
     child: Child,
-    /// What it said it listens on.
+    /// Address that it printed.
     pub address: SocketAddr,
 }
 
 impl Process {
-    /// Starts it and waits for its first line, which names its address.
+    /// Starts a process and waits for its first line, which contains its address.
     pub fn start(
         program: &Path,
         arguments: &[&str],
@@ -46,20 +46,17 @@ impl Process {
             Some(address) => Ok(Process { child, address }),
             None => {
                 let _ = child.kill();
-                bail!(
-                    "{} did not say where it listens: {line:?}",
-                    program.display()
-                )
+                bail!("{} did not print its address: {line:?}", program.display())
             }
         }
     }
 
-    /// Its id.
+    /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it holds now.
+    /// Resources that it holds now.
     pub fn holds(&self) -> Result<Holds> {
         Holds::of(self.id())
     }
@@ -72,27 +69,27 @@ impl Drop for Process {
     }
 }
 
-/// Processor time of all threads there are, and how often they slept. Threads that ended are not in it, so it counts
-/// over a stretch in which none does.
+/// Processor time of all existing threads, and how often they slept. Threads that have ended are not included, so this
+/// is valid only for intervals in which none ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Used {
-    /// On a processor, to the nanosecond (`/proc/PID/task/*/schedstat`).
+    /// Time on a processor, exact to the nanosecond (`/proc/PID/task/*/schedstat`).
     pub running: Duration,
-    /// Ready, and waiting for a processor.
+    /// Time ready to run but waiting for a processor.
     pub waiting: Duration,
-    /// In the process itself and in the kernel for it, in clock ticks: only their ratio is of use.
+    /// Time in user mode and in the kernel, in clock ticks: only their ratio is useful.
     pub ticks: (u64, u64),
-    /// Times a thread went to sleep of its own will.
+    /// Number of voluntary context switches.
     pub sleeps: u64,
 }
 
 impl Used {
-    /// Of the process with that id.
+    /// Reads the figures of a process.
     pub fn of(id: u32) -> Result<Used> {
         let mut used = Used::default();
         let tasks = format!("/proc/{id}/task");
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
-            // A thread may end between the listing and the reading.
+            // A thread may end between listing and reading.
             let dir = task?.path();
             let Ok(schedule) = fs::read_to_string(dir.join("schedstat")) else {
                 continue;
@@ -119,7 +116,7 @@ impl Used {
         Ok(used)
     }
 
-    /// What was used since.
+    /// Difference to an earlier reading.
     pub fn since(&self, before: &Used) -> Used {
         Used {
             running: self.running.saturating_sub(before.running),
@@ -132,13 +129,13 @@ impl Used {
         }
     }
 
-    /// The kernel's part of the processor time, 0 to 1.
+    /// Share of the processor time spent in the kernel, 0 to 1.
     pub fn kernel_share(&self) -> f64 {
         self.ticks.1 as f64 / (self.ticks.0 + self.ticks.1).max(1) as f64
     }
 }
 
-/// Processor time so far of one of this process's threads.
+/// Processor time used so far by a thread of this process.
 pub fn running(thread: i32) -> Result<Duration> {
     let schedule = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"))?;
     let nanos = schedule
@@ -151,18 +148,18 @@ pub fn running(thread: i32) -> Result<Duration> {
 /// Memory, threads and descriptors of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Holds {
-    /// Resident bytes.
+    /// Resident memory in bytes.
     pub resident: u64,
-    /// The same, pages shared with other processes counted by their share.
+    /// The same with shared pages divided between the processes that share them.
     pub proportional: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// Open descriptors.
+    /// Number of open descriptors.
     pub descriptors: u64,
 }
 
 impl Holds {
-    /// Of the process with that id.
+    /// Reads the figures of a process.
     pub fn of(id: u32) -> Result<Holds> {
         let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
         let status = fs::read_to_string(format!("/proc/{id}/status"))?;
@@ -175,7 +172,7 @@ impl Holds {
     }
 }
 
-/// Bytes the kernel holds for TCP sockets, of all processes and both ends.
+/// Kernel memory for TCP sockets in bytes, of all processes and both ends.
 pub fn socket_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/sockstat")?;
     let line = text.lines().find(|line| line.starts_with("TCP:"));
@@ -188,7 +185,7 @@ pub fn socket_memory() -> Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The number behind a name in the tables of `/proc`.
+/// The number after a name in a table of `/proc`.
 pub fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! Which of many connections have something to read.
+//! Waits until any of many connections can be read.
 
 use anyhow::Result;
 use rustix::{
@@ -8,7 +8,7 @@ use rustix::{
 };
 use std::{os::fd::OwnedFd, time::Duration};
 
-/// Waits for so long at most; `events` are then those that came, as many as it has room for.
+/// Waits for at most this time; `events` then has the ready connections, as many as fit.
 pub fn wait(poll: &OwnedFd, events: &mut Vec<epoll::Event>, most: Duration) -> Result<()> {
     let most = Timespec::try_from(most)?;
     events.clear();

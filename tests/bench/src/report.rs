@@ -1,11 +1,12 @@
-//! Tables: on standard output for who waits, and in docs/benchmarks.md between markers.
+//! Result tables, printed to standard output and, with `--write`, put between markers in docs/benchmarks.md. Each table
+//! states its aims and whether they were met.
 
 use anyhow::{Context, Result};
 use std::{fmt::Write, fs, path::Path, process::Command, time::Duration};
 
-/// What a scenario found.
+/// Results of a scenario.
 pub struct Table {
-    /// Names its markers in docs/benchmarks.md.
+    /// Name of its markers in docs/benchmarks.md.
     pub name: &'static str,
     head: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -13,7 +14,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty one. A column that begins with `<` is text, the others are numbers.
+    /// Creates an empty table. A column whose head starts with `<` is text, the others are numbers.
     pub fn new(name: &'static str, head: &[&str]) -> Table {
         Table {
             name,
@@ -33,7 +34,7 @@ impl Table {
         self.notes.push(text.into());
     }
 
-    /// Adds whether `found` is at most `aim`, both of which are told by `show`.
+    /// Adds a sentence that says whether `found` is at most `aim`; `show` formats both.
     pub fn aim(&mut self, what: &str, found: f64, aim: f64, show: impl Fn(f64) -> String) {
         let verdict = if found <= aim { "met" } else { "**missed**" };
         self.note(format!(
@@ -43,7 +44,7 @@ impl Table {
         ));
     }
 
-    /// In Markdown.
+    /// The table in Markdown.
     pub fn markdown(&self) -> String {
         if self.rows.is_empty() {
             return self.notes.join("\n\n") + "\n";
@@ -77,16 +78,17 @@ impl Table {
         self.notes.iter().any(|note| note.contains("**missed**"))
     }
 
-    /// Writes it between its markers, each on a line of its own.
+    /// Writes the table between its markers, each on a line of its own.
     ///
     /// # Errors
+    ///
     /// If the markers are not there.
     pub fn put(&self, file: &Path) -> Result<()> {
         replace(file, self.name, &self.markdown())
     }
 }
 
-/// Puts `text` between the markers of that name.
+/// Replaces the text between the markers of this name.
 pub fn replace(file: &Path, name: &str, text: &str) -> Result<()> {
     let all = fs::read_to_string(file)?;
     let (begin, end) = (
@@ -109,7 +111,7 @@ pub fn replace(file: &Path, name: &str, text: &str) -> Result<()> {
     )?)
 }
 
-/// The machine in a sentence, and what else it did just before.
+/// A sentence about the machine and its load just before the run.
 pub fn machine() -> Result<String> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
     let cpu = read("/proc/cpuinfo")?;
@@ -131,7 +133,7 @@ pub fn machine() -> Result<String> {
             .take(8)
             .filter_map(|field| field.parse().ok())
             .collect();
-        // Idle and waiting for disks are the fourth and fifth.
+        // The fourth and fifth fields are idle and iowait.
         let idle: u64 = ticks.iter().skip(3).take(2).sum();
         Ok((ticks.iter().sum::<u64>() - idle, ticks.iter().sum()))
     };
@@ -148,17 +150,17 @@ pub fn machine() -> Result<String> {
     ))
 }
 
-/// Milliseconds with two digits behind the point.
+/// Milliseconds with two decimals.
 pub fn ms(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1e3)
 }
 
-/// Megabytes (10^6 bytes) with one digit behind the point.
+/// Megabytes (10^6 bytes) with one decimal.
 pub fn mb(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-/// The middle one; of an even number the mean of the two.
+/// Median; for an even number of values the mean of the middle two.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -170,7 +172,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The middle one, and between which the others are.
+/// Median with minimum and maximum.
 pub fn spread(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -1,5 +1,5 @@
-//! A scene as a camera in a room or over a yard has it, to measure bytes and quality by: a still background with detail, two things
-//! that move, a little noise of the sensor. Each picture has its number in it, which survives any encoder.
+//! A scene as a camera in a room or a yard sees it, to measure bytes and quality: a still background with detail, two
+//! moving objects, a little sensor noise. Each picture shows its number in a form that survives any encoder.
 
 use crate::film::ffmpeg;
 use anyhow::{Context, Result, bail, ensure};
@@ -8,23 +8,23 @@ use std::{
     process::Command,
 };
 
-/// 1280×720.
+/// A scene at 1280×720.
 pub struct Scene {
-    /// H.264 so good that nobody sees a difference: the original.
+    /// The original: H.264 without visible loss.
     pub file: PathBuf,
 }
 
-/// Of the number, each a square of black or white.
+/// Number of bits of a picture's number, each shown as a black or white square.
 const BITS: u64 = 8;
 const SQUARE: u64 = 32;
 
 impl Scene {
-    /// Pictures a second.
+    /// Pictures per second.
     pub const RATE: u64 = 10;
-    /// Pictures until it begins again.
+    /// Number of pictures before the scene repeats.
     pub const COUNT: u64 = 200;
 
-    /// Made once into `dir`.
+    /// Encodes the scene into `dir`, unless the file exists.
     pub fn make(dir: &Path) -> Result<Scene> {
         let file = dir.join("scene.mkv");
         if !file.exists() {
@@ -60,11 +60,13 @@ impl Scene {
         Ok(Scene { file })
     }
 
-    /// The structural similarity of a recording to the original, 0 to 1, of all planes as ffmpeg weighs them; and how many pictures
-    /// the recording has. Each is compared with the one it is, a repeated one once.
+    /// Structural similarity (SSIM) of a recording to the original, 0 to 1, over all planes with ffmpeg's weights; and
+    /// the number of pictures in the recording. Each picture is compared with the one it shows; repeated pictures count
+    /// once.
     ///
     /// # Errors
-    /// If they are out of order, or more than a few are missing.
+    ///
+    /// If pictures are out of order, or more than a few are missing.
     pub fn similarity(&self, recording: &Path) -> Result<(f64, u64)> {
         let numbers = numbers(recording)?;
         let kept = once(&numbers);
@@ -77,7 +79,7 @@ impl Scene {
         };
         let (places, same, count) = (runs(&places)?, runs(&different)?, numbers.len() as u64);
         let rate = Scene::RATE;
-        // JPEGs have the full range of values, the original has not.
+        // JPEGs use the full range of values, the original does not.
         let graph = format!(
             "[0:v]select={places},setpts=N/{rate}/TB,scale=out_range=tv,format=yuv420p[a];\
              [1:v]select={same},setpts=N/{rate}/TB,format=yuv420p[b];[a][b]ssim"
@@ -99,15 +101,15 @@ impl Scene {
                 let all = line.split("All:").nth(1)?;
                 all.split_whitespace().next()?.parse().ok()
             });
-        let similarity = similarity.with_context(|| format!("ffmpeg tells no SSIM: {said}"))?;
+        let similarity = similarity.with_context(|| format!("ffmpeg printed no SSIM: {said}"))?;
         Ok((similarity, count))
     }
 }
 
-/// The filters that draw it.
+/// The filter graph that draws the scene.
 fn graph() -> String {
     let rate = Scene::RATE;
-    // Detail of several sizes, the larger the stronger, as in pictures of real things.
+    // Detail at several scales, stronger at larger ones, as in natural images.
     let grain = |width: u32, height: u32, seed: u32| {
         format!(
             "color=c=0x808080:s={width}x{height}:r={rate},format=yuv420p,noise=c0s=100:c0f=u:c1s=60:c1f=u:c2s=60:c2f=u:all_seed={seed},\
@@ -135,7 +137,7 @@ fn graph() -> String {
     }
     graph.truncate(graph.len() - 1);
     graph += "[room];";
-    // Somebody walks through, and something smaller the other way.
+    // A person walks through, and something smaller moves the other way.
     graph += &format!("{},crop=110:280:200:200[one];", grain(80, 45, 11));
     graph += &format!("{},crop=160:70:600:300,negate[two];", grain(120, 68, 12));
     graph += "[room][one]overlay=x='mod(t*150\\,1400)-110':y='330+12*sin(t*6)':shortest=0[walked];";
@@ -155,7 +157,7 @@ fn graph() -> String {
     graph + "[scene]"
 }
 
-/// The numbers of a recording's pictures.
+/// Numbers of a recording's pictures.
 fn numbers(recording: &Path) -> Result<Vec<u64>> {
     let strip = format!(
         "crop={}:{SQUARE}:0:0,scale={BITS}:1:flags=area,format=gray",
@@ -182,13 +184,13 @@ fn numbers(recording: &Path) -> Result<Vec<u64>> {
     Ok(strips.map(number).collect())
 }
 
-/// The number that a strip of squares is, the lowest bit first.
+/// The number shown by a strip of squares, lowest bit first.
 fn number(squares: &[u8]) -> u64 {
     let bits = squares.iter().map(|grey| u64::from(*grey > 127));
     bits.rev().fold(0, |number, bit| number << 1 | bit)
 }
 
-/// Place and number of each picture that is not the one before again, as a source's silence makes it.
+/// Index and number of each picture except repeats, which occur when a source is silent.
 fn once(numbers: &[u64]) -> Vec<(usize, u64)> {
     let before = [None].into_iter().chain(numbers.iter().map(Some));
     let places = numbers.iter().zip(before).enumerate();
@@ -198,8 +200,8 @@ fn once(numbers: &[u64]) -> Vec<(usize, u64)> {
         .collect()
 }
 
-/// The numbers as runs from one to another, counted on where the scene begins again. A viewer that wants at most as many a second
-/// as there are may miss some.
+/// The numbers as ranges of consecutive pictures, counted on over the scene's repetition. A viewer whose requested
+/// maximum rate equals the scene's rate may miss some.
 fn runs_of(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
     let first = *numbers.first().context("no pictures")?;
     let mut runs = vec![(first, first)];
@@ -229,8 +231,9 @@ fn runs_of(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
     Ok(runs)
 }
 
-/// At which number of bytes points of `(bytes, similarity)` have that similarity: between its neighbours, by the logarithms of
-/// the bytes and of what is missing to likeness. Nothing beyond the points.
+/// Number of bytes at which the curve through the points `(bytes, similarity)` reaches a similarity. Interpolates
+/// between the neighbouring points, linearly in the logarithms of the bytes and of the missing similarity; `None`
+/// outside the points.
 pub fn bytes_at(points: &[(f64, f64)], similarity: f64) -> Option<f64> {
     let decibels = |similarity: f64| -10.0 * (1.0 - similarity).log10();
     let mut points = points.to_vec();

@@ -1,5 +1,6 @@
-//! Programs that take runs of bytes from one connection and write each to all viewers, in several ways: what to measure the
-//! gateway by, and which way is the best.
+//! Programs that take runs of bytes from one connection and write each to all viewers, in several ways. The bare one is
+//! the lower bound with which the gateway is compared; the others show which way to write to many sockets costs least
+//! (scenario `fanout`). They run as processes of their own: `bench serve`.
 
 use anyhow::{Context, Result};
 use bytes::{Buf, Bytes};
@@ -19,33 +20,33 @@ use std::{
 };
 use tokio::{io::AsyncWriteExt, sync::Notify};
 
-/// How runs get to the viewers.
+/// How runs reach the viewers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Way {
-    /// The bare program: the thread that has the run writes it to each socket in turn, and a viewer whose socket is full
-    /// misses what does not fit. Nothing else is done, and nothing could do with less.
+    /// The bare program: the thread that has the run writes it to each socket in turn, and a viewer whose socket is
+    /// full misses what does not fit. It does nothing else, and less work is not possible.
     Bare,
     /// A tokio task per viewer, woken for each run, on as many threads as there are processors.
     Tasks,
     /// The same on one thread.
     TasksOnOneThread,
-    /// The thread that has the run tries to write it to each tokio socket in turn; a task per viewer takes over while its
-    /// socket is full.
+    /// The thread that has the run tries to write it to each tokio socket in turn; a task per viewer takes over while
+    /// its socket is full.
     Pass,
-    /// The same in a tokio task that is woken for each run, so that the thread that has it writes to no socket.
+    /// The same in a tokio task that is woken for each run, so that the thread that has the run writes to no socket.
     PassInATask,
-    /// The pass with the viewers shared between two threads.
+    /// Like `Pass`, with the viewers divided between two threads.
     TwoPasses,
 }
 
-/// Serves until killed: says its address on standard output, takes runs from `source`.
+/// Serves until killed: prints its address on standard output and takes runs from `source`.
 pub fn serve(way: Way, source: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("listening on http://{}", listener.local_addr()?);
     serve_on(listener, way, source)
 }
 
-/// Serves who connects to `listener` until `source` ends.
+/// Serves clients of `listener` until `source` ends.
 pub fn serve_on(listener: TcpListener, way: Way, source: SocketAddr) -> Result<()> {
     let runs = Runs(TcpStream::connect(source)?);
     match way {
@@ -58,7 +59,7 @@ pub fn serve_on(listener: TcpListener, way: Way, source: SocketAddr) -> Result<(
     }
 }
 
-/// Runs of bytes, each behind its length.
+/// Runs of bytes, each after its length.
 struct Runs(TcpStream);
 
 impl Iterator for Runs {
@@ -73,7 +74,7 @@ impl Iterator for Runs {
     }
 }
 
-/// Answers a viewer's request, whatever it is, as the gateway would.
+/// Answers any request of a viewer as the gateway would.
 fn welcome(socket: &mut TcpStream) -> Result<()> {
     socket.set_nodelay(true)?;
     let (mut request, mut byte) = (Vec::new(), [0; 1024]);
@@ -96,7 +97,7 @@ fn welcome(socket: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Gives each viewer that comes to `take`, on a thread of its own.
+/// Accepts viewers on a thread of its own and passes each to `take`.
 fn accept(listener: TcpListener, mut take: impl FnMut(TcpStream) + Send + 'static) -> Result<()> {
     thread::Builder::new()
         .name("accept".into())
@@ -119,7 +120,7 @@ fn bare(listener: TcpListener, runs: Runs) -> Result<()> {
     for run in runs {
         viewers.extend(arrived.try_iter());
         viewers.retain_mut(|(socket, rest)| {
-            // What is left of a run goes first; a viewer that cannot take it misses this one.
+            // The rest of the previous run goes first; a viewer that cannot take it misses this one.
             if !rest.is_empty() && !push(socket, rest) {
                 return false;
             }
@@ -133,7 +134,7 @@ fn bare(listener: TcpListener, runs: Runs) -> Result<()> {
     Ok(())
 }
 
-/// Writes what the socket takes; whether it is still there.
+/// Writes what the socket takes; returns whether the connection is still open.
 fn push(mut socket: &TcpStream, rest: &mut Bytes) -> bool {
     while !rest.is_empty() {
         match socket.write(rest) {
@@ -145,7 +146,7 @@ fn push(mut socket: &TcpStream, rest: &mut Bytes) -> bool {
     true
 }
 
-/// Runs that tasks take by their own places, as the gateway's outlet has it.
+/// Runs that tasks read at their own positions, as in the gateway's outlet.
 #[derive(Default)]
 struct Ring {
     state: Mutex<RingState>,
@@ -201,7 +202,7 @@ impl Ring {
     }
 }
 
-/// `threads`: 0 for as many as there are processors.
+/// Number of threads; 0 for as many as there are processors.
 fn tasks(listener: TcpListener, runs: Runs, threads: usize) -> Result<()> {
     let runtime = runtime(threads)?;
     let (ring, ids, handle) = (
@@ -235,7 +236,7 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
-/// A viewer that is written to by who has the run, and by a task of its own while its socket is full.
+/// A viewer that is written to by the thread that has the run, and by its own task while its socket is full.
 struct Shared {
     socket: tokio::net::TcpStream,
     rest: Mutex<Bytes>,
@@ -243,7 +244,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Writes what the socket takes; whether it is still there.
+    /// Writes what the socket takes; returns whether the connection is still open.
     fn push(&self, run: &Bytes) -> bool {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         if !rest.is_empty() {
@@ -268,7 +269,7 @@ impl Shared {
         true
     }
 
-    /// Writes on whenever the pass could not.
+    /// Continues writing whenever the pass could not finish.
     async fn follow(&self) -> std::io::Result<()> {
         loop {
             self.full.notified().await;

@@ -1,4 +1,4 @@
-//! Clients of captures: a picture is asked for over WebSocket, and what is said of it comes first.
+//! Clients of captures over WebSocket: each request is answered by a description and then the picture.
 
 use crate::{
     load::request,
@@ -12,34 +12,34 @@ use std::{
     time::Duration,
 };
 
-/// A request as a frame, masked by zeros, as a client's has to be masked by something (RFC 6455 5.3).
+/// A request as a WebSocket frame, masked with zeros, because clients must mask (RFC 6455 5.3).
 pub const ASK: [u8; 24] = *b"\x81\x92\0\0\0\0{\"type\":\"capture\"}";
 /// Longer than the gateway holds an answer back.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// No text of an answer is longer.
+/// Limit of an answer's text in bytes.
 const TEXT: usize = 2048;
 const READ: usize = 256 << 10;
-/// What a client that does not read lets the kernel keep for it.
+/// Receive buffer in bytes of a client that does not read.
 const DEAF: u32 = 16 << 10;
 
-/// A client that waits for what it asked for.
+/// A client that waits for the answer to each request.
 pub struct Shots {
-    /// Its connection.
+    /// Connection of the client.
     pub socket: TcpStream,
-    /// What it understands of what it reads.
+    /// Parser of the answers.
     pub ear: Ear,
     buffer: Vec<u8>,
 }
 
 impl Shots {
-    /// Connects; from here on the stream's decoder is at work.
+    /// Connects; the stream's decoder then starts.
     pub fn connect(address: SocketAddr, stream: &str) -> Result<Shots> {
         Shots::on(TcpStream::connect(address)?, address, stream)
     }
 
-    /// The same for a client that will not read, so that the gateway soon notices.
+    /// Connects a client that will not read, with a small buffer, so that the gateway soon notices.
     pub fn deaf(address: SocketAddr, stream: &str) -> Result<Shots> {
-        // The standard library cannot limit what the kernel keeps before it connects.
+        // The standard library cannot limit the receive buffer before connecting.
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let socket = runtime.enable_io().build()?.block_on(async {
             let socket = match address {
@@ -69,16 +69,19 @@ impl Shots {
         Ok(shots)
     }
 
-    /// Asks for a picture and waits for the last byte of it.
+    /// Requests a capture and waits for its last byte.
     ///
     /// # Errors
-    /// If there is none.
+    ///
+    /// If the request fails.
     pub fn take(&mut self) -> Result<Picture> {
         self.socket.write_all(&ASK)?;
         loop {
             match self.read()? {
                 Some(Got::Picture(picture)) => return Ok(picture),
-                Some(Got::Refused { code, message }) => bail!("no picture: {code}, {message}"),
+                Some(Got::Refused { code, message }) => {
+                    bail!("the capture failed: {code}, {message}")
+                }
                 None => {}
             }
         }
@@ -94,26 +97,26 @@ impl Shots {
     }
 }
 
-/// What came of a request.
+/// Result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
-    /// All of a picture.
+    /// A complete capture.
     Picture(Picture),
-    /// Nothing.
+    /// The request failed.
     Refused {
-        /// Why, as a word.
+        /// Error code.
         code: String,
-        /// And as a sentence.
+        /// Error message.
         message: String,
     },
 }
 
-/// What is said of a picture.
+/// Description of a capture.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Picture {
-    /// When it came from the source: RFC 3339, milliseconds.
+    /// Time at which the picture arrived from the source: RFC 3339 with milliseconds.
     pub captured_at: String,
-    /// Its length.
+    /// Length in bytes.
     pub bytes: usize,
 }
 
@@ -124,10 +127,10 @@ enum Said {
     Error { code: String, message: String },
 }
 
-/// Understands what a client is answered, wherever reads end. Pure.
+/// Parser of answers that may be split anywhere. Pure.
 pub struct Ear {
     cutter: Cutter,
-    /// Of the picture that comes next.
+    /// Description of the picture that comes next.
     said: Option<Picture>,
 }
 
@@ -141,15 +144,16 @@ impl Default for Ear {
 }
 
 impl Ear {
-    /// Whether the WebSocket is there.
+    /// Whether the WebSocket is open.
     pub fn is_open(&self) -> bool {
         self.cutter.is_open()
     }
 
-    /// Takes what was read; calls `got` for each answer that ends in it.
+    /// Takes bytes that were read; calls `got` for each answer completed by them.
     ///
     /// # Errors
-    /// If it is no answer.
+    ///
+    /// If they are not a valid answer.
     pub fn take(&mut self, bytes: &[u8], got: &mut impl FnMut(Got)) -> Result<()> {
         let Ear { cutter, said } = self;
         let mut understood = Ok(());
@@ -163,18 +167,18 @@ impl Ear {
     }
 }
 
-/// One message: a text, which begins with `head`, or the picture that was said to come.
+/// Interprets one message: a text that begins with `head`, or the announced picture.
 fn understand(said: &mut Option<Picture>, head: &[u8], length: usize) -> Result<Option<Got>> {
     if let Some(picture) = said.take() {
         ensure!(
             picture.bytes == length && head.starts_with(&[0xff, 0xd8, 0xff]),
-            "{length} bytes that are not the JPEG of {} that was said to come",
+            "{length} bytes that are not the announced JPEG of {}",
             picture.bytes
         );
         return Ok(Some(Got::Picture(picture)));
     }
     let read: Said = serde_json::from_slice(head)
-        .with_context(|| format!("no answer: {:?}", String::from_utf8_lossy(head)))?;
+        .with_context(|| format!("not an answer: {:?}", String::from_utf8_lossy(head)))?;
     Ok(match read {
         Said::CaptureResult(picture) => {
             *said = Some(picture);
@@ -197,7 +201,7 @@ pub mod tests {
         [&[head, 126][..], &length, payload].concat()
     }
 
-    /// What the gateway answers: a text and the picture.
+    /// An answer of the gateway: a text and the picture.
     pub fn answer(captured_at: &str, jpeg: &[u8]) -> Vec<u8> {
         let text = format!(
             "{{\"type\":\"capture_result\",\"capture_id\":\"1\",\"captured_at\":\"{captured_at}\",\"bytes\":{}}}",

@@ -1,5 +1,5 @@
-//! More captures than anybody needs: clients that ask a thousand times a second between them, and as many that ask as often and
-//! never read an answer. All on one thread.
+//! A storm of captures: clients that together send a thousand requests per second, and as many that send at the same
+//! rate and never read an answer. All on one thread.
 
 use crate::{
     clock::now,
@@ -21,23 +21,23 @@ use std::{
     time::Duration,
 };
 
-/// Of those that read, and of those that do not.
+/// Number of clients that read, and of clients that do not.
 const CLIENTS: usize = 10;
-/// From one request to the next, nanoseconds; the clients take turns.
+/// Nanoseconds between two requests; the clients take turns.
 const STEP: u64 = 1_000_000;
 const READ: usize = 256 << 10;
 
-/// Clients at work; they leave when this is dropped.
+/// Running clients; they disconnect when this is dropped.
 pub struct Storm {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What came of it since the last time.
+/// Results since the previous reading.
 pub struct Took {
-    /// Requests of those that read.
+    /// Requests of the clients that read.
     pub asked: u64,
-    /// Pictures that they got.
+    /// Captures that they received.
     pub pictures: u64,
     /// Processor time of the clients.
     pub load: Duration,
@@ -50,7 +50,7 @@ struct Shared {
 }
 
 impl Storm {
-    /// Connects all clients, which begin at once.
+    /// Connects all clients, which start at once.
     pub fn begin(address: SocketAddr, stream: &str) -> Result<Storm> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (mut reading, mut deaf) = (Vec::new(), Vec::new());
@@ -79,15 +79,16 @@ impl Storm {
         })
     }
 
-    /// Waits until every client that reads has got a picture.
+    /// Waits until every client that reads has received a capture.
     pub fn settled(&self, patience: Duration) -> Result<()> {
         self.shared.tally.settled(CLIENTS as u64, patience)
     }
 
-    /// What came of it since the last time.
+    /// Results since the previous reading.
     ///
     /// # Errors
-    /// If a client was hung up on, or got what is no answer.
+    ///
+    /// If a client was disconnected, or received an invalid answer.
     pub fn take(&self) -> Result<Took> {
         let (counts, load) = self.shared.tally.take()?;
         ensure!(counts.faults == 0, "{:#?}", counts.said);
@@ -115,7 +116,7 @@ fn run(shared: &Shared, poll: &OwnedFd, reading: &mut [Client], deaf: &mut [Aske
     let (mut due, mut nth) = (now(), 0);
     while !shared.tally.stopped() {
         if now() >= due {
-            // Who is late asks the more often, with reads between.
+            // After a delay the missed requests are made up for, with reads in between.
             due += STEP;
             if let Some(client) = reading.get_mut(nth % CLIENTS)
                 && client.asker.ask()?
@@ -139,7 +140,7 @@ fn run(shared: &Shared, poll: &OwnedFd, reading: &mut [Client], deaf: &mut [Aske
     Ok(())
 }
 
-/// One that reads.
+/// A client that reads.
 struct Client {
     asker: Asker,
     ear: Ear,
@@ -162,17 +163,17 @@ impl Client {
                 counts.messages += 1;
                 counts.viewers += u64::from(!std::mem::replace(seen, true));
             }
-            // What a storm is told.
+            // The regular answer to a storm.
             Got::Refused { code, .. } if code == "CAPTURE_BUSY" => {}
             Got::Refused { code, message } => counts.fault(|| format!("{code}: {message}")),
         })
     }
 }
 
-/// A client's way out.
+/// Sending half of a client.
 struct Asker {
     socket: TcpStream,
-    /// Bytes of a request that did not go yet.
+    /// Bytes of a request that have not been sent yet.
     left: usize,
 }
 
@@ -182,7 +183,7 @@ impl Asker {
         Ok(Asker { socket, left: 0 })
     }
 
-    /// Asks, or goes on with what did not go; says whether all of a request is gone.
+    /// Sends a request or the rest of one; returns whether all of it is sent.
     fn ask(&mut self) -> Result<bool> {
         if self.left == 0 {
             self.left = ASK.len();
@@ -208,7 +209,7 @@ mod tests {
     use crate::shots::tests::answer;
     use std::net::TcpListener;
 
-    /// Answers every request, and hangs up on who has got so many answers.
+    /// A server that answers every request and disconnects a client after `most` answers.
     fn serve(most: usize) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

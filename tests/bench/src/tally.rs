@@ -1,4 +1,5 @@
-//! What a load's thread tells who measures: what its viewers got, and the processor time it took.
+//! Shared state between a load's thread and the scenario that measures: what viewers received, and the processor time
+//! that the load itself used, so that it can be told from the cost of the process under measurement.
 
 use crate::{
     clock::{Histogram, now},
@@ -14,31 +15,31 @@ use std::{
     time::Duration,
 };
 
-/// What was received.
+/// What viewers received.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Viewers that have got something.
+    /// Viewers that have received something.
     pub viewers: u64,
     /// Pictures.
     pub messages: u64,
-    /// Bytes, everything included.
+    /// Bytes, including all overhead.
     pub bytes: u64,
-    /// Pictures that were left out before one that came.
+    /// Pictures that were skipped before one that arrived.
     pub missed: u64,
-    /// Times that happened.
+    /// Number of gaps.
     pub gaps: u64,
     /// Pictures of which every byte was compared.
     pub compared: u64,
-    /// Sent to received, of those who are watched closely.
+    /// Latency from sending to receiving, of the viewers watched closely.
     pub delays: Histogram,
-    /// What was wrong: no picture of the film, out of order, broken off. The first few in words.
+    /// Number of faults: not a picture of the film, out of order, cut off.
     pub faults: u64,
-    /// The first few faults.
+    /// Descriptions of the first few faults.
     pub said: Vec<String>,
 }
 
 impl Counts {
-    /// Of one fault.
+    /// Counts a fault.
     pub fn fault(&mut self, what: impl FnOnce() -> String) {
         self.faults += 1;
         if self.said.len() < 5 {
@@ -47,40 +48,40 @@ impl Counts {
     }
 }
 
-/// Shared between the two.
+/// State shared between the two threads.
 #[derive(Default)]
 pub struct Tally {
     counts: Mutex<Counts>,
     stop: AtomicBool,
-    /// The thread's id, for its processor time.
+    /// Id of the load's thread, for its processor time.
     thread: AtomicI32,
-    /// The processor time when it was last asked for.
+    /// Processor time at the previous reading.
     used: Mutex<Duration>,
 }
 
 impl Tally {
-    /// The thread that calls is the one.
+    /// Registers the calling thread as the load's.
     pub fn begin(&self) {
         let id = rustix::thread::gettid().as_raw_nonzero().get();
         self.thread.store(id, Ordering::Relaxed);
     }
 
-    /// Whether it is to end.
+    /// Whether the thread should end.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Tells it to end.
+    /// Tells the thread to end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// What was received so far, to add to.
+    /// Counts so far, for adding to.
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
         lock(&self.counts)
     }
 
-    /// What was received since the last time, and the processor time it took.
+    /// Counts and processor time since the previous reading.
     pub fn take(&self) -> Result<(Counts, Duration)> {
         let taken = {
             let mut counts = self.counts();
@@ -98,7 +99,7 @@ impl Tally {
         Ok((taken, used.saturating_sub(before)))
     }
 
-    /// Waits until so many viewers have got something.
+    /// Waits until this many viewers have received something.
     pub fn settled(&self, wanted: u64, patience: Duration) -> Result<()> {
         let until = now() + u64::try_from(patience.as_nanos())?;
         loop {
@@ -110,7 +111,7 @@ impl Tally {
                 return Ok(());
             }
             if now() > until || !said.is_empty() {
-                bail!("{viewers} of {wanted} viewers got something within {patience:?}; {said:?}");
+                bail!("{viewers} of {wanted} viewers received data within {patience:?}; {said:?}");
             }
             thread::sleep(Duration::from_millis(5));
         }

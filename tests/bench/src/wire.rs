@@ -1,15 +1,15 @@
-//! What a viewer reads, cut into messages as it comes: WebSocket frames, and the parts of a multipart body, chunked or not.
+//! Splits what a viewer reads into messages: WebSocket frames, or parts of a multipart body, chunked or not.
 //!
-//! Of a message only the first bytes are kept, as many as asked for; the rest is counted and passed over. Pure.
+//! Only the first bytes of a message are kept, as many as requested; the rest is counted and discarded. Pure.
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// A head longer than this is none.
+/// Limit of a head in bytes; a longer one is an error.
 const MAX_HEAD_BYTES: usize = 4096;
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 
-/// What a connection asked for.
+/// Kind of connection requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A WebSocket.
@@ -18,15 +18,15 @@ pub enum Kind {
     Multipart,
 }
 
-/// Cuts what one viewer reads.
+/// Splits the bytes read by one viewer.
 pub struct Cutter {
     kind: Kind,
-    /// Bytes kept of each message.
+    /// Number of bytes kept of each message.
     keep: usize,
     state: State,
-    /// What was read of the head of a response, frame or part; then what is kept of the message.
+    /// Bytes read of the head of a response, frame or part; then the kept bytes of the message.
     head: Vec<u8>,
-    /// Of the message, still to come and in all.
+    /// Bytes of the message that are still to come, and its total length.
     left: usize,
     length: usize,
     chunks: Option<Chunks>,
@@ -40,7 +40,7 @@ enum State {
 }
 
 impl Cutter {
-    /// Before the first byte of the response. Keeps `keep` bytes of each message.
+    /// Starts before the first byte of the response. Keeps `keep` bytes of each message.
     pub fn new(kind: Kind, keep: usize) -> Cutter {
         Cutter {
             kind,
@@ -53,10 +53,12 @@ impl Cutter {
         }
     }
 
-    /// Takes what was read; calls `message` with the first bytes and the length of each message that ends in it.
+    /// Takes bytes that were read; calls `message` with the first bytes and the length of each message completed by
+    /// them.
     ///
     /// # Errors
-    /// If it is not what was asked for.
+    ///
+    /// If they do not match the request.
     pub fn take(&mut self, mut bytes: &[u8], message: &mut impl FnMut(&[u8], usize)) -> Result<()> {
         if self.state == State::Response {
             if !self.gather(&mut bytes)? {
@@ -65,7 +67,7 @@ impl Cutter {
             let head = String::from_utf8_lossy(&self.head).to_ascii_lowercase();
             match (self.kind, head.split(' ').nth(1)) {
                 (Kind::WebSocket, Some("101")) | (Kind::Multipart, Some("200")) => {}
-                _ => bail!("not what was asked for: {head}"),
+                _ => bail!("not the requested response: {head}"),
             }
             if head.contains("transfer-encoding: chunked") {
                 self.chunks = Some(Chunks::default());
@@ -81,12 +83,12 @@ impl Cutter {
         cut
     }
 
-    /// Whether the head of the response has been read, and was what was asked for.
+    /// Whether the head of the response has been read and was valid.
     pub fn is_open(&self) -> bool {
         self.state != State::Response
     }
 
-    /// Whether a message has begun, and `wanted` likes what is kept of it.
+    /// Whether a message has begun whose kept bytes satisfy `wanted`.
     pub fn inside_of(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
         self.state == State::Message && !self.head.is_empty() && wanted(&self.head)
     }
@@ -118,14 +120,14 @@ impl Cutter {
         }
     }
 
-    /// The length that the head of a frame tells (RFC 6455 5.2), when it is there.
+    /// Length stated by the head of a frame (RFC 6455 5.2), once complete.
     fn frame(&mut self, bytes: &mut &[u8]) -> Result<Option<usize>> {
         while let Some((byte, rest)) = bytes.split_first() {
             *bytes = rest;
             self.head.push(*byte);
             let length = match *self.head {
                 [head, ..] if head != BINARY && head != TEXT => {
-                    bail!("no whole message: {head:#x}")
+                    bail!("a fragmented or control frame: {head:#x}")
                 }
                 [_, short @ 0..126] => u64::from(short),
                 [_, 126, a, b] => u64::from(u16::from_be_bytes([a, b])),
@@ -138,7 +140,7 @@ impl Cutter {
         Ok(None)
     }
 
-    /// The length that the head of a part tells, when it is there. The delimiter before it is taken as part of it.
+    /// Length stated by the head of a part, once complete. The delimiter before it counts as part of the head.
     fn part(&mut self, bytes: &mut &[u8]) -> Result<Option<usize>> {
         if !self.gather(bytes)? {
             return Ok(None);
@@ -154,7 +156,7 @@ impl Cutter {
         Ok(Some(length.trim().parse()?))
     }
 
-    /// Whether the head is there up to its empty line.
+    /// Whether the head is complete up to its empty line.
     fn gather(&mut self, bytes: &mut &[u8]) -> Result<bool> {
         while let Some((byte, rest)) = bytes.split_first() {
             *bytes = rest;
@@ -162,18 +164,21 @@ impl Cutter {
             if self.head.ends_with(b"\r\n\r\n") {
                 return Ok(true);
             }
-            ensure!(self.head.len() < MAX_HEAD_BYTES, "a head without end");
+            ensure!(
+                self.head.len() < MAX_HEAD_BYTES,
+                "a response head longer than the limit"
+            );
         }
         Ok(false)
     }
 }
 
-/// A chunked body (RFC 9112 7.1).
+/// Decoder of a chunked body (RFC 9112 7.1).
 #[derive(Debug, Default)]
 struct Chunks {
-    /// What was read of the line with the size, the end of the chunk before it included.
+    /// Bytes read of the line with the chunk size, including the end of the previous chunk.
     line: Vec<u8>,
-    /// Of the chunk, still to come.
+    /// Bytes of the chunk that are still to come.
     left: usize,
 }
 
@@ -190,13 +195,16 @@ impl Chunks {
                 };
                 bytes = rest;
                 self.line.push(*byte);
-                ensure!(self.line.len() < 64, "a chunk's size without end");
+                ensure!(
+                    self.line.len() < 64,
+                    "a chunk size line longer than the limit"
+                );
                 let line = self.line.strip_prefix(b"\r\n").unwrap_or(&self.line);
                 if let Some(digits) = line.strip_suffix(b"\r\n")
                     && !digits.is_empty()
                 {
                     self.left = usize::from_str_radix(std::str::from_utf8(digits)?, 16)
-                        .context("no chunk's size")?;
+                        .context("not a chunk size")?;
                     ensure!(self.left > 0, "the body ended");
                     self.line.clear();
                 }

@@ -1,4 +1,5 @@
-//! NAL units of any kind in any order: access units hold each once and in order, within the bounds, and begin at a start.
+//! NAL units of any kind in any order: access units contain each once and in order, stay within the bounds, and begin
+//! at a start.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -24,14 +25,17 @@ fuzz_target!(|input: &[u8]| {
         assert!(
             !unit.nals.is_empty() && unit.nals.len() <= LIMITS.nals && unit.size() <= LIMITS.bytes
         );
-        assert!(*running || unit.start.is_some(), "goes on without a start");
+        assert!(
+            *running || unit.start.is_some(),
+            "continues without a start"
+        );
         *running = true;
-        // In the order they came, each once: leave out what was dropped before it.
+        // In order of arrival and each once: skip the NAL units that were dropped before it.
         for nal in &unit.nals {
             let at = left
                 .iter()
                 .position(|pushed: &Bytes| pushed.as_ptr() == nal.as_ptr());
-            drop(left.drain(..=at.expect("a NAL unit that did not come, or twice")));
+            drop(left.drain(..=at.expect("a NAL unit that was not pushed, or a repeated one")));
         }
     };
     let mut running = false;
@@ -40,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
         left.push(nal.clone());
         let dropped = assembler.dropped();
         if let Some(unit) = assembler.push(nal) {
-            // What was finished ended before this NAL unit, whatever becomes of that.
+            // What was completed ended before this NAL unit, whatever happens to it.
             check(unit, &mut running, &mut left);
         }
         running &= assembler.dropped() == dropped && !assembler.is_waiting();

@@ -1,4 +1,4 @@
-//! A byte stream gives the same NAL units however it is cut, and what comes out survives being joined and split again.
+//! A byte stream gives the same NAL units however it is split, and the output survives being joined and split again.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
     }
     assert_eq!(annexb::split(&annexb::join(&nals)), nals);
 
-    // A silence in between loses nothing but what it says it lost.
+    // A silence in between loses only what is reported as lost.
     let mut interrupted = Splitter::new(most);
     for piece in pieces(stream, cuts) {
         for piece in interrupted.push(piece) {

@@ -1,4 +1,5 @@
-//! Samples with lengths and decoder configuration records: read or refused, and what was read is written the same.
+//! Samples with length prefixes and decoder configuration records: parsed or refused, and what was parsed is written
+//! back identically.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Any file named as a plugin: loaded or refused, and what loads may be opened.
+//! Any file named as a plugin: loaded or refused, and what loads can be opened.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 

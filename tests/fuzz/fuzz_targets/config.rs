@@ -1,4 +1,4 @@
-//! The config file: taken or refused with its file's name and line, and the same config each time. Source strings too.
+//! The config file: accepted, or refused with file name and line, with the same result each time. Also source URLs.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
         Err(error) => {
             let shown = error.to_string();
             assert!(shown.starts_with("dir/some.toml:"), "{shown}");
-            // At most fifty mistakes.
+            // At most fifty mistakes are reported.
             assert!(shown.len() < 50_000 + 4 * text.len(), "{shown}");
         }
     }

@@ -1,5 +1,5 @@
-//! A component that does what the bytes say, on the host's side: nothing panics, what it gives out is within the limits, and
-//! viewers get whole frames of it.
+//! The host's side of a component that does what the input says: nothing panics, its output stays within the limits,
+//! and viewers get only whole frames of it.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -32,7 +32,7 @@ const LIMITS: Limits = Limits {
     hostcall: 128 << 10,
 };
 
-// Options, then calls: which one, what it takes beside its script, the script.
+// Input: options, then calls, each with the function, its arguments and a script.
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
     static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
@@ -42,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
         let plugin = engine
             .load_file(&file, LIMITS)
             .expect("run plugins/build first");
-        // It lives as long as this process.
+        // The engine lives as long as this process.
         std::mem::forget(engine);
         plugin
     });
@@ -120,7 +120,7 @@ fuzz_target!(|input: &[u8]| {
             read(viewer, &outlet);
         }
         if let Err(failure) = failed {
-            // What a log line and an answer to clients are made of.
+            // Text of a log line and of an answer to clients.
             let text = failure.to_string();
             assert!(text.starts_with("fuzzed@") && text.len() < 10_000, "{text}");
             return;
@@ -147,7 +147,7 @@ fn read(cursor: &mut Cursor, outlet: &Outlet) {
     }
 }
 
-/// RFC 6455 5.2: text or binary, not masked, not fragmented, one after the other to the last byte.
+/// RFC 6455 5.2: text or binary frames, not masked, not fragmented, one after the other to the last byte.
 fn whole_frames(mut wire: &[u8]) {
     while let [head, length, rest @ ..] = wire {
         assert!(matches!(head, 0x81 | 0x82), "{head:#x}");

@@ -1,5 +1,5 @@
-//! Whatever a source says, the feed keeps its promises: times rise, samples follow their configuration, nothing follows a
-//! stop but a configuration, and what follows a loss begins where decoding may begin.
+//! Whatever a source sends, the feed keeps its guarantees: times rise, samples follow their configuration, only a
+//! configuration follows a stop, and after a loss the feed continues where decoding may start.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -11,7 +11,7 @@ use sluicegate_media::{
     time::Moment,
 };
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
-use sluicegate_stream::{Entry, Feed, GroupNumbers, Info, Ingest, Next, Status, WakeOn};
+use sluicegate_stream::{Entry, Feed, Info, Ingest, Next, GroupNumbers, Status, WakeOn};
 use std::{
     sync::{
         Arc,
@@ -78,13 +78,19 @@ fuzz_target!(|input: &[u8]| {
                     let info = open.as_ref().expect("a sample before its configuration");
                     let is_audio = sample.is_audio();
                     if is_audio {
-                        assert!(info.audio.is_some(), "sound that nobody was told of");
+                        assert!(
+                            info.audio.is_some(),
+                            "sound without an audio track in the configuration"
+                        );
                     } else {
-                        assert!(info.video.is_some(), "pictures that nobody was told of");
+                        assert!(
+                            info.video.is_some(),
+                            "pictures without a video track in the configuration"
+                        );
                         let repeat = sample.repeat > 0;
                         assert!(
                             begun || repeat || sample.independent,
-                            "what follows a loss needs what was lost"
+                            "the sample after a loss depends on lost ones"
                         );
                         begun |= !repeat;
                     }
@@ -105,7 +111,7 @@ fuzz_target!(|input: &[u8]| {
                     position += 1;
                 }
                 Next::Entry(Entry::Stop(_), _) => {
-                    assert!(open.is_some(), "a stop of nothing");
+                    assert!(open.is_some(), "a stop without a configuration before it");
                     (open, begun) = (None, false);
                     position += 1;
                 }
@@ -116,12 +122,12 @@ fuzz_target!(|input: &[u8]| {
                 Next::Wait => break,
             }
         }
-        // A loss that nothing in the feed tells of.
+        // A loss that the feed does not report.
         begun &= act != 9;
     }
 });
 
-/// Of AAC.
+/// AAC sound.
 fn sound(input: &mut Input<'_>) -> Sound {
     Sound {
         audio: Audio {

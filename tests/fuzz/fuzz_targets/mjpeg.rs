@@ -1,4 +1,4 @@
-//! What an MJPEG camera sends: the same pictures however it is cut, each a JPEG within the limit.
+//! Output of an MJPEG camera: the same pictures however the bytes are split, each a JPEG within the limit.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(whole.len() >= picture.len());
         }
     }
-    // No byte is in two pictures.
+    // No byte belongs to two pictures.
     assert!(bytes <= stream.len());
 
     let text = String::from_utf8_lossy(stream);

@@ -1,4 +1,4 @@
-//! Request paths, and the headers by which access is judged.
+//! Request paths, and the headers by which access is decided.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -68,7 +68,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let server = server(open);
     let caller = caller(server, Peer { address, tls: post }, &headers);
-    // Whoever comes from elsewhere is not taken for local, unless a trusted proxy says so.
+    // A remote client never counts as local, unless a trusted proxy says so.
     assert!(!caller.local || !remote || !server.trusted_proxies.is_empty());
     let uri = path.parse::<Uri>().unwrap_or_default();
     let mut request = hyper::Request::new(());
@@ -77,7 +77,7 @@ fuzz_target!(|input: &[u8]| {
     *request.headers_mut() = headers.clone();
     for role in [Role::Public, Role::View, Role::Admin] {
         if let Ok(foreign) = check(server, &caller, role, (&request).into()) {
-            // Only what the config lists is ever named to other sites.
+            // Only origins listed in the config are ever allowed across sites.
             assert!(
                 foreign.is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))
             );
@@ -87,7 +87,7 @@ fuzz_target!(|input: &[u8]| {
             );
             assert!(
                 role != Role::Admin || caller.local,
-                "an administrator from elsewhere"
+                "a remote administrator"
             );
         }
     }

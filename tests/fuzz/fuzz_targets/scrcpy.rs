@@ -1,4 +1,5 @@
-//! What a device's sockets bring: scrcpy's video by version, a shell's output, adb's list. The same events however they are cut.
+//! Data from a device's sockets: scrcpy's video by version, output of a shell, adb's list. The same events however the
+//! bytes are split.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 

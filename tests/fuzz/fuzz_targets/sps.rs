@@ -12,7 +12,7 @@ use sluicegate_media::h264::{
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
-    // The header bytes are given, so that every run gets past them.
+    // The header byte is fixed, so that every input gets past it.
     let sps = Bytes::from([&[0x67], input.bytes()].concat());
     let pps = Bytes::from([&[0x68], input.rest()].concat());
     let Ok(sets) = ParameterSets::new(std::slice::from_ref(&sps), std::slice::from_ref(&pps))

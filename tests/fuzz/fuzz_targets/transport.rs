@@ -1,4 +1,4 @@
-//! The built-in transports and the SDK under them, natively: whatever a host says, a guest does not panic, and it can be
+//! The built-in transports with the SDK, natively: whatever a host passes, a guest does not panic, and it can be
 //! replaced at the start of any group.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
@@ -10,7 +10,7 @@ use sluicegate_sdk::{
     Video, mock,
 };
 
-// They are components, not libraries, so their sources are read here.
+// They are components, not libraries, so their source files are included here.
 #[path = "../../../plugins/mjpeg/src/lib.rs"]
 mod mjpeg;
 #[path = "../../../plugins/mse/src/lib.rs"]
@@ -18,7 +18,7 @@ mod mse;
 #[path = "../../../plugins/nal/src/lib.rs"]
 mod nal;
 
-/// Parameter sets, where a format has them in its configuration.
+/// Parameter sets, for formats that have them in the configuration.
 const AVCC: [u8; 16] = [
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
 ];
@@ -91,7 +91,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
     mock::assert_restartable::<T>("{}", &mock::video(format, "", &AVCC), &samples);
 }
 
-/// Of what a host says anything may be wrong but the size.
+/// Everything from the host may be wrong except sizes.
 fn sample(input: &mut Input<'_>) -> Sample {
     let data = input.bytes();
     Sample {

@@ -1,4 +1,4 @@
-//! What a WebSocket client sends: the same events however the bytes are cut, nothing larger than the limit.
+//! Data from a WebSocket client: the same events however the bytes are split, and nothing larger than the limit.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate_fuzz::{Input, pieces};
 use sluicegate_net::websocket::{Close, Event, Reader, close_frame, pong_frame};
 
-/// The largest message, and the head of the frame it came in.
+/// Largest message, and the head of its frame.
 const MAX_BYTES: usize = 64 << 10;
 
 fuzz_target!(|input: &[u8]| {

@@ -1,10 +1,10 @@
-//! What the fuzz targets share: how a target that takes more than bytes reads them.
+//! Shared parts of the fuzz targets: reading structured input from a fuzzer's bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
-/// The repository's top.
+/// Root directory of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -38,7 +38,7 @@ impl<'a> Input<'a> {
         u64::from_be_bytes(self.array())
     }
 
-    /// A length of one byte (or 255 and two), and so many bytes, if there are as many.
+    /// Reads a length (one byte, or 255 and two bytes) and that many bytes, or as many as there are.
     pub fn bytes(&mut self) -> &'a [u8] {
         let length = match self.byte() {
             255 => usize::from(self.word()),
@@ -49,12 +49,12 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    /// As [`Input::bytes`]; what is not UTF-8 is replaced.
+    /// Like [`Input::bytes`], as text; invalid UTF-8 is replaced.
     pub fn text(&mut self) -> String {
         String::from_utf8_lossy(self.bytes()).into_owned()
     }
 
-    /// What is left.
+    /// The remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
@@ -68,7 +68,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Bytes behind their length.
+/// Bytes preceded by their length.
 pub fn field(bytes: &[u8]) -> Vec<u8> {
     match u8::try_from(bytes.len()) {
         Ok(short) if short < 255 => [&[short], bytes].concat(),
@@ -79,7 +79,7 @@ pub fn field(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// `stream` in pieces: each cut is a length, and the rest is the last piece.
+/// Splits `stream`: each cut is the length of a piece, and the last piece is the rest.
 pub fn pieces(stream: &[u8], cuts: &[u8]) -> Vec<Bytes> {
     let mut rest = stream;
     let mut pieces = Vec::new();
@@ -92,7 +92,8 @@ pub fn pieces(stream: &[u8], cuts: &[u8]) -> Vec<Bytes> {
     pieces
 }
 
-/// Bytes as a text with a character for each, so that any bytes get through a string: what `tests/plugins/fuzzed` undoes.
+/// Bytes as a text with one character each, so that arbitrary bytes pass through a string; `tests/plugins/fuzzed`
+/// reverses this.
 pub fn as_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }

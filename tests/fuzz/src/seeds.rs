@@ -1,4 +1,4 @@
-//! Writes a small corpus for each target, out of what the repository has: `seeds FOLDER`.
+//! Writes a small seed corpus for each target, built from files in the repository: `seeds FOLDER`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sluicegate_codec::{Decoder, Encoder, JpegEncoder, Settings};
@@ -66,7 +66,7 @@ fn main() {
             &[&[4], &sample[..sample.len().min(4000)]].concat(),
         );
 
-        // A stream in bytes, with a silence; and one in packets with its sets beside it, damaged and lost in between.
+        // A byte stream with a silence; and packets with separate parameter sets, some of them damaged or lost.
         let bytes = stream
             .chunks(700)
             .flat_map(|chunk| [&[0][..], &field(chunk)].concat());
@@ -191,7 +191,7 @@ fn main() {
         );
     }
 
-    // What MJPEG cameras send, right and wrong.
+    // Output of MJPEG cameras, valid and invalid.
     let image = jpeg(&streams[0]);
     let part = |length: usize| {
         format!("--cam\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n")
@@ -223,7 +223,7 @@ fn main() {
         );
     }
 
-    // Two sizes of a picture, as scrcpy 3 and 4 write them, and what a shell and adb's list say.
+    // Two picture sizes as written by scrcpy 3 and 4, shell output and adb's list.
     let packet = |flags: u64, data: &[u8]| {
         let size = (data.len() as u32).to_be_bytes();
         [&flags.to_be_bytes()[..], &size, data].concat()
@@ -268,7 +268,7 @@ fn main() {
     write("component", "empty", b"\0asm\x0d\0\x01\0");
     write("component", "module", b"\0asm\x01\0\0\0");
 
-    // Scripts that get somewhere; see tests/plugins/fuzzed. Three acts: a buffer of five bytes, one joined of it and more
+    // Scripts with an effect; see tests/plugins/fuzzed. Three acts: a buffer of five bytes, one joined from it and more
     // bytes, a log line. Then the answer.
     let acts: [&[u8]; 6] = [
         &[
@@ -337,7 +337,7 @@ fn transport(which: u8, options: &str, format: &str, record: &[u8], picture: &[u
     .concat()
 }
 
-/// A picture of the stream.
+/// A picture of the stream as JPEG.
 fn jpeg(stream: &[u8]) -> Vec<u8> {
     let mut decoder = Decoder::h264().unwrap();
     decoder.decode(stream, 0).unwrap();
@@ -348,7 +348,7 @@ fn jpeg(stream: &[u8]) -> Vec<u8> {
     jpeg.to_vec()
 }
 
-/// Two groups of a moving picture, in Annex B.
+/// Two groups of a moving picture in Annex B.
 fn encode((width, height): (u32, u32)) -> Vec<u8> {
     let settings = Settings {
         width,

@@ -1,6 +1,11 @@
-//! A link simulator: viewers behind one bottleneck that changes over time, and who decides what they watch. Reports are all that
-//! the policy learns.
-// For tests and measurements.
+//! A link simulator: a viewer behind one bottleneck whose rate and delay change over time, and a decider that chooses
+//! what it watches. A decider learns about the link only from reports, as in the gateway, and can be the real policy
+//! component.
+//!
+//! Everything runs in virtual time with seeded randomness, so a run is reproducible. The policy's test and the
+//! benchmark `policy` compare the component with fixed choices and with deciding by throughput alone.
+
+// The crate is only for tests and measurements.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod trace;
@@ -15,12 +20,12 @@ use sluicegate_plugin::policy::{
 use std::collections::VecDeque;
 use viewer::TICK_MS;
 
-/// A move's first picture has to be there in this time: max(5 s, two groups of 2 s).
+/// Timeout in milliseconds for the first picture after a move: max(5 s, two groups of 2 s).
 const PATIENCE_MS: u64 = 5000;
-/// What an estimate of throughput alone leaves unused, as players have it.
+/// Share of the estimated throughput that players use when they decide by throughput alone.
 const THROUGHPUT_ONLY: f64 = 0.7;
 
-/// What the mission has: a low-latency picture, and HLS in two sizes.
+/// Candidates: a low-latency picture, and HLS in two sizes.
 pub const FORMS: [Form; 3] = [
     Form {
         transport: "mjpeg",
@@ -42,35 +47,35 @@ pub const FORMS: [Form; 3] = [
     },
 ];
 
-/// Who decides.
+/// What decides which candidate is watched.
 pub enum Decider {
-    /// Nobody: always this one.
+    /// Always the same candidate.
     Fixed(usize),
-    /// Among these by throughput alone, once a second.
+    /// Throughput alone, once a second, among these candidates.
     Throughput(Vec<usize>),
-    /// The component.
+    /// The policy component.
     Policy(Box<PolicyInstance>, PolicySession),
 }
 
-/// How it went.
+/// Result of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Time in which pictures stood still for longer than a second, beyond that second (s).
+    /// Seconds in which the picture stood still, beyond the first second of each stall.
     pub stalled: f64,
-    /// Moves that were made, as (second, to, reason).
+    /// Moves as (second, candidate, reason).
     pub moves: Vec<(u64, usize, String)>,
     pub bytes: f64,
-    /// Bytes that were never shown.
+    /// Bytes that were received but never shown.
     pub wasted: f64,
-    /// Seconds on each form.
+    /// Seconds on each candidate.
     pub on: [f64; FORMS.len()],
-    /// Seconds in which they stood still.
+    /// Stalls as (second, candidate).
     pub stalls: Vec<(u64, usize)>,
-    /// The longest time without a new picture (s).
+    /// Longest time without a new picture, in seconds.
     pub longest: f64,
 }
 
-/// The policy of the gateway with these options, for one session.
+/// The gateway's policy with these options, for one session.
 pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider {
     let mut instance = PolicyInstance::new(policy).unwrap();
     let client = Client {
@@ -101,7 +106,7 @@ fn candidates() -> Vec<Candidate> {
     FORMS.iter().map(candidate).collect()
 }
 
-/// What the newest second was like, for a report.
+/// Figures of the last second, for a report.
 #[derive(Default)]
 struct Second {
     bytes: f64,
@@ -111,7 +116,7 @@ struct Second {
     late: u64,
 }
 
-/// One viewing over the whole trace.
+/// Simulates one viewer over the whole trace.
 pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
     let mut outcome = Outcome::default();
     let start = match &mut decider {
@@ -122,7 +127,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
             choice.candidate as usize
         }
     };
-    // Media time begins somewhere.
+    // Media time does not start at zero.
     let origin = 10_000;
     let (mut playing, mut index) = (Viewer::new(FORMS[start], origin), start);
     let mut pending: Option<(Viewer, usize, String)> = None;
@@ -137,7 +142,8 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
         let held: f64 = queue.iter().map(|(_, bytes)| bytes).sum();
         let round_trip = 2 * step.delay_ms + (held * 8000.0 / step.rate.max(1e4)) as u64;
         let mut room = (trace.queue_ms as f64 * 4e6 / 8000.0 - held).max(0.0);
-        // As the player has it: what is left for something smaller makes way once that begins to come.
+        // As in the player: on a move to something smaller, the old transport makes way as soon as the new one receives
+        // data.
         let down = pending
             .as_ref()
             .filter(|(viewer, ..)| viewer.form.rate < playing.form.rate && viewer.bytes > 0.0);
@@ -203,7 +209,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
         }
         if pending.as_ref().is_some_and(|(viewer, ..)| viewer.shown) {
             let (viewer, to, reason) = pending.take().unwrap();
-            // What the old one had and did not show.
+            // What the old viewer had buffered and did not show.
             outcome.wasted += playing.buffered().unwrap_or(0) as f64 / 8000.0 * playing.form.rate;
             queue.retain(|(to_pending, _)| *to_pending);
             for (to_pending, _) in &mut queue {

@@ -1,15 +1,15 @@
-//! Links as they change over time, made from stated statistics with a seed.
+//! Links that change over time, generated from stated statistics with a seed.
 
-/// A link for so long, in steps of this.
+/// Duration of a trace, and of one step.
 pub const SECONDS: u64 = 240;
 pub const STEP_MS: u64 = 500;
 
 /// One step of a link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Bits a second.
+    /// Rate in bits per second.
     pub rate: f64,
-    /// One way, without queues.
+    /// One-way delay without queues.
     pub delay_ms: u64,
 }
 
@@ -18,13 +18,13 @@ pub struct Step {
 pub struct Trace {
     pub name: &'static str,
     pub steps: Vec<Step>,
-    /// What the queue before the bottleneck holds, as time at 4 Mbit/s.
+    /// Capacity of the queue before the bottleneck, as time at 4 Mbit/s.
     pub queue_ms: u64,
-    /// What a browser says of it, if it does.
+    /// Network type that the browser reports, if any.
     pub network: Option<&'static str>,
 }
 
-/// xorshift64*: the same everywhere.
+/// Pseudorandom numbers (xorshift64*), the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -35,18 +35,18 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Normal, by the sum of twelve.
+    /// Normally distributed, as the sum of twelve.
     fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.next()).sum::<f64>() - 6.0
     }
 
-    /// Whether something happens in a step that happens every so many seconds.
+    /// Whether an event that happens once in `seconds` on average happens in this step.
     fn every(&mut self, seconds: f64) -> bool {
         self.next() < STEP_MS as f64 / 1000.0 / seconds
     }
 }
 
-/// Every trace, with that seed.
+/// All traces with this seed.
 pub fn traces(seed: u64) -> Vec<Trace> {
     vec![
         drive(seed),
@@ -76,7 +76,8 @@ fn make(
     }
 }
 
-/// Log-normal around 5 Mbit/s, sigma 0.7, a quarter of it new each second; every 45 s a handover without anything for 1 to 2 s.
+/// Log-normal around 5 Mbit/s, sigma 0.7, a quarter of it renewed each second; every 45 s a handover with no traffic
+/// for 1 to 2 s.
 fn drive(seed: u64) -> Trace {
     let (mut level, mut out) = (0.0f64, 0.0f64);
     let mut trace = make("4G drive", seed, 400, |_, random| {
@@ -115,7 +116,7 @@ fn wifi_edge(seed: u64) -> Trace {
     })
 }
 
-/// 6 Mbit/s with a queue of 2 s; every 60 s somebody uploads for 25 s and leaves a sixth of it.
+/// 6 Mbit/s with a queue of 2 s; every 60 s a competing upload takes all but a sixth for 25 s.
 fn bufferbloat(seed: u64) -> Trace {
     make("bufferbloat", seed, 2000, |at, random| {
         let busy = at % 60.0 > 30.0 && at % 60.0 < 55.0;
@@ -126,7 +127,7 @@ fn bufferbloat(seed: u64) -> Trace {
     })
 }
 
-/// 15 Mbit/s; twice a lift: 2 s down to nothing, 10 s of it, 3 s up again.
+/// 15 Mbit/s with two lift rides: 2 s down to nothing, 10 s without traffic, 3 s up again.
 fn lift(seed: u64) -> Trace {
     make("lift ride", seed, 300, |at, random| {
         let part = match at % 110.0 {
@@ -142,7 +143,7 @@ fn lift(seed: u64) -> Trace {
     })
 }
 
-/// 2.5 Mbit/s, a fifth up and down from step to step, 60 ms; every 30 s half a second without anything.
+/// 2.5 Mbit/s, a fifth up and down from step to step, 60 ms; no traffic for half a second every 30 s.
 fn tethering(seed: u64) -> Trace {
     make("tethering", seed, 600, |_, random| Step {
         rate: if random.every(30.0) {
@@ -154,7 +155,7 @@ fn tethering(seed: u64) -> Trace {
     })
 }
 
-/// From 9 Mbit/s down to 0.9 in 100 s, 40 s there, and up again.
+/// From 9 Mbit/s down to 0.9 in 100 s, 40 s at that rate, and up again.
 fn evening(seed: u64) -> Trace {
     make("evening congestion", seed, 500, |at, random| {
         let full = match at {

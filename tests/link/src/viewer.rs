@@ -1,22 +1,22 @@
-//! What viewers do on a link: MJPEG, the newest picture only; HLS, part by part with a buffer.
+//! Viewers on a link: MJPEG always fetches the newest picture only; HLS fetches part by part with a buffer.
 
-/// The clock of the simulation.
+/// Time step of the simulation.
 pub const TICK_MS: u64 = 10;
-/// Pictures stand still when none came for this long.
+/// A picture counts as standing still after this time without a new one.
 const STILL_MS: u64 = 1000;
-/// Who makes way shows a picture a second for so long, and then none.
+/// A transport that makes way sends one picture per second (`YIELDED_MS`) for this time (`YIELDS_MS`), and then none.
 const YIELDED_MS: u64 = 1000;
 const YIELDS_MS: u64 = 2000;
-/// Where a player starts, and where it gives up what is behind (ms).
+/// Players start at multiples of this (`GROUP_MS`), and give up what is further behind than that (`TOO_LATE_MS`).
 const GROUP_MS: u64 = 2000;
 const TOO_LATE_MS: u64 = 4000;
 
-/// A transport as it is on the wire.
+/// A transport by its behaviour on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// So many pictures a second.
+    /// Pictures per second.
     Mjpeg { frame_rate: u64 },
-    /// Parts of so long; played three of them behind.
+    /// Duration of a part; playback is three parts behind live.
     Hls { part_ms: u64 },
 }
 
@@ -26,29 +26,29 @@ pub struct Form {
     pub transport: &'static str,
     pub rendition: &'static str,
     pub kind: Kind,
-    /// Bits a second.
+    /// Rate in bits per second.
     pub rate: f64,
 }
 
-/// One viewer: what it wants sent, and what it shows.
+/// One viewer: the data it requests, and what it shows.
 #[derive(Clone, Debug)]
 pub struct Viewer {
     pub form: Form,
     began: u64,
-    /// What is under way, as (bytes left, made at, media ms in it); and how much of it is in the link's queue.
+    /// Data in transit as (bytes left, time made, media ms in it), and how much of it is in the link's queue.
     under_way: Option<(f64, u64, u64)>,
     pub in_queue: f64,
-    /// When something may be asked for again: a request takes its time.
+    /// Earliest time of the next request: a request takes its time, too.
     asks_at: u64,
-    /// Where it began to load, and when.
+    /// Media time at which loading started, and when that was.
     start: u64,
     loads: u64,
-    /// Where the next part begins; media time is the clock.
+    /// Start of the next part; media time equals the clock.
     next_part: u64,
-    /// Media that could be played, up to here; and where it plays.
+    /// End of the media that can be played, and the playback position.
     have: u64,
     at: Option<u64>,
-    /// How far behind live it plays.
+    /// Distance of playback behind live.
     behind: u64,
     pub shown: bool,
     still: u64,
@@ -56,7 +56,7 @@ pub struct Viewer {
     pub pictures: u64,
     pub bytes: f64,
     pub busy: u64,
-    /// Age of the newest that came, in excess of what it must be.
+    /// Age of the newest data on arrival, beyond the unavoidable.
     pub late: u64,
 }
 
@@ -87,7 +87,8 @@ impl Viewer {
         }
     }
 
-    /// Bytes that wait for the link's queue. Who is left for something smaller since `yields` makes way for that.
+    /// Bytes waiting to enter the link's queue. `yields` is the time since which the viewer makes way for something
+    /// smaller.
     pub fn wants(&mut self, now: u64, yields: Option<u64>) -> f64 {
         let makes_way = yields.is_some_and(|since| match self.form.kind {
             Kind::Mjpeg { .. } => now > since + YIELDS_MS || now < self.asks_at + YIELDED_MS,
@@ -97,7 +98,7 @@ impl Viewer {
             match self.form.kind {
                 Kind::Mjpeg { frame_rate } => {
                     let every = 1000 / frame_rate;
-                    // The newest; the one after it when it is there.
+                    // The newest picture, which is followed by the next one when that exists.
                     let made = now / every * every;
                     self.under_way = Some((self.form.rate / 8.0 / frame_rate as f64, made, every));
                     self.asks_at = made + every;
@@ -119,7 +120,7 @@ impl Viewer {
             .map_or(0.0, |(bytes, ..)| bytes - self.in_queue)
     }
 
-    /// So many bytes came through; what is complete is there `delay` later.
+    /// Takes `bytes` that passed the link; completed data arrives `delay` later.
     pub fn got(&mut self, now: u64, bytes: f64, delay: u64) {
         self.bytes += bytes;
         self.in_queue -= bytes;
@@ -142,17 +143,18 @@ impl Viewer {
             Kind::Hls { part_ms } => {
                 self.next_part = made + part_ms;
                 self.have = made + length;
-                // The request for the next has to get there, too.
+                // The request for the next part takes a one-way delay, too.
                 self.asks_at = now + 2 * delay;
             }
         }
     }
 
-    /// Plays for a tick.
+    /// Advances playback by a tick.
     pub fn play(&mut self, now: u64) {
         if let Kind::Hls { .. } = self.form.kind {
             let at = match self.at {
-                // It begins where it should have been when it began to load, as soon as a part of that is there.
+                // Playback starts where it should have been when loading began, as soon as a part from there is
+                // available.
                 None => {
                     let from = self.start.max(self.loads.saturating_sub(self.behind));
                     (self.have >= from + self.behind / 3).then_some(from)
@@ -169,7 +171,7 @@ impl Viewer {
                 self.shown = true;
                 self.still = 0;
             }
-            // It catches up slowly, and jumps when it is far behind.
+            // Playback catches up slowly, and jumps when it is far behind.
             self.at = at.map(|at| match now - at {
                 behind if behind > self.behind + TOO_LATE_MS => {
                     now.saturating_sub(self.behind).min(self.have)
@@ -189,7 +191,7 @@ impl Viewer {
         }
     }
 
-    /// What it could still show if nothing came (ms).
+    /// Time in milliseconds for which playback could continue without further data.
     pub fn buffered(&self) -> Option<u64> {
         match self.form.kind {
             Kind::Mjpeg { .. } => None,
@@ -197,7 +199,7 @@ impl Viewer {
         }
     }
 
-    /// Age of what it would show, if it is an MJPEG whose next picture is long under way.
+    /// For MJPEG, age of the picture in transit once it is overdue; otherwise zero.
     pub fn waits(&self, now: u64) -> u64 {
         match (self.form.kind, self.under_way) {
             (Kind::Mjpeg { .. }, Some((_, made, length))) => now.saturating_sub(made + length),

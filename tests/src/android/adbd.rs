@@ -1,7 +1,9 @@
-//! A device: adbd's side of the protocol (AOSP, `packages/modules/adb/protocol.txt`), over TCP, as `adb connect` wants it.
+//! The device side of the adb protocol (AOSP, `packages/modules/adb/protocol.txt`) over TCP, as `adb connect` expects
+//! it. Tests plug fake devices of this kind into a real adb server.
 //!
-//! What it stands on, for want of Android: a stream ends on both sides with CLSE; when the connection ends, all of its streams do; a
-//! shell whose stream ends gets SIGHUP and dies (AOSP, `adb/daemon/shell_service.cpp`: "protocol FD died, sending SIGHUP").
+//! The model relies on three properties of real Android: a stream is closed on both sides with CLSE; the end of the
+//! connection ends all of its streams; a shell whose stream ends gets SIGHUP and dies (AOSP,
+//! `adb/daemon/shell_service.cpp`: "protocol FD died, sending SIGHUP").
 
 use super::scrcpy;
 use crate::{PATIENCE, within};
@@ -25,14 +27,14 @@ const OPEN: u32 = u32::from_le_bytes(*b"OPEN");
 const OKAY: u32 = u32::from_le_bytes(*b"OKAY");
 const WRTE: u32 = u32::from_le_bytes(*b"WRTE");
 const CLSE: u32 = u32::from_le_bytes(*b"CLSE");
-/// The version from which on nobody looks at checksums.
+/// First protocol version in which neither side verifies checksums.
 const VERSION: u32 = 0x0100_0001;
 const MAX_PAYLOAD: u32 = 256 << 10;
 
-/// A device, which listens for an adb server.
+/// A fake device that listens for an adb server. Its screen shows the pictures of a [`super::Film`].
 #[derive(Clone)]
 pub struct Device {
-    /// As `adb connect` takes it and the adb server names it.
+    /// Serial number, as `adb connect` takes it and the adb server lists it.
     pub serial: String,
     pub(super) shared: Arc<Shared>,
 }
@@ -40,51 +42,51 @@ pub struct Device {
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<()>,
-    /// The times in its pictures are of this clock.
+    /// Epoch of the device's clock, which stamps its pictures.
     pub(super) since: Instant,
     accepting: Mutex<Option<JoinHandle<()>>>,
     address: SocketAddr,
-    /// Ends the connections there are.
+    /// Changed to close all open connections.
     unplugged: watch::Sender<u64>,
 }
 
-/// What is on a device.
+/// State of a device that tests change and inspect.
 #[derive(Default)]
 pub struct State {
-    /// Open streams of adb's, by their numbers: the services.
+    /// Services of adb's open streams, by stream number.
     pub streams: BTreeMap<u32, String>,
-    /// Abstract sockets that are listened on.
+    /// Abstract sockets that something on the device listens on, by name.
     pub sockets: BTreeMap<String, mpsc::UnboundedSender<Pipe>>,
-    /// Running servers of scrcpy's.
+    /// Running scrcpy servers, by process number.
     pub processes: BTreeMap<u32, mpsc::UnboundedSender<scrcpy::Command>>,
     pub files: BTreeMap<String, Vec<u8>>,
-    /// Commands that started a server.
+    /// Command lines that started a scrcpy server, oldest first.
     pub started: Vec<String>,
-    /// When a server was asked for a keyframe.
+    /// Times at which a scrcpy server was asked for a keyframe.
     pub resets: Vec<Instant>,
-    /// Servers that turned the screen on.
+    /// Number of scrcpy servers that turned the screen on.
     pub wakes: usize,
-    /// What no client of scrcpy's would do.
+    /// Protocol violations: things that no client of scrcpy does.
     pub complaints: Vec<String>,
-    /// It has not allowed the computer.
+    /// The computer has not been authorized on the device yet.
     pub locked: bool,
-    /// A shell as before Android 7.
+    /// The shell behaves as before Android 7, without the shell protocol.
     pub is_old: bool,
-    /// It does not heed requests for keyframes.
+    /// Keyframe requests are ignored.
     pub is_deaf: bool,
-    /// Bytes that mean nothing, behind each picture.
+    /// Bytes of filler data after each picture.
     pub filler: usize,
-    /// The next servers say this and end.
+    /// Error text with which every new server fails at once.
     pub fails: Option<String>,
-    /// The API level of its Android.
+    /// API level of the device's Android.
     pub sdk: u32,
     next: u32,
-    /// Who waits to be allowed.
+    /// Connections that wait for the user's authorization.
     asking: Vec<mpsc::UnboundedSender<Vec<u8>>>,
 }
 
 impl State {
-    /// Whether nothing of a gateway is left.
+    /// Whether nothing started or opened by a gateway is left on the device.
     pub fn is_clean(&self) -> bool {
         self.streams.is_empty()
             && self.sockets.is_empty()
@@ -94,12 +96,12 @@ impl State {
 }
 
 impl Device {
-    /// One that is plugged in, at `host` of this machine.
+    /// Creates a device that is plugged in, on 127.0.0.1.
     pub async fn new() -> Device {
         Device::at("127.0.0.1").await
     }
 
-    /// Whose address is written so.
+    /// Creates a device that is plugged in and listens on `host`, which is also written in its serial.
     pub async fn at(host: &str) -> Device {
         let bind = if host.contains("::1") {
             "[::1]:0"
@@ -127,7 +129,7 @@ impl Device {
         device
     }
 
-    /// The link ends, and nobody answers any more.
+    /// Cuts the link; further connections are refused.
     pub fn unplug(&self) {
         if let Some(accepting) = self.shared.accepting.lock().unwrap().take() {
             accepting.abort();
@@ -135,7 +137,7 @@ impl Device {
         self.shared.unplugged.send_modify(|times| *times += 1);
     }
 
-    /// It can be connected to again.
+    /// Accepts connections again after [`Device::unplug`].
     pub async fn plug_in(&self) {
         let began = Instant::now();
         loop {
@@ -147,12 +149,12 @@ impl Device {
         }
     }
 
-    /// Changes what is on it.
+    /// Changes or reads the state under its lock.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         self.shared.change(change)
     }
 
-    /// Somebody confirms that the computer may connect.
+    /// Authorizes all computers that wait for it, as a user does on the screen.
     pub fn allow(&self) {
         let asking = self.change(|state| {
             state.locked = false;
@@ -163,7 +165,7 @@ impl Device {
         }
     }
 
-    /// Waits until what is on it is as wanted.
+    /// Waits until `look` returns a value; fails the test with `what` after [`crate::PATIENCE`].
     pub async fn until<T>(&self, what: &str, look: impl Fn(&State) -> Option<T>) -> T {
         let mut changed = self.shared.changed.subscribe();
         let waiting = async {
@@ -179,7 +181,7 @@ impl Device {
             Err(_) => {
                 let state = self.shared.lock();
                 panic!(
-                    "{what}: not within {PATIENCE:?}; streams {:?}, sockets {:?}, {} processes, files {:?}, complaints {:?}",
+                    "timed out after {PATIENCE:?}: {what}; streams {:?}, sockets {:?}, {} processes, files {:?}, complaints {:?}",
                     state.streams,
                     state.sockets.keys(),
                     state.processes.len(),
@@ -190,13 +192,13 @@ impl Device {
         }
     }
 
-    /// Waits until nothing of a gateway is left on it.
+    /// Waits until nothing that a gateway started or opened is left on the device.
     pub async fn is_clean(&self) {
         self.until("nothing is left", |state| state.is_clean().then_some(()))
             .await;
     }
 
-    /// Its screen shows the next picture; gives its place in the film. Waits for somebody to watch.
+    /// Shows the next picture on the screen as soon as a client is watching; returns its place in the film.
     pub async fn show(&self) -> usize {
         let (to, place) = oneshot::channel();
         let process = self.until("scrcpy runs", |state| {
@@ -208,12 +210,12 @@ impl Device {
             .expect("scrcpy ended")
     }
 
-    /// It is turned.
+    /// Turns the device from upright to lying or back.
     pub async fn turn(&self) {
         self.command(scrcpy::Command::Turn).await;
     }
 
-    /// Its scrcpy dies with these words.
+    /// Makes the scrcpy server print `words` and die.
     pub async fn crash(&self, words: &str) {
         self.command(scrcpy::Command::Die(words.to_owned())).await;
     }
@@ -283,20 +285,20 @@ fn message(command: u32, arg0: u32, arg1: u32, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// One end of a stream, for what serves it.
+/// Device side of one adb stream, for the service behind it.
 pub struct Pipe {
     id: u32,
     remote: u32,
     out: mpsc::UnboundedSender<Vec<u8>>,
-    /// What comes; ends when the other side closes.
+    /// Payloads from the other side; ends when the other side closes.
     pub input: mpsc::UnboundedReceiver<Bytes>,
-    /// The other side takes one message at a time.
+    /// Flow control: the other side takes one message at a time.
     credit: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
 
 impl Pipe {
-    /// Writes all of it; false if the other side has closed.
+    /// Writes all bytes; returns false if the other side has closed.
     pub async fn write(&self, bytes: &[u8]) -> bool {
         for part in bytes.chunks(MAX_PAYLOAD as usize) {
             match self.credit.acquire().await {
@@ -343,7 +345,7 @@ async fn connection(shared: &Arc<Shared>, socket: TcpStream) {
             }
         }
     });
-    // Ended with this function, also where that is cut off.
+    // Dropped when this function ends or is cancelled.
     let _ends = Ends(writing);
     let mut open: HashMap<u32, Open> = HashMap::new();
     loop {
@@ -359,7 +361,8 @@ async fn connection(shared: &Arc<Shared>, socket: TcpStream) {
         }
         match command {
             CNXN | AUTH if shared.lock().locked => {
-                // A public key is shown to the user; anything else is answered by another token to sign.
+                // A public key goes to the user for authorization; anything else is answered with another token to
+                // sign.
                 if (command, remote) == (AUTH, 3) {
                     shared.change(|state| state.asking.push(out.clone()));
                 } else {
@@ -445,7 +448,7 @@ fn serve(shared: &Arc<Shared>, service: &str, pipe: Pipe) {
     }
 }
 
-/// AOSP, `adb/SYNC.TXT`; of it, what writes a file.
+/// The file-writing subset of the sync service (AOSP, `adb/SYNC.TXT`).
 async fn sync(shared: &Shared, mut pipe: Pipe) {
     let mut came: Vec<u8> = Vec::new();
     let mut file: Option<(String, Vec<u8>)> = None;

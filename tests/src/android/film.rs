@@ -1,4 +1,5 @@
-//! What a device's screen shows, upright and turned, and a viewer that tells which picture it got.
+//! Screen content of a fake device, upright and turned, encoded once; and a `nal` viewer that identifies each picture
+//! it receives by comparing bytes.
 
 use crate::{
     Gateway, Nal,
@@ -10,26 +11,26 @@ use bytes::Bytes;
 use sluicegate_media::h264::nal;
 use std::{collections::HashMap, sync::OnceLock};
 
-/// Pictures as a device's encoder gives them: parameter sets for themselves, and slices.
+/// Encoded pictures in the form that a device's encoder outputs: parameter sets separately, then slices.
 pub struct Film {
     pub size: (u32, u32),
     /// SPS and PPS.
     pub sets: Vec<Bytes>,
-    /// The slices of each picture; the first is the only IDR picture.
+    /// Slices of each picture; only the first picture is an IDR picture.
     pub pictures: Vec<Vec<Bytes>>,
 }
 
-/// Which picture a viewer got.
+/// A picture that a viewer received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Of the turned film.
+    /// Whether it belongs to the turned film.
     pub turned: bool,
-    /// Its place in the film.
+    /// Index in the film.
     pub place: usize,
 }
 
 impl Film {
-    /// The screen, upright or turned.
+    /// The film of the upright or turned screen.
     pub fn get(turned: bool) -> &'static Film {
         static FILMS: OnceLock<[Film; 2]> = OnceLock::new();
         let films = FILMS.get_or_init(|| [Film::new((320, 192)), Film::new((192, 320))]);
@@ -37,7 +38,7 @@ impl Film {
     }
 
     fn new(size: (u32, u32)) -> Film {
-        // No keyframe but the first: more come only where they are asked for.
+        // Only the first picture is a keyframe: more are sent only on request.
         let arguments = [
             "-c:v",
             "libx264",
@@ -77,7 +78,7 @@ impl Film {
         }
     }
 
-    /// Which picture of either film these NAL units are, byte for byte.
+    /// Finds the picture of either film that has exactly these NAL units.
     pub fn find(nals: &[Bytes]) -> Option<Seen> {
         static PLACES: OnceLock<HashMap<Vec<Bytes>, Seen>> = OnceLock::new();
         let places = PLACES.get_or_init(|| {
@@ -96,17 +97,17 @@ impl Film {
     }
 }
 
-/// A viewer of `nal`.
+/// A viewer of `nal` that identifies the pictures it receives.
 pub struct Watching(Nal);
 
 impl Watching {
-    /// Connects to a stream, named as it is in paths.
+    /// Connects to a stream, given in path form.
     pub async fn open(gateway: &Gateway, stream: &str) -> Watching {
         let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
         Watching(viewer.unwrap())
     }
 
-    /// The next picture.
+    /// Waits for the next picture.
     pub async fn next(&mut self) -> Seen {
         loop {
             let message = within("a picture", self.0.next()).await.unwrap();

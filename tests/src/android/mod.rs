@@ -1,5 +1,5 @@
-//! Android without Android: a real adb server, and devices of our own behind it that speak adbd's protocol and, as the processes on
-//! them, scrcpy's server of any version.
+//! Android without Android: a real adb server, with fake devices behind it. A fake device speaks adbd's protocol
+//! (`adbd`) and runs a fake scrcpy server (`scrcpy`) of any version that the fixtures describe (`wire`).
 
 mod adbd;
 mod film;
@@ -15,7 +15,7 @@ pub use wire::Wire;
 use crate::scratch;
 use std::path::PathBuf;
 
-/// A file that devices of ours take for scrcpy's server of that version, named as upstream names it.
+/// Creates a file that the fake devices accept as scrcpy's server of this version, with upstream's file name.
 pub fn jar(version: &str) -> PathBuf {
     let file = scratch("jar").join(format!("scrcpy-server-v{version}"));
     std::fs::write(&file, format!("scrcpy-server {version}\n").repeat(9000)).unwrap();

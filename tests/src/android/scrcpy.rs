@@ -1,4 +1,4 @@
-//! The processes on a device: scrcpy's server of any version that the fixtures have, and `rm`.
+//! Processes on a fake device: scrcpy's server in any version that the fixtures describe, and `rm`.
 
 use super::{
     adbd::{Pipe, Shared},
@@ -11,13 +11,13 @@ use sluicegate_media::h264::nal;
 use std::{collections::HashMap, sync::Arc, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// What happens to a server.
+/// Events sent to a running server.
 pub enum Command {
-    /// The screen shows something new; tells which picture.
+    /// The screen shows the next picture; the server answers with its index.
     Show(oneshot::Sender<usize>),
     /// The device is turned.
     Turn,
-    /// It says this and ends.
+    /// The server prints this text and exits.
     Die(String),
 }
 
@@ -27,7 +27,7 @@ pub async fn shell(shared: &Arc<Shared>, command: String, pipe: Pipe, packets: b
     let code = match command.contains("com.genymobile.scrcpy.Server") {
         true => match server(shared, &command, &mut shell).await {
             Some(code) => code,
-            // Hung up on: nobody reads what it would say.
+            // The shell was hung up: nobody reads its output.
             None => return,
         },
         false => {
@@ -74,7 +74,7 @@ fn remove(shared: &Shared, command: &str) {
     }
 }
 
-/// One server, from its start to its end. `None`: by SIGHUP.
+/// Runs one server from start to end and returns its exit code; `None` if SIGHUP ended it.
 async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Option<u8> {
     let sdk = shared.lock().sdk;
     shared.change(|state| state.started.push(command.to_owned()));
@@ -141,7 +141,7 @@ async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Optio
         .replace("%08x", &format!("{id:08x}"));
     let (to, mut connecting) = mpsc::unbounded_channel();
     shared.change(|state| state.sockets.insert(name.clone(), to));
-    // Whatever ends it.
+    // Removes the process from the device's state however the server ends.
     let _process = Process {
         shared,
         name: name.clone(),
@@ -212,7 +212,7 @@ async fn server(shared: &Arc<Shared>, command: &str, shell: &mut Shell) -> Optio
             command = commands.recv() => match command {
                 Some(Command::Show(told)) => {
                     let (place, bytes) = encoder.encode(shared.lock().filler);
-                    // A broken pipe ends it.
+                    // A broken pipe ends the server.
                     if !video.write(&bytes).await {
                         return Some(0);
                     }

@@ -1,4 +1,5 @@
-//! A real adb server, with a home of its own, that looks for no devices by itself.
+//! A real adb server with a home directory of its own. It does not look for devices by itself: tests connect the fake
+//! ones.
 
 use super::Device;
 use crate::{PATIENCE, feeder::free_port, scratch, within};
@@ -9,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// `adb server`; killed when dropped.
+/// A process `adb server`; killed when dropped.
 pub struct Adb {
     pub port: u16,
     home: PathBuf,
@@ -17,14 +18,14 @@ pub struct Adb {
 }
 
 impl Adb {
-    /// One that runs.
+    /// Starts a server.
     pub async fn start() -> Adb {
         let mut adb = Adb::down().await;
         adb.up().await;
         adb
     }
 
-    /// One that does not run yet.
+    /// Reserves an address for a server that is not running yet.
     pub async fn down() -> Adb {
         Adb {
             port: free_port().await,
@@ -33,12 +34,12 @@ impl Adb {
         }
     }
 
-    /// Its address.
+    /// Address of the server as HOST:PORT.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Starts it; it answers when this returns.
+    /// Starts the server and returns when it answers.
     pub async fn up(&mut self) {
         let child = Command::new("adb")
             .args(["-P", &self.port.to_string(), "server", "nodaemon"])
@@ -47,7 +48,7 @@ impl Adb {
             .env_remove("ADB_VENDOR_KEYS")
             .env_remove("ANDROID_SDK_HOME")
             .env_remove("ADB_TRACE")
-            // Emulators of this machine are not ours.
+            // Keeps the server from connecting to emulators on this machine.
             .env("ADB_LOCAL_TRANSPORT_MAX_PORT", "5554")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -63,18 +64,19 @@ impl Adb {
         }
     }
 
-    /// Ends it as a crash would.
+    /// Kills the server, as in a crash.
     pub async fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         within("the adb server ends", child.kill()).await.unwrap();
     }
 
-    /// Connects it to devices, and waits until they are listed as ready.
+    /// Connects the server to devices and waits until they are listed as ready.
     pub async fn connect(&self, devices: &[&Device]) {
         for device in devices {
             let began = Instant::now();
             let ready = format!("{}\tdevice", device.serial);
-            // One that it is about to forget may be called connected already, and then be forgotten.
+            // A device that the server is about to drop may be reported as connected and dropped afterwards, so
+            // connecting is repeated.
             while !self
                 .ask("host:devices")
                 .await
@@ -92,13 +94,13 @@ impl Adb {
         }
     }
 
-    /// Has it forget a device, as when its cable is pulled.
+    /// Disconnects a device, as if its cable were pulled.
     pub async fn disconnect(&self, device: &Device) {
         self.ask(&format!("host:disconnect:{}", device.serial))
             .await;
     }
 
-    /// Waits until it lists a device in that state.
+    /// Waits until the server lists the device in this state.
     pub async fn lists(&self, serial: &str, state: &str) {
         let line = format!("{serial}\t{state}");
         let began = Instant::now();
@@ -112,10 +114,10 @@ impl Adb {
         }
     }
 
-    /// Asks it something that has a text for an answer.
+    /// Sends a request and returns the text of the answer.
     pub async fn ask(&self, request: &str) -> String {
         let answer = within(request, self.try_ask(request)).await;
-        answer.unwrap_or_else(|| panic!("{request}: the adb server is gone"))
+        answer.unwrap_or_else(|| panic!("{request}: the adb server closed the connection"))
     }
 
     async fn try_ask(&self, request: &str) -> Option<String> {

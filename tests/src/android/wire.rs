@@ -1,15 +1,16 @@
-//! What scrcpy's server writes, by version: read from `tests/fixtures/scrcpy-wire.txt`, where each line names its source upstream.
+//! Bytes that scrcpy's server writes, by version. They are read from `tests/fixtures/scrcpy-wire.txt`, where each line
+//! names its source upstream.
 
 use std::{collections::HashMap, sync::OnceLock};
 
-/// One version's lines.
+/// Fixture lines of one version.
 #[derive(Debug)]
 pub struct Wire {
     pub version: String,
     values: HashMap<String, String>,
 }
 
-/// Numbers for the places of a template.
+/// Values for the placeholders of a template.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Numbers {
     pub size: (u32, u32),
@@ -18,23 +19,23 @@ pub struct Numbers {
 }
 
 impl Wire {
-    /// Every version that the fixtures have, oldest first.
+    /// All versions in the fixtures, oldest first.
     pub fn all() -> &'static [Wire] {
         static ALL: OnceLock<Vec<Wire>> = OnceLock::new();
         ALL.get_or_init(|| read(include_str!("../../fixtures/scrcpy-wire.txt")))
     }
 
-    /// Of that version.
+    /// Fixtures of one version.
     pub fn of(version: &str) -> Option<&'static Wire> {
         Wire::all().iter().find(|wire| wire.version == version)
     }
 
-    /// What the fixtures say, if that version has it.
+    /// Text of a fixture line, if this version has it.
     pub fn get(&self, what: &str) -> Option<&str> {
         self.values.get(what).map(String::as_str)
     }
 
-    /// The bytes of a template, with these numbers in their places. Nothing if this version writes no such thing.
+    /// Bytes of a template with its placeholders filled in; empty if this version does not write it.
     pub fn bytes(&self, what: &str, numbers: Numbers) -> Vec<u8> {
         let mut bytes = Vec::new();
         for word in self.get(what).unwrap_or_default().split_whitespace() {
@@ -65,7 +66,9 @@ fn read(text: &str) -> Vec<Wire> {
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
     {
-        let (line, source) = line.split_once("  # ").expect("a line without its source");
+        let (line, source) = line
+            .split_once("  # ")
+            .expect("a fixture line without its source");
         assert!(source.contains(".java:"), "{source}");
         let (key, value) = line.split_once(": ").unwrap();
         let (version, what) = key.split_once(' ').unwrap();

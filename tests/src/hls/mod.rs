@@ -1,8 +1,9 @@
-//! A judge of HLS, written from draft-pantos-hls-rfc8216bis and apart from what it judges: playlists in, broken rules out. Pure,
-//! but for `player`, which polls as a player does.
+//! A checker of HLS: it takes playlists and returns the rules they break. It is written from
+//! draft-pantos-hls-rfc8216bis, independently of the code it judges, and pure except for `player`, which polls as a
+//! player does.
 //!
-//! Numbers in brackets are the draft's sections. Where Apple's or common players want more than the draft, or this gateway
-//! promises more, the rule says so.
+//! Numbers in parentheses are sections of the draft. Rules that come from Apple's or other common players, or from
+//! promises of this gateway, say so.
 
 mod parse;
 pub mod player;
@@ -14,14 +15,14 @@ pub use session::{Session, agree};
 
 use std::fmt;
 
-/// A rule that a playlist breaks.
+/// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Its name.
+    /// Name of the rule.
     pub rule: &'static str,
-    /// From 1; 0: the whole.
+    /// Line in the playlist from 1; 0 if the playlist as a whole is wrong.
     pub line: usize,
-    /// What is wrong.
+    /// Description of the mistake.
     pub what: String,
 }
 
@@ -41,21 +42,21 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What is wrong with a media playlist by itself.
+/// Checks a single media playlist.
 pub fn check(text: &str) -> Vec<Violation> {
     let (playlist, mut violations) = parse(text);
     violations.extend(rules::check(&playlist));
     violations
 }
 
-/// What is wrong with a multivariant playlist.
+/// Checks a multivariant playlist.
 pub fn check_multivariant(text: &str) -> Vec<Violation> {
     let (variants, mut violations) = multivariant(text);
     violations.extend(rules::check_variants(&variants));
     violations
 }
 
-/// Fails the test with what was found, and the playlist it was found in.
+/// Fails the test with all violations and the playlist in which they were found.
 pub fn must_be_clean(what: &str, text: &str, violations: &[Violation]) {
     let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
     assert!(list.is_empty(), "{what}: {list:#?}\n{text}");

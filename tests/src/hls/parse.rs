@@ -1,9 +1,9 @@
-//! Playlists as lines, tags and attributes (4.1 to 4.4).
+//! Parses playlists into lines, tags and attributes (4.1 to 4.4).
 
 use super::Violation;
 use std::collections::BTreeMap;
 
-/// In units of 10 µs.
+/// A duration in units of 10 µs.
 pub type Time = u64;
 
 /// One second.
@@ -13,11 +13,11 @@ pub const SECOND: Time = 100_000;
 #[derive(Clone, Debug, Default)]
 pub struct Playlist {
     pub version: Option<u64>,
-    /// In seconds.
+    /// Target duration in seconds.
     pub target: Option<u64>,
     pub part_target: Option<Time>,
     pub has_part_inf: bool,
-    /// `EXT-X-SERVER-CONTROL`.
+    /// Attributes of `EXT-X-SERVER-CONTROL`.
     pub control: Option<BTreeMap<String, String>>,
     pub first: u64,
     pub has_sequence: bool,
@@ -25,7 +25,7 @@ pub struct Playlist {
     pub independent: bool,
     pub skipped: Option<u64>,
     pub segments: Vec<Segment>,
-    /// What stands behind the last segment: the parts of the next.
+    /// Parts and tags after the last complete segment.
     pub open: Segment,
     pub hints: Vec<(usize, BTreeMap<String, String>)>,
     pub reports: Vec<Report>,
@@ -33,7 +33,7 @@ pub struct Playlist {
     pub playlist_type: bool,
 }
 
-/// A segment, or what is there of it.
+/// A segment, complete or still growing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Segment {
     pub msn: u64,
@@ -41,17 +41,17 @@ pub struct Segment {
     pub uri: String,
     pub duration: Option<Time>,
     pub parts: Vec<Part>,
-    /// Unix milliseconds.
+    /// `EXT-X-PROGRAM-DATE-TIME` in Unix milliseconds.
     pub date: Option<i64>,
     pub map: Option<Map>,
-    /// A tag `EXT-X-DISCONTINUITY` stands before it.
+    /// Whether `EXT-X-DISCONTINUITY` precedes it.
     pub discontinuity: bool,
-    /// Its discontinuity sequence number.
+    /// Discontinuity sequence number.
     pub number: u64,
     pub gap: bool,
 }
 
-/// A part.
+/// A partial segment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
     pub line: usize,
@@ -84,7 +84,7 @@ pub struct Variant {
     pub uri: Option<String>,
 }
 
-/// Tags that stand once in a playlist at most.
+/// Tags that may occur at most once in a playlist.
 const ONCE: [&str; 9] = [
     "EXT-X-VERSION",
     "EXT-X-TARGETDURATION",
@@ -114,7 +114,7 @@ struct Reader {
     line: usize,
 }
 
-/// Reads a media playlist; what cannot be read is a violation and passed over.
+/// Parses a media playlist; unreadable lines become violations and are skipped.
 pub fn parse(text: &str) -> (Playlist, Vec<Violation>) {
     let mut reader = Reader {
         playlist: Playlist::default(),
@@ -138,7 +138,7 @@ pub fn parse(text: &str) -> (Playlist, Vec<Violation>) {
     (reader.playlist, reader.violations)
 }
 
-/// Reads a multivariant playlist.
+/// Parses a multivariant playlist.
 pub fn multivariant(text: &str) -> (Vec<Variant>, Vec<Violation>) {
     let mut violations = as_text(text);
     let mut variants: Vec<Variant> = Vec::new();
@@ -179,7 +179,7 @@ pub fn multivariant(text: &str) -> (Vec<Variant>, Vec<Violation>) {
     (variants, violations)
 }
 
-/// Rules of the text itself (4.1).
+/// Checks rules about the text itself (4.1).
 fn as_text(text: &str) -> Vec<Violation> {
     let mut violations = Vec::new();
     if text.starts_with('\u{feff}') {
@@ -379,7 +379,7 @@ impl Reader {
 
     fn seconds(&mut self, text: &str) -> Option<Time> {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-        // iOS reads no more.
+        // iOS does not read more decimals.
         if decimals.len() > 5 {
             self.fail("five-decimals", text);
         }
@@ -391,7 +391,7 @@ impl Reader {
     }
 }
 
-/// A decimal number of seconds; decimals behind the fifth are cut.
+/// A decimal number of seconds; decimals after the fifth are cut off.
 pub fn seconds(whole: &str, decimals: &str) -> Option<Time> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(decimals) {
@@ -401,7 +401,7 @@ pub fn seconds(whole: &str, decimals: &str) -> Option<Time> {
     Some(whole.parse::<u64>().ok()? * SECOND + five.parse::<u64>().ok()?)
 }
 
-/// An attribute list (4.2); quotes are taken off.
+/// An attribute list (4.2), with quotes removed.
 fn attributes(list: &str) -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
     let mut rest = list;
@@ -411,7 +411,7 @@ fn attributes(list: &str) -> Result<BTreeMap<String, String>, String> {
             .ok_or_else(|| format!("no `=` in {rest:?}"))?;
         let good = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || !name.chars().all(good) {
-            return Err(format!("{name:?} is no name"));
+            return Err(format!("{name:?} is not an attribute name"));
         }
         let (value, behind) = match behind.strip_prefix('"') {
             Some(quoted) => quoted
@@ -431,7 +431,7 @@ fn attributes(list: &str) -> Result<BTreeMap<String, String>, String> {
     }
 }
 
-/// `2026-11-21T10:00:00.123Z` as Unix milliseconds; only UTC, and only milliseconds or finer.
+/// Converts `2026-11-21T10:00:00.123Z` to Unix milliseconds; accepts only UTC with milliseconds or finer.
 fn unix_ms(text: &str) -> Option<i64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let numbers = |text: &str, separator| -> Option<Vec<i64>> {
@@ -448,7 +448,7 @@ fn unix_ms(text: &str) -> Option<i64> {
     if !(1..=12).contains(month) || !(1..=31).contains(day) || *hour > 23 || *minute > 59 {
         return None;
     }
-    // Days of the civil calendar by counting: slow and plain.
+    // Counts the days of the civil calendar one year at a time: slow and simple.
     let leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let mut days = (1970..*year)
         .map(|year| 365 + i64::from(leap(year)))

@@ -1,5 +1,5 @@
-//! Polls as a low-latency player does: each playlist is asked for with the part that comes next, while the part that the last
-//! one hinted is asked for too; everything that comes is judged.
+//! Polls as a low-latency player does: it requests each playlist with the next part in the query, and at the same time
+//! the part that the previous playlist hinted. Everything received is checked.
 
 use super::{
     Session, Violation, check_multivariant, multivariant,
@@ -16,20 +16,20 @@ use std::{
 /// A client of one rendition.
 pub struct Player {
     pub address: SocketAddr,
-    /// The folder of the media playlist, ending in "/".
+    /// Directory of the media playlist, with a trailing "/".
     pub base: String,
     pub session: Session,
-    /// What was wrong so far, each with the playlist that it was found in.
+    /// Violations so far, each with the playlist in which it was found.
     pub wrong: Vec<(Violation, String)>,
-    /// Bytes of every part that was fetched, by its name.
+    /// Bytes of every fetched part, by name.
     pub parts: BTreeMap<String, Vec<u8>>,
-    /// Answers that were not 200, by status.
+    /// Number of responses other than 200, by status.
     pub refused: BTreeMap<u16, u32>,
     clock: Awake,
     polls: u32,
 }
 
-/// The URIs of the variants in the multivariant playlist, which must be clean, resolved.
+/// Fetches the multivariant playlist, which must have no violations; returns the resolved URIs of its variants.
 pub async fn variants(address: SocketAddr, base: &str) -> Vec<String> {
     let (status, _, body) = get(address, &format!("{base}index.m3u8")).await;
     let text = String::from_utf8(body).unwrap();
@@ -41,7 +41,7 @@ pub async fn variants(address: SocketAddr, base: &str) -> Vec<String> {
     uris.map(|uri| resolve(base, &uri)).collect()
 }
 
-/// A relative URI on a base that ends in "/" (RFC 3986 5.2, as far as is needed here).
+/// Resolves a relative URI against a base with a trailing "/" (RFC 3986 5.2, the subset needed here).
 pub fn resolve(base: &str, uri: &str) -> String {
     let mut segments: Vec<&str> = base.trim_end_matches('/').split('/').collect();
     for segment in uri.split('/') {
@@ -54,7 +54,7 @@ pub fn resolve(base: &str, uri: &str) -> String {
     segments.join("/")
 }
 
-/// A GET on a connection of its own.
+/// Sends a GET on a connection of its own.
 pub async fn get(address: SocketAddr, path: &str) -> (u16, String, Vec<u8>) {
     within(&format!("GET {path}"), http_get(address, path, &[]))
         .await
@@ -62,7 +62,7 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String, Vec<u8>) {
 }
 
 impl Player {
-    /// Of the media playlist at this path.
+    /// Creates a client of the media playlist at this path.
     pub fn new(address: SocketAddr, playlist: &str) -> Player {
         let (base, _) = playlist.rsplit_once('/').unwrap();
         Player {
@@ -77,7 +77,8 @@ impl Player {
         }
     }
 
-    /// Asks once, for what comes next; every other time a delta update will do. False: it was refused, and may be asked again.
+    /// Polls once for the next part; every second poll accepts a delta update. Returns false if the request was refused
+    /// and may be repeated.
     pub async fn poll(&mut self) -> bool {
         self.polls += 1;
         let delta = self.polls.is_multiple_of(2) && self.session.playlist().is_some();
@@ -101,7 +102,7 @@ impl Player {
             *self.refused.entry(status).or_default() += 1;
             return false;
         }
-        // A part behind the last one of a segment is the next segment's first.
+        // A part after the last one of a segment is the first part of the next segment.
         let asked = asked.map(|(msn, part)| (msn, Some(part)));
         let at = self.clock.passed();
         let found = match delta {
@@ -113,7 +114,7 @@ impl Player {
         true
     }
 
-    /// Polls for so long.
+    /// Polls for this time.
     pub async fn play(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -121,7 +122,7 @@ impl Player {
         }
     }
 
-    /// Fails the test if anything was wrong.
+    /// Fails the test if there was any violation.
     pub fn must_be_clean(&self) {
         let what = &self.base;
         if let Some((violation, text)) = self.wrong.first() {
@@ -130,7 +131,7 @@ impl Player {
         }
     }
 
-    /// Seconds of complete segments that went by.
+    /// Total duration in seconds of the complete segments seen.
     pub fn seconds(&self) -> f64 {
         let all = self
             .session
@@ -139,7 +140,7 @@ impl Player {
         all.sum::<u64>() as f64 / 100_000.0
     }
 
-    /// How often it asked.
+    /// Number of polls so far.
     pub fn polls(&self) -> u32 {
         self.polls
     }
@@ -155,13 +156,13 @@ impl Player {
     }
 }
 
-/// What the playlist hints.
+/// The part that the playlist hints.
 pub fn hint(playlist: &Playlist) -> Option<String> {
     let (_, hint) = playlist.hints.first()?;
     hint.get("URI").cloned()
 }
 
-/// Fetches the media playlist until it is there.
+/// Fetches the media playlist, repeatedly until it exists.
 pub async fn playlist(address: SocketAddr, path: &str) -> (Playlist, String) {
     let mut last = String::new();
     for _ in 0..5 {
@@ -175,7 +176,7 @@ pub async fn playlist(address: SocketAddr, path: &str) -> (Playlist, String) {
     panic!("no playlist at {path}: {last}");
 }
 
-/// The NAL units in a fragment's or segment's `mdat` boxes, of a stream with pictures only.
+/// NAL units in the `mdat` boxes of a fragment or segment that has only video.
 pub fn nals(mp4: &[u8]) -> Vec<Bytes> {
     let mut found = Vec::new();
     for (kind, mut data) in boxes(mp4) {
@@ -191,7 +192,7 @@ pub fn nals(mp4: &[u8]) -> Vec<Bytes> {
     found
 }
 
-/// The boxes at the top, by their types.
+/// Top-level boxes with their types.
 pub fn boxes(mut mp4: &[u8]) -> Vec<([u8; 4], &[u8])> {
     let mut found = Vec::new();
     while let Some((size, rest)) = mp4.split_first_chunk::<4>() {

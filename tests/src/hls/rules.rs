@@ -1,4 +1,4 @@
-//! Rules that one playlist keeps by itself.
+//! Rules for a single playlist.
 
 use super::{
     Violation,
@@ -6,12 +6,12 @@ use super::{
 };
 use std::collections::BTreeSet;
 
-/// Dates that follow one another may be off by this, for rounding to milliseconds.
+/// Tolerance in milliseconds between consecutive dates, for rounding.
 const DATES: i64 = 2;
-/// And by so many millionths, as they follow the wall clock where the source's drifts.
+/// Further tolerance in millionths: dates follow the wall clock when the source's clock drifts.
 const DRIFT: i64 = 500;
 
-/// What is wrong with a media playlist.
+/// Checks a media playlist.
 pub(super) fn check(playlist: &Playlist) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut fail = |rule, line, what: String| violations.push(Violation::new(rule, line, what));
@@ -65,7 +65,7 @@ pub(super) fn check(playlist: &Playlist) -> Vec<Violation> {
         if !relative(&segment.uri) {
             fail("relative-uri", line, segment.uri.clone());
         }
-        // A delta update need not repeat the map of what it skips.
+        // A delta update need not repeat the map of the segments that it skips.
         let known = segment.map.is_some() || playlist.skipped.is_some();
         if segment.uri.ends_with(".m4s") && !known {
             fail("map", line, "no EXT-X-MAP before it (3.1.2)".into());
@@ -116,7 +116,7 @@ fn dates(playlist: &Playlist, fail: &mut impl FnMut(&'static str, usize, String)
     }
     let with = all.iter().filter(|segment| segment.date.is_some()).count();
     if with > 0 && with < all.len() {
-        // hls.js and Safari get along without; this gateway promises it.
+        // hls.js and Safari do without these dates; this gateway promises them.
         fail("dates-everywhere", 0, format!("{with} of {}", all.len()));
     }
 }
@@ -166,7 +166,7 @@ fn low_latency(playlist: &Playlist, fail: &mut impl FnMut(&'static str, usize, S
     if playlist.ended && !playlist.hints.is_empty() {
         fail("no-hint-at-the-end", 0, "(4.4.5.3)".into());
     }
-    // hls.js asks again and again without one.
+    // Without a hint hls.js polls continuously.
     if playlist.has_part_inf && !playlist.ended && !types.contains("PART") {
         fail("hint", 0, "players of parts want to know the next".into());
     }
@@ -188,7 +188,7 @@ fn low_latency(playlist: &Playlist, fail: &mut impl FnMut(&'static str, usize, S
     recent(playlist, target, fail);
 }
 
-/// `EXT-X-SERVER-CONTROL` (4.4.3.8), and what Apple's players want before they play parts at all.
+/// `EXT-X-SERVER-CONTROL` (4.4.3.8), and what Apple's players require before they play parts at all.
 fn control(playlist: &Playlist, target: Time, fail: &mut impl FnMut(&'static str, usize, String)) {
     let seconds_of = |name: &str| {
         let text = playlist.control.as_ref()?.get(name)?;
@@ -232,7 +232,7 @@ fn control(playlist: &Playlist, target: Time, fail: &mut impl FnMut(&'static str
     }
 }
 
-/// Durations of parts (4.4.4.9), and where keyframes are.
+/// Durations of parts (4.4.4.9) and the positions of keyframes.
 fn parts_of(
     segment: &Segment,
     most: Time,
@@ -276,7 +276,7 @@ fn parts_of(
     }
 }
 
-/// Parts are for the live edge (6.2.2).
+/// Parts belong near the live edge only (6.2.2).
 fn recent(playlist: &Playlist, target: Time, fail: &mut impl FnMut(&'static str, usize, String)) {
     let mut behind: Time = playlist.open.parts.iter().map(|part| part.duration).sum();
     for segment in playlist.segments.iter().rev() {
@@ -296,7 +296,7 @@ fn recent(playlist: &Playlist, target: Time, fail: &mut impl FnMut(&'static str,
     }
 }
 
-/// What is wrong with the variants of a multivariant playlist (4.4.6.2).
+/// Checks the variants of a multivariant playlist (4.4.6.2).
 pub(super) fn check_variants(variants: &[Variant]) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut fail = |rule, line, what: &str| violations.push(Violation::new(rule, line, what));
@@ -346,7 +346,7 @@ pub(super) fn check_variants(variants: &[Variant]) -> Vec<Violation> {
     violations
 }
 
-/// This gateway writes relative URLs only, so that a ticket in a path stays out of shared playlists.
+/// This gateway writes only relative URLs, so that a ticket in a path does not end up in shared playlists.
 fn relative(uri: &str) -> bool {
     !uri.starts_with('/') && !uri.contains("://") && !uri.contains('?')
 }

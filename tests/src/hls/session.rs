@@ -1,4 +1,5 @@
-//! Rules over successive playlists of one rendition (6.2.1, 6.2.2), over delta updates, and between renditions (6.2.4).
+//! Rules for successive playlists of one rendition (6.2.1, 6.2.2), for delta updates, and between renditions (6.2.4). A
+//! [`Session`] is fed every playlist that a client receives, in order, and remembers what earlier ones listed.
 
 use super::{
     Violation, check,
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Segments that are remembered after they have gone.
+/// Number of segments remembered after they left the playlist.
 const REMEMBERED: usize = 200;
 
 /// One client's view of one rendition.
@@ -19,18 +20,19 @@ pub struct Session {
     known: BTreeMap<u64, Segment>,
     /// Every part ever listed, by segment.
     parts: BTreeMap<u64, Vec<Part>>,
-    /// The newest hint, until it has come true.
+    /// Newest hint that has not become a part yet.
     hint: Option<String>,
-    /// When the newest segment appeared first.
+    /// When the newest segment was first listed.
     grew: Option<Duration>,
-    /// Between two segments this much may pass beyond 1.5 target durations: a busy machine, a lost source.
+    /// Time that may pass between two segments in addition to 1.5 target durations, for a busy machine or a lost
+    /// source.
     pub patience: Duration,
-    /// The target duration may change at a discontinuity, which the draft does not foresee.
+    /// The target duration may change at a discontinuity, which the draft does not provide for.
     pub target_may_change: bool,
 }
 
 impl Session {
-    /// With that patience.
+    /// Creates a session with this patience.
     pub fn patient(patience: Duration) -> Session {
         Session {
             patience,
@@ -38,7 +40,7 @@ impl Session {
         }
     }
 
-    /// Takes a full playlist that came at `at`; `asked`: segment and part that it had to have.
+    /// Checks a full playlist received at `at`. `asked` is the segment and part that it had to contain.
     pub fn full(
         &mut self,
         text: &str,
@@ -60,7 +62,7 @@ impl Session {
         violations
     }
 
-    /// Takes a delta update, put together with what is known (6.3.7).
+    /// Checks a delta update merged with the known playlist (6.3.7).
     pub fn delta(
         &mut self,
         text: &str,
@@ -87,7 +89,7 @@ impl Session {
             let base = playlist.discontinuity_sequence.unwrap_or(0);
             for segment in &mut playlist.segments {
                 segment.map = segment.map.take().or_else(|| map.clone());
-                // Tags that were skipped count, too.
+                // Skipped tags count, too.
                 segment.number += number.saturating_sub(base);
             }
             old.extend(std::mem::take(&mut playlist.segments));
@@ -98,7 +100,7 @@ impl Session {
         violations
     }
 
-    /// The newest part: its segment and place.
+    /// Segment and index of the newest part.
     pub fn newest(&self) -> Option<(u64, u64)> {
         newest(self.before.as_ref()?)
     }
@@ -189,7 +191,7 @@ impl Session {
         for segment in playlist.segments.iter().chain([&playlist.open]) {
             let complete = segment.duration.is_some();
             let known = self.parts.entry(segment.msn).or_default();
-            // Those of old segments are not listed any more.
+            // Parts of old segments are not listed any more.
             if segment.parts.is_empty() && complete {
                 continue;
             }
@@ -304,7 +306,7 @@ fn compare(
 }
 
 fn alike(one: &Segment, other: &Segment) -> bool {
-    // A discontinuity that begins the list is only in its number.
+    // A discontinuity before the first listed segment appears only in its sequence number.
     one.uri == other.uri
         && one.duration == other.duration
         && one.date == other.date
@@ -319,8 +321,8 @@ fn newest(playlist: &Playlist) -> Option<(u64, u64)> {
     Some((last.msn, last.parts.len() as u64 - 1))
 }
 
-/// What two renditions' playlists of about the same moment disagree about (6.2.4), `report` being what the first says of the
-/// second.
+/// Checks that playlists of two renditions from about the same moment agree (6.2.4). `report` is the rendition report
+/// of the first about the second.
 pub fn agree(one: &Playlist, other: &Playlist) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut fail = |rule, what: String| violations.push(Violation::new(rule, 0, what));
@@ -363,7 +365,7 @@ pub fn agree(one: &Playlist, other: &Playlist) -> Vec<Violation> {
             continue;
         };
         let said = (msn, report.part.unwrap_or(0));
-        // A request goes unblocked for what is a segment off.
+        // A request that relies on a report does not block if the report is off by one segment.
         if said.0.abs_diff(newest.0) > 1 {
             fail("report-is-true", format!("{said:?}, where {newest:?} is"));
         }

@@ -1,4 +1,4 @@
-//! The one table of routes, asked over the wire: who may, from where, and how.
+//! The table of routes, checked over the wire: which role may use each route, from which origin, and how.
 
 use sluicegate::api::ROUTES;
 use sluicegate_net::auth::Role;
@@ -56,8 +56,8 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
         assert_eq!(refused.unwrap().0, 400, "{path} of two hosts");
         for origin in [FOREIGN, "null", "http://127.0.0.1:1", ""] {
             let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site")];
-            // Browsers say the second to trustworthy addresses only. What is the same for everybody is read by nobody else
-            // all the same.
+            // Browsers send the second header only to trustworthy addresses. Public files are refused only with both,
+            // because without CORS another site cannot read them anyway.
             let said = if role == Role::Public { 2 } else { 1 };
             let refused = within(&path, request(address, &method, &path, &headers[..said])).await;
             let (status, head, body) = refused.unwrap();
@@ -79,7 +79,7 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
             );
         }
     }
-    // Without a name at all, and where there is nothing.
+    // Requests without a host name, also for paths that do not exist.
     for (request, status) in [
         ("GET /healthz HTTP/1.0\r\n\r\n", 400),
         ("GET /healthz HTTP/1.1\r\n\r\n", 400),
@@ -91,7 +91,7 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
         raw.write(request).await;
         assert_eq!(raw.head().await.unwrap().status, status, "{request:?}");
     }
-    // Each once in the log, with what to do, however often it was asked.
+    // Each refusal is logged once with advice, however often it is repeated.
     let line = gateway.logged("to the host name `evil.example`").await;
     assert!(line.contains("add it to `names` under [server]"), "{line}");
     let log = gateway.log.lock().unwrap();
@@ -129,7 +129,7 @@ async fn a_picture_in_another_sites_page_starts_no_source() {
     }
     let device = gateway.api("/api/devices/demo").await;
     assert_eq!(device["state"], "idle", "{device:#}");
-    // A link to it is followed.
+    // Following a link is allowed.
     let link = said("cross-site", "navigate", "document");
     let asked = within(
         "a picture",
@@ -166,7 +166,7 @@ async fn head_tells_the_length_that_get_would() {
         assert_eq!(told, Some(got.to_string()), "{path}");
         assert_eq!(length("HEAD").await, (told, 0), "{path}");
     }
-    // Nobody knows how long these will be.
+    // Bodies of unknown length.
     for path in [
         "/live/demo/mjpeg",
         "/live/demo/mse",
@@ -218,12 +218,12 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
             .unwrap();
         assert!(body.is_empty(), "{path}: {body:?}");
         let fine = match path.as_str() {
-            // What is asked for below them does not exist.
+            // Files under it that do not exist.
             "/assets/no-such-file.js"
             | "/docs/no/such/thing"
             | "/live/demo/mjpeg/no/such/thing"
             | "/api/sessions/nobody" => status == 404,
-            // To what it can play.
+            // Redirects to what the client can play.
             "/live/demo" => status == 307,
             "/api/ws/stream/demo" | "/api/ws/capture/demo" => status == 426,
             _ if own == "POST" => status == 405,
@@ -265,7 +265,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
     .await;
     for (method, path, role) in paths()
         .into_iter()
-        // These go on for ever.
+        // These responses never end.
         .filter(|(_, path, _)| !path.contains("mjpeg") && path != "/api/events")
     {
         let headers = [
@@ -276,7 +276,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
         let (status, head, _) = within(&path, asked).await.unwrap();
         if role == Role::Admin {
             assert_eq!(status, 403, "only by a loopback name: {path}");
-            // Nor by one: such a page may watch, and no more.
+            // Not by a loopback name either: such a page may watch, but not administer.
             for method in [method.as_str(), "OPTIONS"] {
                 let headers = [
                     ("Origin", "https://pets.example"),
@@ -294,7 +294,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
             }
             continue;
         }
-        // A page may ask whether it may POST JSON, and then do so.
+        // A page may ask in a preflight whether it may POST JSON, and then do so.
         let preflight = [
             headers[0],
             headers[1],
@@ -343,7 +343,7 @@ async fn a_proxy_on_this_machine_makes_nobody_an_administrator() {
     for (headers, status) in [
         (&[][..], 200),
         (&[("X-Forwarded-For", "192.0.2.1")], 403),
-        // A tunnel that ends at the proxy makes everybody look so.
+        // Behind a tunnel that ends at the proxy, every client looks like this.
         (&[("X-Forwarded-For", "127.0.0.1")], 403),
         (&[("X-Forwarded-For", "127.0.0.1, 192.0.2.1")], 403),
         (&[("X-Forwarded-For", "192.0.2.1, 127.0.0.1")], 403),
@@ -363,14 +363,14 @@ async fn a_proxy_on_this_machine_makes_nobody_an_administrator() {
                 .await
                 .unwrap();
             assert_eq!(asked.0, status, "{headers:?}: {}", asked.1);
-            // Watching is for everybody.
+            // Everyone may watch.
             let asked = http_get(gateway.address, "/api/devices", headers)
                 .await
                 .unwrap();
             assert_eq!(asked.0, 200, "{headers:?}: {}", asked.1);
         }
     }
-    // What the browser spoke, as the proxy tells it, decides which page is our own.
+    // Whether a page is our own depends on the scheme that the browser used, as reported by the proxy.
     let told = |proto| {
         [
             ("Forwarded", proto),

@@ -1,4 +1,4 @@
-//! On air for minutes: changes of tracks and broken instances under players of HLS that go on.
+//! HLS on air for minutes: tracks change and instances break while players continue.
 
 use sluicegate_tests::{
     Gateway,
@@ -14,8 +14,8 @@ use std::{
 };
 use tokio::time::interval;
 
-/// Three minutes in one go: two renditions, a change of size twice a minute, and an instance of each rendition trapped ten
-/// times under its player.
+/// One run of three minutes with two renditions: the size changes twice a minute, and the instance of each rendition
+/// traps ten times under its player.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
     const TIME: Duration = Duration::from_secs(180);
@@ -53,7 +53,7 @@ async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
                 let (_, before) = playlist(address, path).await;
                 let (status, _, body) = get(address, &format!("{base}trap")).await;
                 assert_eq!(status, 503, "{}", String::from_utf8_lossy(&body));
-                // Nothing that was promised is forgotten.
+                // The new instance keeps everything that playlists promised before.
                 let (_, after) = playlist(address, path).await;
                 let mut session = Session::patient(TIME);
                 session.target_may_change = true;
@@ -75,7 +75,7 @@ async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
         assert!(player.refused.is_empty(), "{:?}", player.refused);
         let seconds = player.seconds();
         assert!(seconds > TIME.as_secs_f64() - 10.0, "only {seconds} s");
-        // At 30 a minute, as the file changes its size in the middle and where it begins again.
+        // The size changes in the middle of the file and where it repeats.
         let numbers = player.session.segments().map(|segment| segment.number);
         let numbers: BTreeSet<u64> = numbers.collect();
         let changes = numbers.len() - 1;
@@ -98,13 +98,13 @@ async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
     assert_eq!(failures, 20);
 }
 
-/// Parts that came long ago, before traps, are the same bytes in the segments that are there now.
+/// Parts received long ago, before traps, have the same bytes as the segments served now.
 async fn player_has_what_is_served(player: &Player) {
     let mut compared = 0;
     for segment in &player.session.playlist().unwrap().segments {
         let path = resolve(&player.base, &segment.uri);
         let (status, _, whole) = get(player.address, &path).await;
-        // The newest have gone on meanwhile.
+        // The oldest listed segments may have expired meanwhile.
         if status != 200 {
             continue;
         }
@@ -124,7 +124,7 @@ async fn player_has_what_is_served(player: &Player) {
     assert!(compared >= 3, "{compared} segments compared");
 }
 
-/// Half of it in one size, half in another, with a keyframe each second.
+/// A film whose second half has another size, with a keyframe every second.
 fn film_of_two_sizes(seconds: u64) -> std::path::PathBuf {
     let arguments = [
         "-c:v",

@@ -1,4 +1,4 @@
-//! Android devices, through a real adb server, as streams that the config names.
+//! Android devices that the config names as streams, through a real adb server.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use sluicegate_tests::{
 use std::{path::Path, time::Duration};
 use tokio::task::JoinSet;
 
-/// `[android]`, and a stream for each device: `a`, `b`, ….
+/// Config with `[android]` and one stream per device: `a`, `b`, ….
 fn config(adb: &Adb, jar: &Path, more: &str, devices: &[&Device]) -> String {
     let mut text = format!(
         "[android]\nadb = '{}'\nserver = '{}'\ndiscover = false\n{more}\n",
@@ -28,7 +28,7 @@ fn config(adb: &Adb, jar: &Path, more: &str, devices: &[&Device]) -> String {
     text
 }
 
-/// A device, its adb server, and a gateway that shows it as `a`.
+/// A device, its adb server, and a gateway that shows the device as `a`.
 async fn one(version: &str, more: &str) -> (Adb, Device, Gateway) {
     let (adb, device) = tokio::join!(Adb::start(), Device::new());
     adb.connect(&[&device]).await;
@@ -37,7 +37,7 @@ async fn one(version: &str, more: &str) -> (Adb, Device, Gateway) {
     (adb, device, gateway)
 }
 
-/// Waits until `/api/devices/a` is in that state, for a reason that has these words; gives what it says.
+/// Waits until `/api/devices/a` has this state with a reason that contains `words`; returns the entry.
 async fn says(gateway: &Gateway, state: &str, words: &str) -> Value {
     let good = |device: &Value| {
         device["state"] == state
@@ -49,7 +49,7 @@ async fn says(gateway: &Gateway, state: &str, words: &str) -> Value {
     gateway.api_until("/api/devices/a", &what, good).await
 }
 
-/// Shows so many pictures, each of which must be what comes next.
+/// Shows this number of pictures; the viewer must receive each of them in order. Returns their places.
 async fn plays(device: &Device, viewer: &mut Watching, count: usize, turned: bool) -> Vec<usize> {
     let mut places = Vec::new();
     for _ in 0..count {
@@ -65,7 +65,7 @@ fn is_as_a_client_would(device: &Device) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_version_of_scrcpy_plays_with_times_and_without_byte_for_byte_and_over_rotations() {
+async fn every_scrcpy_version_plays_with_and_without_times_and_over_rotations() {
     let adb = std::sync::Arc::new(Adb::start().await);
     let mut all = JoinSet::new();
     for (wire, metadata) in Wire::all()
@@ -158,7 +158,7 @@ async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_bac
     plays(&device, &mut viewer, 5, false).await;
     assert_eq!(says(&gateway, "live", "").await["viewers"], 1);
 
-    // The link breaks, and the adb server has not noticed that it will not come back.
+    // The link breaks, and the adb server keeps listing the device as offline.
     device.unplug();
     adb.lists(&device.serial, "offline").await;
     says(&gateway, "offline", "adb reconnect").await;
@@ -170,7 +170,7 @@ async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_bac
     device.is_clean().await;
     says(&gateway, "idle", "").await;
 
-    // Away while nobody watches, too.
+    // The device is also reported as away while nobody watches.
     adb.disconnect(&device).await;
     says(&gateway, "offline", "plug it in").await;
     adb.connect(&[&device]).await;
@@ -197,7 +197,7 @@ async fn a_device_that_has_not_allowed_the_computer_says_so_and_plays_once_it_ha
         says(&gateway, "live", "").await;
         assert_eq!(device.change(|state| state.started.len()), 1);
     };
-    // The adb server answers when it is allowed, or has given up waiting for that.
+    // The adb server answers when the device authorizes it or when it gives up waiting.
     tokio::join!(asked, rest);
 }
 
@@ -323,7 +323,7 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
     let gateway = Gateway::with_config(&config).await;
     let mut viewer = Watching::open(&gateway, "a").await;
     plays(&device, &mut viewer, 2, false).await;
-    // It reads nothing while more comes than its connection holds; no keyframe is among it.
+    // The viewer reads nothing until more has been sent than its connection buffers; there is no keyframe in it.
     let mut slow = Raw::with_buffer(gateway.address, Some(16 << 10)).await;
     let head = slow.upgrade(gateway.address, "/live/a/nal").await.unwrap();
     assert_eq!(head.status, 101, "{}", head.text);
@@ -335,7 +335,7 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
         pace.tick().await;
         plays(&device, &mut viewer, 1, false).await;
     }
-    // Now it reads on, and is found to be late.
+    // When it reads again, the gateway notices that it is late.
     let reading = tokio::spawn(async move {
         let mut keyframes = 0;
         loop {
@@ -347,7 +347,7 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
             }
         }
     });
-    // The first request is not heeded, the second is.
+    // The device ignores the first keyframe request and follows the second.
     let mut heeded = false;
     for nth in 1..=2 {
         while device.change(|state| state.resets.len()) < nth {
@@ -409,7 +409,7 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
             );
         });
         match end {
-            // Then the viewer leaves, and the gateway goes on.
+            // Then the viewer leaves; the gateway keeps running.
             None => drop(viewer),
             Some(signal) => {
                 gateway.signal(signal);
@@ -425,7 +425,7 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
             gateway = start().await;
         }
     }
-    // In the midst of its start.
+    // The gateway is stopped while the server is starting.
     let viewer = Watching::open(&gateway, "a").await;
     device
         .until("the server is pushed", |state| {

@@ -1,4 +1,4 @@
-//! Android devices that no stream names: each is a stream by its serial.
+//! Android devices that the config does not name: each becomes a stream named by its serial.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -17,7 +17,7 @@ async fn gateway(adb: &Adb, more: &str) -> Gateway {
     Gateway::with_config(&config).await
 }
 
-/// Waits until `/api/devices` lists exactly these, by name and state; in any order.
+/// Waits until `/api/devices` lists exactly these names and states, in any order.
 async fn lists(gateway: &Gateway, wanted: &[(&str, &str)]) -> Value {
     let good = |devices: &Value| {
         let mut listed: Vec<(&str, &str)> = devices
@@ -67,7 +67,7 @@ async fn an_attached_device_is_a_stream_by_its_serial_that_starts_on_demand() {
     )
     .await;
 
-    // One that goes stays listed, with its reason and its viewer.
+    // A device that disappears stays listed with a reason, and its viewer stays connected.
     adb.disconnect(&device).await;
     let away = lists(
         &gateway,
@@ -131,7 +131,7 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     );
     assert!(figures > 0 && calls > 0);
 
-    // Nobody waits any more, and nothing is left of it, but in what its transport cost altogether.
+    // With its last viewer the stream disappears; only the totals of its transport keep its share.
     drop(viewer);
     lists(&gateway, &[(&two.serial, "idle")]).await;
     assert_eq!(figures_of(&gateway, &one.serial).await, 0);
@@ -141,14 +141,14 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     gateway.no_panic();
 }
 
-/// Lines of `/metrics` that name the stream.
+/// Number of lines in `/metrics` that name the stream.
 async fn figures_of(gateway: &Gateway, stream: &str) -> usize {
     let (_, _, body) = http_get(gateway.address, "/metrics", &[]).await.unwrap();
     let text = String::from_utf8(body).unwrap();
     text.lines().filter(|line| line.contains(stream)).count()
 }
 
-/// What the transport's component was asked on all streams so far.
+/// Number of guest calls of the transport so far, for all streams.
 async fn calls_of_nal(gateway: &Gateway) -> u64 {
     let plugins = gateway.api("/api/plugins").await;
     let mut plugins = plugins.as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! Each mistake in a config or a source gets its clear error, and the gateway lives on.
+//! Every mistake in a config or a source produces a clear error, and the gateway keeps running.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -10,7 +10,7 @@ use sluicegate_tests::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// A small picture, so that the tests do not wait for its encoder.
+/// A small picture, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
             assert_eq!(
                 checked.err.matches(part).count(),
                 1,
-                "said twice: {}",
+                "reported twice: {}",
                 checked.err
             );
         }
@@ -143,7 +143,7 @@ async fn a_source_of_garbage_says_that_it_waits_and_plays_when_pictures_come() {
         .await
         .unwrap();
     let mut connection = camera.feeder.accept().await;
-    // Noise, then slices of nothing known.
+    // Noise, followed by slices that refer to unknown parameter sets.
     connection.write_all(&noise(200_000)).await.unwrap();
     connection
         .write_all(&units_of_noise(&[0x41, 0x65, 0x06, 0x7f]))
@@ -159,7 +159,7 @@ async fn a_source_of_garbage_says_that_it_waits_and_plays_when_pictures_come() {
         "{devices:#}"
     );
     gateway.serves("demo").await;
-    // With parameter sets of noise too, some of which may mean something; then good pictures, on the same connection.
+    // Noise as parameter sets too, some of which may parse; then good pictures on the same connection.
     connection
         .write_all(&units_of_noise(&[0x67, 0x68, 0x65, 0x67, 0x41]))
         .await
@@ -211,7 +211,7 @@ async fn a_file_that_is_no_video_or_not_there_says_so_and_plays_when_it_is() {
         gateway.logged(reason).await;
         gateway.serves("demo").await;
     }
-    // The file turns up: its viewer, who waited, sees it.
+    // The file appears, and the viewer that waited for it sees it.
     let clip = encode_pattern(
         "clip.mp4",
         (320, 192),
@@ -228,7 +228,7 @@ async fn a_file_that_is_no_video_or_not_there_says_so_and_plays_when_it_is() {
 
 #[tokio::test]
 async fn a_sender_that_is_no_server_is_retried() {
-    // A port that nobody listens on.
+    // A port on which nothing listens.
     let source = Feeder::bind().await.source();
     let config = format!("[streams.cam]\nsource = \"{source}\"\n{DEMO}");
     let gateway = Gateway::with_config(&config).await;
@@ -252,7 +252,7 @@ fn device<'a>(devices: &'a Value, serial: &str) -> &'a Value {
         .unwrap()
 }
 
-/// NAL units of these kinds in turn with nothing in them that means anything.
+/// NAL units of these types in turn, with meaningless payloads.
 fn units_of_noise(kinds: &[u8]) -> Vec<u8> {
     let noise = noise(60_000);
     let unit =
@@ -260,7 +260,7 @@ fn units_of_noise(kinds: &[u8]) -> Vec<u8> {
     noise.chunks(300).enumerate().flat_map(unit).collect()
 }
 
-/// The same bytes each time, none of them making a start code.
+/// Reproducible pseudorandom bytes that contain no start code.
 fn noise(count: usize) -> Vec<u8> {
     let mut dice = 0x2545_f491u32;
     let one = |_| {

@@ -1,4 +1,4 @@
-//! Clients that break the rules are told which, and the gateway lives on.
+//! Clients that break the rules are told which rule, and the gateway keeps running.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -9,7 +9,7 @@ use sluicegate_tests::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// A small picture, so that the tests do not wait for its encoder.
+/// A small picture, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_frame_that_breaks_the_protocol_is_answered_with_its_code() {
         assert_eq!(found, code, "{what}: {reason}");
         assert!(reason.contains(part), "{what}: {reason}");
     }
-    // What is well formed is taken: nal has no use for messages, and passes over them.
+    // Well-formed messages are accepted: `nal` has no use for them and ignores them.
     let mut raw = Raw::connect(gateway.address).await;
     raw.upgrade(gateway.address, "/live/demo/nal")
         .await
@@ -244,12 +244,13 @@ async fn a_frame_that_breaks_the_protocol_is_answered_with_its_code() {
     gateway.serves("demo").await;
 }
 
-/// A reset would take from a client what it has not read yet, or end it before it reads.
+/// The connection is not reset: a reset can discard an answer that the client has not read yet, or end the client
+/// before it reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_still_sending_is_told_why_nobody_listens() {
     const MORE: usize = 4 << 20;
     let gateway = Gateway::with_config(DEMO).await;
-    // Only the head of a frame that is too large matters; the rest comes all the same.
+    // The head of the oversized frame decides; the client sends the rest anyway.
     let huge = [&[0x82, 0xff][..], &(MORE as u64).to_be_bytes(), &[0; 4]].concat();
     for (path, first, code) in [
         ("/live/demo/nal", huge.clone(), 1009),

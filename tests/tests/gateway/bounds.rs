@@ -1,9 +1,10 @@
-//! The tables of docs/reference/bounds.md: all of it in bytes, right in its sums, and as the code has it.
+//! The tables of docs/reference/bounds.md are complete in bytes, correct in their sums, and agree with the constants in
+//! the code.
 
 use sluicegate_tests::Gateway;
 use std::fs;
 
-/// What a row says: the queue, the bound, what happens at the bound.
+/// Rows of all tables: queue, bound, behaviour at the bound.
 fn table() -> Vec<[String; 3]> {
     let text = fs::read_to_string(Gateway::root().join("docs/reference/bounds.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| "));
@@ -15,7 +16,7 @@ fn table() -> Vec<[String; 3]> {
             .collect();
         <[String; 3]>::try_from(cells).unwrap_or_else(|_| panic!("three cells: {row}"))
     });
-    // Each table has a head.
+    // Each table has a header row.
     cells.filter(|[queue, ..]| queue != "queue").collect()
 }
 
@@ -26,7 +27,7 @@ const UNITS: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
 ];
 
-/// "2,400 MiB" and "16" as numbers, in bytes if it has a unit.
+/// Parses "2,400 MiB" or "16" into a number, in bytes if there is a unit.
 fn amount(text: &str) -> Option<u64> {
     let mut words = text.split_whitespace();
     let number: u64 = words.next()?.replace(',', "").parse().ok()?;
@@ -38,7 +39,7 @@ fn amount(text: &str) -> Option<u64> {
     Some(number * factor.map_or(1, |(_, factor)| *factor))
 }
 
-/// The last number before `text` ends, with what follows it.
+/// The last number in `text`, together with what follows it.
 fn factor(text: &str) -> Option<u64> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let starts = |word: &&&str| word.starts_with(|c: char| c.is_ascii_digit());
@@ -54,7 +55,7 @@ fn every_bound_is_in_bytes_or_holds_nothing() {
         let in_bytes = UNITS
             .iter()
             .any(|(unit, _)| bound.contains(&format!(" {unit}")));
-        // What waits in a ring is part of that.
+        // What waits in a ring counts as part of the ring.
         let elsewhere = bound == "the ring"
             || bound.contains("nothing is held")
             || bound.contains("`keep-bytes`");
@@ -87,7 +88,7 @@ fn what_is_multiplied_out_is_multiplied_right() {
     assert!(sums >= 10, "{sums}");
 }
 
-/// The row that begins so, the file below `host`, the constant, and how the row says it.
+/// Start of a row's first cell, file below `host`, name of the constant, and its value as written in the row.
 const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
         "first frames that wait",
@@ -273,7 +274,7 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// "16 << 20" and "65_536" as numbers.
+/// Evaluates expressions such as "16 << 20" and "65_536".
 fn value(expression: &str) -> u64 {
     let number = |text: &str| -> u64 { text.trim().replace('_', "").parse().unwrap() };
     match expression.split_once("<<") {

@@ -1,5 +1,5 @@
-//! Whoever waits for a source before its first byte gets everything from its first picture on, however many groups arrive at
-//! once: a file poured into a socket, or what a server had buffered.
+//! A viewer that waited for a source before its first byte receives everything from the first picture on, however many
+//! groups arrive at once, as when a file is written to a socket or a server sends its backlog.
 
 use sluicegate_tests::{
     Feeder, Gateway,
@@ -26,10 +26,10 @@ async fn who_waits_before_the_first_byte_gets_every_picture_of_a_burst() {
     let gateway = Gateway::with_config(&config).await;
     let mut nal = Watcher::open(gateway.address, "/live/nal/nal", clip).await;
     let mut mse = Mse::connect(gateway.address, "mse").await;
-    // Answered when the tracks are known; the source is connected to for it.
+    // The response starts when the tracks are known; this request makes the gateway connect to the source.
     let file = tokio::spawn(File::open(gateway.address, "file"));
 
-    // Twelve groups in one piece, and the start of another picture, which ends the last.
+    // Twelve groups in one write, followed by the start of another picture, which completes the last one.
     let mut all = with_start_codes(&clip.pictures.concat(), |_| 4);
     all.extend_from_slice(&with_start_codes(&clip.pictures[0][..1], |_| 4));
     all.extend_from_slice(&[0, 0, 0, 1]);

@@ -1,4 +1,4 @@
-//! Single pictures: of any stream, at any moment, by every way of asking.
+//! Captures of any stream, at any moment, over every API.
 
 use serde_json::{Value, json};
 use sluicegate_tests::{
@@ -13,7 +13,7 @@ use sluicegate_tests::{
 };
 use std::{collections::BTreeSet, path::Path, process::Command, time::Instant};
 
-/// The test pattern, in a size whose number can be read.
+/// The test pattern, in a size at which its number is readable.
 pub const DEMO: &str = "
 [streams.demo]
 source = \"test-pattern\"
@@ -39,7 +39,7 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
         let sent = camera.show(&mut viewer).await;
         let (said, jpeg) = shots.take(json!({})).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap() as usize;
-        // The one before, where the decoder is still at the newest after 5 ms.
+        // The previous picture is allowed if the decoder still works on the newest after 5 ms.
         let behind = (sent + COUNT - number) % COUNT;
         assert!(behind <= 1, "{number} where {sent} was the newest: {said}");
         assert_eq!(
@@ -50,7 +50,7 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
             (said["serial"].as_str(), &said["path"]),
             (Some("cam"), &Value::Null)
         );
-        // A still source is silent, so its newest picture grows old, and says so.
+        // The source is silent, so its newest picture ages, and the answer says so.
         assert!(said["age_ms"].as_u64().unwrap() >= 20, "{said}");
         let id = said["capture_id"].as_str().unwrap().to_owned();
         assert!(before.replace(id.clone()).is_none_or(|before| before != id));
@@ -61,13 +61,13 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_for_others() {
+async fn a_still_source_is_captured_at_once_while_its_last_picture_is_repeated() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
     let mut shots = Shots::of(&gateway, "cam").await;
-    // HLS goes on through the silence with the last picture, over and over.
+    // HLS continues through the silence by repeating the last picture.
     let playlist = async || {
         let path = "/live/cam/hls/media.m3u8";
         let (status, _, body) = within(path, http_get(gateway.address, path, &[]))
@@ -75,14 +75,14 @@ async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_
             .unwrap();
         (status, body)
     };
-    // Its first playlist waits for a whole segment.
+    // The first playlist waits for a complete segment.
     let (first, ()) = tokio::join!(playlist(), async {
         for _ in 0..15 * GROUP {
             camera.show(&mut viewer).await;
         }
     });
     assert_eq!(first.0, 200);
-    // It begins to after a second.
+    // The repeats start after a second.
     within("the silence is filled", async {
         while shots.take(json!({})).await.unwrap().0["age_ms"].as_u64() < Some(2500) {
             playlist().await;
@@ -96,13 +96,13 @@ async fn a_still_source_is_captured_at_once_though_its_last_picture_is_repeated_
         took.push(began.elapsed());
         assert_eq!(jpeg_number(&jpeg), Some(camera.newest() as u32), "{said}");
     }
-    // A decoder that looked for the repeats would be waited for, a quarter of a second each time.
+    // Waiting for the repeats to be decoded would take a quarter of a second every time.
     let shortest = took.iter().min().unwrap();
     assert!(shortest.as_millis() < 200, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_need_watch_two_clients_share_one_decoder_and_all_of_it_ends_when_they_are_gone() {
+async fn two_capture_clients_without_viewers_share_a_decoder_that_ends_with_them() {
     let gateway = Gateway::with_config(DEMO).await;
     let (mut one, mut two) = (
         Shots::of(&gateway, "demo").await,
@@ -150,7 +150,7 @@ async fn nobody_need_watch_two_clients_share_one_decoder_and_all_of_it_ends_when
         }
     })
     .await;
-    // And all of it begins again.
+    // Everything starts again on the next request.
     let (status, _, jpeg) = http_get(gateway.address, "/live/demo/frame.jpg", &[])
         .await
         .unwrap();
@@ -232,7 +232,7 @@ async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
     }
 }
 
-/// Width and height as ffprobe sees them.
+/// Width and height as reported by ffprobe.
 fn probed(file: &Path) -> (u32, u32) {
     let out = Command::new("ffprobe")
         .args([
@@ -293,7 +293,7 @@ async fn results_and_pictures_pair_in_the_order_of_the_requests_however_many_ask
         all.append(&mut task.await.unwrap());
     }
     assert_eq!(all.len(), 4 * 5 * 4);
-    // However they were asked for, by one decoder.
+    // All requests, over every API, share one decoder.
     let device = gateway.api("/api/devices/demo").await;
     assert_eq!(device["made"]["failed"], 0);
 }
@@ -363,7 +363,7 @@ async fn pictures_that_are_coded_out_of_order_are_captured_as_they_are_shown() {
         }
         let (said, jpeg) = shots.take(json!({})).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap();
-        // What is shown last is up to three pictures behind what was decoded last; and time goes on.
+        // Display order is up to three pictures behind decoding order, and time passes between the two.
         let ahead = (number + 300 - last) % 300;
         assert!(
             ahead <= 15 || ahead >= 296,

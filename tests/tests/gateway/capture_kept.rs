@@ -1,4 +1,4 @@
-//! Saved pictures: whole or not there, on a full disk and when the gateway is killed.
+//! Saved captures are complete or absent, on a full disk and when the gateway is killed, too.
 
 use crate::capture::DEMO;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// A folder for saved pictures, and the config that says so.
+/// A directory for captures, and the config that names it.
 fn kept(name: &str) -> (std::path::PathBuf, String) {
     let dir = scratch("captures").join(name);
     let _ = std::fs::remove_dir_all(&dir);
@@ -63,7 +63,7 @@ async fn what_is_saved_is_whole_where_its_path_says_and_told() {
         lines[0]["time"].as_str() >= lines[0]["captured_at"].as_str(),
         "{journal}"
     );
-    // Nothing else is left there.
+    // The directory contains nothing else.
     let names: Vec<_> = std::fs::read_dir(dir.join("demo"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -96,12 +96,12 @@ async fn a_folder_that_cannot_be_written_fails_that_capture_and_nothing_else() {
     shots.take(json!({ "save": true })).await.unwrap();
 }
 
-/// For a process that may mount, but only for itself.
+/// Arguments for a process with a mount namespace of its own.
 const ALONE: [&str; 2] = ["--map-root-user", "--mount"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_fails_those_who_save_and_nobody_else() {
-    // Some systems let nobody but root have a file system of its own.
+    // Some systems allow only root to create mount namespaces.
     let may = Command::new("unshare").args(ALONE).arg("true").status();
     if !may.is_ok_and(|status| status.success()) {
         println!("not tried: `unshare` may not mount here");
@@ -109,7 +109,7 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
     }
     let (dir, config) = kept("full");
     std::fs::create_dir_all(&dir).unwrap();
-    // A file system of its own, for this process alone.
+    // A file system that only this process sees.
     let mount = format!("mount -t tmpfs -o size=64k tmpfs {}", dir.display());
     let alone = format!(
         "exec unshare {} sh -c '{mount}; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
@@ -146,7 +146,7 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
     };
     let kept = names("demo");
     assert_eq!(kept.len(), saved, "what did not fit is gone: {kept:?}");
-    // One that needs little room, and one that needs none.
+    // A capture that needs little space, and one that needs none.
     shots.take(json!({})).await.unwrap();
     let (status, _, _) = http_get(gateway.address, "/live/demo/frame.jpg", &[])
         .await
@@ -155,7 +155,7 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
     gateway.no_panic();
 }
 
-/// What the next test kills: saves pictures until it is killed. Run by hand it does nothing.
+/// Helper process of the next test: saves captures until it is killed. Does nothing when run by hand.
 #[test]
 fn saves_until_it_is_killed() {
     let Some(dir) = std::env::var_os("SLUICEGATE_TEST_SAVES") else {
@@ -184,7 +184,7 @@ fn store(dir: &Path) -> Store {
     })
 }
 
-/// Bytes that tell where they end.
+/// Bytes that show where they end.
 fn picture(nth: u64) -> Vec<u8> {
     let mut bytes = vec![nth as u8; 100_000 + (nth as usize % 7) * 10_000];
     bytes.extend_from_slice(b"END");
@@ -209,7 +209,7 @@ fn whoever_is_killed_while_saving_leaves_no_part_of_a_picture_under_its_name() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let began = lines.any(|line| line.unwrap().contains("saving"));
         assert!(began, "it ended by itself");
-        // Each a little later than the one before: that is what is tried, not waited for.
+        // Each kill is a little later than the previous one. The delay is the quantity under test, not synchronisation.
         std::thread::sleep(Duration::from_micros(point * 100));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -230,6 +230,6 @@ fn whoever_is_killed_while_saving_leaves_no_part_of_a_picture_under_its_name() {
             std::fs::remove_file(file).unwrap();
         }
     }
-    // It was killed at work.
+    // The process was killed while it was writing.
     assert!(whole > 0 && unfinished > 20, "{whole} {unfinished}");
 }

@@ -1,4 +1,4 @@
-//! Captures that cannot be had: each failure by its name, and never a damaged picture for a good one.
+//! Captures that fail: each failure has its own error code, and a damaged picture is never returned as a good one.
 
 use crate::capture::DEMO;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
             "{failure}"
         );
     }
-    // The client is served on.
+    // The client is still served.
     shots.take(json!({})).await.unwrap();
 
     for (serial, body, status, code) in [
@@ -126,7 +126,7 @@ async fn a_source_without_a_picture_is_waited_for_and_one_that_is_gone_is_offlin
     assert!(message.contains("refused"), "{message}");
 }
 
-/// What a capture of the stream fails with, by that status and code.
+/// Fails the test unless a capture of the stream fails with this status and code; returns the message.
 async fn failure(gateway: &Gateway, stream: &str, status: u16, code: &str) -> String {
     let (found, _, body) = post(gateway, stream, "*/*", "").await;
     let failure: Value = serde_json::from_slice(&body).unwrap();
@@ -156,7 +156,7 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
             codes.push(shots.answer().await.unwrap_err()["code"].clone());
         }
     }
-    // In the order of the requests: four waited, two could not.
+    // Answers come in the order of the requests: four waited, two did not fit in the queue.
     let (timeout, busy) = (json!("CAPTURE_TIMEOUT"), json!("CAPTURE_BUSY"));
     assert_eq!(
         codes[..4],
@@ -168,7 +168,7 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
         ]
     );
     assert_eq!(codes[4..], [busy.clone(), busy.clone()]);
-    // Of 24 requests of six clients one is at work and sixteen wait.
+    // Six clients send 24 requests: one is in progress and sixteen wait.
     for shots in &mut clients {
         for _ in 0..4 {
             shots.ask(json!({})).await;
@@ -216,7 +216,7 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
     let mut shots = Shots::of(&gateway, "cam").await;
     let mut connection = feeder.accept().await;
     let whole = |place: usize| with_start_codes(&clip.pictures[place], |_| 4);
-    // The slice's header stays, what it codes does not.
+    // Keeps the slice header and destroys the coded data.
     let broken = |place: usize| {
         let mut bytes = whole(place);
         let from = bytes.len() / 3;
@@ -226,7 +226,7 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
         }
         bytes
     };
-    // A keyframe that cannot be decoded, and nothing before it.
+    // A keyframe that cannot be decoded, with nothing before it.
     pour(&mut connection, &broken(0)).await;
     let failure = shots.take(json!({})).await.unwrap_err();
     assert_eq!(failure["code"], "DECODE_FAILED", "{failure}");
@@ -247,7 +247,7 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
         so_far["made"]["decoded"].as_u64().unwrap() + so_far["made"]["failed"].as_u64().unwrap();
     let (number, _) = number_after(whole(GROUP), so_far + 1).await;
     assert_eq!(number, Some(GROUP as u32));
-    // What refers to a broken one is no better.
+    // A picture that refers to a broken one counts as broken, too.
     let (number, age) = number_after(broken(GROUP + 1), so_far + 2).await;
     assert_eq!(number, Some(GROUP as u32));
     let (number, later) = number_after(whole(GROUP + 2), so_far + 3).await;

@@ -1,4 +1,5 @@
-//! Who gets which transport: by the config's rules, by the policy, by hand; and what a policy cannot spoil.
+//! Choice of transport and rendition by the config's rules, by the policy and by hand; and the damage that a broken
+//! policy cannot do.
 
 use serde_json::json;
 use sluicegate_tests::{
@@ -17,7 +18,8 @@ encode = { width = 320, height = 192, frame-rate = 30, keyframe-interval = \"1s\
 renditions.mobile = { width = 160, bitrate = \"100k\" }
 ";
 
-/// By every kind of match; `[policy]` names what there is, so that a rule without a match is told from one with.
+/// One rule for every kind of match. `[policy]` sets the default order, so that a decision without a matching rule can
+/// be told from one by a rule.
 const RULES: &str = "
 [policy]
 near = [\"nal\", \"mjpeg\"]
@@ -44,7 +46,7 @@ transport = \"hls\"
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rules_are_obeyed_for_each_kind_of_match_and_hands_win_where_nothing_is_forced() {
+async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() {
     let gateway = Gateway::with_config(&format!("{STREAMS}{RULES}")).await;
     let all = "can=nal,mse,hls,mjpeg";
     for (query, headers, expected, reason) in [
@@ -59,7 +61,7 @@ async fn rules_are_obeyed_for_each_kind_of_match_and_hands_win_where_nothing_is_
         (all, &[("X-Room", "hall")], "hls@mobile", ""),
         ("where=front+door&can=nal,mse,hls", &[], "hls", ""),
         ("client=tablet&can=mse,nal", &[], "mse", "config says so"),
-        // By hand: over a rule, but not over one that forces.
+        // A choice by hand overrides a rule, unless the rule says `force`.
         (
             "can=nal,hls&transport=nal&rendition=mobile",
             &[("X-Room", "hall")],
@@ -96,7 +98,7 @@ async fn rules_are_obeyed_for_each_kind_of_match_and_hands_win_where_nothing_is_
         assert_eq!(chosen["base"], json!(base));
         assert_eq!(chosen["url"], json!(format!("{base}/{transport}{file}")));
     }
-    // A rendition in the path is as good as one in the query.
+    // A rendition in the path works like one in the query.
     let (_, chosen) = choose(&gateway, "demo@mobile", "can=nal,mjpeg", &[]).await;
     assert_eq!(chosen["base"], "/live/demo@mobile");
     for (stream, query, headers, status, what) in [
@@ -160,7 +162,7 @@ async fn plain_clients_are_led_to_what_they_play() {
             "demo@mobile/hls/index.m3u8?x=1",
         ),
         ("demo", &[("User-Agent", "curl/8")], "demo/mjpeg?x=1"),
-        // A rule counts where the client can play what it says, or is forced.
+        // A rule applies if the client can play what it names, or if it says `force`.
         (
             "demo",
             &[("User-Agent", "Lavf/61 Kiosk")],
@@ -186,7 +188,7 @@ async fn plain_clients_are_led_to_what_they_play() {
         );
         assert!(head.contains("cache-control: no-store"), "{head}");
     }
-    // Real ones.
+    // Real clients.
     let url = format!("http://{}/live/demo", gateway.address);
     let found = tool(
         "ffprobe",
@@ -244,7 +246,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
         "{pong}"
     );
 
-    // The pictures come by a connection that names the session, and the component does not hear of it.
+    // The video connection names its session in the query, which is hidden from the component.
     let id = control.path.rsplit('/').next().unwrap().to_owned();
     let path = format!("/live/demo/mjpeg?session={id}");
     let mut viewer = within("mjpeg", Mjpeg::open(gateway.address, &path))
@@ -276,7 +278,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     let moved = within("the list knows", async {
         loop {
             let all = sessions().await;
-            // The connection is the session's, and no entry of its own.
+            // The connection belongs to the session and has no entry of its own.
             assert_eq!(all.len(), 1, "{all:?}");
             if all[0]["transport"] == "hls" {
                 return all[0].clone();
@@ -293,7 +295,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     assert_ne!(
         moved["id"],
         json!(id),
-        "who reads the list controls nobody's session"
+        "the list gives no control over sessions"
     );
 
     control
@@ -326,10 +328,10 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     let told = control.heard("move").await;
     assert_eq!(
         told["transport"], "hls",
-        "nothing moved what was chosen by hand: {told}"
+        "a manual choice was moved: {told}"
     );
 
-    // What the stream does not have reaches neither lists nor events.
+    // A candidate that the stream does not have appears neither in lists nor in events.
     control
         .say(json!({ "type": "playing", "transport": "x".repeat(9000), "rendition": "" }))
         .await;
@@ -343,7 +345,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     );
     assert_ne!(sessions().await[0]["transport"], "x".repeat(9000));
 
-    // What was asked and answered can be read, and the events tell of the moves.
+    // Calls and answers of the policy can be read, and the moves appear as events.
     let (_, _, body) = http_get(gateway.address, &control.path, &[]).await.unwrap();
     let log: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let log = log["log"].as_array().unwrap();
@@ -371,7 +373,8 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     }
 }
 
-/// Where a rule forces, what the address asks for was nobody's choice: moves have the policy's reasons.
+/// If a rule forces the candidates, the transport in the query is not a manual choice, so moves still have the policy's
+/// reasons.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_forced_was_not_chosen_by_hand() {
     let rule = "[[clients]]\nmatch = {}\ntransport = [\"mjpeg\", \"hls\"]\nforce = true\n[policy]\nnear = [\"mjpeg\"]\n";
@@ -387,7 +390,8 @@ async fn what_is_forced_was_not_chosen_by_hand() {
     assert!(reason.contains("mobile"), "{told}");
 }
 
-/// Who only ever asks does not fill the table: there is a limit for one address, and a player that attends counts no more.
+/// A client that only starts sessions cannot fill the table: each address has a limit, and a session whose player has
+/// opened the control channel no longer counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_begins_sessions_and_attends_to_none_is_stopped() {
     let gateway = Gateway::with_config(STREAMS).await;
@@ -406,21 +410,21 @@ async fn who_begins_sessions_and_attends_to_none_is_stopped() {
     assert!(said.contains("never opened"), "{said}");
 }
 
-/// What the system knows of the connection that brings the pictures, unless a proxy is in between.
+/// The kernel's figures about the video connection are used, unless a proxy is in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_looks_at_the_link_itself() {
     let gateway = Gateway::with_config(STREAMS).await;
     let address = gateway.address;
     for (header, round_trip, direct) in [
         ("", 2, Some(true)),
-        // As a proxy adds it.
+        // A header that proxies add.
         ("Via: 1.1 edge\r\n", 2, None),
-        // One that leaves no trace, but is much nearer than the player.
+        // A proxy that leaves no trace but is much nearer than the player.
         ("", 90, Some(false)),
     ] {
         let (mut control, chosen) = Control::open(&gateway, "demo", "can=mjpeg").await;
         let id = control.path.rsplit('/').next().unwrap();
-        // It takes the beginning and reads no more, so that pictures pile up.
+        // The viewer reads the beginning and then stops, so that pictures queue up.
         let mut viewer = Raw::with_buffer(address, Some(4096)).await;
         viewer
             .write(format!(
@@ -488,7 +492,7 @@ async fn a_policy_that_breaks_costs_no_session_anything() {
             control.say(json!({ "type": "ping", "id": nth })).await;
             assert_eq!(control.heard("pong").await["id"], nth, "{what} in {call}");
         }
-        // What it says instead when something gave no picture, asked or not.
+        // The player also reports that a candidate gave no picture, whether or not the policy had moved it there.
         control
             .say(json!({ "type": "failed", "transport": chosen["transport"], "rendition": chosen["rendition"] }))
             .await;

@@ -1,4 +1,4 @@
-//! Ten thousand clients come and go on each carrier, politely or not, and leave nothing behind.
+//! Ten thousand clients connect and disconnect on each carrier, cleanly or not, and leave nothing behind.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -22,13 +22,14 @@ use tokio::{
 };
 
 const CLIENTS: usize = 10_000;
-/// At a time.
+/// Number of clients at a time.
 const TOGETHER: usize = 32;
-/// Memory is looked at after so many.
+/// Memory is sampled every this number of clients.
 const STEP: usize = 1000;
-/// The first clients fill what is kept for later ones: threads' heaps, tables that grow by doubling.
+/// Clients before the first sample. They fill what is kept for later ones: heaps of threads, tables that grow by
+/// doubling.
 const WARM: usize = 2000;
-/// MiB for each [`STEP`] clients after that.
+/// Allowed growth in MiB for each further [`STEP`] clients.
 const MAX_GROWTH: f64 = 1.0;
 
 const DEMO: &str = "[server]\nconnections-per-address = 4096\n[streams.demo]\nsource = \"test-pattern\"\nidle = \"1s\"\n\
@@ -43,11 +44,11 @@ enum Client {
 
 #[derive(Clone, Copy)]
 enum End {
-    /// RST (SO_LINGER 0) in the middle of what comes.
+    /// RST (SO_LINGER 0) while data arrives.
     Abrupt,
-    /// As the protocol has it; the server's end is waited for.
+    /// Closes by the protocol and waits for the server's end.
     Clean,
-    /// In the middle of the request's head.
+    /// Closes in the middle of the request's head.
     HalfWay,
 }
 
@@ -66,10 +67,10 @@ async fn ten_thousand_plain_requests_leave_nothing_behind() {
     churn(Client::Plain, Ipv4Addr::new(127, 0, 1, 3)).await;
 }
 
-/// `from` is an address of this test's own, so that ports that linger (TIME_WAIT) are nobody else's.
+/// `from` is a local address that only this test uses, so that ports in TIME_WAIT do not affect others.
 async fn churn(client: Client, from: Ipv4Addr) {
     let gateway = Gateway::with_config(DEMO).await;
-    // Who stays, so that source and muxers do.
+    // Two viewers that stay connected keep the source and its muxers running.
     let mut nal = Nal::connect(gateway.address, "demo").await.unwrap();
     let mut pictures = mjpeg(gateway.address, "demo").await.unwrap();
     within("a picture", nal.next_unit()).await.unwrap();
@@ -102,9 +103,9 @@ async fn churn(client: Client, from: Ipv4Addr) {
         growth <= MAX_GROWTH,
         "{client:?}: {growth} MiB for each {STEP}: {memory:?}"
     );
-    assert!(!stay.is_finished(), "who stayed was cut off");
+    assert!(!stay.is_finished(), "a viewer that stays was disconnected");
     stay.abort();
-    // Muxers end some time after their last user, so nobody was forgotten who was one.
+    // Muxers end some time after their last user, so an empty list means that no user was forgotten.
     let none = |plugins: &Value| {
         let plugins = plugins.as_array().unwrap();
         plugins
@@ -123,7 +124,7 @@ async fn churn(client: Client, from: Ipv4Addr) {
     gateway.no_panic();
 }
 
-/// So many clients, some of them at a time, in equal shares of the three ends.
+/// Runs `count` clients, a limited number at a time, with the three endings in equal shares.
 async fn burst(client: Client, to: SocketAddr, from: Ipv4Addr, count: usize) {
     let next = Arc::new(AtomicUsize::new(0));
     let workers = (0..TOGETHER).map(|_| {
@@ -176,7 +177,7 @@ async fn come_and_go(client: Client, end: End, to: SocketAddr, from: Ipv4Addr) {
     }
 }
 
-/// Says good-bye and reads to the end.
+/// Closes by the protocol and reads to the end.
 async fn farewell(client: Client, mut socket: TcpStream) {
     match client {
         Client::Nal => {
@@ -185,11 +186,11 @@ async fn farewell(client: Client, mut socket: TcpStream) {
         }
         Client::Mjpeg | Client::Plain => socket.shutdown().await.unwrap(),
     }
-    // The server may have more to say than is read before it hears.
+    // The server may have sent more before it saw the end.
     let _ = socket.read_to_end(&mut Vec::new()).await;
 }
 
-/// Waits until nobody is there but who stays, by every count there is.
+/// Waits until all counters show only the two viewers that stay.
 async fn only_two(gateway: &Gateway) {
     let two = |sessions: &Value| {
         sessions["sessions"].as_array().unwrap().len() == 2
@@ -212,7 +213,7 @@ async fn only_two(gateway: &Gateway) {
 
 async fn settles(what: &str, base: usize, count: impl Fn() -> usize) {
     let began = Instant::now();
-    // The look itself is no connection, and what came before may still be closing.
+    // Polling opens no connection; earlier ones may still be closing.
     while count() > base {
         assert!(
             began.elapsed() < PATIENCE,

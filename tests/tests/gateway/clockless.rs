@@ -1,5 +1,6 @@
-//! Cameras whose time stamps are no clock: they are recognised, arrival takes the place of their times, and HLS has segments as
-//! from any other camera. Times that jump about can only be told on a machine that is not busy: `timeline::tests` has those.
+//! Cameras whose time stamps are not a clock: they are recognised, arrival times replace the stamps, and HLS has
+//! segments as from any other camera. Stamps that jump at random can only be recognised on an idle machine, so
+//! `timeline::tests` covers those.
 
 use sluicegate_tests::{
     Gateway, PATIENCE, Watcher,
@@ -10,7 +11,7 @@ use sluicegate_tests::{
 };
 use std::time::Instant;
 
-/// In playlists' units.
+/// In units of the playlist parser.
 const SECOND: u64 = 100_000;
 
 const CAMERAS: [(&str, Stamp); 4] = [
@@ -54,7 +55,7 @@ async fn a_camera_without_a_clock_is_told_and_has_segments_as_any_other() {
                 .flatten();
             notes.any(|note| note.as_str().is_some_and(|note| note.contains("arrival")))
         };
-        let what = format!("the clock of {name} is told to be none");
+        let what = format!("the clock of {name} is reported as unusable");
         gateway.api_until("/api/devices", &what, told).await;
     }
     for (name, _) in CAMERAS {
@@ -65,7 +66,7 @@ async fn a_camera_without_a_clock_is_told_and_has_segments_as_any_other() {
         loop {
             let (now, text) = playlist(gateway.address, &path).await;
             assert!(began.elapsed() < PATIENCE, "{name}: {text}");
-            // The first of them was begun before, maybe by other times.
+            // The oldest of these segments may have begun with other time stamps, so it is skipped.
             let new: Vec<_> = now.segments.iter().filter(|new| new.msn > from).collect();
             for segment in &new {
                 let duration = segment.duration.unwrap();

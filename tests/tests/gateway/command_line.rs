@@ -1,4 +1,4 @@
-//! What is typed behind `sluicegate`, and what it says.
+//! Arguments of `sluicegate`, and what it prints.
 
 use rustix::process::Signal;
 use sluicegate_config::machine;
@@ -14,8 +14,7 @@ use tokio::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_without_a_command_is_served_under_the_name_given_and_a_port_alone_is_on_this_machine()
- {
+async fn a_source_argument_is_served_by_its_name_and_a_bare_port_is_loopback() {
     let arguments = ["porch=test-pattern", "test-pattern", "--listen", "0"];
     let (gateway, _) = Gateway::start(&arguments, Stdio::null()).await;
     assert!(gateway.address.ip().is_loopback());
@@ -27,7 +26,7 @@ async fn a_source_without_a_command_is_served_under_the_name_given_and_a_port_al
         .map(|device| device["serial"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["demo", "porch"]);
-    // So it is with options before it, and with `serve`.
+    // The same with options before the source, and with `serve`.
     for arguments in [
         &[
             "--log-format",
@@ -72,14 +71,14 @@ async fn open_lets_other_machines_in_and_tells_where_it_is() {
         let got = within("an answer", http_get(there, "/api/devices", &[])).await;
         assert_eq!(got.unwrap().0, 200, "{there}");
     }
-    // By its name, too, if it has one.
+    // By its own host name too, if it has one.
     for name in machine::names() {
         let host = format!("{}:{}", name.as_str(), here.port());
         let headers = [("Host", host.as_str())];
         let got = within("an answer", http_get(here, "/api/devices", &headers)).await;
         assert_eq!(got.unwrap().0, 200, "{host}");
     }
-    // That is not without a word.
+    // Listening on all interfaces is reported.
     let closed = sluicegate(&["--listen", "0.0.0.0:0", "test-pattern"]).await;
     closed.refused(&["can be reached from other machines", "--open"]);
 }
@@ -158,7 +157,7 @@ plugin = "gone.wasm"
 "#
     ))
     .await;
-    // The file's own, with lines; then what is left of it.
+    // First the mistakes in the file itself, with lines; then those in the rest of it.
     said.refused(&[
         "sluice.toml:3:1: unknown key `lsten`",
         "sluice.toml:4:15: `connections` in [server]: 0 is out of range",
@@ -169,7 +168,7 @@ plugin = "gone.wasm"
         "[transports.hls]",
         "gone.wasm",
     ]);
-    // As long as the file itself is not right, what names no plugin may only have lost it.
+    // While the file itself has mistakes, a transport without a plugin may only have lost it to one of them.
     assert!(!said.err.contains("[transports.unknown]"), "{said:?}");
 
     let rules = "[transports.unknown]\n[transports.other]\n[streams.a]\nsource = \"camera\"\n";
@@ -192,7 +191,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
         "[streams.demo]\nsource = \"test-pattern\"\n[streams.broken]\nsource = \"file:{}\"\nalways-on = true\n",
         broken.display()
     );
-    // Whatever is said of it has nowhere to go.
+    // Log output fails because standard error is full.
     let mut gateway = Gateway::with_config_behind("exec 2>/dev/full", &config).await;
     let gone = |device: &serde_json::Value| {
         device["reason"]
@@ -203,7 +202,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
         .api_until("/api/devices/broken", "its failure", gone)
         .await;
     assert_eq!(gateway.api("/healthz").await["status"], "ok");
-    // Nor does `check` end otherwise than by what is wrong.
+    // The exit code of `check` still depends only on the mistakes.
     let mut shell = Command::new("sh");
     let missing = scratch("media").join("no-such.toml");
     shell

@@ -1,4 +1,4 @@
-//! The built-in and example components inside wasmtime, without a gateway around them.
+//! The built-in and example components in wasmtime, without a gateway around them.
 
 use bytes::Bytes;
 use sluicegate_media::{
@@ -25,7 +25,7 @@ fn open(plugin: &Arc<Plugin>) -> (Instance, Profile) {
     Instance::open(plugin, "test", "{}", Arc::<Usage>::default()).unwrap()
 }
 
-/// A chunk's bytes, its lane, and whether a viewer may start there.
+/// Bytes of a chunk, its lane, and whether a viewer may start at it.
 type Flat = (Vec<u8>, u8, bool);
 
 fn flat(chunk: &Chunk) -> Flat {
@@ -36,7 +36,7 @@ fn flat(chunk: &Chunk) -> Flat {
     (bytes, chunk.lane, chunk.independent)
 }
 
-/// Two seconds and a bit of the test pattern with a keyframe every ten pictures, as samples.
+/// A little more than two seconds of the test pattern as samples, with a keyframe every ten pictures.
 fn h264() -> (Info, Vec<Sample>) {
     let path = media::encode_pattern(
         "components.h264",
@@ -85,7 +85,7 @@ fn h264() -> (Info, Vec<Sample>) {
     (info, samples)
 }
 
-/// Pictures that only look like JPEGs; a muxer need not know.
+/// Samples that only look like JPEGs, which is enough for a muxer.
 fn jpeg() -> (Info, Vec<Sample>) {
     let (mut info, _) = h264();
     let video = info.video.as_mut().unwrap();
@@ -106,7 +106,7 @@ fn times(number: u64) -> Times {
     }
 }
 
-/// What the instance gives out for the samples from `start` on, and its header.
+/// Chunks and header that a new instance returns for the samples from `start` on.
 fn run(
     plugin: &Arc<Plugin>,
     info: &Info,
@@ -117,7 +117,7 @@ fn run(
     let format = profile
         .format_for(info.video.as_ref().unwrap().codec)
         .unwrap();
-    // The host counts groups over the whole run, not from where an instance starts.
+    // The host counts groups over the whole run, not from the start of an instance.
     let mut index = GroupIndex::new(STARTED_AT, 1);
     index.need(profile.group_ms);
     let mut group = None;
@@ -143,7 +143,7 @@ fn run(
     (header, all)
 }
 
-/// Invariant 5: what comes out depends on the options, the tracks and the samples since the group began.
+/// Invariant 5: output depends only on the options, the tracks and the samples since the group began.
 fn restartable(name: &str, info: &Info, samples: &[Sample]) {
     let plugin = plugin(name);
     let (header, whole) = run(&plugin, info, samples, 0);

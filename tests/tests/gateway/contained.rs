@@ -1,4 +1,4 @@
-//! What a component answers is no page of the gateway's: every answer says so to browsers, whatever it is.
+//! Content served by a component is not a page of the gateway: every response tells browsers so, whatever it contains.
 
 use sluicegate_tests::{Gateway, client::request, within};
 use tokio::{
@@ -45,12 +45,12 @@ async fn every_answer_of_a_component_is_contained_and_never_guessed_at() {
         for method in ["GET", "HEAD"] {
             let asked = request(gateway.address, method, path, &[]);
             let (found, head, _) = within(path, asked).await.unwrap();
-            // The trap's instance may still be under repair.
+            // The instance that trapped may still be under repair.
             assert_eq!(found, status, "{method} {path}: {head}");
             must_be_contained(path, &head);
         }
     }
-    // What goes on for ever, too.
+    // Endless responses have the header, too.
     for path in ["/live/demo/mjpeg", "/live/demo/mse"] {
         let mut socket = TcpStream::connect(gateway.address).await.unwrap();
         let asked = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.address);
@@ -70,7 +70,7 @@ async fn every_answer_of_a_component_is_contained_and_never_guessed_at() {
 }
 
 #[tokio::test]
-async fn a_component_may_run_script_where_the_config_trusts_it_but_is_never_a_service_worker() {
+async fn a_trusted_component_may_run_scripts_but_is_never_a_service_worker() {
     let gateway = Gateway::with_config(&config()).await;
     let path = "/live/demo/trusted/page.html";
     let (_, head, _) = request(gateway.address, "GET", path, &[]).await.unwrap();

@@ -1,5 +1,5 @@
-//! `/api/openapi.json` against the gateway: every operation that it describes is asked for, well and badly, and what comes back
-//! has a status, a kind and a form that stand there. Python's `jsonschema` judges the forms.
+//! `/api/openapi.json` against the gateway: every operation in the description is called, correctly and incorrectly,
+//! and status, content type and schema of each response must be described. Python's `jsonschema` validates the schemas.
 
 use serde_json::{Value, json};
 use sluicegate::api::ROUTES;
@@ -9,12 +9,12 @@ use sluicegate_tests::{
 use std::{collections::BTreeSet, process::Stdio};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// A gateway with everything in it, its description, and what was seen.
+/// A gateway that has everything in use, its description, and what has been exercised so far.
 struct Contract {
     gateway: Gateway,
     document: Value,
     checks: Vec<Value>,
-    /// Method and path of operations that answered as well as can be.
+    /// Method and path of the operations that succeeded.
     done: BTreeSet<(String, String)>,
 }
 
@@ -36,7 +36,7 @@ impl Contract {
         }
     }
 
-    /// Asks for an operation at `path`, and notes what its description makes of the answer.
+    /// Calls an operation at `path` and records the response for validation against its description.
     async fn ask(
         &mut self,
         method: &str,
@@ -83,14 +83,14 @@ impl Contract {
         self.ask("GET", pattern, path, &[], "").await
     }
 
-    /// A message that one end of a WebSocket said fits one of those that are described for it.
+    /// Records a WebSocket message of one end, which must match one of the messages described for it.
     fn said(&mut self, pattern: &str, by: &str, text: &str) {
         let schema = self.messages(pattern, by);
         self.check(format!("{pattern}: {text}"), schema, text);
         self.done.insert(("GET".into(), pattern.to_owned()));
     }
 
-    /// One that was refused fits none of them.
+    /// Records a message that was refused, which must match none of them.
     fn said_wrongly(&mut self, pattern: &str, by: &str, text: &str) {
         let schema = json!({ "not": self.messages(pattern, by) });
         self.check(format!("{pattern}, refused: {text}"), schema, text);
@@ -111,7 +111,7 @@ impl Contract {
             .push(json!({ "what": what, "schema": schema, "instance": instance }));
     }
 
-    /// What does not fit.
+    /// Validates everything recorded; returns what does not match.
     async fn judged(&self) -> String {
         let mut judge = Command::new("/usr/bin/python3")
             .arg(Gateway::root().join("tests/fixtures/schemas.py"))
@@ -145,7 +145,7 @@ async fn every_operation_answers_as_it_is_described() {
     assert_eq!(paths, routes.iter().collect());
     assert_eq!(contract.document["openapi"], "3.1.1");
 
-    // Something to tell of: somebody watches, somebody attends to a session, somebody captures.
+    // Populate the lists: one viewer, one session, one capture client.
     let address = contract.gateway.address;
     let mut viewer = within("connect", Nal::connect(address, "demo"))
         .await
@@ -264,7 +264,7 @@ async fn every_operation_answers_as_it_is_described() {
         200
     );
 
-    // Badly.
+    // Incorrect calls.
     for (method, pattern, path, body, expected) in [
         ("GET", "/assets/{name}", "/assets/no.js", "", 404),
         ("GET", "/docs/{rest}", "/docs/no/such/page", "", 404),
@@ -363,7 +363,7 @@ async fn every_operation_answers_as_it_is_described() {
         assert_eq!(status, expected, "{method} {path} {body}");
     }
 
-    // Those whose answers have no end, and those that are WebSockets.
+    // Endless responses and WebSockets.
     for (pattern, path) in [
         ("/live/{stream}/{transport}", "/live/demo/nal"),
         ("/api/ws/stream/{serial}", "/api/ws/stream/demo"),
@@ -399,7 +399,10 @@ async fn every_operation_answers_as_it_is_described() {
     let left: Vec<_> = all
         .filter(|operation| !contract.done.contains(operation))
         .collect();
-    assert!(left.is_empty(), "nobody asked for {left:?}");
+    assert!(
+        left.is_empty(),
+        "operations that were never called: {left:?}"
+    );
     assert_eq!(contract.judged().await, "");
     assert!(contract.checks.len() > 30, "{}", contract.checks.len());
     drop((viewer, control, shots));

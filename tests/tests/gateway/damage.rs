@@ -1,10 +1,10 @@
-//! Streams that are damaged on their way: what can be seen to be undecodable is not sent, nothing panics, and from the next
+//! Streams that are damaged on their way: what is visibly undecodable is not sent, nothing panics, and from the next
 //! clean keyframe on every picture is there.
 //!
-//! What is judged: (1) before the damage and from the first clean IDR picture behind it, all pictures come out, byte for byte
-//! and in order, and libavcodec with `err_detect=explode` has nothing to say about them; (2) after anything was left out the
-//! next thing that comes is a picture that decoding may start at; (3) of damage that shows without decoding (lost,
-//! exchanged or marked pictures, other or unreadable parameter sets) libavcodec has nothing to say at all.
+//! Criteria: (1) before the damage and from the first clean IDR picture after it, all pictures come out, byte for byte
+//! and in order, and libavcodec with `err_detect=explode` decodes them without an error; (2) after anything was
+//! dropped, the next output is a picture at which decoding may start; (3) if the damage is visible without decoding
+//! (lost, exchanged or marked pictures, other or unreadable parameter sets), libavcodec reports no error at all.
 
 use bytes::Bytes;
 use sluicegate_media::{
@@ -33,24 +33,24 @@ use std::{
     time::Duration,
 };
 
-/// Damaged groups in a stream, each with a clean one behind it.
+/// Damaged groups in a stream, each followed by a clean one.
 const HURT: usize = 4;
-/// Streams for each kind of damage, and for each clip.
+/// Streams for each kind of damage and each clip.
 const SEEDS: u64 = 24;
 
 #[test]
-fn damage_that_shows_sends_nothing_undecodable_and_no_damage_outlives_the_next_keyframe() {
+fn damage_sends_nothing_undecodable_if_visible_and_ends_at_the_next_keyframe() {
     let sliced = sliced();
     for damage in Damage::ALL {
         for seed in 0..SEEDS {
             judge(camera::clip(), damage, seed, damage.shows());
-            // A picture may lack slices behind its first without showing it.
+            // A picture can lose slices after the first one without a visible sign.
             judge(&sliced, damage, seed, false);
         }
     }
 }
 
-/// The clip in four slices a picture.
+/// The clip with four slices per picture.
 fn sliced() -> Clip {
     let arguments = [
         "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10", "-slices", "4",
@@ -84,20 +84,20 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
     let samples = run.samples();
     assert!(samples[0].start, "{what}");
     let places: Vec<Option<usize>> = samples.iter().map(|one| clip.find(&one.bytes)).collect();
-    // (1) Each clean group is there, as a whole.
+    // (1) Every clean group is complete.
     for clean in (0..=next).step_by(2).chain([next + 1]) {
         let first = clean % (COUNT / GROUP) * GROUP;
         let expected: Vec<Option<usize>> = (first..first + GROUP).map(Some).collect();
         let start = places.windows(GROUP).position(|places| places == expected);
-        // The last picture of a group borders on the damaged one behind it, whose first bytes may be lost.
+        // The last picture of a group is adjacent to the damaged group after it and may be lost with its first bytes.
         let most = start.or_else(|| {
             let less = &expected[..GROUP - 1];
             places.windows(GROUP - 1).position(|places| places == less)
         });
         let start =
-            most.unwrap_or_else(|| panic!("{what}: group {clean} is not whole: {places:?}"));
+            most.unwrap_or_else(|| panic!("{what}: group {clean} is incomplete: {places:?}"));
         let mut fresh = Judge::default();
-        // As a viewer gets it who comes now: the header first.
+        // As for a new viewer: the header first.
         let mut header = samples[start].header.clone();
         for sample in &samples[start..start + GROUP - 1] {
             let bytes = [std::mem::take(&mut header), sample.bytes.clone()].concat();
@@ -105,7 +105,7 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
         }
         assert_eq!(fresh.errors, 0, "{what}: group {clean}");
     }
-    // (2)
+    // (2) After a gap comes a start.
     for two in 1..samples.len() {
         let (Some(one), Some(other)) = (places[two - 1], places[two]) else {
             continue;
@@ -116,7 +116,7 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
             "{what}: {other} after {one}: {places:?}"
         );
     }
-    // (3)
+    // (3) Visible damage causes no decoding error.
     for sample in &samples {
         judge.feed(&sample.bytes);
     }
@@ -126,7 +126,7 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
     }
 }
 
-/// The SPS of a stream of another size.
+/// SPS of a stream with another size.
 fn other_sps() -> Bytes {
     static OTHER: std::sync::OnceLock<Bytes> = std::sync::OnceLock::new();
     let sps = OTHER.get_or_init(|| {
@@ -138,7 +138,7 @@ fn other_sps() -> Bytes {
     sps.clone()
 }
 
-/// A source's way into a stream's feed, without sockets and on a clock of its own.
+/// Ingest and feed of a source, without sockets and with a virtual clock.
 struct Run {
     ingest: Ingest,
     feed: Arc<Feed>,
@@ -146,7 +146,7 @@ struct Run {
 }
 
 struct Sent {
-    /// The parameter sets that go before it for who starts here.
+    /// Parameter sets that a viewer needs before the sample if it starts there.
     header: Bytes,
     bytes: Bytes,
     start: bool,
@@ -233,7 +233,7 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
         pour(&mut source, &with_start_codes(&clean, |_| 3)).await;
         let first = (2 * round + 1) % (COUNT / GROUP) * GROUP;
         for expected in first..first + GROUP {
-            let what = format!("picture {expected} behind {damage:?}");
+            let what = format!("picture {expected} after {damage:?}");
             while clip.find(&within(&what, viewer.next()).await.unwrap()) != Some(expected) {}
         }
         let last = u32::try_from(first + GROUP - 1).unwrap();
@@ -253,7 +253,7 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourth_group_on() {
+async fn a_camera_that_miscounts_its_pictures_is_complete_from_its_fourth_group() {
     let pictures = camera::clip().pictures.iter();
     let clip = Clip::new(pictures.map(|picture| miscounted(picture, 4)).collect());
     let feeder = Feeder::bind().await;
@@ -278,7 +278,7 @@ async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourt
             expected.push(place);
         }
     }
-    // libavcodec shows them, too.
+    // libavcodec decodes them without errors, too.
     let shown: Vec<usize> = numbers.iter().map(|number| *number as usize).collect();
     assert_eq!(shown, expected[..shown.len()]);
     assert!(shown.len() + 2 * GROUP >= expected.len(), "{shown:?}");
@@ -292,7 +292,7 @@ async fn a_camera_that_counts_its_pictures_wrongly_is_shown_whole_from_its_fourt
     gateway.no_panic();
 }
 
-/// Damage inside of containers: bytes exchanged in MP4 and MKV, packets lost in TS.
+/// Damage inside containers: bytes exchanged in MP4 and MKV, packets lost in TS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_files_play_on_from_keyframe_to_keyframe() {
     let clip = camera::clip();
@@ -339,13 +339,13 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
             let mut viewer = Nal::connect(address, &name).await.unwrap();
             let (mut judge, mut places, mut seen) = (Judge::default(), Vec::new(), HashSet::new());
             let (mut starts, mut ahead) = (0, Vec::new());
-            // Two loops and the next one's beginning, less what is left out.
+            // Two loops and the beginning of the third, minus what was dropped.
             while starts < 2 {
                 let message = within(&name, viewer.next()).await.unwrap();
                 let nals = cut(&message);
                 let place = nals.iter().find_map(|unit| slices.get(unit).copied());
                 starts += usize::from(place == Some(0));
-                // Parameter sets alone are no picture, which libavcodec calls an error.
+                // Parameter sets alone are not a picture; libavcodec reports an error for them.
                 ahead.extend_from_slice(&message);
                 if !is_header(&nals) {
                     judge.feed(&std::mem::take(&mut ahead));
@@ -359,7 +359,7 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
                 judge.errors,
                 places.len()
             );
-            // What is damaged in the middle of TS is known and left out.
+            // Damage in the middle of a TS is detected and dropped.
             if lossy {
                 assert!(places.iter().all(Option::is_some), "{name}: {places:?}");
                 assert_eq!(judge.errors, 0, "{name}: {places:?}");
@@ -369,7 +369,7 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
                 });
                 assert_eq!(gap, None, "{name}: {places:?}");
             }
-            // A group whose keyframe came as it was is there to its end, or to what was damaged in it.
+            // A group with an intact keyframe is there up to its end, or up to the damage in it.
             assert!(seen.len() >= COUNT / 2, "{name}: {places:?}");
             let whole = (0..COUNT / GROUP).filter(|group| {
                 (group * GROUP..(group + 1) * GROUP).all(|place| seen.contains(&place))
@@ -384,7 +384,7 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
     gateway.no_panic();
 }
 
-/// Which picture a slice is of.
+/// Maps slices to the picture they belong to.
 fn slices(nals: &[Bytes]) -> Arc<HashMap<Bytes, usize>> {
     let slices = nals
         .iter()
@@ -392,7 +392,7 @@ fn slices(nals: &[Bytes]) -> Arc<HashMap<Bytes, usize>> {
     Arc::new(slices.cloned().zip(0..).collect())
 }
 
-/// Damages the middle of a file, so that it still opens and ends.
+/// Damages the middle of a file, so that it still opens and ends correctly.
 fn hurt(file: &Path, kind: &str, seed: u64) {
     let mut bytes = std::fs::read(file).unwrap();
     let mut dice = Dice::new(seed);

@@ -1,4 +1,5 @@
-//! `/api/events`: what happens, told once to each who follows, replayed to who comes back, bounded for who does not read.
+//! `/api/events`: each event is sent once to every follower, replayed to followers that reconnect, and bounded for
+//! those that do not read.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-/// One event.
+/// A received event.
 #[derive(Clone, Debug, PartialEq)]
 struct Event {
     id: String,
@@ -24,13 +25,13 @@ struct Event {
 }
 
 impl Event {
-    /// The number in its id, which rises by one from event to event of a run.
+    /// The number in the event's id, which rises by one from event to event of a run.
     fn number(&self) -> u64 {
         self.id.split_once('-').unwrap().1.parse().unwrap()
     }
 }
 
-/// curl, following the events.
+/// A curl process that follows the events.
 struct Curl {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -58,7 +59,7 @@ impl Curl {
         within("a line", self.lines.next_line()).await.unwrap()
     }
 
-    /// The next event, read as the standard says.
+    /// Reads the next event by the rules of the SSE standard.
     async fn next(&mut self) -> Event {
         let mut event = Event {
             id: String::new(),
@@ -78,7 +79,7 @@ impl Curl {
         }
     }
 
-    /// Reads on to the first event of that name that satisfies `good`; gives all from here to that one.
+    /// Reads up to the first event with this name that satisfies `good`; returns all events up to it.
     async fn until(&mut self, name: &str, good: impl Fn(&Value) -> bool) -> Vec<Event> {
         let mut all = Vec::new();
         loop {
@@ -127,9 +128,9 @@ async fn streams_and_viewers_are_told_in_order_and_replayed_to_who_comes_back() 
             name => name,
         })
         .collect();
-    // What happens between retrying and live depends on how soon the camera is found again.
+    // The states between retrying and live depend on how soon the camera reconnects.
     let begins = BTreeSet::from(["viewer-came", "starting"]);
-    // The source starts while the viewer is let in.
+    // The source starts while the viewer is being admitted, so the order of these two varies.
     let first: BTreeSet<&str> = told[..2].iter().copied().collect();
     assert_eq!(first, begins, "{told:?}");
     assert_eq!(told.last(), Some(&"idle"));
@@ -149,7 +150,7 @@ async fn streams_and_viewers_are_told_in_order_and_replayed_to_who_comes_back() 
     assert_eq!(left["viewer"], came["viewer"]);
     assert!(left["bytes"].as_u64().unwrap() > 1000, "{left}");
 
-    // By the header, as EventSource does, and by the address, for who cannot set one.
+    // Resumes by the header, as EventSource does, and by the query, for clients that cannot set headers.
     let last = all[2].id.clone();
     for (query, header) in [
         (String::new(), Some(format!("Last-Event-ID: {last}"))),
@@ -249,7 +250,7 @@ async fn who_does_not_read_is_told_how_much_it_missed_and_goes_on_with_what_is_k
     ))
     .await;
     assert_eq!(slow.head().await.unwrap().status, 200);
-    // Two events each: more than the ring and what is on its way can hold.
+    // Two events per turn: more than the ring and the connection's buffers can hold.
     for _ in 0..4000 {
         let mut viewer = Raw::connect(address).await;
         viewer.write(handshake(address, "/live/cam/nal")).await;
@@ -273,7 +274,7 @@ async fn who_does_not_read_is_told_how_much_it_missed_and_goes_on_with_what_is_k
         let id = event.lines().find_map(|line| line.strip_prefix("id: "))?;
         id.split_once('-')?.1.parse().ok()
     };
-    // The last may have come in half.
+    // The last event may be incomplete.
     let events: Vec<&str> = text
         .split_inclusive("\n\n")
         .filter(|event| event.ends_with("\n\n"))
@@ -303,7 +304,7 @@ async fn the_events_end_when_the_gateway_drains() {
     curl.next().await;
     gateway.signal(Signal::TERM);
     while curl.line().await.is_some() {}
-    // The body ended as it should, or curl would complain.
+    // The body ended properly; otherwise curl would report an error.
     assert!(
         within("curl ends", curl.child.wait())
             .await

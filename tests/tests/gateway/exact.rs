@@ -1,4 +1,4 @@
-//! Valid H.264 that few encoders make: what comes out decodes to the pictures that went in, all of them, on every transport.
+//! Valid H.264 that few encoders produce: on every transport the output decodes to exactly the pictures that went in.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -59,7 +59,7 @@ async fn fields_of_a_frame_are_one_sample_whichever_comes_first() {
         assert_eq!(expected.len(), COUNT, "{coding:?}: the stream is not valid");
         let all = on_every_transport(&path, COUNT, &expected).await;
         one_epoch(&all);
-        // Each sample is a frame, and none is shown with another.
+        // Each sample is one frame, and every frame has a presentation time of its own.
         for got in &all[1..] {
             regular(&got.times[..COUNT], 3600);
         }
@@ -116,7 +116,7 @@ async fn b_pictures_without_times_are_shown_in_the_order_that_the_stream_tells()
         let expected = decoded(&nals_of(&annexb_of(&path)));
         assert_eq!(expected.len(), COUNT, "{name}");
         let all = on_every_transport(&path, COUNT, &expected).await;
-        // As ffmpeg times the same pictures where it may write down when they are shown.
+        // Reference times: ffmpeg's, for the same pictures in a container with presentation times.
         let timed = encode_pattern("timed.mp4", SIZE, 0, COUNT as u64, &arguments);
         let expected = shown_in(&timed);
         for got in &all[1..] {
@@ -127,7 +127,7 @@ async fn b_pictures_without_times_are_shown_in_the_order_that_the_stream_tells()
             assert_eq!(shown.collect::<Vec<_>>(), expected, "{name}");
             assert!(
                 first > decoded,
-                "{name}: what has to be held back is known at the first picture"
+                "{name}: the reordering depth is known at the first picture"
             );
         }
     }
@@ -168,7 +168,7 @@ async fn a_level_that_does_not_exist_is_the_lowest_that_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_starts_at_an_open_group_gets_nothing_that_leads_it_and_who_was_there_gets_all() {
+async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_not() {
     let arguments = [
         "-c:v",
         "libx264",
@@ -187,7 +187,7 @@ async fn who_starts_at_an_open_group_gets_nothing_that_leads_it_and_who_was_ther
     let expected = decoded(&nals);
     assert_eq!(expected.len(), COUNT);
     let units = pictures(&nals);
-    // A recovery point; and what refers to pictures before it has no others that refer to it, or is one of a pyramid.
+    // A group that starts at a recovery point. The pictures that lead it refer to pictures before it.
     let opens = |unit: &Vec<Bytes>| unit.iter().any(|nal| nal.starts_with(&[6, 6]));
     let open = units.iter().position(opens).expect("an open group");
     const LEADING: usize = 3;
@@ -199,11 +199,12 @@ async fn who_starts_at_an_open_group_gets_nothing_that_leads_it_and_who_was_ther
         .unwrap();
     let mut mse = Mse::connect(gateway.address, "annexb").await;
     let mut source = feeder.accept().await;
-    // The group has begun, what leads it has come, and the next picture, which tells that one can start there.
+    // The group has begun, its leading pictures have arrived, and so has the next picture, which confirms that decoding
+    // can start there.
     let begun = open + LEADING + 2;
     let (before, after) = units.split_at(begun);
     let (mut all_nal, mut all_mse) = (Got::default(), Got::default());
-    // The first picture alone, as both start at the newest there is.
+    // Only the first picture, because both viewers start at the newest.
     pour(&mut source, &with_start_codes(&before[0], |_| 4)).await;
     tokio::join!(all_nal.more_nal(&mut nal, 1), all_mse.more_mse(&mut mse, 1));
     pour(&mut source, &with_start_codes(&before[1..].concat(), |_| 4)).await;
@@ -237,23 +238,23 @@ async fn who_starts_at_an_open_group_gets_nothing_that_leads_it_and_who_was_ther
     ] {
         assert_eq!(decoded(&got.nals), expected);
     }
-    // Players of Media Source Extensions bear no gap within a group.
+    // Players of Media Source Extensions do not accept a gap within a group.
     for two in from_mse.times[..16].windows(2) {
         assert!(two[1].1 > two[0].1 && two[1].1 - two[0].1 < 6000, "{two:?}");
     }
 }
 
-/// Times of showing are all different and that far apart.
+/// Fails the test unless presentation times are all different and `apart` ticks apart.
 fn regular(times: &[(u64, u64)], apart: u64) {
     let mut shown: Vec<u64> = times.iter().map(|(shown, _)| *shown).collect();
     shown.sort_unstable();
-    // What comes next may be shown between the last ones.
+    // Later pictures may be shown between the last ones.
     shown.truncate(times.len() - 4);
     let regular = shown.windows(2).all(|two| two[1] - two[0] == apart);
     assert!(regular, "{times:?}");
 }
 
-/// When the pictures of a file are shown after the first, in decoding order, in ticks of 90 kHz.
+/// Presentation times of a file's pictures relative to the first, in decoding order, in ticks of 90 kHz.
 fn shown_in(file: &Path) -> Vec<i64> {
     let probe = std::process::Command::new("ffprobe")
         .args([

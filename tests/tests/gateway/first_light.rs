@@ -1,4 +1,4 @@
-//! The demo, as a newcomer meets it.
+//! The demo, as a new user sees it.
 
 use sluicegate_tests::{Gateway, Nal, media::NumberReader, mjpeg, within};
 

@@ -1,6 +1,6 @@
-//! Pictures whose pixels are not square, and clips of phones that have to be turned: alike wherever they are seen.
+//! Pictures with non-square pixels and rotated clips from phones look the same on every transport.
 //!
-//! The number in a picture can be read only where it is upright and not mirrored.
+//! The number in a picture is readable only if the picture is upright and not mirrored.
 
 use futures_util::StreamExt;
 use serde_json::json;
@@ -16,7 +16,7 @@ use sluicegate_tests::{
 use std::path::{Path, PathBuf};
 use tokio_tungstenite::tungstenite::Message;
 
-/// The upper left of a matrix that turns a picture by a quarter clockwise, and that mirrors it.
+/// Upper left part of a matrix that rotates by 90° clockwise, and of one that mirrors.
 const CLOCKWISE: [i32; 4] = [0, 1, -1, 0];
 const MIRRORED: [i32; 4] = [-1, 0, 0, 1];
 
@@ -27,7 +27,7 @@ async fn pixels_that_are_not_square_are_shown_alike_everywhere() {
     let told = r#"{"pixelAspect":[16,11],"rotation":0,"mirrored":false}"#;
     let wide = Seen {
         size: (931, 360),
-        // 4:2:0 has even sides.
+        // 4:2:0 needs even sides.
         jpeg: (930, 360),
         small: (320, 124),
         moov: ((931, 360), Some((16, 11)), [1, 0, 0, 1]),
@@ -38,7 +38,7 @@ async fn pixels_that_are_not_square_are_shown_alike_everywhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clip_of_a_phone_is_upright_everywhere() {
-    // As phones do: the camera lies on its side, and the container says by how much to turn.
+    // As phones record: the camera lies on its side, and the container states the rotation.
     let h264 = ["-vf", "transpose=cclock", "-c:v", "libx264", "-g", "15"];
     let film = encode_pattern("phone.mp4", (360, 640), 0, 90, &h264);
     turn(&film, CLOCKWISE);
@@ -73,25 +73,25 @@ async fn what_is_encoded_anew_or_jpeg_is_turned_by_the_gateway() {
     }
 }
 
-/// Width and height of a track, the shape of its pixels, and its matrix.
+/// Width and height of a track, its pixel aspect ratio, and its matrix.
 type Track = ((u16, u16), Option<(u32, u32)>, [i32; 4]);
 
-/// How a film is to be seen.
+/// Expected appearance of a film on each transport.
 struct Seen {
     size: (u32, u32),
     jpeg: (usize, usize),
-    /// At most 320 wide.
+    /// Scaled to a width of at most 320.
     small: (u32, u32),
-    /// In MP4.
+    /// Track header in MP4.
     moov: Track,
-    /// On `nal`.
+    /// Text message on `nal`.
     told: &'static str,
 }
 
 impl Seen {
     async fn everywhere(&self, film: &Path) {
         let gateway = serve(film).await;
-        // Keeps it running.
+        // Keeps the stream running.
         let mut mse = Mse::connect(gateway.address, "film").await;
         let (_, moov) = mse.header().await;
         let tkhd = &moov.trak[0].tkhd;
@@ -118,7 +118,7 @@ impl Seen {
         assert_eq!(gateway.still("film").await, self.jpeg);
         let (status, head, png) = post(&gateway, "film", "image/png", r#"{"format":"png"}"#).await;
         assert_eq!(status, 200, "{head}");
-        // The image header of a PNG is its first chunk.
+        // The first chunk of a PNG is the image header.
         let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap()) as usize;
         assert_eq!((side(16), side(20)), self.jpeg);
         assert_eq!(gateway.motion("film").await, self.jpeg);
@@ -143,7 +143,7 @@ impl Seen {
     }
 }
 
-/// A gateway with the stream `film` and its rendition `small`.
+/// Starts a gateway with the stream `film` and its rendition `small`.
 async fn serve(film: &Path) -> Shown {
     let film = film.display();
     let config = format!(
@@ -152,7 +152,7 @@ async fn serve(film: &Path) -> Shown {
     Shown(Gateway::with_config(&config).await)
 }
 
-/// A gateway at which pictures are looked at.
+/// A gateway whose output is inspected.
 struct Shown(Gateway);
 
 impl std::ops::Deref for Shown {
@@ -164,7 +164,7 @@ impl std::ops::Deref for Shown {
 }
 
 impl Shown {
-    /// Size of a single picture, whose number can be read.
+    /// Size of a capture, whose number must be readable.
     async fn still(&self, stream: &str) -> (usize, usize) {
         let path = format!("/live/{stream}/frame.jpg");
         let got = within("a picture", http_get(self.address, &path, &[])).await;
@@ -173,7 +173,7 @@ impl Shown {
         upright(&jpeg)
     }
 
-    /// Size of the pictures of MJPEG, whose numbers can be read.
+    /// Size of the JPEGs of MJPEG, whose numbers must be readable.
     async fn motion(&self, stream: &str) -> (usize, usize) {
         let path = format!("/live/{stream}/mjpeg");
         let viewer = within("connect", Mjpeg::open(self.address, &path)).await;
@@ -181,7 +181,7 @@ impl Shown {
         upright(&jpeg)
     }
 
-    /// Coded size of H.264 whose pictures have square pixels and a number that can be read.
+    /// Coded size of H.264, whose pixels must be square and numbers readable.
     async fn coded(&self, stream: &str) -> (u32, u32) {
         let mut viewer = Nal::connect(self.address, stream).await.unwrap();
         let mut reader = NumberReader::default();
@@ -203,7 +203,7 @@ impl Shown {
         }
     }
 
-    /// The multivariant playlist, once there is one.
+    /// Fetches the multivariant playlist, repeatedly until it exists.
     async fn playlist(&self) -> String {
         let path = "/live/film/hls/index.m3u8";
         let got = within("a playlist", http_get(self.address, path, &[])).await;
@@ -219,12 +219,12 @@ fn upright(jpeg: &[u8]) -> (usize, usize) {
     (head.width, head.height)
 }
 
-/// Has the track header of an MP4 file say that its picture is to be turned.
+/// Writes this matrix into the track header of an MP4 file.
 fn turn(film: &PathBuf, [a, b, c, d]: [i32; 4]) {
     let mut bytes = std::fs::read(film).unwrap();
     let at = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
     assert_eq!(bytes[at + 4], 0, "a header of version 0");
-    // Behind the type, version and flags, times, id and duration, layer and volume (ISO/IEC 14496-12 8.3.2).
+    // The matrix follows type, version and flags, times, id and duration, layer and volume (ISO/IEC 14496-12 8.3.2).
     let matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30];
     for (nth, number) in matrix.into_iter().enumerate() {
         bytes[at + 44 + 4 * nth..][..4].copy_from_slice(&number.to_be_bytes());

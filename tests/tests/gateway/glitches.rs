@@ -1,6 +1,6 @@
-//! Whatever a source's clock does, every transport has pictures again within a second, and in time with the sound. In virtual
-//! time, by the library: what a source would give goes through `Ingest` to the built-in components and to the decoder that JPEGs,
-//! renditions and captures are made by.
+//! Whatever a source's clock does, every transport recovers within a second, with sound in sync. Runs in virtual time
+//! as a library: samples pass through `Ingest` to the built-in components and to the decoder that JPEGs, renditions and
+//! captures share.
 
 use bytes::Bytes;
 use sluicegate_media::{
@@ -11,7 +11,7 @@ use sluicegate_media::{
 use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
 use sluicegate_stream::{
-    Entry, Feed, Frames, GroupNumbers, Ingest, Next, Reader, Selection, Status, WakeOn,
+    Entry, Feed, Frames, Ingest, Next, GroupNumbers, Reader, Selection, Status, WakeOn,
 };
 use sluicegate_tests::{
     Gateway, PATIENCE,
@@ -30,50 +30,50 @@ use std::{
 
 const STARTED: u64 = 1_700_000_000_000_000;
 const SECOND: i64 = 90_000;
-/// 25 pictures and 46.875 frames of sound a second.
+/// 25 pictures and 46.875 sound frames per second.
 const PICTURE: i64 = 3600;
 const FRAME: i64 = 1920;
 const GLITCH: i64 = 2 * SECOND;
 const END: i64 = 5 * SECOND;
-/// How far apart pictures and sound may be, and how far from where they would be without the glitch.
+/// Tolerance between pictures and sound, and between either and its position without the glitch.
 const SKEW: i64 = SECOND * 60 / 1000;
 const SIZES: [f64; 10] = [
     0.5, 2.0, 8.0, 20.0, 3600.0, -0.5, -2.0, -8.0, -20.0, -3600.0,
 ];
 
-/// What goes wrong.
+/// Kinds of glitches.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Times are off by so many ticks.
+    /// Time stamps are off by this number of ticks.
     Off(i64),
-    /// The clock has so many ticks and begins anew at the glitch.
+    /// The clock wraps after this number of ticks, at the glitch.
     Wrap(i64),
-    /// Times run backwards.
+    /// Time stamps run backwards.
     Backwards,
-    /// All have the time of the last one before.
+    /// All samples repeat the previous time stamp.
     Equal,
-    /// There are no times.
+    /// Samples have no time stamps.
     Untimed,
-    /// The samples are lost.
+    /// Samples are lost.
     Lost,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Glitch {
     kind: Kind,
-    /// So many samples of each track.
+    /// Number of affected samples per track.
     count: i64,
     pictures: bool,
     sound: bool,
-    /// Only when pictures are shown, not when they are decoded.
+    /// Only presentation times are affected, decode times are right.
     presentation: bool,
 }
 
 impl Glitch {
-    /// The decode and presentation times of a sample at `time`; `None`: it is lost.
+    /// Decode and presentation time of the sample at `time`, as the source states them; `None` if it is lost.
     fn told(&self, is_audio: bool, time: i64) -> Option<SourceTimes> {
         let step = if is_audio { FRAME } else { PICTURE };
-        // The first at or after the glitch is number 0.
+        // The first sample at or after the glitch has number 0.
         let nth = (time - GLITCH + step - 1).div_euclid(step);
         let hit = if is_audio { self.sound } else { self.pictures };
         let hit = hit && (0..self.count).contains(&nth);
@@ -101,7 +101,7 @@ impl Glitch {
 }
 
 #[test]
-fn after_any_glitch_every_transport_has_pictures_within_a_second_and_in_time_with_the_sound() {
+fn after_any_glitch_all_transports_recover_within_a_second_in_sync_with_sound() {
     let bench = Bench::new();
     let tracks = [
         (true, false, false),
@@ -144,13 +144,13 @@ fn after_any_glitch_every_transport_has_pictures_within_a_second_and_in_time_wit
     }
 }
 
-/// The transports that pass H.264 on.
+/// The transports that pass H.264 through.
 struct Bench {
     plugins: [(&'static str, Arc<Plugin>); 3],
     audio: Audio,
 }
 
-/// A transport at work, and what came out of it.
+/// A transport in use, with its output.
 struct Muxer {
     name: &'static str,
     instance: Instance,
@@ -189,10 +189,10 @@ impl Bench {
             .plugins
             .each_ref()
             .map(|(name, plugin)| Muxer::open(name, plugin, &feed));
-        // Sound is nothing to the decoder.
+        // The decoder ignores sound.
         let frames = glitch.pictures.then(|| {
             let frames = Frames::start("glitch", &feed, status.clone()).unwrap();
-            // Else it would leave the processor to others for a while before each picture.
+            // Without a follower the decoder thread would pause before each picture to give delivery priority.
             let follower = frames.follow(1);
             (frames, follower)
         });
@@ -214,7 +214,7 @@ impl Bench {
         order.sort_unstable();
         let mut pictures = Vec::new();
         for (time, is_audio) in order {
-            // Up to 20 ms late.
+            // Samples arrive up to 20 ms late.
             let arrives = time + 900 + (time / 7).rem_euclid(1800);
             micros.fetch_max(arrives as u64 * 100 / 9, Ordering::Relaxed);
             let Some(times) = glitch.told(is_audio, time) else {
@@ -225,7 +225,7 @@ impl Bench {
                 false => {
                     let nth = (time / PICTURE) as usize % COUNT;
                     ingest.access_unit(clip().pictures[nth].clone(), times);
-                    // What refers to a lost one is of no use.
+                    // Pictures that refer to a lost one are not usable.
                     let group = GLITCH..GLITCH + GROUP as i64 * PICTURE;
                     if !(glitch.pictures
                         && matches!(glitch.kind, Kind::Lost)
@@ -239,7 +239,7 @@ impl Bench {
             if let Some((frames, _)) = &frames
                 && !is_audio
             {
-                // Sound alone wakes no decoder.
+                // Sound alone does not wake the decoder.
                 let end = feed.newest_frame().map_or(0, |newest| newest + 1);
                 let until = Instant::now() + PATIENCE;
                 let sight = frames.wait_for(until, |sight| sight.reached >= end);
@@ -256,7 +256,7 @@ impl Bench {
         let notes = status.report(true).notes;
         let is_told =
             matches!(glitch.kind, Kind::Off(_)) && (!glitch.presentation || glitch.pictures);
-        assert!(!is_told || !notes.is_empty(), "{glitch:?}: nobody is told");
+        assert!(!is_told || !notes.is_empty(), "{glitch:?}: not reported");
         for muxer in muxers {
             muxer.check(&glitch, &pictures);
         }
@@ -302,7 +302,7 @@ impl Muxer {
         }
     }
 
-    /// `pictures`: the times of those that were given, without glitch.
+    /// Checks the output. `pictures` are the times, without the glitch, of the pictures that were pushed.
     fn check(mut self, glitch: &Glitch, pictures: &[i64]) {
         let what = format!("{} {glitch:?}", self.name);
         match self.name {
@@ -331,7 +331,7 @@ impl Muxer {
             "{what}: decode times do not rise"
         );
 
-        // Each with the time that it has without a glitch.
+        // Pairs of the time without a glitch and the offset from it.
         let seen: Vec<(i64, i64)> = pictures
             .iter()
             .zip(&seen)
@@ -341,10 +341,7 @@ impl Muxer {
             .iter()
             .map(|sample| {
                 let time = i64::from_be_bytes(sample.data[..].try_into().unwrap());
-                (
-                    time,
-                    sample.presentation_time() as i64 * SECOND / 48_000 - time,
-                )
+                (time, sample.presentation_time() as i64 * SECOND / 48_000 - time)
             })
             .collect();
         let after = |(time, _): &&(i64, i64)| *time >= GLITCH + SECOND;
@@ -352,7 +349,7 @@ impl Muxer {
             let places: Vec<_> = places.iter().filter(after).collect();
             assert!(
                 places.windows(2).all(|two| two[1].0 - two[0].0 == step),
-                "{what}: one is missing behind the glitch"
+                "{what}: one is missing after the glitch"
             );
             assert!(
                 places.len() as i64 >= (END - GLITCH - SECOND) / step - 1,
@@ -374,11 +371,11 @@ impl Muxer {
         );
     }
 
-    /// Reads what a player of HLS would.
+    /// Reads what an HLS player would read.
     fn read_playlist(&mut self, glitch: &Glitch, what: &str) {
         self.instance.stop("the end", true).unwrap();
         let text = String::from_utf8(self.get("media.m3u8")).unwrap();
-        // Where pictures are missing no part can be as long as it should be.
+        // Where pictures are missing, parts cannot have their regular duration.
         if !matches!(glitch.kind, Kind::Lost) {
             must_be_clean(what, &text, &check(&text));
         }

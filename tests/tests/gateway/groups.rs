@@ -1,4 +1,5 @@
-//! Group numbers are alike in all forms of a stream, whoever asks for them and when: by the library, on real sources.
+//! Group numbers are the same in all forms of a stream, whoever requests them and when. Uses the library, with real
+//! sources.
 
 use sluicegate_config as config;
 use sluicegate_media::sample::Format;
@@ -33,7 +34,7 @@ fn numbers_are_alike_in_all_renditions_and_go_on_over_restarts_of_who_follows() 
     compare("test-pattern");
 }
 
-/// Every picture of it stands alone, so the encoders have to agree on which are keyframes.
+/// Every JPEG is independent, so the encoders must agree on which pictures become keyframes.
 #[test]
 fn numbers_are_alike_in_all_renditions_of_jpegs() {
     let file = encode_pattern("numbers.avi", (320, 192), 0, 120, &["-c:v", "mjpeg"]);
@@ -61,7 +62,7 @@ fn numbers_are_alike_in_all_renditions_of_a_stream_with_b_frames() {
     compare(&format!("file:{}", file.display()));
 }
 
-/// Followers that come at different times, one of them twice, and what they saw.
+/// Runs followers that start at different times, one of them twice, and compares their groups.
 fn compare(source: &str) {
     let text = CONFIG.replace("SOURCE", source);
     let config = config::Config::parse(&text, Path::new("groups.toml")).unwrap();
@@ -87,7 +88,7 @@ fn compare(source: &str) {
                 others.push(Follower::new(&stream, &user, name));
             }
         }
-        // One goes and comes back.
+        // One follower stops and starts again.
         if first.seconds() == 6 && again.is_none() {
             before = others.remove(0).groups;
             others.push(Follower::new(&stream, &user, "often"));
@@ -100,7 +101,7 @@ fn compare(source: &str) {
             .for_each(Follower::follow);
         thread::park_timeout(Duration::from_millis(5));
     }
-    // Of two samples at one time the numbers are one, and they count by one.
+    // Two samples at the same time have the same group number, and numbers rise by one.
     let whole = first.groups.clone();
     assert!(whole.len() >= 8, "{whole:?}");
     let numbers: Vec<u64> = whole.values().copied().collect();
@@ -142,9 +143,9 @@ struct Follower<'a> {
     name: &'static str,
     stream: &'a Stream,
     user: &'a StreamLease,
-    /// What is followed, and where, once the source's tracks are known.
+    /// Reader, its position and the derived feed, once the source's tracks are known.
     place: Option<(Reader, u64, Option<Arc<DerivedFeed>>)>,
-    /// When each group begins to be shown, and its number.
+    /// Start of each group in presentation time, with its number.
     groups: BTreeMap<u64, u64>,
     newest: u64,
 }
@@ -161,7 +162,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Of the stream's timeline.
+    /// Seconds on the stream's timeline.
     fn seconds(&self) -> u64 {
         self.newest / SECOND
     }

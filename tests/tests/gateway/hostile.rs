@@ -1,5 +1,6 @@
-//! A broken plugin costs no connection: whatever a component does in whatever call, viewers stay connected, viewers of
-//! other transports miss nothing, and its own go on behind the gap. All deeds of a call are done at once, on one stream.
+//! A broken component costs no connection: whatever it does in whichever call, viewers stay connected, viewers of other
+//! transports miss nothing, and its own viewers continue after the gap. For each call, all kinds of misbehaviour run at
+//! once on one stream.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -16,7 +17,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// What ends the instance that does it, and what the error then says.
+/// Misbehaviour that ends the instance, and text of the resulting error.
 const FATAL: [(&str, &str); 6] = [
     ("trap", "`unreachable` instruction executed"),
     ("panic", "hostile was told to panic in "),
@@ -28,9 +29,9 @@ const FATAL: [(&str, &str); 6] = [
     ("output", ""),
     ("hold", "it holds more than 8192 handles"),
 ];
-/// How long a viewer may take for what was shown before one more picture is.
+/// Time that a viewer has to receive the pictures shown so far, before one more is shown.
 const UNHURRIED: Duration = Duration::from_secs(1);
-/// And what does where chunks are given out.
+/// Misbehaviour that ends the instance only in calls that return chunks.
 const LANE: (&str, &str) = ("nonsense", "it gave out a chunk on lane 200");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,14 +47,14 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
         let plugin = named(&plugins, deed);
         if ["trap", "panic", "loop", "giant", "output", "nonsense"].contains(&deed) {
             assert!(!left_out.is_empty(), "{deed} did nothing");
-            // A picture on which it failed is left out, and no other.
+            // Only the picture at which the instance failed is lost.
             assert!(
                 plugin["failures"].as_u64().unwrap() <= left_out.len() as u64,
                 "{deed}: {left_out:?} {plugin:#}"
             );
             scene.is_logged(deed, "push").await;
         }
-        // Two in a row would be lost only if a new instance failed on its first picture.
+        // Two pictures in a row are lost only if a new instance fails at its first one.
         let in_a_row = left_out.iter().any(|place| left_out.contains(&(place + 1)));
         assert!(!in_a_row || deed == "memory", "{deed}: {left_out:?}");
     }
@@ -67,12 +68,12 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
-    // 64 MiB are reached at the 65th picture of 1 MiB.
+    // The 65th picture of 1 MiB exceeds 64 MiB.
     let clip = Box::leak(Box::new(camera::clip().fatter(1 << 20)));
     let mut scene = Scene::with_clip(clip, "push", &["hold"], "").await;
     scene.show(90).await;
     let left_out = scene.caught_up("hold").await;
-    assert!(!left_out.is_empty(), "nothing was held");
+    assert!(!left_out.is_empty(), "no buffer was kept");
     let line = scene
         .gateway
         .logged("its buffers hold more than 67108864 bytes")
@@ -81,7 +82,7 @@ async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
         line.contains("hostile@0.1.0 on stream cam: `push` failed"),
         "{line}"
     );
-    // What was held, the stream's ring of 32 MiB and the two transports' rings.
+    // The buffers kept by the guest, the stream's ring of 32 MiB and the rings of two transports.
     let most = (64 + 32 + 2 * 64 + 100) << 20;
     assert!(
         scene.gateway.memory() < most,
@@ -93,11 +94,11 @@ async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_configure_does_when_the_source_comes_back_nobody_misses_a_picture() {
-    // Nonsense in a header is passed on: it is for the viewers to judge.
+    // Nonsense in a header is passed through: only viewers can judge it.
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold",
     ];
-    // Each instance is configured well once, so that there is something to come back to.
+    // Each instance accepts its first configuration, so that there is a working state to return to.
     let mut scene = Scene::new("configure", &deeds, "after = 1").await;
     scene.show(GROUP + 3).await;
     scene.hang_up();
@@ -153,7 +154,7 @@ async fn whatever_join_does_who_joined_is_told_and_nobody_misses_a_picture() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense", "refuse",
     ];
-    // The first viewer gets in, also into each new instance.
+    // The first viewer is admitted, by each new instance, too.
     let mut scene = Scene::new("join", &deeds, "after = 1").await;
     scene.show(3).await;
     for deed in deeds {
@@ -218,9 +219,11 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
             .await;
         assert_eq!(head.unwrap().status, 101);
         second.write(masked(0x81, b"more")).await;
-        let (code, reason) = within("it is let go", second.closed()).await.unwrap();
+        let (code, reason) = within("the viewer is disconnected", second.closed())
+            .await
+            .unwrap();
         assert_eq!(code, 1008, "{reason}");
-        // It does not go itself until the component has heard of it.
+        // The viewer's slot is released only after the component was told.
         within("the component hears of it", async {
             loop {
                 scene.show(1).await;
@@ -228,7 +231,7 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
                 let (status, _, body) = http_get(scene.gateway.address, path, &[]).await.unwrap();
                 assert_eq!(status, 200);
                 match body.as_slice() {
-                    // The scene's own.
+                    // Only the scene's own viewer.
                     b"1" => break,
                     b"2" => {}
                     other => panic!("{} viewers", String::from_utf8_lossy(other)),
@@ -244,7 +247,7 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
 async fn a_component_that_always_fails_is_rested_and_the_others_live_on() {
     let mut scene = Scene::new("push", &["panic"], "").await;
     let mut seen = BTreeSet::new();
-    // Nine instances after growing pauses, which come to about eleven seconds.
+    // Nine instances with growing backoff, about eleven seconds in total.
     let broken = within("the breaker opens", async {
         loop {
             scene.show(1).await;
@@ -268,7 +271,7 @@ async fn a_component_that_always_fails_is_rested_and_the_others_live_on() {
         .gateway
         .logged("that was too often, the transport rests on this stream")
         .await;
-    // Who comes now is told at once and may come again; who is there stays.
+    // New viewers get 503 with Retry-After at once; existing ones stay connected.
     let mut late = Raw::connect(scene.gateway.address).await;
     late.write(handshake(scene.gateway.address, "/live/cam/panic"))
         .await;
@@ -330,13 +333,13 @@ async fn a_component_that_does_not_open_is_found_by_check_and_serve() {
     ]);
 }
 
-/// A stream `cam`, its viewer on `nal`, and one viewer on a transport for each deed.
+/// A stream `cam`, its viewer on `nal`, and one viewer for each transport that misbehaves.
 struct Scene {
     gateway: Gateway,
     camera: Camera,
     nal: Watcher,
     hostile: BTreeMap<String, Watcher>,
-    /// What was shown to `nal`: place in the clip and message.
+    /// Pictures shown and received over `nal`: index in the clip and message.
     shown: Vec<(usize, bytes::Bytes)>,
     clip: &'static camera::Clip,
 }
@@ -380,7 +383,7 @@ impl Scene {
         .await
     }
 
-    /// The next pictures, one after the other: each comes to `nal`, or the test fails.
+    /// Shows the next pictures one after the other; each must arrive over `nal`.
     async fn show(&mut self, count: usize) {
         for _ in 0..count {
             let sent = self.camera.send().await;
@@ -394,17 +397,17 @@ impl Scene {
         self.camera.hang_up();
     }
 
-    /// Waits until the viewer of `deed` has the newest picture or a later one, and says which of those shown it did not
-    /// get. What it got is in order and the same bytes that `nal` gave out.
+    /// Waits until the viewer of `deed` has received the newest picture or a later one; returns those that it missed.
+    /// What it received is in order and has the same bytes as over `nal`.
     async fn caught_up(&mut self, deed: &str) -> BTreeSet<usize> {
         let (mut left_out, mut at) = (BTreeSet::new(), 0);
         let (newest, began) = (self.shown.len(), std::time::Instant::now());
         loop {
             let viewer = self.hostile.get_mut(deed).unwrap();
             let Ok(next) = timeout(UNHURRIED, viewer.next()).await else {
-                // One more comes, as the newest may be among those left out. Not many, as they are pictures to fail on,
-                // for the other deeds, too.
-                assert!(began.elapsed() < PATIENCE, "{deed} does not go on");
+                // Shows one more picture, as the newest may be among those lost. Only occasionally, because the other
+                // transports may fail at each of them.
+                assert!(began.elapsed() < PATIENCE, "{deed} does not continue");
                 self.show(1).await;
                 continue;
             };
@@ -425,7 +428,7 @@ impl Scene {
         }
     }
 
-    /// Every viewer got every picture, and what failed is told.
+    /// Every viewer received every picture, and the failures are reported.
     async fn goes_on_after(&mut self, deeds: &[&str], fatal: &[(&str, &str)]) {
         for deed in deeds {
             let left_out = self.caught_up(deed).await;
@@ -473,13 +476,13 @@ impl Scene {
     }
 }
 
-/// A transport named after each deed, which it does in `call`.
+/// Config with a transport for each kind of misbehaviour, performed in `call`.
 fn config(deeds: &[&str], call: &str, more: &str) -> String {
     let plugin = Gateway::component("hostile");
     let one = |deed: &&str| {
-        // It is not stopped for it, as it harms nobody else, so it must stop by itself.
+        // The host does not end the instance for it, as it harms no other viewer, so the component must stop by itself.
         let once = *deed == "nonsense";
-        // Unoptimised, taking all handles that there are takes a third of that.
+        // In an unoptimised build, taking all available handles takes a third of this limit.
         format!(
             "[transports.{deed}]\nplugin = \"{}\"\nlimits = {{ call = \"60ms\" }}\nin = \"{call}\"\ndo = \"{deed}\"\nonce = {once}\n{more}\n",
             plugin.display()
@@ -493,7 +496,7 @@ fn named<'a>(plugins: &'a Value, name: &str) -> &'a Value {
     all.iter().find(|plugin| plugin["name"] == name).unwrap()
 }
 
-/// Names plugin and version, stream, call, and what the guest said.
+/// Fails unless the text names plugin, version, stream and call, and quotes the guest.
 fn assert_explains(text: &str) {
     for part in [
         "hostile@0.1.0 on stream cam: `push` failed: ",
@@ -503,7 +506,7 @@ fn assert_explains(text: &str) {
     }
 }
 
-/// Refused with these parts, each said once.
+/// Fails unless the command was refused with these parts, each stated once.
 fn refused_once(ended: &Ended, parts: &[&str]) {
     ended.refused(parts);
     for part in parts {

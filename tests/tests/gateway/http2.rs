@@ -1,4 +1,4 @@
-//! HTTP/2: the same answers by another carrier, slow viewers, floods frame by frame, and a clean end.
+//! HTTP/2: the same answers as over HTTP/1.1, slow viewers, floods frame by frame, and a clean end.
 
 use bytes::BytesMut;
 use h2::{RecvStream, client::SendRequest};
@@ -25,11 +25,11 @@ use tokio::{
     time::timeout,
 };
 
-/// A small picture, so that the tests do not wait for its encoder.
+/// A small picture, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const TLS: &str = "[server]\ntls = \"self-signed\"\n";
 
-/// What curl got: status, version, body.
+/// Runs curl; returns status, version and body.
 async fn curl(arguments: &[&str]) -> (String, String) {
     let command = Command::new("curl")
         .args([
@@ -90,7 +90,7 @@ async fn it_answers_as_http_1_does() {
             );
         }
     }
-    // There is no upgrade in HTTP/2, and who tries without one is told.
+    // HTTP/2 has no Upgrade; a request without extended CONNECT is refused with an explanation.
     let url = format!("https://{}/live/demo/nal", secure.address);
     let (end, body) = curl(&[
         "--http2",
@@ -124,7 +124,7 @@ async fn the_authority_is_the_host_and_connect_is_refused() {
         let found = within("an answer", response)
             .await
             .map(|response| response.status().as_u16());
-        // h2 itself refuses some of what cannot be.
+        // The h2 crate itself refuses some invalid requests.
         assert!(
             found.as_ref().is_ok_and(|found| *found == status) || (status >= 400 && found.is_err()),
             "{authority}: {found:?}"
@@ -158,7 +158,7 @@ async fn the_authority_is_the_host_and_connect_is_refused() {
                 break answer;
             }
         };
-        // Not 200 (index 8 of the static table, RFC 7541 appendix A), and no tunnel.
+        // The status is not 200 (index 8 of the static table, RFC 7541 appendix A), and there is no tunnel.
         assert!(
             answer.kind == RST_STREAM || answer.payload[0] != 0x88,
             "{answer:?}"
@@ -191,7 +191,7 @@ async fn follow(
     response.into_body()
 }
 
-/// The number in the next picture; the window opens by as much as was read.
+/// Number of the next picture; opens the window by the number of bytes read.
 async fn next_number(body: &mut RecvStream, buffer: &mut BytesMut) -> u32 {
     loop {
         if let Some(jpeg) = take_part(buffer).unwrap() {
@@ -204,7 +204,7 @@ async fn next_number(body: &mut RecvStream, buffer: &mut BytesMut) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_that_opens_no_window_gets_the_newest_picture_later_and_costs_nothing_meanwhile() {
+async fn a_viewer_that_opens_no_window_costs_nothing_and_later_gets_the_newest_frame() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
@@ -213,7 +213,7 @@ async fn a_viewer_that_opens_no_window_gets_the_newest_picture_later_and_costs_n
     camera.show(&mut nal).await;
     let (mut client, _connection) = connect(address).await;
     let mut slow = follow(&mut client, address, "/live/cam/mjpeg").await;
-    // A hundred more on two connections, all of which read nothing.
+    // A hundred more viewers on two connections, which read nothing.
     let (mut many, mut connections) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         let (mut client, connection) = connect(address).await;
@@ -245,7 +245,7 @@ async fn a_viewer_that_opens_no_window_gets_the_newest_picture_later_and_costs_n
     while *numbers.last().unwrap() != newest {
         numbers.push(next_number(&mut slow, &mut buffer).await);
     }
-    // What was on its way, and the newest.
+    // The pictures that were in transit, then the newest.
     assert!(numbers.len() < 40, "{numbers:?}");
     let last = *numbers.last_chunk::<2>().unwrap();
     assert!(last[0] + 1 != last[1], "{numbers:?}");
@@ -256,7 +256,7 @@ async fn a_viewer_that_opens_no_window_gets_the_newest_picture_later_and_costs_n
         jumped += usize::from(session["jumps"].as_u64() > Some(0));
     }
     assert!((1..=2).contains(&jumped), "{sessions:#}");
-    // What a window takes, what the carrier keeps behind it, and the pictures under way then and now.
+    // These viewers received at most one window, the carrier's buffer, and the pictures in transit.
     let stuck = all
         .iter()
         .filter(|session| session["transport"] == "mjpeg")
@@ -312,7 +312,7 @@ async fn sigterm_is_a_goaway_and_whole_bodies() {
     );
 }
 
-/// What comes until the end, while pings are answered: a server that goes sends one to know that its word has arrived
+/// Reads to the end and answers pings: before it closes, the server sends a PING to know that its GOAWAY has arrived
 /// (RFC 9113 section 6.8).
 async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut RawHttp2<S>) -> Vec<Frame> {
     let mut frames = Vec::new();
@@ -325,22 +325,22 @@ async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut RawHttp2<S>) -> V
     frames
 }
 
-/// What a flood ends in.
+/// Expected end of a flood.
 #[derive(Debug, PartialEq)]
 enum Ends {
-    /// The gateway closes the connection without a word.
+    /// The gateway closes the connection without a GOAWAY.
     Closed,
-    /// It closes it with this word (RFC 9113 section 7).
+    /// The gateway closes the connection with this error code (RFC 9113 section 7).
     Goaway(u32),
-    /// It is served, at no more than its share.
+    /// The connection is served at a limited rate.
     Limited,
 }
 
-/// Frames a client may send for ever, and how the flood ends.
+/// Frames that a client may send without end, and how that ends.
 struct Flood {
     what: &'static str,
     first: Vec<u8>,
-    /// The `nth` time.
+    /// Returns the bytes of the `nth` repetition.
     then: Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>,
     ends: Ends,
 }
@@ -356,7 +356,8 @@ fn floods(address: SocketAddr) -> Vec<Flood> {
     let open = frame(HEADERS, END_HEADERS, 1, &request);
     let begun = frame(HEADERS, 0, 1, &request);
     let large = block(&[("x-large", &"x".repeat(4000))]);
-    // A name and value of 4 KB goes into the table once and is then meant by one byte (RFC 7541 section 6.1).
+    // A name and value of 4 KB enter the table once and are then referenced by one byte each time (RFC 7541 section
+    // 6.1).
     let mut bomb = vec![0x40];
     bomb.extend(&block(&[("x-bomb", &"x".repeat(3900))])[1..]);
     bomb.extend(std::iter::repeat_n(0xbe, 16_000 - bomb.len()));
@@ -452,7 +453,7 @@ fn floods(address: SocketAddr) -> Vec<Flood> {
     ]
 }
 
-/// Lets it run, for so long at most; how it ended.
+/// Runs a flood for at most this time; returns how it ended.
 async fn run(flood: Flood, address: SocketAddr, most: Duration) -> Ends {
     let (mut input, mut output) = RawHttp2::connect(address).await.split();
     let reading = tokio::spawn(async move { input.end().await });
@@ -500,13 +501,14 @@ async fn floods_are_ended_or_limited_and_others_go_on() {
         let ended = running.await.unwrap();
         let took = began.elapsed();
         let share = (gateway.cpu() - cpu).as_secs_f64() / took.as_secs_f64();
-        // Behind answers that the client is slow to take the last word may not get out before the connection ends.
+        // If the client is slow to read the answers queued before it, the GOAWAY may not be sent before the connection
+        // ends.
         let unheard = what == "more requests than it answers" && matches!(ended, Ends::Closed);
         assert!(
             unheard || format!("{ended:?}") == wanted,
             "{what}: {ended:?}"
         );
-        // What ends at once is over before its cost can be measured.
+        // A flood that ends at once is too short for a measurement of its cost.
         assert!(
             took < Duration::from_millis(900) || share < 0.5,
             "{what}: {share:.2} of a processor"

@@ -1,5 +1,5 @@
-//! What the code map in ARCHITECTURE.md promises about imports. Between crates the compiler holds the order, as Cargo
-//! allows no circle; these tests hold it where a crate has several layers, and hold which files are pure.
+//! Import rules of the code map in ARCHITECTURE.md. Between crates the compiler enforces the order, since Cargo allows
+//! no cycles. These tests enforce it within crates that have several layers, and check which files are pure.
 
 use sluicegate_tests::Gateway;
 use std::{
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The crates below `host`, from the ground up: each depends on those before it only.
+/// The crates below `host`, bottom up: each depends only on earlier ones.
 const CRATES: [&str; 11] = [
     "telemetry",
     "media",
@@ -22,13 +22,13 @@ const CRATES: [&str; 11] = [
     "gateway",
 ];
 
-/// Modules of one crate, from the ground up: each imports from those before it only.
+/// Modules of one crate, bottom up: each imports only from earlier ones.
 const LAYERS: [(&str, &[&str]); 2] = [
     ("net", &["auth", "tls", "websocket"]),
     ("gateway", &["session", "gateway", "api"]),
 ];
 
-/// Files that take input and time and give output.
+/// Files that take input and time and return output.
 const PURE: [&str; 25] = [
     "media/src",
     "net/src/auth",
@@ -57,7 +57,7 @@ const PURE: [&str; 25] = [
     "viewer/src/wire.rs",
 ];
 
-/// What pure code has no use for.
+/// What pure code must not use.
 const IMPURE: [&str; 7] = [
     "tokio::",
     "Instant::now",
@@ -78,7 +78,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A file without its tests and comments, which may do as they like.
+/// Source of a file without tests and comments, which are exempt.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text
@@ -94,7 +94,7 @@ fn sources() -> PathBuf {
     Gateway::root().join("host")
 }
 
-/// The names behind `crate::` in a file, those in braces too.
+/// Names after `crate::` in a file, including those in braces.
 fn imports(code: &str) -> Vec<String> {
     let mut names = Vec::new();
     for rest in code.split("crate::").skip(1) {

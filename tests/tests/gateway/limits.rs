@@ -1,4 +1,5 @@
-//! Limits on connections: slow clients are let go, full is full, and running out of files is survived.
+//! Connection limits: slow clients are disconnected, further clients are refused at the limit, and the gateway survives
+//! running out of file descriptors.
 
 use bytes::BytesMut;
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -13,14 +14,14 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-/// A small picture, so that the tests do not wait for its encoder.
+/// A small picture, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const TLS: &str = "[server]\ntls = \"self-signed\"\n";
-/// What the gateway gives a client to say something, and a busy machine on top.
+/// Shortest time that the gateway gives a client to send something; the upper limit has a margin for a busy machine.
 const MIN_WAIT: Duration = Duration::from_secs(8);
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// Sends a piece every now and then until the gateway hangs up; how long that took.
+/// Sends a piece at intervals until the gateway disconnects; returns how long that took.
 async fn trickle(mut raw: Raw, pieces: impl Iterator<Item = Vec<u8>>) -> Duration {
     let began = Instant::now();
     let mut byte = [0; 4096];
@@ -70,7 +71,7 @@ async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
     raw.write(body).await;
     let body = trickle(raw, nothing());
 
-    // A record of TLS that never becomes whole, byte by byte.
+    // A TLS record that is sent byte by byte and never completed.
     let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 90]].concat();
     let handshake = hello.into_iter().map(|byte| vec![byte]);
     let handshake = trickle(Raw::connect(secure.address).await, handshake);
@@ -89,12 +90,12 @@ async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
     let mut secure_idle = RawHttp2::over(tls::connect(secure.address, "h2").await.unwrap()).await;
     let began = Instant::now();
     let http2 = async {
-        // Idle is no error; half a header block may be one.
+        // An idle connection is closed without an error; an incomplete header block may be an error.
         let ends = (idle.end().await, half.end().await, secure_idle.end().await);
         assert_eq!((ends.0, ends.2), (Some(0), Some(0)));
         began.elapsed()
     };
-    // One that asks again and again stays.
+    // A client that keeps sending requests stays connected.
     let busy = async {
         let mut raw = Raw::connect(address).await;
         let began = Instant::now();
@@ -128,13 +129,13 @@ async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
     ] {
         assert!((MIN_WAIT..MAX_WAIT).contains(&took), "{what}: {took:?}");
     }
-    // A body that nobody wants need not be waited for.
+    // The gateway does not wait for a body that it will not use.
     assert!(body < MAX_WAIT, "{body:?}");
     plain.serves("demo").await;
     assert!(http_get(address, "/healthz", &[]).await.is_ok());
 }
 
-/// A connection that may be refused at once.
+/// Opens a connection that may be refused at once.
 async fn knock(address: SocketAddr) -> Option<Raw> {
     let socket = TcpStream::connect(address).await.ok()?;
     Some(Raw {
@@ -143,7 +144,7 @@ async fn knock(address: SocketAddr) -> Option<Raw> {
     })
 }
 
-/// A WebSocket viewer that reads nothing.
+/// Opens a WebSocket viewer that reads nothing.
 async fn viewer(address: SocketAddr) -> Option<Raw> {
     let mut raw = knock(address).await?;
     let head = raw.upgrade(address, "/live/demo/nal").await.ok()?;
@@ -165,7 +166,7 @@ async fn full_is_full_until_somebody_leaves() {
     gateway
         .logged("refused a connection: 20 connections are open, which is the most")
         .await;
-    // Who is in stays, and one who leaves makes room for one.
+    // Connected clients stay, and one that leaves makes room for one more.
     for raw in &mut inside {
         within("a frame", raw.frame()).await.unwrap();
     }
@@ -183,7 +184,7 @@ async fn full_is_full_until_somebody_leaves() {
     assert!(lines <= 2, "{log:#?}");
 }
 
-/// Connects until one is not served; gives those that are.
+/// Connects until a connection is not served; returns those that are.
 async fn fill(address: SocketAddr, most: usize) -> Vec<Raw> {
     let mut inside = Vec::new();
     for _ in 0..most {
@@ -203,10 +204,11 @@ async fn fill(address: SocketAddr, most: usize) -> Vec<Raw> {
     panic!("{most} were served");
 }
 
-/// Pictures go on for who is in, the processor rests, and there is room when others leave.
+/// At the limit, pictures continue for connected clients, the processor load stays low, and a slot is free when a
+/// client leaves.
 async fn lives_on(gateway: &Gateway, camera: &mut Camera, watcher: &mut Watcher, inside: Vec<Raw>) {
     let (cpu, began) = (gateway.cpu(), Instant::now());
-    // Some who knock all the time.
+    // Clients that try to connect all the time.
     let knocking: Vec<_> = (0..8)
         .map(|_| {
             let address = gateway.address;
@@ -240,12 +242,15 @@ async fn lives_on(gateway: &Gateway, camera: &mut Camera, watcher: &mut Watcher,
         if matches!(asked, Ok(Ok((200, ..)))) {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "nobody gets in: {asked:?}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "no client gets a slot: {asked:?}"
+        );
     }
     camera.show(watcher).await;
 }
 
-/// What the pictures themselves may cost.
+/// Factor for the cost of the pictures themselves.
 fn scale(viewers: usize) -> f64 {
     1.0 + viewers as f64 / 400.0
 }
@@ -277,7 +282,7 @@ async fn without_a_file_left_it_waits_without_spinning_and_viewers_go_on() {
     let mut watcher = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
     camera.show(&mut watcher).await;
     let first = fill_one(gateway.address).await;
-    // Fewer than it was started with, as when others on the machine use them up.
+    // A limit lower than at the start, as if other processes had used up the descriptors.
     let few = Some(gateway.files() as u64 + 10);
     let limit = Rlimit {
         current: few,

@@ -1,4 +1,5 @@
-//! Who listens is given what carries the stream's sound; who does not, what shows pictures soonest.
+//! A client that listens gets a transport with the stream's sound; one that does not gets the transport with the lowest
+//! latency.
 
 use serde_json::{Value, json};
 use sluicegate_tests::{Control, Gateway, session::choose, within};
@@ -16,7 +17,7 @@ const STREAMS: &str = "
     source = \"test-pattern\"
 ";
 
-/// Both streams that run are known.
+/// Starts a gateway whose two running streams are known.
 async fn start() -> Gateway {
     let gateway = Gateway::with_config(STREAMS).await;
     for stream in ["demo", "silent"] {
@@ -25,7 +26,7 @@ async fn start() -> Gateway {
     gateway
 }
 
-/// What there is to choose, as "transport sound".
+/// The candidates offered, as "transport sound".
 fn offered(choices: &Value) -> Vec<String> {
     let choices = choices["choices"].as_array().unwrap();
     let told = |choice: &Value| format!("{} {}", choice["transport"], choice["sound"]);
@@ -43,7 +44,7 @@ async fn who_listens_gets_what_carries_sound_where_there_is_some() {
         ("demo", "&listening=true", "mse"),
         ("demo", "&listening=false", "nal"),
         ("silent", "&listening=true", "nal"),
-        // Nobody knows yet whether it has any.
+        // It is not known yet whether this stream has sound.
         ("cold", "&listening=true", "mse"),
         ("cold", "", "nal"),
     ] {

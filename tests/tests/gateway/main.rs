@@ -1,7 +1,7 @@
-//! The gateway as a process: what it takes, what it answers, what it survives, and what players make of its streams.
+//! The gateway as a process: what it accepts, what it answers, what it survives, and how players handle its streams.
 //!
-//! One program, so that what takes minutes goes on beside the rest. Tests begin in the order of their names, so that is called
-//! `airing`: begun late, it would go on alone.
+//! All in one program, so that tests that take minutes run beside the rest. Tests start in the order of their names,
+//! which is why the longest is called `airing`: started late, it would run on alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;

@@ -1,4 +1,4 @@
-//! Fragmented MP4 over WebSocket and as one endless file: nothing is lost, and other people's programs play it.
+//! Fragmented MP4 over WebSocket and as one endless file: nothing is lost, and third-party programs play it.
 
 use bytes::Bytes;
 use sluicegate_media::blocks;
@@ -17,7 +17,7 @@ const SIZE: (u32, u32) = (320, 192);
 const COUNT: u64 = 60;
 const X264: [&str; 6] = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "28"];
 const B_FRAMES: [&str; 4] = ["-bf", "2", "-x264-params", "b-adapt=0"];
-/// Ticks a second.
+/// Ticks per second.
 const TIMESCALE: u64 = 90_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,7 +71,7 @@ async fn times_are_those_of_the_source_at_any_rate_and_over_its_loop() {
             30,
             &[&["-r", "60"], &X264[..], &["-bf", "0"]].concat(),
         ),
-        // Two seconds of nothing in every three.
+        // Two seconds without packets in every three.
         (
             "variable",
             240,
@@ -110,7 +110,7 @@ async fn times_are_those_of_the_source_at_any_rate_and_over_its_loop() {
                 .take(nals.len())
                 .collect();
             assert!(nals == expected, "other NAL units of {}", file.display());
-            // One rounding may lie between any two.
+            // Times are rounded, so two of them may differ by one tick each.
             let first = got[0].presentation_time();
             for (nth, (sample, at)) in got.iter().zip(&shown).enumerate() {
                 let got = sample.presentation_time() - first + shown[0];
@@ -187,7 +187,7 @@ async fn another_size_reaches_viewers_in_the_middle_as_a_new_type_and_init_segme
                 (nth == 0, nth == 0)
             );
         }
-        // Who comes now gets what holds now.
+        // New viewers get the current configuration.
         let (mime, moov) = Mse::connect(gateway.address, "annexb").await.header().await;
         assert_eq!((&mime, size_in(&moov)), (&types[types.len() - 1], size));
     }
@@ -296,7 +296,7 @@ async fn ffprobe_and_ffmpeg_play_the_endless_file_without_a_gap() {
     let distances = |times: Vec<u64>| times.windows(2).all(|two| two[1] - two[0] == 3000);
     let mut shown: Vec<u64> = packets.iter().map(|packet| packet[0]).collect();
     shown.sort_unstable();
-    // The last group of B-frames is not complete.
+    // The last group of B pictures is incomplete.
     shown.truncate(115);
     assert!(distances(shown), "{packets:?}");
     assert!(
@@ -365,8 +365,8 @@ async fn curl_is_told_what_it_gets() {
     assert_eq!(status, b"404");
 }
 
-/// What a player for Media Source Extensions asks of the times of one track: decode times that rise, no further from one to the
-/// next than two durations, but where an independent picture follows.
+/// Fails unless the times of one track suit a player of Media Source Extensions: decode times rise, and two consecutive
+/// ones are at most two durations apart, except before an independent picture.
 fn bearable(samples: &[Sample]) {
     for two in samples.windows(2) {
         let distance = two[1].decode_time.strict_sub(two[0].decode_time);
@@ -377,7 +377,7 @@ fn bearable(samples: &[Sample]) {
     }
 }
 
-/// When the pictures of a file are shown, in decoding order, in ticks of [`TIMESCALE`].
+/// Presentation times of a file's pictures, in decoding order, in ticks of [`TIMESCALE`].
 fn shown_in(file: &Path) -> Vec<u64> {
     let probe = std::process::Command::new("ffprobe")
         .args([
@@ -397,7 +397,7 @@ fn shown_in(file: &Path) -> Vec<u64> {
     times.lines().map(ticks).collect()
 }
 
-/// The NAL units of a sample, each behind its length.
+/// NAL units of a sample in which each follows its length.
 fn nals_in(mut data: &[u8]) -> Vec<Bytes> {
     let mut nals = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk::<4>() {
@@ -425,7 +425,7 @@ fn h264(arguments: &[&str]) -> std::path::PathBuf {
     encode_pattern("a.h264", SIZE, 0, COUNT, &[&X264[..], arguments].concat())
 }
 
-/// What a program writes to its standard output and error; it has to succeed.
+/// Standard output and error of a program, which must succeed.
 async fn run(program: &str, arguments: &[&str]) -> (Vec<u8>, String) {
     let run = Command::new(program)
         .args(arguments)

@@ -1,4 +1,4 @@
-//! `/metrics`: in the format that Prometheus reads, and true: what viewers received is what was counted.
+//! `/metrics`: valid for Prometheus, and correct: the counters equal what viewers received.
 
 use sluicegate_tests::{
     Camera, Gateway, Metrics, Nal, Raw, Watcher,
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 const NAL: [(&str, &str); 2] = [("stream", "cam"), ("transport", "nal")];
 const MJPEG: [(&str, &str); 2] = [("stream", "cam"), ("transport", "mjpeg")];
 
-/// A viewer that only counts the bytes behind the response's head.
+/// A viewer that only counts the bytes after the response's head.
 struct Counting {
     bytes: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -28,7 +28,7 @@ impl Counting {
         let head = if transport == "nal" {
             raw.upgrade(address, &path).await.unwrap()
         } else {
-            // HTTP/1.0, so that nothing but the body comes.
+            // HTTP/1.0, so that only the body follows.
             raw.write(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"))
                 .await;
             raw.head().await.unwrap()
@@ -47,13 +47,13 @@ impl Counting {
         Counting { bytes, task }
     }
 
-    /// What all of them got.
+    /// Bytes received by all of them.
     fn sum(all: &[Counting]) -> f64 {
         let bytes = all.iter().map(|one| one.bytes.load(Ordering::Relaxed));
         bytes.sum::<u64>() as f64
     }
 
-    /// They hang up.
+    /// Disconnects all of them.
     async fn leave(all: Vec<Counting>) {
         for one in all {
             one.task.abort();
@@ -67,7 +67,8 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     let mut camera = Camera::new(camera::clip()).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut watcher = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
-    // Its bytes are counted with the others': by the messages, of which each has a head of 2, 4 or 10 bytes.
+    // The watcher's bytes are computed from those of the other viewers, since WebSocket messages have a header of 2, 4
+    // or 10 bytes.
     let mut nal = Vec::new();
     for _ in 0..3 {
         nal.push(Counting::open(&gateway, "nal").await);
@@ -80,7 +81,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
         camera.show(&mut watcher).await;
     }
     let settled = Metrics::until(&gateway, "every byte is counted", |metrics| {
-        // Each of the four on nal got the same.
+        // The watcher received as much as each of the other three on `nal`.
         let nal = Counting::sum(&nal) / 3.0 * 4.0;
         let jpegs = Counting::sum(&jpegs);
         nal > 10_000.0
@@ -92,7 +93,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     assert_eq!(settled.sum("sluicegate_viewers", &NAL), 4.0);
     assert_eq!(settled.sum("sluicegate_viewers", &MJPEG), 2.0);
     assert_eq!(settled.sum("sluicegate_viewers_total", &[]), 6.0);
-    // Who comes before the first picture misses none of them.
+    // A viewer that arrives before the first picture misses none.
     let pictures = 2.0 * GROUP as f64;
     assert_eq!(
         settled.sum("sluicegate_sent_chunks_total", &NAL),
@@ -127,7 +128,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     let running = [NAL[0], NAL[1], ("state", "running")];
     assert_eq!(settled.sum("sluicegate_muxers", &running), 1.0);
 
-    // One first byte for each viewer; a delivery for each write, which has one picture in it when nobody is slow.
+    // One first byte per viewer, and one delivery per write, which contains one picture if nobody is slow.
     for (transport, viewers) in [("nal", 4.0), ("mjpeg", 2.0)] {
         let labels = [("transport", transport)];
         assert_eq!(
@@ -140,7 +141,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
             (chunks / 2.0..=chunks).contains(&deliveries),
             "{deliveries} deliveries of {chunks} chunks on {transport}"
         );
-        // From the request to the first picture the camera was waited for; a chunk waits for nothing.
+        // Viewers waited for the camera from the request to the first picture, but chunks did not wait.
         let seconds = settled.sum("sluicegate_delivery_seconds_sum", &labels);
         assert!(seconds / deliveries < 1.0, "{seconds} s for {deliveries}");
     }
@@ -168,7 +169,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
         let mut watcher = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
         let pictures = within("connect", mjpeg(gateway.address, "cam")).await;
         camera.show(&mut watcher).await;
-        // It fails and comes back.
+        // The source fails and reconnects.
         camera.hang_up();
         camera.show(&mut watcher).await;
         let after = Metrics::of(&gateway).await;
@@ -204,7 +205,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn renditions_have_figures_of_their_own_and_sizes_that_viewers_ask_for_have_not() {
+async fn renditions_have_their_own_metrics_and_sizes_requested_by_viewers_do_not() {
     let gateway = Gateway::with_config(
         "[streams.demo]\nsource = 'test-pattern'\nencode = { width = 320, height = 192 }\n\
          renditions.small = { width = 160 }\n",
@@ -280,7 +281,7 @@ async fn the_process_is_measured_as_the_system_measures_it() {
         "{cpu}"
     );
     let fds = std::fs::read_dir(format!("/proc/{}/fd", gateway.child.id().unwrap()));
-    // The connection that asked may be gone by now.
+    // The connection that fetched the metrics may be closed by now.
     let counted = metrics.sum("sluicegate_process_open_fds", &[]);
     assert!(
         (fds.unwrap().count() as f64 - counted).abs() <= 2.0,
@@ -294,7 +295,7 @@ async fn the_process_is_measured_as_the_system_measures_it() {
     assert!((-2.0..60.0).contains(&age), "started {age} s ago");
 }
 
-/// A name as a quoted key of TOML.
+/// A name as a quoted TOML key.
 fn toml_key(name: &str) -> String {
     serde_json::to_string(name).unwrap()
 }

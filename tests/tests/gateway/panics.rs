@@ -1,6 +1,6 @@
-//! A thread that panics leaves nobody waiting: what it works on fails as if it had failed by itself, and goes on.
+//! A panic leaves nobody waiting: whatever the thread was working on fails as on an ordinary error, and recovers.
 //!
-//! Debug builds panic where `SLUICEGATE_PANIC` says, see `telemetry::provoke`.
+//! Debug builds panic where `SLUICEGATE_PANIC` says; see `telemetry::provoke`.
 
 use super::sound;
 use serde_json::Value;
@@ -22,12 +22,12 @@ encode = { width = 320, height = 192, frame-rate = 30, keyframe-interval = \"500
 renditions.small = { width = 160 }
 ";
 
-/// A gateway in which a part panics at its Nth turn: `PART=N`, from there on `PART=N+`.
+/// A gateway in which a part panics on its Nth turn (`PART=N`), or on every turn from the Nth (`PART=N+`).
 async fn panicking(wish: &str, config: &str) -> Gateway {
     Gateway::with_config_behind(&format!("export SLUICEGATE_PANIC={wish}"), config).await
 }
 
-/// Waits for the log to say that `part` panicked, with the place.
+/// Waits until the log reports a panic of `part` with its location.
 async fn told(gateway: &Gateway, part: &str) {
     let line = gateway.logged(&format!("{part} panicked at host/")).await;
     let (_, place) = line.split_once("host/").unwrap();
@@ -39,12 +39,12 @@ async fn told(gateway: &Gateway, part: &str) {
     );
 }
 
-/// The notes of the stream.
+/// Notes of the stream.
 async fn notes(gateway: &Gateway) -> String {
     gateway.api("/api/devices/demo").await["notes"].to_string()
 }
 
-/// Gets so many messages, all of which must come.
+/// Receives this number of messages.
 async fn messages(viewer: &mut Nal, count: usize) {
     for _ in 0..count {
         within("a picture", viewer.next()).await.unwrap();
@@ -99,13 +99,13 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sound_goes_on_behind_a_panic_of_what_makes_it_and_of_what_joins_it_to_the_pictures() {
+async fn sound_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video() {
     let file = sound::alaw();
     let config = format!("[streams.demo]\nsource = \"file:{}\"\n", file.display());
     let gateway = panicking("sound=60,join=150", &config).await;
     let mut viewer = Mse::connect(gateway.address, "demo").await;
     let mut fragments = async |count: usize| {
-        // By track.
+        // Number of samples per track.
         let mut seen = std::collections::BTreeMap::new();
         while seen.len() < 2 || seen.values().any(|seen| *seen < count) {
             if let Received::Part(Part::Fragment(fragment)) = viewer.next().await.unwrap() {
@@ -138,7 +138,7 @@ async fn a_muxer_that_panics_is_repaired_as_if_its_guest_had_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn viewers_of_a_muxer_that_panics_again_and_again_are_told_and_not_left_waiting() {
+async fn viewers_of_a_muxer_that_panics_repeatedly_get_a_reason_and_do_not_wait() {
     let gateway = panicking("mux=25+", DEMO).await;
     let mut viewer = Nal::connect(gateway.address, "demo").await.unwrap();
     messages(&mut viewer, 5).await;
@@ -182,7 +182,7 @@ async fn a_policy_that_panics_is_made_anew_and_sessions_begin_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn android_devices_are_followed_again_after_a_panic() {
-    // Nobody answers there, which is told when they are followed.
+    // A source whose port refuses connections; the failure is reported when its tracks are requested.
     let port = sluicegate_tests::feeder::free_port().await;
     let config = format!("{DEMO}\n[android]\ndiscover = true\nadb = \"127.0.0.1:{port}\"\n");
     let gateway = panicking("devices=1", &config).await;

@@ -1,5 +1,5 @@
-//! H.264 passes untouched: every NAL unit that goes in comes out of `nal` once and in order, whatever the stream, the
-//! container or the way in; and the pictures in it are the ones that went in.
+//! H.264 passes unchanged: every NAL unit that goes in comes out of `nal` once and in order, whatever the stream, the
+//! container or the input; and the pictures are the ones that went in.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -110,7 +110,7 @@ async fn standard_input_passes() {
     let got = feed(&mut viewer, &mut input, &nals, |_| 4).await;
     same(&got.nals, &nals);
     in_order(&numbers(&got.messages), COUNT);
-    // Its end is final: nothing can be opened again.
+    // The end of standard input is final: it cannot be reopened.
     drop(input);
     let ended = gateway
         .api_until("/api/devices", "standard input ended", |devices| {
@@ -126,7 +126,7 @@ async fn whoever_connects_to_a_listening_source_passes() {
     let port = free_port().await;
     let gateway = Gateway::serve(&[&format!("annexb:listen:{port}")]).await;
     let mut viewer = connect(&gateway, "annexb").await;
-    // The port opens with the first viewer.
+    // The port is opened for the first viewer.
     let place = format!("waiting for a sender to connect to 127.0.0.1:{port}");
     let opened = |devices: &serde_json::Value| devices[0]["reason"] == place;
     gateway
@@ -154,7 +154,7 @@ async fn files_pass_over_their_loop() {
                 "raw" => nals_of(&file),
                 _ => packets_of(&file),
             };
-            // One loop and the next one's first pictures.
+            // One loop and the first pictures of the next.
             let mut got = Got::default();
             collect(&mut viewer, &mut got, nals.len() + 20).await;
             loops_of(&got, &nals);
@@ -179,7 +179,7 @@ async fn real_footage_passes_over_its_loop() {
         tokio::spawn(async move {
             let mut viewer = Nal::connect(address, stem(&file)).await.unwrap();
             let nals = packets_of(&file);
-            // The program adds parameter sets at keyframes; the rest is the file's.
+            // The ffmpeg program adds parameter sets at keyframes; the rest comes from the file.
             same(
                 &without_sets(&nals),
                 &without_sets(&nals_of(&annexb_of(&file))),
@@ -194,7 +194,7 @@ async fn real_footage_passes_over_its_loop() {
     }
 }
 
-/// Through a TCP source, in chunks of odd sizes: NAL units and numbers come out as they went in.
+/// Through a TCP source, in chunks of irregular size: NAL units and numbers come out as they went in.
 async fn passes(nals: &[Bytes], count: u64) {
     // Start codes of both lengths.
     let got = through_tcp(nals, |at| if at % 3 == 0 { 4 } else { 3 }).await;
@@ -211,18 +211,18 @@ async fn through_tcp(nals: &[Bytes], length: impl Fn(usize) -> usize) -> Got {
     feed(&mut viewer, &mut source, nals, length).await
 }
 
-/// What came to a viewer.
+/// What a viewer received.
 #[derive(Default)]
 struct Got {
-    /// Without those of headers, which are the gateway's own.
+    /// NAL units without those of headers, which the gateway adds itself.
     nals: Vec<Bytes>,
-    /// All of them.
+    /// All messages.
     messages: Vec<Bytes>,
-    /// Messages that are no header.
+    /// Number of messages that are not headers.
     pictures: u64,
 }
 
-/// The first picture alone, as a viewer starts at the newest keyframe there is; when it has come, all the rest.
+/// Sends the first picture alone, because viewers start at the newest keyframe; when it has arrived, sends the rest.
 async fn feed(
     viewer: &mut Nal,
     source: &mut (impl AsyncWriteExt + Unpin),
@@ -239,7 +239,7 @@ async fn feed(
     got
 }
 
-/// Takes messages until there are `least` NAL units.
+/// Receives messages until there are `least` NAL units.
 async fn collect(viewer: &mut Nal, got: &mut Got, least: usize) {
     while got.nals.len() < least {
         let what = format!("NAL unit {} of {least}", got.nals.len());
@@ -258,7 +258,7 @@ fn loops_of(got: &Got, nals: &[Bytes]) {
     same(&got.nals, &again.cloned().collect::<Vec<_>>());
 }
 
-/// The numbers in the pictures, in the order of showing.
+/// Numbers in the pictures, in display order.
 fn numbers(messages: &[Bytes]) -> Vec<u32> {
     let mut reader = NumberReader::default();
     messages
@@ -267,7 +267,7 @@ fn numbers(messages: &[Bytes]) -> Vec<u32> {
         .collect()
 }
 
-/// All numbers from 0, but for the last few, which a decoder holds back for reordering.
+/// Fails unless all numbers from 0 are there, except the last few, which a decoder holds back for reordering.
 fn in_order(numbers: &[u32], count: u64) {
     let expected: Vec<u32> = (0..).take(numbers.len()).collect();
     assert_eq!(numbers, expected);

@@ -1,4 +1,4 @@
-//! Other people's programs as clients: ffprobe, ffmpeg and curl.
+//! Third-party programs as clients: ffprobe, ffmpeg and curl.
 
 use sluicegate_media::blocks;
 use sluicegate_tests::{Gateway, within};
@@ -37,7 +37,7 @@ async fn ffprobe_and_ffmpeg_play_mjpeg() {
     assert_eq!(probed.trim(), format!("mjpeg,{width},{height}"));
 
     let (width, height) = (width as usize, height as usize);
-    // Every picture as it comes, neither repeated nor left out to keep a rate.
+    // Every picture as received, neither duplicated nor dropped to keep a constant rate.
     let grey = output(
         "ffmpeg",
         &[
@@ -68,7 +68,7 @@ async fn ffprobe_and_ffmpeg_play_mjpeg() {
                 .expect("a number in each picture")
         })
         .collect();
-    // A picture comes again when a silence has begun, which a busy machine makes too.
+    // A picture is repeated when a silence starts, which a busy machine also causes.
     let once: BTreeSet<&u32> = numbers.iter().collect();
     assert!(numbers.is_sorted() && once.len() >= 3, "{numbers:?}");
 }
@@ -133,7 +133,7 @@ async fn curl_gets_the_head_and_the_parts_of_mjpeg() {
     drop(curl);
 }
 
-/// What a program writes; it has to succeed.
+/// Standard output of a program, which must succeed.
 async fn output(program: &str, arguments: &[&str]) -> Vec<u8> {
     let run = Command::new(program)
         .args(arguments)

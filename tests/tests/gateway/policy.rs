@@ -1,5 +1,5 @@
-//! The built-in policy on links that change, by the real component: no more stalls than the best single transport, few moves,
-//! little waste, and the same again when it is asked the same.
+//! The built-in policy (the real component) on changing links: no more stalls than the best single transport, few
+//! moves, little wasted bandwidth, and reproducible decisions.
 
 use serde_json::{Value, json};
 use sluicegate::session::{Call, LoggedCall};
@@ -55,7 +55,8 @@ fn no_more_stalls_than_the_best_single_transport_and_few_moves() {
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
-/// The component in force is replaced: who plays goes on with it, whatever the new one would have chosen; who comes is its own.
+/// After the component is replaced, existing sessions keep their candidates, whatever the new component would have
+/// chosen; it decides for new sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_moves_nobody_and_takes_who_comes() {
     let path = scratch("swap").join("policy.wasm");
@@ -70,7 +71,7 @@ async fn a_swap_moves_nobody_and_takes_who_comes() {
     assert_eq!(chosen["transport"], "nal");
     control.playing(&chosen).await;
 
-    // What cannot be is refused, and the one before goes on.
+    // An invalid component is refused, and the previous one stays in use.
     let address = gateway.address;
     let reload = |name: &'static str| async move {
         let path = format!("/api/plugins/{name}/reload");
@@ -99,7 +100,7 @@ async fn a_swap_moves_nobody_and_takes_who_comes() {
         "{body}"
     );
     assert_eq!(body["state"], "running");
-    // It would have the last; who plays is not moved, by a report neither.
+    // The new component prefers the last candidate; an existing session is not moved to it, even after a report.
     let (_, chosen) = Control::open(&gateway, "demo", can).await;
     assert_eq!(
         (&chosen["transport"], &chosen["reason"]),

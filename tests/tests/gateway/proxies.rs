@@ -1,5 +1,5 @@
-//! Behind a proxy: with the blocks in `examples/proxies` all of it works, and with the least that a proxy can be told pages
-//! still show pictures, and nobody becomes an administrator.
+//! Behind a proxy: with the configurations in `examples/proxies` everything works; with a minimal configuration pages
+//! still show pictures, and no visitor becomes an administrator.
 
 use sluicegate_tests::{
     Gateway, Raw,
@@ -22,7 +22,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Runs a program that listens on this address.
+    /// Starts a program that listens on this address.
     async fn run(address: SocketAddr, mut command: Command) -> Proxy {
         let child = command.stderr(Stdio::null()).kill_on_drop(true).spawn();
         let child = child.expect("the tests need nginx and caddy");
@@ -38,7 +38,7 @@ impl Proxy {
         }
     }
 
-    /// nginx with these blocks in its `http`.
+    /// nginx with these blocks in its `http` section.
     async fn nginx(address: SocketAddr, blocks: &str) -> Proxy {
         let dir = scratch("proxy");
         let text = format!(
@@ -49,14 +49,14 @@ impl Proxy {
             dir = dir.display()
         );
         std::fs::write(dir.join("nginx.conf"), text).unwrap();
-        // Not on everybody's PATH.
+        // `/usr/sbin` is not in every user's PATH.
         let installed = Some("/usr/sbin/nginx").filter(|path| Path::new(path).exists());
         let mut command = Command::new(installed.unwrap_or("nginx"));
         command.args(["-p", dir.to_str().unwrap(), "-c", "nginx.conf"]);
         Proxy::run(address, command).await
     }
 
-    /// What comes back for a path, with the body as text.
+    /// Sends a request; returns status, head and body.
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         let asked = request(self.address, method, path, headers);
         let (status, _, body) = within(path, asked).await.unwrap();
@@ -64,18 +64,18 @@ impl Proxy {
     }
 }
 
-/// An example of the documentation.
+/// An example from the documentation.
 fn example(name: &str) -> String {
     std::fs::read_to_string(Gateway::root().join("examples/proxies").join(name)).unwrap()
 }
 
-/// An address on loopback that nobody listens on.
+/// A loopback address on which nothing listens.
 fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
 
-/// What a visitor's browser does by way of a proxy that is told what the examples say.
+/// Everything that a visitor's browser does, through a proxy configured as in the examples.
 async fn all_of_it_works(proxy: &Proxy) {
     let host = format!("{NAME}:{}", proxy.address.port());
     let origin = format!("http://{host}");
@@ -114,7 +114,7 @@ async fn all_of_it_works(proxy: &Proxy) {
         within("a picture", raw.part()).await.unwrap();
     }
 
-    // A visitor with a rule of its own does not get out of it by what it says of itself.
+    // A visitor to whom a rule applies cannot avoid it by forged headers.
     for claim in [
         "",
         "Forwarded: for=127.0.0.6\r\n",
@@ -140,7 +140,7 @@ async fn all_of_it_works(proxy: &Proxy) {
         ] {
             let headers = [("Host", host), ("Forwarded", "for=127.0.0.1")];
             let (status, body) = proxy.ask(method, path, &headers).await;
-            // Caddy answers to its own name only.
+            // Caddy answers only to its own host name.
             let elsewhere = status == 200 && body.is_empty();
             assert!(
                 status == 403 || elsewhere,
@@ -191,7 +191,7 @@ async fn the_plainest_nginx_breaks_no_page_and_makes_nobody_an_administrator() {
     let gateway = Gateway::with_config("[streams.demo]\nsource = \"test-pattern\"\n").await;
     for more in [
         "",
-        // What people add first, some of it from elsewhere.
+        // Directives that users add first, some of them copied from elsewhere.
         "proxy_set_header Host $host;",
         "proxy_set_header Host $host; proxy_http_version 1.1;",
         "proxy_set_header Host $http_host;",
@@ -224,7 +224,7 @@ async fn the_plainest_nginx_breaks_no_page_and_makes_nobody_an_administrator() {
                 assert_eq!(status, 403, "{more:?} {path} {headers:?}: {body}");
             }
         }
-        // A page and all that it loads, as a browser asks: scripts with their origin, the rest without.
+        // A page with everything that it loads, as a browser requests it: scripts with their origin, the rest without.
         let script = [("Origin", origin.as_str()), ("Referer", page.as_str())];
         for (path, headers) in [
             ("/", &[][..]),
@@ -240,7 +240,7 @@ async fn the_plainest_nginx_breaks_no_page_and_makes_nobody_an_administrator() {
             assert_eq!(status, 200, "{more:?} {path}: {body}");
         }
     }
-    // What is refused all the same says what to do, once.
+    // What is still refused is logged once, with advice.
     let line = gateway.logged("this is for administrators").await;
     assert!(line.contains("proxy"), "{line}");
     let log = gateway.log.lock().unwrap();

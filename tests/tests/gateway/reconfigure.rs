@@ -1,4 +1,5 @@
-//! A source that changes its picture's size over and over: every viewer follows, and nothing of the old sizes stays.
+//! A source that changes its picture size repeatedly: every viewer follows, and nothing of the old sizes stays in
+//! memory.
 
 use bytes::Bytes;
 use sluicegate_codec::{Encoder, Settings};
@@ -18,7 +19,8 @@ use tokio::io::AsyncWriteExt;
 const CHANGES: u32 = 100;
 /// Pictures of each size.
 const PICTURES: u64 = 3;
-/// MiB for each change, after the first twenty: a decoder, a scaler or a ring that stays would be a hundred times that.
+/// Allowed growth in MiB per change, after the first twenty. A leaked decoder, scaler or ring would be a hundred times
+/// as much.
 const MAX_GROWTH: f64 = 0.05;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,7 +40,7 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
             source.write_all(unit).await.unwrap();
         }
         let what = format!("change {change} to {size:?}");
-        // Its own configuration, then a keyframe, then the rest: nothing is missing, nothing comes twice.
+        // Its own configuration, then a keyframe, then the rest: nothing is missing or repeated.
         let header = within(&what, viewer.next()).await.unwrap();
         assert!(is_header(&cut(&header)), "{what}");
         assert_eq!(described(&header), size, "{what}");
@@ -52,7 +54,7 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
             .map(|number| number as u32)
             .collect();
         assert_eq!(numbers, expected, "{what}");
-        // Pictures of each size up to the newest, which goes out when nothing follows it.
+        // Pictures of each size up to the newest, which is sent when nothing follows it.
         loop {
             let jpeg = within(&what, pictures.next()).await.unwrap();
             let number = jpeg_number(&jpeg).expect("a number in the picture");
@@ -108,12 +110,12 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
     gateway.no_panic();
 }
 
-/// Each size differs from the one before, and all are about as large.
+/// Each size differs from the previous one, and all have about the same area.
 fn size_of(change: u32) -> (u32, u32) {
     (160 + 16 * (change % 10), 320 - 16 * (change % 7))
 }
 
-/// Access units in Annex B, numbered from `first`, each with the start of the next one behind it but the last.
+/// Access units in Annex B, numbered from `first`. Each but the last is followed by the start of the next one.
 fn encode((width, height): (u32, u32), first: u64) -> Vec<Bytes> {
     let settings = Settings {
         width,
@@ -141,7 +143,7 @@ fn encode((width, height): (u32, u32), first: u64) -> Vec<Bytes> {
     units
 }
 
-/// The picture's size in the parameter sets of a header.
+/// Picture size in the parameter sets of a header.
 fn described(header: &Bytes) -> (u32, u32) {
     let nals = annexb::split(header);
     let of = |kind: u8| -> Vec<Bytes> {

@@ -1,4 +1,5 @@
-//! One stream in several forms: renditions, JPEGs of other sizes, keyframes on request; each made once, while watched.
+//! One stream in several forms: renditions, JPEGs of other sizes, keyframes on request. Each form is made once, and
+//! only while it is watched.
 
 use serde_json::Value;
 use sluicegate_media::h264::{nal, parameter_sets::ParameterSets};
@@ -28,13 +29,13 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     let mut pictures = within("connect", mjpeg(gateway.address, "demo@mobile"))
         .await
         .unwrap();
-    // All at once, as one that is not read falls behind and jumps.
+    // All at once, because a viewer that is not read falls behind and jumps.
     tokio::join!(mobile.watch(45), second.watch(45), whole.watch(135));
     let last = *mobile.numbers.last().unwrap();
     while whole.numbers.last().is_none_or(|number| *number < last) {
         whole.watch(1).await;
     }
-    // Ten of thirty, the same for both viewers, and no other keyframes than the stream's.
+    // Ten of thirty pictures, the same for both viewers, with keyframes only where the stream has them.
     let steps: Vec<u32> = mobile
         .numbers
         .windows(2)
@@ -45,7 +46,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     let one: BTreeSet<u32> = mobile.numbers.iter().copied().collect();
     let two: BTreeSet<u32> = second.numbers.iter().copied().collect();
     assert!(one.intersection(&two).count() >= 30, "{one:?} {two:?}");
-    // The first of each may be where the rendition began.
+    // The first keyframe of each viewer may be where the rendition started.
     let groups: Vec<u32> = mobile.keyframes.iter().copied().skip(1).collect();
     assert!(groups.len() >= 2, "{groups:?}");
     for number in groups {
@@ -77,7 +78,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     assert!(made["decoded"].as_u64() >= Some(90), "{made}");
     assert_eq!(made["failed"], 0, "{made}");
 
-    // Nothing of it goes on when nobody watches.
+    // All of it ends with the last viewer.
     drop((whole, mobile, second, pictures));
     let idle = |devices: &Value| devices[0]["state"] == "idle";
     gateway.api_until("/api/devices", "idle", idle).await;
@@ -138,7 +139,7 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
         assert_eq!(size_of(&jpeg), size, "{query}");
         open.push((query, viewer));
     }
-    // The first two share, so that makes four.
+    // The first two requests share a form, which makes four.
     let threads = gateway.thread_names();
     let jpegs = threads.iter().filter(|name| *name == "jpeg demo").count();
     assert_eq!(jpegs, 4, "{threads:?}");
@@ -161,7 +162,7 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
         let body = String::from_utf8(body).unwrap();
         assert!(status == 400 && body.contains(what), "{status} {body}");
     }
-    // A lower quality of the same picture takes fewer bytes.
+    // A lower quality of the same picture has fewer bytes.
     let mut numbered = async |query: &str| {
         let (_, viewer) = open.iter_mut().find(|(known, _)| *known == query).unwrap();
         let jpeg = within(query, viewer.next()).await.unwrap();
@@ -177,7 +178,7 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
         }
     }
     assert!(low.1 * 2 < usual.1, "{low:?} {usual:?}");
-    // When one is let go, another is made.
+    // When one form is released, another may be made.
     open.retain(|(query, _)| *query != "quality=10");
     within("a place is free", async {
         while Mjpeg::open(gateway.address, &path("width=480"))
@@ -205,10 +206,10 @@ async fn a_size_that_nobody_watches_any_more_makes_way_for_another() {
     }
     let (status, ..) = http_get(gateway.address, &path(640), &[]).await.unwrap();
     assert_eq!(status, 503);
-    // Of those that are left, the one that was left first goes.
+    // Of the unused forms, the one that was released first is removed.
     drop(open.remove(1));
     for width in [640, 800, 960] {
-        // The gateway has to see the viewer leave.
+        // The gateway must first notice that the viewer disconnected.
         let fifth = within("a place is free", async {
             loop {
                 if let Ok(viewer) = watch(width).await {
@@ -219,7 +220,7 @@ async fn a_size_that_nobody_watches_any_more_makes_way_for_another() {
         drop(fifth.await);
     }
     for viewer in &mut open {
-        within("those that are watched go on", viewer.next())
+        within("the watched forms continue", viewer.next())
             .await
             .unwrap();
     }
@@ -241,7 +242,7 @@ async fn fps_paces_one_viewer_and_no_other() {
         numbers.extend(jpeg_number(&jpeg));
     }
     assert!(began.elapsed().as_millis() >= 1500, "{:?}", began.elapsed());
-    // Half a second is fifteen pictures of the source; the first may be from before.
+    // Half a second is fifteen pictures of the source. The first interval may have begun earlier.
     for two in numbers.windows(2).skip(1) {
         let step = two[1] - two[0];
         assert!((10..=30).contains(&step), "{numbers:?}");
@@ -263,7 +264,7 @@ async fn a_viewer_that_waits_for_a_keyframe_gets_one_from_an_encoder_of_ours() {
     let mut viewer = Numbered::connect(&gateway, "demo").await;
     viewer.units(10).await;
     assert_eq!(viewer.keyframes.len(), 1);
-    // It reads nothing until it is seconds behind; the keyframe that it then needs is most of a minute off.
+    // It reads nothing until it is seconds behind; the next regular keyframe is most of a minute away.
     let mut slow = Raw::with_buffer(gateway.address, Some(16 << 10)).await;
     let head = slow
         .upgrade(gateway.address, "/live/demo/nal")
@@ -272,7 +273,7 @@ async fn a_viewer_that_waits_for_a_keyframe_gets_one_from_an_encoder_of_ours() {
     assert_eq!(head.status, 101, "{}", head.text);
     viewer.units(240).await;
     assert_eq!(viewer.keyframes.len(), 1);
-    // Now it reads on, and is found to be late.
+    // When it reads again, the gateway notices that it is late.
     let read = async { while slow.frame().await.is_ok() {} };
     let second = async {
         while viewer.keyframes.len() < 2 {
@@ -290,7 +291,7 @@ async fn a_viewer_that_waits_for_a_keyframe_gets_one_from_an_encoder_of_ours() {
     assert!(viewer.keyframes[1] - began < 900, "{:?}", viewer.keyframes);
 }
 
-/// A viewer of `nal` with what it saw.
+/// A viewer of `nal`, with the numbers and keyframes it received.
 struct Numbered {
     viewer: Nal,
     reader: NumberReader,
@@ -311,7 +312,7 @@ impl Numbered {
         }
     }
 
-    /// Until so many more numbers were read.
+    /// Watches until this many further numbers have been read.
     async fn watch(&mut self, count: usize) {
         let most = self.numbers.len() + count;
         while self.numbers.len() < most {

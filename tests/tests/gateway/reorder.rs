@@ -1,4 +1,5 @@
-//! `nal` for players that cannot put pictures in order: `?reorder=0` has no B pictures, and whoever has none gets what comes in.
+//! `nal` for players that cannot reorder pictures: `?reorder=0` has no B pictures, and a source without B pictures is
+//! passed through.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -12,7 +13,7 @@ use sluicegate_tests::{
 
 const SIZE: (u32, u32) = (320, 192);
 const RATE: u64 = 30;
-/// Access units that are looked at.
+/// Number of access units inspected.
 const LOOKED_AT: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,11 +48,11 @@ async fn pictures_come_in_the_order_of_showing_and_none_is_held_back() {
         if is_header(&nals) {
             continue;
         }
-        // Nothing is held back: each picture comes out when it went in.
+        // The decoder holds nothing back: each picture comes out when it goes in.
         assert_eq!(shown.len(), 1, "after {numbers:?}");
         numbers.extend(shown);
     }
-    // A busy machine leaves some out; none comes late.
+    // A busy machine drops some pictures; none is late.
     assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
 }
 

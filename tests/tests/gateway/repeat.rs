@@ -1,4 +1,5 @@
-//! A picture once more, where a source falls silent: decoders show it again, and what follows decodes as if it had not been.
+//! Repeated pictures during a silence: decoders show the last picture again, and what follows decodes as if there had
+//! been no repeat.
 
 use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 const SIZE: (u32, u32) = (320, 192);
 const COUNT: usize = 40;
-/// After these pictures, two keyframes among them.
+/// Number of pictures before each silence; two keyframes are among them.
 const SILENCES: std::ops::Range<usize> = 7..25;
 
 #[test]
@@ -52,7 +53,7 @@ fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
         let common = "-c:v libx264 -preset medium -x264-params scenecut=0 ";
         let pictures = encode(name, &format!("{common} {arguments}"));
         let skipped = check(name, &pictures);
-        // While B pictures may still come that are shown before the last one, it is not repeated.
+        // The last picture is not repeated while B pictures that are shown before it may still arrive.
         let most = if arguments.contains("-bf 0") || arguments.contains("baseline") {
             0
         } else {
@@ -65,7 +66,8 @@ fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
 #[test]
 fn a_repeat_finds_its_place_by_every_type_of_picture_order_count() {
     let pictures = encode("counts", "-c:v libx264 -profile:v baseline -g 20");
-    // x264's type 2 as type 1: told by the counting alone, and with a difference in each slice.
+    // x264's picture order count type 2 rewritten as type 1: once expressed by frame_num alone, and once with a delta
+    // in each slice.
     for (deltas, unused, most_skipped) in [
         (false, 1, 0),
         (false, -1, COUNT),
@@ -117,13 +119,13 @@ fn what_cannot_be_repeated_is_not() {
     }
 }
 
-/// Decodes the pictures with and without repeats behind every one of them; says of how many there is none.
+/// Decodes the pictures with and without a repeat after every one of them; returns for how many no repeat is possible.
 fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
     let mut skipped = 0;
     let places = (0..).step_by(100);
     let plain: Vec<(i64, Vec<Bytes>)> = places.zip(pictures.iter().cloned()).collect();
     let plain = decode(name, &plain);
-    // By place in decoding order, in the order of showing.
+    // By index in decoding order, in display order.
     let order: Vec<i64> = plain.iter().map(|(place, _)| *place).collect();
     assert_eq!(order.len(), pictures.len(), "{name}");
     let images: BTreeMap<i64, &Vec<u8>> =
@@ -155,7 +157,7 @@ fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
         if units.len() == pictures.len() {
             continue;
         }
-        // What is shown last of all that came before.
+        // The picture shown last among those before.
         let last = order
             .iter()
             .rev()
@@ -206,7 +208,8 @@ fn encode(name: &str, arguments: &str) -> Vec<Vec<Bytes>> {
     pictures
 }
 
-/// The pictures as libavcodec shows them, with the numbers that they went in with; it has nothing to complain of.
+/// Decodes the pictures with libavcodec, which must report no error; returns them in display order with the numbers
+/// they went in with.
 fn decode(name: &str, pictures: &[(i64, Vec<Bytes>)]) -> Vec<(i64, Vec<u8>)> {
     let (mut judge, mut shown) = (Judge::default(), Vec::new());
     for (place, units) in pictures {
@@ -228,7 +231,7 @@ fn image(frame: &ffmpeg::frame::Video) -> Vec<u8> {
     bytes
 }
 
-/// An SPS of picture order count type 2 with type 1 in its place: every reference picture is 2 behind the one before.
+/// An SPS of picture order count type 2, rewritten as type 1: every reference picture is 2 after the previous one.
 fn sps_of_type_1(sps: &Bytes, deltas: bool, unused: i32) -> Bytes {
     let mut bits = Bits::of(&sps[4..]);
     let at = bits.skip_codes(0, 2); // seq_parameter_set_id, log2_max_frame_num_minus4
@@ -247,7 +250,7 @@ fn sps_of_type_1(sps: &Bytes, deltas: bool, unused: i32) -> Bytes {
     bits.nal(&sps[..4])
 }
 
-/// A slice of a baseline picture with a `delta_pic_order_cnt[0]` of 0 in it.
+/// A slice of a baseline picture with a `delta_pic_order_cnt[0]` of 0 inserted.
 fn slice_with_delta(slice: &Bytes) -> Bytes {
     const FRAME_NUM: usize = 4;
     let mut bits = Bits::of(&slice[1..]);
@@ -259,7 +262,7 @@ fn slice_with_delta(slice: &Bytes) -> Bytes {
     bits.nal(&slice[..1])
 }
 
-/// Bits of a NAL unit without emulation prevention, and without what ends them.
+/// Bits of a NAL unit without emulation prevention and trailing bits.
 struct Bits(Vec<bool>);
 
 impl Bits {
@@ -280,7 +283,7 @@ impl Bits {
         Bits(bits)
     }
 
-    /// The place behind so many Exp-Golomb codes.
+    /// Position after this number of Exp-Golomb codes.
     fn skip_codes(&self, mut at: usize, count: usize) -> usize {
         for _ in 0..count {
             let zeros = self.0[at..].iter().take_while(|bit| !**bit).count();

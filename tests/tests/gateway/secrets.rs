@@ -1,4 +1,4 @@
-//! What people write into a source to log in with stays with the gateway: it works, and is said to nobody.
+//! Credentials in a source stay inside the gateway: they work, and are shown to nobody.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sluicegate_tests::{
@@ -14,10 +14,10 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What must not be seen, in every spelling.
+/// The text that must not appear, in any spelling.
 const SECRET: &str = "hunter2";
 
-/// Sources with it, where `HOST` is a host and port that answers nobody.
+/// Sources that contain it. `HOST` stands for a host and port that answers nobody.
 const SPELLINGS: [&str; 30] = [
     "rtsp://admin:hunter2@HOST/1",
     "rtsp://admin:hunter2@HOST",
@@ -53,7 +53,7 @@ const SPELLINGS: [&str; 30] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_spelling_of_a_secret_leaves_the_process() {
-    // Bound and not listened on: nobody else gets the port, and who connects is refused.
+    // Bound but not listening: nobody else gets the port, and connections are refused.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let host = nobody.local_addr().unwrap().to_string();
@@ -76,7 +76,7 @@ async fn no_spelling_of_a_secret_leaves_the_process() {
     });
     told += &captures.collect::<JoinSet<_>>().join_all().await.concat();
     for nth in 0..SPELLINGS.len() {
-        // Tried, so that it has something to say of itself.
+        // The source is tried first, so that its state has a reason.
         let path = format!("/api/devices/s{nth}");
         let failed = |device: &serde_json::Value| !device["reason"].is_null();
         let device = gateway.api_until(&path, "a reason", failed).await;
@@ -109,7 +109,7 @@ async fn no_spelling_of_a_secret_leaves_the_process() {
 async fn nor_does_a_mistake_beside_it_have_it_printed() {
     for source in SPELLINGS {
         let source = source.replace("HOST", "camera.local:554");
-        // A mistake on its own line, in the same value, in TOML, and in what is no source.
+        // A mistake on its own line, in the same value, in the TOML syntax, and in a value that is not a source.
         let typo = source
             .replacen("://", ":/", 1)
             .replacen("lavfi:", "lavfi", 1);
@@ -174,7 +174,7 @@ async fn a_password_works_as_people_write_it() {
     drop(gateway);
 }
 
-/// Plays a camera that asks for a password, until it was told one or nobody is there; who logged in.
+/// Plays a camera that demands a password until it gets one or the client gives up; returns the login.
 async fn login(socket: tokio::net::TcpStream) -> Option<String> {
     let mut socket = BufReader::new(socket);
     loop {
@@ -207,7 +207,7 @@ async fn login(socket: tokio::net::TcpStream) -> Option<String> {
     }
 }
 
-/// What has happened, up to a failure of each stream.
+/// Events up to a failure of each stream.
 async fn all_of(mut events: Raw) -> String {
     within("the events", async {
         loop {
@@ -226,7 +226,7 @@ async fn all_of(mut events: Raw) -> String {
     .await
 }
 
-/// Anybody on the machine may read with which arguments processes run.
+/// Command lines of the gateway's child processes, which every user of the machine can read.
 fn arguments_of_children(gateway: &Gateway) -> String {
     let own = gateway.child.id().unwrap().to_string();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();

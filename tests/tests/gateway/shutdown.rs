@@ -1,4 +1,4 @@
-//! SIGTERM: viewers are told, the port is free, the process ends well and in time.
+//! SIGTERM: viewers are told, the port is released, and the process ends cleanly and in time.
 
 use rustix::process::Signal;
 use sluicegate_tests::{Gateway, PATIENCE, Raw, mjpeg, within};
@@ -9,7 +9,7 @@ use std::{
 };
 
 const CONFIG: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 640, height = 384, frame-rate = 30 }\n";
-/// From the signal to the end at most.
+/// Longest time from the signal to the end.
 const DRAIN: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +32,7 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
     );
     let mut idle = get(&gateway, "/healthz").await;
     assert_eq!(idle.response().await.unwrap().0.status, 200);
-    // One that is in the middle of a request.
+    // A client in the middle of its request.
     let mut asking = Raw::connect(address).await;
     asking.write("GET /readyz HTTP/1.1\r\n").await;
 
@@ -54,12 +54,12 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
         (code, reason.as_str()),
         (1001, "the gateway is shutting down")
     );
-    // Answered as RFC 6455 5.5.1 wants it, upon which the server ends the connection.
+    // The Close frame is answered as RFC 6455 5.5.1 requires; the server then ends the connection.
     nal.write(sluicegate_tests::raw::masked(0x88, &1001u16.to_be_bytes()))
         .await;
     assert!(
         nal.end().await.unwrap().is_empty(),
-        "more behind the close frame"
+        "bytes after the close frame"
     );
     let body = mjpeg.end().await.unwrap();
     assert!(
@@ -84,7 +84,7 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
 async fn who_came_before_sigterm_is_answered_even_when_nobody_had_looked_yet() {
     let mut gateway = Gateway::with_config(CONFIG).await;
     let address = gateway.address;
-    // They wait in the kernel: the signal comes while they are accepted one after the other.
+    // The connections wait in the kernel: the signal arrives while they are being accepted one after the other.
     gateway.signal(Signal::STOP);
     let mut came = Vec::new();
     let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
@@ -114,7 +114,7 @@ async fn the_port_is_free_while_the_last_viewers_go() {
     let (mut gateway, stuck) = with_a_stuck_viewer().await;
     let began = Instant::now();
     gateway.signal(Signal::TERM);
-    // Bound as soon as it can be, which is long before the viewer that reads nothing is given up.
+    // The port is free as soon as possible, long before the viewer that reads nothing is given up.
     let bound = loop {
         if let Ok(bound) = TcpListener::bind(gateway.address) {
             break bound;
@@ -191,7 +191,7 @@ async fn sixty_four_sources_that_wait_for_somebody_end_at_the_same_time() {
     let began = Instant::now();
     gateway.signal(Signal::TERM);
     assert_eq!(ended(&mut gateway).await.code(), Some(0));
-    // Each looks every 200 ms whether it is to end: one after the other they took 9 s.
+    // Each source checks every 200 ms whether it should stop: stopping one after the other took 9 s.
     assert!(began.elapsed() < DRAIN / 4, "{:?}", began.elapsed());
 }
 
@@ -201,7 +201,8 @@ async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
     let (pipe, list) = (dir.join("pipe.ts"), dir.join("list.m3u8"));
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
-    // Nobody writes to it. That is waited for where it is the source, but libavformat, for which a list names it, does not return.
+    // Nothing writes to the pipe. The gateway can stop waiting for a pipe that is itself the source, but libavformat,
+    // which opens this one through a playlist, does not return.
     let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npipe.ts\n#EXT-X-ENDLIST\n";
     std::fs::write(&list, text).unwrap();
     let always_on = |name: &str, path: &std::path::Path| {
@@ -227,7 +228,7 @@ async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
     assert!(!log.iter().any(|line| line.contains("waits")), "{log:?}");
 }
 
-/// A viewer of MJPEG whose socket takes nothing more.
+/// A viewer of MJPEG whose socket accepts no more data.
 async fn with_a_stuck_viewer() -> (Gateway, Raw) {
     let gateway = Gateway::with_config(CONFIG).await;
     let mut stuck = Raw::with_buffer(gateway.address, Some(4096)).await;
@@ -237,7 +238,7 @@ async fn with_a_stuck_viewer() -> (Gateway, Raw) {
     );
     stuck.write(request).await;
     stuck.head().await.unwrap();
-    // Stuck is who got nothing while another got ten pictures.
+    // The viewer is stuck when it got nothing while another one got ten pictures.
     let mut other = within("connect", mjpeg(gateway.address, "demo"))
         .await
         .unwrap();

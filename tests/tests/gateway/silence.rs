@@ -1,5 +1,5 @@
-//! A source that falls silent and is still there: whoever wants it gets the last picture once more, so that players have
-//! something to go on with, and pictures that come later go on from there.
+//! A source that falls silent but stays connected: transports that ask for it get the last picture again, so that
+//! players have something to play, and later pictures continue from there.
 
 use sluicegate_tests::{
     Gateway, Nal,
@@ -17,7 +17,7 @@ const REPEAT: Duration = Duration::from_millis(200);
 async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it() {
     let mut camera = Camera::new(camera::clip()).await;
     let plugin = Gateway::component("hostile");
-    // Otherwise it does as `nal`; it traps when a viewer says something.
+    // Behaves like `nal` otherwise, and traps when a viewer sends a message.
     let config = format!(
         "{}[transports.again]\nplugin = \"{}\"\nrepeat = {}\nin = \"message\"\ndo = \"trap\"\n",
         camera.config(),
@@ -42,19 +42,19 @@ async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it(
         assert_eq!(again.next().await, 4, "the last picture");
     }
     assert!(began.elapsed() >= 3 * REPEAT / 2, "{:?}", began.elapsed());
-    // JPEGs: the last one as soon as it is known to be that, and once more.
+    // MJPEG sends the last picture as soon as it is known to be the last, and once more.
     while within("the last picture", jpegs.next_number())
         .await
         .unwrap()
         != 4
     {}
-    within("once more", jpegs.next_number()).await.unwrap();
-    // A new instance is told of the repeats, too.
+    within("a repeat", jpegs.next_number()).await.unwrap();
+    // A new instance receives the repeats, too.
     again.viewer.say("trap".into()).await.unwrap();
     for _ in 0..4 {
-        assert_eq!(again.next().await, 4, "behind a trap");
+        assert_eq!(again.next().await, 4, "after a trap");
     }
-    // Who comes now gets the group, and what is made of its last picture.
+    // A new viewer gets the group, including the repeats of its last picture.
     let mut late = Viewer::open(&gateway, "again").await;
     for number in 0..5 {
         assert_eq!(late.next().await, number);
@@ -64,11 +64,11 @@ async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it(
     let mut small = within("connect", small).await.unwrap();
     within("a small picture", small.next()).await.unwrap();
 
-    // The next picture refers to the one before the silence, and nobody missed it.
+    // The next picture refers to the one before the silence, and no viewer missed that.
     for number in 5..2 * GROUP {
         camera.send().await;
         for viewer in [&mut again, &mut late] {
-            // One more may have been on its way.
+            // One more repeat may have been in transit.
             let mut next = viewer.next().await;
             while next == number - 1 {
                 next = viewer.next().await;
@@ -112,7 +112,7 @@ async fn nothing_is_repeated_of_a_source_that_is_gone() {
         while gateway.api("/api/devices").await[0]["state"] != "retrying" {}
     })
     .await;
-    // What was repeated before is on its way; then comes the next group.
+    // Earlier repeats are in transit; then comes the next group.
     let sent = camera.send().await;
     let mut repeats = 0;
     loop {
@@ -128,12 +128,12 @@ async fn nothing_is_repeated_of_a_source_that_is_gone() {
     gateway.no_panic();
 }
 
-/// A viewer of raw H.264 who sees the numbers in the pictures.
+/// A viewer of raw H.264 that reads the numbers in the pictures.
 struct Viewer {
     viewer: Nal,
     reader: NumberReader,
     judge: Judge,
-    /// Parameter sets that came by themselves.
+    /// Parameter sets received in a message of their own.
     ahead: Vec<u8>,
 }
 
@@ -149,7 +149,7 @@ impl Viewer {
         }
     }
 
-    /// The number in the next picture.
+    /// Number in the next picture.
     async fn next(&mut self) -> usize {
         loop {
             let message = within("a picture", self.viewer.next()).await.unwrap();

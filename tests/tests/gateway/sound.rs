@@ -1,5 +1,5 @@
-//! Sound beside pictures, and alone: AAC as it comes, all else as AAC, in time with the pictures; read by ffmpeg from what `mse`
-//! sends.
+//! Sound beside pictures, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the
+//! pictures. ffmpeg reads what `mse` sends.
 
 use serde_json::Value;
 use sluicegate_media::blocks;
@@ -15,7 +15,7 @@ use std::{
 use tokio::process::Command;
 
 const SIZE: (u32, u32) = (320, 192);
-/// Ten seconds; no file of these tests is seen to its end.
+/// Ten seconds; no test plays its file to the end.
 const COUNT: u64 = 300;
 const X264: [&str; 12] = [
     "-c:v",
@@ -31,7 +31,7 @@ const X264: [&str; 12] = [
     "-map",
     "0:v",
 ];
-/// 440 Hz, every second for half a second.
+/// 440 Hz for half a second in every second, starting at the half second.
 const BEEPS: &str = "aevalsrc=0.3*sin(2*PI*440*t)*gte(mod(t\\,1)\\,0.5):s=48000:d=10";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +51,7 @@ async fn aac_passes_byte_for_byte_in_time_with_the_pictures() {
             "{seen:?}"
         );
         is_part(&given.audio, &seen.audio);
-        // In a transport stream pictures look otherwise.
+        // Pictures have another form in a transport stream.
         if container == "mp4" {
             is_part(&given.video, &seen.video);
         }
@@ -100,7 +100,7 @@ async fn other_sound_becomes_aac_in_time_with_the_pictures() {
         gapless(&seen.audio, 1024.0 / 48_000.0);
         let devices = gateway.api("/api/devices").await;
         assert_eq!(devices[0]["audio"]["codec"], codec);
-        // The beeps begin at half seconds of the file.
+        // The beeps start at the half seconds of the file.
         let heard = hear(&kept).await;
         assert!(heard.beeps.len() >= 3, "{name}: {heard:?}");
         for beep in &heard.beeps {
@@ -119,7 +119,7 @@ async fn a_rendition_has_the_streams_sound_in_time_with_its_pictures() {
         &file,
     )
     .await;
-    // One after the other, so that the second finds the first at work.
+    // One after the other, so that the second finds the conversion of the first running.
     let whole = watch(&gateway, "demo", 3).await;
     let small = watch(&gateway, "demo@mobile", 4).await;
     let given = packets(&file).await;
@@ -130,13 +130,13 @@ async fn a_rendition_has_the_streams_sound_in_time_with_its_pictures() {
         small.audio.len() >= 120 && small.video.len() >= 25,
         "{small:?}"
     );
-    // Its pictures are where those of the source are.
+    // Pictures have the same times as those of the source.
     for (time, _) in &small.video {
         let shown = (time - moved) * 30.0;
         assert!((shown - shown.round()).abs() < 0.05, "{time} {moved}");
     }
 
-    // With other sound both forms have one conversion.
+    // With sound in another format both forms share one conversion.
     let file = film("rendition.mov", BEEPS, &["-c:a", "pcm_s16le"]);
     let gateway = serve(
         "renditions.mobile = { width = 160, frame-rate = 10, bitrate = \"100k\" }\n",
@@ -206,7 +206,7 @@ async fn a_generated_source_may_have_sound() {
         seen.video.len() >= 90 && seen.audio.len() >= 300,
         "{seen:?}"
     );
-    // Of both all from where they began: fifteen pictures and 46.9 frames of AAC a second.
+    // Both tracks complete from where they started: fifteen pictures and 46.9 AAC frames per second.
     let span = seen.audio.last().unwrap().0 - seen.audio[0].0;
     let (pictures, frames) = (seen.video.len() as f64, seen.audio.len() as f64);
     assert!(
@@ -217,7 +217,7 @@ async fn a_generated_source_may_have_sound() {
     assert!((heard.pitch - 440.0).abs() < 2.0, "{heard:?}");
 }
 
-/// By GStreamer's server; what libav knows of how the two belong together comes in RTCP.
+/// Served by GStreamer; libav learns from RTCP how the two tracks relate in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sound_of_an_rtsp_camera_is_in_time_with_its_pictures() {
     for (name, arguments) in [
@@ -240,7 +240,7 @@ async fn the_sound_of_an_rtsp_camera_is_in_time_with_its_pictures() {
     }
 }
 
-/// A muxer without sound is not asked about any.
+/// A muxer that takes no sound does not start any conversion of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_takes_pictures_only_is_not_bothered_with_sound() {
     let file = film("quiet.mp4", BEEPS, &["-c:a", "aac"]);
@@ -321,14 +321,14 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
     assert!(changes >= 2, "{changes} changes of tracks in {maps:?}");
 }
 
-/// The test pattern with that sound, ten seconds of it.
+/// Ten seconds of the test pattern with this sound.
 fn film(name: &str, sound: &str, arguments: &[&str]) -> PathBuf {
     let sound = ["-f", "lavfi", "-i", sound];
     let arguments = [&sound[..], &X264, &["-map", "1:a"], arguments].concat();
     encode_pattern(name, SIZE, 0, COUNT, &arguments)
 }
 
-/// With sound that has to be made AAC.
+/// A film with sound that must be transcoded to AAC.
 pub fn alaw() -> PathBuf {
     film(
         "panics.mov",
@@ -355,7 +355,7 @@ async fn serve(more: &str, file: &Path) -> Gateway {
     Gateway::with_config(&config).await
 }
 
-/// Times, in seconds, and hashes of packets.
+/// Times in seconds and hashes of packets.
 #[derive(Debug, Default)]
 struct Packets {
     video: Vec<(f64, String)>,
@@ -366,7 +366,7 @@ async fn watch(gateway: &Gateway, stream: &str, seconds: u32) -> Packets {
     watch_into(gateway, stream, seconds, &scratch("audio").join("seen.mp4")).await
 }
 
-/// As ffmpeg reads them from `mse`, for so long; kept in a file.
+/// Records `mse` for this time into a file and reads it with ffmpeg.
 async fn watch_into(gateway: &Gateway, stream: &str, seconds: u32, file: &Path) -> Packets {
     let url = format!("http://{}/live/{stream}/mse", gateway.address);
     let ended = Command::new("curl")
@@ -374,12 +374,13 @@ async fn watch_into(gateway: &Gateway, stream: &str, seconds: u32, file: &Path) 
         .arg(file)
         .arg(url)
         .status();
-    // 28: the time is over.
+    // Exit code 28: the time limit was reached.
     assert_eq!(within("curl", ended).await.unwrap().code(), Some(28));
     packets(file).await
 }
 
-/// The packets of a file as ffmpeg reads them, all but the last of each track, which may be cut short. AAC without ADTS headers.
+/// Packets of a file as ffmpeg reads them, except the last of each track, which may be cut short. AAC without ADTS
+/// headers.
 async fn packets(file: &Path) -> Packets {
     let mut reader = Command::new("ffmpeg");
     reader.args(["-hide_banner", "-loglevel", "fatal", "-copyts", "-i"]);
@@ -421,13 +422,13 @@ async fn packets(file: &Path) -> Packets {
     packets
 }
 
-/// By how much later than in the file what was seen is, in seconds; the same for all of it.
+/// Constant offset in seconds of what was seen against the file.
 fn offset(given: &[(f64, String)], seen: &[(f64, String)]) -> f64 {
     let times = |hash: &str| -> Vec<f64> {
         let same = given.iter().filter(|(_, known)| known == hash);
         same.map(|(time, _)| *time).collect()
     };
-    // Of silence one frame is like another.
+    // All frames of silence are alike.
     let moved: Vec<f64> = seen
         .iter()
         .filter_map(|(time, hash)| match times(hash)[..] {
@@ -450,7 +451,7 @@ fn offset(given: &[(f64, String)], seen: &[(f64, String)]) -> f64 {
     least
 }
 
-/// By how much later than in the film its pictures are shown, by the numbers in them.
+/// Offset in seconds of the pictures against the film, by the numbers in them.
 async fn moved(file: &Path, seen: &Packets) -> f64 {
     let decoded = Command::new("ffmpeg")
         .args(["-hide_banner", "-loglevel", "fatal", "-i"])
@@ -482,7 +483,7 @@ async fn moved(file: &Path, seen: &Packets) -> f64 {
     moved[moved.len() / 2]
 }
 
-/// All that was given from some packet on, as long as it was watched.
+/// Fails unless `seen` is a contiguous part of `given`.
 fn is_part(given: &[(f64, String)], seen: &[(f64, String)]) {
     let hashes = |packets: &[(f64, String)]| {
         packets
@@ -508,12 +509,12 @@ fn gapless(packets: &[(f64, String)], step: f64) {
     }
 }
 
-/// What is heard in a file.
+/// What can be heard in a file.
 #[derive(Debug)]
 struct Heard {
-    /// When tones begin, in seconds.
+    /// Start of each tone in seconds.
     beeps: Vec<f64>,
-    /// Of the tones, in Hz.
+    /// Frequency of the tones in Hz.
     pitch: f64,
 }
 

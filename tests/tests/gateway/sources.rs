@@ -1,4 +1,4 @@
-//! Sources that come, go and return; what a stream is called and how it is said to be doing meanwhile.
+//! Sources that appear, disappear and return, and the state that is reported for the stream meanwhile.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -224,7 +224,7 @@ async fn mjpeg_file_passes_byte_for_byte_and_is_encoded_for_nal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_comes_back_in_another_codec_is_passed_or_encoded_as_that_needs() {
+async fn a_source_that_returns_in_another_codec_is_passed_or_encoded_as_needed() {
     let encode = |name, first, arguments: &[&str]| encode_pattern(name, SIZE, first, 30, arguments);
     let jpegs = ["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"];
     let h264 = [
@@ -238,7 +238,7 @@ async fn a_source_that_comes_back_in_another_codec_is_passed_or_encoded_as_that_
         "10",
     ];
     let film = encode("door.mkv", 0, &jpegs);
-    // A file that is played is opened anew whenever it ends.
+    // A file that is played in a loop is opened again each time it ends.
     let show = |other: &Path| {
         let copy = film.with_extension("new");
         std::fs::copy(other, &copy).unwrap();
@@ -264,7 +264,7 @@ async fn a_source_that_comes_back_in_another_codec_is_passed_or_encoded_as_that_
             while numbers.len() < 15 {
                 let message = within(&what, nal.viewer.next()).await.unwrap();
                 let shown = nal.reader.feed(&message);
-                // Every picture after the first is of the same kind.
+                // Every picture after the first has the same form.
                 if !is_header(&cut(&message)) {
                     let fits = passed(&message) == is_passed;
                     assert!(fits || numbers.is_empty(), "{what}");
@@ -275,7 +275,7 @@ async fn a_source_that_comes_back_in_another_codec_is_passed_or_encoded_as_that_
                 numbers.iter().all(|number| (*number >= 100) == is_passed),
                 "{what}: {numbers:?}"
             );
-            // JPEGs are made of what is none.
+            // JPEGs are encoded from pictures that are none.
             while (within(&what, mjpeg.next_number()).await.unwrap() >= 100) != is_passed {}
         }
     }
@@ -385,12 +385,12 @@ async fn a_thousand_senders_come_and_go_and_the_gateway_holds_no_more_than_befor
             .unwrap();
         sender.write_all(&film).await.unwrap();
         sender.shutdown().await.unwrap();
-        // Each is shown before the next comes.
+        // Each picture is shown before the next one arrives.
         let unit = within("its picture", viewer.next_unit()).await.unwrap();
         assert!(unit.is_idr(), "turn {turn}");
         let _ = within("the next", viewer.next_unit()).await.unwrap();
     }
-    // The last sender is let go when its end was read.
+    // The last sender is released when its end was read.
     within("no more than before", async {
         while gateway.descriptors() > before.0 || gateway.threads() > before.1 {
             tokio::task::yield_now().await;
@@ -405,7 +405,7 @@ async fn until(viewer: &mut Mjpeg, number: u32) {
     within(&format!("number {number} on mjpeg"), found).await;
 }
 
-/// Waits until the one stream is in that state; gives what is said of it.
+/// Waits until the only stream has this state; returns its entry.
 async fn state(gateway: &Gateway, state: &str) -> Value {
     let devices = gateway
         .api_until("/api/devices", state, |devices| {
@@ -415,7 +415,7 @@ async fn state(gateway: &Gateway, state: &str) -> Value {
     devices[0].clone()
 }
 
-/// Pictures of the pattern as access units in Annex B; only the first is a keyframe.
+/// Pictures of the test pattern as access units in Annex B; only the first is a keyframe.
 fn baseline(first: u64, count: u64) -> Vec<Vec<u8>> {
     let arguments = [
         "-c:v",
@@ -436,7 +436,7 @@ async fn write(source: &mut (impl AsyncWriteExt + Unpin), pictures: &[Vec<u8>]) 
     source.write_all(&pictures.concat()).await.unwrap();
 }
 
-/// The pictures of an MJPEG file, by the ffmpeg program.
+/// The pictures of an MJPEG file, extracted by the ffmpeg program.
 fn jpegs_of(film: &Path) -> Vec<Bytes> {
     let dir = scratch("jpegs");
     ffmpeg(|command| {

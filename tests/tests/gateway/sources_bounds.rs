@@ -1,4 +1,4 @@
-//! What a source can make the gateway do: how much memory it takes, and whom it connects to.
+//! Limits on what a source can make the gateway do: how much memory it takes, and where it connects.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -22,10 +22,10 @@ use tokio::{
 };
 
 const SIZE: (u32, u32) = (320, 192);
-/// More than the limits allow for one picture, what the tests' sources share included.
+/// Bound in bytes: more than the limits allow for one picture, including what the sources of this test share.
 const LITTLE: u64 = 320 << 20;
 
-/// An AVI whose third picture says that it has two gigabytes; what follows it is left out.
+/// An AVI whose third picture claims two gigabytes; the data after it is missing.
 fn boastful_avi() -> Vec<u8> {
     let arguments = ["-c:v", "mjpeg", "-q:v", "6", "-pix_fmt", "yuvj420p"];
     let mut film = std::fs::read(encode_pattern("film.avi", SIZE, 0, 10, &arguments)).unwrap();
@@ -38,7 +38,7 @@ fn boastful_avi() -> Vec<u8> {
     film
 }
 
-/// Waits until the stream says that; gives the most memory that the gateway took meanwhile.
+/// Waits until the stream reports `what`; returns the highest memory use of the gateway meanwhile.
 async fn told(gateway: &Gateway, stream: &str, what: &str) -> u64 {
     let most = std::cell::Cell::new(0);
     let says = |device: &Value| {
@@ -56,7 +56,7 @@ async fn a_length_of_two_gigabytes_is_not_believed_whatever_says_it() {
     let web = Web::serve("127.0.0.1").await;
     let host = web.address;
     let part = b"--cam\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n";
-    // The header of a JPEG, and a scan without an end.
+    // Header of a JPEG, and a scan without an end.
     let scan = [&part[..], &[0xff, 0xd8, 0xff, 0xda, 0, 2]].concat();
     let multipart = "Content-Type: multipart/x-mixed-replace; boundary=cam\r\n";
     web.put("/jpeg", Page::Endless(multipart, scan, 0x55));
@@ -66,7 +66,7 @@ async fn a_length_of_two_gigabytes_is_not_believed_whatever_says_it() {
         "/avi",
         Page::Endless("Content-Type: video/avi\r\n", boastful_avi(), 0x55),
     );
-    // A file with a hole, as large as its packet says.
+    // A sparse file, as large as its packet claims.
     let file = scratch("boastful").join("film.avi");
     std::fs::write(&file, boastful_avi()).unwrap();
     let long = OpenOptions::new().write(true).open(&file).unwrap();
@@ -123,7 +123,7 @@ async fn a_redirect_to_another_host_is_followed_where_the_config_names_it() {
     assert_eq!(within("a picture", viewer.next_number()).await.unwrap(), 7);
 }
 
-/// A film of ten seconds in HLS, its segments on `host`.
+/// A film of ten seconds as HLS, with its segments on another server.
 fn hls(web: &Web, segments: &Web) {
     let dir = scratch("hls");
     let playlist = dir.join("index.m3u8");
@@ -279,14 +279,15 @@ async fn containers_over_http_are_read_in_order_or_by_ranges() {
         viewer.count(1).await;
         let began = Instant::now();
         viewer.count(46).await;
-        // What has a length is a file, however fast the server gives it: a second and a half, but for what the first viewer gets at once.
+        // A source of known length is a file, however fast the server sends it: this takes a second and a half, except
+        // for what the first viewer gets at once.
         let took = began.elapsed();
         let is_live = stream == "ts";
         assert!(is_live || took > Duration::from_millis(1000), "{took:?}");
     }
 }
 
-/// Answers DESCRIBE with a session description that does not end.
+/// An RTSP server that answers DESCRIBE with an endless session description.
 async fn boastful_rtsp() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -332,7 +333,7 @@ async fn what_libavformat_reads_itself_ends_before_it_takes_all_memory() {
         "/list.m3u8",
         Page::File("application/vnd.apple.mpegurl", list.into_bytes()),
     );
-    // A box of movie data of four gigabytes, less a byte.
+    // A `moov` box that claims four gigabytes less one byte.
     let begin = b"\0\0\0\x14ftypisom\0\0\0\0isom\xff\xff\xff\xffmoov".to_vec();
     web.put(
         "/endless.mp4",

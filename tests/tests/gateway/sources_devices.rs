@@ -1,4 +1,4 @@
-//! Cameras, as far as a machine without one can tell, and screens: a real X server with a real client on it.
+//! Cameras, as far as a machine without one allows, and screens: a real X server with a real client.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -119,7 +119,7 @@ async fn a_screen_is_shown_in_its_colours_and_nothing_of_it_stays_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_of_a_screen_is_shown_picture_by_picture_and_a_server_that_dies_may_return() {
+async fn part_of_a_screen_is_shown_frame_by_frame_and_a_dead_server_may_return() {
     let film = encode_pattern(
         "film.mp4",
         (320, 192),
@@ -137,7 +137,7 @@ async fn a_part_of_a_screen_is_shown_picture_by_picture_and_a_server_that_dies_m
     .await;
     let mut viewer = Numbered::connect(&gateway, "part").await;
     viewer.count(20).await;
-    // The film runs at 30 a second and the screen is looked at ten times.
+    // The film runs at 30 pictures per second, and the screen is sampled ten times per second.
     assert!(
         viewer.numbers.windows(2).all(|two| two[0] <= two[1]),
         "{:?}",
@@ -159,7 +159,7 @@ async fn a_part_of_a_screen_is_shown_picture_by_picture_and_a_server_that_dies_m
     viewer.count(before + 10).await;
 }
 
-/// Process ids of the children of a process.
+/// Process ids of a process's children.
 fn children_of(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()

@@ -1,4 +1,4 @@
-//! Sources that are neither H.264 nor files of JPEGs: what has to be encoded here, and JPEGs that come over HTTP.
+//! Sources that are neither H.264 nor files of JPEGs, and must be encoded; and JPEGs over HTTP.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -25,14 +25,15 @@ const HEVC: [&str; 8] = [
     "hvc1",
 ];
 
-/// Whether the numbers of a film of `length` that runs again and again come one after the other, `step` apart.
+/// Whether numbers of a looped film of `length` pictures follow each other at a distance of `step`.
 fn in_order(numbers: &[u32], length: u32, step: u32) -> bool {
     numbers
         .windows(2)
         .all(|two| two[1] == two[0] + step || (two[0] + step >= length && two[1] < step))
 }
 
-/// On a machine that is too busy pictures are left out, which the stream says. Then only their order is certain.
+/// Fails unless the numbers are complete. On a machine that is too busy pictures are dropped, which the stream reports;
+/// then only their order is checked.
 async fn all_there(gateway: &Gateway, stream: &str, numbers: &[u32], length: u32, step: u32) {
     let device = gateway.api(&format!("/api/devices/{stream}")).await;
     let behind = device["notes"]
@@ -77,7 +78,7 @@ async fn files_of_other_codecs_are_encoded_on_their_own_timeline_without_a_gap()
     let gateway = Gateway::with_config(&config).await;
     for stream in ["hevc", "vp9", "mpeg4"] {
         let mut viewer = Numbered::connect(&gateway, stream).await;
-        // Over the end and into the next round.
+        // Across the end into the next loop.
         viewer.count(90).await;
         all_there(&gateway, stream, &viewer.numbers, 60, 1).await;
         let device = gateway.api(&format!("/api/devices/{stream}")).await;
@@ -189,7 +190,7 @@ async fn the_child_that_tries_an_encoder_says_good_or_why_not() {
         answer.unwrap_or_else(|| panic!("{said}")).to_owned()
     };
     assert_eq!(probe("libx264"), "good");
-    // It takes pictures in GPU memory only.
+    // This encoder takes pictures in GPU memory only.
     assert_ne!(probe("h264_vaapi"), "good");
 }
 
@@ -227,7 +228,7 @@ async fn generated_pictures_run_in_real_time_and_a_bad_graph_says_what_is_wrong(
         .await;
 }
 
-/// Serves JPEGs as cameras do, with lengths or without, round and round.
+/// Serves JPEGs in a loop as cameras do, with or without lengths.
 async fn jpeg_server(jpegs: Vec<Bytes>, with_lengths: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -336,7 +337,7 @@ async fn one_gateway_shows_what_another_makes_of_a_camera() {
         .await
         .unwrap();
     let (mut made, mut shown) = (HashSet::new(), Vec::new());
-    // Both see the newest picture at most, so not every one: some that both saw are enough.
+    // Both viewers see only the newest picture, so neither sees all: some that both saw are enough.
     while shown.iter().filter(|jpeg| made.contains(*jpeg)).count() < 5 {
         made.insert(within("a picture", near.next()).await.unwrap());
         shown.push(within("a picture", far.next()).await.unwrap());

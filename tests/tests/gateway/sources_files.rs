@@ -1,4 +1,4 @@
-//! Files as they are found: sound in lumps, recordings that were joined.
+//! Files as they occur in practice: sound in large blocks, and concatenated recordings.
 
 use sluicegate_tests::{
     Gateway, Numbered,
@@ -38,7 +38,7 @@ async fn a_file_whose_sound_comes_in_lumps_has_both_tracks_from_its_first_pictur
     ];
     let plain = encode_pattern("plain.mp4", SIZE, 0, 360, &[&inputs[..], &X264].concat());
     let lumps = scratch("lumps").join("lumps.mp4");
-    // Fragments of two seconds, one of each track after the other.
+    // Fragments of two seconds, alternating between the tracks.
     ffmpeg(|command| {
         command
             .arg("-i")
@@ -57,7 +57,7 @@ async fn a_file_whose_sound_comes_in_lumps_has_both_tracks_from_its_first_pictur
     let (mime, moov) = viewer.header().await;
     assert!(mime.contains("avc1") && mime.contains("mp4a"), "{mime}");
     assert_eq!(moov.trak.len(), 2);
-    // Three lumps of each: no other header, and both tracks side by side.
+    // Three fragments of each track: no further header, and both tracks side by side.
     let mut ends = [0u64; 2];
     let rates = moov
         .trak
@@ -99,7 +99,7 @@ async fn joined_recordings_are_played_in_real_time_over_the_joint() {
     let since = Instant::now();
     viewer.until(190).await;
     let took = since.elapsed().as_secs_f64();
-    // 15 pictures of the first and 90 of the second, 30 a second.
+    // 15 pictures of the first part and 90 of the second, at 30 per second.
     assert!(took > 3.0, "3.5 s in {took} s");
     let joint: Vec<u32> = viewer
         .numbers
@@ -107,6 +107,7 @@ async fn joined_recordings_are_played_in_real_time_over_the_joint() {
         .copied()
         .filter(|number| (58..102).contains(number))
         .collect();
-    // The last of the first is behind it taken for damaged: the packets' counters do not go on (ISO/IEC 13818-1 2.4.3.3).
+    // The last picture of the first part counts as damaged, because the continuity counters of the packets after it do
+    // not match (ISO/IEC 13818-1 2.4.3.3).
     assert!(joint.contains(&58) && joint.contains(&101), "{joint:?}");
 }

@@ -1,4 +1,4 @@
-//! Sources that are still there and say nothing any more.
+//! Sources that stay connected but send nothing any more.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -12,10 +12,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What the gateway waits for a source that must not be silent, and what a busy machine may add.
+/// Time within which the gateway notices the silence of a source that must not be silent, with a margin for a busy
+/// machine.
 const NOTICED: std::ops::Range<f64> = 5.0..16.0;
 
-/// A server that takes a connection, answers a request with `answer` and then says nothing more.
+/// A server that accepts a connection, answers a request with `answer` and then sends nothing more.
 async fn silent_server(answer: Vec<u8>) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -34,7 +35,7 @@ async fn silent_server(answer: Vec<u8>) -> (std::net::SocketAddr, tokio::task::J
     (address, held)
 }
 
-/// Waits until the stream says that its source fell silent; gives how long that took.
+/// Waits until the stream reports that its source fell silent; returns how long that took.
 async fn noticed(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
     let told = |device: &Value| {
         device["state"] == "retrying"
@@ -53,7 +54,7 @@ async fn noticed(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_may_is_left_alone() {
+async fn a_silent_source_is_noticed_within_ten_seconds_unless_it_may_be_silent() {
     let film = encode_pattern(
         "film.mp4",
         (320, 192),
@@ -127,7 +128,7 @@ async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_m
         assert!(NOTICED.contains(&took), "{:?}", [a, b, c, d, e]);
     }
 
-    // Both come back, and who watches goes on.
+    // Both return, and their viewers continue.
     kill_process(server, Signal::CONT).unwrap();
     screen.signal(Signal::CONT);
     let before = plays.numbers.len();
@@ -137,7 +138,7 @@ async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_m
         .api_until("/api/devices/screen", "the screen is back", live)
         .await;
 
-    // Longer than that without a byte: the same connection, nothing missed.
+    // Longer than the timeout without a byte: the same connection, and nothing is missed.
     assert!(since.elapsed() > Duration::from_secs(9));
     let device = gateway.api("/api/devices/cam").await;
     assert_eq!(device["state"], "silent");
@@ -148,7 +149,7 @@ async fn a_source_that_falls_silent_is_noticed_within_ten_seconds_and_one_that_m
     camera.show(&mut still).await;
 }
 
-/// The map of a program names other PIDs in the middle of a transport stream, as where a broadcaster changes over.
+/// The program map names other PIDs in the middle of a transport stream, as when a broadcaster switches over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_goes_on_under_other_pids_is_followed_at_once() {
     let half = |name: &str, first: u64, pid: &str| {
@@ -168,7 +169,7 @@ async fn a_program_that_goes_on_under_other_pids_is_followed_at_once() {
     plays.until(80).await;
     let began = Instant::now();
     sends.write_all(&other).await.unwrap();
-    // The last picture waits for the next PES packet.
+    // The last picture is complete only with the next PES packet.
     plays.until(170).await;
     assert!(
         began.elapsed() < Duration::from_secs(8),

@@ -1,4 +1,4 @@
-//! Cameras that speak MJPEG their own way, and files of what they sent.
+//! MJPEG cameras, each with its own variant of the protocol, and recordings of their output.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use tokio::task::JoinSet;
 
 const SIZE: (u32, u32) = (320, 192);
-/// Pictures that a viewer of each camera gets.
+/// Pictures that a viewer of each camera receives.
 const ENOUGH: usize = 8;
 
 /// Numbered pictures with the Huffman tables of ITU-T T.81 K.3.
@@ -38,7 +38,7 @@ fn jpegs() -> Vec<Bytes> {
     found
 }
 
-/// Watches a stream of this camera and looks at what comes.
+/// Watches the stream of this camera and checks the pictures.
 async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
     let mut viewer = within(stream, mjpeg(gateway.address, stream))
         .await
@@ -48,7 +48,7 @@ async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
         let jpeg = within(stream, viewer.next()).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap_or_else(|| panic!("{stream}: no picture"));
         let whole = &pictures[number as usize];
-        // Byte for byte, with what was missing.
+        // Byte for byte, with missing tables added.
         let sent = (way.sent)(whole);
         let is_sent = jpeg == sent || jpeg == [&sent[..], &[0xff, 0xd9]].concat();
         assert!(
@@ -58,7 +58,7 @@ async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
         assert!(jpeg.ends_with(&[0xff, 0xd9]), "{stream}");
         numbers.push(number);
     }
-    // The last one comes again in a silence, as on any MJPEG stream.
+    // The last picture is repeated in a silence, as on any MJPEG stream.
     numbers.dedup();
     let different: HashSet<u32> = numbers.iter().copied().collect();
     assert!(different.len() > ENOUGH / 2, "{stream}: {numbers:?}");

@@ -1,4 +1,4 @@
-//! Components from outside: looked at, named in the config, put in place of the built-in ones, and compiled only once.
+//! Third-party components: inspected, named in the config, used in place of the built-in ones, and compiled only once.
 
 use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Watcher,
@@ -14,9 +14,9 @@ use std::{
 };
 use tokio::process::Command;
 
-/// Transports in the binary, in the order of their names.
+/// Built-in transports, in alphabetical order.
 const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
-/// With the policy.
+/// Including the policy.
 const COMPONENTS: usize = BUILT_IN.len() + 1;
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
@@ -213,7 +213,7 @@ async fn a_file_takes_the_place_of_a_built_in_transport() {
     .await;
     let open = |path| Watcher::open(gateway.address, path, camera::clip());
     let mut viewer = open("/live/cam/nal").await;
-    // The path in the API that is `nal` by another name follows.
+    // The API path that is an alias of `nal` uses the component, too.
     let mut other = open("/api/ws/stream/cam").await;
     for _ in 0..GROUP + 1 {
         let sent = camera.show(&mut viewer).await;
@@ -232,7 +232,7 @@ async fn a_file_takes_the_place_of_a_built_in_transport() {
 }
 
 #[tokio::test]
-async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_noticed() {
+async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed() {
     let home = scratch("cache");
     let config = scratch("config").join("sluice.toml");
     std::fs::write(&config, DEMO).unwrap();
@@ -243,7 +243,7 @@ async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_
     let first = kept(&dir);
     assert_eq!(first.len(), COMPONENTS, "{first:?}");
     assert!(first.keys().all(|file| mode(file) == 0o600));
-    // Read by the second start, not made again.
+    // The second start reads the cache and compiles nothing.
     assert_eq!(start().await.code, Some(0));
     assert_eq!(kept(&dir), first);
     // A changed byte, and a file that others could have written.
@@ -266,7 +266,7 @@ async fn what_was_compiled_is_kept_where_only_this_user_can_write_and_damage_is_
         std::fs::read(files[0]).unwrap() == good,
         "not made well again"
     );
-    // A folder that others can write is not used at all.
+    // A directory that others can write to is not used at all.
     std::fs::remove_file(files[0]).unwrap();
     std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o777)).unwrap();
     let open = start().await;
@@ -293,7 +293,7 @@ async fn with_cache(home: &Path, config: &Path) -> Ended {
     }
 }
 
-/// The files in a folder; one that is written anew is another.
+/// Files in a directory with size and time; a rewritten file differs.
 fn kept(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
     entries
@@ -311,7 +311,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// Names the file, says each part, and nothing twice.
+/// Fails unless the error names the file and states each part exactly once.
 fn refused_once(ended: &Ended, name: &str, parts: &[&str]) {
     ended.refused(&[name]);
     ended.refused(parts);
@@ -320,8 +320,8 @@ fn refused_once(ended: &Ended, name: &str, parts: &[&str]) {
     }
 }
 
-/// A component that is small and whose one function makes compilers take many gigabytes: each of its loops may come from two
-/// places with other values of every variable.
+/// A small component whose single function makes compilers use many gigabytes: each of its loops can be entered from
+/// two places with different values of every variable.
 fn heavy() -> PathBuf {
     const MANY: usize = 8000;
     let locals = "i32 ".repeat(MANY);
@@ -341,7 +341,7 @@ fn heavy() -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_takes_too_much_to_compile_is_refused_by_inspect() {
     let file = heavy();
-    // Less than the compiler may have by itself, so that the end comes sooner; 8,000 times 8,000 values are more than either.
+    // Less memory than the compiler's own limit, so that the test ends sooner; 8,000 times 8,000 values exceed both.
     let limited = Command::new("sh")
         .args(["-c", "ulimit -d 100000; exec \"$0\" plugin inspect \"$1\""])
         .arg(Gateway::binary())
@@ -369,7 +369,7 @@ async fn a_component_that_takes_too_much_to_compile_is_refused_by_inspect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_is_read_again_by_one_at_a_time_and_what_it_takes_is_not_the_gateways() {
+async fn components_reload_one_at_a_time_and_their_memory_is_not_the_gateways() {
     let path = scratch("reload").join("policy.wasm");
     std::fs::copy(Gateway::component("auto"), &path).unwrap();
     let config = format!("{DEMO}[policy]\nplugin = \"{}\"\n", path.display());
@@ -392,7 +392,7 @@ async fn a_component_is_read_again_by_one_at_a_time_and_what_it_takes_is_not_the
     );
     let more = gateway.memory().saturating_sub(before);
     assert!(more < 64 << 20, "{more} bytes more");
-    // The one before is in force, and what is good is taken.
+    // The previous component stays in use, and a valid one is accepted.
     assert_eq!(
         gateway
             .api("/api/plugins")

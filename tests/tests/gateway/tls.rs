@@ -1,4 +1,5 @@
-//! TLS: the certificate that is made, kept, read, exchanged and refused; every kind of viewer over it; a clean end.
+//! TLS: certificates that are generated, kept, loaded, exchanged and refused; every kind of viewer over TLS; a clean
+//! end.
 
 use rustix::process::Signal;
 use sluicegate_tests::{
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// A small picture, so that the tests do not wait for its encoder.
+/// A small picture, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const SELF_SIGNED: &str = "[server]\ntls = \"self-signed\"\nnames = [\"cam.home.example\"]\n";
 
@@ -37,7 +38,7 @@ async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     )
 }
 
-/// A folder with a certificate and its key, and `tls = { … }` for it.
+/// A directory with a certificate and its key, and the setting `tls = { … }` for it.
 struct Pair {
     dir: PathBuf,
 }
@@ -51,7 +52,7 @@ impl Pair {
         pair
     }
 
-    /// Makes both anew, the key first.
+    /// Creates a new pair, writing the key first.
     async fn renew(&self) {
         let (key, certificate) = Pair::make(&scratch("new")).await;
         fs::rename(key, self.key()).unwrap();
@@ -104,7 +105,7 @@ impl Pair {
     }
 }
 
-/// Waits until new clients are shown another certificate than `old`; gives it.
+/// Waits until new clients are shown a certificate other than `old`; returns it.
 async fn another(address: SocketAddr, old: &[u8]) -> Vec<u8> {
     let began = Instant::now();
     loop {
@@ -207,14 +208,14 @@ async fn plain_http_on_the_port_is_told_what_to_write() {
     let (good, text) = run("curl", &["-sS", "-i", &url]).await;
     assert!(good && text.starts_with("HTTP/1.1 400 "), "{text}");
     assert!(text.contains("write https://"), "{text}");
-    // A body behind the head does not reset the connection before the answer was read.
+    // A body after the head does not reset the connection before the answer was read.
     let mut raw = Raw::connect(gateway.address).await;
     raw.write("POST / HTTP/1.1\r\nContent-Length: 9000\r\n\r\n")
         .await;
     raw.write(vec![b'x'; 9000]).await;
     assert_eq!(raw.head().await.unwrap().status, 400);
     assert!(raw.end().await.unwrap().ends_with(b"http://\n"));
-    // What is neither is cut off, and others are served.
+    // Bytes that are neither TLS nor HTTP are disconnected, and other clients are served.
     let mut raw = Raw::connect(gateway.address).await;
     raw.write([22, 3, 1, 0, 5, 1, 2, 3, 4, 5]).await;
     let _ = raw.end().await;
@@ -223,7 +224,7 @@ async fn plain_http_on_the_port_is_told_what_to_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_picture_before_a_silence_gets_through_tls_and_a_page_of_plain_http_does_not() {
+async fn the_last_frame_before_a_silence_passes_tls_and_a_plain_http_page_does_not() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&format!("{SELF_SIGNED}{}", camera.config())).await;
@@ -241,7 +242,7 @@ async fn the_last_picture_before_a_silence_gets_through_tls_and_a_page_of_plain_
 
     let viewer = nal(gateway.address, "/live/cam/nal").await;
     let mut watcher = Watcher::new(viewer, "wss".into(), clip);
-    // Nothing follows a picture before it has arrived.
+    // Each picture is followed by nothing until it has arrived.
     for _ in 0..COUNT {
         camera.show(&mut watcher).await;
     }
@@ -294,7 +295,7 @@ async fn a_renewed_certificate_is_taken_and_a_wrong_one_is_not_while_viewers_go_
     let mut watcher = Watcher::new(nal(address, "/live/cam/nal").await, "wss".into(), clip);
     camera.show(&mut watcher).await;
 
-    // The certificate is half written, then whole but of another key, and only then the key comes too.
+    // The certificate is half written, then complete but of another key, and only then the key follows.
     let (key, certificate) = Pair::make(&scratch("new")).await;
     let whole = fs::read(&certificate).unwrap();
     fs::write(pair.certificate(), &whole[..whole.len() / 2]).unwrap();
@@ -328,7 +329,7 @@ async fn a_renewed_certificate_is_taken_and_a_wrong_one_is_not_while_viewers_go_
     let lines = |text: &str| log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(lines("is not whole"), 1, "{log:#?}");
     assert_eq!(lines("a new certificate is in use"), 2, "{log:#?}");
-    // A key that comes before its certificate may be seen once too.
+    // The watcher may also see the moment in which the key is written before its certificate.
     assert!((3..=4).contains(&lines("stays as it is")), "{log:#?}");
 }
 
@@ -384,7 +385,7 @@ async fn a_pair_that_cannot_be_used_stops_the_start_and_check_finds_it() {
             .await
             .refused(&parts);
     }
-    // Relative to the config.
+    // Relative to the config file.
     let dir = scratch("relative");
     Pair::make(&dir).await;
     let config =
@@ -411,11 +412,11 @@ async fn sigterm_ends_every_connection_by_its_protocol_and_by_close_notify() {
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
     idle.write_all(request.as_bytes()).await.unwrap();
     within("an answer", idle.read(&mut start)).await.unwrap();
-    // One that has not said a word, and one in the middle of its handshake.
+    // One connection that has sent nothing, and one in the middle of its handshake.
     let silent = TcpStream::connect(address).await.unwrap();
     let mut greeting = Raw::connect(address).await;
     greeting.write([22, 3, 1]).await;
-    // And those that asked before the signal, which the gateway has not seen when it comes.
+    // And connections with requests sent before the signal that the gateway has not read when it arrives.
     let mut late = Vec::new();
     for _ in 0..50 {
         late.push(tls::connect(address, "http/1.1").await.unwrap());
@@ -445,7 +446,7 @@ async fn sigterm_ends_every_connection_by_its_protocol_and_by_close_notify() {
         .unwrap()
         .unwrap();
     assert_eq!(u16::from(close.code), 1001);
-    // rustls calls an end without close_notify an error.
+    // rustls reports an end without close_notify as an error.
     let mut rest = Vec::new();
     within("the end", mjpeg.read_to_end(&mut rest))
         .await

@@ -1,5 +1,5 @@
-//! Nothing that may wait runs on a thread that serves sockets: a gateway whose runtime reports workers that were blocked for more
-//! than 20 ms does whatever may take longer the first time.
+//! Nothing that may wait runs on a thread that serves sockets. The gateway under test does everything that can be slow
+//! the first time, while its runtime reports workers that were blocked for more than 20 ms.
 
 use serde_json::json;
 use sluicegate_tests::{
@@ -7,7 +7,7 @@ use sluicegate_tests::{
     media::encode_pattern, mjpeg, within,
 };
 
-/// No encoder is needed for the stream itself.
+/// The stream itself needs no encoder.
 fn config() -> String {
     let arguments = [
         "-c:v",
@@ -50,14 +50,14 @@ fn nobody_was_blocked(gateway: &Gateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_choice_tries_out_encoders_and_blocks_no_worker() {
     let gateway = watched(&config()).await;
-    // It runs by itself, so that nobody has needed an encoder.
+    // The stream runs by itself, so no encoder has been needed yet.
     let film = gateway
         .api_until("/api/devices/film", "it runs", |film| {
             film["state"] == "live"
         })
         .await;
     assert_eq!(film["encoder"], json!(null));
-    // A player, a person with a browser's player of HLS, and somebody who asks for what has to be encoded.
+    // A player, a browser with its own HLS player, and a client of a form that must be encoded.
     let player = async {
         let (mut control, chosen) = Control::open(&gateway, "film", "can=mse,mjpeg,hls").await;
         control.playing(&chosen).await;

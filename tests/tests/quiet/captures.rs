@@ -1,4 +1,4 @@
-//! A storm of captures beside viewers: who watches does not notice.
+//! A storm of captures does not affect viewers.
 
 use crate::load::measure;
 use futures_util::{SinkExt, StreamExt};
@@ -20,7 +20,7 @@ use tokio::{task::JoinSet, time};
 use tokio_tungstenite::tungstenite::Message;
 
 const VIEWERS: usize = 50;
-/// Each asks a hundred times a second; half of them never read an answer, and are not counted.
+/// Number of clients, each with a hundred requests per second. Half of them never read an answer and are not counted.
 const CLIENTS: usize = 20;
 const REQUEST: &str = "{\"type\":\"capture\"}";
 
@@ -46,7 +46,7 @@ async fn a_thousand_captures_asked_for_in_a_second_cost_fifty_viewers_no_time() 
         let (these, of_them) = storm.end().await;
         asked += these;
         made += of_them;
-        // All of it is over, and the next calm is calm.
+        // Wait for the end of the storm, so that the next calm measurement is undisturbed.
         let over = |device: &serde_json::Value| device["captures"]["clients"] == 0;
         gateway
             .api_until("/api/devices/cam", "the clients are gone", over)
@@ -54,18 +54,21 @@ async fn a_thousand_captures_asked_for_in_a_second_cost_fifty_viewers_no_time() 
     }
     let (calm, beside) = (Summary::of(calm), Summary::of(beside));
     println!("alone {calm:?}\nbeside {asked} requests, of which {made} gave a picture, {beside:?}");
-    // 100 pictures at 50 a second take two seconds.
-    assert!(asked >= 3 * 2 * 1000 * 9 / 10, "{asked} is no storm");
+    // 100 pictures at 50 per second take two seconds.
+    assert!(
+        asked >= 3 * 2 * 1000 * 9 / 10,
+        "{asked} requests are not a storm"
+    );
     assert!(made > 60, "{made} pictures");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + CHANCE);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
-    // And nobody who asks properly goes without.
+    // A well-behaved client still gets its capture.
     let mut shots = Shots::of(&gateway, "cam").await;
     shots.take(json!({})).await.unwrap();
     gateway.no_panic();
 }
 
-/// Clients that ask and ask.
+/// Clients that send requests continuously.
 struct Storm {
     asked: Arc<AtomicU64>,
     made: Arc<AtomicU64>,
@@ -91,7 +94,7 @@ impl Storm {
                     let frame = masked(0x81, REQUEST.as_bytes());
                     loop {
                         pace.tick().await;
-                        // Once nobody listens to it, it waits here.
+                        // When the gateway no longer reads from it, the client waits here.
                         deaf.write(&frame).await;
                     }
                 });
@@ -121,7 +124,7 @@ impl Storm {
     }
 
     async fn end(mut self) -> (u64, u64) {
-        // One that failed is found here.
+        // Fails if a client has failed.
         while let Some(ended) = self.tasks.try_join_next() {
             ended.unwrap();
         }

@@ -1,4 +1,4 @@
-//! What dashboards ask every second is cheap, however many streams and viewers there are.
+//! The API calls that dashboards make every second are cheap, however many streams and viewers there are.
 
 use sluicegate_tests::{
     Camera, Gateway, Raw, Watcher, camera, http_get, measure::allow_descriptors, within,
@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 const STREAMS: usize = 256;
 const VIEWERS: usize = 1000;
-/// For the gateway to put an answer together and send it; in a build that is not optimized ten times that.
+/// Time for the gateway to build an answer and send it; ten times as much in an unoptimized build.
 const MAX_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 50 } else { 5 });
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_and_fifty_six_streams_and_a_thousand_viewers_are_listed_in_five_milliseconds()
-{
+async fn listing_256_streams_and_a_thousand_viewers_takes_five_milliseconds() {
     let _turn = crate::alone().await;
     allow_descriptors(4096);
     let clip = camera::clip();
@@ -49,7 +48,7 @@ async fn two_hundred_and_fifty_six_streams_and_a_thousand_viewers_are_listed_in_
     let watched = devices.iter().find(|device| device["serial"] == "cam");
     assert_eq!(watched.unwrap()["viewers"], VIEWERS);
 
-    // The same for who takes what was made for others, byte for byte; the best of many is what it costs.
+    // A client that accepts a cached answer gets the same bytes. The quickest of many requests shows the cost.
     let shared = [("Cache-Control", "max-age=1")];
     let (mut alone, mut together) = (Vec::new(), Vec::new());
     for _ in 0..30 {

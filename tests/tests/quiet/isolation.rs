@@ -1,4 +1,4 @@
-//! Guests and viewers do not feel each other: endless loops, a busy machine, and what the sandbox costs.
+//! Guests do not affect viewers: endless loops, a busy machine, and the cost of the sandbox.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -18,7 +18,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
     let _turn = crate::alone().await;
     let mut camera = Camera::new(camera::clip()).await;
     let mut config = camera.config();
-    // Each loops for two seconds of processor time when it is spoken to.
+    // Each component loops for two seconds of processor time when it receives a message.
     for nth in 0..4 {
         let plugin = Gateway::component("hostile");
         config += &format!(
@@ -42,14 +42,14 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
     let (mut calm, mut beside, mut within) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=3 {
         measure(&mut camera, &mut viewer, &mut calm).await;
-        // What four busy threads cost on this machine wherever they are.
+        // Baseline: the cost of four busy threads on this machine, wherever they run.
         let busy = Busy::processes(4);
         measure(&mut camera, &mut viewer, &mut beside).await;
         drop(busy);
         for one in &loops {
             one.say("loop");
         }
-        // That takes the four of them two seconds at least, however many processors there are.
+        // The loops run for at least two seconds, however many processors there are.
         measure(&mut camera, &mut viewer, &mut within).await;
         let failed =
             |plugins: &Value| (0..4).all(|nth| failures(plugins, &format!("loop{nth}")) == round);
@@ -64,7 +64,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
         within.p99 <= most,
         "{within:?}, but beside four busy processes {beside:?}"
     );
-    // Most pictures meet no wait at all.
+    // Most pictures do not wait at all.
     let most = calm.median * 11 / 10 + Duration::from_millis(3);
     assert!(within.median <= most, "{within:?}, but calm {calm:?}");
     let plugins = gateway.api("/api/plugins").await;
@@ -132,7 +132,7 @@ async fn a_sample_costs_one_guest_call_however_many_watch() {
     let mut all = vec![first];
     for _ in 1..50 {
         let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
-        // Which begins with the newest group, told apart from what follows by the next picture.
+        // A viewer starts at the newest group; the next picture shows that the start is over.
         camera.show(&mut all[0]).await;
         for other in &mut all[1..] {
             within("a picture", other.next()).await;
@@ -146,7 +146,7 @@ async fn a_sample_costs_one_guest_call_however_many_watch() {
     assert_eq!(crowd, alone);
 }
 
-/// Calls of any function and of `push` while so many pictures go to all the viewers.
+/// Number of guest calls of any function, and of `push`, while this many pictures go to all viewers.
 async fn calls_for(
     gateway: &Gateway,
     camera: &mut Camera,
@@ -185,7 +185,7 @@ async fn the_sandbox_costs_less_than_a_tenth_of_the_process_at_a_hundred_viewers
         nal["us_per_call"].as_f64().unwrap() * nal["calls"].as_f64().unwrap() / 1e6
     };
     let (before, cpu_before) = (gateway.api("/api/plugins").await, gateway.cpu());
-    // Until the clock of processor time, which ticks every 10 ms, says enough.
+    // Until the processor clock, which ticks every 10 ms, is precise enough.
     while gateway.cpu() - cpu_before < Duration::from_millis(500) {
         camera.show_at_once(&mut watched).await;
         for viewer in &mut idle {
@@ -204,7 +204,7 @@ async fn the_sandbox_costs_less_than_a_tenth_of_the_process_at_a_hundred_viewers
     );
 }
 
-/// 200 pictures, 100 a second; adds how long each took.
+/// Sends 200 pictures, 100 per second; appends the latency of each.
 async fn measure(camera: &mut Camera, viewer: &mut Watcher, latencies: &mut Vec<Duration>) {
     let mut pace = tokio::time::interval(Duration::from_millis(10));
     for _ in 0..200 {
@@ -215,7 +215,7 @@ async fn measure(camera: &mut Camera, viewer: &mut Watcher, latencies: &mut Vec<
     }
 }
 
-/// Processes that take all the time they get, until this is dropped.
+/// Processes that use all the processor time they get, until this is dropped.
 struct Busy(Vec<Child>);
 
 impl Busy {

@@ -1,6 +1,6 @@
-//! How soon a picture is there: for a viewer that joins late, and for the last picture before a silence.
+//! Latency for a viewer that joins late, and of the last picture before a silence.
 //!
-//! The bounds are for medians: this measures the gateway, and on a busy machine single values measure the machine.
+//! The bounds apply to medians: these measure the gateway, while single values on a busy machine measure the machine.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -31,7 +31,7 @@ async fn late_viewer_of_a_ten_second_group_sees_a_picture_within_100_ms() {
     let film = encode_pattern("gop.mp4", (640, 384), 0, 300, &gop);
     let gateway = Gateway::serve(&[film.to_str().unwrap()]).await;
     let address = gateway.address;
-    // The first viewer keeps what everybody has to get.
+    // The first viewer keeps the reference of what everyone must get.
     let mut first = Nal::connect(address, "gop").await.unwrap();
     let (count, mut counted) = watch::channel(0);
     let keeper = tokio::spawn(async move {
@@ -124,7 +124,7 @@ async fn last_picture_before_a_silence_is_out_within_50_ms() {
         delays.push(unit.at - written);
         assert_eq!(cut(&unit.data), picture);
     }
-    // The first one starts the guest's stream too.
+    // The first viewer also starts the guest's stream.
     delays.remove(0);
     judge(
         "the last picture before a silence, on nal",
@@ -159,8 +159,8 @@ async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
         };
         delays.push(written.elapsed());
         assert_eq!(came as usize, number);
-        // It comes again when a silence has begun, for browsers that paint a part when the next one begins: every other
-        // time the next picture follows that, else it follows at once.
+        // MJPEG repeats a picture when a silence starts, for browsers that paint a part only when the next one begins.
+        // Every second picture waits for that repeat; the others follow at once.
         if number % 2 == 1 {
             let again = within("the picture again", viewer.next_number())
                 .await
@@ -174,7 +174,8 @@ async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
         after_silence,
         Duration::from_millis(50),
     );
-    // Ten a second at most: the second of two in a row waits for its turn, or until no third one comes.
+    // At most ten repeats per second: the second of two pictures in a row waits for its turn, or until no third one
+    // follows.
     judge(
         "the second of two pictures, on mjpeg",
         after_another,
@@ -182,7 +183,7 @@ async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
     );
 }
 
-/// Pictures of the pattern; only the first is a keyframe.
+/// Pictures of the test pattern; only the first is a keyframe.
 fn film(count: u64) -> Vec<Vec<Bytes>> {
     let arguments = [
         "-c:v",

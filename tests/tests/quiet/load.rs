@@ -1,4 +1,5 @@
-//! A thousand viewers that read nothing cost the others no time, and the gateway no more than is stated for each.
+//! A thousand viewers that read nothing do not delay the others, and cost the gateway no more than its documented bound
+//! for each.
 
 use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Raw, Watcher,
@@ -10,17 +11,17 @@ use sluicegate_tests::{
 use std::time::{Duration, Instant};
 
 const GOOD: usize = 20;
-/// Of each of the two transports.
+/// Viewers on each of the two transports.
 const STALLED: usize = 500;
-/// Filler data behind each picture: a stalled viewer's kernel buffers are full after some twenty.
+/// Bytes of filler data after each picture: the kernel buffers of a stalled viewer are full after about twenty.
 const FILLER: usize = 16 << 10;
-/// What the gateway holds for a viewer at most, beside the rings that all share: a batch of 64 KiB that the viewer keeps
-/// from being freed, the chunk that went over it, hyper's two buffers of 16 KiB, and 32 KiB for the connection's task,
-/// cursor and place in the lists.
+/// Most memory that the gateway holds per viewer, besides the shared rings: a batch of 64 KiB that the viewer keeps
+/// from being freed, the chunk that exceeded it, hyper's two buffers of 16 KiB, and 32 KiB for the connection's task,
+/// cursor and list entries.
 const BOUND: u64 = (64 + 20 + 2 * 16 + 32) << 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_their_bound() {
+async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded() {
     let _turn = crate::alone().await;
     allow_descriptors(4096);
     let clip = Box::leak(Box::new(camera::clip().fatter(FILLER)));
@@ -34,7 +35,7 @@ async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_t
     for _ in 0..GOOD {
         good.push(Watcher::open(gateway.address, "/live/cam/nal", clip).await);
     }
-    // One of each kind, so that everything that is there for the first only is there.
+    // One viewer of each kind, so that everything allocated only for the first is allocated.
     let one_of_each = stalled(&gateway, 1).await;
     let mut warm = Vec::new();
     for _ in 0..3 {
@@ -71,7 +72,8 @@ async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_t
     assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + CHANCE);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
-    // Most pictures meet no wait at all. By the quickest round of each: what else the machine does makes rounds slower only.
+    // Most pictures do not wait at all. Compares the quickest rounds, since other load on the machine only makes rounds
+    // slower.
     let alone = medians.iter().map(|(alone, _)| *alone).min().unwrap();
     let quickest = medians.iter().map(|(_, beside)| *beside).min().unwrap();
     let allowed = alone * 11 / 10 + Duration::from_millis(3);
@@ -79,7 +81,7 @@ async fn a_thousand_stalled_viewers_cost_the_good_ones_nothing_and_the_gateway_t
     gateway.no_panic();
 }
 
-/// 100 pictures, 50 a second; adds how long each took to each of the viewers.
+/// Sends 100 pictures, 50 per second; appends the latency of each for every viewer.
 pub async fn measure(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Duration>) {
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..100 {
@@ -99,7 +101,7 @@ async fn show(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Dur
     }
 }
 
-/// So many viewers of each transport that have read the head of the answer and read nothing more.
+/// Opens this many viewers of each transport that have read the head of the response and read nothing more.
 async fn stalled(gateway: &Gateway, count: usize) -> Vec<Raw> {
     let mut all = Vec::new();
     for nth in 0..2 * count {
@@ -118,7 +120,7 @@ async fn stalled(gateway: &Gateway, count: usize) -> Vec<Raw> {
     all
 }
 
-/// Shows pictures until nothing more goes to any but the good ones.
+/// Shows pictures until only the good viewers receive more data.
 async fn stall(gateway: &Gateway, camera: &mut Camera, good: &mut [Watcher]) {
     let began = Instant::now();
     let mut before = Vec::new();
@@ -135,11 +137,11 @@ async fn stall(gateway: &Gateway, camera: &mut Camera, good: &mut [Watcher]) {
             return;
         }
         before = sent;
-        assert!(began.elapsed() < PATIENCE, "somebody still reads");
+        assert!(began.elapsed() < PATIENCE, "a stalled viewer still reads");
     }
 }
 
-/// Waits until only the good ones are there.
+/// Waits until only the good viewers are connected.
 async fn alone(gateway: &Gateway) {
     let gone =
         |sessions: &serde_json::Value| sessions["sessions"].as_array().unwrap().len() == GOOD;
@@ -163,7 +165,7 @@ async fn small_pictures_cost_the_ring_what_they_are_and_not_the_reads_they_came_
         camera.show_at_once(&mut viewer).await;
     }
     let before = gateway.memory();
-    // Each comes in a read of its own and stays in the ring, which keeps 15 s.
+    // Each picture arrives in a read of its own and stays in the ring, which keeps 15 s.
     for _ in 0..1000 {
         camera.show_at_once(&mut viewer).await;
     }

@@ -1,4 +1,4 @@
-//! Times and amounts that mean something only where nothing else runs: one test after the other.
+//! Measurements that are meaningful only on a quiet machine; they run one after the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod captures;
@@ -11,7 +11,7 @@ mod viewers;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Held by the test whose turn it is.
+/// Lock held by the test whose turn it is.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await

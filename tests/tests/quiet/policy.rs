@@ -1,4 +1,4 @@
-//! What the policy's work costs.
+//! Cost of the policy's work.
 
 use crate::alone;
 use rustix::time::{ClockId, clock_gettime};
@@ -8,7 +8,7 @@ use sluicegate_plugin::{
 };
 use std::time::Duration;
 
-/// Sessions, and how often each reports.
+/// Number of sessions, and how often each of them reports.
 const SESSIONS: usize = 1000;
 const ROUNDS: u64 = 10;
 
@@ -69,9 +69,10 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
             instance.observe(*session, nth * 1000, &report).unwrap();
         }
     };
-    // What is touched for the first time is not the work of a second.
+    // First-time allocations do not count as the work of a second.
     second(1);
-    // A round is a second's work. The quickest tells what that takes: whatever else the machine does only adds to the others.
+    // A round is the work of one second. The quickest round shows its cost, since other load on the machine only makes
+    // rounds slower.
     let rounds = (2..2 + ROUNDS).map(|nth| {
         let began = spent();
         second(nth);

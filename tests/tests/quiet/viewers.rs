@@ -1,5 +1,5 @@
-//! A slow viewer costs itself only: others miss nothing, it jumps forward to where a picture can be decoded, and the
-//! gateway holds no more for it than the rings' bounds.
+//! A slow viewer affects only itself: others miss nothing, it jumps to the next point at which decoding can start, and
+//! it costs the gateway no more memory than the rings' bounds.
 
 use serde_json::Value;
 use sluicegate_tests::{
@@ -11,9 +11,9 @@ use sluicegate_tests::{
 };
 use std::time::{Duration, Instant};
 
-/// What a viewer's kernel takes while the viewer reads nothing.
+/// Receive buffer in bytes of a viewer that reads nothing.
 const SMALL: u32 = 16 << 10;
-/// `nal` lets a viewer fall this far behind.
+/// How far a viewer of `nal` may fall behind.
 const STALE: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,7 +29,7 @@ async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing
     let mut first = Watcher::open(gateway.address, path, clip).await;
     let mut second = Watcher::open(gateway.address, path, clip).await;
 
-    // 100 MiB at least, and three times as long as it may fall behind.
+    // At least 100 MiB, and three times as long as a viewer may fall behind.
     let began = Instant::now();
     let (mut shown, mut early) = (0, 0);
     while shown < 400 || began.elapsed() < 3 * STALE {
@@ -44,11 +44,11 @@ async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing
         }
     }
     let late = gateway.memory();
-    // The stream's ring holds 32 MiB, the transport's 64 at most.
+    // The stream's ring has 32 MiB, the transport's at most 64.
     assert!(late < early + (96 << 20), "{early} bytes, then {late}");
     assert!(late < 400 << 20, "{late} bytes");
 
-    // It gets on with what is on its way to it, then jumps, and from there on nothing is missing.
+    // The viewer first gets what was in transit, then jumps, and from there on nothing is missing.
     let mut places = Vec::new();
     while places.last() != Some(&camera.newest()) {
         let (opcode, message) = within("a frame", slow.frame()).await.unwrap();
@@ -101,7 +101,7 @@ async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on(
         .await
         .unwrap();
 
-    // Each picture comes to who reads, until the one who does not has been left behind; then a hundred more.
+    // Readers receive each picture until the stalled viewer has been left behind; then a hundred more.
     let mut left = None;
     while left.is_none_or(|more| more > 0) {
         let sent = camera.show(&mut nal).await;
@@ -128,7 +128,7 @@ async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on(
     while *numbers.last().unwrap() != newest {
         numbers.push(next_number(&mut slow).await);
     }
-    // What was on its way, and the newest.
+    // The pictures in transit, then the newest.
     let last = *numbers.last_chunk::<2>().unwrap();
     assert!(last[0] + 1 != last[1], "{numbers:?}");
     let before = &numbers[..numbers.len() - 1];
@@ -140,13 +140,13 @@ async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on(
     assert!(jumps[0] > 0, "{jumps:?}");
 }
 
-/// The number in the next part of an MJPEG body without chunks.
+/// Number in the next part of an MJPEG body that is not chunked.
 async fn next_number(raw: &mut Raw) -> u32 {
     let jpeg = within("a picture", raw.part()).await.unwrap();
     jpeg_number(&jpeg).expect("a picture without a number")
 }
 
-/// Of every viewer of that transport, in order of arrival.
+/// Jumps of every viewer of this transport, in order of arrival.
 async fn jumps_of(gateway: &Gateway, transport: &str) -> Vec<u64> {
     let sessions = gateway.api("/api/sessions").await;
     let all = sessions["sessions"].as_array().unwrap().iter();

@@ -27,7 +27,7 @@ fn the_answer_is_the_childs_with_the_drivers_first_complaint() {
 }
 
 #[test]
-fn a_child_that_crashes_ends_without_an_answer_or_cannot_be_run_is_told_as_that() {
+fn failed_probe_children_are_reported_by_kind_of_failure() {
     assert_eq!(
         asked("echo 'probe: good'; kill -SEGV $$"),
         Err("it crashed with signal 11".into())

@@ -317,7 +317,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn all_mistakes_are_told_in_the_order_of_the_file_and_none_that_only_follows_from_another() {
+fn mistakes_are_reported_in_file_order_without_consequential_ones() {
     let text = r#"
 [server]
 listen = "nowhere"

@@ -236,7 +236,7 @@ fn after_any_glitch_of_any_track_pictures_and_sound_belong_together() {
 }
 
 #[test]
-fn after_wraps_repeats_gaps_and_times_that_run_backwards_pictures_and_sound_belong_together() {
+fn video_and_sound_stay_in_sync_after_wraps_repeats_gaps_and_backward_jumps() {
     let wrap = |bits: u32, scale: i64| {
         move |_: bool, time: i64, _: i64| {
             let length = (1i64 << bits) * scale;
@@ -378,7 +378,7 @@ fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
 }
 
 #[test]
-fn a_clock_that_is_right_again_is_used_again_and_glitches_are_no_reason_to_doubt_one() {
+fn a_recovered_clock_is_used_again_and_glitches_raise_no_doubt_about_one() {
     let (_, remarks) = camera(30, |_, time| if time < 10 * SECOND { 7 } else { time });
     assert_eq!(remarks[0], ClockEvent::Unusable(Fault::Stopped));
     assert_eq!(remarks.last(), Some(&ClockEvent::Recovered));
@@ -418,7 +418,7 @@ fn pictures_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
 }
 
 #[test]
-fn a_source_that_is_faster_than_life_keeps_its_times_where_its_sound_is_as_fast() {
+fn a_source_faster_than_real_time_keeps_its_times_if_its_sound_is_as_fast() {
     let mut timeline = Timeline::default();
     for nth in 0..1000i64 {
         // Four times real time.

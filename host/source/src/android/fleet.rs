@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn for_new_devices_those_are_forgotten_that_have_been_away_for_longest_and_that_nobody_uses() {
+    fn new_devices_replace_the_longest_absent_ones_that_are_not_in_use() {
         let fleet = Fleet::new(&settings("max-devices = 3"));
         fleet.expect("named");
         update(&fleet, "a\tdevice\nb\tdevice\nc\tdevice\n");

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn h264_is_repeated_as_long_as_a_silence_lasts_and_what_comes_too_early_after_it_is_put_behind()
+    fn h264_repeats_as_long_as_a_silence_and_early_pictures_after_it_are_delayed()
     {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let picture = |frame_num: u32| SliceOptions {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_encoder_makes_no_silence_and_repeats_are_of_the_group_in_which_they_are_shown() {
+    fn a_slow_encoder_is_not_a_silence_and_repeats_join_the_group_they_show_in() {
         let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         let made = Feed::derived_from(&feed, feed.numbers().encoded());
         let joined = Feed::derived_from(&made, made.numbers().followed());

@@ -23,7 +23,7 @@ const STARTED: u64 = 1_700_000_000_000_000;
 const STEP: i64 = 3000;
 
 #[test]
-fn picture_ends_where_the_next_starts_or_in_a_silence_and_is_stamped_at_its_first_byte() {
+fn a_picture_ends_at_the_next_or_in_a_silence_with_the_time_of_its_first_byte() {
     let mut rig = Rig::new();
     let [start, next, last] = [keyframe(1), picture(2), picture(3)];
     rig.bytes(10, &start);
@@ -289,7 +289,7 @@ fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
 }
 
 #[test]
-fn a_pps_that_changes_goes_with_its_picture_and_with_the_starts_behind_it_and_is_no_new_stream() {
+fn a_pps_change_is_sent_with_its_picture_and_later_starts_and_opens_no_epoch() {
     let with = |pps: &PpsOptions, number: u32, idr: bool| {
         let options = SliceOptions {
             idr,

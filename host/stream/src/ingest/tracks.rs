@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_does_not_come_is_not_told_of_and_late_sound_is_from_the_next_keyframe_on() {
+    fn absent_sound_is_not_announced_and_late_sound_starts_at_the_next_keyframe() {
         let mut rig = Rig::new(true, true);
         rig.hear_of(LC);
         rig.run(0, SECOND - 1, true, false);

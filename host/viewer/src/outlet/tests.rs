@@ -64,7 +64,7 @@ fn a_late_viewer_gets_the_header_and_the_newest_start() {
 }
 
 #[test]
-fn who_starts_gets_nothing_that_leads_the_start_and_who_was_there_before_gets_all() {
+fn who_starts_skips_what_leads_the_start_and_earlier_viewers_get_all() {
     let outlet = outlet(1000);
     let (mut before, mut there) = (Cursor::new(), Cursor::new());
     let publish = |chunks: &[(&str, Access)], at| {

@@ -93,7 +93,7 @@ fn who_listens_is_given_what_carries_sound_and_who_does_not_what_is_soonest() {
 }
 
 #[test]
-fn turning_the_sound_on_moves_to_what_carries_it_and_off_back_when_the_link_is_good() {
+fn sound_on_moves_to_a_transport_with_sound_and_off_back_on_a_good_link() {
     let mut session = on(None, false);
     session.choose(0, all(), None);
     let _ = session.observe(0, &Event::Playing(0));

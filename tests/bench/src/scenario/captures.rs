@@ -1,4 +1,4 @@
-//! How long a capture takes, what its decoder costs, and whether who watches notices a storm of them.
+//! Latency of a capture, cost of its decoder, and whether viewers are affected by a storm of captures.
 
 use crate::{
     bench::{Bench, Measured, until},
@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::{sync::Arc, thread, time::Duration};
 
-/// Milliseconds, at 1280×720 with the decoder at work.
+/// Target in milliseconds, at 1280×720 with a running decoder.
 const AIM: f64 = 10.0;
 const LARGE: Shape = Shape {
     size: (1920, 1080),
@@ -24,18 +24,19 @@ const LARGE: Shape = Shape {
 };
 /// Short, so that decoders end soon after their last client.
 const IDLE: &str = "200ms";
-/// From a client's picture to its next request: so much, and less than so much more. At 30 a second another picture has come.
+/// Pause between a client's capture and its next request: a fixed and a random part. At 30 pictures per second another
+/// picture has arrived by then.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(50));
-/// Before a client comes, at most: keyframes are 2 s apart, and clients come at any place between.
+/// Random delay before a client connects: keyframes are 2 s apart, and clients arrive at any phase.
 const LATER: Duration = Duration::from_millis(300);
-/// Until a decoder or storm that has begun goes its way.
+/// Time for a new decoder or storm to settle.
 const SETTLE: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(20);
 const WATCHING: usize = 50;
-/// One of those in so many is timed.
+/// One viewer in this number is timed.
 const CLOSELY: usize = 5;
 
-/// The times, the decoders, the storm.
+/// Tables of latencies, of decoders and of the storm.
 pub fn run(bench: &Bench) -> Result<[Table; 3]> {
     let small = Stage::start(bench, "1280×720", bench.film.clone())?;
     let large = Film::make(&bench.dir, LARGE)?.into();
@@ -70,7 +71,7 @@ impl Stage {
         })
     }
 
-    /// So many viewers on `nal`, who are there.
+    /// Opens viewers on `nal` and waits until all of them receive pictures.
     fn watch(&self, viewers: usize, closely: usize) -> Result<Load> {
         let mut load = Load::watching(Show::Film(self.film.clone()), closely)?;
         load.open(self.gateway.address, "/live/cam/nal", viewers)?;
@@ -86,10 +87,10 @@ impl Stage {
         until(self.gateway.address, "cam", wanted)
     }
 
-    /// One client that asks again and again.
+    /// A single client that sends requests repeatedly.
     fn warm(&self, count: u64) -> Result<Took> {
         let mut shots = self.shots()?;
-        // The decoder gets to the newest picture.
+        // The first capture brings the decoder to the newest picture.
         let mut last = shots.take()?.captured_at;
         let (mut took, mut same) = (Took::default(), 0);
         while took.times.count() < count {
@@ -97,10 +98,10 @@ impl Stage {
             let began = now();
             let picture = shots.take()?;
             let time = now() - began;
-            // Made before, and not what is asked about here.
+            // The same picture as before was cached, which is not what is measured here.
             if picture.captured_at == last {
                 same += 1;
-                ensure!(same * 10 <= count, "the source stands still");
+                ensure!(same * 10 <= count, "the source sends no new pictures");
                 continue;
             }
             took.add(time, picture.bytes);
@@ -109,7 +110,7 @@ impl Stage {
         Ok(took)
     }
 
-    /// One client after the other, each of which finds things as they are `wanted`.
+    /// New clients, one after the other, each of which starts when the stream is in the `wanted` state.
     fn cold(&self, count: u64, wanted: impl Fn(&Value) -> bool) -> Result<Took> {
         let mut took = Took::default();
         for _ in 0..count {
@@ -124,7 +125,7 @@ impl Stage {
     }
 }
 
-/// How long captures took, and their bytes together.
+/// Latencies of captures, and their total size.
 #[derive(Default)]
 struct Took {
     times: Histogram,

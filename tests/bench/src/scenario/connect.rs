@@ -1,4 +1,4 @@
-//! From a viewer's `connect` to what it waits for, while the stream runs and others watch.
+//! Time from a viewer's `connect` to its first picture, while the stream runs and others watch.
 
 use crate::{
     bench::{Bench, Pair, Transport},
@@ -14,11 +14,11 @@ use std::{
     time::Duration,
 };
 
-/// Milliseconds.
+/// Target in milliseconds.
 const AIM: f64 = 5.0;
 const WATCHING: usize = 50;
 
-/// One viewer after the other on both transports.
+/// Measures one viewer after the other on both transports.
 pub fn run(bench: &Bench) -> Result<Table> {
     let count = bench.pick(30, 300);
     let mut table = Table::new(
@@ -91,12 +91,12 @@ fn visit(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> {
     let mut times = [None; 3];
     while times[2].is_none() {
         let size = socket.read(&mut buffer)?;
-        ensure!(size > 0, "the viewer was let go");
+        ensure!(size > 0, "the viewer was disconnected");
         let at = now() - began;
         times[0].get_or_insert(at);
         let mut whole = false;
         cutter.take(buffer.get(..size).unwrap_or_default(), &mut |head, _| {
-            // Parameter sets are no picture.
+            // Parameter sets are not a picture.
             whole |= !head.starts_with(&[0, 0, 0, 1, 0x67]);
         })?;
         if whole || cutter.inside_of(|head| !head.starts_with(&[0, 0, 0, 1, 0x67])) {

@@ -1,4 +1,4 @@
-//! What many devices cost: while nobody is there, while each is watched, and while each is captured.
+//! Cost of many devices: idle, all watched, and all captured.
 
 use super::streams::HISTORY;
 use crate::{
@@ -24,18 +24,18 @@ const SHAPE: Shape = Shape {
     rate: 30,
     bits: 2_000_000,
 };
-/// From one device's beginning to the next one's: keyframes of sixteen are spread over the 2 s between two of one, and no two
-/// devices' pictures come together.
+/// Delay between the starts of two devices: the keyframes of sixteen devices are spread over the 2 s between two
+/// keyframes of one, and no two devices send pictures at the same time.
 const APART: Duration = Duration::from_millis(127);
-/// Longer than from the last viewer to the first capture, so that sources run on and their history stays full.
+/// Longer than the time from the last viewer to the first capture, so that sources keep running with a full history.
 const IDLE: Duration = Duration::from_secs(2);
-/// Until what nobody uses any more has ended.
+/// Time after which everything unused has ended.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Each is captured so often, less or more by no more than a picture lasts.
+/// Interval between captures of each device (`EVERY`), shifted by at most the duration of a picture (`PICTURE`).
 const EVERY: Duration = Duration::from_secs(1);
 const PICTURE: Duration = Duration::from_millis(33);
 
-/// One gateway, from one state to the next.
+/// One gateway that passes through all states.
 pub fn run(bench: &Bench) -> Result<Table> {
     let count = bench.pick(4, 16);
     let time = bench.pick(Duration::from_secs(2), Duration::from_secs(10));
@@ -68,7 +68,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         thread::sleep(APART);
     }
     load.settled(Duration::from_secs(30))?;
-    // Until the streams' history is as long as it gets.
+    // Until the streams' histories have their full length.
     thread::sleep(bench.pick(Duration::from_secs(1), HISTORY));
     let measured = Measured::of(gateway.id(), &load, time)?;
     let processor = measured.processor();
@@ -97,7 +97,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     Ok(states.told())
 }
 
-/// Parts of one processor that the process takes while something is done.
+/// Processor load of the process while `act` runs, where 1 is one processor.
 fn during<T>(id: u32, act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let (before, began) = (Used::of(id)?, Instant::now());
     let done = act()?;
@@ -106,7 +106,7 @@ fn during<T>(id: u32, act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     Ok((part, done))
 }
 
-/// Each client asks by itself, spread over [`EVERY`], for so long; how long answers took.
+/// Every client sends requests independently, spread over [`EVERY`], for `time`; returns the latencies.
 fn capture(clients: &mut [Shots], time: Duration) -> Result<Histogram> {
     let (began, count) = (Instant::now(), clients.len());
     thread::scope(|scope| {
@@ -125,7 +125,7 @@ fn capture(clients: &mut [Shots], time: Duration) -> Result<Histogram> {
                 Ok::<_, anyhow::Error>(times)
             })
         });
-        // All of them, before the first is waited for.
+        // Start all threads before the first is joined.
         let each: Vec<_> = each.collect();
         let mut all = Histogram::default();
         for one in each {
@@ -135,7 +135,7 @@ fn capture(clients: &mut [Shots], time: Duration) -> Result<Histogram> {
     })
 }
 
-/// The table, and what devices cost more than idle ones.
+/// The result table; compares each state with idle devices.
 struct States<'a> {
     gateway: &'a Process,
     devices: usize,
@@ -164,7 +164,7 @@ impl States<'_> {
         }
     }
 
-    /// A row: parts of one processor; pictures a second and how long they took.
+    /// Adds a row: processor load, pictures per second and their latency.
     fn add(&mut self, name: &str, part: f64, got: Option<(f64, &Histogram)>) -> Result<()> {
         let holds = self.gateway.holds()?;
         let [rate, half, most] = got.map_or_else(Default::default, |(rate, times)| {

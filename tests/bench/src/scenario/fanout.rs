@@ -1,4 +1,4 @@
-//! Which way to write to many sockets costs least: the same bytes, the same viewers, one program for each way.
+//! Cheapest way to write to many sockets: the same bytes and viewers, with one program per way.
 
 use crate::{
     bench::{Bench, Measured},
@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use std::time::Duration;
 
-/// Each way in turn, at so many viewers of the film.
+/// Measures each way in turn at these numbers of viewers.
 pub fn run(bench: &Bench, viewers: &[usize], rounds: usize, time: Duration) -> Result<Table> {
     let mut table = Table::new(
         "fanout",

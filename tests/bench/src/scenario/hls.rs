@@ -1,5 +1,5 @@
-//! What an HLS player costs, beside the bare program that pushes the same bytes and nginx that serves the same files; and how
-//! often the component is asked.
+//! Cost of an HLS player, compared with the bare program that pushes the same bytes and with nginx that serves the same
+//! files; and the number of guest calls.
 
 use super::others::{Subject, free, on_path};
 use crate::{
@@ -23,17 +23,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// As the transport has it by default.
+/// The transport's default part duration.
 const PART: Duration = Duration::from_millis(200);
 const FOLDER: &str = "/live/cam/hls/";
 /// Longer than the first segment takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Until what players got to begin with is through.
+/// Time for the players' initial requests to finish.
 const SETTLE: Duration = Duration::from_millis(700);
-/// Calls at the most players for each at one.
+/// Highest ratio of guest calls at the most players to those at one.
 const AIM: f64 = 1.1;
 
-/// Processor time of a part delivered, and calls of the component.
+/// Tables of processor time per delivered part and of guest calls.
 pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     let counts = bench.pick(&[1, 20][..], &[1, 50, 300]);
     let (rounds, time) = bench.pick(
@@ -85,7 +85,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
             median(&all[0].iter().map(value).collect::<Vec<_>>())
         };
         let shown = |values: &[f64], show: &dyn Fn(&[f64]) -> String| match values {
-            [] => "not here".to_owned(),
+            [] => "not installed".to_owned(),
             values => show(values),
         };
         let middle = |values: &[f64]| format!("{:.2}", median(values));
@@ -116,7 +116,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         asked.push(median(&calls));
     }
     if servers.nginx.is_none() {
-        cpu.note("`nginx` is not here: not measured.");
+        cpu.note("`nginx` is not installed: not measured.");
     }
     if let ([one, .., most], Some(count)) = (&asked[..], counts.last()) {
         guest.aim(
@@ -129,7 +129,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     Ok([cpu, guest])
 }
 
-/// The three that are compared.
+/// The three servers compared.
 struct Servers {
     gateway: Process,
     bare: Process,
@@ -149,7 +149,7 @@ impl Servers {
         let pictures = (u128::from(film.rate) * PART.as_millis() / 1000) as u32;
         let passed = Feeder::start(Roll::Fragments(film.clone(), pictures))?;
         let bare = bench.pass_on(Way::Bare, &passed)?;
-        // All that players ask for while they are measured, and some more.
+        // All parts that players request while they are measured, and some more.
         let parts = (time + SETTLE + Duration::from_secs(3)).as_millis() / PART.as_millis();
         let nginx = Nginx::find()
             .map(|program| Nginx::start(bench, &program, gateway.address, parts as usize))
@@ -162,7 +162,7 @@ impl Servers {
         })
     }
 
-    /// The gateway with so many players, and how many calls of the component that took a second.
+    /// Measures the gateway with `count` players; also returns guest calls per second.
     fn gateway(&self, bench: &Bench, count: usize, time: Duration) -> Result<(Measured, f64)> {
         let address = self.gateway.address;
         let film = bench.film.clone();
@@ -184,11 +184,11 @@ impl Servers {
     }
 }
 
-/// nginx with what the gateway gave one player, playlist by playlist and part by part.
+/// nginx with the responses of the gateway to one player as files: every playlist and every part.
 struct Nginx(Subject);
 
 impl Nginx {
-    /// Not on everybody's PATH.
+    /// `/usr/sbin` is not in every user's PATH.
     fn find() -> Option<PathBuf> {
         let administrators = Path::new("/usr/sbin/nginx");
         on_path("nginx").or_else(|| administrators.exists().then(|| administrators.to_owned()))
@@ -221,7 +221,8 @@ impl Nginx {
     }
 }
 
-/// One process, as its processor time is compared; files sent from the page cache and their descriptors kept.
+/// A single process, so that processor times are comparable; files are sent from the page cache and their descriptors
+/// kept open.
 fn config(dir: &Path, address: SocketAddr) -> String {
     let dir = dir.display();
     format!(
@@ -240,7 +241,7 @@ fn config(dir: &Path, address: SocketAddr) -> String {
     )
 }
 
-/// Plays so many parts and keeps every answer as a file.
+/// Plays `parts` parts and saves every response as a file.
 fn record(address: SocketAddr, files: &Path, parts: usize) -> Result<()> {
     let (mut client, mut player, mut kept) = (Client::connect(address)?, Player::new(), 0);
     while kept < parts {
@@ -254,7 +255,7 @@ fn record(address: SocketAddr, files: &Path, parts: usize) -> Result<()> {
     Ok(())
 }
 
-/// Under which name the config finds the answer to what was asked.
+/// File name under which the config finds the response to a request.
 fn file_name(path: &str) -> String {
     let Some((name, query)) = path.split_once('?') else {
         return match path {
@@ -271,7 +272,7 @@ fn file_name(path: &str) -> String {
     )
 }
 
-/// Calls of the component so far.
+/// Number of guest calls so far.
 fn calls(address: SocketAddr) -> Result<f64> {
     counted(&get(address, "/metrics")?)
 }

@@ -1,4 +1,4 @@
-//! From a picture's last byte at the source's socket to its last byte at a viewer's.
+//! Latency from a picture's last byte at the source's socket to its last byte at a viewer.
 
 use crate::{
     bench::{Bench, Measured, Pair, Transport, get},
@@ -9,16 +9,16 @@ use crate::{
 use anyhow::{Result, ensure};
 use std::{net::SocketAddr, thread, time::Duration};
 
-/// Milliseconds, half and 99 of 100.
+/// Targets in milliseconds for the median and the 99th percentile.
 const AIM: [f64; 2] = [0.3, 2.0];
 
-/// One viewer in so many is timed.
+/// One viewer in this number is timed.
 const CLOSELY: usize = 10;
 
 /// 200 viewers on `nal`.
 ///
-/// One in ten is read as soon as there is something, and gives the times; the others when all have got the picture, so that
-/// reading is not in the way of writing. Those ten in a hundred are spread over the order in which viewers came.
+/// One in ten is read as soon as it has data and is timed; the others are read when all have received the picture, so
+/// that reading does not compete with writing. The timed ones are spread over the order in which viewers connected.
 pub fn run(bench: &Bench) -> Result<Table> {
     let viewers = bench.pick(20, 200);
     let (rounds, time) = bench.pick((1, Duration::from_secs(2)), (3, Duration::from_secs(8)));
@@ -92,12 +92,12 @@ pub fn run(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
-/// A histogram of Prometheus: upper bounds in seconds, and how many were at most that.
+/// A Prometheus histogram: upper bounds in seconds, and cumulative counts.
 #[derive(Debug, Default)]
 struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// The gateway's, of what it handed to sockets on `nal`.
+    /// The gateway's histogram of deliveries to sockets on `nal`.
     fn read(address: SocketAddr) -> Result<Buckets> {
         let text = get(address, "/metrics")?;
         let buckets = text.lines().filter_map(|line| {
@@ -116,7 +116,7 @@ impl Buckets {
         Ok(Buckets(buckets))
     }
 
-    /// What was counted in `after` and not in `before`.
+    /// Adds the counts of `after` that are not in `before`.
     fn add(&mut self, after: &Buckets, before: &Buckets) {
         if self.0.is_empty() {
             self.0 = after.0.iter().map(|(bound, _)| (*bound, 0.0)).collect();
@@ -131,7 +131,7 @@ impl Buckets {
         self.0.last().map_or(0.0, |(_, count)| *count)
     }
 
-    /// The bound that this part of all does not exceed; the largest one for what is beyond all.
+    /// The bound that this share of all values does not exceed; the largest bound for values beyond it.
     fn quantile(&self, part: f64) -> Duration {
         let wanted = self.total() * part;
         let finite = || self.0.iter().filter(|(bound, _)| bound.is_finite());

@@ -1,4 +1,4 @@
-//! What is measured, a file for each question.
+//! The benchmarks, one file for each question.
 
 pub mod captures;
 pub mod connect;

@@ -1,4 +1,4 @@
-//! How long a session takes to move: the player in a real browser, behind a link that becomes narrow and wide again.
+//! Time that a session takes to move: the player in a real browser, behind a link that becomes narrow and wide again.
 
 use super::page::script_output;
 use crate::{
@@ -9,20 +9,20 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::path::Path;
 
-/// One move, ms.
+/// One move; times in milliseconds.
 #[derive(Debug, Deserialize, PartialEq)]
 struct Move {
     /// `down` or `up`.
     r#move: String,
-    /// From the change of the link to the first picture of the new transport.
+    /// Time from the change of the link to the first picture of the new transport.
     change: f64,
-    /// From the gateway's word on.
+    /// Time from the gateway's `move` message to that picture.
     picture: f64,
-    /// Without a new picture, from before the move to two seconds after it.
+    /// Longest time without a new picture, from before the move to two seconds after it.
     longest: f64,
 }
 
-/// Some rounds down and up again; `script` opens the pages.
+/// Several rounds down and up; `script` opens the pages.
 pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
     let text = script_output(bench, script, bench.pick(1, 5))?;
     let moves: Vec<Move> = serde_json::from_str(&text).with_context(|| text.clone())?;

@@ -1,4 +1,4 @@
-//! Other programs of the kind, if they are on the PATH: the same load, the same JPEGs.
+//! Comparable programs, if they are on the PATH: the same load and the same JPEGs.
 
 use crate::{
     bench::{Bench, Measured},
@@ -17,7 +17,7 @@ use std::{
 
 const VIEWERS: [usize; 2] = [50, 300];
 
-/// What each cost, or why it was not measured.
+/// Cost of each program, or the reason why it was not measured.
 pub fn run(bench: &Bench) -> Result<Table> {
     let time = bench.pick(Duration::from_millis(1500), Duration::from_secs(5));
     let viewers = bench.pick(&VIEWERS[..1], &VIEWERS);
@@ -41,7 +41,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
             Ok(subject) => subject,
             Err(reason) => {
                 table.note(format!(
-                    "`{name}` is there but was not measured: {reason:#}."
+                    "`{name}` is installed but was not measured: {reason:#}."
                 ));
                 continue;
             }
@@ -72,7 +72,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         }
     }
     table.note(match on_path("mediamtx") {
-        Some(_) => "`mediamtx` is there, but gives no JPEGs over HTTP: not measured.",
+        Some(_) => "`mediamtx` is installed, but has no JPEGs over HTTP: not measured.",
         None => "`mediamtx` is not on the PATH: not measured.",
     });
     Ok(table)
@@ -80,10 +80,10 @@ pub fn run(bench: &Bench) -> Result<Table> {
 
 type Start = fn(&Bench, &Path) -> Result<Subject>;
 
-/// A program at work; ended when dropped.
+/// A running program; killed when dropped.
 pub struct Subject {
     child: Child,
-    /// Where it listens.
+    /// Address on which it listens.
     pub address: SocketAddr,
     path: &'static str,
 }
@@ -95,7 +95,7 @@ impl Drop for Subject {
     }
 }
 
-/// The album through a pipe, passed on as it is; reading it is ffmpeg's and not counted.
+/// The album through a pipe, forwarded unchanged; ffmpeg reads it and is not counted.
 fn go2rtc(bench: &Bench, program: &Path) -> Result<Subject> {
     let address = free()?;
     let config = bench.dir.join("go2rtc.yaml");
@@ -112,12 +112,12 @@ fn go2rtc(bench: &Bench, program: &Path) -> Result<Subject> {
     Subject::start(command, address, "/api/stream.mjpeg?src=bench")
 }
 
-/// A camera's own JPEGs, passed on as they are.
+/// A camera's JPEGs, forwarded unchanged.
 fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
     let device = Path::new("/dev/video0");
     anyhow::ensure!(
         device.exists(),
-        "it reads V4L2 devices only, and there is no {}",
+        "it reads only V4L2 devices, and {} does not exist",
         device.display()
     );
     let address = free()?;
@@ -142,12 +142,12 @@ fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
 }
 
 impl Subject {
-    /// Its id.
+    /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts a program and waits until it listens.
     pub fn start(mut command: Command, address: SocketAddr, path: &'static str) -> Result<Subject> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let mut subject = Subject {
@@ -157,7 +157,7 @@ impl Subject {
         };
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
-            anyhow::ensure!(subject.child.try_wait()?.is_none(), "it ended");
+            anyhow::ensure!(subject.child.try_wait()?.is_none(), "it exited");
             anyhow::ensure!(
                 began.elapsed() < Duration::from_secs(10),
                 "it does not listen on {address}"
@@ -168,12 +168,12 @@ impl Subject {
     }
 }
 
-/// A port that nobody has.
+/// An unused local port.
 pub fn free() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// Where a program is.
+/// Path of a program on the PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     std::env::split_paths(&paths)

@@ -1,4 +1,4 @@
-//! How old the picture is on the screen: the player in a real browser, which reads the clock that is in the picture.
+//! Age of the picture on the screen: the player in a real browser reads the clock shown in the picture.
 
 use crate::{bench::Bench, report::Table};
 use anyhow::{Context, Result, ensure};
@@ -7,9 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Milliseconds, of the median.
+/// Targets in milliseconds for the median.
 const AIMS: [(&str, f64); 2] = [("hls", 800.0), ("mse", 200.0)];
-/// What Chromium is called.
+/// Names of Chromium's executable.
 const BROWSERS: [&str; 4] = [
     "chromium",
     "chromium-browser",
@@ -17,7 +17,7 @@ const BROWSERS: [&str; 4] = [
     "google-chrome-stable",
 ];
 
-/// Every transport that the player knows; `script` opens the pages.
+/// Measures every transport that the player knows; `script` opens the pages.
 pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
     let seconds = bench.pick(3, 30);
     let found = look(bench, script, seconds)?;
@@ -46,19 +46,19 @@ pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
     Ok(table)
 }
 
-/// How old the picture was.
+/// Age of the picture with one transport.
 struct Age {
     transport: String,
-    /// Median and worst, or why there is none.
+    /// Median and maximum, or the reason why there is none.
     ms: Result<[f64; 2], String>,
 }
 
-/// Runs the script, which looks at each transport for so many seconds.
+/// Runs the script, which watches each transport for `seconds`.
 fn look(bench: &Bench, script: &Path, seconds: u32) -> Result<Vec<Age>> {
     read(&script_output(bench, script, seconds)?)
 }
 
-/// What a script that opens pages says, run with that argument.
+/// Output of a script that opens pages, run with this argument.
 pub fn script_output(bench: &Bench, script: &Path, argument: u32) -> Result<String> {
     let mut command = Command::new("node");
     command
@@ -84,7 +84,7 @@ pub fn script_output(bench: &Bench, script: &Path, argument: u32) -> Result<Stri
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What the script says.
+/// Parses the script's output.
 fn read(text: &str) -> Result<Vec<Age>> {
     let list: Vec<serde_json::Value> =
         serde_json::from_str(text).with_context(|| text.to_owned())?;
@@ -96,7 +96,7 @@ fn read(text: &str) -> Result<Vec<Age>> {
                 .with_context(|| format!("{entry}: no {name}"))
         };
         Ok(Age {
-            transport: word("transport").with_context(|| format!("{entry}: no transport"))?,
+            transport: word("transport").with_context(|| format!("{entry}: not a transport"))?,
             ms: match word("problem") {
                 Some(problem) => Err(problem),
                 None => Ok([number("median")?, number("worst")?]),

@@ -1,18 +1,18 @@
-//! The built-in policy on simulated links, beside who never moves and who looks at throughput alone.
+//! The built-in policy on simulated links, compared with fixed choices and with deciding by throughput alone.
 
 use crate::{bench::Bench, report::Table};
 use anyhow::Result;
 use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run as view, traces};
 use sluicegate_plugin::{Engine, policy::Policy};
 
-/// The mission's: MJPEG on a good link.
+/// The policy's options: MJPEG on a good link.
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
-/// What an hour of the seed's mobile viewer is to take at most, GB.
+/// Target for a mobile viewer in GB per hour.
 const AIM: f64 = 0.7;
-/// The trace of a mobile network.
+/// Name of the trace of a mobile network.
 const MOBILE: &str = "4G drive";
 
-/// Every trace with several seeds; means of them.
+/// Every trace with several seeds; the table has the means.
 pub fn run(bench: &Bench) -> Result<Table> {
     let seeds: u64 = bench.pick(1, 10);
     let policy = Policy::load(&*Engine::new()?, None)?;

@@ -1,4 +1,4 @@
-//! Where the microseconds of a delivery go: the gateway's system calls, sleeps and functions while it serves.
+//! Where the processor time of a delivery is spent: system calls, sleeps and functions of the gateway while it serves.
 
 use crate::{
     bench::{Bench, Measured, Pair, Transport},
@@ -15,10 +15,10 @@ use std::{
     time::Duration,
 };
 
-/// Functions below this part of all, in hundredths, are not listed.
+/// Functions below this share, in percent, are not listed.
 const MIN_SHARE: f64 = 0.8;
 
-/// The account at so many viewers.
+/// Prints the profile at this number of viewers.
 pub fn run(
     bench: &Bench,
     transport: Transport,
@@ -107,14 +107,14 @@ pub fn run(
 #[derive(Clone, Copy, Default)]
 struct Threads {
     count: u32,
-    /// Nanoseconds.
+    /// Time on a processor in nanoseconds.
     running: f64,
-    /// Nanoseconds.
+    /// Time waiting for a processor in nanoseconds.
     waiting: f64,
     sleeps: f64,
 }
 
-/// By name.
+/// Figures of the threads, grouped by name.
 fn threads(process: u32) -> Result<BTreeMap<String, Threads>> {
     let mut all: BTreeMap<String, Threads> = BTreeMap::new();
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -148,8 +148,8 @@ fn since(
     after
 }
 
-/// System calls for each that writes to viewers, the most frequent first. Pictures are no measure here, as strace slows
-/// the process so much that viewers miss some.
+/// System calls per call that writes to viewers, most frequent first. They cannot be related to pictures, because
+/// strace slows the process so much that viewers miss some.
 fn calls(process: u32, time: Duration) -> Result<Vec<(String, f64)>> {
     let seconds = time.as_secs_f64().to_string();
     let process = process.to_string();
@@ -169,7 +169,7 @@ fn calls(process: u32, time: Duration) -> Result<Vec<(String, f64)>> {
         .collect();
     let writes = calls.iter().find(|(name, _)| name == "writev");
     let writes = writes
-        .with_context(|| format!("strace saw nothing written: {text}"))?
+        .with_context(|| format!("strace recorded no writes: {text}"))?
         .1;
     calls.iter_mut().for_each(|(_, count)| *count /= writes);
     calls.retain(|(_, each)| *each >= 0.0005);
@@ -178,13 +178,13 @@ fn calls(process: u32, time: Duration) -> Result<Vec<(String, f64)>> {
 }
 
 struct Samples {
-    /// Parts of all in hundredths, by place: system calls and what is of interest inside, with what they call.
+    /// Shares in percent including callees: system calls and interesting functions inside the kernel.
     inclusive: Vec<(String, f64)>,
-    /// Functions without what they call.
+    /// Shares of functions without callees.
     own: Vec<(String, f64)>,
 }
 
-/// What is looked for inside of the kernel, and what it is.
+/// Kernel functions to look for, and their meaning.
 const INSIDE: [(&str, &str); 8] = [
     ("tcp_sendmsg", "TCP: taking the bytes and sending them"),
     ("_copy_from_iter", "copying the bytes into the kernel"),
@@ -204,7 +204,7 @@ fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
     let file = file.to_string_lossy();
     let process = process.to_string();
     let seconds = time.as_secs_f64().to_string();
-    // Machines without counters have the clock; 1999 so as not to be in step with the pictures.
+    // Machines without performance counters have the clock; 1999 Hz so as not to be in phase with the pictures.
     let record = [
         "record",
         "-q",
@@ -259,7 +259,7 @@ fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
     };
     let mut inclusive = Vec::new();
     let mut calls = 0.0;
-    // Where the compiler made the last call of a system call a jump, only what it jumps to is on the stack.
+    // If the compiler turned the last call of a system call into a jump, only the target is on the stack.
     let call = |name: &str| -> Option<String> {
         let plain = name.strip_prefix("__x64_sys_");
         let jumped = || {
@@ -305,13 +305,13 @@ fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
     Ok(Samples { inclusive, own })
 }
 
-/// `12.34%  [k] name`, with one or two shares in front.
+/// Parses `12.34%  [k] name`, with one or two shares in front.
 fn line(line: &str) -> Option<(String, f64)> {
     let line = line.trim();
     let (first, rest) = line.split_once('%')?;
     let share: f64 = first.parse().ok()?;
     let (_, name) = rest.split_once("] ")?;
-    // Generic parameters and hashes are long and say little.
+    // Generic parameters and hashes are long and uninformative.
     let name = name.split("  ").next().unwrap_or(name).trim();
     Some((name.to_owned(), share))
 }

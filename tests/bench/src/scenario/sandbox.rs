@@ -1,4 +1,5 @@
-//! What asking a component costs: `push` in the sandbox, as the gateway calls it, beside the same source linked natively.
+//! Cost of a guest call: `push` in the sandbox, called as by the gateway, compared with the same source linked
+//! natively.
 
 use crate::{
     bench::{Bench, Measured, Pair, Transport, get},
@@ -18,12 +19,12 @@ use sluicegate_sdk as sdk;
 use sluicegate_stream::Info;
 use std::{hint::black_box, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-/// Calls timed at once: one alone takes no longer than looking at the clock a few times.
+/// Number of calls timed together: a single call takes no longer than a few readings of the clock.
 const BATCH: usize = 32;
-/// Of the process's time at 300 viewers, in hundredths.
+/// Target share of the process's time at 300 viewers, in percent.
 const AIM: f64 = 2.0;
 
-/// Both transports; `components` is the folder with their `.wasm` files.
+/// Measures both transports; `components` is the directory of their `.wasm` files.
 pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
     let mut table = Table::new(
         "sandbox",
@@ -102,7 +103,7 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
     Ok(table)
 }
 
-/// Batches of calls of a transport that is linked in.
+/// Runs batches of calls of a natively linked transport.
 type Native = fn(Transport, &[Bytes], usize) -> Result<Histogram>;
 
 fn format(transport: Transport) -> Format {
@@ -113,7 +114,7 @@ fn format(transport: Transport) -> Format {
     }
 }
 
-/// Batches of calls in a component, after as many to warm up as make a tenth.
+/// Runs batches of calls of a component, after a tenth as many for warming up.
 fn sandboxed(
     component: &Path,
     transport: Transport,
@@ -163,7 +164,7 @@ fn sandboxed(
             }
         })
         .collect();
-    // Packaged once for all transports, so not part of the call.
+    // Packaging is done once for all transports, so it is not part of the call.
     for sample in &samples {
         sample.packaged(format(transport));
     }
@@ -217,7 +218,7 @@ fn timed(batches: usize, mut call: impl FnMut() -> Result<()>) -> Result<Histogr
     Ok(times)
 }
 
-/// Microseconds of a call in a gateway with so many viewers, and the calls' part of its processor time.
+/// Microseconds per call in a gateway with this number of viewers, and the share of all calls in its processor time.
 fn share(bench: &Bench, transport: Transport, viewers: usize) -> Result<(f64, f64)> {
     let pair = Pair::start(bench, transport)?;
     let mut load = crate::load::Load::watching(pair.show.clone(), 10)?;
@@ -238,16 +239,16 @@ fn share(bench: &Bench, transport: Transport, viewers: usize) -> Result<(f64, f6
     ))
 }
 
-/// Calls of a transport so far, and the microseconds they took.
+/// Number of the transport's calls so far, and their total duration in microseconds.
 fn calls(address: SocketAddr, transport: Transport) -> Result<(f64, f64)> {
     let body = get(address, "/api/plugins")?;
     let plugins: serde_json::Value = serde_json::from_str(&body).context(body)?;
-    let plugins = plugins.as_array().context("/api/plugins is no list")?;
+    let plugins = plugins.as_array().context("/api/plugins is not a list")?;
     let plugin = plugins
         .iter()
         .find(|plugin| plugin["name"] == transport.name())
         .context("no such transport")?;
-    let calls = plugin["calls"].as_f64().context("no calls")?;
+    let calls = plugin["calls"].as_f64().context("no number of calls")?;
     Ok((
         calls,
         calls * plugin["us_per_call"].as_f64().context("no time")?,

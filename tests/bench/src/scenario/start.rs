@@ -1,4 +1,4 @@
-//! From `exec` to the first connection that is taken.
+//! Time from `exec` to the first accepted connection.
 
 use crate::{
     bench::Bench,
@@ -15,11 +15,11 @@ use std::{
     time::Duration,
 };
 
-/// Milliseconds, with the components compiled before.
+/// Target in milliseconds, with components compiled before.
 const AIM: f64 = 150.0;
 const PATIENCE: u64 = 30_000_000_000;
 
-/// With and without a cache of compiled components.
+/// Measures with and without a cache of compiled components.
 pub fn run(bench: &Bench) -> Result<Table> {
     let runs = bench.pick(3, 20);
     let mut table = Table::new(
@@ -36,7 +36,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     for (name, cold) in [("from the cache", false), ("compiled anew", true)] {
         let cache = bench.dir.join("start-cache");
         let mut times = Histogram::default();
-        // The first fills the cache and the kernel's own, and does not count.
+        // The first run fills our cache and the kernel's, and does not count.
         for run in 0..=runs {
             if cold {
                 let _ = fs::remove_dir_all(&cache);

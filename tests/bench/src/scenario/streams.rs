@@ -1,4 +1,4 @@
-//! Growth over the number of streams, each with a viewer.
+//! Growth with the number of streams, each with one viewer.
 
 use crate::{
     bench::{Bench, Measured},
@@ -10,10 +10,10 @@ use crate::{
 use anyhow::Result;
 use std::{fmt::Write, sync::Arc, thread, time::Duration};
 
-/// A little more than the ring keeps (`Bounds` of `stream`).
+/// A little longer than the ring's history (`Bounds` of `stream`).
 pub const HISTORY: Duration = Duration::from_secs(18);
 
-/// One viewer on `nal` for each.
+/// Measures with one viewer on `nal` per stream.
 pub fn run(bench: &Bench) -> Result<Table> {
     let counts = bench.pick(&[1, 8][..], &[1, 4, 16, 64]);
     let time = bench.pick(Duration::from_millis(1500), Duration::from_secs(6));
@@ -51,7 +51,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
             load.open(gateway.address, &format!("/live/cam{nth}/nal"), 1)?;
         }
         load.settled(Duration::from_secs(30))?;
-        // Until the streams' history is as long as it gets.
+        // Until the streams' histories have their full length.
         thread::sleep(bench.pick(Duration::from_secs(1), HISTORY));
         let measured = Measured::of(gateway.id(), &load, time)?;
         table.row([

@@ -1,4 +1,4 @@
-//! Processor time and memory over the number of viewers, beside a bare program that writes the same bytes.
+//! Processor time and memory by number of viewers, compared with a bare program that writes the same bytes.
 
 use crate::{
     bench::{Bench, Measured, Pair, Transport},
@@ -8,13 +8,13 @@ use crate::{
 use anyhow::Result;
 use std::time::Duration;
 
-/// Of the bare program's processor time.
+/// Target ratio to the bare program's processor time.
 const AIM: f64 = 1.25;
-/// Bytes at rest, and for each viewer.
+/// Memory targets in bytes: idle, and per viewer.
 const AIM_IDLE: f64 = 40e6;
 const AIM_EACH: f64 = 24.0 * 1024.0;
 
-/// Both programs in turn, at each number of viewers. The tables of processor time and of memory.
+/// Measures both programs in turn at each number of viewers; returns the tables of processor time and of memory.
 pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
     let counts = bench.pick(&[1, 50][..], &[1, 50, 300, 1000]);
     let (rounds, time) = bench.pick(
@@ -62,7 +62,7 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
         String::new(),
     ]);
 
-    // At the least and the most viewers: processor parts of both, and memory.
+    // For the lowest and highest number of viewers: the number, the processor load of both programs, and memory.
     let mut ends: Vec<(f64, [f64; 2], f64)> = Vec::new();
     let mut ratios = Vec::new();
     for &count in counts {
@@ -174,7 +174,7 @@ fn times(ratio: f64) -> String {
     format!("{ratio:.2} ×")
 }
 
-/// Resident and proportional bytes a second after the start.
+/// Resident and proportional memory in bytes, a second after the start.
 fn idle(gateway: &Process) -> Result<(u64, u64)> {
     std::thread::sleep(Duration::from_secs(1));
     let holds = gateway.holds()?;

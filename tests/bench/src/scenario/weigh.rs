@@ -1,5 +1,5 @@
-//! The same scene as JPEGs and as H.264 of several bit rates: bytes at equal likeness to the original, and what each transport takes
-//! of the network.
+//! The same scene as JPEGs and as H.264 at several bit rates: bytes needed for equal similarity to the original, and
+//! the network traffic of each transport.
 
 use crate::{
     bench::Bench,
@@ -19,15 +19,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bits a second of the renditions, as told to the encoder.
+/// Bit rates given to the encoder for the renditions, in bits per second.
 const RATES: [u32; 5] = [500_000, 1_000_000, 1_500_000, 2_500_000, 4_000_000];
-/// MJPEG's bytes for each of HLS's.
+/// Target ratio of MJPEG's bytes to those of HLS.
 const AIM: f64 = 5.0;
 
-/// Until an encoder has found its pace, a viewer has got what it gets to begin with, and a playlist is as long as it gets.
+/// Time for encoders to reach their rate, viewers to pass their initial burst, and playlists to reach their full
+/// length.
 const SETTLED: Duration = Duration::from_secs(25);
 
-/// Records all of them at once, from one gateway.
+/// Records all of them at the same time, from one gateway.
 pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     let settled = bench.pick(Duration::from_secs(3), SETTLED);
     let pictures = bench.pick(40, Scene::COUNT - 20);
@@ -96,7 +97,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
                 jpegs.each() / equal,
                 jpegs.media_each() / media,
             ));
-            // At least, so told the other way round.
+            // The target is a minimum, but `aim` checks a maximum, so both are inverted.
             table.aim(
                 &format!("HLS's bytes at MJPEG's SSIM, 1/{AIM} of MJPEG's:"),
                 equal / jpegs.each(),
@@ -109,7 +110,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         )),
     }
 
-    // What is nearest to MJPEG's, on the other transports too.
+    // The rendition whose similarity is nearest to MJPEG's, also over the other transports.
     let distance = |ssim: f64| (ssim - jpegs_alike).abs();
     let nearest = alike
         .iter()
@@ -149,34 +150,34 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a recorder failed"))?
 }
 
-/// Of the scene's rate.
+/// Mbit/s at the scene's picture rate.
 fn megabits(bytes_a_picture: f64) -> f64 {
     bytes_a_picture * 8.0 * Scene::RATE as f64 / 1e6
 }
 
-/// What one viewer got, as a file.
+/// What one viewer received, as a file.
 struct Recording {
     name: String,
     path: PathBuf,
-    /// Everything that was received for these pictures.
+    /// All bytes received for these pictures.
     bytes: u64,
-    /// Bodies of parts, or JPEGs.
+    /// Bytes of the parts' bodies, or of the JPEGs.
     media: u64,
     pictures: u64,
 }
 
 impl Recording {
-    /// Bytes received for each picture.
+    /// Bytes received per picture.
     fn each(&self) -> f64 {
         self.bytes as f64 / self.pictures.max(1) as f64
     }
 
-    /// Of which media.
+    /// Media bytes per picture.
     fn media_each(&self) -> f64 {
         self.media as f64 / self.pictures.max(1) as f64
     }
 
-    /// Adds its row; gives its likeness to the scene.
+    /// Adds a row to the table; returns the similarity to the scene.
     fn judge(&self, scene: &Scene, table: &mut Table) -> Result<f64> {
         let (similarity, shown) = scene.similarity(&self.path)?;
         ensure!(
@@ -197,7 +198,7 @@ impl Recording {
     }
 }
 
-/// The base stream's JPEGs as they come without any `?quality=`.
+/// JPEGs of the base stream, without `?quality=`.
 fn record_jpegs(
     address: SocketAddr,
     path: &Path,
@@ -225,7 +226,7 @@ fn record_jpegs(
     })
 }
 
-/// Bytes received and bytes of H.264 for so many pictures of a rendition on a WebSocket.
+/// Bytes received and bytes of H.264 for a number of pictures of a rendition over WebSocket.
 fn receive(
     address: SocketAddr,
     rendition: &str,
@@ -248,8 +249,8 @@ fn receive(
     Ok((bytes, media))
 }
 
-/// Watches so many pictures after that time; how many bytes are received for them. Between pictures nothing is under way, so
-/// what is read ends with one.
+/// Watches `pictures` pictures after `settled`; returns the bytes received for them. Between two pictures nothing is in
+/// transit, so a read never ends inside a picture.
 fn watch(
     address: SocketAddr,
     path: &str,
@@ -279,7 +280,7 @@ fn watch(
     Ok(client.received - began.unwrap_or_default())
 }
 
-/// A rendition as a low-latency player gets it, from the beginning of the next segment after that time.
+/// Records a rendition as a low-latency player receives it, from the first segment that starts after `settled`.
 fn record_hls(
     address: SocketAddr,
     rate: u32,
@@ -319,7 +320,7 @@ fn record_hls(
     })
 }
 
-/// How many samples a fragment has: `sample_count` of `trun` (8.8.8).
+/// Number of samples in a fragment: `sample_count` of `trun` (8.8.8).
 fn samples(fragment: &[u8]) -> Result<u64> {
     let trun = fragment.windows(4).position(|kind| kind == b"trun");
     let trun = trun.context("no `trun`")?;

@@ -1,4 +1,4 @@
-//! Who comes first: playlists of renditions that nobody has watched, and of streams that run though nobody watches.
+//! First playlists: of renditions that nobody has watched, and of streams that run without viewers.
 
 use rustix::process::Signal;
 use sluicegate_tests::{
@@ -14,7 +14,7 @@ use sluicegate_tests::{
 use std::time::{Duration, SystemTime};
 use tokio::time::interval;
 
-/// Pictures of its own, pictures with B pictures among them, pictures that are JPEGs, and sound that has to be made AAC.
+/// Streams with plain H.264, with B pictures, with JPEGs, and with sound that must be transcoded to AAC.
 fn config() -> String {
     let x264 = [
         "-c:v",
@@ -72,8 +72,7 @@ fn config() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rendition_that_nobody_watched_lists_the_segments_of_its_stream_from_the_first_playlist_on()
- {
+async fn an_unwatched_rendition_lists_its_streams_segments_from_the_first_playlist() {
     let gateway = Gateway::with_config(&config()).await;
     let address = gateway.address;
     let play = async |name: &str| {
@@ -89,16 +88,16 @@ async fn a_rendition_that_nobody_watched_lists_the_segments_of_its_stream_from_t
             whole.poll().await;
         }
         let (first, text) = playlist(address, &of("@mobile")).await;
-        // What it is compared with is no older than it is.
+        // Polls again, so that the reference is no older than the playlist compared with it.
         whole.poll().await;
         whole.must_be_clean();
         let source = whole.session.playlist().unwrap();
         same_segments(name, source, &first, &text);
         assert!(first.segments.len() >= 4, "{name}: {text}");
-        // Nor is it old: what is open there is open here, or was when it was asked for.
+        // It is also current: the segment in progress is the same, or was when the playlist was requested.
         assert!(source.open.msn - first.open.msn <= 1, "{name}: {text}");
         must_be_clean(name, &text, &agree(source, &first));
-        // And on it goes.
+        // It continues from there.
         let mut mobile = Player::new(address, &of("@mobile"));
         mobile.session.patience = Duration::from_secs(5);
         let wrong = mobile.session.full(&text, Duration::ZERO, None);
@@ -120,7 +119,7 @@ async fn a_rendition_that_nobody_watched_lists_the_segments_of_its_stream_from_t
     gateway.no_panic();
 }
 
-/// All that both list are the same, and they do list the same.
+/// Segments listed by both are equal, and both list the same range.
 fn same_segments(name: &str, source: &Playlist, other: &Playlist, text: &str) {
     let mut met = 0;
     for segment in &other.segments {
@@ -144,7 +143,7 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
         "[streams.cam]\nsource = \"test-pattern\"\nalways-on = true\nrenditions.mobile = { width = 160 }\n",
     )
     .await;
-    // Nothing asks for it until there is a past of 14 s.
+    // No request is sent until the stream has a history of 14 s.
     let samples = async || {
         let (_, _, text) = http_get(gateway.address, "/metrics", &[]).await.unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();
@@ -165,7 +164,7 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
         let open: u64 = first.open.parts.iter().map(|part| part.duration).sum();
         let last = first.segments.last().unwrap();
         let ended = last.date.unwrap() + (last.duration.unwrap() + open) as i64 / 100;
-        // The part in progress, the picture that waits for the next, and a busy machine.
+        // One part in progress, one picture that waits for the next, and the margin for a busy machine.
         assert!(
             now - ended < 200 + 67 + 700,
             "{name}: {} ms in {text}",
@@ -175,7 +174,7 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
     }
 }
 
-/// As a suspended laptop or virtual machine: everything that had to happen meanwhile happens at once.
+/// As after the suspension of a laptop or virtual machine: everything due meanwhile happens at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_was_asleep_for_three_seconds_breaks_no_rule() {
     let gateway = Gateway::with_config(&config()).await;

@@ -1,4 +1,4 @@
-//! HLS as it is served.
+//! HLS as clients receive it.
 
 mod cold;
 mod players;

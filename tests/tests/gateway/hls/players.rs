@@ -1,4 +1,4 @@
-//! HLS in other people's programs, and of sources that are not the usual.
+//! HLS in third-party programs, and HLS of unusual sources.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -31,7 +31,7 @@ const X264: [&str; 6] = [
     "0",
 ];
 
-/// Thirty seconds without a gap: each picture comes when the one before has lasted as long as it says.
+/// Thirty seconds without a gap: each picture starts when the previous one's duration has passed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffprobe_reads_thirty_seconds_without_a_gap() {
     let film = film("b.mp4", 90, &["-g", "60", "-bf", "2"]);
@@ -74,7 +74,7 @@ async fn ffprobe_reads_thirty_seconds_without_a_gap() {
     assert!(gap < 0.036, "{gap} s without a picture");
 }
 
-/// GStreamer's own client, plain HLS as it speaks it, into a parser of H.264.
+/// GStreamer's HLS client (plain HLS, without low latency), followed by an H.264 parser.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gstreamer_plays_without_a_gap() {
     let gateway = Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\n").await;
@@ -134,7 +134,7 @@ async fn gstreamer_plays_without_a_gap() {
     }
 }
 
-/// `0:00:01.233333333` in seconds.
+/// Parses `0:00:01.233333333` into seconds.
 fn clock(text: &str) -> Option<f64> {
     let mut seconds = 0.0;
     for part in text.trim().split(':') {
@@ -143,10 +143,10 @@ fn clock(text: &str) -> Option<f64> {
     Some(seconds)
 }
 
-/// What is unusual about sources, each polled as a player does it: every NAL unit once and in order, no rule broken.
+/// Unusual sources, each polled as by a player: every NAL unit arrives once and in order, and no rule is broken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
-    // Name, seconds, arguments; the pattern has 30 pictures a second unless these say otherwise.
+    // Name, seconds, arguments; the pattern has 30 pictures per second unless the arguments override it.
     let films = [
         ("baseline", 8, ["-g", "30", "-bf", "0", "-vf", "null"]),
         ("b-frames", 8, ["-g", "45", "-bf", "2", "-vf", "null"]),
@@ -173,7 +173,7 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
             24,
             ["-g", "300", "-bf", "0", "-vf", "null"],
         ),
-        // MPEG-TS counts to 2^33, which it reaches after two seconds.
+        // MPEG-TS time stamps wrap at 2^33, which happens after two seconds.
         ("wraps", 8, ["-g", "30", "-bf", "0", "-vf", "null"]),
     ];
     let films: Vec<(&str, PathBuf)> = films
@@ -205,7 +205,7 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
         tokio::spawn(async move {
             let mut player = Player::new(address, &format!("/live/{name}/hls/media.m3u8"));
             if name == "ten-second-groups" {
-                // Promised for keyframes two seconds apart.
+                // The target duration promises keyframes two seconds apart, so segments of this film come late.
                 player.session.patience = Duration::from_secs(5);
             }
             let whole = pictures_of(&packets_of(&file));
@@ -236,12 +236,12 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
     for one in all.collect::<Vec<_>>() {
         tokio::time::timeout(Duration::from_secs(90), one)
             .await
-            .expect("not within 90 s")
+            .expect("the film was not received within 90 s")
             .unwrap();
     }
 }
 
-/// Without parameter sets and delimiters, which are in the init segment or of no use in MP4.
+/// Without parameter sets and delimiters: MP4 has the former in the init segment and no use for the latter.
 fn pictures_of(nals: &[Bytes]) -> Vec<Bytes> {
     let kept = |unit: &&Bytes| !matches!(nal::unit_type(unit), nal::SPS | nal::PPS | nal::AUD);
     nals.iter().filter(kept).cloned().collect()
@@ -333,14 +333,14 @@ async fn sound_goes_along_in_time_and_alone() {
     );
 }
 
-/// A cache in front, as anybody's CDN: many play through it, and the gateway is asked about as often as by one.
+/// A cache in front, as in any CDN: many players cost the gateway about as many requests as one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn players_behind_a_caching_nginx_cost_the_gateway_as_one() {
     const PLAYERS: usize = 12;
     let gateway = Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\n").await;
     let (dir, port) = (scratch("nginx"), free_port().await);
     std::fs::write(dir.join("nginx.conf"), nginx(&dir, port, &gateway)).unwrap();
-    // Not on everybody's PATH.
+    // `/usr/sbin` is not in every user's PATH.
     let installed = ["/usr/sbin/nginx"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -407,7 +407,7 @@ fn nginx(dir: &Path, port: u16, gateway: &Gateway) -> String {
     )
 }
 
-/// A film of the numbered pattern.
+/// A film of the numbered test pattern.
 fn film(name: &str, pictures: u64, arguments: &[&str]) -> PathBuf {
     encode_pattern(
         name,
@@ -418,7 +418,7 @@ fn film(name: &str, pictures: u64, arguments: &[&str]) -> PathBuf {
     )
 }
 
-/// What a program says, which must end well and in time.
+/// Standard output of a program, which must succeed within the time limit.
 async fn output(program: &str, arguments: &[&str], most: Duration) -> String {
     let running = Command::new(program)
         .args(arguments)
@@ -427,7 +427,7 @@ async fn output(program: &str, arguments: &[&str], most: Duration) -> String {
         .output();
     let done = tokio::time::timeout(most, running)
         .await
-        .unwrap_or_else(|_| panic!("{program}: not within {most:?}"))
+        .unwrap_or_else(|_| panic!("{program} did not end within {most:?}"))
         .unwrap_or_else(|error| panic!("the tests need {program}: {error}"));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "{program} {arguments:?}: {said}");

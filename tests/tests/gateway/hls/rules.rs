@@ -1,4 +1,4 @@
-//! The judge of HLS judged: what is good passes, and each rule is noticed when it is broken.
+//! Tests of the HLS checker itself: good playlists pass, and every rule reports its violation.
 
 use sluicegate_tests::hls::{
     Session, Violation, agree, check, check_multivariant, must_be_clean, parse,
@@ -34,7 +34,7 @@ const GOOD: &str = r#"#EXTM3U
 #EXT-X-RENDITION-REPORT:URI="../low/media.m3u8",LAST-MSN=13,LAST-PART=0
 "#;
 
-/// Rule, what is changed, and into what.
+/// Rule, text to replace, and its replacement.
 const BROKEN: [(&str, &str, &str); 52] = [
     ("extm3u-first", "#EXTM3U\n", "#EXT-M3U\n"),
     ("no-byte-order-mark", "#EXTM3U", "\u{feff}#EXTM3U"),
@@ -178,7 +178,7 @@ const BROKEN: [(&str, &str, &str); 52] = [
     ("report-is-whole", ",LAST-PART=0", ""),
 ];
 
-/// The same for what needs more than one change.
+/// Violations that need more than one replacement.
 fn more_broken() -> Vec<(&'static str, String)> {
     let skip = "#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n";
     let with_skip = GOOD.replace("#EXT-X-MAP:URI=\"init-0.mp4\"\n", skip);
@@ -395,7 +395,7 @@ fn what_is_lost_late_or_goes_on_behind_the_end_is_named() {
     ));
     assert!(rules(&found).contains(&"parts-go-on"), "{found:#?}");
 
-    // Only four seconds are left of three times two.
+    // Only four seconds are left, less than three target durations of two seconds.
     let short = later().replace("SEQUENCE:11", "SEQUENCE:12").replace(
         "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:02.000Z\n#EXTINF:2.00000,\n11.m4s\n",
         "",

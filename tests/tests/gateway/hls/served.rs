@@ -1,4 +1,4 @@
-//! HLS over HTTP: what a player, a cache and an impatient client get.
+//! HLS over HTTP: what players, caches and impatient clients receive.
 
 use rustix::process::Signal;
 use sluicegate_tests::{
@@ -24,7 +24,7 @@ async fn a_source_that_is_lost_and_returns_is_a_discontinuity_and_the_end_is_tol
     player.session.patience = Duration::from_secs(10);
     let mut sent = 0;
     let (mut connected, mut due) = (true, interval(Duration::from_millis(40)));
-    // Four segments, a loss in the middle of a group, and as many again.
+    // Four segments, a lost connection in the middle of a group, and four more.
     let feeding = async {
         for _ in 0..2 {
             for _ in 0..220 {
@@ -47,7 +47,7 @@ async fn a_source_that_is_lost_and_returns_is_a_discontinuity_and_the_end_is_tol
         () = polling => {}
     }
     let told = player.session.playlist().unwrap().clone();
-    // Who waits for the next segment gets the end instead.
+    // A request that waits for the next segment receives the end of the current one instead.
     let path = format!("/live/cam/hls/media.m3u8?_HLS_msn={}", told.open.msn);
     let asked = |metrics: &Metrics| {
         let of = |name| metrics.sum(name, &[("stream", "cam"), ("transport", "hls")]);
@@ -82,15 +82,14 @@ async fn a_source_that_is_lost_and_returns_is_a_discontinuity_and_the_end_is_tol
     assert!(got > 8 * 100_000 && sent == 440, "{got}");
 }
 
-/// A GET that may take its time.
+/// A GET without the usual deadline.
 async fn get_lasting(address: SocketAddr, path: String) -> (u16, String, Vec<u8>) {
     http_get(address, &path, &[]).await.unwrap()
 }
 
-/// Requests that a client may send, and what it gets.
+/// Requests for segments and parts that are gone, too far ahead, or do not arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_come_is_unavailable()
- {
+async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavailable() {
     let mut camera = Camera::new(clip()).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let address = gateway.address;
@@ -144,7 +143,7 @@ async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_
             String::from_utf8_lossy(&body)
         );
     }
-    // Silence: parts go on with the last picture, as long as parts are.
+    // During a silence the last picture is repeated, so parts keep their duration.
     let mut player = Player::new(address, "/live/cam/hls/media.m3u8");
     player.session.patience = Duration::from_secs(60);
     within("twenty parts", async {
@@ -158,7 +157,8 @@ async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_
         }
     })
     .await;
-    // The segment goes on until a keyframe: who waits for its end is told to come again after three target durations.
+    // The segment continues until a keyframe: a request that waits for its end gets 503 with Retry-After, after three
+    // target durations.
     let awake = Awake::new();
     let next = format!("media.m3u8?_HLS_msn={}", msn + 1);
     let (waited, part) = tokio::join!(ask(next.clone()), ask(format!("{run}-{}.0.m4s", msn + 2)));
@@ -168,7 +168,7 @@ async fn what_is_gone_is_not_found_what_is_too_far_is_refused_and_what_does_not_
         assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
     }
     assert!((10..16).contains(&took.as_secs()), "{took:?}");
-    // And nothing is broken by it.
+    // The segment and later requests are not affected by that.
     let waiting = tokio::spawn(get_lasting(address, format!("/live/cam/hls/{next}")));
     for _ in 0..2 * GROUP {
         due.tick().await;
@@ -232,7 +232,7 @@ async fn caches_are_told_what_lasts_and_text_comes_compressed_to_who_takes_it() 
         );
         assert_eq!(body.starts_with(&[0x1f, 0x8b]), packed);
 
-        // A head says what the whole would: the same headers, and nothing behind.
+        // HEAD returns the same headers as GET, without a body.
         plain
             .write(ask("HEAD", "Accept-Encoding: identity\r\n"))
             .await;
@@ -257,7 +257,7 @@ async fn however_many_play_the_component_is_asked_once_and_they_count_as_viewers
         Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\nidle = \"1s\"\n").await;
     let address = gateway.address;
     playlist(address, "/live/cam/hls/media.m3u8").await;
-    // Calls of the component for each sample, while so many play.
+    // Guest calls per sample with this number of players.
     let calls = async |count: usize| {
         let before = Metrics::of(&gateway).await;
         let players = (0..count).map(|_| {
@@ -301,14 +301,14 @@ async fn however_many_play_the_component_is_asked_once_and_they_count_as_viewers
     .await
     .unwrap();
     assert_eq!(viewers(&gateway.api("/api/sessions").await), Some(2));
-    // Some time after the last request nobody is there, and a little later nothing runs.
+    // Some time after the last request no viewer is counted, and a little later nothing runs.
     gateway
         .api_until("/api/sessions", "they have left", |now| {
             viewers(now) == Some(0)
         })
         .await;
     gateway
-        .api_until("/api/devices", "the source rests", |now| {
+        .api_until("/api/devices", "the source stops", |now| {
             now[0]["state"] == "idle"
         })
         .await;

@@ -274,7 +274,7 @@ fn two_fields_of_a_frame_are_one_access_unit_whichever_is_first() {
 }
 
 #[test]
-fn what_stands_between_two_fields_goes_with_them_and_what_stands_behind_with_the_next() {
+fn nal_units_between_fields_stay_in_the_frame_and_later_ones_start_the_next() {
     let other = PpsOptions {
         id: 1,
         qp: 3,
@@ -735,7 +735,7 @@ fn out_of_groups(sps: &SpsOptions, groups: &[Vec<u32>]) -> (Vec<usize>, bool) {
 }
 
 #[test]
-fn a_source_that_counts_wrongly_in_every_group_alike_is_shown_whole_from_the_fourth_on() {
+fn a_source_that_miscounts_alike_in_every_group_is_complete_from_the_fourth() {
     let by = |step: u32, count: u32| (1..=count).map(|n| n * step % 16).collect::<Vec<_>>();
     let six = vec![by(2, 8); 6];
     assert_eq!(
@@ -782,8 +782,7 @@ fn a_loss_that_brings_the_counting_back_to_where_it_was_shows() {
 }
 
 #[test]
-fn a_source_that_never_counts_is_believed_where_it_tells_an_order_and_shown_whole_from_the_fourth_group_on_where_not()
- {
+fn a_source_that_never_counts_is_trusted_by_order_or_complete_from_group_four() {
     let group: Vec<SliceOptions> = (1..6)
         .map(|n| SliceOptions {
             order: [2 * n, 0],
@@ -890,7 +889,7 @@ fn a_nal_unit_marked_as_damaged_is_a_loss() {
 }
 
 #[test]
-fn another_sps_without_a_start_is_a_loss_and_one_that_cannot_be_read_is_left_out() {
+fn a_changed_sps_without_a_start_is_a_loss_and_an_unreadable_one_is_dropped() {
     let other = SpsOptions {
         width_mbs: 40,
         ..SPS
@@ -952,7 +951,7 @@ fn a_pps_that_is_neither_used_nor_repeated_is_no_longer_passed_on() {
 }
 
 #[test]
-fn a_picture_that_forgets_all_before_it_begins_the_counting_anew_and_is_no_loss() {
+fn a_picture_that_resets_all_references_restarts_counting_and_is_not_a_loss() {
     let sets = [SPS.nal(), PPS.nal()];
     let mmco5 = |frame_num| SliceOptions {
         mmco5: true,

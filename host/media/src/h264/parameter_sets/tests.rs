@@ -94,7 +94,7 @@ fn a_level_too_low_for_the_size_is_no_reason_to_refuse_a_camera() {
 }
 
 #[test]
-fn a_level_that_does_not_exist_becomes_the_lowest_that_fits_size_rate_and_references() {
+fn an_invalid_level_becomes_the_lowest_that_fits_size_rate_and_references() {
     for level in [0, 1, 14, 255] {
         let options = SpsOptions {
             level,

@@ -174,7 +174,7 @@ fn pictures_that_lack_their_end_get_one_and_keep_all_their_bytes() {
 }
 
 #[test]
-fn a_picture_is_given_with_its_last_byte_also_one_without_end_whose_length_was_right_before() {
+fn a_jpeg_is_returned_at_its_last_byte_even_without_eoi_if_lengths_were_right() {
     let jpegs = jpegs();
     let head = |jpeg: &[u8]| format!("--cam\r\nContent-Length: {}\r\n\r\n", jpeg.len());
     let mut reader = Reader::new(Some("cam"));
@@ -202,7 +202,7 @@ fn a_picture_is_given_with_its_last_byte_also_one_without_end_whose_length_was_r
 }
 
 #[test]
-fn what_is_too_large_is_left_out_before_it_is_kept_and_the_next_picture_follows() {
+fn oversized_parts_are_dropped_before_buffering_and_the_next_picture_follows() {
     let jpeg = jpeg(0);
     let limit = jpeg.len() + 100;
     let mut reader = Reader::new(Some("cam")).with_limit(limit);
