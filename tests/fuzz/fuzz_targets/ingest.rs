@@ -11,7 +11,7 @@ use sluicegate_media::{
     time::Moment,
 };
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
-use sluicegate_stream::{Entry, Feed, Info, Ingest, Next, GroupNumbers, Status, WakeOn};
+use sluicegate_stream::{Entry, Feed, GroupNumbers, Info, Ingest, Next, Status, WakeOn};
 use std::{
     sync::{
         Arc,

@@ -11,7 +11,7 @@ use sluicegate_media::{
 use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
 use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
 use sluicegate_stream::{
-    Entry, Feed, Frames, Ingest, Next, GroupNumbers, Reader, Selection, Status, WakeOn,
+    Entry, Feed, Frames, GroupNumbers, Ingest, Next, Reader, Selection, Status, WakeOn,
 };
 use sluicegate_tests::{
     Gateway, PATIENCE,
@@ -341,7 +341,10 @@ impl Muxer {
             .iter()
             .map(|sample| {
                 let time = i64::from_be_bytes(sample.data[..].try_into().unwrap());
-                (time, sample.presentation_time() as i64 * SECOND / 48_000 - time)
+                (
+                    time,
+                    sample.presentation_time() as i64 * SECOND / 48_000 - time,
+                )
             })
             .collect();
         let after = |(time, _): &&(i64, i64)| *time >= GLITCH + SECOND;

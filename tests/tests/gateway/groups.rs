@@ -181,7 +181,7 @@ impl<'a> Follower<'a> {
                 group_ms: GROUP_MS,
                 groups: 2,
             };
-            let make = |recipe| self.user.make(recipe, past).unwrap();
+            let make = |recipe| self.user.derived_feed(recipe, past).unwrap();
             let made = choice.recipe.map(make);
             let feed = made.as_ref().map_or(self.user.feed(), |made| made.feed());
             let reader = feed.reader(WakeOn::All);

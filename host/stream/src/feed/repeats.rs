@@ -321,8 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn h264_repeats_as_long_as_a_silence_and_early_pictures_after_it_are_delayed()
-    {
+    fn h264_repeats_as_long_as_a_silence_and_early_pictures_after_it_are_delayed() {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let picture = |frame_num: u32| SliceOptions {
             idr: frame_num == 0,
