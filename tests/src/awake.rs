@@ -11,31 +11,35 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// Polling interval of the clock, and the delay of a poll from which on the machine counts as asleep.
-const LOOK: Duration = Duration::from_millis(50);
-const ASLEEP: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const ASLEEP_FROM: Duration = Duration::from_secs(1);
 
 /// Measures the time for which the test was awake, so that deadlines exclude time in which nothing could run.
-pub struct Awake {
+pub struct AwakeClock {
     micros: Arc<AtomicU64>,
     looks: JoinHandle<()>,
 }
 
-impl Awake {
+impl AwakeClock {
     /// Starts the clock at zero.
-    pub fn new() -> Awake {
+    pub fn new() -> AwakeClock {
         let micros = Arc::new(AtomicU64::new(0));
         let passed = micros.clone();
         let looks = tokio::spawn(async move {
             let mut last = Instant::now();
             loop {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 let now = Instant::now();
                 let since = now - std::mem::replace(&mut last, now);
-                let awake = if since > ASLEEP { LOOK } else { since };
+                let awake = if since > ASLEEP_FROM {
+                    POLL_INTERVAL
+                } else {
+                    since
+                };
                 passed.fetch_add(awake.as_micros() as u64, Ordering::Relaxed);
             }
         });
-        Awake { micros, looks }
+        AwakeClock { micros, looks }
     }
 
     /// Time awake so far, accurate to one polling interval.
@@ -44,13 +48,13 @@ impl Awake {
     }
 }
 
-impl Default for Awake {
-    fn default() -> Awake {
-        Awake::new()
+impl Default for AwakeClock {
+    fn default() -> AwakeClock {
+        AwakeClock::new()
     }
 }
 
-impl Drop for Awake {
+impl Drop for AwakeClock {
     fn drop(&mut self) {
         self.looks.abort();
     }

@@ -52,7 +52,7 @@ impl Clip {
     }
 
     /// The same pictures, each followed by this number of bytes of filler data (H.264 7.3.2.7).
-    pub fn fatter(&self, bytes: usize) -> Clip {
+    pub fn with_filler(&self, bytes: usize) -> Clip {
         const FILLER: u8 = 12;
         let filler = [&[FILLER][..], &vec![0xff; bytes], &[0x80]].concat();
         let filler = Bytes::from(filler);

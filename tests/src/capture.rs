@@ -10,22 +10,22 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 /// A connected client of `WS /api/ws/capture/{serial}`.
-pub struct Shots {
+pub struct CaptureClient {
     pub socket: WebSocketStream<TcpStream>,
 }
 
-impl Shots {
+impl CaptureClient {
     /// Connects; `stream` is put into the path unchanged.
-    pub async fn connect(address: SocketAddr, stream: &str) -> Result<Shots> {
+    pub async fn connect(address: SocketAddr, stream: &str) -> Result<CaptureClient> {
         let tcp = TcpStream::connect(address).await?;
         let url = format!("ws://{address}/api/ws/capture/{stream}");
         let (socket, _) = tokio_tungstenite::client_async(url, tcp).await?;
-        Ok(Shots { socket })
+        Ok(CaptureClient { socket })
     }
 
     /// Connects to the stream's captures; fails the test if that is not possible.
-    pub async fn of(gateway: &Gateway, stream: &str) -> Shots {
-        let shots = Shots::connect(gateway.address, stream);
+    pub async fn of(gateway: &Gateway, stream: &str) -> CaptureClient {
+        let shots = CaptureClient::connect(gateway.address, stream);
         within("a capture client connects", shots).await.unwrap()
     }
 

@@ -6,11 +6,11 @@ use ffmpeg_next::{self as ffmpeg, Dictionary, codec, frame};
 use sluicegate_media::h264::nal;
 
 /// Pseudorandom numbers (xorshift64*), reproducible by seed.
-pub struct Dice(u64);
+pub struct Random(u64);
 
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// A number from 0 up to but not including `below`.
@@ -83,7 +83,7 @@ impl Damage {
     }
 
     /// Bytes of a group of pictures with this damage. `other` is the SPS of another stream.
-    pub fn apply(self, group: &[Vec<Bytes>], other: &Bytes, dice: &mut Dice) -> Vec<u8> {
+    pub fn apply(self, group: &[Vec<Bytes>], other: &Bytes, dice: &mut Random) -> Vec<u8> {
         let mut group: Vec<Vec<Vec<u8>>> = group
             .iter()
             .map(|picture| picture.iter().map(|unit| unit.to_vec()).collect())
@@ -212,14 +212,14 @@ fn stream_of(pictures: &[Vec<Vec<u8>>]) -> Vec<u8> {
 }
 
 /// libavcodec's H.264 decoder, configured to report an error instead of concealing damage.
-pub struct Judge {
+pub struct StrictDecoder {
     decoder: codec::decoder::Video,
     /// Number of access units that the decoder rejected.
     pub errors: usize,
 }
 
-impl Default for Judge {
-    fn default() -> Judge {
+impl Default for StrictDecoder {
+    fn default() -> StrictDecoder {
         ffmpeg::init().unwrap();
         let codec = codec::decoder::find(codec::Id::H264).unwrap();
         let mut context = codec::Context::new();
@@ -228,14 +228,14 @@ impl Default for Judge {
             .into_iter()
             .collect();
         let opened = context.decoder().open_as_with(codec, options);
-        Judge {
+        StrictDecoder {
             decoder: opened.and_then(|opened| opened.video()).unwrap(),
             errors: 0,
         }
     }
 }
 
-impl Judge {
+impl StrictDecoder {
     /// Decodes an access unit in Annex B; returns the number of pictures output.
     pub fn feed(&mut self, access_unit: &[u8]) -> usize {
         self.show(access_unit, 0).len()

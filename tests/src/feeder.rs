@@ -44,7 +44,7 @@ impl Feeder {
 }
 
 /// Writes all bytes in chunks of irregular but reproducible size, from 1 byte to a few thousand.
-pub async fn pour(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+pub async fn write_in_chunks(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     let mut dice = 0x9e37_79b9u32;
     let mut rest = bytes;
     while !rest.is_empty() {

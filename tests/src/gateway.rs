@@ -82,7 +82,7 @@ impl Gateway {
     }
 
     /// Like [`Gateway::with_config`], started by a shell that first runs `before`.
-    pub async fn with_config_behind(before: &str, config: &str) -> Gateway {
+    pub async fn with_config_after(before: &str, config: &str) -> Gateway {
         let file = config_file(config);
         let mut shell = Command::new("sh");
         shell
@@ -210,7 +210,7 @@ impl Gateway {
     }
 
     /// Fails the test unless a new viewer of the stream receives parameter sets and a keyframe.
-    pub async fn serves(&self, stream: &str) {
+    pub async fn assert_serves(&self, stream: &str) {
         let viewer = within("connect", Nal::connect(self.address, stream)).await;
         let mut viewer = viewer.unwrap();
         let first = within("the header", viewer.next()).await.unwrap();
@@ -254,7 +254,7 @@ pub fn scratch(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
     if nth == 0 {
-        forget_old_scratch();
+        remove_old_scratch();
     }
     let dir = Gateway::root().join(format!(
         "target/scratch/{name}-{}-{nth}",
@@ -265,7 +265,7 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 /// Removes directories of earlier runs; the newest run is kept for inspection.
-fn forget_old_scratch() {
+fn remove_old_scratch() {
     let Ok(entries) = std::fs::read_dir(Gateway::root().join("target/scratch")) else {
         return;
     };

@@ -32,9 +32,9 @@ pub mod tls;
 pub mod web;
 pub mod xserver;
 
-pub use awake::Awake;
+pub use awake::AwakeClock;
 pub use camera::{Camera, Watcher};
-pub use capture::Shots;
+pub use capture::CaptureClient;
 pub use client::{Nal, http_get, mjpeg};
 pub use feeder::Feeder;
 pub use gateway::{Gateway, scratch};

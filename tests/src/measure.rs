@@ -9,7 +9,7 @@ use std::time::Duration;
 /// With all processors busy, a thread that wakes up may wait for a slice of Linux's scheduler, which is about 3 ms, and
 /// a picture passes four threads: those of the source, the muxer, the carrier and the test. By chance that sum occurs
 /// in one measurement and not in the next.
-pub const CHANCE: Duration = Duration::from_millis(12);
+pub const P99_MARGIN: Duration = Duration::from_millis(12);
 
 /// Latencies of pictures: median, percentile and maximum.
 #[derive(Debug)]

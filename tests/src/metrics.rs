@@ -65,7 +65,7 @@ impl Metrics {
     }
 
     /// Counters (and the buckets, sums and counts of histograms) that are lower than before.
-    pub fn fallen_since<'a>(&'a self, before: &'a Metrics) -> Vec<String> {
+    pub fn decreased_since<'a>(&'a self, before: &'a Metrics) -> Vec<String> {
         let rises = |name: &str| {
             ["_total", "_bucket", "_count", "_sum"]
                 .iter()

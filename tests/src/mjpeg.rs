@@ -94,7 +94,7 @@ pub fn without_tables(jpeg: &[u8]) -> Vec<u8> {
 }
 
 /// Variants met in real cameras, and a few more.
-pub static WAYS: [Way; 36] = [
+pub static VARIANTS: [Way; 36] = [
     way("right", MULTIPART, right),
     way("line-feeds", MULTIPART, |jpeg| {
         let head = format!(
@@ -294,7 +294,7 @@ async fn serve(mut client: TcpStream, pictures: Arc<[Bytes]>) -> std::io::Result
             client.write_all(head.as_bytes()).await?;
             continue;
         }
-        let Some(way) = WAYS.iter().find(|way| way.name == name) else {
+        let Some(way) = VARIANTS.iter().find(|way| way.name == name) else {
             client
                 .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
                 .await?;

@@ -92,7 +92,7 @@ fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes
 
 /// A [`REWRITABLE`] stream with a different PPS of the same id before each picture but the first, five in rotation. It
 /// decodes to the same pictures.
-pub fn changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
+pub fn with_changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
     let by = |nth: usize| nth as i32 % 5;
     let pps = plain.iter().find(|unit| nal::unit_type(unit) == nal::PPS);
     let pps = pps.expect("a PPS");
@@ -110,7 +110,7 @@ pub fn changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
 
 /// A [`REWRITABLE`] stream in which every seventh picture has `memory_management_control_operation` 5. It decodes to
 /// the same pictures.
-pub fn forgetting(plain: &[Bytes]) -> Vec<Bytes> {
+pub fn with_mmco5(plain: &[Bytes]) -> Vec<Bytes> {
     let mut counted = 0;
     rewrite(plain, |nth, slice| {
         slice.frame_num = counted;

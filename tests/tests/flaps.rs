@@ -84,7 +84,7 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
 }
 
 /// Number of descriptors, threads and children of this process.
-fn held() -> (usize, usize, usize) {
+fn resources() -> (usize, usize, usize) {
     let count = |what: &str| {
         std::fs::read_dir(format!("/proc/self/{what}"))
             .unwrap()
@@ -129,7 +129,7 @@ fn server(answer: Vec<u8>, after_request: bool) -> std::net::SocketAddr {
 /// A single test, because it counts what the whole process holds.
 #[test]
 fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
-    source::devices_with(Gateway::binary().with_file_name("sluicegate-devices"));
+    source::set_devices_program(Gateway::binary().with_file_name("sluicegate-devices"));
     let h264 = encode_pattern("film.mp4", SIZE, 0, 5, &["-c:v", "libx264"]);
     let hevc = encode_pattern(
         "hevc.mp4",
@@ -182,11 +182,11 @@ fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
         for _ in 0..10 {
             flap();
         }
-        let (before, memory) = (held(), resident());
+        let (before, memory) = (resources(), resident());
         for _ in 0..times {
             flap();
         }
-        assert_eq!(held(), before, "{spec}");
+        assert_eq!(resources(), before, "{spec}");
         let grown = resident().saturating_sub(memory);
         assert!(
             grown < 8 << 10,

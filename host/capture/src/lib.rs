@@ -17,7 +17,7 @@ pub use request::{CaptureRequest, Code, Failure, IsError, QUALITY, RawRequest, W
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
-use sluicegate_codec::Still;
+use sluicegate_codec::StillFormat;
 use sluicegate_config as config;
 use sluicegate_media::budget::Budget;
 use sluicegate_stream::{State, Stream};
@@ -76,7 +76,7 @@ pub struct Captured {
     /// Description of the picture.
     pub result: CaptureResult,
     /// Format of the picture.
-    pub format: Still,
+    pub format: StillFormat,
     /// The encoded picture.
     pub data: Bytes,
 }
@@ -248,7 +248,7 @@ impl Captures {
         &self,
         result: &mut CaptureResult,
         taken: &EncodedCapture,
-        format: Still,
+        format: StillFormat,
     ) -> io::Result<()> {
         let (serial, id) = (result.serial.as_str(), result.capture_id.as_str());
         let data = &taken.picture.data;

@@ -6,7 +6,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sluicegate_codec::Still;
+use sluicegate_codec::StillFormat;
 use std::ops::RangeInclusive;
 
 /// Range of widths that can be requested, in pixels.
@@ -39,7 +39,7 @@ pub struct RawRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureRequest {
     /// Format of the picture.
-    pub format: Still,
+    pub format: StillFormat,
     /// Quality, 1 to 100.
     pub quality: u8,
     /// Maximum width in pixels.
@@ -143,8 +143,11 @@ impl CaptureRequest {
             ));
         }
         let format = match asked.format.as_deref() {
-            None => Still::Jpeg,
-            Some(name) => match Still::ALL.into_iter().find(|still| still.name() == name) {
+            None => StillFormat::Jpeg,
+            Some(name) => match StillFormat::ALL
+                .into_iter()
+                .find(|still| still.name() == name)
+            {
                 Some(still) => still,
                 None => {
                     let name: String = name.chars().take(32).collect();
@@ -192,14 +195,14 @@ mod tests {
             save,
         };
         for (text, expected) in [
-            ("{}", request(Still::Jpeg, 77, u32::MAX, false)),
+            ("{}", request(StillFormat::Jpeg, 77, u32::MAX, false)),
             (
                 r#"{"type":"capture","format":"jpeg","quality":80,"save":true}"#,
-                request(Still::Jpeg, 80, u32::MAX, true),
+                request(StillFormat::Jpeg, 80, u32::MAX, true),
             ),
             (
                 r#"{"format":"png","width":640,"quality":null}"#,
-                request(Still::Png, 77, 640, false),
+                request(StillFormat::Png, 77, 640, false),
             ),
         ] {
             assert_eq!(read(text), Ok(expected), "{text}");

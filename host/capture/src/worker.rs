@@ -6,7 +6,7 @@
 //! deadline. A panic fails the request that it happened in, and the next one gets a new encoder.
 
 use super::{CaptureRequest, Code, MAX_PICTURE_BYTES};
-use sluicegate_codec::{Pictured, StillEncoder};
+use sluicegate_codec::{EncodedStill, StillImageEncoder};
 use sluicegate_source::Keyframes;
 use sluicegate_stream::{Decoded, DecoderState, Feed, Frames, State, Stream, StreamLease};
 use sluicegate_telemetry::{Chain, Panicked, contain, panic_point};
@@ -35,7 +35,7 @@ const NICE: i32 = 5;
 /// An encoded picture and its times.
 #[derive(Clone, Debug)]
 pub(super) struct EncodedCapture {
-    pub picture: Pictured,
+    pub picture: EncodedStill,
     /// When the frame arrived, in Unix microseconds.
     pub captured_at: u64,
     /// Age of the frame when it was encoded, in milliseconds.
@@ -293,9 +293,9 @@ struct Capturer {
     feed: Arc<Feed>,
     keyframes: Keyframes,
     frames: Arc<Frames>,
-    encoder: StillEncoder,
+    encoder: StillImageEncoder,
     /// The last capture, in case the same is requested again: request, frame and picture.
-    last: Option<(CaptureRequest, Arc<Decoded>, Pictured)>,
+    last: Option<(CaptureRequest, Arc<Decoded>, EncodedStill)>,
 }
 
 impl Capturer {
@@ -304,7 +304,7 @@ impl Capturer {
             let text = format!("cannot start the decoder thread: {error}; try again");
             (Code::CaptureBusy, text)
         })?;
-        let encoder = StillEncoder::new(stream.codec()).map_err(|error| {
+        let encoder = StillImageEncoder::new(stream.codec()).map_err(|error| {
             let text = format!("cannot create an image encoder: {}", Chain(&error));
             (Code::DecodeFailed, text)
         })?;

@@ -63,11 +63,11 @@ pub(super) fn convert(picture: View<'_>, from: Colour, to: Colour, into: &mut Pi
         .zip(picture.rows(2))
         .zip(blue.chunks_mut(width / 2).zip(red.chunks_mut(width / 2)));
     for ((from_blue, from_red), (to_blue, to_red)) in chroma {
-        mix(from_blue, from_red, terms.blue, to_blue);
-        mix(from_red, from_blue, terms.red, to_red);
-        spread(from_blue, from_red, terms.tint, &mut tint);
+        convert_chroma(from_blue, from_red, terms.blue, to_blue);
+        convert_chroma(from_red, from_blue, terms.red, to_red);
+        chroma_offsets(from_blue, from_red, terms.tint, &mut tint);
         for (from, to) in lines.by_ref().take(2) {
-            shade(from, &tint, &terms, to);
+            convert_luma(from, &tint, &terms, to);
         }
     }
 }
@@ -112,7 +112,7 @@ impl Terms {
 }
 
 /// Computes one colour difference from its old value and the other one.
-fn mix(own: &[u8], other: &[u8], [factor, from_other]: [i16; 2], to: &mut [u8]) {
+fn convert_chroma(own: &[u8], other: &[u8], [factor, from_other]: [i16; 2], to: &mut [u8]) {
     for ((&own, &other), to) in own.iter().zip(other).zip(to) {
         let (own, other) = (i16::from(own) - 128, i16::from(other) - 128);
         *to = level((own << 3) + eighths(own * factor + other * from_other), 128);
@@ -120,7 +120,7 @@ fn mix(own: &[u8], other: &[u8], [factor, from_other]: [i16; 2], to: &mut [u8]) 
 }
 
 /// Contribution of chroma to the two neighbouring luma samples that share it, in eighths of a level.
-fn spread(blue: &[u8], red: &[u8], [from_blue, from_red]: [i16; 2], to: &mut [i16]) {
+fn chroma_offsets(blue: &[u8], red: &[u8], [from_blue, from_red]: [i16; 2], to: &mut [i16]) {
     for ((&blue, &red), pair) in blue.iter().zip(red).zip(to.chunks_exact_mut(2)) {
         pair.fill(eighths(
             (i16::from(blue) - 128) * from_blue + (i16::from(red) - 128) * from_red,
@@ -128,7 +128,7 @@ fn spread(blue: &[u8], red: &[u8], [from_blue, from_red]: [i16; 2], to: &mut [i1
     }
 }
 
-fn shade(luma: &[u8], tint: &[i16], terms: &Terms, to: &mut [u8]) {
+fn convert_luma(luma: &[u8], tint: &[i16], terms: &Terms, to: &mut [u8]) {
     let Terms {
         black,
         new_black,

@@ -7,7 +7,7 @@ use ffmpeg::codec::{self, Id, threading};
 use ffmpeg::{Dictionary, Rational};
 use ffmpeg_next as ffmpeg;
 
-use super::{Counts, Error, Frame, TIME_BASE, init, is_dry};
+use super::{Counts, Error, Frame, TIME_BASE, init, needs_input};
 use std::sync::{Arc, atomic::Ordering};
 
 /// Longest access unit that is accepted, in bytes.
@@ -173,7 +173,7 @@ impl Decoder {
                     self.counts.decoded.fetch_add(1, Ordering::Relaxed);
                     take(Frame::from(video));
                 }
-                Err(error) if is_dry(error) => return Ok(()),
+                Err(error) if needs_input(error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }

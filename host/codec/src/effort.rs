@@ -6,12 +6,12 @@ use std::time::Duration;
 /// suspended or busy with other processes. Counting such a piece in full would make the pipeline drop frames for no
 /// reason.
 #[derive(Debug, Default)]
-pub struct Effort {
+pub struct WorkMeter {
     /// Time counted for the previous piece.
     last: Duration,
 }
 
-impl Effort {
+impl WorkMeter {
     /// Every piece may count up to this much.
     const SUDDEN: Duration = Duration::from_millis(250);
     /// A piece may also count up to this multiple of the previous one.
@@ -19,7 +19,7 @@ impl Effort {
 
     /// Time to count for a piece that took `took`.
     pub fn count(&mut self, took: Duration) -> Duration {
-        self.last = took.min(Effort::SUDDEN.max(Effort::GROWTH * self.last));
+        self.last = took.min(WorkMeter::SUDDEN.max(WorkMeter::GROWTH * self.last));
         self.last
     }
 }
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn slow_work_counts_and_a_suspended_machine_does_not() {
-        let mut effort = Effort::default();
+        let mut effort = WorkMeter::default();
         let mut count = |ms| effort.count(Duration::from_millis(ms)).as_millis();
         assert_eq!([20, 3000, 20].map(&mut count), [20, 250, 20]);
         assert_eq!([600, 600, 600].map(&mut count), [250, 600, 600]);

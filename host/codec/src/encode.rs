@@ -18,7 +18,7 @@ use ffmpeg_next as ffmpeg;
 
 use super::frame::fill_plane;
 use super::headers::Headers;
-use super::{Counts, Error, TIME_BASE, extradata, init, is_dry, probe};
+use super::{Counts, Error, TIME_BASE, extradata, init, needs_input, probe};
 use sluicegate_config::{Encode, EncoderName};
 use sluicegate_media::{
     h264::{annexb, nal, parameter_sets::ParameterSets},
@@ -43,7 +43,7 @@ pub struct Settings {
     pub encoder: EncoderName,
     /// Whether to fall back to libx264 if `encoder` rejects the settings; graphics cards limit the number of
     /// simultaneous streams.
-    pub stand_in: bool,
+    pub fallback: bool,
 }
 
 impl Default for Settings {
@@ -56,7 +56,7 @@ impl Default for Settings {
             bitrate: 1_000_000,
             keyframe_interval_ms: 2_000,
             encoder: EncoderName::Libx264,
-            stand_in: false,
+            fallback: false,
         }
     }
 }
@@ -77,7 +77,7 @@ impl Settings {
             bitrate: u32::try_from(encode.bitrate.bits_per_second()).unwrap_or(u32::MAX),
             keyframe_interval_ms: u32::try_from(keyframes).unwrap_or(u32::MAX),
             encoder: probe::choose(encode.encoder)?,
-            stand_in: encode.encoder.is_none(),
+            fallback: encode.encoder.is_none(),
         })
     }
 }
@@ -215,7 +215,7 @@ impl Encoder {
         let opened = driver(settings.encoder).and_then(|driver| Self::open(settings, driver));
         match opened {
             Err(error @ (Error::Open { .. } | Error::Unusable { .. }))
-                if settings.stand_in && settings.encoder != EncoderName::Libx264 =>
+                if settings.fallback && settings.encoder != EncoderName::Libx264 =>
             {
                 tracing::warn!("{}; using libx264 instead", Chain(&error));
                 Self::new(Settings {
@@ -236,7 +236,7 @@ impl Encoder {
             bitrate,
             keyframe_interval_ms,
             encoder: name,
-            stand_in: _,
+            fallback: _,
         } = settings;
         check("frame_rate", frame_rate, 1..=240)?;
         check("bitrate", bitrate, 16_000..=200_000_000)?;
@@ -385,7 +385,7 @@ impl Encoder {
             let mut packet = codec::packet::Packet::empty();
             match self.encoder.receive_packet(&mut packet) {
                 Ok(()) => {}
-                Err(error) if is_dry(error) => return Ok(packets),
+                Err(error) if needs_input(error) => return Ok(packets),
                 Err(source) => return Err(Error::Encode { pts, source }),
             }
             let pts = packet.pts().unwrap_or(pts);
@@ -412,8 +412,8 @@ fn known() -> MutexGuard<'static, Vec<(Settings, Option<String>)>> {
 
 /// Whether these settings can be encoded on this machine; `None` if [`codec_string`] has not found out yet. Never
 /// blocks.
-pub fn can_encode(encode: &Encode) -> Option<bool> {
-    if !probe::finds(encode.encoder)? {
+pub fn is_encodable(encode: &Encode) -> Option<bool> {
+    if !probe::is_available(encode.encoder)? {
         return Some(false);
     }
     // The encoder has been probed, so this does not block.
@@ -517,7 +517,7 @@ mod tests {
         };
         assert!(Encoder::new(settings).is_err());
         let mut encoder = Encoder::new(Settings {
-            stand_in: true,
+            fallback: true,
             ..settings
         })
         .unwrap();

@@ -32,15 +32,15 @@ use sluicegate_media::picture::SizeError;
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
-pub use effort::Effort;
-pub use encode::{Encoder, Packet, Settings, can_encode, codec_string};
+pub use effort::WorkMeter;
+pub use encode::{Encoder, Packet, Settings, codec_string, is_encodable};
 pub use extradata::of as extradata;
 pub use frame::Frame;
 pub use jpeg::JpegEncoder;
-pub use probe::{EncoderChoice, PassedOver, answer, encoders, probe_with};
+pub use probe::{EncoderChoice, PassedOver, answer, encoders, set_probe_program};
 pub use scale::{Scaler, fit};
-pub use sound::{MADE_SOUND, SoundCoding, SoundConverter, SoundFrame};
-pub use still::{Pictured, Still, StillEncoder};
+pub use sound::{AAC_LC_CODEC, AacConverter, AacFrame, AudioCoding};
+pub use still::{EncodedStill, StillFormat, StillImageEncoder};
 
 /// Ticks per second of every `pts` and `dts` in this crate: 90 kHz.
 pub const TIME_BASE: u32 = 90_000;
@@ -181,7 +181,7 @@ pub fn init() {
 }
 
 /// Whether the error only means that libav needs more input or is at the end.
-fn is_dry(error: ffmpeg::Error) -> bool {
+fn needs_input(error: ffmpeg::Error) -> bool {
     matches!(
         error,
         ffmpeg::Error::Eof

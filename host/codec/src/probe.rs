@@ -57,7 +57,7 @@ pub struct PassedOver {
 
 /// Sets the program that tests encoders in a child process; it must call [`answer`] on `probe-encoder NAME`. Without
 /// it, as when the gateway is used as a library, only libx264 is considered, which needs no driver.
-pub fn probe_with(program: PathBuf) {
+pub fn set_probe_program(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
 
@@ -67,7 +67,7 @@ pub fn encoders() -> Option<&'static EncoderChoice> {
 }
 
 /// Whether [`choose`] finds an encoder; `None` if that has not been tested yet. Never blocks.
-pub(super) fn finds(pinned: Option<EncoderName>) -> Option<bool> {
+pub(super) fn is_available(pinned: Option<EncoderName>) -> Option<bool> {
     match pinned {
         Some(name) => OUTCOMES[name as usize].get().map(Result::is_ok),
         None => CHOICE.get().map(|choice| choice.name.is_some()),
@@ -83,7 +83,7 @@ pub fn answer(name: EncoderName) {
     });
     init();
     ffmpeg::log::set_level(ffmpeg::log::Level::Error);
-    let words = match try_out(name) {
+    let words = match test_encoder(name) {
         Ok(()) => GOOD.to_owned(),
         Err(reason) => reason,
     };
@@ -117,7 +117,7 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
                 let _ = thread::Builder::new().spawn_scoped(scope, move || outcome(name));
             }
         });
-        let choice = first_good(EncoderName::ALL.map(|name| (name, outcome(name).clone())));
+        let choice = choose_from(EncoderName::ALL.map(|name| (name, outcome(name).clone())));
         match choice.name {
             Some(name) => {
                 tracing::info!(
@@ -137,7 +137,7 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
     })
 }
 
-fn first_good(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> EncoderChoice {
+fn choose_from(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> EncoderChoice {
     let mut passed_over = Vec::new();
     for (name, outcome) in outcomes {
         match outcome {
@@ -177,9 +177,9 @@ fn outcome(name: EncoderName) -> &'static Outcome {
             (Some(program), _) => {
                 let mut command = Command::new(program);
                 command.args(["probe-encoder", name.as_str()]);
-                ask(command, LIMIT)
+                run_probe(command, LIMIT)
             }
-            (None, EncoderName::Libx264) => try_out(name),
+            (None, EncoderName::Libx264) => test_encoder(name),
             (None, _) => Err("not tested: there is no program to test it in".into()),
         }
     };
@@ -189,7 +189,7 @@ fn outcome(name: EncoderName) -> &'static Outcome {
 }
 
 /// Encodes two frames and decodes them again.
-fn try_out(name: EncoderName) -> Outcome {
+fn test_encoder(name: EncoderName) -> Outcome {
     let settings = Settings {
         encoder: name,
         ..Settings::default()
@@ -245,7 +245,7 @@ fn try_out(name: EncoderName) -> Outcome {
 }
 
 /// Runs `command`, which tests an encoder, and waits for its result up to `limit`.
-fn ask(mut command: Command, limit: Duration) -> Outcome {
+fn run_probe(mut command: Command, limit: Duration) -> Outcome {
     let deadline = Instant::now() + limit;
     let program = command.get_program().to_string_lossy().into_owned();
     let run = move || -> io::Result<(String, Option<ExitStatus>)> {
@@ -269,7 +269,7 @@ fn ask(mut command: Command, limit: Duration) -> Outcome {
     };
     let (words, status) =
         run().map_err(|error| format!("not tested: {program} cannot be run: {error}"))?;
-    let said = last_words(&words);
+    let said = first_complaint(&words);
     let because = |what: String| match said {
         Some(said) => format!("{what}: {said}"),
         None => what,
@@ -323,7 +323,7 @@ fn read(mut output: PipeReader, deadline: Instant) -> io::Result<(String, bool)>
 
 /// The first complaint of libav or a driver, without a prefix such as `[h264_qsv @ 0x55d0]`: later ones are
 /// consequences.
-fn last_words(words: &str) -> Option<&str> {
+fn first_complaint(words: &str) -> Option<&str> {
     let complaint = words
         .lines()
         .map(str::trim)

@@ -44,7 +44,7 @@ struct Stage {
     /// `None` if size and layout are right already.
     resize: Option<Resize>,
     /// Buffer of the rotated frame, if it is not upright.
-    turned: Option<Picture>,
+    rotated: Option<Picture>,
     /// Buffer of the converted frame, allocated when first needed.
     recoloured: Option<Picture>,
 }
@@ -126,14 +126,14 @@ impl Stage {
         } else {
             Some(Resize::new(&kind)?)
         };
-        let turned = match kind.orientation {
+        let rotated = match kind.orientation {
             Orientation::UPRIGHT => None,
             _ => Some(kind.upright_picture()?),
         };
         Ok(Self {
             kind,
             resize,
-            turned,
+            rotated,
             recoloured: None,
         })
     }
@@ -151,9 +151,9 @@ impl Stage {
         };
         let (width, height) = self.kind.to;
         let mut view = view.ok_or(Error::Memory { width, height })?;
-        if let Some(turned) = &mut self.turned {
-            turned.rotate_from(view, self.kind.orientation)?;
-            view = turned.view();
+        if let Some(rotated) = &mut self.rotated {
+            rotated.rotate_from(view, self.kind.orientation)?;
+            view = rotated.view();
         }
         if from == to {
             return Ok(view);
@@ -181,9 +181,9 @@ impl Resize {
         let ((from_width, from_height), (width, height)) = (kind.from, kind.to);
         // Sizes that the following steps cannot represent are rejected before libav allocates memory.
         let _ = Picture::new(width, height)?;
-        let nature = Nature::of(kind.format);
+        let nature = FormatClass::of(kind.format);
         // Input and output of the same nature; otherwise libswscale would change the range as well.
-        let layout = if nature == Nature::Limited {
+        let layout = if nature == FormatClass::Limited {
             Pixel::YUV420P
         } else {
             Pixel::YUVJ420P
@@ -205,7 +205,7 @@ impl Resize {
         Ok(Self {
             context,
             scaled,
-            has_matrix: nature != Nature::Rgb,
+            has_matrix: nature != FormatClass::Rgb,
         })
     }
 
@@ -247,13 +247,13 @@ impl Kind {
 
 /// How libswscale interprets a pixel format.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Nature {
+enum FormatClass {
     Limited,
     Full,
     Rgb,
 }
 
-impl Nature {
+impl FormatClass {
     fn of(format: Pixel) -> Self {
         let name = format
             .descriptor()

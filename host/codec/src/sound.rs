@@ -12,11 +12,11 @@ use ffmpeg::software::resampling;
 use ffmpeg::{ChannelLayout, Rational, frame};
 use ffmpeg_next as ffmpeg;
 
-use super::{Error, TIME_BASE, extradata, init, is_dry};
+use super::{Error, TIME_BASE, extradata, init, needs_input};
 use sluicegate_media::{aac, time::rescale};
 
 /// Codec string (RFC 6381) of the output: AAC-LC.
-pub const MADE_SOUND: &str = "mp4a.40.2";
+pub const AAC_LC_CODEC: &str = "mp4a.40.2";
 /// Sample rate of the output in Hz: one that every browser and phone plays without resampling.
 const RATE: u32 = 48_000;
 /// Samples in an AAC-LC frame.
@@ -33,15 +33,15 @@ const MAX_SAMPLES: usize = 1 << 18;
 
 /// Coding of a source's audio, as needed to open a decoder.
 #[derive(Clone)]
-pub struct SoundCoding {
+pub struct AudioCoding {
     parameters: Arc<Mutex<Parameters>>,
     name: &'static str,
 }
 
-impl SoundCoding {
+impl AudioCoding {
     /// For an audio track of a demuxer.
-    pub fn new(parameters: Parameters) -> SoundCoding {
-        SoundCoding {
+    pub fn new(parameters: Parameters) -> AudioCoding {
+        AudioCoding {
             name: parameters.id().name(),
             parameters: Arc::new(Mutex::new(parameters)),
         }
@@ -76,7 +76,7 @@ impl SoundCoding {
     }
 }
 
-impl std::fmt::Debug for SoundCoding {
+impl std::fmt::Debug for AudioCoding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("SoundCoding").field(&self.name).finish()
     }
@@ -84,7 +84,7 @@ impl std::fmt::Debug for SoundCoding {
 
 /// A raw AAC frame, without ADTS header.
 #[derive(Clone, Debug)]
-pub struct SoundFrame {
+pub struct AacFrame {
     /// The frame's bytes.
     pub data: Bytes,
     /// Decode time, 90 kHz. The first frames precede the audio they were made from: a decoder needs them as preroll.
@@ -92,7 +92,7 @@ pub struct SoundFrame {
 }
 
 /// Converts audio to AAC-LC. Takes about 0.3 ms per frame, which is 21 ms of audio.
-pub struct SoundConverter {
+pub struct AacConverter {
     decoder: codec::decoder::Audio,
     /// From the decoder's format to the encoder's.
     resampler: Option<resampling::Context>,
@@ -100,14 +100,14 @@ pub struct SoundConverter {
     config: aac::Config,
     layout: ChannelLayout,
     /// Decoded samples that do not fill a frame yet, per channel.
-    held: Vec<Vec<f32>>,
-    /// Time of the first sample in `held`, in samples.
+    buffered: Vec<Vec<f32>>,
+    /// Time of the first sample in `buffered`, in samples.
     at: Option<i64>,
 }
 
-impl SoundConverter {
+impl AacConverter {
     /// A converter for the described audio. Mono stays mono, everything else becomes stereo.
-    pub fn new(coding: &SoundCoding) -> Result<SoundConverter, Error> {
+    pub fn new(coding: &AudioCoding) -> Result<AacConverter, Error> {
         let decoder = coding.decoder()?;
         let channels = usize::from(decoder.channels()).clamp(1, 2);
         let layout = ChannelLayout::default(channels as i32);
@@ -124,13 +124,13 @@ impl SoundConverter {
         encoder.set_time_base(Rational(1, RATE as i32));
         let encoder = encoder.open_as(found).map_err(&fail)?;
         let config = aac::Config::parse(&extradata::of(&Parameters::from(&encoder)));
-        Ok(SoundConverter {
+        Ok(AacConverter {
             decoder,
             resampler: None,
             encoder,
             config: config.ok_or_else(|| fail(ffmpeg::Error::InvalidData))?,
             layout,
-            held: vec![Vec::new(); channels],
+            buffered: vec![Vec::new(); channels],
             at: None,
         })
     }
@@ -143,7 +143,7 @@ impl SoundConverter {
     /// Converts one packet, whose time is in 90 kHz, and returns the frames that it completes.
     ///
     /// An error concerns this packet only; conversion may continue with the next.
-    pub fn convert(&mut self, packet: &[u8], time: i64) -> Result<Vec<SoundFrame>, Error> {
+    pub fn convert(&mut self, packet: &[u8], time: i64) -> Result<Vec<AacFrame>, Error> {
         if packet.is_empty() || packet.len() > MAX_BYTES {
             return Err(Error::Length {
                 bytes: packet.len(),
@@ -160,7 +160,7 @@ impl SoundConverter {
             let mut sound = frame::Audio::empty();
             match self.decoder.receive_frame(&mut sound) {
                 Ok(()) => {}
-                Err(error) if is_dry(error) => return Ok(frames),
+                Err(error) if needs_input(error) => return Ok(frames),
                 Err(error) => return Err(fail(error)),
             }
             let at = sound.timestamp().or(sound.pts()).unwrap_or(time);
@@ -169,7 +169,7 @@ impl SoundConverter {
         }
     }
 
-    /// Resamples decoded audio and appends it to `held`.
+    /// Resamples decoded audio and appends it to `buffered`.
     fn resample(&mut self, sound: &mut frame::Audio, time: i64) -> Result<(), ffmpeg::Error> {
         if sound.samples() == 0 || sound.samples() > MAX_SAMPLES || sound.rate() == 0 {
             return Err(ffmpeg::Error::InvalidData);
@@ -189,36 +189,36 @@ impl SoundConverter {
         };
         let resampler = self.resampler.insert(resampler);
 
-        let told = i128::from(time) * i128::from(RATE) / i128::from(TIME_BASE);
-        let told = i64::try_from(told).unwrap_or(0);
-        let waiting = delayed.map_or(0, |delay| delay.output) + self.held[0].len() as i64;
+        let source_time = i128::from(time) * i128::from(RATE) / i128::from(TIME_BASE);
+        let source_time = i64::try_from(source_time).unwrap_or(0);
+        let waiting = delayed.map_or(0, |delay| delay.output) + self.buffered[0].len() as i64;
         let next = self.at.map(|at| at.saturating_add(waiting));
-        if next.is_none_or(|next| next.abs_diff(told) > TOLERANCE.unsigned_abs()) {
+        if next.is_none_or(|next| next.abs_diff(source_time) > TOLERANCE.unsigned_abs()) {
             // Packets were lost or repeated: the samples held belong to what came before the gap.
-            self.held.iter_mut().for_each(Vec::clear);
-            self.at = Some(told);
+            self.buffered.iter_mut().for_each(Vec::clear);
+            self.at = Some(source_time);
         }
         let room = sound.samples() as u64 * u64::from(RATE) / u64::from(rate) + FRAME as u64;
         let mut out = frame::Audio::new(PLANAR, room as usize, self.layout);
         resampler.run(sound, &mut out)?;
-        for (channel, held) in self.held.iter_mut().enumerate() {
-            held.extend_from_slice(out.plane::<f32>(channel));
+        for (channel, buffered) in self.buffered.iter_mut().enumerate() {
+            buffered.extend_from_slice(out.plane::<f32>(channel));
         }
         Ok(())
     }
 
-    /// Encodes the complete frames in `held`.
-    fn encode(&mut self, frames: &mut Vec<SoundFrame>) -> Result<(), ffmpeg::Error> {
-        while self.held[0].len() >= FRAME {
+    /// Encodes the complete frames in `buffered`.
+    fn encode(&mut self, frames: &mut Vec<AacFrame>) -> Result<(), ffmpeg::Error> {
+        while self.buffered[0].len() >= FRAME {
             let at = self.at.unwrap_or(0);
             let mut input = frame::Audio::new(PLANAR, FRAME, self.layout);
             input.set_rate(RATE);
             input.set_pts(Some(at));
-            for (channel, held) in self.held.iter_mut().enumerate() {
+            for (channel, buffered) in self.buffered.iter_mut().enumerate() {
                 input
                     .plane_mut::<f32>(channel)
-                    .copy_from_slice(&held[..FRAME]);
-                held.drain(..FRAME);
+                    .copy_from_slice(&buffered[..FRAME]);
+                buffered.drain(..FRAME);
             }
             self.at = Some(at.saturating_add(FRAME as i64));
             self.encoder.send_frame(&input)?;
@@ -226,10 +226,10 @@ impl SoundConverter {
                 let mut packet = codec::packet::Packet::empty();
                 match self.encoder.receive_packet(&mut packet) {
                     Ok(()) => {}
-                    Err(error) if is_dry(error) => break,
+                    Err(error) if needs_input(error) => break,
                     Err(error) => return Err(error),
                 }
-                frames.push(SoundFrame {
+                frames.push(AacFrame {
                     time: rescale(packet.pts().unwrap_or(at), 1, RATE as i32),
                     data: Bytes::copy_from_slice(packet.data().unwrap_or_default()),
                 });
@@ -239,7 +239,7 @@ impl SoundConverter {
     }
 }
 
-impl std::fmt::Debug for SoundConverter {
+impl std::fmt::Debug for AacConverter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SoundConverter")
             .field("config", &self.config)

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// File format of a still picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Still {
+pub enum StillFormat {
     /// Baseline JPEG.
     Jpeg,
     /// PNG, lossless relative to the decoded frame.
@@ -24,34 +24,34 @@ pub enum Still {
     Webp,
 }
 
-impl Still {
+impl StillFormat {
     /// All formats.
-    pub const ALL: [Still; 3] = [Still::Jpeg, Still::Png, Still::Webp];
+    pub const ALL: [StillFormat; 3] = [StillFormat::Jpeg, StillFormat::Png, StillFormat::Webp];
 
     /// Name in requests and in the API.
     pub fn name(self) -> &'static str {
         match self {
-            Still::Jpeg => "jpeg",
-            Still::Png => "png",
-            Still::Webp => "webp",
+            StillFormat::Jpeg => "jpeg",
+            StillFormat::Png => "png",
+            StillFormat::Webp => "webp",
         }
     }
 
     /// File name extension.
     pub fn ending(self) -> &'static str {
         match self {
-            Still::Jpeg => "jpg",
-            Still::Png => "png",
-            Still::Webp => "webp",
+            StillFormat::Jpeg => "jpg",
+            StillFormat::Png => "png",
+            StillFormat::Webp => "webp",
         }
     }
 
     /// Media type (MIME).
     pub fn content_type(self) -> &'static str {
         match self {
-            Still::Jpeg => "image/jpeg",
-            Still::Png => "image/png",
-            Still::Webp => "image/webp",
+            StillFormat::Jpeg => "image/jpeg",
+            StillFormat::Png => "image/png",
+            StillFormat::Webp => "image/webp",
         }
     }
 
@@ -59,16 +59,16 @@ impl Still {
     pub fn is_made(self) -> bool {
         init();
         match self {
-            Still::Jpeg => true,
-            Still::Png => codec::encoder::find(Id::PNG).is_some(),
-            Still::Webp => codec::encoder::find_by_name("libwebp").is_some(),
+            StillFormat::Jpeg => true,
+            StillFormat::Png => codec::encoder::find(Id::PNG).is_some(),
+            StillFormat::Webp => codec::encoder::find_by_name("libwebp").is_some(),
         }
     }
 }
 
 /// An encoded picture and its size.
 #[derive(Clone, Debug)]
-pub struct Pictured {
+pub struct EncodedStill {
     /// Contents of the file.
     pub data: Bytes,
     /// Width in pixels.
@@ -78,18 +78,18 @@ pub struct Pictured {
 }
 
 /// Encodes still pictures, one at a time.
-pub struct StillEncoder {
+pub struct StillImageEncoder {
     jpeg: JpegEncoder,
     scaler: Scaler,
 }
 
-impl StillEncoder {
+impl StillImageEncoder {
     /// An encoder whose JPEGs are counted in `counts`.
     ///
     /// # Errors
     /// libjpeg-turbo could not be initialised.
-    pub fn new(counts: &Arc<Counts>) -> Result<StillEncoder, Error> {
-        Ok(StillEncoder {
+    pub fn new(counts: &Arc<Counts>) -> Result<StillImageEncoder, Error> {
+        Ok(StillImageEncoder {
             jpeg: JpegEncoder::new()?.counted(counts),
             scaler: Scaler::new(),
         })
@@ -103,21 +103,21 @@ impl StillEncoder {
     pub fn encode(
         &mut self,
         frame: &Frame,
-        format: Still,
+        format: StillFormat,
         quality: u8,
         max_width: u32,
-    ) -> Result<Pictured, Error> {
+    ) -> Result<EncodedStill, Error> {
         let (width, height) = frame.display_size();
         let (width, height) = fit(width, height, max_width, u32::MAX);
         let data = match format {
-            Still::Jpeg => self.jpeg.encode(frame, quality, max_width, u32::MAX)?,
-            Still::Png => {
+            StillFormat::Jpeg => self.jpeg.encode(frame, quality, max_width, u32::MAX)?,
+            StillFormat::Png => {
                 let view = self.scaler.convert(frame, width, height, Colour::JPEG)?;
                 let full = copied(&view, width, height, Pixel::YUVJ420P);
                 let rgb = to_rgb(&full)?;
                 encode_one(Id::PNG.name(), codec::encoder::find(Id::PNG), &rgb, &[])?
             }
-            Still::Webp => {
+            StillFormat::Webp => {
                 // Colour space of the format: limited range, BT.601 (RFC 9649 2.5).
                 let colour = Colour {
                     range: Range::Limited,
@@ -130,7 +130,7 @@ impl StillEncoder {
                 encode_one("libwebp", webp, &picture, &[("quality", &quality)])?
             }
         };
-        Ok(Pictured {
+        Ok(EncodedStill {
             data,
             width,
             height,

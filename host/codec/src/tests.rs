@@ -16,7 +16,7 @@ const SMALL: Settings = Settings {
     bitrate: 500_000,
     keyframe_interval_ms: 1_000,
     encoder: EncoderName::Libx264,
-    stand_in: false,
+    fallback: false,
 };
 
 fn ticks(frame: u64) -> i64 {
@@ -318,7 +318,7 @@ fn the_numbers_survive_as_far_as_a_jpeg_of_320_pixels() {
         bitrate: 1_500_000,
         keyframe_interval_ms: 1_000,
         encoder: EncoderName::Libx264,
-        stand_in: false,
+        fallback: false,
     };
     let mut decoder = Decoder::h264().unwrap();
     let mut jpegs = JpegEncoder::new().unwrap();

@@ -15,7 +15,7 @@ use super::encode::Check;
 use super::{BitRate, Span, Stream, text};
 
 /// Largest scrcpy-server that is pushed to a device, in bytes; upstream's are about 100 KB.
-pub const MAX_SERVER: u64 = 16 << 20;
+pub const MAX_SCRCPY_SERVER_BYTES: u64 = 16 << 20;
 
 /// `[android]`: mirroring of Android devices.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -125,7 +125,11 @@ impl Android {
 
     /// Whether a device that no stream names may become a stream.
     pub fn allows(&self, serial: &str) -> bool {
-        let among = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, serial));
+        let among = |patterns: &[String]| {
+            patterns
+                .iter()
+                .any(|pattern| matches_pattern(pattern, serial))
+        };
         among(&self.allow) && !among(&self.deny)
     }
 
@@ -189,7 +193,7 @@ impl Android {
     }
 
     /// Checks that the scrcpy-server can be read; the only check here that accesses the file system.
-    pub(super) fn look(&self) -> Result<(), Problem> {
+    pub(super) fn check_server_file(&self) -> Result<(), Problem> {
         let Some(server) = &self.server else {
             return Ok(());
         };
@@ -197,7 +201,9 @@ impl Android {
         let found = read.and_then(|found| match found.len() {
             _ if !found.is_file() => Err(io::Error::other("it is not a regular file")),
             0 => Err(io::Error::other("it is empty")),
-            size if size > MAX_SERVER => Err(io::Error::other("it is larger than 16 MiB")),
+            size if size > MAX_SCRCPY_SERVER_BYTES => {
+                Err(io::Error::other("it is larger than 16 MiB"))
+            }
             _ => Ok(()),
         });
         found.map_err(|error| {
@@ -304,7 +310,7 @@ fn version_in(path: &Path) -> Option<&str> {
 }
 
 /// Whether `text` matches `pattern`, in which `*` matches any characters.
-fn fits(pattern: &str, text: &str) -> bool {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {
@@ -361,7 +367,7 @@ mod tests {
             ("a*a", "a", false),
             ("**", "x", true),
         ] {
-            assert_eq!(fits(pattern, text), good, "{pattern} {text}");
+            assert_eq!(matches_pattern(pattern, text), good, "{pattern} {text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The text of a config file with the place of each key and value, so that a mistake can be reported with line and
 //! column.
 //!
-//! To find more than the first mistake, [`Document::leave_out`] removes a mistake from a working copy of the tree and
+//! To find more than the first mistake, [`Document::remove_mistake`] removes a mistake from a working copy of the tree and
 //! the caller reads the copy again. Error messages refer to the original file, so paths are translated back by the
 //! place of each value. `Config::parse` calls this module; it calls `error` for the wording.
 
@@ -124,14 +124,14 @@ impl<'a> Document<'a> {
     /// Removes the mistake from the working copy, or inserts what is missing, so that checking can continue. Returns
     /// true if the mistake is in the file itself, false if it only follows from an earlier removal, and `None` if
     /// nothing could be removed.
-    pub(super) fn leave_out(&mut self, mistake: &Mistake) -> Option<bool> {
+    pub(super) fn remove_mistake(&mut self, mistake: &Mistake) -> Option<bool> {
         let Mistake { path, missing, .. } = mistake;
         let mut own = true;
         if let Some(key) = missing {
             // A key that was removed as a mistake is now reported as missing.
             let original = self.original(path).unwrap_or_else(|| path.clone());
-            own = !self.was_meant(&original, path, key);
-            if key == SOURCE && put_in(self.rest.get_mut(), path) {
+            own = !self.is_reported(&original, path, key);
+            if key == SOURCE && insert_source(self.rest.get_mut(), path) {
                 return Some(own);
             }
         }
@@ -165,7 +165,7 @@ impl<'a> Document<'a> {
 
     /// Whether the file has the key that is reported missing at `path`, or one that looks like a misspelling of it, and
     /// that key was removed before. Then the real mistake has been reported already.
-    fn was_meant(&self, original: &[Step], path: &[Step], key: &str) -> bool {
+    fn is_reported(&self, original: &[Step], path: &[Step], key: &str) -> bool {
         let left = places(self.rest.get_ref());
         let keys = places(&self.root).into_iter().filter_map(|place| {
             let Some((Step::Key(last), table)) = place.path.split_last() else {
@@ -244,16 +244,16 @@ impl<'a> Document<'a> {
 
 /// The key that every stream needs, and the value inserted for it while looking for further mistakes.
 const SOURCE: &str = "source";
-const ANY_SOURCE: &str = "test-pattern";
+const PLACEHOLDER_SOURCE: &str = "test-pattern";
 
 /// Inserts a source into the table at `path`; returns false if there is no such table.
-fn put_in(root: &mut DeTable<'_>, path: &[Step]) -> bool {
+fn insert_source(root: &mut DeTable<'_>, path: &[Step]) -> bool {
     let Some(DeValue::Table(table)) = find(root, path) else {
         return false;
     };
     table.insert(
         Spanned::new(0..0, Cow::Borrowed(SOURCE)),
-        Spanned::new(0..0, DeValue::String(Cow::Borrowed(ANY_SOURCE))),
+        Spanned::new(0..0, DeValue::String(Cow::Borrowed(PLACEHOLDER_SOURCE))),
     );
     true
 }

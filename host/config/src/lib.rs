@@ -14,7 +14,6 @@ mod encode;
 mod encoder;
 mod error;
 mod fetch;
-mod later;
 pub mod machine;
 mod net;
 pub mod private;
@@ -23,6 +22,7 @@ mod text;
 mod tls;
 mod transport;
 mod units;
+mod unsupported;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use android::{Android, AndroidDevice, MAX_SERVER, Mirror, ScrcpyVersion};
+pub use android::{Android, AndroidDevice, MAX_SCRCPY_SERVER_BYTES, Mirror, ScrcpyVersion};
 pub use capture::Capture;
 pub use clients::{Client, Match, Policy};
 use document::{Document, Mistake, Problem, Step};
@@ -113,7 +113,11 @@ impl Config {
         match std::str::from_utf8(&bytes) {
             Ok(text) => {
                 let config = Self::parse(text, path)?;
-                match config.android.as_ref().map_or(Ok(()), Android::look) {
+                match config
+                    .android
+                    .as_ref()
+                    .map_or(Ok(()), Android::check_server_file)
+                {
                     Ok(()) => Ok(config),
                     Err(problem) => {
                         let document = Document::parse(text, path).map_err(invalid)?;
@@ -142,9 +146,9 @@ impl Config {
         let mut found = Vec::new();
         // Each mistake is removed from the document, and the rest is checked again.
         let config = loop {
-            match Self::judge(&document) {
+            match Self::check_document(&document) {
                 Ok(config) => break Some(config),
-                Err(mistake) => match document.leave_out(&mistake) {
+                Err(mistake) => match document.remove_mistake(&mistake) {
                     Some(false) => {}
                     Some(true) if found.len() + 1 < MAX_MISTAKES => found.push(mistake.invalid),
                     Some(true) | None => {
@@ -154,7 +158,7 @@ impl Config {
                 },
             }
         };
-        let config = config.map(|config| config.placed(file));
+        let config = config.map(|config| config.resolve_paths(file));
         match config {
             Some(config) if found.is_empty() => Ok(config),
             rest => {
@@ -165,16 +169,16 @@ impl Config {
         }
     }
 
-    fn judge(document: &Document<'_>) -> Result<Self, Box<Mistake>> {
+    fn check_document(document: &Document<'_>) -> Result<Self, Box<Mistake>> {
         let config: Self = document.read()?;
-        later::refuse(document)
+        unsupported::refuse(document)
             .and_then(|()| config.check(document))
             .map_err(|problem| document.explain(&problem))?;
         Ok(config)
     }
 
     /// Sets the directory of `file` and resolves relative paths against it.
-    fn placed(mut self, file: &Path) -> Self {
+    fn resolve_paths(mut self, file: &Path) -> Self {
         let config = &mut self;
         config.dir = match file.parent() {
             Some(dir) if dir != Path::new("") => dir.to_owned(),

@@ -54,7 +54,7 @@ impl Source {
 
     /// The host of a URL, without its port; an IPv6 address has its brackets.
     pub fn host(&self) -> Option<&str> {
-        let url = Url::read(&self.0).filter(|url| !url.is_doubtful)?;
+        let url = Url::read(&self.0).filter(|url| !url.is_ambiguous)?;
         host_and_port(url.authority).map(|(host, _)| host)
     }
 
@@ -136,10 +136,10 @@ impl fmt::Display for Source {
                 scheme,
                 authority,
                 rest,
-                is_doubtful,
+                is_ambiguous,
                 ..
             } = url;
-            return match (is_doubtful, rest) {
+            return match (is_ambiguous, rest) {
                 (true, _) => write!(f, "{scheme}://{LEFT_OUT}"),
                 (false, "" | "/") => write!(f, "{scheme}://{authority}{rest}"),
                 (false, _) => write!(f, "{scheme}://{authority}/{LEFT_OUT}"),
@@ -209,7 +209,7 @@ pub(super) fn mask(line: &str) -> String {
             in_graph = true;
         } else if let Some((before, text)) = url {
             masked.push_str(before);
-            match Url::read(text).filter(|url| !url.is_doubtful) {
+            match Url::read(text).filter(|url| !url.is_ambiguous) {
                 Some(url) => {
                     masked.push_str(url.scheme);
                     masked.push_str("://");
@@ -245,7 +245,7 @@ struct Url<'a> {
     /// Path, query and fragment.
     rest: &'a str,
     /// Set if `authority` may contain a part of the user's credentials.
-    is_doubtful: bool,
+    is_ambiguous: bool,
 }
 
 impl<'a> Url<'a> {
@@ -268,12 +268,12 @@ impl<'a> Url<'a> {
             user,
             authority,
             rest: &after[end..],
-            is_doubtful: false,
+            is_ambiguous: false,
         };
-        let loose = Url::read_loosely(scheme, after);
+        let loose = Url::parse_lenient(scheme, after);
         let Some((_, port)) = host_and_port(authority) else {
             return Some(loose.unwrap_or(Url {
-                is_doubtful: true,
+                is_ambiguous: true,
                 ..strict
             }));
         };
@@ -284,20 +284,20 @@ impl<'a> Url<'a> {
         // `user:p@ss/word@192.168.0.5/` would otherwise have the host `ss`.
         let another = strict.rest.contains('@') && !strict.rest.contains("://");
         if let Some(loose) = loose.filter(|_| another && user.is_some())
-            && !is_plainly_a_host(authority)
-            && is_plainly_a_host(loose.authority)
+            && !is_unambiguous_host(authority)
+            && is_unambiguous_host(loose.authority)
         {
             return Some(loose);
         }
         Some(Url {
             // `user:12/34@camera/` would otherwise have the host `user` and the port 12.
-            is_doubtful: another && user.is_none() && port.is_some(),
+            is_ambiguous: another && user.is_none() && port.is_some(),
             ..strict
         })
     }
 
     /// Splits at the last `@` that a host follows and that is not in a query.
-    fn read_loosely(scheme: &'a str, after: &'a str) -> Option<Url<'a>> {
+    fn parse_lenient(scheme: &'a str, after: &'a str) -> Option<Url<'a>> {
         let mut found: Option<Url<'a>> = None;
         for (at, _) in after.match_indices('@') {
             let (user, behind) = (&after[..at], &after[at + 1..]);
@@ -312,7 +312,7 @@ impl<'a> Url<'a> {
                 let (_, query) = between.split_once('?').unwrap_or_default();
                 query.contains('=')
                     || between.contains("://")
-                    || (is_plainly_a_host(found.authority) && !is_plainly_a_host(authority))
+                    || (is_unambiguous_host(found.authority) && !is_unambiguous_host(authority))
             });
             if !in_its_query {
                 found = Some(Url {
@@ -320,7 +320,7 @@ impl<'a> Url<'a> {
                     user: Some(user),
                     authority,
                     rest,
-                    is_doubtful: false,
+                    is_ambiguous: false,
                 });
             }
         }
@@ -362,7 +362,7 @@ pub fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// Whether the authority is an IP address, `localhost`, or has a port: forms that a word in a password hardly has.
-fn is_plainly_a_host(authority: &str) -> bool {
+fn is_unambiguous_host(authority: &str) -> bool {
     host_and_port(authority).is_some_and(|(host, port)| {
         host.starts_with('[')
             || host.parse::<IpAddr>().is_ok()

@@ -167,8 +167,8 @@ fn run(command: Command) -> anyhow::Result<()> {
                 server.listen_at(listen, open).map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
-            source::devices_with(program.with_file_name("sluicegate-devices"));
-            codec::probe_with(program);
+            source::set_devices_program(program.with_file_name("sluicegate-devices"));
+            codec::set_probe_program(program);
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             #[cfg(debug_assertions)]
             telemetry::workers::watch(&mut runtime);

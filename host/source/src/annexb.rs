@@ -1,10 +1,10 @@
 //! Raw Annex B from a TCP socket or standard input.
 //!
 //! The stream has neither times nor lengths. A frame gets the arrival time of its first byte, and ends where the next
-//! one starts or after [`SILENCE`] without data. If a sender pauses longer than that within a frame, frames are lost up
+//! one starts or after [`DATA_TIMEOUT`] without data. If a sender pauses longer than that within a frame, frames are lost up
 //! to the next start point.
 
-use super::{LOOK, Sink, SourceError, Stop, readable};
+use super::{POLL_INTERVAL, Sink, SourceError, Stop, readable};
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// After this long without a byte the buffered frame is considered complete.
-const SILENCE: Duration = Duration::from_millis(20);
+const DATA_TIMEOUT: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// TCP keepalive: idle time before the first probe and interval between probes, three of which may fail. A sender may
 /// be silent for any time, but one whose machine is gone must be noticed.
@@ -38,7 +38,7 @@ pub fn run_listener(
     listener.set_nonblocking(true).map_err(open)?;
     sink.listening(format!("waiting for a sender to connect to {address}"));
     while !stop.is_stopped() {
-        if !readable(&listener, LOOK).map_err(open)? {
+        if !readable(&listener, POLL_INTERVAL).map_err(open)? {
             continue;
         }
         match listener.accept() {
@@ -127,7 +127,11 @@ pub(super) struct ByteStream {
 impl ByteStream {
     /// How long to wait for more bytes before reporting silence.
     pub(super) fn wait(&self) -> Duration {
-        if self.is_open { SILENCE } else { LOOK }
+        if self.is_open {
+            DATA_TIMEOUT
+        } else {
+            POLL_INTERVAL
+        }
     }
 
     /// Passes on received bytes.

@@ -34,7 +34,7 @@ impl Backlog {
     }
 
     /// Adds the time that the work took.
-    pub fn spent(&mut self, time: Duration) {
+    pub fn add_work(&mut self, time: Duration) {
         self.debt += time;
     }
 
@@ -44,7 +44,7 @@ impl Backlog {
     }
 
     /// Whether the delay is so large that dropping only a part of the work does not help.
-    pub fn is_hopeless(&self) -> bool {
+    pub fn is_overloaded(&self) -> bool {
         self.debt > Self::HOPELESS
     }
 }
@@ -61,7 +61,7 @@ mod tests {
         // 20 ms of work for frames 33 ms apart, for a minute; a pause of the source changes nothing.
         for _ in 0..1_800 {
             backlog.advance(at);
-            backlog.spent(Duration::from_millis(20));
+            backlog.add_work(Duration::from_millis(20));
             assert!(!backlog.is_late());
             at += 3_000;
         }
@@ -69,11 +69,11 @@ mod tests {
         let late = (0..).position(|_| {
             at += 3_000;
             backlog.advance(at);
-            backlog.spent(Duration::from_millis(50));
+            backlog.add_work(Duration::from_millis(50));
             backlog.is_late()
         });
         assert!((12..=16).contains(&late.unwrap()), "{late:?}");
-        assert!(!backlog.is_hopeless());
+        assert!(!backlog.is_overloaded());
         backlog.advance(at + 100 * LEAP);
         assert!(!backlog.is_late());
     }
@@ -84,7 +84,7 @@ mod tests {
         for at in [i64::MIN, i64::MAX, i64::MIN, 0] {
             backlog.advance(at);
             assert!(!backlog.is_late());
-            backlog.spent(Duration::from_secs(1));
+            backlog.add_work(Duration::from_secs(1));
         }
     }
 }

@@ -23,7 +23,7 @@ use std::{
 
 /// How long a killed process may take to end before that is reported, and before a source that is being stopped gives
 /// up waiting.
-const PATIENCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest amount of the process's error output that is kept, in bytes.
 const MAX_WORDS: u64 = 2000;
 
@@ -33,7 +33,7 @@ const GRAPH: &str = "SLUICEGATE_DEVICE";
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Sets the program that opens devices, `sluicegate-devices`.
-pub fn devices_with(program: PathBuf) {
+pub fn set_devices_program(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
 
@@ -200,7 +200,7 @@ fn run(
         .and_then(|status| status.code())
         .filter(|code| *code != 0)
     {
-        let mut reason = complaint(&mut child);
+        let mut reason = error_output(&mut child);
         if let Some(advice) = (device.advice)(Errno::from_raw_os_error(errno)) {
             reason.push_str("; ");
             reason.push_str(advice);
@@ -228,7 +228,7 @@ fn stream(
         return Err(SourceError::Ended(what.to_owned()));
     };
     let (mut input, tracks) = Input::of_pipe(what, pictures, stop)?;
-    input.watch_pictures();
+    input.watch_video();
     let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(mut packet) = input.next()? {
         if let Some(pace) = &mut pace {
@@ -254,7 +254,7 @@ fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus
             Ok(None) => {}
             ended => return ended.ok().flatten(),
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > KILL_TIMEOUT {
             if stop.is_stopped() {
                 return None;
             }
@@ -271,7 +271,7 @@ fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus
 }
 
 /// The process's error output as one line, the last message first, without prefixes such as `[x11grab @ 0x55d0]`.
-fn complaint(child: &mut Child) -> String {
+fn error_output(child: &mut Child) -> String {
     let mut words = String::new();
     if let Some(errors) = child.stderr.take() {
         let _ = errors.take(MAX_WORDS).read_to_string(&mut words);

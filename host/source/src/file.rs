@@ -1,7 +1,7 @@
 //! Files, played in real time and looped on one increasing timeline.
 
 use super::{
-    Keyframes, LOOK, SILENCE, Sink, SourceError, Stop,
+    DATA_TIMEOUT, Keyframes, POLL_INTERVAL, Sink, SourceError, Stop,
     libav::{self, Input},
     mjpeg,
     pace::Pace,
@@ -40,8 +40,8 @@ pub fn run(
             pictures == 0
         } else {
             let mut opened = Input::of_file(&what, path, file, stop)?;
-            opened.0.believe_durations();
-            libav::play_in_time(&what, opened, &mut pace, encode, sink, stop, keyframes)?
+            opened.0.trust_durations();
+            libav::play_paced(&what, opened, &mut pace, encode, sink, stop, keyframes)?
         };
         if stop.is_stopped() {
             return Ok(());
@@ -64,8 +64,8 @@ fn open(path: &Path, stop: &Stop) -> io::Result<(File, Vec<u8>)> {
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let mut start = Vec::new();
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::Fifo {
-        let until = Instant::now() + SILENCE;
-        while !readable(&file, LOOK)? {
+        let until = Instant::now() + DATA_TIMEOUT;
+        while !readable(&file, POLL_INTERVAL)? {
             if stop.is_stopped() || Instant::now() >= until {
                 return Err(io::Error::other("it is a pipe without a writer"));
             }

@@ -1,6 +1,6 @@
 //! Interleaves the packets of a file's two tracks by time. Containers may store seconds of video before the audio that
 //! belongs to it, so packets are buffered until both tracks have one, within bounds on time, bytes and packets. Pure;
-//! used by `libav::play_in_time`.
+//! used by `libav::play_paced`.
 
 use std::collections::VecDeque;
 
@@ -55,7 +55,7 @@ impl<T> Interleave<T> {
     }
 
     /// Whether [`Interleave::pop`] needs more packets first.
-    pub fn wants_more(&self) -> bool {
+    pub fn needs_input(&self) -> bool {
         let mut queues = self.queues.iter().zip(self.exist);
         let is_missing = queues.any(|(queue, exists)| exists && queue.is_empty());
         !self.is_ended && is_missing && !self.is_full()
@@ -101,7 +101,7 @@ mod tests {
         let mut packets = file.iter();
         let (mut out, mut most) = (Vec::new(), 0);
         loop {
-            while interleave.wants_more() {
+            while interleave.needs_input() {
                 match packets.next() {
                     Some((is_audio, place)) => {
                         interleave.push(*is_audio, *place, bytes, (*is_audio, *place));

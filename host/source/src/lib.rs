@@ -2,7 +2,7 @@
 //!
 //! [`Spec`] is a parsed source string and [`run`] reads from it, blocking, on a thread of its own. A source writes what
 //! it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no assumptions about timelines or
-//! viewers. Every wait in this crate ends within 200 ms (`LOOK`) once [`Stop`] is set, and every length that a peer
+//! viewers. Every wait in this crate ends within 200 ms (`POLL_INTERVAL`) once [`Stop`] is set, and every length that a peer
 //! announces is bounded.
 
 pub mod android;
@@ -22,9 +22,9 @@ mod spec;
 mod transcode;
 mod web;
 
-pub use android::{Attached, Audience, Fleet, Presence, stream_name};
+pub use android::{Attached, DeviceObserver, Fleet, Presence, stream_name};
 pub use camera::{Camera, Capability, CaptureMode, Format, Rates, Sizes, cameras, choose, listing};
-pub use device::devices_with;
+pub use device::set_devices_program;
 pub use spec::{Screen, Spec, SpecError};
 
 use bytes::Bytes;
@@ -48,9 +48,9 @@ use std::{
 use thiserror::Error;
 
 /// Interval at which a blocked source checks whether it should stop.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// A source without data for this long is considered lost, unless it may be silent ([`Spec::may_be_silent`]).
-const SILENCE: Duration = Duration::from_secs(10);
+const DATA_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a source ended without being stopped.
 #[derive(Debug, Error)]
@@ -123,7 +123,7 @@ pub struct Sound {
     /// Samples per AAC frame; 0 for other codecs.
     pub length: u32,
     /// How to decode it, if it is not AAC.
-    pub coding: Option<codec::SoundCoding>,
+    pub coding: Option<codec::AudioCoding>,
 }
 
 /// Receives what a source reads.

@@ -13,7 +13,7 @@ const BACK: i64 = TIMESCALE as i64;
 /// Largest gap in the timestamps that is waited for, in ticks.
 const LEAP: i64 = 30 * TIMESCALE as i64;
 /// Tracks that restart keep their distance, if that moves neither further than this from where it was, in ticks.
-const APART: i64 = 5 * TIMESCALE as i64;
+const MAX_TRACK_OFFSET: i64 = 5 * TIMESCALE as i64;
 /// Packets that are late by up to this are sent immediately, so that a machine that was busy or suspended for a moment
 /// leaves no gap. After a longer delay playback continues at its own speed from there: nobody wants an hour of packets
 /// at once.
@@ -24,7 +24,7 @@ const LAST: u64 = 1 << 60;
 /// Schedules packets in real time.
 #[derive(Debug, Default)]
 pub struct Pace {
-    line: Line,
+    line: LoopTimeline,
     /// Wall-clock time and place of the reference point.
     anchor: Option<(Instant, i64)>,
 }
@@ -62,7 +62,7 @@ impl Pace {
 
 /// Maps the timestamps of a video and an audio track to one increasing timeline. Pure.
 #[derive(Debug, Default)]
-struct Line {
+struct LoopTimeline {
     /// State of the video and of the audio track.
     tracks: [Track; 2],
     /// Number of restarts of any track so far; `offset` belongs to the newest.
@@ -85,7 +85,7 @@ struct Track {
     end: i64,
 }
 
-impl Line {
+impl LoopTimeline {
     fn place(&mut self, is_audio: bool, times: &mut SourceTimes) -> i64 {
         let track = &mut self.tracks[usize::from(is_audio)];
         let told = times.decode.or(times.presentation);
@@ -107,7 +107,8 @@ impl Line {
                 (_, false) => track.next.saturating_sub(time),
             };
             let apart = self.offset.abs_diff(own);
-            let joins = track.beginning < self.beginnings && apart <= APART.unsigned_abs();
+            let joins =
+                track.beginning < self.beginnings && apart <= MAX_TRACK_OFFSET.unsigned_abs();
             track.offset = if joins { self.offset } else { own };
             if !joins {
                 self.beginnings += 1;
@@ -154,7 +155,7 @@ mod tests {
     }
 
     /// Places in milliseconds of video, a tenth of a second each, and audio, a twentieth, from `from` to `to` (ms).
-    fn run(line: &mut Line, from: i64, to: i64) -> (Vec<i64>, Vec<i64>) {
+    fn run(line: &mut LoopTimeline, from: i64, to: i64) -> (Vec<i64>, Vec<i64>) {
         let mut places = (Vec::new(), Vec::new());
         for ms in (from..to).step_by(50) {
             if (ms - from) % 100 == 0 {
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn times_that_begin_anew_or_leap_go_on_where_they_were() {
         for (from, to) in [(0, 2000), (500_000, 502_000), (-40_000, -38_000)] {
-            let mut line = Line::default();
+            let mut line = LoopTimeline::default();
             let (pictures, sound) = run(&mut line, 1000, 3000);
             assert_eq!((pictures[0], sound[0]), (1000, 1000));
             let (pictures, sound) = run(&mut line, from, to);
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn tracks_keep_their_distance_over_a_joint_whichever_comes_to_it_first() {
         for is_audio in [false, true] {
-            let mut line = Line::default();
+            let mut line = LoopTimeline::default();
             run(&mut line, 0, 2000);
             // This track restarts while the other has not reached its end.
             let first = line.place(is_audio, &mut at(100 * 90, 4500)) / 90;
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_packet_with_a_time_far_away_stalls_nothing() {
-        let mut line = Line::default();
+        let mut line = LoopTimeline::default();
         run(&mut line, 0, 1000);
         let far = line.place(false, &mut at(3600 * SECOND, 9000));
         assert_eq!(far, SECOND);
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_kept_and_what_encoders_reorder_too() {
-        let mut line = Line::default();
+        let mut line = LoopTimeline::default();
         assert_eq!(line.place(false, &mut at(0, 0)), 0);
         assert_eq!(line.place(false, &mut at(20 * SECOND, 0)), 20 * SECOND);
         assert_eq!(
@@ -239,13 +240,13 @@ mod tests {
 
     #[test]
     fn a_repeated_file_follows_its_longer_track_and_untimed_packets_each_other() {
-        let mut line = Line::default();
+        let mut line = LoopTimeline::default();
         run(&mut line, 0, 2000);
         line.place(true, &mut at(2000 * 90, 45_000));
         line.loops();
         let (pictures, sound) = run(&mut line, 0, 1000);
         assert_eq!((pictures[0], sound[0]), (2500, 2500));
-        let mut line = Line::default();
+        let mut line = LoopTimeline::default();
         for turn in 0..2i64 {
             for number in 0..5 {
                 let mut times = SourceTimes {
@@ -267,13 +268,13 @@ mod tests {
         fn places_neither_leap_nor_fall_back_far_whatever_the_times(
             packets in prop::collection::vec((any::<bool>(), prop_oneof![-1_000_000i64..1_000_000, any::<i64>()], 0u32..9000), 1..60),
         ) {
-            let mut line = Line::default();
+            let mut line = LoopTimeline::default();
             let mut last: [Option<i64>; 2] = [None; 2];
             for (is_audio, time, duration) in packets {
                 let place = line.place(is_audio, &mut at(time, duration));
                 let last = &mut last[usize::from(is_audio)];
                 if let Some(last) = *last {
-                    prop_assert!(place - last <= LEAP + APART && last - place <= BACK + APART, "{} to {}", last, place);
+                    prop_assert!(place - last <= LEAP + MAX_TRACK_OFFSET && last - place <= BACK + MAX_TRACK_OFFSET, "{} to {}", last, place);
                 }
                 *last = Some(place);
             }

@@ -4,7 +4,7 @@ use super::{
     Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog, pace::MAX_CATCH_UP,
 };
 use sluicegate_codec as codec;
-use sluicegate_codec::{Effort, Encoder, Settings};
+use sluicegate_codec::{Encoder, Settings, WorkMeter};
 use sluicegate_config as config;
 use sluicegate_media::{
     h264::annexb,
@@ -35,7 +35,7 @@ pub fn run(
     let mut painter =
         Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
     sink.configured(encode.frame_rate as f32);
-    let (mut backlog, mut effort) = (Backlog::default(), Effort::default());
+    let (mut backlog, mut effort) = (Backlog::default(), WorkMeter::default());
     let start = Instant::now();
     let mut number = 0u64;
     // Keyframes are forced by time, because an encoder counts frames and some may be skipped.
@@ -64,7 +64,7 @@ pub fn run(
                 },
             );
         }
-        backlog.spent(effort.count(began.elapsed()));
+        backlog.add_work(effort.count(began.elapsed()));
         number += 1;
         let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(encode.frame_rate));
         // After a suspension or a short overload all frames are made up for: a late frame is better than a gap. An

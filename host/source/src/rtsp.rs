@@ -6,7 +6,7 @@
 //! answers libavformat differently from this check is not detected.
 
 use super::{
-    LOOK, SILENCE, Stop,
+    DATA_TIMEOUT, POLL_INTERVAL, Stop,
     http::{Failure, Login, MAX_LOGINS, Redirects, Url, connect, tls_config},
 };
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
@@ -39,7 +39,7 @@ impl Head {
 
 /// The URL that `url` leads to, through redirects to the same host or to one of `named`. Other problems with the
 /// server's responses are left to libavformat.
-pub fn settle(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure> {
+pub fn resolve_redirects(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure> {
     let mut redirects = Redirects::new(url.clone(), named);
     let mut at = url.clone();
     while let Some(head) = ask(&at, stop)?.filter(Head::is_redirection) {
@@ -51,19 +51,19 @@ pub fn settle(url: &Url, named: &[HostName], stop: &Stop) -> Result<Url, Failure
 /// Response to the first of [`METHODS`] that is redirected, otherwise to the last; `None` if the server does not speak
 /// RTSP.
 fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
-    let deadline = Instant::now() + SILENCE;
+    let deadline = Instant::now() + DATA_TIMEOUT;
     let stream = connect(at, deadline, stop)?;
     let Ok(connection) = connection(stream, at) else {
         return Ok(None);
     };
-    let mut connection = Watched {
+    let mut connection = TimedConnection {
         connection,
         deadline,
         stop,
     };
     let login = at.login.clone();
     let mut login = login.map(|(user, password)| Login::new(user, password));
-    let uri = at.bare_text();
+    let uri = at.text_without_login();
     let mut answer = None;
     let mut number = 0;
     for method in METHODS {
@@ -107,8 +107,8 @@ fn ask(at: &Url, stop: &Stop) -> Result<Option<Head>, Failure> {
 
 /// Wraps the connection in TLS if the URL requires it; the handshake happens with the first request.
 fn connection(stream: TcpStream, url: &Url) -> io::Result<Box<dyn Connection>> {
-    stream.set_read_timeout(Some(LOOK))?;
-    stream.set_write_timeout(Some(LOOK))?;
+    stream.set_read_timeout(Some(POLL_INTERVAL))?;
+    stream.set_write_timeout(Some(POLL_INTERVAL))?;
     if !url.scheme.is_secure() {
         return Ok(Box::new(stream));
     }
@@ -119,13 +119,13 @@ fn connection(stream: TcpStream, url: &Url) -> io::Result<Box<dyn Connection>> {
 }
 
 /// A connection whose waits end at the deadline or when the source is stopped.
-struct Watched<'a> {
+struct TimedConnection<'a> {
     connection: Box<dyn Connection>,
     deadline: Instant,
     stop: &'a Stop,
 }
 
-impl Watched<'_> {
+impl TimedConnection<'_> {
     fn ask(&mut self, request: &[u8]) -> io::Result<Head> {
         self.write(request)?;
         let mut head = Vec::new();
@@ -269,7 +269,7 @@ mod tests {
         let login = "RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"\r\n\r\n";
         let answers = [fine, &moved("rtsp://127.0.0.1:PORT/two"), login, fine, fine];
         let (url, asked) = server(answers.map(str::to_owned).to_vec());
-        let end = settle(&url, &[], &Stop::default()).unwrap();
+        let end = resolve_redirects(&url, &[], &Stop::default()).unwrap();
         assert_eq!((end.path.as_str(), &end.login), ("/two", &url.login));
         let asked = asked.join().unwrap();
         let begins = ["OPTIONS", "DESCRIBE", "OPTIONS", "OPTIONS", "DESCRIBE"];
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn redirects_to_other_hosts_take_a_name_in_the_config_and_no_login_along() {
         let (url, _) = server(vec![moved("rtsp://127.0.0.9:1/two")]);
-        let refused = settle(&url, &[], &Stop::default()).unwrap_err();
+        let refused = resolve_redirects(&url, &[], &Stop::default()).unwrap_err();
         assert!(
             refused.to_string().contains("redirects = [\"127.0.0.9\"]"),
             "{refused}"
@@ -296,8 +296,9 @@ mod tests {
         let fine = "RTSP/1.0 200 OK\r\n\r\n".to_owned();
         let (other, asked) = server_on("127.0.0.9", vec![fine.clone(), fine]);
         let (url, _) = server(vec![moved(&other.text())]);
-        let end = settle(&url, &["127.0.0.9".parse().unwrap()], &Stop::default()).unwrap();
-        assert_eq!(end.text(), other.bare_text());
+        let end =
+            resolve_redirects(&url, &["127.0.0.9".parse().unwrap()], &Stop::default()).unwrap();
+        assert_eq!(end.text(), other.text_without_login());
         let asked = asked.join().unwrap().concat();
         assert!(!asked.contains("Authorization"), "{asked}");
     }
@@ -311,7 +312,7 @@ mod tests {
         ] {
             let (url, _) = server(vec![answer.into()]);
             assert_eq!(
-                settle(&url, &[], &Stop::default()).unwrap(),
+                resolve_redirects(&url, &[], &Stop::default()).unwrap(),
                 url,
                 "{answer}"
             );
@@ -321,12 +322,12 @@ mod tests {
     #[test]
     fn what_cannot_be_reached_is_told_and_a_stop_heeded() {
         let closed = Url::parse("rtsp://127.0.0.1:1/x").unwrap();
-        let reason = settle(&closed, &[], &Stop::default()).unwrap_err();
+        let reason = resolve_redirects(&closed, &[], &Stop::default()).unwrap_err();
         assert!(reason.to_string().contains("refused"), "{reason}");
         let stop = Stop::default();
         stop.stop();
         let (url, _) = server(vec![moved("/x")]);
-        assert_eq!(settle(&url, &[], &stop), Err(Failure::Stopped));
+        assert_eq!(resolve_redirects(&url, &[], &stop), Err(Failure::Stopped));
     }
 
     /// A stream that delays before each read.
@@ -340,7 +341,7 @@ mod tests {
 
     impl Write for Dawdling {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            thread::sleep(LOOK * 3 / 2);
+            thread::sleep(POLL_INTERVAL * 3 / 2);
             self.0.write(bytes)
         }
 
@@ -362,7 +363,7 @@ mod tests {
             client.write_all(answer.as_bytes()).unwrap();
         });
         let url = Url::parse(&format!("rtsps://127.0.0.1:{port}/one")).unwrap();
-        let refused = settle(&url, &[], &Stop::default()).unwrap_err();
+        let refused = resolve_redirects(&url, &[], &Stop::default()).unwrap_err();
         assert!(refused.to_string().contains("another host"), "{refused}");
         server.join().unwrap();
     }

@@ -58,7 +58,7 @@ pub enum SpecError {
     Unknown(Source),
     /// Not a source, but with a probable meaning, which the message suggests.
     #[error("`{0}` is not a source; write {1}")]
-    Meant(Source, String),
+    Suggestion(Source, String),
     /// An unknown scheme that resembles a known one.
     #[error("`{0}` is not a source: unknown scheme `{1}`; did you mean `{2}`?")]
     Scheme(Source, String, &'static str),
@@ -158,8 +158,8 @@ impl Spec {
                     _ => Ok(Spec::Url(source)),
                 }
             }
-            _ => Err(match meant(text) {
-                Some(meant) => SpecError::Meant(text.into(), meant),
+            _ => Err(match suggest(text) {
+                Some(suggest) => SpecError::Suggestion(text.into(), suggest),
                 None => SpecError::Unknown(text.into()),
             }),
         }
@@ -175,7 +175,9 @@ impl Spec {
                 Err(SpecError::Folder(text.into()))
             }
             Err(SpecError::Unknown(_)) if Path::new(text).exists() => Ok(Spec::File(text.into())),
-            Err(SpecError::Meant(..)) if Path::new(text).is_file() => Ok(Spec::File(text.into())),
+            Err(SpecError::Suggestion(..)) if Path::new(text).is_file() => {
+                Ok(Spec::File(text.into()))
+            }
             Err(SpecError::Unknown(_)) => Err(SpecError::NoFile(text.into())),
             parsed => parsed,
         }
@@ -271,7 +273,7 @@ impl fmt::Display for Screen {
 
 /// What a text that is not a source probably means: a device, or a camera's address. The text is shown in full, so only
 /// texts without secrets may match.
-fn meant(text: &str) -> Option<String> {
+fn suggest(text: &str) -> Option<String> {
     let number = text.strip_prefix("/dev/video");
     if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
         return Some(format!("v4l2:{text}"));

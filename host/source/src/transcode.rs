@@ -10,7 +10,7 @@ use super::{
     libav::{Media, Packet},
 };
 use sluicegate_codec as codec;
-use sluicegate_codec::{Colour, Counts, Decoder, Effort, Encoder, Frame, Scaler, Settings, fit};
+use sluicegate_codec::{Colour, Counts, Decoder, Encoder, Frame, Scaler, Settings, WorkMeter, fit};
 use sluicegate_config as config;
 use sluicegate_media::{
     geometry::Geometry,
@@ -40,10 +40,10 @@ pub struct Transcoder {
     size: (u32, u32),
     keyframe_at: i64,
     /// Time of the newest frame that was encoded.
-    handed_on: Option<i64>,
-    rate: Rate,
+    last_delivered: Option<i64>,
+    rate: FrameSelector,
     backlog: Backlog,
-    effort: Effort,
+    effort: WorkMeter,
     /// Packets are being dropped up to a keyframe.
     skipping: bool,
     /// Zero point of arrival times, if those are used as timestamps.
@@ -82,10 +82,10 @@ impl Transcoder {
             encoder: None,
             size: (0, 0),
             keyframe_at: 0,
-            handed_on: None,
-            rate: Rate::new(settings.frame_rate),
+            last_delivered: None,
+            rate: FrameSelector::new(settings.frame_rate),
             backlog: Backlog::default(),
-            effort: Effort::default(),
+            effort: WorkMeter::default(),
             skipping: false,
             arrivals: (!media.timed).then(Instant::now),
             settings,
@@ -107,9 +107,9 @@ impl Transcoder {
             if std::mem::take(&mut self.skipping) {
                 self.decoder.reset();
             }
-        } else if self.skipping || self.backlog.is_hopeless() {
+        } else if self.skipping || self.backlog.is_overloaded() {
             self.skipping = true;
-            self.left_out(sink, "decoding");
+            self.note_dropped(sink, "decoding");
             return Ok(());
         }
         let mut frames = Vec::new();
@@ -123,7 +123,7 @@ impl Transcoder {
         for frame in frames {
             self.picture(&frame, sink, keyframes)?;
         }
-        self.backlog.spent(self.effort.count(began.elapsed()));
+        self.backlog.add_work(self.effort.count(began.elapsed()));
         Ok(())
     }
 
@@ -163,20 +163,20 @@ impl Transcoder {
             sink.note("damage", "dropped a frame without a time".into());
             return Ok(());
         };
-        let wanted = self.rate.wants(pts);
-        if wanted == Wanted::No {
+        let wanted = self.rate.select(pts);
+        if wanted == Selection::No {
             return Ok(());
         }
         // If decoding alone is too slow, the backlog never recovers.
         let recent = |at: i64| at.abs_diff(pts) < MAX_PICTURE_INTERVAL;
-        if self.backlog.is_late() && self.handed_on.is_some_and(recent) {
-            self.left_out(sink, "encoding");
+        if self.backlog.is_late() && self.last_delivered.is_some_and(recent) {
+            self.note_dropped(sink, "encoding");
             return Ok(());
         }
-        self.handed_on = Some(pts);
+        self.last_delivered = Some(pts);
         let (wide, tall) = frame.display_size();
         let size = fit(wide, tall, self.settings.width, self.settings.height);
-        if size != self.size || wanted == Wanted::Anew {
+        if size != self.size || wanted == Selection::Anew {
             self.end_encoder(sink)?;
             self.size = size;
         }
@@ -206,11 +206,11 @@ impl Transcoder {
         let packets = view
             .and_then(|view| encoder.encode(view, pts, key))
             .map_err(fail)?;
-        self.hand_on(packets, sink);
+        self.deliver(packets, sink);
         Ok(())
     }
 
-    fn left_out(&self, sink: &mut dyn Sink, act: &str) {
+    fn note_dropped(&self, sink: &mut dyn Sink, act: &str) {
         self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         sink.note(
             "behind",
@@ -224,12 +224,12 @@ impl Transcoder {
                 what: self.what.clone(),
                 reason: Chain(&error).to_string(),
             })?;
-            self.hand_on(packets, sink);
+            self.deliver(packets, sink);
         }
         Ok(())
     }
 
-    fn hand_on(&mut self, packets: Vec<codec::Packet>, sink: &mut dyn Sink) {
+    fn deliver(&mut self, packets: Vec<codec::Packet>, sink: &mut dyn Sink) {
         for packet in packets {
             if packet.key {
                 self.keyframe_at = packet.pts;
@@ -255,7 +255,7 @@ fn shown(frame: Frame, told: Presentation) -> Frame {
 
 /// Selects frames: at most a given number per second, with increasing times.
 #[derive(Debug)]
-struct Rate {
+struct FrameSelector {
     frame_rate_limiter: FrameRateLimiter,
     zero: i64,
     last: Option<i64>,
@@ -264,16 +264,16 @@ struct Rate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum Selection {
     No,
     Yes,
     /// Selected, but its time does not follow the previous one.
     Anew,
 }
 
-impl Rate {
-    fn new(per_second: u32) -> Rate {
-        Rate {
+impl FrameSelector {
+    fn new(per_second: u32) -> FrameSelector {
+        FrameSelector {
             frame_rate_limiter: FrameRateLimiter::new(per_second),
             zero: 0,
             last: None,
@@ -286,7 +286,7 @@ impl Rate {
         Some(self.last?.saturating_add(self.step)).filter(|_| self.step > 0)
     }
 
-    fn wants(&mut self, at: i64) -> Wanted {
+    fn select(&mut self, at: i64) -> Selection {
         // Small steps back are frames to which libavcodec assigned the times of others.
         let follows = |last: i64| {
             at >= last.saturating_sub(LEAP / 10) && at.abs_diff(last) <= LEAP.unsigned_abs()
@@ -296,16 +296,20 @@ impl Rate {
             self.zero = at;
             self.frame_rate_limiter.reset();
         } else if self.last.is_some_and(|last| at <= last) {
-            return Wanted::No;
+            return Selection::No;
         }
         let time = u64::try_from(at.saturating_sub(self.zero)).unwrap_or(0);
         if !self.frame_rate_limiter.is_due(time) {
-            return Wanted::No;
+            return Selection::No;
         }
         self.frame_rate_limiter.passed(time);
         self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
         self.last = Some(at);
-        if anew { Wanted::Anew } else { Wanted::Yes }
+        if anew {
+            Selection::Anew
+        } else {
+            Selection::Yes
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! HTTP responses are fetched by our own client, which follows redirects only to permitted hosts. MJPEG is parsed here,
 //! containers are demuxed by libavformat from our connection, and playlists by libavformat through a local proxy
-//! ([`Guard`]). RTSP redirects are resolved first (`rtsp`). Any other scheme is opened by libavformat directly.
+//! ([`PlaylistProxy`]). RTSP redirects are resolved first (`rtsp`). Any other scheme is opened by libavformat directly.
 
 use super::{
     Keyframes, Sink, SourceError, Stop,
-    http::{Client, Failure, Guard, Part, Redirects, Scheme, Url, is_playlist},
+    http::{Client, Failure, Part, PlaylistProxy, Redirects, Scheme, Url, is_playlist},
     libav, mjpeg, rtsp,
 };
 use bytes::{Buf, Bytes};
@@ -40,7 +40,7 @@ pub fn run(
     let target =
         Url::parse(&url).ok_or_else(|| fail("its URL has no valid host and port".into()))?;
     if !target.scheme.is_http() {
-        let end = match rtsp::settle(&target, &fetch.redirects, stop) {
+        let end = match rtsp::resolve_redirects(&target, &fetch.redirects, stop) {
             Ok(end) => end,
             Err(failure) => return failure.end(&what, false),
         };
@@ -67,20 +67,20 @@ pub fn run(
     }
     if is_playlist(kind, &start) {
         drop(client);
-        if Guard::is_bypassed() {
+        if PlaylistProxy::is_bypassed() {
             return Err(fail("playlists are refused while the environment variable no_proxy is set, because it lets hosts bypass the redirect check; start the gateway without it".into()));
         }
-        let guard = Guard::start(redirects).map_err(unable)?;
-        let url = Guard::disguise(&answer.url);
+        let guard = PlaylistProxy::start(redirects).map_err(unable)?;
+        let url = PlaylistProxy::encode_url(&answer.url);
         return libav::run_url(&what, &url, Some(&guard), encode, sink, stop, keyframes);
     }
     let length = answer.length.filter(|_| answer.takes_ranges);
-    let content = Content {
+    let content = HttpFile {
         client,
         ready: start,
         at: 0,
         length,
-        moved: false,
+        needs_request: false,
     };
     let peer = (content, length.is_some());
     libav::run_peer(&what, peer, encode, sink, stop, keyframes)
@@ -109,7 +109,7 @@ fn refused(scheme: &str) -> Option<String> {
 }
 
 /// The content of an HTTP response as a seekable file: read in order, or from another position by a new range request.
-struct Content {
+struct HttpFile {
     client: Client,
     /// Bytes received but not read yet.
     ready: Bytes,
@@ -118,12 +118,12 @@ struct Content {
     /// Length in bytes, if the server supports range requests.
     length: Option<u64>,
     /// Whether the position changed, so that a new request is needed.
-    moved: bool,
+    needs_request: bool,
 }
 
-impl Read for Content {
+impl Read for HttpFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.moved {
+        if self.needs_request {
             if self.length.is_some_and(|length| self.at >= length) {
                 return Ok(0);
             }
@@ -131,17 +131,17 @@ impl Read for Content {
                 from: self.at,
                 to: None,
             };
-            let answer = self.client.get(Some(part)).map_err(broken)?;
+            let answer = self.client.get(Some(part)).map_err(to_io_error)?;
             if answer.part.is_none() {
                 return Err(io::Error::other(
                     "the server announced range requests but does not support them",
                 ));
             }
-            self.moved = false;
+            self.needs_request = false;
         }
         while self.ready.is_empty() {
             self.client.extend();
-            match self.client.next().map_err(broken)? {
+            match self.client.next().map_err(to_io_error)? {
                 Some(bytes) => self.ready = bytes,
                 None => return Ok(0),
             }
@@ -153,7 +153,7 @@ impl Read for Content {
     }
 }
 
-impl Seek for Content {
+impl Seek for HttpFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let place = match to {
             SeekFrom::Start(at) => Some(at),
@@ -164,14 +164,14 @@ impl Seek for Content {
         if place != self.at {
             self.at = place;
             self.ready = Bytes::new();
-            self.moved = true;
+            self.needs_request = true;
         }
         Ok(place)
     }
 }
 
 /// Maps errors for libavformat, which checks whether to stop when it is interrupted.
-fn broken(failure: Failure) -> io::Error {
+fn to_io_error(failure: Failure) -> io::Error {
     match failure {
         Failure::Stopped => io::ErrorKind::Interrupted.into(),
         Failure::Silent | Failure::Failed(_) => io::Error::other(failure.to_string()),
@@ -192,9 +192,9 @@ mod tests {
 
     /// A sink that only counts JPEGs.
     #[derive(Default)]
-    struct Blind(Arc<Counts>, usize);
+    struct CountingSink(Arc<Counts>, usize);
 
-    impl Sink for Blind {
+    impl Sink for CountingSink {
         fn listening(&mut self, _: String) {}
         fn connected(&mut self) {}
         fn configured(&mut self, _: f32) {}
@@ -220,7 +220,7 @@ mod tests {
 
     /// Runs a source; returns the reason for its end and the number of JPEGs.
     fn end(url: &str) -> (String, usize) {
-        let mut sink = Blind::default();
+        let mut sink = CountingSink::default();
         let fetch = config::Fetch {
             every: std::time::Duration::from_millis(20),
             ..config::Fetch::default()

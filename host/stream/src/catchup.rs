@@ -12,7 +12,7 @@ use super::{
     ring::{Entry, GroupNumbers, HistorySpan, Info},
     status::Status,
 };
-use sluicegate_codec::Effort;
+use sluicegate_codec::WorkMeter;
 use sluicegate_telemetry::Chain;
 use std::{
     collections::VecDeque,
@@ -43,7 +43,7 @@ struct CatchUp {
     /// How much of that the shared decoder has delivered, too.
     live: Progress,
     worked: Duration,
-    effort: Effort,
+    effort: WorkMeter,
     asked: Instant,
 }
 
@@ -129,7 +129,7 @@ impl CatchUp {
             delivered: Progress::default(),
             live: Progress::default(),
             worked: Duration::ZERO,
-            effort: Effort::default(),
+            effort: WorkMeter::default(),
             asked: Instant::now(),
         };
         if let Some(info) = info {

@@ -15,7 +15,7 @@ use super::{
     status::Status,
     supervise::{self, Work},
 };
-use sluicegate_codec::{Counts, Effort, Frame};
+use sluicegate_codec::{Counts, Frame, WorkMeter};
 use sluicegate_media::{budget::Reservation, sample::Sample, time::TIMESCALE};
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
@@ -175,7 +175,7 @@ impl Frames {
                     newest: true,
                     patience_left: BURST_WAIT,
                     waited_at: Instant::now(),
-                    effort: Effort::default(),
+                    effort: WorkMeter::default(),
                     shown: Instant::now(),
                     wants_start: false,
                     integrity: Integrity::Intact,
@@ -429,7 +429,7 @@ struct Worker {
     /// or an encoder was too slow.
     patience_left: Duration,
     waited_at: Instant,
-    effort: Effort,
+    effort: WorkMeter,
     /// When a frame was last delivered, or the tracks were configured.
     shown: Instant,
     /// Whether samples are skipped until an independent one.

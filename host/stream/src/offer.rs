@@ -86,7 +86,7 @@ pub(super) fn offers_without_probing(
 ) -> (Vec<Offer>, bool) {
     let mut all_known = true;
     let offers = offers_by(recipes, info, formats, peaks, &mut |encode| {
-        let known = codec::can_encode(encode);
+        let known = codec::is_encodable(encode);
         all_known &= known.is_some();
         known.unwrap_or(true).then(String::new)
     });
@@ -188,7 +188,7 @@ fn sound(choice: &Selection, audio: &Audio, peaks: Peaks) -> Part {
     };
     let usual = SOUND * u32::from(audio.channels.clamp(1, 2));
     match (made, peaks.sound) {
-        (true, _) => (codec::MADE_SOUND.to_owned(), usual),
+        (true, _) => (codec::AAC_LC_CODEC.to_owned(), usual),
         (false, 0) => (audio.codec_string.clone(), usual),
         (false, measured) => (audio.codec_string.clone(), measured),
     }

@@ -10,7 +10,7 @@
 //! ([`GroupNumbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
 //! wake-ups.
 
-use sluicegate_codec::SoundCoding;
+use sluicegate_codec::AudioCoding;
 use sluicegate_media::{
     group::{Group, GroupBoundary, GroupIndex},
     sample::{Audio, Sample, Video},
@@ -59,7 +59,7 @@ pub struct Info {
     /// The audio track.
     pub audio: Option<Audio>,
     /// Decoder parameters of the sound, if it is not AAC.
-    pub coding: Option<SoundCoding>,
+    pub coding: Option<AudioCoding>,
 }
 
 impl Info {

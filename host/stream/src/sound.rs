@@ -10,7 +10,7 @@ use super::{
     supervise::{self, Work},
     transcoders::CaughtUp,
 };
-use sluicegate_codec::SoundConverter;
+use sluicegate_codec::AacConverter;
 use sluicegate_media::{
     sample::{Audio, Sample, Times},
     time::AudioGrid,
@@ -53,7 +53,7 @@ struct Worker<'a> {
     status: &'a Status,
     /// Tracks at `position`.
     info: Option<Arc<Info>>,
-    converter: Option<SoundConverter>,
+    converter: Option<AacConverter>,
     audio_grid: AudioGrid,
 }
 
@@ -124,7 +124,7 @@ impl Worker<'_> {
         let Some(coding) = &info.coding else {
             return info.audio.clone();
         };
-        match SoundConverter::new(coding) {
+        match AacConverter::new(coding) {
             Ok(converter) => {
                 let told = info.audio.as_ref().map_or("und", |audio| &audio.language);
                 let audio = Audio::aac(converter.config(), 2, told);

@@ -3,11 +3,11 @@
 //! in turn and puts the figures into a table.
 
 use crate::{
-    feeder::{Feeder, Roll},
+    feeder::{Feeder, Media},
     film::{Album, Film, Shape},
-    load::{Load, Show},
-    process::{Holds, Process, Used, socket_memory},
-    server::Way,
+    load::{Expected, Load},
+    process::{Process, Resources, Usage, socket_memory},
+    server::FanOut,
     tally::{Counts, Tally},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     /// Starts a bare program that only forwards what the feeder sends.
-    pub fn pass_on(&self, way: Way, feeder: &Feeder) -> Result<Process> {
+    pub fn start_bare(&self, way: FanOut, feeder: &Feeder) -> Result<Process> {
         let name = way
             .to_possible_value()
             .map_or(String::new(), |value| value.get_name().to_owned());
@@ -148,7 +148,7 @@ impl Transport {
 /// The gateway and the bare program, both serving the same pictures.
 pub struct Pair {
     /// The pictures that viewers get.
-    pub show: Show,
+    pub show: Expected,
     /// The gateway.
     pub gateway: Process,
     /// The bare program.
@@ -165,29 +165,29 @@ impl Pair {
         let (show, source, roll) = match transport {
             Transport::Nal | Transport::Mse => {
                 let film = &bench.film;
-                let camera = Feeder::start(Roll::Camera(film.clone()))?;
+                let camera = Feeder::start(Media::Camera(film.clone()))?;
                 let source = format!("annexb:tcp://{}", camera.address);
                 feeders.push(camera);
                 let (show, roll) = match transport {
                     Transport::Mse => (
-                        Show::Fragments(film.clone()),
-                        Roll::Fragments(film.clone(), 1),
+                        Expected::Fragments(film.clone()),
+                        Media::Fragments(film.clone(), 1),
                     ),
-                    _ => (Show::Film(film.clone()), Roll::Messages(film.clone())),
+                    _ => (Expected::Film(film.clone()), Media::Messages(film.clone())),
                 };
                 (show, source, roll)
             }
             Transport::Mjpeg => {
                 let source = format!("file:{}", bench.album.file.display());
                 (
-                    Show::Album(bench.album.clone()),
+                    Expected::Album(bench.album.clone()),
                     source,
-                    Roll::Parts(bench.album.clone()),
+                    Media::Parts(bench.album.clone()),
                 )
             }
         };
         let passed = Feeder::start(roll)?;
-        let bare = bench.pass_on(Way::Bare, &passed)?;
+        let bare = bench.start_bare(FanOut::Bare, &passed)?;
         feeders.push(passed);
         let gateway = bench.serve(&format!("[streams.cam]\nsource = \"{source}\"\n"))?;
         Ok(Pair {
@@ -203,9 +203,9 @@ impl Pair {
 /// A measurement of a process and the load on it.
 pub struct Measured {
     /// Processor time used by the process.
-    pub used: Used,
+    pub used: Usage,
     /// Resources held by the process at the end.
-    pub holds: Holds,
+    pub resources: Resources,
     /// What the viewers received.
     pub counts: Counts,
     /// Processor time of the load generator.
@@ -224,7 +224,7 @@ impl Measured {
     /// If not all of them get pictures, or one gets anything wrong.
     pub fn take(
         process: u32,
-        show: &Show,
+        show: &Expected,
         to: (SocketAddr, &str),
         viewers: usize,
         time: Duration,
@@ -241,15 +241,15 @@ impl Measured {
     pub fn of(process: u32, load: &impl AsRef<Tally>, time: Duration) -> Result<Measured> {
         let tally = load.as_ref();
         tally.take()?;
-        let before = Used::of(process)?;
+        let before = Usage::of(process)?;
         let began = Instant::now();
         thread::sleep(time);
-        let used = Used::of(process)?.since(&before);
+        let used = Usage::of(process)?.since(&before);
         let time = began.elapsed();
         let (counts, load) = tally.take()?;
         let measured = Measured {
             used,
-            holds: Holds::of(process)?,
+            resources: Resources::of(process)?,
             counts,
             load,
             time,

@@ -13,13 +13,13 @@ pub fn now() -> u64 {
 }
 
 /// A random duration below `most`. Used between repeated measurements, so that they hit periodic events at every phase.
-pub fn some_of(most: Duration) -> Duration {
+pub fn random_below(most: Duration) -> Duration {
     let dice = RandomState::new().hash_one(now()) % 1_000_000;
     most.mul_f64(dice as f64 / 1e6)
 }
 
 /// Buckets per doubling: values are exact to 1/64.
-const FINE: u32 = 64;
+const BUCKETS_PER_DOUBLING: u32 = 64;
 
 /// A histogram whose buckets grow with the durations, so that a million values need no more memory than ten.
 #[derive(Clone, Debug, Default)]
@@ -72,17 +72,17 @@ impl Histogram {
 }
 
 fn bucket(nanos: u64) -> usize {
-    let fine = u64::from(FINE);
+    let fine = u64::from(BUCKETS_PER_DOUBLING);
     if nanos < fine {
         return nanos as usize;
     }
-    let shift = nanos.ilog2() - FINE.ilog2();
+    let shift = nanos.ilog2() - BUCKETS_PER_DOUBLING.ilog2();
     (u64::from(shift) * fine + (nanos >> shift)) as usize
 }
 
 /// Largest value of a bucket.
 fn upper(bucket: usize) -> u64 {
-    let (bucket, fine) = (bucket as u64, u64::from(FINE));
+    let (bucket, fine) = (bucket as u64, u64::from(BUCKETS_PER_DOUBLING));
     if bucket < 2 * fine {
         return bucket;
     }
@@ -104,7 +104,7 @@ mod tests {
             let exact = part * 1_000_000.0;
             let found = all.quantile(part).as_nanos() as f64;
             assert!(
-                found >= exact && found <= exact * (1.0 + 2.0 / f64::from(FINE)),
+                found >= exact && found <= exact * (1.0 + 2.0 / f64::from(BUCKETS_PER_DOUBLING)),
                 "{part}: {found}"
             );
         }

@@ -19,11 +19,11 @@ use std::{
 };
 
 /// Interval at which a camera without a client checks for one.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The pictures to send and their format.
 #[derive(Clone)]
-pub enum Roll {
+pub enum Media {
     /// Annex B, as a camera sends it.
     Camera(Arc<Film>),
     /// The bytes that viewers of the film get, each run preceded by its length in 4 bytes: for programs that only
@@ -35,13 +35,13 @@ pub enum Roll {
     Parts(Arc<Album>),
 }
 
-impl Roll {
+impl Media {
     /// Time between two runs in nanoseconds.
     fn step(&self) -> u64 {
         let (pictures, rate) = match self {
-            Roll::Camera(film) | Roll::Messages(film) => (1, film.rate),
-            Roll::Fragments(film, pictures) => (*pictures, film.rate),
-            Roll::Parts(_) => (1, Album::RATE),
+            Media::Camera(film) | Media::Messages(film) => (1, film.rate),
+            Media::Fragments(film, pictures) => (*pictures, film.rate),
+            Media::Parts(_) => (1, Album::RATE),
         };
         1_000_000_000 * u64::from(pictures) / u64::from(rate)
     }
@@ -49,9 +49,9 @@ impl Roll {
     /// Whether a connection may start at this run.
     fn starts(&self, number: u64) -> bool {
         match self {
-            Roll::Camera(film) | Roll::Messages(film) => film.is_key(number),
-            Roll::Fragments(film, pictures) => film.is_key(number * u64::from(*pictures)),
-            Roll::Parts(_) => true,
+            Media::Camera(film) | Media::Messages(film) => film.is_key(number),
+            Media::Fragments(film, pictures) => film.is_key(number * u64::from(*pictures)),
+            Media::Parts(_) => true,
         }
     }
 
@@ -62,9 +62,9 @@ impl Roll {
         };
         let framed = |message: &[u8]| run(&[&frame_head(message.len()), message]);
         Ok(match self {
-            Roll::Camera(film) => film.camera(stamp),
-            Roll::Messages(film) => framed(&film.message(stamp)),
-            Roll::Fragments(film, pictures) => {
+            Media::Camera(film) => film.camera(stamp),
+            Media::Messages(film) => framed(&film.message(stamp)),
+            Media::Fragments(film, pictures) => {
                 let count = u64::from(*pictures);
                 let first = Stamp {
                     number: number * count,
@@ -72,7 +72,7 @@ impl Roll {
                 };
                 framed(&film.fragment(first, count)?)
             }
-            Roll::Parts(album) => {
+            Media::Parts(album) => {
                 let nth = usize::try_from(number).unwrap_or(0) % album.jpegs.len().max(1);
                 let jpeg: &[u8] = album.jpegs.get(nth).map_or(&[], |jpeg| jpeg);
                 let head = format!(
@@ -122,7 +122,7 @@ pub struct Feeder {
 
 impl Feeder {
     /// Starts a camera on a port chosen by the system.
-    pub fn start(roll: Roll) -> Result<Feeder> {
+    pub fn start(roll: Media) -> Result<Feeder> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -150,7 +150,7 @@ impl Drop for Feeder {
     }
 }
 
-fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
+fn feed(listener: &TcpListener, roll: &Media, stop: &AtomicBool) {
     let step = roll.step();
     let (mut began, mut number) = (now(), 0);
     let mut waiting: Vec<TcpStream> = Vec::new();
@@ -174,7 +174,7 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
             connections.append(&mut waiting);
         }
         if connections.is_empty() {
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
             continue;
         }
         let bytes = match roll.bytes(number) {
@@ -187,14 +187,14 @@ fn feed(listener: &TcpListener, roll: &Roll, stop: &AtomicBool) {
 }
 
 /// Prepares a connection for its first picture; `None` if it is closed already.
-fn greet(mut connection: TcpStream, roll: &Roll) -> Option<TcpStream> {
+fn greet(mut connection: TcpStream, roll: &Media) -> Option<TcpStream> {
     connection.set_nonblocking(false).ok()?;
     connection.set_nodelay(true).ok()?;
     // A client that does not read must not block the shutdown.
     connection
         .set_write_timeout(Some(Duration::from_secs(5)))
         .ok()?;
-    if matches!(roll, Roll::Camera(_)) {
+    if matches!(roll, Media::Camera(_)) {
         connection.write_all(&Film::opening()).ok()?;
     }
     Some(connection)

@@ -28,7 +28,7 @@ use std::{
 const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
 /// Interval at which the thread checks for new viewers and for its end.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Viewers that are not watched closely are read after this many nanoseconds without data (`QUIET`), but not sooner
 /// than this long after the previous time (`PAUSE`).
 const QUIET: u64 = 8_000_000;
@@ -36,7 +36,7 @@ const PAUSE: u64 = 50_000_000;
 
 /// The pictures that viewers expect.
 #[derive(Clone)]
-pub enum Show {
+pub enum Expected {
     /// Access units over WebSocket.
     Film(Arc<Film>),
     /// The same as MP4 fragments, after a text message and an init segment.
@@ -47,35 +47,37 @@ pub enum Show {
     AnyJpegs,
 }
 
-impl Show {
+impl Expected {
     fn kind(&self) -> Kind {
         match self {
-            Show::Film(_) | Show::Fragments(_) => Kind::WebSocket,
-            Show::Album(_) | Show::AnyJpegs => Kind::Multipart,
+            Expected::Film(_) | Expected::Fragments(_) => Kind::WebSocket,
+            Expected::Album(_) | Expected::AnyJpegs => Kind::Multipart,
         }
     }
 
     /// Whether a message is one of those before the first picture.
     fn is_opening(&self, head: &[u8]) -> bool {
         match self {
-            Show::Film(_) => head.starts_with(&[0, 0, 0, 1, 0x67]),
-            Show::Fragments(_) => head.starts_with(b"video/mp4") || head.get(4..8) == Some(b"ftyp"),
-            Show::Album(_) | Show::AnyJpegs => false,
+            Expected::Film(_) => head.starts_with(&[0, 0, 0, 1, 0x67]),
+            Expected::Fragments(_) => {
+                head.starts_with(b"video/mp4") || head.get(4..8) == Some(b"ftyp")
+            }
+            Expected::Album(_) | Expected::AnyJpegs => false,
         }
     }
 
     /// Number of bytes needed to identify a message.
     fn head(&self) -> usize {
         match self {
-            Show::Fragments(_) => fragment::HEAD,
-            Show::Film(_) | Show::Album(_) | Show::AnyJpegs => HEAD,
+            Expected::Fragments(_) => fragment::HEAD,
+            Expected::Film(_) | Expected::Album(_) | Expected::AnyJpegs => HEAD,
         }
     }
 }
 
 /// Running viewers; they disconnect when this is dropped.
 pub struct Load {
-    show: Show,
+    show: Expected,
     epolls: [Arc<OwnedFd>; 2],
     /// One viewer in this number is read as soon as it has data, the others when nothing else is due.
     closely: usize,
@@ -96,12 +98,12 @@ struct Viewer {
 
 impl Load {
     /// Starts without viewers; all will be watched closely.
-    pub fn new(show: Show) -> Result<Load> {
+    pub fn new(show: Expected) -> Result<Load> {
         Load::watching(show, 1)
     }
 
     /// Like [`Load::new`], with one viewer in `closely` watched closely.
-    pub fn watching(show: Show, closely: usize) -> Result<Load> {
+    pub fn watching(show: Expected, closely: usize) -> Result<Load> {
         let make =
             || Ok::<_, rustix::io::Errno>(Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?));
         let epolls = [make()?, make()?];
@@ -205,7 +207,7 @@ pub fn request(kind: Kind, address: SocketAddr, path: &str) -> String {
 }
 
 struct Reader {
-    show: Show,
+    show: Expected,
     epolls: [Arc<OwnedFd>; 2],
     tally: Arc<Tally>,
     arrived: mpsc::Receiver<(u64, Viewer)>,
@@ -219,7 +221,7 @@ impl Reader {
         let (mut busy, mut all) = (0, 0);
         self.tally.begin();
         while !self.tally.stopped() {
-            if self.read(0, &mut events, LOOK)? > 0 {
+            if self.read(0, &mut events, POLL_INTERVAL)? > 0 {
                 busy = now();
             }
             if now() > (busy + QUIET).max(all + PAUSE) {
@@ -278,7 +280,7 @@ impl Reader {
 impl Viewer {
     fn take(
         &mut self,
-        show: &Show,
+        show: &Expected,
         closely: bool,
         bytes: &[u8],
         counts: &mut Counts,
@@ -298,7 +300,7 @@ impl Viewer {
             let timed = |stamp: Stamp| closely.then(|| at.saturating_sub(stamp.sent));
             // Number of the picture, how many arrive with it, and its latency.
             let found = match show {
-                Show::Film(film) => film
+                Expected::Film(film) => film
                     .recognise(head, length)
                     .with_context(|| {
                         let first = head.get(..16);
@@ -312,7 +314,7 @@ impl Viewer {
                         );
                         Ok((stamp.number, 1, timed(stamp)))
                     }),
-                Show::Fragments(film) => {
+                Expected::Fragments(film) => {
                     film.recognise_fragment(head, length).and_then(|fragment| {
                         if whole {
                             film.compare_fragment(fragment, head, true)?;
@@ -321,7 +323,7 @@ impl Viewer {
                         Ok((first.number, fragment.pictures, timed(first)))
                     })
                 }
-                Show::Album(album) => album
+                Expected::Album(album) => album
                     .recognise(head, length)
                     .with_context(|| format!("{length} bytes that are not a JPEG of the album"))
                     .and_then(|place| {
@@ -335,7 +337,7 @@ impl Viewer {
                         let number = last.map_or(place as u64, |last| last + behind(last));
                         Ok((number, 1, None))
                     }),
-                Show::AnyJpegs => {
+                Expected::AnyJpegs => {
                     if !head.starts_with(&[0xff, 0xd8, 0xff]) {
                         counts.fault(|| format!("{length} bytes that are not a JPEG"));
                     }
@@ -373,10 +375,10 @@ mod tests {
 
     /// Counts after a viewer received these messages.
     fn watch(whole: bool, messages: &[Vec<u8>]) -> Counts {
-        watch_show(&Show::Film(Arc::new(film(&PICTURES))), whole, messages)
+        watch_show(&Expected::Film(Arc::new(film(&PICTURES))), whole, messages)
     }
 
-    fn watch_show(show: &Show, whole: bool, messages: &[Vec<u8>]) -> Counts {
+    fn watch_show(show: &Expected, whole: bool, messages: &[Vec<u8>]) -> Counts {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let keep = if whole { usize::MAX } else { show.head() };
@@ -468,7 +470,7 @@ mod tests {
             b"video/mp4; codecs=\"avc1\"".to_vec(),
             b"\0\0\0\x08ftyp".to_vec(),
         ];
-        let show = Show::Fragments(film.clone());
+        let show = Expected::Fragments(film.clone());
         for whole in [false, true] {
             let pictures = [fragment(4, 1), fragment(5, 1), fragment(8, 1)];
             let counts = watch_show(&show, whole, &[&opening[..], &pictures].concat());
@@ -490,15 +492,15 @@ mod tests {
     #[test]
     fn viewers_of_a_bare_program_get_every_picture() {
         use crate::{
-            feeder::{Feeder, Roll},
-            server::{Way, serve_on},
+            feeder::{Feeder, Media},
+            server::{FanOut, serve_on},
         };
         let film = Arc::new(film(&PICTURES).at_rate(50));
-        let feeder = Feeder::start(Roll::Messages(film.clone())).unwrap();
+        let feeder = Feeder::start(Media::Messages(film.clone())).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, source) = (listener.local_addr().unwrap(), feeder.address);
-        thread::spawn(move || serve_on(listener, Way::Tasks, source));
-        let mut load = Load::watching(Show::Film(film), 10).unwrap();
+        thread::spawn(move || serve_on(listener, FanOut::Tasks, source));
+        let mut load = Load::watching(Expected::Film(film), 10).unwrap();
         load.open(address, "/", 30).unwrap();
         load.settled(Duration::from_secs(30)).unwrap();
         let (counts, _) = load.tally.take().unwrap();

@@ -28,8 +28,8 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    captures, connect, devices, fanout, hls as hls_players, latency, moves, others, page, policy,
-    profile, sandbox, start, streams, viewers, weigh,
+    bandwidth, captures, connect, devices, fanout, hls as hls_players, latency, moves, others,
+    page, policy, profile, sandbox, start, streams, viewers,
 };
 use std::{
     net::SocketAddr,
@@ -84,7 +84,7 @@ enum Command {
     },
     /// Forward runs of bytes from an address to all viewers: the program with which the gateway is compared.
     Serve {
-        way: server::Way,
+        way: server::FanOut,
         source: SocketAddr,
     },
 }
@@ -125,7 +125,7 @@ fn run(arguments: Arguments) -> Result<()> {
     match &arguments.command {
         Command::Serve { way, source } => server::serve(*way, *source),
         Command::Run { quick, only } => {
-            more_descriptors()?;
+            raise_descriptor_limit()?;
             let bench = Bench::new(&arguments.dir, &arguments.gateway, *quick)?;
             let began = Instant::now();
             tell_machine(write)?;
@@ -159,7 +159,7 @@ fn run(arguments: Arguments) -> Result<()> {
             transport,
             seconds,
         } => {
-            more_descriptors()?;
+            raise_descriptor_limit()?;
             let bench = Bench::new(&arguments.dir, &arguments.gateway, false)?;
             for table in profile::run(&bench, *transport, *viewers, Duration::from_secs(*seconds))?
             {
@@ -181,7 +181,7 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         Question::Page => vec![page::run(bench, &arguments.page)?],
         Question::Moves => vec![moves::run(bench, &arguments.moves)?],
         Question::Captures => captures::run(bench)?.into(),
-        Question::Bytes => weigh::run(bench)?.into(),
+        Question::Bytes => bandwidth::run(bench)?.into(),
         Question::Connect => vec![connect::run(bench)?],
         Question::Start => vec![start::run(bench)?],
         Question::Streams => vec![streams::run(bench)?],
@@ -213,7 +213,7 @@ fn show(table: &Table, write: Option<&Path>) -> Result<()> {
 }
 
 /// Each viewer takes one descriptor here and one in the process under measurement.
-fn more_descriptors() -> Result<()> {
+fn raise_descriptor_limit() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     const WANTED: u64 = 4096;
     let limit = getrlimit(Resource::Nofile);

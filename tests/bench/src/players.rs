@@ -23,7 +23,7 @@ use std::{
 const CHECKED: usize = 50;
 const READ: usize = 256 << 10;
 /// Interval at which the thread checks for its end.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// When playlists are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
         attend(stage, id, slot, |viewer, _| viewer.ask(stage));
     }
     while !stage.tally.stopped() {
-        let most = Duration::from_nanos(due.saturating_sub(now())).min(LOOK);
+        let most = Duration::from_nanos(due.saturating_sub(now())).min(POLL_INTERVAL);
         readiness::wait(poll, &mut events, most)?;
         for event in &events {
             let data = event.data;

@@ -57,8 +57,8 @@ impl Process {
     }
 
     /// Resources that it holds now.
-    pub fn holds(&self) -> Result<Holds> {
-        Holds::of(self.id())
+    pub fn resources(&self) -> Result<Resources> {
+        Resources::of(self.id())
     }
 }
 
@@ -72,7 +72,7 @@ impl Drop for Process {
 /// Processor time of all existing threads, and how often they slept. Threads that have ended are not included, so this
 /// is valid only for intervals in which none ends.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Used {
+pub struct Usage {
     /// Time on a processor, exact to the nanosecond (`/proc/PID/task/*/schedstat`).
     pub running: Duration,
     /// Time ready to run but waiting for a processor.
@@ -83,10 +83,10 @@ pub struct Used {
     pub sleeps: u64,
 }
 
-impl Used {
+impl Usage {
     /// Reads the figures of a process.
-    pub fn of(id: u32) -> Result<Used> {
-        let mut used = Used::default();
+    pub fn of(id: u32) -> Result<Usage> {
+        let mut used = Usage::default();
         let tasks = format!("/proc/{id}/task");
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
             // A thread may end between listing and reading.
@@ -117,8 +117,8 @@ impl Used {
     }
 
     /// Difference to an earlier reading.
-    pub fn since(&self, before: &Used) -> Used {
-        Used {
+    pub fn since(&self, before: &Usage) -> Usage {
+        Usage {
             running: self.running.saturating_sub(before.running),
             waiting: self.waiting.saturating_sub(before.waiting),
             ticks: (
@@ -147,7 +147,7 @@ pub fn running(thread: i32) -> Result<Duration> {
 
 /// Memory, threads and descriptors of a process.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Holds {
+pub struct Resources {
     /// Resident memory in bytes.
     pub resident: u64,
     /// The same with shared pages divided between the processes that share them.
@@ -158,12 +158,12 @@ pub struct Holds {
     pub descriptors: u64,
 }
 
-impl Holds {
+impl Resources {
     /// Reads the figures of a process.
-    pub fn of(id: u32) -> Result<Holds> {
+    pub fn of(id: u32) -> Result<Resources> {
         let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
         let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        Ok(Holds {
+        Ok(Resources {
             resident: field(&rollup, "Rss:").context("no Rss")? * 1024,
             proportional: field(&rollup, "Pss:").context("no Pss")? * 1024,
             threads: field(&status, "Threads:").unwrap_or(0),

@@ -22,7 +22,7 @@ use tokio::{io::AsyncWriteExt, sync::Notify};
 
 /// How runs reach the viewers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Way {
+pub enum FanOut {
     /// The bare program: the thread that has the run writes it to each socket in turn, and a viewer whose socket is
     /// full misses what does not fit. It does nothing else, and less work is not possible.
     Bare,
@@ -40,22 +40,22 @@ pub enum Way {
 }
 
 /// Serves until killed: prints its address on standard output and takes runs from `source`.
-pub fn serve(way: Way, source: SocketAddr) -> Result<()> {
+pub fn serve(way: FanOut, source: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("listening on http://{}", listener.local_addr()?);
     serve_on(listener, way, source)
 }
 
 /// Serves clients of `listener` until `source` ends.
-pub fn serve_on(listener: TcpListener, way: Way, source: SocketAddr) -> Result<()> {
+pub fn serve_on(listener: TcpListener, way: FanOut, source: SocketAddr) -> Result<()> {
     let runs = Runs(TcpStream::connect(source)?);
     match way {
-        Way::Bare => bare(listener, runs),
-        Way::Tasks => tasks(listener, runs, 0),
-        Way::TasksOnOneThread => tasks(listener, runs, 1),
-        Way::Pass => passes(listener, runs, 1, false),
-        Way::PassInATask => passes(listener, runs, 1, true),
-        Way::TwoPasses => passes(listener, runs, 2, false),
+        FanOut::Bare => bare(listener, runs),
+        FanOut::Tasks => tasks(listener, runs, 0),
+        FanOut::TasksOnOneThread => tasks(listener, runs, 1),
+        FanOut::Pass => passes(listener, runs, 1, false),
+        FanOut::PassInATask => passes(listener, runs, 1, true),
+        FanOut::TwoPasses => passes(listener, runs, 2, false),
     }
 }
 
@@ -75,7 +75,7 @@ impl Iterator for Runs {
 }
 
 /// Answers any request of a viewer as the gateway would.
-fn welcome(socket: &mut TcpStream) -> Result<()> {
+fn answer_upgrade(socket: &mut TcpStream) -> Result<()> {
     socket.set_nodelay(true)?;
     let (mut request, mut byte) = (Vec::new(), [0; 1024]);
     while !request.ends_with(b"\r\n\r\n") {
@@ -103,7 +103,7 @@ fn accept(listener: TcpListener, mut take: impl FnMut(TcpStream) + Send + 'stati
         .name("accept".into())
         .spawn(move || {
             for mut socket in listener.incoming().flatten() {
-                if welcome(&mut socket).is_ok() {
+                if answer_upgrade(&mut socket).is_ok() {
                     take(socket);
                 }
             }

@@ -13,32 +13,32 @@ use std::{
 };
 
 /// A request as a WebSocket frame, masked with zeros, because clients must mask (RFC 6455 5.3).
-pub const ASK: [u8; 24] = *b"\x81\x92\0\0\0\0{\"type\":\"capture\"}";
+pub const CAPTURE_REQUEST: [u8; 24] = *b"\x81\x92\0\0\0\0{\"type\":\"capture\"}";
 /// Longer than the gateway holds an answer back.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Limit of an answer's text in bytes.
 const TEXT: usize = 2048;
 const READ: usize = 256 << 10;
 /// Receive buffer in bytes of a client that does not read.
-const DEAF: u32 = 16 << 10;
+const SMALL_BUFFER: u32 = 16 << 10;
 
 /// A client that waits for the answer to each request.
-pub struct Shots {
+pub struct CaptureClient {
     /// Connection of the client.
     pub socket: TcpStream,
     /// Parser of the answers.
-    pub ear: Ear,
+    pub parser: AnswerParser,
     buffer: Vec<u8>,
 }
 
-impl Shots {
+impl CaptureClient {
     /// Connects; the stream's decoder then starts.
-    pub fn connect(address: SocketAddr, stream: &str) -> Result<Shots> {
-        Shots::on(TcpStream::connect(address)?, address, stream)
+    pub fn connect(address: SocketAddr, stream: &str) -> Result<CaptureClient> {
+        CaptureClient::on(TcpStream::connect(address)?, address, stream)
     }
 
     /// Connects a client that will not read, with a small buffer, so that the gateway soon notices.
-    pub fn deaf(address: SocketAddr, stream: &str) -> Result<Shots> {
+    pub fn deaf(address: SocketAddr, stream: &str) -> Result<CaptureClient> {
         // The standard library cannot limit the receive buffer before connecting.
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let socket = runtime.enable_io().build()?.block_on(async {
@@ -46,24 +46,24 @@ impl Shots {
                 SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
                 SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
             };
-            socket.set_recv_buffer_size(DEAF)?;
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
             socket.connect(address).await?.into_std()
         })?;
         socket.set_nonblocking(false)?;
-        Shots::on(socket, address, stream)
+        CaptureClient::on(socket, address, stream)
     }
 
-    fn on(mut socket: TcpStream, address: SocketAddr, stream: &str) -> Result<Shots> {
+    fn on(mut socket: TcpStream, address: SocketAddr, stream: &str) -> Result<CaptureClient> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let path = format!("/api/ws/capture/{stream}");
         socket.write_all(request(Kind::WebSocket, address, &path).as_bytes())?;
-        let mut shots = Shots {
+        let mut shots = CaptureClient {
             socket,
-            ear: Ear::default(),
+            parser: AnswerParser::default(),
             buffer: vec![0; READ],
         };
-        while !shots.ear.is_open() {
+        while !shots.parser.is_open() {
             shots.read()?;
         }
         Ok(shots)
@@ -75,7 +75,7 @@ impl Shots {
     ///
     /// If the request fails.
     pub fn take(&mut self) -> Result<Picture> {
-        self.socket.write_all(&ASK)?;
+        self.socket.write_all(&CAPTURE_REQUEST)?;
         loop {
             match self.read()? {
                 Some(Got::Picture(picture)) => return Ok(picture),
@@ -92,7 +92,7 @@ impl Shots {
         ensure!(size > 0, "the gateway hung up");
         let mut got = None;
         let bytes = self.buffer.get(..size).unwrap_or_default();
-        self.ear.take(bytes, &mut |one| got = Some(one))?;
+        self.parser.take(bytes, &mut |one| got = Some(one))?;
         Ok(got)
     }
 }
@@ -128,22 +128,22 @@ enum Said {
 }
 
 /// Parser of answers that may be split anywhere. Pure.
-pub struct Ear {
+pub struct AnswerParser {
     cutter: Cutter,
     /// Description of the picture that comes next.
     said: Option<Picture>,
 }
 
-impl Default for Ear {
-    fn default() -> Ear {
-        Ear {
+impl Default for AnswerParser {
+    fn default() -> AnswerParser {
+        AnswerParser {
             cutter: Cutter::new(Kind::WebSocket, TEXT),
             said: None,
         }
     }
 }
 
-impl Ear {
+impl AnswerParser {
     /// Whether the WebSocket is open.
     pub fn is_open(&self) -> bool {
         self.cutter.is_open()
@@ -155,12 +155,12 @@ impl Ear {
     ///
     /// If they are not a valid answer.
     pub fn take(&mut self, bytes: &[u8], got: &mut impl FnMut(Got)) -> Result<()> {
-        let Ear { cutter, said } = self;
+        let AnswerParser { cutter, said } = self;
         let mut understood = Ok(());
         cutter.take(bytes, &mut |head, length| {
             if understood.is_ok() {
-                understood =
-                    understand(said, head, length).map(|one| one.into_iter().for_each(&mut *got));
+                understood = parse_message(said, head, length)
+                    .map(|one| one.into_iter().for_each(&mut *got));
             }
         })?;
         understood
@@ -168,7 +168,7 @@ impl Ear {
 }
 
 /// Interprets one message: a text that begins with `head`, or the announced picture.
-fn understand(said: &mut Option<Picture>, head: &[u8], length: usize) -> Result<Option<Got>> {
+fn parse_message(said: &mut Option<Picture>, head: &[u8], length: usize) -> Result<Option<Got>> {
     if let Some(picture) = said.take() {
         ensure!(
             picture.bytes == length && head.starts_with(&[0xff, 0xd8, 0xff]),
@@ -216,11 +216,11 @@ pub mod tests {
     }
 
     fn hear(stream: &[u8], at_a_time: usize) -> Result<Vec<Got>> {
-        let (mut ear, mut all) = (Ear::default(), Vec::new());
+        let (mut parser, mut all) = (AnswerParser::default(), Vec::new());
         for bytes in stream.chunks(at_a_time) {
-            ear.take(bytes, &mut |got| all.push(got))?;
+            parser.take(bytes, &mut |got| all.push(got))?;
         }
-        assert!(ear.is_open());
+        assert!(parser.is_open());
         Ok(all)
     }
 
@@ -241,7 +241,7 @@ pub mod tests {
         for at_a_time in [1, 3, 50, stream.len()] {
             assert_eq!(hear(&stream, at_a_time).unwrap(), wanted, "{at_a_time}");
         }
-        assert!(!Ear::default().is_open());
+        assert!(!AnswerParser::default().is_open());
     }
 
     #[test]
@@ -260,9 +260,9 @@ pub mod tests {
 
     #[test]
     fn a_request_is_a_whole_masked_text() {
-        let text = ASK.get(6..).unwrap();
+        let text = CAPTURE_REQUEST.get(6..).unwrap();
         assert_eq!(
-            (ASK[0], ASK[1]),
+            (CAPTURE_REQUEST[0], CAPTURE_REQUEST[1]),
             (0x81, 0x80 | u8::try_from(text.len()).unwrap())
         );
         assert_eq!(text, b"{\"type\":\"capture\"}");

@@ -4,7 +4,7 @@
 use crate::{
     clock::now,
     readiness,
-    shots::{ASK, Ear, Got, Shots},
+    shots::{AnswerParser, CAPTURE_REQUEST, CaptureClient, Got},
     tally::Tally,
 };
 use anyhow::{Result, ensure};
@@ -34,7 +34,7 @@ pub struct Storm {
 }
 
 /// Results since the previous reading.
-pub struct Took {
+pub struct Results {
     /// Requests of the clients that read.
     pub asked: u64,
     /// Captures that they received.
@@ -55,15 +55,17 @@ impl Storm {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (mut reading, mut deaf) = (Vec::new(), Vec::new());
         for nth in 0..CLIENTS {
-            let Shots { socket, ear, .. } = Shots::connect(address, stream)?;
+            let CaptureClient { socket, parser, .. } = CaptureClient::connect(address, stream)?;
             let event = epoll::EventData::new_u64(nth as u64);
             epoll::add(&poll, &socket, event, epoll::EventFlags::IN)?;
             reading.push(Client {
-                asker: Asker::new(socket)?,
-                ear,
+                asker: RequestSender::new(socket)?,
+                parser,
                 seen: false,
             });
-            deaf.push(Asker::new(Shots::deaf(address, stream)?.socket)?);
+            deaf.push(RequestSender::new(
+                CaptureClient::deaf(address, stream)?.socket,
+            )?);
         }
         let shared = Arc::new(Shared::default());
         let told = shared.clone();
@@ -89,10 +91,10 @@ impl Storm {
     /// # Errors
     ///
     /// If a client was disconnected, or received an invalid answer.
-    pub fn take(&self) -> Result<Took> {
+    pub fn take(&self) -> Result<Results> {
         let (counts, load) = self.shared.tally.take()?;
         ensure!(counts.faults == 0, "{:#?}", counts.said);
-        Ok(Took {
+        Ok(Results {
             asked: self.shared.asked.swap(0, Ordering::Relaxed),
             pictures: counts.messages,
             load,
@@ -109,7 +111,12 @@ impl Drop for Storm {
     }
 }
 
-fn run(shared: &Shared, poll: &OwnedFd, reading: &mut [Client], deaf: &mut [Asker]) -> Result<()> {
+fn run(
+    shared: &Shared,
+    poll: &OwnedFd,
+    reading: &mut [Client],
+    deaf: &mut [RequestSender],
+) -> Result<()> {
     shared.tally.begin();
     let mut events = Vec::with_capacity(CLIENTS);
     let mut buffer = vec![0; READ];
@@ -142,8 +149,8 @@ fn run(shared: &Shared, poll: &OwnedFd, reading: &mut [Client], deaf: &mut [Aske
 
 /// A client that reads.
 struct Client {
-    asker: Asker,
-    ear: Ear,
+    asker: RequestSender,
+    parser: AnswerParser,
     seen: bool,
 }
 
@@ -158,7 +165,7 @@ impl Client {
         let mut counts = tally.counts();
         counts.bytes += size as u64;
         let (bytes, seen) = (buffer.get(..size).unwrap_or_default(), &mut self.seen);
-        self.ear.take(bytes, &mut |got| match got {
+        self.parser.take(bytes, &mut |got| match got {
             Got::Picture(_) => {
                 counts.messages += 1;
                 counts.viewers += u64::from(!std::mem::replace(seen, true));
@@ -171,24 +178,26 @@ impl Client {
 }
 
 /// Sending half of a client.
-struct Asker {
+struct RequestSender {
     socket: TcpStream,
     /// Bytes of a request that have not been sent yet.
     left: usize,
 }
 
-impl Asker {
-    fn new(socket: TcpStream) -> Result<Asker> {
+impl RequestSender {
+    fn new(socket: TcpStream) -> Result<RequestSender> {
         socket.set_nonblocking(true)?;
-        Ok(Asker { socket, left: 0 })
+        Ok(RequestSender { socket, left: 0 })
     }
 
     /// Sends a request or the rest of one; returns whether all of it is sent.
     fn ask(&mut self) -> Result<bool> {
         if self.left == 0 {
-            self.left = ASK.len();
+            self.left = CAPTURE_REQUEST.len();
         }
-        let rest = ASK.get(ASK.len() - self.left..).unwrap_or_default();
+        let rest = CAPTURE_REQUEST
+            .get(CAPTURE_REQUEST.len() - self.left..)
+            .unwrap_or_default();
         match self.socket.write(rest) {
             Ok(size) => self.left -= size,
             Err(error) if is_later(&error) => {}
@@ -224,13 +233,13 @@ mod tests {
                     assert!(head.starts_with(b"GET /api/ws/capture/cam "));
                     socket.write_all(b"HTTP/1.1 101 S\r\n\r\n").unwrap();
                     let answer = answer("now", &[&[0xff, 0xd8, 0xff][..], &[7; 9000]].concat());
-                    let mut asked = [0; ASK.len()];
+                    let mut asked = [0; CAPTURE_REQUEST.len()];
                     for _ in 0..most {
                         let taken = socket.read_exact(&mut asked);
                         if taken.and_then(|()| socket.write_all(&answer)).is_err() {
                             return;
                         }
-                        assert_eq!(asked, ASK);
+                        assert_eq!(asked, CAPTURE_REQUEST);
                     }
                 });
             }

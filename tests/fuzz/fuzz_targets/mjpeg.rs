@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use sluicegate_fuzz::{Input, pieces};
 use sluicegate_media::jpeg;
-use sluicegate_source::mjpeg::{Found, Reader, boundary, is_mjpeg};
+use sluicegate_source::mjpeg::{Reader, ReaderEvent, boundary, is_mjpeg};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(read(reader(), &cut), expected);
     let mut bytes = 0;
     for found in expected {
-        if let Found::Picture(picture) = found {
+        if let ReaderEvent::Picture(picture) = found {
             assert!(picture.starts_with(&[0xff, 0xd8, 0xff]) && picture.ends_with(&jpeg::EOI));
             assert!(picture.len() <= limit + jpeg::EOI.len());
             bytes += picture.len() - jpeg::EOI.len();
@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
     );
 });
 
-fn read(mut reader: Reader, pieces: &[&[u8]]) -> Vec<Found> {
+fn read(mut reader: Reader, pieces: &[&[u8]]) -> Vec<ReaderEvent> {
     let mut found = Vec::new();
     for piece in pieces {
         reader.push(piece);

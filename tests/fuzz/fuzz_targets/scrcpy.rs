@@ -36,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
             pieces.push(piece);
         }
         assert_eq!(whole.has_ended(), pieces.has_ended());
-        assert!(whole.why(&version).len() < 2000);
+        assert!(whole.explain_exit(&version).len() < 2000);
     }
 
     for attached in parse_list(&String::from_utf8_lossy(stream)) {

@@ -12,7 +12,7 @@ mod trace;
 mod viewer;
 
 pub use trace::{SECONDS, STEP_MS, Step, Trace, traces};
-pub use viewer::{Form, Kind, Viewer};
+pub use viewer::{Kind, LinkCandidate, Viewer};
 
 use sluicegate_plugin::policy::{
     Candidate, Client, Event, Policy, PolicyInstance, PolicySession, Report,
@@ -26,20 +26,20 @@ const PATIENCE_MS: u64 = 5000;
 const THROUGHPUT_ONLY: f64 = 0.7;
 
 /// Candidates: a low-latency picture, and HLS in two sizes.
-pub const FORMS: [Form; 3] = [
-    Form {
+pub const CANDIDATES: [LinkCandidate; 3] = [
+    LinkCandidate {
         transport: "mjpeg",
         rendition: "",
         kind: Kind::Mjpeg { frame_rate: 10 },
         rate: 3.2e6,
     },
-    Form {
+    LinkCandidate {
         transport: "hls",
         rendition: "",
         kind: Kind::Hls { part_ms: 500 },
         rate: 1.2e6,
     },
-    Form {
+    LinkCandidate {
         transport: "hls",
         rendition: "mobile",
         kind: Kind::Hls { part_ms: 500 },
@@ -68,7 +68,7 @@ pub struct Outcome {
     /// Bytes that were received but never shown.
     pub wasted: f64,
     /// Seconds on each candidate.
-    pub on: [f64; FORMS.len()],
+    pub on: [f64; CANDIDATES.len()],
     /// Stalls as (second, candidate).
     pub stalls: Vec<(u64, usize)>,
     /// Longest time without a new picture, in seconds.
@@ -90,7 +90,7 @@ pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider
 }
 
 fn candidates() -> Vec<Candidate> {
-    let candidate = |form: &Form| Candidate {
+    let candidate = |form: &LinkCandidate| Candidate {
         transport: form.transport.into(),
         rendition: form.rendition.into(),
         bandwidth: form.rate as u32,
@@ -103,7 +103,7 @@ fn candidates() -> Vec<Candidate> {
         },
         sound: false,
     };
-    FORMS.iter().map(candidate).collect()
+    CANDIDATES.iter().map(candidate).collect()
 }
 
 /// Figures of the last second, for a report.
@@ -129,7 +129,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
     };
     // Media time does not start at zero.
     let origin = 10_000;
-    let (mut playing, mut index) = (Viewer::new(FORMS[start], origin), start);
+    let (mut playing, mut index) = (Viewer::new(CANDIDATES[start], origin), start);
     let mut pending: Option<(Viewer, usize, String)> = None;
     let mut told = false;
     let mut queue: VecDeque<(bool, f64)> = VecDeque::new();
@@ -139,9 +139,9 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
     for passed in (0..SECONDS * 1000).step_by(TICK_MS as usize) {
         let now = origin + passed;
         let step = trace.steps[(passed / STEP_MS) as usize];
-        let held: f64 = queue.iter().map(|(_, bytes)| bytes).sum();
-        let round_trip = 2 * step.delay_ms + (held * 8000.0 / step.rate.max(1e4)) as u64;
-        let mut room = (trace.queue_ms as f64 * 4e6 / 8000.0 - held).max(0.0);
+        let queued_bytes: f64 = queue.iter().map(|(_, bytes)| bytes).sum();
+        let round_trip = 2 * step.delay_ms + (queued_bytes * 8000.0 / step.rate.max(1e4)) as u64;
+        let mut queue_free = (trace.queue_ms as f64 * 4e6 / 8000.0 - queued_bytes).max(0.0);
         // As in the player: on a move to something smaller, the old transport makes way as soon as the new one receives
         // data.
         let down = pending
@@ -155,9 +155,9 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
         for (nth, viewer) in viewers.iter_mut().enumerate() {
             let Some(viewer) = viewer else { continue };
             let yields = yields.filter(|_| nth == 0);
-            let put = viewer.wants(now, yields).min(room);
+            let put = viewer.pending_bytes(now, yields).min(queue_free);
             if put > 0.0 {
-                room -= put;
+                queue_free -= put;
                 viewer.in_queue += put;
                 queue.push_back((nth == 1, put));
             }
@@ -175,7 +175,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
                 queue.pop_front();
             }
             if let Some(viewer) = &mut viewers[usize::from(to_pending)] {
-                viewer.got(now, taken, step.delay_ms);
+                viewer.deliver(now, taken, step.delay_ms);
                 was_busy |= !to_pending;
                 second.bytes += if to_pending { 0.0 } else { taken };
             }
@@ -200,7 +200,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
         }
         second.late = second
             .late
-            .max(late.max(playing.waits(now)).saturating_sub(step.delay_ms));
+            .max(late.max(playing.overdue(now)).saturating_sub(step.delay_ms));
         outcome.on[index] += TICK_MS as f64 / 1000.0;
 
         if playing.shown && !told {
@@ -239,7 +239,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
             second = Second::default();
             wanted = match &decider {
                 Decider::Throughput(forms) => {
-                    let fits = |form: &&usize| FORMS[**form].rate <= THROUGHPUT_ONLY * mean;
+                    let fits = |form: &&usize| CANDIDATES[**form].rate <= THROUGHPUT_ONLY * mean;
                     let best = forms.iter().find(fits).or(forms.last()).copied();
                     best.map(|best| (best, "throughput".to_owned()))
                 }
@@ -256,7 +256,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
             pending = None;
         }
         if to != index {
-            pending = Some((Viewer::new(FORMS[to], now), to, reason));
+            pending = Some((Viewer::new(CANDIDATES[to], now), to, reason));
         }
     }
     outcome

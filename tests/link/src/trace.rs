@@ -41,7 +41,7 @@ impl Random {
     }
 
     /// Whether an event that happens once in `seconds` on average happens in this step.
-    fn every(&mut self, seconds: f64) -> bool {
+    fn occurs(&mut self, seconds: f64) -> bool {
         self.next() < STEP_MS as f64 / 1000.0 / seconds
     }
 }
@@ -83,7 +83,7 @@ fn drive(seed: u64) -> Trace {
     let mut trace = make("4G drive", seed, 400, |_, random| {
         let kept = 0.75f64.powf(STEP_MS as f64 / 1000.0);
         level = level * kept + random.normal() * (1.0 - kept * kept).sqrt();
-        if out <= 0.0 && random.every(45.0) {
+        if out <= 0.0 && random.occurs(45.0) {
             out = 1.0 + random.next();
         }
         out -= STEP_MS as f64 / 1000.0;
@@ -104,7 +104,7 @@ fn drive(seed: u64) -> Trace {
 fn wifi_edge(seed: u64) -> Trace {
     let (mut far, mut weak) = (false, 1e6);
     make("Wi-Fi edge", seed, 300, |_, random| {
-        if random.every(if far { 15.0 } else { 25.0 }) {
+        if random.occurs(if far { 15.0 } else { 25.0 }) {
             far = !far;
             weak = 0.4e6 + random.next() * 1.6e6;
         }
@@ -146,7 +146,7 @@ fn lift(seed: u64) -> Trace {
 /// 2.5 Mbit/s, a fifth up and down from step to step, 60 ms; no traffic for half a second every 30 s.
 fn tethering(seed: u64) -> Trace {
     make("tethering", seed, 600, |_, random| Step {
-        rate: if random.every(30.0) {
+        rate: if random.occurs(30.0) {
             0.0
         } else {
             2.5e6 * (0.8 + 0.4 * random.next())

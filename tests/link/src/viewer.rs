@@ -3,13 +3,13 @@
 /// Time step of the simulation.
 pub const TICK_MS: u64 = 10;
 /// A picture counts as standing still after this time without a new one.
-const STILL_MS: u64 = 1000;
-/// A transport that makes way sends one picture per second (`YIELDED_MS`) for this time (`YIELDS_MS`), and then none.
-const YIELDED_MS: u64 = 1000;
+const STALL_AFTER_MS: u64 = 1000;
+/// A transport that makes way sends one picture per second (`YIELDED_INTERVAL_MS`) for this time (`YIELDS_MS`), and then none.
+const YIELDED_INTERVAL_MS: u64 = 1000;
 const YIELDS_MS: u64 = 2000;
-/// Players start at multiples of this (`GROUP_MS`), and give up what is further behind than that (`TOO_LATE_MS`).
+/// Players start at multiples of this (`GROUP_MS`), and give up what is further behind than that (`MAX_LAG_MS`).
 const GROUP_MS: u64 = 2000;
-const TOO_LATE_MS: u64 = 4000;
+const MAX_LAG_MS: u64 = 4000;
 
 /// A transport by its behaviour on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub enum Kind {
 
 /// A candidate of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Form {
+pub struct LinkCandidate {
     pub transport: &'static str,
     pub rendition: &'static str,
     pub kind: Kind,
@@ -33,23 +33,23 @@ pub struct Form {
 /// One viewer: the data it requests, and what it shows.
 #[derive(Clone, Debug)]
 pub struct Viewer {
-    pub form: Form,
+    pub form: LinkCandidate,
     began: u64,
     /// Data in transit as (bytes left, time made, media ms in it), and how much of it is in the link's queue.
-    under_way: Option<(f64, u64, u64)>,
+    in_transit: Option<(f64, u64, u64)>,
     pub in_queue: f64,
     /// Earliest time of the next request: a request takes its time, too.
-    asks_at: u64,
+    next_request_at: u64,
     /// Media time at which loading started, and when that was.
     start: u64,
-    loads: u64,
+    loading_since: u64,
     /// Start of the next part; media time equals the clock.
     next_part: u64,
     /// End of the media that can be played, and the playback position.
-    have: u64,
+    loaded_until: u64,
     at: Option<u64>,
     /// Distance of playback behind live.
-    behind: u64,
+    live_offset: u64,
     pub shown: bool,
     still: u64,
     pub stalled: u64,
@@ -61,19 +61,19 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub fn new(form: Form, now: u64) -> Viewer {
+    pub fn new(form: LinkCandidate, now: u64) -> Viewer {
         Viewer {
             form,
             began: now,
-            under_way: None,
+            in_transit: None,
             in_queue: 0.0,
-            asks_at: now,
+            next_request_at: now,
             start: now / GROUP_MS * GROUP_MS,
-            loads: now,
+            loading_since: now,
             next_part: now / GROUP_MS * GROUP_MS,
-            have: now / GROUP_MS * GROUP_MS,
+            loaded_until: now / GROUP_MS * GROUP_MS,
             at: None,
-            behind: match form.kind {
+            live_offset: match form.kind {
                 Kind::Hls { part_ms } => 3 * part_ms,
                 Kind::Mjpeg { .. } => 0,
             },
@@ -89,42 +89,45 @@ impl Viewer {
 
     /// Bytes waiting to enter the link's queue. `yields` is the time since which the viewer makes way for something
     /// smaller.
-    pub fn wants(&mut self, now: u64, yields: Option<u64>) -> f64 {
+    pub fn pending_bytes(&mut self, now: u64, yields: Option<u64>) -> f64 {
         let makes_way = yields.is_some_and(|since| match self.form.kind {
-            Kind::Mjpeg { .. } => now > since + YIELDS_MS || now < self.asks_at + YIELDED_MS,
+            Kind::Mjpeg { .. } => {
+                now > since + YIELDS_MS || now < self.next_request_at + YIELDED_INTERVAL_MS
+            }
             Kind::Hls { .. } => true,
         });
-        if self.under_way.is_none() && now >= self.asks_at && !makes_way {
+        if self.in_transit.is_none() && now >= self.next_request_at && !makes_way {
             match self.form.kind {
                 Kind::Mjpeg { frame_rate } => {
                     let every = 1000 / frame_rate;
                     // The newest picture, which is followed by the next one when that exists.
                     let made = now / every * every;
-                    self.under_way = Some((self.form.rate / 8.0 / frame_rate as f64, made, every));
-                    self.asks_at = made + every;
+                    self.in_transit = Some((self.form.rate / 8.0 / frame_rate as f64, made, every));
+                    self.next_request_at = made + every;
                 }
                 Kind::Hls { part_ms } => {
-                    if now > self.next_part + TOO_LATE_MS + GROUP_MS {
+                    if now > self.next_part + MAX_LAG_MS + GROUP_MS {
                         self.next_part = now / GROUP_MS * GROUP_MS;
-                        (self.start, self.have, self.loads) = (self.next_part, self.next_part, now);
+                        (self.start, self.loaded_until, self.loading_since) =
+                            (self.next_part, self.next_part, now);
                         self.at = None;
                     }
                     if now >= self.next_part + part_ms {
                         let bytes = self.form.rate / 8.0 * part_ms as f64 / 1000.0;
-                        self.under_way = Some((bytes, self.next_part, part_ms));
+                        self.in_transit = Some((bytes, self.next_part, part_ms));
                     }
                 }
             }
         }
-        self.under_way
+        self.in_transit
             .map_or(0.0, |(bytes, ..)| bytes - self.in_queue)
     }
 
     /// Takes `bytes` that passed the link; completed data arrives `delay` later.
-    pub fn got(&mut self, now: u64, bytes: f64, delay: u64) {
+    pub fn deliver(&mut self, now: u64, bytes: f64, delay: u64) {
         self.bytes += bytes;
         self.in_queue -= bytes;
-        let Some((left, made, length)) = &mut self.under_way else {
+        let Some((left, made, length)) = &mut self.in_transit else {
             return;
         };
         *left -= bytes;
@@ -132,7 +135,7 @@ impl Viewer {
             return;
         }
         let (made, length) = (*made, *length);
-        self.under_way = None;
+        self.in_transit = None;
         self.late = (now + delay).saturating_sub(made + length);
         match self.form.kind {
             Kind::Mjpeg { .. } => {
@@ -142,9 +145,9 @@ impl Viewer {
             }
             Kind::Hls { part_ms } => {
                 self.next_part = made + part_ms;
-                self.have = made + length;
+                self.loaded_until = made + length;
                 // The request for the next part takes a one-way delay, too.
-                self.asks_at = now + 2 * delay;
+                self.next_request_at = now + 2 * delay;
             }
         }
     }
@@ -156,10 +159,12 @@ impl Viewer {
                 // Playback starts where it should have been when loading began, as soon as a part from there is
                 // available.
                 None => {
-                    let from = self.start.max(self.loads.saturating_sub(self.behind));
-                    (self.have >= from + self.behind / 3).then_some(from)
+                    let from = self
+                        .start
+                        .max(self.loading_since.saturating_sub(self.live_offset));
+                    (self.loaded_until >= from + self.live_offset / 3).then_some(from)
                 }
-                Some(at) if at + TICK_MS <= self.have => Some(at + TICK_MS),
+                Some(at) if at + TICK_MS <= self.loaded_until => Some(at + TICK_MS),
                 Some(at) => Some(at),
             };
             if let (Some(at), Some(before)) = (at, self.at)
@@ -173,10 +178,12 @@ impl Viewer {
             }
             // Playback catches up slowly, and jumps when it is far behind.
             self.at = at.map(|at| match now - at {
-                behind if behind > self.behind + TOO_LATE_MS => {
-                    now.saturating_sub(self.behind).min(self.have)
+                live_offset if live_offset > self.live_offset + MAX_LAG_MS => {
+                    now.saturating_sub(self.live_offset).min(self.loaded_until)
                 }
-                behind if behind > self.behind + 50 && at + 2 < self.have => {
+                live_offset
+                    if live_offset > self.live_offset + 50 && at + 2 < self.loaded_until =>
+                {
                     at + u64::from(now.is_multiple_of(200)) * TICK_MS
                 }
                 _ => at,
@@ -185,7 +192,7 @@ impl Viewer {
         }
         if self.shown {
             self.still += TICK_MS;
-            if self.still > STILL_MS {
+            if self.still > STALL_AFTER_MS {
                 self.stalled += TICK_MS;
             }
         }
@@ -195,13 +202,13 @@ impl Viewer {
     pub fn buffered(&self) -> Option<u64> {
         match self.form.kind {
             Kind::Mjpeg { .. } => None,
-            Kind::Hls { .. } => self.at.map(|at| self.have.saturating_sub(at)),
+            Kind::Hls { .. } => self.at.map(|at| self.loaded_until.saturating_sub(at)),
         }
     }
 
     /// For MJPEG, age of the picture in transit once it is overdue; otherwise zero.
-    pub fn waits(&self, now: u64) -> u64 {
-        match (self.form.kind, self.under_way) {
+    pub fn overdue(&self, now: u64) -> u64 {
+        match (self.form.kind, self.in_transit) {
             (Kind::Mjpeg { .. }, Some((_, made, length))) => now.saturating_sub(made + length),
             _ => 0,
         }

@@ -57,7 +57,7 @@ pub fn check_multivariant(text: &str) -> Vec<Violation> {
 }
 
 /// Fails the test with all violations and the playlist in which they were found.
-pub fn must_be_clean(what: &str, text: &str, violations: &[Violation]) {
+pub fn assert_no_violations(what: &str, text: &str, violations: &[Violation]) {
     let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
     assert!(list.is_empty(), "{what}: {list:#?}\n{text}");
 }

@@ -5,7 +5,7 @@ use super::{
     Session, Violation, check_multivariant, multivariant,
     parse::{Playlist, parse},
 };
-use crate::{Awake, client::http_get, within};
+use crate::{AwakeClock, client::http_get, within};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub struct Player {
     pub parts: BTreeMap<String, Vec<u8>>,
     /// Number of responses other than 200, by status.
     pub refused: BTreeMap<u16, u32>,
-    clock: Awake,
+    clock: AwakeClock,
     polls: u32,
 }
 
@@ -35,7 +35,7 @@ pub async fn variants(address: SocketAddr, base: &str) -> Vec<String> {
     let text = String::from_utf8(body).unwrap();
     assert_eq!(status, 200, "{text}");
     let wrong = check_multivariant(&text);
-    super::must_be_clean("multivariant playlist", &text, &wrong);
+    super::assert_no_violations("multivariant playlist", &text, &wrong);
     let (variants, _) = multivariant(&text);
     let uris = variants.into_iter().filter_map(|variant| variant.uri);
     uris.map(|uri| resolve(base, &uri)).collect()
@@ -72,7 +72,7 @@ impl Player {
             wrong: Vec::new(),
             parts: BTreeMap::new(),
             refused: BTreeMap::new(),
-            clock: Awake::new(),
+            clock: AwakeClock::new(),
             polls: 0,
         }
     }
@@ -123,7 +123,7 @@ impl Player {
     }
 
     /// Fails the test if there was any violation.
-    pub fn must_be_clean(&self) {
+    pub fn assert_no_violations(&self) {
         let what = &self.base;
         if let Some((violation, text)) = self.wrong.first() {
             let all: Vec<String> = self.wrong.iter().map(|(one, _)| one.to_string()).collect();

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Number of segments remembered after they left the playlist.
-const REMEMBERED: usize = 200;
+const MAX_REMEMBERED: usize = 200;
 
 /// One client's view of one rendition.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Session {
     /// Newest hint that has not become a part yet.
     hint: Option<String>,
     /// When the newest segment was first listed.
-    grew: Option<Duration>,
+    last_growth: Option<Duration>,
     /// Time that may pass between two segments in addition to 1.5 target durations, for a busy machine or a lost
     /// source.
     pub patience: Duration,
@@ -162,11 +162,11 @@ impl Session {
         }
         self.parts(playlist, &mut fail);
         self.hints(playlist, &mut fail);
-        let grew = self
+        let last_growth = self
             .before
             .as_ref()
             .is_none_or(|before| before.open.msn < playlist.open.msn);
-        if let Some(since) = self.grew.filter(|_| !playlist.ended) {
+        if let Some(since) = self.last_growth.filter(|_| !playlist.ended) {
             let most =
                 Duration::from_secs(playlist.target.unwrap_or(0)).mul_f64(1.5) + self.patience;
             if at.saturating_sub(since) > most {
@@ -176,13 +176,13 @@ impl Session {
                 );
             }
         }
-        if grew {
-            self.grew = Some(at);
+        if last_growth {
+            self.last_growth = Some(at);
         }
-        while self.known.len() > REMEMBERED {
+        while self.known.len() > MAX_REMEMBERED {
             self.known.pop_first();
         }
-        while self.parts.len() > REMEMBERED {
+        while self.parts.len() > MAX_REMEMBERED {
             self.parts.pop_first();
         }
     }

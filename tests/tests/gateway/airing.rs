@@ -3,7 +3,7 @@
 use sluicegate_tests::{
     Gateway,
     hls::{
-        Session, agree, must_be_clean,
+        Session, agree, assert_no_violations,
         player::{Player, get, playlist, resolve, variants},
     },
     media::encode_pattern,
@@ -59,7 +59,7 @@ async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
                 session.target_may_change = true;
                 session.full(&before, Duration::ZERO, None);
                 let wrong = session.full(&after, Duration::ZERO, None);
-                must_be_clean(
+                assert_no_violations(
                     &format!("after trap {nth}, {:?}", began.elapsed()),
                     &after,
                     &wrong,
@@ -71,7 +71,7 @@ async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
 
     let (one, other) = (&players[0], &players[1]);
     for player in [one, other] {
-        player.must_be_clean();
+        player.assert_no_violations();
         assert!(player.refused.is_empty(), "{:?}", player.refused);
         let seconds = player.seconds();
         assert!(seconds > TIME.as_secs_f64() - 10.0, "only {seconds} s");
@@ -86,7 +86,7 @@ async fn three_minutes_with_changes_of_tracks_and_ten_traps_break_no_rule() {
         one.session.playlist().unwrap(),
         other.session.playlist().unwrap(),
     );
-    must_be_clean("the renditions", "", &agree(one, other));
+    assert_no_violations("the renditions", "", &agree(one, other));
     let plugins = gateway.api("/api/plugins").await;
     let failures: u64 = plugins
         .as_array()

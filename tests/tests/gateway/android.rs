@@ -38,7 +38,7 @@ async fn one(version: &str, more: &str) -> (Adb, Device, Gateway) {
 }
 
 /// Waits until `/api/devices/a` has this state with a reason that contains `words`; returns the entry.
-async fn says(gateway: &Gateway, state: &str, words: &str) -> Value {
+async fn until_state(gateway: &Gateway, state: &str, words: &str) -> Value {
     let good = |device: &Value| {
         device["state"] == state
             && device["reason"]
@@ -50,7 +50,7 @@ async fn says(gateway: &Gateway, state: &str, words: &str) -> Value {
 }
 
 /// Shows this number of pictures; the viewer must receive each of them in order. Returns their places.
-async fn plays(device: &Device, viewer: &mut Watching, count: usize, turned: bool) -> Vec<usize> {
+async fn play(device: &Device, viewer: &mut Watching, count: usize, turned: bool) -> Vec<usize> {
     let mut places = Vec::new();
     for _ in 0..count {
         let place = device.show().await;
@@ -60,7 +60,7 @@ async fn plays(device: &Device, viewer: &mut Watching, count: usize, turned: boo
     places
 }
 
-fn is_as_a_client_would(device: &Device) {
+fn assert_no_complaints(device: &Device) {
     device.change(|state| assert_eq!(state.complaints, Vec::<String>::new()));
 }
 
@@ -80,11 +80,11 @@ async fn every_scrcpy_version_plays_with_and_without_times_and_over_rotations() 
             let config = config(&adb, &jar(&wire.version), &more, &[&device]);
             let gateway = Gateway::with_config(&config).await;
             let mut viewer = Watching::open(&gateway, "a").await;
-            let places = plays(&device, &mut viewer, 12, false).await;
+            let places = play(&device, &mut viewer, 12, false).await;
             assert_eq!(places, (0..12).collect::<Vec<_>>(), "{}", wire.version);
             for turned in [true, false] {
                 device.turn().await;
-                plays(&device, &mut viewer, 3, turned).await;
+                play(&device, &mut viewer, 3, turned).await;
                 let (width, height) = Film::get(turned).size;
                 let is_turned =
                     |device: &Value| device["width"] == width && device["height"] == height;
@@ -109,7 +109,7 @@ async fn every_scrcpy_version_plays_with_and_without_times_and_over_rotations() 
                     "{option} is not in {started:?}"
                 );
             }
-            is_as_a_client_would(&device);
+            assert_no_complaints(&device);
             drop(viewer);
             device.is_clean().await;
             gateway.no_panic();
@@ -126,13 +126,13 @@ async fn a_screen_is_woken_where_that_is_wanted() {
         for (more, wakes) in [("", 0), ("wake = true", 1)] {
             let (_adb, device, gateway) = one(version, more).await;
             let mut viewer = Watching::open(&gateway, "a").await;
-            plays(&device, &mut viewer, 3, false).await;
+            play(&device, &mut viewer, 3, false).await;
             assert_eq!(
                 device.change(|state| state.wakes),
                 wakes,
                 "{version} {more}"
             );
-            is_as_a_client_would(&device);
+            assert_no_complaints(&device);
             drop(viewer);
             device.is_clean().await;
             gateway.no_panic();
@@ -143,38 +143,38 @@ async fn a_screen_is_woken_where_that_is_wanted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_back() {
     let (adb, device, gateway) = one("3.3.4", "").await;
-    let idle = says(&gateway, "idle", "nobody is watching").await;
+    let idle = until_state(&gateway, "idle", "nobody is watching").await;
     let mut viewer = Watching::open(&gateway, "a").await;
-    plays(&device, &mut viewer, 5, false).await;
-    says(&gateway, "live", "receiving video").await;
+    play(&device, &mut viewer, 5, false).await;
+    until_state(&gateway, "live", "receiving video").await;
 
     adb.disconnect(&device).await;
-    let away = says(&gateway, "offline", "plug it in").await;
+    let away = until_state(&gateway, "offline", "plug it in").await;
     assert_eq!(away["viewers"], 1);
     assert!(away["since"].as_u64() > idle["since"].as_u64(), "{away:#}");
     device.is_clean().await;
 
     adb.connect(&[&device]).await;
-    plays(&device, &mut viewer, 5, false).await;
-    assert_eq!(says(&gateway, "live", "").await["viewers"], 1);
+    play(&device, &mut viewer, 5, false).await;
+    assert_eq!(until_state(&gateway, "live", "").await["viewers"], 1);
 
     // The link breaks, and the adb server keeps listing the device as offline.
     device.unplug();
     adb.lists(&device.serial, "offline").await;
-    says(&gateway, "offline", "adb reconnect").await;
+    until_state(&gateway, "offline", "adb reconnect").await;
     adb.disconnect(&device).await;
     device.plug_in().await;
     adb.connect(&[&device]).await;
-    plays(&device, &mut viewer, 5, false).await;
+    play(&device, &mut viewer, 5, false).await;
     drop(viewer);
     device.is_clean().await;
-    says(&gateway, "idle", "").await;
+    until_state(&gateway, "idle", "").await;
 
     // The device is also reported as away while nobody watches.
     adb.disconnect(&device).await;
-    says(&gateway, "offline", "plug it in").await;
+    until_state(&gateway, "offline", "plug it in").await;
     adb.connect(&[&device]).await;
-    says(&gateway, "idle", "").await;
+    until_state(&gateway, "idle", "").await;
     gateway.no_panic();
 }
 
@@ -188,13 +188,13 @@ async fn a_device_that_has_not_allowed_the_computer_says_so_and_plays_once_it_ha
     let rest = async {
         adb.lists(&device.serial, "unauthorized").await;
         let gateway = Gateway::with_config(&config).await;
-        says(&gateway, "unauthorized", "confirm USB debugging").await;
+        until_state(&gateway, "unauthorized", "confirm USB debugging").await;
         let mut viewer = Watching::open(&gateway, "a").await;
-        let asked = says(&gateway, "unauthorized", "").await;
+        let asked = until_state(&gateway, "unauthorized", "").await;
         assert_eq!(asked["viewers"], 1);
         device.allow();
-        plays(&device, &mut viewer, 3, false).await;
-        says(&gateway, "live", "").await;
+        play(&device, &mut viewer, 3, false).await;
+        until_state(&gateway, "live", "").await;
         assert_eq!(device.change(|state| state.started.len()), 1);
     };
     // The adb server answers when the device authorizes it or when it gives up waiting.
@@ -207,21 +207,21 @@ async fn an_adb_server_may_come_late_and_go_and_come_again() {
     let config = config(&adb, &jar("3.3.4"), "", &[&device]);
     let gateway = Gateway::with_config(&config).await;
     let mut viewer = Watching::open(&gateway, "a").await;
-    says(&gateway, "offline", "start it with `adb start-server`").await;
+    until_state(&gateway, "offline", "start it with `adb start-server`").await;
     adb.up().await;
-    says(&gateway, "offline", "plug it in").await;
+    until_state(&gateway, "offline", "plug it in").await;
     adb.connect(&[&device]).await;
-    plays(&device, &mut viewer, 3, false).await;
+    play(&device, &mut viewer, 3, false).await;
     for _ in 0..2 {
         adb.kill().await;
-        says(&gateway, "offline", "start it with `adb start-server`").await;
+        until_state(&gateway, "offline", "start it with `adb start-server`").await;
         device.is_clean().await;
         adb.up().await;
         adb.connect(&[&device]).await;
-        plays(&device, &mut viewer, 3, false).await;
-        assert_eq!(says(&gateway, "live", "").await["viewers"], 1);
+        play(&device, &mut viewer, 3, false).await;
+        assert_eq!(until_state(&gateway, "live", "").await["viewers"], 1);
     }
-    is_as_a_client_would(&device);
+    assert_no_complaints(&device);
     gateway.no_panic();
 }
 
@@ -229,7 +229,7 @@ async fn an_adb_server_may_come_late_and_go_and_come_again() {
 async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
     let (_adb, device, gateway) = one("3.3.4", "").await;
     let mut viewer = Watching::open(&gateway, "a").await;
-    plays(&device, &mut viewer, 3, false).await;
+    play(&device, &mut viewer, 3, false).await;
     for (words, reason) in [
         (
             "[server] ERROR: out of ideas\n\tat x\n",
@@ -242,7 +242,7 @@ async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
     ] {
         device.change(|state| state.fails = Some(words.into()));
         device.crash(words).await;
-        let failed = says(&gateway, "retrying", reason).await;
+        let failed = until_state(&gateway, "retrying", reason).await;
         assert!(
             failed["reason"]
                 .as_str()
@@ -250,10 +250,10 @@ async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
                 .contains(&format!("android:{}", device.serial))
         );
         device.change(|state| state.fails = None);
-        plays(&device, &mut viewer, 3, false).await;
-        says(&gateway, "live", "").await;
+        play(&device, &mut viewer, 3, false).await;
+        until_state(&gateway, "live", "").await;
     }
-    is_as_a_client_would(&device);
+    assert_no_complaints(&device);
     drop(viewer);
     device.is_clean().await;
 }
@@ -286,7 +286,7 @@ async fn what_is_wrong_with_the_config_or_the_device_is_told_with_what_to_do() {
         );
         let gateway = Gateway::with_config(&config).await;
         let _viewer = Watching::open(&gateway, "a").await;
-        says(&gateway, "retrying", reason).await;
+        until_state(&gateway, "retrying", reason).await;
     }
     device.is_clean().await;
 }
@@ -298,13 +298,13 @@ async fn an_old_android_plays_through_its_old_shell_and_one_that_is_too_old_is_t
     adb.connect(&[&device]).await;
     let gateway = Gateway::with_config(&config(&adb, &jar("2.7"), "", &[&device])).await;
     let mut viewer = Watching::open(&gateway, "a").await;
-    plays(&device, &mut viewer, 3, false).await;
+    play(&device, &mut viewer, 3, false).await;
     device.change(|state| {
         state.sdk = 19;
         state.fails = Some("CANNOT LINK EXECUTABLE\n".into());
     });
     device.crash("").await;
-    says(&gateway, "retrying", "its Android has API level 19").await;
+    until_state(&gateway, "retrying", "its Android has API level 19").await;
     drop(viewer);
     device.is_clean().await;
 }
@@ -322,18 +322,18 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
     );
     let gateway = Gateway::with_config(&config).await;
     let mut viewer = Watching::open(&gateway, "a").await;
-    plays(&device, &mut viewer, 2, false).await;
+    play(&device, &mut viewer, 2, false).await;
     // The viewer reads nothing until more has been sent than its connection buffers; there is no keyframe in it.
     let mut slow = Raw::with_buffer(gateway.address, Some(16 << 10)).await;
     let head = slow.upgrade(gateway.address, "/live/a/nal").await.unwrap();
     assert_eq!(head.status, 101, "{}", head.text);
     device.change(|state| (state.filler, state.is_deaf) = (400_000, true));
-    plays(&device, &mut viewer, 40, false).await;
+    play(&device, &mut viewer, 40, false).await;
     device.change(|state| state.filler = 0);
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     for _ in 0..10 {
         pace.tick().await;
-        plays(&device, &mut viewer, 1, false).await;
+        play(&device, &mut viewer, 1, false).await;
     }
     // When it reads again, the gateway notices that it is late.
     let reading = tokio::spawn(async move {
@@ -352,7 +352,7 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
     for nth in 1..=2 {
         while device.change(|state| state.resets.len()) < nth {
             pace.tick().await;
-            let place = plays(&device, &mut viewer, 1, false).await[0];
+            let place = play(&device, &mut viewer, 1, false).await[0];
             assert!(place < COUNT - 1, "no more pictures without a keyframe");
             heeded |= place == 0;
         }
@@ -362,10 +362,10 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
     let apart = resets[1] - resets[0];
     assert!(apart >= Duration::from_millis(1900), "{apart:?}");
     while !heeded {
-        heeded = plays(&device, &mut viewer, 1, false).await == [0];
+        heeded = play(&device, &mut viewer, 1, false).await == [0];
     }
     within("the keyframe arrives", reading).await.unwrap();
-    is_as_a_client_would(&device);
+    assert_no_complaints(&device);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,7 +391,7 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
         .enumerate()
     {
         let mut viewer = Watching::open(&gateway, "a").await;
-        plays(&device, &mut viewer, 3, false).await;
+        play(&device, &mut viewer, 3, false).await;
         device.change(|state| {
             let services: Vec<_> = state
                 .streams
@@ -438,7 +438,7 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
         .await
         .unwrap();
     device.is_clean().await;
-    is_as_a_client_would(&device);
+    assert_no_complaints(&device);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -522,7 +522,7 @@ async fn a_serial_may_have_odd_characters_and_a_device_settings_of_its_own() {
     assert_eq!(name, device.serial.replace('%', "=25"));
     let path = sluicegate_config::path_segment(name);
     let mut viewer = Watching::open(&gateway, &path).await;
-    plays(&device, &mut viewer, 3, false).await;
+    play(&device, &mut viewer, 3, false).await;
     let started = device.change(|state| state.started.concat());
     let own = " max_size=640 max_fps=5 video_bit_rate=500000 video_codec_options=i-frame-interval:float=1.5 ";
     assert!(started.contains(own), "{started}");

@@ -38,7 +38,7 @@ async fn lists(gateway: &Gateway, wanted: &[(&str, &str)]) -> Value {
     gateway.api_until("/api/devices", &what, good).await
 }
 
-async fn plays(device: &Device, viewer: &mut Watching) {
+async fn play(device: &Device, viewer: &mut Watching) {
     for _ in 0..3 {
         let place = device.show().await;
         let turned = false;
@@ -57,7 +57,7 @@ async fn an_attached_device_is_a_stream_by_its_serial_that_starts_on_demand() {
     assert_eq!(device.change(|state| state.started.len()), 0);
 
     let mut viewer = Watching::open(&gateway, &device.serial).await;
-    plays(&device, &mut viewer).await;
+    play(&device, &mut viewer).await;
     lists(&gateway, &[(&device.serial, "live")]).await;
     let other = Device::new().await;
     adb.connect(&[&other]).await;
@@ -86,7 +86,7 @@ async fn an_attached_device_is_a_stream_by_its_serial_that_starts_on_demand() {
     );
     assert_eq!(away["viewers"], 1);
     adb.connect(&[&device]).await;
-    plays(&device, &mut viewer).await;
+    play(&device, &mut viewer).await;
     drop(viewer);
     device.is_clean().await;
     gateway.no_panic();
@@ -119,7 +119,7 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     adb.connect(&[&one]).await;
     lists(&gateway, &[(&one.serial, "idle")]).await;
     let mut viewer = Watching::open(&gateway, &one.serial).await;
-    plays(&one, &mut viewer).await;
+    play(&one, &mut viewer).await;
     adb.disconnect(&one).await;
     lists(&gateway, &[(&one.serial, "offline")]).await;
     adb.connect(&[&two]).await;
@@ -137,7 +137,7 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     assert_eq!(figures_of(&gateway, &one.serial).await, 0);
     assert!(calls_of_nal(&gateway).await >= calls);
     let mut viewer = Watching::open(&gateway, &two.serial).await;
-    plays(&two, &mut viewer).await;
+    play(&two, &mut viewer).await;
     gateway.no_panic();
 }
 
@@ -167,7 +167,7 @@ async fn serials_that_differ_are_streams_that_differ_and_each_is_found_by_its_pa
     for (device, name) in [(&plain, &plain.serial), (&odd, &odd_name)] {
         let path = sluicegate_config::path_segment(name);
         let mut viewer = Watching::open(&gateway, &path).await;
-        plays(device, &mut viewer).await;
+        play(device, &mut viewer).await;
         let one = gateway.api(&format!("/api/devices/{path}")).await;
         assert_eq!(
             (&one["serial"], &one["state"]),

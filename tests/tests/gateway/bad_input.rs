@@ -158,7 +158,7 @@ async fn a_source_of_garbage_says_that_it_waits_and_plays_when_pictures_come() {
             .is_empty(),
         "{devices:#}"
     );
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
     // Noise as parameter sets too, some of which may parse; then good pictures on the same connection.
     connection
         .write_all(&units_of_noise(&[0x67, 0x68, 0x65, 0x67, 0x41]))
@@ -173,7 +173,7 @@ async fn a_source_of_garbage_says_that_it_waits_and_plays_when_pictures_come() {
     }
     let devices = gateway.api("/api/devices").await;
     assert_eq!(device(&devices, "cam")["state"], "live", "{devices:#}");
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,7 +209,7 @@ async fn a_file_that_is_no_video_or_not_there_says_so_and_plays_when_it_is() {
             "{reason}"
         );
         gateway.logged(reason).await;
-        gateway.serves("demo").await;
+        gateway.assert_serves("demo").await;
     }
     // The file appears, and the viewer that waited for it sees it.
     let clip = encode_pattern(
@@ -242,7 +242,7 @@ async fn a_sender_that_is_no_server_is_retried() {
         reason.contains(&source) && reason.contains("refused"),
         "{reason}"
     );
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 fn device<'a>(devices: &'a Value, serial: &str) -> &'a Value {

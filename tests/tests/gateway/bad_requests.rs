@@ -63,7 +63,7 @@ async fn a_request_that_is_wrong_is_told_how() {
             "{path}: {head}"
         );
     }
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_head_that_is_no_http_or_too_large_is_refused() {
         let head = within(&shown, raw.head()).await.unwrap();
         assert!(statuses.contains(&head.status), "{shown:?}: {}", head.text);
     }
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_handshake_that_is_wrong_is_told_how() {
             );
         }
     }
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_frame_that_breaks_the_protocol_is_answered_with_its_code() {
     while within("the pong", raw.frame()).await.unwrap() != (10, "?".into()) {}
     raw.write(masked(0x88, &1000u16.to_be_bytes())).await;
     assert_eq!(within("the close", raw.closed()).await.unwrap().0, 1000);
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 /// The connection is not reset: a reset can discard an answer that the client has not read yet, or end the client
@@ -279,7 +279,7 @@ async fn who_is_still_sending_is_told_why_nobody_listens() {
     assert!(sent.is_ok(), "{sent:?}");
     let (head, body) = within("an answer", raw.response()).await.unwrap();
     assert_eq!(head.status, 400, "{body}");
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,7 +295,7 @@ async fn clients_that_say_nothing_or_vanish_leave_nothing_behind() {
             raw.write(handshake(gateway.address, path)).await;
         }
     }
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
     let nobody = |sessions: &Value| sessions["sessions"].as_array().unwrap().is_empty();
     gateway
         .api_until("/api/sessions", "they are gone", nobody)

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use sluicegate_tests::{
-    Camera, Feeder, Gateway, Nal, Shots, Watcher,
+    Camera, CaptureClient, Feeder, Gateway, Nal, Watcher,
     camera::{self, COUNT, GROUP},
     capture::post,
     client::jpeg_number,
-    feeder::pour,
+    feeder::write_in_chunks,
     http_get,
     media::{NumberReader, encode_pattern, nals_of, with_start_codes},
     scratch, within,
@@ -33,7 +33,7 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
     camera.show(&mut viewer).await;
-    let mut shots = Shots::of(&gateway, "cam").await;
+    let mut shots = CaptureClient::of(&gateway, "cam").await;
     let mut before = None;
     for _ in 0..20 {
         let sent = camera.show(&mut viewer).await;
@@ -66,7 +66,7 @@ async fn a_still_source_is_captured_at_once_while_its_last_picture_is_repeated()
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
-    let mut shots = Shots::of(&gateway, "cam").await;
+    let mut shots = CaptureClient::of(&gateway, "cam").await;
     // HLS continues through the silence by repeating the last picture.
     let playlist = async || {
         let path = "/live/cam/hls/media.m3u8";
@@ -105,8 +105,8 @@ async fn a_still_source_is_captured_at_once_while_its_last_picture_is_repeated()
 async fn two_capture_clients_without_viewers_share_a_decoder_that_ends_with_them() {
     let gateway = Gateway::with_config(DEMO).await;
     let (mut one, mut two) = (
-        Shots::of(&gateway, "demo").await,
-        Shots::of(&gateway, "demo").await,
+        CaptureClient::of(&gateway, "demo").await,
+        CaptureClient::of(&gateway, "demo").await,
     );
     let (first, second) = tokio::join!(
         one.take(json!({})),
@@ -262,7 +262,7 @@ async fn results_and_pictures_pair_in_the_order_of_the_requests_however_many_ask
     let gateway = Gateway::with_config(DEMO).await;
     let mut tasks = Vec::new();
     for client in 0..4_u64 {
-        let mut shots = Shots::of(&gateway, "demo").await;
+        let mut shots = CaptureClient::of(&gateway, "demo").await;
         tasks.push(tokio::spawn(async move {
             let mut ids = BTreeSet::new();
             for round in 0..5 {
@@ -303,13 +303,13 @@ async fn a_source_that_changes_its_size_is_captured_in_each() {
     let feeder = Feeder::bind().await;
     let config = format!("[streams.cam]\nsource = \"{}\"\n", feeder.source());
     let gateway = Gateway::with_config(&config).await;
-    let mut shots = Shots::of(&gateway, "cam").await;
+    let mut shots = CaptureClient::of(&gateway, "cam").await;
     let mut connection = feeder.accept().await;
     for (nth, size) in [(320, 192), (192, 320), (640, 384)].into_iter().enumerate() {
         let name = format!("capture-{}.h264", size.0);
         let first = 100 * nth as u64;
         let file = encode_pattern(&name, size, first, 10, &["-c:v", "libx264", "-bf", "0"]);
-        pour(&mut connection, &with_start_codes(&nals_of(&file), |_| 4)).await;
+        write_in_chunks(&mut connection, &with_start_codes(&nals_of(&file), |_| 4)).await;
         let of_size = |device: &Value| device["width"] == size.0 && device["state"] == "live";
         gateway
             .api_until("/api/devices/cam", "the new size is seen", of_size)
@@ -352,7 +352,7 @@ async fn pictures_that_are_coded_out_of_order_are_captured_as_they_are_shown() {
         .await
         .unwrap();
     let mut reader = NumberReader::default();
-    let mut shots = Shots::of(&gateway, "film").await;
+    let mut shots = CaptureClient::of(&gateway, "film").await;
     for _ in 0..5 {
         let (mut seen, mut last) = (0, 0);
         while seen < 12 {

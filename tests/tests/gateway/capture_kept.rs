@@ -4,7 +4,7 @@ use crate::capture::DEMO;
 use serde_json::{Value, json};
 use sluicegate_capture::store::Store;
 use sluicegate_config as config;
-use sluicegate_tests::{Gateway, Shots, capture::post, http_get, scratch};
+use sluicegate_tests::{CaptureClient, Gateway, capture::post, http_get, scratch};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -24,7 +24,7 @@ fn kept(name: &str) -> (std::path::PathBuf, String) {
 async fn what_is_saved_is_whole_where_its_path_says_and_told() {
     let (dir, config) = kept("whole");
     let gateway = Gateway::with_config(&(config + DEMO)).await;
-    let mut shots = Shots::of(&gateway, "demo").await;
+    let mut shots = CaptureClient::of(&gateway, "demo").await;
     let (said, jpeg) = shots.take(json!({ "save": true })).await.unwrap();
     let path = said["path"].as_str().unwrap();
     assert!(
@@ -77,7 +77,7 @@ async fn a_folder_that_cannot_be_written_fails_that_capture_and_nothing_else() {
     std::fs::create_dir_all(dir.parent().unwrap()).unwrap();
     std::fs::write(&dir, "no folder").unwrap();
     let gateway = Gateway::with_config(&(config + DEMO)).await;
-    let mut shots = Shots::of(&gateway, "demo").await;
+    let mut shots = CaptureClient::of(&gateway, "demo").await;
     shots.ask(json!({ "save": true })).await;
     shots.ask(json!({})).await;
     let failure = shots.answer().await.unwrap_err();
@@ -97,12 +97,15 @@ async fn a_folder_that_cannot_be_written_fails_that_capture_and_nothing_else() {
 }
 
 /// Arguments for a process with a mount namespace of its own.
-const ALONE: [&str; 2] = ["--map-root-user", "--mount"];
+const UNSHARE_ARGUMENTS: [&str; 2] = ["--map-root-user", "--mount"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_fails_those_who_save_and_nobody_else() {
     // Some systems allow only root to create mount namespaces.
-    let may = Command::new("unshare").args(ALONE).arg("true").status();
+    let may = Command::new("unshare")
+        .args(UNSHARE_ARGUMENTS)
+        .arg("true")
+        .status();
     if !may.is_ok_and(|status| status.success()) {
         println!("not tried: `unshare` may not mount here");
         return;
@@ -113,10 +116,10 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
     let mount = format!("mount -t tmpfs -o size=64k tmpfs {}", dir.display());
     let alone = format!(
         "exec unshare {} sh -c '{mount}; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
-        ALONE.join(" ")
+        UNSHARE_ARGUMENTS.join(" ")
     );
-    let gateway = Gateway::with_config_behind(&alone, &(config + DEMO)).await;
-    let mut shots = Shots::of(&gateway, "demo").await;
+    let gateway = Gateway::with_config_after(&alone, &(config + DEMO)).await;
+    let mut shots = CaptureClient::of(&gateway, "demo").await;
     let mut saved = 0;
     let failure = loop {
         match shots.take(json!({ "save": true, "quality": 95 })).await {

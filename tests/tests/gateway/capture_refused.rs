@@ -3,11 +3,11 @@
 use crate::capture::DEMO;
 use serde_json::{Value, json};
 use sluicegate_tests::{
-    Feeder, Gateway, Shots,
+    CaptureClient, Feeder, Gateway,
     camera::{self, GROUP},
     capture::post,
     client::jpeg_number,
-    feeder::pour,
+    feeder::write_in_chunks,
     http_get,
     media::with_start_codes,
 };
@@ -16,7 +16,7 @@ use std::time::Instant;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_asked_is_told_by_its_name() {
     let gateway = Gateway::with_config(DEMO).await;
-    let mut shots = Shots::of(&gateway, "demo").await;
+    let mut shots = CaptureClient::of(&gateway, "demo").await;
     for (text, code, what) in [
         (
             "picture, please",
@@ -145,7 +145,7 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
     let gateway = Gateway::with_config(&config).await;
     let mut clients = Vec::new();
     for _ in 0..6 {
-        clients.push(Shots::of(&gateway, "cam").await);
+        clients.push(CaptureClient::of(&gateway, "cam").await);
     }
     let mut codes = Vec::new();
     for shots in &mut clients[..1] {
@@ -194,7 +194,7 @@ async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_decoder_no_capture() {
     let gateway = Gateway::with_config(&format!("[capture]\ndecoder = false\n{DEMO}")).await;
-    let mut shots = Shots::of(&gateway, "demo").await;
+    let mut shots = CaptureClient::of(&gateway, "demo").await;
     let failure = shots.take(json!({})).await.unwrap_err();
     assert_eq!(failure["code"], "DECODER_DISABLED");
     let (status, _, _) = http_get(gateway.address, "/live/demo/frame.jpg", &[])
@@ -213,7 +213,7 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
         feeder.source()
     );
     let gateway = Gateway::with_config(&config).await;
-    let mut shots = Shots::of(&gateway, "cam").await;
+    let mut shots = CaptureClient::of(&gateway, "cam").await;
     let mut connection = feeder.accept().await;
     let whole = |place: usize| with_start_codes(&clip.pictures[place], |_| 4);
     // Keeps the slice header and destroys the coded data.
@@ -227,11 +227,11 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
         bytes
     };
     // A keyframe that cannot be decoded, with nothing before it.
-    pour(&mut connection, &broken(0)).await;
+    write_in_chunks(&mut connection, &broken(0)).await;
     let failure = shots.take(json!({})).await.unwrap_err();
     assert_eq!(failure["code"], "DECODE_FAILED", "{failure}");
     let mut number_after = async |bytes: Vec<u8>, decoded: u64| {
-        pour(&mut connection, &bytes).await;
+        write_in_chunks(&mut connection, &bytes).await;
         let reached = |device: &Value| {
             device["made"]["decoded"].as_u64().unwrap() + device["made"]["failed"].as_u64().unwrap()
                 >= decoded

@@ -23,12 +23,12 @@ use tokio::{
 
 const CLIENTS: usize = 10_000;
 /// Number of clients at a time.
-const TOGETHER: usize = 32;
+const CONCURRENT: usize = 32;
 /// Memory is sampled every this number of clients.
 const STEP: usize = 1000;
 /// Clients before the first sample. They fill what is kept for later ones: heaps of threads, tables that grow by
 /// doubling.
-const WARM: usize = 2000;
+const WARM_UP_CLIENTS: usize = 2000;
 /// Allowed growth in MiB for each further [`STEP`] clients.
 const MAX_GROWTH: f64 = 1.0;
 
@@ -84,7 +84,7 @@ async fn churn(client: Client, from: Ipv4Addr) {
         }
     });
     burst(client, gateway.address, from, STEP).await;
-    only_two(&gateway).await;
+    until_two_viewers(&gateway).await;
     let (descriptors, threads) = (gateway.descriptors(), gateway.threads());
 
     let mut memory = Vec::new();
@@ -92,10 +92,10 @@ async fn churn(client: Client, from: Ipv4Addr) {
         burst(client, gateway.address, from, STEP).await;
         memory.push(mib(gateway.memory()));
     }
-    only_two(&gateway).await;
+    until_two_viewers(&gateway).await;
     settles("descriptors", descriptors, || gateway.descriptors()).await;
     settles("threads", threads, || gateway.threads()).await;
-    let growth = slope(&memory[WARM / STEP..]);
+    let growth = slope(&memory[WARM_UP_CLIENTS / STEP..]);
     println!(
         "{client:?}: {growth:.3} MiB for each {STEP}, {memory:.1?}; {descriptors} descriptors, {threads} threads"
     );
@@ -120,14 +120,14 @@ async fn churn(client: Client, from: Ipv4Addr) {
         sessions["sessions"].as_array().unwrap().is_empty(),
         "{sessions:#}"
     );
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
     gateway.no_panic();
 }
 
 /// Runs `count` clients, a limited number at a time, with the three endings in equal shares.
 async fn burst(client: Client, to: SocketAddr, from: Ipv4Addr, count: usize) {
     let next = Arc::new(AtomicUsize::new(0));
-    let workers = (0..TOGETHER).map(|_| {
+    let workers = (0..CONCURRENT).map(|_| {
         let next = next.clone();
         tokio::spawn(async move {
             loop {
@@ -172,13 +172,13 @@ async fn come_and_go(client: Client, end: End, to: SocketAddr, from: Ipv4Addr) {
     assert!(String::from_utf8_lossy(&read).contains(status), "{read:?}");
     match end {
         End::Abrupt => socket.set_zero_linger().unwrap(),
-        End::Clean => farewell(client, socket).await,
+        End::Clean => close_cleanly(client, socket).await,
         End::HalfWay => {}
     }
 }
 
 /// Closes by the protocol and reads to the end.
-async fn farewell(client: Client, mut socket: TcpStream) {
+async fn close_cleanly(client: Client, mut socket: TcpStream) {
     match client {
         Client::Nal => {
             let close = masked(0x88, &1000u16.to_be_bytes());
@@ -191,7 +191,7 @@ async fn farewell(client: Client, mut socket: TcpStream) {
 }
 
 /// Waits until all counters show only the two viewers that stay.
-async fn only_two(gateway: &Gateway) {
+async fn until_two_viewers(gateway: &Gateway) {
     let two = |sessions: &Value| {
         sessions["sessions"].as_array().unwrap().len() == 2
             && sessions["streams"][0]["viewers"] == 2

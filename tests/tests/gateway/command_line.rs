@@ -192,7 +192,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
         broken.display()
     );
     // Log output fails because standard error is full.
-    let mut gateway = Gateway::with_config_behind("exec 2>/dev/full", &config).await;
+    let mut gateway = Gateway::with_config_after("exec 2>/dev/full", &config).await;
     let gone = |device: &serde_json::Value| {
         device["reason"]
             .as_str()

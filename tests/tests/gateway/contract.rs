@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use sluicegate::api::ROUTES;
 use sluicegate_tests::{
-    Control, Gateway, Metrics, Nal, Shots, client::request_with, scratch, within,
+    CaptureClient, Control, Gateway, Metrics, Nal, client::request_with, scratch, within,
 };
 use std::{collections::BTreeSet, process::Stdio};
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -91,7 +91,7 @@ impl Contract {
     }
 
     /// Records a message that was refused, which must match none of them.
-    fn said_wrongly(&mut self, pattern: &str, by: &str, text: &str) {
+    fn record_refused_message(&mut self, pattern: &str, by: &str, text: &str) {
         let schema = json!({ "not": self.messages(pattern, by) });
         self.check(format!("{pattern}, refused: {text}"), schema, text);
     }
@@ -170,7 +170,7 @@ async fn every_operation_answers_as_it_is_described() {
         let said = control.heard(kind).await.to_string();
         contract.said("/api/sessions/{id}", "server", &said);
     }
-    let mut shots = Shots::of(&contract.gateway, "demo").await;
+    let mut shots = CaptureClient::of(&contract.gateway, "demo").await;
     for (request, good) in [
         (
             "{\"type\":\"capture\",\"format\":\"jpeg\",\"quality\":80,\"save\":true}",
@@ -190,7 +190,7 @@ async fn every_operation_answers_as_it_is_described() {
             .to_string();
         match good {
             true => contract.said("/api/ws/capture/{serial}", "client", request),
-            false => contract.said_wrongly("/api/ws/capture/{serial}", "client", request),
+            false => contract.record_refused_message("/api/ws/capture/{serial}", "client", request),
         }
         contract.said("/api/ws/capture/{serial}", "server", &said);
     }

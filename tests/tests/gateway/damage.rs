@@ -18,8 +18,8 @@ use sluicegate_tests::{
     Feeder, Gateway, Nal, PATIENCE,
     camera::{self, COUNT, Clip, GROUP},
     client::is_header,
-    damage::{Damage, Dice, Judge, miscounted},
-    feeder::pour,
+    damage::{Damage, Random, StrictDecoder, miscounted},
+    feeder::write_in_chunks,
     media::{NumberReader, cut, encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
     scratch, within,
 };
@@ -34,7 +34,7 @@ use std::{
 };
 
 /// Damaged groups in a stream, each followed by a clean one.
-const HURT: usize = 4;
+const DAMAGED_GROUPS: usize = 4;
 /// Streams for each kind of damage and each clip.
 const SEEDS: u64 = 24;
 
@@ -63,13 +63,13 @@ fn sliced() -> Clip {
 
 fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
     let what = format!("{damage:?}, seed {seed}");
-    let mut dice = Dice::new(seed * 31 + damage as u64);
+    let mut dice = Random::new(seed * 31 + damage as u64);
     let mut run = Run::new();
-    let mut judge = Judge::default();
+    let mut judge = StrictDecoder::default();
     let group = |nth: usize| &clip.pictures[nth % (COUNT / GROUP) * GROUP..][..GROUP];
     let bytes = |nth: usize| with_start_codes(&group(nth).concat(), |_| 4);
     let mut next = 0;
-    for _ in 0..HURT {
+    for _ in 0..DAMAGED_GROUPS {
         run.send(&bytes(next), &mut dice);
         run.send(
             &damage.apply(group(next + 1), &other_sps(), &mut dice),
@@ -96,7 +96,7 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
         });
         let start =
             most.unwrap_or_else(|| panic!("{what}: group {clean} is incomplete: {places:?}"));
-        let mut fresh = Judge::default();
+        let mut fresh = StrictDecoder::default();
         // As for a new viewer: the header first.
         let mut header = samples[start].header.clone();
         for sample in &samples[start..start + GROUP - 1] {
@@ -174,7 +174,7 @@ impl Run {
         }
     }
 
-    fn send(&mut self, mut bytes: &[u8], dice: &mut Dice) {
+    fn send(&mut self, mut bytes: &[u8], dice: &mut Random) {
         while !bytes.is_empty() {
             let (chunk, rest) = bytes.split_at((1 + dice.roll(3000)).min(bytes.len()));
             self.ingest.byte_stream(Bytes::copy_from_slice(chunk));
@@ -224,13 +224,13 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
     .await
     .unwrap();
     let mut source = feeder.accept().await;
-    let mut dice = Dice::new(7);
+    let mut dice = Random::new(7);
     let group = |nth: usize| &clip.pictures[nth % (COUNT / GROUP) * GROUP..][..GROUP];
     for (round, damage) in Damage::ALL.into_iter().enumerate() {
         let hurt = damage.apply(group(2 * round), &other_sps(), &mut dice);
-        pour(&mut source, &hurt).await;
+        write_in_chunks(&mut source, &hurt).await;
         let clean = group(2 * round + 1).concat();
-        pour(&mut source, &with_start_codes(&clean, |_| 3)).await;
+        write_in_chunks(&mut source, &with_start_codes(&clean, |_| 3)).await;
         let first = (2 * round + 1) % (COUNT / GROUP) * GROUP;
         for expected in first..first + GROUP {
             let what = format!("picture {expected} after {damage:?}");
@@ -265,7 +265,7 @@ async fn a_camera_that_miscounts_its_pictures_is_complete_from_its_fourth_group(
     let (mut numbers, mut reader) = (Vec::new(), NumberReader::default());
     let mut expected = Vec::new();
     for (nth, group) in clip.pictures.chunks(GROUP).enumerate() {
-        pour(&mut source, &with_start_codes(&group.concat(), |_| 4)).await;
+        write_in_chunks(&mut source, &with_start_codes(&group.concat(), |_| 4)).await;
         let count = if nth < 3 { 1 } else { GROUP };
         for place in nth * GROUP..nth * GROUP + count {
             let mut message = within("a picture", viewer.next()).await.unwrap().to_vec();
@@ -337,7 +337,8 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
         let (slices, lossy) = (slices.clone(), name.starts_with("ts"));
         tokio::spawn(async move {
             let mut viewer = Nal::connect(address, &name).await.unwrap();
-            let (mut judge, mut places, mut seen) = (Judge::default(), Vec::new(), HashSet::new());
+            let (mut judge, mut places, mut seen) =
+                (StrictDecoder::default(), Vec::new(), HashSet::new());
             let (mut starts, mut ahead) = (0, Vec::new());
             // Two loops and the beginning of the third, minus what was dropped.
             while starts < 2 {
@@ -395,7 +396,7 @@ fn slices(nals: &[Bytes]) -> Arc<HashMap<Bytes, usize>> {
 /// Damages the middle of a file, so that it still opens and ends correctly.
 fn hurt(file: &Path, kind: &str, seed: u64) {
     let mut bytes = std::fs::read(file).unwrap();
-    let mut dice = Dice::new(seed);
+    let mut dice = Random::new(seed);
     let (from, to) = (bytes.len() / 5, bytes.len() * 3 / 5);
     if kind == "ts" {
         let packets = from / 188..to / 188;

@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sluicegate_tests::{
-    Camera, Gateway, Raw, Shots, Watcher,
+    Camera, CaptureClient, Gateway, Raw, Watcher,
     camera::{self, GROUP},
     client::request,
     raw::handshake,
@@ -323,7 +323,7 @@ async fn a_capture_that_was_saved_is_told() {
     );
     let gateway = Gateway::with_config(&config).await;
     let mut curl = Curl::follow(&gateway, "", None);
-    let mut shots = Shots::of(&gateway, "demo").await;
+    let mut shots = CaptureClient::of(&gateway, "demo").await;
     shots.take(json!({})).await.unwrap();
     let (said, _) = shots.take(json!({ "save": true })).await.unwrap();
     let all = curl.until("capture", |_| true).await;

@@ -5,7 +5,7 @@ use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     exact::{Got, decoded, on_every_transport},
-    feeder::pour,
+    feeder::write_in_chunks,
     media::{annexb_of, encode_pattern, nals_of, pictures, with_start_codes},
     mse::Mse,
     rare::{self, Coding, REWRITABLE},
@@ -25,7 +25,7 @@ async fn a_pps_that_changes_from_picture_to_picture_is_no_new_stream() {
         COUNT as u64,
         &REWRITABLE,
     ));
-    let nals = rare::changing_pps(&plain);
+    let nals = rare::with_changing_pps(&plain);
     let expected = decoded(&plain);
     assert_eq!(decoded(&nals), expected, "the stream is not valid");
     assert_eq!(expected.len(), COUNT);
@@ -42,7 +42,7 @@ async fn a_picture_that_forgets_those_before_it_is_no_loss() {
         COUNT as u64,
         &REWRITABLE,
     ));
-    let nals = rare::forgetting(&plain);
+    let nals = rare::with_mmco5(&plain);
     let expected = decoded(&plain);
     assert_eq!(decoded(&nals), expected, "the stream is not valid");
     assert_eq!(expected.len(), COUNT);
@@ -205,9 +205,9 @@ async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_no
     let (before, after) = units.split_at(begun);
     let (mut all_nal, mut all_mse) = (Got::default(), Got::default());
     // Only the first picture, because both viewers start at the newest.
-    pour(&mut source, &with_start_codes(&before[0], |_| 4)).await;
+    write_in_chunks(&mut source, &with_start_codes(&before[0], |_| 4)).await;
     tokio::join!(all_nal.more_nal(&mut nal, 1), all_mse.more_mse(&mut mse, 1));
-    pour(&mut source, &with_start_codes(&before[1..].concat(), |_| 4)).await;
+    write_in_chunks(&mut source, &with_start_codes(&before[1..].concat(), |_| 4)).await;
     tokio::join!(
         all_nal.more_nal(&mut nal, begun),
         all_mse.more_mse(&mut mse, begun)
@@ -222,7 +222,7 @@ async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_no
         from_nal.more_nal(&mut late_nal, 1),
         from_mse.more_mse(&mut late_mse, 1)
     );
-    pour(&mut source, &with_start_codes(&after.concat(), |_| 4)).await;
+    write_in_chunks(&mut source, &with_start_codes(&after.concat(), |_| 4)).await;
     let rest = COUNT - open - LEADING;
     tokio::join!(
         all_nal.more_nal(&mut nal, COUNT),

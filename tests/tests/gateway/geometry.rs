@@ -67,8 +67,8 @@ async fn what_is_encoded_anew_or_jpeg_is_turned_by_the_gateway() {
         let film = film(name, codec, how);
         turn(&film, matrix);
         let gateway = serve(&film).await;
-        assert_eq!(gateway.still("film").await, (360, 640), "{name}");
-        assert_eq!(gateway.motion("film").await, (360, 640), "{name}");
+        assert_eq!(gateway.capture_size("film").await, (360, 640), "{name}");
+        assert_eq!(gateway.mjpeg_size("film").await, (360, 640), "{name}");
         assert_eq!(gateway.coded("film").await, (360, 640), "{name}");
     }
 }
@@ -115,15 +115,15 @@ impl Seen {
         assert_eq!(device["width"], json!(width));
         assert_eq!(device["height"], json!(height));
 
-        assert_eq!(gateway.still("film").await, self.jpeg);
+        assert_eq!(gateway.capture_size("film").await, self.jpeg);
         let (status, head, png) = post(&gateway, "film", "image/png", r#"{"format":"png"}"#).await;
         assert_eq!(status, 200, "{head}");
         // The first chunk of a PNG is the image header.
         let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap()) as usize;
         assert_eq!((side(16), side(20)), self.jpeg);
-        assert_eq!(gateway.motion("film").await, self.jpeg);
+        assert_eq!(gateway.mjpeg_size("film").await, self.jpeg);
         let small = (self.small.0 as usize, self.small.1 as usize);
-        assert_eq!(gateway.motion("film@small").await, small);
+        assert_eq!(gateway.mjpeg_size("film@small").await, small);
         assert_eq!(gateway.coded("film@small").await, self.small);
 
         let playlist = gateway.playlist().await;
@@ -144,18 +144,18 @@ impl Seen {
 }
 
 /// Starts a gateway with the stream `film` and its rendition `small`.
-async fn serve(film: &Path) -> Shown {
+async fn serve(film: &Path) -> TestGateway {
     let film = film.display();
     let config = format!(
         "[streams.film]\nsource = \"file:{film}\"\nencode = {{ frame-rate = 30 }}\nrenditions.small = {{ width = 320 }}\n"
     );
-    Shown(Gateway::with_config(&config).await)
+    TestGateway(Gateway::with_config(&config).await)
 }
 
 /// A gateway whose output is inspected.
-struct Shown(Gateway);
+struct TestGateway(Gateway);
 
-impl std::ops::Deref for Shown {
+impl std::ops::Deref for TestGateway {
     type Target = Gateway;
 
     fn deref(&self) -> &Gateway {
@@ -163,9 +163,9 @@ impl std::ops::Deref for Shown {
     }
 }
 
-impl Shown {
+impl TestGateway {
     /// Size of a capture, whose number must be readable.
-    async fn still(&self, stream: &str) -> (usize, usize) {
+    async fn capture_size(&self, stream: &str) -> (usize, usize) {
         let path = format!("/live/{stream}/frame.jpg");
         let got = within("a picture", http_get(self.address, &path, &[])).await;
         let (status, head, jpeg) = got.unwrap();
@@ -174,7 +174,7 @@ impl Shown {
     }
 
     /// Size of the JPEGs of MJPEG, whose numbers must be readable.
-    async fn motion(&self, stream: &str) -> (usize, usize) {
+    async fn mjpeg_size(&self, stream: &str) -> (usize, usize) {
         let path = format!("/live/{stream}/mjpeg");
         let viewer = within("connect", Mjpeg::open(self.address, &path)).await;
         let jpeg = within("a JPEG", viewer.unwrap().next()).await.unwrap();

@@ -16,7 +16,7 @@ use sluicegate_stream::{
 use sluicegate_tests::{
     Gateway, PATIENCE,
     camera::{COUNT, GROUP, clip},
-    hls::{check, must_be_clean, parse},
+    hls::{assert_no_violations, check, parse},
     mp4::{self, Part, Sample},
 };
 use sluicegate_viewer::Content;
@@ -380,7 +380,7 @@ impl Muxer {
         let text = String::from_utf8(self.get("media.m3u8")).unwrap();
         // Where pictures are missing, parts cannot have their regular duration.
         if !matches!(glitch.kind, Kind::Lost) {
-            must_be_clean(what, &text, &check(&text));
+            assert_no_violations(what, &text, &check(&text));
         }
         let (playlist, _) = parse(&text);
         for segment in &playlist.segments {

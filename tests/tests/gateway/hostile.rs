@@ -30,7 +30,7 @@ const FATAL: [(&str, &str); 6] = [
     ("hold", "it holds more than 8192 handles"),
 ];
 /// Time that a viewer has to receive the pictures shown so far, before one more is shown.
-const UNHURRIED: Duration = Duration::from_secs(1);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Misbehaviour that ends the instance only in calls that return chunks.
 const LANE: (&str, &str) = ("nonsense", "it gave out a chunk on lane 200");
 
@@ -43,7 +43,7 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
     scene.show(4 * GROUP).await;
     let plugins = scene.gateway.api("/api/plugins").await;
     for deed in deeds {
-        let left_out = scene.caught_up(deed).await;
+        let left_out = scene.pictures_missed(deed).await;
         let plugin = named(&plugins, deed);
         if ["trap", "panic", "loop", "giant", "output", "nonsense"].contains(&deed) {
             assert!(!left_out.is_empty(), "{deed} did nothing");
@@ -58,7 +58,7 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
         let in_a_row = left_out.iter().any(|place| left_out.contains(&(place + 1)));
         assert!(!in_a_row || deed == "memory", "{deed}: {left_out:?}");
     }
-    scene.others_are_well().await;
+    scene.others_are_unaffected().await;
     assert!(
         scene.gateway.memory() < 512 << 20,
         "{} bytes",
@@ -69,10 +69,10 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
     // The 65th picture of 1 MiB exceeds 64 MiB.
-    let clip = Box::leak(Box::new(camera::clip().fatter(1 << 20)));
+    let clip = Box::leak(Box::new(camera::clip().with_filler(1 << 20)));
     let mut scene = Scene::with_clip(clip, "push", &["hold"], "").await;
     scene.show(90).await;
-    let left_out = scene.caught_up("hold").await;
+    let left_out = scene.pictures_missed("hold").await;
     assert!(!left_out.is_empty(), "no buffer was kept");
     let line = scene
         .gateway
@@ -89,7 +89,7 @@ async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
         "{} bytes",
         scene.gateway.memory()
     );
-    scene.others_are_well().await;
+    scene.others_are_unaffected().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,7 +103,7 @@ async fn whatever_configure_does_when_the_source_comes_back_nobody_misses_a_pict
     scene.show(GROUP + 3).await;
     scene.hang_up();
     scene.show(2 * GROUP).await;
-    scene.goes_on_after(&deeds, &FATAL).await;
+    scene.recovers_after(&deeds, &FATAL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +116,7 @@ async fn whatever_stop_does_when_the_source_is_lost_nobody_misses_a_picture() {
     scene.hang_up();
     scene.show(2 * GROUP).await;
     scene
-        .goes_on_after(&deeds, &[&FATAL[..], &[LANE]].concat())
+        .recovers_after(&deeds, &[&FATAL[..], &[LANE]].concat())
         .await;
 }
 
@@ -146,7 +146,7 @@ async fn whatever_request_does_who_asked_is_told_and_nobody_misses_a_picture() {
         scene.show(2).await;
     }
     scene.show(GROUP).await;
-    scene.goes_on_after(&deeds, &FATAL).await;
+    scene.recovers_after(&deeds, &FATAL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +174,7 @@ async fn whatever_join_does_who_joined_is_told_and_nobody_misses_a_picture() {
         scene.show(2).await;
     }
     scene.show(GROUP).await;
-    scene.goes_on_after(&deeds, &FATAL).await;
+    scene.recovers_after(&deeds, &FATAL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +188,7 @@ async fn whatever_message_does_its_sender_stays_and_nobody_misses_a_picture() {
         viewer.say("do it");
     }
     scene.show(2 * GROUP).await;
-    scene.goes_on_after(&deeds, &FATAL).await;
+    scene.recovers_after(&deeds, &FATAL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,7 +205,7 @@ async fn whatever_leave_does_the_viewers_that_stay_miss_no_picture() {
         .into_iter()
         .filter(|(deed, _)| deeds.contains(deed))
         .collect();
-    scene.goes_on_after(&deeds, &fatal).await;
+    scene.recovers_after(&deeds, &fatal).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,7 +240,7 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
         })
         .await;
     }
-    scene.others_are_well().await;
+    scene.others_are_unaffected().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,7 +293,7 @@ async fn a_component_that_always_fails_is_rested_and_the_others_live_on() {
             .count()
     };
     assert_eq!((of("panic"), of("nal")), (1, 1), "{sessions:#}");
-    scene.others_are_well().await;
+    scene.others_are_unaffected().await;
 }
 
 #[tokio::test]
@@ -399,12 +399,12 @@ impl Scene {
 
     /// Waits until the viewer of `deed` has received the newest picture or a later one; returns those that it missed.
     /// What it received is in order and has the same bytes as over `nal`.
-    async fn caught_up(&mut self, deed: &str) -> BTreeSet<usize> {
+    async fn pictures_missed(&mut self, deed: &str) -> BTreeSet<usize> {
         let (mut left_out, mut at) = (BTreeSet::new(), 0);
         let (newest, began) = (self.shown.len(), std::time::Instant::now());
         loop {
             let viewer = self.hostile.get_mut(deed).unwrap();
-            let Ok(next) = timeout(UNHURRIED, viewer.next()).await else {
+            let Ok(next) = timeout(CATCH_UP_TIMEOUT, viewer.next()).await else {
                 // Shows one more picture, as the newest may be among those lost. Only occasionally, because the other
                 // transports may fail at each of them.
                 assert!(began.elapsed() < PATIENCE, "{deed} does not continue");
@@ -429,9 +429,9 @@ impl Scene {
     }
 
     /// Every viewer received every picture, and the failures are reported.
-    async fn goes_on_after(&mut self, deeds: &[&str], fatal: &[(&str, &str)]) {
+    async fn recovers_after(&mut self, deeds: &[&str], fatal: &[(&str, &str)]) {
         for deed in deeds {
-            let left_out = self.caught_up(deed).await;
+            let left_out = self.pictures_missed(deed).await;
             assert!(left_out.is_empty(), "{deed}: {left_out:?} are missing");
         }
         let plugins = self.gateway.api("/api/plugins").await;
@@ -443,7 +443,7 @@ impl Scene {
             );
             self.gateway.logged(reason).await;
         }
-        self.others_are_well().await;
+        self.others_are_unaffected().await;
     }
 
     async fn is_logged(&self, deed: &str, call: &str) {
@@ -456,7 +456,7 @@ impl Scene {
         }
     }
 
-    async fn others_are_well(&self) {
+    async fn others_are_unaffected(&self) {
         let plugins = self.gateway.api("/api/plugins").await;
         for name in ["nal", "mjpeg"] {
             assert_eq!(named(&plugins, name)["failures"], 0, "{plugins:#}");

@@ -164,7 +164,7 @@ async fn the_authority_is_the_host_and_connect_is_refused() {
             "{answer:?}"
         );
     }
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
 }
 
 async fn connect(
@@ -284,7 +284,7 @@ async fn sigterm_is_a_goaway_and_whole_bodies() {
 
     let began = Instant::now();
     gateway.signal(Signal::TERM);
-    let (watched, idle) = (farewell(&mut raw).await, farewell(&mut idle).await);
+    let (watched, idle) = (read_to_end(&mut raw).await, read_to_end(&mut idle).await);
     for frames in [&watched, &idle] {
         let word = frames
             .iter()
@@ -314,7 +314,7 @@ async fn sigterm_is_a_goaway_and_whole_bodies() {
 
 /// Reads to the end and answers pings: before it closes, the server sends a PING to know that its GOAWAY has arrived
 /// (RFC 9113 section 6.8).
-async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut RawHttp2<S>) -> Vec<Frame> {
+async fn read_to_end<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut RawHttp2<S>) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Ok(next) = raw.next().await {
         if next.kind == PING {

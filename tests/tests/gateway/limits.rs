@@ -22,7 +22,7 @@ const MIN_WAIT: Duration = Duration::from_secs(8);
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// Sends a piece at intervals until the gateway disconnects; returns how long that took.
-async fn trickle(mut raw: Raw, pieces: impl Iterator<Item = Vec<u8>>) -> Duration {
+async fn send_slowly(mut raw: Raw, pieces: impl Iterator<Item = Vec<u8>>) -> Duration {
     let began = Instant::now();
     let mut byte = [0; 4096];
     for piece in pieces {
@@ -56,28 +56,28 @@ async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
     );
     let good = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
 
-    let head = trickle(Raw::connect(address).await, bytes_of(&slow_head));
+    let head = send_slowly(Raw::connect(address).await, bytes_of(&slow_head));
     let mut raw = Raw::connect(address).await;
     raw.write(&good).await;
     raw.response().await.unwrap();
-    let second_head = trickle(raw, bytes_of(&slow_head));
+    let second_head = send_slowly(raw, bytes_of(&slow_head));
     let mut raw = Raw::connect(address).await;
     raw.write(&good).await;
     raw.response().await.unwrap();
-    let keep_alive = trickle(raw, nothing());
-    let silent = trickle(Raw::connect(address).await, nothing());
+    let keep_alive = send_slowly(raw, nothing());
+    let silent = send_slowly(Raw::connect(address).await, nothing());
     let body = format!("POST /healthz HTTP/1.1\r\nHost: {address}\r\nContent-Length: 9\r\n\r\n");
     let mut raw = Raw::connect(address).await;
     raw.write(body).await;
-    let body = trickle(raw, nothing());
+    let body = send_slowly(raw, nothing());
 
     // A TLS record that is sent byte by byte and never completed.
     let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 90]].concat();
     let handshake = hello.into_iter().map(|byte| vec![byte]);
-    let handshake = trickle(Raw::connect(secure.address).await, handshake);
-    let silent_tls = trickle(Raw::connect(secure.address).await, nothing());
+    let handshake = send_slowly(Raw::connect(secure.address).await, handshake);
+    let silent_tls = send_slowly(Raw::connect(secure.address).await, nothing());
 
-    let preface = trickle(
+    let preface = send_slowly(
         Raw::connect(address).await,
         bytes_of(&format!("PRI{}", " ".repeat(99))),
     );
@@ -131,12 +131,12 @@ async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
     }
     // The gateway does not wait for a body that it will not use.
     assert!(body < MAX_WAIT, "{body:?}");
-    plain.serves("demo").await;
+    plain.assert_serves("demo").await;
     assert!(http_get(address, "/healthz", &[]).await.is_ok());
 }
 
 /// Opens a connection that may be refused at once.
-async fn knock(address: SocketAddr) -> Option<Raw> {
+async fn try_connect(address: SocketAddr) -> Option<Raw> {
     let socket = TcpStream::connect(address).await.ok()?;
     Some(Raw {
         socket,
@@ -146,7 +146,7 @@ async fn knock(address: SocketAddr) -> Option<Raw> {
 
 /// Opens a WebSocket viewer that reads nothing.
 async fn viewer(address: SocketAddr) -> Option<Raw> {
-    let mut raw = knock(address).await?;
+    let mut raw = try_connect(address).await?;
     let head = raw.upgrade(address, "/live/demo/nal").await.ok()?;
     assert_eq!(head.status, 101);
     Some(raw)
@@ -185,10 +185,10 @@ async fn full_is_full_until_somebody_leaves() {
 }
 
 /// Connects until a connection is not served; returns those that are.
-async fn fill(address: SocketAddr, most: usize) -> Vec<Raw> {
+async fn connect_until_full(address: SocketAddr, most: usize) -> Vec<Raw> {
     let mut inside = Vec::new();
     for _ in 0..most {
-        let Some(mut raw) = knock(address).await else {
+        let Some(mut raw) = try_connect(address).await else {
             return inside;
         };
         raw.write(format!(
@@ -206,10 +206,15 @@ async fn fill(address: SocketAddr, most: usize) -> Vec<Raw> {
 
 /// At the limit, pictures continue for connected clients, the processor load stays low, and a slot is free when a
 /// client leaves.
-async fn lives_on(gateway: &Gateway, camera: &mut Camera, watcher: &mut Watcher, inside: Vec<Raw>) {
+async fn assert_serves_at_limit(
+    gateway: &Gateway,
+    camera: &mut Camera,
+    watcher: &mut Watcher,
+    inside: Vec<Raw>,
+) {
     let (cpu, began) = (gateway.cpu(), Instant::now());
     // Clients that try to connect all the time.
-    let knocking: Vec<_> = (0..8)
+    let connecting: Vec<_> = (0..8)
         .map(|_| {
             let address = gateway.address;
             tokio::spawn(async move { TcpStream::connect(address).await })
@@ -231,7 +236,7 @@ async fn lives_on(gateway: &Gateway, camera: &mut Camera, watcher: &mut Watcher,
         "{share:.2} of a processor with {} viewers",
         inside.len()
     );
-    drop((knocking, inside));
+    drop((connecting, inside));
     let began = Instant::now();
     loop {
         let asked = timeout(
@@ -259,19 +264,19 @@ fn scale(viewers: usize) -> f64 {
 async fn with_few_files_it_serves_few_and_lives_on() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
-    let gateway = Gateway::with_config_behind("ulimit -n 256", &camera.config()).await;
+    let gateway = Gateway::with_config_after("ulimit -n 256", &camera.config()).await;
     let mut watcher = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
     camera.show(&mut watcher).await;
     let line = gateway
         .logged("connections: the process may have 256 files open")
         .await;
     assert!(line.contains("at most 188 connections"), "{line}");
-    let inside = fill(gateway.address, 250).await;
+    let inside = connect_until_full(gateway.address, 250).await;
     assert!(inside.len() > 180, "only {} were served", inside.len());
     gateway
         .logged("refused a connection: 188 connections are open")
         .await;
-    lives_on(&gateway, &mut camera, &mut watcher, inside).await;
+    assert_serves_at_limit(&gateway, &mut camera, &mut watcher, inside).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,11 +294,11 @@ async fn without_a_file_left_it_waits_without_spinning_and_viewers_go_on() {
         maximum: few,
     };
     prlimit(Some(gateway.pid()), Resource::Nofile, limit).unwrap();
-    let mut inside = fill(gateway.address, 30).await;
+    let mut inside = connect_until_full(gateway.address, 30).await;
     assert!(!inside.is_empty());
     gateway.logged("cannot accept connections: ").await;
     inside.push(first);
-    lives_on(&gateway, &mut camera, &mut watcher, inside).await;
+    assert_serves_at_limit(&gateway, &mut camera, &mut watcher, inside).await;
     let log = gateway.log.lock().unwrap();
     let lines = log
         .iter()

@@ -21,7 +21,7 @@ const STREAMS: &str = "
 async fn start() -> Gateway {
     let gateway = Gateway::with_config(STREAMS).await;
     for stream in ["demo", "silent"] {
-        gateway.serves(stream).await;
+        gateway.assert_serves(stream).await;
     }
     gateway
 }

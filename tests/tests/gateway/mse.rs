@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sluicegate_media::blocks;
 use sluicegate_tests::{
     Feeder, Gateway,
-    feeder::pour,
+    feeder::write_in_chunks,
     media::{encode_pattern, nals_of, packets_of, pictures, with_start_codes},
     mp4::{Fragment, Part, Sample},
     mse::{File, Mse},
@@ -34,7 +34,7 @@ async fn every_nal_unit_comes_out_once_and_in_order() {
         let mut viewer = Mse::connect(gateway.address, "annexb").await;
         let mut source = feeder.accept().await;
         let first = pictures(&nals)[0].len();
-        pour(&mut source, &with_start_codes(&nals[..first], |_| 4)).await;
+        write_in_chunks(&mut source, &with_start_codes(&nals[..first], |_| 4)).await;
         let (mime, moov) = viewer.header().await;
         assert!(mime.starts_with("video/mp4; codecs=\"avc1."), "{mime}");
         assert_eq!(moov.trak.len(), 1);
@@ -51,14 +51,14 @@ async fn every_nal_unit_comes_out_once_and_in_order() {
                 got.extend(viewer.fragment().await.samples);
             }
         };
-        tokio::join!(pour(&mut source, &rest), collect);
+        tokio::join!(write_in_chunks(&mut source, &rest), collect);
         assert_eq!(got.len() as u64, COUNT, "a sample for each picture");
         let out: Vec<Bytes> = got
             .iter()
             .flat_map(|sample| nals_in(&sample.data))
             .collect();
         assert!(out == nals, "other NAL units with {arguments:?}");
-        bearable(&got);
+        assert_playable_times(&got);
     }
 }
 
@@ -99,7 +99,7 @@ async fn times_are_those_of_the_source_at_any_rate_and_over_its_loop() {
             while got.len() < shown.len() + 10 {
                 got.extend(viewer.fragment().await.samples);
             }
-            bearable(&got);
+            assert_playable_times(&got);
             let nals: Vec<Bytes> = got
                 .iter()
                 .flat_map(|sample| nals_in(&sample.data))
@@ -164,7 +164,7 @@ async fn another_size_reaches_viewers_in_the_middle_as_a_new_type_and_init_segme
     let mut file = None;
     let mut types = Vec::new();
     for (clip, size) in clips.iter().zip([SIZE, (640, 384)]) {
-        pour(&mut source, &with_start_codes(clip, |_| 4)).await;
+        write_in_chunks(&mut source, &with_start_codes(clip, |_| 4)).await;
         let (mime, moov) = viewer.header().await;
         types.push(mime);
         assert_eq!(size_in(&moov), size);
@@ -209,7 +209,7 @@ async fn a_source_that_comes_back_goes_on_with_a_keyframe_further_on_the_timelin
     let mut last = None;
     for _ in 0..3 {
         let mut source = feeder.accept().await;
-        pour(&mut source, &with_start_codes(&nals, |_| 4)).await;
+        write_in_chunks(&mut source, &with_start_codes(&nals, |_| 4)).await;
         for nth in 0..10 {
             // The tracks are the same, so there is no second header.
             if last.is_none() {
@@ -367,7 +367,7 @@ async fn curl_is_told_what_it_gets() {
 
 /// Fails unless the times of one track suit a player of Media Source Extensions: decode times rise, and two consecutive
 /// ones are at most two durations apart, except before an independent picture.
-fn bearable(samples: &[Sample]) {
+fn assert_playable_times(samples: &[Sample]) {
     for two in samples.windows(2) {
         let distance = two[1].decode_time.strict_sub(two[0].decode_time);
         assert!(

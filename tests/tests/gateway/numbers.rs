@@ -152,7 +152,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
         metrics.sum("sluicegate_viewers", &[]) == 1.0
     })
     .await;
-    assert_eq!(left.fallen_since(&settled), Vec::<String>::new());
+    assert_eq!(left.decreased_since(&settled), Vec::<String>::new());
     let bytes = |metrics: &Metrics| metrics.sum("sluicegate_sent_bytes_total", &NAL);
     assert_eq!(bytes(&left), bytes(&settled));
     assert_eq!(left.sum("sluicegate_viewers", &MJPEG), 0.0);
@@ -173,7 +173,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
         camera.hang_up();
         camera.show(&mut watcher).await;
         let after = Metrics::of(&gateway).await;
-        assert_eq!(after.fallen_since(&before), Vec::<String>::new());
+        assert_eq!(after.decreased_since(&before), Vec::<String>::new());
         drop((watcher, pictures));
         gateway
             .api_until("/api/devices/cam", "it is stopped", |device| {
@@ -185,7 +185,7 @@ async fn counters_outlive_sources_muxers_and_decoders() {
             !metrics.has("sluicegate_muxers", &NAL) && !metrics.has("sluicegate_muxers", &MJPEG)
         })
         .await;
-        assert_eq!(idle.fallen_since(&after), Vec::<String>::new());
+        assert_eq!(idle.decreased_since(&after), Vec::<String>::new());
         let cam = [("stream", "cam")];
         assert_eq!(
             idle.sum("sluicegate_stream_source_failures_total", &cam),

@@ -24,11 +24,11 @@ renditions.small = { width = 160 }
 
 /// A gateway in which a part panics on its Nth turn (`PART=N`), or on every turn from the Nth (`PART=N+`).
 async fn panicking(wish: &str, config: &str) -> Gateway {
-    Gateway::with_config_behind(&format!("export SLUICEGATE_PANIC={wish}"), config).await
+    Gateway::with_config_after(&format!("export SLUICEGATE_PANIC={wish}"), config).await
 }
 
 /// Waits until the log reports a panic of `part` with its location.
-async fn told(gateway: &Gateway, part: &str) {
+async fn panic_logged(gateway: &Gateway, part: &str) {
     let line = gateway.logged(&format!("{part} panicked at host/")).await;
     let (_, place) = line.split_once("host/").unwrap();
     let mut place = place.split(':');
@@ -62,7 +62,7 @@ async fn a_source_that_panics_is_opened_again_and_its_viewers_go_on() {
     let gateway = panicking("source=20", DEMO).await;
     let mut viewer = Nal::connect(gateway.address, "demo").await.unwrap();
     messages(&mut viewer, 10).await;
-    told(&gateway, "reading the source").await;
+    panic_logged(&gateway, "reading the source").await;
     messages(&mut viewer, 60).await;
     let metrics = Metrics::of(&gateway).await;
     for figure in ["failures", "restarts"] {
@@ -82,12 +82,12 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
         if part == "encode" {
             let mut viewer = Nal::connect(gateway.address, stream).await.unwrap();
             messages(&mut viewer, 5).await;
-            told(&gateway, "`encode`").await;
+            panic_logged(&gateway, "`encode`").await;
             messages(&mut viewer, 40).await;
         } else {
             let mut viewer = mjpeg(gateway.address, stream).await.unwrap();
             pictures(&mut viewer, 1).await;
-            told(&gateway, &format!("`{part}`")).await;
+            panic_logged(&gateway, &format!("`{part}`")).await;
             pictures(&mut viewer, 15).await;
         }
         let notes = notes(&gateway).await;
@@ -116,8 +116,8 @@ async fn sound_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video
         }
     };
     fragments(1).await;
-    told(&gateway, "`sound`").await;
-    told(&gateway, "`join`").await;
+    panic_logged(&gateway, "`sound`").await;
+    panic_logged(&gateway, "`join`").await;
     fragments(30).await;
 }
 
@@ -126,7 +126,7 @@ async fn a_muxer_that_panics_is_repaired_as_if_its_guest_had_failed() {
     let gateway = panicking("mux=25", DEMO).await;
     let mut viewer = Nal::connect(gateway.address, "demo").await.unwrap();
     messages(&mut viewer, 5).await;
-    told(&gateway, "the host").await;
+    panic_logged(&gateway, "the host").await;
     messages(&mut viewer, 60).await;
     let plugins = gateway.api("/api/plugins").await;
     let nal = plugins
@@ -166,7 +166,7 @@ async fn a_capture_that_panics_is_answered_and_the_next_one_is_made() {
             "the capture {nth}: {said}"
         );
     }
-    told(&gateway, "the capture thread").await;
+    panic_logged(&gateway, "the capture thread").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,7 +177,7 @@ async fn a_policy_that_panics_is_made_anew_and_sessions_begin_meanwhile() {
         assert_eq!(status, 200, "{chosen}");
         assert!(chosen["transport"].is_string(), "{chosen}");
     }
-    told(&gateway, "the host").await;
+    panic_logged(&gateway, "the host").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,7 +186,7 @@ async fn android_devices_are_followed_again_after_a_panic() {
     let port = sluicegate_tests::feeder::free_port().await;
     let config = format!("{DEMO}\n[android]\ndiscover = true\nadb = \"127.0.0.1:{port}\"\n");
     let gateway = panicking("devices=1", &config).await;
-    told(&gateway, "following the Android devices").await;
+    panic_logged(&gateway, "following the Android devices").await;
     gateway
         .logged("Android devices are offline until then")
         .await;

@@ -6,7 +6,7 @@ use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     client::is_header,
-    feeder::{free_port, pour},
+    feeder::{free_port, write_in_chunks},
     media::{
         NumberReader, annexb_of, cut, encode_pattern, footage, nals_of, packets_of, pictures,
         with_start_codes,
@@ -96,7 +96,7 @@ async fn start_codes_of_three_and_four_bytes_and_padding_pass() {
     let lengths: [fn(usize) -> usize; 3] = [|_| 3, |_| 4, |at| [3, 4, 7, 3, 5][at % 5]];
     for length in lengths {
         let got = through_tcp(&nals, length).await;
-        same(&got.nals, &nals);
+        assert_same(&got.nals, &nals);
     }
 }
 
@@ -108,7 +108,7 @@ async fn standard_input_passes() {
     let mut viewer = connect(&gateway, "annexb").await;
     let mut input = input.unwrap();
     let got = feed(&mut viewer, &mut input, &nals, |_| 4).await;
-    same(&got.nals, &nals);
+    assert_same(&got.nals, &nals);
     in_order(&numbers(&got.messages), COUNT);
     // The end of standard input is final: it cannot be reopened.
     drop(input);
@@ -135,7 +135,7 @@ async fn whoever_connects_to_a_listening_source_passes() {
     let mut sender = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     sender.set_nodelay(true).unwrap();
     let got = feed(&mut viewer, &mut sender, &nals, |_| 3).await;
-    same(&got.nals, &nals);
+    assert_same(&got.nals, &nals);
     in_order(&numbers(&got.messages), COUNT);
 }
 
@@ -180,7 +180,7 @@ async fn real_footage_passes_over_its_loop() {
             let mut viewer = Nal::connect(address, stem(&file)).await.unwrap();
             let nals = packets_of(&file);
             // The ffmpeg program adds parameter sets at keyframes; the rest comes from the file.
-            same(
+            assert_same(
                 &without_sets(&nals),
                 &without_sets(&nals_of(&annexb_of(&file))),
             );
@@ -198,7 +198,7 @@ async fn real_footage_passes_over_its_loop() {
 async fn passes(nals: &[Bytes], count: u64) {
     // Start codes of both lengths.
     let got = through_tcp(nals, |at| if at % 3 == 0 { 4 } else { 3 }).await;
-    same(&got.nals, nals);
+    assert_same(&got.nals, nals);
     assert_eq!(got.pictures, count, "a message for each picture");
     in_order(&numbers(&got.messages), count);
 }
@@ -232,10 +232,13 @@ async fn feed(
     let mut got = Got::default();
     let first = pictures(nals)[0].len();
     let start = with_start_codes(&nals[..first], &length);
-    pour(source, &start).await;
+    write_in_chunks(source, &start).await;
     collect(viewer, &mut got, first).await;
     let rest = with_start_codes(&nals[first..], |at| length(at + first));
-    tokio::join!(pour(source, &rest), collect(viewer, &mut got, nals.len()));
+    tokio::join!(
+        write_in_chunks(source, &rest),
+        collect(viewer, &mut got, nals.len())
+    );
     got
 }
 
@@ -255,7 +258,7 @@ async fn collect(viewer: &mut Nal, got: &mut Got, least: usize) {
 
 fn loops_of(got: &Got, nals: &[Bytes]) {
     let again = nals.iter().cycle().take(got.nals.len());
-    same(&got.nals, &again.cloned().collect::<Vec<_>>());
+    assert_same(&got.nals, &again.cloned().collect::<Vec<_>>());
 }
 
 /// Numbers in the pictures, in display order.
@@ -278,7 +281,7 @@ fn in_order(numbers: &[u32], count: u64) {
     );
 }
 
-fn same(out: &[Bytes], expected: &[Bytes]) {
+fn assert_same(out: &[Bytes], expected: &[Bytes]) {
     if let Some(at) = out
         .iter()
         .zip(expected)

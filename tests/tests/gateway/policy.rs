@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use sluicegate::session::{Call, LoggedCall};
-use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run, traces};
+use sluicegate_link::{CANDIDATES, Decider, Outcome, SECONDS, decider, run, traces};
 use sluicegate_plugin::{
     Engine,
     policy::{Policy, PolicyInstance},
@@ -23,7 +23,7 @@ fn no_more_stalls_than_the_best_single_transport_and_few_moves() {
     for seed in 1..=10 {
         for trace in traces(seed) {
             let auto = run(&trace, decider(&policy, OPTIONS, trace.network));
-            let fixed: Vec<Outcome> = (0..FORMS.len())
+            let fixed: Vec<Outcome> = (0..CANDIDATES.len())
                 .map(|form| run(&trace, Decider::Fixed(form)))
                 .collect();
             let best = fixed

@@ -14,7 +14,7 @@ use sluicegate_tests::{
 const SIZE: (u32, u32) = (320, 192);
 const RATE: u64 = 30;
 /// Number of access units inspected.
-const LOOKED_AT: usize = 60;
+const INSPECTED: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_come_in_the_order_of_showing_and_none_is_held_back() {
@@ -40,7 +40,7 @@ async fn pictures_come_in_the_order_of_showing_and_none_is_held_back() {
         .unwrap();
     let mut reader = NumberReader::default();
     let mut numbers = Vec::new();
-    while numbers.len() < LOOKED_AT {
+    while numbers.len() < INSPECTED {
         let data = within("an access unit", viewer.next()).await.unwrap();
         let nals = cut(&data);
         assert!(!nals.iter().any(is_b), "a B slice");
@@ -65,7 +65,7 @@ async fn a_stream_without_b_pictures_passes_untouched() {
     let mut viewer = within("connect", Nal::open(gateway.address, path))
         .await
         .unwrap();
-    for _ in 0..LOOKED_AT {
+    for _ in 0..INSPECTED {
         let unit = within("an access unit", viewer.next_unit()).await.unwrap();
         for nal in &unit.nals {
             assert!(given.contains(nal), "a NAL unit that is not the source's");

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
 use sluicegate_media::h264::{nal, repeat};
 use sluicegate_tests::{
-    damage::Judge,
+    damage::StrictDecoder,
     media::{encode_pattern, nals_of, pictures, with_start_codes},
     rare,
 };
@@ -94,8 +94,8 @@ fn a_repeat_finds_its_place_by_every_type_of_picture_order_count() {
 fn a_repeat_follows_pps_that_change_and_counting_that_begins_anew() {
     let plain = encode("plain", &rare::REWRITABLE.join(" ")).concat();
     for (name, nals) in [
-        ("PPS", rare::changing_pps(&plain)),
-        ("operation 5", rare::forgetting(&plain)),
+        ("PPS", rare::with_changing_pps(&plain)),
+        ("operation 5", rare::with_mmco5(&plain)),
     ] {
         let pictures = pictures(&nals);
         assert_eq!(pictures.len(), COUNT, "{name}");
@@ -211,7 +211,7 @@ fn encode(name: &str, arguments: &str) -> Vec<Vec<Bytes>> {
 /// Decodes the pictures with libavcodec, which must report no error; returns them in display order with the numbers
 /// they went in with.
 fn decode(name: &str, pictures: &[(i64, Vec<Bytes>)]) -> Vec<(i64, Vec<u8>)> {
-    let (mut judge, mut shown) = (Judge::default(), Vec::new());
+    let (mut judge, mut shown) = (StrictDecoder::default(), Vec::new());
     for (place, units) in pictures {
         shown.extend(judge.show(&with_start_codes(units, |_| 4), *place));
     }

@@ -62,7 +62,7 @@ async fn no_spelling_of_a_secret_leaves_the_process() {
         let source = source.replace("HOST", &host);
         writeln!(config, "[streams.s{nth}]\nsource = {source:?}").unwrap();
     }
-    let gateway = Gateway::with_config_behind("export RUST_LOG=trace", &config).await;
+    let gateway = Gateway::with_config_after("export RUST_LOG=trace", &config).await;
     let address = gateway.address;
     let mut events = Raw::connect(address).await;
     let follow = format!("GET /api/events HTTP/1.0\r\nHost: {address}\r\n\r\n");
@@ -102,7 +102,7 @@ async fn no_spelling_of_a_secret_leaves_the_process() {
     told += &gateway.log.lock().unwrap().join("\n");
     assert!(told.contains("rtsp://127.0.0.1"), "nothing was tried");
     assert!(told.contains("lavfi:movie…"), "nothing was tried");
-    must_not_tell(&told);
+    assert_not_disclosed(&told);
 }
 
 #[tokio::test]
@@ -124,13 +124,13 @@ async fn nor_does_a_mistake_beside_it_have_it_printed() {
         ] {
             let checked = check(&config).await;
             assert_eq!(checked.code, Some(1), "{config}{checked:?}");
-            must_not_tell(&checked.err);
-            must_not_tell(&checked.out);
+            assert_not_disclosed(&checked.err);
+            assert_not_disclosed(&checked.out);
         }
         let served = sluicegate(&["serve", "--listen", "127.0.0.1:0", &typo]).await;
         assert_eq!(served.code, Some(1), "{typo} {served:?}");
-        must_not_tell(&served.err);
-        must_not_tell(&served.out);
+        assert_not_disclosed(&served.err);
+        assert_not_disclosed(&served.out);
     }
 }
 
@@ -240,7 +240,7 @@ fn arguments_of_children(gateway: &Gateway) -> String {
         .collect()
 }
 
-fn must_not_tell(text: &str) {
+fn assert_not_disclosed(text: &str) {
     for line in text.lines() {
         assert!(!line.contains(SECRET), "{line}");
         assert!(!line.contains("hünter"), "{line}");

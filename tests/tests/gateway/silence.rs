@@ -5,7 +5,7 @@ use sluicegate_tests::{
     Gateway, Nal,
     camera::{self, Camera, GROUP},
     client::{Mjpeg, is_header},
-    damage::Judge,
+    damage::StrictDecoder,
     media::{NumberReader, cut},
     within,
 };
@@ -132,7 +132,7 @@ async fn nothing_is_repeated_of_a_source_that_is_gone() {
 struct Viewer {
     viewer: Nal,
     reader: NumberReader,
-    judge: Judge,
+    judge: StrictDecoder,
     /// Parameter sets received in a message of their own.
     ahead: Vec<u8>,
 }
@@ -144,7 +144,7 @@ impl Viewer {
         Viewer {
             viewer: viewer.unwrap(),
             reader: NumberReader::default(),
-            judge: Judge::default(),
+            judge: StrictDecoder::default(),
             ahead: Vec::new(),
         }
     }

@@ -50,10 +50,10 @@ async fn aac_passes_byte_for_byte_in_time_with_the_pictures() {
             seen.video.len() >= 90 && seen.audio.len() >= 140,
             "{seen:?}"
         );
-        is_part(&given.audio, &seen.audio);
+        assert_is_part(&given.audio, &seen.audio);
         // Pictures have another form in a transport stream.
         if container == "mp4" {
-            is_part(&given.video, &seen.video);
+            assert_is_part(&given.video, &seen.video);
         }
         gapless(&seen.audio, 1024.0 / 48_000.0);
         gapless(&seen.video, 1.0 / 30.0);
@@ -101,7 +101,7 @@ async fn other_sound_becomes_aac_in_time_with_the_pictures() {
         let devices = gateway.api("/api/devices").await;
         assert_eq!(devices[0]["audio"]["codec"], codec);
         // The beeps start at the half seconds of the file.
-        let heard = hear(&kept).await;
+        let heard = detect_beeps(&kept).await;
         assert!(heard.beeps.len() >= 3, "{name}: {heard:?}");
         for beep in &heard.beeps {
             let off = (beep - moved).rem_euclid(1.0) - 0.5;
@@ -170,7 +170,7 @@ async fn sound_alone_is_served_to_who_takes_it_and_others_are_told() {
         let seen = watch_into(&gateway, "demo", 3, &kept).await;
         assert!(seen.video.is_empty(), "{seen:?}");
         gapless(&seen.audio, 1024.0 / 48_000.0);
-        let heard = hear(&kept).await;
+        let heard = detect_beeps(&kept).await;
         assert!(
             heard.beeps.len() >= 2 && (heard.pitch - 440.0).abs() < 4.0,
             "{heard:?}"
@@ -213,7 +213,7 @@ async fn a_generated_source_may_have_sound() {
         pictures >= 15.0 * span - 2.0 && frames >= 46.8 * span,
         "{seen:?}"
     );
-    let heard = hear(&kept).await;
+    let heard = detect_beeps(&kept).await;
     assert!((heard.pitch - 440.0).abs() < 2.0, "{heard:?}");
 }
 
@@ -230,7 +230,7 @@ async fn the_sound_of_an_rtsp_camera_is_in_time_with_its_pictures() {
         let seen = watch_into(&gateway, "127.0.0.1", 6, &kept).await;
         gapless(&seen.audio, 1024.0 / 48_000.0);
         let moved = moved(&kept, &seen).await;
-        let heard = hear(&kept).await;
+        let heard = detect_beeps(&kept).await;
         assert!(heard.beeps.len() >= 3, "{name}: {heard:?}");
         for beep in &heard.beeps {
             let off = (beep - moved).rem_euclid(1.0) - 0.5;
@@ -315,7 +315,7 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
     assert_eq!(sounds, [false, true, false], "{told:?}");
     assert!(told.iter().all(|mime| mime.contains("avc1.")), "{told:?}");
     let player = playing.await.unwrap();
-    player.must_be_clean();
+    player.assert_no_violations();
     let maps: Vec<_> = player.session.segments().map(|one| &one.map).collect();
     let changes = maps.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes >= 2, "{changes} changes of tracks in {maps:?}");
@@ -484,7 +484,7 @@ async fn moved(file: &Path, seen: &Packets) -> f64 {
 }
 
 /// Fails unless `seen` is a contiguous part of `given`.
-fn is_part(given: &[(f64, String)], seen: &[(f64, String)]) {
+fn assert_is_part(given: &[(f64, String)], seen: &[(f64, String)]) {
     let hashes = |packets: &[(f64, String)]| {
         packets
             .iter()
@@ -511,14 +511,14 @@ fn gapless(packets: &[(f64, String)], step: f64) {
 
 /// What can be heard in a file.
 #[derive(Debug)]
-struct Heard {
+struct Beeps {
     /// Start of each tone in seconds.
     beeps: Vec<f64>,
     /// Frequency of the tones in Hz.
     pitch: f64,
 }
 
-async fn hear(file: &Path) -> Heard {
+async fn detect_beeps(file: &Path) -> Beeps {
     const RATE: usize = 48_000;
     let start = packets(file).await.audio[0].0;
     let decoded = Command::new("ffmpeg")
@@ -553,7 +553,7 @@ async fn hear(file: &Path) -> Heard {
             toned += 1;
         }
     }
-    Heard {
+    Beeps {
         beeps,
         pitch: rises as f64 * 500.0 / f64::from(toned.max(1)),
     }

@@ -23,10 +23,10 @@ use tokio::{
 
 const SIZE: (u32, u32) = (320, 192);
 /// Bound in bytes: more than the limits allow for one picture, including what the sources of this test share.
-const LITTLE: u64 = 320 << 20;
+const MAX_MEMORY: u64 = 320 << 20;
 
 /// An AVI whose third picture claims two gigabytes; the data after it is missing.
-fn boastful_avi() -> Vec<u8> {
+fn oversized_avi() -> Vec<u8> {
     let arguments = ["-c:v", "mjpeg", "-q:v", "6", "-pix_fmt", "yuvj420p"];
     let mut film = std::fs::read(encode_pattern("film.avi", SIZE, 0, 10, &arguments)).unwrap();
     let starts: Vec<usize> = (0..film.len() - 4)
@@ -39,7 +39,7 @@ fn boastful_avi() -> Vec<u8> {
 }
 
 /// Waits until the stream reports `what`; returns the highest memory use of the gateway meanwhile.
-async fn told(gateway: &Gateway, stream: &str, what: &str) -> u64 {
+async fn until_reported(gateway: &Gateway, stream: &str, what: &str) -> u64 {
     let most = std::cell::Cell::new(0);
     let says = |device: &Value| {
         most.set(most.get().max(gateway.memory()));
@@ -64,11 +64,11 @@ async fn a_length_of_two_gigabytes_is_not_believed_whatever_says_it() {
     web.put("/text", Page::Endless(multipart, no_jpeg, b'x'));
     web.put(
         "/avi",
-        Page::Endless("Content-Type: video/avi\r\n", boastful_avi(), 0x55),
+        Page::Endless("Content-Type: video/avi\r\n", oversized_avi(), 0x55),
     );
     // A sparse file, as large as its packet claims.
     let file = scratch("boastful").join("film.avi");
-    std::fs::write(&file, boastful_avi()).unwrap();
+    std::fs::write(&file, oversized_avi()).unwrap();
     let long = OpenOptions::new().write(true).open(&file).unwrap();
     long.set_len(2_100_000_000).unwrap();
     let config: String = [
@@ -89,9 +89,9 @@ async fn a_length_of_two_gigabytes_is_not_believed_whatever_says_it() {
         ("file", "64 MiB were read without a video or audio packet"),
     ] {
         let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
-        let most = told(&gateway, stream, what).await;
+        let most = until_reported(&gateway, stream, what).await;
         assert!(
-            most < before + LITTLE,
+            most < before + MAX_MEMORY,
             "{stream}: {} MiB",
             (most - before) >> 20
         );
@@ -116,7 +116,7 @@ async fn a_redirect_to_another_host_is_followed_where_the_config_names_it() {
     let _viewer = within("connect", mjpeg(gateway.address, "refused"))
         .await
         .unwrap();
-    told(&gateway, "refused", "leads to another host, 127.0.0.2").await;
+    until_reported(&gateway, "refused", "leads to another host, 127.0.0.2").await;
     let mut viewer = within("connect", mjpeg(gateway.address, "named"))
         .await
         .unwrap();
@@ -192,7 +192,7 @@ async fn a_playlist_names_hosts_that_the_config_names_only() {
         .logged("a playlist names a URL that is not permitted")
         .await;
     assert!(line.contains("another host, 127.0.0.2"), "{line}");
-    told(&gateway, "refused", "leads to another host, 127.0.0.2").await;
+    until_reported(&gateway, "refused", "leads to another host, 127.0.0.2").await;
     assert_eq!(other.connections(), 0);
     for stream in ["own", "named"] {
         Numbered::connect(&gateway, stream).await.count(20).await;
@@ -288,7 +288,7 @@ async fn containers_over_http_are_read_in_order_or_by_ranges() {
 }
 
 /// An RTSP server that answers DESCRIBE with an endless session description.
-async fn boastful_rtsp() -> std::net::SocketAddr {
+async fn endless_sdp_server() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -327,7 +327,7 @@ async fn boastful_rtsp() -> std::net::SocketAddr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_libavformat_reads_itself_ends_before_it_takes_all_memory() {
     let web = Web::serve("127.0.0.1").await;
-    let camera = boastful_rtsp().await;
+    let camera = endless_sdp_server().await;
     let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nendless.mp4\n".to_owned();
     web.put(
         "/list.m3u8",
@@ -347,9 +347,9 @@ async fn what_libavformat_reads_itself_ends_before_it_takes_all_memory() {
     let before = gateway.memory();
     for (stream, what) in [("rtsp", "memory grew by"), ("list", "cannot open")] {
         let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
-        let most = told(&gateway, stream, what).await;
+        let most = until_reported(&gateway, stream, what).await;
         assert!(
-            most < before + 3 * LITTLE,
+            most < before + 3 * MAX_MEMORY,
             "{stream}: {} MiB",
             (most - before) >> 20
         );
@@ -404,6 +404,6 @@ async fn an_rtsp_redirect_to_another_host_is_not_followed() {
     let _viewer = within("connect", Nal::connect(gateway.address, "127.0.0.1"))
         .await
         .unwrap();
-    told(&gateway, "127.0.0.1", "leads to another host, 127.0.0.2").await;
+    until_reported(&gateway, "127.0.0.1", "leads to another host, 127.0.0.2").await;
     camera.abort();
 }

@@ -130,7 +130,7 @@ async fn the_encoder_is_the_first_that_works_and_the_others_come_with_reasons() 
         gateway.api("/api/devices/demo").await["encoder"],
         Value::Null
     );
-    gateway.serves("demo").await;
+    gateway.assert_serves("demo").await;
     let device = gateway.api("/api/devices/demo").await;
     let chosen = device["encoder"]["name"].as_str().unwrap();
     let order = [
@@ -164,7 +164,7 @@ async fn an_encoder_that_is_named_is_used_or_the_stream_says_why_not() {
          [streams.bad]\nsource = 'test-pattern'\nencode = { encoder = 'h264_vaapi' }\n",
     )
     .await;
-    gateway.serves("good").await;
+    gateway.assert_serves("good").await;
     let _viewer = Nal::connect(gateway.address, "bad").await.unwrap();
     let failed = |device: &Value| {
         device["state"] == "retrying"

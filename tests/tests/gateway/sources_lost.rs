@@ -14,7 +14,7 @@ use tokio::{
 
 /// Time within which the gateway notices the silence of a source that must not be silent, with a margin for a busy
 /// machine.
-const NOTICED: std::ops::Range<f64> = 5.0..16.0;
+const NOTICE_SECONDS: std::ops::Range<f64> = 5.0..16.0;
 
 /// A server that accepts a connection, answers a request with `answer` and then sends nothing more.
 async fn silent_server(answer: Vec<u8>) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
@@ -36,7 +36,7 @@ async fn silent_server(answer: Vec<u8>) -> (std::net::SocketAddr, tokio::task::J
 }
 
 /// Waits until the stream reports that its source fell silent; returns how long that took.
-async fn noticed(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
+async fn time_to_notice(gateway: &Gateway, stream: &str, since: Instant) -> f64 {
     let told = |device: &Value| {
         device["state"] == "retrying"
             && device["reason"]
@@ -104,7 +104,7 @@ async fn a_silent_source_is_noticed_within_ten_seconds_unless_it_may_be_silent()
     camera.show(&mut still).await;
     let mut plays = Numbered::connect(&gateway, "stopped").await;
     plays.count(20).await;
-    gateway.serves("screen").await;
+    gateway.assert_serves("screen").await;
     let mut viewers = Vec::new();
     for stream in ["screen", "mute-rtsp", "mute-http", "half-http"] {
         viewers.push(
@@ -118,14 +118,14 @@ async fn a_silent_source_is_noticed_within_ten_seconds_unless_it_may_be_silent()
     screen.signal(Signal::STOP);
     let since = Instant::now();
     let (a, b, c, d, e) = tokio::join!(
-        noticed(&gateway, "mute-rtsp", since),
-        noticed(&gateway, "mute-http", since),
-        noticed(&gateway, "half-http", since),
-        noticed(&gateway, "stopped", since),
-        noticed(&gateway, "screen", since),
+        time_to_notice(&gateway, "mute-rtsp", since),
+        time_to_notice(&gateway, "mute-http", since),
+        time_to_notice(&gateway, "half-http", since),
+        time_to_notice(&gateway, "stopped", since),
+        time_to_notice(&gateway, "screen", since),
     );
     for took in [a, b, c, d, e] {
-        assert!(NOTICED.contains(&took), "{:?}", [a, b, c, d, e]);
+        assert!(NOTICE_SECONDS.contains(&took), "{:?}", [a, b, c, d, e]);
     }
 
     // Both return, and their viewers continue.

@@ -8,7 +8,7 @@ use sluicegate_tests::{
     feeder::free_port,
     media::encode_pattern,
     mjpeg,
-    mjpeg::{MjpegCamera, WAYS, Way, without_tables},
+    mjpeg::{MjpegCamera, VARIANTS, Way, without_tables},
     scratch, within,
 };
 use std::{collections::HashSet, sync::Arc, time::Instant};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 const SIZE: (u32, u32) = (320, 192);
 /// Pictures that a viewer of each camera receives.
-const ENOUGH: usize = 8;
+const PICTURES_PER_CAMERA: usize = 8;
 
 /// Numbered pictures with the Huffman tables of ITU-T T.81 K.3.
 fn jpegs() -> Vec<Bytes> {
@@ -44,7 +44,7 @@ async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
         .await
         .unwrap();
     let mut numbers = Vec::new();
-    while numbers.len() < ENOUGH {
+    while numbers.len() < PICTURES_PER_CAMERA {
         let jpeg = within(stream, viewer.next()).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap_or_else(|| panic!("{stream}: no picture"));
         let whole = &pictures[number as usize];
@@ -61,7 +61,10 @@ async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
     // The last picture is repeated in a silence, as on any MJPEG stream.
     numbers.dedup();
     let different: HashSet<u32> = numbers.iter().copied().collect();
-    assert!(different.len() > ENOUGH / 2, "{stream}: {numbers:?}");
+    assert!(
+        different.len() > PICTURES_PER_CAMERA / 2,
+        "{stream}: {numbers:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,14 +74,14 @@ async fn every_camera_is_understood_and_its_pictures_pass_byte_for_byte() {
     let host = camera.address;
     let mut config = String::new();
     let mut streams: Vec<(String, &'static Way)> = Vec::new();
-    for way in &WAYS {
+    for way in &VARIANTS {
         config += &format!(
             "[streams.{}]\nsource = 'http://{host}/{}'\nevery = '50ms'\n",
             way.name, way.name
         );
         streams.push((way.name.into(), way));
     }
-    let right = &WAYS[0];
+    let right = &VARIANTS[0];
     for (name, url) in [
         (
             "basic",
@@ -199,7 +202,7 @@ async fn files_of_jpegs_and_of_what_a_camera_sent_are_played() {
     std::fs::write(&one, &pictures[7]).unwrap();
     let gateway =
         Gateway::serve(&[&bare, &multipart, &one].map(|path| path.to_str().unwrap())).await;
-    let right = &WAYS[0];
+    let right = &VARIANTS[0];
     watch(&gateway, "bare", right, &pictures).await;
     watch(&gateway, "multipart", right, &pictures).await;
     let mut still = within("connect", mjpeg(gateway.address, "one"))

@@ -240,12 +240,12 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     assert_eq!(start().await.code, Some(0));
     let dir = home.join("sluicegate/compiled");
     assert_eq!(mode(&dir), 0o700);
-    let first = kept(&dir);
+    let first = cached_files(&dir);
     assert_eq!(first.len(), COMPONENTS, "{first:?}");
     assert!(first.keys().all(|file| mode(file) == 0o600));
     // The second start reads the cache and compiles nothing.
     assert_eq!(start().await.code, Some(0));
-    assert_eq!(kept(&dir), first);
+    assert_eq!(cached_files(&dir), first);
     // A changed byte, and a file that others could have written.
     let files: Vec<&PathBuf> = first.keys().collect();
     let good = std::fs::read(files[0]).unwrap();
@@ -255,7 +255,7 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     std::fs::write(files[0], &bad).unwrap();
     std::fs::set_permissions(files[1], PermissionsExt::from_mode(0o666)).unwrap();
     assert_eq!(start().await.code, Some(0));
-    let again = kept(&dir);
+    let again = cached_files(&dir);
     assert!(again.keys().eq(first.keys()), "{again:?}");
     assert!(
         files[..2].iter().all(|file| again[*file] != first[*file]),
@@ -275,7 +275,7 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
         open.err.contains("compiled components are not kept"),
         "{open:?}"
     );
-    assert_eq!(kept(&dir).len(), COMPONENTS - 1);
+    assert_eq!(cached_files(&dir).len(), COMPONENTS - 1);
 }
 
 async fn with_cache(home: &Path, config: &Path) -> Ended {
@@ -294,7 +294,7 @@ async fn with_cache(home: &Path, config: &Path) -> Ended {
 }
 
 /// Files in a directory with size and time; a rewritten file differs.
-fn kept(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+fn cached_files(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
     entries
         .map(|entry| {
@@ -322,7 +322,7 @@ fn refused_once(ended: &Ended, name: &str, parts: &[&str]) {
 
 /// A small component whose single function makes compilers use many gigabytes: each of its loops can be entered from
 /// two places with different values of every variable.
-fn heavy() -> PathBuf {
+fn expensive_component() -> PathBuf {
     const MANY: usize = 8000;
     let locals = "i32 ".repeat(MANY);
     let loops = "(loop (br_if 0 (local.get 0)))".repeat(MANY);
@@ -340,7 +340,7 @@ fn heavy() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_takes_too_much_to_compile_is_refused_by_inspect() {
-    let file = heavy();
+    let file = expensive_component();
     // Less memory than the compiler's own limit, so that the test ends sooner; 8,000 times 8,000 values exceed both.
     let limited = Command::new("sh")
         .args(["-c", "ulimit -d 100000; exec \"$0\" plugin inspect \"$1\""])
@@ -373,8 +373,8 @@ async fn components_reload_one_at_a_time_and_their_memory_is_not_the_gateways() 
     let path = scratch("reload").join("policy.wasm");
     std::fs::copy(Gateway::component("auto"), &path).unwrap();
     let config = format!("{DEMO}[policy]\nplugin = \"{}\"\n", path.display());
-    let gateway = Gateway::with_config_behind("ulimit -d 200000", &config).await;
-    std::fs::copy(heavy(), &path).unwrap();
+    let gateway = Gateway::with_config_after("ulimit -d 200000", &config).await;
+    std::fs::copy(expensive_component(), &path).unwrap();
     let before = gateway.memory();
     let reload = || client::request(gateway.address, "POST", "/api/plugins/policy/reload", &[]);
     let both = async { tokio::join!(reload(), reload()) };

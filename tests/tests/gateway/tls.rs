@@ -250,7 +250,7 @@ async fn the_last_frame_before_a_silence_passes_tls_and_a_plain_http_page_does_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stops_reading_over_tls_jumps_later_and_others_miss_nothing() {
-    let clip = Box::leak(Box::new(camera::clip().fatter(256 << 10)));
+    let clip = Box::leak(Box::new(camera::clip().with_filler(256 << 10)));
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&format!("{SELF_SIGNED}{}", camera.config())).await;
     let mut slow = nal(gateway.address, "/live/cam/nal").await;

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use sluicegate_tests::{
-    Control, Gateway, Shots, capture::post, choose, client::request, http_get,
+    CaptureClient, Control, Gateway, capture::post, choose, client::request, http_get,
     media::encode_pattern, mjpeg, within,
 };
 
@@ -27,11 +27,11 @@ fn config() -> String {
 }
 
 async fn watched(config: &str) -> Gateway {
-    Gateway::with_config_behind("export SLUICEGATE_WATCH_WORKERS=20", config).await
+    Gateway::with_config_after("export SLUICEGATE_WATCH_WORKERS=20", config).await
 }
 
 #[track_caller]
-fn nobody_was_blocked(gateway: &Gateway) {
+fn assert_no_worker_blocked(gateway: &Gateway) {
     let log = gateway.log.lock().unwrap();
     let is = |what: &str| {
         log.iter()
@@ -86,7 +86,7 @@ async fn the_first_choice_tries_out_encoders_and_blocks_no_worker() {
     assert_eq!((plain.unwrap().0, other.0), (307, 200));
     let encoder = gateway.api("/api/devices/film").await["encoder"]["name"].clone();
     assert_eq!(encoder, "libx264");
-    nobody_was_blocked(&gateway);
+    assert_no_worker_blocked(&gateway);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +114,7 @@ async fn every_kind_of_request_blocks_no_worker_the_first_time() {
     }
     let (status, _, body) = post(&gateway, "film", "application/json", "").await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
-    Shots::of(&gateway, "film")
+    CaptureClient::of(&gateway, "film")
         .await
         .take(json!({}))
         .await
@@ -128,5 +128,5 @@ async fn every_kind_of_request_blocks_no_worker_the_first_time() {
         .await
         .unwrap();
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
-    nobody_was_blocked(&gateway);
+    assert_no_worker_blocked(&gateway);
 }

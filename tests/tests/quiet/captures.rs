@@ -4,8 +4,8 @@ use crate::load::measure;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use sluicegate_tests::{
-    Camera, Gateway, Raw, Shots, Watcher, camera,
-    measure::{CHANCE, Summary},
+    Camera, CaptureClient, Gateway, Raw, Watcher, camera,
+    measure::{P99_MARGIN, Summary},
     raw::masked,
     within,
 };
@@ -60,10 +60,10 @@ async fn a_thousand_captures_asked_for_in_a_second_cost_fifty_viewers_no_time() 
         "{asked} requests are not a storm"
     );
     assert!(made > 60, "{made} pictures");
-    let allowed = (calm.p99 * 11 / 10).max(calm.p99 + CHANCE);
+    let allowed = (calm.p99 * 11 / 10).max(calm.p99 + P99_MARGIN);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
     // A well-behaved client still gets its capture.
-    let mut shots = Shots::of(&gateway, "cam").await;
+    let mut shots = CaptureClient::of(&gateway, "cam").await;
     shots.take(json!({})).await.unwrap();
     gateway.no_panic();
 }
@@ -100,7 +100,7 @@ impl Storm {
                 });
                 continue;
             }
-            let shots = Shots::of(gateway, "cam").await;
+            let shots = CaptureClient::of(gateway, "cam").await;
             let made = storm.made.clone();
             storm.tasks.spawn(async move {
                 let (mut ask, mut answers) = shots.socket.split();

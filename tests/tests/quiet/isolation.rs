@@ -4,7 +4,7 @@ use serde_json::Value;
 use sluicegate_tests::{
     Camera, Gateway, Nal, Watcher,
     camera::{self, GROUP},
-    measure::{CHANCE, Summary},
+    measure::{P99_MARGIN, Summary},
     media::NumberReader,
     mjpeg, within,
 };
@@ -59,7 +59,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
     }
     let (calm, beside, within) = (Summary::of(calm), Summary::of(beside), Summary::of(within));
     println!("calm {calm:?}\nfour busy processes {beside:?}\nfour looping muxers {within:?}");
-    let most = (beside.p99 * 11 / 10).max(beside.p99 + CHANCE);
+    let most = (beside.p99 * 11 / 10).max(beside.p99 + P99_MARGIN);
     assert!(
         within.p99 <= most,
         "{within:?}, but beside four busy processes {beside:?}"

@@ -4,7 +4,7 @@
 use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Raw, Watcher,
     camera::{self, COUNT, Clip},
-    measure::{CHANCE, Summary, allow_descriptors, mib},
+    measure::{P99_MARGIN, Summary, allow_descriptors, mib},
     media::{encode_pattern, nals_of, pictures},
     within,
 };
@@ -24,7 +24,7 @@ const BOUND: u64 = (64 + 20 + 2 * 16 + 32) << 10;
 async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded() {
     let _turn = crate::alone().await;
     allow_descriptors(4096);
-    let clip = Box::leak(Box::new(camera::clip().fatter(FILLER)));
+    let clip = Box::leak(Box::new(camera::clip().with_filler(FILLER)));
     let mut camera = Camera::new(clip).await;
     let config = format!(
         "[server]\nconnections-per-address = 4096\n{}",
@@ -70,7 +70,7 @@ async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded
         each
     );
     assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
-    let allowed = (calm.p99 * 11 / 10).max(calm.p99 + CHANCE);
+    let allowed = (calm.p99 * 11 / 10).max(calm.p99 + P99_MARGIN);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
     // Most pictures do not wait at all. Compares the quickest rounds, since other load on the machine only makes rounds
     // slower.

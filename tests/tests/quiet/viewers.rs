@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 /// Receive buffer in bytes of a viewer that reads nothing.
 const SMALL: u32 = 16 << 10;
 /// How far a viewer of `nal` may fall behind.
-const STALE: Duration = Duration::from_secs(1);
+const MAX_LAG: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing() {
     let _turn = crate::alone().await;
-    let clip = Box::leak(Box::new(camera::clip().fatter(256 << 10)));
+    let clip = Box::leak(Box::new(camera::clip().with_filler(256 << 10)));
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let path = "/live/cam/nal";
@@ -32,7 +32,7 @@ async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing
     // At least 100 MiB, and three times as long as a viewer may fall behind.
     let began = Instant::now();
     let (mut shown, mut early) = (0, 0);
-    while shown < 400 || began.elapsed() < 3 * STALE {
+    while shown < 400 || began.elapsed() < 3 * MAX_LAG {
         let sent = camera.show_at_once(&mut first).await;
         assert_eq!(
             within("the other viewer", second.next()).await.0,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Runs a shell command in place of the gateway's program.
 fn asked(text: &str) -> Outcome {
-    ask(shell(text), LIMIT)
+    run_probe(shell(text), LIMIT)
 }
 
 fn shell(text: &str) -> Command {
@@ -36,7 +36,7 @@ fn failed_probe_children_are_reported_by_kind_of_failure() {
         asked("echo 'error: no such subcommand'; exit 2"),
         Err("it printed no result, exit status: 2: error: no such subcommand".into())
     );
-    let gone = ask(Command::new("/nowhere/sluicegate"), LIMIT);
+    let gone = run_probe(Command::new("/nowhere/sluicegate"), LIMIT);
     let reason = gone.unwrap_err();
     assert!(
         reason.contains("/nowhere/sluicegate cannot be run: No such file"),
@@ -52,7 +52,7 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
         "echo $$ > {}; echo 'loading firmware'; exec sleep 1000",
         pid.display()
     );
-    let outcome = ask(shell(&hanging), Duration::from_secs(1));
+    let outcome = run_probe(shell(&hanging), Duration::from_secs(1));
     assert_eq!(
         outcome,
         Err("it did not finish within 1 s and was killed: loading firmware".into())
@@ -97,7 +97,7 @@ fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
         ([&amf, &cuda, &amf, &amf, &amf, &Ok(())], Some(Libx264), 5),
         ([&amf, &cuda, &amf, &hang, &amf, &amf], None, 6),
     ] {
-        let choice = first_good(EncoderName::ALL.into_iter().zip(outcomes.map(Clone::clone)));
+        let choice = choose_from(EncoderName::ALL.into_iter().zip(outcomes.map(Clone::clone)));
         assert_eq!((choice.name, choice.passed_over.len()), (name, reasons));
         for (passed, outcome) in choice.passed_over.iter().zip(outcomes) {
             assert_eq!(Err(passed.reason.clone()), *outcome);
@@ -107,8 +107,8 @@ fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
 
 #[test]
 fn libx264_passes_and_what_has_no_driver_here_does_not() {
-    assert_eq!(try_out(EncoderName::Libx264), Ok(()));
-    let vaapi = try_out(EncoderName::H264Vaapi).unwrap_err();
+    assert_eq!(test_encoder(EncoderName::Libx264), Ok(()));
+    let vaapi = test_encoder(EncoderName::H264Vaapi).unwrap_err();
     assert!(
         vaapi.contains("/dev/dri")
             || vaapi.contains("GPU memory")

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::f64::consts::TAU;
 
 /// An audio track as a demuxer describes it.
-fn coding(name: &str, rate: u32, channels: i32) -> SoundCoding {
+fn coding(name: &str, rate: u32, channels: i32) -> AudioCoding {
     init();
     let found = codec::encoder::find_by_name(name).unwrap();
     let mut encoder = codec::Context::new_with_codec(found)
@@ -18,7 +18,7 @@ fn coding(name: &str, rate: u32, channels: i32) -> SoundCoding {
     encoder.set_channel_layout(ChannelLayout::default(channels));
     encoder.set_time_base(Rational(1, rate as i32));
     let encoder = encoder.open_as(found).unwrap();
-    SoundCoding::new(Parameters::from(&encoder))
+    AudioCoding::new(Parameters::from(&encoder))
 }
 
 /// Sixteen-bit samples: 440 Hz, and 660 Hz in the second channel.
@@ -38,7 +38,7 @@ fn tones(rate: u32, channels: usize, from: usize, count: usize) -> Vec<u8> {
 }
 
 /// Decodes the frames and returns the samples of each channel.
-fn hear(config: &aac::Config, frames: &[SoundFrame]) -> Vec<Vec<f32>> {
+fn hear(config: &aac::Config, frames: &[AacFrame]) -> Vec<Vec<f32>> {
     let mut parameters = Parameters::new();
     parameters.set_medium(ffmpeg::media::Type::Audio);
     parameters.set_id(Id::AAC);
@@ -79,10 +79,10 @@ fn pitch(sound: &[f32]) -> f64 {
 
 /// Converts two seconds in packets of 20 ms, without those `(number, time)` for which `left_out` returns true.
 fn convert(
-    converter: &mut SoundConverter,
+    converter: &mut AacConverter,
     (rate, channels): (u32, usize),
     left_out: impl Fn(usize) -> bool,
-) -> Vec<SoundFrame> {
+) -> Vec<AacFrame> {
     let size = rate as usize / 50;
     let packets = (0..100).filter(|packet| !left_out(*packet));
     packets
@@ -98,7 +98,7 @@ fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
     for (rate, channels, kept) in [(48_000, 2, 2), (44_100, 2, 2), (8000, 1, 1), (48_000, 6, 2)] {
         let coding = coding("pcm_s16le", rate, channels as i32);
         assert_eq!(coding.probe().unwrap(), (rate, channels as u8));
-        let mut converter = SoundConverter::new(&coding).unwrap();
+        let mut converter = AacConverter::new(&coding).unwrap();
         let config = converter.config().clone();
         assert_eq!(
             (config.object_type, config.sample_rate, config.channels),
@@ -132,8 +132,8 @@ fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
 fn telephone_codecs_are_taken() {
     for name in ["pcm_alaw", "pcm_mulaw", "g722"] {
         let rate = if name == "g722" { 16_000 } else { 8000 };
-        let mut converter = SoundConverter::new(&coding(name, rate, 1)).unwrap();
-        let frames: Vec<SoundFrame> = (0..50)
+        let mut converter = AacConverter::new(&coding(name, rate, 1)).unwrap();
+        let frames: Vec<AacFrame> = (0..50)
             .flat_map(|packet| converter.convert(&[0x55; 160], packet * 1800).unwrap())
             .collect();
         assert!(
@@ -146,7 +146,7 @@ fn telephone_codecs_are_taken() {
 
 #[test]
 fn sound_that_is_lost_leaves_a_gap_where_it_was() {
-    let mut converter = SoundConverter::new(&coding("pcm_s16le", 48_000, 1)).unwrap();
+    let mut converter = AacConverter::new(&coding("pcm_s16le", 48_000, 1)).unwrap();
     let frames = convert(&mut converter, (48_000, 1), |packet| {
         (40..60).contains(&packet)
     });
@@ -159,7 +159,7 @@ fn sound_that_is_lost_leaves_a_gap_where_it_was() {
     // A gap of 400 ms, plus the samples before it that did not fill a frame.
     assert!((36_000..40_000).contains(&gaps[0]), "{gaps:?}");
     // Jitter leaves no gap.
-    let mut converter = SoundConverter::new(&coding("pcm_s16le", 48_000, 1)).unwrap();
+    let mut converter = AacConverter::new(&coding("pcm_s16le", 48_000, 1)).unwrap();
     let times: Vec<i64> = (0..100i64)
         .flat_map(|packet| {
             let data = tones(48_000, 1, packet as usize * 960, 960);
@@ -176,7 +176,7 @@ fn sound_that_is_lost_leaves_a_gap_where_it_was() {
 
 #[test]
 fn what_is_no_packet_is_an_error_and_the_next_is_taken() {
-    let mut converter = SoundConverter::new(&coding("pcm_s16le", 48_000, 2)).unwrap();
+    let mut converter = AacConverter::new(&coding("pcm_s16le", 48_000, 2)).unwrap();
     assert!(converter.convert(&[], 0).is_err());
     assert!(converter.convert(&vec![0; MAX_BYTES + 1], 0).is_err());
     assert!(converter.convert(&[1], 0).is_err(), "less than a sample");
@@ -194,10 +194,10 @@ proptest! {
             parameters.set_medium(ffmpeg::media::Type::Audio);
             parameters.set_id(Id::AAC);
             let coding = match name {
-                "aac" => SoundCoding::new(parameters),
+                "aac" => AudioCoding::new(parameters),
                 _ => coding(name, 8000, channels),
             };
-            let Ok(mut converter) = SoundConverter::new(&coding) else { continue };
+            let Ok(mut converter) = AacConverter::new(&coding) else { continue };
             for (bytes, time) in &packets {
                 let _ = converter.convert(bytes, *time);
             }

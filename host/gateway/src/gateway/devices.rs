@@ -1,7 +1,7 @@
 //! Follows the Android devices, on a thread of its own, and tells their streams.
 
 use super::Gateway;
-use sluicegate_source::{Attached, Audience, Spec, Stop, stream_name};
+use sluicegate_source::{Attached, DeviceObserver, Spec, Stop, stream_name};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::{contain, panic_point};
 use std::{
@@ -32,7 +32,7 @@ impl Devices {
 
 /// Begins, if there may be devices.
 pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
-    if !gateway.fleet.is_wanted() {
+    if !gateway.fleet.must_follow() {
         return Ok(None);
     }
     let stop = Stop::default();
@@ -67,7 +67,7 @@ struct Host<'a> {
     refused: BTreeSet<String>,
 }
 
-impl Audience for Host<'_> {
+impl DeviceObserver for Host<'_> {
     /// Tells the streams of a device how it is; one that no stream of the config names becomes a stream of its own.
     fn present(&mut self, device: &Attached) {
         let Host { gateway, refused } = self;
@@ -75,7 +75,8 @@ impl Audience for Host<'_> {
             serial, presence, ..
         } = device;
         let mut streams = streams_of(gateway, serial);
-        let name = stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.discovers());
+        let name =
+            stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.is_discovering());
         if let Some(name) = name {
             let settings = gateway.fleet.settings().stream(serial);
             let (source, events, fleet) = (

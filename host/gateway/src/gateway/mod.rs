@@ -228,7 +228,7 @@ impl Gateway {
                 Stream::new(name, source, settings, &events, &fleet)
             });
         }
-        if config.streams.is_empty() && !fleet.discovers() {
+        if config.streams.is_empty() && !fleet.is_discovering() {
             wrong.push(StartError::NoStream);
         }
         if !config.server.listen.ip().to_canonical().is_loopback() {
@@ -253,10 +253,16 @@ impl Gateway {
                 return Err(StartError::Several(wrong));
             }
         };
-        let discovers = fleet.discovers();
+        let is_discovering = fleet.is_discovering();
         // Rules may name streams that are wrong themselves.
         if wrong.is_empty() {
-            check_clients(&config.clients, &streams, discovers, &transports, &policy)?;
+            check_clients(
+                &config.clients,
+                &streams,
+                is_discovering,
+                &transports,
+                &policy,
+            )?;
         }
         StartError::any(wrong)?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
@@ -298,8 +304,14 @@ impl Gateway {
             transports,
             ..
         } = self;
-        let discovers = self.fleet.discovers();
-        check_clients(&config.clients, streams, discovers, transports, &policy)?;
+        let is_discovering = self.fleet.is_discovering();
+        check_clients(
+            &config.clients,
+            streams,
+            is_discovering,
+            transports,
+            &policy,
+        )?;
         self.sessions.policy_actor().replace(policy);
         Ok(())
     }
@@ -373,7 +385,7 @@ impl Gateway {
 fn check_clients(
     clients: &[config::Client],
     streams: &Streams,
-    discovers: bool,
+    is_discovering: bool,
     transports: &BTreeMap<String, Arc<Transport>>,
     policy: &Policy,
 ) -> Result<(), StartError> {
@@ -390,7 +402,7 @@ fn check_clients(
             }
         };
         if let Some(stream) = &client.r#match.stream
-            && !discovers
+            && !is_discovering
             && let Err(reason) = known("stream", stream, &mut streams.names().iter())
         {
             refuse(reason);
@@ -473,7 +485,7 @@ where
     };
     announce::announce(scheme, local);
     let mut server = tokio::spawn({
-        let found = if gateway.fleet.discovers() {
+        let found = if gateway.fleet.is_discovering() {
             MANY_FOUND
         } else {
             0

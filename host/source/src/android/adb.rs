@@ -8,7 +8,7 @@
 //! A socket on a device is opened over its own connection, never by a forward. When the connection ends, however the
 //! gateway ended, adb closes what was opened through it; a forward would stay in the adb server.
 
-use super::super::{LOOK, Stop, annexb, readable};
+use super::super::{POLL_INTERVAL, Stop, annexb, readable};
 use std::{
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
@@ -44,7 +44,7 @@ pub enum AdbError {
     Broken(#[from] io::Error),
     /// The peer is not an adb server, or not a known version.
     #[error("the peer at the adb server's address is not an adb server: {0}")]
-    Strange(String),
+    Protocol(String),
     /// The source was stopped.
     #[error("the source was stopped")]
     Stopped,
@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
         match &status {
             b"OKAY" => Ok(()),
             b"FAIL" => Err(AdbError::Refused(self.text()?)),
-            other => Err(AdbError::Strange(format!(
+            other => Err(AdbError::Protocol(format!(
                 "unexpected reply {:?}",
                 String::from_utf8_lossy(other)
             ))),
@@ -117,15 +117,15 @@ impl<'a> Connection<'a> {
         self.read_exact(&mut digits)?;
         let length = std::str::from_utf8(&digits).ok();
         let length = length.and_then(|digits| u16::from_str_radix(digits, 16).ok());
-        let length = length.ok_or_else(|| AdbError::Strange("an invalid length".into()))?;
+        let length = length.ok_or_else(|| AdbError::Protocol("an invalid length".into()))?;
         let mut bytes = vec![0; usize::from(length)];
         self.read_exact(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Whether there is data to read; waits up to [`LOOK`] for it.
+    /// Whether there is data to read; waits up to [`POLL_INTERVAL`] for it.
     pub fn has_more(&mut self) -> Result<bool, AdbError> {
-        Ok(readable(&self.stream, LOOK)?)
+        Ok(readable(&self.stream, POLL_INTERVAL)?)
     }
 
     /// Reads until the peer closes the connection: at most `most` bytes, and not longer than [`ANSWER`].
@@ -163,7 +163,7 @@ impl<'a> Connection<'a> {
                 let reason = String::from_utf8_lossy(&reason).into_owned();
                 Err(AdbError::Refused(reason))
             }
-            _ => Err(AdbError::Strange(
+            _ => Err(AdbError::Protocol(
                 "an invalid reply to a pushed file".into(),
             )),
         }
@@ -210,7 +210,7 @@ impl<'a> Connection<'a> {
             if left.is_zero() {
                 return Err(AdbError::Broken(io::ErrorKind::TimedOut.into()));
             }
-            if readable(&self.stream, left.min(LOOK))? {
+            if readable(&self.stream, left.min(POLL_INTERVAL))? {
                 return Ok(self.read(buffer)?);
             }
         }

@@ -12,7 +12,7 @@ use sluicegate_config::{Android, ScrcpyVersion};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long scrcpy may take to open its socket.
-const START: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// Interval between attempts to connect to it.
 const RETRY: Duration = Duration::from_millis(50);
 /// A directory that the shell may write to on all devices.
@@ -52,11 +52,11 @@ impl<'a> Device<'a> {
     }
 
     /// Writes the server to a file of this run's own, so that other runs and other gateways are not disturbed.
-    pub fn push(self, id: u32, content: &[u8]) -> Result<Jar<'a>, Failure> {
+    pub fn push(self, id: u32, content: &[u8]) -> Result<PushedServer<'a>, Failure> {
         let path = format!("{FOLDER}/sluicegate-{id:08x}.jar");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |passed| passed.as_secs() as u32);
-        let jar = Jar {
+        let jar = PushedServer {
             device: self,
             path,
             is_there: true,
@@ -104,13 +104,13 @@ impl<'a> Device<'a> {
                 return Err(Failure::Open(format!("adb: {refused}")));
             }
             if !shell.listen(RETRY) {
-                return Err(Failure::Open(shell.output.why(version)));
+                return Err(Failure::Open(shell.output.explain_exit(version)));
             }
-            if began.elapsed() > START {
+            if began.elapsed() > START_TIMEOUT {
                 return Err(Failure::Open(format!(
                     "scrcpy did not start within {} s: {}",
-                    START.as_secs(),
-                    shell.output.why(version)
+                    START_TIMEOUT.as_secs(),
+                    shell.output.explain_exit(version)
                 )));
             }
         }
@@ -118,14 +118,14 @@ impl<'a> Device<'a> {
 }
 
 /// The server's file on the device; removed when dropped.
-pub struct Jar<'a> {
+pub struct PushedServer<'a> {
     device: Device<'a>,
     /// Path on the device.
     pub path: String,
     is_there: bool,
 }
 
-impl Jar<'_> {
+impl PushedServer<'_> {
     /// Removes the file, and those left by runs that were killed while starting. A file that remains does no harm.
     pub fn remove(&mut self) {
         self.is_there = false;
@@ -152,7 +152,7 @@ impl Jar<'_> {
     }
 }
 
-impl Drop for Jar<'_> {
+impl Drop for PushedServer<'_> {
     fn drop(&mut self) {
         if self.is_there {
             self.remove();

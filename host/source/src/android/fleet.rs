@@ -1,6 +1,6 @@
 //! The attached devices, as listed by the adb server.
 //!
-//! One thread follows the list ([`Fleet::follow`]) and tells an [`Audience`], the gateway, about each change. Sources
+//! One thread follows the list ([`Fleet::follow`]) and tells an [`DeviceObserver`], the gateway, about each change. Sources
 //! of devices wait here until their device is ready ([`Fleet::ready`]) and find out here whether it was detached
 //! ([`Fleet::gone`]).
 
@@ -24,12 +24,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 /// every change of a device that is connected by network (seen with 29.0.6, when its link breaks).
 const AGAIN: Duration = Duration::from_secs(2);
 /// Interval at which a waiting source checks again, although it is also woken.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Largest number of refused serials that are logged; others are refused silently.
 const MAX_REFUSED: usize = 256;
 
 /// Receives changes of the devices.
-pub trait Audience {
+pub trait DeviceObserver {
     /// A device appeared, or its state changed.
     fn present(&mut self, device: &Attached);
 
@@ -52,9 +52,9 @@ struct Inner {
     /// Some thread follows the list.
     followed: bool,
     /// A source suspects that the list is outdated.
-    doubted: bool,
+    is_suspect: bool,
     /// A listed device is not ready, or there is no room for it.
-    some_wait: bool,
+    has_unready: bool,
     /// Threads that wait for a change.
     waiting: Vec<Thread>,
     /// Number of lists received.
@@ -94,13 +94,13 @@ impl Fleet {
     }
 
     /// Whether devices that no stream names become streams, too.
-    pub fn discovers(&self) -> bool {
+    pub fn is_discovering(&self) -> bool {
         self.configured && self.settings.discover
     }
 
     /// Whether the adb server's list has to be followed: devices may be discovered, or a stream names one.
-    pub fn is_wanted(&self) -> bool {
-        self.discovers() || self.lock().devices.values().any(|known| known.named)
+    pub fn must_follow(&self) -> bool {
+        self.is_discovering() || self.lock().devices.values().any(|known| known.named)
     }
 
     /// Registers a device that a stream names: changes of it are reported even while it is not attached.
@@ -128,7 +128,7 @@ impl Fleet {
     /// offline.
     ///
     /// Blocks, so call it on a thread of its own.
-    pub fn follow(&self, stop: &Stop, audience: &mut dyn Audience) {
+    pub fn follow(&self, stop: &Stop, audience: &mut dyn DeviceObserver) {
         stop.attach();
         self.lock().followed = true;
         let mut wait = BACKOFF.0;
@@ -157,7 +157,7 @@ impl Fleet {
                 tracing::warn!("{reason}; Android devices are offline until then");
                 told.clone_from(&reason);
             }
-            self.nobody_is_there(&reason, audience);
+            self.mark_all_offline(&reason, audience);
             stop.wait(wait);
             wait = (wait * 2).min(BACKOFF.1);
         }
@@ -177,7 +177,7 @@ impl Fleet {
     /// the list may lag behind the event.
     pub(super) fn gone(&self, serial: &str, before: u64, stop: &Stop) -> Option<String> {
         const MOMENT: Duration = Duration::from_millis(500);
-        self.lock().doubted = true;
+        self.lock().is_suspect = true;
         let deadline = Instant::now() + MOMENT;
         self.wait(stop, Some(deadline), |inner| {
             let known = inner.devices.get(serial).filter(|_| inner.followed)?;
@@ -207,7 +207,7 @@ impl Fleet {
             }
             inner.waiting.push(me.clone());
             drop(inner);
-            thread::park_timeout(left.unwrap_or(LOOK).min(LOOK));
+            thread::park_timeout(left.unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL));
         }
     }
 
@@ -215,7 +215,7 @@ impl Fleet {
         &self,
         stop: &Stop,
         answered: &mut bool,
-        audience: &mut dyn Audience,
+        audience: &mut dyn DeviceObserver,
     ) -> Result<(), AdbError> {
         let address = &self.settings.adb;
         let mut server = Connection::open(address, stop)?;
@@ -230,7 +230,7 @@ impl Fleet {
         while !stop.is_stopped() {
             let list = if server.has_more()? {
                 server.text()?
-            } else if self.is_in_doubt(asked) {
+            } else if self.needs_refresh(asked) {
                 asked = Instant::now();
                 let mut server = Connection::open(address, stop)?;
                 server.request("host:devices-l")?;
@@ -246,23 +246,23 @@ impl Fleet {
     }
 
     /// Whether to request the list again, given the time of the last request.
-    fn is_in_doubt(&self, asked: Instant) -> bool {
+    fn needs_refresh(&self, asked: Instant) -> bool {
         let mut inner = self.lock();
-        let doubted = std::mem::take(&mut inner.doubted);
-        doubted || (inner.some_wait && asked.elapsed() >= AGAIN)
+        let is_suspect = std::mem::take(&mut inner.is_suspect);
+        is_suspect || (inner.has_unready && asked.elapsed() >= AGAIN)
     }
 
     /// Applies a new list.
-    fn update(&self, list: Vec<Attached>, audience: &mut dyn Audience) {
-        self.make_room(&list, audience);
+    fn update(&self, list: Vec<Attached>, audience: &mut dyn DeviceObserver) {
+        self.evict_detached(&list, audience);
         let mut inner = self.lock();
         let mut changed = Vec::new();
-        inner.some_wait = false;
+        inner.has_unready = false;
         inner.lists += 1;
         let now = inner.lists;
         for one in list {
             if self.takes(&mut inner, &one.serial) {
-                inner.some_wait |= one.presence != Presence::Ready;
+                inner.has_unready |= one.presence != Presence::Ready;
                 changed.extend(inner.set(&one.serial, one.presence, one.model));
                 if let Some(known) = inner.devices.get_mut(&one.serial) {
                     known.listed = now;
@@ -276,16 +276,16 @@ impl Fleet {
                 "the device is not attached: plug it in, or connect to it with `adb connect`";
             changed.extend(inner.set(&serial, Presence::Offline(reason.into()), None));
         }
-        self.tell(inner, &changed, audience);
+        self.notify(inner, &changed, audience);
     }
 
     /// Forgets detached devices if there is not enough room for those on the list, the one detached for longest first.
-    fn make_room(&self, list: &[Attached], audience: &mut dyn Audience) {
+    fn evict_detached(&self, list: &[Attached], audience: &mut dyn DeviceObserver) {
         let serials: BTreeSet<&str> = list.iter().map(|one| one.serial.as_str()).collect();
         let inner = self.lock();
         let strangers = serials
             .iter()
-            .filter(|serial| !inner.devices.contains_key(**serial) && self.may_find(serial));
+            .filter(|serial| !inner.devices.contains_key(**serial) && self.may_discover(serial));
         let all = inner.found() + strangers.count();
         let mut over = all.saturating_sub(self.settings.max_devices);
         if over == 0 {
@@ -309,19 +309,19 @@ impl Fleet {
         }
     }
 
-    fn nobody_is_there(&self, reason: &str, audience: &mut dyn Audience) {
+    fn mark_all_offline(&self, reason: &str, audience: &mut dyn DeviceObserver) {
         let mut inner = self.lock();
         let all: Vec<String> = inner.devices.keys().cloned().collect();
         let mut changed = Vec::new();
         for serial in all {
             changed.extend(inner.set(&serial, Presence::Offline(reason.to_owned()), None));
         }
-        self.tell(inner, &changed, audience);
+        self.notify(inner, &changed, audience);
     }
 
     /// Whether a device that no stream names may become a stream.
-    fn may_find(&self, serial: &str) -> bool {
-        self.discovers() && self.settings.allows(serial)
+    fn may_discover(&self, serial: &str) -> bool {
+        self.is_discovering() && self.settings.allows(serial)
     }
 
     /// Whether a listed device is tracked.
@@ -329,12 +329,12 @@ impl Fleet {
         if inner.devices.contains_key(serial) {
             return true;
         }
-        if !self.may_find(serial) {
+        if !self.may_discover(serial) {
             return false;
         }
         let most = self.settings.max_devices;
         if inner.found() >= most {
-            inner.some_wait = true;
+            inner.has_unready = true;
             if !std::mem::replace(&mut inner.too_many, true) {
                 tracing::warn!(
                     "there are more than {most} Android devices: {serial} and later ones are ignored; raise `max-devices` under \
@@ -355,11 +355,11 @@ impl Fleet {
         true
     }
 
-    fn tell(
+    fn notify(
         &self,
         inner: MutexGuard<'_, Inner>,
         changed: &[Attached],
-        audience: &mut dyn Audience,
+        audience: &mut dyn DeviceObserver,
     ) {
         let waiting: Vec<Thread> = inner.waiting.clone();
         drop(inner);
@@ -416,7 +416,7 @@ mod tests {
         used: Vec<&'static str>,
     }
 
-    impl Audience for Log {
+    impl DeviceObserver for Log {
         fn present(&mut self, device: &Attached) {
             let state = match device.presence {
                 Presence::Ready => "ready",
@@ -473,7 +473,7 @@ mod tests {
         fleet.expect("own");
         assert_eq!(update(&fleet, list), ["own ready"]);
         let fleet = Fleet::new(&None);
-        assert!(!fleet.is_wanted() && update(&fleet, list).is_empty());
+        assert!(!fleet.must_follow() && update(&fleet, list).is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod run;
 pub mod scrcpy;
 pub mod shell;
 
-pub use fleet::{Audience, Fleet};
+pub use fleet::{DeviceObserver, Fleet};
 pub use list::{Attached, Presence, parse as parse_list};
 pub use name::stream_name;
 pub use run::run;

@@ -8,7 +8,7 @@
 
 use super::{
     super::{
-        Keyframes, LOOK, Sink, SourceError, SourceTimes, Stop,
+        Keyframes, POLL_INTERVAL, Sink, SourceError, SourceTimes, Stop,
         annexb::{ByteStream, CHUNK},
     },
     adb::Connection,
@@ -21,7 +21,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use sluicegate_config::{Android, MAX_SERVER, ScrcpyVersion};
+use sluicegate_config::{Android, MAX_SCRCPY_SERVER_BYTES, ScrcpyVersion};
 use sluicegate_media::h264::annexb::split;
 use std::{
     fs::File,
@@ -33,7 +33,7 @@ use std::{
 /// How long to wait for the last output of a server that ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Shortest time between two resets of the encoder, since each interrupts the video briefly.
-const DEBOUNCE: Duration = Duration::from_secs(2);
+const MIN_RESET_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Mirrors a device until stopped or until it fails. Waits for a device that is not attached or is detached.
 ///
@@ -48,7 +48,7 @@ pub fn run(
 ) -> Result<(), SourceError> {
     let what = format!("android:{serial}");
     while let Some(before) = fleet.ready(serial, stop) {
-        let ended = show(serial, fleet, sink, stop, keyframes);
+        let ended = run_server(serial, fleet, sink, stop, keyframes);
         let Err(failure) = ended else { break };
         if stop.is_stopped() {
             break;
@@ -71,7 +71,7 @@ pub fn run(
 }
 
 /// One run of scrcpy's server.
-fn show(
+fn run_server(
     serial: &str,
     fleet: &Fleet,
     sink: &mut dyn Sink,
@@ -100,14 +100,14 @@ fn show(
     };
     jar.remove();
     sink.connected();
-    let mut showing = Showing {
+    let mut showing = Mirroring {
         version: &version,
         video,
         control,
         shell,
         pictures: match settings.metadata {
-            true => Pictures::Packets(Parser::new(Wire::of(&version)), Vec::new()),
-            false => Pictures::Bare(ByteStream::default()),
+            true => VideoFormat::Packets(Parser::new(Wire::of(&version)), Vec::new()),
+            false => VideoFormat::Bare(ByteStream::default()),
         },
         request: KeyframeRequest::default(),
     };
@@ -127,14 +127,16 @@ fn server(settings: &Android) -> Result<(ScrcpyVersion, Vec<u8>), String> {
         return Err("[android] needs `version`, that of `server`, e.g. version = \"3.3.4\"".into());
     };
     let mut content = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(MAX_SERVER + 1).read_to_end(&mut content));
+    let read = File::open(path).and_then(|file| {
+        file.take(MAX_SCRCPY_SERVER_BYTES + 1)
+            .read_to_end(&mut content)
+    });
     match read {
         Ok(0) => Err(format!(
             "{} is empty; correct `server` under [android]",
             path.display()
         )),
-        Ok(_) if content.len() as u64 > MAX_SERVER => Err(format!(
+        Ok(_) if content.len() as u64 > MAX_SCRCPY_SERVER_BYTES => Err(format!(
             "{} is not a scrcpy-server: it is larger than 16 MiB; correct `server` under [android]",
             path.display()
         )),
@@ -147,7 +149,7 @@ fn server(settings: &Android) -> Result<(ScrcpyVersion, Vec<u8>), String> {
 }
 
 /// Format of the video socket.
-enum Pictures {
+enum VideoFormat {
     /// Packets with times; and the newest parameter sets, for the next frame.
     Packets(Parser, Vec<Bytes>),
     /// Bytes without times.
@@ -163,16 +165,16 @@ struct KeyframeRequest {
 }
 
 /// A running server.
-struct Showing<'a> {
+struct Mirroring<'a> {
     version: &'a ScrcpyVersion,
     video: Connection<'a>,
     control: Option<Connection<'a>>,
     shell: Shell<'a>,
-    pictures: Pictures,
+    pictures: VideoFormat,
     request: KeyframeRequest,
 }
 
-impl Showing<'_> {
+impl Mirroring<'_> {
     fn run(
         &mut self,
         sink: &mut dyn Sink,
@@ -183,15 +185,15 @@ impl Showing<'_> {
         let lost = |error: io::Error| Failure::Read(error.to_string());
         while !stop.is_stopped() {
             let wait = match &self.pictures {
-                Pictures::Packets(..) => LOOK,
-                Pictures::Bare(bytes) => bytes.wait(),
+                VideoFormat::Packets(..) => POLL_INTERVAL,
+                VideoFormat::Bare(bytes) => bytes.wait(),
             };
             let (video, shell, control) = self.poll(wait).map_err(lost)?;
             if shell {
                 self.shell.read();
             }
             if control {
-                self.ignore(&mut buffer);
+                self.discard_control(&mut buffer);
             }
             if keyframes.take() {
                 self.request.is_there = true;
@@ -205,7 +207,7 @@ impl Showing<'_> {
                     self.take(buffer.get(..size).unwrap_or_default(), sink)?;
                 }
                 false => {
-                    if let Pictures::Bare(bytes) = &mut self.pictures {
+                    if let VideoFormat::Bare(bytes) = &mut self.pictures {
                         bytes.silence(sink);
                     }
                     if self.shell.ended {
@@ -213,7 +215,7 @@ impl Showing<'_> {
                     }
                 }
             }
-            self.grant(sink);
+            self.send_keyframe_request(sink);
         }
         Ok(())
     }
@@ -245,12 +247,12 @@ impl Showing<'_> {
 
     fn take(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Failure> {
         let (parser, sets) = match &mut self.pictures {
-            Pictures::Bare(stream) => {
+            VideoFormat::Bare(stream) => {
                 stream.bytes(bytes, sink);
                 self.request.begin();
                 return Ok(());
             }
-            Pictures::Packets(parser, sets) => (parser, sets),
+            VideoFormat::Packets(parser, sets) => (parser, sets),
         };
         parser.push(bytes);
         loop {
@@ -278,7 +280,7 @@ impl Showing<'_> {
     }
 
     /// Discards device messages; none is expected.
-    fn ignore(&mut self, buffer: &mut [u8]) {
+    fn discard_control(&mut self, buffer: &mut [u8]) {
         if let Some(control) = &mut self.control
             && !matches!(control.read(buffer), Ok(1..))
         {
@@ -287,14 +289,14 @@ impl Showing<'_> {
     }
 
     /// Requests a keyframe if one is pending and the last reset is long enough ago.
-    fn grant(&mut self, sink: &mut dyn Sink) {
+    fn send_keyframe_request(&mut self, sink: &mut dyn Sink) {
         let now = Instant::now();
         if !self.request.is_there || self.request.from.is_none_or(|from| now < from) {
             return;
         }
         self.request = KeyframeRequest {
             is_there: false,
-            from: Some(now + DEBOUNCE),
+            from: Some(now + MIN_RESET_INTERVAL),
         };
         let asked = self
             .control
@@ -318,17 +320,18 @@ impl Showing<'_> {
 
     /// Why the video ended.
     fn ended(&mut self, sink: &mut dyn Sink) -> Failure {
-        if let Pictures::Bare(bytes) = &mut self.pictures {
+        if let VideoFormat::Bare(bytes) = &mut self.pictures {
             bytes.silence(sink);
         }
         self.shell.listen(LAST_WORDS);
-        Failure::Read(self.shell.output.why(self.version))
+        Failure::Read(self.shell.output.explain_exit(self.version))
     }
 }
 
 impl KeyframeRequest {
     /// Notes that a frame arrived. The first frame is a keyframe anyway.
     fn begin(&mut self) {
-        self.from.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+        self.from
+            .get_or_insert_with(|| Instant::now() + MIN_RESET_INTERVAL);
     }
 }

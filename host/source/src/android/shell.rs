@@ -90,7 +90,7 @@ impl Output {
     }
 
     /// Explains why a scrcpy of this version ended, from its output, and what to do if that is known.
-    pub fn why(&self, version: &ScrcpyVersion) -> String {
+    pub fn explain_exit(&self, version: &ScrcpyVersion) -> String {
         let text = String::from_utf8_lossy(&self.said);
         let has = |part: &str| text.contains(part);
         if let Some(real) = between(&text, "The server version (", ")") {
@@ -103,7 +103,7 @@ impl Output {
                 "the device is too old: its Android has API level {sdk}, and scrcpy needs {OLDEST}, which is Android 5.0"
             );
         }
-        let said = last_words(&text);
+        let said = summary(&text);
         if has("ClassNotFoundException") || has("Could not find class") {
             return format!(
                 "`server` under [android] is not a scrcpy-server, or was not pushed completely: {said}"
@@ -123,7 +123,7 @@ impl Output {
 }
 
 /// The errors, otherwise the last lines of output; as one line, without escapes and stack traces.
-fn last_words(text: &str) -> String {
+fn summary(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| {
         let trace = line.starts_with("at ") || line.starts_with("... ");
         !line.is_empty() && !trace && !line.starts_with("sdk=")
@@ -157,11 +157,11 @@ mod tests {
         [&[id], &(data.len() as u32).to_le_bytes()[..], data].concat()
     }
 
-    fn why(text: &str) -> String {
+    fn explain_exit(text: &str) -> String {
         let mut output = Output::new(true);
         output.push(&packet(1, text.as_bytes()));
         output.push(&packet(3, &[1]));
-        output.why(&"3.3.4".parse().unwrap())
+        output.explain_exit(&"3.3.4".parse().unwrap())
     }
 
     #[test]
@@ -183,12 +183,12 @@ mod tests {
             ),
             ("sdk=30\n", "scrcpy ended with code 1, without a message"),
         ] {
-            let told = why(text);
+            let told = explain_exit(text);
             assert!(told.contains(reason), "{text}: {told}");
         }
-        assert!(why(&"x".repeat(100_000)).len() < 400);
-        assert!(!why("a\u{1b}[31mred\n").contains('\u{1b}'));
-        assert!(!why("The server version (\u{1b}) does").contains("write version"));
+        assert!(explain_exit(&"x".repeat(100_000)).len() < 400);
+        assert!(!explain_exit("a\u{1b}[31mred\n").contains('\u{1b}'));
+        assert!(!explain_exit("The server version (\u{1b}) does").contains("write version"));
     }
 
     proptest! {
@@ -214,7 +214,7 @@ mod tests {
             for piece in bytes.chunks(700) {
                 output.push(piece);
             }
-            let _ = output.why(&"3.0".parse().unwrap());
+            let _ = output.explain_exit(&"3.0".parse().unwrap());
             prop_assert!(output.said.len() <= KEPT);
         }
     }

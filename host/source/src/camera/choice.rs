@@ -136,32 +136,38 @@ impl fmt::Display for CaptureMode {
 /// nearest one is chosen.
 pub fn choose(capabilities: &[Capability], encode: &Encode) -> Option<CaptureMode> {
     let wanted = (encode.width, encode.height);
-    let offers: Vec<Offer> = capabilities
+    let offers: Vec<Candidate> = capabilities
         .iter()
-        .map(|capability| Offer::new(capability, encode))
+        .map(|capability| Candidate::new(capability, encode))
         .collect();
     // Of equal modes the first is chosen: drivers list their best modes first.
-    let best = |offers: &mut dyn Iterator<Item = &Offer>| {
+    let best = |offers: &mut dyn Iterator<Item = &Candidate>| {
         offers
-            .reduce(|best, next| if next.beats(best, wanted) { next } else { best })
+            .reduce(|best, next| {
+                if next.is_better_than(best, wanted) {
+                    next
+                } else {
+                    best
+                }
+            })
             .map(|offer| offer.choice)
     };
     [0, 1, 2]
         .into_iter()
         .find_map(|rank| {
-            let of_rank = |offer: &&Offer| offer.rank() == rank && offer.is_good(wanted);
+            let of_rank = |offer: &&Candidate| offer.rank() == rank && offer.is_good(wanted);
             best(&mut offers.iter().filter(of_rank))
         })
         .or_else(|| best(&mut offers.iter()))
 }
 
-struct Offer {
+struct Candidate {
     choice: CaptureMode,
-    often_enough: bool,
+    is_rate_sufficient: bool,
 }
 
-impl Offer {
-    fn new(capability: &Capability, encode: &Encode) -> Offer {
+impl Candidate {
+    fn new(capability: &Capability, encode: &Encode) -> Candidate {
         let wanted = f64::from(encode.frame_rate);
         // 29.97 is as good as 30.
         let enough = |rate: f64| rate >= wanted * 0.99;
@@ -181,13 +187,13 @@ impl Offer {
                 step_to(encode.height, least.1, most.1, step.1),
             ),
         };
-        Offer {
+        Candidate {
             choice: CaptureMode {
                 format: capability.format,
                 size,
                 rate,
             },
-            often_enough: rate.is_none_or(enough),
+            is_rate_sufficient: rate.is_none_or(enough),
         }
     }
 
@@ -204,13 +210,13 @@ impl Offer {
         let scaled = matches!(self.choice.format, Format::Raw(_));
         let about_as_large = 2 * area(self.choice.size) >= area(wanted);
         let not_larger = width <= wanted.0 && height <= wanted.1;
-        self.often_enough && about_as_large && (not_larger || scaled)
+        self.is_rate_sufficient && about_as_large && (not_larger || scaled)
     }
 
-    fn beats(&self, other: &Offer, wanted: (u32, u32)) -> bool {
-        let merit = |offer: &Offer| {
+    fn is_better_than(&self, other: &Candidate, wanted: (u32, u32)) -> bool {
+        let merit = |offer: &Candidate| {
             let distance = area(offer.choice.size).abs_diff(area(wanted));
-            (!offer.often_enough, distance)
+            (!offer.is_rate_sufficient, distance)
         };
         merit(self) < merit(other)
     }

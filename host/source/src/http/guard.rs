@@ -6,9 +6,9 @@
 
 use super::{
     Answer, Client, Failure, Part, Redirects, Reply, Url,
-    playlist::{disguised, is_playlist, meant, rewritten},
+    playlist::{encoded_url, is_playlist, original_url, rewrite_playlist},
 };
-use crate::{LOOK, SILENCE, Stop, readable};
+use crate::{DATA_TIMEOUT, POLL_INTERVAL, Stop, readable};
 use hyper::header::HeaderValue;
 use std::{
     io::{self, Read, Write},
@@ -29,7 +29,7 @@ const MAX_PLAYLIST_BYTES: usize = 16 << 20;
 
 /// The proxy; it stops when this is dropped.
 #[derive(Debug)]
-pub struct Guard {
+pub struct PlaylistProxy {
     address: SocketAddr,
     rules: Arc<Rules>,
 }
@@ -39,7 +39,7 @@ struct Rules {
     redirects: Redirects,
     stop: Stop,
     connections: AtomicUsize,
-    trouble: Mutex<ProxyError>,
+    errors: Mutex<ProxyError>,
 }
 
 /// Why a URL was not fetched.
@@ -51,12 +51,12 @@ struct ProxyError {
     failed: Option<String>,
 }
 
-impl Guard {
+impl PlaylistProxy {
     /// Starts a proxy for a playlist, with the redirect rules of the config's URL.
     ///
     /// # Errors
     /// The system provides no port or no thread.
-    pub fn start(redirects: Redirects) -> io::Result<Guard> {
+    pub fn start(redirects: Redirects) -> io::Result<PlaylistProxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -64,13 +64,13 @@ impl Guard {
             redirects,
             stop: Stop::default(),
             connections: AtomicUsize::new(0),
-            trouble: Mutex::default(),
+            errors: Mutex::default(),
         });
         let own = rules.clone();
         thread::Builder::new()
             .name("guard".into())
             .spawn(move || accept(&listener, &own))?;
-        Ok(Guard { address, rules })
+        Ok(PlaylistProxy { address, rules })
     }
 
     /// Whether libavformat would bypass any proxy for some hosts.
@@ -84,34 +84,34 @@ impl Guard {
     }
 
     /// `url` in the form in which libavformat must request it from the proxy.
-    pub fn disguise(url: &Url) -> String {
-        disguised(url)
+    pub fn encode_url(url: &Url) -> String {
+        encoded_url(url)
     }
 
     /// Why libavformat did not get what it requested; libavformat itself only knows that it failed.
     pub fn explain(&self) -> Option<String> {
-        let trouble = self.rules.trouble();
-        trouble.refused.clone().or(trouble.failed.clone())
+        let errors = self.rules.errors();
+        errors.refused.clone().or(errors.failed.clone())
     }
 }
 
-impl Drop for Guard {
+impl Drop for PlaylistProxy {
     fn drop(&mut self) {
         self.rules.stop.stop();
     }
 }
 
 impl Rules {
-    fn trouble(&self) -> std::sync::MutexGuard<'_, ProxyError> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn errors(&self) -> std::sync::MutexGuard<'_, ProxyError> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that a playlist led to a URL that is not permitted. It will do so again, so it is logged once.
     fn refuse(&self, reason: String) {
-        let mut trouble = self.trouble();
-        if trouble.refused.is_none() {
+        let mut errors = self.errors();
+        if errors.refused.is_none() {
             tracing::warn!("a playlist names a URL that is not permitted: {reason}");
-            trouble.refused = Some(reason);
+            errors.refused = Some(reason);
         }
     }
 }
@@ -120,10 +120,10 @@ fn accept(listener: &TcpListener, rules: &Arc<Rules>) {
     while !rules.stop.is_stopped() {
         let has_place = rules.connections.load(Ordering::Relaxed) < MAX_CONNECTIONS;
         if !has_place {
-            thread::park_timeout(LOOK);
+            thread::park_timeout(POLL_INTERVAL);
             continue;
         }
-        if !matches!(readable(listener, LOOK), Ok(true)) {
+        if !matches!(readable(listener, POLL_INTERVAL), Ok(true)) {
             continue;
         }
         let Ok((client, _)) = listener.accept() else {
@@ -148,8 +148,8 @@ fn accept(listener: &TcpListener, rules: &Arc<Rules>) {
 
 fn serve(mut client: TcpStream, rules: &Rules) -> io::Result<()> {
     client.set_nonblocking(false)?;
-    client.set_read_timeout(Some(SILENCE))?;
-    client.set_write_timeout(Some(SILENCE))?;
+    client.set_read_timeout(Some(DATA_TIMEOUT))?;
+    client.set_write_timeout(Some(DATA_TIMEOUT))?;
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -183,7 +183,7 @@ fn serve(mut client: TcpStream, rules: &Rules) -> io::Result<()> {
         },
         Err(failure) => Err(failure),
     };
-    rules.trouble().failed = fetched.as_ref().err().map(Failure::to_string);
+    rules.errors().failed = fetched.as_ref().err().map(Failure::to_string);
     let Ok((head, start)) = fetched else {
         return refuse(&mut client, "502 Bad Gateway");
     };
@@ -196,7 +196,7 @@ fn serve(mut client: TcpStream, rules: &Rules) -> io::Result<()> {
             Ok(None) => return Ok(()),
             Err(failure) => {
                 let reason = failure.to_string();
-                rules.trouble().failed = Some(reason.clone());
+                rules.errors().failed = Some(reason.clone());
                 return Err(io::Error::other(reason));
             }
         }
@@ -211,7 +211,7 @@ fn refuse(client: &mut TcpStream, status: &str) -> io::Result<()> {
 }
 
 fn redirect(client: &mut TcpStream, to: &Url) -> io::Result<()> {
-    let to = disguised(to);
+    let to = encoded_url(to);
     write!(
         client,
         "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {to}\r\n\r\n"
@@ -234,7 +234,7 @@ fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Fail
             }
             start.extend_from_slice(&bytes);
         }
-        start = rewritten(&String::from_utf8_lossy(&start), &answer.url).into_bytes();
+        start = rewrite_playlist(&String::from_utf8_lossy(&start), &answer.url).into_bytes();
         length = u64::try_from(start.len()).ok();
     }
     let status = match answer.part {
@@ -290,7 +290,7 @@ impl ProxyRequest {
             })
         });
         Some(ProxyRequest {
-            url: meant(target)?,
+            url: original_url(target)?,
             // libavformat requests everything with this range.
             part: part.filter(|part| (part.from, part.to) != (0, None)),
             cookie: field("cookie").and_then(|cookie| HeaderValue::from_str(cookie).ok()),
@@ -308,14 +308,14 @@ mod tests {
     fn requests_say_what_libavformat_means() {
         let head = b"GET http://u@cam:81/a?b HTTP/1.1\r\nHost: x\r\nrange: bytes=5-9\r\nCookie: a=b\r\n\r\n";
         let asked = ProxyRequest::parse(head).unwrap();
-        assert_eq!(asked.url.bare_text(), "http://cam:81/a?b");
+        assert_eq!(asked.url.text_without_login(), "http://cam:81/a?b");
         let (from, to) = (5, Some(9));
         assert_eq!(asked.part, Some(Part { from, to }));
         assert_eq!(asked.cookie.unwrap(), "a=b");
         let whole = b"GET http://https!cam:443/ HTTP/1.1\r\nRange: bytes=0-\r\n\r\n";
         let asked = ProxyRequest::parse(whole).unwrap();
         assert_eq!(
-            (asked.url.bare_text().as_str(), asked.part),
+            (asked.url.text_without_login().as_str(), asked.part),
             ("https://cam/", None)
         );
         for bad in [
@@ -348,7 +348,7 @@ mod tests {
         (url, answered)
     }
 
-    fn ask(guard: &Guard, url: &str) -> String {
+    fn ask(guard: &PlaylistProxy, url: &str) -> String {
         let mut client = TcpStream::connect(guard.address).unwrap();
         write!(client, "GET {url} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -362,7 +362,7 @@ mod tests {
             "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\r\nhello",
         ]);
-        let guard = Guard::start(Redirects::new(url.clone(), &[])).unwrap();
+        let guard = PlaylistProxy::start(Redirects::new(url.clone(), &[])).unwrap();
         let wrong = format!("http://127.0.0.2:{}/x", url.port);
         assert!(ask(&guard, &wrong).starts_with("HTTP/1.1 403"));
         let reason = guard.explain().unwrap();
@@ -385,7 +385,7 @@ mod tests {
             "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\n\r\n",
         ]);
-        let guard = Guard::start(Redirects::new(url.clone(), &[])).unwrap();
+        let guard = PlaylistProxy::start(Redirects::new(url.clone(), &[])).unwrap();
         let place = format!("http://127.0.0.1:{}", url.port);
         let playlist = ask(&guard, &format!("{place}/index"));
         let (head, text) = playlist.split_once("\r\n\r\n").unwrap();
@@ -425,8 +425,8 @@ mod tests {
             String::from_utf8_lossy(&head[..read]).into_owned()
         });
         let from = Url::parse(&format!("https://127.0.0.1:{port}/index")).unwrap();
-        let asked = Guard::disguise(&from);
-        let guard = Guard::start(Redirects::new(from, &[])).unwrap();
+        let asked = PlaylistProxy::encode_url(&from);
+        let guard = PlaylistProxy::start(Redirects::new(from, &[])).unwrap();
         let answer = ask(&guard, &asked);
         let segment = format!("http://https!127.0.0.1:{port}/a.ts\nb.ts\n");
         assert!(answer.ends_with(&segment), "{answer}");

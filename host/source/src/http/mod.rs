@@ -11,7 +11,7 @@ mod playlist;
 mod tls;
 mod url;
 
-pub use guard::Guard;
+pub use guard::PlaylistProxy;
 pub use login::{Login, MAX_LOGINS};
 pub use playlist::is_playlist;
 pub use tls::config as tls_config;
@@ -19,7 +19,7 @@ pub use tls::config as tls_config;
 pub use tls::server as tls_server;
 pub use url::{Redirects, Scheme, Url};
 
-use super::{LOOK, SILENCE, SourceError, Stop};
+use super::{DATA_TIMEOUT, POLL_INTERVAL, SourceError, Stop};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
@@ -128,7 +128,7 @@ pub struct Answer {
 pub enum Failure {
     /// The source was stopped.
     Stopped,
-    /// No data arrived for [`SILENCE`].
+    /// No data arrived for [`DATA_TIMEOUT`].
     Silent,
     /// Reason for the user, and what to do.
     Failed(String),
@@ -138,7 +138,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Stopped => f.write_str("the source was stopped"),
-            Failure::Silent => write!(f, "no data for {} s", SILENCE.as_secs()),
+            Failure::Silent => write!(f, "no data for {} s", DATA_TIMEOUT.as_secs()),
             Failure::Failed(reason) => f.write_str(reason),
         }
     }
@@ -174,7 +174,7 @@ impl Client {
             login: None,
             cookie: None,
             stop: stop.clone(),
-            deadline: Instant::now() + SILENCE,
+            deadline: Instant::now() + DATA_TIMEOUT,
             body: None,
             link: None,
             runtime: Some(runtime()?),
@@ -186,9 +186,9 @@ impl Client {
         self.cookie = Some(cookie);
     }
 
-    /// Restarts the timeout of [`SILENCE`], after data that counts.
+    /// Restarts the timeout of [`DATA_TIMEOUT`], after data that counts.
     pub fn extend(&mut self) {
-        self.deadline = Instant::now() + SILENCE;
+        self.deadline = Instant::now() + DATA_TIMEOUT;
     }
 
     /// Requests the content, or a range of it, follows redirects, and waits for the head of the response.
@@ -380,7 +380,7 @@ fn wait<T>(
             if left.is_zero() {
                 return Err(Failure::Silent);
             }
-            if let Ok(done) = timeout(left.min(LOOK), &mut future).await {
+            if let Ok(done) = timeout(left.min(POLL_INTERVAL), &mut future).await {
                 return Ok(done);
             }
         }

@@ -1,4 +1,4 @@
-//! Recognises playlists, and rewrites them for libavformat. libavformat speaks only plain HTTP to the [`super::Guard`],
+//! Recognises playlists, and rewrites them for libavformat. libavformat speaks only plain HTTP to the [`super::PlaylistProxy`],
 //! which adds TLS where the original URL has it, so the scheme is encoded in host names. Pure.
 
 use super::url::{Scheme, Url};
@@ -19,10 +19,10 @@ pub fn is_playlist(kind: Option<&str>, start: &[u8]) -> bool {
 }
 
 /// A URL for libavformat, without its login.
-pub fn disguised(url: &Url) -> String {
+pub fn encoded_url(url: &Url) -> String {
     match url.scheme {
         Scheme::Https => format!("{}{}", disguised_origin(url), url.path),
-        _ => url.bare_text(),
+        _ => url.text_without_login(),
     }
 }
 
@@ -33,7 +33,7 @@ fn disguised_origin(url: &Url) -> String {
 }
 
 /// The original URL of one that libavformat requests.
-pub fn meant(text: &str) -> Option<Url> {
+pub fn original_url(text: &str) -> Option<Url> {
     let place = text.strip_prefix("http://")?;
     let Some(place) = place.strip_prefix(SECURE) else {
         return Url::parse(text);
@@ -49,12 +49,12 @@ pub fn meant(text: &str) -> Option<Url> {
 
 /// Rewrites a playlist that came from `from`: every HTTPS URL in it is encoded. A URL is recognised at the start of a
 /// line, of a quoted value or of an element; similar text elsewhere, as in a query, is left alone.
-pub fn rewritten(text: &str, from: &Url) -> String {
+pub fn rewrite_playlist(text: &str, from: &Url) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut is_start = true;
     while let Some(next) = rest.chars().next() {
-        if is_start && let Some((origin, behind)) = secure_origin(rest, from) {
+        if is_start && let Some((origin, behind)) = split_https_origin(rest, from) {
             out.push_str(&origin);
             rest = behind;
         } else {
@@ -68,7 +68,7 @@ pub fn rewritten(text: &str, from: &Url) -> String {
 }
 
 /// If `text` starts with an HTTPS origin, that origin in encoded form, and the rest of the text.
-fn secure_origin<'a>(text: &'a str, from: &Url) -> Option<(String, &'a str)> {
+fn split_https_origin<'a>(text: &'a str, from: &Url) -> Option<(String, &'a str)> {
     const HTTPS: &str = "https://";
     let is_https = text
         .get(..HTTPS.len())
@@ -115,16 +115,19 @@ mod tests {
             "https://[fe80::1%eth0]:8443/x",
         ] {
             let url = Url::parse(text).unwrap();
-            assert_eq!(meant(&disguised(&url)), Some(url), "{text}");
+            assert_eq!(original_url(&encoded_url(&url)), Some(url), "{text}");
         }
-        assert_eq!(meant("http://https!cam/x"), Url::parse("https://cam/x"));
+        assert_eq!(
+            original_url("http://https!cam/x"),
+            Url::parse("https://cam/x")
+        );
         for wrong in [
             "https://cam/",
             "tcp://cam",
             "http://https!",
             "http://https!!/",
         ] {
-            assert_eq!(meant(wrong), None, "{wrong}");
+            assert_eq!(original_url(wrong), None, "{wrong}");
         }
     }
 
@@ -151,10 +154,13 @@ mod tests {
             ("https://", "https://"),
             ("höher\nß", "höher\nß"),
         ] {
-            assert_eq!(rewritten(text, &from), rewritten_to);
+            assert_eq!(rewrite_playlist(text, &from), rewritten_to);
         }
         let secure = Url::parse("https://cam/").unwrap();
-        assert_eq!(rewritten("//cdn:1/x", &secure), "http://https!cdn:1/x");
+        assert_eq!(
+            rewrite_playlist("//cdn:1/x", &secure),
+            "http://https!cdn:1/x"
+        );
     }
 
     proptest! {
@@ -163,7 +169,7 @@ mod tests {
         #[test]
         fn any_text_can_be_rewritten_and_named(text in "(https://|//|[a-z!:%/\\n\"\\[\\]é ]){0,20}") {
             let from = Url::parse("https://cam/").unwrap();
-            let _ = (rewritten(&text, &from), meant(&format!("http://{text}")));
+            let _ = (rewrite_playlist(&text, &from), original_url(&format!("http://{text}")));
         }
     }
 }

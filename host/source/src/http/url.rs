@@ -146,7 +146,7 @@ impl Url {
 
     /// Whether a login that was written for this URL may be sent to `other`: to the same origin, and from HTTP to HTTPS
     /// if both use their default ports. Another port of the same host may belong to anybody.
-    fn trusts(&self, other: &Url) -> bool {
+    fn may_get_login(&self, other: &Url) -> bool {
         let is_step_up = self.host == other.host
             && (self.scheme, self.port) == (Scheme::Http, Scheme::Http.port())
             && (other.scheme, other.port) == (Scheme::Https, Scheme::Https.port());
@@ -172,7 +172,7 @@ impl Url {
     }
 
     /// The URL as text, without its login.
-    pub fn bare_text(&self) -> String {
+    pub fn text_without_login(&self) -> String {
         let bare = Url {
             login: None,
             ..self.clone()
@@ -197,10 +197,10 @@ impl Url {
         let (own_path, own_query) = path_and_query(&self.path);
         let (path, query) = match path {
             "" => (own_path.to_owned(), query.or(own_query)),
-            path if path.starts_with('/') => (without_dots(path), query),
+            path if path.starts_with('/') => (remove_dot_segments(path), query),
             path => {
                 let folder = own_path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                (without_dots(&format!("{folder}/{path}")), query)
+                (remove_dot_segments(&format!("{folder}/{path}")), query)
             }
         };
         let query = query.map_or(String::new(), |query| format!("?{query}"));
@@ -268,7 +268,7 @@ impl Redirects {
         if from.scheme.is_secure() && !next.scheme.is_secure() {
             return Err("it leads from TLS to a plain connection, which is not followed".into());
         }
-        let login = from.login.clone().filter(|_| from.trusts(&next));
+        let login = from.login.clone().filter(|_| from.may_get_login(&next));
         Ok(Url { login, ..next })
     }
 }
@@ -305,7 +305,7 @@ fn path_and_query(text: &str) -> (&str, Option<&str>) {
 }
 
 /// An absolute path without `.` and `..` (RFC 3986 5.2.4).
-fn without_dots(path: &str) -> String {
+fn remove_dot_segments(path: &str) -> String {
     let mut kept = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -363,7 +363,7 @@ mod tests {
         }
         let rtsp = Url::parse("rtsp://u:p@cam/1?x").unwrap();
         assert_eq!((rtsp.port, rtsp.authority().as_str()), (554, "cam"));
-        assert_eq!(rtsp.bare_text(), "rtsp://cam/1?x");
+        assert_eq!(rtsp.text_without_login(), "rtsp://cam/1?x");
         for text in [
             "rtmp://cam/",
             "http://",

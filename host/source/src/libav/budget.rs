@@ -1,5 +1,5 @@
 //! Limits how many bytes a demuxer reads for one packet. Demuxers trust lengths that a peer writes; their reads pass
-//! through [`Counted`], so memory can grow only by the permitted amount. The budget is renewed for each packet.
+//! through [`BudgetedReader`], so memory can grow only by the permitted amount. The budget is renewed for each packet.
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
@@ -72,22 +72,22 @@ impl Budget {
 
 /// A reader within a budget, beyond which reading fails.
 #[derive(Debug)]
-pub struct Counted<R> {
+pub struct BudgetedReader<R> {
     inner: R,
     budget: Arc<Budget>,
 }
 
-impl<R> Counted<R> {
+impl<R> BudgetedReader<R> {
     /// Reads of `inner` are charged to `budget`.
-    pub fn new(inner: R, budget: &Arc<Budget>) -> Counted<R> {
-        Counted {
+    pub fn new(inner: R, budget: &Arc<Budget>) -> BudgetedReader<R> {
+        BudgetedReader {
             inner,
             budget: budget.clone(),
         }
     }
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for BudgetedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = self.budget.take(buffer.len());
         if most == 0 && !buffer.is_empty() {
@@ -108,7 +108,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-impl<R: Seek> Seek for Counted<R> {
+impl<R: Seek> Seek for BudgetedReader<R> {
     /// The end is not disclosed. If libavformat knows how much is left, it allocates a whole packet at once, otherwise
     /// at most 50 MB at a time (libavformat/utils.c, `append_packet_chunked`).
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn reading_ends_where_the_budget_does_and_goes_on_when_it_is_renewed() {
         let budget = Arc::new(Budget::new(10));
-        let mut counted = Counted::new(&[7u8; 100][..], &budget);
+        let mut counted = BudgetedReader::new(&[7u8; 100][..], &budget);
         let mut buffer = [0; 6];
         assert_eq!(counted.read(&mut buffer).unwrap(), 6);
         assert_eq!(counted.read(&mut buffer).unwrap(), 4);
@@ -149,7 +149,7 @@ mod tests {
         }
         let budget = Arc::new(Budget::new(10));
         let kinds = vec![io::ErrorKind::Interrupted, io::ErrorKind::BrokenPipe];
-        let mut counted = Counted::new(Failing(kinds), &budget);
+        let mut counted = BudgetedReader::new(Failing(kinds), &budget);
         let mut explained = || {
             let _ = counted.read(&mut [0]);
             budget.explain()
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn opening_may_take_more_than_a_packet() {
         let budget = Arc::new(Budget::with_opening(20, 5));
-        let mut counted = Counted::new(&[7u8; 100][..], &budget);
+        let mut counted = BudgetedReader::new(&[7u8; 100][..], &budget);
         assert_eq!(counted.read(&mut [0; 30]).unwrap(), 20);
         budget.renew();
         assert_eq!(counted.read(&mut [0; 30]).unwrap(), 5);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn where_the_end_is_is_not_told() {
         let budget = Arc::new(Budget::new(10));
-        let mut counted = Counted::new(io::Cursor::new([7u8; 100]), &budget);
+        let mut counted = BudgetedReader::new(io::Cursor::new([7u8; 100]), &budget);
         assert_eq!(counted.seek(SeekFrom::Start(50)).unwrap(), 50);
         assert_eq!(counted.stream_position().unwrap(), 50);
         assert!(counted.seek(SeekFrom::End(0)).is_err());

@@ -6,7 +6,7 @@ use crate::{Expected, Keyframes, Presentation, Sink, Sound, SourceError, transco
 use bytes::Bytes;
 use ffmpeg_next::codec::{Id, Parameters};
 use sluicegate_codec as codec;
-use sluicegate_codec::SoundCoding;
+use sluicegate_codec::AudioCoding;
 use sluicegate_config as config;
 use sluicegate_media::{
     aac::{self, Adts},
@@ -21,11 +21,11 @@ use sluicegate_telemetry::Chain;
 pub struct Delivery {
     what: String,
     coding: Option<Coding>,
-    hearing: Hearing,
+    hearing: AudioDelivery,
 }
 
 /// State of the audio track.
-enum Hearing {
+enum AudioDelivery {
     /// There is no usable audio.
     None,
     /// Each packet is one frame.
@@ -51,12 +51,12 @@ impl Delivery {
         sink: &mut dyn Sink,
     ) -> Result<Delivery, SourceError> {
         let hearing = match tracks.audio {
-            Some((parameters, language)) => Hearing::new(parameters, language, sink),
-            None => Hearing::None,
+            Some((parameters, language)) => AudioDelivery::new(parameters, language, sink),
+            None => AudioDelivery::None,
         };
         sink.expect(Expected {
             pictures: tracks.video.is_some(),
-            sound: !matches!(hearing, Hearing::None),
+            sound: !matches!(hearing, AudioDelivery::None),
         });
         let mut delivery = Delivery {
             what: what.to_owned(),
@@ -64,13 +64,13 @@ impl Delivery {
             hearing,
         };
         match tracks.video {
-            Some(media) => delivery.see(media, encode, sink)?,
+            Some(media) => delivery.open_video(media, encode, sink)?,
             None => sink.configured(0.0),
         }
         Ok(delivery)
     }
 
-    fn see(
+    fn open_video(
         &mut self,
         media: Media,
         encode: &config::Encode,
@@ -108,11 +108,11 @@ impl Delivery {
         keyframes: &Keyframes,
     ) -> Result<(), SourceError> {
         if packet.is_audio {
-            self.hearing.hear(&packet, sink);
+            self.hearing.deliver_audio(&packet, sink);
             return Ok(());
         }
-        if let Some(renewed) = &packet.renewed {
-            self.configure(renewed, sink)?;
+        if let Some(new_extradata) = &packet.new_extradata {
+            self.configure(new_extradata, sink)?;
         }
         match &mut self.coding {
             None => {}
@@ -167,23 +167,23 @@ impl Delivery {
     }
 }
 
-impl Hearing {
-    fn new(parameters: Parameters, language: String, sink: &mut dyn Sink) -> Hearing {
+impl AudioDelivery {
+    fn new(parameters: Parameters, language: String, sink: &mut dyn Sink) -> AudioDelivery {
         if parameters.id() == Id::AAC {
             let config = codec::extradata(&parameters);
             if config.is_empty() {
-                return Hearing::Adts(None, language);
+                return AudioDelivery::Adts(None, language);
             }
             if let Some(config) =
                 aac::Config::parse(&config).filter(aac::Config::is_widely_supported)
             {
-                let coding = SoundCoding::new(parameters);
+                let coding = AudioCoding::new(parameters);
                 let channels = coding.probe().map_or(2, |(_, channels)| channels);
-                sink.sound(of_aac(&config, channels, &language));
-                return Hearing::Frames;
+                sink.sound(aac_track(&config, channels, &language));
+                return AudioDelivery::Frames;
             }
         }
-        let coding = SoundCoding::new(parameters);
+        let coding = AudioCoding::new(parameters);
         match coding.probe() {
             Ok((rate, channels)) if rate > 0 => {
                 sink.sound(Sound {
@@ -200,26 +200,26 @@ impl Hearing {
                     length: 0,
                     coding: Some(coding),
                 });
-                Hearing::Frames
+                AudioDelivery::Frames
             }
             Ok(_) => {
                 sink.note(
                     "sound",
                     "audio is dropped: the source does not state its sample rate".into(),
                 );
-                Hearing::None
+                AudioDelivery::None
             }
             Err(error) => {
                 sink.note("sound", format!("audio is dropped: {}", Chain(&error)));
-                Hearing::None
+                AudioDelivery::None
             }
         }
     }
 
-    fn hear(&mut self, packet: &Packet, sink: &mut dyn Sink) {
+    fn deliver_audio(&mut self, packet: &Packet, sink: &mut dyn Sink) {
         let mut data = packet.data();
-        let Hearing::Adts(newest, language) = self else {
-            if matches!(self, Hearing::Frames) {
+        let AudioDelivery::Adts(newest, language) = self else {
+            if matches!(self, AudioDelivery::Frames) {
                 sink.sound_frame(data, packet.times);
             }
             return;
@@ -238,7 +238,7 @@ impl Hearing {
                         sink.note("sound", "dropped AAC of an unknown sample rate".into());
                         return;
                     };
-                    sink.sound(of_aac(&config, config.channels, language));
+                    sink.sound(aac_track(&config, config.channels, language));
                     let rate = i32::try_from(config.sample_rate).unwrap_or(i32::MAX);
                     let length = rescale(config.frame_length.into(), 1, rate);
                     *newest = Some((adts, length));
@@ -255,7 +255,7 @@ impl Hearing {
     }
 }
 
-fn of_aac(config: &aac::Config, channels: u8, language: &str) -> Sound {
+fn aac_track(config: &aac::Config, channels: u8, language: &str) -> Sound {
     Sound {
         audio: Audio::aac(config, channels, language),
         length: config.frame_length,

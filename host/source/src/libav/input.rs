@@ -4,8 +4,8 @@
 //! when the source is stopped, or when the process's memory grows too much; [`Budget`] bounds reads that pass through
 //! our own streams.
 
-use super::budget::{Budget, Counted};
-use crate::{LOOK, Presentation, SILENCE, SourceError, SourceTimes, Stop, readable};
+use super::budget::{Budget, BudgetedReader};
+use crate::{DATA_TIMEOUT, POLL_INTERVAL, Presentation, SourceError, SourceTimes, Stop, readable};
 use bytes::Bytes;
 use ffmpeg_next::{
     self as ffmpeg, Dictionary, Stream, codec,
@@ -44,13 +44,13 @@ const NOTHING: &str = "none";
 pub struct Input {
     what: String,
     context: format::context::Input,
-    pictures: Option<Place>,
-    sound: Option<Place>,
+    pictures: Option<Track>,
+    sound: Option<Track>,
     /// Number of streams when it was opened; higher indices appeared later.
     known: usize,
     timed: bool,
     /// Whether packets without times get libavformat's durations.
-    believes: bool,
+    trusts_durations: bool,
     deadline: Arc<Deadline>,
     /// Set if the bytes pass through one of our own streams.
     budget: Option<Arc<Budget>>,
@@ -59,7 +59,7 @@ pub struct Input {
 }
 
 /// A track of an input.
-struct Place {
+struct Track {
     index: usize,
     time_base: ffmpeg::Rational,
     codec: codec::Id,
@@ -94,7 +94,7 @@ pub struct Packet {
     /// Empty if the format has no timestamps, except for durations if those are trusted.
     pub times: SourceTimes,
     /// New extradata, valid from this packet on.
-    pub renewed: Option<Bytes>,
+    pub new_extradata: Option<Bytes>,
 }
 
 impl Packet {
@@ -106,7 +106,7 @@ impl Packet {
 
 impl Input {
     /// Opens a URL with libavformat's own protocols, restricted to `protocols` (separated by commas). `what` names the
-    /// source in errors. Fails after [`SILENCE`] without data, or when stopped.
+    /// source in errors. Fails after [`DATA_TIMEOUT`] without data, or when stopped.
     pub fn open(
         what: &str,
         url: &str,
@@ -143,8 +143,8 @@ impl Input {
         let opening = most_to_open(length);
         let budget = Arc::new(Budget::with_opening(opening, MAX_PACKET_BYTES));
         let stream = match is_seekable {
-            true => StreamIo::from_read_seek(Counted::new(file, &budget)),
-            false => StreamIo::from_read(Counted::new(Pipe(file), &budget)),
+            true => StreamIo::from_read_seek(BudgetedReader::new(file, &budget)),
+            false => StreamIo::from_read(BudgetedReader::new(Pipe(file), &budget)),
         };
         let name = path.to_string_lossy();
         let mut options = Dictionary::new();
@@ -161,7 +161,7 @@ impl Input {
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
         let budget = Arc::new(Budget::new(MAX_PACKET_BYTES));
-        let bytes = Counted::new(peer, &budget);
+        let bytes = BudgetedReader::new(peer, &budget);
         let stream = match is_seekable {
             true => StreamIo::from_read_seek(bytes),
             false => StreamIo::from_read(bytes),
@@ -177,7 +177,7 @@ impl Input {
         stop: &Stop,
     ) -> Result<(Input, Tracks), SourceError> {
         let budget = Arc::new(Budget::new(MAX_PACKET_BYTES));
-        let stream = StreamIo::from_read(Counted::new(Pipe(pipe), &budget));
+        let stream = StreamIo::from_read(BudgetedReader::new(Pipe(pipe), &budget));
         let mut options = Dictionary::new();
         options.set("fpsprobesize", "0");
         set_always(&mut options, NOTHING);
@@ -222,7 +222,7 @@ impl Input {
             let reason = "it has neither a video track nor an audio track";
             return Err(cannot_open(what, reason.into()));
         }
-        let (pictures, sound) = (video.as_ref().map(Place::of), audio.as_ref().map(Place::of));
+        let (pictures, sound) = (video.as_ref().map(Track::of), audio.as_ref().map(Track::of));
         let known = context.streams().len();
         let tracks = Tracks {
             video: video.map(|stream| Media {
@@ -249,7 +249,7 @@ impl Input {
             sound,
             known,
             timed,
-            believes: false,
+            trusts_durations: false,
             deadline,
             budget,
             newest_picture: None,
@@ -257,8 +257,8 @@ impl Input {
         Ok((input, tracks))
     }
 
-    /// From now on the input fails if its video stops for [`SILENCE`], even if its audio continues.
-    pub fn watch_pictures(&mut self) {
+    /// From now on the input fails if its video stops for [`DATA_TIMEOUT`], even if its audio continues.
+    pub fn watch_video(&mut self) {
         self.newest_picture = self.pictures.is_some().then(Instant::now);
     }
 
@@ -268,8 +268,8 @@ impl Input {
     }
 
     /// Packets without times get the duration of a frame according to the parameter sets, or 1/25 s.
-    pub fn believe_durations(&mut self) {
-        self.believes = true;
+    pub fn trust_durations(&mut self) {
+        self.trusts_durations = true;
     }
 
     /// The next packet; `None` at the end or when stopped.
@@ -286,7 +286,7 @@ impl Input {
                         return Err(self.failed(reason));
                     }
                     let is_end = matches!(error, ffmpeg::Error::Eof | ffmpeg::Error::Exit);
-                    if is_end && !self.deadline.gave_up() {
+                    if is_end && !self.deadline.is_over() {
                         return Ok(None);
                     }
                     return Err(self.failed(self.deadline.explain(&error)));
@@ -294,9 +294,9 @@ impl Input {
             }
             let size = packet.data().map_or(0, <[u8]>::len);
             if packet.stream() >= self.known {
-                self.go_over_to(packet.stream())?;
+                self.switch_track(packet.stream())?;
             }
-            let of = |place: &&Place| place.index == packet.stream();
+            let of = |place: &&Track| place.index == packet.stream();
             let pictures = self.pictures.as_ref().filter(of);
             let Some(place) = pictures.or(self.sound.as_ref().filter(of)) else {
                 continue;
@@ -306,14 +306,14 @@ impl Input {
             }
             let is_audio = pictures.is_none();
             // When libavformat is interrupted it returns the packets that it had buffered; they are not a sign of life.
-            if !self.deadline.passed() {
+            if !self.deadline.timed_out() {
                 self.deadline.extend();
             }
             if let Some(newest) = &mut self.newest_picture {
                 if !is_audio {
                     *newest = Instant::now();
-                } else if newest.elapsed() > SILENCE {
-                    let reason = format!("no video for {} s", SILENCE.as_secs());
+                } else if newest.elapsed() > DATA_TIMEOUT {
+                    let reason = format!("no video for {} s", DATA_TIMEOUT.as_secs());
                     return Err(self.failed(reason));
                 }
             }
@@ -327,12 +327,12 @@ impl Input {
                 times.decode = packet.dts().map(ticks);
                 times.presentation = packet.pts().map(ticks);
             }
-            if self.timed || self.believes {
+            if self.timed || self.trusts_durations {
                 times.duration = u32::try_from(ticks(packet.duration())).unwrap_or(0);
             }
             packet.set_dts(times.decode);
             packet.set_pts(times.presentation);
-            let renewed = packet
+            let new_extradata = packet
                 .side_data()
                 .find(|side| side.kind() == packet::side_data::Type::NewExtraData)
                 .map(|side| Bytes::copy_from_slice(side.data()));
@@ -340,7 +340,7 @@ impl Input {
                 is_audio,
                 packet,
                 times,
-                renewed,
+                new_extradata,
             }));
         }
     }
@@ -350,11 +350,11 @@ impl Input {
     ///
     /// # Errors
     /// Its video has another codec, so the source must be reopened.
-    fn go_over_to(&mut self, index: usize) -> Result<(), SourceError> {
+    fn switch_track(&mut self, index: usize) -> Result<(), SourceError> {
         let Some(stream) = self.context.stream(index) else {
             return Ok(());
         };
-        let next = Place::of(&stream);
+        let next = Track::of(&stream);
         let is_picture = match stream.parameters().medium() {
             media::Type::Video => true,
             media::Type::Audio => false,
@@ -409,9 +409,9 @@ fn presentation(stream: &Stream<'_>) -> Presentation {
     }
 }
 
-impl Place {
-    fn of(stream: &Stream<'_>) -> Place {
-        Place {
+impl Track {
+    fn of(stream: &Stream<'_>) -> Track {
+        Track {
             index: stream.index(),
             time_base: stream.time_base(),
             codec: stream.parameters().id(),
@@ -445,7 +445,7 @@ struct Pipe<P>(P);
 
 impl<P: Read + AsFd> Read for Pipe<P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if readable(&self.0, LOOK)? {
+        if readable(&self.0, POLL_INTERVAL)? {
             self.0.read(buffer)
         } else {
             Err(io::ErrorKind::Interrupted.into())
@@ -460,7 +460,7 @@ struct Deadline {
     at_ms: AtomicU64,
     /// Resident memory in bytes when the newest packet arrived; 0 if not measured since.
     memory: AtomicU64,
-    is_greedy: AtomicBool,
+    exceeds_memory: AtomicBool,
 }
 
 impl Deadline {
@@ -469,14 +469,14 @@ impl Deadline {
             start: Instant::now(),
             at_ms: AtomicU64::new(0),
             memory: AtomicU64::new(0),
-            is_greedy: AtomicBool::new(false),
+            exceeds_memory: AtomicBool::new(false),
         };
         deadline.extend();
         deadline
     }
 
     fn extend(&self) {
-        let at = self.start.elapsed() + SILENCE;
+        let at = self.start.elapsed() + DATA_TIMEOUT;
         self.at_ms.store(
             u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             Ordering::Relaxed,
@@ -489,15 +489,15 @@ impl Deadline {
         let (deadline, stop) = (self.clone(), stop.clone());
         let mut looked = Instant::now();
         move || {
-            if looked.elapsed() >= LOOK / 4 {
+            if looked.elapsed() >= POLL_INTERVAL / 4 {
                 looked = Instant::now();
-                deadline.look_at_memory();
+                deadline.check_memory();
             }
-            stop.is_stopped() || deadline.gave_up()
+            stop.is_stopped() || deadline.is_over()
         }
     }
 
-    fn look_at_memory(&self) {
+    fn check_memory(&self) {
         let Some(now) = telemetry::resident_memory() else {
             return;
         };
@@ -509,24 +509,24 @@ impl Deadline {
             before => before,
         };
         if now > before + MAX_MEMORY {
-            self.is_greedy.store(true, Ordering::Relaxed);
+            self.exceeds_memory.store(true, Ordering::Relaxed);
         }
     }
 
-    fn gave_up(&self) -> bool {
-        self.passed() || self.is_greedy.load(Ordering::Relaxed)
+    fn is_over(&self) -> bool {
+        self.timed_out() || self.exceeds_memory.load(Ordering::Relaxed)
     }
 
-    fn passed(&self) -> bool {
+    fn timed_out(&self) -> bool {
         self.start.elapsed().as_millis() >= u128::from(self.at_ms.load(Ordering::Relaxed))
     }
 
     fn explain(&self, error: &ffmpeg::Error) -> String {
-        if self.is_greedy.load(Ordering::Relaxed) {
+        if self.exceeds_memory.load(Ordering::Relaxed) {
             let most = MAX_MEMORY >> 20;
             format!("memory grew by {most} MiB without a video or audio packet, which is the limit")
-        } else if self.passed() {
-            format!("no data for {} s", SILENCE.as_secs())
+        } else if self.timed_out() {
+            format!("no data for {} s", DATA_TIMEOUT.as_secs())
         } else {
             error.to_string()
         }

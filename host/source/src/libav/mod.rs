@@ -1,7 +1,7 @@
 //! Media that libavformat demuxes: containers from files, servers and pipes, and its own network protocols.
 //!
 //! `input` opens and reads, within memory and time limits (`budget`); `delivery` turns packets into calls of the sink.
-//! Live inputs are delivered as they arrive, everything else is paced ([`play_in_time`]).
+//! Live inputs are delivered as they arrive, everything else is paced ([`play_paced`]).
 
 mod budget;
 mod delivery;
@@ -10,7 +10,9 @@ mod input;
 pub(super) use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
 
-use super::{Keyframes, Sink, SourceError, Stop, http::Guard, interleave::Interleave, pace::Pace};
+use super::{
+    Keyframes, Sink, SourceError, Stop, http::PlaylistProxy, interleave::Interleave, pace::Pace,
+};
 use ffmpeg_next::Dictionary;
 use sluicegate_config as config;
 use std::io::{Read, Seek};
@@ -20,7 +22,7 @@ use std::io::{Read, Seek};
 pub fn run_url(
     what: &str,
     url: &str,
-    guard: Option<&Guard>,
+    guard: Option<&PlaylistProxy>,
     encode: &config::Encode,
     sink: &mut dyn Sink,
     stop: &Stop,
@@ -39,7 +41,7 @@ pub fn run_url(
         Some(_) => play_once(what, opened, encode, sink, stop, keyframes),
         None => play(what, opened, encode, sink, stop, keyframes),
     });
-    match (ended, guard.and_then(Guard::explain)) {
+    match (ended, guard.and_then(PlaylistProxy::explain)) {
         (Err(SourceError::Open { what, .. }), Some(reason)) => {
             Err(SourceError::Open { what, reason })
         }
@@ -62,7 +64,7 @@ pub fn run_peer<R: Read + Seek + Send + 'static>(
 ) -> Result<(), SourceError> {
     let mut opened = Input::of_peer(what, peer, is_seekable, live(), stop)?;
     if is_seekable {
-        opened.0.believe_durations();
+        opened.0.trust_durations();
         return play_once(what, opened, encode, sink, stop, keyframes);
     }
     play(what, opened, encode, sink, stop, keyframes)
@@ -76,7 +78,7 @@ fn play(
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    input.watch_pictures();
+    input.watch_video();
     let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     while let Some(packet) = input.next()? {
         delivery.deliver(packet, sink, keyframes)?;
@@ -97,9 +99,9 @@ fn play_once(
     stop: &Stop,
     keyframes: &Keyframes,
 ) -> Result<(), SourceError> {
-    opened.0.watch_pictures();
+    opened.0.watch_video();
     let mut pace = Pace::default();
-    play_in_time(what, opened, &mut pace, encode, sink, stop, keyframes)?;
+    play_paced(what, opened, &mut pace, encode, sink, stop, keyframes)?;
     match stop.is_stopped() {
         true => Ok(()),
         false => Err(SourceError::Ended(what.to_owned())),
@@ -108,7 +110,7 @@ fn play_once(
 
 /// Delivers an input in real time, however fast it arrives, with the packets of its tracks in the order of their times.
 /// Returns whether the input was empty.
-pub fn play_in_time(
+pub fn play_paced(
     what: &str,
     (mut input, tracks): (Input, Tracks),
     pace: &mut Pace,
@@ -121,7 +123,7 @@ pub fn play_in_time(
     let mut delivery = Delivery::new(what, tracks, encode, sink)?;
     let mut is_empty = true;
     loop {
-        while waiting.wants_more() {
+        while waiting.needs_input() {
             match input.next()? {
                 Some(mut packet) => {
                     let place = pace.place(packet.is_audio, &mut packet.times);

@@ -3,10 +3,10 @@
 
 mod reader;
 
-pub use reader::{Damage, Found, MAX_PICTURE_BYTES, Reader, boundary, is_mjpeg};
+pub use reader::{Damage, MAX_PICTURE_BYTES, Reader, ReaderEvent, boundary, is_mjpeg};
 
 use super::{
-    Expected, SILENCE, Sink, SourceError, SourceTimes, Stop,
+    DATA_TIMEOUT, Expected, Sink, SourceError, SourceTimes, Stop,
     http::{Answer, Client, Failure},
     pace::Pace,
 };
@@ -75,12 +75,12 @@ fn read(
     let mut pictures = 0;
     loop {
         while let Some(found) = reader.take() {
-            if matches!(&found, Found::Picture(picture) if jpeg::size(picture).is_some()) {
+            if matches!(&found, ReaderEvent::Picture(picture) if jpeg::size(picture).is_some()) {
                 *usable = Instant::now();
                 client.extend();
             }
-            pictures += usize::from(hand_on(found, SourceTimes::default(), sink));
-            if usable.elapsed() > SILENCE {
+            pictures += usize::from(deliver(found, SourceTimes::default(), sink));
+            if usable.elapsed() > DATA_TIMEOUT {
                 return Err(Failure::Silent);
             }
         }
@@ -93,7 +93,7 @@ fn read(
         }
     }
     while let Some(found) = reader.finish() {
-        pictures += usize::from(hand_on(found, SourceTimes::default(), sink));
+        pictures += usize::from(deliver(found, SourceTimes::default(), sink));
     }
     Ok(pictures)
 }
@@ -130,13 +130,13 @@ pub(super) fn play(
                 duration: SHOWN,
                 ..SourceTimes::default()
             };
-            if matches!(found, Found::Picture(_)) {
+            if matches!(found, ReaderEvent::Picture(_)) {
                 pace.wait(false, &mut times, stop);
             }
             if stop.is_stopped() {
                 return Ok(pictures);
             }
-            pictures += usize::from(hand_on(found, times, sink));
+            pictures += usize::from(deliver(found, times, sink));
         }
         if is_end {
             return Ok(pictures);
@@ -145,13 +145,13 @@ pub(super) fn play(
 }
 
 /// Delivers a JPEG or reports damage; returns whether it was a JPEG.
-fn hand_on(found: Found, times: SourceTimes, sink: &mut dyn Sink) -> bool {
+fn deliver(found: ReaderEvent, times: SourceTimes, sink: &mut dyn Sink) -> bool {
     match found {
-        Found::Picture(picture) => {
+        ReaderEvent::Picture(picture) => {
             sink.jpeg(jpeg::with_huffman_tables(picture), times);
             true
         }
-        Found::Damaged(damage) => {
+        ReaderEvent::Damaged(damage) => {
             sink.note("damage", damage.to_string());
             false
         }

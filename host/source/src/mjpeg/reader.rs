@@ -26,7 +26,7 @@ const SOI: [u8; 3] = [0xff, 0xd8, 0xff];
 
 /// Output of a [`Reader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ReaderEvent {
     /// One JPEG, from SOI to EOI.
     Picture(Bytes),
     /// A damaged JPEG was dropped.
@@ -85,7 +85,7 @@ struct Head {
 enum Step {
     Again,
     Wait,
-    Found(Found),
+    ReaderEvent(ReaderEvent),
 }
 
 impl Reader {
@@ -114,32 +114,32 @@ impl Reader {
     }
 
     /// The next JPEG, if it is complete.
-    pub fn take(&mut self) -> Option<Found> {
+    pub fn take(&mut self) -> Option<ReaderEvent> {
         self.next(false)
     }
 
     /// At the end of the stream: the remaining JPEG, if it lacks only its EOI marker.
-    pub fn finish(&mut self) -> Option<Found> {
+    pub fn finish(&mut self) -> Option<ReaderEvent> {
         self.next(true)
     }
 
-    fn next(&mut self, is_end: bool) -> Option<Found> {
+    fn next(&mut self, is_end: bool) -> Option<ReaderEvent> {
         loop {
             let step = match self.place {
-                Place::Between(head) => self.between(head),
+                Place::Between(head) => self.read_headers(head),
                 Place::Picture { .. } => self.picture(is_end),
                 Place::Rest { left, fresh } => self.rest(left, fresh, is_end),
             };
             match step {
                 Step::Again => {}
                 Step::Wait => return None,
-                Step::Found(found) => return Some(found),
+                Step::ReaderEvent(found) => return Some(found),
             }
         }
     }
 
     /// Reads header lines up to the next SOI marker.
-    fn between(&mut self, mut head: Head) -> Step {
+    fn read_headers(&mut self, mut head: Head) -> Step {
         let found = memmem::find(&self.buffer, &SOI);
         let text = found.unwrap_or(self.buffer.len());
         let mut at = 0;
@@ -234,34 +234,34 @@ impl Reader {
             let is_right = length.is_some_and(|length| (bare..=at).contains(&length));
             self.trusts_length = is_right;
             let end = length.filter(|_| is_right).unwrap_or(bare).max(coded);
-            return self.give(end, None);
+            return self.emit(end, None);
         }
         if let Some(length) = trusted
             && (coded..=known).contains(&length)
             && extent != Extent::Complete(length)
         {
-            return self.give(length, None);
+            return self.emit(length, None);
         }
         // An unfinished JPEG may still end within the limit.
         let is_open = extent == Extent::Open && delimiter.is_none() && !is_end;
         let slack = if is_open { DELIMITER } else { 0 };
         if delimiter.unwrap_or(known) > self.most + slack {
-            return self.leave_out(self.most + 1, Damage::TooLarge(self.most));
+            return self.discard(self.most + 1, Damage::TooLarge(self.most));
         }
         match extent {
             Extent::Complete(end) => {
                 self.trusts_length = false;
-                self.give(end, length)
+                self.emit(end, length)
             }
             Extent::Followed(end) => {
                 self.trusts_length = false;
-                let end = self.without_head(coded, end);
-                self.give(end, None)
+                let end = self.trim_header(coded, end);
+                self.emit(end, None)
             }
-            Extent::Broken(at) => self.leave_out(at, Damage::Header),
+            Extent::Broken(at) => self.discard(at, Damage::Header),
             Extent::Open if is_end && coded < known => {
                 let end = trim_break(&self.buffer[..known]).len().max(coded);
-                self.give(end, None)
+                self.emit(end, None)
             }
             Extent::Open => {
                 if let Place::Picture { searched, .. } = &mut self.place {
@@ -273,7 +273,7 @@ impl Reader {
     }
 
     /// Returns the JPEG that ends at `end`; `length` is the part's declared length if more of the part may follow.
-    fn give(&mut self, end: usize, length: Option<usize>) -> Step {
+    fn emit(&mut self, end: usize, length: Option<usize>) -> Step {
         let data = &self.buffer[..end];
         // Copied, so that a JPEG in use does not keep the whole buffer alive.
         let picture = if data.ends_with(&jpeg::EOI) {
@@ -286,13 +286,13 @@ impl Reader {
             left: length.map_or(0, |length| length.saturating_sub(end)),
             fresh: true,
         };
-        Step::Found(Found::Picture(picture))
+        Step::ReaderEvent(ReaderEvent::Picture(picture))
     }
 
-    fn leave_out(&mut self, bytes: usize, damage: Damage) -> Step {
+    fn discard(&mut self, bytes: usize, damage: Damage) -> Step {
         self.buffer.advance(bytes.min(self.buffer.len()));
         self.place = Place::Between(Head::default());
-        Step::Found(Found::Damaged(damage))
+        Step::ReaderEvent(ReaderEvent::Damaged(damage))
     }
 
     fn rest(&mut self, left: usize, fresh: bool, is_end: bool) -> Step {
@@ -371,7 +371,7 @@ impl Reader {
     }
 
     /// End of a JPEG without EOI marker that another one follows at `end`, with a header but no boundary between them.
-    fn without_head(&self, coded: usize, end: usize) -> usize {
+    fn trim_header(&self, coded: usize, end: usize) -> usize {
         let from = end.saturating_sub(2 * DELIMITER).max(coded).min(end);
         let tail = self.buffer[from..end].to_ascii_lowercase();
         match memmem::find(&tail, b"\ncontent-") {

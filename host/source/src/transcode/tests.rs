@@ -22,7 +22,7 @@ const SOURCE: Settings = Settings {
     bitrate: 500_000,
     keyframe_interval_ms: 1_000,
     encoder: EncoderName::Libx264,
-    stand_in: false,
+    fallback: false,
 };
 
 /// A sink that records access units with their times, and notes.
@@ -105,7 +105,7 @@ fn packets(count: u64) -> Vec<Packet> {
                     presentation: Some(coded.pts),
                     duration: 3_000,
                 },
-                renewed: None,
+                new_extradata: None,
             }
         })
         .collect()
@@ -178,9 +178,9 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
     for (number, packet) in packets(90).iter().enumerate() {
         match number {
             // Half a second, which dropping decoded frames makes up for.
-            5 => transcoder.backlog.spent(Duration::from_millis(500)),
+            5 => transcoder.backlog.add_work(Duration::from_millis(500)),
             // More than dropping decoded frames makes up for.
-            40 => transcoder.backlog.spent(Duration::from_secs(10)),
+            40 => transcoder.backlog.add_work(Duration::from_secs(10)),
             _ => {}
         }
         transcoder
@@ -220,7 +220,7 @@ fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
     for packet in &film {
         // Takes twice the distance of frames, whatever is done with them.
         if !transcoder.skipping {
-            transcoder.backlog.spent(Duration::from_millis(66));
+            transcoder.backlog.add_work(Duration::from_millis(66));
         }
         transcoder
             .packet(packet, &mut kept, &Keyframes::default())
@@ -247,7 +247,7 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
                 is_audio: false,
                 packet: packet.packet.clone(),
                 times: packet.times,
-                renewed: None,
+                new_extradata: None,
             };
             packet
                 .packet
@@ -267,12 +267,12 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
 
 #[test]
 fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
-    let mut rate = Rate::new(30);
+    let mut rate = FrameSelector::new(30);
     let wanted = [
         0, 3_000, 3_000, 1_500, 6_000, 5_000_000, 5_003_000, -90_000, -87_000,
     ]
-    .map(|at| rate.wants(at));
-    use Wanted::{Anew, No, Yes};
+    .map(|at| rate.select(at));
+    use Selection::{Anew, No, Yes};
     assert_eq!(wanted, [Anew, Yes, No, No, Yes, Anew, Yes, Anew, Yes]);
 }
 

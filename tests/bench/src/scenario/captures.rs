@@ -2,13 +2,13 @@
 
 use crate::{
     bench::{Bench, Measured, until},
-    clock::{Histogram, now, some_of},
-    feeder::{Feeder, Roll},
+    clock::{Histogram, now, random_below},
+    feeder::{Feeder, Media},
     film::{Film, Shape},
-    load::{Load, Show},
+    load::{Expected, Load},
     process::Process,
     report::{Table, median, ms, spread},
-    shots::Shots,
+    shots::CaptureClient,
     storm::Storm,
 };
 use anyhow::{Result, ensure};
@@ -28,13 +28,13 @@ const IDLE: &str = "200ms";
 /// picture has arrived by then.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(50));
 /// Random delay before a client connects: keyframes are 2 s apart, and clients arrive at any phase.
-const LATER: Duration = Duration::from_millis(300);
+const MAX_START_DELAY: Duration = Duration::from_millis(300);
 /// Time for a new decoder or storm to settle.
 const SETTLE: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(20);
 const WATCHING: usize = 50;
 /// One viewer in this number is timed.
-const CLOSELY: usize = 5;
+const TIMED_ONE_IN: usize = 5;
 
 /// Tables of latencies, of decoders and of the storm.
 pub fn run(bench: &Bench) -> Result<[Table; 3]> {
@@ -58,7 +58,7 @@ struct Stage {
 
 impl Stage {
     fn start(bench: &Bench, size: &'static str, film: Arc<Film>) -> Result<Stage> {
-        let feeder = Feeder::start(Roll::Camera(film.clone()))?;
+        let feeder = Feeder::start(Media::Camera(film.clone()))?;
         let gateway = bench.serve(&format!(
             "[streams.cam]\nsource = \"annexb:tcp://{}\"\nidle = \"{IDLE}\"\n",
             feeder.address
@@ -73,14 +73,14 @@ impl Stage {
 
     /// Opens viewers on `nal` and waits until all of them receive pictures.
     fn watch(&self, viewers: usize, closely: usize) -> Result<Load> {
-        let mut load = Load::watching(Show::Film(self.film.clone()), closely)?;
+        let mut load = Load::watching(Expected::Film(self.film.clone()), closely)?;
         load.open(self.gateway.address, "/live/cam/nal", viewers)?;
         load.settled(PATIENCE)?;
         Ok(load)
     }
 
-    fn shots(&self) -> Result<Shots> {
-        Shots::connect(self.gateway.address, "cam")
+    fn shots(&self) -> Result<CaptureClient> {
+        CaptureClient::connect(self.gateway.address, "cam")
     }
 
     fn until(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
@@ -88,13 +88,13 @@ impl Stage {
     }
 
     /// A single client that sends requests repeatedly.
-    fn warm(&self, count: u64) -> Result<Took> {
+    fn warm(&self, count: u64) -> Result<Latencies> {
         let mut shots = self.shots()?;
         // The first capture brings the decoder to the newest picture.
         let mut last = shots.take()?.captured_at;
-        let (mut took, mut same) = (Took::default(), 0);
+        let (mut took, mut same) = (Latencies::default(), 0);
         while took.times.count() < count {
-            thread::sleep(PAUSE.0 + some_of(PAUSE.1));
+            thread::sleep(PAUSE.0 + random_below(PAUSE.1));
             let began = now();
             let picture = shots.take()?;
             let time = now() - began;
@@ -111,11 +111,11 @@ impl Stage {
     }
 
     /// New clients, one after the other, each of which starts when the stream is in the `wanted` state.
-    fn cold(&self, count: u64, wanted: impl Fn(&Value) -> bool) -> Result<Took> {
-        let mut took = Took::default();
+    fn cold(&self, count: u64, wanted: impl Fn(&Value) -> bool) -> Result<Latencies> {
+        let mut took = Latencies::default();
         for _ in 0..count {
             self.until(&wanted)?;
-            thread::sleep(some_of(LATER));
+            thread::sleep(random_below(MAX_START_DELAY));
             let began = now();
             let mut shots = self.shots()?;
             let picture = shots.take()?;
@@ -127,12 +127,12 @@ impl Stage {
 
 /// Latencies of captures, and their total size.
 #[derive(Default)]
-struct Took {
+struct Latencies {
     times: Histogram,
     bytes: usize,
 }
 
-impl Took {
+impl Latencies {
     fn add(&mut self, nanos: u64, bytes: usize) {
         self.times.add(nanos);
         self.bytes += bytes;
@@ -253,7 +253,7 @@ fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
             "the storm itself, % of a core",
         ],
     );
-    let load = stage.watch(viewers, CLOSELY)?;
+    let load = stage.watch(viewers, TIMED_ONE_IN)?;
     let (mut calm, mut beside) = (Vec::new(), Vec::new());
     let mut storms = Vec::new();
     for _ in 0..rounds {

@@ -49,7 +49,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
             for (histogram, nanos) in
                 times
                     .iter_mut()
-                    .zip(visit(pair.gateway.address, &pair.path, kind)?)
+                    .zip(time_viewer(pair.gateway.address, &pair.path, kind)?)
             {
                 histogram.add(nanos);
             }
@@ -81,7 +81,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
 }
 
 /// Nanoseconds from `connect` to the first byte, to the first byte of a picture, and to the end of the first picture.
-fn visit(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> {
+fn time_viewer(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> {
     let began = now();
     let mut socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;

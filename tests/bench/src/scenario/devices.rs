@@ -3,13 +3,13 @@
 use super::streams::HISTORY;
 use crate::{
     bench::{Bench, Measured, until},
-    clock::{Histogram, now, some_of},
-    feeder::{Feeder, Roll},
+    clock::{Histogram, now, random_below},
+    feeder::{Feeder, Media},
     film::{Film, Shape},
-    load::{Load, Show},
-    process::{Process, Used},
+    load::{Expected, Load},
+    process::{Process, Usage},
     report::{Table, mb, ms},
-    shots::Shots,
+    shots::CaptureClient,
 };
 use anyhow::{Result, anyhow};
 use std::{
@@ -26,13 +26,13 @@ const SHAPE: Shape = Shape {
 };
 /// Delay between the starts of two devices: the keyframes of sixteen devices are spread over the 2 s between two
 /// keyframes of one, and no two devices send pictures at the same time.
-const APART: Duration = Duration::from_millis(127);
+const START_INTERVAL: Duration = Duration::from_millis(127);
 /// Longer than the time from the last viewer to the first capture, so that sources keep running with a full history.
 const IDLE: Duration = Duration::from_secs(2);
 /// Time after which everything unused has ended.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Interval between captures of each device (`EVERY`), shifted by at most the duration of a picture (`PICTURE`).
-const EVERY: Duration = Duration::from_secs(1);
+/// Interval between captures of each device (`CAPTURE_INTERVAL`), shifted by at most the duration of a picture (`PICTURE`).
+const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 const PICTURE: Duration = Duration::from_millis(33);
 
 /// One gateway that passes through all states.
@@ -42,7 +42,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     let film = Arc::new(Film::make(&bench.dir, SHAPE)?);
     let (mut feeders, mut config) = (Vec::new(), String::new());
     for nth in 0..count {
-        let feeder = Feeder::start(Roll::Camera(film.clone()))?;
+        let feeder = Feeder::start(Media::Camera(film.clone()))?;
         write!(
             config,
             "[streams.dev{nth}]\nsource = \"annexb:tcp://{}\"\nidle = \"{}s\"\n",
@@ -62,10 +62,10 @@ pub fn run(bench: &Bench) -> Result<Table> {
     let (before, ()) = during(gateway.id(), idle)?;
     states.add("idle", before, None)?;
 
-    let mut load = Load::new(Show::Film(film))?;
+    let mut load = Load::new(Expected::Film(film))?;
     for nth in 0..count {
         load.open(gateway.address, &format!("/live/dev{nth}/nal"), 1)?;
-        thread::sleep(APART);
+        thread::sleep(START_INTERVAL);
     }
     load.settled(Duration::from_secs(30))?;
     // Until the streams' histories have their full length.
@@ -76,7 +76,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     states.add("watched", processor, Some((rate, &measured.counts.delays)))?;
 
     let mut clients = (0..count)
-        .map(|nth| Shots::connect(gateway.address, &format!("dev{nth}")))
+        .map(|nth| CaptureClient::connect(gateway.address, &format!("dev{nth}")))
         .collect::<Result<Vec<_>>>()?;
     drop(load);
     capture(&mut clients, SETTLE)?;
@@ -99,28 +99,28 @@ pub fn run(bench: &Bench) -> Result<Table> {
 
 /// Processor load of the process while `act` runs, where 1 is one processor.
 fn during<T>(id: u32, act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
-    let (before, began) = (Used::of(id)?, Instant::now());
+    let (before, began) = (Usage::of(id)?, Instant::now());
     let done = act()?;
-    let used = Used::of(id)?.since(&before);
+    let used = Usage::of(id)?.since(&before);
     let part = used.running.as_secs_f64() / began.elapsed().as_secs_f64();
     Ok((part, done))
 }
 
-/// Every client sends requests independently, spread over [`EVERY`], for `time`; returns the latencies.
-fn capture(clients: &mut [Shots], time: Duration) -> Result<Histogram> {
+/// Every client sends requests independently, spread over [`CAPTURE_INTERVAL`], for `time`; returns the latencies.
+fn capture(clients: &mut [CaptureClient], time: Duration) -> Result<Histogram> {
     let (began, count) = (Instant::now(), clients.len());
     thread::scope(|scope| {
         let each = clients.iter_mut().enumerate().map(|(nth, shots)| {
-            let mut due = began + EVERY.mul_f64(nth as f64 / count as f64);
+            let mut due = began + CAPTURE_INTERVAL.mul_f64(nth as f64 / count as f64);
             scope.spawn(move || {
                 let mut times = Histogram::default();
                 while due < began + time {
                     let left = due.saturating_duration_since(Instant::now());
-                    thread::sleep(left + some_of(PICTURE));
+                    thread::sleep(left + random_below(PICTURE));
                     let asked = now();
                     shots.take()?;
                     times.add(now() - asked);
-                    due += EVERY;
+                    due += CAPTURE_INTERVAL;
                 }
                 Ok::<_, anyhow::Error>(times)
             })
@@ -166,7 +166,7 @@ impl States<'_> {
 
     /// Adds a row: processor load, pictures per second and their latency.
     fn add(&mut self, name: &str, part: f64, got: Option<(f64, &Histogram)>) -> Result<()> {
-        let holds = self.gateway.holds()?;
+        let resources = self.gateway.resources()?;
         let [rate, half, most] = got.map_or_else(Default::default, |(rate, times)| {
             let [half, most] = [0.5, 0.99].map(|part| ms(times.quantile(part)));
             [format!("{rate:.1}"), half, most]
@@ -175,14 +175,14 @@ impl States<'_> {
             name.to_owned(),
             self.devices.to_string(),
             format!("{:.1}", part * 100.0),
-            mb(holds.resident),
-            holds.threads.to_string(),
-            holds.descriptors.to_string(),
+            mb(resources.resident),
+            resources.threads.to_string(),
+            resources.descriptors.to_string(),
             rate,
             half,
             most,
         ]);
-        let (percent, memory) = (part * 100.0, holds.resident as f64 / 1e6);
+        let (percent, memory) = (part * 100.0, resources.resident as f64 / 1e6);
         let idle = *self.idle.get_or_insert((percent, memory));
         if got.is_some() {
             let count = self.devices as f64;

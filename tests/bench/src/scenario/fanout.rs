@@ -2,10 +2,10 @@
 
 use crate::{
     bench::{Bench, Measured},
-    feeder::{Feeder, Roll},
-    load::Show,
+    feeder::{Feeder, Media},
+    load::Expected,
     report::{Table, median, ms, spread},
-    server::Way,
+    server::FanOut,
 };
 use anyhow::Result;
 use clap::ValueEnum;
@@ -28,13 +28,13 @@ pub fn run(bench: &Bench, viewers: &[usize], rounds: usize, time: Duration) -> R
         ],
     );
     for &count in viewers {
-        let ways = Way::value_variants();
+        let ways = FanOut::value_variants();
         let mut runs: Vec<Vec<Measured>> = ways.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
             for (way, runs) in ways.iter().zip(&mut runs) {
-                let feeder = Feeder::start(Roll::Messages(bench.film.clone()))?;
-                let process = bench.pass_on(*way, &feeder)?;
-                let show = Show::Film(bench.film.clone());
+                let feeder = Feeder::start(Media::Messages(bench.film.clone()))?;
+                let process = bench.start_bare(*way, &feeder)?;
+                let show = Expected::Film(bench.film.clone());
                 runs.push(Measured::take(
                     process.id(),
                     &show,

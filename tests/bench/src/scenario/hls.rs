@@ -1,17 +1,17 @@
 //! Cost of an HLS player, compared with the bare program that pushes the same bytes and with nginx that serves the same
 //! files; and the number of guest calls.
 
-use super::others::{Subject, free, on_path};
+use super::others::{Program, free, on_path};
 use crate::{
     bench::{Bench, Measured, get},
     client::Client,
-    feeder::{Feeder, Roll},
+    feeder::{Feeder, Media},
     hls::{Got, Player},
-    load::{Load, Show},
+    load::{Expected, Load},
     players::{Pace, Players},
     process::Process,
     report::{Table, median, ms, spread},
-    server::Way,
+    server::FanOut,
 };
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -140,15 +140,15 @@ struct Servers {
 impl Servers {
     fn start(bench: &Bench, time: Duration) -> Result<Servers> {
         let film = &bench.film;
-        let camera = Feeder::start(Roll::Camera(film.clone()))?;
+        let camera = Feeder::start(Media::Camera(film.clone()))?;
         let gateway = bench.serve(&format!(
             "[streams.cam]\nsource = \"annexb:tcp://{}\"\n\n[transports.hls]\npart = \"{}ms\"\n",
             camera.address,
             PART.as_millis()
         ))?;
         let pictures = (u128::from(film.rate) * PART.as_millis() / 1000) as u32;
-        let passed = Feeder::start(Roll::Fragments(film.clone(), pictures))?;
-        let bare = bench.pass_on(Way::Bare, &passed)?;
+        let passed = Feeder::start(Media::Fragments(film.clone(), pictures))?;
+        let bare = bench.start_bare(FanOut::Bare, &passed)?;
         // All parts that players request while they are measured, and some more.
         let parts = (time + SETTLE + Duration::from_secs(3)).as_millis() / PART.as_millis();
         let nginx = Nginx::find()
@@ -176,7 +176,7 @@ impl Servers {
     }
 
     fn bare(&self, bench: &Bench, count: usize, time: Duration) -> Result<Measured> {
-        let mut load = Load::new(Show::Fragments(bench.film.clone()))?;
+        let mut load = Load::new(Expected::Fragments(bench.film.clone()))?;
         load.open(self.bare.address, "/", count)?;
         load.settled(PATIENCE)?;
         thread::sleep(SETTLE);
@@ -185,7 +185,7 @@ impl Servers {
 }
 
 /// nginx with the responses of the gateway to one player as files: every playlist and every part.
-struct Nginx(Subject);
+struct Nginx(Program);
 
 impl Nginx {
     /// `/usr/sbin` is not in every user's PATH.
@@ -209,7 +209,7 @@ impl Nginx {
             .arg("-p")
             .arg(&dir)
             .args(["-c", "nginx.conf", "-e", "error.log"]);
-        Ok(Nginx(Subject::start(command, address, "/")?))
+        Ok(Nginx(Program::start(command, address, "/")?))
     }
 
     fn measure(&self, bench: &Bench, count: usize, time: Duration) -> Result<Measured> {

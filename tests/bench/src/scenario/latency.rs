@@ -13,7 +13,7 @@ use std::{net::SocketAddr, thread, time::Duration};
 const AIM: [f64; 2] = [0.3, 2.0];
 
 /// One viewer in this number is timed.
-const CLOSELY: usize = 10;
+const TIMED_ONE_IN: usize = 10;
 
 /// 200 viewers on `nal`.
 ///
@@ -44,7 +44,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     for _ in 0..rounds {
         for (nth, (_, process, path)) in subjects.iter().enumerate() {
             let gateway = nth == 0;
-            let mut load = Load::watching(pair.show.clone(), CLOSELY)?;
+            let mut load = Load::watching(pair.show.clone(), TIMED_ONE_IN)?;
             load.open(process.address, path, viewers)?;
             load.settled(Duration::from_secs(20))?;
             thread::sleep(Duration::from_millis(700));

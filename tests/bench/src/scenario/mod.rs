@@ -1,5 +1,6 @@
 //! The benchmarks, one file for each question.
 
+pub mod bandwidth;
 pub mod captures;
 pub mod connect;
 pub mod devices;
@@ -15,4 +16,3 @@ pub mod sandbox;
 pub mod start;
 pub mod streams;
 pub mod viewers;
-pub mod weigh;

@@ -2,7 +2,7 @@
 
 use crate::{
     bench::{Bench, Measured},
-    load::Show,
+    load::Expected,
     report::Table,
 };
 use anyhow::Result;
@@ -49,7 +49,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         for &count in viewers {
             match Measured::take(
                 subject.id(),
-                &Show::AnyJpegs,
+                &Expected::AnyJpegs,
                 (subject.address, subject.path),
                 count,
                 time,
@@ -65,7 +65,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
                             / measured.time.as_secs_f64()
                             / count as f64
                     ),
-                    format!("{:.1}", measured.holds.resident as f64 / 1e6),
+                    format!("{:.1}", measured.resources.resident as f64 / 1e6),
                 ]),
                 Err(reason) => table.note(format!("`{name}` at {count} viewers: {reason:#}.")),
             }
@@ -78,17 +78,17 @@ pub fn run(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
-type Start = fn(&Bench, &Path) -> Result<Subject>;
+type Start = fn(&Bench, &Path) -> Result<Program>;
 
 /// A running program; killed when dropped.
-pub struct Subject {
+pub struct Program {
     child: Child,
     /// Address on which it listens.
     pub address: SocketAddr,
     path: &'static str,
 }
 
-impl Drop for Subject {
+impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -96,7 +96,7 @@ impl Drop for Subject {
 }
 
 /// The album through a pipe, forwarded unchanged; ffmpeg reads it and is not counted.
-fn go2rtc(bench: &Bench, program: &Path) -> Result<Subject> {
+fn go2rtc(bench: &Bench, program: &Path) -> Result<Program> {
     let address = free()?;
     let config = bench.dir.join("go2rtc.yaml");
     fs::write(
@@ -109,11 +109,11 @@ fn go2rtc(bench: &Bench, program: &Path) -> Result<Subject> {
     )?;
     let mut command = Command::new(program);
     command.arg("-config").arg(&config);
-    Subject::start(command, address, "/api/stream.mjpeg?src=bench")
+    Program::start(command, address, "/api/stream.mjpeg?src=bench")
 }
 
 /// A camera's JPEGs, forwarded unchanged.
-fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
+fn ustreamer(_: &Bench, program: &Path) -> Result<Program> {
     let device = Path::new("/dev/video0");
     anyhow::ensure!(
         device.exists(),
@@ -138,19 +138,19 @@ fn ustreamer(_: &Bench, program: &Path) -> Result<Subject> {
         "--log-level",
         "0",
     ]);
-    Subject::start(command, address, "/stream")
+    Program::start(command, address, "/stream")
 }
 
-impl Subject {
+impl Program {
     /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Starts a program and waits until it listens.
-    pub fn start(mut command: Command, address: SocketAddr, path: &'static str) -> Result<Subject> {
+    pub fn start(mut command: Command, address: SocketAddr, path: &'static str) -> Result<Program> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let mut subject = Subject {
+        let mut subject = Program {
             child,
             address,
             path,

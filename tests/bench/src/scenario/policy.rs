@@ -2,7 +2,7 @@
 
 use crate::{bench::Bench, report::Table};
 use anyhow::Result;
-use sluicegate_link::{Decider, FORMS, Outcome, SECONDS, decider, run as view, traces};
+use sluicegate_link::{CANDIDATES, Decider, Outcome, SECONDS, decider, run as view, traces};
 use sluicegate_plugin::{Engine, policy::Policy};
 
 /// The policy's options: MJPEG on a good link.
@@ -54,7 +54,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         }
         let moves = of_auto(&|outcome| outcome.moves.len() as f64 * 60.0 / SECONDS as f64);
         let wasted = of_auto(&|outcome| 100.0 * outcome.wasted / outcome.bytes.max(1.0));
-        let alone = (0..FORMS.len()).map(|form| stalled(&|| Decider::Fixed(form)));
+        let alone = (0..CANDIDATES.len()).map(|form| stalled(&|| Decider::Fixed(form)));
         let seconds = std::iter::once(of_auto(&|outcome| outcome.stalled))
             .chain(alone)
             .chain([stalled(&|| Decider::Throughput(vec![1, 2]))]);

@@ -2,9 +2,9 @@
 
 use crate::{
     bench::{Bench, Measured},
-    feeder::{Feeder, Roll},
+    feeder::{Feeder, Media},
     film::{Film, Shape},
-    load::{Load, Show},
+    load::{Expected, Load},
     report::{Table, mb},
 };
 use anyhow::Result;
@@ -36,7 +36,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     );
     let mut ends = Vec::new();
     for &count in counts {
-        let feeder = Feeder::start(Roll::Camera(film.clone()))?;
+        let feeder = Feeder::start(Media::Camera(film.clone()))?;
         let mut config = String::new();
         for nth in 0..count {
             write!(
@@ -46,7 +46,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
             )?;
         }
         let gateway = bench.serve(&config)?;
-        let mut load = Load::new(Show::Film(film.clone()))?;
+        let mut load = Load::new(Expected::Film(film.clone()))?;
         for nth in 0..count {
             load.open(gateway.address, &format!("/live/cam{nth}/nal"), 1)?;
         }
@@ -58,14 +58,14 @@ pub fn run(bench: &Bench) -> Result<Table> {
             count.to_string(),
             format!("{:.1}", measured.processor() * 100.0),
             format!("{:.1}", measured.each()),
-            mb(measured.holds.resident),
-            measured.holds.threads.to_string(),
-            measured.holds.descriptors.to_string(),
+            mb(measured.resources.resident),
+            measured.resources.threads.to_string(),
+            measured.resources.descriptors.to_string(),
         ]);
         ends.push((
             count as f64,
             measured.processor(),
-            measured.holds.resident as f64,
+            measured.resources.resident as f64,
         ));
     }
     if let (Some(first), Some(last)) = (ends.first(), ends.last()) {

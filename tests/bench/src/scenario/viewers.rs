@@ -117,17 +117,17 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
         if let Some(last) = runs[0].last() {
             memory.row([
                 count.to_string(),
-                mb(last.holds.resident),
-                mb(last.holds.proportional),
-                last.holds.threads.to_string(),
-                last.holds.descriptors.to_string(),
+                mb(last.resources.resident),
+                mb(last.resources.proportional),
+                last.resources.threads.to_string(),
+                last.resources.descriptors.to_string(),
                 mb(last.sockets),
             ]);
             let processors = [
                 median(&of(0, Measured::processor)),
                 median(&of(1, Measured::processor)),
             ];
-            ends.push((count as f64, processors, last.holds.proportional as f64));
+            ends.push((count as f64, processors, last.resources.proportional as f64));
         }
     }
     for (count, ratio) in ratios {
@@ -177,6 +177,6 @@ fn times(ratio: f64) -> String {
 /// Resident and proportional memory in bytes, a second after the start.
 fn idle(gateway: &Process) -> Result<(u64, u64)> {
     std::thread::sleep(Duration::from_secs(1));
-    let holds = gateway.holds()?;
-    Ok((holds.resident, holds.proportional))
+    let resources = gateway.resources()?;
+    Ok((resources.resident, resources.proportional))
 }

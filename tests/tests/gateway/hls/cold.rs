@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use sluicegate_tests::{
     Gateway,
     hls::{
-        Playlist, agree, must_be_clean,
+        Playlist, agree, assert_no_violations,
         player::{Player, playlist, variants},
     },
     http_get,
@@ -90,30 +90,30 @@ async fn an_unwatched_rendition_lists_its_streams_segments_from_the_first_playli
         let (first, text) = playlist(address, &of("@mobile")).await;
         // Polls again, so that the reference is no older than the playlist compared with it.
         whole.poll().await;
-        whole.must_be_clean();
+        whole.assert_no_violations();
         let source = whole.session.playlist().unwrap();
         same_segments(name, source, &first, &text);
         assert!(first.segments.len() >= 4, "{name}: {text}");
         // It is also current: the segment in progress is the same, or was when the playlist was requested.
         assert!(source.open.msn - first.open.msn <= 1, "{name}: {text}");
-        must_be_clean(name, &text, &agree(source, &first));
+        assert_no_violations(name, &text, &agree(source, &first));
         // It continues from there.
         let mut mobile = Player::new(address, &of("@mobile"));
         mobile.session.patience = Duration::from_secs(5);
         let wrong = mobile.session.full(&text, Duration::ZERO, None);
-        must_be_clean(name, &text, &wrong);
+        assert_no_violations(name, &text, &wrong);
         tokio::join!(
             mobile.play(Duration::from_secs(5)),
             whole.play(Duration::from_secs(5))
         );
-        mobile.must_be_clean();
-        whole.must_be_clean();
+        mobile.assert_no_violations();
+        whole.assert_no_violations();
         let (one, other) = (
             whole.session.playlist().unwrap(),
             mobile.session.playlist().unwrap(),
         );
         same_segments(name, one, other, "later");
-        must_be_clean(name, &text, &agree(one, other));
+        assert_no_violations(name, &text, &agree(one, other));
     };
     tokio::join!(play("pattern"), play("b"), play("jpegs"), play("heard"));
     gateway.no_panic();
@@ -203,13 +203,13 @@ async fn a_gateway_that_was_asleep_for_three_seconds_breaks_no_rule() {
     }
     for two in players.chunks(2) {
         let [one, other] = two else { unreachable!() };
-        one.must_be_clean();
-        other.must_be_clean();
+        one.assert_no_violations();
+        other.assert_no_violations();
         let lists = (one.session.playlist(), other.session.playlist());
         let (Some(one), Some(other)) = lists else {
             panic!("no playlist")
         };
-        must_be_clean("the renditions", "", &agree(one, other));
+        assert_no_violations("the renditions", "", &agree(one, other));
         let gaps = other.segments.iter().filter(|segment| segment.gap);
         assert_eq!(gaps.count(), 0, "{other:?}");
     }

@@ -230,7 +230,7 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
             let again = whole.iter().cycle();
             let differs = got.iter().zip(again).position(|(one, other)| one != other);
             assert_eq!(differs, None, "{name}: NAL unit of {}", got.len());
-            player.must_be_clean();
+            player.assert_no_violations();
         })
     });
     for one in all.collect::<Vec<_>>() {
@@ -286,7 +286,7 @@ async fn sound_goes_along_in_time_and_alone() {
     let play = async |name: &str| {
         let mut player = Player::new(address, &format!("/live/{name}/hls/media.m3u8"));
         player.play(Duration::from_secs(12)).await;
-        player.must_be_clean();
+        player.assert_no_violations();
         let url = format!("http://{address}/live/{name}/hls/index.m3u8");
         let read = [
             "-v",
@@ -368,7 +368,7 @@ async fn players_behind_a_caching_nginx_cost_the_gateway_as_one() {
         tokio::spawn(async move {
             let mut player = Player::new(address, "/live/cam/hls/media.m3u8");
             player.play(Duration::from_secs(10)).await;
-            player.must_be_clean();
+            player.assert_no_violations();
             player.polls() as usize + player.parts.len()
         })
     });

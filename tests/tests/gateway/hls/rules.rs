@@ -1,7 +1,7 @@
 //! Tests of the HLS checker itself: good playlists pass, and every rule reports its violation.
 
 use sluicegate_tests::hls::{
-    Session, Violation, agree, check, check_multivariant, must_be_clean, parse,
+    Session, Violation, agree, assert_no_violations, check, check_multivariant, parse,
 };
 use std::time::Duration;
 
@@ -221,17 +221,17 @@ fn rules(violations: &[Violation]) -> Vec<&'static str> {
 
 #[test]
 fn a_good_playlist_passes() {
-    must_be_clean("good", GOOD, &check(GOOD));
+    assert_no_violations("good", GOOD, &check(GOOD));
     let ended = GOOD.replace(
         "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"13.1.m4s\"\n",
         "#EXT-X-ENDLIST\n",
     );
-    must_be_clean("ended", &ended, &check(&ended));
+    assert_no_violations("ended", &ended, &check(&ended));
     let delta = GOOD.replace(
         "#EXT-X-MAP:URI=\"init-0.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00.000Z\n#EXTINF:2.00000,\n10.m4s\n",
         "#EXT-X-SKIP:SKIPPED-SEGMENTS=1\n",
     );
-    must_be_clean("delta", &delta, &check(&delta));
+    assert_no_violations("delta", &delta, &check(&delta));
 }
 
 #[test]
@@ -264,7 +264,7 @@ media.m3u8
 
 #[test]
 fn each_broken_rule_of_a_multivariant_playlist_is_named() {
-    must_be_clean("good", INDEX, &check_multivariant(INDEX));
+    assert_no_violations("good", INDEX, &check_multivariant(INDEX));
     for (rule, from, to) in [
         ("bandwidth", "BANDWIDTH=500000,", ""),
         ("bandwidth", "BANDWIDTH=500000", "BANDWIDTH=much"),
@@ -332,8 +332,8 @@ fn after(now: &str) -> Vec<Violation> {
 
 #[test]
 fn a_playlist_that_goes_on_passes() {
-    must_be_clean("later", &later(), &after(&later()));
-    must_be_clean("the same", GOOD, &after(GOOD));
+    assert_no_violations("later", &later(), &after(&later()));
+    assert_no_violations("the same", GOOD, &after(GOOD));
 }
 
 #[test]
@@ -443,11 +443,11 @@ fn a_delta_update_must_leave_enough_and_say_the_same() {
     let found = |delta: &str| {
         let mut session = Session::default();
         let full = list(0, "");
-        must_be_clean("full", &full, &session.full(&full, Duration::ZERO, None));
+        assert_no_violations("full", &full, &session.full(&full, Duration::ZERO, None));
         session.delta(delta, Duration::ZERO, None)
     };
-    must_be_clean("delta", "", &found(&list(2, "")));
-    must_be_clean("nothing to skip", "", &found(&list(0, "")));
+    assert_no_violations("delta", "", &found(&list(2, "")));
+    assert_no_violations("nothing to skip", "", &found(&list(0, "")));
     assert!(rules(&found(&list(3, ""))).contains(&"skip-boundary"));
     assert!(rules(&found(&list(2, "x"))).contains(&"segment-unchanged"));
     let mut session = Session::default();

@@ -2,11 +2,11 @@
 
 use rustix::process::Signal;
 use sluicegate_tests::{
-    Awake, Camera, Gateway, Metrics, Raw,
+    AwakeClock, Camera, Gateway, Metrics, Raw,
     camera::{GROUP, clip},
     client::request,
     hls::{
-        Session, must_be_clean, parse,
+        Session, assert_no_violations, parse,
         player::{Player, get, nals, playlist, resolve},
     },
     http_get, within,
@@ -62,9 +62,9 @@ async fn a_source_that_is_lost_and_returns_is_a_discontinuity_and_the_end_is_tol
     assert_eq!(status, 200, "{text}");
     assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
     let wrong = player.session.full(&text, Duration::ZERO, None);
-    must_be_clean("the last one", &text, &wrong);
+    assert_no_violations("the last one", &text, &wrong);
     within("the end", gateway.child.wait()).await.unwrap();
-    player.must_be_clean();
+    player.assert_no_violations();
     let all: Vec<_> = player.session.segments().collect();
     let breaks = all
         .windows(2)
@@ -159,7 +159,7 @@ async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavaila
     .await;
     // The segment continues until a keyframe: a request that waits for its end gets 503 with Retry-After, after three
     // target durations.
-    let awake = Awake::new();
+    let awake = AwakeClock::new();
     let next = format!("media.m3u8?_HLS_msn={}", msn + 1);
     let (waited, part) = tokio::join!(ask(next.clone()), ask(format!("{run}-{}.0.m4s", msn + 2)));
     let took = awake.passed();
@@ -179,7 +179,7 @@ async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavaila
     assert_eq!(status, 200, "{body}");
     player.session.target_may_change = true;
     player.play(Duration::from_secs(2)).await;
-    player.must_be_clean();
+    player.assert_no_violations();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,7 +264,7 @@ async fn however_many_play_the_component_is_asked_once_and_they_count_as_viewers
             tokio::spawn(async move {
                 let mut player = Player::new(address, "/live/cam/hls/media.m3u8");
                 player.play(Duration::from_secs(6)).await;
-                player.must_be_clean();
+                player.assert_no_violations();
                 player.polls()
             })
         });
@@ -325,12 +325,12 @@ async fn plain_hls_breaks_no_rule_either() {
         "{text}"
     );
     let mut session = Session::patient(Duration::from_secs(5));
-    let awake = Awake::new();
+    let awake = AwakeClock::new();
     let mut due = interval(Duration::from_millis(250));
     while awake.passed() < Duration::from_secs(20) {
         due.tick().await;
         let (_, text) = playlist(gateway.address, "/live/cam/hls/media.m3u8").await;
-        must_be_clean("plain", &text, &session.full(&text, awake.passed(), None));
+        assert_no_violations("plain", &text, &session.full(&text, awake.passed(), None));
         let (told, _) = parse(&text);
         let newest = told.segments.last().unwrap();
         let (status, _, body) = get(gateway.address, &resolve("/live/cam/hls", &newest.uri)).await;

@@ -30,7 +30,7 @@ fn without_eoi(jpeg: &[u8]) -> &[u8] {
 }
 
 /// All output for a stream in these pieces, including its end.
-fn read<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Found> {
+fn read<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<ReaderEvent> {
     let mut found = Vec::new();
     for piece in pieces {
         reader.push(piece);
@@ -50,8 +50,8 @@ fn pictures(boundary: Option<&str>, stream: &[u8]) -> Vec<Vec<u8>> {
     at_once
         .into_iter()
         .map(|found| match found {
-            Found::Picture(picture) => picture.to_vec(),
-            Found::Damaged(damage) => panic!("{damage}"),
+            ReaderEvent::Picture(picture) => picture.to_vec(),
+            ReaderEvent::Damaged(damage) => panic!("{damage}"),
         })
         .collect()
 }
@@ -183,7 +183,10 @@ fn a_jpeg_is_returned_at_its_last_byte_even_without_eoi_if_lengths_were_right() 
         reader.push(without_eoi(jpeg));
         assert_eq!(reader.take(), None);
         reader.push(&jpeg::EOI);
-        assert_eq!(reader.take(), Some(Found::Picture(jpeg.clone().into())));
+        assert_eq!(
+            reader.take(),
+            Some(ReaderEvent::Picture(jpeg.clone().into()))
+        );
         reader.push(b"\r\n");
     }
     for (nth, jpeg) in jpegs.iter().enumerate() {
@@ -195,7 +198,10 @@ fn a_jpeg_is_returned_at_its_last_byte_even_without_eoi_if_lengths_were_right() 
             assert_eq!(reader.take(), None);
             reader.push(b"\r\n--cam\r\n");
         }
-        assert_eq!(reader.take(), Some(Found::Picture(jpeg.clone().into())));
+        assert_eq!(
+            reader.take(),
+            Some(ReaderEvent::Picture(jpeg.clone().into()))
+        );
         assert_eq!(reader.take(), None);
         reader.push(b"\r\n");
     }
@@ -211,18 +217,18 @@ fn oversized_parts_are_dropped_before_buffering_and_the_next_picture_follows() {
     let mut damaged = 0;
     for _ in 0..100 {
         reader.push(&[0x55; 1000]);
-        let found: Vec<Found> = std::iter::from_fn(|| reader.take()).collect();
+        let found: Vec<ReaderEvent> = std::iter::from_fn(|| reader.take()).collect();
         damaged += found.len();
         assert!(
             found
                 .iter()
-                .all(|found| *found == Found::Damaged(Damage::TooLarge(limit)))
+                .all(|found| *found == ReaderEvent::Damaged(Damage::TooLarge(limit)))
         );
         assert!(reader.buffer.len() <= limit.max(MAX_LINE_LEN) + DELIMITER + 1000);
     }
     assert_eq!(damaged, 1);
     reader.push(&[b"\r\n--cam\r\n\r\n", &jpeg[..]].concat());
-    assert_eq!(reader.take(), Some(Found::Picture(jpeg.into())));
+    assert_eq!(reader.take(), Some(ReaderEvent::Picture(jpeg.into())));
 }
 
 #[test]
@@ -232,7 +238,10 @@ fn a_damaged_header_costs_its_picture_only() {
     broken[5] += 1;
     let stream = [&broken[..], b"\r\n--cam\r\n\r\n", &whole].concat();
     let found = read(Reader::new(Some("cam")), stream.chunks(5));
-    let expected = [Found::Damaged(Damage::Header), Found::Picture(whole.into())];
+    let expected = [
+        ReaderEvent::Damaged(Damage::Header),
+        ReaderEvent::Picture(whole.into()),
+    ];
     assert_eq!(found, expected);
 }
 
@@ -305,7 +314,7 @@ proptest! {
         let at_once = read(reader(), [&stream[..]]);
         prop_assert_eq!(&read(reader(), stream.chunks(cut)), &at_once);
         for found in at_once {
-            if let Found::Picture(picture) = found {
+            if let ReaderEvent::Picture(picture) = found {
                 prop_assert!(picture.starts_with(&SOI) && picture.ends_with(&jpeg::EOI));
                 prop_assert!(picture.len() <= limit + 2);
             }

@@ -1,10 +1,10 @@
 //! Config keys that are specified but not implemented. They are parsed as specified and then refused, so that no
-//! setting is silently ignored. A version that implements one removes it from [`LATER`].
+//! setting is silently ignored. A version that implements one removes it from [`UNSUPPORTED`].
 
 use super::document::{Document, Problem};
 
 /// Keys that this version parses and refuses; `*` stands for any name.
-const LATER: &[&[&str]] = &[
+const UNSUPPORTED: &[&[&str]] = &[
     &["transports", "*", "wasi"],
     &["transports", "*", "record"],
     &["policy", "wasi"],
@@ -13,7 +13,7 @@ const LATER: &[&[&str]] = &[
 
 /// Refuses the first such key in the file's order.
 pub(super) fn refuse(document: &Document<'_>) -> Result<(), Problem> {
-    match document.first_of(LATER) {
+    match document.first_of(UNSUPPORTED) {
         Some(path) => Err(Problem::key(
             path,
             "is not supported in this version yet; remove it",
