@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use sluicegate_codec as codec;
 use sluicegate_config as config;
-use sluicegate_source as source;
 use sluicegate_source::{
-    Expected, Fleet, Keyframes, Sink, Sound, SourceError, SourceTimes, Spec, Stop,
+    Expected, Fleet, Keyframes, Sink, Sound, Source as _, SourceContext, SourceError, SourceTimes,
+    Spec, Stop,
 };
 use sluicegate_tests::{
     Gateway,
@@ -71,15 +71,14 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let stop = sink.stop.clone();
     stop.attach();
     let encode = config::Encode::default();
-    let ended = source::run(
-        spec,
-        &encode,
-        &config::Fetch::default(),
-        &mut sink,
-        &stop,
-        &Keyframes::default(),
-        &Fleet::new(&None),
-    );
+    let ended = spec.run(&mut SourceContext {
+        sink: &mut sink,
+        stop: &stop,
+        keyframes: &Keyframes::default(),
+        encode: &encode,
+        fetch: &config::Fetch::default(),
+        fleet: &Fleet::new(&None),
+    });
     (sink, ended)
 }
 
@@ -129,7 +128,7 @@ fn server(answer: Vec<u8>, after_request: bool) -> std::net::SocketAddr {
 /// A single test, because it counts what the whole process holds.
 #[test]
 fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
-    source::set_devices_program(Gateway::binary().with_file_name("sluicegate-devices"));
+    sluicegate_source::set_devices_program(Gateway::binary().with_file_name("sluicegate-devices"));
     let h264 = encode_pattern("film.mp4", SIZE, 0, 5, &["-c:v", "libx264"]);
     let hevc = encode_pattern(
         "hevc.mp4",

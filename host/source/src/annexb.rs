@@ -4,7 +4,7 @@
 //! one starts or after [`DATA_TIMEOUT`] without data. If a sender pauses longer than that within a frame, frames are lost up
 //! to the next start point.
 
-use super::{POLL_INTERVAL, Sink, SourceError, Stop, readable};
+use super::{POLL_INTERVAL, Sink, SourceContext, SourceError, readable};
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -26,8 +26,7 @@ pub(super) const CHUNK: usize = 64 << 10;
 /// Accepts connections on `address`, one at a time.
 pub fn run_listener(
     address: SocketAddr,
-    sink: &mut dyn Sink,
-    stop: &Stop,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     let what = format!("annexb:listen:{address}");
     let open = |error: io::Error| SourceError::Open {
@@ -36,8 +35,10 @@ pub fn run_listener(
     };
     let listener = TcpListener::bind(address).map_err(open)?;
     listener.set_nonblocking(true).map_err(open)?;
-    sink.listening(format!("waiting for a sender to connect to {address}"));
-    while !stop.is_stopped() {
+    context
+        .sink
+        .listening(format!("waiting for a sender to connect to {address}"));
+    while !context.stop.is_stopped() {
         if !readable(&listener, POLL_INTERVAL).map_err(open)? {
             continue;
         }
@@ -47,9 +48,9 @@ pub fn run_listener(
                 let ended = connection
                     .set_nonblocking(false)
                     .and_then(|()| keep_alive(&connection))
-                    .and_then(|()| pump(connection, sink, stop));
-                if !stop.is_stopped() {
-                    sink.lost(match &ended {
+                    .and_then(|()| pump(connection, context));
+                if !context.stop.is_stopped() {
+                    context.sink.lost(match &ended {
                         Ok(()) => format!("{peer} disconnected"),
                         Err(error) => format!("{peer}: {error}"),
                     });
@@ -63,7 +64,7 @@ pub fn run_listener(
 }
 
 /// Connects to `address` and reads until the connection ends.
-pub fn run_connection(address: &str, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_connection(address: &str, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let what = format!("annexb:tcp://{address}");
     let open = |error: io::Error| SourceError::Open {
         what: what.clone(),
@@ -84,8 +85,8 @@ pub fn run_connection(address: &str, sink: &mut dyn Sink, stop: &Stop) -> Result
         return Err(open(last));
     };
     keep_alive(&connection).map_err(open)?;
-    match pump(connection, sink, stop) {
-        _ if stop.is_stopped() => Ok(()),
+    match pump(connection, context) {
+        _ if context.stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
         Err(error) => Err(SourceError::Read {
             what,
@@ -95,10 +96,10 @@ pub fn run_connection(address: &str, sink: &mut dyn Sink, stop: &Stop) -> Result
 }
 
 /// Reads standard input until it ends.
-pub fn run_stdin(sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
+pub fn run_stdin(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let what = "annexb:-".to_owned();
-    match pump(io::stdin(), sink, stop) {
-        _ if stop.is_stopped() => Ok(()),
+    match pump(io::stdin(), context) {
+        _ if context.stop.is_stopped() => Ok(()),
         Ok(()) => Err(SourceError::Ended(what)),
         Err(error) => Err(SourceError::Read {
             what,
@@ -149,21 +150,21 @@ impl ByteStream {
     }
 }
 
-fn pump(mut input: impl Read + AsFd, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
-    sink.connected();
+fn pump(mut input: impl Read + AsFd, context: &mut SourceContext<'_>) -> io::Result<()> {
+    context.sink.connected();
     let mut buffer = vec![0; CHUNK];
     let mut stream = ByteStream::default();
-    while !stop.is_stopped() {
+    while !context.stop.is_stopped() {
         if !readable(&input, stream.wait())? {
-            stream.silence(sink);
+            stream.silence(context.sink);
             continue;
         }
         match input.read(&mut buffer) {
             Ok(0) => {
-                stream.silence(sink);
+                stream.silence(context.sink);
                 return Ok(());
             }
-            Ok(size) => stream.bytes(&buffer[..size], sink),
+            Ok(size) => stream.bytes(&buffer[..size], context.sink),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

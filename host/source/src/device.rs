@@ -4,7 +4,7 @@
 //! pipe as NUT.
 
 use super::{
-    Keyframes, Sink, SourceError, Stop, camera,
+    SourceContext, SourceError, camera,
     libav::{Delivery, Input},
     pace::Pace,
     spec::Screen,
@@ -38,19 +38,13 @@ pub fn set_devices_program(program: PathBuf) {
 }
 
 /// Streams a camera in the format that suits `encode` best.
-pub fn run_camera(
-    path: &Path,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), SourceError> {
+pub fn run_camera(path: &Path, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let what = format!("v4l2:{}", path.display());
     let fail = |reason: String| SourceError::Open {
         what: what.clone(),
         reason,
     };
-    let (path, choice) = camera::choose_for(path, encode).map_err(fail)?;
+    let (path, choice) = camera::choose_for(path, context.encode).map_err(fail)?;
     tracing::info!("{what}: {choice}");
     let mut options = vec![
         format!("input_format={}", choice.format.name()),
@@ -63,17 +57,11 @@ pub fn run_camera(
         options,
         advice: &camera::advice,
     };
-    run(&what, device, None, encode, sink, stop, keyframes)
+    run(&what, device, None, context)
 }
 
 /// Streams an X11 screen, or a part of it.
-pub fn run_screen(
-    screen: &Screen,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), SourceError> {
+pub fn run_screen(screen: &Screen, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let what = format!("screen:{screen}");
     let display = screen
         .display
@@ -84,7 +72,7 @@ pub fn run_screen(
         reason: "DISPLAY is not set; start the gateway in the session of that screen, or name the display, e.g. screen::0".into(),
     })?;
     let mut options = vec![
-        format!("framerate={}", encode.frame_rate),
+        format!("framerate={}", context.encode.frame_rate),
         format!("grab_x={}", screen.offset.0),
         format!("grab_y={}", screen.offset.1),
     ];
@@ -110,16 +98,13 @@ pub fn run_screen(
         options,
         advice: &advice,
     };
-    run(&what, device, None, encode, sink, stop, keyframes)
+    run(&what, device, None, context)
 }
 
 /// Streams the output of a filter graph, in real time.
 pub fn run_lavfi(
     source: &config::Source,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     let what = source.to_string();
     let device = Device {
@@ -129,7 +114,7 @@ pub fn run_lavfi(
         advice: &|_| None,
     };
     let pace = Some(Pace::default());
-    run(&what, device, pace, encode, sink, stop, keyframes)
+    run(&what, device, pace, context)
 }
 
 /// The filter graph: the source without its `lavfi:`, which is removed once.
@@ -152,10 +137,7 @@ fn run(
     what: &str,
     device: Device<'_>,
     pace: Option<Pace>,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     let fail = |reason: String| SourceError::Open {
         what: what.to_owned(),
@@ -183,9 +165,9 @@ fn run(
                 program.display()
             ))
         })?;
-    let ended = stream(what, &mut child, pace, encode, sink, stop, keyframes);
-    let status = end(&mut child, sink, stop);
-    if stop.is_stopped() {
+    let ended = stream(what, &mut child, pace, context);
+    let status = end(&mut child, context);
+    if context.stop.is_stopped() {
         return Ok(());
     }
     let failed = |reason: String| {
@@ -219,32 +201,29 @@ fn stream(
     what: &str,
     child: &mut Child,
     mut pace: Option<Pace>,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     let Some(pictures) = child.stdout.take() else {
         return Err(SourceError::Ended(what.to_owned()));
     };
-    let (mut input, tracks) = Input::of_pipe(what, pictures, stop)?;
+    let (mut input, tracks) = Input::of_pipe(what, pictures, context.stop)?;
     input.watch_video();
-    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    let mut delivery = Delivery::new(what, tracks, context.encode, context.sink)?;
     while let Some(mut packet) = input.next()? {
         if let Some(pace) = &mut pace {
-            pace.wait(packet.is_audio, &mut packet.times, stop);
+            pace.wait(packet.is_audio, &mut packet.times, context.stop);
         }
-        delivery.deliver(packet, sink, keyframes)?;
+        delivery.deliver(packet, context)?;
     }
-    if !stop.is_stopped() {
-        delivery.finish(sink, keyframes)?;
+    if !context.stop.is_stopped() {
+        delivery.finish(context)?;
     }
     Err(SourceError::Ended(what.to_owned()))
 }
 
 /// Kills the process, so that its device can be opened again. If it is stuck in its driver, waits for it, because
 /// another process would be stuck there too.
-fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus> {
+fn end(child: &mut Child, context: &mut SourceContext<'_>) -> Option<ExitStatus> {
     // A process that has ended keeps its status.
     let _ = child.kill();
     let began = Instant::now();
@@ -255,11 +234,11 @@ fn end(child: &mut Child, sink: &mut dyn Sink, stop: &Stop) -> Option<ExitStatus
             ended => return ended.ok().flatten(),
         }
         if began.elapsed() > KILL_TIMEOUT {
-            if stop.is_stopped() {
+            if context.stop.is_stopped() {
                 return None;
             }
             if !told {
-                sink.lost(
+                context.sink.lost(
                     "the device is stuck in its driver; unplug it, or restart the service behind it"
                         .into(),
                 );

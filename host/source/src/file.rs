@@ -1,7 +1,7 @@
 //! Files, played in real time and looped on one increasing timeline.
 
 use super::{
-    DATA_TIMEOUT, Keyframes, POLL_INTERVAL, Sink, SourceError, Stop,
+    DATA_TIMEOUT, POLL_INTERVAL, SourceContext, SourceError, Stop,
     libav::{self, Input},
     mjpeg,
     pace::Pace,
@@ -20,30 +20,24 @@ use std::{
 const START: u64 = 4 << 10;
 
 /// Streams a file until stopped.
-pub fn run(
-    path: &Path,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), SourceError> {
+pub fn run(path: &Path, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let what = config::Source::from(format!("file:{}", path.display())).to_string();
     let mut pace = Pace::default();
     loop {
         // Reopened for each loop, because the file may have been replaced.
-        let (file, start) = open(path, stop).map_err(|error| SourceError::Open {
+        let (file, start) = open(path, context.stop).map_err(|error| SourceError::Open {
             what: what.clone(),
             reason: error.to_string(),
         })?;
         let is_empty = if mjpeg::is_mjpeg(None, &start) {
-            let pictures = mjpeg::play(&what, file, &mut pace, sink, stop)?;
+            let pictures = mjpeg::play(&what, file, &mut pace, context)?;
             pictures == 0
         } else {
-            let mut opened = Input::of_file(&what, path, file, stop)?;
+            let mut opened = Input::of_file(&what, path, file, context.stop)?;
             opened.0.trust_durations();
-            libav::play_paced(&what, opened, &mut pace, encode, sink, stop, keyframes)?
+            libav::play_paced(&what, opened, &mut pace, context)?
         };
-        if stop.is_stopped() {
+        if context.stop.is_stopped() {
             return Ok(());
         }
         if is_empty {
@@ -52,7 +46,7 @@ pub fn run(
                 reason: "it contains neither video nor audio".into(),
             });
         }
-        sink.loops();
+        context.sink.loops();
         pace.loops();
     }
 }

@@ -1,6 +1,6 @@
 //! Sources: cameras, files, URLs, screens, raw streams and Android devices.
 //!
-//! [`Spec`] is a parsed source string and [`run`] reads from it, blocking, on a thread of its own. A source writes what
+//! [`Spec`] is a parsed source string; as a [`Source`] it reads, blocking, on a thread of its own. A source writes what
 //! it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no assumptions about timelines or
 //! viewers. Every wait in this crate ends within 200 ms (`POLL_INTERVAL`) once [`Stop`] is set, and every length that a peer
 //! announces is bounded.
@@ -17,8 +17,11 @@ mod libav;
 pub mod mjpeg;
 mod pace;
 mod pattern;
+pub mod push;
 mod rtsp;
 mod spec;
+#[cfg(test)]
+mod testing;
 mod transcode;
 mod web;
 
@@ -36,7 +39,7 @@ use sluicegate_media::{
     sample::Audio,
 };
 use std::{
-    io,
+    fmt, io,
     os::fd::AsFd,
     sync::{
         Arc, OnceLock,
@@ -229,32 +232,108 @@ impl Stop {
     }
 }
 
-/// Runs the source until it is stopped (`Ok`), ends or fails. `fleet` has the Android devices.
+/// A source that can be run.
 ///
-/// Blocks, so call it on a thread of its own. It may be called again after a failure.
-pub fn run(
-    spec: &Spec,
-    encode: &config::Encode,
-    fetch: &config::Fetch,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-    fleet: &Arc<Fleet>,
-) -> Result<(), SourceError> {
-    let ended = match spec {
-        Spec::TestPattern => pattern::run(encode, sink, stop, keyframes),
-        Spec::File(path) => file::run(path, encode, sink, stop, keyframes),
-        Spec::Url(url) => web::run(url, encode, fetch, sink, stop, keyframes),
-        Spec::Camera(path) => device::run_camera(path, encode, sink, stop, keyframes),
-        Spec::Screen(screen) => device::run_screen(screen, encode, sink, stop, keyframes),
-        Spec::Lavfi(source) => device::run_lavfi(source, encode, sink, stop, keyframes),
-        Spec::AnnexbListen(address) => annexb::run_listener(*address, sink, stop),
-        Spec::AnnexbConnect(address) => annexb::run_connection(address, sink, stop),
-        Spec::AnnexbStdin => annexb::run_stdin(sink, stop),
-        Spec::Android(serial) => android::run(serial, fleet, sink, stop, keyframes),
-    };
-    // An interrupted source returns an error, which is not a failure if it was stopped.
-    if stop.is_stopped() { Ok(()) } else { ended }
+/// [`Spec`] is every source that a configuration can name, and [`push`] makes one that other code hands its packets to.
+/// A stream needs no more of a source than this, so anything that can write to a [`Sink`] can be one.
+pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
+    /// Runs until the source is stopped (`Ok`), ends or fails.
+    ///
+    /// Blocks, so it is called on a thread of its own. It may be called again after it has returned.
+    ///
+    /// # Errors
+    /// Why it ended without being stopped.
+    fn run(&self, context: &mut SourceContext<'_>) -> Result<(), SourceError>;
+
+    /// Whether it may deliver nothing for any length of time without being lost.
+    fn may_be_silent(&self) -> bool {
+        false
+    }
+
+    /// Whether it cannot be run again once it has ended ([`SourceError::Ended`]).
+    fn is_finite(&self) -> bool {
+        false
+    }
+
+    /// `text` without the credentials of this source, for logs and users.
+    fn scrub(&self, text: &str) -> String {
+        text.to_owned()
+    }
+
+    /// Serial of the Android device that it shows.
+    fn android_serial(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether it is the built-in test pattern, whose frames carry their number and time.
+    fn is_test_pattern(&self) -> bool {
+        false
+    }
+}
+
+/// What a source works with while it runs.
+pub struct SourceContext<'a> {
+    /// Receives what the source reads.
+    pub sink: &'a mut dyn Sink,
+    /// Says when to return.
+    pub stop: &'a Stop,
+    /// Keyframe requests, for sources that can grant them.
+    pub keyframes: &'a Keyframes,
+    /// How to encode what is not H.264, JPEG or AAC already.
+    pub encode: &'a config::Encode,
+    /// How to fetch URLs.
+    pub fetch: &'a config::Fetch,
+    /// The Android devices.
+    pub fleet: &'a Arc<Fleet>,
+}
+
+impl Source for Spec {
+    fn run(&self, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
+        let ended = match self {
+            Spec::TestPattern => pattern::run(context),
+            Spec::File(path) => file::run(path, context),
+            Spec::Url(url) => web::run(url, context),
+            Spec::Camera(path) => device::run_camera(path, context),
+            Spec::Screen(screen) => device::run_screen(screen, context),
+            Spec::Lavfi(source) => device::run_lavfi(source, context),
+            Spec::AnnexbListen(address) => annexb::run_listener(*address, context),
+            Spec::AnnexbConnect(address) => annexb::run_connection(address, context),
+            Spec::AnnexbStdin => annexb::run_stdin(context),
+            Spec::Android(serial) => android::run(serial, context),
+        };
+        // An interrupted source returns an error, which is not a failure if it was stopped.
+        if context.stop.is_stopped() {
+            Ok(())
+        } else {
+            ended
+        }
+    }
+
+    fn may_be_silent(&self) -> bool {
+        matches!(
+            self,
+            Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin | Spec::Android(_)
+        )
+    }
+
+    fn is_finite(&self) -> bool {
+        matches!(self, Spec::AnnexbStdin)
+    }
+
+    fn scrub(&self, text: &str) -> String {
+        Spec::scrub(self, text)
+    }
+
+    fn android_serial(&self) -> Option<&str> {
+        match self {
+            Spec::Android(serial) => Some(serial),
+            _ => None,
+        }
+    }
+
+    fn is_test_pattern(&self) -> bool {
+        matches!(self, Spec::TestPattern)
+    }
 }
 
 /// Whether data can be read within `timeout`.

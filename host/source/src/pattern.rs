@@ -1,11 +1,8 @@
 //! The generated test pattern, painted and encoded in real time.
 
-use super::{
-    Keyframes, Sink, SourceError, SourceTimes, Stop, backlog::Backlog, pace::MAX_CATCH_UP,
-};
+use super::{SourceContext, SourceError, SourceTimes, backlog::Backlog, pace::MAX_CATCH_UP};
 use sluicegate_codec as codec;
 use sluicegate_codec::{Encoder, Settings, WorkMeter};
-use sluicegate_config as config;
 use sluicegate_media::{
     h264::annexb,
     pattern::Painter,
@@ -18,63 +15,61 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const SLOW: Duration = Duration::from_millis(500);
 
 /// Paints, encodes and delivers frames at the configured rate.
-pub fn run(
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), SourceError> {
+pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let fail = |error: codec::Error| SourceError::Read {
         what: "test-pattern".into(),
         reason: Chain(&error).to_string(),
     };
-    let mut encoder = Settings::of(encode)
+    let mut encoder = Settings::of(context.encode)
         .and_then(Encoder::new)
         .map_err(fail)?
-        .counted(sink.codec_counts());
-    let mut painter =
-        Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
-    sink.configured(encode.frame_rate as f32);
+        .counted(context.sink.codec_counts());
+    let mut painter = Painter::new(context.encode.width, context.encode.height)
+        .map_err(|error| fail(error.into()))?;
+    context.sink.configured(context.encode.frame_rate as f32);
     let (mut backlog, mut effort) = (Backlog::default(), WorkMeter::default());
     let start = Instant::now();
     let mut number = 0u64;
     // Keyframes are forced by time, because an encoder counts frames and some may be skipped.
-    let interval = ticks(encode.keyframe_interval.duration()).cast_signed();
+    let interval = ticks(context.encode.keyframe_interval.duration()).cast_signed();
     let mut keyframe_at = 0;
-    while !stop.is_stopped() {
+    while !context.stop.is_stopped() {
         let began = Instant::now();
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let picture = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
-        let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
-            .unwrap_or(i64::MAX);
+        let at =
+            i64::try_from(number * u64::from(TIMESCALE) / u64::from(context.encode.frame_rate))
+                .unwrap_or(i64::MAX);
         backlog.advance(at);
-        let is_key = keyframes.take() || at >= keyframe_at + interval;
+        let is_key = context.keyframes.take() || at >= keyframe_at + interval;
         if is_key {
             keyframe_at = at;
         }
         for packet in encoder.encode(picture, at, is_key).map_err(fail)? {
-            sink.access_unit(
+            context.sink.access_unit(
                 annexb::split(&packet.data),
                 SourceTimes {
                     decode: Some(packet.dts),
                     presentation: Some(packet.pts),
-                    duration: TIMESCALE / encode.frame_rate,
+                    duration: TIMESCALE / context.encode.frame_rate,
                 },
             );
         }
         backlog.add_work(effort.count(began.elapsed()));
         number += 1;
-        let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(encode.frame_rate));
+        let due =
+            Duration::from_nanos(number * 1_000_000_000 / u64::from(context.encode.frame_rate));
         // After a suspension or a short overload all frames are made up for: a late frame is better than a gap. An
         // encoder that is too slow skips frame numbers instead of racing.
         let late = start.elapsed().saturating_sub(due);
         if late > MAX_CATCH_UP || (late > SLOW && backlog.is_late()) {
-            number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate)
+            number += u64::try_from(late.as_nanos()).unwrap_or(0)
+                * u64::from(context.encode.frame_rate)
                 / 1_000_000_000;
         }
-        stop.wait_until(start + due);
+        context.stop.wait_until(start + due);
     }
     Ok(())
 }

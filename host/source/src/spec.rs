@@ -230,14 +230,6 @@ impl Spec {
             _ => said.to_owned(),
         }
     }
-
-    /// Whether the source may be silent without being considered lost.
-    pub fn may_be_silent(&self) -> bool {
-        matches!(
-            self,
-            Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin | Spec::Android(_)
-        )
-    }
 }
 
 /// Without secrets, see [`Source`].

@@ -5,7 +5,7 @@
 //! ([`PlaylistProxy`]). RTSP redirects are resolved first (`rtsp`). Any other scheme is opened by libavformat directly.
 
 use super::{
-    Keyframes, Sink, SourceError, Stop,
+    SourceContext, SourceError,
     http::{Client, Failure, Part, PlaylistProxy, Redirects, Scheme, Url, is_playlist},
     libav, mjpeg, rtsp,
 };
@@ -14,14 +14,7 @@ use sluicegate_config as config;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// Streams the URL `source`.
-pub fn run(
-    source: &config::Source,
-    encode: &config::Encode,
-    fetch: &config::Fetch,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), SourceError> {
+pub fn run(source: &config::Source, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let (what, url) = (source.to_string(), source.url());
     // Schemes are case-insensitive (RFC 3986 3.1), but libavformat knows them in lower case only.
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
@@ -35,22 +28,22 @@ pub fn run(
         return Err(fail(reason));
     }
     if Scheme::parse(&scheme).is_none() {
-        return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
+        return libav::run_url(&what, &url, None, context);
     }
     let target =
         Url::parse(&url).ok_or_else(|| fail("its URL has no valid host and port".into()))?;
     if !target.scheme.is_http() {
-        let end = match rtsp::resolve_redirects(&target, &fetch.redirects, stop) {
+        let end = match rtsp::resolve_redirects(&target, &context.fetch.redirects, context.stop) {
             Ok(end) => end,
             Err(failure) => return failure.end(&what, false),
         };
         // If there was no redirect, the URL is used exactly as written.
         let url = if end == target { url } else { end.text() };
-        return libav::run_url(&what, &url, None, encode, sink, stop, keyframes);
+        return libav::run_url(&what, &url, None, context);
     }
-    let redirects = Redirects::new(target, &fetch.redirects);
+    let redirects = Redirects::new(target, &context.fetch.redirects);
     let unable = |error: io::Error| fail(error.to_string());
-    let mut client = Client::new(redirects.clone(), stop).map_err(unable)?;
+    let mut client = Client::new(redirects.clone(), context.stop).map_err(unable)?;
     let opened = client.get(None).and_then(|answer| {
         let kind = answer.content_type.as_deref();
         let is_told = |start: &[u8]| mjpeg::is_mjpeg(kind, start) || is_playlist(kind, start);
@@ -63,7 +56,14 @@ pub fn run(
     };
     let kind = answer.content_type.as_deref();
     if mjpeg::is_mjpeg(kind, &start) {
-        return mjpeg::run(&what, &mut client, answer, &start, fetch.every, sink, stop);
+        return mjpeg::run(
+            &what,
+            &mut client,
+            answer,
+            &start,
+            context.fetch.every,
+            context,
+        );
     }
     if is_playlist(kind, &start) {
         drop(client);
@@ -72,7 +72,7 @@ pub fn run(
         }
         let guard = PlaylistProxy::start(redirects).map_err(unable)?;
         let url = PlaylistProxy::encode_url(&answer.url);
-        return libav::run_url(&what, &url, Some(&guard), encode, sink, stop, keyframes);
+        return libav::run_url(&what, &url, Some(&guard), context);
     }
     let length = answer.length.filter(|_| answer.takes_ranges);
     let content = HttpFile {
@@ -83,7 +83,7 @@ pub fn run(
         needs_request: false,
     };
     let peer = (content, length.is_some());
-    libav::run_peer(&what, peer, encode, sink, stop, keyframes)
+    libav::run_peer(&what, peer, context)
 }
 
 /// Whether the URL's host is valid, for schemes whose host is checked here.
@@ -182,59 +182,24 @@ fn to_io_error(failure: Failure) -> io::Error {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::{Expected, Sound};
-    use sluicegate_codec::Counts;
+    use crate::{
+        Spec,
+        testing::{Recorder, run_fetching},
+    };
     use std::{
         net::{Ipv4Addr, TcpListener},
-        sync::Arc,
         thread,
     };
 
-    /// A sink that only counts JPEGs.
-    #[derive(Default)]
-    struct CountingSink(Arc<Counts>, usize);
-
-    impl Sink for CountingSink {
-        fn listening(&mut self, _: String) {}
-        fn connected(&mut self) {}
-        fn configured(&mut self, _: f32) {}
-        fn presentation(&mut self, _: crate::Presentation) {}
-        fn parameter_sets(&mut self, _: Vec<Bytes>) {}
-        fn byte_stream(&mut self, _: Bytes) {}
-        fn silence(&mut self) {}
-        fn access_unit(&mut self, _: Vec<Bytes>, _: crate::SourceTimes) {}
-        fn jpeg(&mut self, _: Bytes, _: crate::SourceTimes) {
-            self.1 += 1;
-        }
-        fn expect(&mut self, _: Expected) {}
-        fn sound(&mut self, _: Sound) {}
-        fn sound_frame(&mut self, _: Bytes, _: crate::SourceTimes) {}
-        fn damaged(&mut self) {}
-        fn note(&mut self, _: &'static str, _: String) {}
-        fn loops(&mut self) {}
-        fn lost(&mut self, _: String) {}
-        fn codec_counts(&self) -> &Arc<Counts> {
-            &self.0
-        }
-    }
-
     /// Runs a source; returns the reason for its end and the number of JPEGs.
     fn end(url: &str) -> (String, usize) {
-        let mut sink = CountingSink::default();
+        let mut sink = Recorder::default();
         let fetch = config::Fetch {
             every: std::time::Duration::from_millis(20),
             ..config::Fetch::default()
         };
-        let (encode, keyframes) = (config::Encode::default(), Keyframes::default());
-        let ended = run(
-            &url.into(),
-            &encode,
-            &fetch,
-            &mut sink,
-            &Stop::default(),
-            &keyframes,
-        );
-        (ended.unwrap_err().to_string(), sink.1)
+        let ended = run_fetching(&Spec::Url(url.into()), &fetch, &mut sink);
+        (ended.unwrap_err().to_string(), sink.jpegs)
     }
 
     /// A server that gives each connection the next of `answers`, and then 403.

@@ -45,8 +45,9 @@ pub use variant::{Pictures, Recipe, Selection, Variant, VariantOptions};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::{sample::Format, time::Moment};
-use sluicegate_source as source;
-use sluicegate_source::{Fleet, Keyframes, Presence, Sink, SourceError, Spec, Stop};
+use sluicegate_source::{
+    Fleet, Keyframes, Presence, Sink, Source, SourceContext, SourceError, Stop,
+};
 use sluicegate_telemetry::{Events, contain, panic_point};
 use std::{
     sync::{
@@ -67,7 +68,7 @@ pub struct Stream {
     /// Name of the stream in the config and in URL paths.
     pub name: String,
     /// The source as configured.
-    pub source: Spec,
+    pub source: Arc<dyn Source>,
     fetch: config::Fetch,
     idle: Duration,
     always_on: bool,
@@ -102,7 +103,7 @@ impl Stream {
     /// Android device, it is looked up in `fleet`.
     pub fn new(
         name: &str,
-        source: Spec,
+        source: Arc<dyn Source>,
         config: &config::Stream,
         events: &Arc<Events>,
         fleet: &Arc<Fleet>,
@@ -356,23 +357,19 @@ impl Stream {
             let (began, before) = (Instant::now(), self.status.totals().samples);
             let encode = &self.recipes.encode;
             let ended = contain(|| {
-                source::run(
-                    &self.source,
-                    encode,
-                    &self.fetch,
-                    ingest,
+                self.source.run(&mut SourceContext {
+                    sink: ingest,
                     stop,
                     keyframes,
-                    &self.fleet,
-                )
+                    encode,
+                    fetch: &self.fetch,
+                    fleet: &self.fleet,
+                })
             });
             let (reason, over) = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
-                    let over = matches!(
-                        (&self.source, &error),
-                        (Spec::AnnexbStdin, SourceError::Ended(_))
-                    );
+                    let over = self.source.is_finite() && matches!(error, SourceError::Ended(_));
                     (self.source.scrub(&error.to_string()), over)
                 }
                 Err(panicked) => (format!("reading the source {panicked}"), false),

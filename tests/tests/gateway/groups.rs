@@ -70,7 +70,7 @@ fn compare(source: &str) {
     let spec = Spec::parse(source, Path::new(".")).unwrap();
     let stream = Stream::new(
         "demo",
-        spec,
+        Arc::new(spec),
         settings,
         &Arc::<Events>::default(),
         &Fleet::new(&None),

@@ -9,7 +9,6 @@ use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_plugin::policy::Client;
-use sluicegate_source::Spec;
 use std::{net::SocketAddr, sync::Arc};
 
 /// Names in `?can=` and characters of one that are looked at.
@@ -141,7 +140,7 @@ async fn answer(
             form: &decision.form,
             reason: &decision.reason,
             session: format!("/api/sessions/{}", session.id),
-            pattern: session.stream.source == Spec::TestPattern,
+            pattern: session.stream.source.is_test_pattern(),
         },
     )
 }

@@ -15,7 +15,6 @@ use sluicegate_plugin::{
     Guest, World,
     bindings::{PolicyPluginPre, TransportPluginPre},
 };
-use sluicegate_source::Spec;
 use sluicegate_stream::{State, Stream};
 use sluicegate_telemetry::unix_ms;
 use sluicegate_viewer::Counter;
@@ -421,10 +420,10 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) ->
         since: report.since,
         source: stream.source.to_string(),
         always_on: stream.always_on(),
-        model: match &stream.source {
-            Spec::Android(serial) => gateway.fleet.model(serial),
-            _ => None,
-        },
+        model: stream
+            .source
+            .android_serial()
+            .and_then(|serial| gateway.fleet.model(serial)),
         width: size.map(|(width, _)| width),
         height: size.map(|(_, height)| height),
         codec: video.map(|video| match video.codec {

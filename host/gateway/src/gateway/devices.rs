@@ -80,7 +80,7 @@ impl DeviceObserver for Host<'_> {
         if let Some(name) = name {
             let settings = gateway.fleet.settings().stream(serial);
             let (source, events, fleet) = (
-                Spec::Android(serial.clone()),
+                Arc::new(Spec::Android(serial.clone())),
                 &gateway.events,
                 &gateway.fleet,
             );
@@ -114,7 +114,7 @@ fn streams_of(gateway: &Gateway, serial: &str) -> Vec<Arc<Stream>> {
 }
 
 fn shows(stream: &Stream, serial: &str) -> bool {
-    matches!(&stream.source, Spec::Android(shown) if shown == serial)
+    stream.source.android_serial() == Some(serial)
 }
 
 impl Drop for Devices {

@@ -225,7 +225,7 @@ impl Gateway {
                 fleet.expect(serial);
             }
             streams.get_or_add(name, || {
-                Stream::new(name, source, settings, &events, &fleet)
+                Stream::new(name, Arc::new(source), settings, &events, &fleet)
             });
         }
         if config.streams.is_empty() && !fleet.is_discovering() {

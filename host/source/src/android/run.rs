@@ -8,12 +8,11 @@
 
 use super::{
     super::{
-        Keyframes, POLL_INTERVAL, Sink, SourceError, SourceTimes, Stop,
+        POLL_INTERVAL, Sink, SourceContext, SourceError, SourceTimes,
         annexb::{ByteStream, CHUNK},
     },
     adb::Connection,
     device::{Device, Failure, Shell},
-    fleet::Fleet,
     scrcpy::{self, Event, Parser, Wire},
 };
 use bytes::Bytes;
@@ -39,18 +38,12 @@ const MIN_RESET_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What failed while the device was attached.
-pub fn run(
-    serial: &str,
-    fleet: &Fleet,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), SourceError> {
+pub fn run(serial: &str, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let what = format!("android:{serial}");
-    while let Some(before) = fleet.ready(serial, stop) {
-        let ended = run_server(serial, fleet, sink, stop, keyframes);
+    while let Some(before) = context.fleet.ready(serial, context.stop) {
+        let ended = run_server(serial, context);
         let Err(failure) = ended else { break };
-        if stop.is_stopped() {
+        if context.stop.is_stopped() {
             break;
         }
         let (error, reason) = match failure {
@@ -58,10 +51,10 @@ pub fn run(
             Failure::Open(reason) => (true, reason),
             Failure::Read(reason) => (false, reason),
         };
-        match (fleet.gone(serial, before, stop), error) {
+        match (context.fleet.gone(serial, before, context.stop), error) {
             (Some(gone), _) => {
                 tracing::info!("{what}: {gone}; it is mirrored again once it is back");
-                sink.lost(format!("{what}: {gone}"));
+                context.sink.lost(format!("{what}: {gone}"));
             }
             (None, true) => return Err(SourceError::Open { what, reason }),
             (None, false) => return Err(SourceError::Read { what, reason }),
@@ -71,20 +64,16 @@ pub fn run(
 }
 
 /// One run of scrcpy's server.
-fn run_server(
-    serial: &str,
-    fleet: &Fleet,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
-) -> Result<(), Failure> {
-    let settings = fleet.settings();
+fn run_server(serial: &str, context: &mut SourceContext<'_>) -> Result<(), Failure> {
+    let settings = context.fleet.settings();
     let (version, server) = server(settings).map_err(Failure::Setup)?;
-    sink.listening(format!("starting scrcpy {version} on the device"));
+    context
+        .sink
+        .listening(format!("starting scrcpy {version} on the device"));
     let device = Device {
         settings,
         serial,
-        stop,
+        stop: context.stop,
     };
     // 31 bits, as in scrcpy, so that several servers on one device do not collide.
     let id = (RandomState::new().hash_one(serial) >> 33) as u32;
@@ -93,13 +82,13 @@ fn run_server(
     let command = scrcpy::command(&version, &jar.path, id, settings, &mirror);
     let mut shell = device.shell(&command)?;
     let socket = format!("localabstract:{}", scrcpy::socket(id));
-    let video = device.video(&socket, &mut shell, &version, fleet)?;
+    let video = device.video(&socket, &mut shell, &version, context.fleet)?;
     let control = match scrcpy::is_controlled(&version, settings) {
         true => Some(device.service(&socket)?),
         false => None,
     };
     jar.remove();
-    sink.connected();
+    context.sink.connected();
     let mut showing = Mirroring {
         version: &version,
         video,
@@ -111,7 +100,7 @@ fn run_server(
         },
         request: KeyframeRequest::default(),
     };
-    showing.run(sink, stop, keyframes)
+    showing.run(context)
 }
 
 /// The configured server's version and bytes.
@@ -175,15 +164,10 @@ struct Mirroring<'a> {
 }
 
 impl Mirroring<'_> {
-    fn run(
-        &mut self,
-        sink: &mut dyn Sink,
-        stop: &Stop,
-        keyframes: &Keyframes,
-    ) -> Result<(), Failure> {
+    fn run(&mut self, context: &mut SourceContext<'_>) -> Result<(), Failure> {
         let mut buffer = vec![0; CHUNK];
         let lost = |error: io::Error| Failure::Read(error.to_string());
-        while !stop.is_stopped() {
+        while !context.stop.is_stopped() {
             let wait = match &self.pictures {
                 VideoFormat::Packets(..) => POLL_INTERVAL,
                 VideoFormat::Bare(bytes) => bytes.wait(),
@@ -195,27 +179,27 @@ impl Mirroring<'_> {
             if control {
                 self.discard_control(&mut buffer);
             }
-            if keyframes.take() {
+            if context.keyframes.take() {
                 self.request.is_there = true;
             }
             match video {
                 true => {
                     let size = self.video.read(&mut buffer).unwrap_or(0);
                     if size == 0 {
-                        return Err(self.ended(sink));
+                        return Err(self.ended(context.sink));
                     }
-                    self.take(buffer.get(..size).unwrap_or_default(), sink)?;
+                    self.take(buffer.get(..size).unwrap_or_default(), context.sink)?;
                 }
                 false => {
                     if let VideoFormat::Bare(bytes) = &mut self.pictures {
-                        bytes.silence(sink);
+                        bytes.silence(context.sink);
                     }
                     if self.shell.ended {
-                        return Err(self.ended(sink));
+                        return Err(self.ended(context.sink));
                     }
                 }
             }
-            self.send_keyframe_request(sink);
+            self.send_keyframe_request(context.sink);
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 //! [`Transcoder`], other audio unchanged, to be converted later if a transport needs AAC.
 
 use super::{Media, Packet, Tracks};
-use crate::{Expected, Keyframes, Presentation, Sink, Sound, SourceError, transcode::Transcoder};
+use crate::{
+    Expected, Presentation, Sink, Sound, SourceContext, SourceError, transcode::Transcoder,
+};
 use bytes::Bytes;
 use ffmpeg_next::codec::{Id, Parameters};
 use sluicegate_codec as codec;
@@ -104,9 +106,9 @@ impl Delivery {
     pub fn deliver(
         &mut self,
         packet: Packet,
-        sink: &mut dyn Sink,
-        keyframes: &Keyframes,
+        context: &mut SourceContext<'_>,
     ) -> Result<(), SourceError> {
+        let sink = &mut *context.sink;
         if packet.is_audio {
             self.hearing.deliver_audio(&packet, sink);
             return Ok(());
@@ -127,19 +129,17 @@ impl Delivery {
                     sink.damaged();
                 }
             },
-            Some(Coding::Other(transcoder)) => transcoder.packet(&packet, sink, keyframes)?,
+            Some(Coding::Other(transcoder)) => {
+                transcoder.packet(&packet, sink, context.keyframes)?
+            }
         }
         Ok(())
     }
 
     /// Delivers the frames that a decoder still holds, at the end of the input.
-    pub fn finish(
-        &mut self,
-        sink: &mut dyn Sink,
-        keyframes: &Keyframes,
-    ) -> Result<(), SourceError> {
+    pub fn finish(&mut self, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
         match &mut self.coding {
-            Some(Coding::Other(transcoder)) => transcoder.finish(sink, keyframes),
+            Some(Coding::Other(transcoder)) => transcoder.finish(context.sink, context.keyframes),
             _ => Ok(()),
         }
     }

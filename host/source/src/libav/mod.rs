@@ -10,11 +10,8 @@ mod input;
 pub(super) use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
 
-use super::{
-    Keyframes, Sink, SourceError, Stop, http::PlaylistProxy, interleave::Interleave, pace::Pace,
-};
+use super::{SourceContext, SourceError, http::PlaylistProxy, interleave::Interleave, pace::Pace};
 use ffmpeg_next::Dictionary;
-use sluicegate_config as config;
 use std::io::{Read, Seek};
 
 /// Streams what libavformat opens at `url`, RTSP over TCP. `what` names the source in errors. HTTP goes through
@@ -23,10 +20,7 @@ pub fn run_url(
     what: &str,
     url: &str,
     guard: Option<&PlaylistProxy>,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     let mut options = live();
     options.set("rtsp_transport", "tcp");
@@ -35,11 +29,11 @@ pub fn run_url(
         // Each connection of the proxy serves one request.
         options.set("http_persistent", "0");
     }
-    let opened = Input::open(what, url, &protocols(url), options, stop);
+    let opened = Input::open(what, url, &protocols(url), options, context.stop);
     // A playlist delivers whole segments as fast as the network allows.
     let ended = opened.and_then(|opened| match guard {
-        Some(_) => play_once(what, opened, encode, sink, stop, keyframes),
-        None => play(what, opened, encode, sink, stop, keyframes),
+        Some(_) => play_once(what, opened, context),
+        None => play(what, opened, context),
     });
     match (ended, guard.and_then(PlaylistProxy::explain)) {
         (Err(SourceError::Open { what, .. }), Some(reason)) => {
@@ -57,36 +51,30 @@ pub fn run_url(
 pub fn run_peer<R: Read + Seek + Send + 'static>(
     what: &str,
     (peer, is_seekable): (R, bool),
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
-    let mut opened = Input::of_peer(what, peer, is_seekable, live(), stop)?;
+    let mut opened = Input::of_peer(what, peer, is_seekable, live(), context.stop)?;
     if is_seekable {
         opened.0.trust_durations();
-        return play_once(what, opened, encode, sink, stop, keyframes);
+        return play_once(what, opened, context);
     }
-    play(what, opened, encode, sink, stop, keyframes)
+    play(what, opened, context)
 }
 
 fn play(
     what: &str,
     (mut input, tracks): (Input, Tracks),
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     input.watch_video();
-    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    let mut delivery = Delivery::new(what, tracks, context.encode, context.sink)?;
     while let Some(packet) = input.next()? {
-        delivery.deliver(packet, sink, keyframes)?;
+        delivery.deliver(packet, context)?;
     }
-    if stop.is_stopped() {
+    if context.stop.is_stopped() {
         return Ok(());
     }
-    delivery.finish(sink, keyframes)?;
+    delivery.finish(context)?;
     Err(SourceError::Ended(what.to_owned()))
 }
 
@@ -94,15 +82,12 @@ fn play(
 fn play_once(
     what: &str,
     mut opened: (Input, Tracks),
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     opened.0.watch_video();
     let mut pace = Pace::default();
-    play_paced(what, opened, &mut pace, encode, sink, stop, keyframes)?;
-    match stop.is_stopped() {
+    play_paced(what, opened, &mut pace, context)?;
+    match context.stop.is_stopped() {
         true => Ok(()),
         false => Err(SourceError::Ended(what.to_owned())),
     }
@@ -114,13 +99,10 @@ pub fn play_paced(
     what: &str,
     (mut input, tracks): (Input, Tracks),
     pace: &mut Pace,
-    encode: &config::Encode,
-    sink: &mut dyn Sink,
-    stop: &Stop,
-    keyframes: &Keyframes,
+    context: &mut SourceContext<'_>,
 ) -> Result<bool, SourceError> {
     let mut waiting = Interleave::new(tracks.video.is_some(), tracks.audio.is_some());
-    let mut delivery = Delivery::new(what, tracks, encode, sink)?;
+    let mut delivery = Delivery::new(what, tracks, context.encode, context.sink)?;
     let mut is_empty = true;
     loop {
         while waiting.needs_input() {
@@ -135,15 +117,15 @@ pub fn play_paced(
         let Some((place, packet)) = waiting.pop() else {
             break;
         };
-        pace.wait_for(place, stop);
+        pace.wait_for(place, context.stop);
         input.resume();
-        if stop.is_stopped() {
+        if context.stop.is_stopped() {
             return Ok(is_empty);
         }
-        delivery.deliver(packet, sink, keyframes)?;
+        delivery.deliver(packet, context)?;
         is_empty = false;
     }
-    delivery.finish(sink, keyframes)?;
+    delivery.finish(context)?;
     Ok(is_empty)
 }
 

@@ -6,7 +6,7 @@ mod reader;
 pub use reader::{Damage, MAX_PICTURE_BYTES, Reader, ReaderEvent, boundary, is_mjpeg};
 
 use super::{
-    DATA_TIMEOUT, Expected, Sink, SourceError, SourceTimes, Stop,
+    DATA_TIMEOUT, Expected, Sink, SourceContext, SourceError, SourceTimes,
     http::{Answer, Client, Failure},
     pace::Pace,
 };
@@ -29,11 +29,10 @@ pub(super) fn run(
     mut answer: Answer,
     start: &[u8],
     every: Duration,
-    sink: &mut dyn Sink,
-    stop: &Stop,
+    context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
-    sink.expect(Expected::default());
-    sink.configured(0.0);
+    context.sink.expect(Expected::default());
+    context.sink.configured(0.0);
     let mut asked = Instant::now();
     let mut usable = Instant::now();
     let mut start = start.to_vec();
@@ -41,7 +40,7 @@ pub(super) fn run(
         let kind = answer.content_type.as_deref();
         let mut reader = Reader::new(kind.and_then(boundary));
         reader.push(&std::mem::take(&mut start));
-        let pictures = match read(&mut reader, client, &mut usable, sink) {
+        let pictures = match read(&mut reader, client, &mut usable, context.sink) {
             Ok(pictures) => pictures,
             Err(failure) => return failure.end(what, true),
         };
@@ -55,7 +54,7 @@ pub(super) fn run(
             1 => {}
             _ => return Err(SourceError::Ended(what.to_owned())),
         }
-        stop.wait_until(asked + every);
+        context.stop.wait_until(asked + every);
         asked = Instant::now();
         answer = match client.get(None) {
             Ok(answer) => answer,
@@ -103,11 +102,10 @@ pub(super) fn play(
     what: &str,
     mut file: impl Read,
     pace: &mut Pace,
-    sink: &mut dyn Sink,
-    stop: &Stop,
+    context: &mut SourceContext<'_>,
 ) -> Result<usize, SourceError> {
-    sink.expect(Expected::default());
-    sink.configured(0.0);
+    context.sink.expect(Expected::default());
+    context.sink.configured(0.0);
     let mut reader = Reader::new(None);
     let mut chunk = vec![0; CHUNK];
     let mut pictures = 0;
@@ -131,12 +129,12 @@ pub(super) fn play(
                 ..SourceTimes::default()
             };
             if matches!(found, ReaderEvent::Picture(_)) {
-                pace.wait(false, &mut times, stop);
+                pace.wait(false, &mut times, context.stop);
             }
-            if stop.is_stopped() {
+            if context.stop.is_stopped() {
                 return Ok(pictures);
             }
-            pictures += usize::from(deliver(found, times, sink));
+            pictures += usize::from(deliver(found, times, context.sink));
         }
         if is_end {
             return Ok(pictures);

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
-use crate::{Expected, Presentation, Sound};
-use bytes::Bytes;
+use crate::testing::Recorder;
 use ffmpeg_next::{self as ffmpeg, codec::Parameters, packet};
 use sluicegate_config::EncoderName;
 use sluicegate_media::{
@@ -12,7 +11,6 @@ use sluicegate_media::{
     h264::parameter_sets::ParameterSets,
     pattern::Painter,
 };
-use std::sync::Arc;
 use std::time::Duration;
 
 const SOURCE: Settings = Settings {
@@ -25,41 +23,7 @@ const SOURCE: Settings = Settings {
     fallback: false,
 };
 
-/// A sink that records access units with their times, and notes.
-#[derive(Default)]
-struct Kept {
-    units: Vec<(Vec<Bytes>, SourceTimes)>,
-    notes: Vec<(&'static str, String)>,
-    counts: Arc<Counts>,
-}
-
-impl Sink for Kept {
-    fn listening(&mut self, _: String) {}
-    fn connected(&mut self) {}
-    fn configured(&mut self, _: f32) {}
-    fn presentation(&mut self, _: Presentation) {}
-    fn parameter_sets(&mut self, _: Vec<Bytes>) {}
-    fn byte_stream(&mut self, _: Bytes) {}
-    fn silence(&mut self) {}
-    fn access_unit(&mut self, nals: Vec<Bytes>, times: SourceTimes) {
-        self.units.push((nals, times));
-    }
-    fn jpeg(&mut self, _: Bytes, _: SourceTimes) {}
-    fn expect(&mut self, _: Expected) {}
-    fn sound(&mut self, _: Sound) {}
-    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
-    fn damaged(&mut self) {}
-    fn note(&mut self, key: &'static str, text: String) {
-        self.notes.push((key, text));
-    }
-    fn loops(&mut self) {}
-    fn lost(&mut self, _: String) {}
-    fn codec_counts(&self) -> &Arc<Counts> {
-        &self.counts
-    }
-}
-
-impl Kept {
+impl Recorder {
     /// Number, time and keyframe flag of each frame.
     fn pictures(&self) -> Vec<(u32, i64, bool)> {
         let mut decoder = Decoder::h264().unwrap();
@@ -111,11 +75,11 @@ fn packets(count: u64) -> Vec<Packet> {
         .collect()
 }
 
-fn transcoder(frame_rate: u32, kept: &Kept) -> Transcoder {
+fn transcoder(frame_rate: u32, kept: &Recorder) -> Transcoder {
     presented(frame_rate, Presentation::default(), kept)
 }
 
-fn presented(frame_rate: u32, presentation: Presentation, kept: &Kept) -> Transcoder {
+fn presented(frame_rate: u32, presentation: Presentation, kept: &Recorder) -> Transcoder {
     let mut parameters = Parameters::new();
     parameters.set_medium(ffmpeg::media::Type::Video);
     parameters.set_id(ffmpeg::codec::Id::H264);
@@ -135,7 +99,7 @@ fn presented(frame_rate: u32, presentation: Presentation, kept: &Kept) -> Transc
 #[test]
 fn pictures_keep_their_times_and_no_more_come_than_configured() {
     for (rate, step) in [(30, 1), (15, 2), (60, 1)] {
-        let mut kept = Kept::default();
+        let mut kept = Recorder::default();
         let mut transcoder = transcoder(rate, &kept);
         for packet in packets(60) {
             transcoder
@@ -158,7 +122,7 @@ fn pictures_keep_their_times_and_no_more_come_than_configured() {
 
 #[test]
 fn who_asks_for_a_keyframe_gets_one_with_the_next_picture() {
-    let mut kept = Kept::default();
+    let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     let keyframes = Keyframes::default();
     for (number, packet) in packets(20).iter().enumerate() {
@@ -173,7 +137,7 @@ fn who_asks_for_a_keyframe_gets_one_with_the_next_picture() {
 
 #[test]
 fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
-    let mut kept = Kept::default();
+    let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     for (number, packet) in packets(90).iter().enumerate() {
         match number {
@@ -214,7 +178,7 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
 
 #[test]
 fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
-    let mut kept = Kept::default();
+    let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     let film = packets(300);
     for packet in &film {
@@ -237,7 +201,7 @@ fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
 
 #[test]
 fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
-    let mut kept = Kept::default();
+    let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     let film = packets(10);
     let later = 1_000_000;
@@ -278,7 +242,7 @@ fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
 
 #[test]
 fn what_is_encoded_anew_is_upright_and_has_square_pixels() {
-    let mut kept = Kept::default();
+    let mut kept = Recorder::default();
     let told = Presentation {
         pixel_aspect: PixelAspect::new(2, 3),
         orientation: Orientation::new(90, false),

@@ -1,0 +1,248 @@
+//! A source that is pushed to: other code, for example a server that receives video, hands it packets.
+//!
+//! [`channel`] gives both ends. The [`Pusher`] may be used from any thread and never blocks, so it suits code on tokio's
+//! threads. The [`PushSource`] is the [`Source`] of a stream: on the stream's own thread it passes the packets on to the
+//! sink, in order. Packets wait in a queue bounded in bytes. A full queue means that the stream cannot keep up; the pusher
+//! is told, and viewers resume at the next keyframe.
+
+use super::{POLL_INTERVAL, Sink, Sound, Source, SourceContext, SourceError, SourceTimes};
+use bytes::Bytes;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+};
+use thiserror::Error;
+
+/// What can be pushed.
+#[derive(Clone, Debug)]
+pub enum Packet {
+    /// NAL units of one or more complete access units of H.264.
+    AccessUnit(Vec<Bytes>, SourceTimes),
+    /// One JPEG.
+    Jpeg(Bytes, SourceTimes),
+    /// Description of the audio that follows.
+    Sound(Sound),
+    /// One audio frame, see [`Sink::sound_frame`].
+    SoundFrame(Bytes, SourceTimes),
+    /// Packets before this one were lost.
+    Loss,
+}
+
+impl Packet {
+    fn bytes(&self) -> usize {
+        match self {
+            Packet::AccessUnit(nals, _) => nals.iter().map(Bytes::len).sum(),
+            Packet::Jpeg(data, _) | Packet::SoundFrame(data, _) => data.len(),
+            Packet::Sound(_) | Packet::Loss => 0,
+        }
+    }
+
+    fn deliver(self, sink: &mut dyn Sink) {
+        match self {
+            Packet::AccessUnit(nals, times) => sink.access_unit(nals, times),
+            Packet::Jpeg(data, times) => sink.jpeg(data, times),
+            Packet::Sound(sound) => sink.sound(sound),
+            Packet::SoundFrame(data, times) => sink.sound_frame(data, times),
+            Packet::Loss => sink.damaged(),
+        }
+    }
+}
+
+/// Why a packet was not taken.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PushError {
+    /// The queue is full. What follows is useful from the next keyframe on, so ask the sender for one.
+    #[error("the stream does not keep up with its sender; {0} bytes are waiting")]
+    Full(usize),
+    /// No stream has this source any more.
+    #[error("the stream is gone")]
+    Gone,
+}
+
+/// Bytes that one packet counts for beyond its own, so that empty packets are bounded too.
+const OVERHEAD: usize = 64;
+
+#[derive(Debug)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    packets: VecDeque<Packet>,
+    bytes: usize,
+    /// A packet was rejected since the last one that was taken.
+    lost: bool,
+    /// Every pusher was dropped.
+    ended: bool,
+}
+
+/// The two ends of a source called `name`, with a queue of at most `max_bytes`.
+pub fn channel(name: &str, max_bytes: usize) -> (Pusher, PushSource) {
+    let queue = Arc::new(Queue {
+        state: Mutex::default(),
+        changed: Condvar::new(),
+        max_bytes,
+    });
+    let pusher = Pusher(Arc::new(PusherInner(Arc::downgrade(&queue))));
+    (
+        pusher,
+        PushSource {
+            name: name.to_owned(),
+            queue,
+        },
+    )
+}
+
+/// The end that packets are pushed to. The source ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Pusher(Arc<PusherInner>);
+
+#[derive(Debug)]
+struct PusherInner(Weak<Queue>);
+
+impl Pusher {
+    /// Appends a packet.
+    ///
+    /// # Errors
+    /// The queue is full, or no stream has the source. The packet is dropped then, and viewers resume at the next keyframe.
+    pub fn push(&self, packet: Packet) -> Result<(), PushError> {
+        let queue = self.0.0.upgrade().ok_or(PushError::Gone)?;
+        let mut state = queue.lock();
+        let bytes = packet.bytes() + OVERHEAD;
+        if !state.packets.is_empty() && state.bytes + bytes > queue.max_bytes {
+            state.lost = true;
+            return Err(PushError::Full(state.bytes));
+        }
+        if std::mem::take(&mut state.lost) {
+            state.bytes += OVERHEAD;
+            state.packets.push_back(Packet::Loss);
+        }
+        state.bytes += bytes;
+        state.packets.push_back(packet);
+        queue.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for PusherInner {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0.upgrade() {
+            queue.lock().ended = true;
+            queue.changed.notify_one();
+        }
+    }
+}
+
+/// The end that a stream runs.
+#[derive(Debug)]
+pub struct PushSource {
+    name: String,
+    queue: Arc<Queue>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The packets that wait, after [`POLL_INTERVAL`] at most; `None` if there are none and none will come.
+    fn take(&self) -> Option<VecDeque<Packet>> {
+        let mut state = self.lock();
+        if state.packets.is_empty() && !state.ended {
+            let waited = self.changed.wait_timeout(state, POLL_INTERVAL);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.packets.is_empty() && state.ended {
+            return None;
+        }
+        state.bytes = 0;
+        Some(std::mem::take(&mut state.packets))
+    }
+}
+
+impl Source for PushSource {
+    fn run(&self, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
+        context.sink.connected();
+        while !context.stop.is_stopped() {
+            let Some(packets) = self.queue.take() else {
+                return Err(SourceError::Ended(self.name.clone()));
+            };
+            for packet in packets {
+                packet.deliver(context.sink);
+            }
+        }
+        Ok(())
+    }
+
+    fn may_be_silent(&self) -> bool {
+        true
+    }
+
+    fn is_finite(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Display for PushSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::{Recorder, run};
+    use std::thread;
+
+    fn unit(size: usize) -> Packet {
+        Packet::AccessUnit(vec![Bytes::from(vec![9; size])], SourceTimes::default())
+    }
+
+    #[test]
+    fn packets_arrive_in_order_and_the_source_ends_with_its_last_pusher() {
+        let (pusher, source) = channel("whip", 1 << 20);
+        let other = pusher.clone();
+        thread::spawn(move || {
+            for size in 1..=100 {
+                pusher.push(unit(size)).unwrap();
+            }
+            drop(pusher);
+            other.push(unit(101)).unwrap();
+        });
+        let mut sink = Recorder::default();
+        let ended = run(&source, &mut sink).unwrap_err();
+        assert_eq!(ended.to_string(), "whip ended");
+        let sizes: Vec<usize> = sink.units.iter().map(|(nals, _)| nals[0].len()).collect();
+        assert_eq!(sizes, (1..=101).collect::<Vec<_>>());
+        assert_eq!(sink.losses, 0);
+    }
+
+    #[test]
+    fn a_full_queue_rejects_and_the_sink_learns_of_the_loss() {
+        let (pusher, source) = channel("whip", 1000);
+        pusher.push(unit(800)).unwrap();
+        assert_eq!(pusher.push(unit(200)), Err(PushError::Full(864)));
+        pusher.push(unit(10)).unwrap();
+        // Empty ones count too.
+        assert!(matches!(pusher.push(unit(0)), Err(PushError::Full(_))));
+        drop(pusher);
+        let mut sink = Recorder::default();
+        run(&source, &mut sink).unwrap_err();
+        assert_eq!((sink.units.len(), sink.losses), (2, 1));
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_queue_goes_alone_and_a_dropped_source_is_noticed() {
+        let (pusher, source) = channel("whip", 10);
+        pusher.push(unit(5000)).unwrap();
+        assert!(pusher.push(unit(1)).is_err());
+        drop(source);
+        assert_eq!(pusher.push(unit(1)), Err(PushError::Gone));
+    }
+}
