@@ -50,8 +50,8 @@ async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() 
     let gateway = Gateway::with_config(&format!("{STREAMS}{RULES}")).await;
     let all = "can=nal,mse,hls,mjpeg";
     for (query, headers, expected, reason) in [
-        (all, &[][..], "nal", "soonest"),
-        ("can=mse,mjpeg", &[], "mjpeg", "soonest"),
+        (all, &[][..], "nal", "lowest latency"),
+        ("can=mse,mjpeg", &[], "mjpeg", "lowest latency"),
         (
             all,
             &[("User-Agent", "x Kiosk/1")],
@@ -74,7 +74,7 @@ async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() 
             "mjpeg@mobile",
             "config says so",
         ),
-        ("can=nal,mjpeg&transport=auto", &[], "nal", "soonest"),
+        ("can=nal,mjpeg&transport=auto", &[], "nal", "lowest latency"),
     ] {
         let (status, chosen) = choose(&gateway, "demo", query, headers).await;
         assert_eq!(status, 200, "{query} {headers:?}: {chosen}");
