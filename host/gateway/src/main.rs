@@ -249,12 +249,27 @@ fn check(file: &Path) -> anyhow::Result<()> {
         }
     }
     match good.filter(|_| found.is_empty()) {
-        Some(gateway) => say(&format!(
-            "{}: good: {} streams, {} transports\n",
-            file.display(),
-            gateway.streams.names().len(),
-            gateway.transports.len()
-        )),
+        Some(gateway) => {
+            let ignored = gateway
+                .transports
+                .values()
+                .filter(|transport| !transport.profile.ignored.is_empty())
+                .map(|transport| {
+                    format!(
+                        "{}: note: this gateway ignores of [transports.{}]: {}\n",
+                        file.display(),
+                        transport.name,
+                        transport.profile.ignored.join(", ")
+                    )
+                });
+            say(&ignored.collect::<String>())?;
+            say(&format!(
+                "{}: good: {} streams, {} transports\n",
+                file.display(),
+                gateway.streams.names().len(),
+                gateway.transports.len()
+            ))
+        }
         None => Err(anyhow::Error::msg(found.join("\n"))),
     }
 }
@@ -273,8 +288,12 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
     let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
+    let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
     say(&format!(
-        "carriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\n",
+        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\nignored    {}\n",
+        or_none(&profile.label),
+        or_none(&profile.entry),
+        or_none(&embeds.join(", ")),
         carriers.join(", "),
         formats.join(", "),
         profile.lanes,
@@ -285,7 +304,12 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
             None => "nothing is repeated".into(),
         },
         profile.latency_ms,
+        or_none(&profile.ignored.join(", ")),
     ))
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "(none)" } else { text }
 }
 
 /// To standard output, which may be closed.

@@ -26,6 +26,9 @@ use wasmtime::StoreContextMut;
 const MAX_GROUP_MS: u32 = 60_000;
 const MAX_HISTORY: u32 = 64;
 const MAX_LANES: usize = 16;
+/// Bytes of `profile.entry`, and characters of `profile.label`.
+const MAX_ENTRY_LEN: usize = 256;
+const MAX_LABEL_LEN: usize = 64;
 const MAX_STALE_MS: u32 = 600_000;
 const MAX_REPEAT_MS: u32 = 600_000;
 const MAX_LATENCY_MS: u32 = 600_000;
@@ -68,6 +71,50 @@ pub struct Profile {
     pub repeat: Option<Duration>,
     /// See `profile.latency-ms`.
     pub latency_ms: u32,
+    /// See `profile.entry`.
+    pub entry: String,
+    /// See `profile.label`; empty if the component has none.
+    pub label: String,
+    /// See `profile.embeds`.
+    pub embeds: Vec<Embed>,
+    /// What the component's profile has and this gateway ignores, for the user.
+    pub ignored: Vec<String>,
+}
+
+/// What a client without a player of ours can use a transport's entry as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embed {
+    /// Picture of an `<img>`.
+    Image,
+    /// HLS playlist.
+    Playlist,
+    /// Media file without an end.
+    File,
+    /// WebSocket with one access unit of H.264 (Annex B) in each message.
+    AccessUnits,
+}
+
+impl Embed {
+    const ALL: [Embed; 4] = [
+        Embed::Image,
+        Embed::Playlist,
+        Embed::File,
+        Embed::AccessUnits,
+    ];
+
+    /// Its name in the WIT.
+    pub fn name(self) -> &'static str {
+        match self {
+            Embed::Image => "image",
+            Embed::Playlist => "playlist",
+            Embed::File => "file",
+            Embed::AccessUnits => "access-units",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Embed> {
+        Embed::ALL.into_iter().find(|embed| embed.name() == name)
+    }
 }
 
 impl Profile {
@@ -430,7 +477,27 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             ));
         }
     }
+    check_entry(&raw.entry)?;
+    if raw.label.chars().count() > MAX_LABEL_LEN || raw.label.contains(char::is_control) {
+        return Err(format!(
+            "its profile has an invalid label; at most {MAX_LABEL_LEN} characters are possible, none of them control characters"
+        ));
+    }
+    if raw.embeds.len() > MAX_LANES {
+        return Err(format!(
+            "its profile has {} embeds; at most {MAX_LANES} are possible",
+            raw.embeds.len()
+        ));
+    }
     Ok(Profile {
+        ignored: ignored(&raw),
+        entry: raw.entry,
+        label: raw.label,
+        embeds: raw
+            .embeds
+            .iter()
+            .filter_map(|name| Embed::from_name(name))
+            .collect(),
         carriers,
         formats,
         lanes: raw
@@ -444,6 +511,56 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             .then(|| MIN_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
         latency_ms: raw.latency_ms,
     })
+}
+
+/// Checks `profile.entry`, which becomes part of URLs.
+fn check_entry(entry: &str) -> Result<(), String> {
+    let is_valid = entry.len() <= MAX_ENTRY_LEN
+        && !entry.starts_with('/')
+        && !entry
+            .split('/')
+            .any(|segment| matches!(segment, "." | ".."))
+        && !entry.contains(|c: char| c.is_control() || "?#%\\".contains(c));
+    match is_valid {
+        true => Ok(()),
+        false => Err(format!(
+            "its profile has an invalid entry {}; it is a relative path such as index.m3u8, of at most {MAX_ENTRY_LEN} characters",
+            named(&[entry.to_owned()])
+        )),
+    }
+}
+
+/// What of a profile this gateway does not know, or does not support yet.
+fn ignored(raw: &transport::Profile) -> Vec<String> {
+    let unknown = |what: &str, names: &[String], is_known: &dyn Fn(&str) -> bool| {
+        let names: Vec<String> = names
+            .iter()
+            .filter(|name| !is_known(name))
+            .cloned()
+            .collect();
+        (!names.is_empty()).then(|| format!("{what} {}", named(&names)))
+    };
+    let uplink = raw
+        .uplink
+        .as_ref()
+        .map(|format| format!("uplink {}", named(&[format.clone()])));
+    let datagrams = raw.lanes.iter().any(|lane| lane.datagrams);
+    [
+        unknown("carriers", &raw.carriers, &|name| {
+            Carrier::from_name(name).is_some()
+        }),
+        unknown("formats", &raw.formats, &|name| {
+            Format::from_name(name).is_some()
+        }),
+        unknown("embeds", &raw.embeds, &|name| {
+            Embed::from_name(name).is_some()
+        }),
+        uplink,
+        datagrams.then(|| "datagrams of lanes".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The first of a guest's names, shortened: it may have thousands, of megabytes.
@@ -577,6 +694,9 @@ mod tests {
             history: 1,
             repeat_ms: 0,
             latency_ms: 0,
+            entry: String::new(),
+            label: String::new(),
+            embeds: vec![],
         }
     }
 

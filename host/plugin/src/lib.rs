@@ -19,7 +19,7 @@ mod world;
 
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::{Breach, Guest};
-pub use instance::{Answer, Chunk, Effect, Instance, Joined, OpenError, Profile, Rendition};
+pub use instance::{Answer, Chunk, Effect, Embed, Instance, Joined, OpenError, Profile, Rendition};
 pub use muxer::{Health, Phase};
 pub use response::Response;
 pub use sandbox::Failure;

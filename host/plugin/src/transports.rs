@@ -1,6 +1,6 @@
 //! The transports of this gateway: built in, replaced or added by the config.
 
-use super::{Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages};
+use super::{Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages};
 use sluicegate_config as config;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -25,6 +25,39 @@ pub struct Transport {
     pub profile: Profile,
     /// Calls of all its instances.
     pub usage: Usages,
+}
+
+impl Transport {
+    /// Its name for people.
+    pub fn label(&self) -> &str {
+        match self.profile.label.as_str() {
+            "" => &self.name,
+            label => label,
+        }
+    }
+
+    /// Path of its entry below the stream: `hls/index.m3u8`.
+    pub fn entry(&self) -> String {
+        let name = config::path_segment(&self.name);
+        if self.profile.entry.is_empty() {
+            return name;
+        }
+        let segments = self.profile.entry.split('/').map(config::path_segment);
+        segments.fold(name, |path, segment| format!("{path}/{segment}"))
+    }
+}
+
+/// Names of the transports whose entry can be used as `embed`, the built-in ones first.
+pub fn that_embed(transports: &BTreeMap<String, Arc<Transport>>, embed: Embed) -> Vec<String> {
+    let mut found: Vec<&Arc<Transport>> = transports
+        .values()
+        .filter(|transport| transport.profile.embeds.contains(&embed))
+        .collect();
+    found.sort_by_key(|transport| !transport.built_in);
+    found
+        .into_iter()
+        .map(|transport| transport.name.clone())
+        .collect()
 }
 
 /// Why a transport cannot be used.

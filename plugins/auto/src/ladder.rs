@@ -84,6 +84,7 @@ mod tests {
             let (transport, rendition) = name.split_once('@').unwrap_or((name, ""));
             Candidate {
                 transport: transport.into(),
+                label: transport.to_uppercase(),
                 rendition: rendition.into(),
                 bandwidth: 1_000_000,
                 latency_ms: 100,

@@ -37,13 +37,9 @@ fn key(candidate: &Candidate) -> Key {
 
 /// Name of a candidate for people: "HLS", "HLS (mobile)".
 fn name(candidate: &Candidate) -> String {
-    let transport = match candidate.transport.as_str() {
-        name @ ("hls" | "mjpeg" | "mse") => name.to_uppercase(),
-        name => name.to_owned(),
-    };
     match candidate.rendition.as_str() {
-        "" => transport,
-        rendition => format!("{transport} ({rendition})"),
+        "" => candidate.label.clone(),
+        rendition => format!("{} ({rendition})", candidate.label),
     }
 }
 

@@ -60,6 +60,9 @@ impl Transport for Hls {
             history: settings.held() as u32 + 1,
             repeat_ms: REPEAT_MS,
             latency_ms: ms(settings.part.map_or(5 * settings.segment, |part| 4 * part)),
+            entry: "index.m3u8".into(),
+            label: "HLS".into(),
+            embeds: vec!["playlist".into()],
         };
         let hls = Hls {
             settings,

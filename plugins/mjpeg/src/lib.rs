@@ -69,6 +69,9 @@ impl Transport for Mjpeg {
             // Lets Chromium show the last frame before a silence; see the module's description.
             repeat_ms: 250,
             latency_ms: 150,
+            entry: String::new(),
+            label: "MJPEG".into(),
+            embeds: vec!["image".into()],
         };
         Ok((
             Mjpeg {

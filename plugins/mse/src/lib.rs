@@ -81,6 +81,9 @@ impl Transport for Mse {
             history: if fragment.0 > 0 { 2 } else { 1 },
             repeat_ms: 0,
             latency_ms: 150 + fragment.0,
+            entry: String::new(),
+            label: "MSE".into(),
+            embeds: vec!["file".into()],
         };
         let mse = Mse {
             fragment,

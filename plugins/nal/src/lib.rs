@@ -51,6 +51,9 @@ impl Transport for Nal {
             history: 1,
             repeat_ms: 0,
             latency_ms: 80,
+            entry: String::new(),
+            label: "H.264".into(),
+            embeds: vec!["access-units".into()],
         };
         Ok((Nal { video: None }, profile))
     }

@@ -27,6 +27,9 @@
 //!             history: 1,
 //!             repeat_ms: 0,
 //!             latency_ms: 80,
+//!             entry: String::new(),
+//!             label: "Raw".into(),
+//!             embeds: vec!["access-units".into()],
 //!         };
 //!         Ok((Raw, profile))
 //!     }

@@ -350,6 +350,9 @@ mod tests {
                 history: 1,
                 repeat_ms: 0,
                 latency_ms: 0,
+                entry: String::new(),
+                label: String::new(),
+                embeds: vec![],
             };
             Ok((
                 Counter {

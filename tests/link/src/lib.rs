@@ -92,6 +92,7 @@ pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider
 fn candidates() -> Vec<Candidate> {
     let candidate = |form: &LinkCandidate| Candidate {
         transport: form.transport.into(),
+        label: form.transport.to_uppercase(),
         rendition: form.rendition.into(),
         bandwidth: form.rate as u32,
         latency_ms: 0,

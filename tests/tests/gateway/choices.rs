@@ -223,6 +223,46 @@ async fn plain_clients_are_led_to_what_they_play() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn players_are_redirected_by_what_a_transport_is_not_by_its_name() {
+    // What is called hls here is no playlist, and the playlist has a name that no code knows.
+    let gateway = Gateway::with_config(&format!(
+        "{STREAMS}[transports.hls]\nplugin = '{}'\n[transports.\"film reel\"]\nplugin = '{}'\n",
+        Gateway::component("nal").display(),
+        Gateway::component("hls").display(),
+    ))
+    .await;
+    let vlc = [("User-Agent", "VLC/3.0.21 LibVLC/3.0.21")];
+    let (status, head, _) = http_get(gateway.address, "/live/demo", &vlc).await.unwrap();
+    assert_eq!(status, 307, "{head}");
+    let expected = "location: demo/film%20reel/index.m3u8\r\n";
+    assert!(head.to_lowercase().contains(expected), "{head}");
+    let url = format!("http://{}/live/demo", gateway.address);
+    let shown = "format=format_name:stream=codec_name,width";
+    let found = tool(
+        "ffprobe",
+        &[
+            "-v",
+            "error",
+            "-show_entries",
+            shown,
+            "-of",
+            "compact",
+            &url,
+        ],
+    )
+    .await;
+    assert!(
+        found.contains("codec_name=h264|width=320") && found.contains("format_name=hls"),
+        "{found}"
+    );
+    let (_, chosen) = choose(&gateway, "demo", "can=film+reel", &[]).await;
+    assert_eq!(
+        chosen["url"], "/live/demo/film%20reel/index.m3u8",
+        "{chosen}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     let gateway = Gateway::with_config(&format!("{STREAMS}[policy]\nnear = [\"mjpeg\"]\n")).await;
     let (mut control, chosen) = Control::open(&gateway, "demo", "can=hls,mjpeg").await;

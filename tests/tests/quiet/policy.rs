@@ -33,6 +33,7 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         .into_iter()
         .map(|(transport, rendition)| Candidate {
             transport: transport.into(),
+            label: transport.to_uppercase(),
             rendition: rendition.into(),
             bandwidth: 2_000_000,
             latency_ms: 100,

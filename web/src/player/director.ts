@@ -6,7 +6,7 @@
 import type { ChoiceRequest, Choice, Form } from "../net/choice";
 import type { Move, Offered } from "../net/control";
 import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
-import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
+import { CACHEABLE, LABELS, TRANSPORTS, type TransportName } from "../transport/names";
 import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, Figures, Moved, StageName } from "./direction";
 import type { Session, SessionState } from "./session";
 
@@ -263,7 +263,7 @@ export class Director {
    */
   #withSession(base: URL, transport: TransportName): URL {
     const url = new URL(base);
-    if (this.#session !== null && transport !== "hls") url.searchParams.set("session", this.#session);
+    if (this.#session !== null && !CACHEABLE.has(transport)) url.searchParams.set("session", this.#session);
     return url;
   }
 

@@ -9,6 +9,9 @@ export type TransportName = (typeof TRANSPORTS)[number];
 /** Labels for the pages. */
 export const LABELS: Readonly<Record<TransportName, string>> = { nal: "WebCodecs", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
 
+/** Transports whose URLs are the same for all viewers, so that caches can keep what is behind them. */
+export const CACHEABLE: ReadonlySet<TransportName> = new Set<TransportName>(["hls"]);
+
 /** The transport with this name; `auto` for anything else. */
 export function transportNamed(name: string | null): TransportName | "auto" {
   return TRANSPORTS.find((known) => known === name) ?? "auto";

@@ -66,6 +66,9 @@ impl Transport for H264 {
             history: 1,
             repeat_ms: 0,
             latency_ms: 500,
+            entry: String::new(),
+            label: "H.264".into(),
+            embeds: vec!["file".into()],
         };
         let h264 = H264 {
             track: None,

@@ -3,12 +3,13 @@
 use super::{Body, ask, error, full, json, live, set};
 use crate::gateway::Gateway;
 use crate::session::{
-    Allowed, Asker, Form, Opening, Pin, Plain, SessionError, base, entry, first, plain, wants_json,
+    Allowed, Asker, Form, Opening, Pin, Plain, SessionError, base, first, plain, wants_json,
 };
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
-use sluicegate_plugin::policy::Client;
+use sluicegate_config as config;
+use sluicegate_plugin::{policy::Client, transports};
 use std::{net::SocketAddr, sync::Arc};
 
 /// Names in `?can=` and characters of one that are looked at.
@@ -79,7 +80,10 @@ async fn answer(
         return redirect(&base.replace("/live/", "../watch/"), asker.query);
     }
     let can = match plainly {
-        Some(Plain::Transports(names)) => names.iter().map(|name| (*name).to_owned()).collect(),
+        Some(Plain::Embed(kinds)) => kinds
+            .iter()
+            .flat_map(|kind| transports::that_embed(&gateway.transports, *kind))
+            .collect(),
         _ => can(gateway, asker),
     };
     let mut pin = Pin {
@@ -122,7 +126,10 @@ async fn answer(
             Ok(form) => {
                 let base = base(name, &form.rendition);
                 let place = base.strip_prefix("/live/").unwrap_or(&base);
-                redirect(&format!("{place}/{}", entry(&form.transport)), asker.query)
+                redirect(
+                    &format!("{place}/{}", entry(gateway, &form.transport)),
+                    asker.query,
+                )
             }
             Err(refused) => refusal(as_json, &refused),
         };
@@ -135,7 +142,7 @@ async fn answer(
     json(
         StatusCode::OK,
         &Chosen {
-            url: format!("{base}/{}", entry(&decision.form.transport)),
+            url: format!("{base}/{}", entry(gateway, &decision.form.transport)),
             base,
             form: &decision.form,
             reason: &decision.reason,
@@ -146,6 +153,14 @@ async fn answer(
 }
 
 /// What the client says that it can play, best first; all there is, if it says nothing.
+/// Path of a transport's entry below the stream.
+fn entry(gateway: &Gateway, transport: &str) -> String {
+    match gateway.transports.get(transport) {
+        Some(transport) => transport.entry(),
+        None => config::path_segment(transport),
+    }
+}
+
 fn can(gateway: &Gateway, asker: &Asker<'_>) -> Vec<String> {
     match asker.parameter("can") {
         Some(names) => names

@@ -27,6 +27,7 @@ use hyper::{
 };
 use sluicegate_net::auth::{self, Denied, Peer, Role};
 use sluicegate_net::{ViewerBody, WholeBody};
+use sluicegate_plugin::{Embed, transports};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 /// What goes back: a whole body, or one that goes on.
@@ -218,7 +219,16 @@ async fn route_to(
         Target::Frame => capture::frame(gateway, name(), request).await,
         Target::Capture => capture::post(gateway, name(), request).await,
         Target::CaptureSocket => capture::socket(gateway, name(), request).await,
-        Target::NalStream => live::serve(gateway, peer, name(), "nal", "", request).await,
+        Target::NalStream => {
+            let names = transports::that_embed(&gateway.transports, Embed::AccessUnits);
+            match names.first() {
+                Some(transport) => live::serve(gateway, peer, name(), transport, "", request).await,
+                None => {
+                    let text = "no transport of this gateway sends access units over WebSocket; check [transports]";
+                    error(true, StatusCode::NOT_FOUND, text)
+                }
+            }
+        }
     }
 }
 

@@ -192,6 +192,7 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
     };
     let candidate = |offer: Offer| Candidate {
         transport: transport.name.clone(),
+        label: transport.label().to_owned(),
         rendition: offer.rendition,
         bandwidth: offer.bandwidth,
         latency_ms: transport.profile.latency_ms,

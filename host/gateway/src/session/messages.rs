@@ -131,12 +131,3 @@ pub fn base(stream: &str, rendition: &str) -> String {
         rendition => format!("/live/{stream}@{}", config::path_segment(rendition)),
     }
 }
-
-/// Below the base, where a transport begins.
-pub fn entry(transport: &str) -> String {
-    let name = config::path_segment(transport);
-    match transport {
-        "hls" => format!("{name}/index.m3u8"),
-        _ => name,
-    }
-}

@@ -10,7 +10,7 @@ mod rules;
 mod watching;
 
 pub use candidates::{Allowed, Pin, SessionError};
-pub use messages::{FormChoice, Moved, ServerMessage, SessionView, base, entry};
+pub use messages::{FormChoice, Moved, ServerMessage, SessionView, base};
 pub use plain::{Plain, plain, wants_json};
 pub use policy_actor::{Call, Decision, Form, LoggedCall, PolicyHandle, SessionEvent};
 pub use rules::{Asker, first};

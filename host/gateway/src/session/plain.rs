@@ -1,14 +1,15 @@
 //! What clients play that run no player of ours. Pure.
 
 use super::Asker;
+use sluicegate_plugin::Embed;
 
-/// What is given to whom.
+/// What a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain {
     /// The player's page.
     Page,
-    /// The first of these transports that there is.
-    Transports(&'static [&'static str]),
+    /// A transport whose entry it can use, the most suitable kind first.
+    Embed(&'static [Embed]),
 }
 
 /// What tells a client.
@@ -21,14 +22,14 @@ enum Sign {
     Accept(&'static str),
 }
 
-const PICTURES: Plain = Plain::Transports(&["mjpeg"]);
-const PLAYLIST: Plain = Plain::Transports(&["hls", "mse", "mjpeg"]);
-/// One endless file: a video element that plays no HLS plays that.
-const FILE: Plain = Plain::Transports(&["mse", "hls", "mjpeg"]);
+const IMAGE: Plain = Plain::Embed(&[Embed::Image]);
+const PLAYLIST: Plain = Plain::Embed(&[Embed::Playlist, Embed::File, Embed::Image]);
+/// A video element without HLS support plays a file without an end.
+const FILE: Plain = Plain::Embed(&[Embed::File, Embed::Playlist, Embed::Image]);
 
 /// The first that fits counts.
 const TABLE: &[(Sign, Plain)] = &[
-    (Sign::Dest("image"), PICTURES),
+    (Sign::Dest("image"), IMAGE),
     (Sign::Dest("document"), Plain::Page),
     (Sign::Dest("iframe"), Plain::Page),
     (Sign::Agent("applecoremedia"), PLAYLIST),
@@ -40,7 +41,7 @@ const TABLE: &[(Sign, Plain)] = &[
     (Sign::Agent("kodi"), PLAYLIST),
     (Sign::Dest("video"), FILE),
     (Sign::Accept("mpegurl"), PLAYLIST),
-    (Sign::Accept("multipart/x-mixed-replace"), PICTURES),
+    (Sign::Accept("multipart/x-mixed-replace"), IMAGE),
     (Sign::Accept("text/html"), Plain::Page),
 ];
 
@@ -55,7 +56,7 @@ pub fn plain(asker: &Asker<'_>) -> Plain {
         Sign::Accept(part) => accept.contains(part),
     });
     // Almost everything can show pictures.
-    fitting.map_or(PICTURES, |(_, plain)| *plain)
+    fitting.map_or(IMAGE, |(_, plain)| *plain)
 }
 
 /// Whether JSON is asked for: the player, or who talks to an API.
@@ -75,7 +76,7 @@ mod tests {
     fn plain_clients_get_what_they_can_play() {
         let chromium = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36";
         for (agent, dest, accept, expected) in [
-            (chromium, "image", "image/avif,image/webp,*/*", PICTURES),
+            (chromium, "image", "image/avif,image/webp,*/*", IMAGE),
             (chromium, "document", "text/html,*/*", Plain::Page),
             (chromium, "iframe", "text/html,*/*", Plain::Page),
             (chromium, "video", "*/*", FILE),
@@ -86,7 +87,7 @@ mod tests {
                 "text/html,application/xhtml+xml,*/*",
                 Plain::Page,
             ),
-            (chromium, "", "image/avif,image/webp,*/*", PICTURES),
+            (chromium, "", "image/avif,image/webp,*/*", IMAGE),
             ("VLC/3.0.21 LibVLC/3.0.21", "", "*/*", PLAYLIST),
             ("Lavf/61.7.100", "", "*/*", PLAYLIST),
             (
@@ -108,8 +109,8 @@ mod tests {
                 "*/*",
                 PLAYLIST,
             ),
-            ("curl/8.5.0", "", "*/*", PICTURES),
-            ("", "", "", PICTURES),
+            ("curl/8.5.0", "", "*/*", IMAGE),
+            ("", "", "", IMAGE),
             ("x", "", "application/vnd.apple.mpegurl", PLAYLIST),
         ] {
             let mut headers = HeaderMap::new();

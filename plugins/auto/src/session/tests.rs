@@ -4,6 +4,7 @@ use super::*;
 fn form(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
     Candidate {
         transport: transport.into(),
+        label: transport.to_uppercase(),
         rendition: String::new(),
         bandwidth,
         latency_ms: 0,

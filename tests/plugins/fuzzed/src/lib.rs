@@ -257,6 +257,9 @@ impl Transport for Fuzzed {
                 history: 1,
                 repeat_ms: 0,
                 latency_ms: 0,
+                entry: String::new(),
+                label: String::new(),
+                embeds: vec![],
             }),
             200..250 => Ok(Profile {
                 carriers: (0..script.count()).map(|_| script.text()).collect(),
@@ -272,6 +275,9 @@ impl Transport for Fuzzed {
                 history: script.long(),
                 repeat_ms: script.long(),
                 latency_ms: script.long(),
+                entry: script.text(),
+                label: script.text(),
+                embeds: (0..script.count()).map(|_| script.text()).collect(),
             }),
             _ => Err(script.text()),
         })?;

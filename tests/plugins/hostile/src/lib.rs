@@ -114,6 +114,9 @@ impl Transport for Hostile {
             history: 1,
             repeat_ms: hostile.options.repeat,
             latency_ms: 80,
+            entry: String::new(),
+            label: String::new(),
+            embeds: vec![],
         };
         match hostile.misbehave(Call::Open) {
             Some(Misbehavior::Refuse) => return Err("hostile refuses these options".into()),
