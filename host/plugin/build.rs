@@ -1,20 +1,20 @@
-//! Puts the built-in components into the library.
+//! Embeds the built-in components, which `make build` has put into `target/plugins`, into the library.
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
-/// The transports that every gateway has, by name, and the policies.
+/// Built-in transports and policies, by name.
 const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
 const POLICIES: [&str; 1] = ["auto"];
 
 fn main() {
-    // Where it is now: a build folder may have been moved, or be of several checkouts.
+    // From the environment at run time: a build folder may have been moved, or be shared by several checkouts.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let plugins = Path::new(&package).join("../../target/plugins");
     embed(&plugins, &TRANSPORTS, "plugins.rs");
     embed(&plugins, &POLICIES, "policies.rs");
 }
 
-/// A table of components, name and bytes.
+/// Writes a table of components, as name and bytes, to `out`.
 fn embed(plugins: &Path, names: &[&str], out: &str) {
     let mut table = String::from("&[");
     for name in names {

@@ -1,4 +1,8 @@
-//! Bodies of responses: whole ones, and one that goes on as long as somebody watches.
+//! Bodies of responses: [`WholeBody`] is complete from the start, [`ViewerBody`] streams a viewer's chunks as long as
+//! the client reads.
+//!
+//! `ViewerBody` is the `http` carrier. hyper polls for the next part when the socket has room, so a slow client takes
+//! fewer chunks from the outlet and jumps within its lag bound.
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -14,16 +18,16 @@ use std::{
 };
 use tokio::time::{self, Sleep, sleep};
 
-/// A body that is all there, in shared runs of bytes.
+/// A complete body, as shared byte slices.
 #[derive(Debug, Default)]
 pub struct WholeBody {
     parts: VecDeque<Bytes>,
-    /// It stands for one that goes on: there is no length to tell.
+    /// It stands for a body of unknown length, so it reports no length.
     endless: bool,
 }
 
 impl WholeBody {
-    /// Nothing, in the place of a body whose length nobody knows.
+    /// An empty body in place of one of unknown length, for the answer to a HEAD request.
     pub fn endless() -> WholeBody {
         WholeBody {
             endless: true,
@@ -74,7 +78,7 @@ impl Body for WholeBody {
     }
 }
 
-/// Content as a part of a response body. A body has no messages, so text has no place in it.
+/// Encoding of content for a response body. A body has no messages, so text is left out.
 struct BodyEncoding;
 
 impl Encoding for BodyEncoding {
@@ -86,21 +90,22 @@ impl Encoding for BodyEncoding {
     }
 }
 
-/// A viewer over plain HTTP: chunks as they come, one at a time, so that the newest counts when the socket is slow.
+/// A viewer over plain HTTP. It takes one chunk at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]
 pub struct ViewerBody {
     viewing: Viewing,
     meter: Meter,
-    /// Kept for as long as it watches.
+    /// Registers the viewer for as long as the body exists.
     _place: Place,
-    /// Empty but while they are encoded.
+    /// Empty except while items are encoded.
     items: VecDeque<Item>,
     queue: VecDeque<Bytes>,
     pace: Option<Pace>,
     ended: bool,
 }
 
-/// Chunks at most this often; between them the viewer takes nothing, so that it then gets the newest.
+/// Limits the rate of chunks. Between two of them the viewer takes none, so that it gets the newest when the next is
+/// due.
 #[derive(Debug)]
 struct Pace {
     interval: Duration,
@@ -115,7 +120,8 @@ impl Pace {
         }
     }
 
-    /// A chunk was taken: the next is due an interval after this one was, or after now if this one was late.
+    /// Schedules the next chunk: one interval after this one was due, or after now if this one was late by more than
+    /// that.
     fn taken(&mut self) {
         let now = time::Instant::now();
         let due = self.due.deadline() + self.interval;
@@ -125,8 +131,8 @@ impl Pace {
 }
 
 impl ViewerBody {
-    /// The body for a viewer that has joined, whose request came at `asked`, and who wants chunks no more often than
-    /// every `pace`.
+    /// The body for a viewer that has joined. `asked` is when its request arrived; `pace` is the shortest interval
+    /// between chunks.
     pub fn new(
         viewing: Viewing,
         place: Place,
@@ -144,7 +150,7 @@ impl ViewerBody {
         }
     }
 
-    /// Puts the items into the queue.
+    /// Encodes the items and moves them to the queue.
     fn encode(&mut self) {
         while let Some(item) = self.items.pop_front() {
             match item {
@@ -171,7 +177,7 @@ impl Body for ViewerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        // Who asks has got rid of what it had.
+        // hyper polls again only when the previous part was written to the socket.
         this.meter.stuck(None);
         loop {
             if let Some(bytes) = this.queue.pop_front() {

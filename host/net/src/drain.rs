@@ -1,4 +1,8 @@
-//! The word that the gateway shuts down.
+//! The shutdown signal, as every connection waits for it.
+//!
+//! A connection polls the signal each time its task wakes. Polling tokio's `watch` takes a lock that all connections
+//! share, so [`Drain`] keeps one pending wait and polls it again only if the task's waker has changed or the signal was
+//! given.
 
 use std::{
     fmt,
@@ -8,20 +12,20 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Tells when the gateway shuts down.
+/// A receiver of the shutdown signal.
 pub struct Drain {
     draining: watch::Receiver<bool>,
     waiting: Option<Waiting>,
 }
 
-/// A wait that has begun, and the task that it will wake.
+/// A pending wait, and the waker of the task that it will wake.
 struct Waiting {
     task: Waker,
     word: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
 impl Drain {
-    /// Tells when `draining` becomes true.
+    /// A receiver that is ready once `draining` is true.
     pub fn new(draining: &watch::Sender<bool>) -> Drain {
         Drain {
             draining: draining.subscribe(),
@@ -29,13 +33,13 @@ impl Drain {
         }
     }
 
-    /// Returns when the gateway shuts down.
+    /// Waits until the gateway shuts down.
     pub async fn wait(&mut self) {
         poll_fn(|context| self.poll(context)).await;
     }
 
-    /// Ready when the gateway shuts down. All connections wait for the same word, and a task that is woken for
-    /// something else must not take the lock that this costs, so it is asked once for each task.
+    /// Ready when the gateway shuts down, and from then on. Cheap if the same task polls again, since it takes no lock
+    /// then.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let known = self
             .waiting
@@ -49,7 +53,7 @@ impl Drain {
             Waiting {
                 task: context.waker().clone(),
                 word: Box::pin(async move {
-                    // An error means that the gateway is gone, which is as good.
+                    // An error means that the sender was dropped, which also means shutdown.
                     let _ = draining.wait_for(|draining| *draining).await;
                 }),
             }

@@ -1,4 +1,8 @@
-//! HTTP/1.1 and HTTP/2 on hyper: one connection from its first byte, its limits, and the upgrade to WebSocket.
+//! HTTP/1.1 and HTTP/2 on hyper: serves one connection from its first byte, with timeouts and limits, until it ends or
+//! becomes a WebSocket.
+//!
+//! The protocol is chosen by the first bytes, or by ALPN under TLS. On shutdown a connection finishes the requests in
+//! progress and is then closed. Called by `listener`; the gateway's handler is called for each request.
 
 use super::{BoxError, Drain, Socket, limiter::Permit, tls::Tls};
 use crate::auth::Peer;
@@ -30,33 +34,37 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// A client has this long for a TLS handshake, for a request's head, and between two requests.
+/// Timeout of the TLS handshake, of a request's head, and of an idle connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of a request's head, and of a response that hyper holds before the socket takes it: one picture, not ten.
+/// Largest request head, and the part of a response that hyper buffers before the socket accepts it, in bytes: one
+/// frame, not ten.
 const BUFFER: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
-/// Requests at a time on one connection of HTTP/2.
+/// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
-/// Streams that a client of HTTP/2 took back before they were looked at, and that broke the protocol.
+/// Streams that an HTTP/2 client may reset before they are accepted (rapid reset), and streams that we may reset for
+/// its protocol errors; beyond, the connection is closed.
 const MAX_TAKEN_BACK: usize = 20;
 const MAX_BROKEN: usize = 64;
-/// Bytes of a request's body, and of all on a connection of HTTP/2; the standard wants no less of the latter.
+/// Flow-control windows for request bodies, in bytes: of a stream and of the connection. The standard does not allow
+/// less for the connection.
 const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = (64 << 10) - 1;
-/// A client of HTTP/2 that answers no ping for this long is gone; so often it is asked.
+/// Interval of HTTP/2 pings, and the timeout of an answer.
 const PING: Duration = Duration::from_secs(20);
-/// A client that was just connecting when the gateway began to shut down has this long to ask something.
+/// How long a client that is still connecting when the gateway shuts down may take to send a request.
 const LATE: Duration = Duration::from_secs(1);
-/// How long a connection without requests may take to say goodbye.
+/// How long an HTTP/2 connection without requests may take to close.
 const CLOSING: Duration = Duration::from_secs(3);
-/// Bytes the kernel holds of what it has not sent; beyond, the viewer counts as slow.
+/// `TCP_NOTSENT_LOWAT`: unsent bytes in the kernel, beyond which the socket is not writable and the viewer counts as
+/// slow.
 const UNSENT: u32 = 128 << 10;
-/// A peer that acknowledges nothing for this long is gone.
+/// `TCP_USER_TIMEOUT`: a peer that acknowledges nothing for this long is disconnected.
 const DEAD: Duration = Duration::from_secs(60);
 
 /// First byte of a TLS connection (RFC 8446 section 5.1: handshake).
 const HANDSHAKE: u8 = 22;
-/// How a client that knows speaks HTTP/2 without TLS (RFC 9113 section 3.4); no method of HTTP/1 starts so.
+/// Start of the HTTP/2 preface with prior knowledge (RFC 9113 section 3.4); no method of HTTP/1 starts with it.
 const PREFACE: &[u8; 3] = b"PRI";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +73,7 @@ enum Version {
     Http2,
 }
 
-/// Serves one connection to its end, or to where it became a WebSocket.
+/// Serves one connection until it ends or becomes a WebSocket.
 pub(super) async fn converse<A, F, B>(
     socket: TcpStream,
     address: SocketAddr,
@@ -104,14 +112,16 @@ pub(super) async fn converse<A, F, B>(
         Ok(Ok(Some((socket, Version::Http2)))) => http2(socket, peer, drain, answer).await,
         Ok(Ok(None)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err("nothing, or no whole handshake, came in time".into()),
+        Err(_) => {
+            Err("timeout: the client sent no request or did not complete the TLS handshake".into())
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %address, "connection ended after {:?}: {error}", began.elapsed());
     }
 }
 
-/// Looks at the first bytes and shakes hands; `None` where the client left or was sent away.
+/// Detects the protocol and does the TLS handshake; `None` if the client has left or was refused.
 async fn greet(
     mut socket: TcpStream,
     permit: Permit,
@@ -150,7 +160,7 @@ async fn refuse_plain(socket: &mut TcpStream) -> std::io::Result<()> {
     );
     socket.write_all(response.as_bytes()).await?;
     socket.shutdown().await?;
-    // What is not read would reset the connection before the client has read the sentence.
+    // Unread bytes would make the kernel reset the connection before the client has read the answer.
     let mut rest = socket.take(BUFFER as u64);
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
     Ok(())
@@ -182,7 +192,7 @@ where
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    // In this order, so that what has come in is read before hyper is asked whether the connection is idle.
+    // `biased`, so that hyper reads what has arrived before it is asked whether the connection is idle.
     tokio::select! {
         biased;
         ended = connection.as_mut() => return Ok(ended?),
@@ -235,18 +245,18 @@ where
         () = open.none_for(PATIENCE) => {}
     }
     connection.as_mut().graceful_shutdown();
-    // A request may have come in meanwhile; who sends none need not be waited for.
+    // A request may have arrived meanwhile; a connection without one is not waited for longer.
     tokio::select! {
         ended = connection.as_mut() => Ok(ended?),
         () = open.none_for(CLOSING) => Ok(()),
     }
 }
 
-/// Counts the requests under way on a connection of HTTP/2.
+/// Number of requests in progress on an HTTP/2 connection.
 #[derive(Clone, Debug, Default)]
 struct Open(Arc<watch::Sender<usize>>);
 
-/// One request under way.
+/// A request in progress.
 #[derive(Debug)]
 struct Held(Open);
 
@@ -256,7 +266,7 @@ impl Open {
         Held(self.clone())
     }
 
-    /// Returns when there was none for so long.
+    /// Returns once there was no request for `quiet`.
     async fn none_for(&self, quiet: Duration) {
         let mut count = self.0.subscribe();
         loop {
@@ -275,7 +285,7 @@ impl Drop for Held {
     }
 }
 
-/// A body that is a request under way as long as it is.
+/// A response body that counts as a request in progress until it is dropped.
 #[derive(Debug)]
 struct Holding<B> {
     body: B,

@@ -1,4 +1,9 @@
-//! The native byte movers under the transports.
+//! Networking: the listener, TLS, HTTP/1.1, HTTP/2 and WebSocket, and access rules.
+//!
+//! [`serve`] accepts connections within the [`ConnectionLimiter`] and calls the gateway for each request. The carriers
+//! below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body, [`websocket::run`] as
+//! WebSocket messages. [`auth`] decides who may request what. Called by the gateway; calls `sluicegate_plugin` for
+//! viewers and knows nothing of transports.
 
 pub mod auth;
 mod body;
@@ -17,5 +22,5 @@ pub use listener::{listen, serve};
 pub use socket::Socket;
 pub use tls::{Tls, TlsError};
 
-/// Why a body of a response broke off.
+/// Error of a response body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

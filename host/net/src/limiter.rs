@@ -1,4 +1,7 @@
-//! How many may come in: connections in total and from one address.
+//! Limits of connections: in total, and per client address. Also the log line for bursts of refusals.
+//!
+//! Called by `listener` for each accepted connection. The total is bounded by the config and by the files that the
+//! process may open.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluicegate_config::{Network, Server};
@@ -14,39 +17,41 @@ use tokio::{
     time::Instant,
 };
 
-/// Files that are kept for everything but connections, and for each stream: sources, pipes, components, pages.
+/// File descriptors that are reserved for everything except connections, in total and per stream: sources, pipes,
+/// components, pages.
 const OTHER_FILES: u64 = 64;
 const STREAM_FILES: u64 = 4;
 
-/// Why somebody is not let in.
+/// Reason why a connection is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Refused {
-    /// Too many in all.
+    /// The limit of all connections is reached.
     #[error(
-        "{0} connections are open, which is the most: see `connections` under [server], and `ulimit -n`"
+        "{0} connections are open, which is the limit; raise `connections` under [server], or `ulimit -n`"
     )]
     Full(usize),
-    /// Too many from there.
+    /// The limit of one address is reached.
     #[error(
-        "{1} has {0} connections, which is the most: see `connections-per-address` under [server]"
+        "{1} has {0} connections, which is the limit per address; raise `connections-per-address` under [server]"
     )]
     Address(u32, IpAddr),
 }
 
-/// Counts who is in.
+/// Counts open connections.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     most: usize,
     most_of_one: u32,
-    /// Proxies, each of which stands for many.
+    /// Trusted proxies, which have no limit per address since each stands for many clients.
     free: Vec<Network>,
     slots: Arc<Semaphore>,
-    /// By address, or the first half of an IPv6 one, all of which one client may have.
+    /// Connections by address. IPv6 addresses count by their /64 network, since one client may have all of it.
     of_one: Mutex<HashMap<IpAddr, u32>>,
 }
 
 impl ConnectionLimiter {
-    /// As configured, as far as the process may open files with so many streams; raises that limit if it can.
+    /// A limiter with the configured limits, lowered to the files that the process may open with this many `streams`;
+    /// raises that limit if it can.
     pub fn new(server: &Server, streams: usize) -> Arc<ConnectionLimiter> {
         let other = OTHER_FILES + STREAM_FILES * streams as u64;
         let files = open_files();
@@ -67,7 +72,11 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Lets one in until the ticket is dropped.
+    /// Admits a connection until the permit is dropped. Loopback and trusted proxies have no limit per address.
+    ///
+    /// # Errors
+    ///
+    /// A limit is reached.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         let slots = self.slots.clone();
         let slot = slots
@@ -91,10 +100,10 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Returns when everybody has left.
+    /// Waits until all connections have ended.
     pub async fn empty(&self) {
         let all = u32::try_from(self.most).unwrap_or(u32::MAX);
-        // An error means that the semaphore was closed, which nobody does.
+        // An error would mean that the semaphore was closed, which never happens.
         let _ = self.slots.acquire_many(all).await;
     }
 
@@ -103,7 +112,7 @@ impl ConnectionLimiter {
     }
 }
 
-/// A place in the gateway.
+/// Permit of one open connection.
 #[derive(Debug)]
 pub struct Permit {
     counted: Option<IpAddr>,
@@ -133,7 +142,7 @@ fn block(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many files the process may have open, raised as far as it may raise that itself.
+/// Files that the process may open, after raising the soft limit to the hard limit.
 fn open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
@@ -148,7 +157,7 @@ fn open_files() -> u64 {
     }
 }
 
-/// One log line for a burst of the same mishap. Pure.
+/// Rate limit of a log line: one for a burst of the same event, with the number of those left out. Pure.
 #[derive(Debug, Default)]
 pub struct Burst {
     quiet_until: Option<Instant>,
@@ -156,10 +165,10 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// After a line, this long without another.
+    /// Shortest interval between two lines.
     const QUIET: Duration = Duration::from_secs(10);
 
-    /// Whether to say it now, and then how many were not told since the last time.
+    /// Whether to log the event now; the value is how many were left out since the previous line.
     pub fn tell(&mut self, now: Instant) -> Option<u64> {
         if self.quiet_until.is_some_and(|until| now < until) {
             self.hidden += 1;
@@ -196,7 +205,7 @@ mod tests {
         let _other = enter("192.0.2.2").unwrap();
         drop(first);
         let _third = enter("192.0.2.1").unwrap();
-        // One network of IPv6 is one client.
+        // One IPv6 /64 network counts as one client.
         let _six = enter("2001:db8::1").unwrap();
         let _seven = enter("2001:db8::ffff:1").unwrap();
         assert!(enter("2001:db8::2").is_err());

@@ -1,4 +1,5 @@
-//! The listening socket and its accept loop.
+//! The listening socket and its accept loop: each connection that the limiter admits gets a task (`http`), others are
+//! reset at once.
 
 use super::{
     BoxError, Drain, http,
@@ -17,31 +18,31 @@ use tokio::{
     time::Instant,
 };
 
-/// After an error of accept, such as too many open files: the connection waits in the kernel, and so do we.
+/// Pause after an error of accept, such as too many open files. The connection stays in the kernel's queue meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Connections that the kernel holds until they are accepted, or `net.core.somaxconn` if that is less. Beyond it drops them, and
-/// their clients try again after one, three and seven seconds; tokio's own 128 are fewer than the viewers that come back at once when
-/// a gateway was restarted.
+/// Length of the accept queue, or `net.core.somaxconn` if that is less. Beyond it the kernel drops connections, and
+/// clients retry after one, three and seven seconds. tokio's default of 128 is less than the number of viewers that may
+/// reconnect at once after a restart.
 const BACKLOG: u32 = 1024;
 
-/// Listens there.
+/// Opens a listening socket.
 ///
 /// # Errors
 ///
-/// Where the address is taken, not of this machine, or not allowed.
+/// The address is in use, does not belong to this machine, or is not permitted.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // A port is free at once when its gateway has ended.
+    // So that the port can be used again at once after the gateway has ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves until the gateway drains, each request by `answer`; returns when every connection has ended, those that
-/// became WebSockets too.
+/// Serves until the gateway shuts down; `answer` handles each request. Returns when every connection has ended,
+/// including those that became WebSockets.
 pub async fn serve<A, F, B>(
     listener: TcpListener,
     limiter: Arc<ConnectionLimiter>,
@@ -58,7 +59,8 @@ pub async fn serve<A, F, B>(
     loop {
         let accepted = tokio::select! {
             biased;
-            // Who already waits in the kernel would be cut off unheard; who comes all the while is not waited for.
+            // Connections already in the accept queue are still served, at most [`BACKLOG`] of them, since clients keep
+            // coming.
             () = drain.wait() => {
                 late += 1;
                 tokio::select! {
@@ -74,7 +76,7 @@ pub async fn serve<A, F, B>(
             Err(error) => {
                 if let Some(hidden) = failures.tell(Instant::now()) {
                     tracing::error!(
-                        "cannot accept connections: {error}; trying on ({hidden} more times since the last word)"
+                        "cannot accept connections: {error}; retrying ({hidden} more failures since the last log line)"
                     );
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -90,18 +92,18 @@ pub async fn serve<A, F, B>(
                 hang_up(socket);
                 if let Some(hidden) = refusals.tell(Instant::now()) {
                     tracing::warn!(
-                        "refused a connection: {refused} ({hidden} more since the last word)"
+                        "refused a connection: {refused} ({hidden} more since the last log line)"
                     );
                 }
             }
         }
     }
-    // The port is free from here on.
+    // Releases the port before waiting for the connections.
     drop(listener);
     limiter.empty().await;
 }
 
-/// By a reset, which leaves nothing behind in the kernel.
+/// Closes the connection by a reset, which leaves no state in the kernel.
 fn hang_up(socket: TcpStream) {
     let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }

@@ -1,4 +1,7 @@
-//! One connection's bytes, with or without TLS.
+//! The byte stream of one connection, with or without TLS, including its permit from the connection limiter.
+//!
+//! It adds two things to the stream: a read rate limit for HTTP/2 ([`Intake`]), and a lingering close, so that a client
+//! that is still sending gets to read the answer.
 
 use super::limiter::Permit;
 use std::{
@@ -15,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// A connection; its place at the door is free again when it is dropped.
+/// A connection. Its permit is released when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,
@@ -24,19 +27,19 @@ pub struct Socket {
     _ticket: Permit,
 }
 
-/// How far closing has come. A client that is not done sending when it is told why nobody listens, as one with a large body
-/// is, is read for a while longer: bytes that lie unread have the kernel reset the connection, and take the answer from it
-/// (RFC 9112 section 9.6).
+/// Progress of closing. A client that is still sending when it gets the answer, such as one with a large body, is read
+/// for a while longer: unread bytes at close make the kernel send a reset, which discards the answer that the client
+/// has not read yet (RFC 9112 section 9.6).
 #[derive(Debug)]
 enum Closing {
     Open,
-    /// Nothing more is said.
+    /// Our side is shut down.
     Said,
-    /// It went on sending; until then it is read.
+    /// The client kept sending; it is read until this timer expires.
     Lingers(Pin<Box<Sleep>>),
 }
 
-/// A client that goes on sending is read for so long after the last word.
+/// How long a client that keeps sending is read after our side is shut down.
 const LINGER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -46,7 +49,7 @@ enum Stream {
 }
 
 impl Socket {
-    /// Without TLS.
+    /// A connection without TLS.
     pub fn plain(socket: TcpStream, permit: Permit) -> Socket {
         Socket {
             stream: Stream::Plain(socket),
@@ -56,7 +59,7 @@ impl Socket {
         }
     }
 
-    /// With TLS, after its handshake.
+    /// A connection with TLS, after its handshake.
     pub fn tls(socket: TlsStream<TcpStream>, permit: Permit) -> Socket {
         Socket {
             stream: Stream::Tls(Box::new(socket)),
@@ -66,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// From here on reads no faster than the intake allows.
+    /// Limits the read rate from here on.
     pub fn slowly(mut self) -> Socket {
         self.intake = Some(Intake::new(Instant::now()));
         self
@@ -120,7 +123,7 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        // rustls makes full records of the slices.
+        // Also for TLS: rustls joins the slices to full records.
         true
     }
 
@@ -133,7 +136,7 @@ impl AsyncWrite for Socket {
             ready!(self.stream().poll_shutdown(context))?;
             self.farewell = Closing::Said;
         }
-        // A client of HTTP/2 is told by a frame of its own to stop, and one that floods is not listened to any longer.
+        // No lingering for HTTP/2: the client gets a GOAWAY frame, and one that floods must not be read any longer.
         if self.intake.is_some() {
             return Poll::Ready(Ok(()));
         }
@@ -151,7 +154,7 @@ impl AsyncWrite for Socket {
                         self.farewell = Closing::Lingers(Box::pin(sleep(LINGER)));
                     }
                 }
-                // Who has nothing on its way now is not waited for.
+                // A client that has nothing in flight is not waited for.
                 Poll::Pending if matches!(self.farewell, Closing::Lingers(_)) => {
                     return Poll::Pending;
                 }
@@ -161,8 +164,9 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// What a client of HTTP/2 may send. It has little to say, and each frame of a few bytes, empty or not, costs the
-/// server more than the client; so beyond this it is read late, which costs nobody else anything.
+/// Read rate limit of an HTTP/2 client: a token bucket of bytes. Such a client has little to send, and each frame of a
+/// few bytes, even an empty one, costs the server more than the client. Beyond the limit it is read late, which affects
+/// no other client.
 #[derive(Debug)]
 struct Intake {
     left: u64,
@@ -171,11 +175,11 @@ struct Intake {
 }
 
 impl Intake {
-    /// Bytes at once.
+    /// Capacity of the bucket in bytes.
     const BURST: u64 = 1 << 20;
-    /// Bytes a second.
+    /// Refill rate in bytes per second.
     const RATE: u64 = 256 << 10;
-    /// How long it waits when there is nothing left.
+    /// How long reading pauses when the bucket is empty.
     const PAUSE: Duration = Duration::from_millis(50);
 
     fn new(now: Instant) -> Intake {
@@ -190,7 +194,7 @@ impl Intake {
         self.left = self.left.saturating_sub(bytes as u64);
     }
 
-    /// Adds what was gained since the last time, if nothing is left; says when to come again, if there is still nothing.
+    /// Refills an empty bucket; returns when to try again if it is still empty.
     fn fill(&mut self, now: Instant) -> Option<Instant> {
         if self.left > 0 {
             return None;

@@ -1,4 +1,4 @@
-//! What `wit/gateway.wit` generates for the host.
+//! Bindings that wasmtime generates from `wit/gateway.wit` for the host.
 #![allow(missing_docs)]
 
 wasmtime::component::bindgen!({

@@ -1,4 +1,7 @@
-//! Compiled components, kept between starts where only this user can write.
+//! Cache of compiled components, kept between starts in a folder that only this user can write to.
+//!
+//! An entry is named by the hash of the component and of the engine's settings, and has a checksum in front; whatever
+//! does not match is compiled again. Called by `Engine::load`.
 
 use super::compile::{Refused, compile, turn};
 use sha2::{Digest, Sha256};
@@ -9,28 +12,29 @@ use std::{
 };
 use wasmtime::component::Component;
 
-/// Bytes of the checksum in front of the compiled code.
+/// Size in bytes of the checksum in front of the compiled code.
 const CHECKSUM: usize = 32;
 
-/// A private folder of compiled code, by the hash of what it was compiled from.
+/// A private folder with compiled code.
 #[derive(Debug)]
 pub struct Cache {
     dir: Option<PathBuf>,
 }
 
 impl Cache {
-    /// `$XDG_CACHE_HOME/sluicegate/compiled` or `~/.cache/sluicegate/compiled`; without either, nothing is kept.
+    /// The cache in `$XDG_CACHE_HOME/sluicegate/compiled` or `~/.cache/sluicegate/compiled`; without either, nothing is
+    /// cached.
     pub fn for_user() -> Cache {
         Cache::at(private::folder("XDG_CACHE_HOME", ".cache", "compiled"))
     }
 
-    /// A cache in that folder, which is made if need be; unusable if anybody else can write there.
+    /// The cache in that folder, which is created if needed. Nothing is cached if other users can write to it.
     pub fn at(dir: Option<PathBuf>) -> Cache {
         let dir = dir.filter(|dir| match private::make(dir) {
             Ok(()) => true,
             Err(reason) => {
                 tracing::info!(
-                    "compiled components are not kept: {}: {reason}",
+                    "compiled components are not cached: {}: {reason}",
                     dir.display()
                 );
                 false
@@ -39,17 +43,17 @@ impl Cache {
         Cache { dir }
     }
 
-    /// The component compiled from `wasm`, from the cache or by the compiler.
+    /// Returns the compiled component, from the cache or from the compiler.
     ///
     /// # Errors
-    /// It does not compile, or is too much to compile.
+    /// It does not compile, or exceeds the compiler's limits.
     pub fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, Refused> {
         let path = self.dir.as_ref().map(|dir| dir.join(key(engine, wasm)));
         if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
             return Ok(component);
         }
         let _turn = turn();
-        // Whoever had the turn before may have compiled the same.
+        // The caller that had the turn before may have compiled the same component.
         if let Some(component) = path.as_ref().and_then(|path| load(engine, path)) {
             return Ok(component);
         }
@@ -59,7 +63,7 @@ impl Cache {
             && let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled])
         {
             tracing::info!(
-                "compiled component is not kept: {}: {error}",
+                "compiled component is not cached: {}: {error}",
                 path.display()
             );
         }
@@ -85,10 +89,11 @@ fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
     deserialize(engine, compiled).ok()
 }
 
-/// The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
+/// Loads compiled code. The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
 ///
-/// The bytes are either what this same program's compiler just returned, in this process or in a child that it started, or a file of this user's, mode 0600, in a folder of
-/// mode 0700, whose checksum holds. Who can write there can replace this program too.
+/// The bytes are either what this same program's compiler just returned, in this process or in a child that it started,
+/// or a file of this user, mode 0600, in a folder of mode 0700, whose checksum matches. Whoever can write there can
+/// replace this program, too.
 #[allow(unsafe_code)]
 fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: see above: only output of this engine's own compiler gets here.

@@ -1,8 +1,9 @@
-//! Compiling a component, in a process of its own.
+//! Compiles components, in a child process with limits.
 //!
-//! How long a compiler works on a component, and with how much memory, does not follow from its size: half a megabyte took 45 s
-//! and 7.7 GB. So what is too large is refused before, and the rest is compiled by a child that the system ends at its limits of
-//! processor time and memory. The child is this same program, so that what it gives back is this engine's own code.
+//! The time and memory that a compiler needs do not follow from the size of the component: half a megabyte took 45 s
+//! and 7.7 GB. So what is too large is rejected first, and the rest is compiled by a child process that the kernel ends
+//! at its limits of processor time and memory. The child is this same program (`compile-component`), so the code that
+//! it returns is as trustworthy as this engine's own. Called by `Cache`.
 
 use super::encode;
 use rustix::{
@@ -23,56 +24,58 @@ use thiserror::Error;
 use wasmparser::{Parser, Payload};
 use wasmtime::{Config, Engine};
 
-/// Functions of a component, in all its modules.
+/// Most functions of a component, in all its modules.
 const MAX_FUNCTIONS: u32 = 65_536;
-/// Bytes of one of them: compilers take more than twice the time for twice as much.
+/// Largest function in bytes: compilers take more than twice the time for a function of twice the size.
 const MAX_FUNCTION_BYTES: usize = 1 << 20;
-/// Compiled code.
+/// Largest compiled code, in bytes.
 const MAX_CODE_BYTES: u64 = 256 << 20;
-/// What the child may have in data, bytes.
+/// Limit of the child's data segment (`RLIMIT_DATA`), in bytes.
 const MEMORY: u64 = 1 << 30;
-/// Processor time of the child, seconds; a compiler that is not optimized takes several times as long.
+/// Limit of the child's processor time, in seconds. A compiler that was built without optimization takes several times
+/// as long.
 const SECONDS: u64 = if cfg!(debug_assertions) { 120 } else { 30 };
-/// For the child on a machine that has other things to do.
+/// Timeout of the child in real time, on a machine that is busy otherwise.
 const PATIENCE: Duration = Duration::from_secs(4 * SECONDS);
-/// Each has a stack and works on a function, so they multiply the memory.
+/// Threads of the compiler. Each has a stack and compiles a function, so the number multiplies the memory.
 const THREADS: &str = "4";
 
-/// What the child says first: the compiled code follows, or why there is none.
+/// First byte of the child's output. The compiled code follows, or the reason why there is none.
 const CODE: u8 = b'c';
 const NOT_ENCODED: u8 = b'e';
 const NOT_COMPILED: u8 = b'f';
 
-/// Why there is no compiled code.
+/// Reason why there is no compiled code.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refused {
-    /// It is a core module that cannot be made a component.
+    /// A core module that cannot be converted to a component.
     #[error("{0}")]
     Encode(String),
-    /// It does not compile, or not within its limits.
+    /// The component does not compile, or not within the limits.
     #[error("{0}")]
     Compile(String),
 }
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-/// One at a time, so that many do not add up to more than one may take.
+/// Components are compiled one at a time, so that the limits hold for all of them together.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Waits for the turn to compile, which lasts as long as what it gives.
+/// Waits until no other component is compiled; the guard keeps others waiting.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Names the program that is run to compile components, which must call [`answer`] on `compile-component`. Without one, as where
-/// the gateway is used as a library, they are compiled in this process, without limits of time and memory.
+/// Sets the program that is run to compile components; it must call [`answer`] for the argument `compile-component`.
+/// Without one, for example if the gateway is used as a library, components are compiled in this process, without
+/// limits of time and memory.
 pub fn compile_with(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
 
-/// The engine that everything is compiled for.
+/// An engine with the settings that all code is compiled with.
 pub(super) fn engine() -> wasmtime::Result<Engine> {
     let mut config = Config::new();
-    // Same calls in, same bytes out, on every machine.
+    // Deterministic: the same calls return the same bytes on every machine.
     config
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
@@ -80,10 +83,10 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// The code of a component, or of a core module that carries its component type.
+/// Compiles a component, or a core module with an embedded component type.
 ///
 /// # Errors
-/// It does not compile, or is more than may be compiled.
+/// It does not compile, or exceeds a limit.
 pub(super) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> {
     measure(wasm)?;
     match PROGRAM.get() {
@@ -96,9 +99,10 @@ pub(super) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> 
     }
 }
 
-/// Compiles what comes on standard input, for the process that asked, and writes the answer.
+/// The child's side: sets its limits, compiles the component from standard input, and writes the result to standard
+/// output.
 pub fn answer() {
-    // Whoever asked may be gone before it could end this.
+    // The parent may end before it can kill this process.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     for (resource, most) in [
         (Resource::Data, MEMORY),
@@ -122,7 +126,7 @@ pub fn answer() {
         Err(Refused::Compile(reason)) => (NOT_COMPILED, reason.into_bytes()),
     };
     let mut output = io::stdout().lock();
-    // Nobody may want it any more.
+    // An error means that the parent has ended.
     let _ = output
         .write_all(&[first])
         .and_then(|()| output.write_all(&rest))
@@ -138,7 +142,7 @@ fn here(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> {
     code.map_err(|error| Refused::Compile(format!("{error:#}")))
 }
 
-/// What is stricter already stays.
+/// Sets a resource limit, unless the current one is stricter.
 fn lower(resource: Resource, most: u64) {
     let now = getrlimit(resource);
     let least = |limit: Option<u64>| Some(limit.unwrap_or(u64::MAX).min(most));
@@ -147,11 +151,14 @@ fn lower(resource: Resource, most: u64) {
         maximum: least(now.maximum),
     };
     if let Err(error) = setrlimit(resource, limits) {
-        tracing::warn!("compiling without a limit of {resource:?}: {error}");
+        tracing::warn!(
+            "cannot set the compiler's limit of {resource:?}, compiling without it: {error}"
+        );
     }
 }
 
-/// Refuses what is too much before anything is allocated for it. What cannot be read is the compiler's to tell.
+/// Rejects what exceeds the limits before anything is allocated for it. Malformed code is left to the compiler, which
+/// reports it.
 fn measure(wasm: &[u8]) -> Result<(), Refused> {
     let mut functions = 0u32;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -161,7 +168,7 @@ fn measure(wasm: &[u8]) -> Result<(), Refused> {
             }
             Ok(Payload::CodeSectionEntry(body)) if body.range().len() > MAX_FUNCTION_BYTES => {
                 return Err(Refused::Compile(format!(
-                    "a function has {} bytes, and may have {MAX_FUNCTION_BYTES}; build it with optimization, or split it",
+                    "a function has {} bytes, at most {MAX_FUNCTION_BYTES} are allowed; build it with optimization, or split it",
                     body.range().len()
                 )));
             }
@@ -170,14 +177,14 @@ fn measure(wasm: &[u8]) -> Result<(), Refused> {
         }
         if functions > MAX_FUNCTIONS {
             return Err(Refused::Compile(format!(
-                "it has {functions} functions, and may have {MAX_FUNCTIONS}"
+                "it has {functions} functions, at most {MAX_FUNCTIONS} are allowed"
             )));
         }
     }
     Ok(())
 }
 
-/// Has `command` compile, and waits no longer than `patience`.
+/// Runs `command` to compile `wasm`, for at most `patience`.
 fn ask(mut command: Command, wasm: &[u8], patience: Duration) -> Result<Vec<u8>, Refused> {
     let failed = |what: &str, error: io::Error| {
         Refused::Compile(format!("the compiler cannot be {what}: {error}"))
@@ -192,15 +199,15 @@ fn ask(mut command: Command, wasm: &[u8], patience: Duration) -> Result<Vec<u8>,
         .map_err(|error| failed("run", error))?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let (Some(mut input), Some(output)) = (input, output) else {
-        return Err(failed("spoken to", io::ErrorKind::BrokenPipe.into()));
+        return Err(failed("written to", io::ErrorKind::BrokenPipe.into()));
     };
     let wasm = wasm.to_vec();
-    // Apart, as a child that does not read would hold this up. It ends with the child.
+    // On a thread of its own, since a child that does not read would block here. The thread ends with the child.
     let given = thread::Builder::new()
         .name("compile".into())
         .spawn(move || drop(input.write_all(&wasm)));
     let read = given.and_then(|_| read(output, deadline));
-    // Who has answered is at its end; all others have to be.
+    // A child that has answered is about to exit; any other must be killed.
     if !matches!(read, Ok(Some(_))) {
         let _ = child.kill();
     }
@@ -228,7 +235,7 @@ fn shown(status: ExitStatus) -> String {
     }
 }
 
-/// It went over a limit, most likely: the system ends who does.
+/// Error of a child that did not answer. Most likely it exceeded a limit, for which the kernel ends it.
 fn over(what: &str) -> Refused {
     Refused::Compile(format!(
         "{what}; a component may take {SECONDS} s of processor time and {} MiB of memory to compile: make its functions smaller, or \
@@ -237,7 +244,7 @@ fn over(what: &str) -> Refused {
     ))
 }
 
-/// All that comes until the other end is closed; `None` if that is not in time, or it is too much.
+/// Reads until end of file; `None` if that takes longer than `deadline` or more than [`MAX_CODE_BYTES`].
 fn read(mut output: ChildStdout, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
     let mut all = Vec::new();
     let mut buffer = vec![0; 64 << 10];
@@ -268,7 +275,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
-    /// A component with a module of so many functions, each with so many instructions of one byte.
+    /// A component with a module of this many functions, each with this many one-byte instructions.
     fn component(functions: usize, length: usize) -> Vec<u8> {
         let function = format!("(func {})\n", "nop ".repeat(length));
         let text = format!("(component (core module {}))", function.repeat(functions));

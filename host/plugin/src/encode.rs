@@ -1,4 +1,8 @@
-//! Core modules to components.
+//! Converts core modules, as wit-bindgen leaves them, to components.
+//!
+//! A core module carries its component type in custom sections. [`judge`] reads them first and rejects packages other
+//! than the gateway's own, because the encoder does not terminate on packages that depend on each other in a circle.
+//! Called by `Engine::load` and, in the child process, by `compile`.
 
 use super::{
     engine::{LoadError, quoted},
@@ -9,8 +13,12 @@ use wasmparser::{
     InstanceTypeDeclaration, Parser, Payload,
 };
 
-/// The component of a core module that carries its component type, as wit-bindgen leaves it. One that [`judge`] has not seen may
-/// take without end.
+/// Converts a core module with an embedded component type to a component. The module must have passed [`judge`], or
+/// this may not terminate.
+///
+/// # Errors
+///
+/// Message of the encoder.
 pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
     wit_component::ComponentEncoder::default()
         .module(module)
@@ -18,7 +26,11 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("{error:#}"))
 }
 
-/// Whether a core module can be made a component of that kind; `origin` names it in errors.
+/// Checks that a core module can be converted to a component of that kind; `origin` names it in messages.
+///
+/// # Errors
+///
+/// It has no readable component type, belongs to another world, or imports or exports foreign interfaces.
 pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), LoadError> {
     let path = || origin.to_owned();
     let cannot = |reason| LoadError::Encode {
@@ -33,8 +45,8 @@ pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), Loa
     if !exports.iter().any(|name| name == kind.interface) {
         return Err(LoadError::other_world(origin, kind, &exports));
     }
-    // wit-parser goes from package to package as deep as they need each other, without end if that is a circle. With one
-    // package there is none, and a plugin needs no other.
+    // wit-parser follows dependencies between packages recursively, without end if they form a circle. With only one
+    // package there is no circle, and a component needs no other.
     let foreign: Vec<String> = imports.into_iter().filter(|name| !ours(name)).collect();
     if !foreign.is_empty() {
         return Err(LoadError::Imports {
@@ -45,7 +57,7 @@ pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), Loa
     let foreign: Vec<String> = exports.into_iter().filter(|name| !ours(name)).collect();
     if !foreign.is_empty() {
         return Err(cannot(format!(
-            "it exports {} beside `{}`",
+            "it exports {} besides `{}`",
             quoted(&foreign),
             kind.interface
         )));
@@ -53,7 +65,7 @@ pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), Loa
     Ok(())
 }
 
-/// What the worlds in a module's component types name.
+/// Names in the worlds of a module's component types.
 #[derive(Default)]
 struct Named {
     imports: Vec<String>,
@@ -67,7 +79,7 @@ fn named(module: &[u8]) -> Result<Named, String> {
         let section = match payload {
             Ok(Payload::CustomSection(section)) => section,
             Ok(_) => continue,
-            Err(error) => return Err(format!("it is cut short or damaged: {error}")),
+            Err(error) => return Err(format!("it is truncated or damaged: {error}")),
         };
         if section.name().starts_with("component-type") {
             typed = true;
@@ -76,14 +88,14 @@ fn named(module: &[u8]) -> Result<Named, String> {
                 .map_err(|error| format!("its component type cannot be read: {error}"))?;
         }
     }
-    // Without one the encoder makes a component that imports and exports nothing.
+    // Without a component type the encoder makes a component that imports and exports nothing.
     typed
         .then_some(named)
-        .ok_or_else(|| "it carries no component type".to_owned())
+        .ok_or_else(|| "it has no embedded component type".to_owned())
 }
 
 impl Named {
-    /// Of every component type that is defined in a component type, wherever it stands.
+    /// Collects the names of every component type that is defined in a component type, at any depth.
     fn read(&mut self, component: &[u8]) -> wasmparser::Result<()> {
         for payload in Parser::new(0).parse_all(component) {
             if let Payload::ComponentTypeSection(types) = payload? {
@@ -136,7 +148,7 @@ mod tests {
 
     const KIND: &Kind = &<TransportPluginPre<Guest> as World>::KIND;
 
-    /// A core module whose world imports and exports interfaces, each of which uses a type of the one before.
+    /// A core module whose world imports and exports interfaces, each of which uses a type of the previous one.
     fn module(interfaces: &[&str]) -> Vec<u8> {
         let mut world =
             r#"(type $t (instance (type (record (field "f" u32))) (export "t" (type (eq 0)))))

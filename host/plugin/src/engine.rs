@@ -1,4 +1,9 @@
-//! One wasmtime engine for all guests, and the loading of plugins.
+//! The wasmtime engine that all guests share, the loading of components, and the clock of guest deadlines.
+//!
+//! Loading goes from file to [`Plugin`]: check that it is WebAssembly and of the expected world, compile it through the
+//! cache, link it. Each check that fails is a [`LoadError`] that says what to change. A guest's deadline is measured in
+//! ticks of wasmtime's epoch: [`Ticker`] advances the epoch, and `Guest::tick` reads the thread's processor time.
+//! Called at start and on reload; `Instance` and `PolicyInstance` instantiate what it returns.
 
 use super::{
     Limits,
@@ -23,10 +28,10 @@ use std::{
 use thiserror::Error;
 use wasmtime::component::{Component, Linker, types::ComponentItem};
 
-/// A plugin's file is read only up to this size.
+/// Largest component file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Why a plugin cannot be used.
+/// Reason why a component cannot be used.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The file cannot be read.
@@ -34,17 +39,17 @@ pub enum LoadError {
         "cannot read the plugin {path}: {reason}; check the path (one in a config is relative to the config file)"
     )]
     Read {
-        /// As looked for.
+        /// Path of the file, resolved.
         path: String,
-        /// Why.
+        /// Error of the operating system.
         reason: std::io::Error,
     },
-    /// The file is larger than any plugin may be.
+    /// The file is larger than the limit.
     #[error("{path} is {size} bytes; a plugin may have at most {MAX_FILE_BYTES}")]
     TooLarge {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// Bytes.
+        /// Size in bytes.
         size: u64,
     },
     /// Neither a component nor a core module.
@@ -52,73 +57,73 @@ pub enum LoadError {
         "{0} is not WebAssembly (it does not begin with \\0asm); give a component or a core module built with wit-bindgen"
     )]
     NotWasm(String),
-    /// A core module that cannot be made a component.
+    /// A core module that cannot be converted to a component.
     #[error(
-        "{path} is a core module that cannot be made a component: {reason}; build it with the SDK or wit-bindgen for wasm32-unknown-unknown"
+        "{path} is a core module that cannot be converted to a component: {reason}; build it with the SDK or wit-bindgen for wasm32-unknown-unknown"
     )]
     Encode {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// As the encoder says.
+        /// Message of the encoder.
         reason: String,
     },
-    /// Does not compile.
+    /// The component does not compile, or not within the limits.
     #[error("{path} does not compile: {reason}")]
     Compile {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// As the compiler says.
+        /// Message of the compiler.
         reason: String,
     },
-    /// Of another world.
+    /// The component implements another world.
     #[error(
-        "{path} is no {}: it exports {found}, not `{}`; implement the world `{}` of wit/gateway.wit",
+        "{path} is not a {}: it exports {found}, not `{}`; implement the world `{}` of wit/gateway.wit",
         kind.name, kind.interface, kind.world
     )]
     OtherWorld {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// What was wanted.
+        /// Expected kind of component.
         kind: &'static Kind,
-        /// What it exports.
+        /// Names of the interfaces that it exports.
         found: String,
     },
-    /// Some functions are missing.
-    #[error("{path} is no {}: its `{}` lacks the function {missing}", kind.name, kind.interface)]
+    /// The interface lacks functions.
+    #[error("{path} is not a {}: its `{}` lacks the function {missing}", kind.name, kind.interface)]
     Missing {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// What was wanted.
+        /// Expected kind of component.
         kind: &'static Kind,
-        /// Names of functions.
+        /// Names of the missing functions.
         missing: String,
     },
-    /// Wants what the gateway does not give.
+    /// The component imports interfaces that the gateway does not provide.
     #[error(
         "{path} imports {imports}, which the gateway does not offer: guests see only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)"
     )]
     Imports {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// Names of interfaces.
+        /// Names of those interfaces.
         imports: String,
     },
-    /// Right names, wrong types.
+    /// The names match, but the types do not.
     #[error(
         "{path} does not fit this gateway's interface: {reason}; build it against this version's wit/gateway.wit"
     )]
     Mismatch {
-        /// Of the file.
+        /// Path of the file.
         path: String,
-        /// As the linker says.
+        /// Message of the linker.
         reason: String,
     },
-    /// wasmtime does not start.
+    /// The wasmtime engine cannot be created.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
 }
 
-/// The engine, its linker and its clock.
+/// The engine with its linker, its cache of compiled code and its clock.
 pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Linker<Guest>,
@@ -132,21 +137,21 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// A loaded component; a transport, if nothing else is said.
+/// A compiled and linked component; a transport by default.
 pub struct Plugin<W = TransportPluginPre<Guest>> {
-    /// As its own metadata says, else the file's name.
+    /// Name from its metadata, or else the file's name without extension.
     pub name: String,
-    /// As its own metadata says, else "0".
+    /// Version from its metadata, or else "0".
     pub version: String,
-    /// SHA-256 of the file, in hex.
+    /// SHA-256 of the file, in hexadecimal.
     pub hash: String,
-    /// Of the file.
+    /// Path of the file.
     pub size: usize,
-    /// Interfaces it imports.
+    /// Names of the interfaces that it imports.
     pub imports: Vec<String>,
-    /// Interfaces it exports.
+    /// Names of the interfaces that it exports.
     pub exports: Vec<String>,
-    /// What each instance may use.
+    /// Limits of each instance.
     pub limits: Limits,
     pub(super) pre: W,
     pub(super) ticker: Arc<Ticker>,
@@ -165,7 +170,11 @@ impl<W> std::fmt::Display for Plugin<W> {
 }
 
 impl Engine {
-    /// An engine whose compiled code is kept in the user's cache.
+    /// Creates an engine that caches compiled code in the user's cache folder.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Engine`].
     pub fn new() -> Result<Arc<Engine>, LoadError> {
         Engine::with_cache(Cache::for_user())
             .map_err(|error| LoadError::Engine(format!("{error:#}")))
@@ -188,6 +197,10 @@ impl Engine {
     }
 
     /// Loads a component, or a core module with an embedded component type, from a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is not a component of the world `W`.
     pub fn load_file<W: World>(
         &self,
         path: &Path,
@@ -206,7 +219,11 @@ impl Engine {
         self.load(&shown, &bytes, limits)
     }
 
-    /// Loads from memory; `origin` names it in errors.
+    /// Loads a component or core module from memory; `origin` names it in messages.
+    ///
+    /// # Errors
+    ///
+    /// It is not a component of the world `W`.
     pub fn load<W: World>(
         &self,
         origin: &str,
@@ -259,7 +276,7 @@ impl Engine {
         }))
     }
 
-    /// Whether the component is of our world; names what is wrong.
+    /// Checks that the component implements the expected world; returns the names of its imports and exports.
     fn judge(
         &self,
         origin: &str,
@@ -335,11 +352,12 @@ pub(super) fn quoted(names: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// How often the ticker looks whether a guest is at work.
+/// How often the ticker checks whether a guest is running.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Advances the engine's epoch while guests are at work; while there are none it sleeps. A guest is mostly done long before
-/// it is looked at, so what a wake-up at each call would cost is spared.
+/// Advances the engine's epoch while guests run, and sleeps while there are no instances. It polls whether a guest runs
+/// instead of being woken by each call: most calls end long before the next poll, and a wake-up per call would cost
+/// more.
 #[derive(Debug)]
 pub struct Ticker {
     instances: AtomicUsize,
@@ -376,13 +394,13 @@ impl Ticker {
                 let _ = ticker.thread.set(handle.thread().clone());
             }
             Err(error) => tracing::error!(
-                "no thread for the guests' clock: {error}; endless loops in plugins go unnoticed"
+                "cannot start the thread for guest deadlines: {error}; endless loops in plugins will not be stopped"
             ),
         }
         ticker
     }
 
-    /// An instance exists from here until the guard is dropped.
+    /// Registers an instance until the guard is dropped.
     pub(super) fn run(self: &Arc<Ticker>) -> Ticking {
         if self.instances.fetch_add(1, Ordering::AcqRel) == 0
             && let Some(thread) = self.thread.get()
@@ -393,12 +411,12 @@ impl Ticker {
     }
 }
 
-/// One instance's hold on the ticker.
+/// Registration of one instance with the ticker.
 #[derive(Debug)]
 pub struct Ticking(Arc<Ticker>);
 
 impl Ticking {
-    /// Does what runs the guest.
+    /// Runs `work`, which calls the guest, with the epoch advancing.
     pub(super) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
         self.0.at_work.fetch_add(1, Ordering::Relaxed);
         let result = work();

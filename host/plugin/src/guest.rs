@@ -1,4 +1,8 @@
-//! What one instance may hold and ask for: the host's side of the interfaces `media` and `log`, with their limits.
+//! Host side of the guest's imports, `media` and `log`, with the limits of one instance.
+//!
+//! [`Guest`] is the data of a guest's `Store`: its handle table and its use of buffers, memory, time and log lines. A
+//! guest that exceeds a limit gets a [`Breach`], which ends the call like a trap. Called by wasmtime during guest
+//! calls, and by `Sandbox` around them.
 
 use super::{
     Limits,
@@ -16,64 +20,64 @@ use wasmtime::{
     component::{Resource, ResourceTable},
 };
 
-/// The epoch's tick: how often a running guest is looked at.
+/// Interval of the epoch, at which the deadline of a running guest is checked.
 pub const TICK: Duration = Duration::from_millis(5);
-/// Log lines an instance may write within this time, and the characters of one.
+/// Log lines that an instance may write within [`LOG_PERIOD`], and the longest line in characters.
 const LOG_LINES: u32 = 32;
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 const LOG_CHARS: usize = 2000;
 
-/// Bytes of a media type at most; the longest that is registered has 100.
+/// Longest media type in bytes; the longest that is registered has 100.
 const MAX_TYPE_LEN: usize = 256;
 
-/// A limit that a guest ran into.
+/// A limit that a guest exceeded, or a value out of range.
 #[derive(Debug, Error)]
 pub enum Breach {
-    /// Ran longer than `limits.call`.
+    /// A call used more processor time than `limits.call`.
     #[error("it ran longer than its limit of {0:?} a call (limits.call)")]
     Deadline(Duration),
-    /// Holds more bytes than `limits.buffers`.
+    /// The buffers that it holds exceed `limits.buffers`.
     #[error("its buffers hold more than {0} bytes")]
     Buffers(usize),
-    /// Holds more handles than `limits.handles`.
+    /// It holds more handles than `limits.handles`.
     #[error("it holds more than {0} handles")]
     Handles(usize),
-    /// Gave out more than the limit in one call.
-    #[error("it gave out more than {0} bytes or {1} items in one call")]
+    /// One call returned more bytes or items than `limits.output` and `limits.items`.
+    #[error("it returned more than {0} bytes or {1} items in one call")]
     Output(usize, usize),
-    /// A media type that is none.
-    #[error("it gave out a media type of {0} bytes; at most {MAX_TYPE_LEN} are possible")]
+    /// A media type that is too long.
+    #[error("it returned a media type of {0} bytes; at most {MAX_TYPE_LEN} are allowed")]
     MediaType(usize),
     /// A chunk on a lane that its profile does not have.
-    #[error("it gave out a chunk on lane {0}; its profile has {1}, counted from 0")]
+    #[error("it returned a chunk on lane {0}; its profile has {1} lanes, counted from 0")]
     Lane(u8, usize),
-    /// A slice that reaches over its buffer's end.
-    #[error("a slice of {length} bytes at {offset} is out of a buffer of {size} bytes")]
+    /// A slice that exceeds its buffer.
+    #[error("a slice of {length} bytes at offset {offset} exceeds its buffer of {size} bytes")]
     Slice {
-        /// Where the slice starts.
+        /// Start of the slice in bytes.
         offset: u32,
-        /// Its length.
+        /// Length of the slice in bytes.
         length: u32,
-        /// Of the buffer.
+        /// Size of the buffer in bytes.
         size: usize,
     },
 }
 
-/// What the log calls a guest.
+/// Names that identify a guest in the log.
 #[derive(Clone, Debug)]
 pub struct Name {
-    /// name@version of the component.
+    /// Component, as name@version.
     pub plugin: Arc<str>,
-    /// The stream it works on.
+    /// Name of the stream, or "(check)" or "(sessions)".
     pub stream: Arc<str>,
 }
 
-/// The data of a guest's `Store`.
+/// Data of a guest's `Store`.
 #[derive(Debug)]
 pub struct Guest {
-    /// Names it in the log.
+    /// Identifies it in the log.
     name: Name,
-    /// The handles it holds.
+    /// Handles that the guest holds.
     pub table: ResourceTable,
     limits: Limits,
     held: usize,
@@ -84,7 +88,7 @@ pub struct Guest {
     said: Option<String>,
 }
 
-/// What is left of the log lines that it may write.
+/// Rate limit of log lines.
 #[derive(Debug)]
 struct LogBudget {
     since: Instant,
@@ -101,14 +105,15 @@ impl LogBudget {
         }
     }
 
-    /// Whether one more line may be written; says first how many could not.
+    /// Whether one more line may be written. When a new period begins, logs how many lines were dropped in the previous
+    /// one.
     fn spend(&mut self, name: &Name) -> bool {
         if self.since.elapsed() >= LOG_PERIOD {
             let left_out = self.left_out;
             *self = LogBudget::new();
             if left_out > 0 {
                 let Name { plugin, stream } = name;
-                tracing::warn!(%plugin, %stream, "{left_out} lines of its log were left out");
+                tracing::warn!(%plugin, %stream, "{left_out} log lines of this guest were dropped by the rate limit");
             }
         }
         let granted = self.lines < LOG_LINES;
@@ -118,7 +123,7 @@ impl LogBudget {
     }
 }
 
-/// What a guest says an answer is, which becomes a header.
+/// Checks the media type of a response, which becomes an HTTP header.
 pub fn media_type(text: String) -> wasmtime::Result<String> {
     match text.len() {
         0..=MAX_TYPE_LEN => Ok(text),
@@ -127,7 +132,7 @@ pub fn media_type(text: String) -> wasmtime::Result<String> {
 }
 
 impl Guest {
-    /// A guest that holds nothing yet.
+    /// Data for a new instance.
     pub fn new(name: Name, limits: Limits) -> Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
@@ -144,24 +149,28 @@ impl Guest {
         }
     }
 
-    /// What it may use.
+    /// Limits of the instance.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Bytes in its buffers.
+    /// Bytes in the buffers that it holds.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// Before each call.
+    /// Resets the state of one call; call it before each.
     pub fn begin_call(&mut self) {
         self.ran_at_first_tick = None;
         self.memory_refused = false;
         self.said = None;
     }
 
-    /// Hands a buffer to the guest.
+    /// Gives the guest a handle to a buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`Breach::Buffers`] or [`Breach::Handles`].
     pub fn lend(&mut self, payload: Buffer) -> wasmtime::Result<Resource<Buffer>> {
         let held = self.held + payload.len();
         if held > self.limits.buffers {
@@ -175,24 +184,33 @@ impl Guest {
         Ok(handle)
     }
 
-    /// Takes a buffer back out of the guest's hands.
+    /// Takes a buffer out of the guest's handle table.
+    ///
+    /// # Errors
+    ///
+    /// The handle does not exist.
     pub fn take(&mut self, handle: Resource<Buffer>) -> wasmtime::Result<Buffer> {
         let payload = self.table.delete(handle)?;
         self.held -= payload.len();
         Ok(payload)
     }
 
-    /// The newest error that the guest logged in this call: what a panic says before it traps.
+    /// Takes the newest error that the guest logged in this call. A panic logs its message before it traps.
     pub fn said(&mut self) -> Option<String> {
         self.said.take()
     }
 
-    /// Whether the guest asked for more memory than it may have in this call.
+    /// The memory limit in bytes, if the guest was refused memory in this call.
     pub fn memory_refused(&self) -> Option<usize> {
         self.memory_refused.then_some(self.limits.memory)
     }
 
-    /// At each tick during a call: counts the time this thread really ran, so that a busy machine kills nobody.
+    /// Checks the deadline; called at each tick during a call. It measures the processor time of this thread, so a busy
+    /// machine does not end guests.
+    ///
+    /// # Errors
+    ///
+    /// [`Breach::Deadline`].
     pub fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let ran = thread_time();
         match self.ran_at_first_tick {
@@ -206,7 +224,7 @@ impl Guest {
     }
 }
 
-/// Processor time of the calling thread.
+/// Processor time that the calling thread has used.
 fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
@@ -277,7 +295,8 @@ impl media::HostBuffer for Guest {
 
 impl log::Host for Guest {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        // The last error of a call explains its trap, however much was logged before.
+        // Errors are not rate limited, since the last error of a call explains its trap. They are logged at debug level
+        // only.
         if level != log::Level::Error && !self.log.spend(&self.name) {
             return Ok(());
         }
@@ -300,16 +319,17 @@ impl log::Host for Guest {
     }
 }
 
-/// What all of a guest's memories and tables take together, in bytes.
+/// Total size of a guest's memories and tables.
 #[derive(Debug, Default)]
 struct Grown {
     bytes: usize,
-    /// By how much the last one that was granted grew: it is not so much if the system then has no memory.
+    /// Bytes of the last growth that was granted; taken back if the system then has no memory for it.
     last: usize,
 }
 
 impl Grown {
-    /// Grants a memory or table to grow from one size to another, in items of so many bytes, if all stay within `limit`.
+    /// Grants the growth of a memory or table from `current` to `desired` items of `item` bytes, if the total stays
+    /// within `limit` bytes.
     fn grow(&mut self, current: usize, desired: usize, item: usize, limit: usize) -> bool {
         let more = desired.saturating_sub(current).saturating_mul(item);
         let bytes = self.bytes.saturating_add(more);
@@ -325,10 +345,10 @@ impl Grown {
     }
 }
 
-/// Bytes of an entry of a table: a pointer.
+/// Size of a table's entry in bytes: a pointer.
 const ENTRY: usize = size_of::<usize>();
 
-/// Memories never shrink, so what was granted is what is held.
+/// Memories and tables never shrink, so the sum of granted growth is the size in use.
 impl ResourceLimiter for Guest {
     fn memory_growing(
         &mut self,
@@ -381,7 +401,7 @@ mod tests {
     use super::*;
     use wasmtime::{Engine, Instance, Module, Store};
 
-    /// A store whose guest may have `pages` of memory, and the module's instance in it.
+    /// A store whose guest may have `pages` of memory, with an instance of `module`.
     fn instantiate(pages: usize, module: &str) -> wasmtime::Result<(Store<Guest>, Instance)> {
         let engine = Engine::default();
         let module = Module::new(&engine, wat::parse_str(module).unwrap())?;
@@ -403,7 +423,7 @@ mod tests {
     fn memories_and_tables_count_together() {
         for (module, pages) in [
             ("(module (memory 3) (memory 3) (memory 2))", 8),
-            // 8,192 pointers are a page.
+            // 8,192 pointers fill one page.
             ("(module (memory 3) (table 16384 funcref))", 5),
             ("(module (table 8192 funcref) (table 8192 funcref))", 2),
         ] {

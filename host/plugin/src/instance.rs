@@ -1,4 +1,9 @@
-//! One transport at work: its calls, and answers taken out of its hands at once.
+//! An instance of a transport component: a typed wrapper over the guest's exports.
+//!
+//! Arguments are converted to the types of `wit/gateway.wit`, and results back. Buffers that the guest returns leave
+//! its handle table at once, and are counted against the limits of one call. Everything that a guest can get wrong in a
+//! profile, chunk or effect is rejected here, so callers can trust the result. After a [`Failure`] the instance must
+//! not be used again. Called by the muxer's thread; calls `Sandbox`, which enforces time and memory.
 
 use super::{
     Plugin, Response, Usage,
@@ -21,8 +26,7 @@ use std::{
 use thiserror::Error;
 use wasmtime::StoreContextMut;
 
-/// What a profile may ask for at most: a minute is more than any group of pictures is worth waiting for, ten more than any
-/// viewer is behind.
+/// Upper limits of a profile: no group is worth waiting for longer than a minute, and no viewer is ten minutes behind.
 const MAX_GROUP_MS: u32 = 60_000;
 const MAX_HISTORY: u32 = 64;
 const MAX_LANES: usize = 16;
@@ -32,44 +36,44 @@ const MAX_LABEL_LEN: usize = 64;
 const MAX_STALE_MS: u32 = 600_000;
 const MAX_REPEAT_MS: u32 = 600_000;
 const MAX_LATENCY_MS: u32 = 600_000;
-/// A plugin that wants the last picture repeated sooner than that gets it then.
+/// Shortest interval at which a silent source's last frame is repeated; a shorter `repeat-ms` is raised to it.
 const MIN_SILENCE: Duration = Duration::from_millis(100);
-/// The ids of the tracks.
+/// Track ids.
 const PICTURES: u32 = 1;
 const SOUND: u32 = 2;
 
-/// Why an instance does not open.
+/// Reason why an instance cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// It does not like its options.
+    /// The component rejects its options, or its profile is invalid.
     #[error("{plugin} refuses its options: {message}")]
     Refused {
-        /// name@version.
+        /// Component, as name@version.
         plugin: String,
-        /// As it says.
+        /// Message of the component, or what is wrong with its profile.
         message: String,
     },
-    /// It failed.
+    /// The component failed in `open`.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
-/// What a transport says of itself.
+/// What a transport declares when it is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Carriers that the host knows.
+    /// Carriers that it supports, of those that the host knows; at least one.
     pub carriers: Vec<Carrier>,
-    /// Formats that the host knows, best first.
+    /// Formats that it takes, of those that the host knows, in order of preference; at least one.
     pub formats: Vec<Format>,
-    /// How far behind a viewer may fall, per lane.
+    /// Lag bound of each lane: how far a viewer may fall behind. Empty for a transport that only answers requests.
     pub lanes: Vec<Duration>,
-    /// See `profile.group-ms`.
+    /// Shortest group, in milliseconds; `profile.group-ms` in `wit/gateway.wit`.
     pub group_ms: u32,
-    /// See `profile.history`.
+    /// Past groups that a new instance gets; `profile.history`.
     pub history: u32,
-    /// See `profile.repeat-ms`.
+    /// How long a source must be silent before its last frame is repeated; `None`: never. `profile.repeat-ms`.
     pub repeat: Option<Duration>,
-    /// See `profile.latency-ms`.
+    /// Latency that the transport adds, in milliseconds; `profile.latency-ms`.
     pub latency_ms: u32,
     /// See `profile.entry`.
     pub entry: String,
@@ -118,12 +122,12 @@ impl Embed {
 }
 
 impl Profile {
-    /// Whether a sample is not for this transport: a repeated picture where it wants none.
+    /// Whether the transport does not get this sample, because it is a repeated frame and the transport wants none.
     pub fn passes_over(&self, sample: &Sample) -> bool {
         sample.repeat > 0 && self.repeat.is_none()
     }
 
-    /// The format in which a source of this codec is handed over, if any.
+    /// The format in which samples of this codec are passed to the transport; `None` if it does not take the codec.
     pub fn format_for(&self, codec: Codec) -> Option<Format> {
         self.formats
             .iter()
@@ -132,12 +136,12 @@ impl Profile {
     }
 }
 
-/// A form of the stream that viewers may change to.
+/// A rendition of the stream, as an alternative for viewers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendition {
-    /// Relative URL of the transport there, ends in "/"; empty for the form at hand.
+    /// Relative URL of the transport for that rendition, ends in "/"; empty for the current rendition.
     pub base: String,
-    /// What it is.
+    /// Name, codecs, size and bandwidth.
     pub offer: Offer,
 }
 
@@ -156,21 +160,21 @@ impl Rendition {
     }
 }
 
-/// What `push` and `stop` give out.
+/// Output of `push` and `stop`.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// What goes on the wire.
+    /// Payload for the wire.
     pub content: Content,
     /// Index into the profile's lanes.
     pub lane: u8,
     /// A viewer may start here.
     pub independent: bool,
-    /// Not for a viewer that started at the newest independent one.
+    /// Not for a viewer that started at the newest independent chunk.
     pub leading: bool,
 }
 
 impl Chunk {
-    /// As the outlet takes it.
+    /// Converts it to the arguments of [`Outlet::publish`](sluicegate_viewer::Outlet::publish).
     pub fn into_parts(self) -> (Content, u8, Access) {
         let access = match (self.independent, self.leading) {
             (true, _) => Access::Start,
@@ -181,39 +185,39 @@ impl Chunk {
     }
 }
 
-/// What `request` gives.
+/// Result of `request`.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The whole response.
+    /// The complete response.
     Done(Arc<Response>),
-    /// Ask again later.
+    /// No answer yet; ask again after the next sample.
     Pending,
-    /// 200 with this content type; the client becomes a viewer.
+    /// Status 200 with this content type; the client becomes a viewer, and its chunks are the body.
     Follow(String),
 }
 
-/// What is to happen to one viewer.
+/// Action that a component requests for one viewer.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// To this viewer only.
+    /// Send a message to this viewer only.
     Send(Content),
-    /// Only these lanes from here on.
+    /// From now on send only these lanes.
     Lanes(Vec<u8>),
-    /// Ask the source for an independent sample soon.
+    /// Request a keyframe from the source.
     Keyframe,
-    /// The viewer is to go, for this reason.
+    /// Close the viewer, with this reason.
     Close(String),
 }
 
-/// A viewer's effects, or why it may not join.
+/// Result of `join`: effects for the viewer, or the reason why it may not join.
 pub type Joined = Result<Vec<Effect>, String>;
 
-/// A transport at work.
+/// A running instance of a transport.
 pub struct Instance {
     sandbox: Sandbox,
     guest: TransportPlugin,
     choice: Option<Selection>,
-    /// How many lanes its profile has.
+    /// Number of lanes in its profile.
     lanes: usize,
 }
 
@@ -224,7 +228,12 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// Makes an instance and opens it with its options (JSON).
+    /// Instantiates the component and opens it. `options` is JSON; `stream` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Refused`] if the options or the profile are invalid, [`OpenError::Failed`] if the guest traps or
+    /// exceeds a limit.
     pub fn open(
         plugin: &Arc<Plugin>,
         stream: &str,
@@ -251,12 +260,12 @@ impl Instance {
         Ok((instance, profile))
     }
 
-    /// Bytes in the buffers that it holds.
+    /// Bytes in the buffers that the guest holds.
     pub fn held(&self) -> usize {
         self.sandbox.held()
     }
 
-    /// The first tracks, or a break; samples are pushed as `choice` says from here on. Gives the header.
+    /// Announces the first tracks or a discontinuity; later samples are packaged as `choice` says. Returns the header.
     pub fn configure(
         &mut self,
         info: &Info,
@@ -283,7 +292,7 @@ impl Instance {
         })
     }
 
-    /// One sample of that group. A sample in another format than configured is passed over.
+    /// Pushes one sample of `group` and returns the chunks. A sample in another format than configured is ignored.
     pub fn push(&mut self, sample: &Sample, group: Group) -> Result<Vec<Chunk>, Failure> {
         let format = self.choice.and_then(|choice| choice.format(sample.codec()));
         let Some(data) = format.and_then(|format| sample.packaged(format)) else {
@@ -316,7 +325,7 @@ impl Instance {
         })
     }
 
-    /// Nothing comes until the next `configure` or, if `last`, ever.
+    /// Announces that no samples follow until the next `configure` or, if `last`, at all. Returns the last chunks.
     pub fn stop(&mut self, reason: &str, last: bool) -> Result<Vec<Chunk>, Failure> {
         let lanes = self.lanes;
         self.call("stop", |mut store, guest| {
@@ -325,7 +334,7 @@ impl Instance {
         })
     }
 
-    /// A GET below the transport's path.
+    /// Answers a GET below the transport's path.
     pub fn request(&mut self, path: &str, query: &str) -> Result<Answer, Failure> {
         self.call("request", |mut store, guest| {
             let reply = guest.call_request(&mut store, path, query)?;
@@ -343,7 +352,7 @@ impl Instance {
         })
     }
 
-    /// A viewer comes.
+    /// Adds a viewer. The inner result is the component's decision.
     pub fn join(
         &mut self,
         viewer: u64,
@@ -359,7 +368,7 @@ impl Instance {
         })
     }
 
-    /// A viewer sent something.
+    /// Passes a message from a viewer.
     pub fn message(&mut self, viewer: u64, data: Content) -> Result<Vec<Effect>, Failure> {
         self.call("message", |mut store, guest| {
             let payload = match data {
@@ -371,7 +380,7 @@ impl Instance {
         })
     }
 
-    /// A viewer is gone.
+    /// Removes a viewer.
     pub fn leave(&mut self, viewer: u64) -> Result<(), Failure> {
         self.call("leave", |mut store, guest| {
             guest.call_leave(&mut store, viewer)
@@ -388,7 +397,7 @@ impl Instance {
     }
 }
 
-/// What of the tracks a guest is told.
+/// The tracks that a guest is configured with.
 fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
     let video = choice.video.zip(info.video.as_ref());
     let video = video.filter(|(format, video)| format.codec() == video.codec);
@@ -441,19 +450,19 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
         .collect();
     if carriers.is_empty() {
         return Err(format!(
-            "its profile names no carrier of this gateway: {}; there are http and websocket",
+            "its profile names no carrier of this gateway: {}; available are http and websocket",
             named(&raw.carriers)
         ));
     }
     if formats.is_empty() {
         return Err(format!(
-            "its profile names no format of this gateway: {}; there are h264/annexb, h264/avcc, jpeg and aac",
+            "its profile names no format of this gateway: {}; available are h264/annexb, h264/avcc, jpeg and aac",
             named(&raw.formats)
         ));
     }
     if raw.lanes.len() > MAX_LANES {
         return Err(format!(
-            "its profile has {} lanes; at most {MAX_LANES} are possible",
+            "its profile has {} lanes; at most {MAX_LANES} are allowed",
             raw.lanes.len()
         ));
     }
@@ -471,7 +480,7 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
     ] {
         if !good.contains(&value) {
             return Err(format!(
-                "its profile has {value} for {what}; {} to {} are possible",
+                "its profile has {value} for {what}; {} to {} are allowed",
                 good.start(),
                 good.end()
             ));
@@ -563,7 +572,7 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
     .collect()
 }
 
-/// The first of a guest's names, shortened: it may have thousands, of megabytes.
+/// The first of a guest's names, shortened for a message: a guest can return thousands of names with megabytes.
 fn named(names: &[String]) -> String {
     let short = names.iter().take(8).map(|name| {
         let name: String = name.chars().take(64).collect();
@@ -572,7 +581,7 @@ fn named(names: &[String]) -> String {
     format!("[{}]", short.collect::<Vec<_>>().join(", "))
 }
 
-/// What one call may still give out.
+/// What one call may still return.
 struct Budget {
     limits: super::Limits,
     bytes: usize,
@@ -661,7 +670,7 @@ fn take_effects(
                 budget.spend(lanes.len())?;
                 Effect::Lanes(lanes)
             }
-            // No profile that asks for an uplink is granted one yet.
+            // This version grants no profile an uplink.
             transport::Effect::Uplink(handle) => {
                 budget.payload(store.data_mut(), handle)?;
                 continue;

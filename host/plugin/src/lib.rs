@@ -1,5 +1,12 @@
-//! Transports and the policy as WebAssembly components: loading, limits, instances, and the muxer that runs a transport on a
-//! stream.
+//! WebAssembly components: the transports, which turn samples into wire bytes, and the policy, which chooses what a
+//! session plays.
+//!
+//! A component is loaded and compiled by [`Engine`] (`engine`, `compile`, `cache`), runs as a guest in a wasmtime
+//! `Store` of its own with limits on memory, time and output (`sandbox`, `guest`), and is called through a typed
+//! wrapper, [`Instance`] or [`policy::PolicyInstance`]. A [`muxer`] runs one transport on one stream, on a thread of
+//! its own, for all of its viewers. A guest may fail in any call; the host then replaces the instance and replays
+//! recent samples, so viewers do not notice. Called by the gateway's HTTP API; calls `sluicegate_stream` for samples
+//! and `sluicegate_viewer` for delivery.
 
 pub mod bindings;
 mod cache;
@@ -28,22 +35,22 @@ pub use world::{Kind, World};
 
 use std::time::Duration;
 
-/// What one instance may use; `limits` of a `[transports.NAME]`.
+/// Limits of one guest instance; `memory` and `call` come from `limits` of a `[transports.NAME]` or of `[policy]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all its linear memories and tables together.
+    /// Total size of all its linear memories and tables, in bytes.
     pub memory: usize,
-    /// Processor time of one call.
+    /// Processor time of one call. It is measured per thread, so a busy machine does not shorten it.
     pub call: Duration,
-    /// Buffers and other handles held at a time.
+    /// Buffers and other handles that it may hold at a time.
     pub handles: usize,
-    /// Bytes in the buffers held at a time.
+    /// Bytes in all buffers that it may hold at a time.
     pub buffers: usize,
-    /// Bytes given out in one call.
+    /// Bytes that one call may return.
     pub output: usize,
-    /// Chunks or effects given out in one call.
+    /// Chunks or effects that one call may return.
     pub items: usize,
-    /// Bytes that a call may make the host allocate for lists and strings.
+    /// Bytes that one call may make the host allocate for lists and strings.
     pub hostcall: usize,
 }
 

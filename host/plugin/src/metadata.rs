@@ -1,18 +1,19 @@
-//! What a component says of itself in custom sections.
+//! Name and version of a component, from its custom sections.
 
 use wasmparser::{Parser, Payload};
 
 /// Name and version, from the standard `version` section and from `sluicegate:name`, which the SDK writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Of the crate or package.
+    /// Name of the crate or package.
     pub name: Option<String>,
-    /// Of the crate or package.
+    /// Version of the crate or package.
     pub version: Option<String>,
 }
 
 impl Metadata {
-    /// Reads the sections of a module or component and of the modules inside it; the outermost wins.
+    /// Reads the sections of a module or component and of the modules inside it. The outermost section of each kind
+    /// counts. Only the first 64 printable ASCII characters are kept.
     pub fn read(wasm: &[u8]) -> Metadata {
         let mut metadata = Metadata::default();
         for payload in Parser::new(0).parse_all(wasm) {

@@ -1,4 +1,8 @@
-//! The policy: one component, in one instance, for all sessions.
+//! The policy: the component that chooses what each session plays.
+//!
+//! [`Policy`] is the loaded component with its options. [`PolicyInstance`] is an instance of it, with any number of
+//! [`PolicySession`]s, as resources of the guest. Which instance decides, on which thread and with which timeout, is up
+//! to the gateway (`PolicyActor`). If a call fails, the whole instance must be replaced.
 
 use super::{
     Engine, Guest, Limits, LoadError, Plugin, Usage,
@@ -13,61 +17,65 @@ use wasmtime::component::ResourceAny;
 
 pub use policy::{Candidate, Choice, Client, Event, Report};
 
-/// The policies in the binary, by name.
+/// Built-in policies, as name and bytes.
 const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/policies.rs"));
-/// What decides where the config names nothing else.
+/// Name of the policy that is used if the config names none.
 pub const DEFAULT: &str = "auto";
-/// Characters of a reason that are kept.
+/// Longest reason in characters; the rest is cut off.
 const REASON: usize = 300;
 
-/// The policy of this gateway.
+/// The loaded policy.
 #[derive(Debug)]
 pub struct Policy {
-    /// As the config says.
+    /// Name or path from the config.
     pub name: String,
     /// The component.
     pub plugin: Arc<Plugin<PolicyPluginPre<Guest>>>,
-    /// JSON for its sessions.
+    /// Default options of its sessions, as a JSON object.
     pub options: serde_json::Value,
-    /// Whether the component is in the binary.
+    /// Whether the component is built into the binary.
     pub built_in: bool,
-    /// Calls of all its instances.
+    /// Calls and time of all its instances.
     pub usage: Arc<Usage>,
 }
 
-/// Why a policy cannot be used.
+/// Reason why a policy cannot be used.
 #[derive(Debug, Error)]
 pub enum PolicyError {
     /// The component cannot be loaded.
     #[error("[policy]: {0}")]
     Load(#[from] LoadError),
-    /// Nothing of that name is built in.
+    /// No built-in policy has the configured name.
     #[error(
-        "[policy]: no policy `{name}` is built in; built in are: {built_in}; a file ends in .wasm"
+        "[policy]: no policy `{name}` is built in; built in are: {built_in}; the path of a file ends in .wasm"
     )]
     NotBuiltIn {
-        /// As configured.
+        /// Name from the config.
         name: String,
-        /// Names.
+        /// Names of the built-in policies, separated by commas.
         built_in: String,
     },
-    /// It fails when it is tried.
+    /// The component failed when its options were validated.
     #[error("[policy]: {0}")]
     Failed(#[from] Failure),
-    /// It does not like its options.
+    /// The component rejects its options.
     #[error("{place}: {plugin} refuses its options: {message}")]
     Refused {
-        /// Where they are in the config.
+        /// Where the options are in the config.
         place: String,
-        /// name@version.
+        /// Component, as name@version.
         plugin: String,
-        /// As it says.
+        /// Message of the component.
         message: String,
     },
 }
 
 impl Policy {
-    /// Loads the policy that the config names, and lets it judge its options.
+    /// Loads the policy that the config names, and validates its options.
+    ///
+    /// # Errors
+    ///
+    /// The component cannot be loaded, fails, or rejects its options.
     pub fn load(engine: &Engine, config: Option<&config::Policy>) -> Result<Policy, PolicyError> {
         let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
         let name = config.map_or(DEFAULT, |config| config.plugin.as_str());
@@ -97,7 +105,11 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Whether it takes these options, which stand at `place` in the config.
+    /// Validates options by opening a session with them; `place` names them in messages.
+    ///
+    /// # Errors
+    ///
+    /// The component fails or rejects the options.
     pub fn check_options(
         &self,
         place: &str,
@@ -119,7 +131,7 @@ impl Policy {
         })
     }
 
-    /// Its options with others laid over them.
+    /// Its options, with those in `over` replacing the ones of the same name.
     pub fn options_with(&self, over: Option<&serde_json::Value>) -> serde_json::Value {
         let mut options = self.options.clone();
         if let (Some(options), Some(over)) = (
@@ -132,7 +144,7 @@ impl Policy {
     }
 }
 
-/// An instance, with any number of sessions in it.
+/// An instance of the policy, with any number of sessions.
 pub struct PolicyInstance {
     sandbox: Sandbox,
     guest: PolicyPlugin,
@@ -140,7 +152,7 @@ pub struct PolicyInstance {
 
 impl std::fmt::Debug for PolicyInstance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Judge({:?})", self.sandbox)
+        write!(f, "PolicyInstance({:?})", self.sandbox)
     }
 }
 
@@ -149,7 +161,11 @@ impl std::fmt::Debug for PolicyInstance {
 pub struct PolicySession(ResourceAny);
 
 impl PolicyInstance {
-    /// A new instance.
+    /// Creates an instance without sessions.
+    ///
+    /// # Errors
+    ///
+    /// The component traps or exceeds a limit.
     pub fn new(policy: &Policy) -> Result<PolicyInstance, Failure> {
         let pre = &policy.plugin.pre;
         let usage = policy.usage.clone();
@@ -160,7 +176,11 @@ impl PolicyInstance {
         Ok(PolicyInstance { sandbox, guest })
     }
 
-    /// A session begins; the error is what is wrong with its options.
+    /// Opens a session with `options` (JSON). The inner error says what is wrong with the options.
+    ///
+    /// # Errors
+    ///
+    /// The component traps or exceeds a limit; the instance must not be used again.
     pub fn open(
         &mut self,
         client: &Client,
@@ -173,7 +193,12 @@ impl PolicyInstance {
         })
     }
 
-    /// What it is to play.
+    /// Chooses what the session is to play. `at` is in milliseconds on the gateway's monotonic clock, `playing` the
+    /// index of the candidate that it plays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PolicyInstance::open`].
     pub fn choose(
         &mut self,
         session: PolicySession,
@@ -190,7 +215,11 @@ impl PolicyInstance {
         choice.map(tidy)
     }
 
-    /// What happened, and where it is to move.
+    /// Passes an event to the session; returns a choice if the session is to move.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PolicyInstance::open`].
     pub fn observe(
         &mut self,
         session: PolicySession,
@@ -204,14 +233,18 @@ impl PolicyInstance {
         choice.map(|choice| choice.map(tidy))
     }
 
-    /// A session is over.
+    /// Closes the session.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PolicyInstance::open`].
     pub fn close(&mut self, session: PolicySession) -> Result<(), Failure> {
         self.sandbox
             .call("session.drop", |store| session.0.resource_drop(store))
     }
 }
 
-/// A reason is shown to people and logged: one line of bounded length.
+/// Cleans the reason of a choice, which is shown to users and logged: one line of bounded length.
 fn tidy(mut choice: Choice) -> Choice {
     choice.reason = choice
         .reason

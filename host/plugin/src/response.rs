@@ -1,34 +1,35 @@
-//! What a component answers to a GET.
+//! A component's response to a GET, shared by all clients that request the same URL.
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use sluicegate_media::buffer::Buffer;
 use std::{io::Write, sync::OnceLock};
 
-/// Below this a packet is not saved.
+/// Smallest body in bytes that is compressed; below it, compression saves no packet.
 const SMALL: usize = 256;
-/// Beyond this it takes longer than a thread that serves sockets may be held: playlists have a tenth of it.
+/// Largest body in bytes that is compressed; a larger one would occupy a thread that serves sockets for too long.
+/// Playlists have a tenth of this.
 const LARGE: usize = 512 << 10;
 
-/// An HTTP response without its carrier's headers; one for all who ask the same.
+/// An HTTP response without the headers that the carrier adds.
 #[derive(Debug, Default)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Media type.
     pub content_type: String,
-    /// Seconds for which caches may keep it; [`Response::FOREVER`]: it never changes.
+    /// `max-age` for caches, in seconds; [`Response::FOREVER`] if it never changes.
     pub max_age: u32,
-    /// The content.
+    /// The body, uncompressed.
     pub body: Buffer,
     gzip: OnceLock<Option<Bytes>>,
 }
 
 impl Response {
-    /// The `max_age` of what never changes under its URL.
+    /// The `max_age` of a response that never changes.
     pub const FOREVER: u32 = u32::MAX;
 
-    /// A response.
+    /// Creates a response.
     pub fn new(status: u16, content_type: String, max_age: u32, body: Buffer) -> Response {
         Response {
             status,
@@ -39,7 +40,7 @@ impl Response {
         }
     }
 
-    /// Bytes that it may come to hold: compressed, too, if it is asked for so.
+    /// Size in bytes, including the compressed copy that may be made on request.
     pub fn bytes(&self) -> usize {
         let packed = match self.is_worth_packing() {
             true => self.body.len(),
@@ -52,7 +53,7 @@ impl Response {
         self.is_text() && (SMALL..=LARGE).contains(&self.body.len())
     }
 
-    /// Whether it is worth compressing: text, which playlists and vector graphics are.
+    /// Whether its media type is text, which playlists and vector graphics are: such bodies are worth compressing.
     pub fn is_text(&self) -> bool {
         let kind = self.content_type.split(';').next().unwrap_or_default();
         let kind = kind.trim();
@@ -67,7 +68,7 @@ impl Response {
             )
     }
 
-    /// The content compressed (RFC 1952), once for all who take it so; `None` where that is no gain.
+    /// The body compressed by gzip (RFC 1952), once for all clients; `None` if that does not make it smaller.
     pub fn gzipped(&self) -> Option<&Bytes> {
         self.gzip
             .get_or_init(|| {

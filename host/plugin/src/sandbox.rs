@@ -1,4 +1,8 @@
-//! One guest in its own `Store`: calls under limits, and what went wrong in words.
+//! One guest in its own `Store`: runs calls under limits of time, memory and output, counts them, and explains
+//! failures.
+//!
+//! The limits themselves are in `guest`; here the store is connected to them before each call. Used by `Instance` and
+//! `PolicyInstance`.
 
 use super::{
     Plugin, Usage,
@@ -13,21 +17,21 @@ use std::{
 use thiserror::Error;
 use wasmtime::{AsContextMut, Engine, Store, StoreContextMut};
 
-/// A call that did not end well. The instance is of no use afterwards.
+/// A failed call: a trap or an exceeded limit. The instance must not be used again.
 #[derive(Debug, Error)]
 #[error("{plugin} on stream {stream}: `{call}` failed: {reason}")]
 pub struct Failure {
-    /// name@version.
+    /// Component, as name@version.
     pub plugin: String,
-    /// Name of the stream.
+    /// Name of the stream, or "(check)" or "(sessions)".
     pub stream: String,
-    /// The function called.
+    /// Name of the function that was called.
     pub call: &'static str,
-    /// The limit, the trap, and what the guest said before.
+    /// The limit or trap, and the last error that the guest logged.
     pub reason: String,
 }
 
-/// A `Store` with one instance in it.
+/// A `Store` with one instance.
 pub struct Sandbox {
     store: Store<Guest>,
     name: Name,
@@ -42,7 +46,11 @@ impl std::fmt::Debug for Sandbox {
 }
 
 impl Sandbox {
-    /// An empty one, and what `instantiate` puts into it; `stream` is what it works on.
+    /// Creates a store and instantiates the component in it. `stream` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// The instantiation traps or exceeds a limit.
     pub fn new<W: World, G>(
         plugin: &Plugin<W>,
         engine: &Engine,
@@ -69,17 +77,21 @@ impl Sandbox {
         Ok((sandbox, guest))
     }
 
-    /// Bytes in the buffers that it holds.
+    /// Bytes in the buffers that the guest holds.
     pub fn held(&self) -> usize {
         self.store.data().held()
     }
 
-    /// What it cost.
+    /// Calls and time of this component on this stream.
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 
-    /// Has the guest do something; `name` is the function's. After a failure it is of no use.
+    /// Calls the guest with the deadline and limits of one call; `name` is the function's name.
+    ///
+    /// # Errors
+    ///
+    /// The call traps or exceeds a limit. The guest must not be called again.
     pub fn call<R>(
         &mut self,
         name: &'static str,
@@ -116,17 +128,17 @@ impl Sandbox {
     }
 }
 
-/// What went wrong in a few words: the limit or trap, and what the guest said before.
+/// Describes the failure: the limit or trap, and the last error that the guest logged.
 fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
     let cause = error.root_cause().to_string();
     let mut reason = match guest.memory_refused() {
         Some(limit) => format!(
-            "it wanted more memory than its limit of {limit} bytes (limits.memory): {cause}"
+            "it requested more memory than its limit of {limit} bytes (limits.memory): {cause}"
         ),
         None => cause,
     };
     if let Some(said) = guest.said() {
-        reason.push_str("; it said: ");
+        reason.push_str("; it logged: ");
         reason.push_str(&said);
     }
     reason

@@ -1,29 +1,32 @@
-//! The transports of this gateway: built in, replaced or added by the config.
+//! The transports of this gateway: those in the binary, and those that the config replaces or adds.
+//!
+//! Each is loaded once and opened once with its options, which validates the options and gives its profile; muxers then
+//! open instances of their own. Called at start, by `check` and on reload.
 
 use super::{Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages};
 use sluicegate_config as config;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 
-/// The components in the binary, by name.
+/// Built-in components, as name and bytes.
 const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/plugins.rs"));
 
-/// A transport by its name in paths.
+/// A loaded transport.
 #[derive(Debug)]
 pub struct Transport {
-    /// As in `/live/{stream}/{name}`.
+    /// Name in paths: `/live/{stream}/{name}`.
     pub name: String,
     /// The component.
     pub plugin: Arc<Plugin>,
-    /// JSON for `open`.
+    /// Options, as JSON for `open`.
     pub options: String,
-    /// Whether the component is in the binary.
+    /// Whether the component is built into the binary.
     pub built_in: bool,
-    /// As `trusted` of its config: its pages may run script.
+    /// `trusted` of its config: its pages may run scripts in the gateway's origin.
     pub trusted: bool,
-    /// As its `open` said with these options.
+    /// Profile that `open` returned with these options.
     pub profile: Profile,
-    /// Calls of all its instances.
+    /// Calls and time of all its instances.
     pub usage: Usages,
 }
 
@@ -60,53 +63,53 @@ pub fn that_embed(transports: &BTreeMap<String, Arc<Transport>>, embed: Embed) -
         .collect()
 }
 
-/// Why a transport cannot be used.
+/// Reason why a transport cannot be used.
 #[derive(Debug, Error)]
 pub enum TransportError {
     /// The component cannot be loaded.
     #[error("[transports.{name}]: {reason}")]
     Load {
-        /// Of the transport.
+        /// Name of the transport.
         name: String,
-        /// Why.
+        /// Cause.
         reason: LoadError,
     },
-    /// Nothing of that name is built in.
+    /// The config names no component, and no built-in one has that name.
     #[error(
         "[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}"
     )]
     NotBuiltIn {
-        /// Of the transport.
+        /// Name of the transport.
         name: String,
-        /// Names.
+        /// Names of the built-in transports, separated by commas.
         built_in: String,
     },
-    /// It does not open.
+    /// The component cannot be opened with its options.
     #[error("[transports.{name}]: {reason}")]
     Open {
-        /// Of the transport.
+        /// Name of the transport.
         name: String,
-        /// Why.
+        /// Cause.
         reason: OpenError,
     },
 }
 
 impl TransportError {
-    /// Whether it says that a plugin is not named.
+    /// Whether the cause is a `[transports.NAME]` without `plugin` for a name that is not built in.
     pub fn is_not_built_in(&self) -> bool {
         matches!(self, TransportError::NotBuiltIn { .. })
     }
 }
 
-/// The names of the built-in transports.
+/// Names of the built-in transports.
 pub fn built_in<'a>() -> impl Iterator<Item = &'a str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
-/// Loads every transport and lets each judge its options.
+/// Loads every built-in and configured transport, and opens each once with its options.
 ///
 /// # Errors
-/// What is wrong with each that cannot be used.
+/// One error for each transport that cannot be used.
 pub fn load(
     engine: &Engine,
     config: &BTreeMap<String, config::Transport>,
@@ -129,7 +132,7 @@ pub fn load(
     }
 }
 
-/// As configured.
+/// Limits from the config.
 pub(super) fn limits(config: &config::Limits) -> Limits {
     Limits {
         memory: usize::try_from(config.memory.bytes()).unwrap_or(usize::MAX),

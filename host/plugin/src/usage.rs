@@ -1,4 +1,5 @@
-//! What transports' guests cost.
+//! Counters of guest calls: number, time, failures. Written by `Sandbox` and the muxers, read by `/metrics` and
+//! `/api/plugins`.
 
 use sluicegate_viewer::MetricKey;
 use std::{
@@ -9,24 +10,24 @@ use std::{
     },
 };
 
-/// Calls and time of a plugin on one form of a stream, over all its instances; only rises.
+/// Counters of one component on one rendition of a stream, over all its instances. They only rise.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// Calls of any function.
+    /// Calls of all functions.
     pub calls: AtomicU64,
-    /// Nanoseconds spent in them.
+    /// Real time of those calls, in nanoseconds.
     pub nanos: AtomicU64,
     /// Calls of `push`.
     pub pushes: AtomicU64,
-    /// Traps, timeouts and breaches.
+    /// Calls that failed: traps and exceeded limits.
     pub failures: AtomicU64,
-    /// Instances made.
+    /// Instances created.
     pub instances: AtomicU64,
-    /// Times the muxer was too slow for its feed and left samples out.
+    /// Times that the muxer was too slow for its feed and lost samples.
     pub overruns: AtomicU64,
 }
 
-/// A reading of a [`Usage`].
+/// Snapshot of a [`Usage`], with the same fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Spent {
@@ -39,7 +40,7 @@ pub struct Spent {
 }
 
 impl Usage {
-    /// So far.
+    /// Current values.
     pub fn read(&self) -> Spent {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Spent {
@@ -54,7 +55,7 @@ impl Usage {
 }
 
 impl Spent {
-    /// Mean time of a call, microseconds.
+    /// Mean time of a call, in microseconds.
     pub fn us_per_call(&self) -> f64 {
         self.nanos as f64 / 1000.0 / self.calls.max(1) as f64
     }
@@ -73,10 +74,11 @@ impl std::iter::Sum for Spent {
     }
 }
 
-/// The usages of one transport; they stay when a muxer ends. JPEGs of all sizes are one way, as viewers name them.
+/// Counters of one transport by metrics key. They outlive the muxers. All sizes of JPEGs that viewers choose in the URL
+/// share one key.
 #[derive(Debug, Default)]
 pub struct Usages {
-    /// Of the instance that judged the options at the start.
+    /// Counters of the instance that validated the options at start.
     pub check: Arc<Usage>,
     book: Mutex<UsageByKey>,
 }
@@ -84,17 +86,17 @@ pub struct Usages {
 #[derive(Debug, Default)]
 struct UsageByKey {
     ways: BTreeMap<MetricKey, Arc<Usage>>,
-    /// Of streams that are none any more.
+    /// Sum of the streams that were removed.
     gone: Spent,
 }
 
 impl Usages {
-    /// On that way.
+    /// The counters for that key.
     pub fn on(&self, way: &MetricKey) -> Arc<Usage> {
         self.lock().ways.entry(way.clone()).or_default().clone()
     }
 
-    /// On every way so far.
+    /// Values of all keys.
     pub fn ways(&self) -> BTreeMap<MetricKey, Spent> {
         let book = self.lock();
         let ways = book.ways.iter();
@@ -102,7 +104,7 @@ impl Usages {
             .collect()
     }
 
-    /// There is no stream of that name any more: what it cost only counts in the total.
+    /// Drops the keys of a removed stream; its values remain in the total.
     pub fn forget(&self, stream: &str) {
         let mut book = self.lock();
         let gone = book.ways.extract_if(.., |way, _| way.stream == stream);
@@ -110,7 +112,7 @@ impl Usages {
         book.gone = [book.gone, gone].into_iter().sum();
     }
 
-    /// All together.
+    /// Sum of all keys, removed streams and the start's check.
     pub fn total(&self) -> Spent {
         let book = self.lock();
         let ways = book.ways.values().map(|usage| usage.read());

@@ -1,4 +1,6 @@
-//! The kinds of components that there are.
+//! The worlds of `wit/gateway.wit` that a component can implement: transport and policy.
+//!
+//! `Engine::load` checks a component against its [`Kind`], which gives better messages than the linker.
 
 use super::{
     bindings::{PolicyPluginPre, TransportPluginPre},
@@ -6,28 +8,32 @@ use super::{
 };
 use wasmtime::component::InstancePre;
 
-/// How the interfaces between host and guests begin and end.
+/// Prefix and version of the names of all interfaces between host and guests.
 pub(super) const INTERFACE: (&str, &str) = ("sluicegate:gateway/", "0.1.0");
 
-/// What tells one kind from the others.
+/// Names that identify a kind of component.
 #[derive(Debug)]
 pub struct Kind {
-    /// "transport".
+    /// Name of the kind in messages, such as "transport".
     pub name: &'static str,
-    /// The world in `wit/gateway.wit`.
+    /// Name of the world in `wit/gateway.wit`.
     pub world: &'static str,
-    /// The interface that it exports.
+    /// Name of the interface that it exports.
     pub interface: &'static str,
-    /// What is in that.
+    /// Names of the functions in that interface.
     pub functions: &'static [&'static str],
 }
 
-/// A component of one kind, ready to be instantiated.
+/// A component of one kind, compiled, linked and ready to be instantiated.
 pub trait World: Sized {
-    /// Which.
+    /// The kind.
     const KIND: Kind;
 
-    /// Finds the exports.
+    /// Looks up the exports.
+    ///
+    /// # Errors
+    ///
+    /// The types of the exports do not match.
     fn find(instance: InstancePre<Guest>) -> wasmtime::Result<Self>;
 }
 

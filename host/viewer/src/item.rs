@@ -1,10 +1,10 @@
 //! What a carrier gets for one viewer, in order.
 //!
-//! A carrier moves items to a client and knows nothing of transports: it asks for the next items, encodes them by its own
+//! A carrier moves items to a client and knows nothing of transports: it takes the next items, encodes them by its own
 //! [`Encoding`](super::Encoding) and writes them. A carrier with one byte stream writes chunk after chunk. One that has
-//! several, such as QUIC, can open a stream where a chunk [starts a group](Chunk::starts_group), give it a priority by its
-//! [lane](Chunk::lane) and time, and reset it when a later chunk of the lane [restarts](Chunk::restarts): what was not
-//! yet sent of the older group is of no use then.
+//! several, such as QUIC, can open a stream where a chunk [starts a group](Chunk::starts_group), give it a priority by
+//! its [lane](Chunk::lane) and time, and reset it when a later chunk of the lane [restarts](Chunk::restarts): the
+//! unsent rest of the older group is useless then.
 
 use super::{
     outlet::Header,
@@ -12,7 +12,7 @@ use super::{
 };
 use std::sync::Arc;
 
-/// What moves items to a client; its name is the one that `wit/gateway.wit` knows it by.
+/// The means by which items are sent to a client. Its name is the one in `wit/gateway.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Carrier(&'static str);
 
@@ -53,7 +53,8 @@ pub struct Chunk {
     pub lane: u8,
     /// A viewer may start here.
     pub starts_group: bool,
-    /// The viewer starts here, or starts again because it was too far behind: chunks of the lane before this one were skipped.
+    /// The viewer starts here, or starts again because it was too far behind: chunks of the lane before this one were
+    /// skipped.
     pub restarts: bool,
     /// The sample that the transport was given when it emitted this; absent where it emitted it for another reason.
     pub sample: Option<SampleTime>,
@@ -63,8 +64,8 @@ pub struct Chunk {
     pub piece: Arc<Piece>,
 }
 
-/// Track and time of a sample, in units of 1/90,000 s on the stream's timeline: for RTP timestamps, for priorities, and for
-/// datagrams that expire.
+/// Track and time of a sample, in units of 1/90,000 s on the stream's timeline: for RTP timestamps, for priorities, and
+/// for datagrams that expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleTime {
     /// The track that the sample belongs to.
@@ -78,9 +79,9 @@ pub struct SampleTime {
 /// A track of a stream; it has one of each kind at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Track {
-    /// Pictures.
+    /// Video.
     Video,
-    /// Sound.
+    /// Audio.
     Audio,
 }
 
@@ -123,7 +124,7 @@ mod tests {
     #[derive(Debug, Default, PartialEq)]
     struct Stream {
         text: String,
-        /// Streams with a higher priority are sent first: newer groups before older ones, sound before pictures.
+        /// Streams with a higher priority are sent first: newer groups before older ones, audio before video.
         priority: (u64, bool),
         reset: bool,
     }
@@ -205,7 +206,7 @@ mod tests {
         streams.take(&outlet, &mut cursor);
         publish("C", 0, Access::Start, 80);
         streams.take(&outlet, &mut cursor);
-        // It takes nothing for longer than it may be behind: the rest of that group is skipped.
+        // The viewer takes nothing for longer than its lag bound, so the rest of that group is skipped.
         publish("d", 0, Access::Ordinary, 120);
         publish("E", 0, Access::Start, 2000);
         streams.take(&outlet, &mut cursor);

@@ -1,4 +1,9 @@
-//! Viewers: cursors over what a muxer gave out, and the list of who is watching.
+//! Delivery to viewers, and the list of connected viewers.
+//!
+//! A muxer publishes chunks to its [`Outlet`], one ring that all of its viewers share; a viewer is a [`Cursor`] over
+//! it, so a slow viewer costs no memory and jumps to a newer start point. Wire bytes are made once per carrier and
+//! shared ([`Piece`]). The [`Registry`] counts what each viewer gets. No I/O; called by the muxers and by the carriers
+//! in `host/net`.
 
 mod item;
 mod outlet;

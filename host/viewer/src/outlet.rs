@@ -1,4 +1,10 @@
-//! What a muxer has given out lately, and cursors over it: one ring for all viewers, no queue per viewer.
+//! The recent chunks of a muxer, and cursors over them: one ring for all viewers, no queue per viewer.
+//!
+//! Each lane has start points (keyframes) and a lag bound. A new viewer starts at the newest start point, and a viewer
+//! that has fallen behind the lag bound jumps to it, so slow viewers skip data instead of queueing it. The ring keeps
+//! what viewers within their lag bound still need, plus everything since the newest start points. Chunks and headers
+//! are shared by reference. The muxer's thread publishes; viewers' tasks take chunks under the same lock and are woken
+//! after it is released.
 
 use super::{
     item::{Chunk, Item, SampleTime},
@@ -11,34 +17,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes and chunks kept for viewers that are behind; beyond, the oldest go and who needed them jumps.
+/// Upper limits of the ring, in bytes and chunks, whatever viewers need. Beyond them the oldest chunks are dropped, and
+/// viewers that needed them jump.
 const MAX_BYTES: usize = 64 << 20;
 const MAX_CHUNKS: usize = 16_384;
-/// A lane without a chunk for this long has gone quiet, and its start point is no longer kept for new viewers: it would keep
-/// the chunks of all other lanes, too. The age of the start point itself does not matter, as groups may last for minutes.
+/// A lane without a chunk for this long is quiet, and its start point is no longer kept for new viewers: it would keep
+/// the chunks of all other lanes, too. The age of the start point itself does not matter, since groups may last for
+/// minutes.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// What is sent before the chunks that were made under it.
+/// What a viewer needs before the chunks that were published under this header.
 #[derive(Debug, Default)]
 pub struct Header(Vec<Piece>);
 
 impl Header {
-    /// A header of these pieces.
+    /// A header that consists of these pieces.
     pub fn new(pieces: Vec<Content>) -> Header {
         Header(pieces.into_iter().map(Piece::new).collect())
     }
 
-    /// What it consists of, in order.
+    /// Its pieces, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.0
     }
 
-    /// Size of its pieces in bytes.
+    /// Total size of its pieces in bytes.
     fn len(&self) -> usize {
         self.0.iter().map(|piece| piece.content().len()).sum()
     }
 
-    /// Whether a viewer that has this one has the other too.
+    /// Whether both have the same content, so that a viewer with one does not need the other.
     pub fn same(&self, other: &Header) -> bool {
         self.0.len() == other.0.len()
             && self
@@ -49,7 +57,7 @@ impl Header {
     }
 }
 
-/// One chunk in the ring.
+/// A chunk in the ring.
 #[derive(Debug)]
 struct Slot {
     piece: Arc<Piece>,
@@ -61,19 +69,20 @@ struct Slot {
     published: Instant,
 }
 
-/// Which viewers get a chunk.
+/// Which viewers get a chunk, by where they started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Those who wait start with it, the others get it, too.
+    /// All viewers; waiting ones start here.
     Start,
-    /// Those who were there before the newest start: it is shown before that, and made from what those lack who began there.
+    /// Viewers that started before the newest start point. It is presented before that start point and refers to frames
+    /// that a viewer who starts there lacks.
     Leading,
-    /// All who have started.
+    /// All viewers that have started.
     Ordinary,
 }
 
 impl From<bool> for Access {
-    /// Whether viewers may start there.
+    /// `true`: viewers may start there.
     fn from(start: bool) -> Access {
         if start {
             Access::Start
@@ -83,24 +92,25 @@ impl From<bool> for Access {
     }
 }
 
-/// The chunks of one muxer.
+/// The ring of one muxer's chunks.
 #[derive(Debug, Default)]
 pub struct Outlet {
     ring: Mutex<Ring>,
 }
 
 impl Outlet {
-    /// Sets how far viewers may fall behind, per lane. Lanes of a swapped plugin replace the old ones.
+    /// Sets the lag bound of each lane. If a component is replaced, its lanes take the place of the old ones with the
+    /// same index.
     pub fn set_lanes(&self, stale: Vec<Duration>) {
         self.lock().set_lanes(stale);
     }
 
-    /// The position behind the newest chunk, for [`Cursor::since`].
+    /// Position after the newest chunk, for [`Cursor::since`].
     pub fn end(&self) -> u64 {
         self.lock().end()
     }
 
-    /// The header of the chunks that follow.
+    /// Sets the header of the chunks that follow.
     pub fn set_header(&self, header: Header) {
         let mut ring = self.lock();
         if !ring.header.same(&header) {
@@ -108,7 +118,8 @@ impl Outlet {
         }
     }
 
-    /// Adds chunks made at `at` for `sample`, and wakes the viewers.
+    /// Appends chunks and wakes the viewers. `at` is the time since the muxer started, which lag is measured by;
+    /// `sample` is what the chunks were made from.
     pub fn publish<A: Into<Access>>(
         &self,
         chunks: impl IntoIterator<Item = (Content, u8, A)>,
@@ -135,30 +146,30 @@ impl Outlet {
         }
     }
 
-    /// Nothing will follow: viewers end when they have got what is there.
+    /// Ends the outlet: viewers get the chunks that are left, then `reason`.
     pub fn close(&self, reason: &str) {
         let mut ring = self.lock();
         ring.closed = Some(reason.into());
         wake_all(ring);
     }
 
-    /// Why nothing will follow.
+    /// Reason of [`Outlet::close`]; `None` while the outlet is open.
     pub fn closed(&self) -> Option<Arc<str>> {
         self.lock().closed.clone()
     }
 
-    /// Whether a viewer has come to wait for a start point since the newest one.
+    /// Whether a viewer has begun to wait for a start point since the newest one was published.
     pub fn start_wanted(&self) -> bool {
         self.lock().start_wanted
     }
 
-    /// Bytes held for viewers.
+    /// Bytes of all chunks in the ring.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    /// Appends what the viewer gets next to `items`, in order: at least one chunk if there is any, at most about `budget` bytes.
-    /// Otherwise the task is woken when there is more, or nothing will follow.
+    /// Appends the viewer's next chunks to `items`, in order: at least one if there is any, and about `budget` bytes at
+    /// most. If there is none, the task is woken when chunks are published or the outlet is closed.
     pub fn poll_take(
         &self,
         context: &mut Context<'_>,
@@ -179,7 +190,7 @@ impl Outlet {
         Poll::Pending
     }
 
-    /// The viewer has gone: its task is kept for no wake-up.
+    /// Drops the waker of a viewer that has left.
     pub fn forget(&self, cursor: &Cursor) {
         if let Some(waiting) = self.lock().waiting_of(cursor) {
             *waiting = None;
@@ -196,7 +207,7 @@ impl Outlet {
     }
 }
 
-/// Wakes who waits, without the lock.
+/// Releases the lock and wakes all waiting viewers.
 fn wake_all(mut ring: MutexGuard<'_, Ring>) {
     let room = ring.waiting.len();
     let wake = std::mem::replace(&mut ring.waiting, Vec::with_capacity(room));
@@ -205,58 +216,61 @@ fn wake_all(mut ring: MutexGuard<'_, Ring>) {
     wake.into_iter().flatten().for_each(Waker::wake);
 }
 
-/// What a viewer finds.
+/// Result of [`Outlet::poll_take`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Chunks were put out.
+    /// Chunks were appended.
     Taken(Taken),
-    /// Nothing will follow, for this reason.
+    /// The outlet is closed, for this reason, and the viewer has got everything.
     Closed(Arc<str>),
 }
 
-/// What was put out.
+/// Statistics of one [`Outlet::poll_take`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Chunks put out.
+    /// Number of chunks.
     pub chunks: u32,
-    /// Bytes put out.
+    /// Bytes of chunks and headers.
     pub bytes: usize,
-    /// Jumps to a newer start point.
+    /// Number of jumps to a newer start point.
     pub jumps: u32,
-    /// A lane needs a newer start point than there is.
+    /// Whether a lane waits for a start point newer than any in the ring.
     pub waits: bool,
-    /// When the muxer gave out the oldest of the chunks, of those since the viewer came.
+    /// When the oldest of these chunks was published; chunks from before the viewer arrived do not count.
     pub published: Option<Instant>,
 }
 
-/// A viewer's place in the ring.
+/// A viewer's position in the ring, per lane.
 #[derive(Debug)]
 pub struct Cursor {
-    /// Its place among those who wait, and before which wake-up that was.
+    /// Count of wake-ups when it began to wait, and its index in [`Ring::waiting`].
     waits: Option<(u64, usize)>,
     lanes: Vec<Place>,
     header: Option<Arc<Header>>,
     since: Instant,
-    /// The end of the ring when the viewer came, if that is known.
+    /// End of the ring when the viewer arrived, if known.
     came: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Waits for a start point of the lane, since the ring ended at this position; `None`: it has not looked yet.
+    /// Waits for a start point of the lane since the ring ended at this position; `None`: the ring was not looked at
+    /// yet.
     Waiting(Option<u64>),
-    /// Begins, or begins anew, with the start point at this position.
+    /// Starts or restarts at the start point at this position.
     Starting(u64),
-    /// Has everything of the lane between its start point and this position, but for what leads that.
+    /// Has everything of the lane from its start point up to this position, except the chunks that lead that start
+    /// point.
     Joined(u64),
-    /// Has everything of the lane before this position since the start point before the newest.
+    /// Has everything of the lane up to this position, including a start point older than the newest one, so it gets
+    /// leading chunks.
     At(u64),
-    /// Does not get the lane.
+    /// The viewer does not get this lane.
     Off,
 }
 
 impl Place {
-    /// Of the next chunk it gets.
+    /// Position of the next chunk to consider.
     fn position(self) -> Option<u64> {
         match self {
             Place::Starting(at) | Place::Joined(at) | Place::At(at) => Some(at),
@@ -264,7 +278,7 @@ impl Place {
         }
     }
 
-    /// There is nothing for it before `position`.
+    /// Skips to `position`, because the lane has nothing before it.
     fn skip_to(self, position: u64) -> Place {
         match self {
             Place::Starting(at) => Place::Starting(position.max(at)),
@@ -274,7 +288,7 @@ impl Place {
         }
     }
 
-    /// Whether it gets a chunk at `position`, and where it is then.
+    /// Whether the viewer gets the chunk at `position`, and its place after it.
     fn pass(self, position: u64, access: Access) -> (bool, Place) {
         let next = position + 1;
         match (self, access) {
@@ -288,7 +302,7 @@ impl Place {
 }
 
 impl Cursor {
-    /// A viewer that has got nothing yet.
+    /// A cursor of a viewer that has got nothing yet.
     #[expect(
         clippy::new_without_default,
         reason = "a cursor knows when it was made"
@@ -303,8 +317,8 @@ impl Cursor {
         }
     }
 
-    /// The same of one that came when the outlet ended at `came` ([`Outlet::end`]). If there was no start point then, it starts
-    /// at the first that followed, so that it gets all of a burst.
+    /// A cursor of a viewer that arrived when the outlet ended at `came` ([`Outlet::end`]). If there was no start point
+    /// then, it starts at the first one that followed, within the lag bound, so that it gets all of the first burst.
     pub fn since(came: u64) -> Cursor {
         Cursor {
             came: Some(came),
@@ -312,7 +326,7 @@ impl Cursor {
         }
     }
 
-    /// From here on only these lanes.
+    /// From now on the viewer gets only these lanes.
     pub fn choose(&mut self, lanes: &[u8]) {
         let most = lanes
             .iter()
@@ -342,7 +356,7 @@ struct Ring {
     lanes: Vec<Lane>,
     closed: Option<Arc<str>>,
     start_wanted: bool,
-    /// Since the newest wake-up.
+    /// Wakers of the viewers that wait, since the newest wake-up.
     waiting: Vec<Option<Waker>>,
     wakes: u64,
 }
@@ -351,7 +365,7 @@ struct Ring {
 struct Lane {
     stale: Duration,
     newest_start: Option<u64>,
-    /// When its newest chunk was made.
+    /// Time of its newest chunk.
     newest: Duration,
 }
 
@@ -495,7 +509,7 @@ impl Ring {
             }
             position += 1;
         }
-        // What was passed over in quiet lanes need not be looked at again.
+        // Chunks of other lanes need not be looked at again.
         let end = self.end();
         for place in &mut cursor.lanes {
             *place = place.skip_to(end);
@@ -503,7 +517,7 @@ impl Ring {
         taken
     }
 
-    /// Starts lanes that have a start point now, and moves lanes that are too far behind to their newest one.
+    /// Starts waiting lanes that have a start point now, and moves lanes beyond their lag bound to the newest one.
     fn settle(&self, cursor: &mut Cursor, taken: &mut Taken) {
         for (number, lane) in self.lanes.iter().enumerate() {
             let Some(place) = cursor.lanes.get_mut(number) else {
@@ -525,7 +539,7 @@ impl Ring {
                     *place = Place::Starting(start);
                     taken.jumps += 1;
                 }
-                // What it needed next is gone and there is no start point: it waits for one.
+                // Its next chunk was dropped and there is no start point, so it waits for one.
                 (_, Some(at), None) if at < self.first => {
                     *place = Place::Waiting(Some(self.end()));
                     taken.jumps += 1;
@@ -543,8 +557,8 @@ impl Ring {
         }
     }
 
-    /// Where a viewer starts that has waited since the ring ended at `since`: the lane's first start point from there on, if there
-    /// was none before and that one is within the lane's lag bound.
+    /// Start point of a viewer that has waited since the ring ended at `since`: the lane's first one from there on, if
+    /// there was none before and it is within the lag bound.
     fn first_start(&self, lane: usize, since: u64) -> Option<u64> {
         let mut starts = (self.first..)
             .zip(&self.slots)
@@ -556,7 +570,7 @@ impl Ring {
         (!stale.is_zero() && self.behind(lane, first) <= stale).then_some(first)
     }
 
-    /// How much older the lane's chunk at or after `at` is than the newest chunk.
+    /// Lag: how much older the lane's first chunk at or after `at` is than the newest chunk.
     fn behind(&self, lane: usize, at: u64) -> Duration {
         let newest = self.slots.back().map(|slot| slot.at).unwrap_or_default();
         let skip = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);

@@ -2,8 +2,8 @@
 //!
 //! A transport emits [`Content`]: bytes or text. What goes on the wire differs by carrier, for example by the head of a
 //! WebSocket frame, and is the same for all viewers of that carrier. So a [`Piece`] keeps each encoding after the first
-//! viewer needed it; a thousand viewers share one. How content is encoded is the carrier's own code, behind [`Encoding`]:
-//! this module knows no carrier. It does no I/O.
+//! viewer needed it; a thousand viewers share one. How content is encoded is the carrier's own code, behind
+//! [`Encoding`]: this module knows no carrier. It does no I/O.
 
 use bytes::{Bytes, BytesMut};
 use sluicegate_media::buffer::Buffer;

@@ -1,4 +1,9 @@
-//! Who is watching, what they got, and how soon.
+//! The connected viewers, and counters of what was delivered to them and how quickly.
+//!
+//! A viewer over a connection registers with [`Registry::enter`] and counts through its [`Meter`], without locks.
+//! Clients that only send requests (HLS) have no connection to count, so they are told apart by address and
+//! `User-Agent` and count as viewers for a while after each request. Totals per stream, rendition and transport outlive
+//! the viewers. Arrivals and departures are published as events. Read by `/metrics` and `/api`.
 
 use super::Taken;
 use serde::Serialize;
@@ -13,27 +18,27 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Who only sends requests counts as a viewer for so long after each.
+/// How long a request-only client (HLS) counts as a viewer after its last request.
 pub const STAYS: Duration = Duration::from_secs(10);
-/// Of them so many are told apart on one way.
+/// Most request-only clients that are told apart per metrics key.
 const MAX_REQUEST_CLIENTS: usize = 4096;
 
-/// Counted as it happens.
+/// Live counters of one viewer.
 #[derive(Debug, Default)]
 pub struct Counter {
-    /// Bytes handed to the socket.
+    /// Bytes written to the socket.
     pub bytes: AtomicU64,
-    /// Chunks handed to the socket.
+    /// Chunks taken for the socket.
     pub chunks: AtomicU64,
-    /// Jumps to a newer start point, because the viewer was slow.
+    /// Jumps to a newer start point because the viewer was slow.
     pub jumps: AtomicU64,
-    /// Since when something has been under way to a socket that does not take it: microseconds on the process's clock, 0 for
-    /// nothing.
+    /// Since when the socket has not accepted pending data: microseconds on the process's clock, 0 if nothing is
+    /// pending.
     stuck_since: AtomicU64,
 }
 
 impl Counter {
-    /// For how long something has been under way to its socket.
+    /// How long data has been pending that the socket does not accept.
     pub fn late(&self) -> Duration {
         match self.stuck_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -42,7 +47,7 @@ impl Counter {
     }
 }
 
-/// On one clock for the process, from 1.
+/// Microseconds on a clock of the process that starts at 1, so that 0 can mean "never".
 fn micros(at: Instant) -> u64 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let began = *BEGAN.get_or_init(Instant::now);
@@ -50,12 +55,12 @@ fn micros(at: Instant) -> u64 {
     u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1
 }
 
-/// By which transport what is watched.
+/// Metrics key: stream, rendition, transport.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct MetricKey {
     /// Name of the stream.
     pub stream: String,
-    /// Name of the rendition; empty: the stream itself.
+    /// Name of the rendition; empty for the stream itself.
     pub rendition: String,
     /// Name of the transport.
     pub transport: String,
@@ -64,32 +69,32 @@ pub struct MetricKey {
 /// One connected viewer.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Unguessable.
+    /// Random id of the viewer, unguessable.
     pub id: String,
-    /// What it watches, and how.
+    /// What it watches: stream, rendition, transport.
     pub way: MetricKey,
-    /// Where it comes from.
+    /// Address of the client.
     pub address: SocketAddr,
-    /// When it came.
+    /// When it connected.
     pub since: SystemTime,
-    /// What it got.
+    /// What was delivered to it.
     pub counter: Arc<Counter>,
 }
 
-/// What went out on one way since the gateway started, to those who left too.
+/// Totals of one metrics key since the gateway started, including viewers that have left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Who is there now.
+    /// Viewers connected now.
     pub viewers: usize,
-    /// Who came so far.
+    /// Viewers that have ever connected.
     pub came: u64,
-    /// Bytes handed to sockets.
+    /// Bytes written to sockets.
     pub bytes: u64,
-    /// Chunks handed to sockets.
+    /// Chunks taken for sockets.
     pub chunks: u64,
     /// Jumps of slow viewers.
     pub jumps: u64,
-    /// Requests that were answered whole.
+    /// Requests that were answered with a complete response.
     pub answers: u64,
 }
 
@@ -104,25 +109,26 @@ impl std::ops::AddAssign for Totals {
     }
 }
 
-/// Tells apart who sends requests: alike programs behind one address count as one.
+/// Identifies a request-only client. Equal programs behind one address count as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestClient {
-    /// Where the requests come from.
+    /// Address of the client.
     pub address: IpAddr,
     /// A hash of the `User-Agent`.
     pub agent: u64,
 }
 
-/// How soon the viewers of one transport got something.
+/// Delivery delays of one transport's viewers.
 #[derive(Debug, Default)]
 pub struct Delays {
-    /// From the request to the first bytes handed to the socket.
+    /// From the request to the first bytes written to the socket.
     pub first_byte: Histogram,
-    /// From a chunk given out by the muxer to it handed to a viewer's socket: one for each write, of its oldest chunk.
+    /// From the publication of a chunk to its write to a viewer's socket: one observation per write, for its oldest
+    /// chunk.
     pub delivery: Histogram,
 }
 
-/// Everybody who is watching.
+/// All viewers of the gateway.
 #[derive(Debug)]
 pub struct Registry {
     events: Arc<Events>,
@@ -133,24 +139,24 @@ pub struct Registry {
 struct Inner {
     entries: BTreeMap<u64, Entry>,
     newest: u64,
-    /// Without those who are there.
+    /// Totals of the viewers that have left, and of requests.
     past: BTreeMap<MetricKey, Totals>,
-    /// Viewers that only send requests, and when they did last.
+    /// Request-only clients, with the time of their last request.
     request_clients: BTreeMap<MetricKey, HashMap<RequestClient, Instant>>,
-    /// By transport.
+    /// Delays by transport.
     delays: BTreeMap<String, Arc<Delays>>,
 }
 
-/// The event `viewer-came`.
+/// Payload of the event `viewer-came`.
 #[derive(Serialize)]
 struct Came<'a> {
-    /// Its number, which is no secret: `/api/sessions` has the id.
+    /// Number of the viewer. It is not secret; the unguessable id is in `/api/sessions` only.
     viewer: u64,
     #[serde(flatten)]
     way: &'a MetricKey,
 }
 
-/// The event `viewer-left`.
+/// Payload of the event `viewer-left`.
 #[derive(Serialize)]
 struct Left<'a> {
     viewer: u64,
@@ -162,7 +168,7 @@ struct Left<'a> {
 }
 
 impl Registry {
-    /// Nobody yet; who comes and goes is told to `events`.
+    /// An empty registry; arrivals and departures are published to `events`.
     pub fn new(events: &Arc<Events>) -> Arc<Registry> {
         Arc::new(Registry {
             events: events.clone(),
@@ -170,7 +176,7 @@ impl Registry {
         })
     }
 
-    /// Adds a viewer until the place is dropped.
+    /// Registers a viewer until the returned place is dropped.
     pub fn enter(self: &Arc<Registry>, way: MetricKey, address: SocketAddr) -> Place {
         let counter = Arc::<Counter>::default();
         let entry = Entry {
@@ -205,7 +211,8 @@ impl Registry {
         }
     }
 
-    /// Counts a request that was answered whole, with so many bytes; and who asked, if that is how this way is watched.
+    /// Counts a request that was answered with a complete response of `bytes`, and the client, if this transport is
+    /// watched by requests alone.
     pub fn answered(
         &self,
         way: MetricKey,
@@ -232,12 +239,13 @@ impl Registry {
         }
     }
 
-    /// Everybody, in order of arrival.
+    /// All connected viewers, in order of arrival.
     pub fn list(&self) -> Vec<Entry> {
         self.lock().entries.values().cloned().collect()
     }
 
-    /// What went out. Costs a step for each viewer, under the lock that those who come and go take: once for an answer.
+    /// Totals by metrics key. Iterates over all viewers under the lock that arrivals and departures take, so call it
+    /// once per response.
     pub fn totals(&self) -> BTreeMap<MetricKey, Totals> {
         let inner = self.lock();
         let mut present: HashMap<&MetricKey, Totals> = HashMap::new();
@@ -259,14 +267,14 @@ impl Registry {
         totals
     }
 
-    /// There is no stream of that name any more: what it gave out is not told any longer.
+    /// Drops the totals of a removed stream.
     pub fn forget(&self, stream: &str) {
         let mut inner = self.lock();
         inner.past.retain(|way, _| way.stream != stream);
         inner.request_clients.retain(|way, _| way.stream != stream);
     }
 
-    /// How soon viewers got something, by transport.
+    /// Delivery delays by transport.
     pub fn delays(&self) -> BTreeMap<String, Arc<Delays>> {
         self.lock().delays.clone()
     }
@@ -289,23 +297,23 @@ impl Entry {
     }
 }
 
-/// A place in the registry; gives it up when dropped.
+/// A viewer's place in the registry; dropping it removes the viewer.
 #[derive(Debug)]
 pub struct Place {
     registry: Arc<Registry>,
-    /// Unique in this process.
+    /// Number of the viewer, unique in this process.
     pub id: u64,
     counter: Arc<Counter>,
     delays: Arc<Delays>,
 }
 
 impl Place {
-    /// What is counted for this viewer.
+    /// Counters of this viewer.
     pub fn counter(&self) -> &Arc<Counter> {
         &self.counter
     }
 
-    /// What its carrier counts with; the request for it came at `asked`.
+    /// A meter for its carrier; `asked` is when the request arrived.
     pub fn meter(&self, asked: Instant) -> Meter {
         Meter {
             counter: self.counter.clone(),
@@ -322,7 +330,7 @@ impl Drop for Place {
         let Some(entry) = inner.entries.remove(&self.id) else {
             return;
         };
-        // Under one lock, so that no reading finds it in neither place.
+        // Moved under one lock, so that no reader misses the viewer.
         let totals = entry.totals();
         *inner.past.entry(entry.way.clone()).or_default() += Totals {
             viewers: 0,
@@ -342,19 +350,19 @@ impl Drop for Place {
     }
 }
 
-/// Counts what one viewer gets, in its carrier's hands. No lock, no allocation.
+/// Counts what one viewer gets; used by its carrier for each write. No locks, no allocations.
 #[derive(Debug)]
 pub struct Meter {
     counter: Arc<Counter>,
     delays: Arc<Delays>,
-    /// When it asked, until it got something.
+    /// When the request arrived; `None` after the first bytes were written.
     asked: Option<Instant>,
-    /// When the oldest chunk under way was given out.
+    /// When the oldest pending chunk was published.
     published: Option<Instant>,
 }
 
 impl Meter {
-    /// Chunks were taken out of the ring for it.
+    /// Counts chunks that were taken from the ring.
     pub fn took(&mut self, taken: &Taken) {
         let Counter { chunks, jumps, .. } = &*self.counter;
         chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
@@ -365,7 +373,7 @@ impl Meter {
         self.stuck(self.published);
     }
 
-    /// Bytes were handed to its socket; `all`: none are left under way.
+    /// Counts bytes that were written to the socket; `all` if nothing is pending any more.
     pub fn wrote(&mut self, bytes: usize, all: bool, now: Instant) {
         self.counter
             .bytes
@@ -383,7 +391,7 @@ impl Meter {
         }
     }
 
-    /// Since when something has been under way that the socket does not take.
+    /// Sets since when data has been pending that the socket does not accept.
     pub fn stuck(&self, since: Option<Instant>) {
         let since = since.map_or(0, micros);
         self.counter.stuck_since.store(since, Ordering::Relaxed);
@@ -394,10 +402,10 @@ fn stays(last: Instant, now: Instant) -> bool {
     now.saturating_duration_since(last) < STAYS
 }
 
-/// 128 bits from the operating system's randomness, in hex.
+/// 128 random bits from the operating system, in hexadecimal.
 pub fn unguessable() -> String {
     use std::hash::{BuildHasher, RandomState};
-    // RandomState's keys are random per thread and then only counted up, which is not enough: take system randomness.
+    // `RandomState` is not enough by itself: its keys are random per thread and then only counted up.
     let mut bytes = [0u8; 16];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(16) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -495,7 +503,7 @@ mod tests {
             published,
             ..Taken::default()
         };
-        // Chunks from before it came are no delivery.
+        // Chunks from before the viewer arrived are not observed.
         meter.took(&taken(None));
         meter.wrote(1, true, at(3));
         meter.took(&taken(Some(at(10))));

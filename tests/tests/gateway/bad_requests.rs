@@ -133,7 +133,7 @@ async fn a_handshake_that_is_wrong_is_told_how() {
             "/live/demo/nal",
             "/live/demo/mjpeg",
             400,
-            "transport `mjpeg` does not go over websocket, only over http",
+            "transport `mjpeg` is not available over websocket, only over http",
         ),
         (
             "/live/demo/nal",

@@ -32,7 +32,7 @@ const FATAL: [(&str, &str); 6] = [
 /// Time that a viewer has to receive the pictures shown so far, before one more is shown.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Misbehaviour that ends the instance only in calls that return chunks.
-const LANE: (&str, &str) = ("nonsense", "it gave out a chunk on lane 200");
+const LANE: (&str, &str) = ("nonsense", "it returned a chunk on lane 200");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_nothing() {
@@ -269,7 +269,7 @@ async fn a_component_that_always_fails_is_rested_and_the_others_live_on() {
     assert_eq!(broken["failures"], 10);
     scene
         .gateway
-        .logged("that was too often, the transport rests on this stream")
+        .logged("circuit breaker open, next attempt in 30 s")
         .await;
     // New viewers get 503 with Retry-After at once; existing ones stay connected.
     let mut late = Raw::connect(scene.gateway.address).await;

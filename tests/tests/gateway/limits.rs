@@ -164,7 +164,7 @@ async fn full_is_full_until_somebody_leaves() {
         assert!(viewer(address).await.is_none(), "it is full");
     }
     gateway
-        .logged("refused a connection: 20 connections are open, which is the most")
+        .logged("refused a connection: 20 connections are open, which is the limit")
         .await;
     // Connected clients stay, and one that leaves makes room for one more.
     for raw in &mut inside {

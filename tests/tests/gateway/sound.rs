@@ -188,7 +188,7 @@ async fn sound_alone_is_served_to_who_takes_it_and_others_are_told() {
         assert_eq!(status, 406, "{body}");
         assert_eq!(
             body.trim_end(),
-            "`demo` has sound only, and transport `mjpeg` takes pictures only"
+            "stream `demo` has audio only, and transport `mjpeg` takes video only"
         );
     }
 }

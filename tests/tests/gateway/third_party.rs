@@ -85,18 +85,18 @@ async fn a_file_that_is_no_transport_is_told_by_inspect_and_check() {
         (
             "core.wasm",
             wat("(module (func (export \"f\")))"),
-            &["is a core module", "it carries no component type"],
+            &["is a core module", "it has no embedded component type"],
         ),
         (
             "nothing.wasm",
             wat("(component)"),
-            &["is no transport: it exports nothing"],
+            &["is not a transport: it exports nothing"],
         ),
         (
             "policy.wasm",
             wat(policy),
             &[
-                "is no transport: it exports `sluicegate:gateway/policy@0.1.0`",
+                "is not a transport: it exports `sluicegate:gateway/policy@0.1.0`",
                 "implement the world `transport-plugin`",
             ],
         ),
@@ -272,7 +272,7 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     let open = start().await;
     assert_eq!(open.code, Some(0));
     assert!(
-        open.err.contains("compiled components are not kept"),
+        open.err.contains("compiled components are not cached"),
         "{open:?}"
     );
     assert_eq!(cached_files(&dir).len(), COMPONENTS - 1);

@@ -138,8 +138,8 @@ async fn nal(address: SocketAddr, path: &str) -> Nal<TlsStream<TcpStream>> {
 async fn a_certificate_is_made_kept_and_trusted_by_real_clients_for_its_names() {
     let gateway = Gateway::with_config(&format!("{SELF_SIGNED}{DEMO}")).await;
     let port = gateway.address.port();
-    let made = gateway.logged("made a certificate, kept in ").await;
-    let file = made.split("kept in ").nth(1).unwrap();
+    let made = gateway.logged("created a certificate, saved in ").await;
+    let file = made.split("saved in ").nth(1).unwrap();
     for name in ["localhost", "127.0.0.1", "cam.home.example"] {
         let resolve = format!("{name}:{port}:127.0.0.1");
         let url = format!("https://{name}:{port}/healthz");
@@ -299,9 +299,9 @@ async fn a_renewed_certificate_is_taken_and_a_wrong_one_is_not_while_viewers_go_
     let (key, certificate) = Pair::make(&scratch("new")).await;
     let whole = fs::read(&certificate).unwrap();
     fs::write(pair.certificate(), &whole[..whole.len() / 2]).unwrap();
-    let line = gateway.logged("cert.pem is not whole").await;
+    let line = gateway.logged("cert.pem is incomplete").await;
     assert!(
-        line.contains("ERROR the certificate stays as it is"),
+        line.contains("ERROR the previous certificate stays in use"),
         "{line}"
     );
     assert_eq!(shown(address).await, first);
@@ -327,10 +327,10 @@ async fn a_renewed_certificate_is_taken_and_a_wrong_one_is_not_while_viewers_go_
     camera.show(&mut watcher).await;
     let log = gateway.log.lock().unwrap();
     let lines = |text: &str| log.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(lines("is not whole"), 1, "{log:#?}");
+    assert_eq!(lines("is incomplete"), 1, "{log:#?}");
     assert_eq!(lines("a new certificate is in use"), 2, "{log:#?}");
     // The watcher may also see the moment in which the key is written before its certificate.
-    assert!((3..=4).contains(&lines("stays as it is")), "{log:#?}");
+    assert!((3..=4).contains(&lines("stays in use")), "{log:#?}");
 }
 
 #[tokio::test]
@@ -347,7 +347,7 @@ async fn a_pair_that_cannot_be_used_stops_the_start_and_check_finds_it() {
             Some(&foreign_key[..]),
             &["does not belong to the certificate in", "cert.pem"][..],
         ),
-        (&good[..half], Some(&own_key), &["cert.pem is not whole"]),
+        (&good[..half], Some(&own_key), &["cert.pem is incomplete"]),
         (
             b"",
             Some(&own_key),
@@ -357,7 +357,7 @@ async fn a_pair_that_cannot_be_used_stops_the_start_and_check_finds_it() {
         (
             &good,
             Some(&own_key[..own_key.len() - 40]),
-            &["key.pem is not whole"],
+            &["key.pem is incomplete"],
         ),
         (&good, None, &["cannot read", "key.pem", "No such file"]),
         (&own_key, Some(&own_key), &["cert.pem has no certificate"]),

@@ -1,18 +1,18 @@
-//! `host[:port]` as requests, origins and addresses write it (RFC 3986 section 3.2, without user information).
+//! Parser of `host[:port]` in requests, origins and URLs (RFC 3986 section 3.2, without user information).
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A host and the port that is written behind it.
+/// A host and an optional port.
 #[derive(Clone, Copy, Debug)]
 pub struct Authority<'a> {
-    /// The name or address; an IPv6 address has its brackets.
+    /// Name or address; an IPv6 address with its brackets.
     pub host: &'a str,
-    /// `None`: the scheme's own.
+    /// Port; `None` for the default of the scheme.
     pub port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    /// Reads the whole of `text`; `None` if it is anything else (RFC 9110 section 7.2 wants that of a `Host`).
+    /// Parses all of `text`; `None` if it is anything else, as RFC 9110 section 7.2 requires for `Host`.
     pub fn parse(text: &'a str) -> Option<Authority<'a>> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(inner) => {
@@ -30,7 +30,7 @@ impl<'a> Authority<'a> {
             }
         };
         let port = match rest.strip_prefix(':') {
-            // An empty port is the scheme's (RFC 3986 section 3.2.3).
+            // An empty port means the default (RFC 3986 section 3.2.3).
             Some("") => None,
             Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Some(port.parse().ok()?)
@@ -41,30 +41,32 @@ impl<'a> Authority<'a> {
         Some(Authority { host, port })
     }
 
-    /// Whether both mean the same, where `usual` is the port of the scheme that both are of.
+    /// Whether both are the same host and port; `usual` is the default port of their scheme.
     pub fn is(&self, other: &Authority<'_>, usual: u16) -> bool {
         self.host.eq_ignore_ascii_case(other.host)
             && self.port.unwrap_or(usual) == other.port.unwrap_or(usual)
     }
 
-    /// The address, if the host is one.
+    /// The host as an address, if it is one.
     pub fn address(&self) -> Option<IpAddr> {
         self.name().parse().ok()
     }
 
-    /// The host, an IPv6 address without its brackets.
+    /// The host; an IPv6 address without its brackets.
     pub fn name(&self) -> &'a str {
         self.host.trim_matches(['[', ']'])
     }
 
-    /// Whether it is this machine for whoever asks: such names cannot be bound to another address (RFC 6761 section 6.3).
+    /// Whether the host is the client's own machine. Such names cannot be bound to another address (RFC 6761 section
+    /// 6.3).
     pub fn is_loopback(&self) -> bool {
         self.host.eq_ignore_ascii_case("localhost")
             || self.address().is_some_and(|address| address.is_loopback())
     }
 }
 
-/// `reg-name` of RFC 3986 section 3.2.2, not empty: http knows no empty host (RFC 9110 section 4.2.1).
+/// Whether `host` is a `reg-name` (RFC 3986 section 3.2.2) that is not empty, which http does not allow (RFC 9110
+/// section 4.2.1).
 fn is_registered_name(host: &str) -> bool {
     let bytes = host.as_bytes();
     let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);

@@ -1,34 +1,35 @@
-//! Who asks, where a proxy asks for somebody (RFC 7239, and the older `X-Forwarded-For`).
+//! The client behind proxies, by `Forwarded` (RFC 7239) and the older `X-Forwarded-For`.
 //!
-//! Whatever a header says was written by the client unless a trusted proxy wrote it, so it is read from the right: the
-//! last hop is what the proxy at the other end of the connection saw.
+//! A header is whatever the client wrote, except for what a trusted proxy appended. So the hops are read from the
+//! right, as long as each is a trusted proxy: the last hop is what the proxy at the other end of the connection saw.
+//! What cannot be read ends the search, and never makes a client local.
 
 use hyper::HeaderMap;
 use sluicegate_config::Server;
 use std::net::{IpAddr, SocketAddr};
 
-/// The other end of a connection.
+/// The peer of a connection: the client, or a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address.
+    /// Address and port.
     pub address: SocketAddr,
-    /// Whether it speaks TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
-/// Who asks.
+/// The client that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The client's address, without a port where a proxy told it; the nearest that is known where the client's is not.
+    /// Address of the client; its port is 0 if a proxy reported it. If the client is unknown, the nearest known hop.
     pub address: SocketAddr,
-    /// Whether it is known to speak TLS, to us or to a trusted proxy.
+    /// Whether the client is known to use TLS, to the gateway or to a trusted proxy.
     pub secure: bool,
-    /// Whether it is on the gateway's own machine and nothing shows that it came by a proxy: behind one, and behind a tunnel that
-    /// ends there, everybody may look as if they were on it.
+    /// Whether it connects from this machine without any trace of a proxy. Behind a proxy or tunnel on this machine
+    /// every client would seem to be local.
     pub local: bool,
 }
 
-/// What proxies add to a request. Who comes from loopback with one of these is a proxy's client.
+/// Headers that proxies add. A loopback connection with one of them comes from a proxy.
 const TRACES: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -38,12 +39,12 @@ const TRACES: [&str; 6] = [
     "via",
 ];
 
-/// Whether a proxy left a trace in these headers: then the connection is the proxy's and not the client's.
+/// Whether the headers have a trace of a proxy, in which case the peer is the proxy and not the client.
 pub fn is_proxied(headers: &HeaderMap) -> bool {
     TRACES.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Who asks by this connection, with these headers.
+/// The client of a request on this connection with these headers.
 pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
     let own = peer.address.ip().to_canonical();
     let proxied = is_proxied(headers);
@@ -72,7 +73,7 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
             secure: new.secure || old.secure,
             ..new
         },
-        // The proxy writes one and passes on the other as the client sent it, and nobody can tell which.
+        // The proxy wrote one and forwarded the other from the client, and which is unknown.
         (Some(_), Some(_)) => return unknown,
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) if proxied => return unknown,
@@ -85,14 +86,14 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
     }
 }
 
-/// Whether `X-Forwarded-Proto` or `proto=` says that a hop was asked by TLS; Traefik writes `wss` of a WebSocket.
+/// Whether a value of `X-Forwarded-Proto` or `proto=` means TLS. Traefik writes `wss` for a WebSocket.
 fn is_secure(scheme: &str) -> bool {
     ["https", "wss"]
         .iter()
         .any(|secure| scheme.eq_ignore_ascii_case(secure))
 }
 
-/// A hop: for whom it asked, if that can be read, and whether it was asked by TLS.
+/// One hop: the address that it reports, if readable, and whether it was reached by TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Hop {
     address: Option<IpAddr>,
@@ -103,11 +104,11 @@ struct Hop {
 struct Found {
     address: IpAddr,
     secure: bool,
-    /// False where the client hides behind the address.
+    /// False if this is only the nearest known hop, and the client is unknown.
     known: bool,
 }
 
-/// The client: the first from the right that is no trusted proxy, else the leftmost.
+/// The client: the first hop from the right that is not a trusted proxy, or else the leftmost.
 fn nearest(proxy: IpAddr, hops: &[Hop], trusted: impl Fn(IpAddr) -> bool) -> Found {
     let mut found = Found {
         address: proxy,
@@ -134,8 +135,7 @@ fn nearest(proxy: IpAddr, hops: &[Hop], trusted: impl Fn(IpAddr) -> bool) -> Fou
     found
 }
 
-/// The hops in all `Forwarded` headers (RFC 7239 section 4); a header that is not well formed is one hop that cannot be
-/// read.
+/// The hops in all `Forwarded` headers (RFC 7239 section 4). A malformed header counts as one unreadable hop.
 fn forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
     for value in headers.get_all("forwarded") {
@@ -147,10 +147,11 @@ fn forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
     (!hops.is_empty()).then_some(hops)
 }
 
-/// `for=192.0.2.43;proto=https, for="[2001:db8::17]:4711"`
+/// Parses the elements of one header, such as `for=192.0.2.43;proto=https, for="[2001:db8::17]:4711"`; `None` if
+/// malformed.
 fn elements(text: &str) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
-    // None: the element is empty so far, and lists may have empty elements (RFC 9110 section 5.6.1).
+    // `None`: the element is empty so far. Lists may have empty elements (RFC 9110 section 5.6.1).
     let mut element: Option<Hop> = None;
     let mut rest = text.trim_matches(BLANK);
     loop {
@@ -158,7 +159,7 @@ fn elements(text: &str) -> Option<Vec<Hop>> {
             let (name, value, behind) = pair(rest)?;
             let hop = element.get_or_insert_default();
             match name.to_ascii_lowercase().as_str() {
-                // Twice in one element (section 4 forbids it): which one the proxy wrote cannot be told.
+                // Twice in one element, which section 4 forbids: which one the proxy wrote is unknown.
                 "for" if hop.address.is_some() => return None,
                 "for" => hop.address = node(&value),
                 "proto" => hop.secure = is_secure(&value),
@@ -182,7 +183,7 @@ fn elements(text: &str) -> Option<Vec<Hop>> {
 
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// `name=token` or `name="quoted"`, and what stands behind it and its blanks.
+/// Parses `name=token` or `name="quoted"` and the blanks behind it; returns name, value and the rest.
 fn pair(text: &str) -> Option<(&str, String, &str)> {
     let (name, rest) = text.split_once('=')?;
     if name.is_empty() || !name.chars().all(is_token) {
@@ -202,7 +203,7 @@ fn pair(text: &str) -> Option<(&str, String, &str)> {
     Some((name, value, behind.trim_start_matches(BLANK)))
 }
 
-/// A quoted string behind its first quote (RFC 9110 section 5.6.4).
+/// Parses a quoted string after its opening quote (RFC 9110 section 5.6.4); returns the value and the rest.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -216,17 +217,18 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// RFC 9110 section 5.6.2, and `:[]`, which proxies write without quotes though they should not.
+/// Characters of a token (RFC 9110 section 5.6.2), and `:[]`, which proxies write without quotes though they should
+/// not.
 fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:[]".contains(c)
 }
 
-/// The hops in all `X-Forwarded-For` headers, and what `X-Forwarded-Proto` says of them.
+/// The hops in all `X-Forwarded-For` headers, with the schemes from `X-Forwarded-Proto`.
 fn x_forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
     let list = |name| {
         let mut values = Vec::new();
         for value in headers.get_all(name) {
-            // One that is no text is a hop that cannot be read.
+            // A value that is not text counts as an unreadable hop.
             values.extend(value.to_str().unwrap_or("?").split(',').map(str::trim));
         }
         values
@@ -252,7 +254,8 @@ fn x_forwarded(headers: &HeaderMap) -> Option<Vec<Hop>> {
     (!hops.is_empty()).then_some(hops)
 }
 
-/// An address with or without a port, IPv6 with or without brackets; `None` for `unknown`, `_hidden` and the rest.
+/// Parses an address with or without a port, IPv6 with or without brackets; `None` for `unknown`, `_hidden` and
+/// anything else.
 fn node(text: &str) -> Option<IpAddr> {
     let address = match text.strip_prefix('[') {
         Some(bracketed) => {
@@ -273,7 +276,7 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// A number, or a name in disguise (RFC 7239 section 6).
+/// Whether `text` is a port: a number, or an obfuscated name (RFC 7239 section 6).
 fn is_port(text: &str) -> bool {
     match text.strip_prefix('_') {
         Some(hidden) => {
@@ -311,7 +314,7 @@ mod tests {
         caller(&server(proxies), peer, &headers)
     }
 
-    /// What a header tells of who asks, which is this address.
+    /// The client according to one header; asserts its address.
     fn found_at(address: &str, peer: &str, header: (&'static str, &str)) -> Caller {
         let found = ask(PROXIES, peer, &[header]);
         assert_eq!(found.address.ip().to_string(), address, "{header:?}");
@@ -415,7 +418,7 @@ mod tests {
             let found = ask(PROXIES, "192.0.2.1", &[claim]);
             assert_eq!(found.address.to_string(), "192.0.2.1:5");
             assert!(!found.local);
-            // A proxy on this machine that nobody said to trust.
+            // A proxy on this machine that is not trusted.
             assert!(!ask("", "127.0.0.1", &[claim]).local);
             assert!(!ask("", "::1", &[claim]).local);
         }
@@ -425,7 +428,8 @@ mod tests {
         assert!(ask("", "127.0.0.1", &[]).local);
         assert!(ask("", "::ffff:127.0.0.1", &[]).local);
         assert!(ask(PROXIES, "127.0.0.1", &[]).local);
-        // Nor is who sits at the trusted proxy's own machine: a tunnel that ends there makes everybody look so.
+        // Nor is a client on the trusted proxy's own machine: behind a tunnel that ends there, every client seems to
+        // be.
         assert!(!ask(PROXIES, "127.0.0.1", &[claims[0]]).local);
         assert!(!ask(PROXIES, "127.0.0.1", &claims).local);
     }
@@ -499,7 +503,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes in front, the hop that the proxy appends decides.
+        /// Whatever a client puts in front, the hop that the proxy appends decides.
         #[test]
         fn nothing_in_front_changes_whom_the_proxy_saw(text in "[ -~]{0,60}", old in any::<bool>()) {
             let (name, hop) = match old {
@@ -510,7 +514,7 @@ mod tests {
                 let pairs: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let found = ask(PROXIES, "127.0.0.1", &pairs);
                 prop_assert!(!found.local);
-                // A quote left open may swallow the hop; then nobody is known.
+                // An unclosed quote may swallow the hop; the client is unknown then.
                 let address = found.address.ip().to_string();
                 prop_assert!(address == "192.0.2.77" || (!old && text.contains('"') && address == "127.0.0.1")
                     || (!old && headers.len() == 1 && address == "127.0.0.1"), "{}", address);

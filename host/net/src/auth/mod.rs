@@ -1,4 +1,11 @@
-//! Who may ask what: roles, Host, Origin and Fetch Metadata, and who it is behind a proxy. Pure.
+//! Access rules without accounts: which client may request which route, by role, `Host`, `Origin` and Fetch Metadata.
+//! Pure.
+//!
+//! Two attackers matter: a web page of another site in a viewer's browser, and a remote client that looks local because
+//! a proxy or tunnel connects from this machine. So the host name must be ours (DNS rebinding), pages of other sites
+//! must be listed in `origins`, and an administrator must connect from loopback without any trace of a proxy.
+//! `authority` parses hosts, `forwarded` finds the client's address behind proxies, `site` classifies the requesting
+//! page. [`check`] is called by the gateway for each request before its route. Reasons are in decision 0029.
 
 mod authority;
 mod forwarded;
@@ -11,20 +18,20 @@ use hyper::{HeaderMap, Method, Request, Uri, Version, header};
 use sluicegate_config::Server;
 use thiserror::Error;
 
-/// What a route asks of who calls it.
+/// Role that a route requires of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Nothing: the answer is the same for everybody, and starts nothing.
+    /// None: the answer is the same for every client, and starts nothing.
     Public,
-    /// May watch.
+    /// May watch streams.
     View,
-    /// May have pictures taken and kept; until there are accounts, whoever may watch.
+    /// May capture and save pictures; every client that may watch, until there are accounts.
     Capture,
-    /// May change things; loopback only until there are accounts.
+    /// May change things; only from loopback, until there are accounts.
     Admin,
 }
 
-/// What of a request says who wants it.
+/// The parts of a request that identify its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
     method: &'a Method,
@@ -44,48 +51,48 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
     }
 }
 
-/// Why a request is refused before its route is looked at.
+/// Reason why a request is refused before its route is handled.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Denied {
-    /// No `Host`, more than one, or one that is no host and port (RFC 9112 section 3.2).
-    #[error("{0}; a request names one host and port in `Host`")]
+    /// No `Host`, more than one, or an invalid one (RFC 9112 section 3.2).
+    #[error("{0}; a request must name one host and port in `Host`")]
     BadHost(String),
-    /// A `Host` that is not ours (DNS rebinding).
+    /// A host name that the gateway does not have (DNS rebinding).
     #[error(
         "this gateway does not answer to the host name `{0}`; add it to `names` under [server]"
     )]
     Host(String),
-    /// A page of another site.
+    /// A page of another site, by its `Origin`.
     #[error("pages of {0} may not use this gateway; add it to `origins` under [server]")]
     Origin(String),
-    /// A page of another site that does not say which.
+    /// A page of another site, by Fetch Metadata without an `Origin`.
     #[error(
-        "a page of another site may not use this gateway unasked; add that site to `origins` under [server], and have its page ask by CORS, as <img crossorigin> does"
+        "a page of another site may not use this gateway; add that site to `origins` under [server], and let its page send CORS requests, as <img crossorigin> does"
     )]
     CrossSite,
-    /// A page of another site, which may watch.
+    /// A page of an allowed origin requests an administrator's route.
     #[error("pages of {0} may watch and take pictures; administrators use the gateway's own pages")]
     AdminOrigin(String),
-    /// Not from here.
+    /// An administrator's route, but not from loopback.
     #[error("this is for administrators, who connect from the gateway's own machine")]
     Admin,
-    /// Not under our own port, so by way of something that forwards.
+    /// An administrator's route under another port than ours, so through a forwarder.
     #[error(
         "this is for administrators, who connect to the gateway itself on its own machine, as to localhost:{0}, without a proxy or another port in between"
     )]
     AdminPort(u16),
-    /// By a proxy that leaves no other trace.
+    /// An administrator's route by HTTP/1.0, the only trace of a plain proxy.
     #[error(
         "this is for administrators, who connect to the gateway itself by HTTP/1.1 or newer; this came by HTTP/1.0, as through a proxy that adds no `X-Forwarded-For`"
     )]
     AdminProxy,
 }
 
-/// Checks Host, Origin, Fetch Metadata and role; gives the foreign origin to name in CORS headers, if there is one.
-/// `server.listen` has the port that is really listened on.
+/// Checks `Host`, `Origin`, Fetch Metadata and role. Returns the foreign origin for the CORS headers, if the request
+/// has an allowed one. `server.listen` must have the actual port.
 ///
 /// # Errors
-/// What is not allowed, and what to change so that it is.
+/// What is not allowed, and what to change to allow it.
 pub fn check(
     server: &Server,
     caller: &Caller,
@@ -105,7 +112,8 @@ pub fn check(
             if listed {
                 Some(origin.to_owned())
             } else if site::is_own(server, caller, &host, origin)
-                // Nobody can read it without CORS, and a proxy that keeps its own name from us breaks no page.
+                // No other page can read the answer without CORS, and pages behind a proxy that hides its own name
+                // still work.
                 || role == Role::Public
             {
                 None
@@ -129,8 +137,8 @@ pub fn check(
     Ok(foreign)
 }
 
-/// Until there are accounts, an administrator is who sits at this machine for all that is known. What a proxy passes on
-/// comes from this machine too, so whatever shows that there is one counts.
+/// Checks that the caller may be at this machine. What a proxy forwards comes from this machine, too, so any sign of a
+/// proxy refuses the request.
 fn may_administer(
     server: &Server,
     caller: &Caller,
@@ -151,8 +159,8 @@ fn may_administer(
     Ok(())
 }
 
-/// The host asked for: `:authority` of HTTP/2 and of a request in absolute form, before which `Host` does not count
-/// (RFC 9113 section 8.3.1, RFC 9112 section 3.2.2).
+/// The requested host: `:authority` of HTTP/2 or of a request in absolute form, which takes precedence over `Host` (RFC
+/// 9113 section 8.3.1, RFC 9112 section 3.2.2).
 fn host(asked: RequestHead<'_>) -> Result<Authority<'_>, Denied> {
     let bad = |what: &str| Denied::BadHost(what.to_owned());
     let mut hosts = asked.headers.get_all(header::HOST).iter();
@@ -161,11 +169,12 @@ fn host(asked: RequestHead<'_>) -> Result<Authority<'_>, Denied> {
         return Err(bad("there is more than one `Host`"));
     }
     let read = |text| {
-        Authority::parse(text).ok_or_else(|| bad(&format!("`{}` is no host", shortened(text))))
+        Authority::parse(text)
+            .ok_or_else(|| bad(&format!("`{}` is not a valid host", shortened(text))))
     };
     let written = first.map(|host| read(host.to_str().unwrap_or("(unreadable)")));
     match (asked.uri.authority(), written.transpose()?) {
-        // HTTP/1.1 wants one in any form (RFC 9112 section 3.2).
+        // HTTP/1.1 requires `Host` in any form (RFC 9112 section 3.2).
         (Some(_), None) if asked.version == Version::HTTP_11 => Err(bad("there is no `Host`")),
         (Some(authority), _) => read(authority.as_str()),
         (None, Some(host)) => Ok(host),
@@ -174,17 +183,17 @@ fn host(asked: RequestHead<'_>) -> Result<Authority<'_>, Denied> {
 }
 
 fn is_ours(server: &Server, host: &Authority<'_>) -> bool {
-    // An address cannot be rebound, so an open gateway answers to any of its own.
+    // DNS rebinding needs a name, so an open gateway accepts any address.
     host.is_loopback() || (server.open && host.address().is_some()) || is_named(server, host)
 }
 
-/// Whether the config gives the gateway this name.
+/// Whether the host is listed in `names`.
 fn is_named(server: &Server, host: &Authority<'_>) -> bool {
     let mut names = server.names.iter();
     names.any(|own| own.as_str().eq_ignore_ascii_case(host.name()))
 }
 
-/// What a client wrote, for a message.
+/// Text from a client, shortened for a message.
 fn shortened(text: &str) -> String {
     text.chars().take(100).collect()
 }
@@ -205,7 +214,7 @@ mod tests {
         .server
     }
 
-    /// A request to `host`, with these headers.
+    /// A request to `host` with these headers.
     fn request(host: &str, headers: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().uri("/").header(header::HOST, host);
         for (name, value) in headers {
@@ -255,7 +264,7 @@ mod tests {
             (true, "cam.example", "https://cam.example:80", false),
             (false, "localhost:8080", "http://localhost:8080", true),
             (false, "LOCALHOST:8080", "http://localhost:8080", true),
-            // This port speaks no TLS, so such a page is another's.
+            // This port does not speak TLS, so the page is another site's.
             (false, "localhost:8080", "https://localhost:8080", false),
             (false, "127.0.0.1:8080", "https://127.0.0.1:8080", false),
             (false, "localhost:8080", "http://localhost:8081", false),
@@ -264,7 +273,7 @@ mod tests {
             (false, "localhost:8080", "localhost:8080", false),
             (false, "localhost:8080", "http://localhost:8080/", false),
             (false, "cam.example:80", "http://cam.example", true),
-            // Behind a proxy that ends TLS and that nobody named.
+            // Behind a proxy that terminates TLS and is not configured.
             (false, "cam.example", "https://cam.example", true),
             (false, "cam.example:8080", "https://cam.example", false),
         ] {
@@ -319,7 +328,7 @@ mod tests {
         assert!(matches!(judge(&none), Err(Denied::BadHost(_))));
         *none.uri_mut() = Uri::from_static("http://localhost/");
         assert!(matches!(judge(&none), Err(Denied::BadHost(_))));
-        // In HTTP/2 the authority is enough.
+        // HTTP/2 needs only the authority.
         *none.version_mut() = Version::HTTP_2;
         assert_eq!(judge(&none), Ok(None));
     }
@@ -339,7 +348,7 @@ mod tests {
             (said("same-origin", "no-cors", "image"), true),
             (said("same-origin", "cors", "empty"), true),
             (said("none", "navigate", "document"), true),
-            // A link to here.
+            // A link to the gateway.
             (said("cross-site", "navigate", "document"), true),
             (said("cross-site", "no-cors", "image"), false),
             (said("same-site", "no-cors", "image"), false),
@@ -466,7 +475,7 @@ mod tests {
         }
         assert_eq!(ask("192.168.1.9:5", "localhost:8080"), Err(Denied::Admin));
         assert_eq!(ask("127.0.0.1:5", "192.168.1.2:8080"), Err(Denied::Admin));
-        // As a proxy passes a visitor's on, or a tunnel's end.
+        // As forwarded by a proxy or a tunnel.
         for host in ["localhost", "localhost:80", "localhost:9000"] {
             let refused = Err(Denied::AdminPort(8080));
             assert_eq!(ask("127.0.0.1:5", host), refused, "{host}");

@@ -1,5 +1,5 @@
-//! Which site a request comes from, as browsers tell it: `Origin`, `Referer`, and Fetch Metadata
-//! (<https://www.w3.org/TR/fetch-metadata/>), which scripts cannot forge.
+//! Which site's page a request comes from, as browsers report it: `Origin`, `Referer`, and Fetch Metadata
+//! (<https://www.w3.org/TR/fetch-metadata/>), which scripts cannot forge. Called by `auth::check`.
 
 use super::{Authority, Caller, is_named};
 use hyper::{HeaderMap, Method, header};
@@ -12,8 +12,8 @@ pub fn is_own(server: &Server, caller: &Caller, host: &Authority<'_>, origin: &s
     };
     let usual = match scheme {
         "https" if caller.secure => 443,
-        // A proxy ended TLS that nobody named in `trusted-proxies`. It shows by a name of ours that came through it: our own
-        // port speaks no TLS, so under a loopback name or an address such a page is somebody else's.
+        // A proxy that is not in `trusted-proxies` terminated TLS. The sign of it is that one of `names` was requested:
+        // our own port does not speak TLS, so under a loopback name or an address the page is another site's.
         "https" if is_named(server, host) && host.address().is_none() => 443,
         "http" if !caller.secure => 80,
         _ => return false,
@@ -21,28 +21,28 @@ pub fn is_own(server: &Server, caller: &Caller, host: &Authority<'_>, origin: &s
     Authority::parse(authority).is_some_and(|own| own.is(host, usual))
 }
 
-/// Whether the browser says that another site's page wants this, other than by sending its visitor here.
+/// Whether the browser reports that a page of another site makes this request, other than by navigating to it.
 pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     let said = |name: &str| {
         let value = headers.get(name)?;
         Some(value.to_str().unwrap_or("(unreadable)"))
     };
     match said("sec-fetch-site") {
-        // Browsers send none to plain HTTP beyond loopback, and other clients none at all.
+        // Browsers send none over plain HTTP except to loopback; other clients send none at all.
         None | Some("same-origin" | "none") => false,
         _ => {
             let is_visit = (method == Method::GET || method == Method::HEAD)
                 && said("sec-fetch-mode") == Some("navigate")
                 && said("sec-fetch-dest") == Some("document")
-                // Fetched in case that somebody may come, which would start a camera as an <img> does.
+                // A prefetch would start a camera as an <img> does.
                 && said("sec-purpose").or(said("purpose")).is_none();
             !is_visit
         }
     }
 }
 
-/// Whether the page that asks, if it says which it is, came from this very host and port. A browser behind a proxy tells the
-/// proxy's.
+/// Whether the `Referer`, if there is one, has this very host and port. Behind a proxy, a browser sends the proxy's
+/// host and port.
 pub fn refers_to(host: &Authority<'_>, usual: u16, headers: &HeaderMap) -> bool {
     let Some(referer) = headers.get(header::REFERER) else {
         return true;

@@ -1,4 +1,4 @@
-//! A certificate and its key from PEM files (RFC 7468).
+//! Reads a certificate and its key from PEM files (RFC 7468), and detects when the files change.
 
 use super::TlsError;
 use rustls::{
@@ -17,18 +17,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Largest file that is read.
+/// Largest file in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Where they are.
+/// Paths of certificate and key.
 #[derive(Debug)]
 pub(super) struct Files {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-/// Tells one state of the files from another: inode, size, time of change in seconds and nanoseconds, of each that is
-/// there.
+/// State of both files, to detect changes: inode, size and modification time in seconds and nanoseconds, of each that
+/// exists.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stamp([Option<(u64, u64, i64, i64)>; 2]);
 
@@ -48,7 +48,7 @@ impl Files {
         Stamp([of(&self.certificate), of(&self.key)])
     }
 
-    /// Reads both.
+    /// Reads both files and checks that they belong together.
     pub(super) fn load(&self) -> Result<CertifiedKey, TlsError> {
         let text = read(&self.certificate)?;
         let chain = CertificateDer::pem_slice_iter(&text)
@@ -98,7 +98,10 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
             reason,
         })?;
     match text.len() as u64 > MAX_FILE_BYTES {
-        true => Err(content(file, "is larger than 1 MiB: that is no PEM file")),
+        true => Err(content(
+            file,
+            "is larger than 1 MiB, so it is not a PEM file",
+        )),
         false => Ok(text),
     }
 }
@@ -106,7 +109,9 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
 fn broken(file: &Path, error: &pem::Error) -> TlsError {
     content(
         file,
-        format!("is not whole: {error}; write it anew, best under another name and then renamed"),
+        format!(
+            "is incomplete: {error}; write it again, best under another name and then rename it"
+        ),
     )
 }
 

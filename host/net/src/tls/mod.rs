@@ -1,4 +1,8 @@
-//! TLS by rustls: the certificate in use, exchanged when there is a better one. A connection keeps what it began with.
+//! TLS by rustls: the certificate in use, replaced when a newer one is available.
+//!
+//! The certificate comes from PEM files, which are checked once a second (`files`), or is self-signed and renewed
+//! before it expires (`self_signed`). A connection keeps the certificate that it began with. If a new one is invalid,
+//! the previous one stays in use. Called by `http` for each handshake.
 
 mod files;
 mod self_signed;
@@ -20,45 +24,45 @@ use std::{
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
-/// How often the files are looked at.
+/// Interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Why there is no certificate to use.
+/// Reason why a certificate cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {}: {reason}", file.display())]
     Read {
-        /// As configured.
+        /// Path from the config.
         file: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         reason: std::io::Error,
     },
-    /// A file has nothing of the kind, or only a part of it.
+    /// A file lacks the certificate or key, or is incomplete.
     #[error("{} {what}", file.display())]
     Content {
-        /// As configured.
+        /// Path from the config.
         file: PathBuf,
-        /// What is wrong, and what to do.
+        /// What is wrong with it, and what to do.
         what: String,
     },
-    /// Two files that do not belong together.
+    /// The key does not belong to the certificate.
     #[error(
         "the key in {} does not belong to the certificate in {}: name the key that the certificate was made with",
         key.display(), certificate.display()
     )]
     Mismatch {
-        /// As configured.
+        /// Path of the certificate from the config.
         certificate: PathBuf,
-        /// As configured.
+        /// Path of the key from the config.
         key: PathBuf,
     },
-    /// rustls or rcgen refuses.
-    #[error("cannot make a certificate: {0}")]
+    /// rustls or rcgen reported an error.
+    #[error("cannot create a certificate: {0}")]
     Make(String),
 }
 
-/// The certificate in use.
+/// The certificate in use and its source.
 #[derive(Debug)]
 pub struct Tls {
     source: Source,
@@ -74,27 +78,31 @@ enum Source {
 #[derive(Debug)]
 struct State {
     identity: Identity,
-    /// Of the files when they were last read, be they good or bad.
+    /// Stamp of the files when they were last read, whether valid or not.
     seen: Option<Stamp>,
 }
 
-/// A certificate, ready to be shown to clients.
+/// A certificate with its key, as a server configuration.
 #[derive(Clone, Debug)]
 struct Identity {
     config: Arc<ServerConfig>,
-    /// SHA-256 of the certificate, as browsers show it.
+    /// SHA-256 of the certificate, in the format that browsers show.
     fingerprint: String,
-    /// When to make the next one.
+    /// When to renew it; `None` for files.
     renew: Option<SystemTime>,
 }
 
 impl Tls {
-    /// Reads or makes the certificate.
+    /// Reads the certificate from its files, or loads or creates a self-signed one.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be used, or no certificate can be created.
     pub fn open(tls: &config::Tls, server: &Server) -> Result<Tls, TlsError> {
         let (source, seen, identity) = match tls {
             config::Tls::Files { certificate, key } => {
                 let files = Files::new(certificate, key);
-                // Before they are read, so that a change in between is noticed later.
+                // Taken before the files are read, so that a change in between is noticed later.
                 let seen = files.stamp();
                 let identity = Identity::new(files.load()?, None)?;
                 (Source::Files(files), Some(seen), identity)
@@ -113,31 +121,31 @@ impl Tls {
         Ok(Tls { source, state })
     }
 
-    /// For a handshake now.
+    /// Acceptor for a handshake with the certificate in use.
     pub fn acceptor(&self) -> TlsAcceptor {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         TlsAcceptor::from(state.identity.config.clone())
     }
 
-    /// SHA-256 of the certificate in use, in hex with colons.
+    /// SHA-256 of the certificate in use, in hexadecimal with colons.
     pub fn fingerprint(&self) -> String {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.identity.fingerprint.clone()
     }
 
-    /// Looks for a better certificate from time to time, for ever.
+    /// Checks for a new certificate every second, forever.
     pub async fn watch(self: Arc<Tls>) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             let tls = self.clone();
-            // The disk may be slow, or far away.
+            // On a blocking thread, since the disk may be slow or a network share.
             let _ = tokio::task::spawn_blocking(move || tls.refresh(SystemTime::now())).await;
         }
     }
 
-    /// Takes what is new, if it is good; else what was goes on, and one line says why.
+    /// Replaces the certificate if there is a valid new one; otherwise keeps it and logs why once per change.
     fn refresh(&self, now: SystemTime) {
         let loaded = match &self.source {
             Source::Files(files) => {
@@ -171,7 +179,7 @@ impl Tls {
                 );
                 state.identity = identity;
             }
-            Err(error) => tracing::error!("the certificate stays as it is: {error}"),
+            Err(error) => tracing::error!("the previous certificate stays in use: {error}"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A certificate of the gateway's own, kept so that who has accepted it once need not do so again.
+//! The gateway's self-signed certificate, saved so that clients that accepted it once need not do so again after a
+//! restart.
 
 use super::TlsError;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -17,16 +18,16 @@ use std::{
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Apple's devices take no certificate that is valid for more than 825 days.
+/// Validity. Apple's devices accept at most 825 days.
 const VALID: Duration = DAY.saturating_mul(800);
-/// Made again this long before it ends.
+/// How long before its end the certificate is renewed.
 const EARLY: Duration = DAY.saturating_mul(30);
-/// Clocks differ.
+/// How far in the past the validity begins, since clocks differ.
 const BACKDATED: Duration = DAY;
-/// In front of the PEM: when the certificate ends, in Unix seconds.
+/// Prefix of the first line of the file, before the PEM: end of validity in Unix seconds.
 const UNTIL: &str = "until ";
 
-/// What it is made for, and where it is kept.
+/// The names that the certificate is for, and the folder in which it is saved.
 #[derive(Debug)]
 pub(super) struct SelfSigned {
     names: Vec<String>,
@@ -34,7 +35,7 @@ pub(super) struct SelfSigned {
 }
 
 impl SelfSigned {
-    /// For the loopback names, those of the config, and the addresses at which other machines reach it now.
+    /// For the loopback names, those of the config, and this machine's addresses that other machines can connect to.
     pub(super) fn new(server: &Server) -> SelfSigned {
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();
         names.extend(server.names.iter().map(|name| name.as_str().to_owned()));
@@ -51,7 +52,8 @@ impl SelfSigned {
         }
     }
 
-    /// The one that is kept, if it is for these names and lasts, else a new one; and when to make the next.
+    /// Loads the saved certificate if it is for these names and valid for longer than [`EARLY`], or else creates one.
+    /// Also returns when to renew it.
     pub(super) fn load(&self, now: SystemTime) -> Result<(CertifiedKey, SystemTime), TlsError> {
         let file = self.file();
         if let Some((key, until)) = file.as_ref().and_then(|file| parse(&private::read(file)?))
@@ -64,20 +66,22 @@ impl SelfSigned {
             make(&self.names, now, until).map_err(|error| TlsError::Make(error.to_string()))?;
         match &file {
             Some(file) => match private::write(file, &[text.as_bytes()]) {
-                Ok(()) => tracing::info!("made a certificate, kept in {}", file.display()),
+                Ok(()) => tracing::info!("created a certificate, saved in {}", file.display()),
                 Err(error) => tracing::warn!(
-                    "the certificate is not kept, the next start makes another: {}: {error}",
+                    "the certificate is not saved, so the next start creates another: {}: {error}",
                     file.display()
                 ),
             },
-            None => tracing::warn!("the certificate is not kept, the next start makes another"),
+            None => {
+                tracing::warn!("the certificate is not saved, so the next start creates another")
+            }
         }
         let (key, _) = parse(text.as_bytes())
-            .ok_or_else(|| TlsError::Make("the one made cannot be read back".into()))?;
+            .ok_or_else(|| TlsError::Make("the new certificate cannot be read back".into()))?;
         Ok((key, until - EARLY))
     }
 
-    /// Its name says what the certificate is for, so other names find another file.
+    /// Path of the saved certificate. The name has a hash of the certificate's names, so other names use another file.
     fn file(&self) -> Option<PathBuf> {
         let dir = self.dir.as_ref()?;
         if let Err(reason) = private::make(dir) {
@@ -114,7 +118,7 @@ fn make(names: &[String], now: SystemTime, until: SystemTime) -> Result<String, 
     ))
 }
 
-/// RFC 7468, lines of 64.
+/// PEM with lines of 64 characters (RFC 7468).
 fn pem(label: &str, bytes: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     for (place, c) in STANDARD.encode(bytes).chars().enumerate() {

@@ -1,22 +1,22 @@
-//! Frames (RFC 6455 5). Pure: bytes in, events out.
+//! WebSocket frames (RFC 6455 5): encodes the server's, parses the client's. Pure: bytes in, events out.
 
 use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_viewer::{Content, Encoding, buffers};
 
-/// Largest message that is taken from a client.
+/// Largest message of a client, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// Why the connection is closed (RFC 6455 7.4.1).
+/// Code and reason of a close frame (RFC 6455 7.4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     /// Status code.
     pub code: u16,
-    /// For people, at most 123 bytes.
+    /// Reason for the user; cut to 123 bytes when sent.
     pub reason: String,
 }
 
 impl Close {
-    /// A close with that code and reason.
+    /// A close with this code and reason.
     pub fn new(code: u16, reason: impl Into<String>) -> Close {
         Close {
             code,
@@ -29,18 +29,18 @@ impl Close {
     }
 }
 
-/// What a client sent.
+/// A message or control frame from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A whole text message.
+    /// A complete text message.
     Text(String),
-    /// A whole binary message.
+    /// A complete binary message.
     Binary(Bytes),
-    /// To be answered with a pong of the same payload.
+    /// A ping, to be answered with a pong of the same payload.
     Ping(Bytes),
-    /// An answer to a ping, or unasked.
+    /// A pong, whether or not a ping was sent.
     Pong,
-    /// The client closes.
+    /// A close frame.
     Close(Option<Close>),
 }
 
@@ -81,19 +81,19 @@ fn frame_head(opcode: u8, length: usize) -> Vec<u8> {
     head
 }
 
-/// An answer to a ping.
+/// A pong frame with the payload of the ping.
 pub fn pong_frame(payload: &[u8]) -> Bytes {
     [frame_head(10, payload.len()).as_slice(), payload]
         .concat()
         .into()
 }
 
-/// Asks whether the other end is there.
+/// A ping frame without payload.
 pub fn ping_frame() -> Bytes {
     frame_head(9, 0).into()
 }
 
-/// A close frame; the reason is shortened to what fits.
+/// A close frame; the reason is cut to the 123 bytes that fit.
 pub fn close_frame(close: &Close) -> Bytes {
     let mut end = close.reason.len().min(123);
     while !close.reason.is_char_boundary(end) {
@@ -109,16 +109,16 @@ pub fn close_frame(close: &Close) -> Bytes {
     .into()
 }
 
-/// Takes a client's bytes apart. Holds at most one message of 64 KiB, and one frame.
+/// Parser of a client's frames. Buffers at most one message of 64 KiB and one frame.
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: BytesMut,
-    /// A fragmented message so far, and whether it is text.
+    /// The fragments so far of a message, and whether it is text.
     message: Option<(bool, BytesMut)>,
 }
 
 impl Reader {
-    /// Where the next bytes are to be read into.
+    /// Buffer to read the next bytes into.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -126,7 +126,7 @@ impl Reader {
     /// The next event; `None` until more bytes come.
     ///
     /// # Errors
-    /// The close to answer with where the client breaks the protocol or sends too much.
+    /// The close frame to answer with, if the client violates the protocol or a message is too large.
     pub fn next_event(&mut self) -> Result<Option<Event>, Close> {
         loop {
             let Some((head, length, mask)) = self.head()? else {
@@ -144,7 +144,7 @@ impl Reader {
                 *byte ^= mask[at % 4];
             }
             match (opcode, &mut self.message) {
-                (0, None) => return Err(Close::protocol("a continuation of nothing")),
+                (0, None) => return Err(Close::protocol("a continuation frame without a message")),
                 (0, Some((_, message))) => message.extend_from_slice(&payload),
                 (1 | 2, None) => self.message = Some((opcode == 1, payload)),
                 (1 | 2, Some(_)) => {
@@ -167,7 +167,7 @@ impl Reader {
         }
     }
 
-    /// First byte, payload length and mask of the frame in front, all checked before anything is allocated for it.
+    /// First byte, payload length and mask of the next frame, all validated before anything is allocated for it.
     fn head(&self) -> Result<Option<(u8, usize, [u8; 4])>, Close> {
         let [head, length, ..] = self.buffer[..] else {
             return Ok(None);

@@ -20,12 +20,12 @@ pub struct Handshake {
     accept: String,
 }
 
-/// Why a request that wants a WebSocket gets none.
+/// Reason why a WebSocket handshake is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeError {
-    /// It wants another version than 13; the answer is 426 with `Sec-WebSocket-Version: 13`.
+    /// It requests another version than 13; the answer is 426 with `Sec-WebSocket-Version: 13`.
     Version,
-    /// It lacks something or has it wrong, for this reason; the answer is 400.
+    /// A header or the method is missing or invalid, for this reason; the answer is 400.
     Invalid(&'static str),
 }
 
@@ -39,8 +39,8 @@ impl Handshake {
         Ok(accept.map(|accept| Handshake { accept }))
     }
 
-    /// The answer to `request`, 101. Once it has been sent, `serve` runs on a task of its own with the socket and the bytes
-    /// that were read of it already. If the connection fails before, `serve` is dropped.
+    /// The answer to `request`, 101. Once it has been sent, `serve` runs on a task of its own with the socket and the
+    /// bytes that were read of it already. If the connection fails before, `serve` is dropped.
     pub fn upgrade<B, F, T>(self, request: &mut Request<B>, serve: F) -> Response<WholeBody>
     where
         F: FnOnce(Socket, Bytes) -> T + Send + 'static,

@@ -1,4 +1,8 @@
-//! A WebSocket of messages in both directions, for what is said about viewing rather than viewed.
+//! A WebSocket of text messages in both directions, for control channels: sessions, captures.
+//!
+//! [`serve_messages`] drives a [`MessageHandler`]: it reads within a rate limit, queues what the handler sends up to a
+//! bound, and answers pings. Backpressure goes both ways: if the client does not read, its messages are not read
+//! either. Timeouts end connections that are silent or stalled.
 
 use super::{
     super::Drain, Close, Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame,
@@ -18,49 +22,50 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Messages that wait for a client that does not read, and bytes of them; behind that many it is neither told more nor listened to.
+/// Capacity of the send queue of a client, in messages and bytes. When it is full, the handler is not polled and
+/// reading pauses.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 << 10;
-/// A client that takes nothing for this long is gone.
+/// A client that accepts no data for this long is disconnected.
 const STALLED: Duration = Duration::from_secs(60);
-/// A client of which nothing is heard for this long is gone: a player reports every second, or every few while its page is
-/// hidden; others answer pings.
+/// A client that sends nothing for this long is disconnected. A player reports every second, or every few while its
+/// page is hidden; other clients answer pings.
 const SILENCE: Duration = Duration::from_secs(90);
-/// After this long without a word from it, a client that need not speak is asked whether it is there.
+/// A client that may be silent is pinged after this long without a message.
 const PING: Duration = Duration::from_secs(30);
-/// How long the farewell may take.
+/// Timeout of the closing handshake.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// How much a client may say.
+/// What a client may send.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
-    /// Messages a second that are listened to.
+    /// Messages per second.
     pub rate: f64,
-    /// And at once.
+    /// Messages in a burst, the capacity of the token bucket.
     pub burst: f64,
-    /// What is said beyond that ends the talk; else it waits.
+    /// Whether exceeding the rate closes the connection; otherwise reading pauses.
     pub strict: bool,
-    /// The client may be silent, if it answers pings.
+    /// Whether the client may be silent as long as it answers pings.
     pub may_be_silent: bool,
 }
 
-/// The gateway's end of a talk.
+/// The gateway's side of a conversation.
 pub trait MessageHandler {
-    /// What is expected of the client.
+    /// What the client may send.
     const RATE_LIMIT: RateLimit;
 
-    /// A text came. The error is told to the client, and the talk ends.
+    /// Handles a text message. The error is sent to the client as the reason of the close.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the message.
     fn on_text(&mut self, text: &str) -> Result<(), String>;
 
-    /// Whether more may be heard now; asked again after each thing said.
+    /// Whether the handler accepts another message now; checked again after each event.
     fn is_ready(&self) -> bool {
         true
     }
 
-    /// What is to be said next; `None` ends the talk.
+    /// The next message to send; `None` closes the connection.
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>>;
 }
 
@@ -72,7 +77,8 @@ enum Next {
     Wrote(std::io::Result<usize>),
 }
 
-/// Talks until the client leaves, has nothing to say for a while, or the gateway drains.
+/// Serves the conversation until the client leaves or is silent for too long, the handler ends it, or the gateway shuts
+/// down. `first` is what was already read of the connection.
 pub async fn serve_messages<S, T>(socket: S, first: Bytes, ends: &mut T, mut drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -119,7 +125,9 @@ where
                 }
             }
             Next::Say(Some(content)) => line.say(content),
-            Next::Say(None) => break Close::new(1000, "another player attends to this session"),
+            Next::Say(None) => {
+                break Close::new(1000, "another player has taken over this session");
+            }
             Next::Drained => break Close::new(1001, "the gateway is shutting down"),
             Next::Passed => match line.look() {
                 Ok(()) => {}
@@ -131,15 +139,15 @@ where
     line.farewell(&close).await;
 }
 
-/// The client's end.
+/// The client's side: socket, send queue, rate limit and timeouts.
 struct Peer<S> {
     socket: S,
     reader: Reader,
     manners: RateLimit,
-    /// Wire bytes of what is to be said.
+    /// Encoded frames that wait to be sent.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
-    /// Messages that may still be listened to, as of `counted`.
+    /// Tokens left in the rate limit, as of `counted`.
     left: f64,
     counted: Instant,
     heard: Instant,
@@ -185,7 +193,9 @@ where
                 Event::Close(close) => {
                     return Err(Close::new(close.map_or(1000, |close| close.code), ""));
                 }
-                Event::Binary(_) => return Err(Close::new(1003, "only texts are spoken here")),
+                Event::Binary(_) => {
+                    return Err(Close::new(1003, "only text messages are accepted here"));
+                }
                 Event::Text(text) => ends
                     .on_text(&text)
                     .map_err(|wrong| Close::new(1007, wrong.as_str()))?,
@@ -197,17 +207,17 @@ where
         Ok(())
     }
 
-    /// Whether what the client says is of interest now.
+    /// Whether to read from the client now.
     fn is_listening(&self) -> bool {
         self.left >= 1.0 && self.has_room()
     }
 
-    /// Whether more may be said; one thing may be larger than the bound.
+    /// Whether the send queue accepts another message; a single one may exceed the bound.
     fn has_room(&self) -> bool {
         self.waiting.len() < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// When the clock is to be looked at.
+    /// When the next timeout is to be checked.
     fn next_look(&self, listening: bool) -> Instant {
         let mut next = self.heard + SILENCE;
         if self.manners.may_be_silent {
@@ -223,14 +233,17 @@ where
         next
     }
 
-    /// Time passed. The error ends the talk, with a word if the client may still hear it.
+    /// Checks the timeouts. An error ends the connection, with a close frame if the client may still read it.
     fn look(&mut self) -> Result<(), Option<Close>> {
         let now = Instant::now();
         if !self.waiting.is_empty() && now - self.progressed >= STALLED {
             return Err(None);
         }
         if now - self.heard >= SILENCE {
-            return Err(Some(Close::new(1008, "nothing was heard for too long")));
+            return Err(Some(Close::new(
+                1008,
+                "no message was received for too long",
+            )));
         }
         if self.manners.may_be_silent && now - self.heard.max(self.pinged) >= PING {
             self.pinged = now;

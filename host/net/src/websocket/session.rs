@@ -1,4 +1,7 @@
-//! One WebSocket viewer: chunks down, messages up, a clean close at the end.
+//! Serves one WebSocket viewer: chunks and messages down, messages up, and a clean close at the end.
+//!
+//! It takes from [`Viewing`] only as much as one write needs, so that a slow viewer's data stays in the outlet, where
+//! it can jump to a newer start point. Runs as one task per viewer.
 
 use super::{
     super::Drain, Close, Event, MessageEncoding, Reader, close_frame, pong_frame, read_out,
@@ -19,28 +22,29 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout_at},
 };
 
-/// Bytes taken from the ring for one write; enough to be worth a system call, small enough to jump soon when slow.
+/// Bytes taken from the outlet per write: enough to be worth a system call, small enough that a slow viewer soon jumps.
 const BATCH: usize = 64 << 10;
-/// Runs of bytes in one vectored write.
+/// Buffers in one vectored write.
 const SLICES: usize = 32;
-/// A viewer that takes nothing for this long is let go.
+/// A viewer that accepts no data for this long is disconnected.
 const STALLED: Duration = Duration::from_secs(60);
-/// How long a closing viewer may take for what is on its way, and for its own close.
+/// Timeout for the data in flight and the client's close frame.
 const CLOSING: Duration = Duration::from_secs(3);
-/// Answers to pings that may wait; a client that sends more without reading is cut off.
+/// Most pongs that may wait; a client that sends more pings without reading is disconnected.
 const MAX_CONTROL: usize = 64;
 
-/// What ends a session.
+/// How a connection ends.
 enum End {
-    /// Tell the client and go.
+    /// Send this close frame.
     Close(Close),
-    /// The client closed: answer and go.
+    /// The client closed: answer with this close frame.
     Answered(Close),
-    /// The socket is gone.
+    /// The connection is lost.
     Gone,
 }
 
-/// Serves the viewer until it leaves, the muxer ends or the gateway drains.
+/// Serves the viewer until it leaves, the muxer ends or the gateway shuts down. `first` is what was already read of the
+/// connection.
 pub async fn run<S>(socket: S, first: Bytes, mut viewing: Viewing, meter: Meter, mut drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -57,12 +61,12 @@ where
     };
     wire.reader.buffer().extend_from_slice(&first);
     let end = converse(&mut wire, &mut viewing, &mut drain).await;
-    // The guest need not hear of the farewell.
+    // The viewer leaves the muxer before the closing handshake.
     drop(viewing);
     wire.farewell(end).await;
 }
 
-/// By hand rather than by `select!`: a message costs one pass, and what has nothing to say is asked once in it.
+/// One poll function instead of `select!`, so that each wake-up polls every source of events once.
 async fn converse<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drain) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -108,7 +112,7 @@ where
                 }
                 Poll::Pending => {}
             }
-            // The muxer ends too and may have last chunks; without one, this is the end.
+            // The muxer ends on shutdown, too, and may have last chunks. If it has not ended, this is the end.
             if drain.poll(context).is_ready()
                 && wire.is_idle()
                 && viewing.outlet().closed().is_none()
@@ -147,27 +151,27 @@ fn refused(sent: Result<(), Refusal>) -> Option<End> {
         .map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
 }
 
-/// The close frame that says why (RFC 6455 7.4.1).
+/// The close frame for `closing` (RFC 6455 7.4.1).
 fn close(closing: Closing) -> Close {
     match closing {
         Closing::Requested(reason) => Close::new(1000, reason),
-        Closing::Dropped => Close::new(1008, "the transport let go of this viewer"),
+        Closing::Dropped => Close::new(1008, "the transport dropped this viewer"),
         Closing::Ended(reason) => Close::new(1001, &*reason),
     }
 }
 
-/// The socket with what is on its way to it and from it.
+/// The socket with its read buffer and send queue.
 struct Wire<S> {
     socket: S,
     reader: Reader,
-    /// Empty but while they are encoded.
+    /// Empty except while items are encoded.
     items: VecDeque<Item>,
     queue: VecDeque<Bytes>,
-    /// Nothing is left in the socket's own buffer either, which TLS has.
+    /// Whether the socket's own buffer, which TLS has, is flushed.
     flushed: bool,
-    /// Control frames put into the queue since it was last empty.
+    /// Pongs queued since the queue was last empty.
     control: usize,
-    /// When a socket that takes nothing is given up; only while there is something to take.
+    /// Timer of a socket that accepts no data; `None` while nothing is pending.
     stalled: Option<Pin<Box<Sleep>>>,
     meter: Meter,
 }
@@ -177,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.queue.is_empty() && self.flushed
     }
 
-    /// Puts the items into the queue; what ends the session if it is among them.
+    /// Encodes the items and moves them to the queue; returns the end if it is among them.
     fn encode(&mut self) -> Option<End> {
         while let Some(item) = self.items.pop_front() {
             match item {
@@ -195,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         None
     }
 
-    /// Writes a part of what is there; an error too when the socket has taken nothing for [`STALLED`].
+    /// Writes a part of the queue, or flushes. Fails if the socket has accepted nothing for [`STALLED`].
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wrote = if self.queue.is_empty() {
             Pin::new(&mut self.socket)
@@ -242,7 +246,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is under way and the close frame, and waits a little for the client to go (RFC 6455 7.1.1).
+    /// Writes the rest of the queue and the close frame, and waits up to [`CLOSING`] for the client to close (RFC 6455
+    /// 7.1.1).
     async fn farewell(&mut self, end: End) {
         let close = match end {
             End::Close(close) | End::Answered(close) => close,

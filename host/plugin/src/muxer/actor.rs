@@ -1,4 +1,10 @@
-//! The thread of a muxer: follows a feed, asks the guest, fills the outlet, and repairs the guest when it breaks.
+//! The thread of a muxer: it follows a feed, calls the guest with each sample, and publishes the chunks to the outlet.
+//!
+//! One turn of the loop reads the inbox, opens an instance if there is none (`bring_up`), pushes new samples
+//! (`follow`), answers joins and requests (`serve`), and then parks until the feed or the inbox wakes it. If a guest
+//! call fails, the instance is dropped; after a backoff a new one gets the recent samples again (`replay`, output
+//! discarded) and the viewers (`rejoin`), so viewers notice at most a gap. A panic of the host is treated like a failed
+//! call.
 
 mod follow;
 mod serve;
@@ -17,12 +23,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a client that joins waits for a guest that is not up.
+/// How long a join waits for a working instance.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often an otherwise idle muxer looks at its clock.
+/// Longest time that the thread parks, so that timeouts and idleness are noticed.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The state of a muxer's thread.
+/// State of a muxer's thread.
 pub(super) struct Actor {
     muxer: Arc<Muxer>,
     muxers: Arc<Muxers>,
@@ -37,16 +43,17 @@ pub(super) struct Actor {
     viewers: BTreeMap<u64, Viewer>,
     joins: Vec<Join>,
     keyframe: KeyframeWish,
-    /// Where the stream's feed ended when this muxer came, if it had no start point then and none was taken since.
+    /// End of the stream's feed when this muxer started, if the feed had no start point then; taken when a feed is
+    /// chosen. The guest starts at the first start point after it, and so gets all of the first burst.
     waited_since: Option<u64>,
 }
 
-/// The event `plugin`: a guest failed, rests or works again.
+/// Payload of the event `plugin`: the [`Phase`](super::Phase) of a guest has changed.
 #[derive(serde::Serialize)]
 struct Changed<'a> {
     #[serde(flatten)]
     way: &'a MetricKey,
-    /// name@version.
+    /// Component, as name@version.
     plugin: String,
     state: &'static str,
     reason: &'a str,
@@ -78,11 +85,12 @@ impl Actor {
         }
     }
 
-    /// Works until the muxer is idle or told to end. A panic counts as a failure of the guest: it is made anew and fed again, and
-    /// where that is of no use the muxer ends, so that its viewers learn of it.
+    /// Runs until the muxer is idle or is told to end. A panic counts as a failure of the guest: the instance is
+    /// replaced and samples are replayed. When the circuit breaker opens by a panic, the muxer ends, which closes its
+    /// viewers.
     pub(super) fn run(mut self) {
         let mut lease = self.stream.enter();
-        // Wakes this thread when the source's tracks become known.
+        // Wakes this thread when the tracks of the source become known.
         let watch = lease.feed().reader(WakeOn::VideoOnly);
         let profile = &self.transport.profile;
         self.waited_since = watch.wait_and_retain(profile.group_ms, profile.history);
@@ -104,14 +112,14 @@ impl Actor {
                 }
             }
             if holds && self.waited_since.is_none() {
-                // The source's own reader holds it now.
+                // The reader in `source` retains the history from here on.
                 watch.rest();
                 holds = false;
             }
         }
     }
 
-    /// Does what there is to do and waits for more; false at the end.
+    /// One turn: handles what is pending, then parks if nothing is left. Returns false when the muxer has ended.
     fn turn(&mut self, lease: &mut StreamLease) -> bool {
         if let Some(reason) = self.read_inbox() {
             self.end(&reason);
@@ -138,7 +146,8 @@ impl Actor {
         true
     }
 
-    /// The host's side failed, perhaps halfway through a call of the guest. Says whether that was too often.
+    /// Handles a panic of the host's side, perhaps in the middle of a guest call: drops the instance and skips the
+    /// sample that was being pushed. Returns true if this opened the circuit breaker.
     fn panicked(&mut self, panicked: &Panicked) -> bool {
         self.instance = None;
         if let Some(source) = &mut self.source {
@@ -149,7 +158,8 @@ impl Actor {
         self.unfit(format!("the host {panicked}"), "(host)")
     }
 
-    /// How long it stays behind its last user. Who only asks now and then is there between two requests, too.
+    /// How long the muxer runs after its last user has left. Clients that only send requests (HLS) are absent between
+    /// two requests, so for them [`STAYS`] is added.
     fn idle(&self) -> Duration {
         match self.transport.profile.lanes.is_empty() {
             true => self.stream.idle() + STAYS,
@@ -157,7 +167,7 @@ impl Actor {
         }
     }
 
-    /// Makes an instance if there is none and one may be made, and brings it to where the last one was.
+    /// Opens an instance if there is none and the backoff has passed, and brings it to the state of the previous one.
     fn bring_up(&mut self, now: Instant) {
         if self.instance.is_some() || self.muxer.health.retry_at().is_some_and(|at| now < at) {
             return;
@@ -178,7 +188,7 @@ impl Actor {
         };
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
-            // Another plugin may want another feed.
+            // The profile differs after a reload, and the component may need another feed.
             self.source = None;
             self.reached = Reached::default();
             self.profile = Some(profile);
@@ -189,7 +199,7 @@ impl Actor {
         }
     }
 
-    /// Calls the guest; a failure ends the instance, is logged once, and gives `None`.
+    /// Calls the guest. On failure drops the instance, logs once and returns `None`.
     fn ask<R>(&mut self, call: impl FnOnce(&mut Instance) -> Result<R, Failure>) -> Option<R> {
         match call(self.instance.as_mut()?) {
             Ok(answer) => Some(answer),
@@ -209,11 +219,11 @@ impl Actor {
         self.unfit(failure.to_string(), failure.call);
     }
 
-    /// There is no working instance, for this reason. Says whether that was too often.
+    /// Records and logs a failure. Returns true if it opened the circuit breaker.
     fn unfit(&self, reason: String, call: &str) -> bool {
         let broken = self.muxer.health.failed(Instant::now(), reason.clone());
         let outcome = if broken {
-            "that was too often, the transport rests on this stream"
+            "circuit breaker open, next attempt in 30 s"
         } else {
             "a new instance takes over"
         };
@@ -228,7 +238,7 @@ impl Actor {
         broken
     }
 
-    /// Tells how the guest is doing.
+    /// Publishes the guest's phase as an event.
     fn tell(&self) {
         let phase = self.muxer.health.phase();
         let (state, reason) = phase.name_and_reason();
@@ -247,7 +257,7 @@ impl Actor {
             self.muxer
                 .outlet
                 .publish(chunks.into_iter().map(Chunk::into_parts), at, None);
-            // Who waits for the next picture is told that there is none.
+            // Pending requests get the guest's final answers, such as a playlist with its end marker.
             self.muxer.requests.changed();
             self.serve_requests();
         }

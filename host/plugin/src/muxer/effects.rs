@@ -1,22 +1,27 @@
-//! What a component wants of one viewer, on its way to the viewer's carrier: bounded in number and in bytes.
+//! Queue of a component's effects for one viewer, from the muxer's thread to the viewer's task; bounded in number and
+//! in bytes.
+//!
+//! The muxer never waits for a viewer: if an effect does not fit, it drops its sender, and the viewer is closed. Used
+//! by `actor/serve.rs` and [`Viewing`](super::Viewing).
 
 use crate::Effect;
 use sluicegate_media::budget::{Budget, Reservation};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-/// Bytes of what is no message and always let in, if there are not too many: a viewer has 256 lanes at most, and closes for a reason of
-/// 123 bytes at most (RFC 6455 5.5).
+/// Effects other than messages up to this size (bytes) are not counted against the byte limit, only against the number:
+/// a viewer has at most 256 lanes, and a close reason at most 123 bytes (RFC 6455 5.5).
 const SMALL: usize = 256;
 
-/// A way for at most so many effects that have at most so many bytes, or one that has more.
+/// A queue of at most `most` effects with at most `bytes` bytes in total; a single larger effect is accepted if the
+/// queue is empty.
 pub(super) fn channel(most: usize, bytes: usize) -> (Sender, Effects) {
     let (sender, effects) = mpsc::channel(most);
     let budget = Budget::new(bytes);
     (Sender { sender, budget }, Effects(effects))
 }
 
-/// The muxer's end.
+/// Sending end, held by the muxer.
 #[derive(Debug)]
 pub(super) struct Sender {
     sender: mpsc::Sender<(Effect, Reservation)>,
@@ -24,7 +29,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// False if there is no room for it, or nobody there any more.
+    /// Queues the effect; returns false if it does not fit or the viewer is gone.
     pub fn send(&self, effect: Effect) -> bool {
         let bytes = match &effect {
             Effect::Send(content) => content.len(),
@@ -34,7 +39,7 @@ impl Sender {
         };
         let held = match &effect {
             Effect::Send(_) => self.budget.take(bytes),
-            // Not behind what a large message takes: their number bounds them.
+            // Not delayed by a large message in the queue; the number of effects bounds them.
             _ if bytes <= SMALL => Some(self.budget.reserve_over_limit(0)),
             _ => self.budget.take(bytes),
         };
@@ -42,12 +47,12 @@ impl Sender {
     }
 }
 
-/// The carrier's end.
+/// Receiving end, held by the viewer's task.
 #[derive(Debug)]
 pub struct Effects(mpsc::Receiver<(Effect, Reservation)>);
 
 impl Effects {
-    /// The next effect; `None` when the muxer has let go of the viewer.
+    /// The next effect; `None` once the muxer has dropped the viewer.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Effect>> {
         let next = self.0.poll_recv(context);
         next.map(|next| next.map(|(effect, _)| effect))

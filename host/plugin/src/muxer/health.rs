@@ -1,4 +1,7 @@
-//! How a muxer's guest is doing: back-off and breaker.
+//! Failures of a muxer's guest: exponential backoff between attempts, and a circuit breaker.
+//!
+//! The first failure is retried at once, later ones after 50 ms to 5 s; ten within a minute open the breaker for 30 s.
+//! Pure: the caller passes `now`. Written by the muxer's thread, read by the API.
 
 use std::{
     collections::VecDeque,
@@ -6,25 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Failures within [`WINDOW`] after which no instance is made for [`REST`].
+/// [`MAX_FAILURES`] failures within [`WINDOW`] open the circuit breaker for [`REST`]. The log line in `actor.rs` names
+/// that time.
 const MAX_FAILURES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(30);
-/// The wait after the second failure in a row, and the longest.
+/// Delay after the second failure within [`WINDOW`], and the longest delay; it doubles in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// What a muxer's guest is at.
+/// State of a muxer's guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It works, or is about to.
+    /// An instance works, or the first one is being opened.
     Running,
-    /// It failed; a new instance follows.
+    /// The guest failed, for this reason; a new instance follows after the backoff.
     BackingOff(String),
-    /// It failed too often; none is made for a while.
+    /// The circuit breaker is open, for this reason: no instance is opened until [`Health::retry_at`].
     Broken(String),
 }
 
-/// Failures of one muxer, and when the next instance may be made.
+/// Failures of one muxer, and the time of the next attempt.
 #[derive(Debug, Default)]
 pub struct Health {
     inner: Mutex<Inner>,
@@ -40,10 +44,10 @@ struct Inner {
 }
 
 impl Phase {
-    /// Every phase by its name.
+    /// Names of all phases, in the order of the enum.
     pub const NAMES: [&str; 3] = ["running", "backing-off", "broken"];
 
-    /// Its name, and the reason if it is not well.
+    /// Name of the phase, and the reason of the failure; empty if running.
     pub fn name_and_reason(&self) -> (&'static str, &str) {
         match self {
             Phase::Running => (Phase::NAMES[0], ""),
@@ -54,7 +58,7 @@ impl Phase {
 }
 
 impl Health {
-    /// What it is at.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         let inner = self.lock();
         match (inner.retry_at, inner.broken) {
@@ -64,24 +68,26 @@ impl Health {
         }
     }
 
-    /// Failures since the muxer began.
+    /// Number of failures since the muxer started.
     pub fn failures(&self) -> u64 {
         self.lock().total
     }
 
-    /// When the next instance may be made; `None`: at once.
+    /// Earliest time of the next attempt; `None` if none is scheduled: the guest works, or the first instance may be
+    /// opened at once.
     pub fn retry_at(&self) -> Option<Instant> {
         self.lock().retry_at
     }
 
-    /// An instance works. Says whether the one before had failed.
+    /// Records that an instance works; returns whether the previous one had failed. Earlier failures still count within
+    /// [`WINDOW`].
     pub fn recovered(&self) -> bool {
         let mut inner = self.lock();
         inner.broken = false;
         inner.retry_at.take().is_some()
     }
 
-    /// The guest failed. Says whether that was once too often.
+    /// Records a failure and schedules the next attempt; returns whether the circuit breaker is open.
     pub fn failed(&self, now: Instant, reason: String) -> bool {
         let mut inner = self.lock();
         inner
@@ -92,7 +98,7 @@ impl Health {
         inner.reason = reason;
         inner.broken = inner.failures.len() >= MAX_FAILURES;
         let wait = if inner.broken {
-            // One more failure right after the rest breaks it again.
+            // Half of the failures are kept, so that five more open the breaker again.
             inner.failures.drain(..MAX_FAILURES / 2);
             REST
         } else {

@@ -1,6 +1,11 @@
-//! A muxer: one transport at work on one stream, as an actor with a thread and a `Store` of its own.
+//! A muxer: one transport running on one stream, as an actor with its own thread and its own wasmtime `Store`.
 //!
-//! The handle here is what carriers hold; `actor` is the thread.
+//! This module has the handles; `actor` has the thread. [`Muxers`] starts a muxer for the first client of a stream and
+//! transport and shares it among all clients. A client either sends a request ([`MuxerUser::request`], answered through
+//! `request_cache` so that the guest is called once per URL) or joins as a viewer ([`MuxerUser::join`], which gives a
+//! [`Viewing`]). Everything from clients goes to the thread through one bounded inbox; chunks go back through the
+//! [`Outlet`], effects for a single viewer through a bounded queue. No guest is ever called on a tokio worker. Called
+//! by the gateway's API and by the carriers in `host/net`.
 
 mod actor;
 mod effects;
@@ -25,54 +30,54 @@ use std::{
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// Messages that may wait for a muxer, and bytes of them; beyond, the next is refused.
+/// Capacity of a muxer's inbox, in messages and in bytes. When it is full, the next message is refused.
 const MAX_WAITING: usize = 4096;
 const MAX_WAITING_BYTES: usize = 8 << 20;
-/// Effects that may wait for one viewer, and bytes of them; beyond, the viewer is closed.
+/// Capacity of one viewer's effect queue, in effects and in bytes. When it is full, the viewer is closed.
 const EFFECTS: usize = 64;
 const EFFECT_BYTES: usize = 4 << 20;
-/// How long a request may wait, however short or long groups are.
+/// Bounds of the request timeout, whatever the group length is.
 const MIN_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why a muxer does not serve a client.
+/// Reason why a muxer does not serve a client, as a message for the client.
 #[derive(Clone, Debug, Error)]
 pub enum Refusal {
-    /// The component does not take this viewer.
+    /// The component refused the viewer or request, with this message.
     #[error("{0}")]
     Rejected(String),
-    /// The transport does not go over this carrier.
+    /// The transport does not support this carrier.
     #[error("{0}")]
     Carrier(String),
-    /// The stream's format does not fit and is not converted.
+    /// The transport takes none of the stream's formats, and none that it can be converted to.
     #[error("{0}")]
     Format(String),
-    /// Not now.
+    /// Temporarily unavailable: the muxer is overloaded, restarting or stopped. The client may retry.
     #[error("{0}")]
     Unavailable(String),
-    /// Path and query are longer than what is kept of a request that waits.
+    /// Path and query are longer than the request cache accepts.
     #[error("path and query have more than {} bytes", request_cache::MAX_URL_LEN)]
     TooLong,
 }
 
-/// How long a request may be answered "later": three target durations, where groups are segments
-/// (draft-pantos-hls-rfc8216bis 6.2.5.2), and these up to twice as long as wished for.
+/// How long a request may stay pending: three target durations if groups are segments (draft-pantos-hls-rfc8216bis
+/// 6.2.5.2), where a group may be up to twice as long as configured.
 fn request_patience(profile: &Profile) -> Duration {
     let group = Duration::from_millis(profile.group_ms.into());
     MIN_PATIENCE.max(group * 6).min(MAX_PATIENCE)
 }
 
-/// What a GET got.
+/// Answer to a GET.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// The whole response.
+    /// The complete response.
     Done(Arc<Response>),
-    /// 200 with this content type, then join.
+    /// Status 200 with this content type; the caller then joins and streams the body.
     Follow(String),
 }
 
 impl Reply {
-    /// Bytes that it holds, or may come to hold.
+    /// Bytes that it holds, including a compressed copy that may still be made.
     fn bytes(&self) -> usize {
         match self {
             Reply::Done(response) => response.bytes(),
@@ -81,45 +86,45 @@ impl Reply {
     }
 }
 
-/// The handle of a running muxer.
+/// Shared handle of a running muxer.
 #[derive(Debug)]
 pub struct Muxer {
-    /// Name of the stream, and of the form that it is in: "porch", "porch@mobile", "porch?width=640".
+    /// Name of the stream with its rendition and options: "porch", "porch@mobile", "porch?width=640".
     pub stream: String,
     /// Name of the transport.
     pub transport: String,
-    /// The same for counting: without what viewers ask for beyond the config.
+    /// Metrics key: as `stream` and `transport`, but without options such as `width` that viewers choose in the URL.
     pub way: MetricKey,
-    /// What it gave out.
+    /// Ring of the chunks that the guest emitted.
     pub outlet: Outlet,
-    /// How the guest is doing.
+    /// Failures of the guest, backoff and circuit breaker.
     pub health: Health,
-    /// Bytes in the buffers that the guest holds.
+    /// Bytes in the buffers that the guest holds, updated once per turn of the thread.
     pub held: AtomicUsize,
-    /// What guests cost on this way, in earlier runs of the muxer too.
+    /// Calls and time of the guests with this metrics key, including earlier runs of the muxer.
     pub usage: Arc<Usage>,
     requests: RequestCache,
     inbox: Mutex<Inbox>,
     thread: OnceLock<Thread>,
 }
 
-/// What the thread is told.
+/// Bounded queue of messages to the thread.
 #[derive(Debug, Default)]
 struct Inbox {
     messages: VecDeque<Message>,
-    /// Of the messages.
+    /// Size of the queued messages, by [`Message::bytes`].
     bytes: usize,
     closed: bool,
 }
 
 impl Inbox {
-    /// Gives what is in it.
+    /// Takes all messages.
     fn take(&mut self) -> VecDeque<Message> {
         self.bytes = 0;
         std::mem::take(&mut self.messages)
     }
 
-    /// Gives what is in it; nothing more gets in.
+    /// Takes all messages and refuses later ones.
     fn close(&mut self) -> VecDeque<Message> {
         self.closed = true;
         self.take()
@@ -149,7 +154,7 @@ enum Message {
 }
 
 impl Message {
-    /// What it takes of the inbox's bound: what comes from clients.
+    /// Share of the inbox's byte limit: the data that comes from clients.
     fn bytes(&self) -> usize {
         match self {
             Message::Join { request, .. } => request.path.len() + request.query.len(),
@@ -165,7 +170,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// How a viewer asked to join, kept for when the instance is rebuilt.
+/// Arguments of a viewer's join, kept because a new instance gets them again.
 #[derive(Clone, Debug)]
 struct JoinRequest {
     carrier: Carrier,
@@ -179,11 +184,12 @@ impl Muxer {
         if inbox.closed {
             return Err(self.gone());
         }
-        // Leaving must always be possible, or the muxer would never learn of it.
+        // `Leave` and `End` are accepted even if the inbox is full: otherwise the muxer would never learn that a viewer
+        // has left.
         let bytes = message.bytes();
         if !inbox.has_room(bytes) && !matches!(message, Message::Leave { .. } | Message::End(_)) {
             return Err(Refusal::Unavailable(format!(
-                "transport `{}` of stream `{}` has too much to do; try again",
+                "transport `{}` of stream `{}` is overloaded; try again",
                 self.transport, self.stream
             )));
         }
@@ -204,11 +210,11 @@ impl Muxer {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its thread is gone without a farewell: nobody is left waiting for it.
+    /// The thread ended by a panic: closes the outlet and fails everything that waits for it.
     fn give_up(&self) {
         self.outlet.close("the transport failed");
         self.requests.close(&self.gone());
-        // With the messages go the ways to answer them, which tells who waits.
+        // Dropping the messages drops their reply channels, which fails the pending joins.
         drop(self.lock().close());
     }
 
@@ -224,22 +230,26 @@ impl Muxer {
     }
 }
 
-/// Keeps a muxer running and talks to it.
+/// A client's use of a muxer: it keeps the muxer running and sends requests or a join to it.
 #[derive(Debug)]
 pub struct MuxerUser {
     muxer: Arc<Muxer>,
     muxers: Arc<Muxers>,
-    /// Where the outlet ended when it came.
+    /// End position of the outlet when the client arrived.
     came: u64,
 }
 
 impl MuxerUser {
-    /// The muxer.
+    /// The muxer in use.
     pub fn muxer(&self) -> &Arc<Muxer> {
         &self.muxer
     }
 
-    /// Answers a GET; waits as long as the component says "later", within the host's limit.
+    /// Answers a GET. While the component answers "pending", waits, at most for the request timeout of the muxer.
+    ///
+    /// # Errors
+    ///
+    /// The component failed, the timeout has passed, the path is too long, or the muxer is overloaded or has stopped.
     pub async fn request(&self, path: &str, query: &str) -> Result<Reply, Refusal> {
         match self.muxer.requests.ask(path, query, Instant::now()) {
             AskOutcome::Answered(outcome) => outcome,
@@ -252,7 +262,11 @@ impl MuxerUser {
         }
     }
 
-    /// Makes the client a viewer, until the returned [`Viewing`] is dropped.
+    /// Makes the client a viewer until the returned [`Viewing`] is dropped. `viewer` must be unique in this process.
+    ///
+    /// # Errors
+    ///
+    /// The component, the carrier or the stream's format does not allow it, or the muxer is overloaded or has stopped.
     pub async fn join(
         self,
         viewer: u64,
@@ -272,7 +286,7 @@ impl MuxerUser {
             effects: sender,
             reply,
         })?;
-        // From here on the muxer may know the viewer, so it must be told when it goes.
+        // From here on the muxer may know the viewer, so `Viewing` must exist: its drop sends `Leave`.
         let came = self.came;
         let gone = self.muxer.gone();
         let mut viewing = Viewing::new(self, viewer, Cursor::since(came), effects);
@@ -287,20 +301,20 @@ impl Drop for MuxerUser {
     }
 }
 
-/// All running muxers.
+/// All running muxers of the gateway.
 #[derive(Debug)]
 pub struct Muxers {
     events: Arc<Events>,
     running: Mutex<Running>,
 }
 
-/// By name of the stream in its form, and of the transport.
+/// Key: stream with rendition and options, and transport.
 type Running = BTreeMap<(String, String), Slot>;
 
 #[derive(Debug)]
 struct Slot {
     muxer: Arc<Muxer>,
-    /// It gives what viewers asked for beyond the config.
+    /// Serves a size or quality that viewers chose in the URL. Such muxers may be evicted.
     ad_hoc: bool,
     thread: JoinHandle<()>,
     users: usize,
@@ -308,7 +322,7 @@ struct Slot {
 }
 
 impl Muxers {
-    /// None yet; how their guests do is told to `events`.
+    /// An empty set. Failures and recoveries of guests are published to `events`.
     pub fn new(events: &Arc<Events>) -> Arc<Muxers> {
         Arc::new(Muxers {
             events: events.clone(),
@@ -316,7 +330,11 @@ impl Muxers {
         })
     }
 
-    /// The muxer of that transport on that form of the stream, started if need be.
+    /// Returns the muxer of `transport` on `variant` of `stream`; starts it if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unavailable`] if no thread can be started.
     pub fn enter(
         self: &Arc<Muxers>,
         stream: &Arc<Stream>,
@@ -365,14 +383,14 @@ impl Muxers {
                     tracing::error!(
                         stream = given_up.stream,
                         transport = given_up.transport,
-                        "the muxer {panicked}; its viewers are closed"
+                        "the muxer {panicked}; its viewers are disconnected"
                     );
                     given_up.give_up();
                     all.remove(&given_up);
                 }
             })
             .map_err(|error| {
-                Refusal::Unavailable(format!("no thread for the transport: {error}"))
+                Refusal::Unavailable(format!("cannot start a thread for the transport: {error}"))
             })?;
         let _ = muxer.thread.set(thread.thread().clone());
         running.insert(
@@ -392,7 +410,7 @@ impl Muxers {
         })
     }
 
-    /// Every running muxer.
+    /// All running muxers.
     pub fn list(&self) -> Vec<Arc<Muxer>> {
         self.lock()
             .values()
@@ -400,14 +418,14 @@ impl Muxers {
             .collect()
     }
 
-    /// Ends every muxer; their viewers are told the reason once they have got what is there.
+    /// Ends every muxer. Viewers first get the chunks that are in the outlet, then `reason`.
     pub fn shut_down(&self, reason: &str) {
         for muxer in self.list() {
             let _ = muxer.send(Message::End(reason.to_owned()));
         }
     }
 
-    /// Removes the muxer if nobody used it for `idle`; says since when.
+    /// Removes the muxer if it has been unused for `idle`; returns since when it was unused.
     fn retire(&self, muxer: &Muxer, idle: Duration) -> Option<Instant> {
         let mut running = self.lock();
         let key = muxer.key();
@@ -420,8 +438,8 @@ impl Muxers {
         Some(since)
     }
 
-    /// Ends the muxer of the same stream that gives what viewers asked for beyond the config and that nobody has used for
-    /// longest, for `muxer` if that is used. What it holds is free when its thread has ended.
+    /// Makes room for `muxer`, if that is in use: ends the unused ad-hoc muxer of the same stream that was unused for
+    /// longest. Its resources are free once the returned thread has ended.
     fn make_room(&self, muxer: &Muxer) -> Option<JoinHandle<()>> {
         let mut running = self.lock();
         let slot = running.get(&muxer.key())?;
@@ -432,13 +450,13 @@ impl Muxers {
             slot.muxer.way.stream == muxer.way.stream && slot.ad_hoc && slot.users == 0
         });
         let (key, slot) = unused.min_by_key(|(_, slot)| slot.unused_since)?;
-        let reason = "another size or quality takes its place";
+        let reason = "replaced by another size or quality";
         let _ = slot.muxer.send(Message::End(reason.into()));
         let key = key.clone();
         running.remove(&key).map(|slot| slot.thread)
     }
 
-    /// Removes the muxer whoever uses it.
+    /// Removes the muxer even if it is in use.
     fn remove(&self, muxer: &Muxer) {
         let mut running = self.lock();
         if running
@@ -464,7 +482,7 @@ impl Muxers {
 }
 
 impl Slot {
-    /// Another one may have taken its place.
+    /// Whether the slot has this very muxer. After a restart a slot with the same key may have another.
     fn is_of(&self, muxer: &Muxer) -> bool {
         std::ptr::eq(self.muxer.as_ref(), muxer)
     }

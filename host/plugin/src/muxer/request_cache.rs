@@ -1,4 +1,9 @@
-//! Where requests are put and answers lie, so that the guest is asked once however many ask, and its thread woken once.
+//! Requests to a muxer and their answers: the guest is called once per URL however many clients request it, and its
+//! thread is woken once.
+//!
+//! An answer is valid until the next change (a new sample, a new instance) or, if it is immutable, indefinitely within
+//! a bounded cache. A request that the guest answers "pending" waits and is asked again after the next change. Clients
+//! call `ask` on any thread; the muxer's thread calls the rest.
 
 use super::{Refusal, Reply};
 use crate::Response;
@@ -9,42 +14,43 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Path and query.
+/// Path and query of a request.
 pub(super) type Url = (String, String);
 type Outcome = Result<Reply, Refusal>;
 
-/// Requests that may wait for an answer, and the bytes of the path and query of each.
+/// Requests that may wait for an answer at a time, and the longest path and query of each in bytes.
 const MAX_WAITING: usize = 4096;
 pub(super) const MAX_URL_LEN: usize = 4096;
-/// Answers kept until something changes, and URLs that nobody waits for any more and that were answered "later"; and bytes of those
-/// answers. What does not fit is asked for again.
+/// Bounds of the answers that are valid until the next change, in number and bytes; also of the URLs that were answered
+/// "pending" and that no client waits for any more. An answer that does not fit is requested from the guest again.
 const MAX_ANSWERS: usize = 256;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// Of answers that last for ever, the newest: who plays live asks for the same ones at about the same time.
+/// Bounds of the immutable answers, of which the newest are kept: players at the live edge request the same ones at
+/// about the same time.
 const MAX_LASTING: usize = 64;
 const MAX_LASTING_BYTES: usize = 16 << 20;
 
-/// Between those who ask, whatever thread they are on, and the muxer's thread.
+/// Shared between clients on any thread and the muxer's thread.
 #[derive(Debug)]
 pub(super) struct RequestCache {
-    /// A request may wait this long.
+    /// Timeout of a request.
     patience: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Until something changes.
+    /// Answers that are valid until the next change.
     answers: BTreeMap<Url, Reply>,
     answer_bytes: usize,
-    /// By whichever instance; the newest last.
+    /// Immutable answers of any instance, the newest last.
     lasting: VecDeque<(Url, Arc<Response>)>,
     lasting_bytes: usize,
-    /// Those of an answered URL wait for the next change.
+    /// Requests that wait, by URL. The URL stays, even without requests, if the guest has answered "pending".
     waiting: BTreeMap<Url, Vec<Request>>,
-    /// How many there are in `waiting`.
+    /// Number of requests in `waiting`.
     count: usize,
-    /// What of that the guest is to be asked.
+    /// URLs in `waiting` that the guest has not been asked since the last change.
     unasked: Vec<Url>,
     closed: Option<Refusal>,
 }
@@ -55,12 +61,12 @@ struct Request {
     deadline: Instant,
 }
 
-/// What who asks is given at once.
+/// Immediate outcome of [`RequestCache::ask`].
 #[derive(Debug)]
 pub(super) enum AskOutcome {
-    /// The answer.
+    /// The answer, from the cache, or an error.
     Answered(Outcome),
-    /// One that is to come; the muxer's thread is to be woken, if the guest has yet to be asked.
+    /// A future answer. If `wake`, the caller must wake the muxer's thread.
     Waits {
         answer: oneshot::Receiver<Outcome>,
         wake: bool,
@@ -68,7 +74,7 @@ pub(super) enum AskOutcome {
 }
 
 impl RequestCache {
-    /// For requests that may wait so long.
+    /// An empty cache with this request timeout.
     pub(super) fn new(patience: Duration) -> RequestCache {
         RequestCache {
             patience,
@@ -93,7 +99,7 @@ impl RequestCache {
             return AskOutcome::Answered(Ok(reply.clone()));
         }
         if state.count >= MAX_WAITING {
-            let text = "too many requests wait here for what is to come; try again";
+            let text = "too many requests are waiting for this transport; try again";
             return AskOutcome::Answered(Err(Refusal::Unavailable(text.to_owned())));
         }
         let (reply, answer) = oneshot::channel();
@@ -116,12 +122,13 @@ impl RequestCache {
         AskOutcome::Waits { answer, wake }
     }
 
-    /// What the guest is to be asked, once.
+    /// Takes the URLs that the guest is to be asked.
     pub(super) fn unasked(&self) -> Vec<Url> {
         std::mem::take(&mut self.lock().unasked)
     }
 
-    /// The answer for all who ask for this until something changes, or, where it lasts, for ever.
+    /// Answers all requests for `url`, and caches the answer until the next change or, if it is immutable,
+    /// indefinitely.
     pub(super) fn answer(&self, url: Url, reply: &Reply) {
         let mut state = self.lock();
         let waiting = state.take(&url);
@@ -141,7 +148,7 @@ impl RequestCache {
         tell(waiting, || Ok(reply.clone()));
     }
 
-    /// There is none for those who wait for this.
+    /// Fails the pending requests for `url`.
     pub(super) fn refuse(&self, url: &Url, refusal: &Refusal) {
         let mut state = self.lock();
         state.unasked.retain(|unasked| unasked != url);
@@ -150,7 +157,7 @@ impl RequestCache {
         tell(waiting, || Err(refusal.clone()));
     }
 
-    /// There is none for anybody who waits.
+    /// Fails all pending requests.
     pub(super) fn refuse_all(&self, refusal: &Refusal) {
         let mut state = self.lock();
         state.unasked.clear();
@@ -160,13 +167,13 @@ impl RequestCache {
         tell(waiting.into_values().flatten(), || Err(refusal.clone()));
     }
 
-    /// There is none for anybody any more.
+    /// Fails all pending and all later requests.
     pub(super) fn close(&self, refusal: &Refusal) {
         self.lock().closed = Some(refusal.clone());
         self.refuse_all(refusal);
     }
 
-    /// Something changed: the guest is to be asked anew.
+    /// Records a change: drops the answers that are not immutable, and asks the guest again for what is pending.
     pub(super) fn changed(&self) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -176,7 +183,7 @@ impl RequestCache {
         state.unasked = state.waiting.keys().cloned().collect();
     }
 
-    /// Lets go who has left, and who has waited too long, for this reason.
+    /// Forgets requests whose client has left, and fails those that have passed their deadline with `refusal`.
     pub(super) fn expire(&self, now: Instant, refusal: impl Fn() -> Refusal) {
         let mut late = Vec::new();
         let mut state = self.lock();
@@ -222,7 +229,7 @@ impl State {
 
 fn tell(waiting: impl IntoIterator<Item = Request>, outcome: impl Fn() -> Outcome) {
     for request in waiting {
-        // Who has left needs none.
+        // An error means that the client has left.
         let _ = request.reply.send(outcome());
     }
 }
@@ -252,7 +259,7 @@ mod tests {
             self.requests.ask(name, "", self.now)
         }
 
-        /// Asks for what is not there.
+        /// A request that is not in the cache.
         fn wait(&self, name: &str) -> (oneshot::Receiver<Outcome>, bool) {
             match self.ask(name) {
                 AskOutcome::Waits { answer, wake } => (answer, wake),
@@ -300,7 +307,7 @@ mod tests {
         let (mut first, wakes) = rig.wait("a");
         assert!(wakes);
         assert_eq!(rig.unasked(), ["a"]);
-        // It said "later".
+        // The guest answered "pending".
         let (mut second, wakes) = rig.wait("a");
         assert!(!wakes && rig.unasked().is_empty());
         rig.requests.changed();
@@ -363,7 +370,7 @@ mod tests {
         rig.requests.expire(rig.now, gone);
         rig.requests.changed();
         assert!(rig.unasked().is_empty() && rig.wait("a").1);
-        // However many URLs somebody makes up.
+        // The URLs are bounded even if a client makes up many.
         for name in 0..=MAX_ANSWERS {
             drop(rig.wait(&name.to_string()));
         }

@@ -1,8 +1,8 @@
 //! A viewer that has joined a muxer, as its carrier sees it: one sequence of items.
 //!
 //! What a viewer gets comes from two places: the outlet's ring, which all viewers of the muxer share, and the queue of
-//! effects, which the component has for this viewer alone. [`Viewing::poll_next`] merges them, so that each carrier writes
-//! items and decides nothing. Chunks come in batches, as a look at the ring takes its lock.
+//! effects, which the component has for this viewer alone. [`Viewing::poll_next`] merges them, so that each carrier
+//! only writes items. Chunks come in batches, as each look at the ring takes its lock.
 
 use super::{Message, Muxer, MuxerUser, Refusal, effects::Effects};
 use crate::Effect;
@@ -20,7 +20,7 @@ pub struct Viewing {
     viewer: u64,
     /// Its position in the muxer's ring.
     cursor: Cursor,
-    /// What the component wants of this viewer.
+    /// Effects that the component requests for this viewer.
     effects: Effects,
     /// The muxer still has this viewer: more effects may come.
     attached: bool,
@@ -31,9 +31,9 @@ pub struct Viewing {
 /// What a carrier takes now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Messages to this viewer alone: the client is not ready for chunks, and the newest ones count when it is.
+    /// Messages to this viewer alone: the client is not ready for chunks, and will get the newest ones when it is.
     Messages,
-    /// Those, and chunks: one at least if there is any, and about so many bytes at most.
+    /// Messages and chunks: at least one chunk if there is any, and about this many bytes at most.
     Chunks(usize),
 }
 
@@ -49,14 +49,13 @@ impl Viewing {
         }
     }
 
-    /// The component accepted it, with these effects.
+    /// Records the effects of the component's answer to the join.
     pub(super) fn joined(&mut self, effects: Vec<Effect>) {
         self.joined = effects;
     }
 
-    /// Appends what comes next to `items`. Ready means that there was something; it says how many chunks. Otherwise the
-    /// task is woken when there is. Chunks that were there before a message come before it. Nothing follows an
-    /// [`Item::Close`].
+    /// Appends the viewer's next items to `items`. Ready if there were any, with the number of chunks; otherwise the
+    /// task is woken when there are. Chunks from before a message come before it. Nothing follows an [`Item::Close`].
     pub fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -92,7 +91,7 @@ impl Viewing {
                 Some(effect) => self.apply(effect, items),
                 None => {
                     self.attached = false;
-                    // A muxer that ends lets go of its viewers too, and has last chunks for them.
+                    // A muxer that ends drops its viewers, too, and may have last chunks for them.
                     if self.outlet().closed().is_none() {
                         items.push_back(Item::Close(Closing::Dropped));
                     }
@@ -108,7 +107,7 @@ impl Viewing {
         match effect {
             Effect::Send(content) => items.push_back(Item::Message(content)),
             Effect::Lanes(lanes) => self.cursor.choose(&lanes),
-            // The muxer asks the source itself.
+            // The muxer requests keyframes from the source itself.
             Effect::Keyframe => {}
             Effect::Close(reason) => items.push_back(Item::Close(Closing::Requested(reason))),
         }

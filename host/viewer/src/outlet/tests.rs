@@ -1,3 +1,4 @@
+//! Tests of the outlet: where viewers start, when they jump, and in which order they get chunks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Headers and chunks, one after the other.
+/// Text of the headers and chunks, concatenated.
 fn text(items: VecDeque<Item>) -> String {
     let mut all = Vec::new();
     for item in items {
@@ -79,7 +80,7 @@ fn who_starts_skips_what_leads_the_start_and_earlier_viewers_get_all() {
     publish(&[("C", Start)], 10);
     assert_eq!(read(&outlet, &mut there).0, "<h>C");
     publish(&[("d", Leading), ("e", Leading)], 20);
-    // Nothing for it: it waits, and is where it has to be.
+    // It gets no leading chunk and keeps its place.
     assert_eq!(read(&outlet, &mut there).0, "");
     publish(&[("f", Ordinary)], 30);
     let mut late = Cursor::new();
@@ -90,7 +91,7 @@ fn who_starts_skips_what_leads_the_start_and_earlier_viewers_get_all() {
     for cursor in [&mut before, &mut there, &mut late] {
         assert_eq!(read(&outlet, cursor).0, "Ghi");
     }
-    // Who jumps starts there.
+    // A viewer that jumps starts there, without leading chunks.
     publish(&[("x", Ordinary)], 50);
     publish(&[("J", Start), ("k", Leading), ("l", Ordinary)], 2000);
     assert_eq!(read(&outlet, &mut there), ("Jl".into(), 1));
@@ -131,7 +132,7 @@ fn a_viewer_that_waited_for_the_first_chunk_gets_all_of_a_burst() {
     outlet.publish(burst, ms(0), None);
     assert_eq!(read(&outlet, &mut cursor), ("<h>abCd".into(), 0));
     assert_eq!(read(&outlet, &mut looked), ("<h>abCd".into(), 0));
-    // Who comes now has waited for nothing.
+    // A viewer that arrives now did not wait.
     let mut late = Cursor::since(outlet.end());
     outlet.publish([(content("E"), 0, true)], ms(500), None);
     assert_eq!(read(&outlet, &mut late), ("<h>E".into(), 0));
@@ -158,7 +159,7 @@ fn a_late_viewer_starts_minutes_into_a_group_as_long_as_its_lane_goes_on() {
     }
     let (text, jumps) = read(&outlet, &mut Cursor::new());
     assert_eq!((text, jumps), (format!("<h>A{}", "p".repeat(300)), 0));
-    // A still source says nothing for an hour; what follows refers to what was before.
+    // A still source is silent for an hour; its next chunk refers to the frames before.
     outlet.publish([(content("q"), 0, false)], ms(4_000_000), None);
     let (text, _) = read(&outlet, &mut Cursor::new());
     assert!(text.starts_with("<h>A") && text.ends_with("pq"), "{text}");
@@ -249,7 +250,7 @@ fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
     assert_eq!(Arc::strong_count(&tasks[1]), 1);
     outlet.publish([(content("a"), 0, true)], ms(0), None);
     outlet.publish([(content("b"), 0, true)], ms(1), None);
-    // Of the wake-up before the last.
+    // This cursor waited for an earlier wake-up, so nothing changes.
     outlet.forget(&cursors[0]);
     let woken: Vec<u32> = tasks
         .iter()
@@ -259,7 +260,7 @@ fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
 }
 
 proptest! {
-    /// However slowly a viewer reads: chunks come once, in order, and after a jump at an independent one.
+    /// However slowly a viewer reads, it gets chunks once and in order, and continues at a start point after a jump.
     #[test]
     fn delivery_is_in_order_and_jumps_land_on_start_points(
         events in prop::collection::vec((0u64..400, any::<bool>(), prop::option::of(0usize..40)), 1..300)) {

@@ -1,4 +1,9 @@
-//! The way of samples: the feed that fits the transport, followed into the outlet, and replayed to a new instance.
+//! The sample side of a muxer's thread: chooses the feed whose format the transport takes, pushes its samples to the
+//! guest and publishes the chunks, and replays recent samples to a new instance.
+//!
+//! The guest sees one continuous sequence, even if the muxer changes from the source's feed to a derived one or back:
+//! `Reached` has the newest epoch and decode time that it was given, and `Gate` lets it start only at a start point
+//! after that. Samples on which the guest failed are remembered and skipped in every later replay.
 
 use super::Actor;
 use crate::{Chunk, Profile, Rendition, muxer::Refusal};
@@ -15,59 +20,62 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Samples taken before requests are looked at again.
+/// Samples pushed before requests and joins are served again.
 const BATCH: usize = 64;
-/// A viewer waits this long for a start point before a keyframe is asked for; from one request to the next.
+/// How long a viewer waits for a start point before a keyframe is requested, and the shortest interval between two
+/// requests.
 const KEYFRAME_WAIT: Duration = Duration::from_millis(100);
 const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
 
-/// The feed that fits the transport, and the place in it.
+/// The feed whose format fits the transport, and the position in it.
 pub(super) struct Source {
     reader: Reader,
     choice: Selection,
-    /// The next entry that viewers have not seen the outcome of.
+    /// Position of the next entry to process.
     position: u64,
-    /// The tracks at `position`.
+    /// Tracks in effect at `position`.
     info: Option<Arc<Info>>,
     gate: Gate,
-    /// Everything that was there when it was chosen has been read.
+    /// Whether all entries that the feed had when it was chosen have been read.
     current: bool,
-    /// Samples on which the guest failed, or that led its start.
+    /// Positions of samples on which the guest failed, and of leading samples that its start skipped. They are skipped
+    /// in replays, too.
     left_out: BTreeSet<u64>,
-    /// The one that it is given now.
+    /// Position of the sample in the current `push`; still set if the host panics during it.
     pushing: Option<u64>,
-    /// Keeps what is made for it coming.
+    /// The derived feed, if this is not the source's own; it is produced while this is held.
     made: Option<Arc<DerivedFeed>>,
-    /// The newest epoch of the stream's source when this was chosen.
+    /// Newest epoch of the stream's source when this was chosen.
     chosen_for: u32,
 }
 
 impl Source {
-    /// There is no guest to read for.
+    /// Releases the history that the reader retains, while there is no instance.
     pub(super) fn rest(&self) {
         self.reader.rest();
     }
 
-    /// A new instance is not given this sample either.
+    /// Skips this sample in replays. Positions that have long left the ring are forgotten.
     fn leave_out(&mut self, position: u64) {
         self.left_out.insert(position);
         let recent = |left_out: &u64| left_out + (1 << 16) > position;
         self.left_out.retain(recent);
     }
 
-    /// What the guest was given when the host panicked is not given to it again.
+    /// After a panic of the host: skips the sample that was being pushed.
     pub(super) fn leave_out_pushed(&mut self) {
         if let Some(position) = self.pushing.take() {
             self.leave_out(position);
         }
     }
 
-    /// Whether the guest is still being given the past: what it would answer now is old.
+    /// Whether the guest is still reading the past, so that its answers would be outdated.
     pub(super) fn is_behind(&self) -> bool {
         !self.current
     }
 
-    /// Whether the sample at `position` is for this transport, and after what it was given before.
+    /// Whether to push the sample at `position`: its format is one that the transport takes, and it comes after what
+    /// the guest was given before.
     fn wants(&mut self, sample: &Sample, position: u64, group: Group, reached: &Reached) -> bool {
         if self.choice.format(sample.codec()).is_none() {
             return false;
@@ -75,29 +83,30 @@ impl Source {
         if sample.is_audio() && self.choice.video.is_some() {
             return !self.gate.wants_start;
         }
-        // Another feed begins with what was perhaps seen in the one before.
+        // A newly chosen feed may begin with samples that the guest was given from the previous one.
         let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
         self.gate
             .admits(sample, position, group.number, is_new, &self.reader)
     }
 }
 
-/// Where a guest may start, of the samples that groups begin with.
+/// Decides where the guest may start. Sees only samples of the track that groups begin with: video, or audio if there
+/// is no video.
 struct Gate {
-    /// Samples are passed over until one that the guest may start at.
+    /// Samples are skipped until one at which the guest may start.
     wants_start: bool,
-    /// The guest began with the newest independent one, so what leads it is passed over.
+    /// The guest started at the newest independent sample, so samples that lead it are skipped.
     joined: bool,
-    /// It gets groups from their first sample on or not at all: who answers requests addresses them by their numbers, and a part
-    /// of one is not what other renditions have under that number.
+    /// Set for transports without lanes: the guest gets whole groups or none. Clients address groups by number, and a
+    /// partial group would differ from what other renditions have under that number.
     whole: Option<Whole>,
-    /// The newest of which the guest was given samples.
+    /// Newest group from which the guest was given samples.
     group: Option<u64>,
 }
 
 struct Whole {
     group_ms: u32,
-    /// The newest that was looked at.
+    /// Newest group whose start was checked.
     group: Option<u64>,
 }
 
@@ -115,7 +124,8 @@ impl Gate {
         }
     }
 
-    /// Whether the sample is past the gate; `is_new`: the guest may start here.
+    /// Whether to push the sample. `is_new`: the sample is after everything that the guest was given, so it may start
+    /// here.
     fn admits(
         &mut self,
         sample: &Sample,
@@ -124,7 +134,7 @@ impl Gate {
         is_new: bool,
         reader: &Reader,
     ) -> bool {
-        // A group whose start was lost does not begin with the last picture of the one before.
+        // A repeat of the last frame of the previous group must not begin a group whose start was lost.
         let is_other = sample.repeat > 0 && !sample.independent;
         if is_other && self.group.is_some_and(|newest| group > newest) {
             return false;
@@ -149,28 +159,28 @@ impl Gate {
     }
 }
 
-/// How far the guest was brought, whichever feed it was from.
+/// How far the guest has got, across changes of the feed.
 #[derive(Default)]
 pub(super) struct Reached {
-    /// The newest epoch that it was told of.
+    /// Newest epoch that it was configured with.
     epoch: Option<u32>,
-    /// The newest decode time of what groups begin with: pictures, if there are any.
+    /// Newest decode time of the track that groups begin with: video, or audio if there is no video.
     time: Option<u64>,
-    /// The forms of the stream that it was told of, in that epoch.
+    /// Renditions that it was configured with in that epoch. A new instance gets the same.
     renditions: Vec<Rendition>,
 }
 
-/// That whoever encodes makes a keyframe.
+/// A pending keyframe request to the source or encoder.
 #[derive(Default)]
 pub(super) struct KeyframeWish {
     pub(super) wanted: bool,
-    /// Since when a viewer has been waiting for a start point.
+    /// Since when a viewer has waited for a start point.
     waited_since: Option<Instant>,
     asked: Option<Instant>,
 }
 
 impl Actor {
-    /// Pushes what is new; says whether there is more.
+    /// Pushes up to [`BATCH`] new entries; returns whether there may be more.
     pub(super) fn follow(&mut self, lease: &StreamLease) -> bool {
         if self.instance.is_none() || !self.choose_source(lease) {
             return false;
@@ -182,7 +192,7 @@ impl Actor {
             let group_ms = profile.group_ms;
             let position = source.position;
             let mut made_for = None;
-            // Asked before, as it goes on being made meanwhile.
+            // Read before `next`, because the derived feed grows meanwhile.
             let made = source.made.as_ref().is_none_or(|made| made.is_caught_up());
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => {
@@ -209,7 +219,7 @@ impl Actor {
                             .choose(&self.variant, &info, formats.unwrap_or_default())
                             .filter(|choice| choice.recipe.is_none());
                         let Some(choice) = choice else {
-                            // Found again by `choose_source`.
+                            // `choose_source` chooses a derived feed in the next turn.
                             self.source = None;
                             return true;
                         };
@@ -262,9 +272,10 @@ impl Actor {
         true
     }
 
-    /// Finds the feed whose format the transport takes. False while the source's tracks are unknown or do not fit.
+    /// Chooses the feed whose format the transport takes, if none is chosen or the source has begun another epoch.
+    /// Returns false while the tracks of the source are unknown or do not fit.
     fn choose_source(&mut self, lease: &StreamLease) -> bool {
-        // What passes untouched tells itself that it changes.
+        // The source's own feed reports changes of its tracks itself, as `Configure` entries.
         if self
             .source
             .as_ref()
@@ -340,7 +351,7 @@ impl Actor {
         info.is_none_or(|info| self.announce(lease, &info))
     }
 
-    /// Why the transport can have nothing of the stream.
+    /// Message for a stream that has no format for the transport.
     fn unfitting(&self, info: &Info, profile: &Profile) -> String {
         let (stream, transport) = (&self.muxer.stream, &self.transport.name);
         let sees = profile.formats.iter().any(|format| !format.is_audio());
@@ -348,17 +359,22 @@ impl Actor {
         match (&info.video, &info.audio) {
             (None, Some(_)) if !hears => {
                 format!(
-                    "`{stream}` has sound only, and transport `{transport}` takes pictures only"
+                    "stream `{stream}` has audio only, and transport `{transport}` takes video only"
                 )
             }
             (Some(_), None) if !sees => {
-                format!("`{stream}` has no sound, and transport `{transport}` takes nothing else")
+                format!(
+                    "stream `{stream}` has no audio, and transport `{transport}` takes audio only"
+                )
             }
-            _ => format!("transport `{transport}` takes nothing that `{stream}` can be made into"),
+            _ => format!(
+                "transport `{transport}` takes no format that stream `{stream}` can be converted to"
+            ),
         }
     }
 
-    /// Has the last picture repeated in a silence, if the transport wants that; says when to look next.
+    /// Requests a repeat of the last frame if the source is silent and the transport wants repeats; returns when to
+    /// check next.
     pub(super) fn fill_silence(&self, now: Instant) -> Option<Instant> {
         let (Some(_), Some(source)) = (&self.instance, &self.source) else {
             return None;
@@ -366,11 +382,12 @@ impl Actor {
         source.reader.repeat(now, self.profile.as_ref()?.repeat?)
     }
 
-    /// Asks whoever encodes, if somebody waits for it and the last request was not just before.
+    /// Requests a keyframe from the source or encoder if a viewer or the guest waits for one, at most every
+    /// [`KEYFRAME_PAUSE`].
     pub(super) fn ask_for_keyframe(&mut self, lease: &StreamLease, now: Instant) {
         let Some(source) = &self.source else { return };
         let wish = &mut self.keyframe;
-        // What has not begun begins with one.
+        // A feed without samples will begin with a keyframe anyway.
         if source.reader.end() == 0 || !self.muxer.outlet.start_wanted() {
             wish.waited_since = None;
         } else if now >= *wish.waited_since.get_or_insert(now) + KEYFRAME_WAIT {
@@ -386,8 +403,8 @@ impl Actor {
         (wish.wanted, wish.asked) = (false, Some(now));
     }
 
-    /// Tells the guest of the tracks, and the viewers of the header that follows from them. Not of what is over: another feed may
-    /// begin before the break that led to it.
+    /// Configures the guest with the tracks and publishes the resulting header. Ignores `info` of an older epoch: a
+    /// newly chosen feed may begin before the discontinuity that led to it. Returns false if the guest failed.
     fn announce(&mut self, lease: &StreamLease, info: &Info) -> bool {
         if self.reached.epoch > Some(info.epoch) {
             if let Some(source) = &mut self.source {
@@ -414,14 +431,14 @@ impl Actor {
         let longest = source.reader.longest_group(group_ms) * 1000 / u64::from(TIMESCALE);
         let longest = u32::try_from(longest).unwrap_or(u32::MAX);
         self.muxer.requests.changed();
-        // A new instance is told what the one before was told.
+        // A new instance gets the same renditions as the previous one.
         let renditions = std::mem::take(&mut self.reached.renditions);
         let header = self.ask(|instance| instance.configure(info, choice, &renditions, longest));
         self.reached.renditions = renditions;
         header.map(Header::new)
     }
 
-    /// All forms of the stream, and where this transport has them.
+    /// All renditions of the stream, with their URLs for this transport.
     fn renditions(&self, lease: &StreamLease) -> Vec<Rendition> {
         let (Some(profile), Some(info)) = (&self.profile, lease.feed().info()) else {
             return Vec::new();
@@ -438,7 +455,8 @@ impl Actor {
             .collect()
     }
 
-    /// Feeds a new instance what the old one knew; what it gives out was given out before.
+    /// Replays the retained history to a new instance. The chunks are discarded, since viewers got them from the
+    /// previous one.
     pub(super) fn replay(&mut self) -> bool {
         let (Some(source), Some(profile)) = (&self.source, self.profile.clone()) else {
             return true;
@@ -451,7 +469,7 @@ impl Actor {
         if position >= end {
             (position, info) = (end, source.info.clone());
         }
-        // The header counts once, at the end: who watches has got those in between.
+        // Only the last header is published: viewers already have the earlier ones.
         let mut header = None;
         let mut gate = Gate::new(&profile, false);
         if let Some(info) = info {
@@ -511,7 +529,7 @@ impl Actor {
     }
 }
 
-/// From one form of a stream to another, by the same transport.
+/// Relative URL from one rendition of a stream to another, for the same transport.
 fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
     let [stream, transport, rendition] = [stream, transport, to].map(config::path_segment);
     match to {

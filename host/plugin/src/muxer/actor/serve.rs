@@ -1,4 +1,8 @@
-//! Who waits for an answer: joins, requests, and what viewers send.
+//! The client side of a muxer's thread: joins, requests, messages of viewers, and what to answer while there is no
+//! instance.
+//!
+//! Joins and requests wait while the guest is being repaired, until their timeout, and fail at once if the circuit
+//! breaker is open. Viewers stay connected during a repair; a new instance gets their joins again.
 
 use super::{Actor, PATIENCE, Source};
 use crate::{
@@ -11,7 +15,8 @@ use tokio::sync::oneshot;
 pub(super) struct Viewer {
     request: JoinRequest,
     effects: effects::Sender,
-    /// The guest failed on its join when it was rebuilt: the viewer goes on, the guest hears no more of it.
+    /// A new instance failed on this viewer's join. The viewer keeps getting chunks, but the guest gets no more calls
+    /// for it.
     unheard: bool,
 }
 
@@ -24,7 +29,7 @@ pub(super) struct Join {
 }
 
 impl Actor {
-    /// Sorts new messages; gives the reason if the muxer is to end.
+    /// Handles new messages; returns the reason if the muxer is told to end.
     pub(super) fn read_inbox(&mut self) -> Option<String> {
         let messages = self.muxer.lock().take();
         let now = Instant::now();
@@ -63,7 +68,7 @@ impl Actor {
         None
     }
 
-    /// Answers who is waiting, as far as the guest can.
+    /// Answers joins and requests, if there is an instance.
     pub(super) fn serve(&mut self) {
         self.serve_joins();
         self.serve_requests();
@@ -83,7 +88,7 @@ impl Actor {
             if !carriers.contains(&join.request.carrier) {
                 let names: Vec<&str> = carriers.iter().map(|carrier| carrier.name()).collect();
                 let _ = join.reply.send(Err(Refusal::Carrier(format!(
-                    "transport `{}` does not go over {}, only over {}",
+                    "transport `{}` is not available over {}, only over {}",
                     self.transport.name,
                     join.request.carrier.name(),
                     names.join(" or ")
@@ -114,7 +119,7 @@ impl Actor {
         }
     }
 
-    /// Asks the guest what it has not been asked since something changed.
+    /// Calls the guest for requests that it has not seen since the last change.
     pub(super) fn serve_requests(&mut self) {
         if self.instance.is_none() || self.is_behind() {
             return;
@@ -126,7 +131,7 @@ impl Actor {
                 Some(Answer::Pending) => continue,
                 None => {
                     self.muxer.requests.refuse(&url, &self.unwell());
-                    // It is being repaired; the rest waits for that.
+                    // The other requests wait for the new instance.
                     return;
                 }
             };
@@ -134,17 +139,18 @@ impl Actor {
         }
     }
 
-    /// Whether answers would be of the past: who answers requests only is asked when it has got everything that there is.
+    /// Whether answers would be outdated. A transport without lanes, which only answers requests, is called once it has
+    /// all samples.
     fn is_behind(&self) -> bool {
         let asked_only = self.transport.profile.lanes.is_empty();
         asked_only && self.source.as_ref().is_some_and(Source::is_behind)
     }
 
-    /// Lets go who waited too long, or for what will not come.
+    /// Fails joins and requests that have waited too long, or all of them if the circuit breaker is open.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.instance.is_some() {
             return self.muxer.requests.expire(now, || {
-                let text = "what was asked for did not come in time; try again";
+                let text = "the transport did not have the response in time; try again";
                 Refusal::Unavailable(text.to_owned())
             });
         }
@@ -168,7 +174,7 @@ impl Actor {
         }
     }
 
-    /// Lets go who waits and who watches.
+    /// Fails all joins and requests, and closes all viewers.
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
         self.muxer.requests.refuse_all(refusal);
         self.refuse_joins(refusal);
@@ -188,7 +194,8 @@ impl Actor {
         ))
     }
 
-    /// Tells a new instance of the viewers that are there; they have their sends and lanes already.
+    /// Joins the connected viewers to a new instance. The effects are discarded: the viewers have their messages and
+    /// lanes from the previous one. Returns false if the instance failed.
     pub(super) fn rejoin(&mut self) -> bool {
         let known: Vec<(u64, JoinRequest)> = self
             .viewers
@@ -215,7 +222,7 @@ impl Actor {
         let Some(known) = self.viewers.get(&viewer) else {
             return;
         };
-        // A full queue drops the sender, which closes the viewer.
+        // If the queue is full, the sender is dropped, which closes the viewer.
         if effects
             .into_iter()
             .any(|effect| !known.effects.send(effect))
@@ -224,22 +231,22 @@ impl Actor {
         }
     }
 
-    /// Forgets a viewer, whoever of the two left the other; without its sender it is closed. What it says from here on is not
-    /// heard any more.
+    /// Removes a viewer that has left or did not keep up. Dropping its effect sender closes it; its later messages are
+    /// ignored.
     fn let_go(&mut self, viewer: u64) {
         if let Some(known) = self.viewers.remove(&viewer) {
             self.left(viewer, &known);
         }
     }
 
-    /// Tells the guest, if it knows of the viewer.
+    /// Tells the guest that the viewer has left, if the guest knows it.
     fn left(&mut self, viewer: u64, known: &Viewer) {
         if !known.unheard {
             self.ask(|instance| instance.leave(viewer));
         }
     }
 
-    /// Takes out the wish for a keyframe, which is no viewer's to fulfil.
+    /// Removes the keyframe effects: they are for the source, not for the viewer.
     pub(super) fn keep_keyframes(&mut self, effects: &mut Vec<Effect>) {
         effects.retain(|effect| {
             let keyframe = matches!(effect, Effect::Keyframe);
