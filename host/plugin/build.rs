@@ -1,20 +1,22 @@
-//! Puts the built-in components into the library.
+//! Embeds the built-in components (`target/plugins`) in the library, as tables of name and bytes that
+//! `src/transports.rs` and `src/policy.rs` include. The components are built before, by `make build`.
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
-/// The transports that every gateway has, by name, and the policies.
+/// Names of the built-in transports.
 const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+/// Names of the built-in policies.
 const POLICIES: [&str; 1] = ["auto"];
 
 fn main() {
-    // Where it is now: a build folder may have been moved, or be of several checkouts.
+    // The variable at run time, not `env!`: a build folder may have been moved, or be shared by several checkouts.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let plugins = Path::new(&package).join("../../target/plugins");
     embed(&plugins, &TRANSPORTS, "plugins.rs");
     embed(&plugins, &POLICIES, "policies.rs");
 }
 
-/// A table of components, name and bytes.
+/// Writes a table of components, with name and bytes, to the file `out` in `OUT_DIR`.
 fn embed(plugins: &Path, names: &[&str], out: &str) {
     let mut table = String::from("&[");
     for name in names {

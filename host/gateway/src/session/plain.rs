@@ -1,21 +1,24 @@
-//! What clients play that run no player of ours. Pure.
+//! Which transport a client gets that does not run our player, such as an `<img>` element, VLC or curl. Pure.
+//!
+//! Such a client cannot say what it can play, so a table of signs in its request headers decides; the first match wins.
+//! `api/choice.rs` turns the result into a redirect.
 
 use super::Asker;
 
-/// What is given to whom.
+/// Where a client is redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain {
-    /// The player's page.
+    /// The player page.
     Page,
-    /// The first of these transports that there is.
+    /// The first of these transports that is a candidate.
     Transports(&'static [&'static str]),
 }
 
-/// What tells a client.
+/// A sign in the request headers.
 enum Sign {
-    /// `Sec-Fetch-Dest`: what the browser is going to do with it.
+    /// Value of `Sec-Fetch-Dest`: what the browser will use the response for.
     Dest(&'static str),
-    /// Part of `User-Agent`, in letters of either case.
+    /// Part of `User-Agent`, compared without regard to case.
     Agent(&'static str),
     /// Part of `Accept`.
     Accept(&'static str),
@@ -23,10 +26,10 @@ enum Sign {
 
 const PICTURES: Plain = Plain::Transports(&["mjpeg"]);
 const PLAYLIST: Plain = Plain::Transports(&["hls", "mse", "mjpeg"]);
-/// One endless file: a video element that plays no HLS plays that.
+/// For video elements: one endless MP4, which also plays where HLS is not supported.
 const FILE: Plain = Plain::Transports(&["mse", "hls", "mjpeg"]);
 
-/// The first that fits counts.
+/// The first match wins.
 const TABLE: &[(Sign, Plain)] = &[
     (Sign::Dest("image"), PICTURES),
     (Sign::Dest("document"), Plain::Page),
@@ -44,7 +47,7 @@ const TABLE: &[(Sign, Plain)] = &[
     (Sign::Accept("text/html"), Plain::Page),
 ];
 
-/// What this one is given.
+/// Where this client is redirected; MJPEG if no sign matches.
 pub fn plain(asker: &Asker<'_>) -> Plain {
     let agent = asker.agent().to_ascii_lowercase();
     let dest = asker.header("sec-fetch-dest").unwrap_or_default();
@@ -54,11 +57,11 @@ pub fn plain(asker: &Asker<'_>) -> Plain {
         Sign::Agent(part) => agent.contains(part),
         Sign::Accept(part) => accept.contains(part),
     });
-    // Almost everything can show pictures.
+    // Almost every client can show MJPEG.
     fitting.map_or(PICTURES, |(_, plain)| *plain)
 }
 
-/// Whether JSON is asked for: the player, or who talks to an API.
+/// Whether the client accepts JSON, as our player and API clients do.
 pub fn wants_json(asker: &Asker<'_>) -> bool {
     asker
         .header("accept")
